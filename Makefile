@@ -1,0 +1,42 @@
+# make demo: train a small model on this machine. make test: the whole suite. Everything goes into .venv and workspace/.
+PYTHON ?= python3
+VENV ?= .venv
+PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
+WORKERS ?= 2
+export JOBCTL_ROOT ?= $(CURDIR)/workspace
+
+.PHONY: demo test lint golden clean
+
+$(VENV)/.run: requirements/run.txt requirements/no-deps.txt pyproject.toml
+	@echo "installing into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --no-warn-conflicts -r requirements/run.txt
+	@$(PIP) install --no-warn-conflicts --no-deps -r requirements/no-deps.txt
+	@$(PIP) install --no-warn-conflicts --no-deps --config-settings editable_mode=compat -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt
+	@$(PIP) install --no-warn-conflicts -r requirements/test.txt
+	@touch $@
+
+demo: $(VENV)/.run
+	@$(VENV)/bin/jobctl submit prep --dataset sotu --tokenizer gpt2 --wait
+	@$(VENV)/bin/jobctl submit --model qwen3_smoke --wait
+	@echo "now: export JOBCTL_ROOT='$(JOBCTL_ROOT)' PATH='$(CURDIR)/$(VENV)/bin':\$$PATH"
+
+test: $(VENV)/.test
+	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup
+
+lint: $(VENV)/.test
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --quiet --check .
+	@$(VENV)/bin/mypy --no-error-summary
+	@$(VENV)/bin/lint-imports --no-logo >/dev/null || $(VENV)/bin/lint-imports
+
+golden: $(VENV)/.test
+	@JOBCTL_UPDATE_GOLDEN=1 $(VENV)/bin/pytest tests/jobs/test_golden.py
+
+clean:
+	rm -rf $(VENV) workspace
+
+-include docker/image.mk

@@ -1,0 +1,76 @@
+"""Loss of bfloat16 and float8 on real text: ``python -m bench.curves MODEL bfloat16|float8 TOKENS.bin OUT.json``.
+
+300 steps of 4 sequences from the same weights and in the same order; the rate rises over 50 steps to 3e-4.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jobs.catalog.loader import load_model
+from trainer.attention import choose_attention
+from trainer.gradients import clip_factor
+from trainer.kernels.adamw import FusedAdamW
+from trainer.kernels.decoder import FusedDecoder
+from trainer.models import build_model
+from trainer.optimizer import parameter_groups
+
+STEPS, BATCH, BLOCK, WARMUP, RATE = 300, 4, 2048, 50, 3e-4
+
+
+def batches(path: Path, device: torch.device) -> Iterator[torch.Tensor]:
+    """int64 ``[BATCH, BLOCK + 1]``, shuffled anew in each epoch."""
+    ids = np.memmap(path, dtype=np.uint32, mode="r")
+    count = (len(ids) - 1) // BLOCK
+    for step in range(STEPS):
+        order = np.random.default_rng(step * BATCH // count).permutation(count)
+        blocks = order[np.arange(step * BATCH, (step + 1) * BATCH) % count]
+        rows = np.stack([ids[i * BLOCK : (i + 1) * BLOCK + 1] for i in blocks]).astype(np.int64)
+        yield torch.from_numpy(rows).to(device)
+
+
+def train(name: str, arithmetic: str, path: Path) -> list[float]:
+    """The loss of each step."""
+    device = torch.device("cuda", 0)
+    config = load_model(name).config
+    attention = choose_attention("auto", device, torch.bfloat16, config.head_dim)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = build_model(config, attention)
+    fused = FusedDecoder(model, attention, torch.bfloat16, in_place=True)
+    optimizer = FusedAdamW(
+        parameter_groups(model, 0.1), fused.projections, lr=RATE, betas=(0.9, 0.95), eps=1e-8
+    )
+    if arithmetic == "float8":
+        fused.use_fp8()
+    losses = []
+    for step, tokens in enumerate(batches(path, device)):
+        hidden = fused.hidden_states(tokens[:, :-1])
+        loss = fused.cross_entropy(hidden, model.head_weight, tokens[:, 1:])
+        loss.backward()
+        losses.append(loss.detach())
+        norms = torch._foreach_norm([p.grad for p in model.parameters() if p.grad is not None], 2)
+        optimizer.factor = clip_factor(torch.stack(norms).norm(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, (step + 1) / WARMUP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        fused.end_step()
+    return [float(loss) for loss in torch.stack(losses)]
+
+
+def main() -> None:
+    name, arithmetic, tokens, out = sys.argv[1:]
+    losses = train(name, arithmetic, Path(tokens))
+    Path(out).write_text(json.dumps({"model": name, "arithmetic": arithmetic, "losses": losses}) + "\n")
+    print(f"{name} {arithmetic}: mean loss of the last 50 steps {sum(losses[-50:]) / 50:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Ours against the peers that are installed, on the same tokens: ``python -m bench.h200 --tokens DIR -o FILE``.
+
+DIR holds ``gpt2.bin``, ``llama2.bin``, ``llama3.bin`` and ``qwen3.bin``: raw little-endian uint32 ids of real text.
+Each entrant runs in a process of its own, one after another. Prints a table, writes JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from jobs.catalog.arithmetic import flops_per_token
+from jobs.catalog.loader import load_model
+
+MODELS = ("qwen3_1.8b", "llama3_1.5b", "llama3_2.2b", "llama2_1.36b", "gpt2_1.36b")
+PEAK = 989e12
+"""Dense bfloat16 peak of an H200, FLOP/s: all shares are of this one, float8's too."""
+
+
+def entrants_for(model: str, nanogpt: str | None) -> list[str]:
+    """Ours, and the peers that can train this architecture and are installed."""
+    found = ["ours", "ours-fp8"]
+    if model.startswith("gpt2"):
+        if nanogpt:
+            found += ["nanogpt", "nanogpt-bf16"]
+    else:
+        found += [p + v for p in ("torchtitan", "litgpt") if find_spec(p) for v in ("", "-bf16")]
+    if find_spec("transformers"):
+        found += ["transformers", "transformers-bf16"]
+    return found
+
+
+def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    result = []
+    for model in options.models:
+        tokenizer = model.split("_")[0]
+        wanted = [e for e in entrants_for(model, options.nanogpt) if not options.only or e in options.only]
+        for entrant in wanted:
+            result.append(
+                {
+                    "model": model, "entrant": entrant, "batch": options.batch, "accumulation": options.accumulation,
+                    "block": 2048, "steps": options.steps, "seconds": options.seconds,
+                    "tokens": str(options.tokens / f"{tokenizer}.bin"), "nanogpt": options.nanogpt,
+                    "also": options.also if entrant.startswith("ours") else [],
+                }
+            )  # fmt: skip
+    return result
+
+
+def start(job: dict[str, Any]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bench.measured", json.dumps(job)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str], job: dict[str, Any], deadline: float) -> dict[str, Any]:
+    """Let the process go on to the GPU, and wait for what it measures."""
+    try:
+        out, err = process.communicate("go\n", timeout=max(1.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return job | {"error": "no time was left"}
+    lines = [line for line in out.splitlines() if line.startswith("{")]
+    result: dict[str, Any] = json.loads(lines[-1]) if lines else job | {"error": err.strip()[-300:]}
+    return result
+
+
+def run(queue: Sequence[dict[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
+    """Each job's result; while one is timed the next imports. What does not fit is tried with half the batch."""
+    waiting = start(queue[0])
+    for index, job in enumerate(queue):
+        process = waiting
+        if index + 1 < len(queue):
+            waiting = start(queue[index + 1])
+        result = finish(process, job, deadline)
+        yield result
+        if "OutOfMemory" in result.get("error", ""):
+            half = job | {"batch": job["batch"] // 2, "accumulation": job["accumulation"] * 2}
+            yield finish(start(half), half, deadline)
+        if time.monotonic() > deadline:
+            waiting.kill()
+            return
+
+
+def figures(result: dict[str, Any]) -> dict[str, Any]:
+    """Tokens a second and the share of the peak."""
+    if "step_ms" not in result:
+        return result
+    tokens = result["batch"] * result["accumulation"] * result["block"]
+    rate = tokens / result["step_ms"] * 1e3
+    mfu = rate * flops_per_token(load_model(result["model"]).config, result["block"]) / PEAK
+    return result | {"tokens_per_second": round(rate), "mfu": round(mfu, 4)}
+
+
+def line(result: dict[str, Any]) -> str:
+    head = f"{result['model']:13s} {result['entrant']:16s} {result['batch']:2d} x {result['accumulation']:2d}"
+    if "error" in result:
+        return f"{head} {result['error'][:120]!r}"
+    peak, timed = result["peak_gib"][str(result["batch"])], len(result["steps_ms"])
+    return (
+        f"{head} {result['tokens_per_second']:7,d} tokens/s  MFU {result['mfu']:6.1%}  "
+        f"step {result['step_ms']:8.1f} ms (median of {timed})  peak {peak:6.1f} GiB  "
+        f"first step after {result['first_step_s']:5.1f} s  "
+        f"loss {result['first_loss']:.3f} > {result['last_loss']:.3f}"
+    )
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tokens", type=Path, required=True, help="folder of NAME.bin")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="where the JSON goes")
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--only", nargs="+", default=[], help="entrants; all that are found by default")
+    parser.add_argument("--nanogpt", help="path of nanoGPT's model.py")
+    parser.add_argument("--batch", type=int, default=16, help="sequences a micro-step")
+    parser.add_argument("--accumulation", type=int, default=8, help="micro-steps a step")
+    parser.add_argument(
+        "--also", type=int, nargs="*", default=[], help="further batches whose peak memory is wanted"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="steps to time")
+    parser.add_argument("--seconds", type=float, default=120.0, help="stop timing an entrant after so long")
+    parser.add_argument("--minutes", type=float, default=8.0, help="stop altogether after so long")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = parse()
+    results = []
+    for result in run(jobs(options), time.monotonic() + 60 * options.minutes):
+        results.append(figures(result))
+        print(line(results[-1]), flush=True)
+        document = {
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "command": " ".join(sys.argv), "peak_flops": PEAK, "results": results,
+        }  # fmt: skip
+        options.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

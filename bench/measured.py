@@ -1,0 +1,113 @@
+"""One entrant in one process: ``python -m bench.measured '{"entrant": …}'`` prints what it measured as JSON.
+
+It imports everything, then waits for a line on standard input before it touches the GPU, so that the next entrant
+can start up while the last one is being timed.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STARTED = time.perf_counter()
+
+
+def batches(path: Path, batch: int, block: int) -> Iterator[Any]:
+    """Endless int64 batches ``[batch, block + 1]`` in pinned memory, of real tokens in a fixed shuffled order."""
+    import numpy as np
+    import torch
+
+    ids = np.memmap(path, dtype=np.uint32, mode="r")
+    count = (len(ids) - 1) // block
+    order = np.random.default_rng(0).permutation(count)
+    at = 0
+    while True:
+        rows = [ids[i * block : (i + 1) * block + 1] for i in order[np.arange(at, at + batch) % count]]
+        at += batch
+        yield torch.from_numpy(np.stack(rows).astype(np.int64)).pin_memory()
+
+
+def build(job: dict[str, Any], device: Any) -> Any:
+    """The entrant that the job names: ours, ours-fp8, ours-plain, or a peer, ``-bf16`` with bfloat16 weights."""
+    import msgspec
+
+    from bench import entrants
+    from jobs.catalog.loader import load_model
+    from jobs.catalog.schema import TrainConfig
+
+    entry = load_model(job["model"])
+    name, _, variant = job["entrant"].partition("-")
+    if name == "ours":
+        train = msgspec.convert(entry.train, TrainConfig)
+        kernels = "plain" if variant == "plain" else "auto"
+        train = msgspec.structs.replace(
+            train,
+            batch_size=job["batch"],
+            use_fp8=variant == "fp8",
+            kernels=kernels,
+            compile=job.get("compile", True),
+        )
+        return entrants.Ours(entry.config, device, train)
+    master: entrants.Master = "bfloat16" if variant == "bf16" else "float32"
+    if name == "nanogpt":
+        return entrants.nanogpt(entry.config, device, master, job["nanogpt"])
+    return getattr(entrants, name)(entry.config, device, master)
+
+
+def measure(job: dict[str, Any], waited: float) -> dict[str, Any]:
+    """Milliseconds of whole optimiser steps, and the peaks of memory at each of the job's batch sizes."""
+    import torch
+
+    device = torch.device("cuda", 0)
+    torch.cuda.set_device(device)
+    entrant = build(job, device)
+    path = Path(job["tokens"])
+    result: dict[str, Any] = {"note": entrant.note, "peak_gib": {}}
+    for batch in [*job.get("also", []), job["batch"]]:
+        source = batches(path, batch, job["block"])
+        torch.cuda.reset_peak_memory_stats()
+        loss = entrant.step(source, 2).item()
+        result.setdefault("first_step_s", time.perf_counter() - STARTED - waited)
+        result.setdefault("first_loss", loss)
+        result["peak_gib"][batch] = torch.cuda.max_memory_allocated() / 2**30
+    gc.collect()
+    gc.disable()
+    marks, begin = [torch.cuda.Event(enable_timing=True)], time.perf_counter()
+    marks[0].record()
+    while len(marks) <= job["steps"] and (time.perf_counter() - begin < job["seconds"] or len(marks) < 4):
+        loss = entrant.step(source, job["accumulation"])
+        marks.append(torch.cuda.Event(enable_timing=True))
+        marks[-1].record()
+        marks[-2].synchronize()  # stay one step ahead, so that the time limit holds
+    marks[-1].synchronize()
+    result["steps_ms"] = [round(a.elapsed_time(b), 2) for a, b in itertools.pairwise(marks)]
+    result["step_ms"] = statistics.median(result["steps_ms"])
+    result["last_loss"] = loss.item()
+    return result
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    sys.path.insert(0, os.getcwd())
+    import torch
+
+    before = time.perf_counter()
+    sys.stdin.readline()
+    waited = time.perf_counter() - before
+    try:
+        result = measure(job, waited)
+    except Exception as error:  # reported beside the others' results
+        result = {"error": f"{type(error).__name__}: {error}"[:400]}
+    print(json.dumps(job | result | {"torch": torch.__version__, "device": torch.cuda.get_device_name()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+# The image: `make image VARIANT=cpu`, `make pin`, `make pin-check`, `make sbom`, `make test-image`. docs/images.md says more.
+VARIANT ?= cpu
+# Wheels that no package index has, and a proxy's certificates: WHEELS=/opt/wheels CA=/etc/ssl/certs/ca-certificates.crt
+WHEELS ?=
+CA ?=
+IMAGE = jobctl:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' jobs/__init__.py)-$(VARIANT)
+
+.PHONY: image pin pin-check sbom test-image
+
+image: $(VENV)/.run
+	@$(VENV)/bin/python -m docker.build --variant $(VARIANT) --tag $(IMAGE) \
+	  $(if $(WHEELS),--find-links $(WHEELS)) $(if $(CA),--ca $(CA)) $(BUILD_OPTIONS)
+
+$(VENV)/.images: $(VENV)/.run requirements/images.txt
+	@$(PIP) install -r requirements/images.txt
+	@touch $@
+
+pin: $(VENV)/.images
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m docker.pin $(if $(WHEELS),--find-links $(WHEELS)) $(PIN_OPTIONS)
+
+pin-check: $(VENV)/.images
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m docker.pin --check $(if $(WHEELS),--find-links $(WHEELS))
+	@$(VENV)/bin/hadolint docker/Dockerfile
+
+# What is in an image: syft looks into it; without syft, the pinned packages and their hashes.
+sbom: $(VENV)/.images
+	@if command -v syft >/dev/null; then syft $(IMAGE) --output cyclonedx-json=sbom-$(VARIANT).json; \
+	else $(VENV)/bin/cyclonedx-py requirements --output-file sbom-$(VARIANT).json docker/variants/$(VARIANT).txt; fi
+	@echo sbom-$(VARIANT).json
+
+test-image: $(VENV)/.test
+	@JOBCTL_REQUIRE_IMAGES=1 $(VENV)/bin/pytest tests/docker

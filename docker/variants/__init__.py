@@ -1,0 +1,32 @@
+"""What differs between the images: ``NAME.env`` says what they are built from, ``NAME.txt`` pins their packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.catalog.errors import UserError, nearest
+
+FOLDER = Path(__file__).parent
+NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.env")))
+
+
+def read(name: str) -> dict[str, str]:
+    """The settings of one variant. Raises UserError for a name that is none."""
+    if name not in NAMES:
+        raise UserError(f"unknown image variant '{name}'; {nearest(name, NAMES)}")
+    lines = (FOLDER / f"{name}.env").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def set_value(name: str, key: str, value: str) -> None:
+    """Fill in one setting of a variant and leave the rest of its file as it is."""
+    path = FOLDER / f"{name}.env"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    changed = [f"{key}={value}" if line.startswith(f"{key}=") else line for line in lines]
+    path.write_text("\n".join(changed) + "\n", encoding="utf-8")
+
+
+def with_digest(settings: dict[str, str], key: str) -> str:
+    """The image reference ``key``, by its digest where that is known."""
+    reference, digest = settings.get(key, ""), settings.get(f"{key}_DIGEST", "")
+    return f"{reference}@{digest}" if digest else reference

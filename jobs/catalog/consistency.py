@@ -1,0 +1,37 @@
+"""Values of a model and its training that are right alone and wrong together."""
+
+from __future__ import annotations
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.schema import ModelConfig, TrainConfig
+
+
+def check_model(model: ModelConfig) -> None:
+    """Raises UserError for an architecture that cannot be built."""
+    heads, groups = model.num_attention_heads, model.num_key_value_heads
+    if heads % groups:
+        raise UserError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {groups}")
+    if model.architecture == "gpt2" and heads != groups:
+        raise UserError(f"gpt2 has no grouped queries: num_key_value_heads must be {heads}, not {groups}")
+    if model.architecture != "gpt2" and model.head_dim % 2:
+        raise UserError(f"head_dim {model.head_dim}: RoPE turns pairs, so it must be even")
+
+
+def check_training(model: ModelConfig, train: TrainConfig) -> None:
+    """Raises UserError for a training of ``model`` that contradicts itself."""
+    if train.block_size > model.max_position_embeddings:
+        raise UserError(
+            f"block_size {train.block_size} is longer than the model's max_position_embeddings "
+            f"{model.max_position_embeddings}",
+            hint="lower block_size, or raise max_position_embeddings before training begins",
+        )
+    if train.use_zero1 and train.use_fsdp:
+        raise UserError(
+            "use_zero1 and use_fsdp are both on; FSDP shards the optimiser state as well: choose one"
+        )
+    if train.min_lr > train.learning_rate:
+        raise UserError(f"min_lr {train.min_lr} is above learning_rate {train.learning_rate}")
+    if train.lr_decay_iters and train.lr_decay_iters < train.warmup_iters:
+        raise UserError(
+            f"lr_decay_iters {train.lr_decay_iters} is before the end of warmup_iters {train.warmup_iters}"
+        )

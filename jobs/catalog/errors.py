@@ -1,0 +1,38 @@
+"""The one kind of error that a user's choice can cause."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+
+class UserError(Exception):
+    """What is wrong, where, and what to do. Entry points print it without a traceback and exit with ``code``.
+
+    ``hint`` is the next command or edit that would help. Code 2 is wrong usage or configuration.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", code: int = 2) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.code = message, hint, code
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``did you mean X?`` for the nearest known word, or the list of what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+
+
+def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
+    """Leave the process with what ``main`` returns, or with a UserError's code after printing it."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"{speaker}: {error}", file=sys.stderr)
+        sys.exit(error.code)

@@ -1,0 +1,92 @@
+"""Command-line flags of the trainer, read against the schema: for the trainer itself, and for ``jobctl … -- FLAGS``."""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from jobs.catalog.errors import UserError, nearest
+from jobs.catalog.schema import ModelConfig, TrainConfig
+
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+FLASH_ATTENTION = "flash_attn"
+"""The guide's older spelling of ``--attention_backend=flash_attn_2``."""
+
+
+@functools.cache
+def schema_fields() -> dict[str, tuple[Any, str]]:
+    """Type and help of each field of ModelConfig and TrainConfig, by name."""
+    fields = {}
+    for struct in (ModelConfig, TrainConfig):
+        for name, hint in typing.get_type_hints(struct, include_extras=True).items():
+            meta = next(m for m in hint.__metadata__ if isinstance(m, msgspec.Meta))
+            fields[name] = (hint, meta.description or "")
+    return fields
+
+
+def is_boolean(name: str) -> bool:
+    known = schema_fields()
+    return name == FLASH_ATTENTION or (name in known and typing.get_args(known[name][0])[0] is bool)
+
+
+def boolean(name: str, text: str) -> bool:
+    """The truth of ``True``, ``false``, ``1``, ``off`` and their like."""
+    if text.lower() in TRUE + FALSE:
+        return text.lower() in TRUE
+    raise UserError(f"--{name}={text}: expected True or False")
+
+
+def convert(name: str, text: str, hint: Any) -> Any:
+    """``text`` as the type ``hint``, its bounds checked."""
+    if is_boolean(name):
+        return boolean(name, text)
+    try:
+        return msgspec.convert(text, hint, strict=False)
+    except msgspec.ValidationError as error:
+        choices = [c for arg in typing.get_args(hint) for c in typing.get_args(arg)]
+        raise UserError(f"--{name}={text}: {error}", hint=nearest(text, choices) if choices else "") from None
+
+
+def pairs(arguments: Sequence[str], others: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Split ``--x=1 --y 2 --flag --no-flag`` into names and texts; a bare boolean is ``true``.
+
+    ``others`` are flags with a value that the schema does not have. Raises UserError for any further name.
+    """
+    known = {*schema_fields(), *others, FLASH_ATTENTION}
+    found, rest = [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            hint = "every flag begins with --"
+            if word.endswith(".py"):
+                hint = "--model NAME takes the place of the guide's config/NAME.py"
+            raise UserError(f"unexpected argument '{word}'", hint=hint)
+        name, equals, text = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if not equals and name.startswith("no_") and is_boolean(name[3:]):
+            name, text = name[3:], "false"
+        elif name not in known:
+            raise UserError(f"unknown flag --{name}; {nearest(name, known)}")
+        elif not equals and is_boolean(name):
+            text = rest.pop(0) if rest and rest[0].lower() in TRUE + FALSE else "true"
+        elif not equals:
+            if not rest:
+                raise UserError(f"--{name} needs a value")
+            text = rest.pop(0)
+        found.append((name, text))
+    return found
+
+
+def settings(found: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Fields of ModelConfig and TrainConfig among ``found``, of their own types."""
+    known, values = schema_fields(), {}
+    for name, text in found:
+        if name == FLASH_ATTENTION:
+            values["attention_backend"] = "flash_attn_2" if boolean(name, text) else "sdpa"
+        elif name in known:
+            values[name] = convert(name, text, known[name][0])
+    return values

@@ -1,0 +1,74 @@
+"""The names inside ``$JOBCTL_ROOT`` and inside a run directory: each path once, for all who read or write it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""A run's name is a folder's name, a Slurm job name and a label; so it is kept to what all of them allow."""
+
+EXIT_FINISHED = 0
+EXIT_CONTINUE = 200
+"""Checkpointed and wants to go on: the scheduler starts the job again and does not count a failure."""
+EXIT_USAGE = 2
+"""Wrong usage or configuration: never retried."""
+
+
+def runs(root: Path) -> Path:
+    return root / "runs"
+
+
+def run_dir(root: Path, run: str) -> Path:
+    return runs(root) / run
+
+
+def tokenizer_dir(root: Path, tokenizer: str) -> Path:
+    return root / "tokenizers" / tokenizer
+
+
+def dataset_dir(root: Path, dataset: str, tokenizer: str) -> Path:
+    return root / "datasets" / f"{dataset}-{tokenizer}"
+
+
+def record_file(run: Path) -> Path:
+    return run / "run.json"
+
+
+def attempt_file(run: Path, attempt: int) -> Path:
+    return run / "attempts" / f"{attempt}.json"
+
+
+def script_file(run: Path) -> Path:
+    return run / "script"
+
+
+def log_dir(run: Path, attempt: int) -> Path:
+    return run / "logs" / str(attempt)
+
+
+def rank_log(run: Path, attempt: int, rank: int) -> Path:
+    return log_dir(run, attempt) / f"rank-{rank:05d}.log"
+
+
+def batch_log(run: Path, attempt: int) -> Path:
+    """What the batch script itself and the launcher print."""
+    return log_dir(run, attempt) / "batch.log"
+
+
+def metrics_dir(run: Path) -> Path:
+    return run / "metrics"
+
+
+def checkpoints_dir(run: Path) -> Path:
+    return run / "checkpoints"
+
+
+def stop_file(run: Path) -> Path:
+    """Whoever creates it asks the trainer to checkpoint and leave; its text says why."""
+    return run / "STOP"
+
+
+def export_dir(run: Path, format: str) -> Path:
+    """Where ``trainer.export`` writes the weights for others to load, unless told otherwise."""
+    return run / "export" / format

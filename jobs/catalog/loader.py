@@ -1,0 +1,184 @@
+"""Reads the catalogue's YAML into typed entries, and says file, line and key where it cannot."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+import yaml
+
+from jobs.catalog.errors import UserError, nearest
+from jobs.catalog.schema import HardwareEntry, LayerEntry, ModelConfig, ModelEntry, TrainConfig
+
+CATALOG = Path(__file__).parent
+KINDS = {
+    "models": "model",
+    "hardware": "hardware",
+    "tiers": "tier",
+    "stages": "stage",
+    "datasets": "data set",
+    "tokenizers": "tokenizer",
+    "sites": "site",
+}
+Entry = TypeVar("Entry")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML 1.2's idea of scalars: ``3e-4`` is a number, ``24:00:00`` and ``on`` are text; no key twice."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key '{key}' twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|false|True|False", list("tfTF")),
+    ("int", r"[-+]?[0-9][0-9_]*", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\.inf|\.nan",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Parsed YAML; ``origin`` names the file in the UserError that a syntax error becomes."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{origin}:{mark.line + 1}" if mark else origin
+        raise UserError(f"{where}: not YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{origin}: not YAML: {error}") from None
+
+
+def line_of(text: str, *path: str | int) -> int:
+    """Line (from 1) of the key or item at ``path`` in YAML text; of the deepest part of it that is there."""
+    node = yaml.compose(text, Loader=_Loader)
+    line = 1
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(k, v) for k, v in node.value if k.value == str(step)]
+            if not pairs:
+                break
+            line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
+    """``data`` as ``kind``; a UserError names file, line and key of what does not fit.
+
+    ``text`` is the YAML that ``data`` came from.
+    """
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        message, _, location = str(error).partition(" - at `")
+        path: list[str | int] = [
+            int(index) if index else name for name, index in re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", location)
+        ]
+        unknown = re.search(r"unknown field `(.+)`", message)
+        if unknown:
+            path.append(unknown[1])
+            fields = getattr(kind, "__struct_fields__", ())
+            message = f"unknown key '{unknown[1]}'; {nearest(unknown[1], fields)}"
+        key = ".".join(str(part) for part in path)
+        raise UserError(f"{origin}:{line_of(text, *path)}: {key}: {message}") from None
+
+
+@functools.cache
+def names(kind: str) -> list[str]:
+    """What the catalogue has of ``kind`` (a folder's name), sorted."""
+    return sorted(path.stem for path in (CATALOG / kind).glob("*.yaml"))
+
+
+@functools.cache
+def entry_path(kind: str, name: str) -> Path:
+    """The file of an entry; UserError with the nearest name when there is none."""
+    path = CATALOG / kind / f"{name}.yaml"
+    if name not in names(kind):
+        known = names(kind)
+        raise UserError(f"unknown {KINDS[kind]} '{name}'; {nearest(name, known)}",
+                        hint=f"jobctl catalog list {kind}")  # fmt: skip
+    return path
+
+
+_loaded: dict[tuple[str, str], Any] = {}
+
+
+def load_entry(kind: str, name: str, entry: type[Entry]) -> Entry:
+    """The entry ``name`` of ``kind``, read once: ``load_entry("tokenizers", "gpt2", TokenizerEntry)``."""
+    if (kind, name) not in _loaded:
+        _loaded[kind, name] = load_file(entry_path(kind, name), entry)
+    found: Entry = _loaded[kind, name]
+    return found
+
+
+def load_file(path: Path, entry: type[Entry]) -> Entry:
+    """A YAML file of the user's or of ours, as ``entry``."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    return convert(parse_yaml(text, str(path)), entry, text, str(path))
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model as the trainer wants it: its architecture, and what its recipe sets of TrainConfig."""
+
+    name: str
+    config: ModelConfig
+    train: dict[str, Any]
+
+
+def load_model(name: str) -> Model:
+    """The model ``name`` with its own recipe, before hardware, tier and stage have their say."""
+    entry = load_entry("models", name, ModelEntry)
+    origin = entry_path("models", name)
+    text = origin.read_text(encoding="utf-8")
+    architecture = {k: v for k, v in entry.settings.items() if k in ModelConfig.__struct_fields__}
+    recipe = {k: v for k, v in entry.settings.items() if k in TrainConfig.__struct_fields__}
+    config = convert(architecture, ModelConfig, text, str(origin))
+    convert(recipe, TrainConfig, text, str(origin))
+    return Model(name, config, recipe)
+
+
+def load_hardware(name: str) -> HardwareEntry:
+    return load_entry("hardware", name, HardwareEntry)
+
+
+def load_layer(kind: str, name: str) -> LayerEntry:
+    return load_entry(kind, name, LayerEntry)
+
+
+def peak_flops(device_name: str, dtype: str = "bfloat16") -> tuple[float, str] | None:
+    """Dense peak in FLOP/s of the GPU that the driver calls ``device_name``, and its catalogue name.
+
+    None when the catalogue does not know the GPU or its peak at ``dtype``.
+    """
+    for name in names("hardware"):
+        facts = load_hardware(name).facts
+        if facts.device and facts.device in device_name and dtype in facts.peak_tflops:
+            return facts.peak_tflops[dtype] * 1e12, name
+    return None

@@ -1,0 +1,114 @@
+"""``jobctl catalog``: what there is to choose from."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import click
+import msgspec
+
+import jobs
+from jobs.catalog import arithmetic
+from jobs.catalog.data import DatasetEntry, TokenizerEntry
+from jobs.catalog.errors import UserError
+from jobs.catalog.loader import KINDS, load_entry, load_hardware, load_layer, load_model, names
+from jobs.catalog.schema import ModelEntry
+from jobs.cli.output import emit, table
+from jobs.spec import TARGETS, Choices, resolve
+
+ENTRIES: dict[str, type[Any]] = {"models": ModelEntry, "datasets": DatasetEntry, "tokenizers": TokenizerEntry}
+
+
+def _entry(kind: str, name: str) -> Any:
+    if kind == "hardware":
+        return load_hardware(name)
+    return load_entry(kind, name, ENTRIES[kind]) if kind in ENTRIES else load_layer(kind, name)
+
+
+@click.group("catalog")
+def catalog_command() -> None:
+    """Models, hardware, tiers, stages, data sets, tokenizers and sites."""
+
+
+@catalog_command.command("list")
+@click.argument("kind", required=False, type=click.Choice(list(KINDS)))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_entries(kind: str | None, as_json: bool) -> None:
+    """What there is, of one kind or of all."""
+    found = [(k, name, _entry(k, name).summary) for k in ([kind] if kind else KINDS) for name in names(k)]
+    facts = [{"kind": k, "name": name, "summary": summary} for k, name, summary in found]
+    emit(facts, as_json, table(("KIND", "NAME", "SUMMARY"), found))
+
+
+@catalog_command.command("show")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Where a name is of several kinds.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_entry(name: str, kind: str | None, as_json: bool) -> None:
+    """All that the catalogue says of one entry."""
+    kinds = [k for k in ([kind] if kind else KINDS) if name in names(k)]
+    if not kinds:
+        from jobs.catalog.errors import nearest
+
+        raise UserError(f"nothing called '{name}'; {nearest(name, [n for k in KINDS for n in names(k)])}")
+    facts: dict[str, Any] = {"name": name, "kind": kinds[0], **msgspec.to_builtins(_entry(kinds[0], name))}
+    if kinds[0] == "models":
+        facts |= model_facts(name)
+    emit(facts, as_json, "\n".join(_lines(facts)))
+
+
+def model_facts(name: str) -> dict[str, Any]:
+    """Counts of a model at its own sequence length."""
+    model = load_model(name)
+    length = int(model.train.get("block_size", 2048))
+    count = arithmetic.parameters(model.config)
+    return {
+        "parameters": count,
+        "parameters_in_words": f"{count / 1e9:.2f}B" if count > 1e8 else f"{count / 1e6:.2f}M",
+        "matmul_parameters": arithmetic.matmul_parameters(model.config),
+        "sequence_length": length,
+        "flops_per_token": arithmetic.flops_per_token(model.config, length),
+        "flops_per_token_causal": arithmetic.flops_per_token_causal(model.config, length),
+    }
+
+
+def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    lines: list[str] = []
+    for key, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{indent}{key}:")
+            for item in value:
+                lines.append(
+                    f"{indent}  - " + ", ".join(f"{k}: {v}" for k, v in item.items() if v not in ([], ""))
+                )
+        elif value not in ("", [], {}, None):
+            lines.append(f"{indent}{key}: {f'{value:,}' if isinstance(value, int) else value}")
+    return lines
+
+
+@catalog_command.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_entries(as_json: bool) -> None:
+    """Read every entry and resolve every combination of them."""
+    for kind in KINDS:
+        for name in names(kind):
+            _entry(kind, name)
+    combinations = itertools.product(
+        names("models"), names("hardware"), names("tiers"), names("stages"), names("sites"), TARGETS
+    )
+    count = 0
+    for model, hardware, tier, stage, site, target in combinations:
+        choices = Choices(
+            model=model, hardware=hardware, tier=int(tier), stage=stage, site=site, target=target
+        )
+        resolve(choices, version=jobs.__version__)
+        count += 1
+    entries = sum(len(names(kind)) for kind in KINDS)
+    emit(
+        {"entries": entries, "combinations": count},
+        as_json,
+        f"{entries} entries, {count} combinations: all valid",
+    )

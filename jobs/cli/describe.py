@@ -1,0 +1,98 @@
+"""``jobctl describe``: one run in full, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+import msgspec
+
+from jobs import runs
+from jobs.catalog import layout
+from jobs.cli.finding import Place, find_run, place_options
+from jobs.cli.output import emit, table
+from jobs.cli.status import describe_status, statuses
+from jobs.progress import Training, read_training
+from jobs.runs import Run, Status
+
+
+@click.command("describe")
+@click.argument("run")
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def describe_command(run: str, as_json: bool, **place: Any) -> None:
+    """A run in full: what it is, its attempts, its training, its files, what to do next."""
+    found = find_run(run, Place(**place))
+    (status,) = statuses([found])
+    training = read_training(found.path)
+    facts: dict[str, Any] = {
+        "status": status,
+        "directory": str(found.path),
+        "record": found.record,
+        "attempts": found.attempts,
+        "training": training,
+    }
+    emit(msgspec.to_builtins(facts), as_json, description(found, status, training))
+
+
+def description(run: Run, status: Status, training: Training | None) -> str:
+    """All of it as text."""
+    parts = [describe_status(status), *_attempts(run)]
+    if training:
+        parts.append(training_summary(training))
+    parts.append("\n".join([f"files: {run.path}", *_next(run, status, training)]))
+    return "\n\n".join(parts)
+
+
+def training_summary(training: Training) -> str:
+    """First and last loss, rate, and where the numbers are."""
+    rows = [("iterations", str(training.iterations))]
+    if training.first_loss is not None and training.last_loss is not None:
+        rows.append(("training loss", f"{training.first_loss:.4f} first, {training.last_loss:.4f} last"))
+    if training.validation_loss is not None:
+        rows.append(("validation loss", f"{training.validation_loss:.4f}"))
+    if training.tokens_per_second is not None:
+        rows.append(("tokens/s", f"{training.tokens_per_second:,.0f}"))
+    if training.mfu is not None:
+        rows.append(("MFU", f"{training.mfu:.1%}"))
+    if training.checkpoint:
+        rows.append(("checkpoint", training.checkpoint))
+    rows.append(("metrics", training.metrics))
+    return "\n".join(f"{name:<16} {value}" for name, value in rows)
+
+
+def _attempts(run: Run) -> list[str]:
+    if len(run.attempts) < 2:
+        return []
+    header = ("ATTEMPT", "JOB", "NODES", "START", "END", "CODE", "REASON")
+    rows = [
+        (
+            a.attempt,
+            a.job_id,
+            a.nodes,
+            a.start,
+            a.end or "",
+            "" if a.exit_code is None else a.exit_code,
+            a.reason or "",
+        )
+        for a in run.attempts
+    ]
+    return [table(header, rows)]
+
+
+def _next(run: Run, status: Status, training: Training | None) -> list[str]:
+    """Commands that make sense from here."""
+    name = run.name
+    lines = [f"  jobctl logs {name}" + (" -f" if status.state not in runs.ENDED else "")]
+    if status.state in ("stopped", "failed", "cancelled", "lost"):
+        lines.append(f"  jobctl resume {name}")
+    elif status.state not in runs.ENDED:
+        lines += [f"  jobctl cancel {name} --graceful", f"  jobctl wait {name}"]
+    if training and training.checkpoint:
+        spec = run.record["spec"]
+        tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec["inputs"]["tokenizer"])
+        folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
+        lines.append(f"  jobctl submit eval --model {spec['model_name']} --run {name}")
+        lines.append(f"  python -m trainer.sample {folders} --prompt 'The state of'")
+    return ["next:", *lines]

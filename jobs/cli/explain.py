@@ -1,0 +1,58 @@
+"""``jobctl explain``: every resolved value, and the layer that it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from jobs.catalog import arithmetic
+from jobs.cli.choices import choice_options, resolution
+from jobs.cli.output import emit, table, warn
+from jobs.spec import JobSpec, Resolution, TrainSpec
+
+
+def values_of(spec: JobSpec) -> dict[str, Any]:
+    """All flat keys of ``spec`` with their values."""
+    sections: list[Any] = [spec.resources, spec.inputs, spec.site]
+    if isinstance(spec, TrainSpec):
+        sections = [spec.model, spec.train, *sections]
+    return {key: value for section in sections for key, value in msgspec.to_builtins(section).items()}
+
+
+def derived_of(spec: JobSpec) -> dict[str, int]:
+    """Numbers that follow from the settings."""
+    if not isinstance(spec, TrainSpec):
+        return {}
+    return {
+        "parameters": arithmetic.parameters(spec.model),
+        "flops_per_token": arithmetic.flops_per_token(spec.model, spec.train.block_size),
+        "world_size": spec.world_size,
+        "global_batch_size": spec.global_batch_size,
+        "tokens_per_step": spec.tokens_per_step,
+        "tokens": spec.tokens_per_step * spec.train.max_iters,
+    }
+
+
+@click.command("explain")
+@choice_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain_command(as_json: bool, **options: Any) -> None:
+    """Print every value of a job and the layer that it came from."""
+    found = resolution(**options)
+    warn(found.warnings)
+    values = values_of(found.spec)
+    facts = {key: {"value": value, "from": _origin(found, key)} for key, value in values.items()}
+    derived = derived_of(found.spec)
+    rows = [(key, _shown(fact["value"]), fact["from"]) for key, fact in facts.items()]
+    rows += [(key, f"{value:,}", "arithmetic") for key, value in derived.items()]
+    emit({"settings": facts, "derived": derived}, as_json, table(("KEY", "VALUE", "FROM"), rows))
+
+
+def _origin(found: Resolution, key: str) -> str:
+    return found.origins.get(key, "default")
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) if value not in ("", [], {}) else "-"

@@ -1,0 +1,134 @@
+"""``jobctl logs`` and ``jobctl wait``."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs import runs
+from jobs.catalog.errors import UserError
+from jobs.cli.describe import description
+from jobs.cli.finding import Place, find_run, place_options
+from jobs.cli.output import emit
+from jobs.cli.status import describe_status, statuses
+from jobs.progress import read_training
+from jobs.runlogs import log_files, whole_lines
+from jobs.runs import Run, Status
+from jobs.targets import target
+from jobs.targets.protocol import Remote
+
+POLL_SECONDS = 0.5
+
+
+@click.command("logs")
+@click.argument("run")
+@place_options
+@click.option("--follow", "-f", is_flag=True, help="Go on until the run has ended.")
+@click.option("--rank", type=click.IntRange(min=0), help="One rank's log instead of the batch script's.")
+@click.option("--all-ranks", is_flag=True, help="Every rank's lines as they come (Kubernetes).")
+@click.option("--attempt", type=click.IntRange(min=1), help="One attempt's instead of all.")
+@click.option("--grep", metavar="REGEX", help="Only lines that match.")
+def logs_command(
+    run: str,
+    follow: bool,
+    rank: int | None,
+    all_ranks: bool,
+    attempt: int | None,
+    grep: str | None,
+    **place: Any,
+) -> None:
+    """Print a run's log."""
+    found = find_run(run, Place(**place))
+    if all_ranks:
+        lines = _of_all_ranks(found, follow)
+    else:
+        lines = target(found.target).logs(found, rank=rank, attempt=attempt, follow=follow)
+    for line in lines:
+        if grep is None or re.search(grep, line):
+            click.echo(line)
+
+
+def _of_all_ranks(run: Run, follow: bool) -> Iterator[str]:
+    scheduler = target(run.target)
+    if not isinstance(scheduler, Remote):
+        raise UserError(
+            f"--all-ranks is for Kubernetes; the ranks' files are in {run.path / 'logs'}", hint="--rank N"
+        )
+    return scheduler.all_logs(run, follow=follow)
+
+
+@click.command("wait")
+@click.argument("run")
+@place_options
+@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long, with exit code 124.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -> None:
+    """Wait for a run to end, and exit with 0 only if it finished."""
+    follow_to_the_end(run, Place(**place), timeout=timeout, as_json=as_json)
+
+
+def follow_to_the_end(
+    name: str, place: Place, *, timeout: float | None = None, as_json: bool = False
+) -> None:
+    """Shows a run's progress until it ends; exits with its code, 1 where it has none, 124 when time ran out."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    progress = _Progress(quiet=as_json)
+    while True:
+        run = find_run(name, place)
+        (status,) = statuses([run])
+        progress.show(run.path, status)
+        if status.state in runs.ENDED:
+            break
+        if deadline is not None and time.monotonic() > deadline:
+            progress.close()
+            emit(status, as_json, describe_status(status))
+            sys.exit(124)
+        time.sleep(POLL_SECONDS)
+    progress.close()
+    training = read_training(run.path)
+    emit(status, as_json, description(run, status, training) if training else describe_status(status))
+    if status.state != "finished":
+        sys.exit(status.exit_code or 1)
+
+
+class _Progress:
+    """The batch log as it grows: one line rewritten on a terminal, all lines elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._terminal = quiet, sys.stderr.isatty()
+        self._offsets: dict[Path, int] = {}
+        self._state, self._drawn = "", False
+
+    def show(self, run: Path, status: Status) -> None:
+        if self._quiet:
+            return
+        if status.state != self._state and status.state not in runs.ENDED:
+            self._state = status.state
+            self._line(f"{status.run}: {status.state}" + (f" ({status.detail})" if status.detail else ""))
+        for path in log_files(run, rank=None, attempt=None):
+            for line in self._new_lines(path, status):
+                self._line(line)
+
+    def _new_lines(self, path: Path, status: Status) -> list[str]:
+        offset, rest = self._offsets.get(path, 0), status.state in runs.ENDED
+        lines, self._offsets[path] = whole_lines(path, offset, rest)
+        return [line for line in lines if line.strip()]
+
+    def _line(self, text: str) -> None:
+        if not self._terminal:
+            click.echo(text, err=True)
+            return
+        width = shutil.get_terminal_size().columns
+        click.echo("\r\033[K" + text[: width - 1], nl=False, err=True)
+        self._drawn = True
+
+    def close(self) -> None:
+        if self._drawn:
+            click.echo("", err=True)

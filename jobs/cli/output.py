@@ -1,0 +1,32 @@
+"""How commands print: JSON for machines, text for people, warnings beside both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+import msgspec
+
+
+def emit(facts: Any, as_json: bool, text: str) -> None:
+    """``facts`` as JSON, or ``text``."""
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(facts), indent=1))
+    elif text:
+        click.echo(text)
+
+
+def warn(messages: Iterable[str]) -> None:
+    for message in messages:
+        click.echo(f"jobctl: note: {message}", err=True)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns aligned to their widest cell, two spaces apart."""
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
+    )

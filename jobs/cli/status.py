@@ -1,0 +1,59 @@
+"""``jobctl status`` and ``jobctl list``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from jobs.cli.choices import root
+from jobs.cli.finding import Place, find_run, find_runs, place_options
+from jobs.cli.output import emit, table
+from jobs.runs import Run, Status
+from jobs.targets import target
+
+
+def statuses(found: Sequence[Run]) -> list[Status]:
+    """Where runs stand, each target asked once, in the order given."""
+    by_name: dict[str, Status] = {}
+    for name in sorted({run.target for run in found}):
+        mine = [run for run in found if run.target == name]
+        by_name.update(zip((run.name for run in mine), target(name).statuses(mine), strict=True))
+    return [by_name[run.name] for run in found]
+
+
+def describe_status(status: Status) -> str:
+    words = [f"{status.run}: {status.state}"]
+    if status.attempt:
+        words.append(f"attempt {status.attempt}")
+    if status.job_id:
+        words.append(f"job {status.job_id} on {status.target}")
+    if status.nodes:
+        words.append(status.nodes)
+    return ", ".join(words) + (f"\n  {status.detail}" if status.detail else "")
+
+
+@click.command("status")
+@click.argument("run")
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status_command(run: str, as_json: bool, **place: Any) -> None:
+    """Where a run stands."""
+    (status,) = statuses([find_run(run, Place(**place))])
+    emit(status, as_json, describe_status(status))
+
+
+@click.command("list")
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(as_json: bool, **place: Any) -> None:
+    """All runs, the newest last."""
+    found = statuses(find_runs(Place(**place)))
+    rows = [(s.run, s.state, s.target, s.job_id, s.attempt or "", s.start, s.detail) for s in found]
+    header = ("RUN", "STATE", "TARGET", "JOB", "ATTEMPT", "START", "")
+    emit(
+        found,
+        as_json,
+        table(header, rows) if rows else f"no runs in {root(place['site'])}; start one: jobctl submit --help",
+    )

@@ -1,0 +1,83 @@
+"""``jobctl render`` and ``jobctl submit``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from jobs.cli.choices import choice_options, resolution, root
+from jobs.cli.output import emit, warn
+from jobs.spec import JobSpec
+from jobs.targets import target
+from jobs.targets.protocol import Remote
+
+
+@click.command("render")
+@choice_options
+def render_command(**options: Any) -> None:
+    """Print the job's script or manifest: no file, no network, no run directory."""
+    found = resolution(**options)
+    warn(found.warnings)
+    click.echo(target(found.spec.target).render(found.spec), nl=False)
+
+
+@click.command("submit")
+@choice_options
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")
+@click.option("--wait", "wait", is_flag=True, help="Follow the run to its end, and exit with its code.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> None:
+    """Start a job and return its run's name."""
+    from jobs.submission import check_inputs, prepared, submit
+
+    found = resolution(**options)
+    warn(found.warnings)
+    spec = _named(found.spec)
+    if prepared(spec):
+        emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
+        return
+    check_inputs(spec)
+    if dry_run:
+        click.echo(target(spec.target).render(spec), nl=False)
+        click.echo(
+            f"jobctl: would submit run {spec.run} to {spec.target}, in {spec.site.root}/runs", err=True
+        )
+        return
+    place = target(spec.target)
+    if isinstance(place, Remote):
+        _submit_remotely(place, spec, wait, as_json)
+        return
+    run, job_id = submit(spec)
+    facts = {"run": run.name, "job_id": job_id, "target": spec.target, "directory": str(run.path)}
+    emit(facts, as_json, f"submitted run {run.name} (job {job_id} on {spec.target}), in {run.path}")
+    if wait:
+        _follow(run.name, Path(spec.site.root))
+
+
+def _submit_remotely(place: Remote, spec: JobSpec, wait: bool, as_json: bool) -> None:
+    from jobs.submission import submit_remotely
+
+    run, started = submit_remotely(place, spec, root())
+    where = f"job {started.job_id} on {started.spec.target}, namespace {spec.site.namespace}"
+    facts = {"run": run.name, "job_id": started.job_id, "target": started.spec.target, "new": started.new}
+    said = "submitted run" if started.new else "nothing to do: submitted before is run"
+    emit(facts, as_json, f"{said} {run.name} ({where})")
+    if wait:
+        _follow(run.name, root())
+
+
+def _follow(name: str, home: Path) -> None:
+    from jobs.cli.finding import Place
+    from jobs.cli.follow import follow_to_the_end
+
+    follow_to_the_end(name, Place(root=home))
+
+
+def _named(spec: JobSpec) -> JobSpec:
+    from jobs.runs import new_name
+
+    return msgspec.structs.replace(spec, run=new_name(spec, datetime.now()))

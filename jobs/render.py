@@ -1,0 +1,112 @@
+"""Spec to text. Templates decide how a file looks; every value they print passes through one quoting function."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+
+from jobs.catalog import layout
+from jobs.catalog.errors import UserError
+from jobs.spec import JobSpec, TrainSpec
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+class Verbatim(str):
+    """Text that is already quoted for the place it goes to."""
+
+
+def quote_shell(value: object) -> str:
+    """``value`` as exactly one word of POSIX shell, whatever is in it."""
+    if isinstance(value, Verbatim):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    if "\0" in text:
+        raise UserError(f"{text!r}: a NUL character cannot be passed to a process")
+    return shlex.quote(text)
+
+
+def quote_yaml(value: object) -> str:
+    """``value`` as one YAML scalar or flow collection: JSON, which YAML 1.2 contains."""
+    if isinstance(value, Verbatim):
+        return value
+    text = json.dumps(value).replace(
+        "\x7f", "\\u007f"
+    )  # the one character that JSON may hold and YAML may not
+    return _SURROGATES.sub(_one_character, text) if "\\ud" in text else text
+
+
+_SURROGATES = re.compile(r"\\\\|\\u(d[89ab]..)\\u(d[c-f]..)")
+"""A pair that JSON escapes a character beyond U+FFFF with, which YAML does not know; and a backslash, to skip it."""
+
+
+def _one_character(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return found[0]
+    return f"\\U{0x10000 + ((int(found[1], 16) - 0xD800) << 10) + int(found[2], 16) - 0xDC00:08x}"
+
+
+def _environment(quote: Callable[[object], str]) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        finalize=quote,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+
+
+@functools.cache
+def _template(name: str) -> jinja2.Template:
+    quote = quote_yaml if name.endswith(".yaml.j2") else quote_shell
+    return _environment(quote).get_template(name)
+
+
+def render_template(name: str, context: dict[str, Any]) -> str:
+    """The template ``name`` with ``context``; an expression in it prints its value quoted for that language."""
+    return _template(name).render(context)
+
+
+def trainer_flags(spec: TrainSpec) -> list[str]:
+    """All of the model and of the training, so that a job does not depend on the image's catalogue."""
+    settings = {**msgspec.structs.asdict(spec.model), **msgspec.structs.asdict(spec.train)}
+    return [f"--{name}={value}" for name, value in settings.items()]
+
+
+def job_environment(spec: JobSpec) -> dict[str, str]:
+    """Environment of the payload; the site's own settings win."""
+    gpu = spec.resources.gpus_per_node > 0
+    defaults = {"OMP_NUM_THREADS": "8" if gpu else "1", "PYTHONUNBUFFERED": "1"}
+    if gpu:
+        # Compiled training fragments the allocator's fixed segments until memory runs out.
+        defaults["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+    return {**defaults, **spec.site.env}
+
+
+def payload_context(spec: JobSpec) -> dict[str, Any]:
+    """What every target's template needs to say what runs."""
+    context: dict[str, Any] = {
+        "spec": spec,
+        "title": Verbatim(spec.title),
+        "root": spec.site.root,
+        "record": Verbatim(spec.record()),
+        "spec_hash": spec.fingerprint(),
+        "environment": job_environment(spec),
+        "dataset": f"{spec.inputs.dataset}-{spec.inputs.tokenizer}",
+        "exit_continue": layout.EXIT_CONTINUE,
+    }
+    if isinstance(spec, TrainSpec):
+        launch = [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"]
+        sizes = spec.inputs.sweep_batch_sizes if spec.stage == "sweep" else ()
+        return context | {"flags": trainer_flags(spec), "launch": launch, "stage": spec.stage, "sweep": sizes}
+    return context | {"arguments": list(spec.arguments), "stage": ""}

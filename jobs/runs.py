@@ -1,0 +1,237 @@
+"""Run directories as a store: claim one, write its record once, read what its attempts wrote.
+
+There is no other database. The script that runs on the cluster writes ``attempts/<n>.json`` itself (see
+``templates/record.sh.j2``), so that it needs nothing but a shell there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from jobs.catalog import layout
+from jobs.catalog.errors import UserError, nearest
+from jobs.patch import describe
+from jobs.spec import JobSpec
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One scheduler job working on a run, as it wrote of itself."""
+
+    attempt: int
+    job_id: str
+    target: str
+    host: str
+    nodes: str
+    pid: int
+    start: str
+    end: str | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A run directory as read: its record, and its attempts in order."""
+
+    name: str
+    path: Path
+    record: dict[str, Any]
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def target(self) -> str:
+        return str(self.record["spec"]["target"])
+
+    @property
+    def last(self) -> Attempt | None:
+        return self.attempts[-1] if self.attempts else None
+
+
+State = Literal[
+    "submitted", "pending", "running", "finished", "stopped", "failed", "cancelled", "lost", "unknown"
+]
+"""``stopped`` has checkpointed and can go on; ``lost`` ended without a word and its scheduler knows nothing;
+``unknown``: its scheduler does not answer."""
+ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "cancelled", "lost"})
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands. ``detail`` is for people: a pending reason, an exit code, how to go on."""
+
+    run: str
+    state: State
+    target: str
+    job_id: str = ""
+    attempt: int = 0
+    nodes: str = ""
+    exit_code: int | None = None
+    start: str = ""
+    end: str = ""
+    detail: str = ""
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission to a target that keeps the record of its runs itself."""
+
+    spec: JobSpec
+    """As it was submitted."""
+    script: str
+    job_id: str
+    new: bool
+    """False when the same submission had been made before, and nothing was done."""
+
+
+def recorded_status(run: Run) -> Status:
+    """What the run's own records say: the truth once an attempt has ended, ``running`` until it has."""
+    last = run.last
+    if last is None:
+        return Status(run=run.name, state="submitted", target=run.target)
+    states: dict[int, State] = {layout.EXIT_FINISHED: "finished", layout.EXIT_CONTINUE: "stopped"}
+    state: State = "running" if last.exit_code is None else states.get(last.exit_code, "failed")
+    if last.reason == "cancelled":
+        state = "cancelled"
+    details = {
+        "failed": f"exit code {last.exit_code}; jobctl logs {run.name}",
+        "stopped": f"checkpointed; jobctl resume {run.name}",
+    }
+    return Status(
+        run=run.name, state=state, target=run.target, job_id=last.job_id, attempt=last.attempt, nodes=last.nodes,
+        exit_code=last.exit_code, start=last.start, end=last.end or "", detail=details.get(state, ""),
+    )  # fmt: skip
+
+
+def new_name(spec: JobSpec, now: datetime) -> str:
+    return spec.run or f"{spec.run_prefix}-{now:%Y%m%d-%H%M%S}"
+
+
+def write_durably(path: Path, text: str) -> None:
+    """The whole of ``text`` or nothing: written aside, synced, renamed, and the folder synced."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def claim(root: Path, name: str) -> Path:
+    """A new run directory that is this caller's alone, however many ask for the same name at once.
+
+    Raises UserError when the name is taken or the root cannot be written.
+    """
+    path = layout.run_dir(root, name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(root, error) from None
+    try:
+        path.mkdir()
+    except FileExistsError:
+        raise UserError(
+            f"run '{name}' exists: {path}",
+            hint=f"go on with it: jobctl resume {name}   or take another name: --run",
+        ) from None
+    except OSError as error:
+        raise _unwritable(root, error) from None
+    return path
+
+
+def _unwritable(root: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{root}: cannot be written: {error.strerror}", hint="set JOBCTL_ROOT to a folder of yours"
+    )
+
+
+def release(path: Path) -> None:
+    """Undo a claim whose submission was refused."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def write_submission(path: Path, spec: JobSpec, script: str) -> None:
+    """``script`` and ``run.json`` of a claimed run directory."""
+    for folder in (path / "logs", path / "attempts"):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_durably(layout.script_file(path), script)
+    record = json.loads(spec.record()) | {
+        "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+    }
+    if spec.site.project_dir:
+        record["patch"] = describe(Path(spec.site.project_dir))
+    write_durably(layout.record_file(path), json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def git_revision() -> str | None:
+    """Revision of the source tree that submits, with ``-dirty`` where it has changes; None outside a checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _attempts(path: Path) -> tuple[Attempt, ...]:
+    found = []
+    for file in (path / "attempts").glob("[0-9]*.json"):
+        try:
+            found.append(msgspec.json.decode(file.read_bytes(), type=Attempt))
+        except msgspec.MsgspecError as error:
+            raise UserError(f"{file}: not an attempt's record: {error}", code=1) from None
+    return tuple(sorted(found, key=lambda attempt: attempt.attempt))
+
+
+def read(root: Path, name: str) -> Run:
+    """Raises UserError with the nearest name when there is no such run."""
+    path = layout.run_dir(root, name)
+    if not layout.RUN_NAME.fullmatch(name) or not path.is_dir():
+        known = [p.name for p in layout.runs(root).iterdir()] if layout.runs(root).is_dir() else []
+        hint = nearest(name, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
+        raise UserError(f"no run '{name}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
+    return _read(path)
+
+
+def _read(path: Path) -> Run:
+    try:
+        record = json.loads(layout.record_file(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: has no run.json; its submission did not finish", code=1) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{layout.record_file(path)}: {error}", code=1) from None
+    return Run(path.name, path, record, _attempts(path))
+
+
+def read_again(run: Run) -> Run:
+    """``run`` as its directory says now."""
+    return read(run.path.parent.parent, run.name)
+
+
+def read_all(root: Path) -> list[Run]:
+    """Every run with a record, the newest submission last."""
+    folder = layout.runs(root)
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [_read(path) for path in paths if layout.record_file(path).is_file()]
+    return sorted(found, key=lambda run: (str(run.record.get("submitted") or _started(run)), run.name))
+
+
+def _started(run: Run) -> str:
+    return run.attempts[0].start if run.attempts else ""
+
+
+def request_stop(run: Path, reason: str) -> None:
+    """Create STOP: the trainer finishes its step, checkpoints and exits 200."""
+    write_durably(layout.stop_file(run), reason + "\n")

@@ -1,0 +1,137 @@
+"""From a spec to a started job: check what it reads, claim its run, write the record, hand it to the target."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jobs import runs
+from jobs.catalog import layout
+from jobs.catalog.errors import UserError
+from jobs.runs import Run, Started
+from jobs.spec import JobSpec, TrainSpec
+from jobs.targets import target
+from jobs.targets.protocol import Remote
+
+ON_THIS_FILE_SYSTEM = ("local", "slurm", "docker")
+"""Targets whose shared root the submitting host sees under the same path."""
+CLUSTERS = ("k8s", "k8s-trainjob")
+"""Targets that keep the record of a run themselves; what lies under this host's root only says where."""
+
+
+def _dataset(spec: JobSpec) -> Path:
+    return layout.dataset_dir(Path(spec.site.root), spec.inputs.dataset, spec.inputs.tokenizer)
+
+
+def prepared(spec: JobSpec) -> Path | None:
+    """The data set that a prep job would make, where it is complete already."""
+    if spec.kind != "prep" or spec.target not in ON_THIS_FILE_SYSTEM:
+        return None
+    folder = _dataset(spec)
+    return folder if (folder / "meta.json").is_file() else None
+
+
+def check_inputs(spec: JobSpec) -> None:
+    """Raises UserError when the data set is absent or another tokenizer's.
+
+    A job that waits for another one is not checked: that one may be making the data set.
+    """
+    if not isinstance(spec, TrainSpec) or spec.after or spec.target not in ON_THIS_FILE_SYSTEM:
+        return
+    folder = _dataset(spec)
+    make = f"make it: jobctl submit prep --dataset {spec.inputs.dataset} --tokenizer {spec.inputs.tokenizer}"
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no data set in {folder}", hint=make) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'meta.json'}: {error}", hint=make) from None
+    vocab_size = meta.get("vocab_size", 0)
+    if vocab_size > spec.model.vocab_size:
+        raise UserError(
+            f"{folder} has ids up to {vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
+            "rows in its embedding",
+            hint="take the data set of the model's own tokenizer",
+        )
+
+
+def submit(spec: JobSpec) -> tuple[Run, str]:
+    """Start ``spec``, whose run is named; the run, and the scheduler's job id.
+
+    Of several submissions of one name at once, one wins. Nothing stays behind when the scheduler refuses.
+    """
+    assert spec.run is not None
+    place = target(spec.target)
+    script = place.render(spec)
+    root = Path(spec.site.root)
+    if _continues_a_run(spec):
+        return _submit_to(runs.read(root, spec.run), spec, script)
+    path = runs.claim(root, spec.run)
+    try:
+        runs.write_submission(path, spec, script)
+        run = runs.read(root, spec.run)
+        return run, place.submit(run, layout.script_file(path))
+    except BaseException:
+        runs.release(path)
+        raise
+
+
+def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Started]:
+    """Start ``spec`` where the cluster keeps the record, and note under ``home`` which cluster that is.
+
+    Submitting the same again changes nothing.
+    """
+    assert spec.run is not None
+    path = layout.run_dir(home, spec.run)
+    if (there := layout.record_file(path)).is_file() and runs.read(home, spec.run).target not in CLUSTERS:
+        raise UserError(f"run '{spec.run}' exists: {there.parent}", hint="take another name: --run")
+    started = place.start(spec)
+    if started.new and not _continues_a_run(spec):
+        runs.write_submission(path, started.spec, started.script)
+    return Run(spec.run, path, json.loads(started.spec.record()), ()), started
+
+
+def _continues_a_run(spec: JobSpec) -> bool:
+    """Evaluation and export read the checkpoint of a run that is there, and are further attempts of it."""
+    return spec.kind == "export" or (isinstance(spec, TrainSpec) and spec.stage == "eval")
+
+
+def _submit_to(run: Run, spec: JobSpec, script: str) -> tuple[Run, str]:
+    path = run.path / f"script.{spec.stage if isinstance(spec, TrainSpec) else spec.kind}"
+    runs.write_durably(path, script)
+    return run, target(spec.target).submit(run, path)
+
+
+def resume(root: Path, name: str) -> tuple[Run, str]:
+    """``resume_run`` of the run called ``name`` under ``root``."""
+    return resume_run(runs.read(root, name))
+
+
+def resume_run(run: Run) -> tuple[Run, str]:
+    """Start another attempt of an ended run by the script it was submitted with.
+
+    Raises UserError while the run is alive, when it is finished, or when someone else resumes it at this moment.
+    """
+    name, place = run.name, target(run.target)
+    (status,) = place.statuses([run])
+    if status.state == "finished":
+        raise UserError(f"run '{name}' has finished; there is nothing to go on with", code=1)
+    if status.state not in runs.ENDED:
+        raise UserError(
+            f"run '{name}' is {status.state} (job {status.job_id or '?'})", hint=f"jobctl wait {name}", code=1
+        )
+    if isinstance(place, Remote):
+        return run, place.resume(run)
+    claim = run.path / "attempts" / ".resuming"
+    busy = UserError(f"run '{name}' is being resumed by someone else", hint=f"jobctl status {name}", code=1)
+    try:
+        claim.mkdir()
+    except FileExistsError:
+        raise busy from None
+    try:
+        now = runs.read_again(run)
+        if len(now.attempts) != len(run.attempts) or place.statuses([now])[0].state not in runs.ENDED:
+            raise busy
+        return now, place.submit(now, layout.script_file(run.path))
+    finally:
+        claim.rmdir()

@@ -1,0 +1,27 @@
+"""Which target is which. A scheduler's own client is imported when the target is asked for, not before."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from jobs.catalog.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from jobs.targets.protocol import Target
+
+_MODULES = {
+    "local": "jobs.targets.local",
+    "slurm": "slurm.target",
+    "docker": "jobs.targets.docker",
+    "k8s": "k8s.pytorchjob",
+    "k8s-trainjob": "k8s.trainjob",
+}
+
+
+def target(name: str) -> Target:
+    """The target called ``name``. Raises UserError for a name that is none."""
+    if name not in _MODULES:
+        raise UserError(f"unknown target '{name}'; {nearest(name, _MODULES)}")
+    found: Target = importlib.import_module(_MODULES[name]).TARGET
+    return found

@@ -1,0 +1,105 @@
+"""A container on this machine, by Docker or Podman: the local target with an engine in between."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from jobs.catalog.errors import UserError
+from jobs.render import job_environment, payload_context, render_template
+from jobs.runs import Run, Status, read_again
+from jobs.spec import JobSpec
+from jobs.targets.local import LocalTarget
+
+NETWORK_VARIABLES = ("WANDB_", "MLFLOW_")
+"""Loggers that talk to a server are configured by variables that begin so."""
+FROM_THE_SUBMITTER = ("CUDA_VISIBLE_DEVICES", "JOBCTL_ROOT", "RUN", "RUN_DIR", "ATTEMPT")
+
+
+class DockerTarget(LocalTarget):
+    """Runs the script in the background on this host; the script starts the container and waits for it."""
+
+    def render(self, spec: JobSpec) -> str:
+        _check(spec)
+        return render_template(
+            "docker.sh.j2",
+            payload_context(spec)
+            | {
+                "gpus": spec.resources.gpus_per_node > 0,
+                "network": _needs_network(spec),
+                "mounts": _mounts(spec),
+                "variables": _variables(spec),
+            },
+        )
+
+    def submit(self, run: Run, script: Path) -> str:
+        super().submit(run, script)
+        last = read_again(run).last
+        assert last is not None  # the local target has waited for it
+        return last.job_id
+
+    def _status(self, run: Run) -> Status:
+        status = super()._status(run)
+        if status.state == "lost" and _container_is_alive(status.job_id):
+            name = status.job_id.partition(":")[2]
+            return msgspec.structs.replace(
+                status, state="running", detail=f"its script is gone, the container {name} is not"
+            )
+        return status
+
+    def cancel(self, run: Run) -> None:
+        super().cancel(run)
+        last = run.last
+        if last is not None and last.exit_code is None:
+            engine, _, name = last.job_id.partition(":")
+            # Also where the script is gone; a container that has ended meanwhile is no error.
+            _ask(engine, "kill", "--signal=TERM", name)
+
+
+def _check(spec: JobSpec) -> None:
+    if spec.resources.nodes > 1:
+        raise UserError(
+            f"nodes {spec.resources.nodes}: the docker target is one machine", hint="--target slurm"
+        )
+    for path in (spec.site.root, spec.site.project_dir):
+        if ":" in path:
+            raise UserError(f"{path}: a container engine cannot mount a path with ':' in it")
+
+
+def _needs_network(spec: JobSpec) -> bool:
+    """Only what fetches text or talks to a logger gets a network; ranks on one machine need none."""
+    reports = any(name.startswith(NETWORK_VARIABLES) for name in spec.site.env)
+    return spec.kind == "prep" or reports or bool(spec.site.pass_env)
+
+
+def _mounts(spec: JobSpec) -> list[str]:
+    """``source:target[:ro]`` besides the shared root."""
+    source = spec.site.project_dir
+    return [*spec.site.mounts, *([f"{source}:{source}:ro"] if source else [])]
+
+
+def _variables(spec: JobSpec) -> list[str]:
+    """``NAME=value`` of the job's own, and ``NAME`` alone where the value is the submitter's."""
+    own = [f"{name}={value}" for name, value in job_environment(spec).items()]
+    if spec.site.project_dir:
+        own.append(f"PYTHONPATH={spec.site.project_dir}")
+    return [*own, *FROM_THE_SUBMITTER, *spec.site.pass_env]
+
+
+def _container_is_alive(job_id: str) -> bool:
+    engine, _, name = job_id.partition(":")
+    return bool(_ask(engine, "ps", "--quiet", "--filter", f"name=^{name}$"))
+
+
+def _ask(engine: str, *arguments: str) -> str:
+    """What the engine prints; nothing where it is not there or refuses."""
+    if engine == os.environ.get("JOBCTL_ENGINE") or engine in ("docker", "podman"):
+        done = subprocess.run([engine, *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+    return ""
+
+
+TARGET = DockerTarget()

@@ -1,0 +1,1 @@
+"""The Kubernetes target: everything that knows the words PyTorchJob, TrainJob and pod."""

@@ -1,0 +1,142 @@
+"""The logs of a run's pods: of one rank, of the batch script, or of all; across cut streams and pods made anew.
+
+A pod's log holds the lines of its batch script as they are, and those of its ranks behind ``[rank N] ``
+(``templates/pod.sh.j2``).
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from jobs.catalog.errors import UserError
+from k8s.api import Api
+from k8s.pods import Pod
+from k8s.refusals import Refused
+from k8s.resources import POD
+
+POLL_SECONDS = 2.0
+_RANK = re.compile(r"\[rank (\d+)\] (.*)")
+_ATTEMPT = re.compile(r"jobctl: run \S+, attempt (\d+), pod \d+ on ")
+
+
+class Wanted:
+    """Which lines of one pod's log are asked for. Knows the attempt by the line that each begins with."""
+
+    def __init__(self, rank: int | None, attempt: int | None) -> None:
+        self._rank, self._attempt = rank, attempt
+        self._now: int | None = None
+
+    def pick(self, line: str) -> str | None:
+        """What to print of ``line``, or None."""
+        if found := _ATTEMPT.match(line):
+            self._now = int(found[1])
+        if self._attempt is not None and self._now != self._attempt:
+            return None
+        ranked = _RANK.match(line)
+        if self._rank is None:
+            return None if ranked else line
+        return ranked[2] if ranked and int(ranked[1]) == self._rank else None
+
+
+def read_log(api: Api, namespace: str, pod: Pod, follow: bool, since: str = "") -> Iterator[tuple[str, str]]:
+    """``(time, line)`` of what a pod printed after ``since``, as far as one connection carries."""
+    query = {"container": pod.container, "timestamps": "true"}
+    query |= {"follow": "true"} if follow else {}
+    query |= {"sinceTime": since} if since else {}
+    rest = b""
+    path = f"{POD.path(namespace, pod.name)}/log"
+    for piece in api.stream(path, query, f"reading the log of {pod.name}"):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (_stamped(line) for line in lines)
+    if rest:
+        yield _stamped(rest)
+
+
+def _stamped(line: bytes) -> tuple[str, str]:
+    stamp, _, text = line.decode("utf-8", "replace").partition(" ")
+    return stamp, text
+
+
+def follow_pod(
+    api: Api, namespace: str, index: int, look: Callable[[], tuple[list[Pod], bool]], follow: bool
+) -> Iterator[str]:
+    """Lines of the pod at ``index``; with ``follow`` until the job has ended, of each pod that takes its place.
+
+    ``look`` says which pods there are and whether the job has ended.
+    """
+    uid = seen = ""
+    while True:
+        pods, over = look()
+        pod = next((pod for pod in pods if pod.index == index), None)
+        if pod is not None and pod.uid != uid:
+            uid, seen = pod.uid, ""
+        done = over or not follow
+        if pod is not None and (pod.running or pod.exit_code is not None):
+            try:
+                for stamp, line in read_log(api, namespace, pod, follow and pod.running, seen):
+                    # A log is asked for from a full second on, so what was printed already comes again.
+                    if stamp > seen:
+                        seen = stamp
+                        yield line
+            except Refused as refusal:
+                if refusal.status not in (400, 404):  # a container that is not up yet, a pod just replaced
+                    raise
+        if done:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def pod_logs(
+    api: Api,
+    namespace: str,
+    look: Callable[[], tuple[list[Pod], bool]],
+    *,
+    index: int,
+    rank: int | None,
+    attempt: int | None,
+    follow: bool,
+) -> Iterator[str]:
+    """Lines of one rank, or of the batch script. Raises UserError when there are none to read or to wait for."""
+    wanted, some = Wanted(rank, attempt), False
+    for line in follow_pod(api, namespace, index, look, follow):
+        if (text := wanted.pick(line)) is not None:
+            some = True
+            yield text
+    if not some:
+        who = "the batch script" if rank is None else f"rank {rank}"
+        raise UserError(
+            f"no log of {who}" + (f" in attempt {attempt}" if attempt else ""),
+            hint="the logs of pods that are gone are on the volume: jobctl collect RUN -o DIR",
+            code=1,
+        )
+
+
+def all_logs(
+    api: Api, namespace: str, look: Callable[[], tuple[list[Pod], bool]], pods: int, follow: bool
+) -> Iterator[str]:
+    """Lines of all pods as they come, each behind its pod's place; the ranks' lines say their rank."""
+    lines: queue.Queue[str | BaseException | None] = queue.Queue(maxsize=10_000)
+
+    def copy(index: int) -> None:
+        try:
+            for line in follow_pod(api, namespace, index, look, follow):
+                lines.put(f"pod {index}: {line}")
+            lines.put(None)
+        except BaseException as error:
+            lines.put(error)
+
+    for index in range(pods):
+        threading.Thread(target=copy, args=(index,), daemon=True).start()
+    open_ = pods
+    while open_:
+        line = lines.get()
+        if line is None:
+            open_ -= 1
+        elif isinstance(line, BaseException):
+            raise line
+        else:
+            yield line

@@ -1,0 +1,155 @@
+"""Spec to manifest: a ConfigMap with what the pods run, and the object that an operator makes the pods of."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from jobs.catalog.errors import UserError
+from jobs.render import Verbatim, payload_context, quote_yaml, render_template
+from jobs.spec import JobSpec, TrainSpec
+from k8s import names
+
+ROOT = "/workspace"
+"""$JOBCTL_ROOT in every pod: where the claim is mounted."""
+JOB_FILES = "/etc/jobctl"
+SECRETS = "/run/secrets/jobctl"
+PORT = 23456
+TTL_SECONDS = 7 * 24 * 3600
+"""How long a finished job and the logs of its pods stay."""
+LAST_WORDS_SECONDS = 60
+"""How long a pod that failed waits for the others to say how they ended."""
+CPUS_PER_PROCESS, GIB_PER_PROCESS = 4, 16
+"""What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
+
+_UNPRINTABLE = re.compile(r"[^\t\n -~]")
+
+
+def in_pods(spec: JobSpec) -> JobSpec:
+    """``spec`` as the pods see it: named, and with the volume as its root whatever the submitting host calls it."""
+    site = msgspec.structs.replace(spec.site, root=ROOT)
+    spec = msgspec.structs.replace(spec, site=site)
+    return spec if spec.run else msgspec.structs.replace(spec, run=names.run_name(spec))
+
+
+def render(spec: JobSpec, template: str, container: str, pod_template: str) -> str:
+    """The manifest of ``spec`` by ``template``; its pods are written by ``pod_template``.
+
+    Raises UserError for what a site says that Kubernetes has no counterpart of.
+    """
+    spec = in_pods(spec)
+    context = _context(spec, container)
+    context["run_json"] = literal_block(f"{context['record']}\n", 4)
+    context["script"] = literal_block(render_template("pod.sh.j2", context), 4)
+    context["stop"] = literal_block(render_template("podstop.sh.j2", context), 4)
+    pods = render_template(pod_template, context)
+    if spec.kind != "train":
+        template = "podjob.yaml.j2"
+    # jinja2 keeps the column of an expression for its first line only.
+    columns = {"pytorchjob.yaml.j2": 8, "trainjob.yaml.j2": 22, "podjob.yaml.j2": 4}
+    context["pod_template"] = Verbatim(indented(pods.rstrip("\n"), columns[template]))
+    return render_template(template, context)
+
+
+def indented(text: str, columns: int) -> str:
+    """``text`` with all lines but the first moved to the right; empty ones stay empty."""
+    end = "\n" + " " * columns
+    moved, blank = text.replace("\n", end), f"{end}\n"
+    return moved.replace(blank, "\n\n").replace(blank, "\n\n")  # twice: two empty lines overlap
+
+
+def literal_block(text: str, columns: int) -> Verbatim:
+    """``text`` as a YAML scalar that people can read; quoted where a literal block could not hold it."""
+    if _UNPRINTABLE.search(text) or text[:1] in ("", " ", "\n"):
+        return Verbatim(quote_yaml(text))
+    return Verbatim("|\n" + " " * columns + indented(text.rstrip("\n"), columns))
+
+
+def _context(spec: JobSpec, container: str) -> dict[str, Any]:
+    assert spec.run is not None
+    run_labels = names.labels(spec, spec.run)
+    site, resources = spec.site, spec.resources
+    if site.pass_env and not site.secret:
+        raise UserError(
+            f"pass_env {', '.join(site.pass_env)}: Kubernetes takes secrets by reference only",
+            hint="kubectl create secret generic NAME --from-literal=…, and --set secret=NAME",
+        )
+    context = payload_context(spec)
+    return context | {
+        "version": Verbatim(spec.version),
+        "job": names.job_name(spec),
+        "labels": run_labels,
+        "job_labels": run_labels | ({names.QUEUE_LABEL: site.queue} if site.queue else {}),
+        "annotations": {names.RUN_ANNOTATION: spec.run, names.HASH_ANNOTATION: context["spec_hash"]},
+        "pod_labels": run_labels | {"sidecar.istio.io/inject": "false"},
+        "pod_annotations": {names.RUN_ANNOTATION: spec.run, "sidecar.istio.io/inject": "false"},
+        "selector": names.selector(spec.run),
+        "container": container,
+        "command": ["bash", f"{JOB_FILES}/script"],
+        "stop_command": ["bash", f"{JOB_FILES}/stop"],
+        "job_files": JOB_FILES,
+        "secrets": SECRETS,
+        "variables": [
+            {"name": "JOBCTL_ROOT", "value": ROOT},
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
+        "pods": resources.nodes,
+        "processes": processes(spec),
+        "port": resources.master_port or PORT,
+        "suspend": bool(site.queue),
+        "deadline": seconds(resources.time_limit),
+        "ttl": TTL_SECONDS,
+        "last_words_seconds": LAST_WORDS_SECONDS,
+        "shm": f"{spec.facts.shm_gib}Gi",
+        "tolerations": site.tolerations if resources.gpus_per_node else (),
+        "node_rules": _node_rules(spec),
+        "requests": _requests(spec),
+        "limits": _devices(spec),
+    }
+
+
+def processes(spec: JobSpec) -> int:
+    """Trainer processes of a pod."""
+    return spec.processes_per_node if isinstance(spec, TrainSpec) else 1
+
+
+def seconds(time_limit: str) -> int:
+    """``[days-]hours:minutes:seconds`` in seconds."""
+    days, _, clock = time_limit.rpartition("-")
+    hours, minutes, rest = (int(part) for part in clock.split(":"))
+    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + rest
+
+
+def _devices(spec: JobSpec) -> dict[str, str | int]:
+    """GPUs and RDMA devices, which are limited and requested alike."""
+    devices: dict[str, str | int] = {}
+    if spec.resources.gpus_per_node:
+        devices[spec.site.gpu_resource] = spec.resources.gpus_per_node
+    if spec.site.rdma_resource and spec.resources.nodes > 1:
+        devices[spec.site.rdma_resource] = max(1, spec.resources.gpus_per_node)
+    return devices
+
+
+def _requests(spec: JobSpec) -> dict[str, str | int]:
+    wanted, facts = processes(spec), spec.facts
+    cpus = spec.site.cpus_per_task or min(wanted * CPUS_PER_PROCESS, max(1, facts.cpus * 3 // 4))
+    memory = min(wanted * GIB_PER_PROCESS, facts.node_memory_gib * 3 // 4)
+    return {"cpu": cpus, "memory": f"{memory}Gi", **_devices(spec)}
+
+
+def _node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
+    """Key, operator and values of what a node must be: the right GPU, and wanted or not avoided."""
+    rules = []
+    if spec.resources.gpus_per_node and spec.facts.gpu_product:
+        rules.append(("nvidia.com/gpu.product", "In", [spec.facts.gpu_product]))
+    for key, operator in (("nodelist", "In"), ("exclude", "NotIn")):
+        value = getattr(spec.site, key)
+        if "[" in value:
+            raise UserError(
+                f"{key} {value}: Kubernetes has no ranges of nodes", hint="name them, joined by commas"
+            )
+        if value:
+            rules.append(("kubernetes.io/hostname", operator, [name.strip() for name in value.split(",")]))
+    return rules

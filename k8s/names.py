@@ -1,0 +1,59 @@
+"""What a run is called in Kubernetes, and the labels and annotations by which its objects are found again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from jobs.spec import JobSpec, TrainSpec
+
+MAX_NAME = 50
+"""The operators append ``-worker-999`` and the like, and all of it must fit in a label's 63 characters."""
+_DIGEST = 8
+_DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RUN_ANNOTATION = "jobctl/run"
+HASH_ANNOTATION = "jobctl/spec-hash"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
+
+def run_name(spec: JobSpec) -> str:
+    """The run's name; without a chosen one it follows from the spec, so that rendering twice says the same."""
+    return spec.run or f"{spec.run_prefix}-{spec.fingerprint()[:8]}"
+
+
+def object_name(run: str) -> str:
+    """The name of the run's ConfigMap and job: a DNS label that begins with a letter, and no other run's."""
+    if len(run) <= MAX_NAME and _DNS_LABEL.fullmatch(run):
+        return run
+    plain = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
+    plain = plain if plain[:1].isalpha() else f"run-{plain}"
+    digest = hashlib.sha256(run.encode()).hexdigest()[:_DIGEST]
+    return f"{plain[: MAX_NAME - _DIGEST - 1].rstrip('-')}-{digest}"
+
+
+def job_name(spec: JobSpec) -> str:
+    """The name of ``spec``'s objects: the run's, or the run's and what is done with its checkpoint."""
+    purpose = purpose_of(spec)
+    return object_name(run_name(spec) if purpose in ("train", "prep") else f"{run_name(spec)}-{purpose}")
+
+
+def purpose_of(spec: JobSpec) -> str:
+    """What the job does: its kind, or ``eval``, which reads the checkpoint of a run as ``export`` does."""
+    return "eval" if isinstance(spec, TrainSpec) and spec.stage == "eval" else spec.kind
+
+
+def selector(run: str) -> dict[str, str]:
+    """The labels that all objects of one run, and no others, have."""
+    return {"app.kubernetes.io/instance": object_name(run), MANAGED_BY: "jobctl"}
+
+
+def labels(spec: JobSpec, run: str) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "jobctl",
+        COMPONENT: purpose_of(spec),
+        "app.kubernetes.io/version": re.sub(r"[^A-Za-z0-9._-]", "-", spec.version),
+        **selector(run),
+    }

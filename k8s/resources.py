@@ -1,0 +1,43 @@
+"""The kinds of objects that we make or read, and where the API server keeps them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Object = dict[str, Any]
+"""An object of the API as JSON. Nothing of ours depends on the client's own types, which change from 36 to 37."""
+
+
+class Kind(NamedTuple):
+    """One kind of object."""
+
+    api_version: str
+    name: str
+    plural: str
+    operator: str = ""
+    """Who serves it, where Kubernetes itself does not."""
+
+    @property
+    def group_path(self) -> str:
+        return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+
+    def path(self, namespace: str, name: str = "") -> str:
+        return f"{self.group_path}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+
+
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+POD = Kind("v1", "Pod", "pods")
+EVENT = Kind("v1", "Event", "events")
+JOB = Kind("batch/v1", "Job", "jobs")
+PYTORCHJOB = Kind("kubeflow.org/v1", "PyTorchJob", "pytorchjobs", "Kubeflow's training operator")
+TRAINJOB = Kind("trainer.kubeflow.org/v1alpha1", "TrainJob", "trainjobs", "Kubeflow Trainer v2")
+
+KINDS = (CONFIG_MAP, POD, EVENT, JOB, PYTORCHJOB, TRAINJOB)
+
+
+def kind_of(thing: Object) -> Kind:
+    return next(k for k in KINDS if (k.api_version, k.name) == (thing["apiVersion"], thing["kind"]))
+
+
+def label_selector(labels: dict[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in labels.items())

@@ -1,0 +1,104 @@
+"""Where a run on Kubernetes stands: its job's conditions, its pods, and what its record remembers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jobs.catalog import layout
+from jobs.runs import Run, State, Status
+from k8s.names import QUEUE_LABEL
+from k8s.pods import Pod
+from k8s.resources import Object
+
+MAX_LINES = 8
+"""Lines of explanation; a job of hundreds of pods repeats itself."""
+
+
+def conditions(job: Object) -> dict[str, Object]:
+    """The conditions of a job that hold. A job that was just made has no status yet."""
+    found = (job.get("status") or {}).get("conditions") or []
+    return {condition["type"]: condition for condition in found if condition.get("status") == "True"}
+
+
+def ended(job: Object) -> bool:
+    return bool(conditions(job).keys() & {"Succeeded", "Complete", "Failed"})
+
+
+def status_of(
+    run: Run, job: Object | None, pods: Sequence[Pod], warnings: Sequence[str], marks: Mapping[str, str]
+) -> Status:
+    """``pods`` are the newest of each index; ``marks`` the annotations of the run's record."""
+    cancelled = "jobctl/cancelled" in marks
+    if job is None:
+        state: State = "cancelled" if cancelled else "lost"
+        gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
+        return Status(run=run.name, state=state, target=run.target, detail=gone)
+    state, code = _state(job, pods, cancelled)
+    return Status(
+        run=run.name,
+        state=state,
+        target=run.target,
+        job_id=job["metadata"]["name"],
+        nodes=",".join(dict.fromkeys(pod.node for pod in pods if pod.node)),
+        exit_code=code,
+        start=(job.get("status") or {}).get("startTime") or job["metadata"].get("creationTimestamp") or "",
+        end=_end(job) if ended(job) else "",
+        detail="\n  ".join(_detail(run, state, job, pods, warnings, cancelled)),
+    )
+
+
+def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, int | None]:
+    true = conditions(job)
+    if "Succeeded" in true or "Complete" in true:
+        return ("cancelled" if cancelled else "finished"), layout.EXIT_FINISHED
+    if "Failed" in true:
+        code = next((pod.exit_code for pod in pods if pod.exit_code not in (None, 0)), None)
+        if cancelled:
+            return "cancelled", code
+        return ("stopped" if code == layout.EXIT_CONTINUE else "failed"), code
+    if any(pod.running for pod in pods):
+        return "running", None
+    return ("pending" if true or pods else "submitted"), None
+
+
+def _end(job: Object) -> str:
+    times = [
+        job["status"].get("completionTime"),
+        *(c.get("lastTransitionTime") for c in conditions(job).values()),
+    ]
+    return str(next((time for time in times if time), ""))
+
+
+def _detail(
+    run: Run, state: State, job: Object, pods: Sequence[Pod], warnings: Sequence[str], cancelled: bool
+) -> list[str]:
+    if state == "finished":
+        return []
+    if state in ("failed", "stopped"):
+        condition = conditions(job)["Failed"]
+        lines = [f"{condition.get('reason', '')}: {condition.get('message', '')}"]
+        lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
+        return [*_short(lines), f"jobctl logs {run.name}; jobctl resume {run.name}"]
+    lines = ["asked to stop"] if cancelled and state == "running" else []
+    if "Suspended" in conditions(job) or _suspended(job):
+        queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
+        lines.append(f"suspended: waits to be admitted in queue {queue}" if queue else "suspended")
+    lines += [
+        f"{pod.name}: {pod.waiting or pod.phase}" for pod in pods if not pod.running and pod.exit_code is None
+    ]
+    lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
+    return _short([*lines, *(f"event: {text}" for text in warnings if state != "running")])
+
+
+def _suspended(job: Object) -> bool:
+    spec = job.get("spec") or {}
+    return bool(spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend"))
+
+
+def _end_of(pod: Pod) -> str:
+    return f"{pod.name}: exit code {pod.exit_code}" + (f"\n    {pod.last_words}" if pod.last_words else "")
+
+
+def _short(lines: list[str]) -> list[str]:
+    rest = len(lines) - MAX_LINES
+    return lines if rest <= 0 else [*lines[:MAX_LINES], f"and {rest} more"]

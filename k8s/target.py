@@ -1,0 +1,307 @@
+"""Kubernetes as a target of jobctl. A run's record is a ConfigMap, so any host that sees the cluster sees its runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.schema import Site
+from jobs.runs import Run, Started, State, Status
+from jobs.spec import JobSpec
+from k8s import manifest, names, submission
+from k8s.pods import Pod, newest, read_pod, warnings_of
+from k8s.resources import CONFIG_MAP, EVENT, JOB, POD, PYTORCHJOB, TRAINJOB, Kind, Object, label_selector
+from k8s.status import ended, status_of
+
+if TYPE_CHECKING:
+    from k8s.api import Api
+
+ANSWER_SECONDS = 2.0
+"""How old an answer may be: who waits asks often, and one API server serves all."""
+RUN_PURPOSES = "app.kubernetes.io/component in (train,prep)"
+
+
+class KubernetesTarget:
+    """One kind of training job; what is no training is a Job of Kubernetes itself."""
+
+    def __init__(self, kind: Kind, *, template: str, pod_template: str, container: str) -> None:
+        self._kind, self._template, self._pod_template, self._container = (
+            kind,
+            template,
+            pod_template,
+            container,
+        )
+        self._apis: dict[str, Api] = {}
+        self._answers: dict[tuple[str, ...], tuple[float, _Cluster]] = {}
+
+    def render(self, spec: JobSpec) -> str:
+        if spec.kind == "train":
+            return manifest.render(spec, self._template, self._container, self._pod_template)
+        return manifest.render(spec, "podjob.yaml.j2", "jobctl", "podtemplate.yaml.j2")
+
+    # ---- starting
+
+    def start(self, spec: JobSpec) -> Started:
+        """Make the run's objects, or find them made by an earlier submission of the same spec.
+
+        Raises UserError when the run exists with other settings, or the cluster refuses.
+        """
+        api = self.api(spec.site)
+        kind = submission.served_kind(api, spec, self._kind)
+        if kind is not self._kind and kind is not JOB:
+            return TRAIN.start(msgspec.structs.replace(spec, target="k8s-trainjob"))
+        spec = manifest.in_pods(spec)
+        self._check_order(spec)
+        text = self.render(spec)
+        new = submission.submit(api, kind, text, replace_ended=names.purpose_of(spec) in ("eval", "export"))
+        self._answers.clear()
+        return Started(spec=spec, script=text, job_id=names.job_name(spec), new=new)
+
+    def _check_order(self, spec: JobSpec) -> None:
+        """Kubernetes has no dependencies between jobs, so those that come before must have finished."""
+        for name in spec.after:
+            run = self.find(spec.site, name)
+            state = self.statuses([run])[0].state if run else "unknown"
+            if state != "finished":
+                raise UserError(
+                    f"run '{name}' is {state}, and a job on Kubernetes cannot wait for another",
+                    hint=f"jobctl wait {name} && jobctl submit …",
+                    code=1,
+                )
+
+    def submit(self, run: Run, script: Path) -> str:
+        """Another attempt by the manifest in ``script``."""
+        return submission.restart(
+            self.api(site_of(run)), submission.job_in(script.read_text(encoding="utf-8"))
+        )
+
+    def resume(self, run: Run) -> str:
+        """Another attempt by the job that the run was submitted with, which its record keeps."""
+        api, site = self.api(site_of(run)), site_of(run)
+        record = api.get(CONFIG_MAP, site.namespace, names.object_name(run.name))
+        if record is None:
+            raise _no_record(run)
+        self._answers.clear()
+        api.annotate(CONFIG_MAP, site.namespace, record["metadata"]["name"], cancelled=None)
+        return submission.restart(api, json.loads(record["data"]["job.json"]))
+
+    # ---- finding
+
+    def api(self, site: Site) -> Api:
+        """The cluster of a site's context, connected once."""
+        if site.context not in self._apis:
+            from k8s.api import Api
+
+            self._apis[site.context] = Api(site.context)
+        return self._apis[site.context]
+
+    def find(self, site: Site, name: str) -> Run | None:
+        record = self.api(site).get(CONFIG_MAP, site.namespace, names.object_name(name))
+        return None if record is None else _run_of(record, site)
+
+    def find_all(self, site: Site) -> list[Run]:
+        """All runs of the site's namespace, the newest last."""
+        selector = f"{names.MANAGED_BY}=jobctl,{RUN_PURPOSES}"
+        found = self.api(site).list_all(CONFIG_MAP, site.namespace, labelSelector=selector)
+        found.sort(key=lambda record: record["metadata"].get("creationTimestamp") or "")
+        return [_run_of(record, site) for record in found]
+
+    # ---- the verbs
+
+    def statuses(self, runs: Sequence[Run]) -> list[Status]:
+        """Asks once a namespace. Of several runs, those of a cluster that does not answer are unknown."""
+        groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for run in runs:
+            groups[site_of(run).context, site_of(run).namespace].append(run)
+        found: dict[str, Status] = {}
+        for mine in groups.values():
+            try:
+                cluster = self._look(mine)
+                found |= {run.name: cluster.status(run) for run in mine}
+            except UserError as problem:
+                if len(runs) == 1:
+                    raise
+                state: State = "unknown"
+                found |= {
+                    run.name: Status(run=run.name, state=state, target=run.target, detail=problem.message)
+                    for run in mine
+                }
+        return [found[run.name] for run in runs]
+
+    def _look(self, runs: Sequence[Run], *, fresh: bool = False) -> _Cluster:
+        site = site_of(runs[0])
+        one = runs[0].name if len(runs) == 1 else ""
+        key = (site.context, site.namespace, one)
+        when, cluster = self._answers.get(key, (0.0, None))
+        if cluster is None or fresh or time.monotonic() - when > ANSWER_SECONDS:
+            cluster = _Cluster.seen(self.api(site), site.namespace, {self._kind, JOB}, one)
+            self._answers[key] = (time.monotonic(), cluster)
+        return cluster
+
+    def cancel(self, run: Run) -> None:
+        """Delete the job; its pods get a second, and whatever the last checkpoint holds is kept."""
+        self._delete(run, grace_seconds=1)
+
+    def _delete(self, run: Run, grace_seconds: int | None) -> None:
+        api, site = self.api(site_of(run)), site_of(run)
+        cluster = self._look([run], fresh=True)
+        api.annotate(CONFIG_MAP, site.namespace, names.object_name(run.name), cancelled=_now())
+        for kind, job in cluster.jobs_of(run):
+            if not ended(job):
+                api.delete(kind, site.namespace, job["metadata"]["name"])
+        if grace_seconds is not None:
+            for pod in cluster.pods_of(run):
+                api.delete(POD, site.namespace, pod.name, grace_seconds=grace_seconds)
+        self._answers.clear()
+
+    def request_stop(self, run: Run) -> None:
+        """Create STOP in the run directory, by the first pod; where no pod runs there is nothing to checkpoint."""
+        from k8s.volume import Command
+
+        api, site = self.api(site_of(run)), site_of(run)
+        pod = next((pod for pod in self._look([run], fresh=True).pods_of(run) if pod.running), None)
+        if pod is None:
+            return self._delete(run, grace_seconds=None)
+        api.annotate(CONFIG_MAP, site.namespace, names.object_name(run.name), cancelled=_now())
+        stop = f'printf "cancel\\n" >"${{JOBCTL_ROOT:-{manifest.ROOT}}}/runs/$1/STOP"'
+        try:
+            Command(
+                api, site.namespace, pod.name, pod.container, ["bash", "-c", stop, "stop", run.name]
+            ).finish()
+        except UserError:  # it may not be entered; deleting it runs the hook that creates STOP as well
+            self._delete(run, grace_seconds=None)
+        self._answers.clear()
+        return None
+
+    def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
+        from k8s.logs import pod_logs
+
+        spec = run.record["spec"]
+        processes = spec["resources"].get("processes_per_node") or spec["resources"]["gpus_per_node"] or 1
+        index = 0 if rank is None else rank // processes
+        look = self._looker(run)
+        api, namespace = self.api(site_of(run)), site_of(run).namespace
+        return pod_logs(api, namespace, look, index=index, rank=rank, attempt=attempt, follow=follow)
+
+    def all_logs(self, run: Run, *, follow: bool) -> Iterator[str]:
+        """Lines of every rank of every pod as they come."""
+        from k8s.logs import all_logs
+
+        pods = run.record["spec"]["resources"]["nodes"]
+        return all_logs(self.api(site_of(run)), site_of(run).namespace, self._looker(run), pods, follow)
+
+    def _looker(self, run: Run) -> Any:
+        def look() -> tuple[list[Pod], bool]:
+            cluster = self._look([run])
+            job = cluster.newest_job(run)
+            return cluster.pods_of(run), job is None or ended(job)
+
+        return look
+
+    def collect(self, run: Run, into: Path) -> Mapping[str, int]:
+        """Copy the run directory off the volume; how many files were there, came over, and changed meanwhile."""
+        from k8s.collect import collect
+
+        site = site_of(run)
+        record = self.api(site).get(CONFIG_MAP, site.namespace, names.object_name(run.name))
+        if record is None:
+            raise _no_record(run)
+        return collect(self.api(site), site, run.name, json.loads(record["data"]["job.json"]), into)
+
+
+class _Cluster:
+    """What one look at a namespace showed."""
+
+    def __init__(
+        self, jobs: list[tuple[Kind, Object]], pods: list[Object], events: list[Object], records: list[Object]
+    ) -> None:
+        self._jobs, self._pods, self._events = jobs, pods, events
+        self._marks = {
+            thing["metadata"]["name"]: thing["metadata"].get("annotations") or {} for thing in records
+        }
+
+    @classmethod
+    def seen(cls, api: Api, namespace: str, kinds: set[Kind], run: str) -> _Cluster:
+        """All runs, or ``run`` alone. Events are asked for only where a pod waits."""
+        labels = names.selector(run) if run else {names.MANAGED_BY: "jobctl"}
+        selector = label_selector(labels)
+        jobs = []
+        for kind in sorted(kinds):
+            jobs += [(kind, job) for job in api.list_all(kind, namespace, labelSelector=selector)]
+        pods = api.list_all(POD, namespace, labelSelector=selector)
+        waits = run and (not pods or any(not read_pod(pod).running for pod in pods))
+        events = api.list_all(EVENT, namespace) if waits else []
+        return cls(jobs, pods, events, api.list_all(CONFIG_MAP, namespace, labelSelector=selector))
+
+    def jobs_of(self, run: Run) -> list[tuple[Kind, Object]]:
+        """The run's jobs: its own and those that read its checkpoint, the newest last."""
+        wanted = names.selector(run.name).items()
+        mine = [
+            (kind, job) for kind, job in self._jobs if wanted <= (job["metadata"].get("labels") or {}).items()
+        ]
+        return sorted(mine, key=lambda found: found[1]["metadata"].get("creationTimestamp") or "")
+
+    def newest_job(self, run: Run) -> Object | None:
+        jobs = self.jobs_of(run)
+        return jobs[-1][1] if jobs else None
+
+    def pods_of(self, run: Run) -> list[Pod]:
+        """The newest pod of each index of the newest job."""
+        job = self.newest_job(run)
+        if job is None:
+            return []
+        labels = {
+            **names.selector(run.name),
+            names.COMPONENT: job["metadata"]["labels"][names.COMPONENT],
+        }.items()
+        return newest(
+            read_pod(pod) for pod in self._pods if labels <= (pod["metadata"].get("labels") or {}).items()
+        )
+
+    def status(self, run: Run) -> Status:
+        job, pods = self.newest_job(run), self.pods_of(run)
+        involved = {pod.name for pod in pods} | ({job["metadata"]["name"]} if job else set())
+        events = [event for event in self._events if event.get("involvedObject", {}).get("name") in involved]
+        return status_of(
+            run, job, pods, warnings_of(events), self._marks.get(names.object_name(run.name), {})
+        )
+
+
+def site_of(run: Run) -> Site:
+    return msgspec.convert(run.record["spec"]["site"], Site)
+
+
+def _run_of(record: Object, site: Site) -> Run:
+    """A run by its ConfigMap; by way of the context that we found it with, which may be called otherwise here."""
+    name = record["metadata"]["annotations"][names.RUN_ANNOTATION]
+    said = json.loads(record["data"]["run.json"])
+    said["spec"]["site"] |= {"context": site.context, "namespace": site.namespace}
+    said["submitted"] = record["metadata"].get("creationTimestamp") or ""
+    return Run(name, Path(manifest.ROOT) / "runs" / name, said, ())
+
+
+def _no_record(run: Run) -> UserError:
+    return UserError(
+        f"the cluster has no record of run '{run.name}' (ConfigMap {names.object_name(run.name)})",
+        hint="is it another cluster's or namespace's? --context, --namespace",
+        code=1,
+    )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+PYTORCH = KubernetesTarget(
+    PYTORCHJOB, template="pytorchjob.yaml.j2", pod_template="podtemplate.yaml.j2", container="pytorch"
+)
+TRAIN = KubernetesTarget(
+    TRAINJOB, template="trainjob.yaml.j2", pod_template="podpatch.yaml.j2", container="node"
+)

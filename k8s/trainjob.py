@@ -1,0 +1,7 @@
+"""Target ``k8s-trainjob``: TrainJob of Kubeflow Trainer v2."""
+
+from __future__ import annotations
+
+from k8s.target import TRAIN as TARGET
+
+__all__ = ["TARGET"]

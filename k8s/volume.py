@@ -1,0 +1,111 @@
+"""Reaching the volume: a command in a pod, and a pod that lives only to be read from."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING
+
+import yaml
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.schema import Site
+from jobs.render import render_template
+from k8s.manifest import ROOT
+from k8s.names import MANAGED_BY, MAX_NAME, object_name
+from k8s.pods import read_pod
+from k8s.resources import POD
+
+if TYPE_CHECKING:
+    from k8s.api import Api
+
+LIFETIME_SECONDS = 6 * 3600
+START_SECONDS = 300.0
+SILENCE_SECONDS = 120.0
+"""How long a command may say nothing before its connection is taken for dead."""
+POLL_SECONDS = 0.5
+_INPUT, _OUTPUT, _ERRORS, _VERDICT = range(4)
+
+
+class Command:
+    """A command that runs in a pod, its output as it comes."""
+
+    def __init__(self, api: Api, namespace: str, pod: str, container: str, words: list[str]) -> None:
+        self._pod = pod
+        self._socket = api.execute(namespace, pod, container, words)
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), 32768):
+            self._socket.write_channel(_INPUT, data[start : start + 32768])
+
+    def output(self) -> Generator[bytes, None, None]:
+        """Its standard output. Raises UserError when it fails, ConnectionError when the connection does."""
+        from websocket import WebSocketException
+
+        said, heard = b"", time.monotonic()
+        try:
+            while True:
+                open_ = self._socket.is_open()
+                if open_:
+                    self._socket.update(timeout=1)
+                piece = self._read(_OUTPUT)
+                said += self._read(_ERRORS)
+                if piece:
+                    heard = time.monotonic()
+                    yield piece
+                elif not open_:
+                    break
+                elif time.monotonic() - heard > SILENCE_SECONDS:
+                    raise ConnectionError(f"{self._pod} says nothing")
+            verdict = yaml.safe_load(self._read(_VERDICT) or b"{}")
+        except (WebSocketException, OSError) as error:
+            raise ConnectionError(f"{self._pod}: {error}") from None
+        finally:
+            self._socket.close()
+        if not verdict:
+            raise ConnectionError(f"{self._pod}: the stream was cut")
+        if verdict.get("status") != "Success":
+            why = said.decode("utf-8", "replace").strip() or verdict.get("message", "")
+            raise UserError(f"in pod {self._pod}: {why[-1000:]}", code=1)
+
+    def _read(self, channel: int) -> bytes:
+        """What came on a channel; client 35 says that nothing did with an empty string."""
+        return self._socket.read_channel(channel) or b""
+
+    def finish(self) -> bytes:
+        return b"".join(self.output())
+
+
+@contextlib.contextmanager
+def reader_pod(api: Api, site: Site, run: str, image: str, tell: Callable[[str], None]) -> Iterator[str]:
+    """The name of a running pod with the volume mounted read-only, gone when the block is left."""
+    name = f"{object_name(run)[:MAX_NAME]}-read-{secrets.token_hex(3)}"
+    context = {
+        "name": name, "site": site, "image": image, "root": ROOT, "lifetime": LIFETIME_SECONDS,
+        "labels": {MANAGED_BY: "jobctl", "app.kubernetes.io/name": "jobctl", "app.kubernetes.io/component": "reader"},
+    }  # fmt: skip
+    api.create(POD, yaml.safe_load(render_template("reader.yaml.j2", context)))
+    try:
+        _wait_until_running(api, site.namespace, name, tell)
+        yield name
+    finally:
+        api.delete(POD, site.namespace, name, grace_seconds=0)
+
+
+def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str], None]) -> None:
+    deadline, told = time.monotonic() + START_SECONDS, ""
+    while True:
+        thing = api.get(POD, namespace, name)
+        if thing is None:
+            raise UserError(f"pod {name} was deleted before it ran", code=1)
+        pod = read_pod(thing)
+        if pod.running:
+            return
+        if pod.exit_code is not None or time.monotonic() > deadline:
+            raise UserError(f"pod {name} does not run: {pod.last_words or pod.waiting or pod.phase}", code=1)
+        if pod.waiting and pod.waiting != told:
+            told = pod.waiting
+            tell(f"waiting for pod {name}: {told}")
+        time.sleep(POLL_SECONDS)

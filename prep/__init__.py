@@ -1,0 +1,1 @@
+"""Tokenization: sources, tokenizers, the token-shard format and its verifier."""

@@ -1,0 +1,56 @@
+"""``python -m prep --dataset NAME --tokenizer NAME --root DIR``: text in, token shards out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.layout import dataset_dir, tokenizer_dir
+from prep import options, run, sources, tokenizers
+from prep.job import Job
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = options.parser().parse_args(arguments)
+    if given.root is None:
+        raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
+    entry, config = options.dataset_entry(given), options.prep_config(given)
+    files = sources.find(given.root, given.dataset, entry, given.source)
+    job = Job(
+        dataset=given.dataset,
+        entry=entry,
+        tokenizer=tokenizers.ensure(given.root, given.tokenizer),
+        tokens=tokenizers.entry_of(given.tokenizer),
+        config=config,
+    )
+    output = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
+    tokenizer = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
+    meta = run.run(output, job, files, tokenizer, run.show_on(), rank=given.rank, ranks=given.world_size)
+    if given.json:
+        print(msgspec.json.encode(meta).decode())
+    else:
+        print(
+            f"{output}: {meta.documents:,} documents, {meta.tokens:,} tokens, {meta.dtype}, "
+            f"{meta.fingerprint}"
+        )
+    return 0
+
+
+def entry_point() -> None:
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)
+    except OSError as error:  # a root that cannot be written, a source that cannot be read
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    entry_point()

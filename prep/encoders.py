@@ -1,0 +1,226 @@
+"""Encoders: text to token ids. The fast ones are used only where they are proven equal to the reference.
+
+The reference is the library behind ``transformers``' own tokenizer classes (``tokenizers``) on the
+tokenizer's ``tokenizer.json``, with special-token strings in the text treated as text, which ``transformers``
+calls ``split_special_tokens=True``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.catalog.data import EncoderName, TokenizerEntry
+from jobs.catalog.errors import UserError
+
+Ids = npt.NDArray[np.uint32]
+PART = 4 << 20
+"""Characters that are encoded at once; a longer text is cut."""
+RENEW_AFTER = 1 << 29
+"""Characters after which gigatoken's cache is thrown away."""
+UNBROKEN = 12 << 20
+"""Characters without a place to cut that are still taken: BPE needs some 55 bytes for each."""
+CUT = re.compile("(?<=[A-Za-z]) (?=[A-Za-z])")
+
+
+class Encoded(NamedTuple):
+    """Ids of several texts end to end, shape [tokens]; text i is ``ids[offsets[i]:offsets[i + 1]]``."""
+
+    ids: Ids
+    offsets: npt.NDArray[np.int64]
+
+
+class Encoder(Protocol):
+    """Anything that gives a batch of texts its ids, without BOS, EOS or other additions."""
+
+    name: EncoderName
+
+    def encode(self, texts: Sequence[str]) -> Encoded: ...
+
+
+class ReferenceEncoder:
+    """Hugging Face ``tokenizers``: what every other encoder is measured against."""
+
+    name: EncoderName = "tokenizers"
+
+    def __init__(self, file: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(file))
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        parts = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return Encoded(np.concatenate(parts) if parts else np.empty(0, np.uint32), offsets)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, with special tokens shown."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    @property
+    def vocab_size(self) -> int:
+        """The largest id and one, added tokens included."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+
+class FastokensEncoder:
+    """``fastokens``: BPE with a bounded cache; gives flat buffers, so no Python object a token."""
+
+    name: EncoderName = "fastokens"
+
+    def __init__(self, file: Path) -> None:
+        from fastokens import Tokenizer  # type: ignore[import-untyped]
+
+        self._tokenizer = Tokenizer.from_file(str(file))
+        self._tokenizer.no_truncation()
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        ids, offsets = self._tokenizer.encode_batch_flat(
+            list(texts), add_special_tokens=False, split_special_tokens=True
+        )
+        return Encoded(np.frombuffer(ids, "<u4"), np.frombuffer(offsets, "<u8").astype(np.int64))
+
+
+class GigatokenEncoder:
+    """``gigatoken``: the fastest; its cache of words grows without bound, so it is made anew now and then.
+
+    It would take special tokens' strings in a text for the tokens, so it is not told of them.
+    """
+
+    name: EncoderName = "gigatoken"
+
+    def __init__(self, file: Path) -> None:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        data["added_tokens"] = [token for token in data.get("added_tokens", []) if not token["special"]]
+        self._json, self._seen = json.dumps(data), 0
+        self._renew()
+
+    def _renew(self) -> None:
+        from gigatoken import Tokenizer
+
+        self._encode, self._seen = Tokenizer.from_json(self._json).backend.encode, 0
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        if self._seen > RENEW_AFTER:
+            self._renew()
+        self._seen += sum(map(len, texts))
+        parts = [self._encode(text) for text in texts]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return Encoded(np.concatenate(parts) if parts else np.empty(0, np.uint32), offsets)
+
+
+def cuts(text: str, part: int = PART, unbroken: int = UNBROKEN) -> list[int] | None:
+    """Where a long text may be cut so that its parts' ids, end to end, are the whole's.
+
+    A cut is before a space between two ASCII letters: every one of our tokenizers splits there before it
+    merges, and Unicode's normal forms do not reach across. None where no such place comes for ``unbroken``
+    characters.
+    """
+    found, begin = [0], 0
+    while len(text) - begin > part:
+        cut = _last_cut(text, begin + 1, begin + part)
+        if cut is None:
+            match = CUT.search(text, begin + part - 1)
+            cut = match.start() if match else len(text)
+            if cut - begin > unbroken:
+                return None
+        if cut == len(text):
+            break
+        found.append(cut)
+        begin = cut
+    return found
+
+
+def _last_cut(text: str, begin: int, end: int) -> int | None:
+    place = text.rfind(" ", begin, end)
+    while place > 0 and not CUT.match(text, place):
+        place = text.rfind(" ", begin, place)
+    return place if place > 0 else None
+
+
+class LongTexts:
+    """Another encoder, but no text longer than a part: the memory of BPE is many times its text's."""
+
+    def __init__(self, encoder: Encoder, prefixed: bool, part: int = PART) -> None:
+        """``prefixed``: the encoder itself puts a space in front of a text, so the cut's own is left out."""
+        self.name, self._encoder, self._prefixed, self._part = encoder.name, encoder, prefixed, part
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        if all(len(text) <= self._part for text in texts):
+            return self._encoder.encode(texts)
+        pieces = [self._whole(text) for text in texts]
+        offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
+        np.cumsum([len(ids) for ids in pieces], out=offsets[1:])
+        return Encoded(np.concatenate(pieces), offsets)
+
+    def _whole(self, text: str) -> Ids:
+        places = cuts(text, self._part, unbroken=len(text)) or [0]
+        begins = [place + (self._prefixed and place > 0) for place in places]
+        parts = (text[begin:end] for begin, end in zip(begins, [*places[1:], len(text)], strict=True))
+        return np.concatenate([self._encoder.encode([part]).ids for part in parts])
+
+
+CLASSES: dict[str, type[ReferenceEncoder | FastokensEncoder | GigatokenEncoder]] = {
+    "tokenizers": ReferenceEncoder,
+    "fastokens": FastokensEncoder,
+    "gigatoken": GigatokenEncoder,
+}
+
+
+def puts_a_space_first(file: Path) -> bool:
+    """Whether a ``tokenizer.json`` is of SentencePiece's kind, which begins every text with a space."""
+    data = json.loads(file.read_text(encoding="utf-8"))
+    normalizer = data.get("normalizer") or {}
+    steps = [*normalizer.get("normalizers", [normalizer]), data.get("pre_tokenizer") or {}]
+    return any(step.get("type") in ("Prepend", "Metaspace") for step in steps)
+
+
+def choose(entry: TokenizerEntry, wanted: EncoderName, file: Path) -> Encoder:
+    """The encoder asked for; for ``auto`` the first one of the entry's list that is installed."""
+    names: Sequence[str] = entry.encoders if wanted == "auto" else [wanted]
+    for name in names:
+        try:
+            return LongTexts(CLASSES[name](file), puts_a_space_first(file))
+        except ImportError:
+            if wanted != "auto":
+                raise UserError(f"encoder {name} is not installed", hint=f"pip install {name}") from None
+    return LongTexts(ReferenceEncoder(file), puts_a_space_first(file))
+
+
+def differing(reference: Encoder, encoder: Encoder, texts: Sequence[str]) -> int | None:
+    """Index of the first text that the two encode differently; None where they agree on all."""
+    right, tried = reference.encode(texts), encoder.encode(texts)
+    for index in range(len(texts)):
+        a = right.ids[right.offsets[index] : right.offsets[index + 1]]
+        b = tried.ids[tried.offsets[index] : tried.offsets[index + 1]]
+        if not np.array_equal(a, b):
+            return index
+    return None
+
+
+def with_ends(encoded: Encoded, eos_id: int, bos_id: int | None) -> Encoded:
+    """The same texts, each with its EOS after it, and BOS before it unless ``bos_id`` is None."""
+    front = 0 if bos_id is None else 1
+    texts = len(encoded.offsets) - 1
+    offsets = encoded.offsets + (1 + front) * np.arange(texts + 1)
+    ids = np.empty(len(encoded.ids) + (1 + front) * texts, dtype=np.uint32)
+    if bos_id is not None:
+        ids[offsets[:-1]] = bos_id
+    ids[offsets[1:] - 1] = eos_id
+    old, new = encoded.offsets.tolist(), offsets.tolist()
+    for index in range(texts):
+        ids[new[index] + front : new[index + 1] - 1] = encoded.ids[old[index] : old[index + 1]]
+    return Encoded(ids, offsets)

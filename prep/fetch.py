@@ -1,0 +1,24 @@
+"""``python -m prep.fetch NAME --root DIR``, which ``jobctl tokenizer`` calls: a tokenizer's files, checked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.catalog.errors import run_command
+from prep.tokenizers import fetch
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m prep.fetch", description="Fetch and check a tokenizer.")
+    parser.add_argument("name", help="a tokenizer of the catalogue")
+    parser.add_argument("--root", type=Path, required=True, help="the shared folder, $JOBCTL_ROOT")
+    parser.add_argument("--token-env", default="HF_TOKEN", help="variable that holds your hub token")
+    given = parser.parse_args(arguments)
+    print(f"{fetch(given.name, given.root, given.token_env)}: complete and checked")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,132 @@
+"""Source files as streams of bytes; reads that fail for a moment are tried again, and all is hashed."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import zstandard
+
+from jobs.catalog.errors import UserError
+
+TRANSIENT = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN,
+    errno.ESHUTDOWN, errno.EREMOTEIO,
+}  # fmt: skip
+"""What a network file system answers while it is away for a moment."""
+TRIES = 6
+FEED = 1 << 16
+"""Compressed bytes taken at once: what they may become has to fit into memory."""
+PAUSE = 1.0
+"""Seconds before the second try; each further pause is twice as long."""
+
+
+def retried(action: Callable[[], Any], again: Callable[[], None] = lambda: None) -> Any:
+    """The action's result; after a transient OSError, a pause and ``again``, it is tried once more."""
+    for attempt in range(TRIES):
+        try:
+            if attempt:
+                again()
+            return action()
+        except OSError as error:
+            if error.errno not in TRANSIENT or attempt == TRIES - 1:
+                raise
+            time.sleep(PAUSE * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+class CheckedFile(io.RawIOBase):
+    """A file with the SHA-256 of what was read since it was opened or moved.
+
+    ``seen`` is told the number of bytes of every read.
+    """
+
+    def __init__(self, path: Path, seen: Callable[[int], None] = lambda size: None) -> None:
+        super().__init__()
+        self.path, self._seen, self._position = path, seen, 0
+        self._digest = hashlib.sha256()
+        self._file: BinaryIO = retried(self._open)
+
+    def _open(self) -> BinaryIO:
+        return open(self.path, "rb", buffering=0)
+
+    def _reopen(self) -> None:
+        self._file.close()
+        self._file = self._open()
+        self._file.seek(self._position)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = int(retried(lambda: cast(io.RawIOBase, self._file).readinto(buffer), self._reopen))
+        self._digest.update(memoryview(buffer)[:count])
+        self._position += count
+        self._seen(count)
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go on at ``offset``; the checksum begins anew there."""
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("only from the beginning")
+        self._position, self._digest = self._file.seek(offset), hashlib.sha256()
+        return self._position
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class ZstdFrames:
+    """The text of a file of Zstandard frames; unlike the library's reader, it raises where the last is cut."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._ready = file, bytearray()
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+        self._frame = self._decompressor.decompressobj()
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; fewer only at the end."""
+        while len(self._ready) < size:
+            data = self._file.read(FEED)
+            if not data:
+                if self._begun:
+                    raise EOFError("it ends inside a Zstandard frame")
+                break
+            while data:
+                self._begun = True
+                self._ready += self._frame.decompress(data)
+                data = b""
+                if self._frame.eof:
+                    data, self._begun = self._frame.unused_data, False
+                    self._frame = self._decompressor.decompressobj()
+        taken = bytes(memoryview(self._ready)[:size])
+        del self._ready[:size]
+        return taken
+
+
+def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
+    """The text of a ``.zst``, ``.gz`` or plain file."""
+    if suffix == ".zst":
+        return cast(BinaryIO, ZstdFrames(file))
+    if suffix == ".gz":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+    return file
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """What a reader says of a file that cannot be decompressed or parsed at all."""
+    return UserError(
+        f"source {path} is damaged: {error}", hint="fetch it again, and prepare into a new folder"
+    )

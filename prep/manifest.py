@@ -1,0 +1,92 @@
+"""The manifest: every source file with its size and SHA-256, made before any text is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from jobs.catalog.errors import UserError
+from prep.files import CheckedFile
+from prep.shards import SourceFile, write_whole
+from prep.sources import Source
+
+FILE = "manifest.json"
+CHUNK = 4 << 20
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Sorted by path."""
+
+    files: tuple[SourceFile, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, read in pieces; raises OSError."""
+    with CheckedFile(path) as file:
+        while file.read(CHUNK):
+            pass
+        return file.sha256
+
+
+def make(
+    sources: Sequence[Source], workers: int, seen: Callable[[int], None] = lambda size: None
+) -> Manifest:
+    """Read every source once. ``seen`` is told the bytes of each file that is done."""
+
+    def describe(source: Source) -> SourceFile:
+        digest = checksum(source.path)
+        return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=digest)
+
+    def all_described() -> Iterator[SourceFile]:
+        with ThreadPoolExecutor(workers) as pool:  # hashing leaves the interpreter lock
+            for file in pool.map(describe, sources):
+                seen(file.size)
+                yield file
+
+    return Manifest(tuple(all_described()))
+
+
+def save(manifest: Manifest, folder: Path) -> None:
+    write_whole(folder / FILE, msgspec.json.encode(manifest))
+
+
+def load(folder: Path) -> Manifest | None:
+    """The manifest in ``folder``; None where there is none yet."""
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise UserError(
+            f"{folder / FILE} is damaged: {error}", hint=f"delete {folder} and start again"
+        ) from None
+
+
+def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
+    """Raise UserError where a file is missing, was added, or has another size than in the manifest."""
+    known = {file.path: file.size for file in manifest.files}
+    here = {source.name: source.path for source in sources}
+    problems = [f"{name} is missing" for name in sorted(known.keys() - here.keys())]
+    problems += [f"{name} was added" for name in sorted(here.keys() - known.keys())]
+    for name in sorted(known.keys() & here.keys()):
+        size = here[name].stat().st_size
+        if size != known[name]:
+            problems.append(f"{name} changed: {size} bytes, the manifest says {known[name]}")
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise UserError(
+            "the source files are not those of the manifest: " + "; ".join(problems[:5]) + more,
+            hint="put them back, or prepare into a new folder with --output",
+        )

@@ -1,0 +1,93 @@
+"""The command line of ``python -m prep``, made of the catalogue's types, where each option is declared."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobs.catalog.data import DatasetEntry, PrepConfig
+from jobs.catalog.errors import UserError
+from jobs.catalog.loader import load_entry, names
+
+OVERRIDES = (
+    "text_field", "source_field", "separator", "validation_share", "min_characters", "max_characters",
+    "languages", "language_field", "patterns",
+)  # fmt: skip
+"""What of a data set's entry may be said on the command line instead."""
+
+
+def add_fields(parser: argparse.ArgumentParser, kind: type[msgspec.Struct], chosen: Sequence[str]) -> None:
+    """An option for each field; its value is text until msgspec converts it."""
+    for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        if field.name not in chosen:
+            continue
+        kind_ = field.type
+        described = kind_.extra_json_schema if isinstance(kind_, msgspec.inspect.Metadata) else None
+        bare = kind_.type if isinstance(kind_, msgspec.inspect.Metadata) else kind_
+        extra: dict[str, Any] = {"default": None, "help": (described or {}).get("description", "")}
+        if isinstance(bare, msgspec.inspect.BoolType):
+            extra |= {"action": argparse.BooleanOptionalAction}
+        elif isinstance(bare, msgspec.inspect.ListType | msgspec.inspect.DictType):
+            extra |= {"nargs": "+", "metavar": "X"}
+        else:
+            extra |= {"metavar": "X"}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, **extra)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m prep", description="Turn text into token shards.", allow_abbrev=False
+    )
+    made.add_argument("--dataset", required=True, help="a data set of the catalogue; any name with --source")
+    made.add_argument("--tokenizer", required=True, help="a tokenizer of the catalogue")
+    made.add_argument(
+        "--root", type=Path, default=os.environ.get("JOBCTL_ROOT"), help="default: $JOBCTL_ROOT"
+    )
+    made.add_argument("--output", type=Path, help="default: ROOT/datasets/DATASET-TOKENIZER")
+    made.add_argument("--source", type=Path, nargs="+", default=[], help="files or folders to read instead")
+    made.add_argument("--rank", type=int, default=0, help="number of this node, of --world-size nodes")
+    made.add_argument("--world-size", type=int, default=1, help="nodes that work on this data set")
+    made.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_fields(made.add_argument_group("how"), PrepConfig, PrepConfig.__struct_fields__)  # type: ignore[arg-type]
+    add_fields(made.add_argument_group("what, instead of the catalogue's"), DatasetEntry, OVERRIDES)  # type: ignore[arg-type]
+    return made
+
+
+def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[str]) -> dict[str, Any]:
+    """The options given, in their types. Raises UserError that names the option."""
+    given: dict[str, Any] = {}
+    for name in chosen:
+        value = getattr(arguments, name)
+        if value is None:
+            continue
+        if name == "weights":
+            value = dict(item.rpartition("=")[::2] for item in value)
+        try:
+            given[name] = getattr(msgspec.convert({name: value}, _only(kind, name), strict=False), name)
+        except msgspec.ValidationError as error:
+            raise UserError(f"--{name.replace('_', '-')}: {error}") from None
+    return given
+
+
+def _only(kind: type[Any], name: str) -> type[msgspec.Struct]:
+    annotation = next(field.type for field in msgspec.structs.fields(kind) if field.name == name)
+    return msgspec.defstruct("Option", [(name, annotation)])
+
+
+def dataset_entry(arguments: argparse.Namespace) -> DatasetEntry:
+    """The catalogue's entry, or one for files of the user's own, with what the command line says."""
+    name = arguments.dataset
+    if arguments.source and name not in names("datasets"):
+        entry = DatasetEntry(summary="files of the user's own", license="the user's")
+    else:
+        entry = load_entry("datasets", name, DatasetEntry)
+    return msgspec.structs.replace(entry, **converted(arguments, DatasetEntry, OVERRIDES))
+
+
+def prep_config(arguments: argparse.Namespace) -> PrepConfig:
+    return PrepConfig(**converted(arguments, PrepConfig, PrepConfig.__struct_fields__))

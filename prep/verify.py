@@ -1,0 +1,214 @@
+"""``python -m prep.verify DIR``: is this data set what its ``meta.json`` says, to the last byte?
+
+Every shard is read once: length, checksum, ids below the vocabulary size, an EOS for every document and at
+the end. Over the whole: the histogram of ids against the dtype (ids that were once cut to 16 bits are found
+by it), sample texts decoded, and no document in both splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from jobs.catalog.errors import UserError, run_command
+from jobs.catalog.layout import tokenizer_dir
+from prep import tokenizers
+from prep.encoders import ReferenceEncoder
+from prep.pool import cores
+from prep.shards import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
+
+CHUNK = 8 << 20
+"""Bytes read at once: a multiple of both token sizes."""
+SAMPLE = 48
+"""Tokens of a sample text."""
+WHOLE_VOCABULARY = 1000
+"""Mean count of an id above which a vocabulary's upper part must occur at all."""
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What was found. ``problems`` empty: the data set is what it says."""
+
+    folder: str
+    fingerprint: str
+    documents: int
+    tokens: int
+    distinct_ids: int
+    largest_id: int
+    common_ids: list[tuple[int, int]]
+    samples: dict[str, str]
+    problems: list[str]
+
+
+class ShardCheck:
+    """One pass over a shard's tokens."""
+
+    def __init__(self, folder: Path, meta: Meta, shard: Shard) -> None:
+        self.path, self.meta, self.shard = folder / shard.file, meta, shard
+        self.counts = np.zeros(meta.vocab_size, dtype=np.int64)
+        self.problems: list[str] = []
+        self.documents: set[bytes] = set()
+        self.shared = 0
+
+    def _tokens(self) -> Iterator[npt.NDArray[Any]]:
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            while data := file.read(CHUNK):
+                digest.update(data)
+                yield np.frombuffer(data, numpy_dtype(self.meta.dtype))
+        if digest.hexdigest() != self.shard.sha256:
+            self.problems.append(f"{self.path}: its checksum is not meta.json's: bytes were changed")
+
+    def run(self, against: frozenset[bytes] | None = None) -> ShardCheck:
+        """Read it all. Hashes of all its documents are kept, or only held against those given and counted."""
+        try:
+            check_size(self.path.parent, self.shard, self.meta.dtype)
+        except UserError as error:
+            self.problems.append(error.message)
+            return self
+        foreign, last, rest = 0, None, hashlib.blake2b(digest_size=16)
+        for ids in self._tokens():
+            inside = ids[ids < self.meta.vocab_size]
+            foreign += len(ids) - len(inside)
+            self.counts += np.bincount(inside, minlength=self.meta.vocab_size)
+            last = int(ids[-1])
+            rest = self._documents(ids, rest, against)
+        if foreign:
+            self.problems.append(
+                f"{self.path}: {foreign} ids are not of a vocabulary of {self.meta.vocab_size}"
+            )
+        ends = int(self.counts[self.meta.eos_id])
+        if ends != self.shard.documents:
+            self.problems.append(f"{self.path}: {ends} EOS for {self.shard.documents} documents")
+        if last is not None and last != self.meta.eos_id:
+            self.problems.append(f"{self.path}: does not end with EOS")
+        if self.shared:
+            self.problems.append(
+                f"{self.path}: {self.shared} of its documents are in the validation split as well"
+            )
+        return self
+
+    def _documents(self, ids: npt.NDArray[Any], rest: Any, against: frozenset[bytes] | None) -> Any:
+        begin = 0
+        for end in np.flatnonzero(ids == self.meta.eos_id) + 1:
+            rest.update(ids[begin:end].tobytes())
+            digest = rest.digest()
+            if against is None:
+                self.documents.add(digest)
+            elif digest in against:
+                self.shared += 1
+            begin, rest = int(end), hashlib.blake2b(digest_size=16)
+        rest.update(ids[begin:].tobytes())
+        return rest
+
+
+def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
+    """What the histogram of ids says: ids cut to 16 bits leave the vocabulary's upper part empty."""
+    cut = 1 << 16
+    tokens = int(counts.sum())
+    if meta.vocab_size > cut and tokens > WHOLE_VOCABULARY * 100:
+        ordinary = min(meta.vocab_size, meta.eos_id)
+        if ordinary > cut and not counts[cut:ordinary].any():
+            return [f"no id from {cut} up occurs in {tokens} tokens: the ids were cut to 16 bits"]
+    return []
+
+
+def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> dict[str, str]:
+    """The beginning, the end and three places between, as text, or as ids without a tokenizer."""
+    last = max(dataset.num_tokens - SAMPLE, 0)
+    places = sorted({0, last, *(int(x) for x in np.random.default_rng(0).integers(0, last + 1, 3))})
+    samples = {}
+    for start in places:
+        ids = dataset.read(start, min(SAMPLE, dataset.num_tokens - start)).tolist()
+        text = reference.decode(ids) if reference else str(ids)
+        samples[f"{dataset.split} {start}"] = text
+    return samples
+
+
+def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEncoder | None, list[str]]:
+    """The tokenizer of the data set where it can be found, and what is wrong with it."""
+    base = root or folder.resolve().parent.parent
+    file = tokenizer_dir(base, meta.tokenizer.name) / meta.tokenizer.file
+    if not file.is_file():
+        return None, [f"tokenizer {meta.tokenizer.name} is not in {file.parent}"] if root else []
+    if tokenizers.sha256(file) != meta.tokenizer.sha256:
+        return None, [f"{file} is not the tokenizer that made the data: its hash differs"]
+    return ReferenceEncoder(file), []
+
+
+def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
+    """Check everything. Raises UserError only where ``meta.json`` itself cannot be used."""
+    meta = read_meta(folder)
+    reference, problems = _reference(folder, meta, root)
+    counts = np.zeros(meta.vocab_size, dtype=np.int64)
+    listed = {shard.file for shard in meta.shards}
+    problems += [
+        f"{path}: is not in {META_FILE}" for path in sorted(folder.glob("*.bin")) if path.name not in listed
+    ]
+    checks = [ShardCheck(folder, meta, shard).run() for shard in meta.shards if shard.split == "val"]
+    held_out = frozenset().union(*(check.documents for check in checks))
+    rest = [ShardCheck(folder, meta, shard) for shard in meta.shards if shard.split != "val"]
+    with ThreadPoolExecutor(workers) as pool:
+        for check in itertools.chain(checks, pool.map(lambda check: check.run(held_out), rest)):
+            counts += check.counts
+            problems += check.problems
+    sums = (sum(shard.documents for shard in meta.shards), sum(shard.tokens for shard in meta.shards))
+    if sums != (meta.documents, meta.tokens):
+        problems.append(f"{META_FILE}: its shards have {sums}, it says {(meta.documents, meta.tokens)}")
+    problems += id_problems(counts, meta)
+    samples: dict[str, str] = {}
+    for split in sorted({shard.split for shard in meta.shards}):
+        dataset = TokenDataset(folder, meta, split)
+        if dataset.num_tokens and not problems:
+            samples |= sample_texts(dataset, reference)
+    top = np.argsort(counts)[::-1][:10]
+    present = np.flatnonzero(counts)
+    return Report(
+        folder=str(folder),
+        fingerprint=meta.fingerprint,
+        documents=meta.documents,
+        tokens=meta.tokens,
+        distinct_ids=len(present),
+        largest_id=int(present[-1]) if len(present) else 0,
+        common_ids=[(int(index), int(counts[index])) for index in top],
+        samples=samples,
+        problems=problems,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m prep.verify", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="the data set: the folder of meta.json")
+    parser.add_argument(
+        "--root", type=Path, help="where the tokenizer is; default: the root that the folder is in"
+    )
+    parser.add_argument("--workers", type=int, default=cores(), help="shards read at once")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    given = parser.parse_args(arguments)
+    report = verify(given.folder, given.root, given.workers)
+    if given.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        print(
+            f"{report.folder}: {report.documents:,} documents, {report.tokens:,} tokens, {report.fingerprint}"
+        )
+        print(f"{report.distinct_ids:,} different ids, the largest {report.largest_id}; the most frequent:")
+        print("  " + ", ".join(f"{index}: {count:,}" for index, count in report.common_ids))
+        for place, text in report.samples.items():
+            print(f"  {place}: {text!r}")
+        for problem in report.problems:
+            print(f"WRONG: {problem}")
+        print("all is as meta.json says" if not report.problems else f"{len(report.problems)} problems")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,145 @@
+"""What squeue and sacct say of jobs, read into one type; and a waiting job's reason in words.
+
+Both are asked for text with our own separators, which reads the same from 22.05 to 25.x. Their ``--json``
+does not: 22.05's squeue ignores its filters there, its sacct reports exit code 0 for failed jobs, and the
+names and types of the fields (``job_state`` as a string, then as a list) change from release to release.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from jobs.catalog.errors import UserError
+from slurm.directives import MAX_COMMENT
+
+RECORD, FIELD = "\x1e", "\x1f"
+"""Put before each job and between its fields: names and comments may hold anything that people type."""
+
+_SQUEUE = ("%i", "%T", "%r", "%V", "%S", "%e", "%P", "%D", "%N", "%l", "%E", "%j", "%k")
+SQUEUE_FORMAT = RECORD + FIELD.join(_SQUEUE)
+
+SACCT_FIELDS = (
+    "JobID", "State", "Reason", "Submit", "Start", "End", "Partition", "NNodes", "NodeList", "Timelimit",
+    "ExitCode", "JobName", "Comment",
+)  # fmt: skip
+
+ACTIVE = frozenset(
+    (
+        *("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
+        *("CONFIGURING", "POWER_UP_NODE", "RUNNING", "RESIZING", "SIGNALING", "STOPPED", "SUSPENDED"),
+        *("COMPLETING", "STAGE_OUT"),
+    )
+)
+"""States in which a job holds nodes, or will hold them."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One job, or with sacct one attempt of a job that was requeued. Times are seconds since 1970."""
+
+    id: str
+    name: str
+    state: str
+    reason: str = ""
+    comment: str = ""
+    partition: str = ""
+    nodes: int = 0
+    node_list: str = ""
+    time_limit: str = ""
+    dependency: str = ""
+    submitted: int | None = None
+    started: int | None = None
+    """Of a waiting job: when Slurm expects to start it."""
+    ended: int | None = None
+    """Of a waiting or running job: when its time limit ends."""
+    exit_code: int | None = None
+    signal: int | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+    @property
+    def waiting(self) -> bool:
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+
+
+def run_comment(directory: Path) -> str:
+    """The comment by which a job of ours belongs to a run; raises UserError for too long a path."""
+    comment = f"jobctl:{directory}"
+    if len(comment.encode()) > MAX_COMMENT:
+        raise UserError(
+            f"the run directory's path is too long for Slurm, which takes {MAX_COMMENT} bytes: {directory}",
+            hint="choose a shorter root or run name",
+        )
+    return comment
+
+
+def of_run(jobs: Iterable[Job], run: str, directory: Path, ids: Collection[str] = ()) -> list[Job]:
+    """The jobs of one run, oldest first: by name and comment, or by the ids that its attempts have recorded.
+
+    A job whose script came through a pipe may have another name; accounting may store no comments.
+    """
+    comment = run_comment(directory)
+    mine = [j for j in jobs if j.id in ids or (j.name == run and j.comment in (comment, ""))]
+    return sorted(mine, key=lambda job: (job.submitted or 0, _number(job.id) or 0))
+
+
+def parse_squeue(text: str) -> list[Job]:
+    """What ``squeue --noheader --format=SQUEUE_FORMAT`` printed under ``SLURM_TIME_FORMAT=%s``."""
+    return [_queued(fields) for fields in _records(text.split(RECORD)[1:], len(_SQUEUE), RECORD)]
+
+
+def parse_sacct(text: str) -> list[Job]:
+    """What ``sacct --noheader --parsable2 --delimiter=FIELD --format=SACCT_FIELDS`` printed."""
+    return [_accounted(fields) for fields in _records(text.split("\n"), len(SACCT_FIELDS), "\n")]
+
+
+def _records(pieces: Iterable[str], size: int, separator: str) -> list[list[str]]:
+    """The fields of each record. A piece with too few of them continues the comment before it."""
+    records: list[list[str]] = []
+    for piece in pieces:
+        fields = piece.removesuffix("\n").split(FIELD, size - 1)
+        if len(fields) == size:
+            records.append(fields)
+        elif records and piece:
+            records[-1][-1] += separator + piece.removesuffix("\n")
+    return [[_blank(field) for field in fields] for fields in records]
+
+
+def _queued(fields: Sequence[str]) -> Job:
+    id_, state, reason, submit, start, end, partition, nodes, node_list, limit, dependency, name, comment = (
+        fields
+    )
+    return Job(
+        id=id_, name=name, state=base_state(state), reason=reason, comment=comment, partition=partition,
+        nodes=_number(nodes) or 0, node_list=node_list, time_limit=limit, dependency=dependency,
+        submitted=_number(submit), started=_number(start), ended=_number(end),
+    )  # fmt: skip
+
+
+def _accounted(fields: Sequence[str]) -> Job:
+    id_, state, reason, submit, start, end, partition, nodes, node_list, limit, ending, name, comment = fields
+    code, _, signal = ending.partition(":")
+    return Job(
+        id=id_, name=name, state=base_state(state), reason=reason, comment=comment, partition=partition,
+        nodes=_number(nodes) or 0, node_list=node_list, time_limit=limit,
+        submitted=_number(submit), started=_number(start), ended=_number(end),
+        exit_code=_number(code), signal=_number(signal),
+    )  # fmt: skip
+
+
+def base_state(state: str) -> str:
+    """``CANCELLED`` from ``CANCELLED by 1000`` and from ``CANCELLED+``."""
+    return re.split(r"[ +]", state.strip(), maxsplit=1)[0]
+
+
+def _blank(field: str) -> str:
+    return "" if field in ("(null)", "None", "N/A", "Unknown", "None assigned") else field
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdigit() else None

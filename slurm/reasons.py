@@ -1,0 +1,112 @@
+"""Why a job waits and how it ended, for people: Slurm's code words in plain ones."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from slurm.jobs import Job
+
+_WAITING = {
+    "Resources": "waiting for free nodes",
+    "Priority": "jobs of higher priority are before it",
+    "Dependency": "waiting for another job",
+    "DependencyNeverSatisfied": "the job it depends on failed, so it will never start",
+    "BeginTime": "not before its begin time",
+    "JobHeldUser": "held; release it with scontrol release",
+    "JobHeldAdmin": "held by an administrator",
+    "JobArrayTaskLimit": "the array's limit of tasks at once is reached",
+    "PartitionTimeLimit": "its time limit is longer than the partition allows, so it will not start",
+    "PartitionNodeLimit": "it asks for more nodes than the partition has, so it will not start",
+    "PartitionConfig": "the partition does not take it as it stands",
+    "PartitionDown": "the partition is down",
+    "PartitionInactive": "the partition takes no jobs to start",
+    "BadConstraints": "no node can ever meet what it asks for",
+    "ReqNodeNotAvail": "a node it needs is down, drained or reserved",
+    "NodeDown": "a node it needs is down",
+    "Reservation": "waiting for its reservation to begin",
+    "ReservationDeleted": "its reservation has been deleted",
+    "InvalidAccount": "its account is not valid",
+    "InvalidQOS": "its QoS is not valid",
+    "Licenses": "waiting for a licence",
+    "Cleaning": "its last attempt is still being cleaned up",
+    "JobLaunchFailure": "it could not be launched",
+    "launch failed requeued held": "it could not be launched and is held",
+    "SchedDefer": "the scheduler starts jobs in its next round",
+    "None": "Slurm has not looked at it yet",
+    "": "Slurm has not looked at it yet",
+}
+
+UNDECIDED = frozenset({"", "None", "PartitionConfig"})
+"""What a new job has for a reason until the scheduler has looked at it."""
+
+NEVER_STARTS = frozenset(
+    {"BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS"}
+)
+"""Reasons that no waiting removes. Many sites let sbatch accept such a job all the same."""
+
+_ENDED = {
+    "COMPLETED": "finished",
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "stopped at its time limit",
+    "NODE_FAIL": "stopped because a node died",
+    "OUT_OF_MEMORY": "killed for want of memory on a node",
+    "PREEMPTED": "preempted by a job of higher priority",
+    "DEADLINE": "stopped at its deadline",
+    "BOOT_FAIL": "a node did not boot",
+    "REVOKED": "moved to another cluster",
+    "REQUEUED": "requeued",
+}
+
+
+def waiting_words(reason: str) -> str:
+    """A pending reason in words; limits of an account, QoS or user are named by what they count."""
+    reason = reason.strip("()")
+    known, _, detail = reason.partition(",")
+    if known in _WAITING:
+        return f"{_WAITING[known]} ({detail.strip()})" if detail else _WAITING[known]
+    limit = re.fullmatch(r"(QOS|Assoc)(Grp|Max)(.*?)(Limit|PerUser|PerJob|PerAccount|PerNode)*", known)
+    if limit:
+        whose = "QoS" if limit[1] == "QOS" else "account"
+        return f"the {whose}'s limit is reached: {_spaced(limit[3])} ({known})"
+    return _spaced(known)
+
+
+def job_words(job: Job, now: float) -> str:
+    """One line on a job: what it waits for and until when, where it runs, or how it ended."""
+    if job.waiting:
+        return f"waiting: {waiting_words(job.reason)}{_expected(job, now)}"
+    if job.active:
+        state = "ending" if job.state == "COMPLETING" else job.state.lower()
+        return f"{state} on {job.node_list}" if job.node_list else state
+    words = _ENDED.get(job.state, job.state.lower().replace("_", " "))
+    if job.reason in NEVER_STARTS:
+        return f"{words}: {_WAITING[job.reason]}"
+    if job.signal:
+        return f"{words} by signal {job.signal}"
+    return f"{words} with exit code {job.exit_code}" if job.exit_code else words
+
+
+def _expected(job: Job, now: float) -> str:
+    if job.started is None or job.started <= now:
+        return ""
+    at = datetime.fromtimestamp(job.started)
+    day = "" if at.date() == datetime.fromtimestamp(now).date() else f" on {at:%Y-%m-%d}"
+    return f"; expected to start in {duration_words(job.started - now)}, at {at:%H:%M}{day}"
+
+
+def duration_words(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{round(seconds)} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
+
+
+def _spaced(camel: str) -> str:
+    """``MaxNodePerUser`` as ``max node per user``; runs of capitals stay whole."""
+    return " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", camel)).lower() or camel

@@ -1,0 +1,103 @@
+"""Where a run stands, from its own records and from what Slurm says of its jobs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from jobs.catalog.layout import EXIT_CONTINUE
+from jobs.runs import ENDED, Run, State, Status, recorded_status
+from slurm.jobs import Job, of_run
+from slurm.reasons import job_words
+
+EXIT_TERMINATED = 143
+"""128 + SIGTERM."""
+SLURM_ENDED_IT = frozenset({"BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"})
+SUBMISSION_SECONDS = 120
+"""A younger run that Slurm does not know is still being submitted."""
+
+
+def jobs_of(run: Run, jobs: Collection[Job]) -> list[Job]:
+    """The jobs that work, worked or will work on ``run``, oldest first."""
+    return of_run(jobs, run.name, run.path, ids={attempt.job_id for attempt in run.attempts})
+
+
+def needs_history(run: Run, queued: Sequence[Job]) -> bool:
+    """Whether neither the run's records nor the queue say how it ended. ``queued`` are its own jobs."""
+    return not queued and (recorded_status(run).state not in ENDED or _terminated(run))
+
+
+def _terminated(run: Run) -> bool:
+    """Whether the last attempt knows no more of its end than that Slurm killed it."""
+    return run.last is not None and run.last.exit_code == EXIT_TERMINATED
+
+
+def status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
+    """The status of ``run``, of which ``jobs`` are its own in the queue or the accounts, oldest first."""
+    recorded = recorded_status(run)
+    job = next((job for job in reversed(jobs) if job.active), None)
+    if job is not None:
+        return _of_active(run, recorded, job, now)
+    if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
+        return recorded
+    if jobs:
+        return _of_ended(run, recorded, jobs[-1], now)
+    if recorded.state == "submitted" and now - submitted(run) < SUBMISSION_SECONDS:
+        return recorded
+    return _replace(recorded, "lost", f"Slurm knows of no job of this run any more; jobctl resume {run.name}")
+
+
+def submitted(run: Run) -> float:
+    """Seconds since 1970 at which the run was submitted, or its first attempt began."""
+    return seconds(str(run.record.get("submitted") or (run.attempts[0].start if run.attempts else "")))
+
+
+def seconds(stamp: str) -> float:
+    """Seconds since 1970 of an ISO 8601 time, in UTC where it does not say; 0 for none."""
+    try:
+        moment = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+    except ValueError:
+        return 0.0
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
+    state: State = "pending" if job.waiting else "running"
+    detail = job_words(job, now)
+    ended = run.last is not None and run.last.job_id == job.id and recorded.state in ENDED
+    if ended and not job.waiting and (job.started or 0) > seconds(recorded.end):
+        ended = False  # it runs again, and has not recorded its new attempt yet
+    if ended and not job.waiting:
+        if recorded.exit_code != EXIT_CONTINUE:
+            return recorded  # Slurm is still clearing up
+        detail = "checkpointed; ending"
+    elif ended and job.waiting:
+        detail = f"requeued; {detail}"
+    return Status(
+        run=run.name,
+        state=state,
+        target=run.target,
+        job_id=job.id,
+        attempt=recorded.attempt,
+        nodes=job.node_list,
+        start="" if job.waiting else recorded.start,
+        detail=detail,
+    )
+
+
+def _of_ended(run: Run, recorded: Status, job: Job, now: float) -> Status:
+    """The attempt could not write its end: killed, or never begun."""
+    state: State = "cancelled" if job.state == "CANCELLED" else "failed"
+    detail = f"{job_words(job, now)}{_slurm_output(run.path)}; jobctl resume {run.name}"
+    return msgspec.structs.replace(_replace(recorded, state, detail), job_id=job.id, nodes=job.node_list)
+
+
+def _replace(status: Status, state: State, detail: str) -> Status:
+    return msgspec.structs.replace(status, state=state, detail=detail)
+
+
+def _slurm_output(run: Path) -> str:
+    return f"; see {run / 'logs' / 'slurm.out'}"

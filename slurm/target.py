@@ -1,0 +1,163 @@
+"""Slurm as a target of jobctl."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from jobs import runs
+from jobs.catalog.errors import UserError
+from jobs.runlogs import read_logs
+from jobs.runs import Run, Status, read_again, recorded_status
+from jobs.spec import JobSpec
+from slurm import script as sbatch_script
+from slurm.client import Slurm, refusal_hint
+from slurm.directives import literal_path
+from slurm.jobs import Job, run_comment
+from slurm.reasons import NEVER_STARTS, UNDECIDED, waiting_words
+from slurm.status import jobs_of, needs_history, status_of, submitted
+
+QUEUE_SECONDS = 3.0
+"""How old an answer of squeue may be: who waits or follows asks often, and one controller serves all."""
+
+FIRST_LOOKS, FIRST_LOOK_SECONDS = 8, 0.2
+"""How often a new job is looked at until the scheduler has."""
+
+
+def slurm_output(run: Path) -> Path:
+    """Where Slurm itself writes: what the script prints before its attempt begins, and why it was ended."""
+    return run / "logs" / "slurm.out"
+
+
+class SlurmTarget:
+    """Looks a run's jobs up by name and comment, so that nothing but its directory has to be remembered."""
+
+    def __init__(self, client: Slurm | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._client, self._clock = client or Slurm(), clock
+        self._queue: list[Job] = []
+        self._queue_of: frozenset[int] = frozenset()
+        self._queue_until = 0.0
+
+    def render(self, spec: JobSpec) -> str:
+        return sbatch_script.render(spec)
+
+    def submit(self, run: Run, script: Path) -> str:
+        """Raises UserError when Slurm refuses, the run has a job already, or one it is ``after`` failed."""
+        run = _resolved(run)
+        self._forget_queue()
+        if active := [job.id for job in self._jobs(run) if job.active]:
+            raise UserError(
+                f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
+            )
+        options = [f"--output={literal_path(str(slurm_output(run.path)))}", "--open-mode=append"]
+        if dependency := self._dependency(run):
+            options.append(f"--dependency={dependency}")
+        text = script.read_text(encoding="utf-8")
+        job = self._client.submit(text, name=run.name, comment=run_comment(run.path), options=options)
+        self._forget_queue()
+        self._refuse_what_never_starts(run, job)
+        return job
+
+    def statuses(self, runs: Sequence[Run]) -> list[Status]:
+        """One squeue call, and one sacct call where neither it nor the records know how a run ended."""
+        runs = [_resolved(run) for run in runs]
+        users = frozenset(_owner(run) for run in runs)
+        queue, now = self._queued(users), self._clock()
+        known = {run.name: jobs_of(run, queue) for run in runs}
+        unknown = [run for run in runs if needs_history(run, known[run.name])]
+        if unknown:
+            history = self._client.history(min(submitted(run) for run in unknown) - 1, users)
+            known |= {run.name: jobs_of(run, history) for run in unknown}
+        return [status_of(_with_last_words(run, known[run.name]), known[run.name], now) for run in runs]
+
+    def cancel(self, run: Run) -> None:
+        run = _resolved(run)
+        self._forget_queue()
+        active = [job for job in self._jobs(run) if job.active]
+        if not all(job.waiting for job in active):
+            # A trainer that still manages to checkpoint says 200; this tells the script not to go on.
+            with contextlib.suppress(OSError):
+                runs.request_stop(run.path, "cancel")
+        self._client.cancel([job.id for job in active])
+        self._forget_queue()
+
+    def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
+        def ended() -> bool:
+            (status,) = self.statuses([read_again(run)])
+            return status.state in runs.ENDED
+
+        return read_logs(run.path, rank=rank, attempt=attempt, follow=follow, ended=ended)
+
+    # ---- what the queue says
+
+    def _jobs(self, run: Run) -> list[Job]:
+        return jobs_of(run, self._queued(frozenset([_owner(run)])))
+
+    def _queued(self, users: frozenset[int]) -> list[Job]:
+        if not users:
+            return []
+        if not users <= self._queue_of or time.monotonic() > self._queue_until:
+            self._queue, self._queue_of = self._client.queue(users), users
+            self._queue_until = time.monotonic() + QUEUE_SECONDS
+        return self._queue
+
+    def _forget_queue(self) -> None:
+        self._queue_until = 0.0
+
+    def _refuse_what_never_starts(self, run: Run, job: str) -> None:
+        for _ in range(FIRST_LOOKS):
+            self._forget_queue()
+            found = next((found for found in self._jobs(run) if found.id == job), None)
+            if found is None or not found.active or not found.waiting or found.reason not in UNDECIDED:
+                break
+            time.sleep(FIRST_LOOK_SECONDS)
+        if found is None or found.reason not in NEVER_STARTS:
+            return
+        if found.active:
+            self.cancel(run)
+        raise UserError(
+            f"job {job} was taken, but {waiting_words(found.reason)}", hint=refusal_hint(found.reason), code=1
+        )
+
+    def _dependency(self, run: Run) -> str:
+        """``--dependency`` of a new job: on the runs it comes after, and on an older job of the same name.
+
+        The latter, ``singleton``, keeps two resumptions at once from working on one directory together.
+        """
+        conditions = ["singleton"] if run.attempts else []
+        root = run.path.parent.parent
+        for name in run.record["spec"]["after"]:
+            parent = _resolved(runs.read(root, name))
+            (status,) = self.statuses([parent])
+            if status.state in ("pending", "running"):
+                conditions.append(f"afterok:{status.job_id}")
+            elif status.state != "finished":
+                raise UserError(
+                    f"run '{run.name}' is to come after '{name}', which is {status.state}",
+                    hint=f"jobctl resume {name}",
+                    code=1,
+                )
+        return ",".join(conditions)
+
+
+def _resolved(run: Run) -> Run:
+    """With the one spelling of its directory that all who submit or look use, whatever links lead there."""
+    return msgspec.structs.replace(run, path=run.path.resolve())
+
+
+def _with_last_words(run: Run, jobs: Sequence[Job]) -> Run:
+    """Read again where no job is left: its attempt may have ended between the reading of its record and squeue's."""
+    if recorded_status(run).state == "finished" or any(job.active for job in jobs):
+        return run
+    return _resolved(read_again(run))
+
+
+def _owner(run: Run) -> int:
+    return run.path.stat().st_uid
+
+
+TARGET = SlurmTarget()

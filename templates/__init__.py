@@ -1,0 +1,1 @@
+"""The Jinja templates; nothing else decides what a rendered file looks like."""

@@ -1,0 +1,384 @@
+"""A real Slurm of two nodes on this machine, for the tests: up in about a second, gone with its owner.
+
+Every daemon and every job lives in one PID namespace, whose first process dies with the Python process that
+made it; so nothing outlives a test run, not even one that was killed. Each node also has a mount and a host
+name of its own, so that ``n1`` and ``n2`` resolve to loopback addresses without a change to the machine.
+
+Needs root and Debian's packages (``PACKAGES``). Commands reach a cluster through ``SLURM_CONF`` alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from tests.clusters import slurm_conf
+from tests.clusters.slurm_conf import NODES
+
+PACKAGES = "slurmctld slurmd slurm-client munge"
+ACCOUNTING_PACKAGES = "slurmdbd mariadb-server"
+CGROUPS = Path("/sys/fs/cgroup")
+SLOTS = Path("/tmp")
+PREFIX = "jobctl-slurm-"
+
+
+def missing(accounting: bool = False) -> str:
+    """Why a cluster cannot start here; empty when it can."""
+    binaries = ["slurmctld", "slurmd", "sbatch", "munged", "unshare", "nsenter"]
+    packages = PACKAGES
+    if accounting:
+        binaries += ["slurmdbd", "mariadbd"]
+        packages += f" {ACCOUNTING_PACKAGES}"
+    if not all(shutil.which(name, path=_search_path()) for name in binaries):
+        return f"Slurm's daemons are not installed: apt-get install --no-install-recommends {packages}"
+    return "" if os.geteuid() == 0 else "Slurm's daemons need root on this machine"
+
+
+class SlurmCluster:
+    """Two nodes of sixteen CPUs and eight stand-in GPUs each. Partition ``short`` is for 5 minutes on one.
+
+    ``directory`` holds all its files; ``conf`` is what ``SLURM_CONF`` must name.
+    """
+
+    def __init__(self) -> None:
+        self.directory = Path()
+        self._slot: tuple[int, IO[str]] | None = None
+        self._init: subprocess.Popen[bytes] | None = None
+        self._init_pid = 0
+
+    @property
+    def conf(self) -> Path:
+        return self.directory / "etc" / "slurm.conf"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment in which Slurm's commands talk to this cluster."""
+        inherited = {
+            k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))
+        }
+        return {**inherited, "PATH": _search_path(), "SLURM_CONF": str(self.conf)}
+
+    def start(self, accounting: bool = False) -> SlurmCluster:
+        """Start every daemon and wait until both nodes are idle; raises RuntimeError with their logs."""
+        # Not pytest's tmp_path: a socket's path may have 108 bytes, and other users must reach it.
+        self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SLOTS))
+        self.directory.chmod(0o711)
+        try:
+            self._slot = _claim_slot(self.directory)
+            self._write_files(accounting)
+            self._start_namespace()
+            self.inside("munged", "--force", *self._munge_options())
+            if accounting:
+                self._start_accounting()
+            self.start_controller()
+            for node in NODES:
+                self.start_node(node)
+            self.wait_until_idle()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the jobs and every daemon of this cluster, and remove its files."""
+        if self._init is not None:
+            self._init.kill()
+            self._init.wait()
+            self._init = None
+        _remove(self.directory)
+        if self._slot is not None:
+            self._slot[1].truncate(0)
+            self._slot[1].close()
+            self._slot = None
+
+    def run(self, *command: str, check: bool = True, stdin: str | None = None, timeout: float = 60) -> str:
+        """Run one of Slurm's commands as a user would, from outside; its standard output, stripped."""
+        done = subprocess.run(
+            command, env=self.env, input=stdin, text=True, capture_output=True, timeout=timeout, check=False
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout.strip()
+
+    def inside(self, *command: str, timeout: float = 60) -> str:
+        """Run a command among the daemons: the process ids of this cluster, as root."""
+        enter = ["nsenter", "--target", str(self._init_pid), "--pid", "--mount", "--root", "--wd", "--"]
+        # A daemon keeps the descriptors it is given, so its output goes to a file: a pipe would never end.
+        with (self.directory / "log" / "inside.log").open("a+b") as output:
+            start = output.seek(0, os.SEEK_END)
+            done = subprocess.run(
+                [*enter, *command], env=self.env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                timeout=timeout, check=False,
+            )  # fmt: skip
+            output.seek(start)
+            text = output.read().decode(errors="replace").strip()
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {text}")
+        return text
+
+    def start_controller(self) -> None:
+        self.inside("slurmctld")
+
+    def stop_controller(self) -> None:
+        """End slurmctld; running jobs go on."""
+        pid = (self.directory / "run" / "slurmctld.pid").read_text().strip()
+        self.inside("sh", "-c", f"kill {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.02; done")
+
+    def start_node(self, node: str) -> None:
+        hosts = self.directory / "etc" / "hosts"
+        private = f"hostname {node}; mount --bind {hosts} /etc/hosts; exec slurmd -N {node}"
+        self.inside("unshare", "--mount", "--uts", "sh", "-ec", private)
+
+    def stop_node(self, node: str) -> None:
+        """Kill a node's slurmd and all that it runs, as when the machine dies; the controller is not told."""
+        slurmd = f"slurmd\0-N\0{node}\0"
+        on_node = [
+            p
+            for p in process_ids()
+            if process_text(p).startswith(slurmd) and str(self.conf) in process_text(p)
+        ]
+        host = _host(on_node[0])
+        while left := [p for p in process_ids() if _host(p) == host]:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+    def wait_until_idle(self) -> None:
+        self._wait_until(self._all_idle, 60, "two idle nodes")
+
+    def cancel_all(self) -> None:
+        """Cancel every job and wait until both nodes are idle again."""
+        jobs = self.run("squeue", "-h", "-o", "%A").split()
+        if jobs:
+            self.run("scancel", "--quiet", *jobs, check=False)
+        self._wait_until(lambda: not self.run("squeue", "-h") and self._all_idle(), 60, "an empty queue")
+
+    def wait_for_job(self, job: str, *states: str, seconds: float = 60) -> str:
+        """Wait until a job is in one of the states (``COMPLETED``, ``FAILED``, …) and return which one."""
+        found = ""
+
+        def reached() -> bool:
+            nonlocal found
+            fields = dict(
+                f.split("=", 1) for f in self.run("scontrol", "-o", "show", "job", job).split() if "=" in f
+            )
+            found = fields.get("JobState", "")
+            return found in states
+
+        self._wait_until(reached, seconds, f"job {job} in {' or '.join(states)}", lambda: f"it is {found}")
+        return found
+
+    def log(self, daemon: str) -> str:
+        """The log of ``slurmctld``, ``slurmd-n1``, ``slurmd-n2``, ``slurmdbd``, ``munged`` or ``mariadb``."""
+        return _text(self.directory / "log" / f"{daemon}.log")
+
+    # ---- how it is built
+
+    def _write_files(self, accounting: bool) -> None:
+        for folder in ("etc", "run", "log", "state", "dev", "munge", "spool/n1", "spool/n2"):
+            (self.directory / folder).mkdir(parents=True)
+        self._secret("munge/munge.key", os.urandom(1024))
+        for index in range(slurm_conf.GPUS_PER_NODE):
+            # A GPU of Slurm's needs a device file: a clone of /dev/null stands in.
+            os.mknod(self.directory / f"dev/nvidia{index}", 0o20666, os.makedev(1, 3))
+        assert self._slot is not None
+        slot = self._slot[0]
+        files = {
+            "slurm.conf": slurm_conf.slurm_conf(
+                self.directory, slot, accounting=accounting, cgroups=bool(_cgroup_hierarchies())
+            ),
+            "gres.conf": slurm_conf.gres_conf(self.directory),
+            "cgroup.conf": slurm_conf.cgroup_conf(self.directory),
+            "hosts": slurm_conf.hosts(slot),
+        }
+        for name, text in files.items():
+            (self.directory / "etc" / name).write_text(text)
+        if accounting:
+            self._secret("etc/slurmdbd.conf", slurm_conf.slurmdbd_conf(self.directory, slot).encode())
+
+    def _secret(self, name: str, content: bytes) -> None:
+        path = self.directory / name
+        path.touch(0o600)
+        path.write_bytes(content)
+
+    def _munge_options(self) -> list[str]:
+        munge, d = self.directory / "munge", self.directory
+        munge.chmod(0o711)
+        return [
+            f"--key-file={munge}/munge.key",
+            f"--socket={munge}/munge.socket",
+            f"--seed-file={munge}/munge.seed",
+            f"--pid-file={d}/run/munged.pid",
+            f"--log-file={d}/log/munged.log",
+        ]
+
+    def _start_namespace(self) -> None:
+        """The first process of the PID namespace; it also takes in the orphans of every daemon."""
+        mounts = "; ".join(self._cgroup_mounts())
+        script = f"{mounts}\necho ready; while :; do sleep 3600 & wait $!; done"
+        self._init = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount",
+             "--mount-proc", "bash", "-ec", script],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        assert self._init.stdout is not None
+        if self._init.stdout.readline() != b"ready\n":
+            raise RuntimeError("no PID namespace for the cluster: unshare failed")
+        children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()
+        self._init_pid = int(children[0])
+
+    def _cgroup_mounts(self) -> Iterator[str]:
+        """This cluster's own corner of each v1 hierarchy, in the place of the whole one.
+
+        Two clusters have the same node names, and would share the groups of their jobs.
+        """
+        yield f"mkdir {self.directory}/cgroup"
+        for hierarchy in _cgroup_hierarchies():
+            mine, there = f"{hierarchy}/{self.directory.name}", f"{self.directory}/cgroup/{hierarchy.name}"
+            yield f"mkdir {mine} {there}"
+            if hierarchy.name == "cpuset":
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    yield f"cat {hierarchy}/{name} > {mine}/{name}"
+            yield f"mount --bind {mine} {there}"
+
+    def _start_accounting(self) -> None:
+        data, log = self.directory / "mysql", self.directory / "log"
+        data.mkdir()
+        shutil.chown(data, "mysql", "mysql")
+        data.chmod(0o711)
+        common = ["--no-defaults", "--user=mysql", f"--datadir={data}"]
+        self.inside("mariadb-install-db", *common, "--auth-root-authentication-method=socket")
+        where = [f"--socket={data}/s.sock", f"--pid-file={data}/m.pid", "--skip-networking"]
+        quick = ["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=16M"]
+        server = " ".join(["mariadbd", *common, *where, *quick])
+        self.inside("sh", "-c", f"{server} > {log}/mariadb.log 2>&1 &")
+        client = ["mariadb", "--no-defaults", f"--socket={data}/s.sock", "--execute"]
+        self._wait_until(lambda: _succeeds(self.inside, *client, "select 1"), 30, "mariadb")
+        self.inside(
+            *client,
+            "create user slurm@localhost identified by 'tests'; create database slurm_acct_db;"
+            "grant all on slurm_acct_db.* to slurm@localhost",
+        )
+        self.inside("env", f"MYSQL_UNIX_PORT={data}/s.sock", "slurmdbd")
+        self._wait_until(lambda: _succeeds(self.run, "sacctmgr", "-n", "list", "cluster"), 30, "slurmdbd")
+        self.run("sacctmgr", "-i", "add", "cluster", "lab", check=False)
+
+    def _all_idle(self) -> bool:
+        states = self.run("sinfo", "-h", "-N", "-p", "gpu", "-o", "%N %T", check=False).split("\n")
+        return sorted(states) == [f"{node} idle" for node in NODES]
+
+    def _all_logs(self) -> str:
+        return "".join(
+            f"== {log.name}\n{_text(log)[-4000:]}\n" for log in sorted(self.directory.glob("log/*.log"))
+        )
+
+    def _wait_until(
+        self, reached: Callable[[], bool], seconds: float, what: str, why: Callable[[], str] = lambda: ""
+    ) -> None:
+        deadline = time.monotonic() + seconds
+        while not reached():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not seen: {what} after {seconds:g} s; {why()}\n{self._all_logs()}")
+            time.sleep(0.05)
+
+
+def _claim_slot(directory: Path) -> tuple[int, IO[str]]:
+    """A number no other cluster of this machine has, as long as the file stays open; its ports are free.
+
+    The file names the cluster's directory; so whoever comes next removes what a killed one has left.
+    """
+    for slot in range(64):
+        lock = (SLOTS / f"{PREFIX}slot-{slot}.lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        first = slurm_conf.first_port(slot)
+        if all(_is_free(port) for port in range(first, first + slurm_conf.PORTS)):
+            lock.seek(0)
+            left = Path(lock.read())
+            if left.parent == SLOTS and left.name.startswith(PREFIX):
+                _remove(left)
+            lock.truncate(0)
+            lock.write(str(directory))
+            lock.flush()
+            return slot, lock
+        lock.close()
+    raise RuntimeError(f"no {slurm_conf.PORTS} free ports from {slurm_conf.first_port(0)} on")
+
+
+def _remove(directory: Path) -> None:
+    """The files and the control groups of a cluster whose processes have ended."""
+    for hierarchy in _cgroup_hierarchies():
+        for folder, _, _ in os.walk(hierarchy / directory.name, topdown=False):
+            for _ in range(50):
+                try:
+                    os.rmdir(folder)
+                    break
+                except OSError:  # its last process is still going
+                    time.sleep(0.02)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
+
+
+def _cgroup_hierarchies() -> list[Path]:
+    """The writable v1 hierarchies that Slurm's process tracking uses; none on a machine with v2 only."""
+    found = [CGROUPS / name for name in ("freezer", "cpuset", "memory", "devices", "cpuacct")]
+    return (
+        [h for h in found if os.access(h / "cgroup.procs", os.W_OK)] if os.access(found[0], os.W_OK) else []
+    )
+
+
+def _search_path() -> str:
+    return f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def _succeeds(call: Callable[..., str], *command: str) -> bool:
+    try:
+        call(*command)
+    except RuntimeError:
+        return False
+    return True
+
+
+def process_ids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def process_text(pid: int) -> str:
+    """A process's command line and its environment, each part ended by a NUL; empty once it has gone."""
+    return _text(Path(f"/proc/{pid}/cmdline")) + _text(Path(f"/proc/{pid}/environ"))
+
+
+def _host(pid: int) -> str:
+    """Which host name a process lives under: each node has a namespace for its own."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/uts")
+    except OSError:
+        return ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""

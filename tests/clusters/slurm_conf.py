@@ -1,0 +1,105 @@
+"""The configuration files of the test cluster, as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NODES = ("n1", "n2")
+GPUS_PER_NODE = 8
+PORTS = 4
+_FIRST_PORT, _PORTS_PER_SLOT = 23000, 10
+_JOB_IDS_PER_SLOT = 10_000
+
+
+def first_port(slot: int) -> int:
+    """Of ``PORTS`` in a row: the controller's, each node's, and the accounting daemon's."""
+    return _FIRST_PORT + slot * _PORTS_PER_SLOT
+
+
+def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool) -> str:
+    port, d = first_port(slot), directory
+    nodes = "\n".join(
+        f"NodeName={node} NodeHostname={node} NodeAddr={address(slot, i)} Port={port + 1 + i} "
+        f"CPUs=16 RealMemory=8000 Gres=gpu:h100:{GPUS_PER_NODE}"
+        for i, node in enumerate(NODES)
+    )
+    record = (
+        f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
+        f"AccountingStoragePort={port + 3}\nAccountingStoragePass={d}/munge/munge.socket\n"
+        f"AccountingStorageTRES=gres/gpu\nAccountingStoreFlags=job_comment\nJobAcctGatherType=jobacct_gather/linux"
+        if accounting
+        else "AccountingStorageType=accounting_storage/none\nJobAcctGatherType=jobacct_gather/none"
+    )
+    track = "cgroup" if cgroups else "linuxproc"
+    # cred_expire: a requeued job waits for its old credential. FirstJobId: a rendezvous port made of the job
+    # id must not meet that of a neighbour cluster on the same loopback.
+    return f"""ClusterName=lab
+SlurmctldHost=localhost
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={d}/munge/munge.socket,cred_expire=5
+CredType=cred/munge
+StateSaveLocation={d}/state
+SlurmdSpoolDir={d}/spool/%n
+SlurmctldPidFile={d}/run/slurmctld.pid
+SlurmdPidFile={d}/run/slurmd-%n.pid
+SlurmctldLogFile={d}/log/slurmctld.log
+SlurmdLogFile={d}/log/slurmd-%n.log
+ProctrackType=proctrack/{track}
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+FirstJobId={1 + slot * _JOB_IDS_PER_SLOT}
+ReturnToService=2
+JobRequeue=1
+KillWait=3
+MinJobAge=3600
+MaxJobCount=20000
+SchedulerType=sched/backfill
+SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,sched_interval=1,bf_interval=1,default_queue_depth=1000
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+GresTypes=gpu
+SlurmdParameters=config_overrides
+SlurmctldTimeout=30
+SlurmdTimeout=30
+{record}
+{nodes}
+PartitionName=gpu Nodes={",".join(NODES)} Default=YES DefaultTime=10 State=UP
+PartitionName=short Nodes={",".join(NODES)} MaxTime=5 MaxNodes=1 State=UP
+"""
+
+
+def slurmdbd_conf(directory: Path, slot: int) -> str:
+    d = directory
+    return f"""AuthType=auth/munge
+AuthInfo=socket={d}/munge/munge.socket
+DbdHost=localhost
+DbdPort={first_port(slot) + 3}
+SlurmUser=root
+LogFile={d}/log/slurmdbd.log
+PidFile={d}/run/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=slurm
+StoragePass=tests
+StorageLoc=slurm_acct_db
+"""
+
+
+def gres_conf(directory: Path) -> str:
+    return f"Name=gpu Type=h100 File={directory}/dev/nvidia[0-{GPUS_PER_NODE - 1}] Flags=nvidia_gpu_env\n"
+
+
+def cgroup_conf(directory: Path) -> str:
+    return f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={directory}/cgroup\n"
+
+
+def hosts(slot: int) -> str:
+    return Path("/etc/hosts").read_text() + "".join(f"{address(slot, i)} {n}\n" for i, n in enumerate(NODES))
+
+
+def address(slot: int, node: int) -> str:
+    return f"127.1.{slot}.{node + 1}"

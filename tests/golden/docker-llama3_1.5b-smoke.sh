@@ -1,0 +1,247 @@
+#!/bin/bash
+# llama3_1.5b on b200, tier 1, stage smoke, in a container on this machine. Made by jobctl 0.0.0; it needs bash, coreutils and Docker or Podman.
+set -euo pipefail
+
+JOBCTL_ROOT=/shared/jobctl
+RUN=llama3_1.5b-smoke-$(date -u +%Y%m%d-%H%M%S)-$$
+RUN_DIR=$JOBCTL_ROOT/runs/$RUN
+IMAGE=jobctl:0.0.0-cu128
+
+# --- the run directory: its record, and this attempt's own ---------------------------------------------
+fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
+
+now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
+
+# Written aside, synced, renamed: a reader sees the old text or the new, never half of one.
+write_durably() {
+  cat >"$1.$$" && sync "$1.$$" && mv -f "$1.$$" "$1"
+}
+
+write_record() {
+  write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
+{"spec_hash": "5c1d695157ff8418", "spec": {"after":[],"arguments":[],"facts":{"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu128"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu128","sweep_batch_sizes":[],"tokenizer":"llama3"},"kind":"train","model":{"architecture":"llama","head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":7168,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":16,"num_hidden_layers":18,"num_key_value_heads":8,"rope_theta":500000.0,"tie_word_embeddings":false,"vocab_size":128256},"model_name":"llama3_1.5b","resources":{"gpus_per_node":1,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"stop_grace_seconds":300,"time_limit":"0:30:00"},"run":null,"site":{"account":"","constraint":"","container_runtime":"none","context":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"smoke","target":"docker","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":2,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":0,"compile":false,"dataloader_num_workers":4,"document_masking":false,"dtype":"bfloat16","eval_interval":10,"eval_iters":2,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":1,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":1,"lr_decay_iters":50000,"max_bad_steps":20,"max_iters":10,"min_lr":0.00003,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}
+JOBCTL_RECORD
+  # A link is made by one of several writers only; the others find it there.
+  ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
+  rm -f "$RUN_DIR/.run.json"
+}
+
+# write_attempt END EXIT_CODE REASON, each as JSON
+write_attempt() {
+  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
+    "$ATTEMPT" "$JOB_ID" docker "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
+    write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
+}
+
+begin_attempt() {
+  mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
+  [ -e "$RUN_DIR/run.json" ] || write_record
+  grep -Fq '"spec_hash": "5c1d695157ff8418"' "$RUN_DIR/run.json" ||
+    fail "run $RUN exists and was made with other settings; take another name with --run"
+  ATTEMPT=1
+  until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
+    ATTEMPT=$((ATTEMPT + 1))
+    [ "$ATTEMPT" -lt 100000 ] || fail "$RUN_DIR/logs cannot be written"
+  done
+  LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
+  STARTED=$(now)
+  rm -f "$RUN_DIR/STOP" # a wish that an earlier attempt has already fulfilled
+  write_attempt null null null
+  export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
+}
+
+# end_attempt EXIT_CODE: records why, and leaves the code as it is
+end_attempt() {
+  local reason=failed
+  case $1 in
+    0) reason=finished ;;
+    200)
+      reason=stopped
+      if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then reason=cancelled; fi
+      ;;
+    2) reason=configuration ;;
+    129 | 130 | 143) reason=cancelled ;;
+  esac
+  write_attempt "\"$(now)\"" "$1" "\"$reason\""
+}
+
+# --- the container engine: $JOBCTL_ENGINE, or the first that answers -----------------------------------
+answers() { command -v "$1" >/dev/null && "$1" ps --quiet >/dev/null 2>&1; }
+
+find_engine() {
+  if [ -n "${JOBCTL_ENGINE:-}" ]; then
+    answers "$JOBCTL_ENGINE" || fail "JOBCTL_ENGINE=$JOBCTL_ENGINE does not answer"
+    ENGINE=$JOBCTL_ENGINE
+  elif answers docker; then
+    ENGINE=docker
+  elif answers podman; then
+    ENGINE=podman
+  else
+    fail "neither docker nor podman answers on this machine: start one, or take --target local"
+  fi
+}
+
+# What each engine is told in its own way: the GPUs, and whose files the job writes.
+engine_options() {
+  local user
+  user=$(id -u):$(id -g)
+  case $("$ENGINE" --version) in
+    *odman*)
+      OPTIONS+=(--device=nvidia.com/gpu=all)
+      [ "$(id -u)" = 0 ] || OPTIONS+=(--userns=keep-id)
+      OPTIONS+=(--no-healthcheck) # it would need systemd, and the run's record says more
+      if (ulimit -l unlimited) 2>/dev/null; then OPTIONS+=("${LIMITS[@]}"); else OPTIONS+=(--ulimit=host); fi
+      ;;
+    *)
+      OPTIONS+=(--gpus=all)
+      case $("$ENGINE" info 2>/dev/null) in *rootless*) user=0:0 ;; esac # there the caller is the container's root
+      # Where root itself cannot raise its limits, the daemon beside it cannot either.
+      if [ "$(id -u)" != 0 ] || (ulimit -l unlimited) 2>/dev/null; then OPTIONS+=("${LIMITS[@]}"); fi
+      ;;
+  esac
+  OPTIONS+=("--user=$user")
+}
+
+find_engine
+"$ENGINE" image inspect "$IMAGE" >/dev/null 2>&1 ||
+  fail "no image $IMAGE in $ENGINE; make it: make image VARIANT="cu128
+NAME=jobctl-$RUN-$$
+JOB_ID=$ENGINE:$NAME
+NODES=$(uname -n)
+
+begin_attempt
+HOST_ROOT=$JOBCTL_ROOT HOST_RUN_DIR=$RUN_DIR
+JOBCTL_ROOT=/workspace RUN_DIR=/workspace/runs/$RUN
+trap 'code=$?; trap "" TERM INT HUP; RUN_DIR=$HOST_RUN_DIR; end_attempt "$code"' EXIT
+# The container's trainer sees STOP, a job of another kind SIGTERM; this shell outlives both.
+stop_container() {
+  echo "signalled" >>"$HOST_RUN_DIR/STOP"
+  "$ENGINE" kill --signal=TERM "$NAME" >/dev/null 2>&1 || true
+}
+trap stop_container TERM INT HUP
+
+OPTIONS=(
+  --rm
+  "--name=$NAME"
+  "--label=jobctl.run=$HOST_RUN_DIR"
+  "--volume=$HOST_ROOT:/workspace"
+  --workdir=/workspace
+  --security-opt=label=disable
+  --security-opt=no-new-privileges
+  --network=none
+  --shm-size=256g
+  --stop-signal=TERM
+  --stop-timeout=300
+  --env=OMP_NUM_THREADS=8
+  --env=PYTHONUNBUFFERED=1
+  --env=PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+  --env=CUDA_VISIBLE_DEVICES
+  --env=JOBCTL_ROOT
+  --env=RUN
+  --env=RUN_DIR
+  --env=ATTEMPT
+)
+LIMITS=(--ulimit=memlock=-1:-1 --ulimit=stack=67108864:67108864)
+engine_options
+
+# --- what runs ------------------------------------------------------------------------------------------
+LAUNCH=(
+  -m trainer.launch
+  --nnodes=1
+  --nproc_per_node=1
+)
+TRAINER=(
+  --model_name=llama3_1.5b
+  "--run_dir=$RUN_DIR"
+  "--attempt=$ATTEMPT"
+  "--dataset=$JOBCTL_ROOT/datasets/"slimpajama_6b-llama3
+  --architecture=llama
+  --vocab_size=128256
+  --hidden_size=2048
+  --intermediate_size=7168
+  --num_hidden_layers=18
+  --num_attention_heads=16
+  --num_key_value_heads=8
+  --head_dim=128
+  --max_position_embeddings=2048
+  --rope_theta=500000.0
+  --norm_eps=1e-05
+  --tie_word_embeddings=False
+  --initializer_range=0.02
+  --max_iters=10
+  --batch_size=2
+  --gradient_accumulation_steps=1
+  --block_size=2048
+  --learning_rate=0.0003
+  --min_lr=3e-05
+  --warmup_iters=2000
+  --lr_decay_iters=50000
+  --weight_decay=0.1
+  --beta1=0.9
+  --beta2=0.95
+  --adam_eps=1e-08
+  --grad_clip=1.0
+  --seed=1337
+  --dtype=bfloat16
+  --use_fp8=False
+  --attention_backend=auto
+  --compile=False
+  --kernels=auto
+  --use_cuda_graphs=False
+  --document_masking=False
+  --use_zero1=False
+  --use_fsdp=False
+  --use_dataloader=False
+  --dataloader_num_workers=4
+  --eval_interval=10
+  --eval_iters=2
+  --eval_only=False
+  --log_interval=1
+  --gradient_log_interval=50
+  --checkpoint_interval=0
+  --always_save_checkpoint=False
+  --keep_last_checkpoints=2
+  --keep_every_checkpoint=0
+  --init_from=auto
+  --max_bad_steps=20
+  --skip_loss_spikes=0.0
+  --hang_timeout=1800
+  --profile=False
+)
+PYTHON=python3
+
+# Into the log, and onto the terminal where somebody looks.
+record_output() {
+  trap '' TERM INT HUP
+  if [ -n "${JOBCTL_QUIET:-}" ]; then exec cat >>"$LOG_DIR/batch.log"; else exec tee -a "$LOG_DIR/batch.log"; fi
+}
+
+# supervise COMMAND...: its exit code, whatever signals arrive meanwhile. A signal interrupts bash's wait, and the
+# wait after that may have forgotten the code of a child that is gone (bash 5.2 answers -1); so the child's own shell,
+# where the command is in the foreground and nothing interrupts it, writes the code down.
+supervise() {
+  local file="$LOG_DIR/.exit_code-${POD:-0}" code=137
+  rm -f "$file"
+  (
+    trap : TERM INT HUP USR2
+    code=0
+    "$@" || code=$?
+    echo "$code" >"$file"
+  ) &
+  local child=$!
+  while kill -0 "$child" 2>/dev/null; do
+    wait "$child" || true
+  done
+  if [ -e "$file" ]; then
+    read -r code <"$file"
+    rm -f "$file"
+  fi
+  return "$code"
+}
+
+run() {
+  [ ! -e "$HOST_RUN_DIR/STOP" ] || return 200
+  supervise "$ENGINE" run "${OPTIONS[@]}" "$IMAGE" "$@" > >(record_output) 2>&1
+}
+
+run "$PYTHON" "${LAUNCH[@]}" -- "${TRAINER[@]}"

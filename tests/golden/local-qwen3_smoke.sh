@@ -1,0 +1,176 @@
+#!/bin/bash
+# qwen3_smoke on cpu, tier 1, stage train, on this machine. Made by jobctl 0.0.0; it needs bash, coreutils and a Python with torch.
+set -euo pipefail
+
+JOBCTL_ROOT=/shared/jobctl
+RUN=qwen3_smoke-train-$(date -u +%Y%m%d-%H%M%S)-$$
+RUN_DIR=$JOBCTL_ROOT/runs/$RUN
+JOB_ID=$$
+NODES=$(uname -n)
+# --- environment ----------------------------------------------------------------------------------------
+export OMP_NUM_THREADS=1
+export PYTHONUNBUFFERED=1
+PYTHON=${JOBCTL_PYTHON:-python3}
+
+# --- the run directory: its record, and this attempt's own ---------------------------------------------
+fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
+
+now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
+
+# Written aside, synced, renamed: a reader sees the old text or the new, never half of one.
+write_durably() {
+  cat >"$1.$$" && sync "$1.$$" && mv -f "$1.$$" "$1"
+}
+
+write_record() {
+  write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
+{"spec_hash": "43e11bf579a0616e", "spec": {"after":[],"arguments":[],"facts":{"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"sotu","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"qwen3","head_dim":16,"hidden_size":64,"initializer_range":0.02,"intermediate_size":192,"max_position_embeddings":256,"norm_eps":1e-6,"num_attention_heads":4,"num_hidden_layers":4,"num_key_value_heads":2,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":50304},"model_name":"qwen3_smoke","resources":{"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","constraint":"","container_runtime":"none","context":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"local","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"sdpa","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":128,"checkpoint_interval":50,"compile":false,"dataloader_num_workers":4,"document_masking":false,"dtype":"float32","eval_interval":50,"eval_iters":4,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":1,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.005,"log_interval":10,"lr_decay_iters":0,"max_bad_steps":20,"max_iters":100,"min_lr":0.0005,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":10,"weight_decay":0.1},"version":"0.0.0"}}
+JOBCTL_RECORD
+  # A link is made by one of several writers only; the others find it there.
+  ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
+  rm -f "$RUN_DIR/.run.json"
+}
+
+# write_attempt END EXIT_CODE REASON, each as JSON
+write_attempt() {
+  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
+    "$ATTEMPT" "$JOB_ID" local "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
+    write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
+}
+
+begin_attempt() {
+  mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
+  [ -e "$RUN_DIR/run.json" ] || write_record
+  grep -Fq '"spec_hash": "43e11bf579a0616e"' "$RUN_DIR/run.json" ||
+    fail "run $RUN exists and was made with other settings; take another name with --run"
+  ATTEMPT=1
+  until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
+    ATTEMPT=$((ATTEMPT + 1))
+    [ "$ATTEMPT" -lt 100000 ] || fail "$RUN_DIR/logs cannot be written"
+  done
+  LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
+  STARTED=$(now)
+  rm -f "$RUN_DIR/STOP" # a wish that an earlier attempt has already fulfilled
+  write_attempt null null null
+  export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
+}
+
+# end_attempt EXIT_CODE: records why, and leaves the code as it is
+end_attempt() {
+  local reason=failed
+  case $1 in
+    0) reason=finished ;;
+    200)
+      reason=stopped
+      if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then reason=cancelled; fi
+      ;;
+    2) reason=configuration ;;
+    129 | 130 | 143) reason=cancelled ;;
+  esac
+  write_attempt "\"$(now)\"" "$1" "\"$reason\""
+}
+
+begin_attempt
+trap 'code=$?; trap "" TERM INT HUP; end_attempt "$code"' EXIT
+# The trainer gets the signal as well, being in the same process group, and checkpoints; this shell outlives it.
+trap : TERM INT HUP
+
+# --- what runs ------------------------------------------------------------------------------------------
+LAUNCH=(
+  -m trainer.launch
+  --nnodes=1
+  --nproc_per_node=2
+)
+TRAINER=(
+  --model_name=qwen3_smoke
+  "--run_dir=$RUN_DIR"
+  "--attempt=$ATTEMPT"
+  "--dataset=$JOBCTL_ROOT/datasets/"sotu-gpt2
+  --architecture=qwen3
+  --vocab_size=50304
+  --hidden_size=64
+  --intermediate_size=192
+  --num_hidden_layers=4
+  --num_attention_heads=4
+  --num_key_value_heads=2
+  --head_dim=16
+  --max_position_embeddings=256
+  --rope_theta=1000000.0
+  --norm_eps=1e-06
+  --tie_word_embeddings=False
+  --initializer_range=0.02
+  --max_iters=100
+  --batch_size=4
+  --gradient_accumulation_steps=1
+  --block_size=128
+  --learning_rate=0.005
+  --min_lr=0.0005
+  --warmup_iters=10
+  --lr_decay_iters=0
+  --weight_decay=0.1
+  --beta1=0.9
+  --beta2=0.95
+  --adam_eps=1e-08
+  --grad_clip=1.0
+  --seed=1337
+  --dtype=float32
+  --use_fp8=False
+  --attention_backend=sdpa
+  --compile=False
+  --kernels=auto
+  --use_cuda_graphs=False
+  --document_masking=False
+  --use_zero1=False
+  --use_fsdp=False
+  --use_dataloader=False
+  --dataloader_num_workers=4
+  --eval_interval=50
+  --eval_iters=4
+  --eval_only=False
+  --log_interval=10
+  --gradient_log_interval=50
+  --checkpoint_interval=50
+  --always_save_checkpoint=False
+  --keep_last_checkpoints=2
+  --keep_every_checkpoint=0
+  --init_from=auto
+  --max_bad_steps=20
+  --skip_loss_spikes=0.0
+  --hang_timeout=1800
+  --profile=False
+)
+
+# Into the log, and onto the terminal where somebody looks.
+record_output() {
+  trap '' TERM INT HUP
+  if [ -n "${JOBCTL_QUIET:-}" ]; then exec cat >>"$LOG_DIR/batch.log"; else exec tee -a "$LOG_DIR/batch.log"; fi
+}
+
+# supervise COMMAND...: its exit code, whatever signals arrive meanwhile. A signal interrupts bash's wait, and the
+# wait after that may have forgotten the code of a child that is gone (bash 5.2 answers -1); so the child's own shell,
+# where the command is in the foreground and nothing interrupts it, writes the code down.
+supervise() {
+  local file="$LOG_DIR/.exit_code-${POD:-0}" code=137
+  rm -f "$file"
+  (
+    trap : TERM INT HUP USR2
+    code=0
+    "$@" || code=$?
+    echo "$code" >"$file"
+  ) &
+  local child=$!
+  while kill -0 "$child" 2>/dev/null; do
+    wait "$child" || true
+  done
+  if [ -e "$file" ]; then
+    read -r code <"$file"
+    rm -f "$file"
+  fi
+  return "$code"
+}
+
+run() {
+  supervise "$@" > >(record_output) 2>&1
+}
+
+run "$PYTHON" "${LAUNCH[@]}" -- "${TRAINER[@]}"

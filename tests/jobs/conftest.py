@@ -1,0 +1,30 @@
+"""A root of its own for each test, and a payload that is quick: a Python that is a shell script."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs.spec import Choices, JobSpec, resolve
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "root with 'odd' name"
+    monkeypatch.setenv("JOBCTL_ROOT", str(path))
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def job(root: Path, tmp_path: Path) -> Callable[..., JobSpec]:
+    """``job(body, run=…)``: a local smoke job whose Python runs ``body`` as a shell script."""
+
+    def make(body: str, **choices: object) -> JobSpec:
+        python = tmp_path / f"python-{abs(hash(body))}"
+        python.write_text(f"#!/bin/bash\n{body}\n")
+        python.chmod(0o755)
+        options = {"model": "qwen3_smoke", "run": "r", "sets": (f"python={python}",), **choices}
+        return resolve(Choices(**options), version="0.0.0", root=str(root)).spec  # type: ignore[arg-type]
+
+    return make

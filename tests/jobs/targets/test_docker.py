@@ -1,0 +1,115 @@
+"""What the docker target renders, without an engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jobs.catalog.errors import UserError
+from jobs.spec import Choices, resolve
+from jobs.targets import target
+
+DOCKER = target("docker")
+
+
+def rendered(root: str = "/shared", **choices: object) -> str:
+    options = {"model": "qwen3_smoke", "target": "docker", **choices}
+    return DOCKER.render(resolve(Choices(**options), version="0.0.0", root=root).spec)  # type: ignore[arg-type]
+
+
+def test_gpus_are_passed_only_where_the_job_has_some() -> None:
+    cpu, gpu = rendered(), rendered(model="qwen3_1.8b", hardware="h100")
+    assert "--gpus=all" not in cpu
+    assert "nvidia.com/gpu=all" not in cpu
+    assert "OPTIONS+=(--gpus=all)" in gpu
+    assert "OPTIONS+=(--device=nvidia.com/gpu=all)" in gpu
+
+
+def test_shared_memory_and_time_to_stop_come_from_the_spec() -> None:
+    text = rendered(model="qwen3_1.8b", hardware="b200", sets=("stop_grace_seconds=77",))
+    assert "  --shm-size=256g\n" in text
+    assert "  --stop-timeout=77\n" in text
+
+
+@pytest.mark.parametrize(
+    ("choices", "network"),
+    [
+        ({}, False),
+        ({"kind": "prep", "model": ""}, True),
+        ({"sets": ("pass_env=[WANDB_API_KEY]",)}, True),
+        ({"sets": ("env.MLFLOW_TRACKING_URI=http://logs",)}, True),
+    ],
+)
+def test_only_a_job_that_fetches_or_reports_gets_a_network(choices: dict[str, object], network: bool) -> None:
+    assert ("--network=none" in rendered(**choices)) is not network
+
+
+def test_secrets_are_passed_by_name() -> None:
+    assert "  --env=HF_TOKEN\n" in rendered(sets=("pass_env=[HF_TOKEN]",))
+
+
+def test_the_source_tree_that_a_site_names_is_mounted_and_found_first() -> None:
+    text = rendered(sets=("project_dir=/home/me/jobctl",))
+    assert "  --volume=/home/me/jobctl:/home/me/jobctl:ro\n" in text
+    assert "  --env=PYTHONPATH=/home/me/jobctl\n" in text
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"model": "qwen3_1.8b", "named": {"nodes": 2}}, "one machine"),
+        ({"root": "/a:b"}, "cannot mount a path with ':'"),
+    ],
+)
+def test_what_one_machine_cannot_do_is_refused(choices: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        rendered(**choices)  # type: ignore[arg-type]
+
+
+def fake_engines(folder: Path, **answers: str) -> dict[str, str]:
+    """An environment whose PATH has engines that run these scripts."""
+    folder.mkdir()
+    for name, script in answers.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:/usr/bin:/bin", "JOBCTL_ENGINE": ""}
+
+
+ECHO = '[ "$1" != run ] || printf "%s\\n" "{0}" "$@"; [ "$1" != --version ] || echo "{0} version 5"'
+
+
+def run_script(text: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash"], input=text, env=env, text=True, capture_output=True, check=False)
+
+
+def test_docker_is_taken_where_both_answer_and_podman_where_docker_does_not(tmp_path: Path) -> None:
+    text = rendered(root=str(tmp_path / "root"))
+    both = fake_engines(tmp_path / "both", docker=ECHO.format("docker"), podman=ECHO.format("podman"))
+    assert run_script(text, both).stdout.startswith("docker\nrun\n")
+    one = fake_engines(tmp_path / "one", docker="exit 1", podman=ECHO.format("podman"))
+    assert run_script(text, one).stdout.startswith("podman\nrun\n")
+    asked = run_script(text, {**both, "JOBCTL_ENGINE": "podman"})
+    assert asked.stdout.startswith("podman\nrun\n")
+
+
+def test_no_engine_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    env = fake_engines(tmp_path / "none", docker="exit 1", podman="exit 1")
+    done = run_script(rendered(root=str(tmp_path / "root")), env)
+    assert done.returncode == 2
+    assert "neither docker nor podman answers" in done.stderr
+    assert not (tmp_path / "root").exists()
+
+
+def test_the_callers_id_is_the_containers_but_for_rootless_docker(tmp_path: Path) -> None:
+    text = rendered(root=str(tmp_path / "root"))
+    mine = f"--user={os.getuid()}:{os.getgid()}"
+    plain = fake_engines(tmp_path / "plain", docker=ECHO.format("docker"))
+    assert mine in run_script(text, plain).stdout.splitlines()
+    rootless = ECHO.format("docker") + '; [ "$1" != info ] || echo " rootless"'
+    assert (
+        "--user=0:0"
+        in run_script(text, fake_engines(tmp_path / "rootless", docker=rootless)).stdout.splitlines()
+    )

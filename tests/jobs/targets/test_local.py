@@ -1,0 +1,128 @@
+"""The local target on this machine, for real: a job is started, watched, stopped and resumed."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs import runs
+from jobs.catalog.errors import UserError
+from jobs.runs import Status
+from jobs.spec import JobSpec
+from jobs.submission import submit
+from jobs.targets import target
+
+Job = Callable[..., JobSpec]
+LOCAL = target("local")
+
+
+def ended(root: Path, name: str, seconds: float = 30) -> Status:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        (status,) = LOCAL.statuses([runs.read(root, name)])
+        if status.state in runs.ENDED:
+            return status
+        time.sleep(0.02)
+    raise AssertionError(f"{name} is still {status.state}")
+
+
+def logs(root: Path, name: str) -> list[str]:
+    return list(LOCAL.logs(runs.read(root, name), rank=None, attempt=None, follow=False))
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, "finished"), (200, "stopped"), (2, "failed"), (1, "failed")])
+def test_the_exit_code_of_the_payload_is_the_runs(root: Path, job: Job, code: int, state: str) -> None:
+    run, job_id = submit(job(f"echo hello; exit {code}"))
+    status = ended(root, run.name)
+    assert (status.state, status.exit_code, status.job_id) == (state, code, job_id)
+    assert logs(root, "r") == ["hello"]
+    assert status.end >= status.start
+
+
+def test_following_a_log_ends_with_the_run(root: Path, job: Job) -> None:
+    submit(job("for i in 1 2 3; do echo $i; sleep 0.2; done"))
+    assert list(LOCAL.logs(runs.read(root, "r"), rank=None, attempt=None, follow=True)) == ["1", "2", "3"]
+
+
+def test_cancel_stops_every_process_of_the_job(root: Path, job: Job) -> None:
+    submit(job("trap 'exit 200' TERM; sleep 60 & echo $$; echo $!; wait"))
+    while len(logs_so_far(root)) < 2:
+        time.sleep(0.02)
+    LOCAL.cancel(runs.read(root, "r"))
+    assert ended(root, "r").state == "cancelled"
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in logs_so_far(root)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(pid: str) -> bool:
+    """Whether the process still runs; one that is dead but not yet collected by its parent does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def logs_so_far(root: Path) -> list[str]:
+    try:
+        return logs(root, "r")
+    except UserError:
+        return []
+
+
+def test_a_graceful_cancel_is_a_stop_file_that_the_payload_sees(root: Path, job: Job) -> None:
+    submit(job('until [ -e "$RUN_DIR/STOP" ]; do sleep 0.02; done; exit 200'))
+    runs.request_stop(root / "runs/r", "cancel")
+    assert ended(root, "r").state == "cancelled"
+
+
+def test_a_stop_file_of_an_earlier_attempt_does_not_stop_the_next(root: Path, job: Job) -> None:
+    submit(job('[ ! -e "$RUN_DIR/STOP" ] || exit 3; touch "$RUN_DIR/STOP"; exit 200'))
+    assert ended(root, "r").state == "stopped"
+    LOCAL.submit(runs.read(root, "r"), root / "runs/r/script")
+    status = ended(root, "r")
+    assert (status.attempt, status.exit_code) == (2, 200)
+
+
+def test_a_job_that_was_killed_without_a_word_is_lost_and_says_how_to_go_on(root: Path, job: Job) -> None:
+    _, pid = submit(job("sleep 60"))
+    os.killpg(int(pid), signal.SIGKILL)
+    status = ended(root, "r")
+    assert status.state == "lost"
+    assert "jobctl resume r" in status.detail
+
+
+def test_a_run_with_other_settings_under_the_same_name_is_refused_by_the_script(root: Path, job: Job) -> None:
+    import subprocess
+
+    submit(job("true"))
+    ended(root, "r")
+    script = LOCAL.render(job("true", trainer_flags=("--seed=2",)))
+    answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert "was made with other settings; take another name with --run" in answer.stderr
+
+
+def test_a_piped_script_makes_its_own_run(root: Path, job: Job) -> None:
+    import subprocess
+
+    answer = subprocess.run(
+        ["bash"],
+        input=LOCAL.render(job("echo trained", run=None)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stdout) == (0, "trained\n")
+    (run,) = runs.read_all(root)
+    assert run.name.startswith("qwen3_smoke-train-")
+    assert runs.recorded_status(run).state == "finished"
+
+
+def test_more_than_one_node_is_refused(job: Job) -> None:
+    with pytest.raises(UserError, match="the local target is one machine"):
+        LOCAL.render(job("true", named={"nodes": 2}))

@@ -1,0 +1,122 @@
+"""Run directories: claimed once, written whole, read back with their attempts."""
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from jobs import runs
+from jobs.catalog import layout
+from jobs.catalog.errors import UserError
+from jobs.spec import JobSpec
+
+Job = Callable[..., JobSpec]
+
+
+def attempt(run: Path, number: int, **facts: object) -> None:
+    record = {
+        "attempt": number, "job_id": "7", "target": "local", "host": "h", "nodes": "h", "pid": 1,
+        "start": "2026-01-01T00:00:00Z", "end": None, "exit_code": None, "reason": None,
+    }  # fmt: skip
+    layout.attempt_file(run, number).write_text(json.dumps(record | facts))
+
+
+def test_one_of_many_claims_of_a_name_wins(root: Path) -> None:
+    def claim(_: int) -> bool:
+        try:
+            runs.claim(root, "r")
+        except UserError as error:
+            return "jobctl resume r" not in str(error)
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(claim, range(64))) == 1
+
+
+def test_a_root_that_cannot_be_written_is_a_message(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        runs.claim(tmp_path / "file", "r")
+
+
+def test_a_submission_is_written_and_read_back(root: Path, job: Job) -> None:
+    spec = job("true")
+    path = runs.claim(root, "r")
+    runs.write_submission(path, spec, "#!/bin/bash\n")
+    run = runs.read(root, "r")
+    assert run.target == "local"
+    assert run.record["spec"]["model_name"] == "qwen3_smoke"
+    assert run.record["spec_hash"] == spec.fingerprint()
+    assert layout.script_file(path).read_text() == "#!/bin/bash\n"
+    assert runs.recorded_status(run).state == "submitted"
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ({}, "running"),
+        ({"exit_code": 0, "reason": "finished"}, "finished"),
+        ({"exit_code": 200, "reason": "stopped"}, "stopped"),
+        ({"exit_code": 200, "reason": "cancelled"}, "cancelled"),
+        ({"exit_code": 2, "reason": "configuration"}, "failed"),
+        ({"exit_code": 137, "reason": "failed"}, "failed"),
+    ],
+)
+def test_the_last_attempt_says_where_a_run_stands(
+    root: Path, job: Job, facts: dict[str, object], state: str
+) -> None:
+    path = runs.claim(root, "r")
+    runs.write_submission(path, job("true"), "")
+    attempt(path, 2, exit_code=1, reason="failed")
+    attempt(path, 10, **facts)
+    run = runs.read(root, "r")
+    assert [a.attempt for a in run.attempts] == [2, 10]
+    assert runs.recorded_status(run).state == state
+
+
+def test_an_unknown_run_names_the_nearest_and_the_folder(root: Path, job: Job) -> None:
+    with pytest.raises(UserError, match="has no runs yet"):
+        runs.read(root, "r")
+    runs.write_submission(runs.claim(root, "qwen3-a"), job("true"), "")
+    with pytest.raises(UserError, match="did you mean 'qwen3-a'"):
+        runs.read(root, "qwen3-b")
+    with pytest.raises(UserError, match="no run"):
+        runs.read(root, "../qwen3-a")
+
+
+def test_a_claim_that_never_became_a_submission_is_said_and_not_listed(root: Path) -> None:
+    runs.claim(root, "r")
+    assert runs.read_all(root) == []
+    with pytest.raises(UserError, match="its submission did not finish"):
+        runs.read(root, "r")
+
+
+def test_a_record_that_is_not_json_is_a_message(root: Path) -> None:
+    layout.record_file(runs.claim(root, "r")).write_text("{")
+    with pytest.raises(UserError, match=r"run\.json"):
+        runs.read(root, "r")
+
+
+def test_a_write_that_fails_leaves_the_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "f"
+    runs.write_durably(file, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        runs.write_durably(file, "new")
+    assert file.read_text() == "old"
+
+
+def test_a_name_is_made_of_the_job_and_the_time(job: Job) -> None:
+    assert (
+        runs.new_name(job("true", run=None), datetime(2026, 1, 2, 3, 4, 5))
+        == "qwen3_smoke-train-20260102-030405"
+    )
+    assert runs.new_name(job("true"), datetime(2026, 1, 2)) == "r"

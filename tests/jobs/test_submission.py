@@ -1,0 +1,101 @@
+"""A submission happens whole or not at all."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from jobs import runs
+from jobs.catalog import layout
+from jobs.catalog.errors import UserError
+from jobs.spec import JobSpec
+from jobs.submission import check_inputs, prepared, resume, submit
+from tests.jobs.targets.test_local import ended
+
+Job = Callable[..., JobSpec]
+
+
+def write_meta(root: Path, **facts: object) -> None:
+    folder = layout.dataset_dir(root, "sotu", "gpt2")
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text(json.dumps({"vocab_size": 50257} | facts))
+
+
+def test_a_data_set_that_is_absent_is_named_with_the_command_that_makes_it(root: Path, job: Job) -> None:
+    with pytest.raises(UserError, match=r"no data set in .*sotu-gpt2\n.*jobctl submit prep --dataset sotu"):
+        check_inputs(job("true"))
+    assert not root.exists()
+
+
+def test_ids_beyond_the_models_vocabulary_are_refused(root: Path, job: Job) -> None:
+    write_meta(root, vocab_size=151_936)
+    with pytest.raises(UserError, match="ids up to 151935, but qwen3_smoke has 50304 rows"):
+        check_inputs(job("true"))
+
+
+def test_a_job_that_waits_for_another_may_lack_its_data(root: Path, job: Job) -> None:
+    check_inputs(job("true", after=("prep",), target="slurm"))
+    write_meta(root)
+    check_inputs(job("true"))
+
+
+def test_prep_of_a_data_set_that_is_there_is_nothing_to_do(root: Path, job: Job) -> None:
+    spec = job("true", kind="prep", model="", named={"dataset": "sotu", "tokenizer": "gpt2"})
+    assert prepared(spec) is None
+    write_meta(root)
+    assert prepared(spec) == layout.dataset_dir(root, "sotu", "gpt2")
+    assert prepared(job("true")) is None
+
+
+def test_a_refused_submission_leaves_nothing_behind(root: Path, job: Job) -> None:
+    spec = job("true", sets=("modules=[no-such-module]",))
+    with pytest.raises(UserError, match="the job did not start"):
+        submit(spec)
+    assert list(layout.runs(root).iterdir()) == []
+
+
+def test_of_many_submissions_of_one_name_one_wins(root: Path, job: Job) -> None:
+    spec = job("sleep 0.2")
+
+    def attempt(_: int) -> bool:
+        try:
+            submit(spec)
+        except UserError as error:
+            return "exists" not in str(error)
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(attempt, range(8))) == 1
+    assert ended(root, "r").state == "finished"
+
+
+def test_resume_goes_on_with_what_stopped_and_with_nothing_else(root: Path, job: Job) -> None:
+    submit(job('[ "$ATTEMPT" -ge 2 ] || exit 200'))
+    assert ended(root, "r").state == "stopped"
+    resume(root, "r")
+    status = ended(root, "r")
+    assert (status.state, status.attempt) == ("finished", 2)
+    with pytest.raises(UserError, match="has finished"):
+        resume(root, "r")
+
+
+def test_a_run_that_is_alive_is_not_resumed(root: Path, job: Job) -> None:
+    submit(job("sleep 30"))
+    with pytest.raises(UserError, match="is running"):
+        resume(root, "r")
+    from jobs.targets import target
+
+    target("local").cancel(runs.read(root, "r"))
+    assert ended(root, "r").state == "cancelled"
+
+
+def test_evaluation_is_another_attempt_of_the_run_whose_checkpoint_it_reads(root: Path, job: Job) -> None:
+    with pytest.raises(UserError, match="no run 'r'"):
+        submit(job("true", stage="eval"))
+    submit(job("true"))
+    ended(root, "r")
+    submit(job("true", stage="eval"))
+    assert ended(root, "r").attempt == 2
+    assert (root / "runs/r/script.eval").is_file()

@@ -1,0 +1,62 @@
+"""A cluster in a folder: API server, operators and kubelet, and a home of the user who talks to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import jobs
+import k8s.api
+import k8s.logs
+import k8s.submission
+import k8s.target
+import k8s.volume
+from jobs.spec import Choices, JobSpec, resolve
+from tests.k8s.cluster import Cluster, python_stub
+from tests.k8s.server import ApiServer
+
+MakeCluster = Callable[[str], Cluster]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    """An API server, reached by $KUBECONFIG as by a user with a home of their own; nothing waits for long."""
+    api = ApiServer(tmp_path / "cluster")
+    monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig()))
+    monkeypatch.setenv("JOBCTL_ROOT", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(k8s.api, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(k8s.api, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(k8s.api, "PATIENCE", 3.0)
+    monkeypatch.setattr(k8s.target, "ANSWER_SECONDS", 0.0)
+    for module in (k8s.logs, k8s.volume, k8s.submission):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
+    for target in (k8s.target.PYTORCH, k8s.target.TRAIN):
+        target._apis.clear()
+        target._answers.clear()
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def cluster(server: ApiServer, tmp_path: Path) -> Iterator[MakeCluster]:
+    """Starts operators and a kubelet on which the trainer is a few lines of bash."""
+    started: list[Cluster] = []
+
+    def start(plan: str) -> Cluster:
+        stub = python_stub(tmp_path / "bin", plan)
+        started.append(Cluster(server, {"JOBCTL_PYTHON": str(stub)}))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def spec_of(run: str | None = "demo", target: str = "k8s", nodes: int = 1, **more: object) -> JobSpec:
+    """A smoke training of one process a pod."""
+    choices = {"model": "qwen3_smoke", "target": target, "run": run, "stage": "smoke"} | more
+    named = {"nodes": nodes, "processes_per_node": 1} | dict(choices.pop("named", {}))  # type: ignore[call-overload]
+    return resolve(Choices(**choices, named=named), version=jobs.__version__).spec

@@ -1,0 +1,249 @@
+"""An API server for the real client to talk to over HTTP, which can be told to misbehave."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+from tests.k8s import websocket
+from tests.k8s.store import Object, Refusal, Store
+
+_OBJECT = re.compile(
+    r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)"
+    r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>log|exec))?"
+)
+
+
+class Fault:
+    """What happens to the next ``times`` requests that ``applies`` to: a status, a pause, or a cut after ``bytes``."""
+
+    def __init__(
+        self,
+        applies: Callable[[str, str], bool] = lambda method, path: True,
+        *,
+        times: int = 1,
+        status: int = 0,
+        retry_after: str = "",
+        seconds: float = 0.0,
+        cut_after: int | None = None,
+        reset: bool = False,
+    ) -> None:
+        self.applies, self.times, self.status, self.retry_after = applies, times, status, retry_after
+        self.seconds, self.cut_after, self.reset = seconds, cut_after, reset
+
+
+class ApiServer:
+    """Started at once on a free port of its own; ``volume`` is what its pods see as /workspace."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store()
+        self.folder = folder
+        self.volume = folder / "volume"
+        self.volume.mkdir(parents=True)
+        self.tokens = {"good"}
+        self.faults: list[Fault] = []
+        self.requests: list[tuple[str, str]] = []
+        self.logs: dict[str, list[tuple[str, str]]] = {}
+        """By pod uid: time and line of what its container printed."""
+        self.open_pods: set[str] = set()
+        """uids of pods whose containers still run, so that their logs may grow."""
+        self._lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"api": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http.daemon_threads = True
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def kubeconfig(self, token: str = "good") -> Path:
+        """A kubeconfig whose token is read from a file, as a credential helper would renew it."""
+        file = self.folder / "token"
+        file.write_text(token)
+        config = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "c", "cluster": {"server": self.url}}],
+            "users": [{"name": "u", "user": {"tokenFile": str(file)}}],
+            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
+        }  # fmt: skip
+        path = self.folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def fault(self, method: str, path: str) -> Fault | None:
+        with self._lock:
+            for fault in self.faults:
+                if fault.times > 0 and fault.applies(method, path):
+                    fault.times -= 1
+                    return fault
+        return None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    api: ApiServer
+    protocol_version = "HTTP/1.1"
+    fault: Fault | None = None
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def _serve(self) -> None:
+        url = urlsplit(self.path)
+        self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
+        self.words = parse_qs(url.query).get("command", [])
+        self.api.requests.append((self.command, self.path))
+        size = int(self.headers.get("Content-Length") or 0)
+        self.body = json.loads(self.rfile.read(size)) if size else {}
+        self.fault = self.api.fault(self.command, self.path)
+        if self.fault and self.fault.seconds:
+            time.sleep(self.fault.seconds)
+        if self.fault and self.fault.reset:
+            self.close_connection = True
+            return
+        try:
+            if self.fault and self.fault.status:
+                raise Refusal(self.fault.status, "Fault", "as told")
+            if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.api.tokens:
+                raise Refusal(401, "Unauthorized", "Unauthorized")
+            self._route(url.path)
+        except Refusal as refusal:
+            body = refusal.text.encode() if refusal.text else json.dumps(refusal.status).encode()
+            self._send(refusal.code, body, "text/plain" if refusal.text else "application/json")
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve
+
+    def _route(self, path: str) -> None:
+        store = self.api.store
+        if found := re.fullmatch(r"/apis/([^/]+/[^/]+)", path):
+            names = [plural for version, plural in store.served if version == found[1]]
+            if not names:
+                raise Refusal(404, "", "404 page not found\n")
+            return self._answer({"kind": "APIResourceList", "resources": [{"name": name} for name in names]})
+        at = _OBJECT.fullmatch(path)
+        if not at:
+            raise Refusal(404, "", "404 page not found\n")
+        version, plural, namespace, name = at["core"] or at["group"], at["plural"], at["ns"], at["name"]
+        if at["sub"]:
+            pod = store.get("v1", "pods", namespace, name)
+            return self._log(pod) if at["sub"] == "log" else self._exec(pod)
+        dry_run = self.query.get("dryRun") == "All"
+        if self.command == "POST":
+            return self._answer(store.create(version, plural, namespace, self.body, dry_run), 201)
+        if self.command == "PATCH" and "apply-patch" in self.headers["Content-Type"]:
+            return self._answer(store.apply(version, plural, namespace, self.body, dry_run))
+        if self.command == "PATCH":
+            return self._answer(store.patch(version, plural, namespace, name, self.body))
+        if self.command == "DELETE":
+            return self._answer(store.delete(version, plural, namespace, name))
+        if name:
+            return self._answer(store.get(version, plural, namespace, name))
+        return self._page(store.list_all(version, plural, namespace, self.query.get("labelSelector", "")))
+
+    def _page(self, items: list[Object]) -> None:
+        limit, start = int(self.query.get("limit", 500)), int(self.query.get("continue", 0))
+        rest = {"continue": str(start + limit)} if start + limit < len(items) else {}
+        self._answer({"kind": "List", "metadata": rest, "items": items[start : start + limit]})
+
+    def _answer(self, body: Object, status: int = 200) -> None:
+        self._send(status, json.dumps(body).encode(), "application/json")
+
+    def _send(self, status: int, body: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        if self.fault and self.fault.retry_after:
+            self.send_header("Retry-After", self.fault.retry_after)
+        self.end_headers()
+        self.wfile.write(body)
+
+    # ---- logs
+
+    def _log(self, pod: Object) -> None:
+        """The lines since ``sinceTime``, to the second as the real one does; with ``follow`` those to come."""
+        uid = pod["metadata"]["uid"]
+        if uid not in self.api.logs:
+            raise Refusal(
+                400, "BadRequest", f'container "{self.query.get("container")}" in pod is waiting to start'
+            )
+        since, follow = self.query.get("sinceTime", "")[:19], self.query.get("follow") == "true"
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        sent = at = 0
+        while True:
+            growing = uid in self.api.open_pods
+            lines = self.api.logs[uid]
+            for stamp, line in lines[at:]:
+                if stamp[:19] >= since:
+                    data = f"{stamp} {line}\n".encode()
+                    if (
+                        self.fault
+                        and self.fault.cut_after is not None
+                        and sent + len(data) > self.fault.cut_after
+                    ):
+                        self._chunk(data[: max(0, self.fault.cut_after - sent)])
+                        self.close_connection = True
+                        self.connection.shutdown(2)
+                        return
+                    self._chunk(data)
+                    sent += len(data)
+            at = len(lines)
+            if not (follow and growing):
+                break
+            time.sleep(0.02)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, data: bytes) -> None:
+        if data:
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            self.wfile.flush()
+
+    # ---- commands in pods
+
+    def _exec(self, pod: Object) -> None:
+        """Runs the command for real, with the volume's folder for /workspace."""
+        self.close_connection = True
+        socket = websocket.accept(self)
+        volume = str(self.api.volume)
+        words = [word.replace("/workspace", volume) for word in self.words]
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "JOBCTL_ROOT": volume}, start_new_session=True,
+        )  # fmt: skip
+        cut = self.fault.cut_after if self.fault else None
+        threading.Thread(target=socket.copy_input, args=(process.stdin,), daemon=True).start()
+        errors = threading.Thread(target=socket.copy_output, args=(process.stderr, 2, None), daemon=True)
+        errors.start()
+        if not socket.copy_output(process.stdout, 1, cut):
+            os.killpg(process.pid, signal.SIGKILL)
+            self.connection.shutdown(2)
+            return
+        errors.join()
+        code = process.wait()
+        causes = {"details": {"causes": [{"reason": "ExitCode", "message": str(code)}]}}
+        verdict = (
+            {"status": "Success"}
+            if code == 0
+            else {"status": "Failure", "message": f"exit code {code}", **causes}
+        )
+        socket.send(3, json.dumps(verdict).encode())
+        socket.close()

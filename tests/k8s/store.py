@@ -1,0 +1,235 @@
+"""What a Kubernetes API server keeps and refuses, without HTTP."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+import threading
+import time
+import uuid
+from typing import Any
+
+from tests.k8s.schemas import Problem, problems
+
+Object = dict[str, Any]
+SERVED = {
+    ("v1", "configmaps"): "ConfigMap",
+    ("v1", "pods"): "Pod",
+    ("v1", "events"): "Event",
+    ("v1", "persistentvolumeclaims"): "PersistentVolumeClaim",
+    ("batch/v1", "jobs"): "Job",
+    ("kubeflow.org/v1", "pytorchjobs"): "PyTorchJob",
+    ("trainer.kubeflow.org/v1alpha1", "trainjobs"): "TrainJob",
+}
+_QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
+_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+class Refusal(Exception):
+    """An answer that is no success: a Status, or plain text where ``reason`` is empty."""
+
+    def __init__(self, code: int, reason: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.text = "" if reason else message
+        self.status = {
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": message, "reason": reason, "code": code, **({"details": details} if details else {}),
+        }  # fmt: skip
+
+
+class Store:
+    """Objects by kind, namespace and name; every write makes a new resourceVersion."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Condition(threading.RLock())
+        self.served = dict(SERVED)
+        self.namespaces = {"jobctl"}
+        self.quota: dict[str, str] = {}
+        """By plural: the message with which a quota or a role refuses to create it."""
+        self.objects: dict[tuple[str, str, str, str], Object] = {}
+        self._versions = itertools.count(100)
+
+    def kind(self, api_version: str, plural: str) -> str:
+        try:
+            return self.served[api_version, plural]
+        except KeyError:
+            raise Refusal(404, "", "404 page not found\n") from None
+
+    def get(self, api_version: str, plural: str, namespace: str, name: str) -> Object:
+        self.kind(api_version, plural)
+        with self.lock:
+            found = self.objects.get((api_version, plural, namespace, name))
+            if found is None:
+                raise self._missing(api_version, plural, name)
+            return copy.deepcopy(found)
+
+    def list_all(self, api_version: str, plural: str, namespace: str, selector: str = "") -> list[Object]:
+        self.kind(api_version, plural)
+        with self.lock:
+            mine = [
+                o for (a, p, n, _), o in self.objects.items() if (a, p, n) == (api_version, plural, namespace)
+            ]
+            return copy.deepcopy([o for o in mine if matches(o["metadata"].get("labels") or {}, selector)])
+
+    def create(
+        self, api_version: str, plural: str, namespace: str, thing: Object, dry_run: bool = False
+    ) -> Object:
+        name = thing["metadata"]["name"]
+        self._check(api_version, plural, namespace, thing)
+        with self.lock:
+            if (api_version, plural, namespace, name) in self.objects:
+                group = plural if "/" not in api_version else f"{plural}.{api_version.split('/')[0]}"
+                raise Refusal(
+                    409, "AlreadyExists", f'{group} "{name}" already exists', name=name, kind=plural
+                )
+            return self._put(api_version, plural, namespace, thing, dry_run)
+
+    def apply(
+        self, api_version: str, plural: str, namespace: str, thing: Object, dry_run: bool = False
+    ) -> Object:
+        """Server-side apply by the one manager that there is."""
+        self._check(api_version, plural, namespace, thing)
+        with self.lock:
+            there = self.objects.get((api_version, plural, namespace, thing["metadata"]["name"]))
+            merged = thing if there is None else merge(copy.deepcopy(there), thing)
+            return self._put(api_version, plural, namespace, merged, dry_run)
+
+    def patch(self, api_version: str, plural: str, namespace: str, name: str, change: Object) -> Object:
+        """A merge patch; one that names another resourceVersion is a conflict."""
+        with self.lock:
+            there = self.get(api_version, plural, namespace, name)
+            wanted = (change.get("metadata") or {}).get("resourceVersion")
+            if wanted not in (None, there["metadata"]["resourceVersion"]):
+                raise Refusal(
+                    409, "Conflict", f"Operation cannot be fulfilled on {plural} {name!r}: it was modified"
+                )
+            return self._put(api_version, plural, namespace, merge(there, change))
+
+    def delete(self, api_version: str, plural: str, namespace: str, name: str) -> Object:
+        """Removes it and what it owns."""
+        with self.lock:
+            thing = self.get(api_version, plural, namespace, name)
+            del self.objects[api_version, plural, namespace, name]
+            for key, other in list(self.objects.items()):
+                owners = other["metadata"].get("ownerReferences") or []
+                if any(owner["uid"] == thing["metadata"]["uid"] for owner in owners):
+                    del self.objects[key]
+            self.lock.notify_all()
+        return {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": {"name": name},
+        }
+
+    def _put(
+        self, api_version: str, plural: str, namespace: str, thing: Object, dry_run: bool = False
+    ) -> Object:
+        thing = copy.deepcopy(thing)
+        thing |= {"apiVersion": api_version, "kind": self.served[api_version, plural]}
+        meta = thing["metadata"]
+        meta.setdefault("uid", str(uuid.uuid4()))
+        meta.setdefault("creationTimestamp", now())
+        meta |= {"namespace": namespace, "resourceVersion": str(next(self._versions))}
+        if not dry_run:
+            self.objects[api_version, plural, namespace, meta["name"]] = thing
+            self.lock.notify_all()
+        return copy.deepcopy(thing)
+
+    def _missing(self, api_version: str, plural: str, name: str) -> Refusal:
+        group = plural if "/" not in api_version else f"{plural}.{api_version.split('/')[0]}"
+        return Refusal(404, "NotFound", f'{group} "{name}" not found', name=name, kind=plural)
+
+    def _check(self, api_version: str, plural: str, namespace: str, thing: Object) -> None:
+        kind, name = self.kind(api_version, plural), thing["metadata"].get("name", "")
+        if namespace not in self.namespaces:
+            raise Refusal(
+                404, "NotFound", f'namespaces "{namespace}" not found', name=namespace, kind="namespaces"
+            )
+        if plural in self.quota:
+            raise Refusal(403, "Forbidden", self.quota[plural])
+        for claim in (
+            thing["spec"]["resources"]["requests"].values() if plural == "persistentvolumeclaims" else ()
+        ):
+            if not _QUANTITY.match(str(claim)):
+                text = f"quantities must match the regular expression '{_QUANTITY.pattern}'"
+                raise Refusal(
+                    400, "BadRequest", f'{kind} in version "v1" cannot be handled as a {kind}: {text}'
+                )
+        found = problems(thing) + _minimum(thing)
+        if unknown := [problem.path for problem in found if problem.what == "unknown"]:
+            fields = ", ".join(f'unknown field "{path}"' for path in unknown)
+            version = api_version.split("/")[-1]
+            words = f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {fields}'
+            raise Refusal(400, "BadRequest", words)
+        if found:
+            raise _invalid(api_version, kind, name, found)
+        if plural == "pytorchjobs":
+            _webhook(thing)
+
+
+def _minimum(thing: Object) -> list[Problem]:
+    """What the real server checks of replicas, though the CRD's schema does not say it."""
+    specs = (thing.get("spec") or {}).get("pytorchReplicaSpecs") or {}
+    return [
+        Problem(
+            "value",
+            f".spec.pytorchReplicaSpecs.{role}.replicas",
+            "Invalid value: should be a non-negative integer",
+        )
+        for role, spec in specs.items()
+        if isinstance(spec.get("replicas"), int) and spec["replicas"] < 0
+    ]
+
+
+def _invalid(api_version: str, kind: str, name: str, found: list[Problem]) -> Refusal:
+    causes = [{"reason": "FieldValueInvalid", "message": p.message, "field": p.path} for p in found]
+    words = ", ".join(f"{problem.path}: {problem.message}" for problem in found)
+    message = f'{kind}.{api_version.split("/")[0]} "{name}" is invalid: [{words}]'
+    return Refusal(422, "Invalid", message, name=name, kind=kind, causes=causes)
+
+
+def _webhook(job: Object) -> None:
+    """What the training operator's own webhook refuses."""
+    said = []
+    if not _DNS_1035.fullmatch(job["metadata"]["name"]):
+        said.append(f'metadata.name: Invalid value: "{job["metadata"]["name"]}": must be a DNS-1035 label')
+    for replica, spec in job["spec"]["pytorchReplicaSpecs"].items():
+        if not any(c["name"] == "pytorch" for c in spec["template"]["spec"]["containers"]):
+            said.append(
+                f"spec.pytorchReplicaSpecs[{replica}].template.spec.containers: "
+                "Required value: must have at least one container with name pytorch"
+            )
+    if said:
+        webhook = (
+            'admission webhook "validator.pytorchjob.training-operator.kubeflow.org" denied the request: '
+        )
+        raise Refusal(403, "Forbidden", f"{webhook}[{', '.join(said)}]")
+
+
+def matches(labels: dict[str, str], selector: str) -> bool:
+    for part in re.split(r",(?![^(]*\))", selector) if selector else ():
+        if found := re.fullmatch(r"(\S+) in \(([^)]*)\)", part.strip()):
+            if labels.get(found[1]) not in found[2].split(","):
+                return False
+        elif labels.get(part.split("=")[0]) != part.split("=", 1)[1]:
+            return False
+    return True
+
+
+def merge(there: Object, change: Object) -> Object:
+    for key, value in change.items():
+        if value is None:
+            there.pop(key, None)
+        elif isinstance(value, dict) and isinstance(there.get(key), dict):
+            merge(there[key], value)
+        else:
+            there[key] = value
+    return there
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,72 @@
+"""k8s/manifests: what a cluster needs once agrees with what the rendered objects and the client use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs.catalog.schema import Site
+from k8s import manifest
+from k8s.names import MANAGED_BY
+from tests.k8s.schemas import KINDS, problems
+
+FOLDER = Path(manifest.__file__).parent / "manifests"
+KUSTOMIZATIONS = sorted(FOLDER.rglob("kustomization.yaml"))
+
+
+def objects(kustomization: Path) -> list[dict[str, Any]]:
+    listed = yaml.safe_load(kustomization.read_text())["resources"]
+    return [
+        thing for name in listed for thing in yaml.safe_load_all((kustomization.parent / name).read_text())
+    ]
+
+
+ALL = [thing for path in KUSTOMIZATIONS for thing in objects(path)]
+
+
+def one(kind: str) -> dict[str, Any]:
+    return next(thing for thing in ALL if thing["kind"] == kind)
+
+
+@pytest.mark.parametrize("thing", ALL, ids=lambda thing: thing["kind"])
+def test_it_is_valid_where_we_have_the_schema(thing: dict[str, Any]) -> None:
+    if f"{thing['apiVersion']} {thing['kind']}" in KINDS:
+        assert problems(thing) == []
+
+
+def test_every_file_is_in_a_kustomization() -> None:
+    listed = {
+        path.parent / name
+        for path in KUSTOMIZATIONS
+        for name in yaml.safe_load(path.read_text())["resources"]
+    }
+    assert listed | set(KUSTOMIZATIONS) == set(FOLDER.rglob("*.yaml"))
+
+
+def test_names_are_the_sites_defaults() -> None:
+    site = Site()
+    assert one("Namespace")["metadata"]["name"] == site.namespace
+    assert one("PersistentVolumeClaim")["metadata"]["name"] == site.pvc
+
+
+def test_the_role_is_least_privilege() -> None:
+    rules = one("Role")["rules"]
+    words = {word for rule in rules for word in (*rule["verbs"], *rule["resources"], *rule["apiGroups"])}
+    assert not words & {"*", "secrets", "deletecollection", "escalate", "bind", "impersonate"}
+
+
+def test_the_network_policy_is_for_our_pods() -> None:
+    assert one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == {MANAGED_BY: "jobctl"}
+
+
+def test_the_runtime_stops_pods_as_ours_do_and_never_retries_a_wrong_configuration() -> None:
+    job = one("ClusterTrainingRuntime")["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onExitCodes"]["operator"]) == ("FailJob", "NotIn")
+    assert 200 in rule["onExitCodes"]["values"]
+    assert not {1, 2} & set(rule["onExitCodes"]["values"])
+    container = job["template"]["spec"]["containers"][0]
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["bash", f"{manifest.JOB_FILES}/stop"]

@@ -1,0 +1,123 @@
+"""What the pods' script promises: one attempt for all pods, the exit contract, STOP, and peers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from k8s.target import PYTORCH
+from tests.k8s.cluster import Cluster
+from tests.k8s.conftest import MakeCluster, spec_of
+from tests.k8s.server import ApiServer
+from tests.k8s.test_verbs import record_of, until
+
+UNTIL_STOP = 'until [ -e "$run_dir/STOP" ]; do sleep 0.05; done; exit 200'
+
+
+def conditions(server: ApiServer, job: str = "demo") -> set[str]:
+    status = server.store.get("kubeflow.org/v1", "pytorchjobs", "jobctl", job).get("status", {})
+    return {condition["type"] for condition in status.get("conditions", [])}
+
+
+def start(cluster: Cluster, nodes: int, **named: object) -> None:
+    PYTORCH.start(spec_of(nodes=nodes, named=named))
+
+
+def test_all_pods_take_part_in_one_attempt(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster('echo "$attempt $node $*" >>"$run_dir/said"; exit 0'), nodes=3)
+    until(lambda: "Succeeded" in conditions(server))
+    until(lambda: len((server.volume / "runs/demo/said").read_text().splitlines()) == 3)
+    said = sorted((server.volume / "runs/demo/said").read_text().splitlines())
+    assert [line.split()[:2] for line in said] == [["1", "0"], ["1", "1"], ["1", "2"]]
+    for line in said:
+        assert "--nnodes=3 --nproc_per_node=1" in line
+        assert "--master_addr=127.0.0.1 --master_port=23456 --rdzv_id=demo-1" in line
+    nodes = str(record_of(server, "demo", 1)["nodes"]).split(",")
+    assert nodes == ["node-demo-master-0", "node-demo-worker-0", "node-demo-worker-1"]
+    assert sorted(p.name for p in (server.volume / "runs/demo/attempts").iterdir()) == ["1.json"]
+
+
+def test_all_pods_agree_on_the_next_attempt_too(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster('echo "$attempt $node" >>"$run_dir/said"; [ "$attempt" = 1 ] && exit 200; exit 0'), nodes=2)
+    until(lambda: "Succeeded" in conditions(server))
+    until(lambda: len((server.volume / "runs/demo/said").read_text().splitlines()) == 4)
+    assert sorted((server.volume / "runs/demo/said").read_text().splitlines()) == ["1 0", "1 1", "2 0", "2 1"]
+
+
+def test_a_pod_that_dies_without_a_word_does_not_end_the_run(
+    server: ApiServer, cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its peer's trainer fails, as it does when a connection breaks, and both start again."""
+    monkeypatch.setattr("k8s.manifest.LAST_WORDS_SECONDS", 2)
+    plan = (
+        '[ "$attempt" = 2 ] && exit 0; touch "$run_dir/up-$node"; '
+        'if [ "$node" = 0 ]; then until [ -e "$run_dir/dead" ]; do sleep 0.05; done; exit 1; fi; sleep 60'
+    )
+    running = cluster(plan)
+    start(running, nodes=2)
+    until(lambda: (server.volume / "runs/demo/up-1").exists())
+    os.killpg(running.process("demo-worker-0").pid, signal.SIGKILL)
+    (server.volume / "runs/demo/dead").touch()
+    until(lambda: "Succeeded" in conditions(server))
+    assert record_of(server, "demo", 1)["exit_code"] == 1
+    assert record_of(server, "demo", 2)["reason"] == "finished"
+
+
+def test_a_failure_of_all_pods_is_a_failure(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster("exit 1"), nodes=2)
+    until(lambda: "Failed" in conditions(server))
+    assert record_of(server, "demo", 1)["reason"] == "failed"
+    assert not record_of(server, "demo", 2)
+
+
+def test_sigterm_is_a_wish_to_stop(server: ApiServer, cluster: MakeCluster) -> None:
+    """As a drained node's kubelet sends it, should the hook before it not have been enough."""
+    running = cluster(f'[ "$attempt" = 2 ] && exit 0; touch "$run_dir/up"; {UNTIL_STOP}')
+    start(running, nodes=1)
+    until(lambda: (server.volume / "runs/demo/up").exists())
+    running.process("demo-master-0").send_signal(signal.SIGTERM)
+    until(lambda: "Succeeded" in conditions(server))
+    assert record_of(server, "demo", 1)["reason"] == "stopped"
+
+
+def test_a_deleted_pod_checkpoints_before_it_goes(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster(f'[ "$attempt" = 2 ] && exit 0; touch "$run_dir/up"; {UNTIL_STOP}'), nodes=1)
+    until(lambda: (server.volume / "runs/demo/up").exists())
+    server.store.delete("v1", "pods", "jobctl", "demo-master-0")
+    until(lambda: "Succeeded" in conditions(server))
+    assert record_of(server, "demo", 1)["exit_code"] == 200
+
+
+def test_attempts_are_bounded(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster("exit 200"), nodes=1, max_attempts=2)
+    until(lambda: "Failed" in conditions(server))
+    assert record_of(server, "demo", 2)["exit_code"] == 200
+    assert not record_of(server, "demo", 3)
+
+
+def test_another_spec_cannot_take_the_runs_directory(server: ApiServer, cluster: MakeCluster) -> None:
+    folder = server.volume / "runs/demo"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"spec_hash": "0123456789abcdef"}\n')
+    start(cluster("exit 0"), nodes=1)
+    until(lambda: "Failed" in conditions(server))
+    assert list(folder.glob("logs/*")) == []
+
+
+def test_the_volumes_record_is_the_submitted_one(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster("exit 0"), nodes=1)
+    until(lambda: "Succeeded" in conditions(server))
+    record = json.loads((server.volume / "runs/demo/run.json").read_text())
+    kept = server.store.get("v1", "configmaps", "jobctl", "demo")["data"]["run.json"]
+    assert record == json.loads(kept)
+    assert record["spec"]["site"]["root"] == "/workspace"
+
+
+def test_secrets_reach_the_trainer_and_no_object(server: ApiServer, tmp_path: Path) -> None:
+    text = PYTORCH.render(spec_of(named={"secret": "tokens", "pass_env": ("HF_TOKEN",)}))
+    assert 'secretName: "tokens"' in text
+    assert "HF_TOKEN" not in text.split("  script: |")[1].split("run.json")[0]

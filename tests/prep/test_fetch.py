@@ -1,0 +1,23 @@
+"""The command behind ``jobctl tokenizer``."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.catalog.errors import UserError
+from prep.fetch import main
+
+
+def test_a_tokenizer_that_a_package_ships_is_made_and_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gpt2", f"--root={tmp_path}"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/tokenizers/gpt2: complete and checked\n"
+    assert (tmp_path / "tokenizers/gpt2/tokenizer.json").is_file()
+
+
+def test_a_tokenizer_that_is_another_is_refused(tmp_path: Path) -> None:
+    main(["gpt2", f"--root={tmp_path}"])
+    (tmp_path / "tokenizers/gpt2").rename(tmp_path / "tokenizers/llama3")
+    with pytest.raises(UserError, match="llama3"):
+        main(["llama3", f"--root={tmp_path}"])

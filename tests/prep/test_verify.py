@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.catalog.errors import UserError
+from prep.shards import ShardWriter
+from prep.verify import main, verify
+
+from .conftest import run_prep
+from .test_shards import dataset
+
+
+def documents(seed: int, count: int, vocab_size: int) -> list[int]:
+    chance = np.random.default_rng(seed)
+    return [token for _ in range(count) for token in [*chance.integers(1, vocab_size, 9).tolist(), 0]]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    dataset(tmp_path / "d", [documents(1, 50, 1000), documents(2, 50, 1000)], val=documents(3, 5, 1000))
+    return tmp_path / "d"
+
+
+def test_a_whole_data_set_has_no_problem(whole: Path) -> None:
+    report = verify(whole)
+    assert report.problems == []
+    assert (report.documents, report.tokens) == (105, 1050)
+    assert report.common_ids[0] == (0, 105)
+    assert len(report.samples) >= 2
+    assert main([str(whole)]) == 0
+
+
+def test_the_offline_corpus_decodes_to_text(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_prep("--dataset", "sotu", "--tokenizer", "gpt2", "--root", root)
+    assert main([str(root / "datasets" / "sotu-gpt2"), "--root", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "Fellow-Citizens of the Senate and House of Representatives" in said
+    assert "<|endoftext|>" in said
+
+
+@pytest.mark.parametrize("place", [0, 333, 999])
+def test_a_flipped_bit_is_found_in_its_shard(whole: Path, place: int) -> None:
+    path = whole / "train-1.bin"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    problems = verify(whole).problems
+    assert any("train-1.bin" in problem and "checksum" in problem for problem in problems)
+    assert not any("train-0.bin" in problem for problem in problems)
+    assert main([str(whole)]) == 1
+
+
+def test_a_truncated_shard_is_named(whole: Path) -> None:
+    path = whole / "train-0.bin"
+    path.write_bytes(path.read_bytes()[:-2])
+    assert any("train-0.bin is truncated" in problem for problem in verify(whole).problems)
+
+
+def test_a_shard_of_another_data_set_is_named(whole: Path, tmp_path: Path) -> None:
+    dataset(tmp_path / "other", [documents(9, 50, 1000)])
+    (whole / "train-0.bin").write_bytes((tmp_path / "other" / "train-0.bin").read_bytes())
+    assert any("train-0.bin" in problem for problem in verify(whole).problems)
+    (whole / "train-7.bin").write_bytes(b"\0\0")
+    assert any("train-7.bin: is not in meta.json" in problem for problem in verify(whole).problems)
+
+
+def test_ids_cut_to_sixteen_bits_are_found(tmp_path: Path) -> None:
+    """The accident: a 150k vocabulary through uint16. The data look sane until one counts the ids."""
+    ids = np.array(documents(4, 20_000, 151_643))
+    ids[ids == 0] = 151_643
+    cut = np.where(ids == 151_643, ids, ids % 65_536)
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    import msgspec
+
+    from prep.shards import write_meta
+
+    for name, tokens, expected in (("right", ids, 0), ("cut", cut, 1)):
+        meta = dataset(tmp_path / name, [[1, 0]], 151_669)
+        with ShardWriter(tmp_path / name / "train-0.bin", split="train", vocab_size=151_669) as writer:
+            writer.write(tokens, documents=20_000)
+        assert writer.record
+        changed = msgspec.structs.replace(
+            meta, eos_id=151_643, shards=(writer.record,), documents=20_000, tokens=len(ids)
+        )
+        write_meta(tmp_path / name, changed)
+        assert sum("cut to 16 bits" in problem for problem in verify(tmp_path / name).problems) == expected
+
+
+def test_a_document_in_both_splits_is_found(tmp_path: Path) -> None:
+    shared = documents(5, 1, 1000)
+    dataset(tmp_path / "d", [documents(1, 50, 1000) + shared], val=documents(3, 5, 1000) + shared)
+    assert any(
+        "1 of its documents are in the validation split" in problem
+        for problem in verify(tmp_path / "d").problems
+    )
+
+
+def test_missing_ends_are_found(tmp_path: Path) -> None:
+    dataset(tmp_path / "d", [[1, 2, 0, 3, 4]])
+    assert any("does not end with EOS" in problem for problem in verify(tmp_path / "d").problems)
+
+
+def test_another_tokenizer_in_the_root_is_named(root: Path, tmp_path: Path) -> None:
+    run_prep("--dataset", "sotu", "--tokenizer", "gpt2", "--root", root)
+    other = tmp_path / "other"
+    (other / "tokenizers" / "gpt2").mkdir(parents=True)
+    (other / "tokenizers" / "gpt2" / "tokenizer.json").write_text("{}")
+    assert any(
+        "hash differs" in problem for problem in verify(root / "datasets" / "sotu-gpt2", other).problems
+    )
+
+
+def test_a_folder_without_meta_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not prepared to the end"):
+        verify(tmp_path)

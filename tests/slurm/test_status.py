@@ -1,0 +1,116 @@
+"""A run's own records and Slurm's word together say where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.runs import Attempt, Run
+from slurm.client import Slurm
+from slurm.jobs import Job
+from slurm.status import jobs_of, needs_history, seconds, status_of
+from slurm.target import SlurmTarget
+
+START, END = "2026-11-24T10:00:00Z", "2026-11-24T10:10:00Z"
+NOW = seconds("2026-11-24T12:00:00Z")
+
+
+def run(*attempts: Attempt, submitted: str = START, path: str = "/data/runs/x") -> Run:
+    record: dict[str, Any] = {"spec": {"target": "slurm", "after": []}, "submitted": submitted}
+    return Run(Path(path).name, Path(path), record, attempts)
+
+
+def attempt(
+    number: int = 1, code: int | None = None, reason: str | None = None, job_id: str = "7"
+) -> Attempt:
+    end = None if code is None else END
+    return Attempt(
+        attempt=number, job_id=job_id, target="slurm", host="n1", nodes="n1", pid=1, start=START, end=end,
+        exit_code=code, reason=reason,
+    )  # fmt: skip
+
+
+def job(state: str, *, started: float | None = None, **facts: Any) -> Job:
+    return Job(id="7", name="x", state=state, started=None if started is None else int(started), **facts)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "jobs", "state", "words"),
+    [
+        ([], [job("PENDING", reason="Resources")], "pending", "free nodes"),
+        ([], [job("RUNNING", node_list="n1")], "running", "running on n1"),
+        ([attempt()], [job("RUNNING", started=seconds(START))], "running", ""),
+        ([attempt(code=0)], [job("COMPLETING", started=seconds(START))], "finished", ""),
+        ([attempt(code=200)], [job("COMPLETING", started=seconds(START))], "running", "checkpointed"),
+        ([attempt(code=200)], [job("PENDING", reason="BeginTime")], "pending", "requeued"),
+        ([attempt(code=0)], [job("RUNNING", started=seconds(END) + 5)], "running", ""),
+        ([attempt(code=0)], [], "finished", ""),
+        ([attempt(code=200)], [job("FAILED", exit_code=200)], "stopped", "resume"),
+        ([attempt(code=1)], [job("FAILED", exit_code=1)], "failed", "exit code 1"),
+        ([attempt()], [job("TIMEOUT")], "failed", "time limit"),
+        ([attempt()], [job("NODE_FAIL")], "failed", "node died"),
+        ([attempt()], [job("CANCELLED")], "cancelled", ""),
+        ([attempt(code=143, reason="cancelled")], [job("CANCELLED")], "cancelled", ""),
+        ([attempt(code=143, reason="cancelled")], [job("NODE_FAIL")], "failed", "node died"),
+        ([], [job("CANCELLED")], "cancelled", ""),
+        ([], [job("FAILED", exit_code=2)], "failed", "slurm.out"),
+        ([], [], "lost", "resume"),
+        ([attempt()], [], "lost", "resume"),
+    ],
+)
+def test_states(attempts: list[Attempt], jobs: list[Job], state: str, words: str) -> None:
+    status = status_of(run(*attempts), jobs, NOW)
+    assert status.state == state
+    assert words in status.detail
+
+
+def test_a_run_that_slurm_does_not_know_yet_is_being_submitted() -> None:
+    assert status_of(run(), [], seconds(START) + 5).state == "submitted"
+
+
+def test_a_later_job_counts_more_than_an_older_attempt() -> None:
+    """As after a resume."""
+    found = status_of(run(attempt(code=1, job_id="6")), [job("PENDING", reason="Priority")], NOW)
+    assert (found.state, found.job_id) == ("pending", "7")
+
+
+def test_a_job_from_a_pipe_is_known_by_its_attempt() -> None:
+    piped = Job(id="7", name="qwen3_smoke-train", state="RUNNING", comment="jobctl")
+    assert jobs_of(run(attempt()), [piped]) == [piped]
+    assert jobs_of(run(), [piped]) == []
+
+
+def test_only_an_unexplained_end_asks_the_accounts() -> None:
+    assert needs_history(run(attempt()), [])
+    assert needs_history(run(attempt(code=143)), [])
+    assert not needs_history(run(attempt(code=0)), [])
+    assert not needs_history(run(attempt()), [job("RUNNING")])
+
+
+def test_any_number_of_runs_is_one_call_each(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Counting(Slurm):
+        def queue(self, users: object = ()) -> list[Job]:
+            calls.append("squeue")
+            return []
+
+        def history(self, since: float, users: object = ()) -> list[Job]:
+            calls.append("sacct")
+            return [Job(id="7", name="lost-1", state="CANCELLED")]
+
+    paths = [tmp_path / "runs" / f"{kind}-{n}" for kind in ("done", "lost") for n in range(100)]
+    for path in paths:
+        path.mkdir(parents=True)
+        (path / "run.json").write_text('{"spec": {"target": "slurm", "after": []}}')
+    found = [
+        run(*([attempt(code=0)] if path.name.startswith("done") else []), submitted=START, path=str(path))
+        for path in paths
+    ]
+    states = [status.state for status in SlurmTarget(Counting()).statuses(found)]
+    assert calls == ["squeue", "sacct"]
+    assert states[:100] == ["finished"] * 100
+    assert states[101] == "cancelled"
+    assert set(states[102:]) == {"lost"}

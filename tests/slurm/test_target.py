@@ -1,0 +1,194 @@
+"""Runs on a real Slurm, from submission to their end; the trainer is a stand-in."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jobs import submission
+from jobs.catalog.errors import UserError
+from slurm.target import TARGET
+from tests.clusters.slurm import SlurmCluster, process_ids, process_text
+from tests.slurm.conftest import FIRST_UNTIL_STOPPED, TERMINATED, UNTIL_STOPPED, Submitter
+
+
+def test_a_run_goes_from_submission_to_its_end(slurm_runs: Submitter) -> None:
+    job = slurm_runs.submit("alpha", "sleep 1", nodes=2)
+    assert slurm_runs.status("alpha").state in ("pending", "running")
+    status = slurm_runs.wait("alpha", "finished", "failed")
+    assert (status.state, status.job_id, status.attempt, status.exit_code) == ("finished", job, 1, 0)
+    assert status.nodes == "n[1-2]"
+    run = slurm_runs.read("alpha")
+    assert run.last is not None
+    assert (run.last.job_id, run.last.reason) == (job, "finished")
+    assert sorted(line for line in slurm_runs.log("alpha") if "started" in line) == [
+        "started 1 on n1",
+        "started 1 on n2",
+    ]
+    assert "run alpha, attempt 1" in (run.path / "logs" / "slurm.out").read_text()
+
+
+def test_a_refused_submission_leaves_nothing(slurm_runs: Submitter) -> None:
+    with pytest.raises(UserError, match="invalid partition"):
+        slurm_runs.submit("beta", "true", partition="nope")
+    assert not (slurm_runs.root / "runs" / "beta").exists()
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [({"time_limit": "24:00:00"}, "longer than the partition allows"), ({"nodes": "2"}, "more nodes")],
+)
+def test_a_job_that_could_never_start_is_refused(
+    slurm_runs: Submitter, wish: dict[str, str], words: str
+) -> None:
+    """sbatch takes it, and would leave it in the queue for good."""
+    wishes = {"partition": "short", "time_limit": "00:05:00"} | wish
+    with pytest.raises(UserError, match=words) as refused:
+        submission.submit(slurm_runs.spec("beta", "true", after=(), **wishes))
+    assert "sinfo" in refused.value.hint
+    assert not (slurm_runs.root / "runs" / "beta").exists()
+    assert slurm_runs.cluster.run("squeue", "-h") == ""
+
+
+@pytest.mark.parametrize("trainer", [TERMINATED, "trap '' TERM; echo ready; while :; do sleep 0.1; done"])
+def test_cancel_ends_a_run_for_good(slurm_runs: Submitter, trainer: str) -> None:
+    """Also when the trainer uses its last seconds to checkpoint and says that it wants to go on."""
+    slurm_runs.submit("gamma", trainer, nodes=2)
+    slurm_runs.wait_for_line("gamma", "ready")
+    TARGET.cancel(slurm_runs.read("gamma"))
+    assert slurm_runs.wait("gamma", "cancelled", "failed", "stopped", "finished").state == "cancelled"
+    slurm_runs.cluster.wait_until_idle()
+    assert slurm_runs.cluster.run("squeue", "-h") == ""
+    mine = f"RUN_DIR={slurm_runs.root}/runs/gamma\0"
+    assert [pid for pid in process_ids() if mine in process_text(pid)] == []
+
+
+def test_scancel_by_hand_ends_a_run_for_good(slurm_runs: Submitter) -> None:
+    job = slurm_runs.submit("gamma", TERMINATED)
+    slurm_runs.wait_for_line("gamma", "ready")
+    slurm_runs.cluster.run("scancel", job)
+    slurm_runs.cluster.wait_until_idle()
+    assert (slurm_runs.root / "runs" / "gamma" / "checkpointed").exists()
+    assert slurm_runs.cluster.run("squeue", "-h") == ""
+    assert slurm_runs.status("gamma").state in ("stopped", "cancelled")
+
+
+def test_a_waiting_run_is_cancelled(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("first", UNTIL_STOPPED, exclusive="true", nodes=2)
+    slurm_runs.submit("second", "true", nodes=2)
+    slurm_runs.wait_for_line("first", "started 1")
+    slurm_runs.until(lambda: "free nodes" in slurm_runs.status("second").detail, "a reason", 20)
+    TARGET.cancel(slurm_runs.read("second"))
+    assert slurm_runs.status("second").state == "cancelled"
+    assert slurm_runs.status("first").state == "running"
+
+
+def test_a_graceful_cancel_checkpoints_and_is_not_requeued(slurm_runs: Submitter) -> None:
+    job = slurm_runs.submit("delta", UNTIL_STOPPED)
+    slurm_runs.wait_for_line("delta", "started 1")
+    (slurm_runs.root / "runs" / "delta" / "STOP").write_text("cancel\n")
+    assert slurm_runs.wait("delta", "cancelled", "stopped", "failed", "finished").state == "cancelled"
+    slurm_runs.wait_for_line("delta", "checkpointed")
+    slurm_runs.cluster.wait_until_idle()
+    assert slurm_runs.cluster.run("squeue", "-h", "-j", job) == ""
+
+
+def test_the_time_limit_makes_another_attempt(slurm_runs: Submitter) -> None:
+    """One minute is the shortest limit; Slurm warns up to a minute early, so USR2 comes within seconds."""
+    job = slurm_runs.submit("epsilon", FIRST_UNTIL_STOPPED, time_limit="00:01:00", stop_grace_seconds=55)
+    slurm_runs.wait_for_line("epsilon", "checkpointed", seconds=70)
+    slurm_runs.wait_for_requeue(job)
+    status = slurm_runs.wait("epsilon", "finished", "failed", "cancelled")
+    assert (status.state, status.attempt, status.job_id) == ("finished", 2, job)
+    first, second = slurm_runs.read("epsilon").attempts
+    assert (first.exit_code, first.reason, second.exit_code) == (200, "stopped", 0)
+    log = [line for line in slurm_runs.log("epsilon") if not line.startswith(("jobctl", "srun"))]
+    assert log == ["started 1 on n1", "checkpointed", "started 2 on n1", "finished"]
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_failure_is_not_retried_but_can_be_resumed(slurm_runs: Submitter, code: int) -> None:
+    slurm_runs.submit("zeta", f'[ "$ATTEMPT" != 1 ] || exit {code}')
+    status = slurm_runs.wait("zeta", "failed", "finished")
+    assert (status.state, status.exit_code, status.attempt) == ("failed", code, 1)
+    slurm_runs.cluster.wait_until_idle()
+    assert slurm_runs.cluster.run("squeue", "-h") == ""
+    _, job = submission.resume(slurm_runs.root, "zeta")
+    status = slurm_runs.wait("zeta", "finished")
+    assert (status.attempt, status.job_id) == (2, job)
+
+
+def test_a_run_has_one_job_at_a_time(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("eta", UNTIL_STOPPED)
+    run = slurm_runs.read("eta")
+    with pytest.raises(UserError, match="has job"):
+        TARGET.submit(run, run.path / "script")
+
+
+def test_a_dead_node_makes_another_attempt(slurm_runs: Submitter) -> None:
+    job = slurm_runs.submit("theta", FIRST_UNTIL_STOPPED, nodes=2)
+    slurm_runs.wait_for_line("theta", "started 1 on n2")
+    slurm_runs.cluster.stop_node("n2")
+    slurm_runs.cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    slurm_runs.cluster.start_node("n2")
+    slurm_runs.wait_for_requeue(job)
+    status = slurm_runs.wait("theta", "finished", "failed", "lost", "cancelled")
+    assert (status.state, status.attempt) == ("finished", 2)
+
+
+def test_a_run_after_another_waits_for_it(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("parent", 'until [ -e "$RUN_DIR/go" ]; do sleep 0.1; done')
+    slurm_runs.submit("child", "true", after=("parent",))
+    slurm_runs.wait_for_line("parent", "started 1")
+    assert "waiting for another job" in slurm_runs.status("child").detail
+    (slurm_runs.root / "runs" / "parent" / "go").touch()
+    assert slurm_runs.wait("child", "finished", "failed").state == "finished"
+    slurm_runs.submit("grandchild", "true", after=("parent", "child"))
+    assert slurm_runs.wait("grandchild", "finished", "failed").state == "finished"
+
+
+def test_a_run_after_a_failed_one_is_refused(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("parent", "exit 3")
+    slurm_runs.wait("parent", "failed")
+    with pytest.raises(UserError, match="after 'parent', which is failed"):
+        slurm_runs.submit("child", "true", after=("parent",))
+    assert not (slurm_runs.root / "runs" / "child").exists()
+
+
+def test_a_lost_run_says_so(slurm_runs: Submitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm_runs.submit("iota", UNTIL_STOPPED)
+    slurm_runs.wait_for_line("iota", "started 1")
+    monkeypatch.setattr(TARGET, "_queued", lambda users: [])
+    assert slurm_runs.status("iota").state == "lost"
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "it's", '"q"', "$(touch evil) `id`", "100%j", "#;&|<>", "é漢", "back\\slash", "-n"]
+)
+def test_any_root_works(slurm_cluster: SlurmCluster, slurm_runs: Submitter, name: str) -> None:
+    odd = Submitter(slurm_cluster, slurm_runs.root / name)
+    odd.submit("odd", "true")
+    assert odd.wait("odd", "finished", "failed", "lost", "cancelled").state == "finished"
+    assert any("started 1" in line for line in odd.log("odd"))
+    assert "run odd" in (odd.root / "runs" / "odd" / "logs" / "slurm.out").read_text()
+
+
+def test_a_rendered_script_runs_from_a_pipe(slurm_runs: Submitter, tmp_path: Path) -> None:
+    spec = slurm_runs.spec(None, FIRST_UNTIL_STOPPED, nodes=2)
+    sbatch = subprocess.run(
+        ["sbatch", "--parsable"],
+        input=TARGET.render(spec),
+        text=True,
+        capture_output=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    job = sbatch.stdout.strip()
+    run = f"{spec.run_prefix}-{job}"
+    slurm_runs.wait_for_line(run, "started 1 on n2")
+    status = slurm_runs.status(run)
+    assert (status.state, status.job_id, status.nodes) == ("running", job, "n[1-2]")
+    TARGET.cancel(slurm_runs.read(run))
+    assert slurm_runs.wait(run, "cancelled", "stopped", "lost").state == "cancelled"

@@ -1,0 +1,72 @@
+"""The fused kernels are chosen only where they run, and a run says what was chosen and why."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import torch
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.schema import TrainConfig
+from tests.trainer.models import tiny
+from trainer.attention import ManualAttention
+from trainer.kernels import fuse, obstacle
+
+CPU = torch.device("cpu")
+GPU = torch.device("cuda", 0)
+
+
+def config(**changes: object) -> TrainConfig:
+    return msgspec.structs.replace(TrainConfig(), **changes)
+
+
+def test_auto_takes_the_plain_path_on_a_cpu_and_leaves_the_model_as_it_is() -> None:
+    model = tiny.model("qwen3")
+    loss = model.cross_entropy
+    fused, chosen = fuse(model, ManualAttention(), config(), "none", CPU)
+    assert fused is None
+    assert chosen == "plain: they need an NVIDIA GPU"
+    assert model.fused is None
+    assert model.cross_entropy is loss
+
+
+def test_asking_for_what_cannot_run_is_refused_with_the_reason() -> None:
+    with pytest.raises(UserError, match="they need an NVIDIA GPU"):
+        fuse(tiny.model("qwen3"), ManualAttention(), config(kernels="fused"), "none", CPU)
+
+
+def test_float8_that_cannot_run_is_said_to_be_left_out() -> None:
+    _, chosen = fuse(tiny.model("qwen3"), ManualAttention(), config(use_fp8=True), "none", CPU)
+    assert "float8 is left out" in chosen
+
+
+@pytest.mark.parametrize(
+    ("capability", "changes", "sharding", "reason"),
+    [
+        ((9, 0), {}, "none", ""),
+        ((9, 0), {}, "ddp", ""),
+        ((8, 6), {}, "none", ""),
+        ((7, 5), {}, "none", "8.0"),
+        ((9, 0), {"dtype": "float16"}, "none", "float16"),
+        ((9, 0), {}, "fsdp", "fsdp shards them"),
+        ((9, 0), {}, "zero1", "zero1 shards them"),
+    ],
+)
+def test_each_obstacle_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    changes: dict[str, object],
+    sharding: str,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr("trainer.kernels.find_spec", lambda _: object())
+    found = obstacle(config(**changes), sharding, GPU)
+    assert reason in found
+    assert bool(found) == bool(reason)
+
+
+def test_without_triton_the_plain_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr("trainer.kernels.find_spec", lambda _: None)
+    assert "triton" in obstacle(config(), "none", GPU)

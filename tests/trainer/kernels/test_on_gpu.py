@@ -1,0 +1,179 @@
+"""Each fused kernel against its plain reference in float64, and whole models against the plain path.
+
+On a GPU in bfloat16 and float32; without one only under ``TRITON_INTERPRET=1``, which is slow, in float32.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU and os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("needs an NVIDIA GPU, or TRITON_INTERPRET=1", allow_module_level=True)
+
+from tests.trainer.models import tiny  # noqa: E402
+from trainer.attention import ManualAttention  # noqa: E402
+from trainer.kernels import activation, adamw, cross_entropy, embedding, fp8, linear, norm, rotary  # noqa: E402
+from trainer.kernels.decoder import FusedDecoder  # noqa: E402
+
+DEVICE = torch.device("cuda", 0) if HAS_GPU else torch.device("cpu")
+TYPES = [torch.float32, torch.bfloat16] if HAS_GPU else [torch.float32]
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, device=DEVICE).to(dtype)
+
+
+def error(got: Tensor, expected: Tensor) -> float:
+    got, expected = got.detach().double(), expected.detach().double()
+    return float((got - expected).norm() / expected.norm())
+
+
+def results(
+    function: Callable[..., Any], inputs: Sequence[Tensor], upstream: Sequence[Tensor]
+) -> list[Tensor]:
+    """Outputs, and the gradients of the inputs."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
+    out = function(*leaves)
+    outs = list(out) if isinstance(out, tuple) else [out]
+    torch.autograd.backward(outs, list(upstream))
+    return [o.detach() for o in outs] + [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+def agree(
+    fast: Callable[..., Any], plain: Callable[..., Any], inputs: Sequence[Tensor], upstream: Sequence[Tensor]
+) -> None:
+    got = results(fast, inputs, upstream)
+    expected = results(plain, [i.double() for i in inputs], [u.double() for u in upstream])
+    tolerance = TOLERANCE[inputs[0].dtype]
+    assert len(got) == len(expected)
+    assert max(map(error, got, expected)) < tolerance
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("size", [64, 96])
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+def test_add_norm(kind: norm.Kind, size: int, dtype: torch.dtype) -> None:
+    x, delta, weight = random(2, 5, size, dtype=dtype), random(2, 5, size, dtype=dtype), random(size)
+    up = [random(2, 5, size, dtype=dtype) for _ in range(2)]
+    agree(
+        lambda a, b, w: norm.add_norm(a, b, w, 1e-5, kind),
+        lambda a, b, w: norm.plain_add_norm(a, b, w, 1e-5, kind), [x, delta, weight], up,
+    )  # fmt: skip
+    agree(
+        lambda a, w: norm.add_norm(a, None, w, 1e-5, kind),
+        lambda a, w: norm.plain_add_norm(a, None, w, 1e-5, kind), [x, weight], up,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_activations(dtype: torch.dtype) -> None:
+    x = random(3, 5, 192, dtype=dtype)
+    agree(activation.swiglu, activation.plain_swiglu, [x], [random(3, 5, 96, dtype=dtype)])
+    agree(activation.gelu, activation.plain_gelu, [x], [random(3, 5, 192, dtype=dtype)])
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("normed", [False, True])
+def test_rotated(normed: bool, dtype: torch.dtype) -> None:
+    heads, kv_heads, size, length = 4, 2, 16, 9
+    cos, sin = random(12, size // 2), random(12, size // 2)
+    gains = [random(size), random(size)] if normed else []
+
+    def call(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda qkv, *w: function(qkv, cos, sin, *(w or (None, None)), heads, kv_heads, 1e-5)
+
+    qkv = random(2, length, (heads + 2 * kv_heads) * size, dtype=dtype)
+    up = [random(2, length, count, size, dtype=dtype) for count in (heads, kv_heads, kv_heads)]
+    agree(call(rotary.rotated), call(rotary.plain_rotated), [qkv, *gains], up)
+
+
+def test_rows_are_added_to_the_embedding_gradient_however_often_a_token_occurs() -> None:
+    table, rows = random(11, 40), random(60, 40)
+    tokens = torch.randint(0, 11, (60,), device=DEVICE)
+    tokens[:40] = 3
+    expected = table.double()
+    embedding.plain_add_rows(expected, tokens, rows)
+    embedding.add_rows(table, tokens, rows)
+    assert error(table, expected) < 1e-6
+
+
+def test_softmax_gives_losses_and_their_gradient_and_leaves_ignored_targets_out() -> None:
+    logits, targets = 3 * random(10, 300), torch.randint(0, 300, (10,), device=DEVICE)
+    targets[3] = -100
+    scale = torch.tensor(0.25, device=DEVICE)
+    expected = logits.double()
+    expected_losses = cross_entropy.plain_softmax_(expected, targets, scale.double())
+    losses = cross_entropy.softmax_(logits, targets, scale, block=64, warps=4)
+    assert error(losses, expected_losses) < 1e-6
+    assert error(logits, expected) < 1e-5
+    assert not logits[3].any()
+
+
+def test_float8_rounding_is_the_same_both_ways_and_close() -> None:
+    scales = fp8.Scales(DEVICE)
+    forward, backward = scales.place(fp8.FORWARD), scales.place(fp8.BACKWARD)
+    scales.allocate()
+    x, dout = random(100, 144), random(100, 72)
+    for mode, exact in ((0, x), (1, activation.plain_swiglu(x)), (2, activation.plain_gelu(x))):
+        out, turned = scales.round(x, forward, mode)
+        assert error(out.float() * scales.inverse[forward], exact) < 0.1
+        assert error(turned.float().t(), out.float()) < 0.02
+    leaf = x.clone().requires_grad_()
+    activation.plain_swiglu(leaf).backward(dout)
+    out, turned = scales.round_gradient(x, dout, backward, gated=True)
+    assert leaf.grad is not None
+    assert error(out.float() * scales.inverse[backward], leaf.grad) < 0.2
+    assert error(turned.float().t(), out.float()) < 0.05
+    scales.end_step()
+    assert not scales.amax.any()
+
+
+def test_adamw_is_torchs_with_the_factor_applied_and_skips_when_told() -> None:
+    ours = [nn.Parameter(random(50, 60)), nn.Parameter(random(60))]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    projection = linear.Projection([ours[0]], torch.bfloat16, in_place=True)
+
+    def groups(p: list[nn.Parameter]) -> list[dict[str, Any]]:
+        return [{"params": p[:1], "weight_decay": 0.1}, {"params": p[1:], "weight_decay": 0.0}]
+
+    options: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8}
+    fast = adamw.FusedAdamW(groups(ours), [projection], **options)
+    plain = torch.optim.AdamW(groups(theirs), **options)
+    for step in range(5):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad * 0.5
+        fast.factor.fill_(0.5)
+        fast.found_inf.fill_(float(step == 3))
+        fast.step()
+        if step != 3:
+            plain.step()
+    assert max(map(error, ours, theirs)) < 1e-6
+    assert error(projection.working, ours[0]) < 0.01
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("shape", ["gpt2", "llama-gqa", "qwen3"])
+def test_a_fused_model_has_the_plain_ones_gradients_over_two_micro_steps(shape: str, in_place: bool) -> None:
+    model = tiny.model(shape, head_dim=16, hidden_size=64, vocab_size=256).to(DEVICE)
+    batches = [(tiny.tokens(2, 16, seed=s).to(DEVICE) % 256, tiny.tokens(2, 16, seed=s + 9).to(DEVICE) % 256)
+               for s in (1, 2)]  # fmt: skip
+    for tokens, targets in batches:
+        (model(tokens, targets) / 2).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    fused = FusedDecoder(model, ManualAttention(), torch.float32, in_place)
+    model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
+    for tokens, targets in batches:
+        (model(tokens, targets) / 2).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert error(parameter.grad, expected[name]) < 1e-4, name

@@ -1,0 +1,223 @@
+"""What every architecture promises to the loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.attention import SDPBackend
+
+from jobs.catalog.arithmetic import parameters
+from jobs.catalog.errors import UserError
+from jobs.catalog.schema import ModelConfig
+from tests.trainer.models import tiny
+from trainer.attention import ManualAttention, SdpaAttention, SdpaKernel
+from trainer.models import build_model, model_of_weights
+from trainer.parallel import SHARDS_ON_CPU
+
+FULL_SIZE = {
+    "gpt2_1.36b": (("gpt2", 50_304, 2304, 9216, 18, 18, 18, True), 1_267_322_112),
+    "llama2_1.36b": (("llama", 32_000, 2304, 6144, 18, 18, 18, False), 1_294_159_104),
+    "llama3_1.5b": (("llama", 128_256, 2048, 7168, 18, 16, 8, False), 1_544_628_224),
+    "llama3_2.2b": (("llama", 128_256, 2048, 7168, 30, 16, 8, False), 2_224_154_624),
+    "qwen3_1.8b": (("qwen3", 151_936, 2048, 6144, 24, 16, 8, False), 1_830_395_904),
+}
+
+
+def full_size(name: str) -> ModelConfig:
+    architecture, vocabulary, width, inner, layers, heads, key_heads, tied = FULL_SIZE[name][0]
+    return ModelConfig(
+        architecture=architecture,  # type: ignore[arg-type]
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        head_dim=128,
+        max_position_embeddings=2048,
+        tie_word_embeddings=tied,
+    )
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_parameters_are_as_many_as_the_arithmetic_says(name: str) -> None:
+    config = full_size(name)
+    with torch.device("meta"):
+        model = build_model(config, ManualAttention())
+    built = sum(parameter.numel() for parameter in model.parameters())
+    assert built == parameters(config) == FULL_SIZE[name][1]
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_a_meta_model_becomes_the_model_of_the_seed(shape: str) -> None:
+    torch.manual_seed(7)
+    direct = build_model(tiny.config(shape), ManualAttention())
+    with torch.device("meta"):
+        late = build_model(tiny.config(shape), ManualAttention())
+    assert all(tensor.is_meta for tensor in late.state_dict().values())
+    late.to_empty(device="cpu")
+    torch.manual_seed(7)
+    late.init_weights()
+    assert all(torch.equal(late.state_dict()[name], tensor) for name, tensor in direct.state_dict().items())
+    torch.testing.assert_close(late(tiny.tokens()), direct(tiny.tokens()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_the_seed_decides_the_weights(shape: str) -> None:
+    built = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        built.append(build_model(tiny.config(shape), ManualAttention()).state_dict())
+    assert all(torch.equal(built[0][name], built[1][name]) for name in built[0])
+    assert not torch.equal(built[0]["embed_tokens.weight"], built[2]["embed_tokens.weight"])
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_initial_spread_follows_the_rule(shape: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(
+        tiny.config(shape, num_hidden_layers=8, hidden_size=144, head_dim=36), ManualAttention()
+    )
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            assert torch.equal(parameter, torch.ones_like(parameter)), name
+        else:
+            residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            expected = 0.02 / math.sqrt(16) if residual else 0.02
+            assert float(parameter.detach().std()) == pytest.approx(expected, rel=0.08), name
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_a_fresh_model_knows_nothing(shape: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny.config(shape), ManualAttention())
+    with torch.no_grad():
+        loss = model(tiny.tokens(), tiny.tokens(seed=5))
+    assert loss.dtype == torch.float32
+    assert loss.shape == ()
+    assert float(loss) == pytest.approx(math.log(101), abs=0.1)
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_losses_one_by_one_add_up_to_the_mean(shape: str) -> None:
+    model, words, targets = tiny.model(shape), tiny.tokens(), tiny.tokens(seed=2)
+    targets[1, 3:] = -100
+    losses = model(words, targets, reduction="none")
+    assert losses.shape == targets.shape
+    assert losses.dtype == torch.float32
+    assert torch.all(losses[targets == -100] == 0)
+    torch.testing.assert_close(losses.sum() / (targets != -100).sum(), model(words, targets))
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_a_later_token_changes_no_earlier_logit(shape: str) -> None:
+    model, words = tiny.model(shape), tiny.tokens()
+    changed = words.clone()
+    changed[:, 9] = (changed[:, 9] + 1) % 101
+    before, after = model(words), model(changed)
+    torch.testing.assert_close(before[:, :9], after[:, :9], rtol=0, atol=0)
+    assert not torch.allclose(before[:, 9:], after[:, 9:])
+
+
+@pytest.mark.parametrize("shape", [name for name in tiny.SHAPES if name != "gpt2"])
+def test_documents_in_one_row_are_as_if_alone(shape: str) -> None:
+    """With rotary positions only distances count, so a document may stand anywhere."""
+    model, words = tiny.model(shape), tiny.tokens(1, 20)
+    ids = torch.tensor([[0] * 8 + [1] * 12])
+    packed = model(words, document_ids=ids)
+    alone = torch.cat([model(words[:, :8]), model(words[:, 8:])], dim=1)
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_documents_of_learned_positions_do_not_see_each_other() -> None:
+    model, words = tiny.model("gpt2"), tiny.tokens(1, 20)
+    changed = words.clone()
+    changed[:, :8] = (changed[:, :8] + 1) % 101
+    ids = torch.tensor([[0] * 8 + [1] * 12])
+    before, after = model(words, document_ids=ids), model(changed, document_ids=ids)
+    torch.testing.assert_close(before[:, 8:], after[:, 8:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_works_under_autocast(shape: str) -> None:
+    model, words, targets = tiny.model(shape), tiny.tokens(), tiny.tokens(seed=2)
+    exact = model(words, targets).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(words, targets)
+        assert model(words).dtype == torch.bfloat16
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) == pytest.approx(float(exact), rel=2e-2)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_position_tables_stay_float32_and_out_of_the_state() -> None:
+    model = tiny.model("qwen3")
+    assert model.rotary is not None
+    assert model.rotary.cos.dtype == torch.float32
+    assert not [name for name in model.state_dict() if "rotary" in name]
+    assert all(block.self_attn.rotary is model.rotary for block in model.blocks)
+
+
+def test_position_tables_survive_a_cast_of_the_parameters() -> None:
+    model = tiny.model("qwen3")
+    cast = model_of_weights(
+        model.config, model.state_dict(), ManualAttention(), torch.device("cpu"), torch.bfloat16
+    )
+    assert cast.embed_tokens.weight.dtype == torch.bfloat16
+    assert cast.rotary is not None
+    assert torch.equal(cast.rotary.cos, model.rotary.cos)
+
+
+def test_a_sequence_beyond_the_positions_is_refused() -> None:
+    with pytest.raises(UserError, match="65 tokens is longer than the model's 64"):
+        tiny.model("gpt2")(tiny.tokens(length=65))
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "qwen3"])
+def test_compiled_blocks_give_the_same_loss(shape: str) -> None:
+    """In one graph a block, with the kernel picked as on a GPU."""
+    kernel = SdpaKernel("math", SDPBackend.MATH)
+    model = tiny.model(shape, SdpaAttention(kernel, kernel))
+    words, targets = tiny.tokens(), tiny.tokens(seed=2)
+    expected = model(words, targets)
+    for block in model.blocks:
+        block.compile(backend="aot_eager", fullgraph=True)
+    loss = model(words, targets)
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not SHARDS_ON_CPU, reason="this torch shards on GPUs only")
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_works_sharded_in_mixed_precision(shape: str, mesh: DeviceMesh) -> None:
+    plain, sharded = tiny.model(shape), tiny.model(shape)
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for block in sharded.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)  # type: ignore[arg-type]
+    fully_shard(sharded, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    words, targets = tiny.tokens(), tiny.tokens(seed=2)
+    loss, expected = sharded(words, targets), plain(words, targets)
+    (loss * 2).backward()
+    (expected * 2).backward()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.detach(), expected.detach(), rtol=2e-2, atol=0)
+    for (name, ours), theirs in zip(sharded.named_parameters(), plain.parameters(), strict=True):
+        difference = ours.grad.full_tensor() - theirs.grad  # type: ignore[union-attr,operator]
+        assert float(difference.norm() / theirs.grad.norm()) < 0.06, name  # type: ignore[union-attr]
+    assert sharded.rotary is None or sharded.rotary.cos.dtype == torch.float32

@@ -1,0 +1,159 @@
+"""The trainer as users and schedulers meet it: a command, its exit code, its files. Real processes over gloo."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs.catalog.layout import metrics_dir, rank_log, stop_file
+from tests.trainer.corpus import arguments, write_corpus
+from tests.trainer.running import PROJECT, Ranks, command, records
+from trainer import checkpoint_files
+from trainer.parallel import SHARDS_ON_CPU
+
+TWO = ["--standalone", "--nproc_per_node=2", "--"]
+ENDLESS = {"max_iters": 1_000_000, "log_interval": 5}
+PATIENCE = 120.0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("data") / "data")
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def logged(run: Path, steps: int = 5) -> Callable[[], bool]:
+    def reached() -> bool:
+        return any(len(path.read_text().splitlines()) > steps for path in metrics_dir(run).glob("*.jsonl"))
+
+    return reached
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=PATIENCE)
+    return process.returncode, output
+
+
+def ranks_of(launcher: subprocess.Popen[str]) -> list[int]:
+    """Process ids of the ranks, by local rank."""
+    found = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
+
+    def is_rank(pid: int) -> bool:
+        return "trainer" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+    return [pid for pid in map(int, found.stdout.split()) if is_rank(pid)]
+
+
+def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: Path) -> None:
+    code, output = ended(
+        command("trainer.launch", *TWO, *arguments(data, tmp_path, attempt=3, eval_interval=3))
+    )
+    assert code == 0, output
+    assert "step 6/6" in output
+    assert "MFU n/a" in output
+    assert "Traceback" not in output
+    assert "sharding  ddp" in rank_log(tmp_path, 3, 1).read_text()
+    assert checkpoint_files.steps(tmp_path)[-1] == 6
+    assert list(metrics_dir(tmp_path).glob("run_*.json"))
+    scored = records(tmp_path, "eval")[-1]
+    code, output = ended(command("trainer.launch", "--", f"--run_dir={tmp_path}", "--eval_only=True"))
+    assert code == 0, output
+    again = records(tmp_path, "eval")[-1]
+    assert (again["set"], again["iter"]) == (scored["set"], 6)
+    assert again["val_loss"] == pytest.approx(scored["val_loss"], rel=1e-6)  # another number of ranks
+    assert checkpoint_files.steps(tmp_path) == [3, 6]
+
+
+def test_torchrun_in_the_guides_style(data: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "trainer",
+         "--model", "qwen3_smoke", "--max_iters=2", "--compile=False", "--dtype=float32",
+         f"--use_zero1={SHARDS_ON_CPU}", "--use_fsdp=False", "--block_size=16", "--batch_size=1",
+         f"--dataset={data}", f"--run_dir={tmp_path}"],
+        cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert ("zero1" if SHARDS_ON_CPU else "ddp") in result.stdout
+    assert [r["iter"] for r in records(tmp_path)] == [1, 2]
+    assert rank_log(tmp_path, 1, 1).exists()
+
+
+def test_the_stop_file_ends_with_200_after_the_same_step_everywhere(data: Path, tmp_path: Path) -> None:
+    ranks = Ranks(2, arguments(data, tmp_path, use_fsdp=SHARDS_ON_CPU, **ENDLESS))
+    while not logged(tmp_path)():
+        time.sleep(0.01)
+    stop_file(tmp_path).write_text("time limit\n")
+    assert ranks.codes() == [200]
+    assert records(tmp_path, "summary")[-1]["reason"].endswith("STOP: time limit")
+    assert checkpoint_files.steps(tmp_path)[-1] == records(tmp_path)[-1]["iter"]
+
+
+@pytest.mark.parametrize("target", ["launcher", "rank"])
+def test_sigterm_ends_with_200_also_with_worker_processes(data: Path, tmp_path: Path, target: str) -> None:
+    flags = ENDLESS | {"use_dataloader": True, "dataloader_num_workers": 1}
+    process = command("trainer.launch", *TWO, *arguments(data, tmp_path, **flags))
+    wait_until(logged(tmp_path), process)
+    if target == "launcher":
+        process.terminate()
+    else:
+        os.killpg(ranks_of(process)[1], signal.SIGTERM)  # its worker processes get it as well
+    code, output = ended(process)
+    assert code == 200, output
+    assert "SIGTERM" in output
+    assert "Traceback" not in output
+    assert checkpoint_files.steps(tmp_path)[-1] == records(tmp_path)[-1]["iter"]
+
+
+def test_a_killed_rank_ends_with_128_and_the_signal(data: Path, tmp_path: Path) -> None:
+    process = command("trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS))
+    wait_until(logged(tmp_path), process)
+    os.kill(ranks_of(process)[1], signal.SIGKILL)
+    code, output = ended(process)
+    assert code == 128 + signal.SIGKILL, output
+    assert "SIGKILL" in output
+
+
+def test_ranks_do_not_outlive_their_launcher(data: Path, tmp_path: Path) -> None:
+    process = command("trainer.launch", *arguments(data, tmp_path, **ENDLESS))
+    wait_until(logged(tmp_path), process)
+    ranks = ranks_of(process)
+    assert ranks
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + PATIENCE
+    while any(Path(f"/proc/{pid}").exists() for pid in ranks):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_data_that_does_not_fit_ends_with_2_and_no_traceback(data: Path, tmp_path: Path) -> None:
+    code, output = ended(command("trainer.launch", *TWO, *arguments(data, tmp_path), "--vocab_size=100"))
+    assert code == 2, output
+    assert output.count("256 ids (tokenizer bytes), the model only 100") == 1, output
+    assert "Traceback" not in output
+    assert not checkpoint_files.steps(tmp_path)
+
+
+def test_a_hanging_rank_is_reported_with_every_stack(data: Path, tmp_path: Path) -> None:
+    code, output = ended(command(
+        "tests.trainer.hanging_rank", "--standalone", "--nproc_per_node=2", "--",
+        *arguments(data, tmp_path, attempt=1, **ENDLESS),
+    ))  # fmt: skip
+    assert code not in (0, 2, 200), output
+    for rank in (0, 1):
+        text = rank_log(tmp_path, 1, rank).read_text()
+        assert "Timeout" in text
+        assert "loop.py" in text
+    assert "hanging_rank.py" in rank_log(tmp_path, 1, 1).read_text()

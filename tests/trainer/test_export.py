@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.schema import TrainConfig
+from tests.trainer.models import tiny
+from trainer import export, sample
+from trainer.checkpoint import Checkpointer, State
+from trainer.models.decoder import Decoder
+from trainer.parallel import World
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """101 words ``w0`` … ``w99`` and ``<end>``, split at blanks."""
+    folder.mkdir()
+    vocabulary = {f"w{i}": i for i in range(100)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["<end>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": {"__type": "AddedToken", "content": "<end>"},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "notes.txt").write_text("not a tokenizer file")
+    return folder
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, model: Decoder) -> None:
+    monkeypatch.setattr(export, "load_model_weights", lambda run: (model.config, model.state_dict()))
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_transformers_loads_the_folder_with_equal_logits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = tiny.model(shape)
+    serve(monkeypatch, model)
+    assert export.main([str(tmp_path), "--format", "hf"]) == 0
+    folder = tmp_path / "export" / "hf"
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    theirs, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert not report["mismatched_keys"]
+    assert next(theirs.parameters()).dtype == torch.float32
+    with torch.no_grad():
+        logits = theirs.eval()(tiny.tokens()).logits
+        torch.testing.assert_close(logits, model(tiny.tokens()), rtol=1e-5, atol=2e-5)
+
+
+def test_a_real_checkpoint_is_exported_with_its_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model, run = tiny.model("qwen3"), tmp_path / "runs" / "run"
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    writer = Checkpointer(run, world, lambda: weights, keep_last=1, keep_every=0)
+    facts = {
+        "name": "tiny",
+        "sources": (),
+        "fingerprint": "none",
+        "tokenizer": "words",
+        "train": TrainConfig(),
+    }
+    writer.save(State(step=3, samples=6, model=model.config, **facts))
+    assert writer.wait()
+    assert export.main([str(run), "--output", str(tmp_path / "bare")]) == 0
+    assert "tokenizer was not found" in capsys.readouterr().err
+    (tmp_path / "tokenizers").mkdir()
+    write_tokenizer(tmp_path / "tokenizers" / "words")
+    assert export.main([str(run)]) == 0
+    assert not capsys.readouterr().err
+    assert (run / "export/hf/tokenizer.json").exists()
+    assert sample.main([str(run), "--prompt", "w5", "--max_new_tokens", "3", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("w5 w")
+    theirs = AutoModelForCausalLM.from_pretrained(run / "export" / "hf")
+    with torch.no_grad():
+        logits = theirs(tiny.tokens()).logits
+        torch.testing.assert_close(logits, model(tiny.tokens()), rtol=1e-5, atol=2e-5)
+
+
+def test_biases_of_an_exported_gpt2_are_zeros(tmp_path: Path) -> None:
+    model = tiny.model("gpt2")
+    export.export_hf(model.config, model.state_dict(), tmp_path / "out")
+    with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
+        biases = [name for name in file.keys() if name.endswith(".bias")]  # noqa: SIM118
+        assert len(biases) == 2 * 6 + 1
+        assert not any(file.get_tensor(name).any() for name in biases)
+
+
+def test_the_tokenizer_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoTokenizer
+
+    serve(monkeypatch, tiny.model("qwen3"))
+    source, output = write_tokenizer(tmp_path / "tokenizer"), tmp_path / "out"
+    arguments = ["--output", str(output), "--tokenizer", str(source), "--dtype", "bfloat16"]
+    assert export.main([str(tmp_path), *arguments]) == 0
+    assert not (output / "notes.txt").exists()
+    assert AutoTokenizer.from_pretrained(output)("w3 w99 <end>")["input_ids"] == [3, 99, 100]
+    values = json.loads((output / "config.json").read_text())
+    assert (values["eos_token_id"], values["bos_token_id"], values["dtype"]) == (100, None, "bfloat16")
+    with safe_open(output / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
+
+
+def test_an_existing_folder_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(monkeypatch, tiny.model("qwen3"))
+    (tmp_path / "mine").mkdir()
+    assert export.main([str(tmp_path), "--output", str(tmp_path / "mine")]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    model = tiny.model("qwen3")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        export.export_hf(model.config, model.state_dict(), tmp_path / "out", tmp_path / "empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_run_without_a_checkpoint_is_a_user_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(tmp_path)]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_training_imports_no_transformers() -> None:
+    names = ("models", "attention", "loss", "optimizer", "schedule", "hf")
+    imports = ", ".join(f"trainer.{name}" for name in names)
+    check = f"import sys, {imports}; assert not {{'transformers', 'tokenizers'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)

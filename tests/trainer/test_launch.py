@@ -1,0 +1,98 @@
+import argparse
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from jobs.catalog.layout import stop_file
+from trainer import launch
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_options_are_divided_at_the_first_dashes() -> None:
+    assert launch.split(["--nnodes=2", "--", "--model=m", "--", "x"]) == (
+        ["--nnodes=2"],
+        ["--model=m", "--", "x"],
+    )
+    assert launch.split(["--model=m"]) == (["--standalone"], ["--model=m"])
+
+
+@pytest.mark.parametrize(
+    ("codes", "result"),
+    [
+        ([200, 200], 200),
+        ([2, 2], 2),
+        ([1, 2], 2),
+        ([1, -signal.SIGKILL], 137),
+        ([-signal.SIGTERM, 1], 1),
+        ([200, -signal.SIGTERM], 200),
+        ([200, 1], 1),
+        ([-signal.SIGSEGV, -signal.SIGKILL], 139),
+        ([-signal.SIGTERM, -signal.SIGTERM], 143),
+    ],
+)
+def test_the_cause_decides_the_exit_code(codes: list[int], result: int, tmp_path: Path) -> None:
+    failures = {}
+    for rank, code in enumerate(codes):
+        failures[rank] = ProcessFailure(rank, 100 + rank, code, str(tmp_path / "no-error-file"))
+        failures[rank].timestamp = rank
+    error = ChildFailedError("trainer", failures)
+    assert launch.exit_code(error, argparse.Namespace(nnodes="1")) == result
+
+
+def test_other_ends_of_torchrun(capsys: pytest.CaptureFixture[str]) -> None:
+    one = argparse.Namespace(nnodes="1")
+    assert launch.exit_code(None, one) == 0
+    assert launch.exit_code(TimeoutError("rendezvous"), one) == 1
+    assert "TimeoutError: rendezvous" in capsys.readouterr().err
+
+
+def test_what_the_thread_raises_is_handed_over() -> None:
+    def fail() -> None:
+        raise KeyError("x")
+
+    assert isinstance(launch.in_thread(fail), KeyError)
+    assert launch.in_thread(lambda: None) is None
+
+
+def test_sigterm_becomes_the_stop_file(tmp_path: Path) -> None:
+    launch.watch_signals(tmp_path / "run")
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop_file(tmp_path / "run").read_text() == "launcher received SIGTERM\n"
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)  # asked once already, so this one means now
+
+
+def test_cores_are_divided_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    launch.set_threads(8)
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+    launch.set_threads(1)
+    assert os.environ["OMP_NUM_THREADS"] == "2"  # what the user has set stays
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--", "--run_dir=/r", "--max_iter=3"], "did you mean 'max_iters'"),
+        (["--", "--model=qwen3_smoke"], "--run_dir is missing"),
+        (["--nonsense=2", "--", "--run_dir=/r"], "unrecognized arguments"),
+        (["--nproc_per_node=many", "--", "--run_dir=/r"], "many"),
+    ],
+)
+def test_wrong_usage_is_said_before_anything_starts(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch.main(arguments) == 2
+    assert message in capsys.readouterr().err

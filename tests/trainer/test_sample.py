@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.catalog.errors import UserError
+from tests.trainer.models import tiny
+from tests.trainer.test_export import write_tokenizer
+from trainer import sample
+from trainer.attention import choose_attention
+from trainer.models.cache import KeyValueCache
+from trainer.models.decoder import Decoder
+from trainer.sample import choose_token, generate
+
+CPU = torch.device("cpu")
+
+
+@torch.no_grad()
+def uncached_greedy(model: Decoder, prompt: Tensor, count: int) -> Tensor:
+    tokens = prompt
+    for _ in range(count):
+        tokens = torch.cat([tokens, model(tokens)[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return tokens[:, prompt.shape[1] :]
+
+
+@pytest.mark.parametrize("backend", ["manual", "sdpa"])
+@pytest.mark.parametrize("prompt_length", [1, 6])
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_cached_greedy_decoding_is_the_uncached(shape: str, prompt_length: int, backend: str) -> None:
+    model = tiny.model(shape, choose_attention(backend, CPU, torch.float32, 16))
+    prompt = tiny.tokens(2, prompt_length)
+    cached = torch.cat(list(generate(model, prompt, 20, temperature=0.0)), dim=1)
+    assert torch.equal(cached, uncached_greedy(model, prompt, 20))
+    assert len(cached.unique()) >= 3  # it does not merely repeat itself
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_a_cache_may_be_fed_in_pieces(shape: str) -> None:
+    model, words = tiny.model(shape), tiny.tokens(2, 20)
+    cache = KeyValueCache(model.config, 2, 20, CPU, torch.float32)
+    with torch.no_grad():
+        pieces = torch.cat([model(part, cache=cache) for part in words.split([7, 1, 5, 7], dim=1)], dim=1)
+        torch.testing.assert_close(pieces, model(words), rtol=1e-4, atol=1e-4)
+        assert cache.length == 20
+        with pytest.raises(ValueError, match="holds 20 positions, not 21"):
+            model(words[:, :1], cache=cache)
+
+
+def test_top_k_and_temperature_shape_the_draws() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0, 3.0]]).expand(4000, 4)
+    generator = torch.Generator().manual_seed(0)
+    counts = choose_token(logits, 1.0, 2, generator).flatten().bincount(minlength=4) / 4000
+    assert counts[:2].sum() == 0
+    assert float(counts[3]) == pytest.approx(1 / (1 + torch.e**-1), abs=0.03)
+    warm = choose_token(logits, 2.0, 0, generator).flatten().bincount(minlength=4) / 4000
+    torch.testing.assert_close(warm, (logits[0] / 2).softmax(0), rtol=0, atol=0.03)
+    assert torch.all(choose_token(logits, 0.0, 0, None) == 3)
+
+
+def test_too_many_tokens_are_refused_before_any_is_made() -> None:
+    with pytest.raises(UserError, match="exceed the model's 64 positions") as caught:
+        next(generate(tiny.model("llama-gqa"), tiny.tokens(1, 10), 55))
+    assert "to 54" in caught.value.hint
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    model = tiny.model("qwen3")
+    monkeypatch.setattr(sample, "load_model_weights", lambda run: (model.config, model.state_dict()))
+    return [str(tmp_path), "--tokenizer", str(write_tokenizer(tmp_path / "tokenizer")), "--device", "cpu"]
+
+
+def test_the_command_goes_on_from_the_prompt(run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for seed in ("1", "1", "2"):
+        assert sample.main([*run, "--prompt", "w5 w7", "--max_new_tokens", "12", "--seed", seed]) == 0
+        texts.append(capsys.readouterr().out.strip())
+    assert texts[0] == texts[1] != texts[2]
+    assert all(text.startswith("w5 w7 w") and len(text.split()) <= 14 for text in texts)
+
+
+def test_the_end_of_the_document_ends_it(
+    run: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        sample, "generate", lambda *_, **__: (torch.tensor([[token]]) for token in (8, 100, 9))
+    )
+    assert sample.main([*run, "--prompt", "w5"]) == 0
+    assert capsys.readouterr().out == "w5 w8\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", ""], "the prompt has no token"),
+        (["--prompt", "w1", "--temperature", "-1"], "never negative"),
+        (["--prompt", "w1", "--tokenizer", "/nowhere"], "tokenizer.json is missing"),
+    ],
+)
+def test_mistakes_are_explained(
+    run: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample.main([*run, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_a_tokenizer_it_asks_for_one(run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample.main([run[0], "--prompt", "w5"]) == 2
+    assert "give --tokenizer" in capsys.readouterr().err
+
+
+def test_another_runs_tokenizer_is_noticed(tmp_path: Path) -> None:
+    text = sample.Text(write_tokenizer(tmp_path / "tokenizer"))
+    assert text.encode("w5 w99", 101).tolist() == [[5, 99]]
+    with pytest.raises(UserError, match="gives token 99, the model has 50"):
+        text.encode("w5 w99", 50)

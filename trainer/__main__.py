@@ -1,0 +1,79 @@
+"""``python -m trainer`` and ``torchrun … -m trainer``: one rank of a training job."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.layout import rank_log
+from trainer.options import Options, parse, usage
+
+EXIT_FAILED = 1
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train, and return the exit code of the design: 0, 2, 200, or 1 for a failure."""
+    if {"-h", "--help"} & set(arguments):
+        print(usage())
+        return 0
+    die_with_parent()
+    try:
+        options = parse(arguments)
+    except UserError as error:
+        return refuse(error)
+    return run(options)
+
+
+def run(options: Options) -> int:
+    """Join the other ranks and train."""
+    from trainer import parallel, ranklog  # torch takes a second to import; a wrong flag should not
+    from trainer.session import HANG_MARGIN, hang_timeout, train
+
+    try:
+        world = parallel.join(options.device, hang_timeout(options) + HANG_MARGIN)
+    except UserError as error:
+        return refuse(error)
+    attempt = options.attempt
+    if attempt is None:
+        attempt = world.from_main(ranklog.next_attempt(options.run_dir) if world.is_main else None)
+    console = ranklog.redirect(options.run_dir, attempt, world.rank)
+    try:
+        code = train(options, world, console)
+        parallel.leave(world)
+        return code
+    except UserError as error:
+        logging.getLogger("trainer").error("%s", error)
+        return error.code
+    except BaseException as error:
+        traceback.print_exc()
+        where = rank_log(options.run_dir, attempt, world.rank)
+        console.line(f"rank {world.rank} failed: {type(error).__name__}: {error}\n  its log: {where}")
+        return EXIT_FAILED
+
+
+def die_with_parent() -> None:
+    """Ranks must not outlive torchrun: the next attempt would write into the same run beside them."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def refuse(error: UserError) -> int:
+    """Say what is wrong, once for all ranks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {error}", file=sys.stderr)
+    return error.code
+
+
+if __name__ == "__main__":
+    exit_code = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)  # all is closed; unwinding gloo's threads at exit can abort, and hide the code

@@ -1,0 +1,164 @@
+"""``python -m trainer.export RUN --format hf``: a run's newest weights for ``transformers``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.layout import export_dir, tokenizer_dir
+from jobs.catalog.schema import ModelConfig
+from prep.shards import sync_folder, write_whole
+from trainer.checkpoint import load_model_weights, recorded_state
+from trainer.hf import Weights, hf_config, to_hf
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+
+
+def export_hf(
+    config: ModelConfig, state: Weights, output: Path, tokenizer: Path | None = None, dtype: str = "float32"
+) -> None:
+    """Writes the folder ``output``: config.json, model.safetensors, and the tokenizer's files where it is
+    given.
+
+    It appears whole or not at all. Raises UserError if it is there already, or if ``tokenizer`` is no
+    tokenizer's folder. A GPT-2 of ours has no biases: its exported biases are zeros.
+    """
+    if output.exists():
+        raise UserError(f"{output} exists already", hint="choose another with --output, or remove it")
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        token_ids = copy_tokenizer(tokenizer, partial) if tokenizer is not None else {}
+        values = hf_config(config, dtype, token_ids)
+        write_whole(partial / "config.json", (json.dumps(values, indent=2) + "\n").encode())
+        write_weights(to_hf(config, {k: v.to(DTYPES[dtype]) for k, v in state.items()}), partial)
+        sync_folder(partial)
+        partial.rename(output)
+        sync_folder(output.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_weights(weights: Weights, folder: Path) -> None:
+    """One safetensors file, durable on return; ``transformers`` wants the ``format`` in its header."""
+    path = folder / "model.safetensors"
+    save_file(
+        {name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata={"format": "pt"}
+    )
+    make_durable(path)
+
+
+def make_durable(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def copy_tokenizer(source: Path, target: Path) -> dict[str, int | None]:
+    """Copies the tokenizer's files; returns what ``special_token_ids`` reads in them."""
+    present = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
+    if not any(path.name in ("tokenizer.json", "tokenizer.model", "vocab.json") for path in present):
+        raise UserError(f"{source} holds no tokenizer", hint="give the folder that holds tokenizer.json")
+    for path in present:
+        shutil.copyfile(path, target / path.name)
+        make_durable(target / path.name)
+    return special_token_ids(source)
+
+
+def tokenizer_of(run: Path) -> Path | None:
+    """Where the tokenizer of the run's data should be: under the root that holds the run, or ``$JOBCTL_ROOT``.
+
+    None where the run has no checkpoint that names one, or where it is not there.
+    """
+    state = recorded_state(run)
+    if state is None or not state.tokenizer:
+        return None
+    roots = [run.resolve().parent.parent]
+    if os.environ.get("JOBCTL_ROOT"):
+        roots.append(Path(os.environ["JOBCTL_ROOT"]))
+    folders = [tokenizer_dir(root, state.tokenizer) for root in roots]
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def special_token_ids(tokenizer: Path) -> dict[str, int | None]:
+    """``bos_token_id`` and ``eos_token_id`` by the tokenizer's own files; None where not named."""
+    named = read_json(tokenizer / "tokenizer_config.json")
+    vocabulary = read_json(tokenizer / "tokenizer.json")
+    pieces = vocabulary.get("model", {}).get("vocab", {})
+    ids = dict(pieces) if isinstance(pieces, dict) else {}  # unigram models have a list of pairs
+    ids.update({entry["content"]: entry["id"] for entry in vocabulary.get("added_tokens", [])})
+    found: dict[str, int | None] = {}
+    for kind in ("bos", "eos"):
+        token = named.get(f"{kind}_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        found[f"{kind}_token_id"] = ids.get(text)
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no file. Raises UserError where it is no JSON."""
+    if not path.is_file():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}", hint="fetch the tokenizer again") from error
+    return content
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer.export", description=__doc__)
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("--format", choices=["hf"], default="hf", help="whose format (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="folder to write (default: RUN/export/FORMAT)")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="folder whose tokenizer files are copied beside the weights (default: that of the run's data, "
+        "from the tokenizers beside runs/)",
+    )
+    parser.add_argument(
+        "--dtype", choices=list(DTYPES), default="float32", help="type of the weights written"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    output = options.output or export_dir(options.run, options.format)
+    try:
+        config, state = load_model_weights(options.run)
+        tokenizer = options.tokenizer or tokenizer_of(options.run)
+        export_hf(config, state, output, tokenizer, options.dtype)
+        if tokenizer is None:
+            print("warning: the run's tokenizer was not found; --tokenizer DIR adds it", file=sys.stderr)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+    print(output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Fused training kernels, written in Triton; beside each stands its plain-PyTorch reference.
+
+This file is the one place that decides whether they run. It imports on machines without Triton; the others do not.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.schema import TrainConfig
+from trainer.attention import Attention
+
+if TYPE_CHECKING:
+    from trainer.kernels.decoder import FusedDecoder
+
+
+def obstacle(train: TrainConfig, sharding: str, device: torch.device) -> str:
+    """Why the fused kernels cannot run; empty where they can."""
+    if device.type != "cuda":
+        return "they need an NVIDIA GPU"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "they need compute capability 8.0 or higher"
+    if find_spec("triton") is None:
+        return "the package 'triton' is not installed"
+    if train.dtype != "bfloat16":
+        return f"they compute in bfloat16, not {train.dtype}"
+    if sharding not in ("none", "ddp"):
+        return f"they need whole weights on each GPU, and {sharding} shards them"
+    return ""
+
+
+def fp8_obstacle(device: torch.device) -> str:
+    """Why float8 products cannot run; empty where they can."""
+    if torch.cuda.get_device_capability(device) < (8, 9):
+        return "it needs compute capability 8.9 or higher"
+    return ""
+
+
+def fuse(
+    model: nn.Module, attention: Attention, train: TrainConfig, sharding: str, device: torch.device
+) -> tuple[FusedDecoder | None, str]:
+    """Give ``model`` its fused counterpart where ``train`` wants it and it runs; and say in words what was chosen.
+
+    Raises UserError where ``kernels`` asks for what cannot run. Float8 that cannot run is left out and said.
+    """
+    reason = "as asked" if train.kernels == "plain" else obstacle(train, sharding, device)
+    if reason:
+        if train.kernels == "fused":
+            raise UserError(f"kernels: fused cannot run here: {reason}", hint="kernels: auto takes what runs")
+        return None, f"plain: {reason}" + (", so float8 is left out" if train.use_fp8 else "")
+    from trainer.kernels.decoder import FusedDecoder
+
+    fused = FusedDecoder(model, attention, torch.bfloat16, in_place=sharding == "none")
+    name = "fused, bfloat16"
+    if train.use_fp8:
+        reason = fp8_obstacle(device)
+        if not reason:
+            fused.use_fp8()
+        name = f"fused, {f'bfloat16, float8 left out: {reason}' if reason else 'float8 in the blocks'}"
+    model.fused = fused.hidden_states
+    model.cross_entropy = fused.cross_entropy
+    return fused, name

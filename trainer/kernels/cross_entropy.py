@@ -1,0 +1,152 @@
+"""Head and cross-entropy: softmax and its gradient in one kernel, in place of the logits, in Triton.
+
+A program does a row: it reads the logits twice, the second time out of the L2 cache since only as many rows are under
+way as there are multiprocessors, and writes the gradient where they lay. Nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trainer.kernels.linear import Projection, add_product_into, product_into
+from trainer.kernels.norm import programs
+from trainer.loss import IGNORED, CrossEntropy, Reduction
+
+
+@triton.jit
+def softmax_kernel(logits_ptr, targets_ptr, scale_ptr, losses_ptr, rows, size, ignored, BLOCK: tl.constexpr):
+    scale = tl.load(scale_ptr)
+    for row in range(tl.program_id(0), rows, tl.num_programs(0)):
+        base = logits_ptr + tl.cast(row, tl.int64) * size
+        target = tl.load(targets_ptr + row)
+        columns = tl.arange(0, BLOCK)
+        highest = tl.full([BLOCK], float("-inf"), dtype=tl.float32)
+        total = tl.zeros([BLOCK], dtype=tl.float32)
+        for start in range(0, size, BLOCK):
+            x = tl.load(base + start + columns, mask=start + columns < size, other=float("-inf")).to(
+                tl.float32
+            )
+            new = tl.maximum(tl.maximum(highest, x), -3e38)
+            total = total * tl.exp(highest - new) + tl.exp(x - new)
+            highest = new
+        top = tl.max(highest, 0)
+        normaliser = top + tl.log(tl.sum(total * tl.exp(highest - top), 0))
+        scored = target != ignored
+        picked = tl.load(base + tl.where(scored, target, 0)).to(tl.float32)
+        tl.store(losses_ptr + row, tl.where(scored, normaliser - picked, 0.0))
+        factor = tl.where(scored, scale, 0.0)
+        for start in range(0, size, BLOCK):
+            at = start + columns
+            x = tl.load(base + at, mask=at < size, other=float("-inf")).to(tl.float32)
+            gradient = (tl.exp(x - normaliser) - tl.where(at == target, 1.0, 0.0)) * factor
+            tl.store(base + at, gradient.to(logits_ptr.dtype.element_ty), mask=at < size)
+
+
+def plain_softmax_(logits: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
+    """The reference; arguments and result as those of ``softmax_``."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    scored = (targets != IGNORED)[:, None]
+    safe = torch.where(scored, targets[:, None], 0)
+    logarithms = wide.log_softmax(-1)
+    losses = torch.where(scored, -logarithms.gather(-1, safe), 0.0)[:, 0]
+    gradient = logarithms.exp().scatter_add(-1, safe, -torch.ones_like(losses)[:, None])
+    logits.copy_(torch.where(scored, gradient * scale, 0.0))
+    return losses
+
+
+def softmax_(logits: Tensor, targets: Tensor, scale: Tensor, block: int = 16384, warps: int = 32) -> Tensor:
+    """Each row's loss, float32 ``[N]``; logits ``[N, V]`` become the gradient of their sum times ``scale``."""
+    losses = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
+    rows, size = logits.shape
+    block = min(block, triton.next_power_of_2(size))
+    softmax_kernel[(programs(rows, logits.device, 1),)](
+        logits,
+        targets,
+        scale,
+        losses,
+        rows,
+        size,
+        IGNORED,
+        BLOCK=block,
+        num_warps=min(warps, max(1, block // 256)),
+    )
+    return losses
+
+
+class HeadLoss(torch.autograd.Function):
+    """Mean loss of hidden states ``[N, columns]``; backward has only the two products left to do, or not even those.
+
+    Where the gradient of all logits may be kept (``kept_bytes``) it is, from forward to backward, and the head's
+    gradient is one product. Else forward makes both gradients chunk by chunk and backward scales them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, projection: Projection, chunk: int, weight: Tensor
+    ) -> Tensor:
+        working, count = projection.working, (targets != IGNORED).sum().clamp(min=1)
+        scale = 1.0 / count.float()
+        ctx.projection, ctx.whole = projection, chunk >= len(targets)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        dhidden = torch.empty_like(hidden)
+        dweight = None
+        for start in range(0, len(targets), chunk):
+            part, labels = hidden[start : start + chunk], targets[start : start + chunk]
+            gradient = part @ working.t()
+            total += softmax_(gradient, labels, scale).sum()
+            if ctx.whole:
+                ctx.save_for_backward(hidden, gradient)
+                return total * scale
+            torch.mm(gradient, working, out=dhidden[start : start + chunk])
+            if dweight is None:
+                dweight = torch.empty(working.shape, dtype=torch.float32, device=hidden.device)
+                product_into(dweight, gradient.t(), part)
+            else:
+                add_product_into(dweight, gradient.t(), part)
+            del gradient
+        ctx.save_for_backward(dhidden, dweight)
+        return total * scale
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        projection: Projection = ctx.projection
+        if ctx.whole:
+            hidden, gradient = ctx.saved_tensors
+            (dweight,) = projection.autograd_gradients(gradient, hidden * upstream.to(hidden.dtype))
+            return (gradient @ projection.working) * upstream.to(hidden.dtype), None, None, None, dweight
+        dhidden, dweight = ctx.saved_tensors
+        dhidden, dweight = dhidden * upstream.to(dhidden.dtype), dweight.mul_(upstream)
+        if projection.in_place:
+            total, fresh = projection.gradient()
+            _ = total.copy_(dweight) if fresh else total.add_(dweight)
+            dweight = None
+        return dhidden, None, None, None, dweight
+
+
+@dataclass(frozen=True)
+class HeadCrossEntropy:
+    """``CrossEntropy``'s place in the model, by the kernel above. ``kept_bytes`` bounds the logits held at once."""
+
+    projection: Projection
+    kept_bytes: int = 12 * 2**30
+
+    def __call__(
+        self, hidden: Tensor, weight: Tensor, targets: Tensor, reduction: Reduction = "mean"
+    ) -> Tensor:
+        if reduction != "mean" or not torch.is_grad_enabled():
+            return CrossEntropy()(hidden, self.projection.working, targets, reduction)
+        rows, labels = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+        a_row = self.projection.working.shape[0] * rows.element_size()
+        chunk = max(128, self.kept_bytes // a_row)
+        if chunk < len(labels):
+            chunk = max(128, min(chunk, 2**31 // a_row) // 128 * 128)
+        loss: Tensor = HeadLoss.apply(  # type: ignore[no-untyped-call]
+            rows, labels, self.projection, chunk, self.projection.weights[0]
+        )
+        return loss

@@ -1,0 +1,122 @@
+"""Matrix products with a bfloat16 working copy of float32 weights, their gradients summed in float32 by the product.
+
+Autocast rounds every weight again in every micro-step and rounds each micro-step's gradient to bfloat16 before it is
+added. Here the weights are rounded once a step, and the product that makes a weight's gradient adds it in float32 to
+what the earlier micro-steps left (as Megatron-LM's gradient accumulation fusion does). Weights that multiply the same
+input (q, k, v; gate, up) share one product: their copies and gradients are rows of one matrix.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Projection:
+    """Weights ``[rows_i, columns]`` that multiply the same input, as one working matrix.
+
+    With ``in_place``, backward adds to the weights' ``.grad`` itself and autograd sees no gradient; without, autograd
+    gets it, as hooks on the parameters (DistributedDataParallel's) need.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter], dtype: torch.dtype, in_place: bool) -> None:
+        self.weights, self.in_place = tuple(weights), in_place
+        self.rows = [weight.shape[0] for weight in weights]
+        first = weights[0]
+        self.working = torch.empty(sum(self.rows), first.shape[1], dtype=dtype, device=first.device)
+        self.copies = self.working.split(self.rows)
+        self._gradient: Tensor | None = None
+
+    def gradient(self) -> tuple[Tensor, bool]:
+        """The float32 sum ``[rows, columns]`` that the weights' ``.grad`` are rows of; True if it holds nothing yet."""
+        fresh = all(weight.grad is None for weight in self.weights)
+        if self._gradient is None:
+            self._gradient = torch.empty(self.working.shape, dtype=torch.float32, device=self.working.device)
+        for weight, part in zip(self.weights, self._gradient.split(self.rows), strict=True):
+            if weight.grad is None:
+                if not fresh:
+                    part.zero_()
+                weight.grad = part
+            elif weight.grad.data_ptr() != part.data_ptr():  # somebody else made it
+                part.copy_(weight.grad)
+                weight.grad = part
+        return self._gradient, fresh
+
+    def add_product(self, left: Tensor, right: Tensor) -> None:
+        """Add ``left.T @ right`` to the gradient."""
+        total, fresh = self.gradient()
+        if fresh:
+            product_into(total, left.t(), right)
+        else:
+            add_product_into(total, left.t(), right)
+
+    def autograd_gradients(self, left: Tensor, right: Tensor) -> tuple[Tensor | None, ...]:
+        """What backward returns for the weights, after ``left.T @ right`` has gone where it belongs."""
+        if self.in_place:
+            self.add_product(left, right)
+            return (None,) * len(self.weights)
+        total = torch.empty(self.working.shape, dtype=torch.float32, device=left.device)
+        product_into(total, left.t(), right)
+        return total.split(self.rows)
+
+
+class ProjectionProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.projection = projection
+        return x @ projection.working.t()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+        (x,) = ctx.saved_tensors
+        upstream = upstream.reshape(-1, upstream.shape[-1])
+        gradients = ctx.projection.autograd_gradients(upstream, x.reshape(-1, x.shape[-1]))
+        dx = (upstream @ ctx.projection.working).view(x.shape) if ctx.needs_input_grad[0] else None
+        return dx, None, *gradients
+
+
+def project(x: Tensor, projection: Projection) -> Tensor:
+    """x ``[..., columns]`` -> ``[..., rows]`` in the working dtype."""
+    out: Tensor = ProjectionProduct.apply(x, projection, *projection.weights)  # type: ignore[no-untyped-call]
+    return out
+
+
+def product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
+    """out = left @ right, summed and stored in float32."""
+    if "product" in wide_products(out.device):
+        torch.ops.aten.mm.dtype_out(left, right, torch.float32, out=out)
+    else:
+        out.copy_(left @ right)
+
+
+def add_product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
+    """out += left @ right, summed and stored in float32."""
+    ways = wide_products(out.device)
+    if "sum" in ways:
+        torch.ops.aten.addmm.dtype_out(out, left, right, torch.float32, out=out)
+    elif "product" in ways:
+        out.add_(torch.ops.aten.mm.dtype(left, right, torch.float32))
+    else:
+        out.add_(left @ right)
+
+
+@functools.cache
+def wide_products(device: torch.device) -> frozenset[str]:
+    """Which products of narrow matrices with a float32 result this torch has on this device (2.8 brought the first)."""
+    narrow = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
+    out = torch.ones(16, 16, dtype=torch.float32, device=device)
+    found = set()
+    try:
+        torch.ops.aten.mm.dtype_out(narrow, narrow, torch.float32, out=out)
+        found.add("product")
+        torch.ops.aten.addmm.dtype_out(out, narrow, narrow, torch.float32, out=out)
+        if bool((out == 32).all()):
+            found.add("sum")
+    except (AttributeError, RuntimeError, NotImplementedError):
+        pass
+    return frozenset(found)

@@ -1,0 +1,157 @@
+"""``python -m trainer.launch [torchrun options] -- [trainer options]``: torchrun, with telling exit codes.
+
+torchrun itself ends with 1 whatever its workers ended with. This one ends with the code of the worker that was
+the cause: 200 (checkpointed, wants to go on), 2 (wrong usage), 128 + n (killed by signal n), or any other.
+SIGTERM and SIGINT become the run's STOP file, so that all ranks finish the same step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.layout import EXIT_CONTINUE, EXIT_FINISHED, EXIT_USAGE, stop_file
+from trainer.options import parse
+
+EXIT_FAILED = 1
+WORKER = "trainer"
+"""The module that each rank runs."""
+LINGER_SECONDS = 5.0
+"""How long this node's launcher outlives its ranks: the others may still need its rendezvous store to end well."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Start the ranks of this node, wait for them, and return what their exit codes come to."""
+    torchrun_options, trainer_options = split(arguments)
+    try:
+        if not {"-h", "--help"} & set(trainer_options):
+            run_dir = parse(trainer_options).run_dir
+            watch_signals(run_dir)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+    logging.disable(logging.ERROR)  # torchrun's own log calls an exit with 200 a failure
+    from torch.distributed import run as torchrun  # after the checks: it takes a second to import
+
+    try:
+        parsed: argparse.Namespace = torchrun.parse_args(  # type: ignore[no-untyped-call]
+            [*torchrun_options, "-m", WORKER, *trainer_options]
+        )
+        set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
+    except (ValueError, SystemExit) as error:
+        return usage_error(error)
+    ended_with = in_thread(lambda: torchrun.run(parsed))  # type: ignore[no-untyped-call]
+    return exit_code(ended_with, parsed)
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """torchrun's options and the trainer's, at the first ``--``; all are the trainer's where there is none."""
+    words = list(arguments)
+    if "--" not in words:
+        return ["--standalone"], words
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def usage_error(error: BaseException) -> int:
+    if isinstance(error, SystemExit):  # argparse has printed what is wrong
+        return EXIT_USAGE if error.code else EXIT_FINISHED
+    print(f"error: {error}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def set_threads(ranks: int) -> None:
+    """Divide the cores among the ranks; torchrun would give each of them one."""
+    cores = len(os.sched_getaffinity(0))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
+
+
+def watch_signals(run_dir: Path) -> None:
+    """Turn SIGTERM and SIGINT into the STOP file; a second SIGINT ends the launcher, and its ranks with it."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        path = stop_file(run_dir)
+        if number == signal.SIGINT and path.exists():
+            raise KeyboardInterrupt
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a") as file:
+            file.write(f"launcher received {signal.Signals(number).name}\n")
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def in_thread(action: Callable[[], object]) -> BaseException | None:
+    """Run ``action`` and return what it raised.
+
+    torchrun installs signal handlers that kill the ranks after 30 seconds, but only in the main thread.
+    """
+    raised: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=guarded, name="torchrun", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.5)  # with a timeout, so that signals are handled in between
+    return raised[0] if raised else None
+
+
+def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
+    """The code of the rank that caused the end. ``error`` keeps torchrun's store alive while we linger."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    if error is None:
+        return EXIT_FINISHED
+    if not isinstance(error, ChildFailedError):
+        print(f"error: torchrun: {type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    failures = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
+    rank, failure = min(failures, key=lambda item: consequence(item[1].exitcode))
+    code = code_of(failure.exitcode)
+    if code not in (EXIT_CONTINUE, EXIT_USAGE):
+        print(
+            f"error: rank {rank} (pid {failure.pid}) ended with {meaning(failure.exitcode)}", file=sys.stderr
+        )
+    if parsed.nnodes != "1":
+        time.sleep(LINGER_SECONDS)
+    return code
+
+
+def consequence(exitcode: int) -> int:
+    """How likely a rank's end is only what another's end led to; the first of the least likely is the cause.
+
+    A rank that loses a peer fails with 1, and torchrun ends those that are left with SIGTERM.
+    """
+    if exitcode < 0:
+        return 4 if -exitcode == signal.SIGTERM else 0
+    return {EXIT_USAGE: 1, EXIT_CONTINUE: 3}.get(exitcode, 2)
+
+
+def code_of(exitcode: int) -> int:
+    """A process's exit code as a shell gives it: 128 + n where signal n killed it."""
+    return 128 - exitcode if exitcode < 0 else exitcode
+
+
+def meaning(exitcode: int) -> str:
+    return f"exit code {exitcode}" if exitcode >= 0 else signal.Signals(-exitcode).name
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

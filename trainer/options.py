@@ -1,0 +1,165 @@
+"""The command line: every field of the schema as a flag, over the model's recipe or the checkpoint's."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobs.catalog.consistency import check_model, check_training
+from jobs.catalog.errors import UserError, nearest
+from jobs.catalog.flags import convert, pairs, schema_fields, settings
+from jobs.catalog.loader import load_model
+from jobs.catalog.schema import ModelConfig, TrainConfig
+
+OWN_FLAGS = {
+    "model": "catalogue entry that gives the architecture and its recipe",
+    "model_name": "what to call a model whose sizes are all given, instead of --model",
+    "dataset": "folder of token shards; several as DIR=WEIGHT,DIR=WEIGHT",
+    "run_dir": "where checkpoints, metrics and logs go, and come from on resume",
+    "attempt": "number of this attempt's log folder; the next free one by default",
+    "device": "auto, cpu or cuda",
+}
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One data set, and its share of the samples relative to the others."""
+
+    path: Path
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the command line asks for, before catalogue and checkpoint have filled in the rest."""
+
+    flags: dict[str, Any]
+    """Fields of ModelConfig and TrainConfig that were given, of their own types."""
+    run_dir: Path
+    model: str | None = None
+    model_name: str | None = None
+    sources: tuple[Source, ...] = ()
+    attempt: int | None = None
+    device: str = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is trained, and how: all that ``options`` and its defaults come to."""
+
+    name: str
+    model: ModelConfig
+    train: TrainConfig
+    sources: tuple[Source, ...]
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """The command line as Options. Raises UserError for an unknown flag or a value that cannot be."""
+    found = pairs(arguments, OWN_FLAGS)
+    own = {name: text for name, text in found if name in OWN_FLAGS}
+    if not own.get("run_dir"):
+        raise UserError("--run_dir is missing", hint="--run_dir DIR says where checkpoints and metrics go")
+    device = own.get("device", "auto")
+    if device not in DEVICES:
+        raise UserError(f"--device={device}; {nearest(device, DEVICES)}")
+    return Options(
+        flags=settings(found),
+        run_dir=Path(own["run_dir"]),
+        model=own.get("model"),
+        model_name=own.get("model_name"),
+        sources=parse_sources(own.get("dataset", "")),
+        attempt=convert("attempt", own["attempt"], int_hint()) if "attempt" in own else None,
+        device=device,
+    )
+
+
+def int_hint() -> Any:
+    return typing.Annotated[int, msgspec.Meta(ge=0)]
+
+
+def parse_sources(text: str) -> tuple[Source, ...]:
+    """``DIR`` or ``DIR=WEIGHT,DIR=WEIGHT``; a folder whose own name has ``=`` or ``,`` must stand alone."""
+    if not text:
+        return ()
+    if Path(text).exists():
+        return (Source(Path(text)),)
+    sources = []
+    for part in text.split(","):
+        path, equals, weight = part.rpartition("=")
+        try:
+            share = float(weight) if equals else 1.0
+        except ValueError:
+            path, share = part, 1.0
+        if share <= 0:
+            raise UserError(f"--dataset: the weight of {path} must be above 0, not {weight}")
+        sources.append(Source(Path(path if equals and path else part), share))
+    return tuple(sources)
+
+
+def resolve(options: Options, recorded: Recipe | None) -> Recipe:
+    """The catalogue's recipe, or that of the run's checkpoint where no ``--model`` is given, under the flags.
+
+    Raises UserError where neither says what to train, or the whole does not fit together.
+    """
+    if options.model:
+        entry = load_model(options.model)
+        name, model, train = entry.name, entry.config, msgspec.convert(entry.train, TrainConfig)
+    elif recorded:
+        name, model, train = recorded.name, recorded.model, recorded.train
+    elif {"architecture", "vocab_size", "hidden_size"} <= options.flags.keys():
+        name, train = options.model_name or "custom", TrainConfig()
+        model = custom_model(options.flags)
+    else:
+        raise UserError("--model is missing", hint="jobctl catalog list models shows what there is")
+    sources = options.sources or (recorded.sources if recorded else ())
+    if not sources:
+        raise UserError(
+            "--dataset is missing", hint="--dataset DIR: a folder that python -m prep has written"
+        )
+    model = msgspec.structs.replace(model, **chosen(options.flags, ModelConfig))
+    train = msgspec.structs.replace(
+        train, **other_sharding_off(options.flags), **chosen(options.flags, TrainConfig)
+    )
+    check(model, train)
+    return Recipe(name, model, train, sources)
+
+
+def custom_model(flags: dict[str, Any]) -> ModelConfig:
+    try:
+        return msgspec.convert(chosen(flags, ModelConfig), ModelConfig)
+    except msgspec.ValidationError as error:
+        raise UserError(f"without --model every size must be given: {error}") from None
+
+
+def chosen(flags: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if name in struct.__struct_fields__}
+
+
+def other_sharding_off(flags: dict[str, Any]) -> dict[str, bool]:
+    """Asking for one way of sharding takes back the other one, if that came from the recipe."""
+    ways = ("use_zero1", "use_fsdp")
+    return {way: False for way in ways if way not in flags and any(flags.get(other) for other in ways)}
+
+
+def check(model: ModelConfig, train: TrainConfig) -> None:
+    """Raise UserError for values that do not fit together, or that this trainer cannot do."""
+    check_model(model)
+    check_training(model, train)
+    if train.use_fp8:
+        raise UserError(
+            "--use_fp8: this trainer has no float8 arithmetic yet", hint="use --dtype=bfloat16 without it"
+        )
+
+
+def usage() -> str:
+    """The text of ``--help``."""
+    lines = ["python -m trainer --model NAME --dataset DIR --run_dir DIR [--option=value …]", ""]
+    lines += [f"  --{name:<30} {text}" for name, text in OWN_FLAGS.items()]
+    lines += [f"  --{name:<30} {text}" for name, (_, text) in schema_fields().items()]
+    return "\n".join(lines)
