@@ -47,6 +47,8 @@ def work_off(tasks: Tasks, claims: Claims, first: int) -> None:
                 continue
             began = time.monotonic()
             with claims.held(name):
+                if tasks.is_done(index):  # by another, between our look and our claim
+                    continue
                 tasks.do(index)
             longest, impatient = max(longest, time.monotonic() - began), False
             idle_since = time.monotonic()

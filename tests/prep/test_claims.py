@@ -77,3 +77,16 @@ def test_a_slow_workers_task_is_done_by_one_that_waits(
     assert claims.take("t-00001")  # and never finished, though its owner lives
     work_off(Tasks("t", 3, done.__contains__, done.add), claims, first=0)
     assert done == {0, 1, 2}
+
+
+def test_a_task_that_another_finished_before_we_got_its_claim_is_not_done_again(tmp_path: Path) -> None:
+    done: list[int] = []
+
+    class Late(Claims):
+        def take(self, task: str) -> bool:
+            done.append(0)  # the other finishes just now, and gives its claim back
+            return super().take(task)
+
+    work_off(Tasks("t", 1, done.__contains__, done.append), Late(tmp_path, stale=60), first=0)
+    assert done == [0]
+    assert not list(tmp_path.glob("t-*"))
