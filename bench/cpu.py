@@ -42,7 +42,7 @@ Step = Callable[[Tensor], float]
 def ours(config: ModelConfig, train: TrainConfig) -> Step:
     world = World(rank=0, size=1, device=CPU)
     model, _ = build_whole_model(config, train, CPU)
-    optimizer = build_optimizer(model, train, CPU)
+    optimizer = build_optimizer(model, train)
     stepper = Stepper(model, optimizer, train, world, "none", eos_id=0)
     timer = StepTimer(CPU)
     return lambda tokens: float(stepper.run(iter([tokens]), train.learning_rate, timer).loss)

@@ -39,7 +39,7 @@ class Ours:
 
         model, attention = build_whole_model(config, train, device)
         fused, self.note = fuse(model, attention, train, "none", device)
-        optimizer = build_optimizer(model, train, device, fused)
+        optimizer = build_optimizer(model, train, fused)
         checkpoint.materialise(optimizer)
         self.timer, world = StepTimer(device), parallel.World(rank=0, size=1, device=device)
         self.train, self.world = train, world

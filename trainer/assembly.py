@@ -131,7 +131,7 @@ def assemble(options: Options, world: World) -> Run:
     sharding = parallel.choose_sharding(train, world.size)
     fused, kernels = together(world, lambda: fuse(model, attention, train, sharding, world.device))
     model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
-    optimizer = build_optimizer(model, train, world.device, fused)
+    optimizer = build_optimizer(model, train, fused)
     checkpoint.materialise(optimizer)
     meta = data.sources[0].tokens.meta
     stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id)

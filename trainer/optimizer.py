@@ -35,7 +35,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def build_optimizer(
-    model: nn.Module, train: TrainConfig, device: torch.device, fused: FusedDecoder | None = None
+    model: nn.Module, train: TrainConfig, fused: FusedDecoder | None = None
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) over the model's parameters, sharded or not, in one kernel.
 

@@ -9,7 +9,7 @@ import torch
 
 from jobs.catalog.errors import UserError
 from jobs.catalog.schema import ModelConfig, TrainConfig
-from prep.shards import open_dataset
+from prep.shards import open_dataset, read_meta, write_meta
 from tests.trainer.corpus import TINY, write_corpus
 from trainer.data import (
     BatchLayout,
@@ -80,6 +80,47 @@ def test_worker_processes_change_nothing(samples: Samples, workers: int) -> None
     there = list(micro_batches(batches, 8, workers, pin_memory=False))
     assert here[0].shape == (2, 17)
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+SPARSE = 400_000_000
+"""Bytes of a shard that takes no disk."""
+
+
+def sparse_corpus(folder: Path) -> Path:
+    """A data set of 400 MB of zeros, as holes."""
+    write_corpus(folder)
+    whole = read_meta(folder)
+    train = msgspec.structs.replace(whole.shards[0], tokens=SPARSE // 2)
+    os.truncate(folder / train.file, SPARSE)
+    write_meta(folder, msgspec.structs.replace(whole, tokens=SPARSE // 2, shards=(train, *whole.shards[1:])))
+    return folder
+
+
+def own_memory(_: object = None) -> int:
+    """Bytes that are this process's alone: the page cache behind a memory map is not among them."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+
+class WithMemory(MicroBatches):
+    """Instead of a batch, what the process that has read it holds."""
+
+    def __getitem__(self, micro: int) -> torch.Tensor:
+        super().__getitem__(micro)
+        return torch.tensor(own_memory())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_does_not_grow_with_the_data_that_is_read(tmp_path: Path, workers: int) -> None:
+    source, before = Source(sparse_corpus(tmp_path / "data")), own_memory()
+    samples = open_samples([source], MODEL, TrainConfig(block_size=1 << 16))
+    batches = WithMemory(samples, BatchLayout(32, 1, 1, 0), first=0)
+    epoch = SPARSE // 2 // (32 << 16)
+    held = [int(memory) for memory in micro_batches(batches, 2 * epoch, workers, pin_memory=False)]
+    assert max(held) - before < SPARSE / 4
+    assert max(held[epoch:]) - max(held[:epoch]) < SPARSE / 20
+    blocks = {samples.locate(number)[2] for number in range(32 * epoch)}
+    assert len(blocks) * (2 << 16) > 0.98 * SPARSE  # it was all read
 
 
 def test_a_worker_outlives_sigterm() -> None:

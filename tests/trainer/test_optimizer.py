@@ -22,7 +22,7 @@ def test_matrices_decay_and_gains_do_not(shape: str) -> None:
 
 
 def test_the_optimizer_is_told_what_the_run_says() -> None:
-    optimizer = build_optimizer(tiny.model("gpt2"), TRAIN, torch.device("cpu"))
+    optimizer = build_optimizer(tiny.model("gpt2"), TRAIN)
     assert [(group["name"], group["weight_decay"]) for group in optimizer.param_groups] == [
         ("decay", 0.5),
         ("no_decay", 0.0),
@@ -40,7 +40,7 @@ def test_one_step_is_adamw() -> None:
     """theta · (1 - lr · decay) - lr · sign(g), since the first bias-corrected moments are g and g²."""
     model = tiny.model("qwen3")
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = build_optimizer(model, TRAIN, torch.device("cpu"))
+    optimizer = build_optimizer(model, TRAIN)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter).sign()
     optimizer.step()
