@@ -8,7 +8,7 @@ import queue
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from trainer.stop import StopRequest
 
 PROJECT = Path(__file__).parents[2]
 ALONE = parallel.World(rank=0, size=1, device=torch.device("cpu"))
+Action = Callable[[Sequence[str], parallel.World], Any]
 
 
 class Screen:
@@ -71,9 +72,12 @@ def losses(run: Path) -> list[float]:
 
 
 class Ranks:
-    """Processes that train each command line in turn, as ranks over gloo. Forked, so that they start at once."""
+    """Processes that train (or do another ``action`` with) each command line in turn, as ranks over gloo.
 
-    def __init__(self, size: int, *commands: Sequence[str]) -> None:
+    Forked, so that they start at once.
+    """
+
+    def __init__(self, size: int, *commands: Sequence[str], action: Action = train) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["trainer.assembly", "trainer.loop"])
         self.store = TCPStore(
@@ -81,7 +85,7 @@ class Ranks:
         )
         self.results = context.Queue()
         self.processes = [
-            context.Process(target=_rank, args=(rank, size, self.store.port, commands, self.results))
+            context.Process(target=_rank, args=(rank, size, self.store.port, commands, action, self.results))
             for rank in range(size)
         ]
         for process in self.processes:
@@ -97,11 +101,11 @@ class Ranks:
         for process in self.processes:
             process.join()
 
-    def codes(self) -> list[int | str]:
-        """Rank 0's exit codes, or the error's text, when all have ended."""
+    def codes(self) -> list[Any]:
+        """What the actions of rank 0 returned (training: the exit code), or the error's text, when all have ended."""
         try:
             found = dict(self.results.get(timeout=240) for _ in self.processes)
-            return cast("list[int | str]", found[0])
+            return cast("list[Any]", found[0])
         except queue.Empty:
             raise TimeoutError("the ranks did not end") from None
         finally:
@@ -110,22 +114,24 @@ class Ranks:
             self.kill()
 
 
-def on_ranks(size: int, *commands: Sequence[str]) -> list[int | str]:
+def on_ranks(size: int, *commands: Sequence[str], action: Action = train) -> list[Any]:
     """Train each command line in turn on ``size`` ranks; rank 0's exit codes, or the error's text."""
-    return Ranks(size, *commands).codes()
+    return Ranks(size, *commands, action=action).codes()
 
 
-def _rank(rank: int, size: int, port: int, commands: Sequence[Sequence[str]], results: Any) -> None:
+def _rank(
+    rank: int, size: int, port: int, commands: Sequence[Sequence[str]], action: Action, results: Any
+) -> None:
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     torch.set_num_threads(1)
     world = parallel.join("cpu", 120)
-    codes: list[int | str] = []
+    codes: list[Any] = []
     for command in commands:
         try:
-            codes.append(train(command, world))
+            codes.append(action(command, world))
         except Exception as error:
             traceback.print_exc()
             codes.append(f"{type(error).__name__}: {error}")
