@@ -61,9 +61,9 @@ class Training:
 
     def train_to_the_end(self) -> int:
         """Train until max_iters or until asked to stop; the exit code says which."""
+        batches = self.batches()  # forks its workers: before the trackers have threads that may hold a lock
         self.announce()
         self.run.checkpoints.on_saved = self.note_checkpoint
-        batches = self.batches()
         profiler = Profiler(self.train.profile, self.run.directory, self.world)
         gc.collect()
         gc.freeze()

@@ -1,4 +1,4 @@
-"""TensorBoard, Weights & Biases and MLflow, where they are installed. None of them can stop or slow a run."""
+"""TensorBoard always, Weights & Biases and MLflow where they are installed. None of them can stop or slow a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import netrc
 import os
 import queue
 import threading
@@ -16,6 +17,8 @@ from typing import Any, Protocol
 from jobs.catalog.layout import metrics_dir
 
 log = logging.getLogger(__name__)
+FLUSH_SECONDS = 10
+"""What a kill may take from TensorBoard; the run log loses nothing."""
 
 
 class Tracker(Protocol):
@@ -32,7 +35,7 @@ class TensorBoard:
     def __init__(self, run: Path, name: str, config: dict[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(metrics_dir(run) / "tensorboard"))
+        self.writer = SummaryWriter(str(metrics_dir(run) / "tensorboard"), flush_secs=FLUSH_SECONDS)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -43,12 +46,12 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A W&B run of the same name, resumed by each attempt."""
+    """A W&B run of the same name, resumed by each attempt; kept for ``wandb sync`` where nobody has logged in."""
 
     def __init__(self, run: Path, name: str, config: dict[str, Any]) -> None:
         self.run = importlib.import_module("wandb").init(
             project=os.environ.get("WANDB_PROJECT", "jobctl"), id=name, name=name, resume="allow",
-            config=config, dir=str(metrics_dir(run)),
+            config=config, dir=str(metrics_dir(run)), mode=None if logged_in_to_wandb() else "offline",
         )  # fmt: skip
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -58,11 +61,23 @@ class WeightsAndBiases:
         self.run.finish()
 
 
+def logged_in_to_wandb() -> bool:
+    """Whether W&B has been told who asks, or how to do without."""
+    if {"WANDB_API_KEY", "WANDB_MODE"} & os.environ.keys():
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
 class MLflow:
-    """An MLflow run of the same name."""
+    """An MLflow run of the same name for each attempt; in the run's own folder where no server is named."""
 
     def __init__(self, run: Path, name: str, config: dict[str, Any]) -> None:
         self.client = importlib.import_module("mlflow")
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            self.client.set_tracking_uri(f"sqlite:///{metrics_dir(run).resolve()}/mlflow.db")
         self.client.start_run(run_name=name)
         self.client.log_params(config)
 
@@ -77,15 +92,17 @@ Connect = Callable[[Path, str, dict[str, Any]], Tracker]
 
 
 def wanted() -> dict[str, Connect]:
-    """Services that are installed and, where they need an account or a server, configured."""
-    found: dict[str, Connect] = {}
-    if importlib.util.find_spec("tensorboard"):
-        found["TensorBoard"] = TensorBoard
-    if importlib.util.find_spec("wandb") and {"WANDB_API_KEY", "WANDB_MODE"} & os.environ.keys():
-        found["Weights & Biases"] = WeightsAndBiases
-    if importlib.util.find_spec("mlflow") and "MLFLOW_TRACKING_URI" in os.environ:
-        found["MLflow"] = MLflow
-    return found
+    """The services whose packages are installed."""
+    packages: dict[str, tuple[str, Connect]] = {
+        "TensorBoard": ("tensorboard", TensorBoard),
+        "Weights & Biases": ("wandb", WeightsAndBiases),
+        "MLflow": ("mlflow", MLflow),
+    }
+    return {
+        service: connect
+        for service, (package, connect) in packages.items()
+        if importlib.util.find_spec(package)
+    }
 
 
 class Trackers:

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jobs.catalog.layout import rank_log
+from jobs.catalog.layout import metrics_dir, rank_log
 from jobs.catalog.schema import TrainConfig
 from tests.trainer.corpus import arguments, write_corpus
-from tests.trainer.running import PROJECT, Screen, prepare, train
+from tests.trainer.running import PROJECT, Screen, prepare, records, train
 from trainer.progress import clock, line
 from trainer.ranklog import next_attempt
 from trainer.startup import Peak, block, size
@@ -141,6 +142,56 @@ def test_no_tracker_can_stop_a_run(
     assert Recording.seen[0] == "run"
     assert (0, {"loss": 1.0}) in Recording.seen
     assert "broken is off for the rest of this attempt: SystemExit: quota" in caplog.text
+
+
+FAULTS = {
+    "at import": "raise ImportError('broken wheel')",
+    "at the start": "def init(**_): raise SystemExit('no account')\nstart_run = set_tracking_uri = init",
+    "in the middle": """
+class Run:
+    def log(self, values, step):
+        if step > 2: raise OSError("connection lost")
+run = Run()
+def init(**_): return run
+start_run = init
+def set_tracking_uri(uri): pass
+def log_params(config): pass
+def log_metrics(values, step): run.log(values, step)
+""",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_package_that_breaks_costs_a_warning_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    for package in ("wandb", "mlflow"):
+        (tmp_path / f"{package}.py").write_text(FAULTS[fault])
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert train(arguments(write_corpus(tmp_path / "data"), tmp_path / "run")) == 0
+    warnings = [r.getMessage() for r in caplog.records if r.name == "trainer.trackers" and r.levelno > 20]
+    assert len(warnings) == 2
+    for service in ("Weights & Biases", "MLflow"):
+        assert any(text.startswith(f"{service} is off for the rest of this attempt") for text in warnings)
+
+
+def test_tensorboard_gets_what_the_run_log_gets(tmp_path: Path) -> None:
+    assert train(arguments(write_corpus(tmp_path / "data"), tmp_path / "run", eval_interval=3)) == 0
+    events = EventAccumulator(str(metrics_dir(tmp_path / "run") / "tensorboard"))
+    events.Reload()
+    shown = {event.step: event.value for event in events.Scalars("loss")}
+    logged = {r["iter"]: r["loss"] for r in records(tmp_path / "run")}
+    assert shown == {step: pytest.approx(logged[step]) for step in (2, 3, 4, 6)}
+    assert {"lr", "grad_norm", "tokens_per_sec", "dt_ms", "memory_peak_gb"} <= set(events.Tags()["scalars"])
+    (validation,) = [name for name in events.Tags()["scalars"] if name.startswith("val_loss/")]
+    assert [event.step for event in events.Scalars(validation)] == [3, 6]
+
+
+def test_starting_a_tracker_does_not_slow_the_command_down() -> None:
+    """Its package is imported by the thread that feeds it."""
+    code = "import sys, trainer.loop; sys.exit('tensorboard' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
 
 
 def test_the_screen_of_a_whole_run(tmp_path: Path) -> None:
