@@ -75,6 +75,7 @@ class MLflow:
     """An MLflow run of the same name for each attempt; in the run's own folder where no server is named."""
 
     def __init__(self, run: Path, name: str, config: dict[str, Any]) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a training job tells nobody that it runs
         self.client = importlib.import_module("mlflow")
         if "MLFLOW_TRACKING_URI" not in os.environ:
             self.client.set_tracking_uri(f"sqlite:///{metrics_dir(run).resolve()}/mlflow.db")

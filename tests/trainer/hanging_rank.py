@@ -11,8 +11,8 @@ import torch
 
 from trainer.watchdog import Watchdog
 
-PATIENCE = 5
-"""Seconds; only once the steps have begun, for on a busy machine starting may take longer."""
+STARTING = 120
+"""Seconds until the first step, for which ``--hang_timeout`` may be too short on a busy machine."""
 
 
 def hang_at_step_four(batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -22,12 +22,14 @@ def hang_at_step_four(batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]
         yield batch
 
 
-class Impatient(Watchdog):
-    """Its patience is short from the second beat on; the first is before the run is put together."""
+class PatientAtFirst(Watchdog):
+    """``--hang_timeout`` counts from the first step on."""
 
-    def beat(self) -> None:
-        super().beat()
-        self.timeout_seconds = PATIENCE
+    def __enter__(self) -> Watchdog:
+        wanted, self.timeout_seconds = self.timeout_seconds, STARTING
+        super().__enter__()
+        self.timeout_seconds = wanted
+        return self
 
 
 def main() -> int:
@@ -39,7 +41,7 @@ def main() -> int:
         die_with_parent()
         whole = loop.micro_batches
         loop.micro_batches = lambda *a, **k: hang_at_step_four(whole(*a, **k))  # type: ignore[assignment]
-        session.Watchdog = Impatient  # type: ignore[misc]
+        session.Watchdog = PatientAtFirst  # type: ignore[misc]
         return rank_main(sys.argv[1:])
     from trainer import launch
 

@@ -146,14 +146,14 @@ def test_data_that_does_not_fit_ends_with_2_and_no_traceback(data: Path, tmp_pat
     assert not checkpoint_files.steps(tmp_path)
 
 
-def test_a_hanging_rank_is_reported_with_every_stack(data: Path, tmp_path: Path) -> None:
+def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(data: Path, tmp_path: Path) -> None:
     code, output = ended(command(
         "tests.trainer.hanging_rank", "--standalone", "--nproc_per_node=2", "--",
-        *arguments(data, tmp_path, attempt=1, **ENDLESS),
+        *arguments(data, tmp_path, attempt=1, hang_timeout=5, **ENDLESS),
     ))  # fmt: skip
     assert code not in (0, 2, 200), output
     for rank in (0, 1):
         text = rank_log(tmp_path, 1, rank).read_text()
-        assert "Timeout" in text
+        assert "Timeout (0:00:05)!" in text
         assert "loop.py" in text
     assert "hanging_rank.py" in rank_log(tmp_path, 1, 1).read_text()

@@ -12,6 +12,7 @@ from tests.trainer.running import losses, on_ranks, prepare, records, train
 from trainer import checkpoint_files
 from trainer.attention import FlashAttention
 from trainer.checkpoint import load_model_weights
+from trainer.evaluate import Score
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,23 @@ def test_the_best_validation_is_kept(data: Path, tmp_path: Path) -> None:
     best = min(scores, key=lambda step: scores[step])
     assert checkpoint_files.pointed(tmp_path, "BEST") == best
     assert set(checkpoint_files.steps(tmp_path)) == {best, 6}
+
+
+@pytest.mark.parametrize(("always", "saved"), [(False, {2, 4, 8}), (True, {2, 4, 6, 8})])
+def test_a_validation_saves_if_it_is_the_best_so_far_or_always(
+    data: Path, tmp_path: Path, always: bool, saved: set[int]
+) -> None:
+    """And the last step. What was best before a resumption still counts after it."""
+    scores = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.5}
+    flags = {"eval_interval": 2, "keep_last_checkpoints": 9, "always_save_checkpoint": always}
+    for last in (5, 8):
+        training = prepare(arguments(data, tmp_path, max_iters=8, **flags))
+        training.scores = lambda training=training: [Score("v", scores[training.step], None)]  # type: ignore
+        training.stop.is_asked = lambda training=training, last=last: training.step == last  # type: ignore
+        assert training.train_to_the_end() == (200 if last == 5 else 0)
+    assert set(checkpoint_files.steps(tmp_path)) == saved | {5}
+    assert checkpoint_files.pointed(tmp_path, "BEST") == 4
+    assert checkpoint_files.pointed(tmp_path, "LATEST") == 8
 
 
 def test_the_json_document_has_the_guides_schema(data: Path, tmp_path: Path) -> None:
