@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.fresh import FreshProcesses
 from jobs.catalog.arithmetic import flops_per_token
 from jobs.catalog.loader import load_model
+from jobs.spec import Choices, TrainSpec, resolve
 
 MODELS = ("qwen3_1.8b", "llama3_1.5b", "llama3_2.2b", "llama2_1.36b", "gpt2_1.36b")
 PEAK = 989e12
@@ -38,16 +39,26 @@ def entrants_for(model: str, nanogpt: str | None) -> list[str]:
     return found
 
 
+def catalogue_batch(model: str) -> tuple[int, int]:
+    """The catalogue's sequences a micro-step and micro-steps a step, for an H200."""
+    spec = resolve(Choices(model=model, hardware="h200"), version="bench").spec
+    assert isinstance(spec, TrainSpec)
+    return spec.train.batch_size, spec.train.gradient_accumulation_steps
+
+
 def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
     result = []
     for model in options.models:
+        batch, accumulation = catalogue_batch(model)
         tokenizer = model.split("_")[0]
         wanted = [e for e in entrants_for(model, options.nanogpt) if not options.only or e in options.only]
         for entrant in wanted:
             result.append(
                 {
-                    "model": model, "entrant": entrant, "batch": options.batch, "accumulation": options.accumulation,
-                    "block": 2048, "steps": options.steps, "seconds": options.seconds,
+                    "model": model, "entrant": entrant, "batch": options.batch or batch,
+                    "accumulation": options.accumulation or accumulation,
+                    "block": 2048, "seconds": options.seconds,
+                    "steps": options.steps if entrant == "ours" else options.other_steps,
                     "tokens": str(options.tokens / f"{tokenizer}.bin"), "nanogpt": options.nanogpt,
                     "also": options.also if entrant.startswith("ours") else [],
                 }
@@ -55,40 +66,17 @@ def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
     return result
 
 
-def start(job: dict[str, Any]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bench.measured", json.dumps(job)]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(process: subprocess.Popen[str], job: dict[str, Any], deadline: float) -> dict[str, Any]:
-    """Let the process go on to the GPU, and wait for what it measures."""
-    try:
-        out, err = process.communicate("go\n", timeout=max(1.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return job | {"error": "no time was left"}
-    lines = [line for line in out.splitlines() if line.startswith("{")]
-    result: dict[str, Any] = json.loads(lines[-1]) if lines else job | {"error": err.strip()[-300:]}
-    return result
-
-
 def run(queue: Sequence[dict[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
-    """Each job's result; while one is timed the next imports. What does not fit is tried with half the batch."""
-    waiting = start(queue[0])
-    for index, job in enumerate(queue):
-        process = waiting
-        if index + 1 < len(queue):
-            waiting = start(queue[index + 1])
-        result = finish(process, job, deadline)
-        yield result
-        if "OutOfMemory" in result.get("error", ""):
-            half = job | {"batch": job["batch"] // 2, "accumulation": job["accumulation"] * 2}
-            yield finish(start(half), half, deadline)
-        if time.monotonic() > deadline:
-            waiting.kill()
-            return
+    """Each job's result. What does not fit is tried with half the batch."""
+    with FreshProcesses() as processes:
+        for job in queue:
+            if time.monotonic() > deadline:
+                return
+            result = processes.run(job, deadline)
+            yield result
+            if "OutOfMemory" in result.get("error", ""):
+                half = {"batch": job["batch"] // 2, "accumulation": job["accumulation"] * 2}
+                yield processes.run(job | half, deadline)
 
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
@@ -123,12 +111,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--only", nargs="+", default=[], help="entrants; all that are found by default")
     parser.add_argument("--nanogpt", help="path of nanoGPT's model.py")
-    parser.add_argument("--batch", type=int, default=16, help="sequences a micro-step")
-    parser.add_argument("--accumulation", type=int, default=8, help="micro-steps a step")
+    parser.add_argument("--batch", type=int, help="sequences a micro-step; by default the catalogue's")
+    parser.add_argument("--accumulation", type=int, help="micro-steps a step; by default the catalogue's")
     parser.add_argument(
         "--also", type=int, nargs="*", default=[], help="further batches whose peak memory is wanted"
     )
-    parser.add_argument("--steps", type=int, default=20, help="steps to time")
+    parser.add_argument("--steps", type=int, default=20, help="steps of ours to time")
+    parser.add_argument(
+        "--other-steps", type=int, default=20, help="steps of the others, and of ours in float8"
+    )
     parser.add_argument("--seconds", type=float, default=120.0, help="stop timing an entrant after so long")
     parser.add_argument("--minutes", type=float, default=8.0, help="stop altogether after so long")
     return parser.parse_args(arguments)

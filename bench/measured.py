@@ -1,7 +1,7 @@
-"""One entrant in one process: ``python -m bench.measured '{"entrant": …}'`` prints what it measured as JSON.
+"""One entrant in one process: ``python -m bench.measured`` prints what it measured as JSON.
 
-It imports everything, then waits for a line on standard input before it touches the GPU, so that the next entrant
-can start up while the last one is being timed.
+It imports everything, then waits for its job, a line of JSON on standard input, before it touches the GPU, so that the
+next entrant can start up while the last one is being timed.
 """
 
 from __future__ import annotations
@@ -78,6 +78,14 @@ def measure(job: dict[str, Any], waited: float) -> dict[str, Any]:
         result.setdefault("first_step_s", time.perf_counter() - STARTED - waited)
         result.setdefault("first_loss", loss)
         result["peak_gib"][batch] = torch.cuda.max_memory_allocated() / 2**30
+    result["gpu_gib"] = torch.cuda.mem_get_info()[1] / 2**30
+    return result | (timed(entrant, source, job) if job["steps"] else {})
+
+
+def timed(entrant: Any, source: Iterator[Any], job: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds of ``steps`` steps, or of as many as fit in ``seconds``, and at least of three."""
+    import torch
+
     gc.collect()
     gc.disable()
     marks, begin = [torch.cuda.Event(enable_timing=True)], time.perf_counter()
@@ -88,22 +96,21 @@ def measure(job: dict[str, Any], waited: float) -> dict[str, Any]:
         marks[-1].record()
         marks[-2].synchronize()  # stay one step ahead, so that the time limit holds
     marks[-1].synchronize()
-    result["steps_ms"] = [round(a.elapsed_time(b), 2) for a, b in itertools.pairwise(marks)]
-    result["step_ms"] = statistics.median(result["steps_ms"])
-    result["last_loss"] = loss.item()
-    return result
+    steps = [round(a.elapsed_time(b), 2) for a, b in itertools.pairwise(marks)]
+    return {"steps_ms": steps, "step_ms": statistics.median(steps), "last_loss": loss.item()}
 
 
 def main() -> None:
-    job = json.loads(sys.argv[1])
     sys.path.insert(0, os.getcwd())
     import torch
 
     before = time.perf_counter()
-    sys.stdin.readline()
-    waited = time.perf_counter() - before
+    job = json.loads(sys.stdin.readline() or "null")
+    if job is None:  # nobody needs this process any more
+        return
+    torch._dynamo.config.automatic_dynamic_shapes = False
     try:
-        result = measure(job, waited)
+        result = measure(job, time.perf_counter() - before)
     except Exception as error:  # reported beside the others' results
         result = {"error": f"{type(error).__name__}: {error}"[:400]}
     print(json.dumps(job | result | {"torch": torch.__version__, "device": torch.cuda.get_device_name()}))

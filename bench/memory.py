@@ -1,7 +1,8 @@
 """Peak memory of our models, and the largest batch that fits: ``python -m bench.memory --tokens DIR -o FILE``.
 
-Every probe is a process of its own, so that none inherits another's fragments. For each model and kernels (fused;
-plain with and without compile): the peaks at the batches asked for, then the largest batch by bisection.
+For each model and kernels (fused; plain with and without compile): the peaks at the batches asked for, then the
+largest batch by bisection around what they let expect, every probe a process of its own: none
+inherits another's fragments.
 """
 
 from __future__ import annotations
@@ -11,29 +12,47 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.h200 import MODELS, finish, start
+from bench.fresh import FreshProcesses
+from bench.h200 import MODELS
 
 WAYS = {"fused": ("ours", True), "plain, compiled": ("ours-plain", True), "plain": ("ours-plain", False)}
 LIMIT = 240.0
 """Seconds of one probe."""
 
 
-def probe(model: str, way: str, batch: int, tokens: Path) -> dict[str, Any]:
-    """One step of ``batch`` sequences: its peak, or the error."""
-    entrant, compiled = WAYS[way]
-    job = {
-        "model": model, "entrant": entrant, "compile": compiled, "batch": batch, "accumulation": 1, "block": 2048,
-        "steps": 1, "seconds": 0.0, "tokens": str(tokens / f"{model.split('_')[0]}.bin"),
-    }  # fmt: skip
-    return finish(start(job), job, time.monotonic() + LIMIT)
+class Probes:
+    """Steps of a model done in one of the ways, in fresh processes."""
+
+    def __init__(self, processes: FreshProcesses, model: str, way: str, tokens: Path) -> None:
+        self.processes, self.model, self.way = processes, model, way
+        self.tokens = tokens / f"{model.split('_')[0]}.bin"
+
+    def run(self, batches: Sequence[int]) -> dict[str, Any]:
+        """A step of two micro-steps at each batch, all in one process: the peaks, or the error."""
+        entrant, compiled = WAYS[self.way]
+        job = {
+            "model": self.model, "entrant": entrant, "compile": compiled, "batch": batches[-1],
+            "also": list(batches[:-1]), "block": 2048, "steps": 0, "tokens": str(self.tokens),
+        }  # fmt: skip
+        return self.processes.run(job, time.monotonic() + LIMIT)
+
+    def fits(self, batch: int) -> bool:
+        return "error" not in self.run([batch])
+
+
+def expected(peaks: dict[int, float], memory: float) -> int:
+    """The batch at which the straight line through the peaks reaches ``memory``; both in GiB."""
+    (low, at_low), (high, at_high) = sorted(peaks.items())[:: len(peaks) - 1]
+    return int(low + (memory - at_low) * (high - low) / (at_high - at_low))
 
 
 def largest(fits: Callable[[int], bool], low: int, high: int) -> int:
-    """The largest batch in [low, high] that fits, if ``low`` does and each smaller than one that fits does as well."""
+    """The largest batch in [low, high] that fits, 0 if none does; each smaller than one that fits must fit as well."""
+    low, high = max(low, 1) - 1, high
     while low < high:
         middle = (low + high + 1) // 2
         if fits(middle):
@@ -43,18 +62,19 @@ def largest(fits: Callable[[int], bool], low: int, high: int) -> int:
     return low
 
 
-def examine(model: str, way: str, options: argparse.Namespace) -> dict[str, Any]:
-    peaks = {}
-    for batch in options.batches:
-        result = probe(model, way, batch, options.tokens)
-        peaks[batch] = (
-            round(result["peak_gib"][str(batch)], 2) if "peak_gib" in result else result["error"][:200]
-        )
-    found = {"model": model, "kernels": way, "peak_gib": peaks}
-    if options.bisect:
-        found["largest_batch"] = largest(
-            lambda batch: "error" not in probe(model, way, batch, options.tokens), 1, options.bisect
-        )
+def examine(probes: Probes, batches: Sequence[int], around: int) -> dict[str, Any]:
+    """Peaks, and the largest batch looked for within ``around`` of the expected one (0: not at all)."""
+    found: dict[str, Any] = {"model": probes.model, "kernels": probes.way}
+    result = probes.run(sorted(batches))
+    if "error" in result:
+        return found | {"error": result["error"][:200]}
+    peaks = {int(batch): round(peak, 2) for batch, peak in result["peak_gib"].items()}
+    found |= {"peak_gib": peaks, "first_step_s": round(result["first_step_s"], 1), "note": result["note"]}
+    if around:
+        guess = expected(peaks, result["gpu_gib"])
+        low, high = guess - around, guess + around
+        batch = largest(probes.fits, low, high)
+        found |= {"largest_batch": batch, "looked_for_in": [max(low, 1), high]}
     return found
 
 
@@ -65,16 +85,21 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16])
-    parser.add_argument("--bisect", type=int, default=48, help="largest batch to try; 0: no bisection")
+    parser.add_argument("--bisect", nargs="*", choices=list(WAYS), default=["fused"], help="ways to bisect")
+    parser.add_argument("--around", type=int, default=3, help="how far from the expected batch to look")
     options = parser.parse_args()
     results = []
-    for model in options.models:
-        for way in options.ways:
-            results.append(examine(model, way, options))
-            print(results[-1], flush=True)
-            now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-            document = {"date": now, "command": " ".join(sys.argv), "results": results}
-            options.output.write_text(json.dumps(document, indent=1) + "\n")
+    with FreshProcesses() as processes:
+        for model in options.models:
+            for way in options.ways:
+                probes = Probes(processes, model, way, options.tokens)
+                results.append(
+                    examine(probes, options.batches, options.around if way in options.bisect else 0)
+                )
+                print(results[-1], flush=True)
+                now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+                document = {"date": now, "command": " ".join(sys.argv), "results": results}
+                options.output.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

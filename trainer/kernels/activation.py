@@ -13,6 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trainer.kernels.cublaslt import gelu_gradient_product
+from trainer.kernels.linear import Projection
+
 COLUMNS, ROWS = 1024, 4
 """Tile of one program."""
 
@@ -109,24 +112,49 @@ class SwiGlu(torch.autograd.Function):
         return dgate_up
 
 
-class Gelu(torch.autograd.Function):
+def gelu_forward(x: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    block = ROWS * COLUMNS
+    gelu_forward_kernel[(triton.cdiv(x.numel(), block),)](x, out, x.numel(), BLOCK=block, num_warps=8)
+    return out
+
+
+def gelu_backward(x: Tensor, dout: Tensor) -> Tensor:
+    dx = torch.empty_like(x)
+    block = ROWS * COLUMNS
+    gelu_backward_kernel[(triton.cdiv(x.numel(), block),)](
+        x, dout.contiguous(), dx, x.numel(), BLOCK=block, num_warps=8
+    )
+    return dx
+
+
+class GeluProject(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        out = torch.empty_like(x)
-        block = ROWS * COLUMNS
-        gelu_forward_kernel[(triton.cdiv(x.numel(), block),)](x, out, x.numel(), BLOCK=block, num_warps=8)
-        ctx.save_for_backward(x)
-        return out
+    def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> Tensor:
+        hidden = gelu_forward(x)
+        ctx.save_for_backward(x, hidden)
+        ctx.projection = projection
+        return hidden @ projection.working.t()
 
     @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        dx = torch.empty_like(x)
-        block = ROWS * COLUMNS
-        gelu_backward_kernel[(triton.cdiv(x.numel(), block),)](
-            x, dout.contiguous(), dx, x.numel(), BLOCK=block, num_warps=8
-        )
-        return dx
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+        x, hidden = ctx.saved_tensors
+        projection: Projection = ctx.projection
+        upstream = upstream.reshape(-1, upstream.shape[-1])
+        gradients = projection.autograd_gradients(upstream, hidden.reshape(-1, hidden.shape[-1]))
+        return gelu_gradient(upstream, projection.working, x), None, *gradients
+
+
+def gelu_gradient(upstream: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """(upstream ``[N, rows]`` @ weight ``[rows, columns]``) · GELU'(x), in x's shape ``[..., columns]``."""
+    (rows, columns), count = weight.shape, len(upstream)
+    narrow = x.is_cuda and x.dtype == torch.bfloat16
+    product = gelu_gradient_product(count, columns, rows, x.device) if narrow else None
+    if product is None:
+        return gelu_backward(x, (upstream @ weight).view(x.shape))
+    dx = torch.empty_like(x)
+    product(dx, upstream.contiguous(), weight, x)
+    return dx
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
@@ -135,7 +163,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return out
 
 
-def gelu(x: Tensor) -> Tensor:
-    """GELU in its tanh form of a contiguous tensor."""
-    out: Tensor = Gelu.apply(x)  # type: ignore[no-untyped-call]
+def gelu_project(x: Tensor, projection: Projection) -> Tensor:
+    """GELU in its tanh form of contiguous x ``[..., columns]``, then the projection: ``[..., rows]``."""
+    out: Tensor = GeluProject.apply(x, projection, *projection.weights)  # type: ignore[no-untyped-call]
     return out

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.attention import Attention
-from trainer.kernels.activation import gelu, swiglu
+from trainer.kernels.activation import gelu_project, swiglu
 from trainer.kernels.cross_entropy import HeadCrossEntropy
 from trainer.kernels.embedding import look_up
 from trainer.kernels.fp8 import Fp8Projection, Scales, fp8_feed_forward, fp8_project
@@ -80,7 +80,7 @@ class FusedBlock:
         if self.fp8:
             return fp8_feed_forward(x, self.fp8[2], self.fp8[3], self.gated)
         inner = project(x, self.up)
-        return project(swiglu(inner) if self.gated else gelu(inner), self.down)
+        return project(swiglu(inner), self.down) if self.gated else gelu_project(inner, self.down)
 
     def heads_of(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.rotary is None:

@@ -14,8 +14,8 @@ import triton.language as tl
 from torch import Tensor
 
 Kind = Literal["rms", "layer"]
-PROGRAMS, WARPS = 4, 8
-"""Programs of the backward kernel on each multiprocessor, and warps of each."""
+PROGRAMS, WARPS, ROWS = 2, 8, 4
+"""Programs of the backward kernel on each multiprocessor, warps of each, and rows it does at once."""
 
 
 def plain_add_norm(
@@ -58,30 +58,32 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     dy_ptr, dtotal_ptr, total_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_ptr, partial_ptr,
-    rows, size, HAS_DTOTAL: tl.constexpr, CENTRE: tl.constexpr, BLOCK: tl.constexpr,
+    rows, size, HAS_DTOTAL: tl.constexpr, CENTRE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    columns = tl.arange(0, BLOCK)
-    inside = columns < size
-    weight = tl.load(weight_ptr + columns, mask=inside, other=0.0).to(tl.float32)
-    dweight = tl.zeros([BLOCK], dtype=tl.float32)
-    for row in range(tl.program_id(0), rows, tl.num_programs(0)):
-        at = tl.cast(row, tl.int64) * size + columns
+    columns = tl.arange(0, BLOCK)[None, :]
+    weight = tl.load(weight_ptr + columns, mask=columns < size, other=0.0).to(tl.float32)
+    dweight = tl.zeros([ROWS, BLOCK], dtype=tl.float32)
+    for tile in range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0)):
+        row = (tl.cast(tile, tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+        inside = (row < rows) & (columns < size)
+        at = row * size + columns
         dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(total_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        rstd = tl.load(rstd_ptr + row)
+        rstd = tl.load(rstd_ptr + row, mask=row < rows, other=0.0)
         if CENTRE:
-            x = tl.where(inside, x - tl.load(mean_ptr + row), 0.0)
+            x = tl.where(inside, x - tl.load(mean_ptr + row, mask=row < rows, other=0.0), 0.0)
         x *= rstd
         dweight += dy * x
         dy *= weight
-        dx = dy - x * (tl.sum(dy * x, 0) / size)
+        dx = dy - x * (tl.sum(dy * x, 1) / size)[:, None]
         if CENTRE:
-            dx -= tl.sum(dy, 0) / size
+            dx -= (tl.sum(dy, 1) / size)[:, None]
         dx *= rstd
         if HAS_DTOTAL:
             dx += tl.load(dtotal_ptr + at, mask=inside, other=0.0).to(tl.float32)
         tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
-    tl.store(partial_ptr + tl.program_id(0) * size + columns, dweight, mask=inside)
+    target = partial_ptr + tl.program_id(0) * size + tl.arange(0, BLOCK)
+    tl.store(target, tl.sum(dweight, 0), mask=tl.arange(0, BLOCK) < size)
 
 
 def programs(rows: int, device: torch.device, per_processor: int) -> int:
@@ -131,7 +133,8 @@ class AddNorm(torch.autograd.Function):
         block = triton.next_power_of_2(size)
         backward_kernel[(count,)](
             dy, dy if dtotal is None else dtotal, total, weight, mean, rstd, dx, partial, rows, size,
-            HAS_DTOTAL=dtotal is not None, CENTRE=ctx.kind == "layer", BLOCK=block, num_warps=WARPS,
+            HAS_DTOTAL=dtotal is not None, CENTRE=ctx.kind == "layer", ROWS=ROWS, BLOCK=block,
+            num_warps=WARPS,
         )  # fmt: skip
         return dx, dx if ctx.added else None, partial.sum(0).to(weight.dtype), None, None
 

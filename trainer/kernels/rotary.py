@@ -15,10 +15,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TOKENS, TOKENS_BACKWARD = 16, 32
+from trainer.kernels.norm import programs
+
+TOKENS, TOKENS_BACKWARD = 16, 8
 """Tokens of one program's tile."""
-PROGRAMS = 64
-"""Programs a head in q/k-norm's backward, each of which sums the gains' gradients of its tiles."""
+PROGRAMS, WARPS = 16, 1
+"""Programs a multiprocessor in q/k-norm's backward, each summing the gains' gradients of its tiles; their warps."""
 
 
 def plain_rotated(
@@ -71,59 +73,82 @@ def forward_kernel(
 
 
 @triton.jit
+def backward_head(
+    source, x_source, target, cos, sin, gain_first, gain_second, dgain_first, dgain_second, inside, eps,
+    HALF: tl.constexpr, NORM: tl.constexpr,
+):  # fmt: skip
+    """Turn a head's gradient back, through its norm where there is one, and add to its gains' gradient."""
+    first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(source + HALF, mask=inside, other=0.0).to(tl.float32)
+    turned = first * cos + second * sin
+    second = second * cos - first * sin
+    first = turned
+    if NORM:
+        x_first = tl.load(x_source, mask=inside, other=0.0).to(tl.float32)
+        x_second = tl.load(x_source + HALF, mask=inside, other=0.0).to(tl.float32)
+        squares = tl.sum(x_first * x_first + x_second * x_second, 1)
+        rstd = (1.0 / tl.sqrt(squares / (2 * HALF) + eps))[:, None]
+        x_first *= rstd
+        x_second *= rstd
+        dgain_first += first * x_first
+        dgain_second += second * x_second
+        first *= gain_first
+        second *= gain_second
+        mean = (tl.sum(first * x_first + second * x_second, 1) / (2 * HALF))[:, None]
+        first = rstd * (first - x_first * mean)
+        second = rstd * (second - x_second * mean)
+    tl.store(target, first.to(target.dtype.element_ty), mask=inside)
+    tl.store(target + HALF, second.to(target.dtype.element_ty), mask=inside)
+    return dgain_first, dgain_second
+
+
+@triton.jit
 def backward_kernel(
     dq_ptr, dk_ptr, dv_ptr, qkv_ptr, dqkv_ptr, cos_ptr, sin_ptr, q_weight_ptr, k_weight_ptr, partial_ptr,
     tokens, length, eps,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, NORM: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
-    head = tl.program_id(1)
     column = tl.arange(0, HALF)[None, :]
-    element = dqkv_ptr.dtype.element_ty
-    dweight_first = tl.zeros([HALF], dtype=tl.float32)
-    dweight_second = tl.zeros([HALF], dtype=tl.float32)
+    q_first = tl.zeros([TOKENS, HALF], dtype=tl.float32)
+    q_second, k_first, k_second = q_first, q_first, q_first
+    q_gain_first, q_gain_second, k_gain_first, k_gain_second = 1.0, 1.0, 1.0, 1.0
+    if NORM:
+        q_gain_first = tl.load(q_weight_ptr + column).to(tl.float32)
+        q_gain_second = tl.load(q_weight_ptr + HALF + column).to(tl.float32)
+        k_gain_first = tl.load(k_weight_ptr + column).to(tl.float32)
+        k_gain_second = tl.load(k_weight_ptr + HALF + column).to(tl.float32)
     for tile in range(tl.program_id(0), tl.cdiv(tokens, TOKENS), tl.num_programs(0)):
         token = (tl.cast(tile, tl.int32) * TOKENS + tl.arange(0, TOKENS))[:, None]
         inside = token < tokens
-        at = token.to(tl.int64) * ((HEADS + 2 * KV_HEADS) * 2 * HALF) + head * (2 * HALF) + column
-        if head < HEADS:
-            source = dq_ptr + (token.to(tl.int64) * HEADS + head) * (2 * HALF) + column
-        elif head < HEADS + KV_HEADS:
-            source = dk_ptr + (token.to(tl.int64) * KV_HEADS + head - HEADS) * (2 * HALF) + column
-        else:
-            source = dv_ptr + (token.to(tl.int64) * KV_HEADS + head - HEADS - KV_HEADS) * (2 * HALF) + column
-        first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
-        second = tl.load(source + HALF, mask=inside, other=0.0).to(tl.float32)
-        if head < HEADS + KV_HEADS:
-            position = token % length
-            cos = tl.load(cos_ptr + position * HALF + column)
-            sin = tl.load(sin_ptr + position * HALF + column)
-            turned = first * cos + second * sin
-            second = second * cos - first * sin
-            first = turned
-            if NORM:
-                weight_ptr = q_weight_ptr if head < HEADS else k_weight_ptr
-                x_first = tl.load(qkv_ptr + at, mask=inside, other=0.0).to(tl.float32)
-                x_second = tl.load(qkv_ptr + at + HALF, mask=inside, other=0.0).to(tl.float32)
-                squares = tl.sum(x_first * x_first, 1) + tl.sum(x_second * x_second, 1)
-                rstd = (1.0 / tl.sqrt(squares / (2 * HALF) + eps))[:, None]
-                x_first *= rstd
-                x_second *= rstd
-                dweight_first += tl.sum(first * x_first, 0)
-                dweight_second += tl.sum(second * x_second, 0)
-                first *= tl.load(weight_ptr + column).to(tl.float32)
-                second *= tl.load(weight_ptr + HALF + column).to(tl.float32)
-                mean = ((tl.sum(first * x_first, 1) + tl.sum(second * x_second, 1)) / (2 * HALF))[:, None]
-                first = rstd * (first - x_first * mean)
-                second = rstd * (second - x_second * mean)
-        tl.store(dqkv_ptr + at, first.to(element), mask=inside)
-        tl.store(dqkv_ptr + at + HALF, second.to(element), mask=inside)
-    if NORM:  # noqa: SIM102 - the one is known to the compiler, the other is not
-        if head < HEADS + KV_HEADS:
-            target = (
-                partial_ptr + (tl.program_id(0) * (HEADS + KV_HEADS) + head) * (2 * HALF) + tl.arange(0, HALF)
-            )
-            tl.store(target, dweight_first)
-            tl.store(target + HALF, dweight_second)
+        position = token % length
+        cos = tl.load(cos_ptr + position * HALF + column)
+        sin = tl.load(sin_ptr + position * HALF + column)
+        at = token.to(tl.int64) * ((HEADS + 2 * KV_HEADS) * 2 * HALF) + column
+        q_at = token.to(tl.int64) * (HEADS * 2 * HALF) + column
+        kv_at = token.to(tl.int64) * (KV_HEADS * 2 * HALF) + column
+        for head in range(HEADS):
+            here = head * 2 * HALF
+            q_first, q_second = backward_head(
+                dq_ptr + q_at + here, qkv_ptr + at + here, dqkv_ptr + at + here, cos, sin, q_gain_first, q_gain_second,
+                q_first, q_second, inside, eps, HALF, NORM,
+            )  # fmt: skip
+        for head in range(KV_HEADS):
+            here = (HEADS + head) * 2 * HALF
+            k_first, k_second = backward_head(
+                dk_ptr + kv_at + head * 2 * HALF, qkv_ptr + at + here, dqkv_ptr + at + here, cos, sin, k_gain_first,
+                k_gain_second, k_first, k_second, inside, eps, HALF, NORM,
+            )  # fmt: skip
+        for head in range(KV_HEADS):
+            source = dv_ptr + kv_at + head * 2 * HALF
+            target = dqkv_ptr + at + (HEADS + KV_HEADS + head) * 2 * HALF
+            tl.store(target, tl.load(source, mask=inside), mask=inside)
+            tl.store(target + HALF, tl.load(source + HALF, mask=inside), mask=inside)
+    if NORM:
+        target = partial_ptr + tl.program_id(0) * (4 * HALF) + tl.arange(0, HALF)
+        tl.store(target, tl.sum(q_first, 0))
+        tl.store(target + HALF, tl.sum(q_second, 0))
+        tl.store(target + 2 * HALF, tl.sum(k_first, 0))
+        tl.store(target + 3 * HALF, tl.sum(k_second, 0))
 
 
 class Rotated(torch.autograd.Function):
@@ -154,21 +179,17 @@ class Rotated(torch.autograd.Function):
         tokens, norm = batch * length, q_weight is not None
         dq, dk, dv = dq.contiguous(), dk.contiguous(), dv.contiguous()
         dqkv = dq.new_empty(batch, length, (heads + 2 * kv_heads) * head_dim)
-        tile = TOKENS_BACKWARD if norm else TOKENS
-        tiles = triton.cdiv(tokens, tile)
-        count = min(tiles, PROGRAMS) if norm else tiles
-        partial = torch.empty(
-            (count if norm else 1, heads + kv_heads, head_dim), dtype=torch.float32, device=dq.device
-        )
-        backward_kernel[(count, heads + 2 * kv_heads)](
+        tiles = triton.cdiv(tokens, TOKENS_BACKWARD)
+        count = programs(tiles, dq.device, PROGRAMS) if norm else tiles
+        partial = torch.empty((count if norm else 1, 2, head_dim), dtype=torch.float32, device=dq.device)
+        backward_kernel[(count,)](
             dq, dk, dv, qkv if norm else dq, dqkv, cos, sin, q_weight if norm else cos, k_weight if norm else cos,
             partial, tokens, length, eps,
-            HEADS=heads, KV_HEADS=kv_heads, HALF=head_dim // 2, NORM=norm, TOKENS=tile,
+            HEADS=heads, KV_HEADS=kv_heads, HALF=head_dim // 2, NORM=norm, TOKENS=TOKENS_BACKWARD, num_warps=WARPS,
         )  # fmt: skip
         if not norm:
             return dqkv, None, None, None, None, None, None, None
-        by_head = partial.sum(0)
-        dq_weight, dk_weight = by_head[:heads].sum(0), by_head[heads:].sum(0)
+        dq_weight, dk_weight = partial.sum(0)
         return (
             dqkv, None, None, dq_weight.to(q_weight.dtype), dk_weight.to(k_weight.dtype), None, None, None,
         )  # fmt: skip

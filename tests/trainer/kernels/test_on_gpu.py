@@ -77,7 +77,13 @@ def test_add_norm(kind: norm.Kind, size: int, dtype: torch.dtype) -> None:
 def test_activations(dtype: torch.dtype) -> None:
     x = random(3, 5, 192, dtype=dtype)
     agree(activation.swiglu, activation.plain_swiglu, [x], [random(3, 5, 96, dtype=dtype)])
-    agree(activation.gelu, activation.plain_gelu, [x], [random(3, 5, 192, dtype=dtype)])
+    projection = linear.Projection([nn.Parameter(random(32, 192))], dtype, in_place=False)
+    (weight,) = projection.weights
+    projection.working.copy_(weight.detach())
+    agree(
+        lambda a: activation.gelu_project(a, projection),
+        lambda a: activation.plain_gelu(a) @ projection.working.double().t(), [x], [random(3, 5, 32, dtype=dtype)],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
@@ -111,7 +117,7 @@ def test_softmax_gives_losses_and_their_gradient_and_leaves_ignored_targets_out(
     scale = torch.tensor(0.25, device=DEVICE)
     expected = logits.double()
     expected_losses = cross_entropy.plain_softmax_(expected, targets, scale.double())
-    losses = cross_entropy.softmax_(logits, targets, scale, block=64, warps=4)
+    losses = cross_entropy.softmax_(logits, targets, scale, block=64)
     assert error(losses, expected_losses) < 1e-6
     assert error(logits, expected) < 1e-5
     assert not logits[3].any()

@@ -1,0 +1,55 @@
+import json
+import sys
+import time
+
+import pytest
+
+from bench import fresh, h200
+from jobs.catalog.arithmetic import flops_per_token
+from jobs.catalog.loader import load_model
+
+
+def test_the_batch_is_the_catalogues_unless_the_user_says_otherwise() -> None:
+    base = ["--tokens", "t", "-o", "o", "--models", "qwen3_1.8b", "--only", "ours", "ours-fp8"]
+    ours, narrow = h200.jobs(h200.parse([*base, "--other-steps", "4"]))
+    assert (ours["batch"], ours["accumulation"]) == h200.catalogue_batch("qwen3_1.8b")
+    assert (ours["steps"], narrow["steps"]) == (20, 4)
+    assert h200.jobs(h200.parse([*base, "--batch", "2", "--accumulation", "3"]))[0]["batch"] == 2
+
+
+def test_rate_and_mfu_come_from_the_median_step() -> None:
+    result = {"model": "qwen3_1.8b", "batch": 16, "accumulation": 2, "block": 2048, "step_ms": 1000.0}
+    found = h200.figures(result)
+    assert found["tokens_per_second"] == 65536
+    assert found["mfu"] == pytest.approx(
+        65536 * flops_per_token(load_model("qwen3_1.8b").config, 2048) / 989e12, abs=1e-4
+    )
+    assert "mfu" not in h200.figures({"error": "none"})
+
+
+CHILD = "import json, sys; job = json.loads(sys.stdin.readline() or 'null'); job and print('{}')".format(
+    "noise\\n' + json.dumps(job | {'step_ms': 1}) + '"
+)
+
+
+def test_each_job_gets_a_process_of_its_own_and_its_last_line_is_the_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import subprocess
+
+    pipe = subprocess.PIPE
+    started = []
+
+    def start() -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", CHILD]
+        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
+
+    monkeypatch.setattr(fresh.FreshProcesses, "start", staticmethod(start))
+    with fresh.FreshProcesses() as processes:
+        results = [processes.run({"batch": n}, time.monotonic() + 60) for n in (1, 2)]
+    assert [r["batch"] for r in results] == [1, 2]
+    assert all(r["step_ms"] == 1 for r in results)
+    assert len({p.pid for p in started}) == 3
+    assert all(p.returncode is not None for p in started)
+    assert json.dumps(results)
