@@ -39,7 +39,6 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
-    logging.disable(logging.ERROR)  # torchrun's own log calls an exit with 200 a failure
     from torch.distributed import run as torchrun  # after the checks: it takes a second to import
 
     try:
@@ -49,7 +48,9 @@ def main(arguments: Sequence[str]) -> int:
         set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
     except (ValueError, SystemExit) as error:
         return usage_error(error)
+    logging.disable(logging.ERROR)  # torchrun's own log calls an exit with 200 a failure
     ended_with = in_thread(lambda: torchrun.run(parsed))  # type: ignore[no-untyped-call]
+    logging.disable(logging.NOTSET)
     return exit_code(ended_with, parsed)
 
 

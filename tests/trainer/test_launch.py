@@ -1,4 +1,5 @@
 import argparse
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -96,3 +97,4 @@ def test_wrong_usage_is_said_before_anything_starts(
 ) -> None:
     assert launch.main(arguments) == 2
     assert message in capsys.readouterr().err
+    assert logging.root.manager.disable == logging.NOTSET, "a refusal must leave this process's log as it was"
