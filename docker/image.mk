@@ -3,6 +3,8 @@ VARIANT ?= cpu
 # Wheels that no package index has, and a proxy's certificates: WHEELS=/opt/wheels CA=/etc/ssl/certs/ca-certificates.crt
 WHEELS ?=
 CA ?=
+# For the pins also where this machine's own pip finds some.
+FIND_LINKS = $(or $(WHEELS),$(shell $(VENV)/bin/pip config get global.find-links 2>/dev/null))
 IMAGE = jobctl:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' jobs/__init__.py)-$(VARIANT)
 
 .PHONY: image pin pin-check sbom test-image
@@ -16,10 +18,10 @@ $(VENV)/.images: $(VENV)/.run requirements/images.txt
 	@touch $@
 
 pin: $(VENV)/.images
-	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m docker.pin $(if $(WHEELS),--find-links $(WHEELS)) $(PIN_OPTIONS)
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m docker.pin $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) $(PIN_OPTIONS)
 
 pin-check: $(VENV)/.images
-	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m docker.pin --check $(if $(WHEELS),--find-links $(WHEELS))
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m docker.pin --check $(if $(FIND_LINKS),--find-links $(FIND_LINKS))
 	@$(VENV)/bin/hadolint docker/Dockerfile
 
 # What is in an image: syft looks into it; without syft, the pinned packages and their hashes.

@@ -1,14 +1,16 @@
 """``python -m docker.pin``: what the images are made of, by version and hash.
 
-``--check`` changes nothing and exits 1 where a pin is stale. The package pins need uv and PyPI. The digests of the
-base images and the hash of flash-attn's wheel need a connected machine with skopeo; what cannot be reached is left
-as it is, and said.
+``--check`` changes nothing and exits 1 where a pin is stale: where resolving anew gives another version, where the
+index has no wheel for this Python and this C library, or none of a pinned hash. The package pins need uv and PyPI. The
+digests of the base images and the hash of flash-attn's wheel need a connected machine with skopeo; what cannot be
+reached is left as it is, and said.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,17 +42,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in pinned_files():
         file = variants.FOLDER / f"{name}.txt"
         text = compiled(name, file, options.find_links, options.upgrade)
-        if options.check and (not file.exists() or file.read_text(encoding="utf-8") != text):
-            stale.append(name)
-        elif not options.check:
+        if options.check:
+            pinned = file.read_text(encoding="utf-8") if file.exists() else ""
+            stale += [f"{file.name}: {difference}" for difference in differences(pinned, text)]
+        else:
             file.write_text(text, encoding="utf-8")
     if stale:
-        print(f"stale: {', '.join(stale)}; run: make pin", file=sys.stderr)
+        print("\n".join([*stale, "the pins are stale; run: make pin"]), file=sys.stderr)
         return 1
     if not options.check:
         for variant in variants.NAMES:
             pin_references(variant)
     return 0
+
+
+def differences(pinned: str, fresh: str) -> list[str]:
+    """In what ``pinned`` is not ``fresh``, one line each. Files that joined a release since it was pinned are none."""
+    ours, theirs = hashes(pinned), hashes(fresh)
+    return [
+        *(f"{package} is not wanted any more" for package in sorted(ours.keys() - theirs.keys())),
+        *(f"{package} is not pinned" for package in sorted(theirs.keys() - ours.keys())),
+        *(
+            f"{package}: no file on the index has {lost}"
+            for package in sorted(ours.keys() & theirs.keys())
+            for lost in sorted(ours[package] - theirs[package])
+        ),
+    ]
+
+
+def hashes(requirements: str) -> dict[str, set[str]]:
+    """``name==version`` and its hashes, of the text of a pinned file."""
+    lines = [line for line in requirements.replace("\\\n", " ").splitlines() if line and line[0] != "#"]
+    return {line.partition(" --hash=")[0].strip(): set(re.findall(r"--hash=(\S+)", line)) for line in lines}
 
 
 def pinned_files() -> list[str]:
@@ -71,14 +94,16 @@ def compiled(name: str, existing: Path, find_links: str | None, upgrade: bool = 
             "uv", "pip", "compile", str(REQUIREMENTS / f"{name}.in"), "--quiet", "--generate-hashes", "--no-header",
             "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", f"--python-version={PYTHON}",
             f"--python-platform={PLATFORM}", f"--constraint={constraints}", f"--output-file={output}",
+            "--system-certs",
             *(["--no-deps"] if name in ("no-deps", "flash-attn") else []),
+            *(["--only-binary=:all:"] if name != "flash-attn" else []),  # the images have no compiler to build with
             *([f"--find-links={links}"] if links else []),
             *(["--upgrade"] if upgrade else []),
         ]  # fmt: skip
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError:
-            raise UserError("uv is not installed", hint="pip install uv==0.13.9") from None
+            raise UserError("uv is not installed", hint="make pin installs it") from None
         if done.returncode:
             raise UserError(f"uv pip compile {name}.in: {done.stderr.strip()}", code=1)
         text = output.read_text(encoding="utf-8")

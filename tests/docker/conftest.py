@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,9 +17,13 @@ from tests.clusters.containers import Engine
 def require(*programs: str) -> None:
     """Skip where ``programs`` are lacking; fail where JOBCTL_REQUIRE_IMAGES=1 says that they must not be."""
     if reason := containers.missing(*programs):
-        if os.environ.get("JOBCTL_REQUIRE_IMAGES") == "1":
-            pytest.fail(f"JOBCTL_REQUIRE_IMAGES=1, but: {reason}")
-        pytest.skip(reason)
+        not_here(reason)
+
+
+def not_here(reason: str) -> NoReturn:
+    if os.environ.get("JOBCTL_REQUIRE_IMAGES") == "1":
+        pytest.fail(f"JOBCTL_REQUIRE_IMAGES=1, but: {reason}")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
