@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         parsed: argparse.Namespace = torchrun.parse_args(  # type: ignore[no-untyped-call]
             [*torchrun_options, "-m", WORKER, *trainer_options]
         )
+        meet_on_loopback(parsed)
         set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
     except (ValueError, SystemExit) as error:
         return usage_error(error)
@@ -68,6 +69,15 @@ def usage_error(error: BaseException) -> int:
         return EXIT_USAGE if error.code else EXIT_FINISHED
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USAGE
+
+
+def meet_on_loopback(parsed: argparse.Namespace) -> None:
+    """Let the ranks of a single node find each other where its host name resolves to nothing.
+
+    torchrun tells them the host's name; in a Docker container without a network, no name but localhost is known.
+    """
+    if parsed.nnodes in ("1", "1:1") and parsed.local_addr is None:
+        parsed.local_addr = "127.0.0.1"
 
 
 def set_threads(ranks: int) -> None:
