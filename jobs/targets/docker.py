@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import msgspec
 
+from jobs import runs
 from jobs.catalog.errors import UserError
 from jobs.render import job_environment, payload_context, render_template
 from jobs.runs import Run, Status, read_again
 from jobs.spec import JobSpec
-from jobs.targets.local import LocalTarget
+from jobs.targets.local import LocalTarget, is_alive
 
 NETWORK_VARIABLES = ("WANDB_", "MLFLOW_")
 """Loggers that talk to a server are configured by variables that begin so."""
@@ -51,12 +53,13 @@ class DockerTarget(LocalTarget):
         return status
 
     def cancel(self, run: Run) -> None:
-        super().cancel(run)
-        last = run.last
-        if last is not None and last.exit_code is None:
-            engine, _, name = last.job_id.partition(":")
-            # Also where the script is gone; a container that has ended meanwhile is no error.
-            _ask(engine, "kill", "--signal=TERM", name)
+        """Stops the container: SIGTERM, and SIGKILL after the job's ``stop_grace_seconds``; its script then ends."""
+        if (last := self._to_cancel(run)) is None:
+            return
+        runs.request_stop(run.path, "cancel")
+        # Again and again: the container may not be there yet. It may also be there when its script is not.
+        while _stop(last.job_id) or is_alive(last.pid, run.path):
+            time.sleep(0.1)
 
 
 def _check(spec: JobSpec) -> None:
@@ -92,6 +95,15 @@ def _variables(spec: JobSpec) -> list[str]:
 def _container_is_alive(job_id: str) -> bool:
     engine, _, name = job_id.partition(":")
     return bool(_ask(engine, "ps", "--quiet", "--filter", f"name=^{name}$"))
+
+
+def _stop(job_id: str) -> bool:
+    """Whether there was a container to stop; it has ended when this returns."""
+    engine, _, name = job_id.partition(":")
+    if not _container_is_alive(job_id):
+        return False
+    _ask(engine, "stop", name)
+    return True
 
 
 def _ask(engine: str, *arguments: str) -> str:

@@ -17,7 +17,7 @@ from jobs import runs
 from jobs.catalog.errors import UserError
 from jobs.render import payload_context, render_template
 from jobs.runlogs import read_logs
-from jobs.runs import Run, Status, recorded_status
+from jobs.runs import Attempt, Run, Status, recorded_status
 from jobs.spec import JobSpec
 
 START_SECONDS = 20
@@ -61,7 +61,7 @@ class LocalTarget:
             status.state != "running"
             or last is None
             or last.host != os.uname().nodename
-            or _alive(last.pid, run.path)
+            or is_alive(last.pid, run.path)
         ):
             return status
         # It may have ended between the reading of its record and the look at its process.
@@ -74,20 +74,26 @@ class LocalTarget:
             detail=f"process {last.pid} is gone without a word; jobctl resume {run.name}",
         )
 
-    def cancel(self, run: Run) -> None:
+    def _to_cancel(self, run: Run) -> Attempt | None:
+        """The attempt that is not known to have ended. Raises UserError where it is another host's."""
         last = run.last
         if last is None or last.exit_code is not None:
-            return
+            return None
         if last.host != os.uname().nodename:
             raise UserError(f"run '{run.name}' is a process on {last.host}; cancel it there", code=1)
+        return last
+
+    def cancel(self, run: Run) -> None:
+        if (last := self._to_cancel(run)) is None:
+            return
         runs.request_stop(run.path, "cancel")
         started = time.monotonic()
-        while _alive(last.pid, run.path):
+        while is_alive(last.pid, run.path):
             # Again and again: a process that is just being started does not hear the first one.
             late = time.monotonic() - started > KILL_SECONDS
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(last.pid, signal.SIGKILL if late else signal.SIGTERM)
-            _wait_for(lambda: not _alive(last.pid, run.path), seconds=1)
+            _wait_for(lambda: not is_alive(last.pid, run.path), seconds=1)
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
         def ended() -> bool:
@@ -102,7 +108,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def _alive(pid: int, run: Path) -> bool:
+def is_alive(pid: int, run: Path) -> bool:
     """Whether ``pid`` is still the shell of ``run``'s job and not a later process of the same number."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()

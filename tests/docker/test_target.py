@@ -113,6 +113,33 @@ def test_cancel_lets_the_job_end_itself_and_resume_goes_on(engine: Engine, root:
     assert status_of(root).attempt == 2
 
 
+def test_a_cancelled_job_has_its_time_to_checkpoint(engine: Engine, root: Path, job: Job) -> None:
+    """Docker's client would leave at the third signal, and the container would go on without a script."""
+    submit(job('trap "sleep 6; echo saved; exit 200" TERM; echo ready; while :; do sleep 0.1; done'))
+    wait_for_log(root, "ready")
+    DOCKER.cancel(runs.read(root, "r"))
+    status = ended(root)
+    assert (status.state, status.exit_code) == ("cancelled", 200)
+    assert logs(root) == ["ready", "saved"]
+
+
+def test_a_job_that_does_not_listen_is_killed_after_its_grace(engine: Engine, root: Path, job: Job) -> None:
+    submit(job('trap "" TERM; echo ready; while :; do sleep 0.1; done', sets=("stop_grace_seconds=1",)))
+    wait_for_log(root, "ready")
+    DOCKER.cancel(runs.read(root, "r"))
+    assert ended(root).exit_code == 137
+    assert not engine.run("ps", "--all", "--quiet", "--filter", "name=jobctl-r-")
+
+
+def test_a_signal_to_the_script_alone_reaches_the_job(engine: Engine, root: Path, job: Job) -> None:
+    submit(job('trap "sleep 2; exit 200" TERM; echo ready; while :; do sleep 0.1; done'))
+    wait_for_log(root, "ready")
+    for _ in range(4):
+        os.killpg(runs.read(root, "r").attempts[0].pid, signal.SIGINT)
+        time.sleep(0.2)
+    assert ended(root).exit_code == 200
+
+
 def test_the_engines_own_stop_reaches_the_job(engine: Engine, root: Path, job: Job) -> None:
     _, job_id = submit(job('trap "echo asked; exit 200" TERM; echo ready; while :; do sleep 0.1; done'))
     wait_for_log(root, "ready")
