@@ -141,7 +141,7 @@ OPTIONS=(
   --env=RUN_DIR
   --env=ATTEMPT
 )
-LIMITS=(--ulimit=memlock=-1:-1 --ulimit=stack=67108864:67108864)
+LIMITS=(--ulimit=memlock=-1:-1 --ulimit=stack=67108864:67108864) # NCCL pins the memory that it sends from
 engine_options
 
 # --- what runs ------------------------------------------------------------------------------------------
@@ -241,6 +241,8 @@ supervise() {
 
 run() {
   [ ! -e "$HOST_RUN_DIR/STOP" ] || return 200
+  # In a process group of its own: this shell passes signals on, and Docker's client would leave at the third.
+  set -m
   supervise "$ENGINE" run "${OPTIONS[@]}" "$IMAGE" "$@" > >(record_output) 2>&1
 }
 

@@ -28,6 +28,11 @@ def test_gpus_are_passed_only_where_the_job_has_some() -> None:
     assert "OPTIONS+=(--device=nvidia.com/gpu=all)" in gpu
 
 
+def test_only_a_job_with_gpus_asks_for_limits_that_a_caller_may_not_have() -> None:
+    assert "memlock" not in rendered()
+    assert "--ulimit=memlock=-1:-1" in rendered(model="qwen3_1.8b", hardware="h100")
+
+
 def test_shared_memory_and_time_to_stop_come_from_the_spec() -> None:
     text = rendered(model="qwen3_1.8b", hardware="b200", sets=("stop_grace_seconds=77",))
     assert "  --shm-size=256g\n" in text
