@@ -18,7 +18,6 @@ import msgspec
 
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError, nearest
-from jobs.patch import describe
 from jobs.spec import JobSpec
 
 
@@ -168,8 +167,6 @@ def write_submission(path: Path, spec: JobSpec, script: str) -> None:
         "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
     }
-    if spec.site.project_dir:
-        record["patch"] = describe(Path(spec.site.project_dir))
     write_durably(layout.record_file(path), json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 

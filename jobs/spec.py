@@ -31,6 +31,7 @@ from jobs.catalog.schema import (
 )
 from jobs.checks import check_job, check_training
 from jobs.layers import Layer, merge, parse_set, parse_trainer_flags, section
+from jobs.patch import Patch
 
 TARGETS = ("local", "slurm", "k8s", "k8s-trainjob", "docker")
 KINDS = ("train", "prep", "export", "preflight")
@@ -71,6 +72,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Inputs
     site: Site
     facts: HardwareFacts
+    patch: Patch | msgspec.UnsetType = msgspec.UNSET
+    """The source tree that runs in the place of the image's code."""
 
     @property
     def run_prefix(self) -> str:
@@ -90,8 +93,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         return _ascii(msgspec.json.encode(self, order="sorted"))
 
     def fingerprint(self) -> str:
-        """Hash of all that makes two submissions the same job; the run's name and its place in a queue do not."""
-        same = msgspec.structs.replace(self, run=None, after=())
+        """Hash of what makes two submissions the same job: not the run's name, its place in a queue, or its code."""
+        same = msgspec.structs.replace(self, run=None, after=(), patch=msgspec.UNSET)
         return hashlib.sha256(same.json()).hexdigest()[:16]
 
     def record(self) -> str:

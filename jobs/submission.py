@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
+
 from jobs import runs
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError
+from jobs.patch import ship
 from jobs.runs import Run, Started
 from jobs.spec import JobSpec, TrainSpec
 from jobs.targets import target
@@ -61,19 +64,33 @@ def submit(spec: JobSpec) -> tuple[Run, str]:
     Of several submissions of one name at once, one wins. Nothing stays behind when the scheduler refuses.
     """
     assert spec.run is not None
+    root, name = Path(spec.site.root), spec.run
+    if _continues_a_run(spec):
+        return _submit_to(runs.read(root, name), spec)
+    spec = _with_code(spec, layout.code_dir(layout.run_dir(root, name)))
     place = target(spec.target)
     script = place.render(spec)
-    root = Path(spec.site.root)
-    if _continues_a_run(spec):
-        return _submit_to(runs.read(root, spec.run), spec, script)
-    path = runs.claim(root, spec.run)
+    path = runs.claim(root, name)
     try:
+        _ship_code(spec)
         runs.write_submission(path, spec, script)
-        run = runs.read(root, spec.run)
+        run = runs.read(root, name)
         return run, place.submit(run, layout.script_file(path))
     except BaseException:
         runs.release(path)
         raise
+
+
+def _with_code(spec: JobSpec, folder: Path) -> JobSpec:
+    """Of a patched job: the one that takes its code from ``folder``."""
+    if not spec.patch:
+        return spec
+    return msgspec.structs.replace(spec, site=msgspec.structs.replace(spec.site, project_dir=str(folder)))
+
+
+def _ship_code(spec: JobSpec) -> None:
+    if spec.patch:
+        ship(Path(spec.patch.tree), Path(spec.site.project_dir))
 
 
 def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Started]:
@@ -96,8 +113,12 @@ def _continues_a_run(spec: JobSpec) -> bool:
     return spec.kind == "export" or (isinstance(spec, TrainSpec) and spec.stage == "eval")
 
 
-def _submit_to(run: Run, spec: JobSpec, script: str) -> tuple[Run, str]:
-    path = run.path / f"script.{spec.stage if isinstance(spec, TrainSpec) else spec.kind}"
+def _submit_to(run: Run, spec: JobSpec) -> tuple[Run, str]:
+    stage = spec.stage if isinstance(spec, TrainSpec) else spec.kind
+    spec = _with_code(spec, layout.code_dir(run.path, stage))
+    script = target(spec.target).render(spec)
+    _ship_code(spec)
+    path = run.path / f"script.{stage}"
     runs.write_durably(path, script)
     return run, target(spec.target).submit(run, path)
 

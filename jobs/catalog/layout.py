@@ -43,6 +43,11 @@ def script_file(run: Path) -> Path:
     return run / "script"
 
 
+def code_dir(run: Path, stage: str = "") -> Path:
+    """The source tree that the run was patched with; of a stage that reads its checkpoint, that stage's own."""
+    return run / (f"code.{stage}" if stage else "code")
+
+
 def log_dir(run: Path, attempt: int) -> Path:
     return run / "logs" / str(attempt)
 

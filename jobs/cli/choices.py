@@ -14,8 +14,10 @@ import jobs
 from jobs.catalog.errors import UserError
 from jobs.catalog.loader import load_file
 from jobs.layers import Layer
-from jobs.patch import SOURCE
-from jobs.spec import Choices, Resolution, resolve
+from jobs.patch import SOURCE, describe
+from jobs.spec import Choices, JobSpec, Resolution, resolve
+from jobs.targets import target
+from jobs.targets.protocol import Remote
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 KINDS = ("train", "prep", "eval", "export", "sweep")
@@ -102,10 +104,22 @@ def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Re
         named={key: value for key, value in named.items() if value is not None},
     )
     found = resolve(choices, version=jobs.__version__, root=os.environ.get("JOBCTL_ROOT", ""), project=layer)
-    if found.spec.site.root:
-        return found
-    site = msgspec.structs.replace(found.spec.site, root=str(root()))
-    return msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, site=site))
+    spec = found.spec
+    if options["patch"]:
+        spec = _patched(spec)
+    if not spec.site.root:
+        site = msgspec.structs.replace(spec.site, root=str(root()))
+        spec = msgspec.structs.replace(spec, site=site)
+    return msgspec.structs.replace(found, spec=spec)
+
+
+def _patched(spec: JobSpec) -> JobSpec:
+    if isinstance(target(spec.target), Remote):
+        raise UserError(
+            "--patch: pods do not see this machine's files",
+            hint="make image, push it to your registry, and name it: --image REF",
+        )
+    return msgspec.structs.replace(spec, patch=describe(SOURCE))
 
 
 def _split(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

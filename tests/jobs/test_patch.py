@@ -1,13 +1,18 @@
-"""The hash of a patched tree says what is in it, and nothing else."""
+"""The hash of a patched tree says what is in it, and a patched run has its own copy of it."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from jobs.patch import describe
+from jobs import runs
+from jobs.catalog.errors import UserError
+from jobs.patch import describe, ship
+from jobs.spec import Choices, resolve
+from jobs.submission import submit
 
 
 def git(tree: Path, *arguments: str) -> None:
@@ -31,16 +36,63 @@ def test_changes_and_new_files_change_the_hash_and_ignored_ones_do_not(tree: Pat
     assert describe(tree) == clean
     (tree / "code.py").write_text("x = 2\n")
     changed = describe(tree)
-    assert changed["revision"] == clean["revision"]
+    assert changed.revision == clean.revision
     (tree / "new.py").write_text("y = 1\n")
     added = describe(tree)
     (tree / "new.py").write_text("y = 2\n")
-    hashes = {state["diff_sha256"] for state in (clean, changed, added, describe(tree))}
+    hashes = {state.diff_sha256 for state in (clean, changed, added, describe(tree))}
     assert len(hashes) == 4
     git(tree, "checkout", "--quiet", "code.py")
     (tree / "new.py").unlink()
     assert describe(tree) == clean
 
 
-def test_a_tree_outside_git_has_no_revision(tmp_path: Path) -> None:
-    assert describe(tmp_path) == {"tree": str(tmp_path), "revision": None, "diff_sha256": None}
+def test_a_tree_outside_git_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a git checkout"):
+        describe(tmp_path)
+
+
+def add_trainer(tree: Path) -> None:
+    """What a build is given, changed and new files among it."""
+    (tree / ".dockerignore").write_text("*\n!trainer\n")
+    (tree / "trainer").mkdir()
+    (tree / "trainer/__init__.py").write_text("")
+    (tree / "trainer/loop.py").write_text("old = 1\n")
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "--message", "trainer")
+    (tree / "trainer/loop.py").write_text("new = 1\n")
+    (tree / "trainer/extra.py").write_text("")
+    (tree / "trainer/ignored").write_text("")
+    (tree / "trainer/__init__.py").unlink()
+
+
+def test_what_is_shipped_is_the_tree_as_it_stands_without_what_git_ignores(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    add_trainer(tree)
+    into = tmp_path_factory.mktemp("run") / "code"
+    ship(tree, into)
+    shipped = {str(file.relative_to(into)): file.read_text() for file in into.rglob("*") if file.is_file()}
+    assert shipped == {"trainer/loop.py": "new = 1\n", "trainer/extra.py": ""}
+    assert list(into.parent.iterdir()) == [into]
+
+
+def test_a_patched_run_has_its_own_copy_and_the_hash_in_its_record(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes on editing changes neither the run nor its resumption."""
+    monkeypatch.setattr("jobs.targets.local.LocalTarget.submit", lambda *_: "1")
+    add_trainer(tree)
+    root = tmp_path_factory.mktemp("root")
+    spec = resolve(Choices(model="qwen3_smoke", run="r"), version="0", root=str(root)).spec
+    hash_without = spec.fingerprint()
+    spec = msgspec.structs.replace(spec, patch=describe(tree))
+    assert spec.fingerprint() == hash_without
+    submit(spec)
+    (tree / "trainer/loop.py").write_text("later = 1\n")
+    code = root / "runs/r/code"
+    assert (code / "trainer/loop.py").read_text() == "new = 1\n"
+    assert f"export PYTHONPATH={code}" in (root / "runs/r/script").read_text()
+    patch = runs.read(root, "r").record["spec"]["patch"]
+    assert patch == msgspec.structs.asdict(spec.patch)
+    assert patch != msgspec.structs.asdict(describe(tree))
