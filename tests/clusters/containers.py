@@ -196,6 +196,16 @@ def build_image(engine: Engine) -> str:
     return IMAGE
 
 
+def copy_image(image: str, source: Engine, target: Engine) -> None:
+    """Unless it is there already."""
+    if target.has(image):
+        return
+    # Not the cache, nor pytest's folder, which both outlive the test: it is more than a gigabyte.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        source.run("save", "--format=docker-archive", f"--output={folder}/image.tar", image, timeout=300)
+        target.run("load", f"--input={folder}/image.tar", timeout=300)
+
+
 def find_links() -> list[str]:
     """Where this machine's own pip finds wheels that no index has."""
     asked = subprocess.run(

@@ -64,6 +64,14 @@ def chosen(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 @pytest.fixture
+def image(engine: Engine, built_image: str, podman_store: Engine) -> str:
+    """Our image in each of the two engines; Podman has built it."""
+    if engine is not podman_store:
+        containers.copy_image(built_image, podman_store, engine)
+    return built_image
+
+
+@pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "root with 'odd' name"
     monkeypatch.setenv("JOBCTL_ROOT", str(path))
