@@ -48,12 +48,13 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def ranks_of(launcher: subprocess.Popen[str]) -> list[int]:
     """Process ids of the ranks, by local rank."""
-    found = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
+    threads = Path(f"/proc/{launcher.pid}/task").glob("*/children")
+    children = sorted(int(pid) for thread in threads for pid in thread.read_text().split())
 
     def is_rank(pid: int) -> bool:
         return "trainer" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
-    return [pid for pid in map(int, found.stdout.split()) if is_rank(pid)]
+    return [pid for pid in children if is_rank(pid)]
 
 
 def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: Path) -> None:
