@@ -25,10 +25,12 @@ pin-check: $(VENV)/.images
 	@$(VENV)/bin/hadolint docker/Dockerfile
 
 # What is in an image: syft looks into it; without syft, the pinned packages and their hashes.
+SBOM ?= sbom-$(VARIANT).json
+PINNED = $(VARIANT) no-deps $(if $(filter cu%,$(VARIANT)),flash-attn)
 sbom: $(VENV)/.images
-	@if command -v syft >/dev/null; then syft $(IMAGE) --output cyclonedx-json=sbom-$(VARIANT).json; \
-	else $(VENV)/bin/cyclonedx-py requirements --output-file sbom-$(VARIANT).json docker/variants/$(VARIANT).txt; fi
-	@echo sbom-$(VARIANT).json
+	@if command -v syft >/dev/null; then syft $(IMAGE) --output cyclonedx-json=$(SBOM); \
+	else cat $(PINNED:%=docker/variants/%.txt) | $(VENV)/bin/cyclonedx-py requirements --output-file $(SBOM) -; fi
+	@echo $(SBOM)
 
 test-image: $(VENV)/.test
 	@JOBCTL_REQUIRE_IMAGES=1 $(VENV)/bin/pytest tests/docker
