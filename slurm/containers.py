@@ -6,6 +6,7 @@ root and what the site adds.
 
 from __future__ import annotations
 
+from jobs.render import Verbatim
 from jobs.spec import JobSpec
 
 
@@ -56,10 +57,10 @@ def container_command(spec: JobSpec) -> list[str]:
             names = [*spec.site.env, *spec.site.pass_env, *own]
             variables = [word for name in names for word in ("--env", name)]
             devices = {"podman": ["--device", "nvidia.com/gpu=all"], "docker": ["--gpus", "all"]}[engine]
-            # A node's podman maps the container's root to the job's user, who cannot raise limits.
+            # A node's podman maps the container's root to the job's user, who cannot raise limits; Docker's daemon can.
             own_way = {
                 "podman": ["--user=0:0", "--ulimit=host", "--no-healthcheck"],
-                "docker": ["--ulimit=memlock=-1"],
+                "docker": [Verbatim('"--user=$(id -u):$(id -g)"'), *(["--ulimit=memlock=-1"] if gpu else [])],
             }
             return [
                 engine, "run", "--rm", "--network=host", "--ipc=host", *own_way[engine],

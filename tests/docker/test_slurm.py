@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -54,10 +55,11 @@ def check(run: Path) -> None:
     assert attempt["nodes"] == "n[1-2]"
 
 
-def test_two_nodes_train_in_podman(
-    built_image: str, slurm_cluster: SlurmCluster, podman: Engine, tmp_path: Path
+def test_two_nodes_train_in_an_engines_containers(
+    slurm_cluster: SlurmCluster, engine: Engine, image: str, tmp_path: Path
 ) -> None:
-    check(train_on_two_nodes(tmp_path / "root", "podman", built_image))
+    check(run := train_on_two_nodes(tmp_path / "root", engine.name, image))
+    assert {file.stat().st_uid for file in run.rglob("*")} == {os.getuid()}
 
 
 @pytest.fixture
