@@ -95,6 +95,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     def fingerprint(self) -> str:
         """Hash of what makes two submissions the same job: not the run's name, its place in a queue, or its code."""
         same = msgspec.structs.replace(self, run=None, after=(), patch=msgspec.UNSET)
+        if self.patch:
+            same = msgspec.structs.replace(same, site=msgspec.structs.replace(self.site, project_dir=""))
         return hashlib.sha256(same.json()).hexdigest()[:16]
 
     def record(self) -> str:

@@ -95,4 +95,5 @@ def test_a_patched_run_has_its_own_copy_and_the_hash_in_its_record(
     assert f"export PYTHONPATH={code}" in (root / "runs/r/script").read_text()
     patch = runs.read(root, "r").record["spec"]["patch"]
     assert patch == msgspec.structs.asdict(spec.patch)
+    assert runs.read(root, "r").record["spec_hash"] == hash_without
     assert patch != msgspec.structs.asdict(describe(tree))
