@@ -130,11 +130,12 @@ def assemble(options: Options, world: World) -> Run:
     train = recipe.train
     sharding = parallel.choose_sharding(train, world.size)
     fused, kernels = together(world, lambda: fuse(model, attention, train, sharding, world.device))
-    model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
+    if fused is None:
+        model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
     optimizer = build_optimizer(model, train, fused)
     checkpoint.materialise(optimizer)
     meta = data.sources[0].tokens.meta
-    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id)
+    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
         directory=options.run_dir,
         recipe=recipe,

@@ -47,7 +47,7 @@ class Training:
         self.best_val_loss = resumed.best_val_loss if resumed else None
         self.bad_steps = BadSteps(self.train.max_bad_steps, run.layout, resumed.bad_streak if resumed else 0)
         self.timer = StepTimer(self.world.device)
-        if self.world.size > 1:
+        if self.world.size > 1 and run.stepper.reduction is None:
             self.timer.time_reduction(run.stepper.model, run.sharding)
         self.unlogged: list[tuple[int, int, float, StepResult]] = []
         self.saved_step = self.step if resumed else None
@@ -152,6 +152,7 @@ class Training:
         info = startup.facts(
             run.recipe, self.world, run.sharding, run.layout,
             attention=run.attention.name, kernels=run.kernels, peak=run.peak, fingerprint=run.data.fingerprint,
+            without_graphs=run.stepper.without_graphs,
             weight_bytes=parallel.bytes_of(iter(parameters.values())),
             optimizer_bytes=parallel.bytes_of(t for s in state for t in s.values() if isinstance(t, torch.Tensor)),
             resumed=run.resumed.step if run.resumed else None,
