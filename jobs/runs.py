@@ -43,6 +43,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
 
 
+ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued"})
+"""Reasons of an attempt's end that are not its own; the scheduler starts another one."""
+
+
 class Run(msgspec.Struct, frozen=True):
     """A run directory as read: its record, and its attempts in order."""
 
@@ -100,8 +104,10 @@ def recorded_status(run: Run) -> Status:
     if last is None:
         return Status(run=run.name, state="submitted", target=run.target)
     state = state_of(last)
+    bad = bad_nodes(run, last.attempt) if state == "failed" else {}
+    ill = "".join(f"{node}: {reason}; " for node, reason in bad.items())
     details = {
-        "failed": f"exit code {last.exit_code}; jobctl logs {run.name}",
+        "failed": f"{ill}exit code {last.exit_code}; jobctl logs {run.name}",
         "stopped": f"checkpointed; jobctl resume {run.name}",
     }
     return Status(
@@ -110,9 +116,30 @@ def recorded_status(run: Run) -> Status:
     )  # fmt: skip
 
 
+def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
+    """Nodes that an attempt, or any of the run's, found unfit, and why."""
+    numbers = [attempt] if attempt else [a.attempt for a in run.attempts]
+    found: dict[str, str] = {}
+    for number in numbers:
+        file = layout.bad_nodes_file(run.path, number)
+        if file.is_file():
+            lines = (line.partition("\t") for line in file.read_text(encoding="utf-8").splitlines())
+            found |= {node: reason for node, _, reason in lines if node}
+    return found
+
+
+def unfinished_tasks(run: Run) -> list[int]:
+    """Of an array that has begun: the tasks that have not finished."""
+    last = {a.task: a for a in run.attempts}
+    count = max((a.tasks for a in run.attempts), default=1)
+    return [task for task in range(count) if task not in last or state_of(last[task]) != "finished"]
+
+
 def state_of(attempt: Attempt) -> State:
     if attempt.reason == "cancelled":
         return "cancelled"
+    if attempt.reason in ENDED_BY_SCHEDULER:
+        return "stopped"
     states: dict[int | None, State] = {
         None: "running", layout.EXIT_FINISHED: "finished", layout.EXIT_CONTINUE: "stopped",
     }  # fmt: skip
@@ -127,12 +154,10 @@ def telling_attempt(run: Run) -> Attempt | None:
     """
     own = [a for a in run.attempts if a.step not in ON_A_CHECKPOINT or a.exit_code != layout.EXIT_FINISHED]
     last = {a.task: a for a in own or run.attempts}  # the newest of each task
-    newest = max(last.values(), key=lambda a: a.attempt, default=None)
-    for states in ({"running"}, {"failed", "cancelled", "stopped"}):
-        found = [a for a in last.values() if state_of(a) in states]
-        if found and not (states != {"running"} and _has_swept(last)):
+    for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
+        if found := [a for a in last.values() if state_of(a) in states]:
             return max(found, key=lambda a: a.attempt)
-    return None if newest is None or len(last) < newest.tasks else newest
+    return run.last if run.last and len(last) == run.last.tasks else None
 
 
 def _has_swept(last: Mapping[int, Attempt]) -> bool:

@@ -63,6 +63,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in ACTIVE
 
     @property
+    def tasks(self) -> int:
+        """How many tasks of an array it stands for: squeue has one line for those that wait, ``7_[2,4-6%2]``."""
+        listed = self.id.partition("[")[2].partition("%")[0].rstrip("]")
+        ranges = [part.split("-") for part in listed.split(",") if part]
+        return sum(int(part[-1]) - int(part[0]) + 1 for part in ranges) or 1
+
+    @property
     def waiting(self) -> bool:
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 

@@ -269,8 +269,8 @@ supervise() {
   return "$code"
 }
 
-# What each task runs. A 200 must not reach srun, which would take it for a failure and kill the other tasks while
-# they still write: the task leaves a note of it instead. Slurm signals this shell only, so it passes SIGTERM on; a
+# What each task runs. It leaves its exit code in the log folder. A 200 must not reach srun, which would take it for a
+# failure and kill the other tasks while they still write. Slurm signals this shell only, so it passes SIGTERM on; a
 # signal ends wait early, so it is asked again (127: it has told the code already; 255: bash has lost it).
 # shellcheck disable=SC2016
 TASK='
@@ -283,22 +283,34 @@ while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
 wait "$child" 2>/dev/null
 again=$?
 [ "$again" = 127 ] || [ "$again" = 255 ] || code=$again
-case $code in
-  200) : >"$0/.continue" && code=0 ;;
-  201) printf "%s\t%s\n" "$NODE" "one of its GPUs failed; its ranks say more" >>"$0/bad-nodes" ;;
-esac
+echo "$code" >"$0/exit-$NODE"
+[ "$code" != 201 ] || printf "%s\t%s\n" "$NODE" "one of its GPUs failed; its ranks say more" >>"$0/bad-nodes"
+[ "$code" != 200 ] || code=0
 exit "$code"'
+
+# cause SRUNS_CODE: of all tasks' exit codes the one that led to the others. A task whose peer is gone fails with 1, and
+# srun ends the rest with SIGTERM; of these it tells the highest.
+cause() {
+  local code cause=$1 rank best=9
+  for code in $(cat "$LOG_DIR"/exit-* 2>/dev/null); do
+    case $code in
+      2) rank=0 ;; 201) rank=1 ;; 200) rank=3 ;; 1) rank=4 ;; 143) rank=5 ;; 0) rank=8 ;; *) rank=2 ;;
+    esac
+    if [ "$rank" -lt "$best" ]; then best=$rank cause=$code; fi
+  done
+  echo "$cause"
+}
 
 # One task on each of HOSTS; the death of one ends all.
 run() {
-  local hosts
+  local hosts code=0
   hosts=$(IFS=, && echo "${HOSTS[*]}")
-  rm -f "$LOG_DIR/.continue"
+  rm -f "$LOG_DIR"/exit-*
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   supervise srun "--nodelist=$hosts" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" --ntasks-per-node=1 \
     --kill-on-bad-exit=1 --wait=60 \
-    bash -c "$TASK" "$LOG_DIR" "$@" || return
-  [ ! -e "$LOG_DIR/.continue" ] || return 200
+    bash -c "$TASK" "$LOG_DIR" "$@" || code=$?
+  return "$(cause "$code")"
 }
 
 # meet ID PORT: torchrun's nodes find each other at the first one. Its name is resolved here, where it can be.
