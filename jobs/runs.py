@@ -157,7 +157,9 @@ def telling_attempt(run: Run) -> Attempt | None:
     for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
         if found := [a for a in last.values() if state_of(a) in states]:
             return max(found, key=lambda a: a.attempt)
-    return run.last if run.last and len(last) == run.last.tasks else None
+    finished = [a for a in (*last.values(), *run.attempts[-1:]) if state_of(a) == "finished"]
+    newest = max(finished, key=lambda a: a.attempt, default=None)
+    return newest if newest and len(last) == newest.tasks else None
 
 
 def _has_swept(last: Mapping[int, Attempt]) -> bool:

@@ -65,9 +65,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tasks(self) -> int:
         """How many tasks of an array it stands for: squeue has one line for those that wait, ``7_[2,4-6%2]``."""
-        listed = self.id.partition("[")[2].partition("%")[0].rstrip("]")
-        ranges = [part.split("-") for part in listed.split(",") if part]
-        return sum(int(part[-1]) - int(part[0]) + 1 for part in ranges) or 1
+        listed = self.id.partition("[")[2].partition("%")[0]
+        ranges = re.findall(r"(\d+)(?:-(\d+))?", listed)
+        return sum(int(last or first) - int(first) + 1 for first, last in ranges) or 1
 
     @property
     def waiting(self) -> bool:

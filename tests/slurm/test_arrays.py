@@ -66,7 +66,7 @@ def test_cancel_ends_every_task(slurm_runs: Submitter) -> None:
 
 
 def test_a_sweep_is_an_array_that_finds_what_fits(slurm_runs: Submitter) -> None:
-    body = "for word; do case $word in --batch_size=8) exit 1 ;; --batch_size=*) size=$word ;; esac; done; echo $size"
+    body = "for word; do [[ $word != --batch_size=* ]] || size=$word; done; echo $size; [ $size != --batch_size=8 ]"
     spec = slurm_runs.spec("sweep", body)
     choices = Choices(
         model="qwen3_smoke", stage="sweep", target="slurm", run="sweep",
@@ -79,5 +79,5 @@ def test_a_sweep_is_an_array_that_finds_what_fits(slurm_runs: Submitter) -> None
     codes = {a.task: a.exit_code for a in slurm_runs.read("sweep").attempts}
     assert codes == {0: 0, 1: 0, 2: 1}, "the largest does not fit, and is not retried"
     assert sorted(line for line in slurm_runs.log("sweep") if "batch_size" in line) == [
-        "--batch_size=2", "--batch_size=4",
+        "--batch_size=2", "--batch_size=4", "--batch_size=8",
     ]  # fmt: skip
