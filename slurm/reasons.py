@@ -80,6 +80,8 @@ def job_words(job: Job, now: float) -> str:
         state = "ending" if job.state == "COMPLETING" else job.state.lower()
         return f"{state} on {job.node_list}" if job.node_list else state
     words = _ENDED.get(job.state, job.state.lower().replace("_", " "))
+    if job.reason == "DependencyNeverSatisfied":
+        return f"{words}: the job it depends on failed"
     if job.reason in NEVER_STARTS:
         return f"{words}: {_WAITING[job.reason]}"
     if job.signal:
