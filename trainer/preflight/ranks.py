@@ -81,11 +81,10 @@ def links(world: parallel.World, local_rank: int, local_size: int) -> tuple[floa
 
 def neighbours(node: int, nodes: int, odd: int) -> list[int]:
     """``node`` and the one it is paired with: 0-1, 2-3, … and, where ``odd`` is 1, 1-2, 3-4, … around the end."""
-    place = (node - odd) % nodes
-    partner = place ^ 1
+    partner = (node - odd) % nodes ^ 1
     if partner >= nodes:
         return [node]  # the last one of an odd number
-    return sorted({node, (partner + odd) % nodes})
+    return sorted((node, (partner + odd) % nodes))
 
 
 def all_reduce(world: parallel.World, ranks: list[int]) -> float:
