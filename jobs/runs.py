@@ -6,6 +6,7 @@ There is no other database. The script that runs on the cluster writes ``attempt
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -193,7 +194,7 @@ def claim(root: Path, name: str) -> Path:
     """
     path = layout.run_dir(root, name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_shared(path.parent)
     except OSError as error:
         raise _unwritable(root, error) from None
     try:
@@ -206,6 +207,14 @@ def claim(root: Path, name: str) -> Path:
     except OSError as error:
         raise _unwritable(root, error) from None
     return path
+
+
+def make_shared(folder: Path) -> None:
+    """A folder of the root's, unless it is there, for whoever may write the root: with its mode, sticky bit and all."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # another user has made it at this moment
+            folder.chmod(folder.parent.stat().st_mode & 0o7777)
 
 
 def _unwritable(root: Path, error: OSError) -> UserError:
@@ -292,6 +301,20 @@ def _started(run: Run) -> str:
     return run.attempts[0].start if run.attempts else ""
 
 
+def check_writable(run: Path) -> None:
+    """Raises UserError for the run of somebody else."""
+    if not os.access(run, os.W_OK):
+        raise UserError(f"run '{run.name}' is {_owner(run)}'s, and cannot be changed by you", code=1)
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:  # no such user on this machine
+        return f"user {path.stat().st_uid}"
+
+
 def request_stop(run: Path, reason: str) -> None:
-    """Create STOP: the trainer finishes its step, checkpoints and exits 200."""
+    """Create STOP: the trainer finishes its step, checkpoints and exits 200. Raises UserError for another's run."""
+    check_writable(run)
     write_durably(layout.stop_file(run), reason + "\n")

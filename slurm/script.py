@@ -77,8 +77,12 @@ def environment(spec: JobSpec) -> dict[str, str]:
     """Of the job, with what every node of a cluster wants; the site's own settings win."""
     own = job_environment(spec)
     if spec.resources.gpus_per_node:
-        cache = f"{spec.site.root}/cache"  # what one job has compiled the next one need not
-        caches = {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
+        # What one job has compiled the next one need not; but nobody runs what somebody else has compiled.
+        cache = f'{quote_shell(spec.site.root)}/cache/"$(id -un)"'
+        caches = {
+            "TORCHINDUCTOR_CACHE_DIR": Verbatim(f"{cache}/inductor"),
+            "TRITON_CACHE_DIR": Verbatim(f"{cache}/triton"),
+        }
         return {**FABRIC, **caches, **own}
     return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container_runtime == "pyxis" else own
 

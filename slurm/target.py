@@ -86,7 +86,7 @@ class SlurmTarget:
         active = [job for job in self._jobs(run) if job.active]
         if not all(job.waiting for job in active):
             # A trainer that still manages to checkpoint says 200; this tells the script not to go on.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, UserError):
                 runs.request_stop(run.path, "cancel")
         self._client.cancel([job.id for job in active])
         self._forget_queue()

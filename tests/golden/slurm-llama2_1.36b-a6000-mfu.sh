@@ -30,7 +30,7 @@ export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
 export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
 export TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCHINDUCTOR_CACHE_DIR=/shared/jobctl/cache/inductor
-export TRITON_CACHE_DIR=/shared/jobctl/cache/triton
+export TRITON_CACHE_DIR=/shared/jobctl/cache/"$(id -un)"/triton
 export OMP_NUM_THREADS=8
 export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
@@ -65,6 +65,8 @@ write_attempt() {
 }
 
 begin_attempt() {
+  # For whoever may write the root: with its mode, sticky bit and all.
+  [ -d "$JOBCTL_ROOT/runs" ] || { mkdir -p "$JOBCTL_ROOT/runs" && chmod --reference="$JOBCTL_ROOT" "$JOBCTL_ROOT/runs"; } || true
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
   grep -Fq '"spec_hash": "9e1808f18737211f"' "$RUN_DIR/run.json" ||
