@@ -78,10 +78,9 @@ def environment(spec: JobSpec) -> dict[str, str]:
     own = job_environment(spec)
     if spec.resources.gpus_per_node:
         # What one job has compiled the next one need not; but nobody runs what somebody else has compiled.
-        cache = f'{quote_shell(spec.site.root)}/cache/"$(id -un)"'
         caches = {
-            "TORCHINDUCTOR_CACHE_DIR": Verbatim(f"{cache}/inductor"),
-            "TRITON_CACHE_DIR": Verbatim(f"{cache}/triton"),
+            "TORCHINDUCTOR_CACHE_DIR": Verbatim('"$CACHE/inductor"'),
+            "TRITON_CACHE_DIR": Verbatim('"$CACHE/triton"'),
         }
         return {**FABRIC, **caches, **own}
     return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container_runtime == "pyxis" else own

@@ -21,13 +21,14 @@ RUN=llama3_2.2b-train-${JOB_ID%_*}
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 NODES=$SLURM_JOB_NODELIST
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+CACHE=$JOBCTL_ROOT/cache/$(id -un)
 # --- environment ----------------------------------------------------------------------------------------
 export NCCL_DEBUG=WARN
 export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
 export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
 export TORCH_NCCL_DUMP_ON_TIMEOUT=1
-export TORCHINDUCTOR_CACHE_DIR=/shared/jobctl/cache/"$(id -un)"/inductor
-export TRITON_CACHE_DIR=/shared/jobctl/cache/"$(id -un)"/triton
+export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
+export TRITON_CACHE_DIR="$CACHE/triton"
 export OMP_NUM_THREADS=8
 export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
@@ -277,7 +278,7 @@ supervise() {
 # shellcheck disable=SC2016
 TASK='
 export NODE=$SLURMD_NODENAME
-if [ "$SLURM_NODEID" = 0 ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
+if [ "$NODE" = "$FIRST" ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
 "$@" &
 child=$!
 trap "kill -TERM $child 2>/dev/null" TERM
@@ -294,12 +295,12 @@ exit "$code"'
 # srun ends the rest with SIGTERM; of these it tells the highest.
 cause() {
   local code cause=$1 rank best=9
-  for code in $(cat "$LOG_DIR"/exit-* 2>/dev/null); do
+  while read -r code; do
     case $code in
       2) rank=0 ;; 201) rank=1 ;; 200) rank=3 ;; 1) rank=4 ;; 143) rank=5 ;; 0) rank=8 ;; *) rank=2 ;;
     esac
     if [ "$rank" -lt "$best" ]; then best=$rank cause=$code; fi
-  done
+  done < <(cat "$LOG_DIR"/exit-* 2>/dev/null)
   echo "$cause"
 }
 
@@ -308,6 +309,7 @@ run() {
   local hosts code=0
   hosts=$(IFS=, && echo "${HOSTS[*]}")
   rm -f "$LOG_DIR"/exit-*
+  export FIRST=${HOSTS[0]}
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   supervise srun "--nodelist=$hosts" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" --ntasks-per-node=1 \
     --kill-on-bad-exit=1 --wait=60 \

@@ -208,7 +208,7 @@ supervise() {
 # shellcheck disable=SC2016
 TASK='
 export NODE=$SLURMD_NODENAME
-if [ "$SLURM_NODEID" = 0 ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
+if [ "$NODE" = "$FIRST" ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
 "$@" &
 child=$!
 trap "kill -TERM $child 2>/dev/null" TERM
@@ -225,12 +225,12 @@ exit "$code"'
 # srun ends the rest with SIGTERM; of these it tells the highest.
 cause() {
   local code cause=$1 rank best=9
-  for code in $(cat "$LOG_DIR"/exit-* 2>/dev/null); do
+  while read -r code; do
     case $code in
       2) rank=0 ;; 201) rank=1 ;; 200) rank=3 ;; 1) rank=4 ;; 143) rank=5 ;; 0) rank=8 ;; *) rank=2 ;;
     esac
     if [ "$rank" -lt "$best" ]; then best=$rank cause=$code; fi
-  done
+  done < <(cat "$LOG_DIR"/exit-* 2>/dev/null)
   echo "$cause"
 }
 
@@ -239,6 +239,7 @@ run() {
   local hosts code=0
   hosts=$(IFS=, && echo "${HOSTS[*]}")
   rm -f "$LOG_DIR"/exit-*
+  export FIRST=${HOSTS[0]}
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   supervise srun "--nodelist=$hosts" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" --ntasks-per-node=1 \
     --kill-on-bad-exit=1 --wait=60 \
