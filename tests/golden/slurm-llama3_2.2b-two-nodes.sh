@@ -109,20 +109,19 @@ warned=0 terminated=0
 trap 'warned=1; echo "time limit" >>"$RUN_DIR/STOP"' USR2
 trap 'terminated=1' TERM
 
-# Why the attempt ended, from its exit code.
+# Why the attempt ended, from its exit code. What Slurm does to the job, Slurm is asked: preempting it, it signals the
+# steps at once and this shell only after the partition's GraceTime.
 reason_of() {
-  if [ "$1" != 0 ] && grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled && return 0; fi # a bare return in a trap: the script's
-  if [ "$terminated" = 1 ]; then # Slurm ends the job, and starts it again itself if that is to be
-    case $(scontrol show job --oneliner "$SLURM_JOB_ID") in
-      *JobState=CANCELLED*) echo cancelled ;;
-      *JobState=TIMEOUT*) echo "time limit" ;;
-      *JobState=PREEMPTED*) echo preempted ;;
-      *) echo requeued ;;
-    esac
-    return 0
-  fi
-  case $1 in
-    200)
+  local job
+  if [ "$1" != 0 ] && grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled && return 0; fi
+  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || true
+  case $terminated/$1/$job in
+    */0/*) echo finished ;;
+    1/*/*JobState=CANCELLED*) echo cancelled ;;
+    1/*/*JobState=TIMEOUT*) echo "time limit" ;;
+    1/*/*JobState=PREEMPTED* | */*/*PreemptTime=[0-9]*) echo preempted ;;
+    1/*/*) echo requeued ;; # by hand, or by a node that died
+    0/200/*)
       if [ "$warned" = 0 ]; then
         echo stopped
       elif [ "$(date +%s)" -ge "$((END - 420))" ]; then
@@ -131,7 +130,7 @@ reason_of() {
         echo preempted
       fi
       ;;
-    201) echo hardware ;;
+    0/201/*) echo hardware ;;
     *) reason "$1" ;;
   esac
 }
