@@ -75,7 +75,8 @@ def waiting_words(reason: str) -> str:
 def job_words(job: Job, now: float) -> str:
     """One line on a job: what it waits for and until when, where it runs, or how it ended."""
     if job.waiting:
-        return f"waiting: {waiting_words(job.reason)}{_expected(job, now)}"
+        words = waiting_words(job.reason)
+        return f"{'' if words.startswith('waiting') else 'waiting: '}{words}{_expected(job, now)}"
     if job.active:
         state = "ending" if job.state == "COMPLETING" else job.state.lower()
         return f"{state} on {job.node_list}" if job.node_list else state
