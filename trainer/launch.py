@@ -1,7 +1,8 @@
 """``python -m trainer.launch [torchrun options] -- [trainer options]``: torchrun, with telling exit codes.
 
 torchrun itself ends with 1 whatever its workers ended with. This one ends with the code of the worker that was
-the cause: 200 (checkpointed, wants to go on), 2 (wrong usage), 128 + n (killed by signal n), or any other.
+the cause: 200 (checkpointed, wants to go on), 201 (its GPU failed), 2 (wrong usage), 128 + n (killed by signal n), or
+any other.
 SIGTERM and SIGINT become the run's STOP file, so that all ranks finish the same step.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from jobs.catalog.errors import UserError
-from jobs.catalog.layout import EXIT_CONTINUE, EXIT_FINISHED, EXIT_USAGE, stop_file
+from jobs.catalog.layout import EXIT_CONTINUE, EXIT_FINISHED, EXIT_HARDWARE, EXIT_USAGE, stop_file
 from trainer.options import parse
 
 EXIT_FAILED = 1
@@ -139,7 +140,7 @@ def consequence(exitcode: int) -> int:
     """
     if exitcode < 0:
         return 4 if -exitcode == signal.SIGTERM else 0
-    return {EXIT_USAGE: 1, EXIT_CONTINUE: 3}.get(exitcode, 2)
+    return {EXIT_HARDWARE: 0, EXIT_USAGE: 1, EXIT_CONTINUE: 3}.get(exitcode, 2)
 
 
 def code_of(exitcode: int) -> int:

@@ -38,6 +38,7 @@ def test_options_are_divided_at_the_first_dashes() -> None:
         ([-signal.SIGTERM, 1], 1),
         ([200, -signal.SIGTERM], 200),
         ([200, 1], 1),
+        ([1, 201, -signal.SIGTERM], 201),
         ([-signal.SIGSEGV, -signal.SIGKILL], 139),
         ([-signal.SIGTERM, -signal.SIGTERM], 143),
     ],
@@ -98,3 +99,17 @@ def test_wrong_usage_is_said_before_anything_starts(
     assert launch.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert logging.root.manager.disable == logging.NOTSET, "a refusal must leave this process's log as it was"
+
+
+@pytest.mark.parametrize(
+    ("words", "hardware"),
+    [
+        ("CUDA error: uncorrectable ECC error encountered", True),
+        ("CUDA error: device-side assert triggered", False),
+        ("CUDA out of memory", False),
+    ],
+)
+def test_what_the_driver_says_of_a_gpu_is_told_from_what_a_program_did(words: str, hardware: bool) -> None:
+    from trainer.__main__ import is_hardware
+
+    assert is_hardware(RuntimeError(words)) is hardware
