@@ -119,8 +119,25 @@ def test_eval_only_needs_nothing_but_the_run(data: Path, tmp_path: Path) -> None
     assert train(arguments(data, tmp_path, max_iters=3, eval_interval=3)) == 0
     before = records(tmp_path, "eval")
     assert train([f"--run_dir={tmp_path}", "--eval_only=True"]) == 0
-    assert records(tmp_path, "eval")[-1] == before[-1]
+    assert records(tmp_path, "eval", log="eval") == before
     assert checkpoint_files.steps(tmp_path) == [3]
+
+
+def test_an_evaluation_beside_a_training_leaves_it_alone(data: Path, tmp_path: Path) -> None:
+    flags = {"max_iters": 6, "checkpoint_interval": 2, "keep_last_checkpoints": 9}
+    training = prepare(arguments(data, tmp_path, **flags))
+    training.stop.is_asked = lambda: training.step == 4  # type: ignore[method-assign]
+    assert training.train_to_the_end() == 200
+    half_written = checkpoint_files.temporary_folder(tmp_path, 6)
+    half_written.mkdir()
+    (checkpoint_files.folder(tmp_path, 4) / "state.json").write_text("{")
+    assert train([f"--run_dir={tmp_path}", "--eval_only=True"]) == 0
+    assert [r["iter"] for r in records(tmp_path, "eval", log="eval")] == [2]
+    assert half_written.is_dir()
+    assert checkpoint_files.steps(tmp_path) == [2, 4]
+    assert train(arguments(data, tmp_path, **flags)) == 0
+    assert [r["iter"] for r in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert not half_written.exists()
 
 
 def test_the_best_validation_is_kept(data: Path, tmp_path: Path) -> None:
@@ -199,6 +216,13 @@ def test_a_profile_is_written(data: Path, tmp_path: Path) -> None:
     assert train(arguments(data, tmp_path, max_iters=8, profile=True)) == 0
     trace = json.loads((metrics_dir(tmp_path) / "trace-rank-00000.json").read_text())
     assert trace["traceEvents"]
+
+
+def test_a_profile_of_too_few_steps_says_so(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(arguments(data, tmp_path, max_iters=2, profile=True)) == 0
+    assert "no trace: it is of steps 4 to 6, and this attempt ended before" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
