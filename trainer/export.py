@@ -62,11 +62,12 @@ def export_hf(
 
 
 def write_weights(weights: Weights, folder: Path) -> None:
-    """One safetensors file, durable on return; ``transformers`` wants the ``format`` in its header."""
+    """One safetensors file beside config.json, durable on return; ``transformers`` wants its header to say "pt"."""
     path = folder / "model.safetensors"
     save_file(
         {name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata={"format": "pt"}
     )
+    path.chmod((folder / "config.json").stat().st_mode)  # safetensors lets its owner alone read it
     make_durable(path)
 
 

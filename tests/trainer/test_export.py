@@ -86,6 +86,9 @@ def test_a_real_checkpoint_is_exported_with_its_tokenizer(
     assert export.main([str(run)]) == 0
     assert not capsys.readouterr().err
     assert (run / "export/hf/tokenizer.json").exists()
+    assert len({path.stat().st_mode for path in (run / "export/hf").iterdir()}) == 1, (
+        "a group reads all or none"
+    )
     assert sample.main([str(run), "--prompt", "w5", "--max_new_tokens", "3", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("w5 w")
     theirs = AutoModelForCausalLM.from_pretrained(run / "export" / "hf")

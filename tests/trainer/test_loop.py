@@ -39,20 +39,27 @@ def test_the_loss_falls(data: Path, tmp_path: Path) -> None:
     assert seen[-1] < 4.5
 
 
-@pytest.mark.parametrize("guards", [{}, {"skip_loss_spikes": 6.0}])
-def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path, guards: dict[str, Any]) -> None:
-    flags = {"max_iters": 7, "log_interval": 3, "eval_interval": 4, **guards}
-    assert train(arguments(data, tmp_path / "whole", **flags)) == 0
+@pytest.fixture(scope="module")
+def mixture(data: Path) -> str:
+    return f"{data}=3,{write_corpus(data.parent / 'other', seed=1)}=1"
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_stop_and_resume_change_no_bit(data: Path, mixture: str, tmp_path: Path, mixed: bool) -> None:
+    flags: dict[str, Any] = {"max_iters": 7, "log_interval": 3, "eval_interval": 4, "dataset": data}
+    if mixed:
+        flags |= {"dataset": mixture, "document_masking": True, "skip_loss_spikes": 6.0}
+    assert train(arguments(None, tmp_path / "whole", **flags)) == 0
     run = tmp_path / "parts"
     run.mkdir()
     stop_file(run).write_text("enough\n")
     for _ in range(6):
-        assert train(arguments(data, run, **flags)) == 200  # a step at a time
+        assert train(arguments(None, run, **flags)) == 200  # a step at a time
     stop_file(run).unlink()
-    assert train(arguments(data, run, **flags)) == 0
+    assert train(arguments(None, run, **flags)) == 0
     assert_same_training(run, tmp_path / "whole")
     assert len(records(run)) == 7
-    assert [r["iter"] for r in records(run, "eval")] == [4, 7]
+    assert [r["iter"] for r in records(run, "eval")] == ([4, 4, 7, 7] if mixed else [4, 7])
     assert records(run, "eval") == records(tmp_path / "whole", "eval")
 
 
