@@ -17,6 +17,8 @@ from trainer.export import special_token_ids, tokenizer_of
 from trainer.models import model_of_weights
 from trainer.models.cache import KeyValueCache
 from trainer.models.decoder import Decoder
+from trainer.options import DEVICES
+from trainer.parallel import choose_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -115,7 +117,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--top_k", type=int, default=200, help="draw among so many; 0: all (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1337, help="of the draws (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="(default: %(default)s)")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of weights and arithmetic")
     return parser.parse_args(arguments)
 
@@ -124,6 +126,8 @@ def sample(options: argparse.Namespace) -> str:
     """The prompt and what follows it, up to the end of the document."""
     if options.temperature < 0 or options.top_k < 0 or options.max_new_tokens < 0:
         raise UserError("--temperature, --top_k and --max_new_tokens are never negative")
+    device = choose_device(options.device)
+    config, state = load_model_weights(options.run)
     tokenizer = options.tokenizer or tokenizer_of(options.run)
     if tokenizer is None:
         raise UserError(
@@ -131,9 +135,7 @@ def sample(options: argparse.Namespace) -> str:
             hint="give --tokenizer the folder of its tokenizer.json",
         )
     text = Text(tokenizer)
-    config, state = load_model_weights(options.run)
-    prompt = text.encode(options.prompt, config.vocab_size).to(options.device)
-    device = torch.device(options.device)
+    prompt = text.encode(options.prompt, config.vocab_size).to(device)
     model = model_of_weights(config, state, ManualAttention(), device, DTYPES[options.dtype])
     generator = torch.Generator(device).manual_seed(options.seed)
     ids = prompt[0].tolist()

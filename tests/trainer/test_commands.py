@@ -147,6 +147,14 @@ def test_data_that_does_not_fit_ends_with_2_and_no_traceback(data: Path, tmp_pat
     assert not checkpoint_files.steps(tmp_path)
 
 
+def test_a_run_directory_that_cannot_be_made_is_said_without_a_traceback(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, output = ended(command("trainer", *arguments(data, tmp_path / "file" / "run")))
+    assert code == 1
+    assert "rank 0 cannot write into --run_dir: [Errno 20] Not a directory" in output
+    assert "Traceback" not in output
+
+
 def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(data: Path, tmp_path: Path) -> None:
     code, output = ended(command(
         "tests.trainer.hanging_rank", "--standalone", "--nproc_per_node=2", "--",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from jobs.catalog.errors import UserError
@@ -137,6 +137,23 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no tokenizer"):
         export.export_hf(model.config, model.state_dict(), tmp_path / "out", tmp_path / "empty")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_what_cannot_be_written_is_said_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(monkeypatch, tiny.model("qwen3"))
+    (tmp_path / "file").touch()
+    assert export.main([str(tmp_path), "--output", str(tmp_path / "file" / "out")]) == 1
+    assert "out cannot be written" in capsys.readouterr().err
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(export, "save_file", full)
+    assert export.main([str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_run_without_a_checkpoint_is_a_user_error(
