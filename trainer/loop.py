@@ -153,7 +153,7 @@ class Training:
         state = self.run.stepper.optimizer.state.values()
         info = startup.facts(
             run.recipe, self.world, run.sharding, run.layout,
-            attention=run.attention.name, kernels=run.kernels, peak=run.peak, fingerprint=run.data.fingerprint,
+            attention=run.attention, kernels=run.kernels, peak=run.peak, fingerprint=run.data.fingerprint,
             weight_bytes=parallel.bytes_of(iter(parameters.values())),
             optimizer_bytes=parallel.bytes_of(t for s in state for t in s.values() if isinstance(t, torch.Tensor)),
             resumed=run.resumed.step if run.resumed else None,
