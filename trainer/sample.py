@@ -1,4 +1,4 @@
-"""``python -m trainer.sample RUN --prompt TEXT``: text from a run's newest checkpoint."""
+"""``python -m trainer.sample RUN --prompt TEXT``: text from a run's newest checkpoint, or of a transformers folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jobs.catalog.errors import UserError
 from trainer.attention import ManualAttention
 from trainer.checkpoint import load_model_weights
 from trainer.export import special_token_ids, tokenizer_of
+from trainer.hf import load_hf
 from trainer.models import model_of_weights
 from trainer.models.cache import KeyValueCache
 from trainer.models.decoder import Decoder
@@ -102,7 +103,7 @@ class Text:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainer.sample", description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("run", type=Path, help="run directory, or a folder that transformers can load")
     parser.add_argument(
         "--tokenizer", type=Path, help="folder of tokenizer.json (default: that of the run's data)"
     )
@@ -127,8 +128,9 @@ def sample(options: argparse.Namespace) -> str:
     if options.temperature < 0 or options.top_k < 0 or options.max_new_tokens < 0:
         raise UserError("--temperature, --top_k and --max_new_tokens are never negative")
     device = choose_device(options.device)
-    config, state = load_model_weights(options.run)
-    tokenizer = options.tokenizer or tokenizer_of(options.run)
+    theirs = (options.run / "config.json").is_file()
+    config, state = load_hf(options.run) if theirs else load_model_weights(options.run)
+    tokenizer = options.tokenizer or (options.run if theirs else tokenizer_of(options.run))
     if tokenizer is None:
         raise UserError(
             f"the tokenizer of {options.run} was not found",
