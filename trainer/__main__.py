@@ -43,12 +43,9 @@ def run(options: Options) -> int:
 
     try:
         world = parallel.join(options.device, hang_timeout(options) + HANG_MARGIN)
+        attempt, console = ranklog.begin(options.run_dir, options.attempt, world)
     except UserError as error:
         return refuse(error)
-    attempt = options.attempt
-    if attempt is None:
-        attempt = world.from_main(ranklog.next_attempt(options.run_dir) if world.is_main else None)
-    console = ranklog.redirect(options.run_dir, attempt, world.rank)
     try:
         code = train(options, world, console)
         parallel.leave(world)
@@ -75,8 +72,8 @@ def die_with_parent() -> None:
 
 
 def refuse(error: UserError) -> int:
-    """Say what is wrong, once for all ranks."""
-    if os.environ.get("RANK", "0") == "0":
+    """Say what is wrong; what is wrong on all ranks is said by the first."""
+    if error.code == EXIT_FAILED or os.environ.get("RANK", "0") == "0":
         print(f"error: {error}", file=sys.stderr)
     return error.code
 

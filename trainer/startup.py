@@ -10,6 +10,7 @@ import torch
 from jobs.catalog.arithmetic import flops_per_token, flops_per_token_causal, parameters
 from jobs.catalog.loader import peak_flops
 from jobs.catalog.schema import TrainConfig
+from trainer.attention import Attention
 from trainer.data import BatchLayout
 from trainer.kernels import FLOAT8
 from trainer.options import Recipe
@@ -45,7 +46,7 @@ def facts(
     sharding: Sharding,
     layout: BatchLayout,
     *,
-    attention: str,
+    attention: Attention,
     peak: Peak,
     optimizer_bytes: int,
     weight_bytes: int,
@@ -62,7 +63,8 @@ def facts(
         "device": peak.device_name,
         "world_size": world.size,
         "torch": str(torch.__version__),
-        "attention_backend": attention,
+        "attention_backend": attention.name,
+        "attention_passed_over": attention.passed_over,
         "dtype": train.dtype,
         "kernels": kernels,
         "compile": train.compile,
@@ -90,7 +92,8 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         f"{info['flops_per_token']:,} FLOPs a token ({info['flops_per_token_causal']:,} causal)",
         "device": f"{info['world_size']} × {info['device']}, torch {info['torch']}",
         "peak": str(peak) if peak.flops else f"unknown for {peak.device_name}, so MFU is n/a",
-        "attention": f"{info['attention_backend']} (asked for: {train.attention_backend})",
+        "attention": f"{info['attention_backend']} (asked for: {train.attention_backend}"
+        + (f"; passed over: {info['attention_passed_over']})" if info["attention_passed_over"] else ")"),
         "arithmetic": arithmetic(info, train),
         "kernels": f"{info['kernels']} (asked for: {train.kernels})",
         "compile": compiled(info, train),

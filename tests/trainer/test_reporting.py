@@ -24,7 +24,8 @@ from trainer.trackers import Trackers
 
 FACTS: dict[str, Any] = {
     "model": "m", "parameters": 1_830_395_904, "flops_per_token": 10, "flops_per_token_causal": 5, "device": "H200",
-    "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn", "kernels": "plain: as asked",
+    "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn",
+    "attention_passed_over": "", "kernels": "plain: as asked",
     "cuda_graphs": False, "without_cuda_graphs": "they need the fused kernels",
     "sharding": "fsdp",
     "weight_bytes_per_rank": 915_197_952, "optimizer_bytes_per_rank": 1_830_395_904, "global_batch_size": 512,
@@ -44,6 +45,10 @@ def test_the_block_says_what_was_chosen() -> None:
     ):  # fmt: skip
         assert fact in text
     assert max(map(len, text.splitlines())) < 140
+    chosen = FACTS | {"attention_backend": "flash_attn_2", "attention_passed_over": "cudnn: no plan"}
+    assert "flash_attn_2 (asked for: auto; passed over: cudnn: no plan)" in block(
+        chosen, train_config, peak, []
+    )
 
 
 def test_mfu_is_a_share_of_the_dense_peak_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
