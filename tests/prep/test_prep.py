@@ -90,7 +90,7 @@ def test_killed_at_any_time_and_started_again_gives_the_same_bytes(
     output = tmp_path / "killed"
     for _ in range(3):
         process = start(root, folder, "--workers", 2, "--output", output)
-        done = output / ".prep" / "done"
+        done = output / ".prep" / "done" / "tokenizing"
         before, deadline = len(list(done.glob("*.json"))) if done.exists() else 0, time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             if done.exists() and len(list(done.glob("*.json"))) > before:
