@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.root is None:
         raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
     entry, config = options.dataset_entry(given), options.prep_config(given)
-    files = sources.find(given.root, given.dataset, entry, given.source)
+    find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
+    find()
     job = Job(
         dataset=given.dataset,
         entry=entry,
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     output = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
     tokenizer = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
-    meta = run.run(output, job, files, tokenizer, run.show_on(), rank=given.rank, ranks=given.world_size)
+    meta = run.run(output, job, find, tokenizer, run.show_on(), rank=given.rank, ranks=given.world_size)
     if given.json:
         print(msgspec.json.encode(meta).decode())
     else:

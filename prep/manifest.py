@@ -75,15 +75,18 @@ def load(folder: Path) -> Manifest | None:
 
 
 def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
-    """Raise UserError where a file is missing, was added, or has another size than in the manifest."""
-    known = {file.path: file.size for file in manifest.files}
-    here = {source.name: source.path for source in sources}
+    """Raise UserError where a file is missing, was added, has another size than in the manifest, or another hash than
+    it must have."""
+    known = {file.path: file for file in manifest.files}
+    here = {source.name: source for source in sources}
     problems = [f"{name} is missing" for name in sorted(known.keys() - here.keys())]
     problems += [f"{name} was added" for name in sorted(here.keys() - known.keys())]
     for name in sorted(known.keys() & here.keys()):
-        size = here[name].stat().st_size
-        if size != known[name]:
-            problems.append(f"{name} changed: {size} bytes, the manifest says {known[name]}")
+        size, sha256 = here[name].path.stat().st_size, here[name].sha256
+        if size != known[name].size:
+            problems.append(f"{name} changed: {size} bytes, the manifest says {known[name].size}")
+        elif sha256 not in ("", known[name].sha256):
+            problems.append(f"{name} is not what the hub has: another SHA-256")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise UserError(

@@ -13,6 +13,7 @@ import msgspec
 from jobs.catalog.data import DatasetEntry, PrepConfig
 from jobs.catalog.errors import UserError
 from jobs.catalog.loader import load_entry, names
+from prep.sources import source_dir
 
 OVERRIDES = (
     "text_field", "source_field", "separator", "validation_share", "min_characters", "max_characters",
@@ -80,9 +81,10 @@ def _only(kind: type[Any], name: str) -> type[msgspec.Struct]:
 
 
 def dataset_entry(arguments: argparse.Namespace) -> DatasetEntry:
-    """The catalogue's entry, or one for files of the user's own, with what the command line says."""
+    """The catalogue's entry, or one for other files or another mirror, with what the command line says."""
     name = arguments.dataset
-    if arguments.source and name not in names("datasets"):
+    own = arguments.source or (arguments.root and source_dir(arguments.root, name).is_dir())
+    if own and name not in names("datasets"):
         entry = DatasetEntry(summary="files of the user's own", license="the user's")
     else:
         entry = load_entry("datasets", name, DatasetEntry)

@@ -51,7 +51,7 @@ class Series:
         while done < len(lengths):
             writer = self._writers[-1]
             fits = int(np.searchsorted(ends, begin + self._room - writer.tokens, side="right"))
-            if fits == done and writer.tokens:
+            if fits <= done and writer.tokens:
                 writer.finish()
                 self._begin()
                 continue

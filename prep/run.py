@@ -106,7 +106,7 @@ def status(output: Path) -> Status:
 def run(
     output: Path,
     job: Job,
-    sources: Sequence[Source],
+    find: Callable[[], Sequence[Source]],
     tokenizer: Path,
     show: Show,
     rank: int = 0,
@@ -114,9 +114,10 @@ def run(
 ) -> Meta:
     """Prepare ``job`` into ``output`` and return its meta; what is done already is not done again.
 
+    ``find`` lists the source files; it is asked at the beginning and at the end.
     ``rank`` of ``ranks`` only spreads the workers of several nodes over the tasks. Raises UserError.
     """
-    workers = job.config.workers or cores()
+    workers, sources = job.config.workers or cores(), find()
     create(output, job)
     manifest, claims = manifest_of(output, job, sources, workers, show), claims_of(output, job)
     if not (output / META_FILE).exists():
@@ -136,7 +137,7 @@ def run(
         while not (output / META_FILE).exists():  # one node merges, the others wait for it
             if claims.take("merge"):
                 with claims.held("merge"):
-                    merge(work, manifest, sources)
+                    merge(work, manifest, find())
             else:
                 time.sleep(POLL)
         show(progress.bar(status(output)), True)
