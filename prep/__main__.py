@@ -12,6 +12,7 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.layout import dataset_dir, tokenizer_dir
 from prep import options, run, sources, tokenizers
 from prep.job import Job
+from prep.mirror import mirror
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.root is None:
         raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
     entry, config = options.dataset_entry(given), options.prep_config(given)
+    if given.mirror_only:
+        fetched = mirror(given.dataset, entry, given.root)
+        print(
+            f"{sources.source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them"
+        )
+        return 0
     find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
     find()
     job = Job(

@@ -75,11 +75,16 @@ class CheckedFile(io.RawIOBase):
         self._seen(count)
         return count
 
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go on at ``offset``; the checksum begins anew there."""
-        if whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("only from the beginning")
-        self._position, self._digest = self._file.seek(offset), hashlib.sha256()
+        self._position = int(retried(lambda: self._file.seek(offset, whence), self._reopen))
+        self._digest = hashlib.sha256()
         return self._position
 
     @property

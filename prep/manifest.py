@@ -33,11 +33,16 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, read in pieces; raises OSError."""
-    with CheckedFile(path) as file:
+    """SHA-256 of a file; raises OSError."""
+    return described(Source(path.name, path)).sha256
+
+
+def described(source: Source) -> SourceFile:
+    """Size and SHA-256 of a source, read in pieces; raises OSError."""
+    with CheckedFile(source.path) as file:
         while file.read(CHUNK):
             pass
-        return file.sha256
+        return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
 
 
 def make(
@@ -45,13 +50,9 @@ def make(
 ) -> Manifest:
     """Read every source once. ``seen`` is told the bytes of each file that is done."""
 
-    def describe(source: Source) -> SourceFile:
-        digest = checksum(source.path)
-        return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=digest)
-
     def all_described() -> Iterator[SourceFile]:
         with ThreadPoolExecutor(workers) as pool:  # hashing leaves the interpreter lock
-            for file in pool.map(describe, sources):
+            for file in pool.map(described, sources):
                 seen(file.size)
                 yield file
 
