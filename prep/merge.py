@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from jobs.catalog.errors import UserError
+from prep import litdata, stages, statistics
 from prep import manifest as manifests
-from prep import stages, statistics
 from prep.job import Job
 from prep.manifest import Manifest
 from prep.shards import Meta, check_size, token_dtype, write_meta, write_whole
@@ -82,4 +82,5 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     )
     for leftover in output.glob(".*.bin.*.partial"):
         leftover.unlink(missing_ok=True)  # of workers that were killed, or that are too slow to be needed
+    litdata.write(output, meta)
     return write_meta(output, meta)
