@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from jobs.catalog.layout import preparation_file
 from prep.claims import OWNER
 from prep.job import work_dir
 from prep.shards import Meta
@@ -17,6 +18,8 @@ from prep.unit import record_file
 
 EVERY = 0.5
 """Seconds between writes of a worker's file."""
+PUBLISHED = 2.0
+"""Seconds between writes of the job's."""
 SILENT = 60.0
 """Seconds after which a worker no longer counts as running."""
 
@@ -139,6 +142,16 @@ def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sequence[Do
         bytes_per_second=bytes_per_second,
         seconds_left=round((size - read) / bytes_per_second, 1) if bytes_per_second else None,
     )
+
+
+def publish(output: Path, now: Status) -> None:
+    """Keep the status where ``jobctl status`` reads it, once every few seconds; a failure is no reason to stop."""
+    path = preparation_file(output)
+    with contextlib.suppress(OSError):
+        if now.state == "finished" or not path.exists() or time.time() - path.stat().st_mtime > PUBLISHED:
+            aside = path.with_name(f".{path.name}.{OWNER}")
+            aside.write_bytes(msgspec.json.encode(now))
+            aside.replace(path)
 
 
 def finished(meta: Meta, tasks: int) -> Status:

@@ -103,6 +103,12 @@ def status(output: Path) -> Status:
     return progress.status(reports, state=stage.name, tasks=stage.count, done=found, size=stage.size)
 
 
+def report(output: Path, show: Show, final: bool) -> None:
+    now = status(output)
+    progress.publish(output, now)
+    show(progress.bar(now), final)
+
+
 def run(
     output: Path,
     job: Job,
@@ -128,7 +134,7 @@ def run(
         try:
             while pool.running():
                 began = time.monotonic()
-                show(progress.bar(status(output)), False)
+                report(output, show, final=False)
                 time.sleep(
                     max(POLL, 20 * (time.monotonic() - began))
                 )  # a large job's records take a while to read
@@ -140,7 +146,7 @@ def run(
                     merge(work, manifest, find())
             else:
                 time.sleep(POLL)
-        show(progress.bar(status(output)), True)
+        report(output, show, final=True)
     clear(output)
     return read_meta(output)
 

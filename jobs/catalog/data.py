@@ -98,7 +98,9 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ] = 0
     duplicates: Annotated[
         Duplicates,
-        Meta(description="what is left out of repeated documents: exact: the same text; near: also the same words"),
+        Meta(
+            description="what is left out of repeated documents: exact: the same text; near: also the same words"
+        ),
     ] = "keep"
     weights: Annotated[
         dict[str, float], Meta(description="copies of a document by its source; a fraction keeps that share")

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+import msgspec
 
 from jobs.cli.choices import root
 from jobs.cli.finding import Place, find_run, find_runs, place_options
 from jobs.cli.output import emit, table
+from jobs.preparation import read_preparation, summary
 from jobs.runs import Run, Status
 from jobs.targets import target
 
@@ -40,8 +42,14 @@ def describe_status(status: Status) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status_command(run: str, as_json: bool, **place: Any) -> None:
     """Where a run stands."""
-    (status,) = statuses([find_run(run, Place(**place))])
-    emit(status, as_json, describe_status(status))
+    found = find_run(run, Place(**place))
+    (status,) = statuses([found])
+    preparation = read_preparation(found)
+    if preparation:
+        facts = {**msgspec.to_builtins(status), "preparation": preparation}
+        emit(facts, as_json, f"{describe_status(status)}\n  {summary(preparation)}")
+    else:
+        emit(status, as_json, describe_status(status))
 
 
 @click.command("list")
