@@ -21,7 +21,7 @@ from prep.sources import Source, compression, kind
 
 BLOCK = 4 << 20
 """Bytes of text read at once, about."""
-LONGEST = 64 << 20
+LONGEST = 48 << 20
 """Bytes of the longest line or document that is taken: the bound on memory. Longer ones are rejected."""
 
 

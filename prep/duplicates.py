@@ -28,7 +28,7 @@ WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\
 """A run of letters and digits; in scripts without spaces each character is one."""
 TAKEN = 1 << 16
 """Words that are hashed at once."""
-KEYS_A_RUN = 1 << 20
+KEYS_A_RUN = 1 << 19
 KEYS_A_PART = 1 << 21
 EXACT, NEAR = 0, 1
 LOWER = (1 << 64) - 1

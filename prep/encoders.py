@@ -25,7 +25,7 @@ PART = 4 << 20
 """Characters that are encoded at once; a longer text is cut."""
 RENEW_AFTER = 1 << 29
 """Characters after which gigatoken's cache is thrown away."""
-UNBROKEN = 12 << 20
+UNBROKEN = 4_000_000
 """Characters without a place to cut that are still taken: BPE needs some 55 bytes for each."""
 CUT = re.compile("(?<=[A-Za-z]) (?=[A-Za-z])")
 
