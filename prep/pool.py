@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import time
@@ -22,6 +23,8 @@ POLL = 0.2
 PATIENCE = 3.0
 """An idle worker waits this many times its own longest task; then it does a slow worker's as well."""
 SHORTEST_PATIENCE = 60.0
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a worker that got SIGTERM: it cleans up first."""
 RESTARTS = 3
 """Times a worker slot is filled again after its process was killed."""
 
@@ -54,7 +57,8 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
 
 
 def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Sequence[Any]) -> None:
-    """What a worker process runs: a user's error goes to the parent in words."""
+    """What a worker process runs: a user's error goes to the parent in words; SIGTERM leaves no half file behind."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     try:
         target(*arguments)
@@ -95,7 +99,8 @@ class Pool:
             if not code:
                 continue
             self._claims.drop(f"{socket.gethostname()}:{process.pid}")
-            if code > 0 or not self._restarts[slot]:
+            ended_by_others = code < 0 or code == TERMINATED
+            if not ended_by_others or not self._restarts[slot]:
                 raise self._failure(code)
             self._restarts[slot] -= 1
             self._processes[slot] = self._start(slot)
@@ -106,9 +111,9 @@ class Pool:
             message, hint, code = self._errors.get()
             return UserError(message, hint=hint, code=code)
         how = (
-            f"was killed by signal {-code}, and so were those in its place"
-            if code < 0
-            else f"ended with {code}"
+            f"ended with {code}"
+            if code > 0
+            else f"was killed by signal {-code}, and so were those in its place"
         )
         return UserError(f"a worker {how}", hint="what is done stays; run the same command again", code=1)
 
