@@ -37,6 +37,11 @@ def dataset_dir(root: Path, dataset: str, tokenizer: str) -> Path:
     return root / "datasets" / f"{dataset}-{tokenizer}"
 
 
+def preparation_file(dataset: Path) -> Path:
+    """How far the job is that makes this data set, as JSON."""
+    return dataset / ".prep" / "status.json"
+
+
 def record_file(run: Path) -> Path:
     return run / "run.json"
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+import msgspec
 
 from jobs.cli.choices import root
 from jobs.cli.finding import Place, find_pipeline, find_run, find_runs, pipeline_runs, place_options
 from jobs.cli.output import emit, table
 from jobs.pipeline import Pipeline
+from jobs.preparation import read_preparation, summary
 from jobs.runs import Run, Status
 from jobs.targets import target
 
@@ -56,12 +58,18 @@ def pipeline_table(pipeline: Pipeline, known: Sequence[Status]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status_command(run: str, as_json: bool, **place: Any) -> None:
     """Where a run or a pipeline stands."""
-    if found := find_pipeline(run, Place(**place)):
-        known = statuses(pipeline_runs(found, Place(**place)))
-        emit({"pipeline": found, "runs": known}, as_json, pipeline_table(found, known))
+    if pipeline := find_pipeline(run, Place(**place)):
+        known = statuses(pipeline_runs(pipeline, Place(**place)))
+        emit({"pipeline": pipeline, "runs": known}, as_json, pipeline_table(pipeline, known))
         return
-    (status,) = statuses([find_run(run, Place(**place))])
-    emit(status, as_json, describe_status(status))
+    found = find_run(run, Place(**place))
+    (status,) = statuses([found])
+    preparation = read_preparation(found)
+    if preparation:
+        facts = {**msgspec.to_builtins(status), "preparation": preparation}
+        emit(facts, as_json, f"{describe_status(status)}\n  {summary(preparation)}")
+    else:
+        emit(status, as_json, describe_status(status))
 
 
 @click.command("list")
