@@ -1,22 +1,27 @@
-"""Prep's rate, end to end, beside the usual way: ``python -m bench.prep --folder DIR --root ROOT``.
+"""Prep's rate, end to end, beside the usual ways: ``python -m bench.prep --folder DIR --root ROOT``.
 
-Both read the same ``.jsonl.zst`` text (bench.corpus). Ours is ``python -m prep`` as a user runs it, start-up, manifest
-and merge included, with one worker and with two. The usual way is ``transformers``' fast tokenizer called on batches
-of 1,000 documents, as ``datasets.map`` does, with the ids written as one array. Tokenizers must be in ROOT.
+All read the same ``.jsonl.zst`` text (bench.corpus), in turns, round after round. Ours is ``python -m prep`` as a user
+runs it, start-up, manifest and merge included, with one worker and with two. The others stand for what a user would
+write: ``datasets.map`` with ``transformers``' fast tokenizer, and, as the guide and nanoGPT do, with tiktoken, each
+with its ids written to one file; they need the packages datasets and tiktoken, take less text, and start-up and the
+conversion of the text to Arrow are not counted. Tokenizers must be in ROOT.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,8 +33,11 @@ from bench.corpus import write
 from jobs.catalog.layout import tokenizer_dir
 from prep.shards import read_meta
 
-PACKAGES = ["gigatoken", "fastokens", "tokenizers", "transformers", "msgspec", "numpy", "zstandard", "xxhash"]
-USUAL_BYTES = 20_000_000
+PACKAGES = [
+    "gigatoken", "fastokens", "tokenizers", "transformers", "msgspec", "numpy", "zstandard", "xxhash", "datasets",
+    "tiktoken",
+]  # fmt: skip
+USUAL_BYTES = 10_000_000
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -46,79 +54,134 @@ def enlarged(text: Path, copies: int) -> Path:
     return target
 
 
-def used() -> float:
-    """CPU seconds of the child processes that ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def cpu_seconds() -> float:
+    """Of this process and of its children that ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def ours(text: Path, root: Path, tokenizer: str, workers: int) -> dict[str, Any]:
+def timed(action: Callable[[], int]) -> dict[str, float]:
+    """Rates of an action that returns a number of tokens, in millions a second of the clock and of all cores' time."""
+    began, before = time.perf_counter(), cpu_seconds()
+    tokens = action()
+    wall, cpu = time.perf_counter() - began, cpu_seconds() - before
+    return {"tokens": tokens, "wall": round(tokens / wall / 1e6, 3), "cpu": round(tokens / cpu / 1e6, 3)}
+
+
+def ours(text: Path, root: Path, tokenizer: str, workers: int) -> dict[str, float]:
     output = root / "bench" / f"{tokenizer}-{workers}"
+    options = {"dataset": "bench", "tokenizer": tokenizer, "root": root, "source": text, "output": output}
+    options |= {"workers": workers, "shard-bytes": 250_000_000}
+    command = [sys.executable, "-m", "prep", *(f"--{name}={value}" for name, value in options.items())]
     shutil.rmtree(output, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "prep",
-        "--dataset",
-        "bench",
-        "--tokenizer",
-        tokenizer,
-        "--root",
-        str(root),
-    ]
-    command += [
-        "--source",
-        str(text),
-        "--output",
-        str(output),
-        "--workers",
-        str(workers),
-        "--shard-bytes",
-        "100000000",
-    ]
-    began, before = time.perf_counter(), used()
-    subprocess.run(command, check=True, capture_output=True)
-    wall, cpu = time.perf_counter() - began, used() - before
-    meta = read_meta(output)
-    records = [json.loads(path.read_text()) for path in (output / ".prep" / "done").glob("*.json")]
+
+    def run() -> int:
+        subprocess.run(command, check=True, capture_output=True)
+        return read_meta(output).tokens
+
+    found = timed(run)
     shutil.rmtree(output)
-    return {
-        "workers": workers,
-        "encoders": sorted({record["encoder"] for record in records}),
-        "tokens": meta.tokens,
-        "text_bytes": meta.text_bytes,
-        "seconds": round(wall, 2),
-        "cpu_seconds": round(cpu, 2),
-        "million_tokens_per_second": round(meta.tokens / wall / 1e6, 2),
-        "million_tokens_per_cpu_second": round(meta.tokens / cpu / 1e6, 2),
-    }
+    return found
 
 
-def usual(text: Path, root: Path, tokenizer: str) -> dict[str, Any]:
-    from transformers import PreTrainedTokenizerFast
-
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    file = tokenizer_dir(root, tokenizer) / "tokenizer.json"
-    encode = PreTrainedTokenizerFast(tokenizer_file=str(file))
-    began, before = time.perf_counter(), time.process_time()
-    tokens = read = 0
+def some_documents(text: Path) -> list[str]:
+    """Documents of the corpus, every so many, of USUAL_BYTES in all."""
     documents: list[str] = []
     for path in sorted(text.iterdir()):
         with zstandard.open(path, "rt", encoding="utf-8") as lines:
             documents += [json.loads(line)["text"] for line in lines]
-        while len(documents) >= 1000 and read < USUAL_BYTES:
-            batch, documents = documents[:1000], documents[1000:]
-            ids = encode(batch, add_special_tokens=False, verbose=False)["input_ids"]
-            tokens += sum(np.array(document, np.uint32).nbytes // 4 + 1 for document in ids)
-            read += sum(map(len, batch))
-        if read >= USUAL_BYTES:
+    total, chosen = 0, []
+    for document in documents[:: max(1, sum(map(len, documents)) // USUAL_BYTES)]:
+        total += len(document)
+        chosen.append(document)
+        if total > USUAL_BYTES:
             break
-    wall, cpu = time.perf_counter() - began, time.process_time() - before
+    return chosen
+
+
+def mapped(
+    documents: list[str], encode: Callable[[list[str]], list[list[int]]], folder: Path
+) -> dict[str, float]:
+    """``datasets.map`` in batches of 1,000, and the ids into one file, as nanoGPT's prepare.py does."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.disable_caching()
+    table = datasets.Dataset.from_dict({"text": documents})
+
+    def run() -> int:
+        ids = table.map(lambda batch: {"ids": encode(batch["text"])}, batched=True, remove_columns=["text"])
+        tokens = 0
+        with open(folder / "usual.bin", "wb") as file:
+            for batch in ids.with_format("numpy").iter(batch_size=1000):
+                data = np.concatenate(batch["ids"]).astype(np.uint32)
+                file.write(data.tobytes())
+                tokens += data.size + len(batch["ids"])
+        return tokens
+
+    return timed(run)
+
+
+def usual(tokenizer: str, root: Path) -> dict[str, Callable[[list[str]], list[list[int]]]]:
+    """The encoders that a user would take, for those tokenizers that they exist for."""
+    from transformers import PreTrainedTokenizerFast
+
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    file = tokenizer_dir(root, tokenizer) / "tokenizer.json"
+    fast = PreTrainedTokenizerFast(tokenizer_file=str(file))
+    found = {
+        "datasets.map, transformers": lambda texts: fast(texts, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+    }
+    if tokenizer == "gpt2":
+        encoding = tiktoken_gpt2(file)
+        found["datasets.map, tiktoken"] = lambda texts: [encoding.encode_ordinary(text) for text in texts]
+    return found
+
+
+def tiktoken_gpt2(file: Path) -> Any:
+    """tiktoken's GPT-2, from the vocabulary of our tokenizer.json instead of from the web."""
+    import tiktoken
+
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    letters = {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    vocab = json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"]
+    ranks = {bytes(letters[c] for c in token): rank for token, rank in vocab.items() if rank < 50256}
+    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+    return tiktoken.Encoding(
+        "gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 50256}
+    )
+
+
+def measured(text: Path, root: Path, tokenizer: str, rounds: int, documents: list[str]) -> dict[str, Any]:
+    """Every entrant once a round, in turns; of each the rates of all rounds, their median and the best."""
+    entrants = {
+        f"prep, {n} worker{'s' * (n > 1)}": lambda n=n: ours(text, root, tokenizer, n) for n in (1, 2)
+    }
+    if importlib.util.find_spec("datasets") and importlib.util.find_spec("tiktoken"):
+        entrants |= {
+            name: lambda encode=encode: mapped(documents, encode, root)
+            for name, encode in usual(tokenizer, root).items()
+        }
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in entrants}
+    for _ in range(rounds):
+        for name, run in entrants.items():
+            found[name].append(run())
     return {
-        "tokens": tokens,
-        "seconds": round(wall, 2),
-        "million_tokens_per_second": round(tokens / wall / 1e6, 2),
-        "million_tokens_per_cpu_second": round(tokens / cpu / 1e6, 2),
+        name: {
+            "tokens": results[0]["tokens"],
+            **{
+                f"million_tokens_per_{kind}_second": {
+                    "median": statistics.median(result[kind] for result in results),
+                    "best": max(result[kind] for result in results),
+                    "all": [result[kind] for result in results],
+                }
+                for kind in ("wall", "cpu")
+            },
+        }
+        for name, results in found.items()
     }
 
 
@@ -128,33 +191,29 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="where the tokenizers are")
     parser.add_argument("--tokenizers", nargs="+", default=["gpt2", "llama3", "qwen3", "llama2"])
     parser.add_argument("--copies", type=int, default=4, help="times the corpus is read")
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    text = enlarged(write(given.folder), given.copies)
+    corpus = write(given.folder)
+    text, documents = enlarged(corpus, given.copies), some_documents(corpus)
+    installed = {package for package in PACKAGES if importlib.util.find_spec(package)}
     result: dict[str, Any] = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": "python -m bench.prep " + " ".join(sys.argv[1:]),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if name in installed},
         "machine": {
             "cpus": os.cpu_count(),
             "python": platform.python_version(),
             "load_before": os.getloadavg()[0],
         },
-        "corpus": {
-            "copies": given.copies,
-            "compressed_bytes": sum(path.stat().st_size for path in text.iterdir()),
-        },
+        "compressed_bytes": sum(path.stat().st_size for path in text.iterdir()),
         "tokenizers": {},
     }
-    for name in given.tokenizers:
-        result["tokenizers"][name] = {
-            "prep": [ours(text, given.root, name, workers) for workers in (1, 2)],
-            "transformers": usual(text, given.root, name),
-            "load_after": os.getloadavg()[0],
-        }
-        print(name, json.dumps(result["tokenizers"][name]), flush=True)
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"prep-{result['date'][:10]}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    for name in given.tokenizers:
+        found = measured(text, given.root, name, given.rounds, documents)
+        result["tokenizers"][name] = {**found, "load_after": os.getloadavg()[0]}
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        print(name, json.dumps(found), flush=True)
     print(path)
 
 

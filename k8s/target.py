@@ -14,7 +14,7 @@ import msgspec
 from jobs.catalog.errors import UserError
 from jobs.catalog.schema import Site
 from jobs.runs import Run, Started, State, Status
-from jobs.spec import JobSpec
+from jobs.spec import ON_A_CHECKPOINT, JobSpec
 from k8s import manifest, names, submission
 from k8s.pods import Pod, newest, read_pod, warnings_of
 from k8s.resources import CONFIG_MAP, EVENT, JOB, POD, PYTORCHJOB, TRAINJOB, Kind, Object, label_selector
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 2.0
 """How old an answer may be: who waits asks often, and one API server serves all."""
-RUN_PURPOSES = "app.kubernetes.io/component in (train,prep)"
+RUN_PURPOSES = "app.kubernetes.io/component in (train,sweep,tokenizer,prep,preflight)"
 
 
 class KubernetesTarget:
     """One kind of training job; what is no training is a Job of Kubernetes itself."""
+
+    chains = False
 
     def __init__(self, kind: Kind, *, template: str, pod_template: str, container: str) -> None:
         self._kind, self._template, self._pod_template, self._container = (
@@ -60,7 +62,7 @@ class KubernetesTarget:
         spec = manifest.in_pods(spec)
         self._check_order(spec)
         text = self.render(spec)
-        new = submission.submit(api, kind, text, replace_ended=names.purpose_of(spec) in ("eval", "export"))
+        new = submission.submit(api, kind, text, replace_ended=spec.step in ON_A_CHECKPOINT)
         self._answers.clear()
         return Started(spec=spec, script=text, job_id=names.job_name(spec), new=new)
 
@@ -76,7 +78,7 @@ class KubernetesTarget:
                     code=1,
                 )
 
-    def submit(self, run: Run, script: Path) -> str:
+    def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Another attempt by the manifest in ``script``."""
         return submission.restart(
             self.api(site_of(run)), submission.job_in(script.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.layout import dataset_dir, tokenizer_dir
 from prep import options, run, sources, tokenizers
 from prep.job import Job
+from prep.mirror import mirror
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.root is None:
         raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
     entry, config = options.dataset_entry(given), options.prep_config(given)
-    files = sources.find(given.root, given.dataset, entry, given.source)
+    if given.mirror_only:
+        fetched = mirror(given.dataset, entry, given.root)
+        print(
+            f"{sources.source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them"
+        )
+        return 0
+    find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
+    find()
     job = Job(
         dataset=given.dataset,
         entry=entry,
@@ -28,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     output = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
     tokenizer = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
-    meta = run.run(output, job, files, tokenizer, run.show_on(), rank=given.rank, ranks=given.world_size)
+    meta = run.run(output, job, find, tokenizer, run.show_on(), rank=given.rank, ranks=given.world_size)
     if given.json:
         print(msgspec.json.encode(meta).decode())
     else:

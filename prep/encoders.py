@@ -7,11 +7,12 @@ calls ``split_special_tokens=True``.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,24 +25,17 @@ PART = 4 << 20
 """Characters that are encoded at once; a longer text is cut."""
 RENEW_AFTER = 1 << 29
 """Characters after which gigatoken's cache is thrown away."""
-UNBROKEN = 12 << 20
+UNBROKEN = 4_000_000
 """Characters without a place to cut that are still taken: BPE needs some 55 bytes for each."""
 CUT = re.compile("(?<=[A-Za-z]) (?=[A-Za-z])")
 
 
-class Encoded(NamedTuple):
-    """Ids of several texts end to end, shape [tokens]; text i is ``ids[offsets[i]:offsets[i + 1]]``."""
-
-    ids: Ids
-    offsets: npt.NDArray[np.int64]
-
-
 class Encoder(Protocol):
-    """Anything that gives a batch of texts its ids, without BOS, EOS or other additions."""
+    """Anything that gives each of a batch of texts its ids, without BOS, EOS or other additions."""
 
     name: EncoderName
 
-    def encode(self, texts: Sequence[str]) -> Encoded: ...
+    def encode(self, texts: Sequence[str]) -> list[Ids]: ...
 
 
 class ReferenceEncoder:
@@ -57,12 +51,9 @@ class ReferenceEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        parts = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
-        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=offsets[1:])
-        return Encoded(np.concatenate(parts) if parts else np.empty(0, np.uint32), offsets)
+        return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, with special tokens shown."""
@@ -86,11 +77,12 @@ class FastokensEncoder:
         self._tokenizer = Tokenizer.from_file(str(file))
         self._tokenizer.no_truncation()
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        ids, offsets = self._tokenizer.encode_batch_flat(
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        data, offsets = self._tokenizer.encode_batch_flat(
             list(texts), add_special_tokens=False, split_special_tokens=True
         )
-        return Encoded(np.frombuffer(ids, "<u4"), np.frombuffer(offsets, "<u8").astype(np.int64))
+        ids, places = np.frombuffer(data, "<u4"), np.frombuffer(offsets, "<u8").tolist()
+        return [ids[begin:end] for begin, end in itertools.pairwise(places)]
 
 
 class GigatokenEncoder:
@@ -112,14 +104,11 @@ class GigatokenEncoder:
 
         self._encode, self._seen = Tokenizer.from_json(self._json).backend.encode, 0
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
         if self._seen > RENEW_AFTER:
             self._renew()
         self._seen += sum(map(len, texts))
-        parts = [self._encode(text) for text in texts]
-        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=offsets[1:])
-        return Encoded(np.concatenate(parts) if parts else np.empty(0, np.uint32), offsets)
+        return [self._encode(text) for text in texts]
 
 
 def cuts(text: str, part: int = PART, unbroken: int = UNBROKEN) -> list[int] | None:
@@ -158,19 +147,16 @@ class LongTexts:
         """``prefixed``: the encoder itself puts a space in front of a text, so the cut's own is left out."""
         self.name, self._encoder, self._prefixed, self._part = encoder.name, encoder, prefixed, part
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
         if all(len(text) <= self._part for text in texts):
             return self._encoder.encode(texts)
-        pieces = [self._whole(text) for text in texts]
-        offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
-        np.cumsum([len(ids) for ids in pieces], out=offsets[1:])
-        return Encoded(np.concatenate(pieces), offsets)
+        return [self._whole(text) for text in texts]
 
     def _whole(self, text: str) -> Ids:
         places = cuts(text, self._part, unbroken=len(text)) or [0]
         begins = [place + (self._prefixed and place > 0) for place in places]
         parts = (text[begin:end] for begin, end in zip(begins, [*places[1:], len(text)], strict=True))
-        return np.concatenate([self._encoder.encode([part]).ids for part in parts])
+        return np.concatenate([self._encoder.encode([part])[0] for part in parts])
 
 
 CLASSES: dict[str, type[ReferenceEncoder | FastokensEncoder | GigatokenEncoder]] = {
@@ -202,25 +188,16 @@ def choose(entry: TokenizerEntry, wanted: EncoderName, file: Path) -> Encoder:
 
 def differing(reference: Encoder, encoder: Encoder, texts: Sequence[str]) -> int | None:
     """Index of the first text that the two encode differently; None where they agree on all."""
-    right, tried = reference.encode(texts), encoder.encode(texts)
-    for index in range(len(texts)):
-        a = right.ids[right.offsets[index] : right.offsets[index + 1]]
-        b = tried.ids[tried.offsets[index] : tried.offsets[index + 1]]
-        if not np.array_equal(a, b):
-            return index
-    return None
+    pairs = zip(reference.encode(texts), encoder.encode(texts), strict=True)
+    return next(
+        (index for index, (right, tried) in enumerate(pairs) if not np.array_equal(right, tried)), None
+    )
 
 
-def with_ends(encoded: Encoded, eos_id: int, bos_id: int | None) -> Encoded:
-    """The same texts, each with its EOS after it, and BOS before it unless ``bos_id`` is None."""
-    front = 0 if bos_id is None else 1
-    texts = len(encoded.offsets) - 1
-    offsets = encoded.offsets + (1 + front) * np.arange(texts + 1)
-    ids = np.empty(len(encoded.ids) + (1 + front) * texts, dtype=np.uint32)
-    if bos_id is not None:
-        ids[offsets[:-1]] = bos_id
-    ids[offsets[1:] - 1] = eos_id
-    old, new = encoded.offsets.tolist(), offsets.tolist()
-    for index in range(texts):
-        ids[new[index] + front : new[index + 1] - 1] = encoded.ids[old[index] : old[index + 1]]
-    return Encoded(ids, offsets)
+def with_ends(texts: Sequence[Ids], eos_id: int, bos_id: int | None) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """The texts end to end, each with its EOS, and with its BOS unless ``bos_id`` is None; and the length of each."""
+    begin = np.array([] if bos_id is None else [bos_id], np.uint32)
+    end = np.array([eos_id], np.uint32)
+    pieces = [piece for text in texts for piece in (begin, text, end)]
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + len(begin) + len(end)
+    return np.concatenate([end[:0], *pieces]), lengths

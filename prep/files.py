@@ -21,8 +21,12 @@ TRANSIENT = {
 }  # fmt: skip
 """What a network file system answers while it is away for a moment."""
 TRIES = 6
-FEED = 1 << 16
-"""Compressed bytes taken at once: what they may become has to fit into memory."""
+FEED = 1 << 12
+"""Compressed bytes given to the decompressor at once: the most they can become, 128 MB, has to fit into memory."""
+AHEAD = 1 << 18
+"""Bytes read from a compressed file at once."""
+LARGEST_WINDOW = 1 << 27
+"""Bytes of the window that a Zstandard frame may ask for: what ``zstd -d`` takes without being told to."""
 PAUSE = 1.0
 """Seconds before the second try; each further pause is twice as long."""
 
@@ -71,11 +75,16 @@ class CheckedFile(io.RawIOBase):
         self._seen(count)
         return count
 
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go on at ``offset``; the checksum begins anew there."""
-        if whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("only from the beginning")
-        self._position, self._digest = self._file.seek(offset), hashlib.sha256()
+        self._position = int(retried(lambda: self._file.seek(offset, whence), self._reopen))
+        self._digest = hashlib.sha256()
         return self._position
 
     @property
@@ -91,29 +100,25 @@ class ZstdFrames:
     """The text of a file of Zstandard frames; unlike the library's reader, it raises where the last is cut."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._ready = file, bytearray()
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+        self._file = io.BufferedReader(cast(io.RawIOBase, file), AHEAD)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
         self._frame = self._decompressor.decompressobj()
         self._begun = False
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; fewer only at the end."""
-        while len(self._ready) < size:
-            data = self._file.read(FEED)
-            if not data:
-                if self._begun:
-                    raise EOFError("it ends inside a Zstandard frame")
-                break
+        """At least ``size`` bytes, and what FEED became at most more; fewer only at the end."""
+        parts, ready = list[bytes](), 0
+        while ready < size and (data := self._file.read(FEED)):
             while data:
-                self._begun = True
-                self._ready += self._frame.decompress(data)
-                data = b""
+                parts.append(self._frame.decompress(data))
+                ready += len(parts[-1])
+                data, self._begun = b"", True
                 if self._frame.eof:
                     data, self._begun = self._frame.unused_data, False
                     self._frame = self._decompressor.decompressobj()
-        taken = bytes(memoryview(self._ready)[:size])
-        del self._ready[:size]
-        return taken
+        if ready < size and self._begun:
+            raise EOFError("it ends inside a Zstandard frame")
+        return b"".join(parts)
 
 
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:

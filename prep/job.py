@@ -7,6 +7,7 @@ shared between workers, so they may run in one process, on one node or on many.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ from prep.shards import TokenizerRecord, write_whole
 
 WORK = ".prep"
 JOB_FILE = "job.json"
-FOLDERS = ("claims", "done", "progress", "rejects")
+FOLDERS = (
+    "claims", "progress", "rejects", "done/hashing", "done/matching", "done/tokenizing", "done/shuffling", "keys",
+    "repeated", "runs/train", "runs/val",
+)  # fmt: skip
+BULKY = ("keys", "repeated", "runs")
+"""What is of no use once the data set is whole."""
 FREE = {"workers": 0, "stale_seconds": 1, "encoder": "auto", "max_reject_share": 0.0}
 """Options that do not change a byte of the result, with what stands for any of them."""
 
@@ -50,6 +56,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             "max_characters": entry.max_characters,
             "languages": entry.languages,
             "add_bos": config.add_bos,
+            "duplicates": config.duplicates,
             "shuffle": config.shuffle,
             "weights": config.weights,
             "shard_bytes": config.shard_bytes,
@@ -93,3 +100,9 @@ def load(output: Path) -> Job:
         raise UserError(f"{output} was not prepared by python -m prep: {path} is absent") from None
     except msgspec.DecodeError as error:
         raise UserError(f"{path} is damaged: {error}", hint=f"delete {output} and start again") from None
+
+
+def clear(output: Path) -> None:
+    """Remove what is of no use once the data set is whole; others may be at it, too."""
+    for folder in BULKY:
+        shutil.rmtree(work_dir(output) / folder, ignore_errors=True)

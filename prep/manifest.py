@@ -33,11 +33,16 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, read in pieces; raises OSError."""
-    with CheckedFile(path) as file:
+    """SHA-256 of a file; raises OSError."""
+    return described(Source(path.name, path)).sha256
+
+
+def described(source: Source) -> SourceFile:
+    """Size and SHA-256 of a source, read in pieces; raises OSError."""
+    with CheckedFile(source.path) as file:
         while file.read(CHUNK):
             pass
-        return file.sha256
+        return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
 
 
 def make(
@@ -45,13 +50,9 @@ def make(
 ) -> Manifest:
     """Read every source once. ``seen`` is told the bytes of each file that is done."""
 
-    def describe(source: Source) -> SourceFile:
-        digest = checksum(source.path)
-        return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=digest)
-
     def all_described() -> Iterator[SourceFile]:
         with ThreadPoolExecutor(workers) as pool:  # hashing leaves the interpreter lock
-            for file in pool.map(describe, sources):
+            for file in pool.map(described, sources):
                 seen(file.size)
                 yield file
 
@@ -75,15 +76,18 @@ def load(folder: Path) -> Manifest | None:
 
 
 def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
-    """Raise UserError where a file is missing, was added, or has another size than in the manifest."""
-    known = {file.path: file.size for file in manifest.files}
-    here = {source.name: source.path for source in sources}
+    """Raise UserError where a file is missing, was added, has another size than in the manifest, or another hash than
+    it must have."""
+    known = {file.path: file for file in manifest.files}
+    here = {source.name: source for source in sources}
     problems = [f"{name} is missing" for name in sorted(known.keys() - here.keys())]
     problems += [f"{name} was added" for name in sorted(here.keys() - known.keys())]
     for name in sorted(known.keys() & here.keys()):
-        size = here[name].stat().st_size
-        if size != known[name]:
-            problems.append(f"{name} changed: {size} bytes, the manifest says {known[name]}")
+        size, sha256 = here[name].path.stat().st_size, here[name].sha256
+        if size != known[name].size:
+            problems.append(f"{name} changed: {size} bytes, the manifest says {known[name].size}")
+        elif sha256 not in ("", known[name].sha256):
+            problems.append(f"{name} is not what the hub has: another SHA-256")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise UserError(

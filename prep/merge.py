@@ -8,14 +8,13 @@ from pathlib import Path
 import msgspec
 
 from jobs.catalog.errors import UserError
+from prep import litdata, stages, statistics
 from prep import manifest as manifests
-from prep import statistics
 from prep.job import Job
 from prep.manifest import Manifest
-from prep.selection import SPLITS
 from prep.shards import Meta, check_size, token_dtype, write_meta, write_whole
 from prep.sources import Source
-from prep.unit import Record, load_record, reject_file
+from prep.unit import Record, UnitJob, load_record, reject_file
 
 REJECTS = "rejects.jsonl"
 
@@ -52,8 +51,9 @@ def check_rejects(job: Job, done: Sequence[Record]) -> None:
         )
 
 
-def merge(output: Path, job: Job, manifest: Manifest, sources: Sequence[Source], count: int) -> Meta:
+def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     """Check that all is there and unchanged; write statistics, rejects and ``meta.json``."""
+    output, job, count = work.output, work.job, len(work.units)
     done = records(output, count)
     manifests.compare(manifest, sources)
     write_rejects(output, count)
@@ -61,7 +61,7 @@ def merge(output: Path, job: Job, manifest: Manifest, sources: Sequence[Source],
     total = statistics.Statistics()
     for record in done:
         total.add(record.statistics)
-    shards = [shard for split in SPLITS for record in done for shard in record.shards if shard.split == split]
+    shards = stages.shards(work, done)
     dtype = token_dtype(job.tokens.vocab_size)
     for shard in shards:
         check_size(output, shard, dtype)
@@ -80,6 +80,7 @@ def merge(output: Path, job: Job, manifest: Manifest, sources: Sequence[Source],
         sources=manifest.files,
         options=job.options,
     )
-    for leftover in output.glob(".*.partial"):
-        leftover.unlink(missing_ok=True)  # of workers that were killed
+    for leftover in output.glob(".*.bin.*.partial"):
+        leftover.unlink(missing_ok=True)  # of workers that were killed, or that are too slow to be needed
+    litdata.write(output, meta)
     return write_meta(output, meta)

@@ -1,7 +1,8 @@
 """``python -m prep.mirror --dataset NAME --root DIR``: a hub data set's files on the shared volume, all and checked.
 
-Started again it fetches only what is missing or wrong: a file is there when it has the hub's size, and its SHA-256
-where the hub names one. Prep reads the mirror, so its many workers never ask the hub for anything.
+Started again it fetches only what is missing or wrong: a file is there when it has the hub's size, and was compared
+with the SHA-256 that the hub names when it came. Prep reads the mirror, so its many workers never ask the hub for
+anything; it refuses a mirror that is not complete.
 """
 
 from __future__ import annotations
@@ -10,28 +11,30 @@ import argparse
 import fnmatch
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from jobs.catalog.data import DatasetEntry
 from jobs.catalog.errors import UserError, run_command
 from jobs.catalog.loader import load_entry
 from prep.manifest import checksum
-from prep.sources import source_dir
+from prep.shards import write_whole
+from prep.sources import MIRROR_FILE, HubFile, Mirrored, mirrored, source_dir
+
+TRIES = 3
+"""Times a file is asked for; each time the hub's client itself goes on after a broken connection, five times."""
+PAUSE = 2.0
+"""Seconds before the second time; before each further one twice as long."""
+PATIENCE = 10
+"""Files that may fail before the others are given up as well."""
 
 
-class HubFile(NamedTuple):
-    """A file of the hub's; ``sha256`` is empty for small ones, which the hub does not hash so."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-def listing(entry: DatasetEntry, token: str | None) -> list[HubFile]:
-    """The data set's files that its patterns name. Raises UserError in words."""
+def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
+    """The data set's files that its patterns name, at one commit. Raises UserError in words."""
     from huggingface_hub import HfApi, errors
 
     page = f"https://huggingface.co/datasets/{entry.hub}"
@@ -43,16 +46,16 @@ def listing(entry: DatasetEntry, token: str | None) -> list[HubFile]:
         raise UserError(f"the licence of {entry.hub} was not accepted", hint=f"accept it at {page}") from None
     except errors.RepositoryNotFoundError:
         raise UserError(f"the hub knows no data set {entry.hub}", hint=f"see {page}") from None
-    except (errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:  # also what the HTTP library below it raises, which changes with the version
         raise UserError(f"the hub cannot be asked for {entry.hub}: {error}", code=1) from None
-    files = [
-        HubFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else "")
+    files = tuple(
+        HubFile(path=file.rfilename, size=file.size or 0, sha256=file.lfs.sha256 if file.lfs else "")
         for file in info.siblings or ()
         if any(fnmatch.fnmatchcase(file.rfilename, pattern) for pattern in entry.patterns or ["*"])
-    ]
+    )
     if not files:
         raise UserError(f"{entry.hub} has no file like {entry.patterns}", hint=f"see {page}")
-    return files
+    return Mirrored(hub=entry.hub, commit=info.sha or entry.revision, files=files)
 
 
 def is_whole(path: Path, file: HubFile, hashed: bool) -> bool:
@@ -62,62 +65,96 @@ def is_whole(path: Path, file: HubFile, hashed: bool) -> bool:
     return not hashed or not file.sha256 or checksum(path) == file.sha256
 
 
-def fetch(entry: DatasetEntry, file: HubFile, folder: Path, token: str | None) -> bool:
-    """Fetch one file unless it is there, and check it; whether it was fetched."""
-    from huggingface_hub import errors, hf_hub_download
+def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) -> None:
+    """Fetch one file and check it. Raises UserError in words."""
+    from huggingface_hub import hf_hub_download
 
-    path = folder / file.path
-    if is_whole(path, file, hashed=False):
-        return False
+    where = f"{file.path} of {files.hub}"
     try:
         hf_hub_download(
-            entry.hub,
+            files.hub,
             file.path,
             repo_type="dataset",
-            revision=entry.revision,
+            revision=files.commit,
             token=token or False,
             local_dir=folder,
         )
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-        hint = "what is fetched stays; run the same command again"
-        raise UserError(
-            f"{file.path} of {entry.hub} could not be fetched: {error}", hint=hint, code=1
-        ) from None
-    if not is_whole(path, file, hashed=True):
-        path.unlink(missing_ok=True)
-        raise UserError(
-            f"{file.path} of {entry.hub} came with other bytes", hint="run the same command again", code=1
-        )
-    return True
+    except Exception as error:  # as above
+        raise UserError(f"{where} could not be fetched: {error}", code=1) from None
+    if not is_whole(folder / file.path, file, hashed=True):
+        (folder / file.path).unlink(missing_ok=True)
+        raise UserError(f"{where} came with other bytes than the hub's list says", code=1)
 
 
-def mirror(name: str, root: Path, workers: int = 8, check: bool = False, token_env: str = "HF_TOKEN") -> int:
+class Fetching:
+    """Fetches the files of one data set, from several threads; remembers what failed."""
+
+    def __init__(self, files: Mirrored, folder: Path, token: str | None, check: bool) -> None:
+        self.files, self.folder, self.token, self.check = files, folder, token, check
+        self.failed = list[UserError]()
+
+    def fetch(self, file: HubFile) -> bool:
+        """Fetch one file unless it is there; whether it was fetched."""
+        if is_whole(self.folder / file.path, file, hashed=self.check):
+            return False
+        (self.folder / file.path).unlink(missing_ok=True)
+        for attempt in range(TRIES):
+            if len(self.failed) > PATIENCE:
+                return False
+            try:
+                download(self.files, file, self.folder, self.token)
+                return True
+            except UserError as error:
+                if attempt == TRIES - 1:
+                    self.failed.append(error)
+                else:
+                    time.sleep(PAUSE * 2**attempt)
+        return False
+
+    def all(self, workers: int) -> int:
+        """Fetch what is missing; returns how many files were. Raises UserError when some could not be."""
+        fetched, count = 0, len(self.files.files)
+        with ThreadPoolExecutor(workers) as pool:
+            for number, got in enumerate(pool.map(self.fetch, self.files.files), 1):
+                fetched += got
+                if got or number == count:
+                    print(f"{number}/{count} files", file=sys.stderr)
+        if self.failed:
+            more = f" (and {len(self.failed) - 1} more)" if len(self.failed) > 1 else ""
+            hint = "what is fetched stays; run the same command again"
+            raise UserError(self.failed[0].message + more, hint=hint, code=1)
+        return fetched
+
+
+def mirror(
+    name: str,
+    entry: DatasetEntry,
+    root: Path,
+    workers: int = 8,
+    check: bool = False,
+    token_env: str = "HF_TOKEN",
+) -> int:
     """Bring the data set to ``root/sources/NAME``; the number of files fetched. ``check`` reads those there too."""
-    entry = load_entry("datasets", name, DatasetEntry)
     if not entry.hub:
         raise UserError(f"data set '{name}' is not on the hub, so there is nothing to mirror")
     token, folder = os.environ.get(token_env) or None, source_dir(root, name)
-    files = listing(entry, token)
+    files, before = listing(entry, token), mirrored(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    fetched = 0
-    with ThreadPoolExecutor(workers) as pool:
-        if check:
-            wholes = pool.map(lambda file: is_whole(folder / file.path, file, hashed=True), files)
-            for file, whole in zip(files, wholes, strict=True):
-                if not whole:
-                    (folder / file.path).unlink(missing_ok=True)
-        for number, got in enumerate(pool.map(lambda file: fetch(entry, file, folder, token), files), 1):
-            fetched += got
-            if got or number == len(files):
-                print(f"{number}/{len(files)} files", file=sys.stderr)
-    return fetched
+    write_whole(folder / MIRROR_FILE, msgspec.json.encode(files))
+    moved = before is not None and before.files != files.files  # other bytes may have the same size
+    return Fetching(files, folder, token, check or moved).all(workers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m prep.mirror", description="Mirror a data set of the hub."
     )
-    parser.add_argument("--dataset", required=True, help="a data set of the catalogue")
+    parser.add_argument("--dataset", required=True, help="a data set of the catalogue; any name with --hub")
+    parser.add_argument("--hub", help="OWNER/NAME of a data set that the catalogue does not have")
+    parser.add_argument("--revision", default="main", help="with --hub: a branch, a tag or a commit")
+    parser.add_argument(
+        "--patterns", nargs="+", default=[], metavar="X", help="with --hub: files; default: all"
+    )
     parser.add_argument(
         "--root", type=Path, default=os.environ.get("JOBCTL_ROOT"), required="JOBCTL_ROOT" not in os.environ
     )
@@ -127,7 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--token-env", default="HF_TOKEN", help="environment variable that holds the hub's token"
     )
     given = parser.parse_args(arguments)
-    fetched = mirror(given.dataset, given.root, given.workers, given.check, given.token_env)
+    if given.hub:
+        entry = DatasetEntry(
+            summary="", license="", hub=given.hub, revision=given.revision, patterns=given.patterns
+        )
+    else:
+        entry = load_entry("datasets", given.dataset, DatasetEntry)
+    fetched = mirror(given.dataset, entry, given.root, given.workers, given.check, given.token_env)
     print(f"{source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them")
     return 0
 

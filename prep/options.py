@@ -13,12 +13,23 @@ import msgspec
 from jobs.catalog.data import DatasetEntry, PrepConfig
 from jobs.catalog.errors import UserError
 from jobs.catalog.loader import load_entry, names
+from prep.sources import source_dir
 
 OVERRIDES = (
     "text_field", "source_field", "separator", "validation_share", "min_characters", "max_characters",
     "languages", "language_field", "patterns",
 )  # fmt: skip
 """What of a data set's entry may be said on the command line instead."""
+
+
+RANK = ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
+COUNT = ("SLURM_ARRAY_TASK_COUNT", "SLURM_NTASKS")
+"""Variables of a Slurm array, of Slurm tasks and of an Indexed Job; they only spread the nodes over the work."""
+
+
+def number_of(variables: Sequence[str]) -> int:
+    """The number in the first of the variables that is set to one; else 0."""
+    return next((int(value) for name in variables if (value := os.environ.get(name, "")).isdigit()), 0)
 
 
 def add_fields(parser: argparse.ArgumentParser, kind: type[msgspec.Struct], chosen: Sequence[str]) -> None:
@@ -50,8 +61,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--output", type=Path, help="default: ROOT/datasets/DATASET-TOKENIZER")
     made.add_argument("--source", type=Path, nargs="+", default=[], help="files or folders to read instead")
-    made.add_argument("--rank", type=int, default=0, help="number of this node, of --world-size nodes")
-    made.add_argument("--world-size", type=int, default=1, help="nodes that work on this data set")
+    made.add_argument(
+        "--rank", type=int, default=number_of(RANK), help="number of this node; default: the scheduler's"
+    )
+    made.add_argument(
+        "--world-size", type=int, default=number_of(COUNT) or 1, help="nodes that work on this data set"
+    )
+    made.add_argument("--mirror-only", action="store_true", help="only bring the hub's files to the root")
     made.add_argument("--json", action="store_true", help="print the result as JSON")
     add_fields(made.add_argument_group("how"), PrepConfig, PrepConfig.__struct_fields__)  # type: ignore[arg-type]
     add_fields(made.add_argument_group("what, instead of the catalogue's"), DatasetEntry, OVERRIDES)  # type: ignore[arg-type]
@@ -80,9 +96,10 @@ def _only(kind: type[Any], name: str) -> type[msgspec.Struct]:
 
 
 def dataset_entry(arguments: argparse.Namespace) -> DatasetEntry:
-    """The catalogue's entry, or one for files of the user's own, with what the command line says."""
+    """The catalogue's entry, or one for other files or another mirror, with what the command line says."""
     name = arguments.dataset
-    if arguments.source and name not in names("datasets"):
+    own = arguments.source or (arguments.root and source_dir(arguments.root, name).is_dir())
+    if own and name not in names("datasets"):
         entry = DatasetEntry(summary="files of the user's own", license="the user's")
     else:
         entry = load_entry("datasets", name, DatasetEntry)

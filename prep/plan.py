@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Sequence
 
 from prep.documents import Piece
@@ -29,15 +28,13 @@ def pieces(source: Source, size: int, shard_bytes: int) -> list[Piece]:
     return [Piece(source, start, stop) for start, stop in itertools.pairwise(edges)]
 
 
-def plan(manifest: Manifest, sources: Sequence[Source], shard_bytes: int, seed: int = 0) -> list[Unit]:
-    """Units of about ``shard_bytes`` of text, one shard each; in the manifest's order, or in ``seed``'s."""
+def plan(manifest: Manifest, sources: Sequence[Source], shard_bytes: int) -> list[Unit]:
+    """Units of about ``shard_bytes`` of text each, in the manifest's order."""
     where = {source.name: source for source in sources}
     sized: list[tuple[Piece, int]] = []
     for file in manifest.files:
         for piece in pieces(where[file.path], file.size, shard_bytes):
             sized.append((piece, weight(file.path, piece.stop - piece.start or file.size)))
-    if seed:
-        random.Random(seed).shuffle(sized)
     units: list[list[Piece]] = [[]]
     filled = 0
     for piece, size in sized:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import time
@@ -15,51 +16,49 @@ from typing import Any
 from jobs.catalog.errors import UserError
 from prep.claims import Claims
 from prep.job import work_dir
+from prep.stages import Stage
 
 POLL = 0.2
 """Seconds between looks at the workers, and at what others finished."""
 PATIENCE = 3.0
 """An idle worker waits this many times its own longest task; then it does a slow worker's as well."""
 SHORTEST_PATIENCE = 60.0
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a worker that got SIGTERM: it cleans up first."""
 RESTARTS = 3
 """Times a worker slot is filled again after its process was killed."""
 
 
-class Tasks:
-    """Numbered tasks of one stage; ``is_done`` looks at what is on disk, ``do`` is the work."""
-
-    def __init__(
-        self, name: str, count: int, is_done: Callable[[int], bool], do: Callable[[int], None]
-    ) -> None:
-        self.name, self.count, self.is_done, self.do = name, count, is_done, do
-
-
-def work_off(tasks: Tasks, claims: Claims, first: int) -> None:
-    """Do tasks, from ``first`` on and around, until all are done by whomever."""
-    left = [(first + index) % tasks.count for index in range(tasks.count)]
+def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]) -> bool:
+    """Do a stage's tasks, from ``first`` on and around, until all are done by whomever; False: our parent is gone."""
+    left = [(first + index) % stage.count for index in range(stage.count)]
     longest, idle_since = 0.0, time.monotonic()
     parent = os.getppid()
-    while left := [index for index in left if not tasks.is_done(index)]:
+    while left := [index for index in left if not stage.is_done(index)]:
         impatient = time.monotonic() - idle_since > max(SHORTEST_PATIENCE, PATIENCE * longest)
         for index in left:
-            name = f"{tasks.name}-{index:05d}"
-            if tasks.is_done(index) or not (claims.take(name) or impatient):
+            name = f"{stage.name}-{index:05d}"
+            if stage.is_done(index) or not (claims.take(name) or impatient):
                 continue
             began = time.monotonic()
             with claims.held(name):
-                if tasks.is_done(index):  # by another, between our look and our claim
+                if stage.is_done(index):  # by another, between our look and our claim
                     continue
-                tasks.do(index)
+                do(index)
             longest, impatient = max(longest, time.monotonic() - began), False
             idle_since = time.monotonic()
             if os.getppid() != parent:
-                return  # who started us is gone
-        if any(not tasks.is_done(index) for index in left):
+                return False
+        if any(not stage.is_done(index) for index in left):
             time.sleep(POLL)
+            if os.getppid() != parent:
+                return False
+    return True
 
 
 def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Sequence[Any]) -> None:
-    """What a worker process runs: a user's error goes to the parent in words."""
+    """What a worker process runs: a user's error goes to the parent in words; SIGTERM leaves no half file behind."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     try:
         target(*arguments)
@@ -100,7 +99,8 @@ class Pool:
             if not code:
                 continue
             self._claims.drop(f"{socket.gethostname()}:{process.pid}")
-            if code > 0 or not self._restarts[slot]:
+            ended_by_others = code < 0 or code == TERMINATED
+            if not ended_by_others or not self._restarts[slot]:
                 raise self._failure(code)
             self._restarts[slot] -= 1
             self._processes[slot] = self._start(slot)
@@ -111,9 +111,9 @@ class Pool:
             message, hint, code = self._errors.get()
             return UserError(message, hint=hint, code=code)
         how = (
-            f"was killed by signal {-code}, and so were those in its place"
-            if code < 0
-            else f"ended with {code}"
+            f"ended with {code}"
+            if code > 0
+            else f"was killed by signal {-code}, and so were those in its place"
         )
         return UserError(f"a worker {how}", hint="what is done stays; run the same command again", code=1)
 

@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from jobs.catalog.layout import preparation_file
 from prep.claims import OWNER
 from prep.job import work_dir
+from prep.shards import Meta
+from prep.statistics import Statistics
+from prep.unit import record_file
 
 EVERY = 0.5
 """Seconds between writes of a worker's file."""
+PUBLISHED = 2.0
+"""Seconds between writes of the job's."""
 SILENT = 60.0
 """Seconds after which a worker no longer counts as running."""
 
 
 class Worker(msgspec.Struct, kw_only=True):
-    """What one worker process is doing; counts are of the task it is at, except ``tokens_done``."""
+    """What one worker process does: bytes read and tokens made in the task it is at, and in its stage before that."""
 
     owner: str
-    task: str = ""
-    source_bytes: int = 0
+    stage: str = ""
+    task: int | None = None
+    read_bytes: int = 0
     tokens: int = 0
-    tokens_done: int = 0
+    read_before: int = 0
+    tokens_before: int = 0
     started: float = 0.0
     updated: float = 0.0
 
 
+class Done(msgspec.Struct, kw_only=True):
+    """What the record of any finished task says."""
+
+    read_bytes: int
+    statistics: Statistics = msgspec.field(default_factory=Statistics)
+
+
 class Status(msgspec.Struct, kw_only=True):
-    """The sum over all workers of all nodes; ``seconds_left`` is None where it is unknown."""
+    """The sum over all workers of all nodes, of the stage that is on; ``seconds_left`` is None where it is unknown."""
 
     state: str
     tasks: int
     tasks_done: int
     workers: int
     share: float
-    source_bytes: int
-    source_bytes_done: int
+    read_bytes: int
+    size: int
     tokens: int
     tokens_per_second: float
     bytes_per_second: float
@@ -55,22 +70,27 @@ class Reporter:
 
     def __init__(self, output: Path) -> None:
         self.path = folder(output) / f"{OWNER}.json"
-        self.worker = Worker(owner=OWNER, started=time.time())
+        self.worker = Worker(owner=OWNER)
         self._written = 0.0
 
-    def begin(self, task: str) -> None:
-        self.worker.task, self.worker.source_bytes, self.worker.tokens = task, 0, 0
+    def begin(self, stage: str, task: int) -> None:
+        if self.worker.stage != stage:
+            self.worker = Worker(owner=OWNER, stage=stage, started=time.time())
+        self.worker.task = task
         self.write()
 
-    def seen(self, source_bytes: int, tokens: int) -> None:
-        self.worker.source_bytes += source_bytes
+    def seen(self, read_bytes: int, tokens: int) -> None:
+        self.worker.read_bytes += read_bytes
         self.worker.tokens += tokens
         if time.time() - self._written > EVERY:
             self.write()
 
     def finish(self) -> None:
-        self.worker.tokens_done += self.worker.tokens
-        self.begin("")
+        worker = self.worker
+        worker.read_before += worker.read_bytes
+        worker.tokens_before += worker.tokens
+        worker.task, worker.read_bytes, worker.tokens = None, 0, 0
+        self.write()
 
     def write(self) -> None:
         self._written = self.worker.updated = time.time()
@@ -89,39 +109,66 @@ def workers(output: Path) -> list[Worker]:
     return found
 
 
-def status(
-    found: Iterable[Worker],
-    *,
-    state: str,
-    tasks: int,
-    tasks_done: int,
-    size: int,
-    size_done: int,
-    tokens_done: int,
-) -> Status:
-    """Add up what the workers report and what is done: pure but for the clock."""
+def done(output: Path, stage: str, count: int) -> list[Done]:
+    """What the finished tasks of a stage say."""
+    found = []
+    for index in range(count):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(msgspec.json.decode(record_file(output, stage, index).read_bytes(), type=Done))
+    return found
+
+
+def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sequence[Done], size: int) -> Status:
+    """Add up what the workers report and what is done: pure but for the clock. ``size``: bytes the stage reads."""
     now = time.time()
-    running = [worker for worker in found if now - worker.updated < SILENT]
-    read = min(size, size_done + sum(worker.source_bytes for worker in running))
-    rates = [
-        ((worker.tokens_done + worker.tokens), max(worker.updated - worker.started, 1e-3))
-        for worker in running
-    ]
-    tokens_per_second = sum(tokens / seconds for tokens, seconds in rates)
-    tokens = tokens_done + sum(worker.tokens for worker in running)
-    bytes_per_second = tokens_per_second * read / tokens if tokens else 0.0
+    running = [worker for worker in found if worker.stage == state and now - worker.updated < SILENT]
+    read = min(size, sum(record.read_bytes for record in done) + sum(worker.read_bytes for worker in running))
+
+    def rate(bytes_or_tokens: Callable[[Worker], int]) -> float:
+        return round(sum(bytes_or_tokens(w) / max(w.updated - w.started, 1e-3) for w in running), 1)
+
+    bytes_per_second = rate(lambda worker: worker.read_before + worker.read_bytes)
     return Status(
         state=state,
         tasks=tasks,
-        tasks_done=tasks_done,
+        tasks_done=len(done),
         workers=len(running),
-        share=read / size if size else 1.0,
-        source_bytes=size,
-        source_bytes_done=read,
-        tokens=tokens,
-        tokens_per_second=round(tokens_per_second, 1),
-        bytes_per_second=round(bytes_per_second, 1),
+        share=read / size if size else float(len(done) == tasks > 0),
+        read_bytes=read,
+        size=size,
+        tokens=sum(record.statistics.total.tokens for record in done)
+        + sum(worker.tokens for worker in running),
+        tokens_per_second=rate(lambda worker: worker.tokens_before + worker.tokens),
+        bytes_per_second=bytes_per_second,
         seconds_left=round((size - read) / bytes_per_second, 1) if bytes_per_second else None,
+    )
+
+
+def publish(output: Path, now: Status) -> None:
+    """Keep the status where ``jobctl status`` reads it, once every few seconds; a failure is no reason to stop."""
+    path = preparation_file(output)
+    with contextlib.suppress(OSError):
+        if now.state == "finished" or not path.exists() or time.time() - path.stat().st_mtime > PUBLISHED:
+            aside = path.with_name(f".{path.name}.{OWNER}")
+            aside.write_bytes(msgspec.json.encode(now))
+            aside.replace(path)
+
+
+def finished(meta: Meta, tasks: int) -> Status:
+    """The status of a data set that is whole."""
+    size = sum(source.size for source in meta.sources)
+    return Status(
+        state="finished",
+        tasks=tasks,
+        tasks_done=tasks,
+        workers=0,
+        share=1.0,
+        read_bytes=size,
+        size=size,
+        tokens=meta.tokens,
+        tokens_per_second=0.0,
+        bytes_per_second=0.0,
+        seconds_left=0.0,
     )
 
 
@@ -136,7 +183,10 @@ def bar(now: Status, width: int = 24) -> str:
     """One line: share, shards, tokens, rate, time left."""
     full = int(now.share * width)
     left = "-:--" if now.seconds_left is None else duration(now.seconds_left)
+    if now.state == "finished":
+        return f"[{'=' * width}] 100.0%  {now.tasks_done}/{now.tasks} tasks  {now.tokens / 1e6:,.1f} M tokens"
     return (
-        f"[{'=' * full}{' ' * (width - full)}] {now.share:6.1%}  {now.tasks_done}/{now.tasks} shards  "
-        f"{now.tokens / 1e6:,.1f} M tokens  {now.tokens_per_second / 1e6:.2f} M/s  {left} left"
+        f"{now.state} [{'=' * full}{' ' * (width - full)}] {now.share:6.1%}  {now.tasks_done}/{now.tasks} tasks  "
+        f"{now.tokens / 1e6:,.1f} M tokens  {now.tokens_per_second / 1e6:.2f} M/s  "
+        f"{now.bytes_per_second / 1e6:.1f} MB/s  {left} left"
     )

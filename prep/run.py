@@ -7,22 +7,22 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from prep import manifest as manifests
 from prep import progress
 from prep.claims import Claims
-from prep.encoders import choose
-from prep.job import Job, create, load, work_dir
+from prep.job import Job, clear, create, load, work_dir
 from prep.manifest import Manifest
-from prep.merge import merge, records
+from prep.merge import merge
 from prep.plan import plan
-from prep.pool import POLL, Pool, Tasks, cores, work_off
+from prep.pool import POLL, Pool, cores, work_off
 from prep.progress import Reporter, Status
 from prep.shards import META_FILE, Meta, read_meta
 from prep.sources import Source
-from prep.unit import UnitJob, prepare, record_file
+from prep.stages import Stage, guarded, stages
+from prep.unit import Encoders, UnitJob
 
+GOLDEN = (5**0.5 - 1) / 2
+"""Multiples of it spread any number of workers evenly over the tasks."""
 Show = Callable[[str, bool], None]
 """Told a line of progress, and whether it is the last of its step."""
 
@@ -52,60 +52,67 @@ def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int,
     return found
 
 
-def tokenize(
-    output: Path, sources: Sequence[Source], tokenizer: Path, rank: int, ranks: int, slot: int
-) -> None:
-    """What a worker process does."""
-    job = load(output)
-    manifest = manifests.load(work_dir(output))
-    assert manifest
-    work = UnitJob(
+def work_of(
+    output: Path, job: Job, manifest: Manifest, sources: Sequence[Source], tokenizer: Path
+) -> UnitJob:
+    """What is to be done, as every worker computes it for itself."""
+    return UnitJob(
         job=job,
         output=output,
-        units=plan(manifest, sources, job.config.shard_bytes, job.config.shuffle),
+        units=plan(manifest, sources, job.config.shard_bytes),
         files={file.path: file for file in manifest.files},
-        encoder=choose(job.tokens, job.config.encoder, tokenizer),
-        reference=choose(job.tokens, "tokenizers", tokenizer),
+        encoders=Encoders(job.tokens, job.config.encoder, tokenizer),
     )
-    count, reporter = len(work.units), Reporter(output)
 
-    def do(index: int) -> None:
-        reporter.begin(f"unit {index}")
-        prepare(work, index, reporter.seen)
-        reporter.finish()
 
-    tasks = Tasks("unit", count, lambda index: record_file(output, index).exists(), do)
-    work_off(
-        tasks, claims_of(output, job), first=(rank + slot * ranks) * max(1, count // (ranks * 2)) % count
-    )
+def work_through(
+    output: Path, sources: Sequence[Source], tokenizer: Path, rank: int, ranks: int, slot: int
+) -> None:
+    """What a worker process does: stage after stage, tasks until none is left."""
+    job, manifest = load(output), manifests.load(work_dir(output))
+    assert manifest
+    work = work_of(output, job, manifest, sources, tokenizer)
+    claims, reporter = claims_of(output, job), Reporter(output)
+    place = (rank + slot * ranks) * GOLDEN % 1
+    for stage in stages(work):
+
+        def do(index: int, stage: Stage = stage) -> None:
+            reporter.begin(stage.name, index)
+            guarded(stage, index, reporter.seen)
+            reporter.finish()
+
+        if not work_off(stage, claims, first=int(place * stage.count), do=do):
+            return
 
 
 def status(output: Path) -> Status:
     """How far the job in ``output`` is, over all nodes. Raises UserError where there is none."""
     job, manifest = load(output), manifests.load(work_dir(output))
     if manifest is None:
-        return progress.status(
-            [], state="manifest", tasks=0, tasks_done=0, size=0, size_done=0, tokens_done=0
-        )
+        return progress.status([], state="manifest", tasks=0, done=[], size=0)
     nowhere = [Source(file.path, Path()) for file in manifest.files]
-    count = len(plan(manifest, nowhere, job.config.shard_bytes, job.config.shuffle))
-    done = [record_file(output, index) for index in range(count)]
-    finished = [msgspec.json.decode(path.read_bytes(), type=dict) for path in done if path.exists()]
-    return progress.status(
-        progress.workers(output),
-        state="finished" if (output / META_FILE).exists() else "tokenizing",
-        tasks=count,
-        tasks_done=len(finished),
-        size=manifest.size,
-        size_done=sum(record["source_bytes"] for record in finished),
-        tokens_done=sum(shard["tokens"] for record in finished for shard in record["shards"]),
-    )
+    work = work_of(output, job, manifest, nowhere, Path())
+    finished, found = (output / META_FILE).exists(), list[progress.Done]()
+    if finished:
+        return progress.finished(read_meta(output), len(work.units))
+    for stage in stages(work):  # to the first that is not done
+        found = progress.done(output, stage.name, stage.count)
+        if len(found) < stage.count:
+            break
+    reports = progress.workers(output)
+    return progress.status(reports, state=stage.name, tasks=stage.count, done=found, size=stage.size)
+
+
+def report(output: Path, show: Show, final: bool) -> None:
+    now = status(output)
+    progress.publish(output, now)
+    show(progress.bar(now), final)
 
 
 def run(
     output: Path,
     job: Job,
-    sources: Sequence[Source],
+    find: Callable[[], Sequence[Source]],
     tokenizer: Path,
     show: Show,
     rank: int = 0,
@@ -113,26 +120,35 @@ def run(
 ) -> Meta:
     """Prepare ``job`` into ``output`` and return its meta; what is done already is not done again.
 
-    ``rank`` of ``ranks`` only spreads the workers of several nodes over the units. Raises UserError.
+    ``find`` lists the source files; it is asked at the beginning and at the end.
+    ``rank`` of ``ranks`` only spreads the workers of several nodes over the tasks. Raises UserError.
     """
-    workers = job.config.workers or cores()
+    workers, sources = job.config.workers or cores(), find()
     create(output, job)
-    manifest = manifest_of(output, job, sources, workers, show)
-    if (output / META_FILE).exists():
-        return read_meta(output)
-    count = len(plan(manifest, sources, job.config.shard_bytes, job.config.shuffle))
-    left = sum(not record_file(output, index).exists() for index in range(count))
-    if left:
-        pool = Pool(output, tokenize, (output, sources, tokenizer, rank, ranks), min(workers, left))
+    manifest, claims = manifest_of(output, job, sources, workers, show), claims_of(output, job)
+    if not (output / META_FILE).exists():
+        work = work_of(output, job, manifest, sources, tokenizer)
+        pool = Pool(
+            output, work_through, (output, sources, tokenizer, rank, ranks), min(workers, len(work.units))
+        )
         try:
             while pool.running():
-                show(progress.bar(status(output)), False)
-                time.sleep(POLL)
+                began = time.monotonic()
+                report(output, show, final=False)
+                time.sleep(
+                    max(POLL, 20 * (time.monotonic() - began))
+                )  # a large job's records take a while to read
         finally:
             pool.stop()
-        show(progress.bar(status(output)), True)
-    records(output, count)
-    return merge(output, job, manifest, sources, count)
+        while not (output / META_FILE).exists():  # one node merges, the others wait for it
+            if claims.take("merge"):
+                with claims.held("merge"):
+                    merge(work, manifest, find())
+            else:
+                time.sleep(POLL)
+        report(output, show, final=True)
+    clear(output)
+    return read_meta(output)
 
 
 def show_on(stream: object = None) -> Show:

@@ -9,14 +9,15 @@ prepares them.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import xxhash
 
 from prep.documents import Batch
+from prep.duplicates import Repeated
 from prep.encoders import UNBROKEN, cuts
 from prep.job import Job
+from prep.language import language_of
 
 SPLITS = ("train", "val")
 HALF = 1 << 64
@@ -37,22 +38,37 @@ def copies(digest: int, weight: float) -> int:
     return whole + ((digest & (HALF - 1)) < (weight - whole) * HALF)
 
 
+class Document(NamedTuple):
+    """One that is written ``times`` times; ``label`` is "" without a source field, ``size`` is bytes of UTF-8."""
+
+    text: str
+    label: str
+    digest: int
+    size: int
+    split: str
+    times: int
+
+
 class Chosen(NamedTuple):
-    """Documents of one split; a label is "" where there is no source field, sizes are bytes of UTF-8."""
+    """Documents of one split, and how often each is written."""
 
     split: str
-    texts: list[str]
-    labels: list[str]
-    digests: list[int]
-    sizes: list[int]
+    documents: list[Document]
+
+    @property
+    def texts(self) -> list[str]:
+        return [document.text for document in self.documents]
 
 
 class Selection:
     """The filters of a job; counts what it leaves out, by reason."""
 
-    def __init__(self, job: Job) -> None:
-        self.entry, self.config = job.entry, job.config
+    def __init__(self, job: Job, repeated: Repeated | None = None) -> None:
+        """``repeated``: the documents of this unit that are left out as duplicates."""
+        self.entry, self.config, self.repeated = job.entry, job.config, repeated
         self.left_out: collections.Counter[str] = collections.Counter()
+        self._tells = bool(job.entry.languages) and not job.entry.language_field
+        self._kept = 0
 
     def reason(self, text: str, language: str) -> str:
         """Why the document is left out for what it is; empty: it is not."""
@@ -61,37 +77,45 @@ class Selection:
             return "short"
         if entry.max_characters and len(text) > entry.max_characters:
             return "long"
-        if entry.languages and language not in entry.languages:
+        if entry.languages and (language_of(text) if self._tells else language) not in entry.languages:
             return "language"
         if len(text) > UNBROKEN and cuts(text) is None:
             return "unbroken"
         return ""
 
-    def kept(self, batch: Batch) -> Iterator[tuple[str, str]]:
-        """Text and label of each document that the filters keep."""
+    def document(self, text: str, label: str) -> Document:
+        """Its split, and how often it is written. Validation has every document once."""
+        data = text.encode()
+        digest = document_hash(data)
+        if is_validation(digest, self.entry.validation_share):
+            return Document(text, label, digest, len(data), "val", 1)
+        times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
+        return Document(text, label, digest, len(data), "train", times)
+
+    def kept(self, batch: Batch) -> list[Document]:
+        """The documents that filters and weights keep, before duplicates are looked for."""
         labels = batch.labels or [""] * len(batch.texts)
         languages = batch.languages or [""] * len(batch.texts)
+        found = []
         for text, label, language in zip(batch.texts, labels, languages, strict=True):
             reason = self.reason(text, language)
-            if reason:
-                self.left_out[reason] += 1
-            else:
-                yield text, label
+            if not reason:
+                document = self.document(text, label)
+                if document.times:
+                    found.append(document)
+                    continue
+                reason = "weight"
+            self.left_out[reason] += 1
+        return found
 
     def choose(self, batch: Batch) -> list[Chosen]:
-        """The batch's documents of each split, in their order. Validation has every document once."""
-        splits = {split: Chosen(split, [], [], [], []) for split in SPLITS}
-        for text, label in self.kept(batch):
-            data = text.encode()
-            digest = document_hash(data)
-            validation = is_validation(digest, self.entry.validation_share)
-            times = 1 if validation else copies(digest, self.config.weights.get(label, 1.0))
-            if not times:
-                self.left_out["weight"] += 1
-            chosen = splits["val" if validation else "train"]
-            for _ in range(times):
-                chosen.texts.append(text)
-                chosen.labels.append(label)
-                chosen.digests.append(digest)
-                chosen.sizes.append(len(data))
-        return [chosen for chosen in splits.values() if chosen.texts]
+        """The batch's documents of each split, in their order."""
+        documents = self.kept(batch)
+        repeated = self.repeated.reasons(self._kept, len(documents)) if self.repeated else {}
+        self.left_out.update(repeated.values())
+        splits = {split: Chosen(split, []) for split in SPLITS}
+        for number, document in enumerate(documents, self._kept):
+            if number not in repeated:
+                splits[document.split].documents.append(document)
+        self._kept += len(documents)
+        return [chosen for chosen in splits.values() if chosen.documents]

@@ -126,6 +126,20 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
+    """Ids, shape [n], in the type they are written in. Raises UserError for one that the vocabulary does not have."""
+    array = np.asarray(ids)
+    if array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= vocab_size:
+            wrong = low if low < 0 else high
+            raise UserError(
+                f"{name}: token id {wrong} does not fit a vocabulary of {vocab_size}",
+                hint="the tokenizer's files and its catalogue entry disagree; fetch the tokenizer again",
+            )
+    return np.ascontiguousarray(array, dtype=numpy_dtype(token_dtype(vocab_size)))
+
+
 class ShardWriter:
     """Write one shard aside; ``close`` makes it durable, gives it its name and returns its record.
 
@@ -143,28 +157,24 @@ class ShardWriter:
 
     def write(self, ids: npt.ArrayLike, *, documents: int = 1, text_bytes: int = 0) -> None:
         """Append ids, shape [n]. Raises UserError for an id that the vocabulary does not have."""
-        array = np.asarray(ids)
-        if array.size:
-            low, high = int(array.min()), int(array.max())
-            if low < 0 or high >= self.vocab_size:
-                wrong = low if low < 0 else high
-                raise UserError(
-                    f"{self.path.name}: token id {wrong} does not fit a vocabulary of {self.vocab_size}",
-                    hint="the tokenizer's files and its catalogue entry disagree; fetch the tokenizer again",
-                )
-            data = array.astype(self.dtype, copy=False).tobytes()
-            self._file.write(data)
-            self._digest.update(data)
-        self.tokens += array.size
+        data = checked(ids, self.vocab_size, self.path.name)
+        self._file.write(data.data)
+        self._digest.update(data.data)
+        self.tokens += data.size
         self.documents += documents
         self.text_bytes += text_bytes
 
-    def close(self) -> Shard:
-        """Make the shard durable under its own name."""
-        if self.record is None:
+    def finish(self) -> None:
+        """Make what was written durable; its name is still to come."""
+        if not self._file.closed:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
+
+    def close(self) -> Shard:
+        """Make the shard durable under its own name, ``path``."""
+        if self.record is None:
+            self.finish()
             os.replace(self._temporary, self.path)
             sync_folder(self.path.parent)
             self.record = Shard(

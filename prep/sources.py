@@ -9,18 +9,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from jobs.catalog.data import DatasetEntry, Package
 from jobs.catalog.errors import UserError
 
+MIRROR_FILE = ".mirror.json"
 COMPRESSIONS = (".zst", ".gz")
 KINDS = {".jsonl": "lines", ".ndjson": "lines", ".json": "lines", ".txt": "text", ".parquet": "parquet"}
 
 
 class Source(NamedTuple):
-    """A file to read: its name in manifests, the same on every machine, and where it is on this one."""
+    """A file to read: its name in manifests, the same on every machine; where it is on this one; its SHA-256 where
+    that is known beforehand."""
 
     name: str
     path: Path
+    sha256: str = ""
+
+
+class HubFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of the hub's; ``sha256`` is empty for small ones, which the hub does not hash so."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Mirrored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a mirror has to hold: files of one commit of a data set of the hub's."""
+
+    hub: str
+    commit: str
+    files: tuple[HubFile, ...]
 
 
 def compression(name: str) -> str:
@@ -90,13 +111,39 @@ def source_dir(root: Path, dataset: str) -> Path:
     return root / "sources" / dataset
 
 
+def mirrored(folder: Path) -> Mirrored | None:
+    """What the mirror in ``folder`` has to hold; None where prep.mirror did not make it."""
+    try:
+        return msgspec.json.decode((folder / MIRROR_FILE).read_bytes(), type=Mirrored)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> list[Source]:
+    """The files of a mirror. Raises UserError where some are missing or of another size, as while it is being made."""
+    expected, found = mirrored(folder), folder_files(folder, patterns)
+    if expected is None:
+        return found
+    sizes = {source.name: source.path.stat().st_size for source in folder_files(folder, [])}
+    listed = [file for file in expected.files if kind(file.path)]
+    wrong = [file.path for file in listed if sizes.get(file.path) != file.size]
+    if wrong:
+        raise UserError(
+            f"the mirror {folder} is not complete: {len(wrong)} of {len(listed)} files are missing; "
+            f"the first: {wrong[0]}",
+            hint=f"go on with: python -m prep.mirror --dataset {name} --root {folder.parent.parent}",
+        )
+    hashes = {file.path: file.sha256 for file in listed}
+    return [source._replace(sha256=hashes.get(source.name, "")) for source in found]
+
+
 def find(root: Path, name: str, entry: DatasetEntry, paths: Sequence[Path]) -> list[Source]:
     """All files of a data set, sorted by name. Raises UserError where there is none."""
     mirror = source_dir(root, name)
     if paths:
         sources, where = listed_files(paths, entry.patterns), ", ".join(map(str, paths))
     elif mirror.is_dir():
-        sources, where = folder_files(mirror, entry.patterns), str(mirror)
+        sources, where = mirror_files(mirror, name, entry.patterns), str(mirror)
     elif entry.package:
         return package_files(entry.package)
     else:

@@ -12,24 +12,35 @@ FILE = "statistics.json"
 
 
 class Count(msgspec.Struct):
-    """``text_bytes`` are bytes of UTF-8; tokens include EOS and BOS."""
+    """``text_bytes`` are bytes of UTF-8; tokens include EOS and BOS; ``lengths[k]`` are the documents of 2^k up to
+    2^(k+1) - 1 tokens."""
 
     documents: int = 0
     tokens: int = 0
     text_bytes: int = 0
+    lengths: list[int] = []
 
     def add(self, other: Count) -> None:
         self.documents += other.documents
         self.tokens += other.tokens
         self.text_bytes += other.text_bytes
+        longest = max(len(other.lengths), len(self.lengths))
+        pairs = (part + [0] * (longest - len(part)) for part in (other.lengths, self.lengths))
+        self.lengths = [a + b for a, b in zip(*pairs, strict=True)]
+
+
+def counted(tokens: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Count:
+    """Documents with so many tokens and bytes each, both of shape [documents]."""
+    lengths = np.bincount(np.frexp(tokens)[1] - 1).tolist() if len(tokens) else []
+    return Count(len(tokens), int(tokens.sum()), int(sizes.sum()), lengths)
 
 
 class Statistics(msgspec.Struct):
-    """``lengths[k]`` are the documents of 2^k up to 2^(k+1) - 1 tokens."""
+    """What was kept, in all, by split and by source; what was left out, by reason; lines rejected as broken."""
 
+    total: Count = msgspec.field(default_factory=Count)
     splits: dict[str, Count] = {}
     by_source: dict[str, Count] = {}
-    lengths: list[int] = []
     left_out: dict[str, int] = {}
     rejected: int = 0
     bytes_per_token: float = 0.0
@@ -38,31 +49,20 @@ class Statistics(msgspec.Struct):
         self, split: str, labels: Sequence[str], tokens: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
     ) -> None:
         """Count documents of one split: their labels, tokens and bytes, each shape [documents]."""
-        self.splits.setdefault(split, Count()).add(Count(len(labels), int(tokens.sum()), int(sizes.sum())))
-        names, index = np.unique(np.array(labels, dtype=object), return_inverse=True)
-        for number, name in enumerate(names):
-            mine = index == number
-            count = Count(int(mine.sum()), int(tokens[mine].sum()), int(sizes[mine].sum()))
-            self.by_source.setdefault(str(name), Count()).add(count)
-        if len(tokens):
-            found = np.bincount(np.frexp(np.maximum(tokens, 1))[1] - 1)
-            self._lengthen(found.tolist())
-
-    def _lengthen(self, found: list[int]) -> None:
-        longest = max(len(found), len(self.lengths))
-        pairs = zip(found + [0] * (longest - len(found)), self.lengths + [0] * longest, strict=False)
-        self.lengths = [a + b for a, b in pairs]
+        found = counted(tokens, sizes)
+        self.total.add(found)
+        self.splits.setdefault(split, Count()).add(found)
+        for name in set(labels):
+            mine = np.fromiter((label == name for label in labels), np.bool_, len(labels))
+            self.by_source.setdefault(name, Count()).add(counted(tokens[mine], sizes[mine]))
 
     def add(self, other: Statistics) -> None:
         """Add another part's counts."""
+        self.total.add(other.total)
         for mine, theirs in ((self.splits, other.splits), (self.by_source, other.by_source)):
             for name, count in theirs.items():
                 mine.setdefault(name, Count()).add(count)
         for reason, number in other.left_out.items():
             self.left_out[reason] = self.left_out.get(reason, 0) + number
-        self._lengthen(other.lengths)
         self.rejected += other.rejected
-        tokens = sum(count.tokens for count in self.splits.values())
-        self.bytes_per_token = (
-            round(sum(c.text_bytes for c in self.splits.values()) / tokens, 4) if tokens else 0.0
-        )
+        self.bytes_per_token = round(self.total.text_bytes / max(self.total.tokens, 1), 4)

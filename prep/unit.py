@@ -1,12 +1,10 @@
-"""One unit of the plan: its source pieces in, its shards and its record out. Done again.
-
-It gives the same bytes.
-"""
+"""One unit of the plan: its source pieces in, its shards and its record out. Done again, it gives the same bytes."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,30 +12,37 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from jobs.catalog.data import EncoderName, TokenizerEntry
 from jobs.catalog.errors import UserError
 from prep.documents import Broken, read
-from prep.encoders import Encoder, differing, with_ends
+from prep.duplicates import Repeated
+from prep.encoders import Encoder, choose, differing, with_ends
 from prep.job import Job, work_dir
+from prep.output import Series
 from prep.plan import Unit
 from prep.selection import SPLITS, Chosen, Selection
-from prep.shards import Shard, ShardWriter, SourceFile, write_whole
+from prep.shards import Shard, SourceFile, write_whole
+from prep.shuffle import RunWriter
 from prep.statistics import Statistics
 
-CHECKED_FIRST = 4
-CHECKED_SHARE = 1 / 512
-CHECKED_TEXT = 1_000_000
+STAGE = "tokenizing"
+CHECKED_FIRST = 2
+CHECKED_SHARE = 1 / 4096
+CHECKED_TEXT = 500_000
 """The spot check: the first documents of a unit and this share of the others, up to this many characters."""
+Seen = Callable[[int, int], None]
 MANY_BROKEN = 100
 """Rejects before their share is looked at."""
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """What a unit left: its presence says that the unit is done."""
+    """What a unit left: shards, or the number of runs of each split; its presence says that the unit is done."""
 
     shards: tuple[Shard, ...]
+    runs: dict[str, int]
     statistics: Statistics
     encoder: str
-    source_bytes: int
+    read_bytes: int
     lines: int
 
 
@@ -48,26 +53,26 @@ class MismatchError(Exception):
 class SpotCheck:
     """Compares a deterministic sample of what an encoder is given with the reference."""
 
-    def __init__(self, encoder: Encoder, reference: Encoder) -> None:
-        self.encoder, self.reference = encoder, reference
+    def __init__(self, encoder: Encoder, encoders: Encoders) -> None:
+        self.encoder, self.encoders = encoder, encoders
         self._left, self._first = CHECKED_TEXT, CHECKED_FIRST
 
     def sample(self, chosen: Chosen) -> list[str]:
         texts = []
-        for text, digest in zip(chosen.texts, chosen.digests, strict=True):
-            if self._first > 0 or (digest & 0xFFFFFFFF) < CHECKED_SHARE * 2**32:
-                if len(text) <= self._left:
-                    texts.append(text)
-                    self._left -= len(text)
+        for document in chosen.documents:
+            if self._first > 0 or (document.digest & 0xFFFFFFFF) < CHECKED_SHARE * 2**32:
+                if len(document.text) <= self._left:
+                    texts.append(document.text)
+                    self._left -= len(document.text)
                 self._first -= 1
         return texts
 
     def see(self, chosen: Chosen) -> None:
         """Raise MismatchError where a sampled document's ids differ."""
-        if self.encoder is self.reference:
+        if self.encoder.name == "tokenizers":
             return
         texts = self.sample(chosen)
-        wrong = differing(self.reference, self.encoder, texts) if texts else None
+        wrong = differing(self.encoders.reference, self.encoder, texts) if texts else None
         if wrong is not None:
             raise MismatchError(texts[wrong][:200])
 
@@ -101,18 +106,14 @@ class Rejects:
         write_whole(path, b"".join(line + b"\n" for line in lines))
 
 
-def shard_name(split: str, index: int, count: int) -> str:
-    """``train.bin`` where there is one unit, else ``train-00000-of-00064.bin``."""
-    return f"{split}.bin" if count == 1 else f"{split}-{index:05d}-of-{count:05d}.bin"
-
-
-def record_file(output: Path, index: int) -> Path:
-    return work_dir(output) / "done" / f"{index:05d}.json"
+def record_file(output: Path, stage: str, index: int) -> Path:
+    """Its presence says that this task of the stage is done."""
+    return work_dir(output) / "done" / stage / f"{index:05d}.json"
 
 
 def load_record(output: Path, index: int) -> Record:
     """Raises FileNotFoundError where the unit is not done, UserError where its record is damaged."""
-    path = record_file(output, index)
+    path = record_file(output, STAGE, index)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except msgspec.DecodeError as error:
@@ -123,89 +124,114 @@ def reject_file(output: Path, index: int) -> Path:
     return work_dir(output) / "rejects" / f"{index:05d}.jsonl"
 
 
+class Encoders:
+    """The encoder in use and the reference, each loaded when it is first needed."""
+
+    def __init__(self, tokens: TokenizerEntry, wanted: EncoderName, file: Path) -> None:
+        self._tokens, self._wanted, self._file = tokens, wanted, file
+
+    @functools.cached_property
+    def fast(self) -> Encoder:
+        return choose(self._tokens, self._wanted, self._file)
+
+    @functools.cached_property
+    def reference(self) -> Encoder:
+        return choose(self._tokens, "tokenizers", self._file)
+
+
 @dataclass(frozen=True)
 class UnitJob:
-    """What a worker holds between units: the job, the plan.
-
-    The manifest's entries and the loaded encoders.
-    """
+    """What a worker holds between tasks: the job, its plan, the manifest's entries by name, the encoders."""
 
     job: Job
     output: Path
     units: list[Unit]
     files: dict[str, SourceFile]
-    encoder: Encoder
-    reference: Encoder
+    encoders: Encoders
+
+    def opened(self, split: str, index: int) -> Series | RunWriter:
+        """Where the documents of a unit go: into its shards, or into runs that are put in order later."""
+        vocab_size, config = self.job.tokens.vocab_size, self.job.config
+        if config.shuffle:
+            folder = work_dir(self.output) / "runs" / split
+            return RunWriter(folder, index=index, vocab_size=vocab_size, seed=config.shuffle)
+        return Series(
+            self.output,
+            split=split,
+            index=index,
+            count=len(self.units),
+            vocab_size=vocab_size,
+            limit=config.shard_bytes,
+        )
+
+    def repeated(self, index: int) -> Repeated | None:
+        """The duplicates of a unit, once the stages before have found them."""
+        if self.job.config.duplicates == "keep":
+            return None
+        return Repeated(sorted((work_dir(self.output) / "repeated").glob("*.npy")), index)
 
 
 def write_batch(
-    work: UnitJob, chosen: Chosen, writer: ShardWriter, statistics: Statistics, encoder: Encoder
-) -> None:
-    """Encode one split's documents of a batch and append them to its shard."""
+    work: UnitJob, chosen: Chosen, writer: Series | RunWriter, statistics: Statistics, encoder: Encoder
+) -> int:
+    """Encode one split's documents of a batch and append them; those written again come after. Returns the tokens."""
     bos = work.job.tokens.bos_id if work.job.config.add_bos else None
-    encoded = with_ends(encoder.encode(chosen.texts), work.job.tokens.eos_id, bos)
-    sizes = np.array(chosen.sizes, dtype=np.int64)
-    writer.write(encoded.ids, documents=len(chosen.texts), text_bytes=int(sizes.sum()))
-    statistics.see(chosen.split, chosen.labels, np.diff(encoded.offsets), sizes)
+    pairs, tokens = list(zip(chosen.documents, encoder.encode(chosen.texts), strict=True)), 0
+    for time in itertools.count(1):
+        documents, texts = zip(*pairs, strict=True)
+        ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)
+        sizes = np.fromiter((document.size for document in documents), np.int64, len(documents))
+        writer.write(ids, lengths, sizes)
+        statistics.see(chosen.split, [document.label for document in documents], lengths, sizes)
+        tokens += len(ids)
+        pairs = [pair for pair in pairs if pair[0].times > time]
+        if not pairs:
+            break
+    return tokens
 
 
-def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Callable[[int, int], None]) -> Record:
+def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     """Prepare unit ``index`` with ``encoder``. ``seen`` is told source bytes and tokens as they are done."""
-    job, unit = work.job, work.units[index]
-    selection, statistics = Selection(job), Statistics()
-    rejects, spot = Rejects(job.config.max_reject_share), SpotCheck(encoder, work.reference)
-    lines = source_bytes = 0
+    job = work.job
+    selection, statistics = Selection(job, work.repeated(index)), Statistics()
+    rejects, spot = Rejects(job.config.max_reject_share), SpotCheck(encoder, work.encoders)
+    lines = read_bytes = 0
 
-    def read_bytes(size: int) -> None:
-        nonlocal source_bytes
-        source_bytes += size
+    def read_on(size: int) -> None:
+        nonlocal read_bytes
+        read_bytes += size
         seen(size, 0)
 
     with contextlib.ExitStack() as stack:
-        writers = {
-            split: stack.enter_context(
-                ShardWriter(
-                    work.output / shard_name(split, index, len(work.units)),
-                    split=split,
-                    vocab_size=job.tokens.vocab_size,
-                )
-            )
-            for split in SPLITS
-        }
-        for piece in unit:
-            for batch in read(piece, job.entry, work.files[piece.source.name], rejects.see, read_bytes):
+        writers = {split: work.opened(split, index) for split in SPLITS}
+        for writer in writers.values():
+            stack.enter_context(writer)
+        for piece in work.units[index]:
+            for batch in read(piece, job.entry, work.files[piece.source.name], rejects.see, read_on):
                 lines += len(batch.texts)
                 if len(rejects.found) > MANY_BROKEN:
                     rejects.check(lines)
                 for chosen in selection.choose(batch):
                     spot.see(chosen)
-                    before = writers[chosen.split].tokens
-                    write_batch(work, chosen, writers[chosen.split], statistics, encoder)
-                    seen(0, writers[chosen.split].tokens - before)
-        shards = tuple(writers[split].close() for split in SPLITS)
+                    seen(0, write_batch(work, chosen, writers[chosen.split], statistics, encoder))
+        shards = tuple(shard for split in SPLITS for shard in writers[split].close())
     statistics.left_out, statistics.rejected = dict(selection.left_out), len(rejects.found)
     rejects.write(reject_file(work.output, index))
     return Record(
-        shards=shards, statistics=statistics, encoder=encoder.name, source_bytes=source_bytes, lines=lines
+        shards=shards,
+        runs={split: writer.runs for split, writer in writers.items() if isinstance(writer, RunWriter)},
+        statistics=statistics,
+        encoder=encoder.name,
+        read_bytes=read_bytes,
+        lines=lines,
     )
 
 
-def prepare(work: UnitJob, index: int, seen: Callable[[int, int], None]) -> Record:
-    """Prepare one unit, with the reference where the fast encoder was caught.
-
-    Write its record and return it.
-    """
+def prepare(work: UnitJob, index: int, seen: Seen) -> Record:
+    """Prepare one unit, with the reference where the fast encoder was caught; write its record and return it."""
     try:
-        try:
-            record = attempt(work, index, work.encoder, seen)
-        except MismatchError:
-            record = attempt(work, index, work.reference, seen)
-        write_whole(record_file(work.output, index), msgspec.json.encode(record))
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and record_file(work.output, index).exists():
-            return load_record(work.output, index)  # another worker was faster, and the job is at its end
-        hint = "the shards that are done stay; run the same command again to go on"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left for {work.output}", hint=f"free some; {hint}", code=1) from None
-        raise UserError(f"cannot write {work.output}: {error}", hint=hint, code=1) from None
+        record = attempt(work, index, work.encoders.fast, seen)
+    except MismatchError:
+        record = attempt(work, index, work.encoders.reference, seen)
+    write_whole(record_file(work.output, STAGE, index), msgspec.json.encode(record))
     return record

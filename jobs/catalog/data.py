@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 EncoderName = Literal["auto", "gigatoken", "fastokens", "tokenizers"]
+Duplicates = Literal["keep", "exact", "near"]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -43,8 +44,10 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     validation_share: Annotated[Share, Meta(description="share of the documents kept for validation")] = 0.001
     min_characters: Annotated[int, Meta(ge=0, description="shorter documents are left out")] = 1
     max_characters: Annotated[int, Meta(ge=0, description="longer documents are left out; 0: none")] = 0
-    languages: Annotated[list[str], Meta(description="languages to keep, of language_field; empty: all")] = []
-    language_field: Annotated[str, Meta(description="field, dotted, that names a record's language")] = ""
+    languages: Annotated[list[str], Meta(description="languages to keep, as in: en de; empty: all")] = []
+    language_field: Annotated[
+        str, Meta(description="field, dotted, that names a record's language; empty: fastText tells it")
+    ] = ""
     bytes: Annotated[float, Meta(ge=0, description="size of the source files, for estimates; 0: unknown")] = (
         0.0
     )
@@ -82,13 +85,23 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     workers: Annotated[int, Meta(ge=0, description="processes on this node; 0: one a core")] = 0
     encoder: Annotated[EncoderName, Meta(description="auto takes the fastest that is proven")] = "auto"
     shard_bytes: Annotated[
-        int, Meta(ge=1, description="bytes of source text a shard, about; compressed files count thrice")
+        int,
+        Meta(
+            ge=1,
+            description="bytes of a shard at most, and of source text that one task takes, about (compressed: thrice)",
+        ),
     ] = 1_000_000_000
     add_bos: Annotated[bool, Meta(description="write the BOS id before every document")] = False
     shuffle: Annotated[
         int,
-        Meta(ge=0, description="seed that files are shuffled by; 0: keep the order"),
+        Meta(ge=0, le=2**63 - 1, description="seed that all documents are shuffled by; 0: keep the order"),
     ] = 0
+    duplicates: Annotated[
+        Duplicates,
+        Meta(
+            description="what is left out of repeated documents: exact: the same text; near: also the same words"
+        ),
+    ] = "keep"
     weights: Annotated[
         dict[str, float], Meta(description="copies of a document by its source; a fraction keeps that share")
     ] = {}

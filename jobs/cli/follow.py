@@ -15,11 +15,12 @@ import click
 from jobs import runs
 from jobs.catalog.errors import UserError
 from jobs.cli.describe import description
-from jobs.cli.finding import Place, find_run, place_options
+from jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
 from jobs.cli.output import emit
-from jobs.cli.status import describe_status, statuses
+from jobs.cli.status import describe_status, pipeline_table, statuses
+from jobs.pipeline import Pipeline
 from jobs.progress import read_training
-from jobs.runlogs import log_files, whole_lines
+from jobs.runlogs import log_files, read_all_ranks, whole_lines
 from jobs.runs import Run, Status
 from jobs.targets import target
 from jobs.targets.protocol import Remote
@@ -32,7 +33,7 @@ POLL_SECONDS = 0.5
 @place_options
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run has ended.")
 @click.option("--rank", type=click.IntRange(min=0), help="One rank's log instead of the batch script's.")
-@click.option("--all-ranks", is_flag=True, help="Every rank's lines as they come (Kubernetes).")
+@click.option("--all-ranks", is_flag=True, help="Every rank's lines as they come.")
 @click.option("--attempt", type=click.IntRange(min=1), help="One attempt's instead of all.")
 @click.option("--grep", metavar="REGEX", help="Only lines that match.")
 def logs_command(
@@ -47,21 +48,31 @@ def logs_command(
     """Print a run's log."""
     found = find_run(run, Place(**place))
     if all_ranks:
-        lines = _of_all_ranks(found, follow)
+        lines = _of_all_ranks(found, attempt, follow)
     else:
         lines = target(found.target).logs(found, rank=rank, attempt=attempt, follow=follow)
+    wanted = _pattern(grep or "")
     for line in lines:
-        if grep is None or re.search(grep, line):
+        if wanted.search(line):
             click.echo(line)
 
 
-def _of_all_ranks(run: Run, follow: bool) -> Iterator[str]:
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise UserError(f"--grep {text!r} is no regular expression: {error}") from None
+
+
+def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
     scheduler = target(run.target)
-    if not isinstance(scheduler, Remote):
-        raise UserError(
-            f"--all-ranks is for Kubernetes; the ranks' files are in {run.path / 'logs'}", hint="--rank N"
-        )
-    return scheduler.all_logs(run, follow=follow)
+    if isinstance(scheduler, Remote):
+        return scheduler.all_logs(run, follow=follow)
+
+    def ended() -> bool:
+        return statuses([runs.read_again(run)])[0].state in runs.ENDED
+
+    return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended)
 
 
 @click.command("wait")
@@ -70,7 +81,10 @@ def _of_all_ranks(run: Run, follow: bool) -> Iterator[str]:
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long, with exit code 124.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -> None:
-    """Wait for a run to end, and exit with 0 only if it finished."""
+    """Wait for a run or a pipeline to end, and exit with 0 only if it finished."""
+    if found := find_pipeline(run, Place(**place)):
+        wait_for_pipeline(found, Place(**place), timeout=timeout, as_json=as_json)
+        return
     follow_to_the_end(run, Place(**place), timeout=timeout, as_json=as_json)
 
 
@@ -78,27 +92,52 @@ def follow_to_the_end(
     name: str, place: Place, *, timeout: float | None = None, as_json: bool = False
 ) -> None:
     """Shows a run's progress until it ends; exits with its code, 1 where it has none, 124 when time ran out."""
+    run, status = follow(name, place, Progress(quiet=as_json), timeout=timeout)
+    training = read_training(run.path) if status.state in runs.ENDED else None
+    emit(status, as_json, description(run, status, training) if training else describe_status(status))
+    if status.state != "finished":
+        sys.exit(exit_code(status))
+
+
+def wait_for_pipeline(
+    pipeline: Pipeline, place: Place, *, timeout: float | None = None, as_json: bool = False
+) -> None:
+    """Follows its runs one after the other; exits like ``wait`` of the first that does not finish."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    progress = _Progress(quiet=as_json)
+    worst, progress = None, Progress(quiet=as_json)
+    for run in pipeline_runs(pipeline, place):
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        status = follow(run.name, place, progress, timeout=left)[1]
+        if status.state != "finished":
+            worst = status
+            break
+    found = pipeline_runs(pipeline, place)
+    emit(statuses(found), as_json, pipeline_table(pipeline, statuses(found)))
+    if worst:
+        sys.exit(exit_code(worst))
+
+
+def follow(
+    name: str, place: Place, progress: Progress, *, timeout: float | None = None
+) -> tuple[Run, Status]:
+    """Shows a run's progress until it ends or ``timeout`` seconds are over; where it stands then."""
+    deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         run = find_run(name, place)
         (status,) = statuses([run])
         progress.show(run.path, status)
-        if status.state in runs.ENDED:
-            break
-        if deadline is not None and time.monotonic() > deadline:
+        if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):
             progress.close()
-            emit(status, as_json, describe_status(status))
-            sys.exit(124)
+            return run, status
         time.sleep(POLL_SECONDS)
-    progress.close()
-    training = read_training(run.path)
-    emit(status, as_json, description(run, status, training) if training else describe_status(status))
-    if status.state != "finished":
-        sys.exit(status.exit_code or 1)
 
 
-class _Progress:
+def exit_code(status: Status) -> int:
+    """What ``wait`` ends with for a run that did not finish; 124 for one that goes on."""
+    return (status.exit_code or 1) if status.state in runs.ENDED else 124
+
+
+class Progress:
     """The batch log as it grows: one line rewritten on a terminal, all lines elsewhere."""
 
     def __init__(self, quiet: bool) -> None:

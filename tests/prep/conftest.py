@@ -16,11 +16,10 @@ import pytest
 from jobs.catalog.data import DatasetEntry, PrepConfig
 from prep import manifest as manifests
 from prep import tokenizers
-from prep.encoders import choose
 from prep.job import Job, create, work_dir
 from prep.plan import plan
 from prep.sources import listed_files
-from prep.unit import UnitJob
+from prep.unit import Encoders, UnitJob
 
 PROJECT = Path(__file__).parents[2]
 WORDS = [
@@ -107,10 +106,9 @@ def unit_job(root: Path, tmp_path: Path) -> MakeUnit:
         return UnitJob(
             job=job,
             output=output,
-            units=plan(manifest, sources, shard_bytes, config.shuffle),
+            units=plan(manifest, sources, shard_bytes),
             files={source.path: source for source in manifest.files},
-            encoder=choose(tokens, encoder, file),  # type: ignore[arg-type]
-            reference=choose(tokens, "tokenizers", file),
+            encoders=Encoders(tokens, encoder, file),  # type: ignore[arg-type]
         )
 
     return make

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from prep import claims as claiming
 from prep import pool
 from prep.claims import Claims
-from prep.pool import Tasks, work_off
+from prep.pool import work_off
 
 
 def test_a_task_is_taken_once_and_given_back(tmp_path: Path) -> None:
@@ -52,12 +53,20 @@ def test_the_claims_of_a_dead_worker_are_dropped_and_no_other(tmp_path: Path) ->
     assert not claims.take("mine")
 
 
+class Stage:
+    """Tasks of a list in memory."""
+
+    name, output = "t", Path()
+
+    def __init__(self, count: int, done: Collection[int]) -> None:
+        self.count, self.is_done = count, done.__contains__
+
+
 def test_workers_share_the_tasks_and_each_is_done_once(tmp_path: Path) -> None:
     done: list[int] = []
 
     def work(first: int) -> None:
-        tasks = Tasks("t", 20, lambda index: index in done, done.append)
-        work_off(tasks, Claims(tmp_path, stale=60), first)
+        work_off(Stage(20, done), Claims(tmp_path, stale=60), first, done.append)
 
     threads = [threading.Thread(target=work, args=(first,)) for first in (0, 5, 10)]
     for thread in threads:
@@ -75,7 +84,7 @@ def test_a_slow_workers_task_is_done_by_one_that_waits(
     monkeypatch.setattr(pool, "POLL", 0.01)
     claims, done = Claims(tmp_path, stale=60), set[int]()
     assert claims.take("t-00001")  # and never finished, though its owner lives
-    work_off(Tasks("t", 3, done.__contains__, done.add), claims, first=0)
+    work_off(Stage(3, done), claims, 0, done.add)
     assert done == {0, 1, 2}
 
 
@@ -87,6 +96,6 @@ def test_a_task_that_another_finished_before_we_got_its_claim_is_not_done_again(
             done.append(0)  # the other finishes just now, and gives its claim back
             return super().take(task)
 
-    work_off(Tasks("t", 1, done.__contains__, done.append), Late(tmp_path, stale=60), first=0)
+    work_off(Stage(1, done), Late(tmp_path, stale=60), 0, done.append)
     assert done == [0]
     assert not list(tmp_path.glob("t-*"))

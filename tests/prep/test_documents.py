@@ -221,3 +221,24 @@ def test_reads_that_stay_away_are_an_error_in_words(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(files, "open", gone, raising=False)
     with pytest.raises(UserError, match="cannot be read"):
         list(read(Piece(Source("a.jsonl", path)), ENTRY, expected, print, lambda size: None))
+
+
+def test_a_parquet_file_is_read_a_few_megabytes_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "large.parquet"
+    texts = [str(number) * 100_000 for number in range(200)]
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": texts}), path, row_group_size=100, use_dictionary=False
+    )
+    piece = Piece(Source(path.name, path))
+    batches = list(read(piece, ENTRY, described(path), lambda broken: None, lambda size: None))
+    assert [text for batch in batches for text in batch.texts] == texts
+    assert max(sum(map(len, batch.texts)) for batch in batches) <= 2 * documents.BLOCK
+
+
+def test_a_parquet_row_beyond_the_limit_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "LONGEST", 1000)
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b" * 2000, "c"]}), path)
+    texts, broken = texts_of(path)
+    assert texts == ["a", "c"]
+    assert [(item.line, item.reason) for item in broken] == [(2, "longer than 1000 characters")]

@@ -1,104 +1,153 @@
+"""The mirror, with huggingface_hub asking a hub on this machine over HTTP."""
+
 from __future__ import annotations
 
-import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
+from jobs.catalog.data import DatasetEntry
 from jobs.catalog.errors import UserError
 from prep import mirror as mirrors
 from prep.mirror import mirror
+from prep.sources import find, source_dir
 
-CONTENTS = {f"train/chunk{i}.jsonl.zst": bytes([i]) * 1000 for i in range(5)} | {"README.md": b"hello"}
+from . import hub as hubs
+from .conftest import lines, run_prep, some_texts
+from .hub import Hub
+
+ENTRY = DatasetEntry(summary="", license="", hub="someone/texts", patterns=["train/*.jsonl"])
+CONTENTS = {f"train/deep/chunk{i}.jsonl": lines(some_texts(400, i)) for i in range(4)} | {
+    "README.md": b"hello"
+}
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A hub in memory: what it serves may be changed, and what was asked for is kept."""
-    state: dict[str, Any] = {"contents": dict(CONTENTS), "asked": [], "tokens": set()}
-
-    class Api:
-        def __init__(self, token: object) -> None:
-            state["tokens"].add(token)
-
-        def dataset_info(self, name: str, revision: str, files_metadata: bool) -> SimpleNamespace:
-            siblings = [
-                SimpleNamespace(
-                    rfilename=path,
-                    size=len(data),
-                    lfs=SimpleNamespace(sha256=hashlib.sha256(data).hexdigest())
-                    if path != "README.md"
-                    else None,
-                )
-                for path, data in CONTENTS.items()
-            ]
-            return SimpleNamespace(siblings=siblings)
-
-    def download(repo: str, path: str, *, local_dir: Path, **_: object) -> None:
-        state["asked"].append(path)
-        if path not in state["contents"]:
-            raise OSError(101, "Network is unreachable")
-        target = local_dir / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(state["contents"][path])
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    return state
-
-
-def test_the_files_that_the_patterns_name_are_mirrored_once(hub: dict[str, Any], tmp_path: Path) -> None:
-    assert mirror("slimpajama_627b", tmp_path) == 5
-    folder = tmp_path / "sources" / "slimpajama_627b"
-    found = {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
-    assert found == {path: data for path, data in CONTENTS.items() if path != "README.md"}
-    assert mirror("slimpajama_627b", tmp_path) == 0
-    assert len(hub["asked"]) == 5
-
-
-def test_it_goes_on_where_it_was_cut_off(hub: dict[str, Any], tmp_path: Path) -> None:
-    lost = hub["contents"].pop("train/chunk3.jsonl.zst")
-    with pytest.raises(UserError, match=r"chunk3.*Network is unreachable"):
-        mirror("slimpajama_627b", tmp_path)
-    hub["contents"]["train/chunk3.jsonl.zst"] = lost
-    hub["asked"].clear()
-    mirror("slimpajama_627b", tmp_path)
-    assert "train/chunk3.jsonl.zst" in hub["asked"]
-    assert "train/chunk0.jsonl.zst" not in hub["asked"]
-
-
-def test_other_bytes_of_the_same_size_are_refused_and_not_kept(hub: dict[str, Any], tmp_path: Path) -> None:
-    hub["contents"]["train/chunk2.jsonl.zst"] = b"x" * 1000
-    with pytest.raises(UserError, match="other bytes"):
-        mirror("slimpajama_627b", tmp_path)
-    assert not (tmp_path / "sources/slimpajama_627b/train/chunk2.jsonl.zst").exists()
-
-
-def test_check_finds_what_was_damaged_on_the_disk(hub: dict[str, Any], tmp_path: Path) -> None:
-    mirror("slimpajama_627b", tmp_path)
-    path = tmp_path / "sources/slimpajama_627b/train/chunk4.jsonl.zst"
-    path.write_bytes(b"y" * 1000)
-    assert mirror("slimpajama_627b", tmp_path) == 0
-    assert mirror("slimpajama_627b", tmp_path, check=True) == 1
-    assert path.read_bytes() == CONTENTS["train/chunk4.jsonl.zst"]
-
-
-def test_the_token_comes_from_the_environment_and_only_when_it_is_there(
-    hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    mirror("slimpajama_627b", tmp_path / "a")
+    monkeypatch.setattr(mirrors, "PAUSE", 0.0)
+    with hubs.running(dict(CONTENTS)) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "".join(template[1:]))
+        yield hub
+
+
+def held(root: Path) -> dict[str, bytes]:
+    folder = source_dir(root, "texts")
+    files = (path for path in folder.rglob("*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return {name: data for name, data in found.items() if not name.startswith(".")}
+
+
+def texts() -> dict[str, bytes]:
+    return {path: data for path, data in CONTENTS.items() if path != "README.md"}
+
+
+def fetched(hub: Hub) -> list[str]:
+    return [
+        path.rpartition("/")[2] for method, path, _ in hub.asked if method == "GET" and "/resolve/" in path
+    ]
+
+
+def test_the_files_that_the_patterns_name_are_mirrored_once_and_at_one_commit(
+    hub: Hub, tmp_path: Path
+) -> None:
+    assert mirror("texts", ENTRY, tmp_path) == 4
+    assert held(tmp_path) == texts()
+    assert all(hubs.COMMIT in path for _, path, _ in hub.asked if "/resolve/" in path)
+    hub.asked.clear()
+    assert mirror("texts", ENTRY, tmp_path) == 0
+    assert fetched(hub) == []
+
+
+def test_broken_connections_are_taken_up_again(hub: Hub, tmp_path: Path) -> None:
+    hub.cut = {"train/deep/chunk1.jsonl": 3, "train/deep/chunk2.jsonl": 1}
+    assert mirror("texts", ENTRY, tmp_path) == 4
+    assert held(tmp_path) == texts()
+    assert hub.cut == {"train/deep/chunk1.jsonl": 0, "train/deep/chunk2.jsonl": 0}
+
+
+def test_it_goes_on_where_it_was_cut_off_and_prep_takes_no_half_mirror(hub: Hub, tmp_path: Path) -> None:
+    hub.cut = {"train/deep/chunk3.jsonl": 10**6}
+    with pytest.raises(UserError, match=r"chunk3\.jsonl of someone/texts could not be fetched") as caught:
+        mirror("texts", ENTRY, tmp_path)
+    assert "run the same command again" in caught.value.hint
+    with pytest.raises(UserError, match=r"not complete: 1 of 4 files are missing; the first: .*chunk3"):
+        find(tmp_path, "texts", ENTRY, [])
+    hub.cut.clear()
+    hub.asked.clear()
+    assert mirror("texts", ENTRY, tmp_path) == 1
+    assert set(fetched(hub)) == {"chunk3.jsonl"}
+    assert len(find(tmp_path, "texts", ENTRY, [])) == 4
+
+
+def test_other_bytes_of_the_same_size_are_refused_and_not_kept(hub: Hub, tmp_path: Path) -> None:
+    path = "train/deep/chunk2.jsonl"
+    hub.served = {path: b"x" * len(CONTENTS[path])}
+    with pytest.raises(UserError, match="came with other bytes"):
+        mirror("texts", ENTRY, tmp_path)
+    assert path not in held(tmp_path)
+
+
+def test_what_was_damaged_on_the_disk_is_found_by_check_and_by_prep(
+    hub: Hub, tmp_path: Path, gpt2_root: Path
+) -> None:
+    (tmp_path / "tokenizers").symlink_to(gpt2_root / "tokenizers")
+    mirror("texts", ENTRY, tmp_path)
+    path = source_dir(tmp_path, "texts") / "train/deep/chunk0.jsonl"
+    right = path.read_bytes()
+    path.write_bytes(right.replace(b"the", b"THE", 1))
+    arguments = ["--dataset", "texts", "--tokenizer", "gpt2", "--root", tmp_path]
+    assert "chunk0.jsonl is not what the hub has" in run_prep(*arguments, code=2).stderr
+    assert mirror("texts", ENTRY, tmp_path) == 0
+    assert mirror("texts", ENTRY, tmp_path, check=True) == 1
+    assert path.read_bytes() == right
+    run_prep(*arguments, "--output", tmp_path / "again")
+
+
+def test_a_file_that_changed_on_the_hub_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    mirror("texts", ENTRY, tmp_path)
+    path = "train/deep/chunk0.jsonl"
+    hub.files[path] = CONTENTS[path].replace(b"the", b"THE", 1)
+    assert mirror("texts", ENTRY, tmp_path) == 1
+    assert held(tmp_path)[path] == hub.files[path]
+
+
+def test_a_licence_that_was_not_accepted_is_said_in_words_and_a_token_opens_it(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.gated, hub.token = True, "secret"
+    with pytest.raises(UserError, match="the licence of someone/texts was not accepted"):
+        mirror("texts", ENTRY, tmp_path)
     monkeypatch.setenv("MY_TOKEN", "secret")
-    mirror("slimpajama_627b", tmp_path / "b", token_env="MY_TOKEN")
-    assert hub["tokens"] == {False, "secret"}
+    assert mirror("texts", ENTRY, tmp_path, token_env="MY_TOKEN") == 4
+
+
+def test_a_hub_that_is_away_and_a_pattern_that_fits_nothing_are_said_in_words(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="has no file like"):
+        mirror("texts", DatasetEntry(summary="", license="", hub="a/b", patterns=["*.xml"]), tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="cannot be asked for someone/texts"):
+        mirror("texts", ENTRY, tmp_path)
+
+
+def test_a_data_set_of_the_hub_that_the_catalogue_lacks_is_mirrored_and_prepared(
+    hub: Hub, tmp_path: Path, gpt2_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizers").symlink_to(gpt2_root / "tokenizers")
+    monkeypatch.setitem(os.environ, "JOBCTL_ROOT", str(tmp_path))
+    assert mirrors.main(["--dataset", "mine", "--hub", "someone/texts"]) == 0
+    run_prep("--dataset", "mine", "--tokenizer", "gpt2", "--root", tmp_path)
+    assert (tmp_path / "datasets" / "mine-gpt2" / "meta.json").exists()
 
 
 def test_a_data_set_that_is_not_on_the_hub_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not on the hub"):
-        mirror("sotu", tmp_path)
-    assert mirrors.source_dir(tmp_path, "sotu").exists() is False
+        mirror("sotu", DatasetEntry(summary="", license=""), tmp_path)
+    assert source_dir(tmp_path, "sotu").exists() is False

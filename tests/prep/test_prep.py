@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def start(root: Path, folder: Path, *more: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "prep", *arguments(root, folder), *map(str, more)]
+def start(*given: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "prep", *map(str, given)]
     return subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stderr=subprocess.PIPE, text=True
     )
@@ -65,46 +67,59 @@ def test_readers_of_other_trainers_read_the_one_file(root: Path) -> None:
     assert (data == 50256).sum() == open_dataset(root / "datasets" / "sotu-gpt2").shards[0].documents
 
 
+OPTIONS = [[], ["--shuffle", "7", "--duplicates", "near"]]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 def test_any_number_of_workers_and_nodes_gives_the_same_bytes(
-    root: Path, folder: Path, tmp_path: Path
+    root: Path, folder: Path, tmp_path: Path, options: list[str]
 ) -> None:
-    run_prep(*arguments(root, folder), "--workers", 1, "--output", tmp_path / "one")
-    run_prep(
-        *arguments(root, folder), "--workers", 3, "--output", tmp_path / "three", "--encoder", "tokenizers"
-    )
+    given = [*arguments(root, folder), *options]
+    run_prep(*given, "--workers", 1, "--output", tmp_path / "one")
+    run_prep(*given, "--workers", 3, "--output", tmp_path / "three", "--encoder", "tokenizers")
     nodes = [
-        start(root, folder, "--workers", 1, "--output", tmp_path / "nodes", "--rank", rank, "--world-size", 2)
+        start(*given, "--workers", 1, "--output", tmp_path / "nodes", "--rank", rank, "--world-size", 2)
         for rank in range(2)
     ]
-    assert [node.wait(timeout=120) for node in nodes] == [0, 0]
+    assert [node.wait(timeout=120) for node in nodes] == [0, 0], [
+        node.stderr and node.stderr.read() for node in nodes
+    ]
     one = contents(tmp_path / "one")
     assert len([name for name in one if name.startswith("train-")]) > 3
     assert contents(tmp_path / "three") == one
     assert contents(tmp_path / "nodes") == one
+    assert not {"keys", "repeated", "runs"} & {path.name for path in (tmp_path / "nodes" / ".prep").iterdir()}
 
 
+@pytest.mark.parametrize("options", OPTIONS)
 def test_killed_at_any_time_and_started_again_gives_the_same_bytes(
-    root: Path, folder: Path, tmp_path: Path
+    root: Path, folder: Path, tmp_path: Path, options: list[str]
 ) -> None:
-    run_prep(*arguments(root, folder), "--workers", 1, "--output", tmp_path / "one")
-    output = tmp_path / "killed"
-    for _ in range(3):
-        process = start(root, folder, "--workers", 2, "--output", output)
-        done = output / ".prep" / "done"
-        before, deadline = len(list(done.glob("*.json"))) if done.exists() else 0, time.monotonic() + 60
+    """Killed whenever another task of any stage is done, and in between."""
+    given = [*arguments(root, folder), *options]
+    run_prep(*given, "--workers", 1, "--output", tmp_path / "one")
+    output, chance = tmp_path / "killed", random.Random(1)
+    for attempt in range(4):
+        process = start(*given, "--workers", 2, "--output", output, "--stale-seconds", 1)
+        before, deadline = finished_tasks(output), time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
-            if done.exists() and len(list(done.glob("*.json"))) > before:
+            if finished_tasks(output) > before + attempt:
+                time.sleep(chance.random() / 20)
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.01)
         process.wait()
-    run_prep(*arguments(root, folder), "--output", output, "--stale-seconds", 1)
+    run_prep(*given, "--output", output, "--stale-seconds", 1)
     assert contents(output) == contents(tmp_path / "one")
+
+
+def finished_tasks(output: Path) -> int:
+    return len(list((output / ".prep" / "done").glob("*/*.json")))
 
 
 def test_a_worker_that_is_killed_is_replaced(root: Path, folder: Path, tmp_path: Path) -> None:
     run_prep(*arguments(root, folder), "--workers", 1, "--output", tmp_path / "one")
-    process = start(root, folder, "--workers", 1, "--output", tmp_path / "two")
+    process = start(*arguments(root, folder), "--workers", 1, "--output", tmp_path / "two")
     reports, deadline = tmp_path / "two" / ".prep" / "progress", time.monotonic() + 60
     while time.monotonic() < deadline and not (found := list(reports.glob("[!.]*.json"))):
         time.sleep(0.005)
@@ -174,3 +189,59 @@ def test_status_says_how_far_the_job_is(root: Path, folder: Path) -> None:
     assert said["share"] == 1.0
     assert said["tasks_done"] == said["tasks"] > 3
     assert said["tokens"] == open_dataset(root / "datasets" / "mine-gpt2").meta.tokens
+
+
+def test_a_source_that_comes_or_goes_while_the_job_runs_is_an_error(
+    root: Path, folder: Path, tmp_path: Path
+) -> None:
+    process = start(*arguments(root, folder), "--workers", 1, "--output", tmp_path / "out")
+    manifest, deadline = tmp_path / "out" / ".prep" / "manifest.json", time.monotonic() + 60
+    while not manifest.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    (folder / "new.jsonl").write_bytes(lines(["new"]))
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "new.jsonl was added" in error
+    assert not (tmp_path / "out" / "meta.json").exists()
+
+
+def test_the_documents_of_validation_are_the_same_for_every_order_and_number_of_shards(
+    root: Path, folder: Path, tmp_path: Path
+) -> None:
+    found = []
+    for number, more in enumerate([[], ["--shuffle", "5"], ["--shard-bytes", "1000000"]]):
+        output = tmp_path / str(number)
+        run_prep(*arguments(root, folder), "--output", output, *more)
+        data = open_dataset(output, "val")
+        ids = data.read(0, data.num_tokens)
+        ends = np.flatnonzero(ids == data.meta.eos_id) + 1
+        found.append(sorted(part.tobytes() for part in np.split(ids, ends)))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) > 30
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of three megabytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_stops_the_job_and_a_larger_one_lets_it_go_on(
+    root: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    given = ["--dataset", "sotu", "--tokenizer", "gpt2", "--root", root, "--shard-bytes", 1_000_000]
+    output = small_disk / "out"
+    stopped = run_prep(*given, "--output", output, code=1)
+    assert "no space left" in stopped.stderr
+    assert "run the same command again" in stopped.stderr
+    assert not list(output.rglob("*.partial"))
+    subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
+    run_prep(*given, "--output", output)
+    run_prep(*given, "--output", tmp_path / "out")
+    assert contents(output) == contents(tmp_path / "out")

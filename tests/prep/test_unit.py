@@ -3,17 +3,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jobs.catalog.errors import UserError
-from prep import unit as units
-from prep.encoders import Encoded, Encoder
+from prep import output
+from prep.encoders import Encoder, Ids
 from prep.merge import merge
 from prep.selection import copies, document_hash, is_validation
 from prep.shards import open_dataset
 from prep.sources import listed_files
+from prep.stages import guarded, stages
 from prep.unit import UnitJob, prepare
 
 from .conftest import MakeUnit, lines, some_texts
@@ -25,11 +27,12 @@ def finish(work: UnitJob, folder: Path) -> None:
     from prep import manifest as manifests
     from prep.job import work_dir
 
-    for index in range(len(work.units)):
-        prepare(work, index, lambda size, tokens: None)
+    for stage in stages(work):
+        for index in range(stage.count):
+            guarded(stage, index, lambda size, tokens: None)
     manifest = manifests.load(work_dir(work.output))
     assert manifest
-    merge(work.output, work.job, manifest, listed_files([folder], []), len(work.units))
+    merge(work, manifest, listed_files([folder], []))
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_what_is_written_is_what_was_read(folder: Path, unit_job: MakeUnit) -> N
     finish(work, folder)
     validation = [text for text in TEXTS if is_validation(document_hash(text.encode()), 0.1)]
     training = [text for text in TEXTS if text not in validation]
-    reference = work.reference._encoder  # type: ignore[attr-defined]
+    reference = work.encoders.reference._encoder  # type: ignore[attr-defined]
     assert documents_of(work.output, "val", reference) == validation
     assert documents_of(work.output, "train", reference) == training
     assert 10 < len(validation) < 60
@@ -68,7 +71,8 @@ def test_statistics_add_up(folder: Path, unit_job: MakeUnit) -> None:
     assert sum(split["documents"] for split in said["splits"].values()) == meta.documents == len(kept)
     assert sum(split["tokens"] for split in said["splits"].values()) == meta.tokens
     assert meta.text_bytes == sum(len(text.encode()) for text in kept)
-    assert sum(said["lengths"]) == meta.documents
+    assert sum(said["total"]["lengths"]) == meta.documents
+    assert said["by_source"][""] == said["total"]
     assert said["left_out"] == {
         "short": sum(len(text) < 20 for text in TEXTS),
         "long": sum(len(text) > 200 for text in TEXTS),
@@ -125,19 +129,17 @@ class Wrong:
     def __init__(self, right: Encoder, fault: str) -> None:
         self.right, self.fault = right, fault
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        ids, offsets = self.right.encode(texts)
-        ids = ids.copy()
-        for index, text in enumerate(texts):
-            if text == self.fault:
-                ids[offsets[index]] += 1
-        return Encoded(ids, offsets)
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        return [ids + (text == self.fault) for ids, text in zip(self.right.encode(texts), texts, strict=True)]
 
 
 def test_an_encoder_that_is_caught_is_replaced_by_the_reference(folder: Path, unit_job: MakeUnit) -> None:
     work = unit_job(folder)
     right = prepare(work, 0, lambda size, tokens: None)
-    faulty = UnitJob(**{**work.__dict__, "encoder": Wrong(work.reference, TEXTS[0])})
+    encoders = SimpleNamespace(
+        fast=Wrong(work.encoders.reference, TEXTS[0]), reference=work.encoders.reference
+    )
+    faulty = UnitJob(**{**work.__dict__, "encoders": encoders})
     record = prepare(faulty, 0, lambda size, tokens: None)
     assert record.encoder == "tokenizers"
     assert record.shards == right.shards
@@ -174,10 +176,11 @@ def test_a_full_disk_stops_cleanly_and_the_job_goes_on_later(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    stage = next(stages(work))
     with monkeypatch.context() as patch:
-        patch.setattr(units.ShardWriter, "write", full)
+        patch.setattr(output.Series, "write", full)
         with pytest.raises(UserError, match="no space left"):
-            prepare(work, 0, lambda size, tokens: None)
+            guarded(stage, 0, lambda size, tokens: None)
     assert list(work.output.glob("*.bin")) == list(work.output.glob(".*partial")) == []
     finish(work, folder)
     assert open_dataset(work.output).num_tokens

@@ -1,0 +1,192 @@
+"""The stages of a job, one after another: hashing and matching where duplicates go, tokenizing, and shuffling.
+
+Each is a list of tasks that any worker may do, in any order and more than once; a stage begins when the one
+before it is done, by whomever, for only then it is known what it has to do.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from jobs.catalog.errors import UserError
+from prep import duplicates
+from prep.documents import read
+from prep.job import work_dir
+from prep.runs import run_file
+from prep.selection import SPLITS, Selection
+from prep.shards import Shard, numpy_dtype, token_dtype, write_whole
+from prep.shuffle import gather, shards_of
+from prep.unit import Record, Seen, UnitJob, load_record, prepare, record_file
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Numbered tasks; ``do`` is told what to call with bytes read and tokens made; ``size`` is what all read."""
+
+    name: str
+    count: int
+    size: int
+    output: Path
+    do: Callable[[int, Seen], None]
+
+    def is_done(self, index: int) -> bool:
+        return record_file(self.output, self.name, index).exists()
+
+
+class Keys(msgspec.Struct, kw_only=True):
+    """The record of a hashed unit."""
+
+    runs: int
+    keys: int
+    read_bytes: int
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """The record of a task that read runs; ``shards`` is what it made of them."""
+
+    read_bytes: int
+    shards: tuple[Shard, ...] = ()
+
+
+def write_record(work: UnitJob, stage: str, index: int, record: msgspec.Struct) -> None:
+    write_whole(record_file(work.output, stage, index), msgspec.json.encode(record))
+
+
+# -- duplicates ----------------------------------------------------------------------------------------------
+
+
+def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
+    """Write the keys of a unit's documents. Broken lines are left to tokenizing, which reads them again."""
+    selection, near = Selection(work.job), work.job.config.duplicates == "near"
+    writer, read_bytes = duplicates.KeyWriter(work_dir(work.output) / "keys", index), 0
+
+    def read_on(size: int) -> None:
+        nonlocal read_bytes
+        read_bytes += size
+        seen(size, 0)
+
+    for piece in work.units[index]:
+        for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, read_on):
+            for document in selection.kept(batch):
+                writer.add(document.digest, duplicates.band_keys(document.text) if near else ())
+    writer.flush()
+    write_record(work, "hashing", index, Keys(runs=writer.runs, keys=writer.keys, read_bytes=read_bytes))
+
+
+def matching(work: UnitJob) -> Stage:
+    """Where all units are hashed."""
+    records = [
+        msgspec.json.decode(record_file(work.output, "hashing", index).read_bytes(), type=Keys)
+        for index in range(len(work.units))
+    ]
+    folder = work_dir(work.output)
+    runs = [
+        run_file(folder / "keys", index, number)
+        for index, record in enumerate(records)
+        for number in range(record.runs)
+    ]
+    keys = sum(record.keys for record in records)
+    parts = duplicates.parts_of(keys)
+
+    def do(part: int, seen: Seen) -> None:
+        size = (
+            24 * duplicates.match(runs, folder / "repeated" / f"{part:05d}.npy", part, parts) if runs else 0
+        )
+        seen(size, 0)
+        write_record(work, "matching", part, Part(read_bytes=size))
+
+    return Stage("matching", parts, 24 * keys, work.output, do)
+
+
+# -- shuffling -----------------------------------------------------------------------------------------------
+
+
+def shuffling(work: UnitJob) -> Stage:
+    """Where all units are tokenized: one task for each shard of each split."""
+    records = [load_record(work.output, index) for index in range(len(work.units))]
+    itemsize = numpy_dtype(token_dtype(work.job.tokens.vocab_size)).itemsize
+    sizes = {split: itemsize * sum(tokens_of(record, split) for record in records) for split in SPLITS}
+    counts = {split: shards_of(size, work.job.config.shard_bytes) for split, size in sizes.items()}
+    tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
+
+    def do(task: int, seen: Seen) -> None:
+        split, index = tasks[task]
+        folder = work_dir(work.output) / "runs" / split
+        runs = [
+            run_file(folder, unit, number)
+            for unit, record in enumerate(records)
+            for number in range(record.runs[split])
+        ]
+        read_bytes = 0
+
+        def read_on(size: int) -> None:
+            nonlocal read_bytes
+            read_bytes += size
+            seen(size, 0)
+
+        shards = gather(
+            runs,
+            work.output,
+            split=split,
+            index=index,
+            count=counts[split],
+            size=sizes[split],
+            vocab_size=work.job.tokens.vocab_size,
+            limit=work.job.config.shard_bytes,
+            read=read_on,
+        )
+        write_record(work, "shuffling", task, Part(read_bytes=read_bytes, shards=shards))
+
+    return Stage("shuffling", len(tasks), sum(sizes.values()), work.output, do)
+
+
+def tokens_of(record: Record, split: str) -> int:
+    counts = record.statistics.splits
+    return counts[split].tokens if split in counts else 0
+
+
+# -- all of them ---------------------------------------------------------------------------------------------
+
+
+def tokenize(work: UnitJob, index: int, seen: Seen) -> None:
+    prepare(work, index, seen)
+
+
+def stages(work: UnitJob) -> Iterator[Stage]:
+    """The job's stages; each may be asked for only when those before it are done."""
+    size, count = sum(file.size for file in work.files.values()), len(work.units)
+    if work.job.config.duplicates != "keep":
+        yield Stage("hashing", count, size, work.output, lambda index, seen: hash_unit(work, index, seen))
+        yield matching(work)
+    yield Stage("tokenizing", count, size, work.output, lambda index, seen: tokenize(work, index, seen))
+    if work.job.config.shuffle:
+        yield shuffling(work)
+
+
+def guarded(stage: Stage, index: int, seen: Seen) -> None:
+    """Do a task; what a file system refuses is a UserError in words."""
+    output = stage.output
+    try:
+        stage.do(index, seen)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and (stage.is_done(index) or (output / "meta.json").exists()):
+            return  # another worker was faster, and the job is at its end
+        hint = "what is done stays; run the same command again to go on"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left for {output}", hint=f"free some; {hint}", code=1) from None
+        raise UserError(f"cannot write {output}: {error}", hint=hint, code=1) from None
+
+
+def shards(work: UnitJob, units: list[Record]) -> list[Shard]:
+    """All shards of a job whose stages are done: training first, then validation."""
+    found = [shard for record in units for shard in record.shards]
+    if work.job.config.shuffle:
+        for task in range(shuffling(work).count):
+            data = record_file(work.output, "shuffling", task).read_bytes()
+            found += msgspec.json.decode(data, type=Part).shards
+    return [shard for split in SPLITS for shard in found if shard.split == split]
