@@ -107,6 +107,7 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         "node_rules": _node_rules(spec),
         "requests": _requests(spec),
         "limits": _devices(spec),
+        "rdma": _needs_rdma(spec),
     }
 
 
@@ -122,12 +123,16 @@ def seconds(time_limit: str) -> int:
     return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + rest
 
 
+def _needs_rdma(spec: JobSpec) -> bool:
+    return bool(spec.site.rdma_resource) and spec.kind == "train" and spec.resources.nodes > 1
+
+
 def _devices(spec: JobSpec) -> dict[str, str | int]:
     """GPUs and RDMA devices, which are limited and requested alike."""
     devices: dict[str, str | int] = {}
     if spec.resources.gpus_per_node:
         devices[spec.site.gpu_resource] = spec.resources.gpus_per_node
-    if spec.site.rdma_resource and spec.resources.nodes > 1:
+    if _needs_rdma(spec):
         devices[spec.site.rdma_resource] = max(1, spec.resources.gpus_per_node)
     return devices
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from jobs.catalog import layout
 from jobs.runs import Run, State, Status
@@ -10,6 +13,7 @@ from k8s.names import QUEUE_LABEL
 from k8s.pods import Pod
 from k8s.resources import Object
 
+_REMEMBERED = ("state", "exit_code", "start", "end")
 MAX_LINES = 8
 """Lines of explanation; a job of hundreds of pods repeats itself."""
 
@@ -30,9 +34,7 @@ def status_of(
     """``pods`` are the newest of each index; ``marks`` the annotations of the run's record."""
     cancelled = "jobctl/cancelled" in marks
     if job is None:
-        state: State = "cancelled" if cancelled else "lost"
-        gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
-        return Status(run=run.name, state=state, target=run.target, detail=gone)
+        return _status_of_the_gone(run, cancelled, marks.get("jobctl/ended", ""))
     state, code = _state(job, pods, cancelled)
     return Status(
         run=run.name,
@@ -45,6 +47,20 @@ def status_of(
         end=_end(job) if ended(job) else "",
         detail="\n  ".join(_detail(run, state, job, pods, warnings, cancelled)),
     )
+
+
+def ending(status: Status) -> str:
+    """What is remembered of a run that has ended, for the time when its job is gone."""
+    return msgspec.json.encode({key: getattr(status, key) for key in _REMEMBERED}).decode()
+
+
+def _status_of_the_gone(run: Run, cancelled: bool, ending: str) -> Status:
+    if ending:
+        told = msgspec.json.decode(ending)
+        return Status(run=run.name, target=run.target, **{key: told[key] for key in _REMEMBERED})
+    state: State = "cancelled" if cancelled else "lost"
+    gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
+    return Status(run=run.name, state=state, target=run.target, detail=gone)
 
 
 def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, int | None]:
@@ -78,16 +94,31 @@ def _detail(
         condition = conditions(job)["Failed"]
         lines = [f"{condition.get('reason', '')}: {condition.get('message', '')}"]
         lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
+        lines += _events(warnings)
         return [*_short(lines), f"jobctl logs {run.name}; jobctl resume {run.name}"]
     lines = ["asked to stop"] if cancelled and state == "running" else []
     if "Suspended" in conditions(job) or _suspended(job):
         queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
         lines.append(f"suspended: waits to be admitted in queue {queue}" if queue else "suspended")
-    lines += [
-        f"{pod.name}: {pod.waiting or pod.phase}" for pod in pods if not pod.running and pod.exit_code is None
-    ]
+    if wanted := _replicas(run, pods):
+        lines.append(wanted)
+    lines += [f"{pod.name}: {pod.waiting}" for pod in pods if pod.waiting]
     lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
-    return _short([*lines, *(f"event: {text}" for text in warnings if state != "running")])
+    return _short([*lines, *_events(warnings)])
+
+
+def _replicas(run: Run, pods: Sequence[Pod]) -> str:
+    """How many pods are in which state; nothing where that is one running pod, or none was made yet."""
+    wanted = run.record["spec"]["resources"]["nodes"]
+    counts = Counter("running" if pod.running else pod.phase.lower() for pod in pods)
+    if not pods or counts == {"running": 1} == {"running": wanted}:
+        return ""
+    words = [f"{count} {phase}" for phase, count in counts.most_common()]
+    return f"pods: {', '.join(words)} of {wanted}"
+
+
+def _events(warnings: Sequence[str]) -> list[str]:
+    return [f"event: {text}" for text in warnings]
 
 
 def _suspended(job: Object) -> bool:

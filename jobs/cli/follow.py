@@ -25,6 +25,8 @@ from jobs.targets import target
 from jobs.targets.protocol import Remote
 
 POLL_SECONDS = 0.5
+LONGEST_WATCH = 30.0
+"""Seconds after which a job that says nothing is looked at all the same: why a pod waits is not said by its job."""
 
 
 @click.command("logs")
@@ -90,12 +92,22 @@ def follow_to_the_end(
             progress.close()
             emit(status, as_json, describe_status(status))
             sys.exit(124)
-        time.sleep(POLL_SECONDS)
+        _pause(run, deadline)
     progress.close()
     training = read_training(run.path)
     emit(status, as_json, description(run, status, training) if training else describe_status(status))
     if status.state != "finished":
         sys.exit(status.exit_code or 1)
+
+
+def _pause(run: Run, deadline: float | None) -> None:
+    """Until it is worth looking again: a cluster tells when its job changes, the others are asked."""
+    scheduler = target(run.target)
+    if isinstance(scheduler, Remote):
+        left = LONGEST_WATCH if deadline is None else deadline - time.monotonic()
+        scheduler.await_change(run, max(0.0, min(left, LONGEST_WATCH)))
+    else:
+        time.sleep(POLL_SECONDS)
 
 
 class _Progress:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import jobs
 import k8s.api
@@ -17,6 +18,7 @@ from jobs.spec import Choices, JobSpec, resolve
 from tests.k8s.cluster import Cluster, python_stub
 from tests.k8s.server import ApiServer
 
+MANIFESTS = Path(k8s.api.__file__).parent / "manifests"
 MakeCluster = Callable[[str], Cluster]
 
 
@@ -24,6 +26,8 @@ MakeCluster = Callable[[str], Cluster]
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     """An API server, reached by $KUBECONFIG as by a user with a home of their own; nothing waits for long."""
     api = ApiServer(tmp_path / "cluster")
+    runtime = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text())
+    api.store.runtimes = {runtime["metadata"]["name"]: runtime}
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig()))
     monkeypatch.setenv("JOBCTL_ROOT", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

@@ -62,7 +62,7 @@ def test_what_is_no_training_is_a_valid_job(kind: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_golden(target: str, request: pytest.FixtureRequest) -> None:
-    """Two nodes of H100 with RDMA at a full site. To renew: JOBCTL_GOLDEN=write pytest."""
+    """Two nodes of H100 with RDMA at a full site. To renew: make golden."""
     import os
 
     spec = resolve(
@@ -74,7 +74,7 @@ def test_golden(target: str, request: pytest.FixtureRequest) -> None:
     ).spec  # fmt: skip
     text = TARGETS[target].render(spec)
     path = GOLDEN / f"{target}.yaml"
-    if os.environ.get("JOBCTL_GOLDEN") == "write":
+    if os.environ.get("JOBCTL_UPDATE_GOLDEN") == "1":
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
