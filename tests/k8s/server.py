@@ -60,6 +60,9 @@ class ApiServer:
         self.volume = folder / "volume"
         self.volume.mkdir(parents=True)
         self.tokens = {"good"}
+        self.rights: set[tuple[str, str, str]] = set()
+        """Group, resource and verb of what the user may do; another request is refused as RBAC refuses it."""
+        self.used: set[tuple[str, str, str]] = set()
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
         self.logs: dict[str, list[tuple[str, str]]] = {}
@@ -149,6 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not at:
             raise Refusal(404, "", "404 page not found\n")
         version, plural, namespace, name = at["core"] or at["group"], at["plural"], at["ns"], at["name"]
+        self._authorize(version, plural, namespace, name, at["sub"])
         if at["sub"]:
             pod = store.get("v1", "pods", namespace, name)
             return self._log(pod) if at["sub"] == "log" else self._exec(pod)
@@ -166,6 +170,26 @@ class _Handler(BaseHTTPRequestHandler):
         if self.query.get("watch") == "true":
             return self._watch(version, plural, namespace)
         return self._page(store.list_all(version, plural, namespace, self.query.get("labelSelector", "")))
+
+    def _authorize(
+        self, version: str, plural: str, namespace: str, name: str | None, sub: str | None
+    ) -> None:
+        verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get" if name else "list"}[
+            self.command
+        ]
+        verbs = {"watch" if self.query.get("watch") == "true" else verb}
+        if sub == "exec":  # older servers ask for get, newer for create as well
+            verbs = {"get", "create"}
+        if verb == "patch" and (version, plural, namespace, name) not in self.api.store.objects:
+            verbs.add("create")  # server-side apply makes what is not there
+        group, resource = version.rpartition("/")[0], f"{plural}/{sub}" if sub else plural
+        for verb in sorted(verbs):
+            self.api.used.add((group, resource, verb))
+            if (group, resource, verb) not in self.api.rights:
+                raise Refusal(
+                    403, "Forbidden", f'{plural} is forbidden: User "ann" cannot {verb} resource "{resource}" '
+                    f'in API group "{group}" in the namespace "{namespace}"',
+                )  # fmt: skip
 
     def _page(self, items: list[Object]) -> None:
         limit, start = int(self.query.get("limit", 500)), int(self.query.get("continue", 0))
