@@ -15,6 +15,7 @@ import msgspec
 
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError
+from jobs.catalog.schema import Expected
 from jobs.spec import JobSpec, TrainSpec
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -62,6 +63,8 @@ def _environment(quote: Callable[[object], str]) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        comment_start_string="{##",  # ${#ARRAY[@]} is bash
+        comment_end_string="##}",
         auto_reload=False,
     )
 
@@ -93,6 +96,20 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
     return {**defaults, **spec.site.env}
 
 
+def expected(spec: JobSpec) -> str:
+    """What the preflight compares each node with, as JSON."""
+    facts = spec.facts
+    found = Expected(
+        gpus=spec.resources.gpus_per_node,
+        device=facts.device,
+        compute_capability=facts.compute_capability,
+        peak_tflops=facts.peak_tflops.get("bfloat16", 0.0),
+        allreduce_gb_s=facts.allreduce_gb_s,
+        allreduce_network_gb_s=facts.allreduce_network_gb_s,
+    )
+    return msgspec.json.encode(found).decode()
+
+
 def payload_context(spec: JobSpec) -> dict[str, Any]:
     """What every target's template needs to say what runs."""
     context: dict[str, Any] = {
@@ -104,9 +121,11 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "environment": job_environment(spec),
         "dataset": f"{spec.inputs.dataset}-{spec.inputs.tokenizer}",
         "exit_continue": layout.EXIT_CONTINUE,
+        "exit_hardware": layout.EXIT_HARDWARE,
+        "launch": [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"],
+        "expected": expected(spec),
     }
     if isinstance(spec, TrainSpec):
-        launch = [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"]
         sizes = spec.inputs.sweep_batch_sizes if spec.stage == "sweep" else ()
-        return context | {"flags": trainer_flags(spec), "launch": launch, "stage": spec.stage, "sweep": sizes}
+        return context | {"flags": trainer_flags(spec), "stage": spec.stage, "sweep": sizes}
     return context | {"arguments": list(spec.arguments), "stage": ""}

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ import msgspec
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError, nearest
 from jobs.patch import describe
-from jobs.spec import JobSpec
+from jobs.spec import ON_A_CHECKPOINT, JobSpec
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     end: str | None = None
     exit_code: int | None = None
     reason: str | None = None
+    step: str = "train"
+    """What it did: ``train``, or ``eval`` and the like, which go on from a run's checkpoint."""
+    task: int = 0
+    tasks: int = 1
+    """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -90,13 +96,10 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 def recorded_status(run: Run) -> Status:
     """What the run's own records say: the truth once an attempt has ended, ``running`` until it has."""
-    last = run.last
+    last = telling_attempt(run)
     if last is None:
         return Status(run=run.name, state="submitted", target=run.target)
-    states: dict[int, State] = {layout.EXIT_FINISHED: "finished", layout.EXIT_CONTINUE: "stopped"}
-    state: State = "running" if last.exit_code is None else states.get(last.exit_code, "failed")
-    if last.reason == "cancelled":
-        state = "cancelled"
+    state = state_of(last)
     details = {
         "failed": f"exit code {last.exit_code}; jobctl logs {run.name}",
         "stopped": f"checkpointed; jobctl resume {run.name}",
@@ -105,6 +108,36 @@ def recorded_status(run: Run) -> Status:
         run=run.name, state=state, target=run.target, job_id=last.job_id, attempt=last.attempt, nodes=last.nodes,
         exit_code=last.exit_code, start=last.start, end=last.end or "", detail=details.get(state, ""),
     )  # fmt: skip
+
+
+def state_of(attempt: Attempt) -> State:
+    if attempt.reason == "cancelled":
+        return "cancelled"
+    states: dict[int | None, State] = {
+        None: "running", layout.EXIT_FINISHED: "finished", layout.EXIT_CONTINUE: "stopped",
+    }  # fmt: skip
+    return states.get(attempt.exit_code, "failed")
+
+
+def telling_attempt(run: Run) -> Attempt | None:
+    """The attempt whose state is the run's: the last one, but none that succeeded while others did not.
+
+    None where tasks of an array have not begun and no other is at work or has failed. An evaluation that went well
+    says nothing of the training before it.
+    """
+    own = [a for a in run.attempts if a.step not in ON_A_CHECKPOINT or a.exit_code != layout.EXIT_FINISHED]
+    last = {a.task: a for a in own or run.attempts}  # the newest of each task
+    newest = max(last.values(), key=lambda a: a.attempt, default=None)
+    for states in ({"running"}, {"failed", "cancelled", "stopped"}):
+        found = [a for a in last.values() if state_of(a) in states]
+        if found and not (states != {"running"} and _has_swept(last)):
+            return max(found, key=lambda a: a.attempt)
+    return None if newest is None or len(last) < newest.tasks else newest
+
+
+def _has_swept(last: Mapping[int, Attempt]) -> bool:
+    """Whether one size of a sweep fitted. That larger ones did not is what was to be found out."""
+    return any(a.step == "sweep" and state_of(a) == "finished" for a in last.values())
 
 
 def new_name(spec: JobSpec, now: datetime) -> str:

@@ -33,7 +33,9 @@ from jobs.checks import check_job, check_training
 from jobs.layers import Layer, merge, parse_set, parse_trainer_flags, section
 
 TARGETS = ("local", "slurm", "k8s", "k8s-trainjob", "docker")
-KINDS = ("train", "prep", "export", "preflight")
+KINDS = ("train", "tokenizer", "prep", "preflight", "export")
+ON_A_CHECKPOINT = ("eval", "export")
+"""Steps that read the checkpoint of a run that is there, and are further attempts of it."""
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +77,22 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def run_prefix(self) -> str:
         """What a run without a name of its own is called, before the part that makes it unique."""
-        return f"{self.kind}-{self.inputs.dataset}-{self.inputs.tokenizer}"
+        about = {"tokenizer": self.inputs.tokenizer, "preflight": self.hardware}
+        return f"{self.kind}-{about.get(self.kind, f'{self.inputs.dataset}-{self.inputs.tokenizer}')}"
 
     @property
     def title(self) -> str:
-        return f"{self.kind} of {self.inputs.dataset} with {self.inputs.tokenizer}"
+        about = {"tokenizer": self.inputs.tokenizer, "preflight": f"{self.resources.nodes} × {self.hardware}"}
+        return f"{self.kind} of {about.get(self.kind, f'{self.inputs.dataset} with {self.inputs.tokenizer}')}"
+
+    @property
+    def step(self) -> str:
+        """What the job does in a pipeline: its kind, or ``eval``."""
+        return self.kind
+
+    @property
+    def processes_per_node(self) -> int:
+        return self.resources.processes_per_node or max(1, self.resources.gpus_per_node)
 
     @property
     def image(self) -> str:
@@ -117,8 +130,8 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
         return f"{self.model_name} on {self.hardware}, tier {self.tier}, stage {self.stage}"
 
     @property
-    def processes_per_node(self) -> int:
-        return self.resources.processes_per_node or max(1, self.resources.gpus_per_node)
+    def step(self) -> str:
+        return self.stage if self.stage in ("eval", "sweep") else self.kind
 
     @property
     def world_size(self) -> int:
@@ -140,6 +153,13 @@ class Resolution(msgspec.Struct, frozen=True):
     spec: JobSpec
     origins: dict[str, str]
     warnings: tuple[str, ...]
+
+
+def seconds(time_limit: str) -> int:
+    """``[days-]hours:minutes:seconds`` in seconds."""
+    days, _, clock = time_limit.rpartition("-")
+    hours, minutes, rest = (int(part) for part in clock.split(":"))
+    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + rest
 
 
 def _ascii(encoded: bytes) -> bytes:

@@ -9,7 +9,7 @@ from jobs import runs
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError
 from jobs.runs import Run, Started
-from jobs.spec import JobSpec, TrainSpec
+from jobs.spec import ON_A_CHECKPOINT, JobSpec, TrainSpec
 from jobs.targets import target
 from jobs.targets.protocol import Remote
 
@@ -24,11 +24,12 @@ def _dataset(spec: JobSpec) -> Path:
 
 
 def prepared(spec: JobSpec) -> Path | None:
-    """The data set that a prep job would make, where it is complete already."""
-    if spec.kind != "prep" or spec.target not in ON_THIS_FILE_SYSTEM:
+    """The data set or the tokenizer that a job would make, where it is complete already."""
+    if spec.target not in ON_THIS_FILE_SYSTEM:
         return None
-    folder = _dataset(spec)
-    return folder if (folder / "meta.json").is_file() else None
+    tokenizer = layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer)
+    made = {"prep": _dataset(spec) / "meta.json", "tokenizer": tokenizer / "tokenizer.json"}.get(spec.kind)
+    return made.parent if made is not None and made.is_file() else None
 
 
 def check_inputs(spec: JobSpec) -> None:
@@ -64,13 +65,13 @@ def submit(spec: JobSpec) -> tuple[Run, str]:
     place = target(spec.target)
     script = place.render(spec)
     root = Path(spec.site.root)
-    if _continues_a_run(spec):
+    if spec.step in ON_A_CHECKPOINT:
         return _submit_to(runs.read(root, spec.run), spec, script)
     path = runs.claim(root, spec.run)
     try:
         runs.write_submission(path, spec, script)
         run = runs.read(root, spec.run)
-        return run, place.submit(run, layout.script_file(path))
+        return run, place.submit(run, layout.script_file(path), spec.after)
     except BaseException:
         runs.release(path)
         raise
@@ -86,20 +87,47 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
     if (there := layout.record_file(path)).is_file() and runs.read(home, spec.run).target not in CLUSTERS:
         raise UserError(f"run '{spec.run}' exists: {there.parent}", hint="take another name: --run")
     started = place.start(spec)
-    if started.new and not _continues_a_run(spec):
+    if started.new and spec.step not in ON_A_CHECKPOINT:
         runs.write_submission(path, started.spec, started.script)
     return Run(spec.run, path, json.loads(started.spec.record()), ()), started
 
 
-def _continues_a_run(spec: JobSpec) -> bool:
-    """Evaluation and export read the checkpoint of a run that is there, and are further attempts of it."""
-    return spec.kind == "export" or (isinstance(spec, TrainSpec) and spec.stage == "eval")
-
-
 def _submit_to(run: Run, spec: JobSpec, script: str) -> tuple[Run, str]:
-    path = run.path / f"script.{spec.stage if isinstance(spec, TrainSpec) else spec.kind}"
+    path = layout.script_file(run.path, spec.step)
     runs.write_durably(path, script)
-    return run, target(spec.target).submit(run, path)
+    return run, target(spec.target).submit(run, path, spec.after)
+
+
+def start_step(spec: JobSpec, home: Path) -> str:
+    """Start ``spec``, or go on with it where an earlier attempt at the same run ended; the job id.
+
+    Raises UserError where its run is another job's, or is alive.
+    """
+    assert spec.run is not None
+    place = target(spec.target)
+    if isinstance(place, Remote):
+        return submit_remotely(place, spec, home)[1].job_id
+    root = Path(spec.site.root)
+    if spec.step in ON_A_CHECKPOINT or not layout.record_file(layout.run_dir(root, spec.run)).is_file():
+        return submit(spec)[1]
+    run = runs.read(root, spec.run)
+    if run.record.get("spec_hash") != spec.fingerprint():
+        raise UserError(f"run '{spec.run}' was made with other settings", hint="take another name: --run")
+    return resume_run(run)[1]
+
+
+def is_done(spec: JobSpec) -> bool:
+    """Whether what ``spec`` makes is there, as far as this host sees it."""
+    if prepared(spec):
+        return True
+    root = Path(spec.site.root)
+    if spec.run is None or not layout.record_file(layout.run_dir(root, spec.run)).is_file():
+        return False
+    mine = [attempt for attempt in runs.read(root, spec.run).attempts if attempt.step == spec.step]
+    return bool(mine) and all(
+        attempt.exit_code == layout.EXIT_FINISHED
+        for attempt in {attempt.task: attempt for attempt in mine}.values()
+    )
 
 
 def resume(root: Path, name: str) -> tuple[Run, str]:
@@ -132,6 +160,13 @@ def resume_run(run: Run) -> tuple[Run, str]:
         now = runs.read_again(run)
         if len(now.attempts) != len(run.attempts) or place.statuses([now])[0].state not in runs.ENDED:
             raise busy
-        return now, place.submit(now, layout.script_file(run.path))
+        return now, place.submit(now, _script(now), run.record["spec"]["after"])
     finally:
         claim.rmdir()
+
+
+def _script(run: Run) -> Path:
+    """The script of what is to be done again: of an evaluation that failed after a training that did not, its own."""
+    telling = runs.telling_attempt(run)
+    step = telling.step if telling and telling.step in ON_A_CHECKPOINT else ""
+    return layout.script_file(run.path, step)

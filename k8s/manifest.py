@@ -9,7 +9,7 @@ import msgspec
 
 from jobs.catalog.errors import UserError
 from jobs.render import Verbatim, payload_context, quote_yaml, render_template
-from jobs.spec import JobSpec, TrainSpec
+from jobs.spec import JobSpec, TrainSpec, seconds
 from k8s import names
 
 ROOT = "/workspace"
@@ -114,13 +114,6 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
 def processes(spec: JobSpec) -> int:
     """Trainer processes of a pod."""
     return spec.processes_per_node if isinstance(spec, TrainSpec) else 1
-
-
-def seconds(time_limit: str) -> int:
-    """``[days-]hours:minutes:seconds`` in seconds."""
-    days, _, clock = time_limit.rpartition("-")
-    hours, minutes, rest = (int(part) for part in clock.split(":"))
-    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + rest
 
 
 def _needs_rdma(spec: JobSpec) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from jobs.spec import JobSpec, TrainSpec
+from jobs.spec import ON_A_CHECKPOINT, JobSpec
 
 MAX_NAME = 45
 """Of a pod's 63 characters the operators take ``-worker-9999``, or ``-node-0-999-`` and five more of JobSet's."""
@@ -36,13 +36,7 @@ def object_name(run: str) -> str:
 
 def job_name(spec: JobSpec) -> str:
     """The name of ``spec``'s objects: the run's, or the run's and what is done with its checkpoint."""
-    purpose = purpose_of(spec)
-    return object_name(run_name(spec) if purpose in ("train", "prep") else f"{run_name(spec)}-{purpose}")
-
-
-def purpose_of(spec: JobSpec) -> str:
-    """What the job does: its kind, or ``eval``, which reads the checkpoint of a run as ``export`` does."""
-    return "eval" if isinstance(spec, TrainSpec) and spec.stage == "eval" else spec.kind
+    return object_name(f"{run_name(spec)}-{spec.step}" if spec.step in ON_A_CHECKPOINT else run_name(spec))
 
 
 def selector(run: str) -> dict[str, str]:
@@ -53,7 +47,7 @@ def selector(run: str) -> dict[str, str]:
 def labels(spec: JobSpec, run: str) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "jobctl",
-        COMPONENT: purpose_of(spec),
+        COMPONENT: spec.step,
         "app.kubernetes.io/version": re.sub(r"[^A-Za-z0-9._-]", "-", spec.version),
         **selector(run),
     }

@@ -15,7 +15,7 @@ import msgspec
 from jobs.catalog.errors import UserError
 from jobs.catalog.schema import Site
 from jobs.runs import ENDED, Run, Started, State, Status
-from jobs.spec import JobSpec
+from jobs.spec import ON_A_CHECKPOINT, JobSpec
 from k8s import manifest, names, submission
 from k8s.pods import Pod, newest, read_pod, warnings_of
 from k8s.resources import CONFIG_MAP, EVENT, JOB, POD, PYTORCHJOB, TRAINJOB, Kind, Object, label_selector
@@ -32,11 +32,13 @@ _STOP = (
     'until [ -e "${TMPDIR:-/tmp}/jobctl-live" ] || [ "$SECONDS" -gt 60 ]; do sleep 0.2; done; '
     f'printf "cancel\\n" >"${{JOBCTL_ROOT:-{manifest.ROOT}}}/runs/$1/STOP"'
 )
-RUNS_OF_THEIR_OWN = "app.kubernetes.io/component notin (eval,export)"
+RUNS_OF_THEIR_OWN = f"{names.COMPONENT} notin ({','.join(sorted(ON_A_CHECKPOINT))})"
 
 
 class KubernetesTarget:
     """One kind of training job; what is no training is a Job of Kubernetes itself."""
+
+    chains = False
 
     def __init__(self, kind: Kind, *, template: str, pod_template: str, container: str) -> None:
         self._kind, self._template, self._pod_template, self._container = (
@@ -67,7 +69,7 @@ class KubernetesTarget:
         spec = manifest.in_pods(spec)
         self._check_order(spec)
         text = self.render(spec)
-        new = submission.submit(api, kind, text, replace_ended=names.purpose_of(spec) in ("eval", "export"))
+        new = submission.submit(api, kind, text, replace_ended=spec.step in ON_A_CHECKPOINT)
         self._answers.clear()
         return Started(spec=spec, script=text, job_id=names.job_name(spec), new=new)
 
@@ -83,7 +85,7 @@ class KubernetesTarget:
                     code=1,
                 )
 
-    def submit(self, run: Run, script: Path) -> str:
+    def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Another attempt by the manifest in ``script``."""
         return submission.restart(
             self.api(site_of(run)), submission.job_in(script.read_text(encoding="utf-8"))

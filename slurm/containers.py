@@ -6,7 +6,14 @@ root and what the site adds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jobs.spec import JobSpec
+
+OF_THE_JOB = (
+    "JOBCTL_ROOT", "RUN", "RUN_DIR", "ATTEMPT", "NODE", "PET_RDZV_CONF", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",
+)  # fmt: skip
+"""Variables that the script sets, whatever the spec."""
 
 
 def mounts(spec: JobSpec) -> list[str]:
@@ -19,26 +26,25 @@ def mounts(spec: JobSpec) -> list[str]:
     ]
 
 
-def container_options(spec: JobSpec) -> list[str]:
-    """srun's options: those of the pyxis plug-in, or Slurm's own for an OCI bundle."""
+def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
+    """srun's options: those of the pyxis plug-in, or Slurm's own for an OCI bundle. ``environment``: names."""
     match spec.site.container_runtime:
         case "pyxis":
-            names = ",".join([*spec.site.env, *spec.site.pass_env])
-            options = [
+            return [
                 f"--container-image={spec.image}",
                 f"--container-mounts={','.join(mounts(spec))}",
                 "--no-container-mount-home",
                 "--container-writable",
+                f"--container-env={','.join([*environment, *spec.site.pass_env])}",
             ]
-            return [*options, f"--container-env={names}"] if names else options
         case "oci":
             return [f"--container={spec.image}"]
         case _:
             return []
 
 
-def container_command(spec: JobSpec) -> list[str]:
-    """Words before the command, for runtimes that are programs."""
+def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
+    """Words before the command, for runtimes that are programs. ``environment``: names."""
     gpu = spec.resources.gpus_per_node > 0
     match spec.site.container_runtime:
         case "apptainer":
@@ -46,14 +52,8 @@ def container_command(spec: JobSpec) -> list[str]:
             return ["apptainer", "exec", *(["--nv"] if gpu else []), *binds, spec.image]
         case "podman" | "docker" as engine:
             volumes = [word for mount in mounts(spec) for word in ("--volume", mount)]
-            own = (
-                "JOBCTL_ROOT",
-                "RUN",
-                "RUN_DIR",
-                "ATTEMPT",
-                *(["PYTHONPATH"] if spec.site.project_dir else []),
-            )
-            names = [*spec.site.env, *spec.site.pass_env, *own]
+            source = ["PYTHONPATH"] if spec.site.project_dir else []
+            names = [*environment, *spec.site.pass_env, *OF_THE_JOB, *source]
             variables = [word for name in names for word in ("--env", name)]
             devices = {"podman": ["--device", "nvidia.com/gpu=all"], "docker": ["--gpus", "all"]}[engine]
             # A node's podman maps the container's root to the job's user, who cannot raise limits.

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from jobs.render import Verbatim, payload_context, render_template
-from jobs.spec import JobSpec
+from jobs.render import Verbatim, job_environment, payload_context, quote_shell, render_template
+from jobs.spec import JobSpec, seconds
 from slurm.containers import container_command, container_options
 from slurm.directives import directives
+
+WAIT_SECONDS = 60
+"""How long the other nodes may go on when one has ended well; when one fails they are ended at once."""
+FABRIC = {
+    "NCCL_DEBUG": "WARN",
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+}
+"""A collective that hangs ends the job, and each rank leaves its last 2000 in the log folder."""
 
 
 def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
@@ -15,8 +25,9 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     kind = f"{site.gpu_type}:{gpus}" if site.gpu_type else str(gpus)
     return {
         "job-name": spec.run or spec.run_prefix,
+        "array": _array(spec),
         "comment": f"jobctl:{site.root}/runs/{spec.run}" if spec.run else "jobctl",
-        "nodes": resources.nodes,
+        "nodes": nodes_of(spec) + (site.spare_nodes if checked(spec) else 0),
         "ntasks-per-node": 1,
         "gpus-per-node": kind if gpus and site.gpu_request == "gpus-per-node" else None,
         "gres": f"gpu:{kind}" if gpus and site.gpu_request == "gres" else None,
@@ -28,7 +39,7 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
         "requeue": True,
         "open-mode": "append",
         "kill-on-invalid-dep": "yes",
-        "partition": site.partition,
+        "partition": site.partition if gpus else site.cpu_partition or site.partition,
         "account": site.account,
         "qos": site.qos,
         "reservation": site.reservation,
@@ -40,6 +51,43 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     }
 
 
+def tasks(spec: JobSpec) -> int:
+    """Tasks of the job array: a node each that tokenizes, or a batch size each of a sweep; 0 where it is no array."""
+    if spec.kind == "prep" and spec.resources.nodes > 1:
+        return spec.resources.nodes
+    return len(spec.inputs.sweep_batch_sizes) if spec.step == "sweep" else 0
+
+
+def nodes_of(spec: JobSpec) -> int:
+    """Nodes of the job, or of each task of an array."""
+    return 1 if spec.kind == "prep" else spec.resources.nodes
+
+
+def checked(spec: JobSpec) -> bool:
+    """Whether the job looks at its nodes before it begins."""
+    return spec.step == "train" and spec.site.preflight != "off"
+
+
+def _array(spec: JobSpec) -> str | None:
+    count, limit = tasks(spec), spec.resources.array_limit
+    return f"0-{count - 1}{f'%{limit}' if limit else ''}" if count else None
+
+
+def environment(spec: JobSpec) -> dict[str, str]:
+    """Of the job, with what every node of a cluster wants; the site's own settings win."""
+    own = job_environment(spec)
+    if spec.resources.gpus_per_node:
+        cache = f"{spec.site.root}/cache"  # what one job has compiled the next one need not
+        caches = {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
+        return {**FABRIC, **caches, **own}
+    return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container_runtime == "pyxis" else own
+
+
+def home_path(path: str) -> str:
+    """``path`` as one word of shell, in which a leading ``~`` is the home folder of whoever runs the job."""
+    return Verbatim('"$HOME"' + quote_shell(path[1:])) if path.startswith("~/") else path
+
+
 def render(spec: JobSpec) -> str:
     """The whole script: deterministic, and nothing in it but what ``spec`` says."""
     return render_template(
@@ -47,8 +95,18 @@ def render(spec: JobSpec) -> str:
         payload_context(spec)
         | {
             "directives": Verbatim(directives(options_of(spec))),
-            "nodes": spec.resources.nodes,
-            "container_options": container_options(spec),
-            "container_command": container_command(spec),
+            "nodes": nodes_of(spec),
+            "tasks": tasks(spec),
+            "gpus": spec.resources.gpus_per_node > 0,
+            "check": checked(spec),
+            "environment": environment(spec),
+            "names": Verbatim(" | ".join(spec.site.pass_env)),
+            "secrets_file": home_path(spec.site.secrets_file),
+            "avoided": f"{spec.site.exclude}," if spec.site.exclude else "",
+            "limit_seconds": seconds(spec.resources.time_limit),
+            "retries": 0 if spec.step == "sweep" else spec.resources.retries,
+            "wait_seconds": WAIT_SECONDS,
+            "container_options": container_options(spec, environment(spec)),
+            "container_command": container_command(spec, environment(spec)),
         },
     )

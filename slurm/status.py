@@ -38,7 +38,8 @@ def _terminated(run: Run) -> bool:
 def status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
     """The status of ``run``, of which ``jobs`` are its own in the queue or the accounts, oldest first."""
     recorded = recorded_status(run)
-    job = next((job for job in reversed(jobs) if job.active), None)
+    active = [job for job in jobs if job.active]
+    job = next((job for job in active if not job.waiting), active[0] if active else None)
     if job is not None:
         return _of_active(run, recorded, job, now)
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):

@@ -36,6 +36,8 @@ def slurm_output(run: Path) -> Path:
 class SlurmTarget:
     """Looks a run's jobs up by name and comment, so that nothing but its directory has to be remembered."""
 
+    chains = True
+
     def __init__(self, client: Slurm | None = None, clock: Callable[[], float] = time.time) -> None:
         self._client, self._clock = client or Slurm(), clock
         self._queue: list[Job] = []
@@ -45,16 +47,17 @@ class SlurmTarget:
     def render(self, spec: JobSpec) -> str:
         return sbatch_script.render(spec)
 
-    def submit(self, run: Run, script: Path) -> str:
+    def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Raises UserError when Slurm refuses, the run has a job already, or one it is ``after`` failed."""
         run = _resolved(run)
         self._forget_queue()
-        if active := [job.id for job in self._jobs(run) if job.active]:
+        active = [job.id for job in self._jobs(run) if job.active]
+        if active and run.name not in after:
             raise UserError(
                 f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
             )
         options = [f"--output={literal_path(str(slurm_output(run.path)))}", "--open-mode=append"]
-        if dependency := self._dependency(run):
+        if dependency := self._dependency(run, active, after):
             options.append(f"--dependency={dependency}")
         text = script.read_text(encoding="utf-8")
         job = self._client.submit(text, name=run.name, comment=run_comment(run.path), options=options)
@@ -123,14 +126,17 @@ class SlurmTarget:
             f"job {job} was taken, but {waiting_words(found.reason)}", hint=refusal_hint(found.reason), code=1
         )
 
-    def _dependency(self, run: Run) -> str:
+    def _dependency(self, run: Run, active: Sequence[str], after: Sequence[str]) -> str:
         """``--dependency`` of a new job: on the runs it comes after, and on an older job of the same name.
 
         The latter, ``singleton``, keeps two resumptions at once from working on one directory together.
         """
         conditions = ["singleton"] if run.attempts else []
+        conditions += [f"afterok:{job}" for job in active]
         root = run.path.parent.parent
-        for name in run.record["spec"]["after"]:
+        for name in after:
+            if name == run.name and active:
+                continue
             parent = _resolved(runs.read(root, name))
             (status,) = self.statuses([parent])
             if status.state in ("pending", "running"):

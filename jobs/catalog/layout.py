@@ -11,6 +11,8 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 EXIT_FINISHED = 0
 EXIT_CONTINUE = 200
 """Checkpointed and wants to go on: the scheduler starts the job again and does not count a failure."""
+EXIT_HARDWARE = 201
+"""A GPU of this node failed: not the program's fault, and the next attempt does without the node."""
 EXIT_USAGE = 2
 """Wrong usage or configuration: never retried."""
 
@@ -21,6 +23,10 @@ def runs(root: Path) -> Path:
 
 def run_dir(root: Path, run: str) -> Path:
     return runs(root) / run
+
+
+def pipeline_file(root: Path, pipeline: str) -> Path:
+    return root / "pipelines" / f"{pipeline}.json"
 
 
 def tokenizer_dir(root: Path, tokenizer: str) -> Path:
@@ -39,8 +45,9 @@ def attempt_file(run: Path, attempt: int) -> Path:
     return run / "attempts" / f"{attempt}.json"
 
 
-def script_file(run: Path) -> Path:
-    return run / "script"
+def script_file(run: Path, step: str = "") -> Path:
+    """What was submitted; ``step`` where it goes on from the checkpoint that is there."""
+    return run / (f"script.{step}" if step else "script")
 
 
 def log_dir(run: Path, attempt: int) -> Path:
@@ -54,6 +61,11 @@ def rank_log(run: Path, attempt: int, rank: int) -> Path:
 def batch_log(run: Path, attempt: int) -> Path:
     """What the batch script itself and the launcher print."""
     return log_dir(run, attempt) / "batch.log"
+
+
+def bad_nodes_file(run: Path, attempt: int) -> Path:
+    """Nodes that the next attempt does without, one a line: its name, a tab, and why."""
+    return log_dir(run, attempt) / "bad-nodes"
 
 
 def metrics_dir(run: Path) -> Path:

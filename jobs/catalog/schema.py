@@ -17,6 +17,7 @@ InitFrom = Literal["auto", "scratch", "resume"]
 ImageVariant = Literal["cpu", "cu124", "cu128"]
 ContainerRuntime = Literal["none", "pyxis", "apptainer", "podman", "docker", "oci"]
 Basis = Literal["guide", "arithmetic", "measured"]
+Preflight = Literal["off", "report", "stop"]
 GpuRequest = Literal["gpus-per-node", "gres"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Names become folders, job names and labels."""
@@ -132,8 +133,19 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         int, Meta(ge=1, description="warning before the time limit, to checkpoint in")
     ] = 300
     max_attempts: Annotated[
-        int, Meta(ge=1, description="attempts before a run gives up; preemptions do not count")
+        int,
+        Meta(
+            ge=1,
+            description="times a run is stopped by its time limit before it gives up; preemptions do not count",
+        ),
     ] = 50
+    retries: Annotated[
+        int,
+        Meta(ge=0, description="failures after which a run starts again by itself; never after wrong usage"),
+    ] = 0
+    array_limit: Annotated[
+        int, Meta(ge=0, description="tasks of a Slurm array at work at once; 0: as many as there is room for")
+    ] = 0
     master_port: Annotated[int, Meta(ge=0, le=65535, description="rendezvous port; 0: from the job's id")] = 0
 
 
@@ -171,6 +183,10 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tuple[str, ...],
         Meta(description="variables taken from the submitter's environment, by name (secrets)"),
     ] = ()
+    secrets_file: Annotated[
+        str,
+        Meta(description="file of mode 600 with NAME=value lines, where pass_env is not in the environment"),
+    ] = ""
     modules: Annotated[tuple[str, ...], Meta(description="environment modules to load")] = ()
     container_runtime: Annotated[ContainerRuntime, Meta(description="what starts the image on the nodes")] = (
         "none"
@@ -180,6 +196,9 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = ()
     # Slurm
     partition: Annotated[str, Meta(description="Slurm partition")] = ""
+    cpu_partition: Annotated[
+        str, Meta(description="Slurm partition of jobs without GPUs; empty: the same")
+    ] = ""
     account: Annotated[str, Meta(description="Slurm account")] = ""
     qos: Annotated[str, Meta(description="Slurm quality of service")] = ""
     reservation: Annotated[str, Meta(description="Slurm reservation")] = ""
@@ -192,6 +211,16 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     gpu_type: Annotated[
         str, Meta(description="the GPU's name in gres.conf, where the site wants it said")
     ] = ""
+    preflight: Annotated[
+        Preflight,
+        Meta(
+            description="look at the nodes before a training: not at all, for the log, or stop at a bad one"
+        ),
+    ] = "off"
+    spare_nodes: Annotated[
+        int,
+        Meta(ge=0, description="nodes asked for besides, to go on with where the preflight finds bad ones"),
+    ] = 0
     exclusive: Annotated[bool, Meta(description="whole nodes")] = True
     memory: Annotated[str, Meta(description="memory a node as sbatch spells it; 0: all of it")] = "0"
     cpus_per_task: Annotated[int, Meta(ge=0, description="CPUs of a node's task; 0: leave it to Slurm")] = 0
@@ -229,6 +258,25 @@ class HardwareFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     node_memory_gib: Annotated[int, Meta(ge=1, description="memory of a node")]
     shm_gib: Annotated[int, Meta(ge=1, description="size of /dev/shm in a container")]
     gpu_product: Annotated[str, Meta(description="nvidia.com/gpu.product label")] = ""
+    allreduce_gb_s: Annotated[
+        float,
+        Meta(ge=0, description="bus bandwidth an all-reduce within a node should reach, GB/s; 0: unknown"),
+    ] = 0.0
+    allreduce_network_gb_s: Annotated[
+        float, Meta(ge=0, description="the same of a node's network, between two nodes; 0: unknown")
+    ] = 0.0
+
+
+class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a job expects of each of its nodes, as the preflight is told it."""
+
+    gpus: int
+    device: str = ""
+    compute_capability: str = ""
+    peak_tflops: float = 0.0
+    """Of bfloat16, dense, a GPU; 0: unknown."""
+    allreduce_gb_s: float = 0.0
+    allreduce_network_gb_s: float = 0.0
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -14,6 +14,7 @@ from jobs.catalog.errors import UserError
 COMMANDS = {
     "render": "jobs.cli.submit",
     "submit": "jobs.cli.submit",
+    "pipeline": "jobs.cli.pipeline",
     "explain": "jobs.cli.explain",
     "status": "jobs.cli.status",
     "list": "jobs.cli.status",

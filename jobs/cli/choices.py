@@ -18,7 +18,7 @@ from jobs.patch import SOURCE
 from jobs.spec import Choices, Resolution, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-KINDS = ("train", "prep", "eval", "export", "sweep")
+KINDS = ("train", "tokenizer", "prep", "preflight", "eval", "export", "sweep")
 PROJECT_FILE = "jobctl.yaml"
 
 
@@ -32,7 +32,12 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 OPTIONS = [
-    click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[prep|eval|export|sweep] [-- FLAGS]"),
+    click.argument(
+        "words",
+        nargs=-1,
+        type=click.UNPROCESSED,
+        metavar="[tokenizer|prep|preflight|eval|export|sweep] [-- FLAGS]",
+    ),
     click.option("--model", "-m", metavar="NAME", help="Model of the catalogue, or a YAML file."),
     click.option("--tier", "-t", type=int, default=1, show_default=True, help="Optimisation level, 1 to 4."),
     click.option("--hardware", metavar="NAME", help="Node type; b200, or cpu for a smoke model."),

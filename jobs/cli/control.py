@@ -8,9 +8,11 @@ import click
 
 from jobs import runs
 from jobs.catalog.errors import UserError
-from jobs.cli.finding import Place, find_run, place_options
+from jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
 from jobs.cli.output import emit
 from jobs.cli.status import statuses
+from jobs.pipeline import Pipeline
+from jobs.runs import Run, Status
 from jobs.targets import target
 from jobs.targets.protocol import Remote
 
@@ -21,11 +23,21 @@ from jobs.targets.protocol import Remote
 @click.option("--graceful", is_flag=True, help="Let it finish its step and checkpoint first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> None:
-    """End a run's job."""
+    """End a run's job; of a pipeline, all that have not ended."""
+    if pipeline := find_pipeline(run, Place(**place)):
+        _cancel_pipeline(pipeline, Place(**place), graceful, as_json)
+        return
     found = find_run(run, Place(**place))
     (status,) = statuses([found])
     if status.state in runs.ENDED:
         raise UserError(f"run '{run}' is {status.state} already", code=1)
+    gently = _cancel(found, status, graceful)
+    how = "asked to checkpoint and stop" if gently else "cancelled"
+    emit({"run": run, "graceful": gently}, as_json, f"{run}: {how}; jobctl wait {run}")
+
+
+def _cancel(found: Run, status: Status, graceful: bool) -> bool:
+    """End a run's job; whether it was left the time to checkpoint."""
     scheduler = target(found.target)
     graceful = graceful and status.state == "running"  # what has not begun has nothing to checkpoint
     if not graceful:
@@ -34,8 +46,21 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
         scheduler.request_stop(found)
     else:
         runs.request_stop(found.path, "cancel")
-    how = "asked to checkpoint and stop" if graceful else "cancelled"
-    emit({"run": run, "graceful": graceful}, as_json, f"{run}: {how}; jobctl wait {run}")
+    return graceful
+
+
+def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: bool) -> None:
+    """The last steps first, so that none begins because the one before it has ended."""
+    found = pipeline_runs(pipeline, place)
+    alive = [pair for pair in zip(found, statuses(found), strict=True) if pair[1].state not in runs.ENDED]
+    if not alive:
+        raise UserError(f"pipeline '{pipeline.name}' has ended already", code=1)
+    for run, status in reversed(alive):
+        _cancel(run, status, graceful)
+    names = [run.name for run, _ in alive]
+    emit(
+        {"pipeline": pipeline.name, "runs": names}, as_json, f"{pipeline.name}: cancelled {', '.join(names)}"
+    )
 
 
 @click.command("resume")

@@ -10,11 +10,12 @@ import click
 import msgspec
 
 import jobs
-from jobs import runs
+from jobs import pipeline, runs
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError, nearest
 from jobs.catalog.schema import Site
 from jobs.cli.choices import project_choices, root
+from jobs.pipeline import Pipeline
 from jobs.runs import Run
 from jobs.spec import Choices, resolve
 from jobs.targets import target
@@ -70,6 +71,18 @@ def find_run(name: str, place: Place) -> Run:
             )
         return found
     return _elsewhere(runs.read(home, name), place)
+
+
+def find_pipeline(name: str, place: Place) -> Pipeline | None:
+    """The pipeline that was submitted from this host's root under ``name``, if there is one."""
+    return pipeline.read(place.root or root(place.site), name)
+
+
+def pipeline_runs(found: Pipeline, place: Place) -> list[Run]:
+    """Those of a pipeline's runs that have been submitted, in their order."""
+    home = place.root or root(place.site)
+    there = [name for name in found.runs if layout.record_file(layout.run_dir(home, name)).is_file()]
+    return [find_run(name, place) for name in there]
 
 
 def find_runs(place: Place) -> list[Run]:

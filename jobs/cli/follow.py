@@ -15,9 +15,10 @@ import click
 from jobs import runs
 from jobs.catalog.errors import UserError
 from jobs.cli.describe import description
-from jobs.cli.finding import Place, find_run, place_options
+from jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
 from jobs.cli.output import emit
-from jobs.cli.status import describe_status, statuses
+from jobs.cli.status import describe_status, pipeline_table, statuses
+from jobs.pipeline import Pipeline
 from jobs.progress import read_training
 from jobs.runlogs import log_files, whole_lines
 from jobs.runs import Run, Status
@@ -72,7 +73,10 @@ def _of_all_ranks(run: Run, follow: bool) -> Iterator[str]:
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long, with exit code 124.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -> None:
-    """Wait for a run to end, and exit with 0 only if it finished."""
+    """Wait for a run or a pipeline to end, and exit with 0 only if it finished."""
+    if found := find_pipeline(run, Place(**place)):
+        wait_for_pipeline(found, Place(**place), timeout=timeout, as_json=as_json)
+        return
     follow_to_the_end(run, Place(**place), timeout=timeout, as_json=as_json)
 
 
@@ -80,24 +84,44 @@ def follow_to_the_end(
     name: str, place: Place, *, timeout: float | None = None, as_json: bool = False
 ) -> None:
     """Shows a run's progress until it ends; exits with its code, 1 where it has none, 124 when time ran out."""
+    run, status = follow(name, place, Progress(quiet=as_json), timeout=timeout)
+    training = read_training(run.path) if status.state in runs.ENDED else None
+    emit(status, as_json, description(run, status, training) if training else describe_status(status))
+    if status.state != "finished":
+        sys.exit(exit_code(status))
+
+
+def wait_for_pipeline(
+    pipeline: Pipeline, place: Place, *, timeout: float | None = None, as_json: bool = False
+) -> None:
+    """Follows its runs one after the other; exits like ``wait`` of the first that does not finish."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    progress = _Progress(quiet=as_json)
+    worst, progress = None, Progress(quiet=as_json)
+    for run in pipeline_runs(pipeline, place):
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        status = follow(run.name, place, progress, timeout=left)[1]
+        if status.state != "finished":
+            worst = status
+            break
+    found = pipeline_runs(pipeline, place)
+    emit(statuses(found), as_json, pipeline_table(pipeline, statuses(found)))
+    if worst:
+        sys.exit(exit_code(worst))
+
+
+def follow(
+    name: str, place: Place, progress: Progress, *, timeout: float | None = None
+) -> tuple[Run, Status]:
+    """Shows a run's progress until it ends or ``timeout`` seconds are over; where it stands then."""
+    deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         run = find_run(name, place)
         (status,) = statuses([run])
         progress.show(run.path, status)
-        if status.state in runs.ENDED:
-            break
-        if deadline is not None and time.monotonic() > deadline:
+        if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):
             progress.close()
-            emit(status, as_json, describe_status(status))
-            sys.exit(124)
+            return run, status
         _pause(run, deadline)
-    progress.close()
-    training = read_training(run.path)
-    emit(status, as_json, description(run, status, training) if training else describe_status(status))
-    if status.state != "finished":
-        sys.exit(status.exit_code or 1)
 
 
 def _pause(run: Run, deadline: float | None) -> None:
@@ -110,7 +134,12 @@ def _pause(run: Run, deadline: float | None) -> None:
         time.sleep(POLL_SECONDS)
 
 
-class _Progress:
+def exit_code(status: Status) -> int:
+    """What ``wait`` ends with for a run that did not finish; 124 for one that goes on."""
+    return (status.exit_code or 1) if status.state in runs.ENDED else 124
+
+
+class Progress:
     """The batch log as it grows: one line rewritten on a terminal, all lines elsewhere."""
 
     def __init__(self, quiet: bool) -> None:

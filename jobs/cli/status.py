@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from jobs.cli.choices import root
-from jobs.cli.finding import Place, find_run, find_runs, place_options
+from jobs.cli.finding import Place, find_pipeline, find_run, find_runs, pipeline_runs, place_options
 from jobs.cli.output import emit, table
+from jobs.pipeline import Pipeline
 from jobs.runs import Run, Status
 from jobs.targets import target
 
@@ -34,12 +35,31 @@ def describe_status(status: Status) -> str:
     return ", ".join(words) + (f"\n  {status.detail}" if status.detail else "")
 
 
+def pipeline_table(pipeline: Pipeline, known: Sequence[Status]) -> str:
+    """One line a run of the pipeline; ``known`` are those that have been submitted."""
+    by_run = {status.run: status for status in known}
+    rows = []
+    for name in pipeline.runs:
+        steps = "+".join(step.name for step in pipeline.steps if step.run == name)
+        status = by_run.get(name)
+        rows.append(
+            (steps, name, status.state, status.job_id, status.detail.split("\n")[0])
+            if status
+            else (steps, name, "-", "", "not submitted")
+        )
+    return table(("STEP", "RUN", "STATE", "JOB", ""), rows)
+
+
 @click.command("status")
 @click.argument("run")
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status_command(run: str, as_json: bool, **place: Any) -> None:
-    """Where a run stands."""
+    """Where a run or a pipeline stands."""
+    if found := find_pipeline(run, Place(**place)):
+        known = statuses(pipeline_runs(found, Place(**place)))
+        emit({"pipeline": found, "runs": known}, as_json, pipeline_table(found, known))
+        return
     (status,) = statuses([find_run(run, Place(**place))])
     emit(status, as_json, describe_status(status))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,8 +36,8 @@ class DockerTarget(LocalTarget):
             },
         )
 
-    def submit(self, run: Run, script: Path) -> str:
-        super().submit(run, script)
+    def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
+        super().submit(run, script, after)
         last = read_again(run).last
         assert last is not None  # the local target has waited for it
         return last.job_id

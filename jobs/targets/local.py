@@ -28,6 +28,8 @@ KILL_SECONDS = 60
 class LocalTarget:
     """Runs the script in the background on this host."""
 
+    chains = False
+
     def render(self, spec: JobSpec) -> str:
         if spec.resources.nodes > 1:
             raise UserError(
@@ -35,7 +37,7 @@ class LocalTarget:
             )
         return render_template("local.sh.j2", payload_context(spec))
 
-    def submit(self, run: Run, script: Path) -> str:
+    def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Starts the script in a session of its own and waits until it has written its attempt's record."""
         before = len(run.attempts)
         with (run.path / "logs" / "local.out").open("ab") as output:

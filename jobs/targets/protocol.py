@@ -14,12 +14,19 @@ from jobs.spec import JobSpec
 class Target(Protocol):
     """Renders a spec, and talks to one scheduler about runs that were submitted to it."""
 
+    chains: bool
+    """Whether a job can wait in the scheduler's queue until another one has finished."""
+
     def render(self, spec: JobSpec) -> str:
         """The text that is submitted. Pure."""
         ...
 
-    def submit(self, run: Run, script: Path) -> str:
-        """Start a new attempt of ``run`` by the file ``script``; the scheduler's job id. UserError when refused."""
+    def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
+        """Start a new attempt of ``run`` by the file ``script``; the scheduler's job id. UserError when refused.
+
+        Where the scheduler has dependencies the job waits for the runs ``after``; ``run`` itself among them means
+        those of its jobs that have not ended.
+        """
         ...
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:

@@ -294,8 +294,9 @@ class SlurmCluster:
 def _claim_slot(directory: Path) -> tuple[int, IO[str]]:
     """A number no other cluster of this machine has, as long as the file stays open; its ports are free.
 
-    The file names the cluster's directory; so whoever comes next removes what a killed one has left.
+    The file names the cluster's directory; so whoever comes next removes what killed ones have left.
     """
+    claimed: tuple[int, IO[str]] | None = None
     for slot in range(64):
         lock = (SLOTS / f"{PREFIX}slot-{slot}.lock").open("a+")
         try:
@@ -303,17 +304,20 @@ def _claim_slot(directory: Path) -> tuple[int, IO[str]]:
         except OSError:
             lock.close()
             continue
+        lock.seek(0)
+        left = Path(lock.read())
+        if left.parent == SLOTS and left.name.startswith(PREFIX):
+            _remove(left)
+        lock.truncate(0)
         first = slurm_conf.first_port(slot)
-        if all(_is_free(port) for port in range(first, first + slurm_conf.PORTS)):
-            lock.seek(0)
-            left = Path(lock.read())
-            if left.parent == SLOTS and left.name.startswith(PREFIX):
-                _remove(left)
-            lock.truncate(0)
+        if claimed is None and all(_is_free(port) for port in range(first, first + slurm_conf.PORTS)):
             lock.write(str(directory))
             lock.flush()
-            return slot, lock
-        lock.close()
+            claimed = slot, lock
+        else:
+            lock.close()
+    if claimed:
+        return claimed
     raise RuntimeError(f"no {slurm_conf.PORTS} free ports from {slurm_conf.first_port(0)} on")
 
 

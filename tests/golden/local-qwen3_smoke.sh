@@ -24,7 +24,7 @@ write_durably() {
 
 write_record() {
   write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
-{"spec_hash": "43e11bf579a0616e", "spec": {"after":[],"arguments":[],"facts":{"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"sotu","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"qwen3","head_dim":16,"hidden_size":64,"initializer_range":0.02,"intermediate_size":192,"max_position_embeddings":256,"norm_eps":1e-6,"num_attention_heads":4,"num_hidden_layers":4,"num_key_value_heads":2,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":50304},"model_name":"qwen3_smoke","resources":{"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","constraint":"","container_runtime":"none","context":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"local","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"sdpa","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":128,"checkpoint_interval":50,"compile":false,"dataloader_num_workers":4,"document_masking":false,"dtype":"float32","eval_interval":50,"eval_iters":4,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":1,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.005,"log_interval":10,"lr_decay_iters":0,"max_bad_steps":20,"max_iters":100,"min_lr":0.0005,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":10,"weight_decay":0.1},"version":"0.0.0"}}
+{"spec_hash": "2980040539b12a12", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"sotu","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"qwen3","head_dim":16,"hidden_size":64,"initializer_range":0.02,"intermediate_size":192,"max_position_embeddings":256,"norm_eps":1e-6,"num_attention_heads":4,"num_hidden_layers":4,"num_key_value_heads":2,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":50304},"model_name":"qwen3_smoke","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","constraint":"","container_runtime":"none","context":"","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"preflight":"off","project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","secrets_file":"","spare_nodes":0,"tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"local","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"sdpa","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":128,"checkpoint_interval":50,"compile":false,"dataloader_num_workers":4,"document_masking":false,"dtype":"float32","eval_interval":50,"eval_iters":4,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":1,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.005,"log_interval":10,"lr_decay_iters":0,"max_bad_steps":20,"max_iters":100,"min_lr":0.0005,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":10,"weight_decay":0.1},"version":"0.0.0"}}
 JOBCTL_RECORD
   # A link is made by one of several writers only; the others find it there.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
@@ -33,20 +33,20 @@ JOBCTL_RECORD
 
 # write_attempt END EXIT_CODE REASON, each as JSON
 write_attempt() {
-  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
-    "$ATTEMPT" "$JOB_ID" local "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
+  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "step": "%s", "task": %d, "tasks": %d, "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
+    "$ATTEMPT" "$JOB_ID" local train "${TASK_INDEX:-0}" "${TASKS:-1}" "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
     write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
 }
 
 begin_attempt() {
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
-  grep -Fq '"spec_hash": "43e11bf579a0616e"' "$RUN_DIR/run.json" ||
+  grep -Fq '"spec_hash": "2980040539b12a12"' "$RUN_DIR/run.json" ||
     fail "run $RUN exists and was made with other settings; take another name with --run"
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
+    [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; is run $RUN somebody else's?"
     ATTEMPT=$((ATTEMPT + 1))
-    [ "$ATTEMPT" -lt 100000 ] || fail "$RUN_DIR/logs cannot be written"
   done
   LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
   STARTED=$(now)
@@ -55,19 +55,20 @@ begin_attempt() {
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
 
-# end_attempt EXIT_CODE: records why, and leaves the code as it is
-end_attempt() {
-  local reason=failed
+# reason EXIT_CODE: what it says of an attempt's end
+reason() {
   case $1 in
-    0) reason=finished ;;
-    200)
-      reason=stopped
-      if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then reason=cancelled; fi
-      ;;
-    2) reason=configuration ;;
-    129 | 130 | 143) reason=cancelled ;;
+    0) echo finished ;;
+    200) if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
+    2) echo configuration ;;
+    129 | 130 | 143) echo cancelled ;;
+    *) echo failed ;;
   esac
-  write_attempt "\"$(now)\"" "$1" "\"$reason\""
+}
+
+# end_attempt EXIT_CODE [REASON]
+end_attempt() {
+  write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
 begin_attempt
@@ -77,7 +78,6 @@ trap : TERM INT HUP
 
 # --- what runs ------------------------------------------------------------------------------------------
 LAUNCH=(
-  -m trainer.launch
   --nnodes=1
   --nproc_per_node=2
 )
@@ -139,6 +139,7 @@ TRAINER=(
   --hang_timeout=1800
   --profile=False
 )
+LAUNCH+=(--standalone)
 
 # Into the log, and onto the terminal where somebody looks.
 record_output() {
@@ -173,4 +174,4 @@ run() {
   supervise "$@" > >(record_output) 2>&1
 }
 
-run "$PYTHON" "${LAUNCH[@]}" -- "${TRAINER[@]}"
+run "$PYTHON" -m trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"

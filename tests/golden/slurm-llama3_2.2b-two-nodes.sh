@@ -16,15 +16,23 @@
 set -euo pipefail
 
 JOBCTL_ROOT=/shared/jobctl
-RUN=llama3_2.2b-train-$SLURM_JOB_ID
-RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 JOB_ID=$SLURM_JOB_ID
+RUN=llama3_2.2b-train-${JOB_ID%_*}
+RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 NODES=$SLURM_JOB_NODELIST
+mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 # --- environment ----------------------------------------------------------------------------------------
+export NCCL_DEBUG=WARN
+export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
+export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
+export TORCH_NCCL_DUMP_ON_TIMEOUT=1
+export TORCHINDUCTOR_CACHE_DIR=/shared/jobctl/cache/inductor
+export TRITON_CACHE_DIR=/shared/jobctl/cache/triton
 export OMP_NUM_THREADS=8
 export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 PYTHON=${JOBCTL_PYTHON:-python3}
+ulimit -l unlimited 2>/dev/null || echo "jobctl: memory cannot be pinned without limit (ulimit -l $(ulimit -l))" >&2
 
 # --- the run directory: its record, and this attempt's own ---------------------------------------------
 fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
@@ -38,7 +46,7 @@ write_durably() {
 
 write_record() {
   write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
-{"spec_hash": "cbb99ec2d8139c75", "spec": {"after":[],"arguments":[],"facts":{"compute_capability":"9.0","cpus":112,"device":"H100","gpu_product":"NVIDIA-H100-80GB-HBM3","image_variants":["cu124","cu128"],"memory_gib":80.0,"node_memory_gib":1024,"peak_tflops":{"bfloat16":989.0,"float16":989.0,"fp8":1979.0},"shm_gib":128},"hardware":"h100","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu128","sweep_batch_sizes":[],"tokenizer":"llama3"},"kind":"train","model":{"architecture":"llama","head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":7168,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":16,"num_hidden_layers":30,"num_key_value_heads":8,"rope_theta":500000.0,"tie_word_embeddings":false,"vocab_size":128256},"model_name":"llama3_2.2b","resources":{"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":2,"processes_per_node":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","constraint":"","container_runtime":"none","context":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"slurm","tier":3,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"compile":true,"dataloader_num_workers":4,"document_masking":false,"dtype":"bfloat16","eval_interval":500,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":32,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":29000,"max_bad_steps":20,"max_iters":2000,"min_lr":0.00003,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":true,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}
+{"spec_hash": "24568fd4448cfaee", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":300.0,"allreduce_network_gb_s":100.0,"compute_capability":"9.0","cpus":112,"device":"H100","gpu_product":"NVIDIA-H100-80GB-HBM3","image_variants":["cu124","cu128"],"memory_gib":80.0,"node_memory_gib":1024,"peak_tflops":{"bfloat16":989.0,"float16":989.0,"fp8":1979.0},"shm_gib":128},"hardware":"h100","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu128","sweep_batch_sizes":[],"tokenizer":"llama3"},"kind":"train","model":{"architecture":"llama","head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":7168,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":16,"num_hidden_layers":30,"num_key_value_heads":8,"rope_theta":500000.0,"tie_word_embeddings":false,"vocab_size":128256},"model_name":"llama3_2.2b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":2,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","constraint":"","container_runtime":"none","context":"","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"preflight":"stop","project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","secrets_file":"","spare_nodes":0,"tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"slurm","tier":3,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"compile":true,"dataloader_num_workers":4,"document_masking":false,"dtype":"bfloat16","eval_interval":500,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":32,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":29000,"max_bad_steps":20,"max_iters":2000,"min_lr":0.00003,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":true,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}
 JOBCTL_RECORD
   # A link is made by one of several writers only; the others find it there.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
@@ -47,20 +55,20 @@ JOBCTL_RECORD
 
 # write_attempt END EXIT_CODE REASON, each as JSON
 write_attempt() {
-  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
-    "$ATTEMPT" "$JOB_ID" slurm "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
+  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "step": "%s", "task": %d, "tasks": %d, "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
+    "$ATTEMPT" "$JOB_ID" slurm train "${TASK_INDEX:-0}" "${TASKS:-1}" "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
     write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
 }
 
 begin_attempt() {
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
-  grep -Fq '"spec_hash": "cbb99ec2d8139c75"' "$RUN_DIR/run.json" ||
+  grep -Fq '"spec_hash": "24568fd4448cfaee"' "$RUN_DIR/run.json" ||
     fail "run $RUN exists and was made with other settings; take another name with --run"
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
+    [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; is run $RUN somebody else's?"
     ATTEMPT=$((ATTEMPT + 1))
-    [ "$ATTEMPT" -lt 100000 ] || fail "$RUN_DIR/logs cannot be written"
   done
   LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
   STARTED=$(now)
@@ -69,58 +77,108 @@ begin_attempt() {
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
 
-# end_attempt EXIT_CODE: records why, and leaves the code as it is
-end_attempt() {
-  local reason=failed
+# reason EXIT_CODE: what it says of an attempt's end
+reason() {
   case $1 in
-    0) reason=finished ;;
-    200)
-      reason=stopped
-      if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then reason=cancelled; fi
-      ;;
-    2) reason=configuration ;;
-    129 | 130 | 143) reason=cancelled ;;
+    0) echo finished ;;
+    200) if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
+    2) echo configuration ;;
+    129 | 130 | 143) echo cancelled ;;
+    *) echo failed ;;
   esac
-  write_attempt "\"$(now)\"" "$1" "\"$reason\""
+}
+
+# end_attempt EXIT_CODE [REASON]
+end_attempt() {
+  write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
 begin_attempt
 printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"
 exec >>"$LOG_DIR/batch.log" 2>&1
+export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-
 
-# Slurm warns this shell before the time limit. The trainer sees STOP, checkpoints and says 200.
+# --- time limit, preemption, failure: what is started again --------------------------------------------
+# Slurm warns this shell before the time limit, or before it preempts the job. The trainer sees STOP, checkpoints and
+# says 200.
+END=${SLURM_JOB_END_TIME:-$(($(date +%s) + 86400))}
 warned=0 terminated=0
 trap 'warned=1; echo "time limit" >>"$RUN_DIR/STOP"' USR2
 trap 'terminated=1' TERM
 
-# Requeued if and only if the trainer checkpointed and wants to go on, and nobody has cancelled the job meanwhile:
-# a cancelled job's trainer is stopped by SIGTERM, without a warning before, and says 200 as well.
+# Why the attempt ended, from its exit code.
+reason_of() {
+  if [ "$1" != 0 ] && grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled && return 0; fi # a bare return in a trap: the script's
+  if [ "$terminated" = 1 ]; then # Slurm ends the job, and starts it again itself if that is to be
+    case $(scontrol show job --oneliner "$SLURM_JOB_ID") in
+      *JobState=CANCELLED*) echo cancelled ;;
+      *JobState=TIMEOUT*) echo "time limit" ;;
+      *JobState=PREEMPTED*) echo preempted ;;
+      *) echo requeued ;;
+    esac
+    return 0
+  fi
+  case $1 in
+    200)
+      if [ "$warned" = 0 ]; then
+        echo stopped
+      elif [ "$(date +%s)" -ge "$((END - 420))" ]; then
+        echo "time limit"
+      else
+        echo preempted
+      fi
+      ;;
+    201) echo hardware ;;
+    *) reason "$1" ;;
+  esac
+}
+
+# How many attempts have ended for one of these reasons, as a regular expression.
+count() {
+  cat "$RUN_DIR"/attempts/*.json | grep -cE "\"task\": ${TASK_INDEX:-0},.*\"reason\": \"($1)\"" || true
+}
+
 finish() {
-  local code=$1
+  local code=$1 why
   trap '' TERM USR2
-  # Of a step that Slurm itself has killed srun says 0.
-  if [ "$terminated" = 1 ] && [ "$code" = 0 ]; then code=143; fi
-  end_attempt "$code"
-  [ "$code" = 200 ] || exit "$code"
-  if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then
-    echo "jobctl: stopped by a user; not requeued" && exit "$code"
-  fi
-  if [ "$ATTEMPT" -ge 50 ]; then
-    echo "jobctl: 50 attempts made; not requeued" && exit 1
-  fi
-  if [ "$terminated" = 1 ] && [ "$warned" = 0 ]; then
-    echo "jobctl: ended by Slurm; not requeued" && exit "$code"
-  fi
-  scontrol requeue "$SLURM_JOB_ID" && echo "jobctl: requeued"
+  if [ "$terminated" = 1 ] && [ "$code" = 0 ]; then code=143; fi # of a step that Slurm has killed srun says 0
+  why=$(reason_of "$code")
+  end_attempt "$code" "$why"
+  if [ "$terminated" = 1 ] && [ "$why/$code" != "time limit/200" ]; then exit "$code"; fi
+  case $why in
+    "time limit" | stopped)
+      if [ "$(count "time limit|stopped")" -ge 50 ]; then
+        echo "jobctl: 50 attempts made; not requeued" && exit 1
+      fi
+      ;;
+    preempted) ;;
+    failed | hardware)
+      if [ "$(count "failed|hardware")" -gt 0 ]; then exit "$code"; fi
+      ;;
+    *) exit "$code" ;;
+  esac
+  requeue
   exit "$code"
 }
 trap 'finish $?' EXIT
 
-MASTER=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
+# A job cannot be told which nodes to avoid while it runs; so it is requeued on hold.
+requeue() {
+  local bad
+  bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
+  if [ -n "$bad" ]; then
+    echo "jobctl: requeued, without $bad"
+    scontrol requeuehold "$SLURM_JOB_ID"
+    scontrol update "JobId=$SLURM_JOB_ID" "ExcNodeList="''"$bad" || true
+    scontrol release "$SLURM_JOB_ID"
+  else
+    echo "jobctl: requeued"
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+}
+
 # --- what runs ------------------------------------------------------------------------------------------
 LAUNCH=(
-  -m trainer.launch
   --nnodes=2
   --nproc_per_node=8
 )
@@ -182,7 +240,11 @@ TRAINER=(
   --hang_timeout=1800
   --profile=False
 )
-LAUNCH+=(--rdzv_backend=c10d "--rdzv_endpoint=$MASTER:$MASTER_PORT" "--rdzv_id=$SLURM_JOB_ID")
+PREFLIGHT=(
+  "--run_dir=$RUN_DIR"
+  "--attempt=$ATTEMPT"
+  --expect='{"gpus":8,"device":"H100","compute_capability":"9.0","peak_tflops":989.0,"allreduce_gb_s":300.0,"allreduce_network_gb_s":100.0}'
+)
 
 # supervise COMMAND...: its exit code, whatever signals arrive meanwhile. A signal interrupts bash's wait, and the
 # wait after that may have forgotten the code of a child that is gone (bash 5.2 answers -1); so the child's own shell,
@@ -212,6 +274,8 @@ supervise() {
 # signal ends wait early, so it is asked again (127: it has told the code already; 255: bash has lost it).
 # shellcheck disable=SC2016
 TASK='
+export NODE=$SLURMD_NODENAME
+if [ "$SLURM_NODEID" = 0 ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
 "$@" &
 child=$!
 trap "kill -TERM $child 2>/dev/null" TERM
@@ -219,16 +283,51 @@ while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
 wait "$child" 2>/dev/null
 again=$?
 [ "$again" = 127 ] || [ "$again" = 255 ] || code=$again
-[ "$code" != 200 ] || { : >"$0"; code=0; }
+case $code in
+  200) : >"$0/.continue" && code=0 ;;
+  201) printf "%s\t%s\n" "$NODE" "one of its GPUs failed; its ranks say more" >>"$0/bad-nodes" ;;
+esac
 exit "$code"'
 
-# One task a node; the death of one ends all.
+# One task on each of HOSTS; the death of one ends all.
 run() {
+  local hosts
+  hosts=$(IFS=, && echo "${HOSTS[*]}")
   rm -f "$LOG_DIR/.continue"
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-  supervise srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 --wait=60 \
-    bash -c "$TASK" "$LOG_DIR/.continue" "$@" || return
+  supervise srun "--nodelist=$hosts" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" --ntasks-per-node=1 \
+    --kill-on-bad-exit=1 --wait=60 \
+    bash -c "$TASK" "$LOG_DIR" "$@" || return
   [ ! -e "$LOG_DIR/.continue" ] || return 200
 }
 
-run "$PYTHON" "${LAUNCH[@]}" -- "${TRAINER[@]}"
+# meet ID PORT: torchrun's nodes find each other at the first one. Its name is resolved here, where it can be.
+meet() {
+  local address
+  read -r address _ < <(getent ahostsv4 "${HOSTS[0]}") || address=${HOSTS[0]}
+  LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$2" "--rdzv_id=$1")
+}
+PORT=$((20000 + SLURM_JOB_ID % 20000))
+
+# --- preflight: which of the nodes are fit to begin with --------------------------------------------------
+check_nodes() {
+  local host good=() LAUNCH=("${LAUNCH[@]}")
+  meet "$SLURM_JOB_ID-preflight" "$((PORT + 1))"
+  run "$PYTHON" -m trainer.preflight "${LAUNCH[@]}" -- "${PREFLIGHT[@]}" "--hosts=$(IFS=, && echo "${HOSTS[*]}")" ||
+    [ -e "$LOG_DIR/bad-nodes" ] || echo "jobctl: the preflight found no bad node, but did not end well; going on"
+  [ "$terminated" = 0 ] || exit 143
+  for host in "${HOSTS[@]}"; do
+    grep -q "^$host"$'\t' "$LOG_DIR/bad-nodes" 2>/dev/null || good+=("$host")
+  done
+  if [ "${#good[@]}" -lt 2 ]; then
+    echo "jobctl: ${#good[@]} nodes are fit, 2 are needed; --set preflight=report goes on all the same"
+    exit 201
+  fi
+  if [ "${#good[@]}" -ge 2 ]; then HOSTS=("${good[@]}"); fi
+  HOSTS=("${HOSTS[@]:0:2}")
+  echo "jobctl: training on ${HOSTS[*]}"
+}
+check_nodes
+meet "$SLURM_JOB_ID" "$PORT"
+
+run "$PYTHON" -m trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"

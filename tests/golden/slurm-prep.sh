@@ -15,10 +15,11 @@
 set -euo pipefail
 
 JOBCTL_ROOT=/shared/jobctl
+JOB_ID=$SLURM_JOB_ID
 RUN=prep
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
-JOB_ID=$SLURM_JOB_ID
 NODES=$SLURM_JOB_NODELIST
+mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 # --- environment ----------------------------------------------------------------------------------------
 export OMP_NUM_THREADS=1
 export PYTHONUNBUFFERED=1
@@ -36,7 +37,7 @@ write_durably() {
 
 write_record() {
   write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
-{"spec_hash": "3c39367c57264a9f", "spec": {"after":[],"arguments":[],"facts":{"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"account":"","constraint":"","container_runtime":"none","context":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","tolerations":["nvidia.com/gpu"]},"site_name":"local","target":"slurm","version":"0.0.0"}}
+{"spec_hash": "7feeae042831a7ac", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"account":"","constraint":"","container_runtime":"none","context":"","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"preflight":"off","project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","secrets_file":"","spare_nodes":0,"tolerations":["nvidia.com/gpu"]},"site_name":"local","target":"slurm","version":"0.0.0"}}
 JOBCTL_RECORD
   # A link is made by one of several writers only; the others find it there.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
@@ -45,20 +46,20 @@ JOBCTL_RECORD
 
 # write_attempt END EXIT_CODE REASON, each as JSON
 write_attempt() {
-  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
-    "$ATTEMPT" "$JOB_ID" slurm "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
+  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "step": "%s", "task": %d, "tasks": %d, "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
+    "$ATTEMPT" "$JOB_ID" slurm prep "${TASK_INDEX:-0}" "${TASKS:-1}" "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
     write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
 }
 
 begin_attempt() {
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
-  grep -Fq '"spec_hash": "3c39367c57264a9f"' "$RUN_DIR/run.json" ||
+  grep -Fq '"spec_hash": "7feeae042831a7ac"' "$RUN_DIR/run.json" ||
     fail "run $RUN exists and was made with other settings; take another name with --run"
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
+    [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; is run $RUN somebody else's?"
     ATTEMPT=$((ATTEMPT + 1))
-    [ "$ATTEMPT" -lt 100000 ] || fail "$RUN_DIR/logs cannot be written"
   done
   LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
   STARTED=$(now)
@@ -67,52 +68,106 @@ begin_attempt() {
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
 
-# end_attempt EXIT_CODE: records why, and leaves the code as it is
-end_attempt() {
-  local reason=failed
+# reason EXIT_CODE: what it says of an attempt's end
+reason() {
   case $1 in
-    0) reason=finished ;;
-    200)
-      reason=stopped
-      if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then reason=cancelled; fi
-      ;;
-    2) reason=configuration ;;
-    129 | 130 | 143) reason=cancelled ;;
+    0) echo finished ;;
+    200) if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
+    2) echo configuration ;;
+    129 | 130 | 143) echo cancelled ;;
+    *) echo failed ;;
   esac
-  write_attempt "\"$(now)\"" "$1" "\"$reason\""
+}
+
+# end_attempt EXIT_CODE [REASON]
+end_attempt() {
+  write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
 begin_attempt
 printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"
 exec >>"$LOG_DIR/batch.log" 2>&1
 
-# Slurm warns this shell before the time limit. The trainer sees STOP, checkpoints and says 200.
+# --- time limit, preemption, failure: what is started again --------------------------------------------
+# Slurm warns this shell before the time limit, or before it preempts the job. The trainer sees STOP, checkpoints and
+# says 200.
+END=${SLURM_JOB_END_TIME:-$(($(date +%s) + 86400))}
 warned=0 terminated=0
-trap 'warned=1; echo "time limit" >>"$RUN_DIR/STOP"' USR2
+# What is done stays done, so it is ended and goes on from there.
+trap 'warned=1; scancel --signal=TERM "$SLURM_JOB_ID"' USR2
 trap 'terminated=1' TERM
 
-# Requeued if and only if the trainer checkpointed and wants to go on, and nobody has cancelled the job meanwhile:
-# a cancelled job's trainer is stopped by SIGTERM, without a warning before, and says 200 as well.
+# Why the attempt ended, from its exit code.
+reason_of() {
+  if [ "$1" != 0 ] && grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled && return 0; fi # a bare return in a trap: the script's
+  if [ "$terminated" = 1 ]; then # Slurm ends the job, and starts it again itself if that is to be
+    case $(scontrol show job --oneliner "$SLURM_JOB_ID") in
+      *JobState=CANCELLED*) echo cancelled ;;
+      *JobState=TIMEOUT*) echo "time limit" ;;
+      *JobState=PREEMPTED*) echo preempted ;;
+      *) echo requeued ;;
+    esac
+    return 0
+  fi
+  case $1 in
+    200)
+      if [ "$warned" = 0 ]; then
+        echo stopped
+      elif [ "$(date +%s)" -ge "$((END - 420))" ]; then
+        echo "time limit"
+      else
+        echo preempted
+      fi
+      ;;
+    201) echo hardware ;;
+    *) reason "$1" ;;
+  esac
+}
+
+# How many attempts have ended for one of these reasons, as a regular expression.
+count() {
+  cat "$RUN_DIR"/attempts/*.json | grep -cE "\"task\": ${TASK_INDEX:-0},.*\"reason\": \"($1)\"" || true
+}
+
 finish() {
-  local code=$1
+  local code=$1 why
   trap '' TERM USR2
-  # Of a step that Slurm itself has killed srun says 0.
-  if [ "$terminated" = 1 ] && [ "$code" = 0 ]; then code=143; fi
-  end_attempt "$code"
-  [ "$code" = 200 ] || exit "$code"
-  if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then
-    echo "jobctl: stopped by a user; not requeued" && exit "$code"
-  fi
-  if [ "$ATTEMPT" -ge 50 ]; then
-    echo "jobctl: 50 attempts made; not requeued" && exit 1
-  fi
-  if [ "$terminated" = 1 ] && [ "$warned" = 0 ]; then
-    echo "jobctl: ended by Slurm; not requeued" && exit "$code"
-  fi
-  scontrol requeue "$SLURM_JOB_ID" && echo "jobctl: requeued"
+  if [ "$terminated" = 1 ] && [ "$code" = 0 ]; then code=143; fi # of a step that Slurm has killed srun says 0
+  if [ "$warned" = 1 ] && [ "$code" = 143 ]; then code=200; fi
+  why=$(reason_of "$code")
+  end_attempt "$code" "$why"
+  if [ "$terminated" = 1 ] && [ "$why/$code" != "time limit/200" ]; then exit "$code"; fi
+  case $why in
+    "time limit" | stopped)
+      if [ "$(count "time limit|stopped")" -ge 50 ]; then
+        echo "jobctl: 50 attempts made; not requeued" && exit 1
+      fi
+      ;;
+    preempted) ;;
+    failed | hardware)
+      if [ "$(count "failed|hardware")" -gt 0 ]; then exit "$code"; fi
+      ;;
+    *) exit "$code" ;;
+  esac
+  requeue
   exit "$code"
 }
 trap 'finish $?' EXIT
+
+# A job cannot be told which nodes to avoid while it runs; so it is requeued on hold.
+requeue() {
+  local bad
+  bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
+  if [ -n "$bad" ]; then
+    echo "jobctl: requeued, without $bad"
+    scontrol requeuehold "$SLURM_JOB_ID"
+    scontrol update "JobId=$SLURM_JOB_ID" "ExcNodeList="''"$bad" || true
+    scontrol release "$SLURM_JOB_ID"
+  else
+    echo "jobctl: requeued"
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+}
 
 # --- what runs ------------------------------------------------------------------------------------------
 PAYLOAD=(
@@ -150,6 +205,8 @@ supervise() {
 # signal ends wait early, so it is asked again (127: it has told the code already; 255: bash has lost it).
 # shellcheck disable=SC2016
 TASK='
+export NODE=$SLURMD_NODENAME
+if [ "$SLURM_NODEID" = 0 ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
 "$@" &
 child=$!
 trap "kill -TERM $child 2>/dev/null" TERM
@@ -157,15 +214,21 @@ while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
 wait "$child" 2>/dev/null
 again=$?
 [ "$again" = 127 ] || [ "$again" = 255 ] || code=$again
-[ "$code" != 200 ] || { : >"$0"; code=0; }
+case $code in
+  200) : >"$0/.continue" && code=0 ;;
+  201) printf "%s\t%s\n" "$NODE" "one of its GPUs failed; its ranks say more" >>"$0/bad-nodes" ;;
+esac
 exit "$code"'
 
-# One task a node; the death of one ends all.
+# One task on each of HOSTS; the death of one ends all.
 run() {
+  local hosts
+  hosts=$(IFS=, && echo "${HOSTS[*]}")
   rm -f "$LOG_DIR/.continue"
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-  supervise srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --kill-on-bad-exit=1 --wait=60 \
-    bash -c "$TASK" "$LOG_DIR/.continue" "$@" || return
+  supervise srun "--nodelist=$hosts" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" --ntasks-per-node=1 \
+    --kill-on-bad-exit=1 --wait=60 \
+    bash -c "$TASK" "$LOG_DIR" "$@" || return
   [ ! -e "$LOG_DIR/.continue" ] || return 200
 }
 

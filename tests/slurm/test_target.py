@@ -103,7 +103,7 @@ def test_the_time_limit_makes_another_attempt(slurm_runs: Submitter) -> None:
     status = slurm_runs.wait("epsilon", "finished", "failed", "cancelled")
     assert (status.state, status.attempt, status.job_id) == ("finished", 2, job)
     first, second = slurm_runs.read("epsilon").attempts
-    assert (first.exit_code, first.reason, second.exit_code) == (200, "stopped", 0)
+    assert (first.exit_code, first.reason, second.exit_code) == (200, "time limit", 0)
     log = [line for line in slurm_runs.log("epsilon") if not line.startswith(("jobctl", "srun"))]
     assert log == ["started 1 on n1", "checkpointed", "started 2 on n1", "finished"]
 

@@ -1,0 +1,147 @@
+"""``jobctl pipeline``: from text to an exported model by one command."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from jobs.catalog.errors import UserError
+from jobs.cli.choices import choice_options, resolution, root
+from jobs.cli.finding import Place, pipeline_runs
+from jobs.cli.output import emit, table
+from jobs.cli.status import describe_status, pipeline_table, statuses
+from jobs.pipeline import ON_CPUS, STEPS, Pipeline, Step, plan, write
+from jobs.runs import ENDED
+from jobs.spec import JobSpec
+from jobs.targets import target
+from jobs.targets.protocol import Remote
+
+OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", "spare_nodes")
+"""Settings that would be wrong for a step that uses no GPU."""
+
+
+@click.command("pipeline")
+@choice_options
+@click.option("--skip", metavar="STEP", multiple=True, help=f"Leave out one of: {', '.join(STEPS)}.")
+@click.option("--prep-nodes", type=click.IntRange(min=1), default=1, help="Nodes that tokenize.")
+@click.option("--wait", is_flag=True, help="Follow it to its end, and exit with its code.")
+@click.option("--dry-run", is_flag=True, help="Show the steps, and submit nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def pipeline_command(
+    skip: tuple[str, ...], prep_nodes: int, wait: bool, dry_run: bool, as_json: bool, **options: Any
+) -> None:
+    """Tokenizer, data, preflight, training, evaluation and export, each after the one before it.
+
+    Called again with the same name it goes on where it ended.
+    """
+    from jobs.submission import is_done
+
+    name = options["run"] or f"{(options['model'] or '').rsplit('/')[-1]}-{datetime.now():%Y%m%d-%H%M%S}"
+    whole, specs = plan(name, skip), specs_of(name, skip, prep_nodes, options)
+    left = whole.without([step for step, spec in specs.items() if is_done(spec)])
+    if dry_run:
+        rows = [(step.name, step.run, ", ".join(step.after)) for step in left.steps]
+        emit(left, as_json, table(("STEP", "RUN", "AFTER"), rows))
+        return
+    spec = next(iter(specs.values()))
+    place = target(spec.target)
+    if not place.chains and not wait:
+        raise UserError(
+            f"target {spec.target} has no queue in which jobs wait for each other",
+            hint="add --wait: jobctl then submits each step when the one before it has finished",
+        )
+    home = root() if isinstance(place, Remote) else Path(spec.site.root)
+    _refuse_while_alive(whole, home)
+    write(home, whole)
+    if not place.chains:
+        _one_by_one(left, specs, home, quiet=as_json)
+        found = pipeline_runs(whole, Place(root=home))
+        emit(statuses(found), as_json, pipeline_table(whole, statuses(found)))
+        return
+    _chain(left, specs, home, quiet=as_json)
+    if wait:
+        from jobs.cli.follow import wait_for_pipeline
+
+        wait_for_pipeline(whole, Place(root=home), as_json=as_json)
+    else:
+        emit(whole, as_json, f"jobctl status {name}; jobctl wait {name}; jobctl cancel {name}")
+
+
+def specs_of(
+    name: str, skip: tuple[str, ...], prep_nodes: int, options: dict[str, Any]
+) -> dict[str, JobSpec]:
+    """The job of each step. Raises UserError for what cannot be, before anything is submitted."""
+    train = _spec(Step("train", f"{name}-train"), None, prep_nodes, options)
+    return {step.name: _spec(step, train, prep_nodes, options) for step in plan(name, skip).steps}
+
+
+def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str, Any]) -> JobSpec:
+    """The job of one step: what it reads and where it runs follow from the training's."""
+    words, own = options["words"], dict(options)
+    if words and not words[0].startswith("-"):
+        raise UserError(f"'{words[0]}': a pipeline has all its steps", hint="--skip STEP leaves one out")
+    own |= {"run": step.run, "words": (step.name, *(words if step.name in ("train", "eval") else ()))}
+    if step.name != "train":
+        own["stage"] = None
+    if train is not None:
+        own |= {"dataset": train.inputs.dataset, "tokenizer": train.inputs.tokenizer}
+    if train is not None and step.name == "preflight":
+        own |= {"hardware": options["hardware"] or train.hardware}
+    if step.name in ON_CPUS:
+        sets = tuple(text for text in own["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
+        nodes = prep_nodes if step.name == "prep" else 1
+        own |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
+    return resolution(**own).spec
+
+
+def _refuse_while_alive(pipeline: Pipeline, home: Path) -> None:
+    for status in statuses(pipeline_runs(pipeline, Place(root=home))):
+        if status.state not in ENDED:
+            raise UserError(
+                f"pipeline '{pipeline.name}' is at work: {status.run} is {status.state}",
+                hint=f"jobctl wait {pipeline.name}, or jobctl cancel {pipeline.name}",
+                code=1,
+            )
+
+
+def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: bool) -> None:
+    """All jobs at once: each waits in the scheduler's queue for the one before it."""
+    from jobs.submission import start_step
+
+    submitted: list[str] = []
+    try:
+        for step in pipeline.steps:
+            job = start_step(msgspec.structs.replace(specs[step.name], after=step.after), home)
+            submitted.append(step.run)
+            _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
+    except BaseException:
+        for run in reversed(pipeline_runs(pipeline, Place(root=home))):
+            if run.name in submitted:
+                target(run.target).cancel(run)
+        raise
+
+
+def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: bool) -> None:
+    """Each job when the one before it has finished; ends jobctl at the first that does not."""
+    from jobs.cli.follow import Progress, exit_code, follow
+    from jobs.submission import check_inputs, start_step
+
+    progress = Progress(quiet)
+    for step in pipeline.steps:
+        check_inputs(specs[step.name])
+        job = start_step(specs[step.name], home)
+        _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
+        status = follow(step.run, Place(root=home), progress)[1]
+        if status.state != "finished":
+            _say(f"{step.name}: {describe_status(status)}", quiet=False)
+            sys.exit(exit_code(status))
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        click.echo(text, err=True)

@@ -1,0 +1,89 @@
+"""``jobctl pipeline`` on a target without a queue: jobctl waits, and submits the next."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs import runs
+from tests.jobs.cli.test_cli import Invoke, jobctl, payload
+
+__all__ = ["jobctl", "payload"]
+
+Payload = Callable[[str], str]
+PIPELINE = ("pipeline", "--model", "qwen3_smoke", "--run", "p")
+RECORD_STEPS = (
+    'echo "$2" >>"$JOBCTL_ROOT/steps"; [ "$2" != prep ] || { mkdir -p "$JOBCTL_ROOT/datasets/sotu-gpt2" &&'
+    ' echo \'{"vocab_size": 50257}\' >"$JOBCTL_ROOT/datasets/sotu-gpt2/meta.json"; }'
+)
+"""What a pipeline's jobs do here: say that they were called, and prep makes what a training reads."""
+
+
+def steps(root: Path) -> list[str]:
+    return (root / "steps").read_text().split()
+
+
+def test_every_step_runs_once_and_in_order(jobctl: Invoke, root: Path, payload: Payload) -> None:
+    code, out, err = jobctl(*PIPELINE, "--wait", payload(RECORD_STEPS))
+    assert code == 0, err
+    assert steps(root) == [
+        "prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export",
+    ]  # fmt: skip
+    assert [a.step for a in runs.read(root, "p-train").attempts] == ["train", "eval", "export"]
+    assert out.count("finished") == 4
+    code, _, _ = jobctl(*PIPELINE, "--wait", payload(RECORD_STEPS))
+    assert code == 0
+    assert len(steps(root)) == 6, "what is done is not done again"
+
+
+def test_it_stops_at_a_step_that_fails_and_goes_on_from_there(
+    jobctl: Invoke, root: Path, payload: Payload
+) -> None:
+    body = f'{RECORD_STEPS}; [ "$2" != trainer.launch ] || [ -e "$JOBCTL_ROOT/mended" ] || exit 7'
+    code, _, err = jobctl(*PIPELINE, "--wait", payload(body))
+    assert code == 7
+    assert "train: p-train: failed" in err
+    assert steps(root)[-1] == "trainer.launch"
+    code, out, _ = jobctl("status", "p")
+    assert code == 0
+    assert [line.split()[2] for line in out.splitlines()[1:]] == ["finished"] * 3 + ["failed"]
+    (root / "mended").touch()
+    assert jobctl(*PIPELINE, "--wait", payload(body))[0] == 0
+    assert steps(root)[4:] == ["trainer.launch", "trainer.launch", "trainer.export"]
+
+
+def test_without_a_queue_it_must_wait(jobctl: Invoke, root: Path) -> None:
+    code, _, err = jobctl(*PIPELINE)
+    assert code == 2
+    assert "add --wait" in err
+    assert not root.exists()
+
+
+def test_a_dry_run_shows_the_steps_and_makes_nothing(jobctl: Invoke, root: Path) -> None:
+    code, out, _ = jobctl(*PIPELINE, "--dry-run", "--skip", "eval", "--json")
+    assert code == 0
+    assert [step["name"] for step in json.loads(out)["steps"]] == [
+        "tokenizer", "prep", "preflight", "train", "export",
+    ]  # fmt: skip
+    assert not root.exists()
+
+
+def test_each_step_is_the_job_that_it_would_be_by_itself(jobctl: Invoke, root: Path) -> None:
+    """A data set and a tokenizer follow from the model; GPUs are for those that compute."""
+    from jobs.cli.pipeline import specs_of
+
+    options = {
+        "words": (), "run": "p", "model": "llama2_1.36b", "hardware": "h100", "nodes": 2, "gpus_per_node": 4,
+        "tier": 1, "stage": None, "target": "slurm", "site": None, "after": (), "sets": ("preflight=report",),
+        "image": None, "patch": False, "dataset": None, "tokenizer": None, "context": None, "namespace": None,
+    }  # fmt: skip
+    found = {spec.step: spec for spec in specs_of("p", (), 3, options).values()}
+    assert [found[step].resources.nodes for step in ("prep", "preflight", "train", "export")] == [3, 2, 2, 1]
+    assert [found[step].resources.gpus_per_node for step in ("prep", "preflight", "eval")] == [0, 4, 4]
+    assert {spec.inputs.tokenizer for spec in found.values()} == {"llama2"}
+
+
+def test_an_ended_pipeline_is_not_cancelled(jobctl: Invoke, root: Path, payload: Payload) -> None:
+    jobctl(*PIPELINE, "--wait", payload("true"))
+    code, _, err = jobctl("cancel", "p")
+    assert code == 1
+    assert "has ended already" in err

@@ -1,0 +1,89 @@
+"""Which ends of an attempt begin another one, on a real Slurm; the trainer is a stand-in."""
+
+from __future__ import annotations
+
+import pytest
+
+from slurm.target import TARGET
+from tests.slurm.conftest import UNTIL_STOPPED, Submitter
+
+ENDED = ("finished", "failed", "stopped", "cancelled", "lost")
+
+
+def reasons(runs: Submitter, run: str) -> list[str | None]:
+    return [attempt.reason for attempt in runs.read(run).attempts]
+
+
+def until_attempt(n: int, otherwise: str) -> str:
+    return f'[ "$ATTEMPT" -lt {n} ] || exit 0; {otherwise}'
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1, "failed"), (137, "failed")])
+def test_a_failure_is_retried_as_often_as_is_allowed(slurm_runs: Submitter, code: int, reason: str) -> None:
+    slurm_runs.submit("alpha", f"exit {code}", retries=1)
+    slurm_runs.until(lambda: reasons(slurm_runs, "alpha") == [reason] * 2, "two attempts", 60)
+    assert slurm_runs.wait("alpha", *ENDED).state == "failed"
+    slurm_runs.cluster.wait_until_idle()
+    assert slurm_runs.cluster.run("squeue", "-h") == ""
+
+
+def test_wrong_configuration_is_never_retried(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("beta", "exit 2", retries=5)
+    assert slurm_runs.wait("beta", *ENDED).exit_code == 2
+    slurm_runs.cluster.wait_until_idle()
+    assert reasons(slurm_runs, "beta") == ["configuration"]
+
+
+def test_the_node_of_a_broken_gpu_is_avoided_by_the_next_attempt(slurm_runs: Submitter) -> None:
+    broken = '[ "$(hostname)" = n1 ] && exit 201; sleep 60'
+    job = slurm_runs.submit("gamma", until_attempt(2, broken), retries=1, nodelist="", nodes=1)
+    status = slurm_runs.wait("gamma", *ENDED)
+    assert (status.state, status.attempt, status.nodes, status.job_id) == ("finished", 2, "n2", job)
+    first, second = slurm_runs.read("gamma").attempts
+    assert (first.nodes, first.reason, second.nodes) == ("n1", "hardware", "n2")
+    assert "requeued, without n1" in "\n".join(slurm_runs.log("gamma"))
+
+
+def test_of_two_nodes_the_one_with_the_broken_gpu_ends_both_and_is_named(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("delta", '[ "$(hostname)" = n2 ] && exit 201; sleep 600', nodes=2)
+    status = slurm_runs.wait("delta", *ENDED, seconds=60)
+    assert (status.state, status.exit_code) == ("failed", 201)
+    bad = slurm_runs.root / "runs/delta/logs/1/bad-nodes"
+    assert bad.read_text().split("\t")[0] == "n2"
+
+
+def test_time_limits_are_capped(slurm_runs: Submitter) -> None:
+    """A trainer that is stopped at once each time would otherwise go on for ever."""
+    slurm_runs.submit("epsilon", "touch $RUN_DIR/STOP; exit 200", max_attempts=2)
+    slurm_runs.until(lambda: reasons(slurm_runs, "epsilon") == ["stopped"] * 2, "two attempts", 60)
+    slurm_runs.cluster.wait_until_idle()
+    assert slurm_runs.cluster.run("squeue", "-h") == ""
+    assert "2 attempts made; not requeued" in slurm_runs.log("epsilon")[-1]
+
+
+def test_a_requeue_by_hand_makes_another_attempt_that_is_not_counted(slurm_runs: Submitter) -> None:
+    job = slurm_runs.submit("zeta", until_attempt(2, UNTIL_STOPPED), max_attempts=1)
+    slurm_runs.wait_for_line("zeta", "started 1")
+    slurm_runs.cluster.run("scontrol", "requeue", job)
+    status = slurm_runs.wait("zeta", *ENDED)
+    assert (status.state, status.attempt) == ("finished", 2)
+    assert reasons(slurm_runs, "zeta")[0] == "requeued"
+
+
+def test_a_preempted_job_checkpoints_and_goes_on_uncounted(slurm_runs: Submitter) -> None:
+    """Slurm sends the same signal as before the time limit where the site has send_user_signal."""
+    job = slurm_runs.submit("eta", until_attempt(2, UNTIL_STOPPED), max_attempts=1)
+    slurm_runs.wait_for_line("eta", "started 1")
+    slurm_runs.cluster.run("scancel", "--signal=USR2", "--batch", job)
+    status = slurm_runs.wait("eta", *ENDED)
+    assert (status.state, status.attempt) == ("finished", 2)
+    assert reasons(slurm_runs, "eta") == ["preempted", "finished"]
+
+
+def test_a_cancelled_run_is_not_retried(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("theta", "trap 'exit 1' TERM; echo ready; while :; do sleep 0.1; done", retries=5)
+    slurm_runs.wait_for_line("theta", "ready")
+    TARGET.cancel(slurm_runs.read("theta"))
+    assert slurm_runs.wait("theta", *ENDED).state == "cancelled"
+    slurm_runs.cluster.wait_until_idle()
+    assert reasons(slurm_runs, "theta") == ["cancelled"]

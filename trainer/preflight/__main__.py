@@ -1,0 +1,181 @@
+"""``python -m trainer.preflight [torchrun options] -- [options]``, once on each node.
+
+Each node writes what it is into the run's log folder, reads what the others have written, and measures with them. All
+come to the same verdict; the first one prints it, and names bad nodes in ``bad-nodes``, one a line with the reason.
+Exits with 0 where all is well, with 1 where a node is bad, with 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from jobs.catalog.errors import UserError
+from jobs.catalog.layout import bad_nodes_file, log_dir
+from jobs.catalog.schema import Expected
+from prep.shards import write_whole
+from trainer.launch import in_thread, split
+from trainer.preflight import verdict
+from trainer.preflight.node import Node, look
+from trainer.preflight.verdict import Measured, Problem
+
+ARRIVAL_SECONDS = 60.0
+"""How long the others' words may take: containers start at different times."""
+FAREWELL_SECONDS = 15.0
+POLL_SECONDS = 0.2
+
+
+class Folder:
+    """Where the nodes of one attempt meet: a folder of the shared volume."""
+
+    def __init__(self, run_dir: Path, attempt: int) -> None:
+        self.run_dir = run_dir
+        self.path = log_dir(run_dir, attempt) / "preflight"
+        self.bad_nodes = bad_nodes_file(run_dir, attempt)
+        self.verdict = self.path / "verdict"
+
+    def write(self, node: str) -> None:
+        """This node's word. Its clock is compared with the volume's by when the volume says it was written."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        facts = look(node, self.run_dir, time.time())
+        write_whole(self._word(node), msgspec.json.encode(facts))
+
+    def read(self, hosts: Sequence[str]) -> dict[str, Node]:
+        """The words of those hosts that have come, waiting a while for the rest."""
+        deadline = time.monotonic() + ARRIVAL_SECONDS
+        while time.monotonic() < deadline and not all(self._word(host).exists() for host in hosts):
+            os.listdir(self.path)  # a network file system then asks its server again
+            time.sleep(POLL_SECONDS)
+        there = [self._word(host) for host in hosts if self._word(host).exists()]
+        nodes = [msgspec.json.decode(file.read_bytes(), type=Node) for file in there]
+        return {node.name: node for node in nodes}
+
+    def skews(self, nodes: dict[str, Node]) -> dict[str, float]:
+        """Each node's clock minus the volume's, in seconds."""
+        return {name: node.clock - self._word(name).stat().st_mtime for name, node in nodes.items()}
+
+    def measured(self, hosts: Sequence[str]) -> list[Measured]:
+        """What the ranks measured, or what those said that failed."""
+        for report in (self.report(host) for host in hosts):
+            if report.exists():
+                return list(msgspec.json.decode(report.read_bytes(), type=list[Measured]))
+        return [found for file in sorted(self.path.glob("ranks-*.json.*")) for found in _failed(file)]
+
+    def report(self, node: str) -> Path:
+        return self.path / f"ranks-{node}.json"
+
+    def _word(self, node: str) -> Path:
+        return self.path / f"node-{node}.json"
+
+
+def _failed(file: Path) -> Iterator[Measured]:
+    yield from msgspec.json.decode(file.read_bytes(), type=list[Measured])
+
+
+def main(arguments: Sequence[str]) -> int:
+    torchrun_options, own = split(arguments)
+    given = _parser().parse_args(own)
+    hosts, expected = given.hosts or [given.node], msgspec.json.decode(given.expect, type=Expected)
+    folder = Folder(given.run_dir, given.attempt)
+    folder.write(given.node)
+    nodes = folder.read(hosts)
+    problems = verdict.missing(hosts, nodes)
+    problems += [problem for node in nodes.values() for problem in verdict.of_node(node, expected)]
+    problems += verdict.of_clocks(folder.skews(nodes))
+    measured: list[Measured] = []
+    if not problems:  # ranks on bad nodes would take the others with them
+        failed = run_ranks(torchrun_options, folder.report(given.node), given.node, given.expect)
+        measured = folder.measured(hosts)
+        problems = verdict.of_ranks(measured, expected)
+        if failed and not problems:
+            problems = [Problem("", f"the ranks could not measure: {failed}")]
+    if given.node == hosts[0]:
+        announce(folder, nodes, measured, problems)
+    wait_for(folder.verdict, FAREWELL_SECONDS)
+    return 1 if problems else 0
+
+
+def run_ranks(torchrun_options: Sequence[str], report: Path, node: str, expect: str) -> str:
+    """Start this node's ranks and wait for them; what went wrong with them, if anything did."""
+    from torch.distributed import run as torchrun  # a second to import
+
+    words = [*torchrun_options, "-m", "trainer.preflight.ranks", str(report), node, expect]
+    parsed = torchrun.parse_args(words)  # type: ignore[no-untyped-call]
+    logging.disable(logging.ERROR)  # torchrun's own words on a rank that failed; the verdict is ours
+    raised = in_thread(lambda: torchrun.run(parsed))  # type: ignore[no-untyped-call]
+    logging.disable(logging.NOTSET)
+    return "" if raised is None else f"{type(raised).__name__}: {raised}".splitlines()[0]
+
+
+def announce(
+    folder: Folder, nodes: dict[str, Node], measured: Sequence[Measured], problems: Sequence[Problem]
+) -> None:
+    """Print what was found, and write the names of bad nodes where the batch script looks for them."""
+    for node in nodes.values():
+        kinds = {gpu.name for gpu in node.gpus}
+        what = (
+            f"{len(node.gpus)} × {', '.join(sorted(kinds))}, driver {node.gpus[0].driver}"
+            if kinds
+            else "no GPU"
+        )
+        mine = [rank for rank in measured if rank.node == node.name]
+        print(f"preflight: {node.name}: {what}{_speeds(mine)}")
+    for problem in problems:
+        print(f"preflight: {problem.node or 'all nodes'}: PROBLEM: {problem.reason}")
+    if not problems:
+        print("preflight: all is well")
+    lines = [f"{problem.node}\t{problem.reason}\n" for problem in problems if problem.node]
+    if lines:
+        write_whole(folder.bad_nodes, "".join(lines).encode())
+    sys.stdout.flush()
+    write_whole(folder.verdict, b"bad\n" if problems else b"good\n")
+
+
+def _speeds(ranks: Sequence[Measured]) -> str:
+    if not ranks:
+        return ""
+    slowest, first = min(rank.tflops for rank in ranks), ranks[0]
+    words = [f"matrix product {slowest:.3g} TFLOP/s or more"]
+    if first.node_gb_s is not None:
+        words.append(f"all-reduce within {first.node_gb_s:.3g} GB/s")
+    if first.network_gb_s is not None:
+        words.append(f"between nodes {first.network_gb_s:.3g} GB/s")
+    return "; " + ", ".join(words)
+
+
+def wait_for(path: Path, seconds: float) -> None:
+    """Nobody leaves before the verdict is written: the scheduler takes one's end for a reason to end the others."""
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        os.listdir(path.parent)
+        time.sleep(POLL_SECONDS)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.preflight", description="Look at the nodes before a training begins."
+    )
+    parser.add_argument("--run_dir", type=Path, required=True, help="run directory on the shared volume")
+    parser.add_argument("--attempt", type=int, default=1, help="attempt whose log folder is used")
+    parser.add_argument("--node", default=os.environ.get("NODE") or socket.gethostname(), help="this node")
+    parser.add_argument(
+        "--hosts", type=lambda text: text.split(","), help="all nodes, joined by commas; this one alone"
+    )
+    parser.add_argument("--expect", default='{"gpus": 0}', help="what is expected of each node, as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)

@@ -1,0 +1,142 @@
+"""What one node has: GPUs and their health by the driver, memory, disks, and its clock. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+GIB = 2**30
+QUERY_SECONDS = 30
+FIELDS = (
+    "index", "name", "driver_version", "memory.total", "memory.used", "compute_cap",
+    "ecc.errors.uncorrected.volatile.total", "remapped_rows.pending", "remapped_rows.failure",
+)  # fmt: skip
+BASIC = FIELDS[:5]
+"""What every driver knows."""
+HARDWARE_XIDS = frozenset({46, 48, 62, 64, 74, 79, 92, 95, 110, 119, 120, 136, 140, 143, 145, 149, 154})
+"""Xids that a program cannot cause: memory beyond repair, a link or a GPU that is gone, its processors hung."""
+XID_SECONDS = 24 * 3600
+"""Older ones have been seen to, or the GPU has been reset since."""
+_XID = re.compile(r"\[\s*(\d+)\.\d+\].*NVRM: Xid \(([^)]*)\): (\d+)")
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One GPU as the driver tells of it; None where it does not."""
+
+    index: int
+    name: str
+    driver: str
+    memory_mib: float | None = None
+    used_mib: float | None = None
+    compute_capability: str = ""
+    uncorrected_errors: float | None = None
+    remapping_pending: bool = False
+    remapping_failed: bool = False
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, as it wrote of itself into the shared volume."""
+
+    name: str
+    clock: float
+    """Seconds since 1970, by its own clock when it wrote."""
+    gpus: tuple[Gpu, ...] = ()
+    xids: tuple[str, ...] = ()
+    memory_gib: float = 0.0
+    """Free for programs."""
+    shm_gib: float = 0.0
+    tmp_gib: float = 0.0
+    root_gib: float = 0.0
+    locked_memory: int | None = None
+    """Bytes that may be pinned; None for no limit."""
+
+
+def look(name: str, run_dir: Path, clock: float) -> Node:
+    """This node. Raises OSError where the shared volume cannot be asked."""
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    return Node(
+        name=name,
+        clock=clock,
+        gpus=parse_gpus(nvidia_smi(FIELDS) or nvidia_smi(BASIC)),
+        xids=parse_xids(_answer("dmesg"), _uptime()),
+        memory_gib=parse_available(_text("/proc/meminfo")),
+        shm_gib=shutil.disk_usage("/dev/shm").free / GIB,
+        tmp_gib=shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / GIB,
+        root_gib=shutil.disk_usage(run_dir).free / GIB,
+        locked_memory=None if limit == resource.RLIM_INFINITY else limit,
+    )
+
+
+def nvidia_smi(fields: tuple[str, ...]) -> str:
+    """What the driver answers, one line a GPU; empty where there is none, or it does not know a field."""
+    return _answer("nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits")
+
+
+def parse_gpus(text: str) -> tuple[Gpu, ...]:
+    return tuple(_gpu(line.split(",")) for line in text.splitlines() if line.count(",") >= len(BASIC) - 1)
+
+
+def _gpu(values: list[str]) -> Gpu:
+    said = dict(zip(FIELDS, (value.strip() for value in values), strict=False))
+    return Gpu(
+        index=int(said["index"]),
+        name=said["name"],
+        driver=said["driver_version"],
+        memory_mib=_number(said["memory.total"]),
+        used_mib=_number(said["memory.used"]),
+        compute_capability=said.get("compute_cap", ""),
+        uncorrected_errors=_number(said.get("ecc.errors.uncorrected.volatile.total", "")),
+        remapping_pending=said.get("remapped_rows.pending") in ("Yes", "1"),
+        remapping_failed=said.get("remapped_rows.failure") in ("Yes", "1"),
+    )
+
+
+def parse_xids(kernel_log: str, uptime: float) -> tuple[str, ...]:
+    """``Xid 79 on PCI:0000:3b:00`` for each kind of hardware error of the last day in the kernel's log."""
+    found = {
+        f"Xid {number} on {device}"
+        for stamp, device, number in _XID.findall(kernel_log)
+        if int(number) in HARDWARE_XIDS and uptime - float(stamp) < XID_SECONDS
+    }
+    return tuple(sorted(found))
+
+
+def parse_available(meminfo: str) -> float:
+    """GiB that programs can have, from ``/proc/meminfo``."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return int(found[1]) / 2**20 if found else 0.0
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # [N/A], [Not Supported]
+        return None
+
+
+def _uptime() -> float:
+    return float((_text("/proc/uptime").split() or ["0"])[0])
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _answer(*command: str) -> str:
+    """What a command prints; empty where it is not there, refuses (``dmesg`` often does) or hangs."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=QUERY_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

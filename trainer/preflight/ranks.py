@@ -1,0 +1,136 @@
+"""``python -m trainer.preflight.ranks``, under torchrun: a matrix product on each GPU, and all-reduces over the links.
+
+Each node's first rank writes what all of them measured, so that every node comes to the same verdict.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import torch
+import torch.distributed as dist
+
+from jobs.catalog.schema import Expected
+from prep.shards import write_whole
+from trainer import parallel
+from trainer.preflight.verdict import Measured
+
+TIMEOUT_SECONDS = 60
+REPEATS = 5
+GPU_SIZE, CPU_SIZE = 8192, 512
+"""Rows and columns of the matrices: large enough that the GPU's arithmetic is what takes the time."""
+GPU_BYTES, CPU_BYTES = 256 * 2**20, 4 * 2**20
+"""Of an all-reduce: where its bandwidth no longer grows."""
+
+
+def main(report: Path, node: str, expected: Expected) -> int:
+    """Measure, and write the list of ``Measured`` of all ranks to ``report`` from this node's first rank."""
+    parallel.choose_device("cuda" if expected.gpus else "cpu")  # a GPU that torch does not reach is told here
+    world = parallel.join("cuda" if expected.gpus else "cpu", TIMEOUT_SECONDS)
+    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    within, between = links(world, local_rank, local_size)
+    mine = Measured(
+        node=node,
+        local_rank=local_rank,
+        gpu=world.device.type == "cuda",
+        tflops=matrix_product(world.device),
+        node_gb_s=within,
+        network_gb_s=between,
+    )
+    measured = world.gathered(mine)
+    if local_rank == 0:
+        write_whole(report, msgspec.json.encode(measured))
+    parallel.leave(world)
+    return 0
+
+
+def matrix_product(device: torch.device) -> float:
+    """TFLOP/s of a square matrix product: bfloat16 on a GPU, float32 elsewhere. The median of a few."""
+    size = GPU_SIZE if device.type == "cuda" else CPU_SIZE
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = median_seconds(lambda: left @ right, device)
+    return 2 * size**3 / seconds / 1e12
+
+
+def links(world: parallel.World, local_rank: int, local_size: int) -> tuple[float | None, float | None]:
+    """Bus bandwidth in GB/s of an all-reduce within this node, and of those with the nodes beside it.
+
+    Between nodes all ranks of a node measure at once, each with its counterpart, so that every network card is used;
+    the node's bandwidth is their sum. A node has two neighbours, and the better of the two counts: one that is slow
+    with both is slow itself.
+    """
+    node, nodes = world.rank // local_size, world.size // local_size
+    within = between = None
+    if local_size > 1:
+        first = node * local_size
+        within = all_reduce(world, list(range(first, first + local_size)))
+    for odd in (0, 1) if nodes > 2 else (0,):
+        pair = neighbours(node, nodes, odd)
+        speed = all_reduce(world, [n * local_size + local_rank for n in pair]) if len(pair) == 2 else None
+        together = [speed or 0.0 for speed in world.gathered(speed)]
+        total = sum(together[node * local_size : (node + 1) * local_size])
+        between = max(between or 0.0, total) if speed is not None else between
+    return within, between
+
+
+def neighbours(node: int, nodes: int, odd: int) -> list[int]:
+    """``node`` and the one it is paired with: 0-1, 2-3, … and, where ``odd`` is 1, 1-2, 3-4, … around the end."""
+    place = (node - odd) % nodes
+    partner = place ^ 1
+    if partner >= nodes:
+        return [node]  # the last one of an odd number
+    return sorted({node, (partner + odd) % nodes})
+
+
+def all_reduce(world: parallel.World, ranks: list[int]) -> float:
+    """Bus bandwidth in GB/s: 2(n - 1)/n of the bytes go over each rank's link, as NCCL's own tests count."""
+    backend = "nccl" if world.device.type == "cuda" else "gloo"
+    group = dist.new_group(ranks, backend=backend, use_local_synchronization=True)
+    size = GPU_BYTES if world.device.type == "cuda" else CPU_BYTES
+    data = torch.zeros(size // 4, device=world.device)
+    seconds = median_seconds(lambda: dist.all_reduce(data, group=group), world.device)
+    return 2 * (len(ranks) - 1) / len(ranks) * size / seconds / 1e9
+
+
+def median_seconds(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds of ``action``, of which the first call, which sets things up, does not count."""
+    action()
+    times = []
+    for _ in range(REPEATS):
+        synchronize(device)
+        began = time.perf_counter()
+        action()
+        synchronize(device)
+        times.append(time.perf_counter() - began)
+    return sorted(times)[REPEATS // 2]
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def entry_point() -> int:
+    """Ends with 1 where something failed, and says so in a file of this rank's: its error names its node."""
+    report, node = Path(sys.argv[1]), sys.argv[2]
+    expected = msgspec.json.decode(sys.argv[3], type=Expected)
+    try:
+        return main(report, node, expected)
+    except Exception as error:
+        rank = int(os.environ.get("LOCAL_RANK", "0"))
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        failed = Measured(node=node, local_rank=rank, gpu=expected.gpus > 0, tflops=0.0, error=said)
+        write_whole(report.with_name(f"{report.name}.{rank}"), msgspec.json.encode([failed]))
+        return 1
+
+
+if __name__ == "__main__":
+    code = entry_point()
+    sys.stdout.flush()
+    os._exit(code)  # unwinding gloo's threads at exit can abort, and hide the code
