@@ -18,6 +18,13 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.schema import Expected
 from jobs.spec import JobSpec, TrainSpec
 
+FABRIC = {
+    "NCCL_DEBUG": "WARN",
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+}
+"""A collective that hangs ends the job, and each rank leaves its last 2000 in the log folder."""
 TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
@@ -94,6 +101,15 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
         # Compiled training fragments the allocator's fixed segments until memory runs out.
         defaults["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     return {**defaults, **spec.site.env}
+
+
+def cluster_environment(spec: JobSpec) -> dict[str, str]:
+    """``job_environment`` on the nodes of a cluster; what one job has compiled the next one need not."""
+    if spec.resources.gpus_per_node == 0:
+        return job_environment(spec)
+    cache = f"{spec.site.root}/cache"
+    caches = {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
+    return {**FABRIC, **caches, **job_environment(spec)}
 
 
 def expected(spec: JobSpec) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from jobs.catalog.errors import UserError
 from jobs.spec import JobSpec
+from k8s.manifest import distributed
 from k8s.names import HASH_ANNOTATION, RUN_ANNOTATION, object_name
 from k8s.refusals import Refused
 from k8s.resources import CONFIG_MAP, JOB, PYTORCHJOB, TRAINJOB, Kind, Object, kind_of
@@ -28,7 +29,7 @@ def served_kind(api: Api, spec: JobSpec, kind: Kind) -> Kind:
 
     Raises UserError when the cluster has no operator for it.
     """
-    if spec.kind != "train":
+    if not distributed(spec):
         return JOB
     if api.serves(kind):
         return kind

@@ -51,7 +51,7 @@ class KubernetesTarget:
         self._answers: dict[tuple[str, ...], tuple[float, _Cluster]] = {}
 
     def render(self, spec: JobSpec) -> str:
-        if spec.kind == "train":
+        if manifest.distributed(spec):
             return manifest.render(spec, self._template, self._container, self._pod_template)
         return manifest.render(spec, "podjob.yaml.j2", "jobctl", "podtemplate.yaml.j2")
 
@@ -164,7 +164,7 @@ class KubernetesTarget:
     def await_change(self, run: Run, seconds: float) -> None:
         """Return when the run's job changes, or after ``seconds``."""
         api, site = self.api(site_of(run)), site_of(run)
-        kind = JOB if run.record["spec"]["kind"] != "train" else self._kind
+        kind = self._kind if run.record["spec"]["kind"] in manifest.DISTRIBUTED else JOB
         selector = label_selector(names.selector(run.name))
         started = time.monotonic()
         try:

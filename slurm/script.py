@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from jobs.render import Verbatim, job_environment, payload_context, quote_shell, render_template
+from jobs.render import Verbatim, cluster_environment, payload_context, quote_shell, render_template
 from jobs.spec import JobSpec, seconds
 from slurm.containers import container_command, container_options
 from slurm.directives import directives
 
 WAIT_SECONDS = 60
 """How long the other nodes may go on when one has ended well; when one fails they are ended at once."""
-FABRIC = {
-    "NCCL_DEBUG": "WARN",
-    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
-    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
-    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
-}
-"""A collective that hangs ends the job, and each rank leaves its last 2000 in the log folder."""
 
 
 def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
@@ -74,13 +67,9 @@ def _array(spec: JobSpec) -> str | None:
 
 
 def environment(spec: JobSpec) -> dict[str, str]:
-    """Of the job, with what every node of a cluster wants; the site's own settings win."""
-    own = job_environment(spec)
-    if spec.resources.gpus_per_node:
-        cache = f"{spec.site.root}/cache"  # what one job has compiled the next one need not
-        caches = {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
-        return {**FABRIC, **caches, **own}
-    return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container_runtime == "pyxis" else own
+    """Of the job: a container without GPUs is not to ask for the driver."""
+    void = spec.site.container_runtime == "pyxis" and spec.resources.gpus_per_node == 0
+    return {**({"NVIDIA_VISIBLE_DEVICES": "void"} if void else {}), **cluster_environment(spec)}
 
 
 def home_path(path: str) -> str:

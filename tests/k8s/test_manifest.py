@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from jobs.catalog.errors import UserError
 from jobs.catalog.loader import names as entries
-from jobs.spec import Choices, resolve
+from jobs.spec import Choices, resolve, seconds
 from k8s import names
-from k8s.manifest import literal_block, seconds
+from k8s.manifest import literal_block
 from k8s.target import PYTORCH, TRAIN, KubernetesTarget
 from tests.k8s.conftest import spec_of
 from tests.k8s.schemas import problems

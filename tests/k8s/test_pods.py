@@ -81,7 +81,7 @@ def test_sigterm_is_a_wish_to_stop(server: ApiServer, cluster: MakeCluster) -> N
     until(lambda: (server.volume / "runs/demo/up").exists())
     running.process("demo-master-0").send_signal(signal.SIGTERM)
     until(lambda: "Succeeded" in conditions(server))
-    assert record_of(server, "demo", 1)["reason"] == "stopped"
+    assert record_of(server, "demo", 1)["reason"] == "preempted"
 
 
 def test_a_deleted_pod_checkpoints_before_it_goes(server: ApiServer, cluster: MakeCluster) -> None:

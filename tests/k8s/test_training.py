@@ -82,7 +82,7 @@ def test_an_evicted_pod_stops_all_with_200_and_the_next_attempt_ends_as_if_nothi
     server.store.delete("v1", "pods", "jobctl", max(pods))
     until(lambda: ended(target, server, "train"), seconds=240)
     first, second = record_of(server, "train", 1), record_of(server, "train", 2)
-    assert (first["exit_code"], first["reason"]) == (200, "stopped")
+    assert (first["exit_code"], first["reason"]) == (200, "preempted")
     assert (second["exit_code"], second["reason"]) == (0, "finished")
     assert not record_of(server, "train", 3)
     for attempt in ("1", "2"):
