@@ -30,8 +30,8 @@ class Cluster:
 
     def __init__(self, api: ApiServer, environment: dict[str, str]) -> None:
         self.api, self.environment = api, environment
-        self.unschedulable = ""
-        """The scheduler's words for why no node fits, where none does."""
+        self.unschedulable: dict[str, str] = {}
+        """By pod: the scheduler's words for why no node fits."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._pods: dict[str, Object] = {}
         self._stop = threading.Event()
@@ -109,14 +109,11 @@ class Cluster:
         uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
         process = self._processes.get(uid)
         if process is None:
-            if self.unschedulable:
-                no = {
-                    "type": "PodScheduled",
-                    "status": "False",
-                    "reason": "Unschedulable",
-                    "message": self.unschedulable,
-                }
-                self._status(name, {"phase": "Pending", "conditions": [no]})
+            if why := self.unschedulable.get(name):
+                no = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
+                self.api.store.patch(
+                    "v1", "pods", "jobctl", name, {"status": {"phase": "Pending", "conditions": [no]}}
+                )
                 return
             self._start(pod)
         elif (
@@ -219,13 +216,13 @@ def _exit_code(pod: Object) -> int | None:
 
 
 def python_stub(folder: Path, plan: str) -> Path:
-    """An interpreter whose trainer is ``plan``, in bash: it knows run_dir, attempt, node and log, the rank's file."""
+    """An interpreter whose trainer is ``plan``, in bash; it knows run_dir, attempt, node, root and log, the rank's."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "python"
     path.write_text(
         "#!/bin/bash\nnode=0\n"
         "for word; do case $word in --run_dir=*) run_dir=${word#*=} ;; --attempt=*) attempt=${word#*=} ;;"
-        " --node_rank=*) node=${word#*=} ;; esac; done\n"
+        " --root=*) root=${word#*=} ;; --node_rank=*) node=${word#*=} ;; esac; done\n"
         'log=$run_dir/logs/$attempt/rank-$(printf %05d "$node").log\n'
         f"{plan}\n"
     )
