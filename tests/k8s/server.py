@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -52,9 +53,12 @@ class Fault:
 
 
 class ApiServer:
-    """Started at once on a free port of its own; ``volume`` is what its pods see as /workspace."""
+    """Started at once on a free port of its own; ``volume`` is what its pods see as /workspace.
 
-    def __init__(self, folder: Path) -> None:
+    ``certificate``, with its key, makes it speak TLS.
+    """
+
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         self.store = Store()
         self.folder = folder
         self.volume = folder / "volume"
@@ -73,11 +77,16 @@ class ApiServer:
         handler = type("Handler", (_Handler,), {"api": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
+        self._scheme = "http"
+        if certificate:
+            tls, self._scheme = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "https"
+            tls.load_cert_chain(certificate)
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_address[1]}"
 
     def close(self) -> None:
         self._http.shutdown()
@@ -130,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.fault and self.fault.status:
                 raise Refusal(self.fault.status, "Fault", "as told")
-            if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.api.tokens:
+            scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or token not in self.api.tokens:
                 raise Refusal(401, "Unauthorized", "Unauthorized")
             self._route(url.path)
         except Refusal as refusal:

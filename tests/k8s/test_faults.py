@@ -228,18 +228,3 @@ def test_a_slow_server_is_not_asked_twice(server: ApiServer) -> None:
     server.faults = [Fault(times=1, seconds=0.5)]
     Api().list_all(PYTORCHJOB, "jobctl")
     assert len(server.requests) == 1
-
-
-def test_a_context_that_is_not_there_is_a_message(
-    server: ApiServer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--context", "nowhere")
-    assert (code, "context nowhere" in err) == (2, True)
-
-
-def test_without_a_kubeconfig_there_is_a_message(
-    server: ApiServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
-    assert (code, "no cluster is configured" in err) == (2, True)
