@@ -10,7 +10,7 @@ import yaml
 
 from jobs.catalog.schema import Site
 from k8s import manifest
-from k8s.names import MANAGED_BY
+from k8s.names import COMPONENT, MANAGED_BY
 from tests.k8s.conftest import MakeCluster, granted
 from tests.k8s.schemas import KINDS, problems
 from tests.k8s.server import ApiServer, Fault
@@ -32,6 +32,12 @@ ALL = [thing for path in KUSTOMIZATIONS for thing in objects(path)]
 
 def one(kind: str) -> dict[str, Any]:
     return next(thing for thing in ALL if thing["kind"] == kind)
+
+
+def policy_called(name: str) -> dict[str, Any]:
+    (policy,) = [t for t in ALL if (t["kind"], t["metadata"]["name"]) == ("NetworkPolicy", name)]
+    spec: dict[str, Any] = policy["spec"]
+    return spec
 
 
 @pytest.mark.parametrize("thing", ALL, ids=lambda thing: thing["kind"])
@@ -87,8 +93,21 @@ def test_the_role_names_each_right() -> None:
     assert not {word for right in granted() for word in right} & {"*", "secrets", "deletecollection"}
 
 
-def test_the_network_policy_is_for_our_pods() -> None:
-    assert one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == {MANAGED_BY: "jobctl"}
+def test_pods_talk_to_each_other_to_dns_and_to_storage_and_to_nobody_else() -> None:
+    policy = policy_called("jobctl")
+    ours = {"matchLabels": {MANAGED_BY: "jobctl"}}
+    assert policy["podSelector"] == ours
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [{"from": [{"podSelector": ours}]}]
+    pods, dns, storage = policy["egress"]
+    assert pods == {"to": [{"podSelector": ours}]}
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert {port["port"] for port in storage["ports"]} == {2049}
+
+
+def test_only_who_fetches_may_be_let_out() -> None:
+    (rule,) = policy_called("jobctl-hub")["podSelector"]["matchExpressions"]
+    assert rule == {"key": COMPONENT, "operator": "In", "values": ["tokenizer", "prep"]}
 
 
 def test_the_runtime_stops_pods_as_ours_do_and_never_retries_a_wrong_configuration() -> None:
