@@ -66,7 +66,7 @@ class Api:
         return self.list_at(kind, namespace, **query)[0]
 
     def list_at(self, kind: Kind, namespace: str, **query: str) -> tuple[list[Object], str]:
-        """All objects that match, in pages; and the resource version from which ``wait_for_change`` goes on."""
+        """The same; and the resource version from which ``wait_for_change`` goes on: an object's own may be too old."""
         items: list[Object] = []
         token = ""
         while True:

@@ -71,10 +71,19 @@ def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, in
         code = next((pod.exit_code for pod in pods if pod.exit_code not in (None, 0)), None)
         if cancelled:
             return "cancelled", code
+        if _past_deadline(true["Failed"]):
+            return "stopped", layout.EXIT_CONTINUE
         return ("stopped" if code == layout.EXIT_CONTINUE else "failed"), code
     if any(pod.running for pod in pods):
         return "running", None
     return ("pending" if true or pods else "submitted"), None
+
+
+def _past_deadline(failed: Object) -> bool:
+    """Whether a job failed for its time limit alone: its pods were asked to stop, and so they checkpointed."""
+    return failed.get("reason") == "DeadlineExceeded" or "than specified deadline" in failed.get(
+        "message", ""
+    )
 
 
 def _end(job: Object) -> str:
@@ -88,11 +97,12 @@ def _end(job: Object) -> str:
 def _detail(
     run: Run, state: State, job: Object, pods: Sequence[Pod], warnings: Sequence[str], cancelled: bool
 ) -> list[str]:
-    if state == "finished":
+    if state in ("finished", "cancelled"):
         return []
     if state in ("failed", "stopped"):
         condition = conditions(job)["Failed"]
-        lines = [f"{condition.get('reason', '')}: {condition.get('message', '')}"]
+        over = "its time limit is over" if _past_deadline(condition) else ""
+        lines = [over or f"{condition.get('reason', '')}: {condition.get('message', '')}"]
         lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
         lines += _events(warnings)
         return [*_short(lines), f"jobctl logs {run.name}; jobctl resume {run.name}"]
@@ -100,21 +110,29 @@ def _detail(
     if "Suspended" in conditions(job) or _suspended(job):
         queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
         lines.append(f"suspended: waits to be admitted in queue {queue}" if queue else "suspended")
-    if wanted := _replicas(run, pods):
-        lines.append(wanted)
+    if replicas := _replicas(job, pods):
+        lines.append(replicas)
     lines += [f"{pod.name}: {pod.waiting}" for pod in pods if pod.waiting]
     lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
     return _short([*lines, *_events(warnings)])
 
 
-def _replicas(run: Run, pods: Sequence[Pod]) -> str:
+def _replicas(job: Object, pods: Sequence[Pod]) -> str:
     """How many pods are in which state; nothing where that is one running pod, or none was made yet."""
-    wanted = run.record["spec"]["resources"]["nodes"]
+    wanted = pods_of(job)
     counts = Counter("running" if pod.running else pod.phase.lower() for pod in pods)
     if not pods or counts == {"running": 1} == {"running": wanted}:
         return ""
     words = [f"{count} {phase}" for phase, count in counts.most_common()]
     return f"pods: {', '.join(words)} of {wanted}"
+
+
+def pods_of(job: Object) -> int:
+    """How many pods work on a job of any of our kinds."""
+    spec = job["spec"]
+    if "pytorchReplicaSpecs" in spec:
+        return sum(replicas["replicas"] for replicas in spec["pytorchReplicaSpecs"].values())
+    return int(spec["trainer"]["numNodes"] if "trainer" in spec else spec["completions"])
 
 
 def _events(warnings: Sequence[str]) -> list[str]:

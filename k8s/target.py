@@ -163,13 +163,12 @@ class KubernetesTarget:
 
     def await_change(self, run: Run, seconds: float) -> None:
         """Return when the run's job changes, or after ``seconds``."""
-        api, site = self.api(site_of(run)), site_of(run)
-        kind = self._kind if run.record["spec"]["kind"] in manifest.DISTRIBUTED else JOB
-        selector = label_selector(names.selector(run.name))
-        started = time.monotonic()
+        api, site, started = self.api(site_of(run)), site_of(run), time.monotonic()
         try:
-            jobs, version = api.list_at(kind, site.namespace, labelSelector=selector)
-            if not any(ended(job) for job in jobs):
+            jobs = self._look([run], fresh=True).jobs_of(run)
+            kind, selector = jobs[-1][0] if jobs else self._kind, label_selector(names.selector(run.name))
+            there, version = api.list_at(kind, site.namespace, labelSelector=selector)
+            if not all(ended(job) for job in there) or not there:
                 api.wait_for_change(
                     kind, site.namespace, since=version, seconds=seconds, labelSelector=selector
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from k8s.target import PYTORCH, TRAIN, KubernetesTarget
 from tests.k8s.cluster import Cluster
 from tests.k8s.conftest import spec_of
 from tests.k8s.server import ApiServer
-from tests.k8s.test_verbs import jobctl_says, record_of, until
+from tests.k8s.test_verbs import record_of, until
 from tests.trainer.corpus import write_corpus
 
 TINY: dict[str, Any] = {
@@ -91,31 +90,3 @@ def test_an_evicted_pod_stops_all_with_200_and_the_next_attempt_ends_as_if_nothi
     assert (runs / "train/checkpoints/LATEST").read_text().strip() == "step-60"
     assert losses(runs / "train") == losses(runs / "whole")
     assert sorted(losses(runs / "whole")) == list(range(1, 61))
-
-
-@pytest.mark.usefixtures("corpus")
-def test_a_trained_run_is_evaluated_and_exported(
-    server: ApiServer, nodes: Cluster, capfd: pytest.CaptureFixture[str]
-) -> None:
-    sets = [f"--set={key}={value}" for key, value in TINY.items()]
-    model = ["--model", "qwen3_smoke", "--target", "k8s", "--set=processes_per_node=1", *sets]
-    assert jobctl_says(capfd, "submit", *model, "--run", "demo")[0] == 0
-    assert jobctl_says(capfd, "wait", "demo", "--timeout", "240")[0] == 0
-    assert jobctl_says(capfd, "submit", "eval", *model, "--run", "demo")[0] == 0
-    code, out, err = jobctl_says(capfd, "wait", "demo", "--timeout", "240")
-    assert (code, "job demo-eval" in out) == (0, True), (out, err, jobctl_says(capfd, "logs", "demo")[1])
-    assert jobctl_says(capfd, "submit", "export", "--run", "demo", "--target", "k8s")[0] == 0
-    code, out, err = jobctl_says(capfd, "wait", "demo", "--timeout", "240")
-    assert (code, "job demo-export" in out) == (0, True), (out, err, jobctl_says(capfd, "logs", "demo")[1])
-    assert list((server.volume / "runs/demo").rglob("*.safetensors"))
-
-
-def test_prep_by_two_pods_is_one_data_set(
-    server: ApiServer, nodes: Cluster, capfd: pytest.CaptureFixture[str]
-) -> None:
-    words = ["submit", "prep", "--dataset", "sotu", "--tokenizer", "gpt2", "--target", "k8s", "--nodes", "2"]
-    assert jobctl_says(capfd, *words, "--run", "prep")[0] == 0
-    assert jobctl_says(capfd, "wait", "prep", "--timeout", "240")[0] == 0
-    meta = json.loads((server.volume / "datasets/sotu-gpt2/meta.json").read_text())
-    assert meta["vocab_size"] == 50257
-    assert os.access(server.volume / "datasets/sotu-gpt2/val.bin", os.R_OK)
