@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -143,12 +144,19 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def missing() -> list[str]:
+    """Packages of the contestants that are not installed."""
+    return [name for name in CONTESTANTS if name != "ours" and not importlib.util.find_spec(name)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.cpu", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    if missing():
+        parser.error(f"not installed: {', '.join(missing())}; docs/training.md says how")
     result = compare(options.repeats, options.steps, options.threads)
     print(table(result))
     RESULTS.mkdir(exist_ok=True)

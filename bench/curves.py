@@ -1,4 +1,4 @@
-"""Loss of bfloat16 and float8 on real text: ``python -m bench.curves MODEL bfloat16|float8 TOKENS.bin OUT.json``.
+"""Loss of bfloat16 and float8 on real text: ``python -m bench.curves MODEL bfloat16|float8 DATASET OUT.json``.
 
 300 steps of 4 sequences from the same weights and in the same order; the rate rises over 50 steps to 3e-4.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from jobs.catalog.loader import load_model
+from prep.shards import read_meta
 from trainer.attention import choose_attention
 from trainer.gradients import clip_factor
 from trainer.kernels.adamw import FusedAdamW
@@ -25,8 +26,8 @@ STEPS, BATCH, BLOCK, WARMUP, RATE = 300, 4, 2048, 50, 3e-4
 
 
 def batches(path: Path, device: torch.device) -> Iterator[torch.Tensor]:
-    """int64 ``[BATCH, BLOCK + 1]``, shuffled anew in each epoch."""
-    ids = np.memmap(path, dtype=np.uint32, mode="r")
+    """int64 ``[BATCH, BLOCK + 1]`` of a data set, shuffled anew in each epoch."""
+    ids = np.memmap(path / "train.bin", dtype=read_meta(path).dtype, mode="r")
     count = (len(ids) - 1) // BLOCK
     for step in range(STEPS):
         order = np.random.default_rng(step * BATCH // count).permutation(count)
@@ -43,7 +44,7 @@ def train(name: str, arithmetic: str, path: Path) -> list[float]:
     torch.manual_seed(0)
     with torch.device(device):
         model = build_model(config, attention)
-    fused = FusedDecoder(model, attention, torch.bfloat16, in_place=True)
+    fused = FusedDecoder(model, attention, torch.bfloat16)
     optimizer = FusedAdamW(
         parameter_groups(model, 0.1), fused.projections, lr=RATE, betas=(0.9, 0.95), eps=1e-8
     )
@@ -66,8 +67,8 @@ def train(name: str, arithmetic: str, path: Path) -> list[float]:
 
 
 def main() -> None:
-    name, arithmetic, tokens, out = sys.argv[1:]
-    losses = train(name, arithmetic, Path(tokens))
+    name, arithmetic, data, out = sys.argv[1:]
+    losses = train(name, arithmetic, Path(data))
     Path(out).write_text(json.dumps({"model": name, "arithmetic": arithmetic, "losses": losses}) + "\n")
     print(f"{name} {arithmetic}: mean loss of the last 50 steps {sum(losses[-50:]) / 50:.4f}")
 

@@ -1,6 +1,6 @@
-"""Ours against the peers that are installed, on the same tokens: ``python -m bench.h200 --tokens DIR -o FILE``.
+"""Ours against the peers that are installed, on the same tokens: ``python -m bench.h200 --data DIR -o FILE``.
 
-DIR holds ``gpt2.bin``, ``llama2.bin``, ``llama3.bin`` and ``qwen3.bin``: raw little-endian uint32 ids of real text.
+DIR holds the data sets ``sotu-gpt2``, ``sotu-llama2``, ``sotu-llama3`` and ``sotu-qwen3`` of ``python -m prep``.
 Each entrant runs in a process of its own, one after another. Prints a table, writes JSON.
 """
 
@@ -59,7 +59,7 @@ def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "accumulation": options.accumulation or accumulation,
                     "block": 2048, "seconds": options.seconds,
                     "steps": options.steps if entrant == "ours" else options.other_steps,
-                    "tokens": str(options.tokens / f"{tokenizer}.bin"), "nanogpt": options.nanogpt,
+                    "data": str(options.data / f"sotu-{tokenizer}"), "nanogpt": options.nanogpt,
                     "also": options.also if entrant.startswith("ours") else [],
                 }
             )  # fmt: skip
@@ -106,7 +106,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tokens", type=Path, required=True, help="folder of NAME.bin")
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("-o", "--output", type=Path, required=True, help="where the JSON goes")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--only", nargs="+", default=[], help="entrants; all that are found by default")

@@ -21,11 +21,13 @@ STARTED = time.perf_counter()
 
 
 def batches(path: Path, batch: int, block: int) -> Iterator[Any]:
-    """Endless int64 batches ``[batch, block + 1]`` in pinned memory, of real tokens in a fixed shuffled order."""
+    """Endless int64 batches ``[batch, block + 1]`` in pinned memory: a data set in a fixed shuffled order."""
     import numpy as np
     import torch
 
-    ids = np.memmap(path, dtype=np.uint32, mode="r")
+    from prep.shards import read_meta
+
+    ids = np.memmap(path / "train.bin", dtype=read_meta(path).dtype, mode="r")
     count = (len(ids) - 1) // block
     order = np.random.default_rng(0).permutation(count)
     at = 0
@@ -69,7 +71,7 @@ def measure(job: dict[str, Any], waited: float) -> dict[str, Any]:
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
     entrant = build(job, device)
-    path = Path(job["tokens"])
+    path = Path(job["data"])
     result: dict[str, Any] = {"note": entrant.note, "peak_gib": {}}
     for batch in [*job.get("also", []), job["batch"]]:
         source = batches(path, batch, job["block"])

@@ -1,4 +1,4 @@
-"""Peak memory of our models, and the largest batch that fits: ``python -m bench.memory --tokens DIR -o FILE``.
+"""Peak memory of our models, and the largest batch that fits: ``python -m bench.memory --data DIR -o FILE``.
 
 For each model and kernels (fused; plain with and without compile): the peaks at the batches asked for, then the
 largest batch by bisection around what they let expect, every probe a process of its own: none
@@ -27,16 +27,16 @@ LIMIT = 240.0
 class Probes:
     """Steps of a model done in one of the ways, in fresh processes."""
 
-    def __init__(self, processes: FreshProcesses, model: str, way: str, tokens: Path) -> None:
+    def __init__(self, processes: FreshProcesses, model: str, way: str, data: Path) -> None:
         self.processes, self.model, self.way = processes, model, way
-        self.tokens = tokens / f"{model.split('_')[0]}.bin"
+        self.data = data / f"sotu-{model.split('_')[0]}"
 
     def run(self, batches: Sequence[int]) -> dict[str, Any]:
         """A step of two micro-steps at each batch, all in one process: the peaks, or the error."""
         entrant, compiled = WAYS[self.way]
         job = {
             "model": self.model, "entrant": entrant, "compile": compiled, "batch": batches[-1],
-            "also": list(batches[:-1]), "block": 2048, "steps": 0, "tokens": str(self.tokens),
+            "also": list(batches[:-1]), "block": 2048, "steps": 0, "data": str(self.data),
         }  # fmt: skip
         return self.processes.run(job, time.monotonic() + LIMIT)
 
@@ -80,7 +80,7 @@ def examine(probes: Probes, batches: Sequence[int], around: int) -> dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
@@ -92,7 +92,7 @@ def main() -> None:
     with FreshProcesses() as processes:
         for model in options.models:
             for way in options.ways:
-                probes = Probes(processes, model, way, options.tokens)
+                probes = Probes(processes, model, way, options.data)
                 results.append(
                     examine(probes, options.batches, options.around if way in options.bisect else 0)
                 )

@@ -14,7 +14,7 @@ import msgspec
 
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError, nearest
-from jobs.runs import write_durably
+from jobs.runs import make_shared, write_durably
 from jobs.spec import ON_A_CHECKPOINT
 
 STEPS = ("tokenizer", "prep", "preflight", "train", "eval", "export")
@@ -61,7 +61,7 @@ def plan(name: str, skip: Collection[str] = ()) -> Pipeline:
 def write(root: Path, pipeline: Pipeline) -> None:
     """Record ``pipeline``, so that it can be asked for and cancelled by its name."""
     path = layout.pipeline_file(root, pipeline.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_shared(path.parent)
     write_durably(path, json.dumps(msgspec.to_builtins(pipeline), indent=1) + "\n")
 
 

@@ -1,4 +1,7 @@
-"""What a training wrote of itself, in a few figures: read from the newest ``metrics/run_<stamp>.json``."""
+"""What a training wrote of itself, in a few figures: read from the newest ``metrics/run_<stamp>.json``.
+
+And from ``eval_<stamp>.json``, the newest evaluation of a checkpoint, for the loss that it found.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,12 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_training(run: Path) -> Training | None:
     """The figures of ``run``; None before its first write, and for a run that trains nothing."""
-    files = sorted(layout.metrics_dir(run).glob("run_*.json"))
+    files = [path for kind in ("run", "eval") if (path := newest(run, kind))]
     if not files:
         return None
-    log: dict[str, Any] = json.loads(files[-1].read_text(encoding="utf-8"))
-    iterations, evaluations = log.get("training_iterations", []), log.get("eval_steps", [])
+    logs: list[dict[str, Any]] = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    iterations = logs[0].get("training_iterations", [])
+    evaluations = sorted((e for log in logs for e in log.get("eval_steps", [])), key=lambda e: e["iter"])
     # The first logged step carries start-up: compilation, the first read of the data.
     rates = [step["tokens_per_sec"] for step in iterations[1:] or iterations if step.get("tokens_per_sec")]
     shares = [step["mfu"] for step in iterations[1:] or iterations if step.get("mfu")]
@@ -47,5 +51,10 @@ def read_training(run: Path) -> Training | None:
         checkpoint=str(pointer.parent / pointer.read_text(encoding="utf-8").strip())
         if pointer.is_file()
         else None,
-        metrics=str(files[-1]),
+        metrics=str(files[0]),
     )
+
+
+def newest(run: Path, kind: str) -> Path | None:
+    """The last document of a training ("run") or of an evaluation ("eval")."""
+    return max(layout.metrics_dir(run).glob(f"{kind}_*.json"), default=None)

@@ -103,15 +103,6 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
     return {**defaults, **spec.site.env}
 
 
-def cluster_environment(spec: JobSpec) -> dict[str, str]:
-    """``job_environment`` on the nodes of a cluster; what one job has compiled the next one need not."""
-    if spec.resources.gpus_per_node == 0:
-        return job_environment(spec)
-    cache = f"{spec.site.root}/cache"
-    caches = {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"}
-    return {**FABRIC, **caches, **job_environment(spec)}
-
-
 def expected(spec: JobSpec) -> str:
     """What the preflight compares each node with, as JSON."""
     facts = spec.facts

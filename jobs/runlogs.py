@@ -27,17 +27,43 @@ def read_logs(
 
     Raises UserError when there is nothing to read and nothing to wait for.
     """
+    seen = False
+    for _, line in _lines(lambda: log_files(run, rank, attempt), ended if follow else lambda: True):
+        seen = True
+        if line is not None:
+            yield line
+    if not seen:
+        raise UserError(f"no log of {_what(rank, attempt)} in {run / 'logs'}", hint=_hint(run), code=1)
+
+
+def read_all_ranks(
+    run: Path, *, attempt: int | None, follow: bool, ended: Callable[[], bool]
+) -> Iterator[str]:
+    """Lines of every rank's log as they come, each with its rank before it."""
+
+    def files() -> list[Path]:
+        folder = "*" if attempt is None else str(attempt)
+        return sorted((run / "logs").glob(f"{folder}/rank-*.log"), key=lambda p: (int(p.parent.name), p.name))
+
+    for path, line in _lines(files, ended if follow else lambda: True):
+        if line is not None:
+            yield f"[rank {int(path.stem.removeprefix('rank-'))}] {line}"
+
+
+def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterator[tuple[Path, str | None]]:
+    """Lines of ``files`` until ``ended``, and None once for each file that is there."""
     offsets: dict[Path, int] = {}
     while True:
-        finished = ended() if follow else True  # asked before reading, so that the last lines are not missed
-        for path in log_files(run, rank, attempt):
+        finished = ended()  # asked before reading, so that the last lines are not missed
+        for path in files():
+            if path not in offsets:
+                yield path, None
             text, offsets[path] = whole_lines(path, offsets.get(path, 0), rest=finished)
-            yield from text
+            for line in text:
+                yield path, line
         if finished:
-            break
+            return
         time.sleep(POLL_SECONDS)
-    if not offsets:
-        raise UserError(f"no log of {_what(rank, attempt)} in {run / 'logs'}", hint=_hint(run), code=1)
 
 
 def whole_lines(path: Path, offset: int, rest: bool) -> tuple[list[str], int]:

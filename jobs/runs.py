@@ -6,6 +6,7 @@ There is no other database. The script that runs on the cluster writes ``attempt
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -41,6 +42,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     task: int = 0
     tasks: int = 1
     """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
+
+
+ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued"})
+"""Reasons of an attempt's end that are not its own; the scheduler starts another one."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -100,8 +105,10 @@ def recorded_status(run: Run) -> Status:
     if last is None:
         return Status(run=run.name, state="submitted", target=run.target)
     state = state_of(last)
+    bad = bad_nodes(run, last.attempt) if state == "failed" else {}
+    ill = "".join(f"{node}: {reason}; " for node, reason in bad.items())
     details = {
-        "failed": f"exit code {last.exit_code}; jobctl logs {run.name}",
+        "failed": f"{ill}exit code {last.exit_code}; jobctl logs {run.name}",
         "stopped": f"checkpointed; jobctl resume {run.name}",
     }
     return Status(
@@ -110,9 +117,30 @@ def recorded_status(run: Run) -> Status:
     )  # fmt: skip
 
 
+def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
+    """Nodes that an attempt, or any of the run's, found unfit, and why."""
+    numbers = [attempt] if attempt else [a.attempt for a in run.attempts]
+    found: dict[str, str] = {}
+    for number in numbers:
+        file = layout.bad_nodes_file(run.path, number)
+        if file.is_file():
+            lines = (line.partition("\t") for line in file.read_text(encoding="utf-8").splitlines())
+            found |= {node: reason for node, _, reason in lines if node}
+    return found
+
+
+def unfinished_tasks(run: Run) -> list[int]:
+    """Of an array that has begun: the tasks that have not finished."""
+    last = {a.task: a for a in run.attempts}
+    count = max((a.tasks for a in run.attempts), default=1)
+    return [task for task in range(count) if task not in last or state_of(last[task]) != "finished"]
+
+
 def state_of(attempt: Attempt) -> State:
     if attempt.reason == "cancelled":
         return "cancelled"
+    if attempt.reason in ENDED_BY_SCHEDULER:
+        return "stopped"
     states: dict[int | None, State] = {
         None: "running", layout.EXIT_FINISHED: "finished", layout.EXIT_CONTINUE: "stopped",
     }  # fmt: skip
@@ -127,12 +155,12 @@ def telling_attempt(run: Run) -> Attempt | None:
     """
     own = [a for a in run.attempts if a.step not in ON_A_CHECKPOINT or a.exit_code != layout.EXIT_FINISHED]
     last = {a.task: a for a in own or run.attempts}  # the newest of each task
-    newest = max(last.values(), key=lambda a: a.attempt, default=None)
-    for states in ({"running"}, {"failed", "cancelled", "stopped"}):
-        found = [a for a in last.values() if state_of(a) in states]
-        if found and not (states != {"running"} and _has_swept(last)):
+    for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
+        if found := [a for a in last.values() if state_of(a) in states]:
             return max(found, key=lambda a: a.attempt)
-    return None if newest is None or len(last) < newest.tasks else newest
+    finished = [a for a in (*last.values(), *run.attempts[-1:]) if state_of(a) == "finished"]
+    newest = max(finished, key=lambda a: a.attempt, default=None)
+    return newest if newest and len(last) == newest.tasks else None
 
 
 def _has_swept(last: Mapping[int, Attempt]) -> bool:
@@ -166,7 +194,7 @@ def claim(root: Path, name: str) -> Path:
     """
     path = layout.run_dir(root, name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_shared(path.parent)
     except OSError as error:
         raise _unwritable(root, error) from None
     try:
@@ -179,6 +207,14 @@ def claim(root: Path, name: str) -> Path:
     except OSError as error:
         raise _unwritable(root, error) from None
     return path
+
+
+def make_shared(folder: Path) -> None:
+    """A folder of the root's, unless it is there, for whoever may write the root: with its mode, sticky bit and all."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # another user has made it at this moment
+            folder.chmod(folder.parent.stat().st_mode & 0o7777)
 
 
 def _unwritable(root: Path, error: OSError) -> UserError:
@@ -265,6 +301,20 @@ def _started(run: Run) -> str:
     return run.attempts[0].start if run.attempts else ""
 
 
+def check_writable(run: Path) -> None:
+    """Raises UserError for the run of somebody else."""
+    if not os.access(run, os.W_OK):
+        raise UserError(f"run '{run.name}' is {_owner(run)}'s, and cannot be changed by you", code=1)
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:  # no such user on this machine
+        return f"user {path.stat().st_uid}"
+
+
 def request_stop(run: Path, reason: str) -> None:
-    """Create STOP: the trainer finishes its step, checkpoints and exits 200."""
+    """Create STOP: the trainer finishes its step, checkpoints and exits 200. Raises UserError for another's run."""
+    check_writable(run)
     write_durably(layout.stop_file(run), reason + "\n")

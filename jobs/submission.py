@@ -93,6 +93,7 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
 
 
 def _submit_to(run: Run, spec: JobSpec, script: str) -> tuple[Run, str]:
+    runs.check_writable(run.path)
     path = layout.script_file(run.path, spec.step)
     runs.write_durably(path, script)
     return run, target(spec.target).submit(run, path, spec.after)
@@ -150,6 +151,7 @@ def resume_run(run: Run) -> tuple[Run, str]:
         )
     if isinstance(place, Remote):
         return run, place.resume(run)
+    runs.check_writable(run.path)
     claim = run.path / "attempts" / ".resuming"
     busy = UserError(f"run '{name}' is being resumed by someone else", hint=f"jobctl status {name}", code=1)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from jobs.catalog.errors import UserError
-from jobs.render import Verbatim, cluster_environment, payload_context, quote_yaml, render_template
+from jobs.render import FABRIC, Verbatim, job_environment, payload_context, quote_yaml, render_template
 from jobs.spec import JobSpec, seconds
 from k8s import names
 
@@ -98,7 +98,7 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
             {"name": "JOBCTL_ROOT", "value": ROOT},
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ],
-        "environment": cluster_environment(spec),
+        "environment": environment(spec),
         "distributed": distributed(spec),
         "check": spec.step == "train" and site.preflight != "off",
         "retries": 0 if spec.step == "sweep" else resources.retries,
@@ -116,6 +116,14 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         "limits": _devices(spec),
         "rdma": _needs_rdma(spec),
     }
+
+
+def environment(spec: JobSpec) -> dict[str, str]:
+    """Of the payload. What a pod compiles is kept on the volume: its own disk goes with it. The site's settings win."""
+    if spec.resources.gpus_per_node == 0:
+        return job_environment(spec)
+    caches = {"TORCHINDUCTOR_CACHE_DIR": f"{ROOT}/cache/inductor", "TRITON_CACHE_DIR": f"{ROOT}/cache/triton"}
+    return {**FABRIC, **caches, **job_environment(spec)}
 
 
 def distributed(spec: JobSpec) -> bool:

@@ -185,4 +185,9 @@ def _environment(command: str) -> dict[str, str]:
         k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_"))
     }
     kept |= {k: os.environ[k] for k in ("SLURM_CONF", "SLURM_CLUSTERS") if k in os.environ}
-    return {**kept, "SLURM_TIME_FORMAT": "%s"} if command in ("squeue", "sacct") else kept
+    # BITSTR_LEN: squeue would cut the list of an array's waiting tasks at 64 characters.
+    return (
+        {**kept, "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
+        if command in ("squeue", "sacct")
+        else kept
+    )

@@ -63,6 +63,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in ACTIVE
 
     @property
+    def tasks(self) -> int:
+        """How many tasks of an array it stands for: squeue has one line for those that wait, ``7_[2,4-6%2]``."""
+        listed = self.id.partition("[")[2].partition("%")[0]
+        ranges = re.findall(r"(\d+)(?:-(\d+))?", listed)
+        return sum(int(last or first) - int(first) + 1 for first, last in ranges) or 1
+
+    @property
     def waiting(self) -> bool:
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 

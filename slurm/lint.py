@@ -28,13 +28,26 @@ class Script(msgspec.Struct, frozen=True):
 
     @property
     def body(self) -> list[tuple[int, str]]:
-        return [(n, text) for n, text in enumerate(self.lines, 1) if text.strip() and not _is_comment(text)]
+        """Commands with the number of their first line; those that a backslash continues are one."""
+        commands: list[tuple[int, str]] = []
+        continued = False
+        for number, text in enumerate(self.lines, 1):
+            if continued:
+                commands[-1] = (commands[-1][0], commands[-1][1] + " " + text.strip().removesuffix("\\"))
+            elif text.strip() and not _is_comment(text):
+                commands.append((number, text.removesuffix("\\")))
+            else:
+                continue
+            continued = text.endswith("\\")
+        return commands
 
     def find(self, pattern: str) -> Iterator[tuple[int, str]]:
         """Lines of the body in which ``pattern`` occurs."""
         return ((number, text) for number, text in self.body if re.search(pattern, text))
 
 
+_TOKEN = r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,})"
+"""How tokens of well-known services begin."""
 _SHORT = {
     "A": "account", "a": "array", "c": "cpus-per-task", "C": "constraint", "d": "dependency", "D": "chdir",
     "e": "error", "G": "gpus", "J": "job-name", "N": "nodes", "n": "ntasks", "o": "output", "p": "partition",
@@ -130,9 +143,19 @@ def _warning(script: Script) -> Iterator[Finding]:
         yield Finding(
             number, "signal-untrapped", f"{name} is not trapped, so it ends the script", f"trap … {name}"
         )
-    if list(script.find(r"^\s*srun\b[^&]*[^&\s\\]\s*$")) and list(script.find(r"\btrap\b")):
+    if not list(script.find(r"\btrap\b")):
+        return
+    if list(script.find(r"^\s*srun\b[^&]*[^&\s]\s*$")):
         message = "bash runs a trap only after the command in the foreground has ended: srun holds it up"
         yield Finding(number, "trap-behind-srun", message, "srun … & and wait for it, again after the signal")
+    waits = list(script.find(r"(^|[;&|]|\b(do|until|while)\b)\s*wait\b"))
+    if (
+        len(waits) == 1
+        and list(script.find(r"^\s*srun\b.*&\s*$"))
+        and not list(script.find(r"\b(while|until)\b"))
+    ):
+        message = "a signal ends wait at once, so the script ends while srun still runs"
+        yield Finding(waits[0][0], "waited-once", message, "wait for it again after the signal")
 
 
 def _requeue(script: Script) -> Iterator[Finding]:
@@ -140,6 +163,14 @@ def _requeue(script: Script) -> Iterator[Finding]:
         number = next(script.find(r"\bscontrol\s+requeue\b"))[0]
         message = "the job requeues itself, which a site may forbid where it was not asked for"
         yield Finding(number, "requeue-not-asked", message, "#SBATCH --requeue")
+    for number, _ in script.find(r"\btrap\b.*\bscontrol\s+requeue\b"):
+        message = "requeued on the signal, the job is ended before its checkpoint is written"
+        yield Finding(
+            number,
+            "requeue-in-trap",
+            message,
+            "ask for a checkpoint in the trap, requeue when srun has ended",
+        )
     number, mode = script.options.get("open-mode", (0, ""))
     if "requeue" in script.options and not mode.startswith("a"):
         number = script.options["requeue"][0]
@@ -174,8 +205,23 @@ def _srun(script: Script) -> Iterator[Finding]:
     if several and launches and not list(script.find(r"\bsrun\b")):
         message = f"{nodes} nodes, but without srun it is started on the first one only"
         yield Finding(launches[0][0], "one-node-only", message, "srun --ntasks-per-node=1 torchrun …")
+    tasks = script.options.get("ntasks-per-node", (0, "1"))[1]
+    for number, line in launches:
+        if tasks not in ("", "1") and not re.search(r"--ntasks-per-node[= ]1\b", line):
+            message = f"{tasks} tasks a node, each of which starts all of a node's processes"
+            yield Finding(number, "launched-by-every-task", message, "#SBATCH --ntasks-per-node=1")
+        known = r"rdzv[_-]|master[_-]addr|--standalone"
+        if several and not re.search(known, line, re.IGNORECASE) and not list(script.find("PET_RDZV")):
+            message = "each node would make a training of its own: they do not know each other"
+            yield Finding(
+                number, "no-rendezvous", message, "--rdzv_backend=c10d --rdzv_endpoint=$FIRST_NODE:$PORT"
+            )
+    for number, line in script.find(r"\bsrun\b.*--container-image"):
+        if "container-mount-home" not in line:
+            message = "packages in the home folder come before the image's"
+            yield Finding(number, "home-in-container", message, "srun --no-container-mount-home …")
     for number, line in script.find(r"^\s*srun\b"):
-        if several and "--kill-on-bad-exit" not in line and " -K" not in line and "\\" not in line:
+        if several and "--kill-on-bad-exit" not in line and " -K" not in line:
             message = "when one task dies the others wait for it until the time limit"
             yield Finding(number, "survivors-hang", message, "srun --kill-on-bad-exit=1 …")
 
@@ -200,8 +246,22 @@ def _secrets(script: Script) -> Iterator[Finding]:
         yield Finding(
             number, "secret", message, "export it before sbatch, or read it from a file of mode 600"
         )
+    for number, _ in script.find(rf"{_TOKEN}"):
+        message = "a token on a command line is seen by everyone in ps"
+        yield Finding(number, "secret", message, "the program reads it from the environment")
+    number, value = script.options.get("export", (0, ""))
+    if re.search(r"(TOKEN|API_?KEY|SECRET|PASSWORD)\w*=", value):
+        message = "a directive is part of the script, which Slurm keeps and shows"
+        yield Finding(number, "secret", message, "export it before sbatch, which passes the environment on")
     for number, _ in script.find(r"^\s*set\s+-\w*x|^\s*set\s+-o\s+xtrace"):
         yield Finding(number, "xtrace", "writes every value into the log, tokens too", "leave it out")
+
+
+def _memory(script: Script) -> Iterator[Finding]:
+    if "exclusive" in script.options and not {"mem", "mem-per-cpu", "mem-per-gpu"} & script.options.keys():
+        number = script.options["exclusive"][0]
+        message = "the whole node, but only the partition's default share of its memory"
+        yield Finding(number, "memory-left", message, "#SBATCH --mem=0")
 
 
 def _time(script: Script) -> Iterator[Finding]:
@@ -212,5 +272,5 @@ def _time(script: Script) -> Iterator[Finding]:
 
 RULES: tuple[Callable[[Script], Iterator[Finding]], ...] = (
     _first_line, _late_directives, _variables, _warning, _requeue, _dependency, _cpus, _srun,
-    _rendezvous, _secrets, _time,
+    _rendezvous, _secrets, _memory, _time,
 )  # fmt: skip

@@ -75,11 +75,14 @@ def waiting_words(reason: str) -> str:
 def job_words(job: Job, now: float) -> str:
     """One line on a job: what it waits for and until when, where it runs, or how it ended."""
     if job.waiting:
-        return f"waiting: {waiting_words(job.reason)}{_expected(job, now)}"
+        words = waiting_words(job.reason)
+        return f"{'' if words.startswith('waiting') else 'waiting: '}{words}{_expected(job, now)}"
     if job.active:
         state = "ending" if job.state == "COMPLETING" else job.state.lower()
         return f"{state} on {job.node_list}" if job.node_list else state
     words = _ENDED.get(job.state, job.state.lower().replace("_", " "))
+    if job.reason == "DependencyNeverSatisfied":
+        return f"{words}: the job it depends on failed"
     if job.reason in NEVER_STARTS:
         return f"{words}: {_WAITING[job.reason]}"
     if job.signal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.render import Verbatim, cluster_environment, payload_context, quote_shell, render_template
+from jobs.render import FABRIC, Verbatim, job_environment, payload_context, quote_shell, render_template
 from jobs.spec import JobSpec, seconds
 from slurm.containers import container_command, container_options
 from slurm.directives import directives
@@ -67,9 +67,16 @@ def _array(spec: JobSpec) -> str | None:
 
 
 def environment(spec: JobSpec) -> dict[str, str]:
-    """Of the job: a container without GPUs is not to ask for the driver."""
-    void = spec.site.container_runtime == "pyxis" and spec.resources.gpus_per_node == 0
-    return {**({"NVIDIA_VISIBLE_DEVICES": "void"} if void else {}), **cluster_environment(spec)}
+    """Of the job, with what every node of a cluster wants; the site's own settings win."""
+    own = job_environment(spec)
+    if spec.resources.gpus_per_node:
+        # What one job has compiled the next one need not; but nobody runs what somebody else has compiled.
+        caches = {
+            "TORCHINDUCTOR_CACHE_DIR": Verbatim('"$CACHE/inductor"'),
+            "TRITON_CACHE_DIR": Verbatim('"$CACHE/triton"'),
+        }
+        return {**FABRIC, **caches, **own}
+    return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container_runtime == "pyxis" else own
 
 
 def home_path(path: str) -> str:

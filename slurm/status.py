@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.catalog.layout import EXIT_CONTINUE
-from jobs.runs import ENDED, Run, State, Status, recorded_status
+from jobs.runs import ENDED, Run, State, Status, recorded_status, state_of
 from slurm.jobs import Job, of_run
 from slurm.reasons import job_words
 
+RETRIED = frozenset({"failed", "hardware"})
+"""Reasons of an attempt's end after which a job starts again where retries are left."""
 EXIT_TERMINATED = 143
 """128 + SIGTERM."""
 SLURM_ENDED_IT = frozenset({"BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"})
@@ -41,7 +42,8 @@ def status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
     active = [job for job in jobs if job.active]
     job = next((job for job in active if not job.waiting), active[0] if active else None)
     if job is not None:
-        return _of_active(run, recorded, job, now)
+        status = _of_active(run, recorded, job, now)
+        return _replace(status, status.state, status.detail + _waiting_tasks(active))
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
         return recorded
     if jobs:
@@ -72,9 +74,9 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
     if ended and not job.waiting and (job.started or 0) > seconds(recorded.end):
         ended = False  # it runs again, and has not recorded its new attempt yet
     if ended and not job.waiting:
-        if recorded.exit_code != EXIT_CONTINUE:
+        if not _goes_on(run):
             return recorded  # Slurm is still clearing up
-        detail = "checkpointed; ending"
+        detail = f"{'checkpointed' if recorded.state == 'stopped' else recorded.state}; ending"
     elif ended and job.waiting:
         detail = f"requeued; {detail}"
     return Status(
@@ -87,6 +89,23 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
         start="" if job.waiting else recorded.start,
         detail=detail,
     )
+
+
+def _waiting_tasks(active: Sequence[Job]) -> str:
+    """Of an array, how many tasks wait while others run: ``7_[2-5%2]`` stands for four of them."""
+    waiting = sum(job.tasks for job in active if job.waiting)
+    total = sum(job.tasks for job in active)
+    return f"; {waiting} of {total} tasks waiting" if 0 < waiting < total else ""
+
+
+def _goes_on(run: Run) -> bool:
+    """Whether the last attempt has left it to another one, which will be the same job's."""
+    last = run.last
+    if last is None or state_of(last) == "stopped":
+        return True
+    retries = run.record["spec"].get("resources", {}).get("retries", 0)
+    failures = sum(a.reason in RETRIED and a.task == last.task for a in run.attempts)
+    return last.reason in RETRIED and failures <= retries
 
 
 def _of_ended(run: Run, recorded: Status, job: Job, now: float) -> Status:

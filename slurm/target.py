@@ -57,6 +57,9 @@ class SlurmTarget:
                 f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
             )
         options = [f"--output={literal_path(str(slurm_output(run.path)))}", "--open-mode=append"]
+        if avoided := ",".join(filter(None, (run.record["spec"]["site"]["exclude"], *runs.bad_nodes(run)))):
+            options.append(f"--exclude={avoided}")
+        options += _array(run)
         if dependency := self._dependency(run, active, after):
             options.append(f"--dependency={dependency}")
         text = script.read_text(encoding="utf-8")
@@ -83,7 +86,7 @@ class SlurmTarget:
         active = [job for job in self._jobs(run) if job.active]
         if not all(job.waiting for job in active):
             # A trainer that still manages to checkpoint says 200; this tells the script not to go on.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, UserError):
                 runs.request_stop(run.path, "cancel")
         self._client.cancel([job.id for job in active])
         self._forget_queue()
@@ -148,6 +151,16 @@ class SlurmTarget:
                     code=1,
                 )
         return ",".join(conditions)
+
+
+def _array(run: Run) -> list[str]:
+    """Of an array that is resumed only the tasks that have not finished."""
+    last = run.last
+    if last is None or last.tasks == 1:
+        return []
+    limit = run.record["spec"]["resources"].get("array_limit")
+    tasks = ",".join(str(task) for task in runs.unfinished_tasks(run))
+    return [f"--array={tasks}{f'%{limit}' if limit else ''}"]
 
 
 def _resolved(run: Run) -> Run:

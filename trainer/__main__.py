@@ -11,11 +11,16 @@ import traceback
 from collections.abc import Sequence
 
 from jobs.catalog.errors import UserError
-from jobs.catalog.layout import rank_log
+from jobs.catalog.layout import EXIT_HARDWARE, rank_log
 from trainer.options import Options, parse, usage
 
 EXIT_FAILED = 1
 PR_SET_PDEATHSIG = 1
+HARDWARE_ERRORS = (
+    "uncorrectable ecc error", "hardware stack error", "uncorrectable nvlink error",
+    "invalid access of peer gpu memory over nvlink or a hardware error",
+)  # fmt: skip
+"""CUDA's words for errors that come from the GPU or its links, in lower case."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,12 +43,9 @@ def run(options: Options) -> int:
 
     try:
         world = parallel.join(options.device, hang_timeout(options) + HANG_MARGIN)
+        attempt, console = ranklog.begin(options.run_dir, options.attempt, world)
     except UserError as error:
         return refuse(error)
-    attempt = options.attempt
-    if attempt is None:
-        attempt = world.from_main(ranklog.next_attempt(options.run_dir) if world.is_main else None)
-    console = ranklog.redirect(options.run_dir, attempt, world.rank)
     try:
         code = train(options, world, console)
         parallel.leave(world)
@@ -55,7 +57,12 @@ def run(options: Options) -> int:
         traceback.print_exc()
         where = rank_log(options.run_dir, attempt, world.rank)
         console.line(f"rank {world.rank} failed: {type(error).__name__}: {error}\n  its log: {where}")
-        return EXIT_FAILED
+        return EXIT_HARDWARE if is_hardware(error) else EXIT_FAILED
+
+
+def is_hardware(error: BaseException) -> bool:
+    """Whether the driver says that a GPU is at fault, and no program."""
+    return any(words in str(error).lower() for words in HARDWARE_ERRORS)
 
 
 def die_with_parent() -> None:
@@ -65,8 +72,8 @@ def die_with_parent() -> None:
 
 
 def refuse(error: UserError) -> int:
-    """Say what is wrong, once for all ranks."""
-    if os.environ.get("RANK", "0") == "0":
+    """Say what is wrong; what is wrong on all ranks is said by the first."""
+    if error.code == EXIT_FAILED or os.environ.get("RANK", "0") == "0":
         print(f"error: {error}", file=sys.stderr)
     return error.code
 

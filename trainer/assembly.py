@@ -87,7 +87,12 @@ def recorded_recipe(run: Path) -> Recipe | None:
 
 def choose_start(run: Path, train: TrainConfig) -> bool:
     """Whether to resume. Raises UserError where ``--init_from`` and the run directory disagree."""
-    there = checkpoint_files.steps(run)
+    there, damaged = checkpoint_files.steps(run), checkpoint_files.damaged(run)
+    if damaged and not there and train.init_from != "scratch":
+        raise UserError(
+            f"every checkpoint of {run} is damaged: {', '.join(path.name for path in damaged)}",
+            hint="rename one to step-N to have it checked again, or begin anew with --init_from=scratch",
+        )
     if train.init_from == "resume" and not there:
         raise UserError(
             f"--init_from=resume, but {run} has no checkpoint", hint="--init_from=auto starts where it can"
@@ -130,11 +135,12 @@ def assemble(options: Options, world: World) -> Run:
     train = recipe.train
     sharding = parallel.choose_sharding(train, world.size)
     fused, kernels = together(world, lambda: fuse(model, attention, train, sharding, world.device))
-    model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
+    if fused is None:
+        model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
     optimizer = build_optimizer(model, train, fused)
     checkpoint.materialise(optimizer)
     meta = data.sources[0].tokens.meta
-    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id)
+    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
         directory=options.run_dir,
         recipe=recipe,
@@ -152,6 +158,8 @@ def assemble(options: Options, world: World) -> Run:
         kernels=kernels,
         fused=fused,
     )
+    if not train.eval_only:
+        run.checkpoints.claim()
     if resume:
         restore(run)
     return run
@@ -182,9 +190,12 @@ def checkpointer(
 
 def restore(run: Run) -> None:
     """Load the newest whole checkpoint, if it is of this model and this data. Raises UserError where it is not."""
-    found = run.checkpoints.newest_whole()
+    found = run.checkpoints.newest_whole(set_aside=not run.recipe.train.eval_only)
     if found is None:
-        raise UserError(f"every checkpoint of {run.directory} is damaged", hint="start a new run directory")
+        raise UserError(
+            f"every checkpoint of {run.directory} is damaged",
+            hint="begin anew in another --run_dir, or here with --init_from=scratch",
+        )
     step, state = found
     differences = checkpoint.differences(state, run.recipe.model, run.recipe.train, run.data.fingerprint)
     if differences:

@@ -27,10 +27,12 @@ class Attention(ABC):
     """Scaled dot-product attention in which a query sees its own position and those before it.
 
     ``name`` says what really runs. ``supports_documents`` says whether ``document_ids`` may be given.
+    ``passed_over`` says which faster ones cannot run here, and why.
     """
 
     name: str
     supports_documents: bool = True
+    passed_over: str = ""
 
     @abstractmethod
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
@@ -171,6 +173,7 @@ def choose_attention(
             attention = build_attention(candidate, device, dtype, head_dim)
             if documents and not attention.supports_documents:
                 raise documents_refused(attention.name)
+            attention.passed_over = "; ".join(reasons)
             return attention
         except Exception as error:  # a kernel that cannot run says so in as many types as there are kernels
             reasons.append(f"{candidate}: {first_line(error)}")

@@ -151,16 +151,19 @@ class Checkpointer:
         self.on_saved: Callable[[int, Path], None] = lambda step, path: None
         self._thread: threading.Thread | None = None
         self._saved = True
-        if world.is_main:
-            files.clear_leftovers(run)
-        world.barrier()
+
+    def claim(self) -> None:
+        """From now on this attempt alone writes checkpoints here: what a killed one was writing goes."""
+        if self.world.is_main:
+            files.clear_leftovers(self.run)
+        self.world.barrier()
 
     # -- saving
 
     def save(self, state: State, best: bool = False) -> None:
         """Copy everything now, and write it while training goes on. Waits for the save before."""
         self.wait()
-        snapshot = self._snapshot()
+        snapshot, self._saved = self._snapshot(), False
         self._thread = threading.Thread(target=self._write, args=(snapshot, state, best), name="checkpoint")
         self._thread.start()
 
@@ -186,7 +189,14 @@ class Checkpointer:
         return mine
 
     def _write(self, snapshot: dict[str, torch.Tensor], state: State, best: bool) -> None:
-        """The background thread: all ranks write, rank 0 publishes. A save that fails is only a warning."""
+        """The background thread. A save that fails, or that a rank no longer takes part in, is only a warning."""
+        try:
+            self._saved = self._write_and_publish(snapshot, state, best)
+        except Exception as failure:
+            log.warning("checkpoint of step %d FAILED, training goes on: %s", state.step, root_cause(failure))
+
+    def _write_and_publish(self, snapshot: dict[str, torch.Tensor], state: State, best: bool) -> bool:
+        """All ranks write, rank 0 publishes; whether it is there."""
         temporary = files.temporary_folder(self.run, state.step)
         error, records = "", {}
         try:
@@ -202,7 +212,7 @@ class Checkpointer:
             if error:
                 shutil.rmtree(temporary, ignore_errors=True)
                 log.warning("checkpoint of step %d FAILED, training goes on: %s", state.step, error)
-        self._saved = not self.world.gathered(error, group=self.world.saving)[0]
+        return not self.world.gathered(error, group=self.world.saving)[0]
 
     def _write_tensors(
         self, snapshot: dict[str, torch.Tensor], temporary: Path
@@ -223,14 +233,17 @@ class Checkpointer:
             files.publish(self.run, state.step, records | own, best)
             files.prune(self.run, self.keep_last, self.keep_every)
             self.on_saved(state.step, files.folder(self.run, state.step))
-        except OSError as failure:
-            return f"{failure.filename or temporary}: {failure.strerror}"
+        except Exception as failure:
+            return root_cause(failure)
         return ""
 
     # -- loading
 
-    def newest_whole(self) -> tuple[int, State] | None:
-        """The newest undamaged checkpoint, all ranks reading a part of each; a damaged one is put aside, loudly."""
+    def newest_whole(self, set_aside: bool = True) -> tuple[int, State] | None:
+        """The newest undamaged checkpoint, all ranks reading a part of each; a damaged one is passed over, loudly.
+
+        With ``set_aside`` it loses its name as well.
+        """
         for step in self.world.from_main(files.candidates(self.run)):
             path = files.folder(self.run, step)
             parts = self.world.gathered(files.damage(path, self.world.rank, self.world.size))
@@ -238,9 +251,9 @@ class Checkpointer:
             if not problems:
                 return step, read_state(path)
             if self.world.is_main:
-                aside = files.set_aside(self.run, step)
-                log.warning("CHECKPOINT %s IS DAMAGED, trying the one before; it is now %s: %s",
-                            path, aside.name, "; ".join(sorted(set(problems))))  # fmt: skip
+                now = f"; it is now {files.set_aside(self.run, step).name}" if set_aside else ""
+                what = "; ".join(sorted(set(problems)))
+                log.warning("CHECKPOINT %s IS DAMAGED, trying the one before%s: %s", path, now, what)
             self.world.barrier()
         return None
 
@@ -272,7 +285,14 @@ def root_cause(error: BaseException) -> str:
 
 
 def read_state(path: Path) -> State:
-    return msgspec.json.decode((path / STATE_FILE).read_bytes(), type=State)
+    """Raises UserError where it is whole, but not what this version writes."""
+    try:
+        return msgspec.json.decode((path / STATE_FILE).read_bytes(), type=State)
+    except msgspec.ValidationError as error:
+        raise UserError(
+            f"checkpoint {path} was written by another version of the trainer: {error}",
+            hint="go on with that version, or choose another --run_dir",
+        ) from None
 
 
 def differences(saved: State, model: ModelConfig, train: TrainConfig, fingerprint: str) -> list[str]:

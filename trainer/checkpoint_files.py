@@ -16,6 +16,7 @@ from prep.shards import sync_folder, write_whole
 STEP = re.compile(r"step-(\d+)")
 CHECKSUMS = "checksums.json"
 LATEST, BEST = "LATEST", "BEST"
+DAMAGED = "damaged-"
 CHUNK = 1 << 22
 
 
@@ -125,10 +126,15 @@ def discard(path: Path) -> None:
 
 def set_aside(run: Path, step: int) -> Path:
     """Rename a damaged checkpoint, so that it is neither resumed from nor counted, but still there to look at."""
-    aside = checkpoints_dir(run) / f"damaged-step-{step}"
+    aside = checkpoints_dir(run) / f"{DAMAGED}step-{step}"
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(folder(run, step), aside)
     return aside
+
+
+def damaged(run: Path) -> list[Path]:
+    """Those that were set aside."""
+    return sorted(checkpoints_dir(run).glob(f"{DAMAGED}*"))
 
 
 def prune(run: Path, keep_last: int, keep_every: int) -> list[int]:

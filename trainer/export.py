@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from jobs.catalog.errors import UserError
@@ -21,6 +22,7 @@ from prep.shards import sync_folder, write_whole
 from trainer.checkpoint import load_model_weights, recorded_state
 from trainer.hf import Weights, hf_config, to_hf
 
+EXIT_FAILED = 1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 TOKENIZER_FILES = (
@@ -62,11 +64,12 @@ def export_hf(
 
 
 def write_weights(weights: Weights, folder: Path) -> None:
-    """One safetensors file, durable on return; ``transformers`` wants the ``format`` in its header."""
+    """One safetensors file beside config.json, durable on return; ``transformers`` wants its header to say "pt"."""
     path = folder / "model.safetensors"
     save_file(
         {name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata={"format": "pt"}
     )
+    path.chmod((folder / "config.json").stat().st_mode)  # safetensors lets its owner alone read it
     make_durable(path)
 
 
@@ -156,6 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
+    except (OSError, SafetensorError) as error:  # a full disk, a folder that may not be written
+        print(f"error: {output} cannot be written: {error}", file=sys.stderr)
+        return EXIT_FAILED
     print(output)
     return 0
 

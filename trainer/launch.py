@@ -1,7 +1,8 @@
 """``python -m trainer.launch [torchrun options] -- [trainer options]``: torchrun, with telling exit codes.
 
 torchrun itself ends with 1 whatever its workers ended with. This one ends with the code of the worker that was
-the cause: 200 (checkpointed, wants to go on), 2 (wrong usage), 128 + n (killed by signal n), or any other.
+the cause: 200 (checkpointed, wants to go on), 201 (its GPU failed), 2 (wrong usage), 128 + n (killed by signal n), or
+any other.
 SIGTERM and SIGINT become the run's STOP file, so that all ranks finish the same step.
 """
 
@@ -19,12 +20,14 @@ from pathlib import Path
 from types import FrameType
 
 from jobs.catalog.errors import UserError
-from jobs.catalog.layout import EXIT_CONTINUE, EXIT_FINISHED, EXIT_USAGE, stop_file
+from jobs.catalog.layout import EXIT_CONTINUE, EXIT_FINISHED, EXIT_HARDWARE, EXIT_USAGE, log_dir, stop_file
 from trainer.options import parse
+from trainer.ranklog import next_attempt
 
 EXIT_FAILED = 1
 WORKER = "trainer"
 """The module that each rank runs."""
+WATCHDOG_SAYS = b"\nTimeout ("
 LINGER_SECONDS = 5.0
 """How long this node's launcher outlives its ranks: the others may still need its rendezvous store to end well."""
 
@@ -33,12 +36,11 @@ def main(arguments: Sequence[str]) -> int:
     """Start the ranks of this node, wait for them, and return what their exit codes come to."""
     torchrun_options, trainer_options = split(arguments)
     try:
-        if not {"-h", "--help"} & set(trainer_options):
-            run_dir = parse(trainer_options).run_dir
-            watch_signals(run_dir)
+        options = None if {"-h", "--help"} & set(trainer_options) else parse(trainer_options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
+    stop = StopFile(options.run_dir) if options else None
     from torch.distributed import run as torchrun  # after the checks: it takes a second to import
 
     try:
@@ -51,7 +53,12 @@ def main(arguments: Sequence[str]) -> int:
     logging.disable(logging.ERROR)  # torchrun's own log calls an exit with 200 a failure
     ended_with = in_thread(lambda: torchrun.run(parsed))  # type: ignore[no-untyped-call]
     logging.disable(logging.NOTSET)
-    return exit_code(ended_with, parsed)
+    code = exit_code(ended_with, parsed)
+    if options and code not in (EXIT_FINISHED, EXIT_CONTINUE, EXIT_USAGE):
+        print(hang_report(options.run_dir, options.attempt), end="", file=sys.stderr)
+    if stop and options and options.attempt is None:  # a script looks at the file, and removes it, itself
+        stop.take_back()
+    return code
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -76,19 +83,31 @@ def set_threads(ranks: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
 
 
-def watch_signals(run_dir: Path) -> None:
-    """Turn SIGTERM and SIGINT into the STOP file; a second SIGINT ends the launcher, and its ranks with it."""
+class StopFile:
+    """Turns SIGTERM and SIGINT into the STOP file; a second SIGINT ends the launcher, and its ranks with it."""
 
-    def stop(number: int, _: FrameType | None) -> None:
-        path = stop_file(run_dir)
-        if number == signal.SIGINT and path.exists():
+    WORDS = "launcher received "
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path, self.asked = stop_file(run_dir), False
+        signal.signal(signal.SIGTERM, self.ask)
+        signal.signal(signal.SIGINT, self.ask)
+
+    def ask(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and self.asked:
             raise KeyboardInterrupt
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a") as file:
-            file.write(f"launcher received {signal.Signals(number).name}\n")
+        self.asked = True
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a") as file:
+            file.write(f"{self.WORDS}{signal.Signals(number).name}\n")
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    def take_back(self) -> None:
+        """Remove what this launcher alone has asked for and all ranks have done, so that the same command resumes."""
+        try:
+            if self.asked and all(line.startswith(self.WORDS) for line in self.path.read_text().splitlines()):
+                self.path.unlink()
+        except OSError:  # somebody else has removed it
+            pass
 
 
 def in_thread(action: Callable[[], object]) -> BaseException | None:
@@ -132,6 +151,26 @@ def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
     return code
 
 
+def hang_report(run_dir: Path, attempt: int | None) -> str:
+    """What to say where the watchdog has written stacks into ranks' logs; empty where it has not."""
+    folder = log_dir(run_dir, next_attempt(run_dir) - 1 if attempt is None else attempt)
+    told = {path.stem: WATCHDOG_SAYS in tail(path) for path in sorted(folder.glob("rank-*.log"))}
+    if not any(told.values()):
+        return ""
+    silent = ", ".join(rank for rank, has_told in told.items() if not has_told)
+    return (
+        f"error: training hung, no step within --hang_timeout; where each rank stood is in {folder}/rank-*.log"
+        + (f" (not in that of {silent})\n" if silent else "\n")
+    )
+
+
+def tail(path: Path, size: int = 1 << 18) -> bytes:
+    """The last bytes of a file."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read()
+
+
 def consequence(exitcode: int) -> int:
     """How likely a rank's end is only what another's end led to; the first of the least likely is the cause.
 
@@ -139,7 +178,7 @@ def consequence(exitcode: int) -> int:
     """
     if exitcode < 0:
         return 4 if -exitcode == signal.SIGTERM else 0
-    return {EXIT_USAGE: 1, EXIT_CONTINUE: 3}.get(exitcode, 2)
+    return {EXIT_HARDWARE: 0, EXIT_USAGE: 1, EXIT_CONTINUE: 3}.get(exitcode, 2)
 
 
 def code_of(exitcode: int) -> int:

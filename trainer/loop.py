@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,6 @@ from trainer.trackers import Trackers
 from trainer.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
-DOCUMENT_EVERY = 30.0
-"""Seconds between rewrites of the run's JSON document; its lines are written at once."""
 
 
 class Training:
@@ -47,15 +44,14 @@ class Training:
         self.best_val_loss = resumed.best_val_loss if resumed else None
         self.bad_steps = BadSteps(self.train.max_bad_steps, run.layout, resumed.bad_streak if resumed else 0)
         self.timer = StepTimer(self.world.device)
-        if self.world.size > 1:
+        if self.world.size > 1 and run.stepper.reduction is None:
             self.timer.time_reduction(run.stepper.model, run.sharding)
         self.unlogged: list[tuple[int, int, float, StepResult]] = []
         self.saved_step = self.step if resumed else None
         self.tokens_per_step = run.layout.global_batch_size * self.train.block_size
         self.flops = flops_per_token(run.recipe.model, self.train.block_size)
-        self.log = RunLog(run.directory, resumed.step if resumed else None) if self.world.is_main else None
+        self.log = self.open_log() if self.world.is_main else None
         self.trackers = Trackers(run.directory) if self.world.is_main else None
-        self._document_written = time.monotonic()
 
     # -- the loop
 
@@ -146,12 +142,19 @@ class Training:
 
     # -- log
 
+    def open_log(self) -> RunLog:
+        """The training's log goes on where the checkpoint was made; an evaluation has one of its own."""
+        if self.train.eval_only:
+            return RunLog(self.run.directory, None, "eval")
+        return RunLog(self.run.directory, self.step if self.run.resumed else None)
+
     def announce(self) -> None:
         run, parameters = self.run, parallel.named_parameters(self.run.stepper.model)
         state = self.run.stepper.optimizer.state.values()
         info = startup.facts(
             run.recipe, self.world, run.sharding, run.layout,
-            attention=run.attention.name, kernels=run.kernels, peak=run.peak, fingerprint=run.data.fingerprint,
+            attention=run.attention, kernels=run.kernels, peak=run.peak, fingerprint=run.data.fingerprint,
+            without_graphs=run.stepper.without_graphs,
             weight_bytes=parallel.bytes_of(iter(parameters.values())),
             optimizer_bytes=parallel.bytes_of(t for s in state for t in s.values() if isinstance(t, torch.Tensor)),
             resumed=run.resumed.step if run.resumed else None,
@@ -218,9 +221,7 @@ class Training:
             progress.line(self.step, self.train.max_iters, shown, timing, str(self.run.peak))
         )
         self.trackers.log(self.step, shown | timing)
-        if time.monotonic() - self._document_written > DOCUMENT_EVERY:
-            self.log.write_document()
-            self._document_written = time.monotonic()
+        self.log.refresh_document()
 
     # -- validation and checkpoints
 

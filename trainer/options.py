@@ -148,13 +148,9 @@ def other_sharding_off(flags: dict[str, Any]) -> dict[str, bool]:
 
 
 def check(model: ModelConfig, train: TrainConfig) -> None:
-    """Raise UserError for values that do not fit together, or that this trainer cannot do."""
+    """Raise UserError for values that do not fit together."""
     check_model(model)
     check_training(model, train)
-    if train.use_fp8:
-        raise UserError(
-            "--use_fp8: this trainer has no float8 arithmetic yet", hint="use --dtype=bfloat16 without it"
-        )
 
 
 def usage() -> str:

@@ -21,6 +21,7 @@ class Profiler:
     def __init__(self, enabled: bool, run: Path, world: World) -> None:
         self.path = metrics_dir(run) / f"trace-rank-{world.rank:05d}.json"
         self._profile: profile | None = None
+        self._written = False
         if enabled:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             activities = [ProfilerActivity.CPU]
@@ -41,10 +42,18 @@ class Profiler:
     def close(self) -> None:
         if self._profile:
             self._profile.stop()
+            if not self._written:
+                first = SKIPPED + WARMUP + 1
+                log.warning(
+                    "no trace: it is of steps %d to %d, and this attempt ended before",
+                    first,
+                    first + TRACED - 1,
+                )
 
     def _write(self, finished: torch.profiler.profile) -> None:
+        self._written = True
         try:
             finished.export_chrome_trace(str(self.path))
-            log.info("trace of %d steps is in %s", TRACED, self.path)
+            log.info("the trace is in %s", self.path)
         except OSError as error:
             log.warning("trace not written: %s", error)

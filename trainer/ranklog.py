@@ -6,9 +6,13 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from jobs.catalog.errors import UserError
 from jobs.catalog.layout import log_dir, rank_log
+
+if TYPE_CHECKING:
+    from trainer.parallel import World
 
 
 class Console(logging.Handler):
@@ -46,6 +50,16 @@ def next_attempt(run: Path) -> int:
     folder = log_dir(run, 0).parent
     taken = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
     return max(taken, default=0) + 1
+
+
+def begin(run: Path, attempt: int | None, world: World) -> tuple[int, Console]:
+    """This rank's part in an attempt, the next one where none is given. Raises UserError where it cannot write."""
+    try:
+        if attempt is None:
+            attempt = world.from_main(next_attempt(run) if world.is_main else None)
+        return attempt, redirect(run, attempt, world.rank)
+    except OSError as error:
+        raise UserError(f"rank {world.rank} cannot write into --run_dir: {error}", code=1) from None
 
 
 def redirect(run: Path, attempt: int, rank: int) -> Console:

@@ -10,9 +10,10 @@ import datetime
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,6 +22,12 @@ from prep.shards import write_whole
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
+DOCUMENT_SECONDS = 30.0
+"""Between rewrites of the run's JSON document, at least; its lines are written at once."""
+DOCUMENT_SHARE = 300
+"""And at least so many times what the last one took, which is over a second for a run of 300,000 steps."""
+Kind = Literal["run", "eval"]
+"""A training's log, or that of an evaluation, which may go on beside the training and must not be taken for it."""
 
 
 def records_of(path: Path) -> list[Record]:
@@ -34,9 +41,9 @@ def records_of(path: Path) -> list[Record]:
     return records
 
 
-def newest(run: Path) -> Path | None:
-    """The run's whole log so far: each attempt begins its file with what it resumes from."""
-    return max(metrics_dir(run).glob("run_*.jsonl"), default=None)
+def newest(run: Path, kind: Kind = "run") -> Path | None:
+    """The run's whole log so far: each attempt begins its file with what it resumes from. Or its last evaluation."""
+    return max(metrics_dir(run).glob(f"{kind}_*.jsonl"), default=None)
 
 
 def kept_on_resume(records: Iterable[Record], step: int) -> list[Record]:
@@ -94,16 +101,17 @@ def totals(records: Iterable[Record]) -> Record:
 class RunLog:
     """Rank 0's log. A file system that is full or away delays lines; it never stops the training."""
 
-    def __init__(self, run: Path, resumed_step: int | None) -> None:
+    def __init__(self, run: Path, resumed_step: int | None, kind: Kind = "run") -> None:
         metrics_dir(run).mkdir(parents=True, exist_ok=True)
-        earlier = newest(run)
-        self.path = metrics_dir(run) / f"run_{new_stamp(earlier)}.jsonl"
+        earlier = newest(run, kind)
+        self.path = metrics_dir(run) / f"{kind}_{new_stamp(earlier)}.jsonl"
         self._lock = threading.Lock()
         self._pending = b""
         kept = kept_on_resume(records_of(earlier), resumed_step) if earlier and resumed_step else []
         write_whole(self.path, encoded(kept))  # in one step, or a kill here would lose the attempts before
         self._descriptor = os.open(self.path, os.O_WRONLY)
         self._size = self.path.stat().st_size
+        self._document_due = time.monotonic() + DOCUMENT_SECONDS
 
     def write(self, records: Iterable[Record]) -> None:
         """Append records in one write, or keep them for the next time."""
@@ -123,6 +131,14 @@ class RunLog:
             os.fsync(self._descriptor)
         except OSError as error:
             log.warning("the run log may not survive a crash of this node: %s", error.strerror)
+
+    def refresh_document(self) -> None:
+        """Write the document where that is due: it grows with the run, and all ranks wait for it."""
+        begin = time.monotonic()
+        if begin >= self._document_due:
+            self.write_document()
+            took = time.monotonic() - begin
+            self._document_due = begin + max(DOCUMENT_SECONDS, took * DOCUMENT_SHARE)
 
     def write_document(self) -> None:
         """Write ``run_<stamp>.json`` anew from the lines."""
@@ -151,6 +167,6 @@ def new_stamp(earlier: Path | None) -> str:
     now = datetime.datetime.now(datetime.timezone.utc)
     form = "%Y%m%d-%H%M%S-%f"
     if earlier:
-        before = datetime.datetime.strptime(earlier.stem.removeprefix("run_") + "000", form)
+        before = datetime.datetime.strptime(earlier.stem.partition("_")[2] + "000", form)
         now = max(now, before.replace(tzinfo=datetime.timezone.utc) + datetime.timedelta(milliseconds=1))
     return now.strftime(form)[:-3]

@@ -1,4 +1,4 @@
-"""``python -m trainer.sample RUN --prompt TEXT``: text from a run's newest checkpoint."""
+"""``python -m trainer.sample RUN --prompt TEXT``: text from a run's newest checkpoint, or of a transformers folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from jobs.catalog.errors import UserError
 from trainer.attention import ManualAttention
 from trainer.checkpoint import load_model_weights
 from trainer.export import special_token_ids, tokenizer_of
+from trainer.hf import load_hf
 from trainer.models import model_of_weights
 from trainer.models.cache import KeyValueCache
 from trainer.models.decoder import Decoder
+from trainer.options import DEVICES
+from trainer.parallel import choose_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -100,7 +103,7 @@ class Text:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainer.sample", description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("run", type=Path, help="run directory, or a folder that transformers can load")
     parser.add_argument(
         "--tokenizer", type=Path, help="folder of tokenizer.json (default: that of the run's data)"
     )
@@ -115,7 +118,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--top_k", type=int, default=200, help="draw among so many; 0: all (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1337, help="of the draws (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="(default: %(default)s)")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of weights and arithmetic")
     return parser.parse_args(arguments)
 
@@ -124,16 +127,17 @@ def sample(options: argparse.Namespace) -> str:
     """The prompt and what follows it, up to the end of the document."""
     if options.temperature < 0 or options.top_k < 0 or options.max_new_tokens < 0:
         raise UserError("--temperature, --top_k and --max_new_tokens are never negative")
-    tokenizer = options.tokenizer or tokenizer_of(options.run)
+    device = choose_device(options.device)
+    theirs = (options.run / "config.json").is_file()
+    config, state = load_hf(options.run) if theirs else load_model_weights(options.run)
+    tokenizer = options.tokenizer or (options.run if theirs else tokenizer_of(options.run))
     if tokenizer is None:
         raise UserError(
             f"the tokenizer of {options.run} was not found",
             hint="give --tokenizer the folder of its tokenizer.json",
         )
     text = Text(tokenizer)
-    config, state = load_model_weights(options.run)
-    prompt = text.encode(options.prompt, config.vocab_size).to(options.device)
-    device = torch.device(options.device)
+    prompt = text.encode(options.prompt, config.vocab_size).to(device)
     model = model_of_weights(config, state, ManualAttention(), device, DTYPES[options.dtype])
     generator = torch.Generator(device).manual_seed(options.seed)
     ids = prompt[0].tolist()

@@ -10,7 +10,9 @@ import torch
 from jobs.catalog.arithmetic import flops_per_token, flops_per_token_causal, parameters
 from jobs.catalog.loader import peak_flops
 from jobs.catalog.schema import TrainConfig
+from trainer.attention import Attention
 from trainer.data import BatchLayout
+from trainer.kernels import FLOAT8
 from trainer.options import Recipe
 from trainer.parallel import EXPLAINED, Sharding, World
 
@@ -44,13 +46,14 @@ def facts(
     sharding: Sharding,
     layout: BatchLayout,
     *,
-    attention: str,
+    attention: Attention,
     peak: Peak,
     optimizer_bytes: int,
     weight_bytes: int,
     fingerprint: str,
     resumed: int | None,
     kernels: str = "plain",
+    without_graphs: str = "not asked for",
 ) -> dict[str, Any]:
     """``startup_info`` of the run log."""
     train = recipe.train
@@ -60,11 +63,13 @@ def facts(
         "device": peak.device_name,
         "world_size": world.size,
         "torch": str(torch.__version__),
-        "attention_backend": attention,
+        "attention_backend": attention.name,
+        "attention_passed_over": attention.passed_over,
         "dtype": train.dtype,
         "kernels": kernels,
         "compile": train.compile,
-        "cuda_graphs": False,
+        "cuda_graphs": without_graphs == "",
+        "without_cuda_graphs": without_graphs,
         "sharding": sharding,
         "weight_bytes_per_rank": weight_bytes,
         "optimizer_bytes_per_rank": optimizer_bytes,
@@ -87,8 +92,9 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         f"{info['flops_per_token']:,} FLOPs a token ({info['flops_per_token_causal']:,} causal)",
         "device": f"{info['world_size']} × {info['device']}, torch {info['torch']}",
         "peak": str(peak) if peak.flops else f"unknown for {peak.device_name}, so MFU is n/a",
-        "attention": f"{info['attention_backend']} (asked for: {train.attention_backend})",
-        "arithmetic": arithmetic(train),
+        "attention": f"{info['attention_backend']} (asked for: {train.attention_backend}"
+        + (f"; passed over: {info['attention_passed_over']})" if info["attention_passed_over"] else ")"),
+        "arithmetic": arithmetic(info, train),
         "kernels": f"{info['kernels']} (asked for: {train.kernels})",
         "compile": compiled(info, train),
         "sharding": f"{info['sharding']}: {EXPLAINED[info['sharding']]}",
@@ -105,10 +111,15 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
     return "\n".join(f"{name:>{width}}  {text}" for name, text in rows.items())
 
 
-def arithmetic(train: TrainConfig) -> str:
+def arithmetic(info: dict[str, Any], train: TrainConfig) -> str:
     if train.dtype == "float32":
         return "float32 throughout"
-    return f"{train.dtype} matrix products, float32 weights, gradients reduced in float32"
+    products = f"{train.dtype} matrix products"
+    if FLOAT8 in info["kernels"]:
+        products = (
+            f"float8 matrix products in the blocks, {train.dtype} elsewhere (MFU: of the {train.dtype} peak)"
+        )
+    return f"{products}, float32 weights, gradients reduced in float32"
 
 
 def compiled(info: dict[str, Any], train: TrainConfig) -> str:
@@ -116,7 +127,12 @@ def compiled(info: dict[str, Any], train: TrainConfig) -> str:
     if info["kernels"].startswith("fused"):
         text = "nothing left to compile"
     if train.use_cuda_graphs:
-        text += ", CUDA graphs" if info["cuda_graphs"] else "; CUDA graphs asked for, but steps run without"
+        why = info["without_cuda_graphs"]
+        text += (
+            f"; CUDA graphs asked for, but steps run without: {why}"
+            if why
+            else "; micro-steps are CUDA graphs"
+        )
     return text
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from jobs.catalog.schema import TrainConfig
-from trainer import parallel
+from trainer import graphs, parallel
 from trainer.data import document_ids
 from trainer.gradients import Gradients, clip_factor
 from trainer.guards import LossScale, LossWindow
+from trainer.reduction import OverlappedReduction
 from trainer.timing import StepTimer
+
+if TYPE_CHECKING:
+    from trainer.kernels.decoder import FusedDecoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +34,7 @@ class StepResult:
 
 
 class Stepper:
-    """Takes the steps of a model that ``parallel.distribute`` has laid out."""
+    """Takes the steps of a model that ``parallel.distribute`` has laid out, through ``fused`` where that is given."""
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class Stepper:
         world: parallel.World,
         sharding: parallel.Sharding,
         eos_id: int,
+        fused: FusedDecoder | None = None,
     ) -> None:
         self.model, self.optimizer, self.train = model, optimizer, train
         self.world, self.sharding, self.eos_id = world, sharding, eos_id
@@ -46,6 +53,14 @@ class Stepper:
         self.gradients = Gradients(parallel.named_parameters(model), world, sharded)
         self.window = LossWindow(train.skip_loss_spikes, world.device) if train.skip_loss_spikes else None
         self.loss_scale = LossScale(world.device) if self.dtype is torch.float16 else None
+        self.fused, self.reduction = fused, None
+        if fused and world.size > 1:
+            self.reduction = OverlappedReduction(model, fused.projections, world)
+            fused.refresh()
+        self.without_graphs = graphs.obstacle(train, fused is not None)
+        self.warming = None if self.without_graphs else graphs.WARM_STEPS
+        self.graphs: list[graphs.MicroStepGraph] = []
+        """For all micro-steps but the last of a step, and for the last."""
 
     def guard_tensors(self) -> dict[str, torch.Tensor]:
         """What the guards remember, for the checkpoint."""
@@ -74,16 +89,44 @@ class Stepper:
             with timer.waiting_for_data():
                 tokens = next(batches)
             last = micro == micro_steps - 1
-            with parallel.gradient_sync(self.model, self.sharding, last):
-                loss = self.loss(tokens) / micro_steps
-                scaled = loss if self.loss_scale is None else loss * self.loss_scale.scale
-                with timer.backward_pass(last):
-                    scaled.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            if self.warming == 0 and not self.graphs:
+                self.capture(tokens)
+            total += self.graphs[last](tokens) if self.graphs else self.micro_step(tokens, last, timer)
         timer.mark("compute")
         result = self._update(total, rate)
         timer.mark("optimizer")
+        if self.warming:
+            self.warming -= 1
         return result
+
+    def micro_step(self, tokens: torch.Tensor, last: bool, timer: StepTimer | None = None) -> torch.Tensor:
+        """Add a micro-batch's gradient; its share of the step's loss. In the ``last`` of a step ranks reduce theirs."""
+        if last and self.reduction:
+            self.reduction.begin()
+        with parallel.gradient_sync(self.model, self.sharding, last):
+            loss = self.loss(tokens) / self.train.gradient_accumulation_steps
+            scaled = loss if self.loss_scale is None else loss * self.loss_scale.scale
+            with timer.backward_pass(last) if timer else contextlib.nullcontext():
+                scaled.backward()  # type: ignore[no-untyped-call]
+        if last and self.reduction:
+            with timer.reduction() if timer else contextlib.nullcontext():
+                self.reduction.finish()
+        return loss.detach()
+
+    def capture(self, tokens: torch.Tensor) -> None:
+        """Make the graphs; from now on gradients are zeroed where they lie."""
+        assert self.fused
+        for projection in self.fused.projections:
+            projection.gradient()
+        for parameter in self.gradients.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.zero_grad(set_to_none=False)
+        device, pool = self.world.device, None
+        for last in (False, True):
+            graph = graphs.MicroStepGraph(lambda t, last=last: self.micro_step(t, last), tokens, device, pool)
+            self.graphs.append(graph)
+            pool = graph.pool
 
     @torch.no_grad()
     def _update(self, total: torch.Tensor, rate: float) -> StepResult:
@@ -104,7 +147,7 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         step_unless(self.optimizer, skipped)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self.graphs)
         if self.loss_scale:
             self.loss_scale.update(~finite)
         return StepResult(loss, norm, finite, skipped, squares)

@@ -88,6 +88,13 @@ class StepTimer:
             self.mark("communication")
         self.reducing = False
 
+    @contextlib.contextmanager
+    def reduction(self) -> Iterator[None]:
+        """Around the wait for a reduction that began in the backward pass."""
+        self.mark("compute")
+        yield
+        self.mark("communication")
+
     def per_step_ms(self) -> dict[str, float]:
         """Milliseconds a step since ``reset``, in all and by part. The caller has already waited for the device."""
         steps = max(1, self.steps)

@@ -73,3 +73,6 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone, and so has the need to say more
         sys.exit(141)
+    except OSError as error:  # a full disk, a file of somebody else's
+        click.echo(f"jobctl: {error.filename or 'file system'}: {error.strerror or error}", err=True)
+        sys.exit(1)

@@ -73,7 +73,7 @@ def training_summary(training: Training) -> str:
 
 
 def _attempts(run: Run) -> list[str]:
-    if len(run.attempts) < 2:
+    if not run.attempts:
         return []
     header = ("ATTEMPT", "JOB", "NODES", "START", "END", "CODE", "REASON")
     rows = [
@@ -88,7 +88,11 @@ def _attempts(run: Run) -> list[str]:
         )
         for a in run.attempts
     ]
-    return [table(header, rows)]
+    bad = [f"  {node}: {reason}" for node, reason in runs.bad_nodes(run).items()]
+    return [
+        table(header, rows),
+        *(["\n".join(["unfit nodes, which the next attempt avoids:", *bad])] if bad else []),
+    ]
 
 
 def _next(run: Run, status: Status, training: Training | None) -> list[str]:

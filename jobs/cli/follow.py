@@ -20,7 +20,7 @@ from jobs.cli.output import emit
 from jobs.cli.status import describe_status, pipeline_table, statuses
 from jobs.pipeline import Pipeline
 from jobs.progress import read_training
-from jobs.runlogs import log_files, whole_lines
+from jobs.runlogs import log_files, read_all_ranks, whole_lines
 from jobs.runs import Run, Status
 from jobs.targets import target
 from jobs.targets.protocol import Remote
@@ -35,7 +35,7 @@ LONGEST_WATCH = 30.0
 @place_options
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run has ended.")
 @click.option("--rank", type=click.IntRange(min=0), help="One rank's log instead of the batch script's.")
-@click.option("--all-ranks", is_flag=True, help="Every rank's lines as they come (Kubernetes).")
+@click.option("--all-ranks", is_flag=True, help="Every rank's lines as they come.")
 @click.option("--attempt", type=click.IntRange(min=1), help="One attempt's instead of all.")
 @click.option("--grep", metavar="REGEX", help="Only lines that match.")
 def logs_command(
@@ -50,21 +50,31 @@ def logs_command(
     """Print a run's log."""
     found = find_run(run, Place(**place))
     if all_ranks:
-        lines = _of_all_ranks(found, follow)
+        lines = _of_all_ranks(found, attempt, follow)
     else:
         lines = target(found.target).logs(found, rank=rank, attempt=attempt, follow=follow)
+    wanted = _pattern(grep or "")
     for line in lines:
-        if grep is None or re.search(grep, line):
+        if wanted.search(line):
             click.echo(line)
 
 
-def _of_all_ranks(run: Run, follow: bool) -> Iterator[str]:
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise UserError(f"--grep {text!r} is no regular expression: {error}") from None
+
+
+def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
     scheduler = target(run.target)
-    if not isinstance(scheduler, Remote):
-        raise UserError(
-            f"--all-ranks is for Kubernetes; the ranks' files are in {run.path / 'logs'}", hint="--rank N"
-        )
-    return scheduler.all_logs(run, follow=follow)
+    if isinstance(scheduler, Remote):
+        return scheduler.all_logs(run, follow=follow)
+
+    def ended() -> bool:
+        return statuses([runs.read_again(run)])[0].state in runs.ENDED
+
+    return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended)
 
 
 @click.command("wait")

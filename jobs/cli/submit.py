@@ -22,6 +22,12 @@ def render_command(**options: Any) -> None:
     """Print the job's script or manifest: no file, no network, no run directory."""
     found = resolution(**options)
     warn(found.warnings)
+    if found.spec.after:
+        warn(
+            [
+                "--after: only jobctl submit knows the job to wait for; with sbatch say --dependency=afterok:JOB"
+            ]
+        )
     click.echo(target(found.spec.target).render(found.spec), nl=False)
 
 

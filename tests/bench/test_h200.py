@@ -10,7 +10,7 @@ from jobs.catalog.loader import load_model
 
 
 def test_the_batch_is_the_catalogues_unless_the_user_says_otherwise() -> None:
-    base = ["--tokens", "t", "-o", "o", "--models", "qwen3_1.8b", "--only", "ours", "ours-fp8"]
+    base = ["--data", "t", "-o", "o", "--models", "qwen3_1.8b", "--only", "ours", "ours-fp8"]
     ours, narrow = h200.jobs(h200.parse([*base, "--other-steps", "4"]))
     assert (ours["batch"], ours["accumulation"]) == h200.catalogue_batch("qwen3_1.8b")
     assert (ours["steps"], narrow["steps"]) == (20, 4)

@@ -44,7 +44,8 @@ def missing(accounting: bool = False) -> str:
 
 
 class SlurmCluster:
-    """Two nodes of sixteen CPUs and eight stand-in GPUs each. Partition ``short`` is for 5 minutes on one.
+    """Two nodes of sixteen CPUs and eight stand-in GPUs each. Partition ``short`` is for 5 minutes on one; jobs in
+    ``low`` are preempted by those in the others.
 
     ``directory`` holds all its files; ``conf`` is what ``SLURM_CONF`` must name.
     """

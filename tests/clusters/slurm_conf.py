@@ -67,8 +67,11 @@ SlurmctldTimeout=30
 SlurmdTimeout=30
 {record}
 {nodes}
-PartitionName=gpu Nodes={",".join(NODES)} Default=YES DefaultTime=10 State=UP
-PartitionName=short Nodes={",".join(NODES)} MaxTime=5 MaxNodes=1 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=gpu Nodes={",".join(NODES)} Default=YES DefaultTime=10 State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=short Nodes={",".join(NODES)} MaxTime=5 MaxNodes=1 State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=low Nodes={",".join(NODES)} DefaultTime=10 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 """
 
 

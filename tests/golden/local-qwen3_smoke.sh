@@ -39,6 +39,8 @@ write_attempt() {
 }
 
 begin_attempt() {
+  # For whoever may write the root: with its mode, sticky bit and all.
+  [ -d "$JOBCTL_ROOT/runs" ] || { mkdir -p "$JOBCTL_ROOT/runs" && chmod --reference="$JOBCTL_ROOT" "$JOBCTL_ROOT/runs"; } || true
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
   grep -Fq '"spec_hash": "2980040539b12a12"' "$RUN_DIR/run.json" ||

@@ -23,13 +23,14 @@ RUN=gpt2_1.36b-sweep-${JOB_ID%_*}
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 NODES=$SLURM_JOB_NODELIST
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+CACHE=$JOBCTL_ROOT/cache/$(id -un)
 # --- environment ----------------------------------------------------------------------------------------
 export NCCL_DEBUG=WARN
 export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
 export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
 export TORCH_NCCL_DUMP_ON_TIMEOUT=1
-export TORCHINDUCTOR_CACHE_DIR=/shared/jobctl/cache/inductor
-export TRITON_CACHE_DIR=/shared/jobctl/cache/triton
+export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
+export TRITON_CACHE_DIR="$CACHE/triton"
 export OMP_NUM_THREADS=8
 export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
@@ -63,6 +64,8 @@ write_attempt() {
 }
 
 begin_attempt() {
+  # For whoever may write the root: with its mode, sticky bit and all.
+  [ -d "$JOBCTL_ROOT/runs" ] || { mkdir -p "$JOBCTL_ROOT/runs" && chmod --reference="$JOBCTL_ROOT" "$JOBCTL_ROOT/runs"; } || true
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
   grep -Fq '"spec_hash": "2cfe90ad965e0000"' "$RUN_DIR/run.json" ||
@@ -108,20 +111,19 @@ warned=0 terminated=0
 trap 'warned=1; echo "time limit" >>"$RUN_DIR/STOP"' USR2
 trap 'terminated=1' TERM
 
-# Why the attempt ended, from its exit code.
+# Why the attempt ended, from its exit code. What Slurm does to the job, Slurm is asked: preempting it, it signals the
+# steps at once and this shell only after the partition's GraceTime.
 reason_of() {
-  if [ "$1" != 0 ] && grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled && return 0; fi # a bare return in a trap: the script's
-  if [ "$terminated" = 1 ]; then # Slurm ends the job, and starts it again itself if that is to be
-    case $(scontrol show job --oneliner "$SLURM_JOB_ID") in
-      *JobState=CANCELLED*) echo cancelled ;;
-      *JobState=TIMEOUT*) echo "time limit" ;;
-      *JobState=PREEMPTED*) echo preempted ;;
-      *) echo requeued ;;
-    esac
-    return 0
-  fi
-  case $1 in
-    200)
+  local job
+  if [ "$1" != 0 ] && grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled && return 0; fi
+  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || true
+  case $terminated/$1/$job in
+    */0/*) echo finished ;;
+    1/*/*JobState=CANCELLED*) echo cancelled ;;
+    1/*/*JobState=TIMEOUT*) echo "time limit" ;;
+    1/*/*JobState=PREEMPTED* | */*/*PreemptTime=[0-9]*) echo preempted ;;
+    1/*/*) echo requeued ;; # by hand, or by a node that died
+    0/200/*)
       if [ "$warned" = 0 ]; then
         echo stopped
       elif [ "$(date +%s)" -ge "$((END - 420))" ]; then
@@ -130,7 +132,7 @@ reason_of() {
         echo preempted
       fi
       ;;
-    201) echo hardware ;;
+    0/201/*) echo hardware ;;
     *) reason "$1" ;;
   esac
 }
@@ -266,13 +268,13 @@ supervise() {
   return "$code"
 }
 
-# What each task runs. A 200 must not reach srun, which would take it for a failure and kill the other tasks while
-# they still write: the task leaves a note of it instead. Slurm signals this shell only, so it passes SIGTERM on; a
+# What each task runs. It leaves its exit code in the log folder. A 200 must not reach srun, which would take it for a
+# failure and kill the other tasks while they still write. Slurm signals this shell only, so it passes SIGTERM on; a
 # signal ends wait early, so it is asked again (127: it has told the code already; 255: bash has lost it).
 # shellcheck disable=SC2016
 TASK='
 export NODE=$SLURMD_NODENAME
-if [ "$SLURM_NODEID" = 0 ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
+if [ "$NODE" = "$FIRST" ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
 "$@" &
 child=$!
 trap "kill -TERM $child 2>/dev/null" TERM
@@ -280,22 +282,35 @@ while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
 wait "$child" 2>/dev/null
 again=$?
 [ "$again" = 127 ] || [ "$again" = 255 ] || code=$again
-case $code in
-  200) : >"$0/.continue" && code=0 ;;
-  201) printf "%s\t%s\n" "$NODE" "one of its GPUs failed; its ranks say more" >>"$0/bad-nodes" ;;
-esac
+echo "$code" >"$0/exit-$NODE"
+[ "$code" != 201 ] || printf "%s\t%s\n" "$NODE" "one of its GPUs failed; its ranks say more" >>"$0/bad-nodes"
+[ "$code" != 200 ] || code=0
 exit "$code"'
+
+# cause SRUNS_CODE: of all tasks' exit codes the one that led to the others. A task whose peer is gone fails with 1, and
+# srun ends the rest with SIGTERM; of these it tells the highest.
+cause() {
+  local code cause=$1 rank best=9
+  while read -r code; do
+    case $code in
+      2) rank=0 ;; 201) rank=1 ;; 200) rank=3 ;; 1) rank=4 ;; 143) rank=5 ;; 0) rank=8 ;; *) rank=2 ;;
+    esac
+    if [ "$rank" -lt "$best" ]; then best=$rank cause=$code; fi
+  done < <(cat "$LOG_DIR"/exit-* 2>/dev/null)
+  echo "$cause"
+}
 
 # One task on each of HOSTS; the death of one ends all.
 run() {
-  local hosts
+  local hosts code=0
   hosts=$(IFS=, && echo "${HOSTS[*]}")
-  rm -f "$LOG_DIR/.continue"
+  rm -f "$LOG_DIR"/exit-*
+  export FIRST=${HOSTS[0]}
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   supervise srun "--nodelist=$hosts" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" --ntasks-per-node=1 \
     --kill-on-bad-exit=1 --wait=60 \
-    bash -c "$TASK" "$LOG_DIR" "$@" || return
-  [ ! -e "$LOG_DIR/.continue" ] || return 200
+    bash -c "$TASK" "$LOG_DIR" "$@" || code=$?
+  return "$(cause "$code")"
 }
 
 # meet ID PORT: torchrun's nodes find each other at the first one. Its name is resolved here, where it can be.

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError
-from jobs.runlogs import log_files, read_logs
+from jobs.runlogs import log_files, read_all_ranks, read_logs
 
 
 def write(run: Path, attempt: int, text: str, rank: int | None = None) -> Path:
@@ -60,3 +60,13 @@ def test_nothing_to_read_says_what_there_is(tmp_path: Path) -> None:
     write(tmp_path, 1, "x\n")
     with pytest.raises(UserError, match=r"no log of rank 7 in .*\n  there are: 1/batch.log"):
         lines(tmp_path, rank=7)
+
+
+def test_every_rank_of_every_attempt_with_its_number_before_it(tmp_path: Path) -> None:
+    for attempt, rank in ((2, 0), (10, 1), (2, 1)):
+        file = layout.rank_log(tmp_path, attempt, rank)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"attempt {attempt}\n")
+    lines = list(read_all_ranks(tmp_path, attempt=None, follow=False, ended=lambda: True))
+    assert lines == ["[rank 0] attempt 2", "[rank 1] attempt 2", "[rank 1] attempt 10"]
+    assert len(list(read_all_ranks(tmp_path, attempt=10, follow=False, ended=lambda: True))) == 1

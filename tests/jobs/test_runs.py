@@ -120,3 +120,51 @@ def test_a_name_is_made_of_the_job_and_the_time(job: Job) -> None:
         == "qwen3_smoke-train-20260102-030405"
     )
     assert runs.new_name(job("true"), datetime(2026, 1, 2)) == "r"
+
+
+def told(root: Path, job: Job, *attempts: dict[str, object]) -> tuple[str, int]:
+    """State and attempt of a run whose attempts say this."""
+    path = runs.claim(root, "r")
+    runs.write_submission(path, job("true"), "")
+    for number, facts in enumerate(attempts, 1):
+        attempt(path, number, **{"end": "2026-01-01T00:00:01Z", **facts})
+    status = runs.recorded_status(runs.read(root, "r"))
+    return status.state, status.attempt
+
+
+OK, FAILED, AT_WORK = {"exit_code": 0}, {"exit_code": 1}, {"exit_code": None}
+
+
+@pytest.mark.parametrize(
+    ("attempts", "state", "number"),
+    [
+        ([OK, {**OK, "step": "eval"}], "finished", 2),
+        ([FAILED, {**OK, "step": "eval"}], "failed", 1),
+        ([OK, {**FAILED, "step": "export"}], "failed", 2),
+        ([{"exit_code": 143, "reason": "requeued"}], "stopped", 1),
+        ([{**OK, "task": 0, "tasks": 2}], "submitted", 0),
+        ([{**OK, "task": 0, "tasks": 2}, {**OK, "task": 1, "tasks": 2}], "finished", 2),
+        ([{**OK, "task": 1, "tasks": 2}, {**AT_WORK, "task": 0, "tasks": 2}], "running", 2),
+        ([{**FAILED, "task": 0, "tasks": 2}, {**OK, "task": 1, "tasks": 2}], "failed", 1),
+        ([{**FAILED, "task": 0, "tasks": 2}, {**OK, "task": 0, "tasks": 2}], "submitted", 0),
+        ([{**FAILED, "task": t, "tasks": 2, "step": "sweep"} for t in (0, 1)], "failed", 2),
+        ([{**OK, "tasks": 2, "step": "sweep"}, {**FAILED, "task": 1, "tasks": 2, "step": "sweep"}], "finished", 1),
+    ],
+)  # fmt: skip
+def test_a_runs_state_is_that_of_the_attempt_that_tells(
+    root: Path, job: Job, attempts: list[dict[str, object]], state: str, number: int
+) -> None:
+    assert told(root, job, *attempts) == (state, number)
+
+
+def test_unfit_nodes_are_read_with_their_reasons(root: Path, job: Job) -> None:
+    path = runs.claim(root, "r")
+    runs.write_submission(path, job("true"), "")
+    for number, text in ((1, "n2\tGPU 0 is ill\n"), (2, "n7\tits clock is off\n\n")):
+        attempt(path, number, exit_code=201, end="2026-01-01T00:00:01Z")
+        (path / "logs" / str(number)).mkdir()
+        layout.bad_nodes_file(path, number).write_text(text)
+    run = runs.read(root, "r")
+    assert runs.bad_nodes(run) == {"n2": "GPU 0 is ill", "n7": "its clock is off"}
+    assert runs.bad_nodes(run, 2) == {"n7": "its clock is off"}
+    assert runs.recorded_status(run).detail.startswith("n7: its clock is off; exit code 201")

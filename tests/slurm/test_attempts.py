@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from slurm.target import TARGET
@@ -70,7 +72,23 @@ def test_a_requeue_by_hand_makes_another_attempt_that_is_not_counted(slurm_runs:
     assert reasons(slurm_runs, "zeta")[0] == "requeued"
 
 
-def test_a_preempted_job_checkpoints_and_goes_on_uncounted(slurm_runs: Submitter) -> None:
+@pytest.mark.parametrize("grace", ["trap 'exit 200' TERM", "trap '' TERM"])
+def test_a_preempted_job_goes_on_uncounted(slurm_runs: Submitter, grace: str) -> None:
+    """Slurm signals the steps at once and the script later. The trainer checkpoints, or is killed with all else:
+    then the script may be as well, before it has written why, or while Slurm has the job in its queue again.
+    """
+    trainer = until_attempt(2, f"{grace}; while :; do sleep 0.1; done")
+    slurm_runs.submit("eta", trainer, partition="low", exclusive="true", nodes=2, max_attempts=1)
+    slurm_runs.wait_for_line("eta", "started 1")
+    slurm_runs.submit("urgent", "sleep 2", exclusive="true", nodes=2)
+    status = slurm_runs.wait("eta", *ENDED)
+    assert (status.state, status.attempt) == ("finished", 2)
+    known = ["preempted"] if "200" in grace else ["preempted", "requeued", None]
+    assert reasons(slurm_runs, "eta")[0] in known
+    assert slurm_runs.status("urgent").state == "finished"
+
+
+def test_a_warning_before_the_time_limit_is_near_is_a_preemption(slurm_runs: Submitter) -> None:
     """Slurm sends the same signal as before the time limit where the site has send_user_signal."""
     job = slurm_runs.submit("eta", until_attempt(2, UNTIL_STOPPED), max_attempts=1)
     slurm_runs.wait_for_line("eta", "started 1")
@@ -78,6 +96,21 @@ def test_a_preempted_job_checkpoints_and_goes_on_uncounted(slurm_runs: Submitter
     status = slurm_runs.wait("eta", *ENDED)
     assert (status.state, status.attempt) == ("finished", 2)
     assert reasons(slurm_runs, "eta") == ["preempted", "finished"]
+
+
+def test_logs_are_followed_over_a_requeue_to_the_end(slurm_runs: Submitter) -> None:
+    job = slurm_runs.submit("iota", until_attempt(2, UNTIL_STOPPED))
+    slurm_runs.wait_for_line("iota", "started 1")
+    followed: list[str] = []
+    logs = TARGET.logs(slurm_runs.read("iota"), rank=None, attempt=None, follow=True)
+    reader = threading.Thread(target=lambda: followed.extend(logs))
+    reader.start()
+    slurm_runs.cluster.run("scancel", "--signal=USR2", "--batch", job)
+    reader.join(90)
+    assert not reader.is_alive()
+    assert [line for line in followed if line.startswith(("started", "checkpointed", "jobctl"))] == [
+        "started 1 on n1", "checkpointed", "jobctl: requeued", "started 2 on n1",
+    ]  # fmt: skip
 
 
 def test_a_cancelled_run_is_not_retried(slurm_runs: Submitter) -> None:

@@ -133,3 +133,10 @@ def test_a_directory_that_slurm_s_comment_cannot_hold_is_refused() -> None:
     assert run_comment(Path("/" + "é" * 508)).endswith("é")
     with pytest.raises(UserError, match="too long"):
         run_comment(Path("/" + "é" * 509))
+
+
+@pytest.mark.parametrize(
+    ("job_id", "tasks"), [("7", 1), ("7_3", 1), ("7_[3]", 1), ("7_[1,4-6%2]", 4), ("7_[0-99]", 100)]
+)
+def test_tasks_that_a_line_of_squeue_stands_for(job_id: str, tasks: int) -> None:
+    assert Job(id=job_id, name="x", state="PENDING").tasks == tasks

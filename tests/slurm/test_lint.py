@@ -60,11 +60,25 @@ def test_a_right_script_has_no_findings() -> None:
         ("trap", "export HF_TOKEN=hf_abc\ntrap", "secret"),
         ("trap", "set -euxo pipefail\ntrap", "xtrace"),
         ("#SBATCH --time=1-00:00:00\n", "", "no-time-limit"),
+        ("wait\nwait\n", "wait\n", "waited-once"),
+        ("'touch STOP'", "'scontrol requeue $SLURM_JOB_ID'", "requeue-in-trap"),
+        ("#SBATCH --nodes=2", "#SBATCH --nodes=2 --ntasks-per-node=8", "launched-by-every-task"),
+        (' --rdzv_endpoint="$MASTER:$((20000 + SLURM_JOB_ID % 20000))"', "", "no-rendezvous"),
+        ("srun ", "srun --container-image=i.sqsh ", "home-in-container"),
+        ("train.py", "train.py --token hf_abcdefghijklmnopqrstuv", "secret"),
+        ("#SBATCH --requeue", "#SBATCH --requeue --export=ALL,HF_TOKEN=abc", "secret"),
+        ("#SBATCH --requeue", "#SBATCH --requeue --exclusive", "memory-left"),
     ],
 )
 def test_one_mistake_is_one_finding(before: str, after: str, rule: str) -> None:
     assert before in GOOD
     assert rule in rules(GOOD.replace(before, after, 1))
+
+
+def test_a_command_over_several_lines_is_one() -> None:
+    assert lint(GOOD.replace("srun --kill-on-bad-exit=1 ", "srun \\\n  --kill-on-bad-exit=1 \\\n  ")) == []
+    (finding,) = lint(GOOD.replace("srun --kill-on-bad-exit=1 ", "srun \\\n  --wait=60 \\\n  "))
+    assert (finding.line, finding.rule) == (15, "survivors-hang")
 
 
 def test_a_finding_names_its_line_and_what_to_write() -> None:

@@ -36,9 +36,7 @@ def test_reasons(reason: str, words: str) -> None:
 
 def test_the_expected_start_is_told_in_both_ways() -> None:
     job = Job(id="1", name="x", state="PENDING", reason="Resources", started=int(NOON) + 3 * 3600 + 300)
-    assert (
-        job_words(job, NOON) == "waiting: waiting for free nodes; expected to start in 3 h 05 min, at 15:05"
-    )
+    assert job_words(job, NOON) == "waiting for free nodes; expected to start in 3 h 05 min, at 15:05"
     later = Job(id="1", name="x", state="PENDING", reason="Priority", started=int(NOON) + 26 * 3600)
     assert job_words(later, NOON).endswith("expected to start in 1 d 2 h, at 14:00 on 2026-11-25")
     assert "expected" not in job_words(Job(id="1", name="x", state="PENDING", started=int(NOON) - 5), NOON)

@@ -20,7 +20,7 @@ from trainer import parallel
 from trainer.assembly import Run, assemble
 from trainer.loop import Training
 from trainer.options import parse
-from trainer.runlog import newest, records_of
+from trainer.runlog import Kind, newest, records_of
 from trainer.stop import StopRequest
 
 PROJECT = Path(__file__).parents[2]
@@ -61,8 +61,8 @@ def train(arguments: Sequence[str], world: parallel.World = ALONE) -> int:
     return training.train_to_the_end()
 
 
-def records(run: Path, kind: str = "iteration") -> list[dict[str, Any]]:
-    path = newest(run)
+def records(run: Path, kind: str = "iteration", log: Kind = "run") -> list[dict[str, Any]]:
+    path = newest(run, log)
     assert path, f"no log in {run}"
     return [record for record in records_of(path) if record["kind"] == kind]
 

@@ -143,6 +143,8 @@ def test_masking_documents_passes_over_what_cannot(monkeypatch: pytest.MonkeyPat
     built = {"sdpa": blind, "manual": ManualAttention()}
     monkeypatch.setattr(module, "build_attention", lambda name, *_: built[name])
     assert choose_attention("auto", CPU, torch.float32, documents=False) is blind
-    assert choose_attention("auto", CPU, torch.float32, documents=True).name == "manual"
+    chosen = choose_attention("auto", CPU, torch.float32, documents=True)
+    assert chosen.name == "manual"
+    assert chosen.passed_over.startswith("sdpa: attention backend ")
     with pytest.raises(UserError, match=r"documents masked: sdpa: .*cannot mask documents"):
         choose_attention("sdpa", CPU, torch.float32, documents=True)

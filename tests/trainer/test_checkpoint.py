@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -87,8 +88,10 @@ def test_a_damaged_checkpoint_is_put_aside_loudly_and_the_one_before_used(
 def test_all_damaged_is_an_error(data: Path, run: Path) -> None:
     for step in files.steps(run):
         spoil(files.folder(run, step) / "state.json", "absent")
-    with pytest.raises(UserError, match=r"every checkpoint of .* is damaged"):
-        train(arguments(data, run, **SAVED))
+    for _ in range(2):  # also when they have been put aside: nothing begins anew unasked
+        with pytest.raises(UserError, match=r"every checkpoint of .* is damaged"):
+            train(arguments(data, run, **SAVED))
+    assert train(arguments(data, run, init_from="scratch", **SAVED)) == 0
     with pytest.raises(UserError, match="no checkpoint"):
         load_model_weights(run / "nothing")
 
@@ -110,6 +113,34 @@ def test_a_sharded_checkpoint_loads_whole_and_its_damage_is_agreed_on_by_all_ran
     assert on_ranks(2, arguments(data, tmp_path, **flags)) == [0]
     assert records(tmp_path, "start")[-1]["startup_info"]["resumed_from_step"] == 4
     assert losses(tmp_path) == whole
+
+
+def test_a_checkpoint_of_another_version_is_refused_in_words(data: Path, run: Path) -> None:
+    folder = files.folder(run, 6)
+    state = json.loads((folder / "state.json").read_text())
+    state["train"]["no_longer_known"] = 1
+    (folder / "state.json").write_text(json.dumps(state))
+    sums = json.loads((folder / "checksums.json").read_text())
+    sums |= json.loads(msgspec.json.encode(files.records(folder, ["state.json"])))
+    (folder / "checksums.json").write_text(json.dumps(sums))
+    with pytest.raises(UserError, match=r"another version of the trainer: .*no_longer_known"):
+        train(arguments(data, run, **SAVED))
+
+
+def test_a_save_that_a_rank_has_left_is_a_failed_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = prepare(arguments(data, tmp_path, **SAVED))
+
+    def gathered(*_: object, **__: object) -> list[object]:
+        raise RuntimeError("connection closed by peer")
+
+    checkpoints = training.run.checkpoints
+    with monkeypatch.context() as alone:
+        alone.setattr(type(checkpoints.world), "gathered", gathered)
+        training.save(best=False)
+        assert not checkpoints.wait()
+    assert "checkpoint of step 0 FAILED, training goes on: RuntimeError: connection closed" in caplog.text
 
 
 @pytest.fixture

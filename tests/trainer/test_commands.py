@@ -70,7 +70,7 @@ def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: P
     scored = records(tmp_path, "eval")[-1]
     code, output = ended(command("trainer.launch", "--", f"--run_dir={tmp_path}", "--eval_only=True"))
     assert code == 0, output
-    again = records(tmp_path, "eval")[-1]
+    again = records(tmp_path, "eval", log="eval")[-1]
     assert (again["set"], again["iter"]) == (scored["set"], 6)
     assert again["val_loss"] == pytest.approx(scored["val_loss"], rel=1e-6)  # another number of ranks
     assert checkpoint_files.steps(tmp_path) == [3, 6]
@@ -113,6 +113,7 @@ def test_sigterm_ends_with_200_also_with_worker_processes(data: Path, tmp_path: 
     assert code == 200, output
     assert "SIGTERM" in output
     assert "Traceback" not in output
+    assert not stop_file(tmp_path).exists()  # so the same command resumes
     assert checkpoint_files.steps(tmp_path)[-1] == records(tmp_path)[-1]["iter"]
 
 
@@ -146,12 +147,23 @@ def test_data_that_does_not_fit_ends_with_2_and_no_traceback(data: Path, tmp_pat
     assert not checkpoint_files.steps(tmp_path)
 
 
+def test_a_run_directory_that_cannot_be_made_is_said_without_a_traceback(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, output = ended(command("trainer", *arguments(data, tmp_path / "file" / "run")))
+    assert code == 1
+    assert "rank 0 cannot write into --run_dir: [Errno 20] Not a directory" in output
+    assert "Traceback" not in output
+
+
 def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(data: Path, tmp_path: Path) -> None:
     code, output = ended(command(
         "tests.trainer.hanging_rank", "--standalone", "--nproc_per_node=2", "--",
         *arguments(data, tmp_path, attempt=1, hang_timeout=5, **ENDLESS),
     ))  # fmt: skip
     assert code not in (0, 2, 200), output
+    assert (
+        f"no step within --hang_timeout; where each rank stood is in {tmp_path}/logs/1/rank-*.log" in output
+    )
     for rank in (0, 1):
         text = rank_log(tmp_path, 1, rank).read_text()
         assert "Timeout (0:00:05)!" in text

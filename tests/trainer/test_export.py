@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from jobs.catalog.errors import UserError
@@ -86,8 +86,15 @@ def test_a_real_checkpoint_is_exported_with_its_tokenizer(
     assert export.main([str(run)]) == 0
     assert not capsys.readouterr().err
     assert (run / "export/hf/tokenizer.json").exists()
+    assert len({path.stat().st_mode for path in (run / "export/hf").iterdir()}) == 1, (
+        "a group reads all or none"
+    )
     assert sample.main([str(run), "--prompt", "w5", "--max_new_tokens", "3", "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("w5 w")
+    text = capsys.readouterr().out
+    assert text.startswith("w5 w")
+    folder = str(run / "export" / "hf")
+    assert sample.main([folder, "--prompt", "w5", "--max_new_tokens", "3", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == text
     theirs = AutoModelForCausalLM.from_pretrained(run / "export" / "hf")
     with torch.no_grad():
         logits = theirs(tiny.tokens()).logits
@@ -134,6 +141,23 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no tokenizer"):
         export.export_hf(model.config, model.state_dict(), tmp_path / "out", tmp_path / "empty")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_what_cannot_be_written_is_said_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(monkeypatch, tiny.model("qwen3"))
+    (tmp_path / "file").touch()
+    assert export.main([str(tmp_path), "--output", str(tmp_path / "file" / "out")]) == 1
+    assert "out cannot be written" in capsys.readouterr().err
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(export, "save_file", full)
+    assert export.main([str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_run_without_a_checkpoint_is_a_user_error(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from jobs.catalog.layout import stop_file
+from jobs.catalog.layout import rank_log, stop_file
 from trainer import launch
 
 
@@ -38,6 +38,7 @@ def test_options_are_divided_at_the_first_dashes() -> None:
         ([-signal.SIGTERM, 1], 1),
         ([200, -signal.SIGTERM], 200),
         ([200, 1], 1),
+        ([1, 201, -signal.SIGTERM], 201),
         ([-signal.SIGSEGV, -signal.SIGKILL], 139),
         ([-signal.SIGTERM, -signal.SIGTERM], 143),
     ],
@@ -67,11 +68,37 @@ def test_what_the_thread_raises_is_handed_over() -> None:
 
 
 def test_sigterm_becomes_the_stop_file(tmp_path: Path) -> None:
-    launch.watch_signals(tmp_path / "run")
+    stop = launch.StopFile(tmp_path / "run")
     os.kill(os.getpid(), signal.SIGTERM)
-    assert stop_file(tmp_path / "run").read_text() == "launcher received SIGTERM\n"
+    assert stop.path == stop_file(tmp_path / "run")
+    assert stop.path.read_text() == "launcher received SIGTERM\n"
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)  # asked once already, so this one means now
+
+
+@pytest.mark.parametrize("others", ["", "cancel\n"])
+def test_the_launcher_takes_back_only_its_own_stop_file(tmp_path: Path, others: str) -> None:
+    stop = launch.StopFile(tmp_path)
+    stop.path.write_text(others)
+    stop.take_back()
+    assert stop.path.exists(), "it has not asked for anything"
+    os.kill(os.getpid(), signal.SIGINT)
+    stop.take_back()
+    assert stop.path.exists() == bool(others)
+    stop.take_back()
+
+
+def test_a_hang_is_said_with_where_to_look_and_who_is_silent(tmp_path: Path) -> None:
+    for rank, text in enumerate(("start\nTimeout (0:30:00)!\nThread 0x1", "start\n")):
+        rank_log(tmp_path, 2, rank).parent.mkdir(parents=True, exist_ok=True)
+        rank_log(tmp_path, 2, rank).write_text(text)
+    for attempt in (2, None):
+        assert f"{tmp_path}/logs/2/rank-*.log (not in that of rank-00001)" in launch.hang_report(
+            tmp_path, attempt
+        )
+    rank_log(tmp_path, 2, 0).write_text("start\n")
+    assert launch.hang_report(tmp_path, None) == ""
+    assert launch.hang_report(tmp_path / "nothing", None) == ""
 
 
 def test_cores_are_divided_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,3 +125,17 @@ def test_wrong_usage_is_said_before_anything_starts(
     assert launch.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert logging.root.manager.disable == logging.NOTSET, "a refusal must leave this process's log as it was"
+
+
+@pytest.mark.parametrize(
+    ("words", "hardware"),
+    [
+        ("CUDA error: uncorrectable ECC error encountered", True),
+        ("CUDA error: device-side assert triggered", False),
+        ("CUDA out of memory", False),
+    ],
+)
+def test_what_the_driver_says_of_a_gpu_is_told_from_what_a_program_did(words: str, hardware: bool) -> None:
+    from trainer.__main__ import is_hardware
+
+    assert is_hardware(RuntimeError(words)) is hardware

@@ -39,20 +39,27 @@ def test_the_loss_falls(data: Path, tmp_path: Path) -> None:
     assert seen[-1] < 4.5
 
 
-@pytest.mark.parametrize("guards", [{}, {"skip_loss_spikes": 6.0}])
-def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path, guards: dict[str, Any]) -> None:
-    flags = {"max_iters": 7, "log_interval": 3, "eval_interval": 4, **guards}
-    assert train(arguments(data, tmp_path / "whole", **flags)) == 0
+@pytest.fixture(scope="module")
+def mixture(data: Path) -> str:
+    return f"{data}=3,{write_corpus(data.parent / 'other', seed=1)}=1"
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_stop_and_resume_change_no_bit(data: Path, mixture: str, tmp_path: Path, mixed: bool) -> None:
+    flags: dict[str, Any] = {"max_iters": 7, "log_interval": 3, "eval_interval": 4, "dataset": data}
+    if mixed:
+        flags |= {"dataset": mixture, "document_masking": True, "skip_loss_spikes": 6.0}
+    assert train(arguments(None, tmp_path / "whole", **flags)) == 0
     run = tmp_path / "parts"
     run.mkdir()
     stop_file(run).write_text("enough\n")
     for _ in range(6):
-        assert train(arguments(data, run, **flags)) == 200  # a step at a time
+        assert train(arguments(None, run, **flags)) == 200  # a step at a time
     stop_file(run).unlink()
-    assert train(arguments(data, run, **flags)) == 0
+    assert train(arguments(None, run, **flags)) == 0
     assert_same_training(run, tmp_path / "whole")
     assert len(records(run)) == 7
-    assert [r["iter"] for r in records(run, "eval")] == [4, 7]
+    assert [r["iter"] for r in records(run, "eval")] == ([4, 4, 7, 7] if mixed else [4, 7])
     assert records(run, "eval") == records(tmp_path / "whole", "eval")
 
 
@@ -119,8 +126,25 @@ def test_eval_only_needs_nothing_but_the_run(data: Path, tmp_path: Path) -> None
     assert train(arguments(data, tmp_path, max_iters=3, eval_interval=3)) == 0
     before = records(tmp_path, "eval")
     assert train([f"--run_dir={tmp_path}", "--eval_only=True"]) == 0
-    assert records(tmp_path, "eval")[-1] == before[-1]
+    assert records(tmp_path, "eval", log="eval") == before
     assert checkpoint_files.steps(tmp_path) == [3]
+
+
+def test_an_evaluation_beside_a_training_leaves_it_alone(data: Path, tmp_path: Path) -> None:
+    flags = {"max_iters": 6, "checkpoint_interval": 2, "keep_last_checkpoints": 9}
+    training = prepare(arguments(data, tmp_path, **flags))
+    training.stop.is_asked = lambda: training.step == 4  # type: ignore[method-assign]
+    assert training.train_to_the_end() == 200
+    half_written = checkpoint_files.temporary_folder(tmp_path, 6)
+    half_written.mkdir()
+    (checkpoint_files.folder(tmp_path, 4) / "state.json").write_text("{")
+    assert train([f"--run_dir={tmp_path}", "--eval_only=True"]) == 0
+    assert [r["iter"] for r in records(tmp_path, "eval", log="eval")] == [2]
+    assert half_written.is_dir()
+    assert checkpoint_files.steps(tmp_path) == [2, 4]
+    assert train(arguments(data, tmp_path, **flags)) == 0
+    assert [r["iter"] for r in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert not half_written.exists()
 
 
 def test_the_best_validation_is_kept(data: Path, tmp_path: Path) -> None:
@@ -199,6 +223,13 @@ def test_a_profile_is_written(data: Path, tmp_path: Path) -> None:
     assert train(arguments(data, tmp_path, max_iters=8, profile=True)) == 0
     trace = json.loads((metrics_dir(tmp_path) / "trace-rank-00000.json").read_text())
     assert trace["traceEvents"]
+
+
+def test_a_profile_of_too_few_steps_says_so(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(arguments(data, tmp_path, max_iters=2, profile=True)) == 0
+    assert "no trace: it is of steps 4 to 6, and this attempt ended before" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

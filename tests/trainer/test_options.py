@@ -71,7 +71,6 @@ def test_the_checkpoint_says_what_the_command_line_does_not() -> None:
     ("changes", "message"),
     [
         ({"use_zero1": True, "use_fsdp": True}, "choose one"),
-        ({"use_fp8": True}, "no float8"),
         ({"block_size": 100}, "longer than the model's max_position_embeddings 64"),
         ({"min_lr": 1.0}, "above"),
         ({"num_key_value_heads": 3}, "not a multiple"),

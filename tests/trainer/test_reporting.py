@@ -24,7 +24,9 @@ from trainer.trackers import Trackers
 
 FACTS: dict[str, Any] = {
     "model": "m", "parameters": 1_830_395_904, "flops_per_token": 10, "flops_per_token_causal": 5, "device": "H200",
-    "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn", "kernels": "plain: as asked", "cuda_graphs": True,
+    "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn",
+    "attention_passed_over": "", "kernels": "plain: as asked",
+    "cuda_graphs": False, "without_cuda_graphs": "they need the fused kernels",
     "sharding": "fsdp",
     "weight_bytes_per_rank": 915_197_952, "optimizer_bytes_per_rank": 1_830_395_904, "global_batch_size": 512,
     "tokens_per_iter": 1_048_576, "dataset": ["/d"], "fingerprint": "abcdef0123456789", "resumed_from_step": 500,
@@ -36,12 +38,17 @@ def test_the_block_says_what_was_chosen() -> None:
     train_config = TrainConfig(batch_size=16, gradient_accumulation_steps=4, use_cuda_graphs=True)
     text = block(FACTS, train_config, peak, ["val-1"])
     for fact in (
-        "1,830,395,904 parameters", "cudnn (asked for: auto)", "bfloat16 matrix products", "CUDA graphs",
+        "1,830,395,904 parameters", "cudnn (asked for: auto)", "bfloat16 matrix products",
+        "without: they need the fused kernels",
         "fsdp: weights, gradients", "optimiser 1.83 GB", "16 a rank × 4 micro-steps × 8 ranks = 512 sequences",
         "1,048,576 tokens a step", "500 to 2000", "MFU is n/a", "val-1",
     ):  # fmt: skip
         assert fact in text
     assert max(map(len, text.splitlines())) < 140
+    chosen = FACTS | {"attention_backend": "flash_attn_2", "attention_passed_over": "cudnn: no plan"}
+    assert "flash_attn_2 (asked for: auto; passed over: cudnn: no plan)" in block(
+        chosen, train_config, peak, []
+    )
 
 
 def test_mfu_is_a_share_of_the_dense_peak_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,24 @@ def test_lines_wait_while_the_disk_is_full(
     assert [r["iter"] for r in records_of(log.path)] == [1, 2, 3]
 
 
+def test_the_document_is_rewritten_more_seldom_the_longer_that_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = [0.0], []
+    monkeypatch.setattr("trainer.runlog.time.monotonic", lambda: now[0])
+    log = RunLog(tmp_path, None)
+
+    def slowly() -> None:
+        written.append(now[0])
+        now[0] += 2.0
+
+    monkeypatch.setattr(log, "write_document", slowly)
+    for second in range(1300):
+        now[0] = max(now[0], float(second))
+        log.refresh_document()
+    assert written == [30.0, 630.0, 1230.0]
+
+
 def test_a_later_attempt_sorts_later_whatever_the_clock_says(tmp_path: Path) -> None:
     ahead = metrics_dir(tmp_path) / "run_29991231-235959-999.jsonl"
     assert new_stamp(ahead) > "29991231-235959-999"

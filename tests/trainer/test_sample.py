@@ -66,6 +66,9 @@ def test_too_many_tokens_are_refused_before_any_is_made() -> None:
     assert "to 54" in caught.value.hint
 
 
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     model = tiny.model("qwen3")
@@ -98,6 +101,7 @@ def test_the_end_of_the_document_ends_it(
         (["--prompt", ""], "the prompt has no token"),
         (["--prompt", "w1", "--temperature", "-1"], "never negative"),
         (["--prompt", "w1", "--tokenizer", "/nowhere"], "tokenizer.json is missing"),
+        pytest.param(["--prompt", "w1", "--device", "cuda"], "no usable CUDA GPU", marks=NO_GPU),
     ],
 )
 def test_mistakes_are_explained(

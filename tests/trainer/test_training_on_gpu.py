@@ -25,11 +25,14 @@ def gpu() -> parallel.World:
     return parallel.World(rank=0, size=1, device=torch.device("cuda", 0))
 
 
-@pytest.mark.parametrize("changes", [{}, {"compile": True}, {"dtype": "float16"}, {"skip_loss_spikes": 5.0}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"compile": True}, {"dtype": "float16"}, {"skip_loss_spikes": 5.0}, {"use_cuda_graphs": True}],
+)
 def test_a_step_never_waits_for_the_device(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     training = prepare(arguments(data, tmp_path / "run", **FLAGS | changes), gpu())
     batches = training.batches()
-    for _ in range(2):  # the first steps compile and allocate
+    for _ in range(3):  # the first steps compile and allocate, and the third captures graphs
         training.take_step(batches)
     training.flush()
     torch.cuda.set_sync_debug_mode("error")
@@ -39,7 +42,7 @@ def test_a_step_never_waits_for_the_device(data: Path, tmp_path: Path, changes: 
     finally:
         torch.cuda.set_sync_debug_mode("default")
     training.flush()
-    assert len(losses(tmp_path / "run")) == 5
+    assert len(losses(tmp_path / "run")) == 6
 
 
 def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path) -> None:
@@ -52,6 +55,20 @@ def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path) -> None:
     assert train(arguments(data, parts, **FLAGS), gpu()) == 0
     assert records(parts) == records(whole)
     ours, theirs = load_model_weights(parts)[1], load_model_weights(whole)[1]
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"document_masking": True}, {"use_fp8": True}, {"skip_loss_spikes": 5.0}]
+)
+def test_cuda_graphs_change_no_bit(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    flags = FLAGS | changes | {"gradient_accumulation_steps": 3, "max_iters": 8}
+    eager, graphed = tmp_path / "eager", tmp_path / "graphed"
+    assert train(arguments(data, eager, **flags), gpu()) == 0
+    assert train(arguments(data, graphed, use_cuda_graphs=True, **flags), gpu()) == 0
+    assert records(graphed, "start")[0]["startup_info"]["cuda_graphs"]
+    assert records(graphed) == records(eager)
+    ours, theirs = load_model_weights(graphed)[1], load_model_weights(eager)[1]
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

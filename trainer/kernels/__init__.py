@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from trainer.kernels.decoder import FusedDecoder
 
 
+FLOAT8 = "float8 in the blocks"
+"""How ``fuse`` says that blocks multiply in float8."""
+
+
 def obstacle(train: TrainConfig, sharding: str, device: torch.device) -> str:
     """Why the fused kernels cannot run; empty where they can."""
     if device.type != "cuda":
@@ -55,13 +59,13 @@ def fuse(
         return None, f"plain: {reason}" + (", so float8 is left out" if train.use_fp8 else "")
     from trainer.kernels.decoder import FusedDecoder
 
-    fused = FusedDecoder(model, attention, torch.bfloat16, in_place=sharding == "none")
+    fused = FusedDecoder(model, attention, torch.bfloat16)
     name = "fused, bfloat16"
     if train.use_fp8:
         reason = fp8_obstacle(device)
         if not reason:
             fused.use_fp8()
-        name = f"fused, {f'bfloat16, float8 left out: {reason}' if reason else 'float8 in the blocks'}"
+        name = f"fused, {f'bfloat16, float8 left out: {reason}' if reason else FLOAT8}"
     model.fused = fused.hidden_states
     model.cross_entropy = fused.cross_entropy
     return fused, name

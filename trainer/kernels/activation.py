@@ -141,8 +141,8 @@ class GeluProject(torch.autograd.Function):
         x, hidden = ctx.saved_tensors
         projection: Projection = ctx.projection
         upstream = upstream.reshape(-1, upstream.shape[-1])
-        gradients = projection.autograd_gradients(upstream, hidden.reshape(-1, hidden.shape[-1]))
-        return gelu_gradient(upstream, projection.working, x), None, *gradients
+        projection.add_product(upstream, hidden.reshape(-1, hidden.shape[-1]))
+        return gelu_gradient(upstream, projection.working, x), None, *(None for _ in projection.weights)
 
 
 def gelu_gradient(upstream: Tensor, weight: Tensor, x: Tensor) -> Tensor:

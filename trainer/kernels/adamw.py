@@ -71,7 +71,8 @@ class FusedAdamW(torch.optim.AdamW):
                         "exp_avg_sq": torch.zeros_like(weight),
                     }
             if weights:
-                torch._foreach_add_([self.state[weight]["step"] for weight in weights], 1.0 - self.found_inf)
+                steps, taken = [self.state[weight]["step"] for weight in weights], 1.0 - self.found_inf
+                torch._foreach_add_(steps, [taken] * len(steps))  # a bare tensor would be read on the host
             for weight in weights:
                 self.update(weight, group)
 

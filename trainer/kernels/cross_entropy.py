@@ -122,15 +122,15 @@ class HeadLoss(torch.autograd.Function):
         projection: Projection = ctx.projection
         if ctx.whole:
             hidden, gradient = ctx.saved_tensors
-            (dweight,) = projection.autograd_gradients(gradient, hidden * upstream.to(hidden.dtype))
-            return (gradient @ projection.working) * upstream.to(hidden.dtype), None, None, None, dweight
+            dhidden = (gradient @ projection.working) * upstream.to(hidden.dtype)
+            projection.add_product(gradient, hidden * upstream.to(hidden.dtype))
+            return dhidden, None, None, None, None
         dhidden, dweight = ctx.saved_tensors
         dhidden, dweight = dhidden * upstream.to(dhidden.dtype), dweight.mul_(upstream)
-        if projection.in_place:
-            total, fresh = projection.gradient()
-            _ = total.copy_(dweight) if fresh else total.add_(dweight)
-            dweight = None
-        return dhidden, None, None, None, dweight
+        total, fresh = projection.gradient()
+        _ = total.copy_(dweight) if fresh else total.add_(dweight)
+        projection.added()
+        return dhidden, None, None, None, None
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,7 @@ class Split(torch.autograd.Function):
 class FusedBlock:
     """One block. It takes and gives the residual stream as a sum not yet done: (x, what is to be added)."""
 
-    def __init__(
-        self, block: nn.Module, attention: Attention, kind: Kind, dtype: torch.dtype, in_place: bool
-    ) -> None:
+    def __init__(self, block: nn.Module, attention: Attention, kind: Kind, dtype: torch.dtype) -> None:
         layer, mlp = block.self_attn, block.mlp
         self.attention, self.kind, self.rotary = attention, kind, layer.rotary
         self.norms = block.input_layernorm, block.post_attention_layernorm
@@ -49,12 +47,10 @@ class FusedBlock:
         self.kv_heads = layer.k_proj.weight.shape[0] // self.head_dim
         self.gated = hasattr(mlp, "gate_proj")
         first = [mlp.gate_proj.weight, mlp.up_proj.weight] if self.gated else [mlp.up_proj.weight]
-        self.qkv = Projection(
-            [layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight], dtype, in_place
-        )
-        self.out = Projection([layer.o_proj.weight], dtype, in_place)
-        self.up = Projection(first, dtype, in_place)
-        self.down = Projection([mlp.down_proj.weight], dtype, in_place)
+        self.qkv = Projection([layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight], dtype)
+        self.out = Projection([layer.o_proj.weight], dtype)
+        self.up = Projection(first, dtype)
+        self.down = Projection([mlp.down_proj.weight], dtype)
         self.fp8: list[Fp8Projection] = []
 
     def use_fp8(self, scales: Scales) -> None:
@@ -97,13 +93,13 @@ class FusedBlock:
 class FusedDecoder:
     """The fused counterpart of a ``Decoder``. ``refresh`` after every change of the parameters."""
 
-    def __init__(self, model: nn.Module, attention: Attention, dtype: torch.dtype, in_place: bool) -> None:
+    def __init__(self, model: nn.Module, attention: Attention, dtype: torch.dtype) -> None:
         self.model, self.dtype = model, dtype
         self.kind: Kind = "layer" if model.config.architecture == "gpt2" else "rms"
-        self.blocks = [FusedBlock(block, attention, self.kind, dtype, in_place) for block in model.blocks]
-        self.embedding = Projection([model.embed_tokens.weight], dtype, in_place)
+        self.blocks = [FusedBlock(block, attention, self.kind, dtype) for block in model.blocks]
         tied = model.lm_head is None
-        self.head = self.embedding if tied else Projection([model.lm_head.weight], dtype, in_place)
+        self.embedding = Projection([model.embed_tokens.weight], dtype, uses=2 if tied else 1)
+        self.head = self.embedding if tied else Projection([model.lm_head.weight], dtype)
         self.cross_entropy = HeadCrossEntropy(self.head)
         self.scales: Scales | None = None
         self.refresh()

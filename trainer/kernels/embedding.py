@@ -65,18 +65,16 @@ class LookUp(torch.autograd.Function):
         return projection.working[tokens]
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, Tensor | None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, None]:
         (tokens,) = ctx.saved_tensors
         projection: Projection = ctx.projection
         rows = upstream.reshape(-1, upstream.shape[-1])
-        if projection.in_place:
-            table, fresh = projection.gradient()
-            if fresh:
-                table.zero_()
-        else:
-            table = torch.zeros(projection.working.shape, dtype=torch.float32, device=rows.device)
+        table, fresh = projection.gradient()
+        if fresh:
+            table.zero_()
         add_rows(table, tokens.reshape(-1), rows)
-        return None, None, None if projection.in_place else table
+        projection.added()
+        return None, None, None
 
 
 def look_up(tokens: Tensor, projection: Projection) -> Tensor:

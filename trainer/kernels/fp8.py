@@ -241,8 +241,8 @@ class Fp8Projection:
         """Rounded gradient to the output -> gradient to the input."""
         return product(g, self.transposed.t(), self.scales.inverse[self.gradient], self.inverse, fast=True)
 
-    def add_weight_gradient(self, g_transposed: Tensor, x_transposed: Tensor) -> tuple[Tensor | None, ...]:
-        """Add the weights' gradient in float32; what autograd is to get for it."""
+    def add_weight_gradient(self, g_transposed: Tensor, x_transposed: Tensor) -> None:
+        """Add the weights' gradient in float32."""
         scales = self.scales.inverse
         total = product(
             g_transposed,
@@ -252,11 +252,9 @@ class Fp8Projection:
             torch.float32,
             fast=False,
         )
-        if not self.projection.in_place:
-            return total.split(self.projection.rows)
         gradient, fresh = self.projection.gradient()
         _ = gradient.copy_(total) if fresh else gradient.add_(total)
-        return (None,) * len(self.projection.weights)
+        self.projection.added()
 
 
 def product(
@@ -282,8 +280,8 @@ class Fp8Product(torch.autograd.Function):
         (x_transposed,) = ctx.saved_tensors
         layer: Fp8Projection = ctx.layer
         g, g_transposed = layer.scales.round(upstream.reshape(-1, upstream.shape[-1]), layer.gradient)
-        gradients = layer.add_weight_gradient(g_transposed, x_transposed)
-        return layer.backward(g).view(ctx.shape), None, *gradients
+        layer.add_weight_gradient(g_transposed, x_transposed)
+        return layer.backward(g).view(ctx.shape), None, *(None for _ in layer.projection.weights)
 
 
 class Fp8FeedForward(torch.autograd.Function):
@@ -305,12 +303,13 @@ class Fp8FeedForward(torch.autograd.Function):
         x_transposed, inner, hidden_transposed = ctx.saved_tensors
         up, down = ctx.up, ctx.down
         g, g_transposed = down.scales.round(upstream.reshape(-1, upstream.shape[-1]), down.gradient)
-        down_gradients = down.add_weight_gradient(g_transposed, hidden_transposed)
+        down.add_weight_gradient(g_transposed, hidden_transposed)
         dhidden = down.backward(g)
         g, g_transposed = up.scales.round_gradient(inner, dhidden, up.gradient, ctx.gated)
         del dhidden
-        up_gradients = up.add_weight_gradient(g_transposed, x_transposed)
-        return up.backward(g).view(ctx.shape), None, None, None, *up_gradients, *down_gradients
+        up.add_weight_gradient(g_transposed, x_transposed)
+        weights = (*up.projection.weights, *down.projection.weights)
+        return up.backward(g).view(ctx.shape), None, None, None, *(None for _ in weights)
 
 
 def fp8_project(x: Tensor, layer: Fp8Projection) -> Tensor:

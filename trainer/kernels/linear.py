@@ -9,7 +9,7 @@ input (q, k, v; gate, up) share one product: their copies and gradients are rows
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,12 +19,14 @@ from torch import Tensor, nn
 class Projection:
     """Weights ``[rows_i, columns]`` that multiply the same input, as one working matrix.
 
-    With ``in_place``, backward adds to the weights' ``.grad`` itself and autograd sees no gradient; without, autograd
-    gets it, as hooks on the parameters (DistributedDataParallel's) need.
+    Backward adds to the weights' ``.grad`` itself, and autograd sees no gradient. ``uses`` is how often it does in a
+    backward pass; ``on_complete``, where set, is called with the sum after the last of them.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter], dtype: torch.dtype, in_place: bool) -> None:
-        self.weights, self.in_place = tuple(weights), in_place
+    def __init__(self, weights: Sequence[nn.Parameter], dtype: torch.dtype, uses: int = 1) -> None:
+        self.weights, self.uses = tuple(weights), uses
+        self.on_complete: Callable[[Tensor], None] | None = None
+        self._added = 0
         self.rows = [weight.shape[0] for weight in weights]
         first = weights[0]
         self.working = torch.empty(sum(self.rows), first.shape[1], dtype=dtype, device=first.device)
@@ -53,15 +55,13 @@ class Projection:
             product_into(total, left.t(), right)
         else:
             add_product_into(total, left.t(), right)
+        self.added()
 
-    def autograd_gradients(self, left: Tensor, right: Tensor) -> tuple[Tensor | None, ...]:
-        """What backward returns for the weights, after ``left.T @ right`` has gone where it belongs."""
-        if self.in_place:
-            self.add_product(left, right)
-            return (None,) * len(self.weights)
-        total = torch.empty(self.working.shape, dtype=torch.float32, device=left.device)
-        product_into(total, left.t(), right)
-        return total.split(self.rows)
+    def added(self) -> None:
+        """A backward pass has added to the gradient once more."""
+        self._added = (self._added + 1) % self.uses
+        if self.on_complete is not None and self._added == 0:
+            self.on_complete(self.gradient()[0])
 
 
 class ProjectionProduct(torch.autograd.Function):
@@ -75,9 +75,9 @@ class ProjectionProduct(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         (x,) = ctx.saved_tensors
         upstream = upstream.reshape(-1, upstream.shape[-1])
-        gradients = ctx.projection.autograd_gradients(upstream, x.reshape(-1, x.shape[-1]))
         dx = (upstream @ ctx.projection.working).view(x.shape) if ctx.needs_input_grad[0] else None
-        return dx, None, *gradients
+        ctx.projection.add_product(upstream, x.reshape(-1, x.shape[-1]))
+        return dx, None, *(None for _ in ctx.projection.weights)
 
 
 def project(x: Tensor, projection: Projection) -> Tensor:

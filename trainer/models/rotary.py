@@ -10,7 +10,8 @@ class RotaryEmbedding(nn.Module):
     """Turns each pair (i, i + D/2) of a head by position · theta^(-2i/D) (RoFormer, Su et al. 2021, section
     3.2.2).
 
-    The pairing is that of ``transformers``. The tables ``[max_positions, D/2]`` are float32 buffers outside
+    The pairing and the rounding are those of ``transformers``: an angle's error would grow with its position.
+    The tables ``[max_positions, D/2]`` are float32 buffers outside
     the state dict. One instance serves all blocks, as a module rather than as an input of theirs, because
     FSDP's mixed precision casts the inputs of a block.
     """
@@ -31,7 +32,7 @@ class RotaryEmbedding(nn.Module):
         device = self.cos.device
         exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=device) / self.head_dim
         positions = torch.arange(self.max_positions, dtype=torch.float32, device=device)
-        angles = torch.outer(positions, self.theta**-exponents)
+        angles = torch.outer(positions, 1.0 / self.theta**exponents)
         self.cos.copy_(angles.cos())
         self.sin.copy_(angles.sin())
 

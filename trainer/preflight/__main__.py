@@ -83,7 +83,11 @@ def _failed(file: Path) -> Iterator[Measured]:
 def main(arguments: Sequence[str]) -> int:
     torchrun_options, own = split(arguments)
     given = _parser().parse_args(own)
-    hosts, expected = given.hosts or [given.node], msgspec.json.decode(given.expect, type=Expected)
+    hosts = given.hosts or [given.node]
+    try:
+        expected = msgspec.json.decode(given.expect, type=Expected)
+    except msgspec.MsgspecError as error:
+        raise UserError(f"--expect: {error}") from None
     folder = Folder(given.run_dir, given.attempt)
     folder.write(given.node)
     nodes = folder.read(hosts)

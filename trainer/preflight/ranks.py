@@ -15,6 +15,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 
+from jobs.catalog.errors import UserError
 from jobs.catalog.schema import Expected
 from prep.shards import write_whole
 from trainer import parallel
@@ -30,7 +31,8 @@ GPU_BYTES, CPU_BYTES = 256 * 2**20, 4 * 2**20
 
 def main(report: Path, node: str, expected: Expected) -> int:
     """Measure, and write the list of ``Measured`` of all ranks to ``report`` from this node's first rank."""
-    parallel.choose_device("cuda" if expected.gpus else "cpu")  # a GPU that torch does not reach is told here
+    if expected.gpus:
+        check_device()
     world = parallel.join("cuda" if expected.gpus else "cpu", TIMEOUT_SECONDS)
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     within, between = links(world, local_rank, local_size)
@@ -47,6 +49,19 @@ def main(report: Path, node: str, expected: Expected) -> int:
         write_whole(report, msgspec.json.encode(measured))
     parallel.leave(world)
     return 0
+
+
+def check_device() -> None:
+    """Raises UserError where this torch reaches no GPU, or has no code for it: its image is another hardware's."""
+    cuda = f"torch {torch.__version__} with CUDA {torch.version.cuda}"
+    if not torch.cuda.is_available():
+        raise UserError(f"{cuda} reaches no GPU: the driver may be too old for it")
+    major, minor = torch.cuda.get_device_capability()
+    built = torch.cuda.get_arch_list()
+    if not any(arch.startswith((f"sm_{major}{minor}", f"sm_{major}0", f"compute_{major}")) for arch in built):
+        raise UserError(
+            f"{cuda} has no code for sm_{major}{minor} ({', '.join(built)}): take another image variant"
+        )
 
 
 def matrix_product(device: torch.device) -> float:
@@ -81,11 +96,10 @@ def links(world: parallel.World, local_rank: int, local_size: int) -> tuple[floa
 
 def neighbours(node: int, nodes: int, odd: int) -> list[int]:
     """``node`` and the one it is paired with: 0-1, 2-3, … and, where ``odd`` is 1, 1-2, 3-4, … around the end."""
-    place = (node - odd) % nodes
-    partner = place ^ 1
+    partner = (node - odd) % nodes ^ 1
     if partner >= nodes:
         return [node]  # the last one of an odd number
-    return sorted({node, (partner + odd) % nodes})
+    return sorted((node, (partner + odd) % nodes))
 
 
 def all_reduce(world: parallel.World, ranks: list[int]) -> float:

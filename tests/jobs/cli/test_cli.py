@@ -231,3 +231,17 @@ def test_lint_says_where_what_and_how_to_mend_it(jobctl: Invoke, tmp_path: Path)
     assert {"line", "rule", "message", "fix"} == set(json.loads(out)[0])
     script.write_text(jobctl("render", "--model", "qwen3_1.8b", "--target", "slurm")[1])
     assert jobctl("lint", str(script)) == (0, "nothing found\n", "")
+
+
+def test_a_pattern_that_is_none_is_a_message(
+    jobctl: Invoke, root: Path, payload: Callable[[str], str]
+) -> None:
+    write_meta(root)
+    assert (
+        jobctl("submit", "--model", "qwen3_smoke", "--run", "r", payload("echo one; echo two"), "--wait")[0]
+        == 0
+    )
+    code, _, err = jobctl("logs", "r", "--grep", "[")
+    assert code == 2
+    assert "is no regular expression" in err
+    assert jobctl("logs", "r", "--grep", "^t")[1] == "two\n"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from tests.trainer.models import tiny
 from trainer.attention import choose_attention
 from trainer.hf import from_hf
+from trainer.models.rotary import RotaryEmbedding
 
 CPU = torch.device("cpu")
 
@@ -24,12 +25,13 @@ def test_logits_are_those_of_transformers(shape: str, length: int, backend: str)
 
 
 @pytest.mark.parametrize("backend", ["manual", "sdpa"])
+@pytest.mark.parametrize(("batch", "length"), [(1, 2), (3, 33), (2, 64)])
 @pytest.mark.parametrize("shape", tiny.SHAPES)
-def test_gradients_are_those_of_transformers(shape: str, backend: str) -> None:
+def test_gradients_are_those_of_transformers(shape: str, batch: int, length: int, backend: str) -> None:
     ours = tiny.model(shape, choose_attention(backend, CPU, torch.float32, head_dim=16))
     theirs = tiny.twin(ours)
-    words, targets = tiny.tokens(3, 33), tiny.tokens(3, 33, seed=2)
-    targets[0, :5] = -100
+    words, targets = tiny.tokens(batch, length), tiny.tokens(batch, length, seed=2)
+    targets[0, : length // 6] = -100
     ours(words, targets).backward()
     F.cross_entropy(theirs(words).logits.flatten(0, 1), targets.flatten()).backward()
     gradients = {
@@ -40,3 +42,32 @@ def test_gradients_are_those_of_transformers(shape: str, backend: str) -> None:
     for name, parameter in ours.named_parameters():
         scale = float(expected[name].abs().max())
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5 * scale, msg=name)
+
+
+@pytest.mark.parametrize("backend", ["manual", "sdpa"])
+@pytest.mark.parametrize("shape", ["gpt2", "llama-gqa", "qwen3"])
+def test_they_agree_to_rounding_also_far_from_the_start(shape: str, backend: str) -> None:
+    """At 512 positions with heads of 128; a rotation's error would grow on the way."""
+    heads = {"gpt2": {"hidden_size": 512}}.get(shape, {})
+    ours = tiny.model(
+        shape, choose_attention(backend, CPU, torch.float32, 128),
+        head_dim=128, max_position_embeddings=512, **heads,
+    )  # fmt: skip
+    words = tiny.tokens(1, 512)
+    with torch.no_grad():
+        expected = tiny.twin(ours)(words).logits
+        torch.testing.assert_close(ours(words), expected, rtol=0, atol=4e-6 * float(expected.abs().max()))
+
+
+def test_rotations_are_those_of_transformers_to_the_last_bit() -> None:
+    """Or their difference would grow with the position."""
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    for theta in (10_000.0, 500_000.0, 1_000_000.0):
+        rope = {"rope_type": "default", "rope_theta": theta}
+        config = LlamaConfig(head_dim=128, max_position_embeddings=4096, rope_parameters=rope)
+        cos, sin = LlamaRotaryEmbedding(config)(torch.empty(1), torch.arange(4096)[None])
+        ours = RotaryEmbedding(128, 4096, theta)
+        assert torch.equal(ours.cos, cos[0, :, :64])
+        assert torch.equal(ours.sin, sin[0, :, :64])

@@ -1,11 +1,10 @@
 """Each fused kernel against its plain reference in float64, and whole models against the plain path.
 
-On a GPU in bfloat16 and float32; without one only under ``TRITON_INTERPRET=1``, which is slow, in float32.
+On a GPU in bfloat16 and float32; without one Triton's interpreter runs them, in float32 (tests/conftest.py).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,15 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainer.models import tiny
+from trainer.attention import ManualAttention
+from trainer.kernels import activation, adamw, cross_entropy, embedding, fp8, linear, norm, rotary
+from trainer.kernels.decoder import FusedDecoder
+
 HAS_GPU = torch.cuda.is_available()
-if not HAS_GPU and os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("needs an NVIDIA GPU, or TRITON_INTERPRET=1", allow_module_level=True)
-
-from tests.trainer.models import tiny  # noqa: E402
-from trainer.attention import ManualAttention  # noqa: E402
-from trainer.kernels import activation, adamw, cross_entropy, embedding, fp8, linear, norm, rotary  # noqa: E402
-from trainer.kernels.decoder import FusedDecoder  # noqa: E402
-
 DEVICE = torch.device("cuda", 0) if HAS_GPU else torch.device("cpu")
 TYPES = [torch.float32, torch.bfloat16] if HAS_GPU else [torch.float32]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
@@ -77,7 +73,7 @@ def test_add_norm(kind: norm.Kind, size: int, dtype: torch.dtype) -> None:
 def test_activations(dtype: torch.dtype) -> None:
     x = random(3, 5, 192, dtype=dtype)
     agree(activation.swiglu, activation.plain_swiglu, [x], [random(3, 5, 96, dtype=dtype)])
-    projection = linear.Projection([nn.Parameter(random(32, 192))], dtype, in_place=False)
+    projection = linear.Projection([nn.Parameter(random(32, 192))], dtype)
     (weight,) = projection.weights
     projection.working.copy_(weight.detach())
     agree(
@@ -145,7 +141,7 @@ def test_float8_rounding_is_the_same_both_ways_and_close() -> None:
 def test_adamw_is_torchs_with_the_factor_applied_and_skips_when_told() -> None:
     ours = [nn.Parameter(random(50, 60)), nn.Parameter(random(60))]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
-    projection = linear.Projection([ours[0]], torch.bfloat16, in_place=True)
+    projection = linear.Projection([ours[0]], torch.bfloat16)
 
     def groups(p: list[nn.Parameter]) -> list[dict[str, Any]]:
         return [{"params": p[:1], "weight_decay": 0.1}, {"params": p[1:], "weight_decay": 0.0}]
@@ -166,9 +162,8 @@ def test_adamw_is_torchs_with_the_factor_applied_and_skips_when_told() -> None:
     assert error(projection.working, ours[0]) < 0.01
 
 
-@pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("shape", ["gpt2", "llama-gqa", "qwen3"])
-def test_a_fused_model_has_the_plain_ones_gradients_over_two_micro_steps(shape: str, in_place: bool) -> None:
+def test_a_fused_model_has_the_plain_ones_gradients_over_two_micro_steps(shape: str) -> None:
     model = tiny.model(shape, head_dim=16, hidden_size=64, vocab_size=256).to(DEVICE)
     batches = [(tiny.tokens(2, 16, seed=s).to(DEVICE) % 256, tiny.tokens(2, 16, seed=s + 9).to(DEVICE) % 256)
                for s in (1, 2)]  # fmt: skip
@@ -176,7 +171,7 @@ def test_a_fused_model_has_the_plain_ones_gradients_over_two_micro_steps(shape: 
         (model(tokens, targets) / 2).backward()
     expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    fused = FusedDecoder(model, ManualAttention(), torch.float32, in_place)
+    fused = FusedDecoder(model, ManualAttention(), torch.float32)
     model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
     for tokens, targets in batches:
         (model(tokens, targets) / 2).backward()

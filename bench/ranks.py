@@ -1,0 +1,180 @@
+"""One rank of the multi-GPU benchmark: torchrun starts ``-m bench.ranks JOBS``, a JSON list, done one after another.
+
+Ours is the trainer itself, put together by ``assemble`` from the catalogue's settings of a tier; torchtitan is its own
+model under its own ``apply_fsdp``. Rank 0 prints a line of JSON for each job.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import itertools
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+import torch.distributed as dist
+from torch.profiler import ProfilerActivity, profile
+
+from bench import entrants
+from bench.intervals import exposed
+from jobs.catalog.loader import load_model
+from jobs.spec import Choices, TrainSpec, resolve
+from trainer import parallel
+from trainer.assembly import assemble
+from trainer.loop import Training
+from trainer.options import parse
+from trainer.parallel import World
+from trainer.stop import StopRequest
+
+BLOCK = 2048
+WAYS = {"none": {}, "ddp": {}, "zero1": {"use_zero1": True}, "fsdp": {"use_fsdp": True}}
+
+
+@dataclasses.dataclass
+class Subject:
+    """Something that takes steps: ``step`` queues one and returns its loss, still on the device."""
+
+    step: Callable[[], torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    note: str
+
+
+class Silence:
+    """Neither a console nor a watchdog."""
+
+    def line(self, text: str) -> None: ...
+
+    def beat(self) -> None: ...
+
+    progress = line
+
+
+def flags(job: dict[str, Any], folder: str) -> list[str]:
+    """The trainer's command line: the catalogue's settings of the job's model and tier, and the job's batch."""
+    spec = resolve(Choices(model=job["model"], hardware="h100", tier=job["tier"]), version="bench").spec
+    assert isinstance(spec, TrainSpec)
+    settings = msgspec.to_builtins(spec.train) | WAYS[job["way"]]
+    settings |= {"batch_size": job["batch"], "gradient_accumulation_steps": job["accumulation"]}
+    settings |= {"max_iters": 10_000, "warmup_iters": 100, "eval_interval": 10_000}
+    return [f"--model={job['model']}", f"--dataset={job['data']}", f"--run_dir={folder}"] + [
+        f"--{name}={value}" for name, value in settings.items()
+    ]
+
+
+def ours(job: dict[str, Any], world: World, folder: str) -> Subject:
+    options = parse(flags(job, folder))
+    run = assemble(options, world)
+    silence: Any = Silence()
+    training = Training(run, silence, StopRequest(options.run_dir, world), silence)
+    batches = training.batches()
+
+    def step() -> torch.Tensor:
+        training.take_step(batches)
+        return training.unlogged[-1][3].loss
+
+    return Subject(step, run.stepper.optimizer, f"{run.attention.name}; {run.kernels}")
+
+
+def torchtitan(job: dict[str, Any], world: World, folder: str) -> Subject:
+    """Its FSDP2, which reduces the gradient of every micro-step; alone on a GPU, autocast as ``entrants`` has it."""
+    peer = entrants.torchtitan(load_model(job["model"]).config, world.device, "float32")
+    if world.size > 1:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torchtitan.models.llama3.infra.parallelize import apply_fsdp
+
+        mesh = init_device_mesh("cuda", (world.size,))
+        apply_fsdp(peer.model, mesh, torch.bfloat16, torch.float32, pp_enabled=False)
+        peer = entrants.Peer(peer.model, peer.loss, "float32", peer.note)
+        peer.autocast = False
+    source = shuffled(Path(job["data"]), job["batch"], world)
+    return Subject(lambda: peer.step(source, job["accumulation"]), peer.optimizer, peer.note)
+
+
+def shuffled(data: Path, batch: int, world: World) -> Iterator[torch.Tensor]:
+    """This rank's micro-batches, int64 ``[batch, BLOCK + 1]`` in pinned memory."""
+    from bench.measured import batches
+
+    source = batches(data, batch, BLOCK)
+    return itertools.islice(source, world.rank, None, world.size)
+
+
+def measure(job: dict[str, Any], world: World) -> dict[str, Any]:
+    """Milliseconds of whole steps, memory, the losses, and where a profiled step waits for communication."""
+    torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        build = torchtitan if job["way"] == "torchtitan" else ours
+        subject = build(job, world, folder)
+        losses = [subject.step() for _ in range(3)]  # compiles, allocates, captures graphs
+        torch.cuda.synchronize()
+        ready = time.perf_counter() - began
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(job["steps"] + 1)]
+        gc.collect()
+        gc.disable()
+        marks[0].record()
+        for mark in marks[1:]:
+            losses.append(subject.step())
+            mark.record()
+        torch.cuda.synchronize()
+        gc.enable()
+        steps = [round(a.elapsed_time(b), 2) for a, b in itertools.pairwise(marks)]
+        waits = profiled(subject.step) if job.get("profile") else {}
+        states = (
+            t for s in subject.optimizer.state.values() for t in s.values() if isinstance(t, torch.Tensor)
+        )
+        return {
+            "steps_ms": steps, "step_ms": statistics.median(steps), "ready_s": round(ready, 1),
+            "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2), "note": subject.note,
+            "optimizer_bytes": parallel.bytes_of(states), "losses": [round(float(x), 5) for x in losses], **waits,
+        }  # fmt: skip
+
+
+def profiled(step: Callable[[], torch.Tensor]) -> dict[str, float]:
+    """Milliseconds of communication kernels in one step, and of those the ones beside which nothing is computed."""
+    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+        step()
+        torch.cuda.synchronize()
+    kernels = [e for e in trace.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    spans = [(e.time_range.start, e.time_range.end, "nccl" in e.name.lower()) for e in kernels]
+    communication = [(a, b) for a, b, nccl in spans if nccl]
+    alone = exposed(communication, [(a, b) for a, b, nccl in spans if not nccl])
+    return {
+        "communication_ms": round(sum(b - a for a, b in communication) / 1e3, 2),
+        "exposed_communication_ms": round(alone / 1e3, 2),
+    }
+
+
+def main() -> None:
+    jobs, deadline = json.loads(Path(sys.argv[1]).read_text()), float(sys.argv[2])
+    torch._dynamo.config.automatic_dynamic_shapes = False
+    world = parallel.join("cuda", 120)
+    for job in jobs:
+        if world.any(time.time() > deadline):
+            break
+        try:
+            result = measure(job, world)
+        except Exception as error:  # reported beside the others' results
+            result = {"error": f"{type(error).__name__}: {error}"[:600]}
+        if world.is_main:
+            facts = {"gpus": world.size, "torch": torch.__version__, "device": torch.cuda.get_device_name()}
+            print(json.dumps(job | result | facts), flush=True)
+        gc.collect()
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
+    if world.size > 1:
+        dist.barrier()
+    sys.stdout.flush()
+    os._exit(0)  # graphs that hold NCCL's kernels must not outlive their communicator
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Prep on several nodes and sweeps are arrays, on a real Slurm: each task makes attempts of its own."""
+
+from __future__ import annotations
+
+import time
+
+from jobs import submission
+from jobs.spec import Choices, resolve
+from slurm.target import TARGET
+from tests.slurm.conftest import Submitter
+from tests.slurm.test_attempts import ENDED
+
+
+def submit_prep(runs: Submitter, run: str, body: str, tasks: int, **sets: object) -> str:
+    model = runs.spec(run, body, **sets)
+    site, settings = model.site, {"exclusive": "false", "time_limit": "00:10:00"} | sets
+    choices = Choices(
+        kind="prep", target="slurm", run=run, named={"nodes": tasks},
+        sets=(f"python={site.python}", *(f"{key}={value}" for key, value in settings.items())),
+    )  # fmt: skip
+    return submission.submit(resolve(choices, version="0", root=str(runs.root)).spec)[1]
+
+
+def test_prep_on_nodes_is_an_array_of_which_so_many_run_at_once(slurm_runs: Submitter) -> None:
+    body = 'until [ -e "$RUN_DIR/go" ]; do sleep 0.1; done; [ "$2" = prep ]'
+    job = submit_prep(slurm_runs, "prep", body, 3, array_limit=2)
+    slurm_runs.until(lambda: len(slurm_runs.read("prep").attempts) == 2, "two tasks", 60)
+    time.sleep(2)
+    assert len(slurm_runs.read("prep").attempts) == 2
+    status = slurm_runs.status("prep")
+    assert (status.state, status.job_id.split("_")[0]) == ("running", job)
+    assert "1 of 3 tasks waiting" in status.detail
+    (slurm_runs.root / "runs/prep/go").touch()
+    assert slurm_runs.wait("prep", *ENDED).state == "finished"
+    assert sorted(a.task for a in slurm_runs.read("prep").attempts) == [0, 1, 2]
+
+
+def test_only_the_tasks_that_failed_are_resumed(slurm_runs: Submitter) -> None:
+    body = '[ "$SLURM_ARRAY_TASK_ID" != 1 ] || [ -e "$RUN_DIR/mended" ] || exit 1'
+    submit_prep(slurm_runs, "prep", body, 3)
+    slurm_runs.until(lambda: len(slurm_runs.read("prep").attempts) == 3, "three tasks", 60)
+    assert slurm_runs.wait("prep", *ENDED).state == "failed"
+    (slurm_runs.root / "runs/prep/mended").touch()
+    slurm_runs.cluster.wait_until_idle()
+    submission.resume(slurm_runs.root, "prep")
+    slurm_runs.until(lambda: slurm_runs.status("prep").state == "finished", "its end", 60)
+    assert [a.task for a in slurm_runs.read("prep").attempts][3:] == [1]
+
+
+def test_a_time_limit_ends_prep_and_begins_it_again(slurm_runs: Submitter) -> None:
+    """What is done stays done; so it needs no checkpoint, and no wish to go on."""
+    job = submit_prep(slurm_runs, "prep", '[ "$ATTEMPT" -lt 2 ] || exit 0; echo begun; sleep 600', 1)
+    slurm_runs.wait_for_line("prep", "begun")
+    slurm_runs.cluster.run("scancel", "--signal=USR2", "--batch", job)
+    status = slurm_runs.wait("prep", *ENDED)
+    assert (status.state, status.attempt) == ("finished", 2)
+
+
+def test_cancel_ends_every_task(slurm_runs: Submitter) -> None:
+    submit_prep(slurm_runs, "prep", "sleep 600", 4, array_limit=2)
+    slurm_runs.until(lambda: len(slurm_runs.read("prep").attempts) == 2, "two tasks", 60)
+    TARGET.cancel(slurm_runs.read("prep"))
+    assert slurm_runs.wait("prep", *ENDED).state == "cancelled"
+    slurm_runs.cluster.wait_until_idle()
+    assert slurm_runs.cluster.run("squeue", "-h") == ""
+
+
+def test_a_sweep_is_an_array_that_finds_what_fits(slurm_runs: Submitter) -> None:
+    body = "for word; do [[ $word != --batch_size=* ]] || size=$word; done; echo $size; [ $size != --batch_size=8 ]"
+    spec = slurm_runs.spec("sweep", body)
+    choices = Choices(
+        model="qwen3_smoke", stage="sweep", target="slurm", run="sweep",
+        sets=(f"python={spec.site.python}", "exclusive=false", "array_limit=2", "retries=3"),
+    )  # fmt: skip
+    submission.submit(resolve(choices, version="0", root=str(slurm_runs.root)).spec)
+    slurm_runs.until(lambda: len(slurm_runs.read("sweep").attempts) == 3, "three tasks", 60)
+    assert slurm_runs.wait("sweep", *ENDED).state == "finished"
+    slurm_runs.cluster.wait_until_idle()
+    codes = {a.task: a.exit_code for a in slurm_runs.read("sweep").attempts}
+    assert codes == {0: 0, 1: 0, 2: 1}, "the largest does not fit, and is not retried"
+    assert sorted(line for line in slurm_runs.log("sweep") if "batch_size" in line) == [
+        "--batch_size=2", "--batch_size=4", "--batch_size=8",
+    ]  # fmt: skip

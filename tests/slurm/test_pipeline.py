@@ -1,0 +1,100 @@
+"""``jobctl pipeline`` on a real Slurm: one chain of jobs that wait for each other in its queue."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs import runs
+from jobs.cli import main
+from tests.slurm.conftest import Submitter
+
+STEPS = ["prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export"]
+RECORD = 'echo "$2" >>"$JOBCTL_ROOT/steps"'
+
+
+@pytest.fixture
+def pipeline(slurm_runs: Submitter, monkeypatch: pytest.MonkeyPatch) -> Submitter:
+    monkeypatch.setenv("JOBCTL_ROOT", str(slurm_runs.root))
+    monkeypatch.chdir(slurm_runs.root.parent)
+    return slurm_runs
+
+
+def jobctl(*words: str) -> int:
+    try:
+        main(list(words))
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def submit(pipeline: Submitter, body: str) -> int:
+    python = pipeline.spec("p", body).site.python
+    settings = (f"python={python}", "exclusive=false", "time_limit=00:10:00")
+    words = [word for setting in settings for word in ("--set", setting)]
+    return jobctl("pipeline", "--model", "qwen3_smoke", "--target", "slurm", "--run", "p", *words)
+
+
+def steps(pipeline: Submitter) -> list[str]:
+    file = pipeline.root / "steps"
+    return file.read_text().split() if file.exists() else []
+
+
+def test_the_whole_chain_is_submitted_at_once_and_runs_in_order(pipeline: Submitter) -> None:
+    assert submit(pipeline, f"{RECORD}; sleep 1") == 0
+    queued = pipeline.cluster.run("squeue", "-h", "-o", "%j").split()
+    assert sorted(queued) == ["p-preflight", "p-prep", "p-tokenizer", "p-train", "p-train", "p-train"]
+    assert jobctl("wait", "p") == 0
+    assert steps(pipeline) == STEPS
+    attempts = runs.read(pipeline.root, "p-train").attempts
+    assert [(a.step, a.exit_code) for a in attempts] == [("train", 0), ("eval", 0), ("export", 0)]
+
+
+def test_what_comes_after_a_failure_never_starts_and_is_done_when_called_again(pipeline: Submitter) -> None:
+    body = f'{RECORD}; [ "$2" != trainer.preflight ] || [ -e "$JOBCTL_ROOT/mended" ] || exit 3'
+    assert submit(pipeline, body) == 0
+    assert jobctl("wait", "p") == 3
+    pipeline.until(lambda: pipeline.cluster.run("squeue", "-h") == "", "an empty queue", 60)
+    assert pipeline.status("p-train").state == "cancelled"
+    assert "the job it depends on failed" in pipeline.status("p-train").detail
+    (pipeline.root / "mended").touch()
+    assert submit(pipeline, body) == 0
+    assert jobctl("wait", "p") == 0
+    assert steps(pipeline) == [*STEPS[:3], *STEPS[2:]]
+
+
+def test_cancel_ends_the_step_at_work_and_all_that_wait_for_it(
+    pipeline: Submitter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = '[ "$2" != prep ] || sleep 600'
+    assert submit(pipeline, body) == 0
+    pipeline.until(lambda: (pipeline.root / "runs/p-prep/attempts/1.json").exists(), "prep at work", 60)
+    assert submit(pipeline, body) == 1
+    assert "is at work: p-prep is running" in capsys.readouterr().err
+    assert jobctl("cancel", "p") == 0
+    pipeline.cluster.wait_until_idle()
+    assert pipeline.cluster.run("squeue", "-h") == ""
+    jobctl("status", "p")
+    states = [line.split()[2] for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert states == ["finished", "cancelled", "cancelled", "cancelled"]
+
+
+def test_a_refused_step_takes_those_before_it_with_it(
+    pipeline: Submitter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = pipeline.spec("p", "sleep 600").site.python
+    sets = (f"python={python}", "exclusive=false", "partition=nope", "cpu_partition=gpu")
+    words = [word for setting in sets for word in ("--set", setting)]
+    pipeline_words = (
+        "pipeline",
+        "--model",
+        "qwen3_smoke",
+        "--hardware",
+        "h100",
+        "--target",
+        "slurm",
+        "--run",
+        "p",
+    )
+    assert jobctl(*pipeline_words, *words) == 1
+    assert "invalid partition" in capsys.readouterr().err
+    pipeline.until(lambda: pipeline.cluster.run("squeue", "-h") == "", "an empty queue", 60)

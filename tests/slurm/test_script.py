@@ -1,0 +1,104 @@
+"""The text of a batch script: what each container runtime is told, and what must not stand in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.spec import Choices, JobSpec, resolve
+from slurm.script import options_of, render
+
+
+def spec_of(*sets: str, **choices: object) -> JobSpec:
+    given = {"model": "qwen3_smoke", "target": "slurm", "run": "x", **choices}
+    return resolve(Choices(**given, sets=sets), version="1", root="/shared/root").spec  # type: ignore[arg-type]
+
+
+def words(spec: JobSpec) -> str:
+    """The script with continued lines joined."""
+    return render(spec).replace("\\\n    ", "")
+
+
+GPU = {"hardware": "h100"}
+
+
+@pytest.mark.parametrize(
+    ("sets", "choices", "expected"),
+    [
+        (("container_runtime=pyxis", "image=/shared/images/jobctl.sqsh"), GPU,
+         "--container-image=/shared/images/jobctl.sqsh --container-mounts=/shared/root:/shared/root "
+         "--no-container-mount-home --container-writable --container-env="),
+        (("container_runtime=apptainer", "image=/i.sif", "mounts=[/data:/data:ro]"), GPU,
+         "apptainer exec --nv --bind /shared/root:/shared/root --bind /data:/data:ro /i.sif"),
+        (("container_runtime=apptainer", "image=/i.sif"), {}, "apptainer exec --bind /shared/root"),
+        (("container_runtime=podman",), GPU, "podman run --rm --network=host --ipc=host"),
+        (("container_runtime=podman",), GPU, "--device nvidia.com/gpu=all"),
+        (("container_runtime=docker",), GPU, "--gpus all"),
+        (("container_runtime=oci", "image=/bundles/jobctl"), {}, "--container=/bundles/jobctl"),
+    ],
+)  # fmt: skip
+def test_each_runtime_is_told_in_its_own_way(
+    sets: tuple[str, ...], choices: dict[str, object], expected: str
+) -> None:
+    assert expected in words(spec_of(*sets, **choices))
+
+
+def test_a_job_without_gpus_asks_enroot_for_none() -> None:
+    """Its hook would fail on a node without a driver."""
+    assert "NVIDIA_VISIBLE_DEVICES=void" in words(spec_of("container_runtime=pyxis"))
+    assert "NVIDIA_VISIBLE_DEVICES" not in words(spec_of("container_runtime=pyxis", **GPU))
+    assert "NVIDIA_VISIBLE_DEVICES" not in words(spec_of("container_runtime=none"))
+
+
+@pytest.mark.parametrize("runtime", ["pyxis", "podman", "docker"])
+def test_all_of_the_environment_goes_into_the_container(runtime: str) -> None:
+    script = words(
+        spec_of(f"container_runtime={runtime}", "env.NCCL_IB_HCA=mlx5", "pass_env=[HF_TOKEN]", **GPU)
+    )
+    inside = script[script.index("supervise srun") : script.index("code=$?\n  return")]
+    for name in ("NCCL_IB_HCA", "HF_TOKEN", "PYTORCH_CUDA_ALLOC_CONF", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
+        assert name in inside
+
+
+def test_a_gpu_job_has_what_a_hang_is_explained_by_and_a_cache_of_its_users_own() -> None:
+    script = words(spec_of("env.NCCL_DEBUG=INFO", **GPU))
+    assert "export NCCL_DEBUG=INFO" in script, "the site's own setting wins"
+    assert "export TORCH_NCCL_DUMP_ON_TIMEOUT=1" in script
+    assert "export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-" in script
+    assert "CACHE=$JOBCTL_ROOT/cache/$(id -un)\n" in script
+    assert 'export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"' in script
+    assert "ulimit -l unlimited" in script
+    assert "TORCH_NCCL" not in words(spec_of())
+
+
+def test_where_a_job_runs_is_the_sites_word() -> None:
+    sets = (
+        "partition=gpu", "cpu_partition=cpu", "account=a", "qos=q", "reservation=r", "constraint=c&d",
+        "nodelist=n[1-4]", "exclude=n3", "mail_user=me@x", "gpu_request=gres", "gpu_type=h100", "spare_nodes=1",
+    )  # fmt: skip
+    options = options_of(spec_of(*sets, hardware="h100", named={"nodes": 2}))
+    assert (options["partition"], options["nodes"], options["gres"]) == ("gpu", 3, "gpu:h100:8")
+    assert options["gpus-per-node"] is None
+    assert [options[k] for k in ("account", "qos", "reservation", "constraint", "nodelist", "exclude")] == [
+        "a", "q", "r", "c&d", "n[1-4]", "n3",
+    ]  # fmt: skip
+    assert options_of(spec_of(*sets))["partition"] == "cpu"
+    assert options_of(spec_of(*sets, hardware="h100", stage="eval"))["nodes"] == 1, (
+        "no spare without a preflight"
+    )
+
+
+def test_prep_is_an_array_of_one_node_tasks_and_a_sweep_one_of_batch_sizes() -> None:
+    prep = spec_of("array_limit=4", kind="prep", model="", named={"nodes": 32})
+    assert (options_of(prep)["array"], options_of(prep)["nodes"]) == ("0-31%4", 1)
+    sweep = spec_of(stage="sweep", hardware="h100", named={"nodes": 2})
+    assert options_of(sweep)["array"] == "0-2"
+    assert options_of(sweep)["nodes"] == 2
+    assert options_of(spec_of())["array"] is None
+
+
+def test_no_value_of_a_secret_is_ever_in_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    script = render(spec_of("pass_env=[HF_TOKEN]", "secrets_file=~/odd name/s", "container_runtime=podman"))
+    assert "hf_secret" not in script
+    assert "set -x" not in script
+    assert "read_secrets \"$HOME\"'/odd name/s'" in script
