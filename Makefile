@@ -34,7 +34,7 @@ lint: $(VENV)/.test
 	@$(VENV)/bin/lint-imports --no-logo >/dev/null || $(VENV)/bin/lint-imports
 
 golden: $(VENV)/.test
-	@JOBCTL_UPDATE_GOLDEN=1 $(VENV)/bin/pytest tests/jobs/test_golden.py
+	@JOBCTL_UPDATE_GOLDEN=1 $(VENV)/bin/pytest tests/jobs/test_golden.py tests/k8s/test_manifest.py -k golden
 
 clean:
 	rm -rf $(VENV) workspace

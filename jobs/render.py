@@ -18,6 +18,13 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.schema import Expected
 from jobs.spec import JobSpec, TrainSpec
 
+FABRIC = {
+    "NCCL_DEBUG": "WARN",
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+}
+"""A collective that hangs ends the job, and each rank leaves its last 2000 in the log folder."""
 TEMPLATES = Path(__file__).parent.parent / "templates"
 
 

@@ -6,6 +6,7 @@ left alone: each release has other types, and 37 refuses by itself what the serv
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -23,6 +24,8 @@ MERGE = "application/merge-patch+json"
 MANAGER = "jobctl"
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and between two pieces of an answer."""
+SILENCE = 300.0
+"""Seconds after which a stream that says nothing is taken for dead: a connection may be gone without a word."""
 FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 0.5, 8.0, 60.0
 _PASSING = frozenset((429, 500, 502, 503, 504))
 
@@ -60,6 +63,10 @@ class Api:
 
     def list_all(self, kind: Kind, namespace: str, **query: str) -> list[Object]:
         """All objects that match, in pages."""
+        return self.list_at(kind, namespace, **query)[0]
+
+    def list_at(self, kind: Kind, namespace: str, **query: str) -> tuple[list[Object], str]:
+        """The same; and the resource version from which ``wait_for_change`` goes on: an object's own may be too old."""
         items: list[Object] = []
         token = ""
         while True:
@@ -68,9 +75,21 @@ class Api:
                 "GET", kind.path(namespace), query=page, what=f"listing {kind.plural}", kind=kind
             )
             items += answer.get("items") or []
-            token = answer.get("metadata", {}).get("continue", "")
+            metadata = answer.get("metadata") or {}
+            token = metadata.get("continue", "")
             if not token:
-                return items
+                return items, metadata.get("resourceVersion", "")
+
+    def wait_for_change(
+        self, kind: Kind, namespace: str, *, since: str, seconds: float, **query: str
+    ) -> None:
+        """Return when one of these objects changes; at the latest after ``seconds``, and whenever the watch is cut.
+
+        So who calls looks again, whatever the reason. Raises Refused where watching is not allowed.
+        """
+        watch = {"watch": "true", "resourceVersion": since, "timeoutSeconds": str(max(1, int(seconds)))}
+        with contextlib.suppress(ConnectionError):
+            next(self.stream(kind.path(namespace), watch | query, f"watching {kind.plural}"), b"")
 
     def create(self, kind: Kind, thing: Object) -> Object:
         name, namespace = thing["metadata"]["name"], thing["metadata"]["namespace"]
@@ -146,14 +165,14 @@ class Api:
         return json.loads(response.data) if response.data else {}
 
     def stream(self, path: str, query: dict[str, str], what: str) -> Iterator[bytes]:
-        """Pieces of an answer that may take for ever. Ends without a word when the connection breaks."""
+        """Pieces of an answer that may take for ever. Raises ConnectionError when it breaks before its end."""
         import urllib3
 
         response = self._patiently("GET", path, query, None, "application/json", what, "", endless=True)
         try:
             yield from response.stream(16384)
-        except urllib3.exceptions.HTTPError:
-            return
+        except urllib3.exceptions.HTTPError as error:
+            raise ConnectionError(f"{what}: {error}") from None
         finally:
             response.close()
 
@@ -214,7 +233,7 @@ class Api:
             response = self._client.rest_client.pool_manager.request(
                 method, self.host + path + ("?" + urlencode(query) if query else ""), body=data, headers=headers,
                 retries=False, preload_content=not endless, redirect=False,
-                timeout=urllib3.Timeout(connect=connect, read=None if endless else read),
+                timeout=urllib3.Timeout(connect=connect, read=SILENCE if endless else read),
             )  # fmt: skip
             if endless and response.status >= 300:
                 response.read(cache_content=True)
@@ -233,19 +252,33 @@ class Api:
     def execute(self, namespace: str, pod: str, container: str, command: list[str]) -> Any:
         """A websocket on a command in a pod, with channels for its input, output and errors.
 
-        Raises Refused when the pod cannot be entered.
+        Raises Refused when the pod may not be entered, ConnectionError when the connection fails.
         """
-        from kubernetes.stream.ws_client import WSClient
-        from websocket import WebSocketException
-
         words = [("command", word) for word in command]
         streams = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
         query = urlencode([*words, *streams], quote_via=quote)
         url = self.host.replace("http", "ws", 1) + f"/api/v1/namespaces/{namespace}/pods/{pod}/exec?{query}"
+        what = f"entering pod {pod}"
+        try:
+            return self._connect(url, what)
+        except Refused as refusal:
+            if refusal.status != 401:
+                raise
+            self._client = _client(self._context)
+            return self._connect(url, what)
+
+    def _connect(self, url: str, what: str) -> Any:
+        from kubernetes.stream.ws_client import WSClient
+        from websocket import WebSocketBadStatusException, WebSocketException
+
         try:
             return WSClient(self._client.configuration, url, self._authorization(), False, binary=True)
+        except WebSocketBadStatusException as error:
+            if error.status_code in _PASSING:
+                raise ConnectionError(f"{what}: the API server answers {error.status_code}") from None
+            raise refused(error.status_code, error.resp_body or b"", what) from None
         except (WebSocketException, OSError) as error:
-            raise Refused(f"entering pod {pod}: {error}") from None
+            raise ConnectionError(f"{what}: {error}") from None
 
 
 def _client(context: str) -> Any:

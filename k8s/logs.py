@@ -19,6 +19,8 @@ from k8s.refusals import Refused
 from k8s.resources import POD
 
 POLL_SECONDS = 2.0
+FRUITLESS_TRIES = 5
+"""Cut streams in a row without a line before we give up on a log that does not grow."""
 _RANK = re.compile(r"\[rank (\d+)\] (.*)")
 _ATTEMPT = re.compile(r"jobctl: run \S+, attempt (\d+), pod \d+ on ")
 
@@ -43,7 +45,7 @@ class Wanted:
 
 
 def read_log(api: Api, namespace: str, pod: Pod, follow: bool, since: str = "") -> Iterator[tuple[str, str]]:
-    """``(time, line)`` of what a pod printed after ``since``, as far as one connection carries."""
+    """``(time, line)`` of what a pod printed from the second of ``since`` on. Raises ConnectionError when it is cut."""
     query = {"container": pod.container, "timestamps": "true"}
     query |= {"follow": "true"} if follow else {}
     query |= {"sinceTime": since} if since else {}
@@ -61,6 +63,30 @@ def _stamped(line: bytes) -> tuple[str, str]:
     return stamp, text
 
 
+class _Unseen:
+    """Which lines are new, of a log that is asked for again from a full second on."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        self._seen = self._again = (
+            0  # lines of the time ``last``: printed already, and met since the log was asked for
+        )
+
+    def start(self) -> None:
+        self._again = 0
+
+    def is_new(self, stamp: str) -> bool:
+        if stamp < self.last:
+            return False
+        if stamp > self.last:
+            self.last, self._seen, self._again = stamp, 0, 0
+        self._again += 1
+        if self._again <= self._seen:
+            return False
+        self._seen += 1
+        return True
+
+
 def follow_pod(
     api: Api, namespace: str, index: int, look: Callable[[], tuple[list[Pod], bool]], follow: bool
 ) -> Iterator[str]:
@@ -68,20 +94,25 @@ def follow_pod(
 
     ``look`` says which pods there are and whether the job has ended.
     """
-    uid = seen = ""
+    uid, unseen, cuts = "", _Unseen(), 0
     while True:
         pods, over = look()
         pod = next((pod for pod in pods if pod.index == index), None)
         if pod is not None and pod.uid != uid:
-            uid, seen = pod.uid, ""
+            uid, unseen = pod.uid, _Unseen()
         done = over or not follow
         if pod is not None and (pod.running or pod.exit_code is not None):
+            before = unseen.last
+            unseen.start()
             try:
-                for stamp, line in read_log(api, namespace, pod, follow and pod.running, seen):
-                    # A log is asked for from a full second on, so what was printed already comes again.
-                    if stamp > seen:
-                        seen = stamp
+                for stamp, line in read_log(api, namespace, pod, follow and pod.running, unseen.last):
+                    if unseen.is_new(stamp):
                         yield line
+            except ConnectionError as error:
+                cuts = 1 if unseen.last > before else cuts + 1
+                if cuts > FRUITLESS_TRIES and done:
+                    raise UserError(str(error), code=1) from None
+                done = False
             except Refused as refusal:
                 if refusal.status not in (400, 404):  # a container that is not up yet, a pod just replaced
                     raise

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from jobs.catalog.errors import UserError
-from jobs.render import Verbatim, payload_context, quote_yaml, render_template
-from jobs.spec import JobSpec, TrainSpec, seconds
+from jobs.render import FABRIC, Verbatim, job_environment, payload_context, quote_yaml, render_template
+from jobs.spec import JobSpec, seconds
 from k8s import names
 
 ROOT = "/workspace"
@@ -23,6 +23,9 @@ LAST_WORDS_SECONDS = 60
 """How long a pod that failed waits for the others to say how they ended."""
 CPUS_PER_PROCESS, GIB_PER_PROCESS = 4, 16
 """What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
+
+DISTRIBUTED = ("train", "preflight")
+"""Kinds of job whose pods work together."""
 
 _UNPRINTABLE = re.compile(r"[^\t\n -~]")
 
@@ -45,7 +48,7 @@ def render(spec: JobSpec, template: str, container: str, pod_template: str) -> s
     context["script"] = literal_block(render_template("pod.sh.j2", context), 4)
     context["stop"] = literal_block(render_template("podstop.sh.j2", context), 4)
     pods = render_template(pod_template, context)
-    if spec.kind != "train":
+    if not distributed(spec):
         template = "podjob.yaml.j2"
     # jinja2 keeps the column of an expression for its first line only.
     columns = {"pytorchjob.yaml.j2": 8, "trainjob.yaml.j2": 22, "podjob.yaml.j2": 4}
@@ -95,8 +98,12 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
             {"name": "JOBCTL_ROOT", "value": ROOT},
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ],
+        "environment": environment(spec),
+        "distributed": distributed(spec),
+        "check": spec.step == "train" and site.preflight != "off",
+        "retries": 0 if spec.step == "sweep" else resources.retries,
         "pods": resources.nodes,
-        "processes": processes(spec),
+        "processes": spec.processes_per_node,
         "port": resources.master_port or PORT,
         "suspend": bool(site.queue),
         "deadline": seconds(resources.time_limit),
@@ -107,12 +114,25 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         "node_rules": _node_rules(spec),
         "requests": _requests(spec),
         "limits": _devices(spec),
+        "rdma": _needs_rdma(spec),
     }
 
 
-def processes(spec: JobSpec) -> int:
-    """Trainer processes of a pod."""
-    return spec.processes_per_node if isinstance(spec, TrainSpec) else 1
+def environment(spec: JobSpec) -> dict[str, str]:
+    """Of the payload. What a pod compiles is kept on the volume: its own disk goes with it. The site's settings win."""
+    if spec.resources.gpus_per_node == 0:
+        return job_environment(spec)
+    caches = {"TORCHINDUCTOR_CACHE_DIR": f"{ROOT}/cache/inductor", "TRITON_CACHE_DIR": f"{ROOT}/cache/triton"}
+    return {**FABRIC, **caches, **job_environment(spec)}
+
+
+def distributed(spec: JobSpec) -> bool:
+    """Whether the pods work as ranks of one program, and so are an operator's; else each is a worker for itself."""
+    return spec.kind in DISTRIBUTED
+
+
+def _needs_rdma(spec: JobSpec) -> bool:
+    return bool(spec.site.rdma_resource) and distributed(spec) and spec.resources.nodes > 1
 
 
 def _devices(spec: JobSpec) -> dict[str, str | int]:
@@ -120,13 +140,13 @@ def _devices(spec: JobSpec) -> dict[str, str | int]:
     devices: dict[str, str | int] = {}
     if spec.resources.gpus_per_node:
         devices[spec.site.gpu_resource] = spec.resources.gpus_per_node
-    if spec.site.rdma_resource and spec.resources.nodes > 1:
+    if _needs_rdma(spec):
         devices[spec.site.rdma_resource] = max(1, spec.resources.gpus_per_node)
     return devices
 
 
 def _requests(spec: JobSpec) -> dict[str, str | int]:
-    wanted, facts = processes(spec), spec.facts
+    wanted, facts = spec.processes_per_node if distributed(spec) else 1, spec.facts
     cpus = spec.site.cpus_per_task or min(wanted * CPUS_PER_PROCESS, max(1, facts.cpus * 3 // 4))
     memory = min(wanted * GIB_PER_PROCESS, facts.node_memory_gib * 3 // 4)
     return {"cpu": cpus, "memory": f"{memory}Gi", **_devices(spec)}

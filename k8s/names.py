@@ -7,8 +7,8 @@ import re
 
 from jobs.spec import ON_A_CHECKPOINT, JobSpec
 
-MAX_NAME = 50
-"""The operators append ``-worker-999`` and the like, and all of it must fit in a label's 63 characters."""
+MAX_NAME = 45
+"""Of a pod's 63 characters the operators take ``-worker-9999``, or ``-node-0-999-`` and five more of JobSet's."""
 _DIGEST = 8
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 

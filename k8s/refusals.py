@@ -12,6 +12,7 @@ _UNKNOWN = re.compile(r'unknown field "([^"]+)"')
 _QUOTA = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)")
 _RBAC = re.compile(r'User "([^"]+)" cannot (\w+) resource "([^"]+)".*?(?:in the namespace "([^"]+)")?$', re.S)
 _WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied the request: (.*)', re.S)
+_NO_RUNTIME = re.compile(r"ClusterTrainingRuntime\S* \S+ not found")
 _NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
 _UNCHECKED = "some validation rules were not checked"
 
@@ -73,12 +74,17 @@ def _bad_request(message: str, _: dict[str, Any]) -> tuple[str, str]:
     if fields:
         return (
             f"the cluster knows no field {', '.join(fields)}",
-            "its operator is of another version than this jobctl writes for; docs/kubernetes.md names them",
+            "its operator is of another version than jobctl writes for: training operator 1.9, Trainer v2 from 2.2",
         )
     return message.split("cannot be handled as a ", 1)[-1], ""
 
 
 def _forbidden(message: str, _: dict[str, Any]) -> tuple[str, str]:
+    if _NO_RUNTIME.search(message):
+        return (
+            "the cluster has no ClusterTrainingRuntime that our TrainJobs run on",
+            "an administrator makes it: kubectl apply --server-side -k k8s/manifests/trainer-v2",
+        )
     if found := _WEBHOOK.search(message):
         return f"the cluster's policy {found[1]} says no: {found[2]}", ""
     if found := _QUOTA.search(message):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from jobs.catalog import layout
 from jobs.runs import Run, State, Status
@@ -10,6 +13,7 @@ from k8s.names import QUEUE_LABEL
 from k8s.pods import Pod
 from k8s.resources import Object
 
+_REMEMBERED = ("state", "exit_code", "start", "end")
 MAX_LINES = 8
 """Lines of explanation; a job of hundreds of pods repeats itself."""
 
@@ -30,9 +34,7 @@ def status_of(
     """``pods`` are the newest of each index; ``marks`` the annotations of the run's record."""
     cancelled = "jobctl/cancelled" in marks
     if job is None:
-        state: State = "cancelled" if cancelled else "lost"
-        gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
-        return Status(run=run.name, state=state, target=run.target, detail=gone)
+        return _status_of_the_gone(run, cancelled, marks.get("jobctl/ended", ""))
     state, code = _state(job, pods, cancelled)
     return Status(
         run=run.name,
@@ -47,6 +49,20 @@ def status_of(
     )
 
 
+def ending(status: Status) -> str:
+    """What is remembered of a run that has ended, for the time when its job is gone."""
+    return msgspec.json.encode({key: getattr(status, key) for key in _REMEMBERED}).decode()
+
+
+def _status_of_the_gone(run: Run, cancelled: bool, ending: str) -> Status:
+    if ending:
+        told = msgspec.json.decode(ending)
+        return Status(run=run.name, target=run.target, **{key: told[key] for key in _REMEMBERED})
+    state: State = "cancelled" if cancelled else "lost"
+    gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
+    return Status(run=run.name, state=state, target=run.target, detail=gone)
+
+
 def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, int | None]:
     true = conditions(job)
     if "Succeeded" in true or "Complete" in true:
@@ -55,10 +71,19 @@ def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, in
         code = next((pod.exit_code for pod in pods if pod.exit_code not in (None, 0)), None)
         if cancelled:
             return "cancelled", code
+        if _past_deadline(true["Failed"]):
+            return "stopped", layout.EXIT_CONTINUE
         return ("stopped" if code == layout.EXIT_CONTINUE else "failed"), code
     if any(pod.running for pod in pods):
         return "running", None
     return ("pending" if true or pods else "submitted"), None
+
+
+def _past_deadline(failed: Object) -> bool:
+    """Whether a job failed for its time limit alone: its pods were asked to stop, and so they checkpointed."""
+    return failed.get("reason") == "DeadlineExceeded" or "than specified deadline" in failed.get(
+        "message", ""
+    )
 
 
 def _end(job: Object) -> str:
@@ -72,22 +97,46 @@ def _end(job: Object) -> str:
 def _detail(
     run: Run, state: State, job: Object, pods: Sequence[Pod], warnings: Sequence[str], cancelled: bool
 ) -> list[str]:
-    if state == "finished":
+    if state in ("finished", "cancelled"):
         return []
     if state in ("failed", "stopped"):
         condition = conditions(job)["Failed"]
-        lines = [f"{condition.get('reason', '')}: {condition.get('message', '')}"]
+        over = "its time limit is over" if _past_deadline(condition) else ""
+        lines = [over or f"{condition.get('reason', '')}: {condition.get('message', '')}"]
         lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
+        lines += _events(warnings)
         return [*_short(lines), f"jobctl logs {run.name}; jobctl resume {run.name}"]
     lines = ["asked to stop"] if cancelled and state == "running" else []
     if "Suspended" in conditions(job) or _suspended(job):
         queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
         lines.append(f"suspended: waits to be admitted in queue {queue}" if queue else "suspended")
-    lines += [
-        f"{pod.name}: {pod.waiting or pod.phase}" for pod in pods if not pod.running and pod.exit_code is None
-    ]
+    if replicas := _replicas(job, pods):
+        lines.append(replicas)
+    lines += [f"{pod.name}: {pod.waiting}" for pod in pods if pod.waiting]
     lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
-    return _short([*lines, *(f"event: {text}" for text in warnings if state != "running")])
+    return _short([*lines, *_events(warnings)])
+
+
+def _replicas(job: Object, pods: Sequence[Pod]) -> str:
+    """How many pods are in which state; nothing where that is one running pod, or none was made yet."""
+    wanted = pods_of(job)
+    counts = Counter("running" if pod.running else pod.phase.lower() for pod in pods)
+    if not pods or counts == {"running": 1} == {"running": wanted}:
+        return ""
+    words = [f"{count} {phase}" for phase, count in counts.most_common()]
+    return f"pods: {', '.join(words)} of {wanted}"
+
+
+def pods_of(job: Object) -> int:
+    """How many pods work on a job of any of our kinds."""
+    spec = job["spec"]
+    if "pytorchReplicaSpecs" in spec:
+        return sum(replicas["replicas"] for replicas in spec["pytorchReplicaSpecs"].values())
+    return int(spec["trainer"]["numNodes"] if "trainer" in spec else spec["completions"])
+
+
+def _events(warnings: Sequence[str]) -> list[str]:
+    return [f"event: {text}" for text in warnings]
 
 
 def _suspended(job: Object) -> bool:

@@ -10,7 +10,8 @@ import yaml
 
 from jobs.catalog.errors import UserError
 from jobs.spec import JobSpec
-from k8s.names import HASH_ANNOTATION, RUN_ANNOTATION
+from k8s.manifest import distributed
+from k8s.names import HASH_ANNOTATION, RUN_ANNOTATION, object_name
 from k8s.refusals import Refused
 from k8s.resources import CONFIG_MAP, JOB, PYTORCHJOB, TRAINJOB, Kind, Object, kind_of
 from k8s.status import ended
@@ -28,7 +29,7 @@ def served_kind(api: Api, spec: JobSpec, kind: Kind) -> Kind:
 
     Raises UserError when the cluster has no operator for it.
     """
-    if spec.kind != "train":
+    if not distributed(spec):
         return JOB
     if api.serves(kind):
         return kind
@@ -64,11 +65,13 @@ def submit(api: Api, kind: Kind, text: str, *, replace_ended: bool) -> bool:
     """
     record, job = objects_in(text)
     record["data"]["job.json"] = json.dumps(job, sort_keys=True)
-    for thing in (record, job):
-        api.apply(kind_of(thing), thing, dry_run=True)
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-    claimed = _claim(api, record, replace=replace_ended)
     there = api.get(kind, namespace, name)
+    # A job that is there cannot become this one by a patch, so this one is tried under a name of its own.
+    tried = job if there is None else _renamed(job, object_name(f"{name}-try"))
+    for thing in (record, tried):
+        api.apply(kind_of(thing), thing, dry_run=True)
+    claimed = _claim(api, record, replace=replace_ended)
     if there is not None and not (replace_ended and ended(there)):
         return False
     if there is not None:
@@ -78,11 +81,16 @@ def submit(api: Api, kind: Kind, text: str, *, replace_ended: bool) -> bool:
     try:
         made = api.apply(kind, job)
     except BaseException:
-        if claimed:
+        if claimed:  # the job as well: it may have been made when nobody heard the answer
+            api.delete(kind, namespace, name)
             api.delete(CONFIG_MAP, namespace, name)
         raise
     api.annotate(CONFIG_MAP, namespace, name, job=made["metadata"]["uid"])
     return True
+
+
+def _renamed(job: Object, name: str) -> Object:
+    return {**job, "metadata": {**job["metadata"], "name": name}}
 
 
 def _claim(api: Api, record: Object, *, replace: bool) -> bool:

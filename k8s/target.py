@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from jobs.catalog.errors import UserError
 from jobs.catalog.schema import Site
-from jobs.runs import Run, Started, State, Status
+from jobs.runs import ENDED, Run, Started, State, Status
 from jobs.spec import ON_A_CHECKPOINT, JobSpec
 from k8s import manifest, names, submission
 from k8s.pods import Pod, newest, read_pod, warnings_of
 from k8s.resources import CONFIG_MAP, EVENT, JOB, POD, PYTORCHJOB, TRAINJOB, Kind, Object, label_selector
-from k8s.status import ended, status_of
+from k8s.status import ended, ending, status_of
 
 if TYPE_CHECKING:
     from k8s.api import Api
 
+Decoded = TypeVar("Decoded", Site, JobSpec)
 ANSWER_SECONDS = 2.0
 """How old an answer may be: who waits asks often, and one API server serves all."""
-RUN_PURPOSES = "app.kubernetes.io/component in (train,sweep,tokenizer,prep,preflight)"
+_STOP = (
+    # The beginning of an attempt takes an old STOP away.
+    'until [ -e "${TMPDIR:-/tmp}/jobctl-live" ] || [ "$SECONDS" -gt 60 ]; do sleep 0.2; done; '
+    f'printf "cancel\\n" >"${{JOBCTL_ROOT:-{manifest.ROOT}}}/runs/$1/STOP"'
+)
+RUNS_OF_THEIR_OWN = f"{names.COMPONENT} notin ({','.join(sorted(ON_A_CHECKPOINT))})"
 
 
 class KubernetesTarget:
@@ -44,7 +51,7 @@ class KubernetesTarget:
         self._answers: dict[tuple[str, ...], tuple[float, _Cluster]] = {}
 
     def render(self, spec: JobSpec) -> str:
-        if spec.kind == "train":
+        if manifest.distributed(spec):
             return manifest.render(spec, self._template, self._container, self._pod_template)
         return manifest.render(spec, "podjob.yaml.j2", "jobctl", "podtemplate.yaml.j2")
 
@@ -90,8 +97,14 @@ class KubernetesTarget:
         record = api.get(CONFIG_MAP, site.namespace, names.object_name(run.name))
         if record is None:
             raise _no_record(run)
+        if "job.json" not in record["data"]:
+            raise UserError(
+                f"run '{run.name}' was not submitted by jobctl, so there is no record of its job",
+                hint="delete the job, and apply its manifest again",
+                code=1,
+            )
         self._answers.clear()
-        api.annotate(CONFIG_MAP, site.namespace, record["metadata"]["name"], cancelled=None)
+        api.annotate(CONFIG_MAP, site.namespace, record["metadata"]["name"], cancelled=None, ended=None)
         return submission.restart(api, json.loads(record["data"]["job.json"]))
 
     # ---- finding
@@ -106,14 +119,14 @@ class KubernetesTarget:
 
     def find(self, site: Site, name: str) -> Run | None:
         record = self.api(site).get(CONFIG_MAP, site.namespace, names.object_name(name))
-        return None if record is None else _run_of(record, site)
+        return None if record is None or not _is_ours(record) else _run_of(record, site)
 
     def find_all(self, site: Site) -> list[Run]:
         """All runs of the site's namespace, the newest last."""
-        selector = f"{names.MANAGED_BY}=jobctl,{RUN_PURPOSES}"
+        selector = f"{names.MANAGED_BY}=jobctl,{RUNS_OF_THEIR_OWN}"
         found = self.api(site).list_all(CONFIG_MAP, site.namespace, labelSelector=selector)
         found.sort(key=lambda record: record["metadata"].get("creationTimestamp") or "")
-        return [_run_of(record, site) for record in found]
+        return [_run_of(record, site) for record in found if _is_ours(record)]
 
     # ---- the verbs
 
@@ -127,6 +140,7 @@ class KubernetesTarget:
             try:
                 cluster = self._look(mine)
                 found |= {run.name: cluster.status(run) for run in mine}
+                self._remember(mine, cluster, found)
             except UserError as problem:
                 if len(runs) == 1:
                     raise
@@ -136,6 +150,32 @@ class KubernetesTarget:
                     for run in mine
                 }
         return [found[run.name] for run in runs]
+
+    def _remember(self, runs: Sequence[Run], cluster: _Cluster, found: Mapping[str, Status]) -> None:
+        """Note how runs ended, for their jobs go after a week."""
+        for run in runs:
+            if found[run.name].state in ENDED and not cluster.is_remembered(run):
+                mark, site = ending(found[run.name]), site_of(run)
+                with contextlib.suppress(UserError):  # who may only read can still look
+                    self.api(site).annotate(
+                        CONFIG_MAP, site.namespace, names.object_name(run.name), ended=mark
+                    )
+
+    def await_change(self, run: Run, seconds: float) -> None:
+        """Return when the run's job changes, or after ``seconds``."""
+        api, site, started = self.api(site_of(run)), site_of(run), time.monotonic()
+        try:
+            jobs = self._look([run], fresh=True).jobs_of(run)
+            kind, selector = jobs[-1][0] if jobs else self._kind, label_selector(names.selector(run.name))
+            there, version = api.list_at(kind, site.namespace, labelSelector=selector)
+            if not all(ended(job) for job in there) or not there:
+                api.wait_for_change(
+                    kind, site.namespace, since=version, seconds=seconds, labelSelector=selector
+                )
+        except UserError:  # watching is a right of its own, and looking again will say what is wrong
+            time.sleep(min(ANSWER_SECONDS, seconds))
+        time.sleep(max(0.0, min(ANSWER_SECONDS, seconds) - (time.monotonic() - started)))
+        self._answers.clear()
 
     def _look(self, runs: Sequence[Run], *, fresh: bool = False) -> _Cluster:
         site = site_of(runs[0])
@@ -164,20 +204,21 @@ class KubernetesTarget:
         self._answers.clear()
 
     def request_stop(self, run: Run) -> None:
-        """Create STOP in the run directory, by the first pod; where no pod runs there is nothing to checkpoint."""
+        """Create STOP in the run directory, by the first pod.
+
+        Where not all pods of a training run, none of them trains, and there is nothing to checkpoint.
+        """
         from k8s.volume import Command
 
-        api, site = self.api(site_of(run)), site_of(run)
-        pod = next((pod for pod in self._look([run], fresh=True).pods_of(run) if pod.running), None)
-        if pod is None:
+        api, site, spec = self.api(site_of(run)), site_of(run), run.record["spec"]
+        pods = [pod for pod in self._look([run], fresh=True).pods_of(run) if pod.running]
+        if spec["kind"] != "train" or len(pods) < spec["resources"]["nodes"]:
             return self._delete(run, grace_seconds=None)
         api.annotate(CONFIG_MAP, site.namespace, names.object_name(run.name), cancelled=_now())
-        stop = f'printf "cancel\\n" >"${{JOBCTL_ROOT:-{manifest.ROOT}}}/runs/$1/STOP"'
+        words = ["bash", "-c", _STOP, "stop", run.name]
         try:
-            Command(
-                api, site.namespace, pod.name, pod.container, ["bash", "-c", stop, "stop", run.name]
-            ).finish()
-        except UserError:  # it may not be entered; deleting it runs the hook that creates STOP as well
+            Command(api, site.namespace, pods[0].name, pods[0].container, words).finish()
+        except (UserError, ConnectionError):  # deleting it runs the hook that creates STOP as well
             self._delete(run, grace_seconds=None)
         self._answers.clear()
         return None
@@ -212,10 +253,7 @@ class KubernetesTarget:
         from k8s.collect import collect
 
         site = site_of(run)
-        record = self.api(site).get(CONFIG_MAP, site.namespace, names.object_name(run.name))
-        if record is None:
-            raise _no_record(run)
-        return collect(self.api(site), site, run.name, json.loads(record["data"]["job.json"]), into)
+        return collect(self.api(site), site, run.name, _decoded(run, JobSpec, run.record["spec"]).image, into)
 
 
 class _Cluster:
@@ -269,15 +307,39 @@ class _Cluster:
 
     def status(self, run: Run) -> Status:
         job, pods = self.newest_job(run), self.pods_of(run)
-        involved = {pod.name for pod in pods} | ({job["metadata"]["name"]} if job else set())
+        involved = {pod.name for pod in pods}
+        if job:  # of a TrainJob's objects the JobSet is called like it, and the Job of that makes the pods
+            involved |= {job["metadata"]["name"], f"{job['metadata']['name']}-node-0"}
         events = [event for event in self._events if event.get("involvedObject", {}).get("name") in involved]
-        return status_of(
-            run, job, pods, warnings_of(events), self._marks.get(names.object_name(run.name), {})
-        )
+        return status_of(run, job, pods, warnings_of(events), self._marks_of(run))
+
+    def is_remembered(self, run: Run) -> bool:
+        return "jobctl/ended" in self._marks_of(run)
+
+    def _marks_of(self, run: Run) -> dict[str, str]:
+        return self._marks.get(names.object_name(run.name), {})
 
 
 def site_of(run: Run) -> Site:
-    return msgspec.convert(run.record["spec"]["site"], Site)
+    return _decoded(run, Site, run.record["spec"]["site"])
+
+
+def _decoded(run: Run, kind: type[Decoded], data: Object) -> Decoded:
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as problem:
+        raise UserError(
+            f"run '{run.name}' was submitted by another version of jobctl: {problem}",
+            hint=f"its version is {run.record['spec'].get('version', 'unknown')}",
+            code=1,
+        ) from None
+
+
+def _is_ours(record: Object) -> bool:
+    """Whether a ConfigMap is a run's, and not somebody else's of the same name."""
+    return (
+        names.RUN_ANNOTATION in (record["metadata"].get("annotations") or {}) and "run.json" in record["data"]
+    )
 
 
 def _run_of(record: Object, site: Site) -> Run:

@@ -16,21 +16,28 @@ from jobs.render import render_template
 from k8s.manifest import ROOT
 from k8s.names import MANAGED_BY, MAX_NAME, object_name
 from k8s.pods import read_pod
+from k8s.refusals import Refused
 from k8s.resources import POD
 
 if TYPE_CHECKING:
     from k8s.api import Api
 
 LIFETIME_SECONDS = 6 * 3600
-START_SECONDS = 300.0
+START_SECONDS = 1800.0
+"""How long a pod may take to run: its image is as large as the job's, and its node may not have it."""
 SILENCE_SECONDS = 120.0
 """How long a command may say nothing before its connection is taken for dead."""
+BEAT = "while sleep 15 >/dev/null 2>&1; do printf '\\0' >&2; done & trap \"kill $!\" EXIT; "
+"""Bash that says something all the while, for commands that work in silence: summing a large file takes minutes."""
 POLL_SECONDS = 0.5
 _INPUT, _OUTPUT, _ERRORS, _VERDICT = range(4)
 
 
 class Command:
-    """A command that runs in a pod, its output as it comes."""
+    """A command that runs in a pod, its output as it comes.
+
+    Raises Refused when the pod may not be entered, ConnectionError when the connection fails.
+    """
 
     def __init__(self, api: Api, namespace: str, pod: str, container: str, words: list[str]) -> None:
         self._pod = pod
@@ -51,11 +58,13 @@ class Command:
                 if open_:
                     self._socket.update(timeout=1)
                 piece = self._read(_OUTPUT)
-                said += self._read(_ERRORS)
-                if piece:
+                errors = self._read(_ERRORS)
+                said = (said + errors.replace(b"\0", b""))[-4000:]
+                if piece or errors:
                     heard = time.monotonic()
+                if piece:
                     yield piece
-                elif not open_:
+                elif not open_ and not errors:
                     break
                 elif time.monotonic() - heard > SILENCE_SECONDS:
                     raise ConnectionError(f"{self._pod} says nothing")
@@ -86,12 +95,19 @@ def reader_pod(api: Api, site: Site, run: str, image: str, tell: Callable[[str],
         "name": name, "site": site, "image": image, "root": ROOT, "lifetime": LIFETIME_SECONDS,
         "labels": {MANAGED_BY: "jobctl", "app.kubernetes.io/name": "jobctl", "app.kubernetes.io/component": "reader"},
     }  # fmt: skip
-    api.create(POD, yaml.safe_load(render_template("reader.yaml.j2", context)))
+    try:
+        api.create(POD, yaml.safe_load(render_template("reader.yaml.j2", context)))
+    except Refused as refusal:
+        if refusal.status != 409:  # it is there: our own, and the answer was lost
+            raise
     try:
         _wait_until_running(api, site.namespace, name, tell)
         yield name
     finally:
-        api.delete(POD, site.namespace, name, grace_seconds=0)
+        try:
+            api.delete(POD, site.namespace, name, grace_seconds=0)
+        except UserError as problem:
+            tell(f"{problem.message}; it ends by itself in {LIFETIME_SECONDS // 3600} hours")
 
 
 def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str], None]) -> None:
@@ -105,7 +121,7 @@ def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str
             return
         if pod.exit_code is not None or time.monotonic() > deadline:
             raise UserError(f"pod {name} does not run: {pod.last_words or pod.waiting or pod.phase}", code=1)
-        if pod.waiting and pod.waiting != told:
-            told = pod.waiting
+        if (why := pod.waiting or pod.phase) != told:
+            told = why
             tell(f"waiting for pod {name}: {told}")
         time.sleep(POLL_SECONDS)

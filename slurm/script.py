@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from jobs.render import Verbatim, job_environment, payload_context, quote_shell, render_template
+from jobs.render import FABRIC, Verbatim, job_environment, payload_context, quote_shell, render_template
 from jobs.spec import JobSpec, seconds
 from slurm.containers import container_command, container_options
 from slurm.directives import directives
 
 WAIT_SECONDS = 60
 """How long the other nodes may go on when one has ended well; when one fails they are ended at once."""
-FABRIC = {
-    "NCCL_DEBUG": "WARN",
-    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
-    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
-    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
-}
-"""A collective that hangs ends the job, and each rank leaves its last 2000 in the log folder."""
 
 
 def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:

@@ -15,6 +15,8 @@ from jobs.cli.output import emit, table
 from jobs.cli.status import describe_status, statuses
 from jobs.progress import Training, read_training
 from jobs.runs import Run, Status
+from jobs.targets import target
+from jobs.targets.protocol import Remote
 
 
 @click.command("describe")
@@ -41,8 +43,16 @@ def description(run: Run, status: Status, training: Training | None) -> str:
     parts = [describe_status(status), *_attempts(run)]
     if training:
         parts.append(training_summary(training))
-    parts.append("\n".join([f"files: {run.path}", *_next(run, status, training)]))
+    parts.append("\n".join([f"files: {_files(run)}", *_next(run, status, training)]))
     return "\n\n".join(parts)
+
+
+def _files(run: Run) -> str:
+    """Where the run directory is."""
+    if not isinstance(target(run.target), Remote):
+        return str(run.path)
+    volume = run.record["spec"]["site"]["root"]
+    return f"{volume}/runs/{run.name} on the cluster's volume; jobctl collect {run.name} -o DIR"
 
 
 def training_summary(training: Training) -> str:

@@ -26,6 +26,8 @@ from jobs.targets import target
 from jobs.targets.protocol import Remote
 
 POLL_SECONDS = 0.5
+LONGEST_WATCH = 30.0
+"""Seconds after which a job that says nothing is looked at all the same: why a pod waits is not said by its job."""
 
 
 @click.command("logs")
@@ -129,6 +131,16 @@ def follow(
         if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):
             progress.close()
             return run, status
+        _pause(run, deadline)
+
+
+def _pause(run: Run, deadline: float | None) -> None:
+    """Until it is worth looking again: a cluster tells when its job changes, the others are asked."""
+    scheduler = target(run.target)
+    if isinstance(scheduler, Remote):
+        left = LONGEST_WATCH if deadline is None else deadline - time.monotonic()
+        scheduler.await_change(run, max(0.0, min(left, LONGEST_WATCH)))
+    else:
         time.sleep(POLL_SECONDS)
 
 

@@ -58,6 +58,10 @@ class Remote(Protocol):
         """All runs that the cluster of ``site`` knows, the newest last."""
         ...
 
+    def await_change(self, run: Run, seconds: float) -> None:
+        """Return when the run's job may have changed, at the latest after ``seconds``; never at once."""
+        ...
+
     def request_stop(self, run: Run) -> None:
         """Create STOP in the run directory."""
         ...

@@ -1,7 +1,6 @@
 """The rest of a cluster behind the API server: operators that make pods of jobs, and a kubelet that really runs them.
 
-Operators set the environment as the recorded pods of a real one have it (``data/pods.json``). A container is a process
-of this machine: it sees the server's volume folder as its root, and its ConfigMap as files.
+A container is a process of this machine: it sees the server's volume folder as its root, and its ConfigMap as files.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
+from tests.k8s import operators
 from tests.k8s.server import ApiServer
-from tests.k8s.store import Object, Refusal, merge, now
+from tests.k8s.store import Object, Refusal, now
 
 OPERATED = (
     ("kubeflow.org/v1", "pytorchjobs"),
@@ -31,10 +30,10 @@ class Cluster:
 
     def __init__(self, api: ApiServer, environment: dict[str, str]) -> None:
         self.api, self.environment = api, environment
-        self.unschedulable = ""
-        """The scheduler's words for why no node fits, where none does."""
+        self.unschedulable: dict[str, str] = {}
+        """By pod: the scheduler's words for why no node fits."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._pod_names: dict[str, str] = {}
+        self._pods: dict[str, Object] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._thread.start()
@@ -72,28 +71,26 @@ class Cluster:
             self._condition(version, plural, name, "Suspended")
             return
         pods = {pod["metadata"]["name"]: pod for pod in self.api.store.list_all("v1", "pods", "jobctl")}
-        wanted = _pods_of(plural, job)
+        wanted = operators.pods_of(plural, job, self.api.store.runtimes)
         # A name is free again when the pod that had it has ended, which may be long after it was deleted.
-        ending = {self._pod_names[uid] for uid, process in self._processes.items() if process.poll() is None}
+        ending = {
+            self._pods[uid]["metadata"]["name"] for uid, p in self._processes.items() if p.poll() is None
+        }
         for pod in wanted:
             if pod["metadata"]["name"] not in {*pods, *ending}:
                 self.api.store.create("v1", "pods", "jobctl", pod)
-        mine = [pods[p["metadata"]["name"]] for p in wanted if p["metadata"]["name"] in pods]
-        codes = [_exit_code(pod) for pod in mine]
         if plural == "pytorchjobs":
             self._condition(version, plural, name, "Created")
-        for pod, code in zip(mine, codes, strict=True):
-            if code is not None and code >= 128:
-                self.api.store.delete("v1", "pods", "jobctl", pod["metadata"]["name"])
-            elif code not in (None, 0):
-                self._condition(
-                    version, plural, name, "Failed", f"pod {pod['metadata']['name']} failed: exit code {code}"
-                )
-        # The training operator looks at the master alone, the others at all pods.
-        if codes and (
-            codes[0] == 0 if plural == "pytorchjobs" else len(codes) == len(wanted) and set(codes) == {0}
-        ):
-            self._condition(version, plural, name, "Succeeded" if plural == "pytorchjobs" else "Complete")
+        mine = [pods[p["metadata"]["name"]] for p in wanted if p["metadata"]["name"] in pods]
+        if len(mine) < len(wanted):
+            return
+        codes = {pod["metadata"]["name"]: _exit_code(pod) for pod in mine}
+        delete, condition, message = operators.verdict(plural, job, self.api.store.runtimes, codes)
+        if condition:
+            self._condition(version, plural, name, condition, message)
+            delete = [pod for pod, code in codes.items() if code is None]
+        for pod in delete:
+            self.api.store.delete("v1", "pods", "jobctl", pod)
 
     def _condition(self, version: str, plural: str, name: str, type_: str, message: str = "") -> None:
         with self.api.store.lock:
@@ -112,14 +109,11 @@ class Cluster:
         uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
         process = self._processes.get(uid)
         if process is None:
-            if self.unschedulable:
-                no = {
-                    "type": "PodScheduled",
-                    "status": "False",
-                    "reason": "Unschedulable",
-                    "message": self.unschedulable,
-                }
-                self._status(name, {"phase": "Pending", "conditions": [no]})
+            if why := self.unschedulable.get(name):
+                no = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
+                self.api.store.patch(
+                    "v1", "pods", "jobctl", name, {"status": {"phase": "Pending", "conditions": [no]}}
+                )
                 return
             self._start(pod)
         elif (
@@ -135,7 +129,7 @@ class Cluster:
     def _start(self, pod: Object) -> None:
         uid, container = pod["metadata"]["uid"], pod["spec"]["containers"][0]
         files = self.api.folder / uid
-        files.mkdir()
+        (files / "tmp").mkdir(parents=True)
         for volume in pod["spec"].get("volumes", []):
             if "configMap" in volume:
                 record = self.api.store.get("v1", "configmaps", "jobctl", volume["configMap"]["name"])
@@ -149,7 +143,7 @@ class Cluster:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._processes[uid], self._pod_names[uid] = process, pod["metadata"]["name"]
+        self._processes[uid], self._pods[uid] = process, pod
         self.api.logs[uid] = []
         self.api.open_pods.add(uid)
         threading.Thread(target=self._copy_log, args=(uid, process), daemon=True).start()
@@ -158,7 +152,7 @@ class Cluster:
     def _env(self, pod: Object, container: Object) -> dict[str, str]:
         env = {
             "PATH": os.environ["PATH"],
-            "TMPDIR": str(self.api.folder),
+            "TMPDIR": str(self.api.folder / pod["metadata"]["uid"] / "tmp"),
             "NODE_NAME": f"node-{pod['metadata']['name']}",
         }
         env |= {
@@ -191,20 +185,22 @@ class Cluster:
         for uid, process in list(self._processes.items()):
             if uid not in there and process.poll() is None and not (self.api.folder / uid / "ended").exists():
                 (self.api.folder / uid / "ended").touch()
-                hook = self.api.folder / uid / "stop"
-                if hook.exists():
-                    env = {**os.environ, "JOBCTL_ROOT": str(self.api.volume)}
-                    ending = subprocess.Popen(["bash", str(hook)], env=env, start_new_session=True)
-                    threading.Thread(target=_wait_for_both, args=(process, ending), daemon=True).start()
+                threading.Thread(target=self._end, args=(uid, process), daemon=True).start()
 
-
-def _wait_for_both(process: subprocess.Popen[bytes], hook: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None and hook.poll() is None:
-        time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(hook.pid, signal.SIGKILL)
-    if process.poll() is None:
-        process.terminate()
+    def _end(self, uid: str, process: subprocess.Popen[bytes]) -> None:
+        pod = self._pods[uid]
+        container, files = pod["spec"]["containers"][0], self.api.folder / uid
+        hook = ((container.get("lifecycle") or {}).get("preStop") or {}).get("exec", {}).get("command")
+        if hook:
+            words = [word.replace("/etc/jobctl", str(files)) for word in hook]
+            ending = subprocess.Popen(words, env=self._env(pod, container), start_new_session=True)
+            while process.poll() is None and ending.poll() is None:
+                time.sleep(0.02)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(ending.pid, signal.SIGKILL)
+            ending.wait()
+        if process.poll() is None:
+            process.terminate()
 
 
 def _over(job: Object) -> bool:
@@ -219,86 +215,14 @@ def _exit_code(pod: Object) -> int | None:
     return None
 
 
-def _pods_of(plural: str, job: Object) -> list[Object]:
-    """The pods that the job's operator makes, with its labels and its environment."""
-    return {"pytorchjobs": _pytorch, "trainjobs": _trainjob, "jobs": _job}[plural](job)
-
-
-def _pod(job: Object, name: str, labels: dict[str, str], template: Object, env: dict[str, Any]) -> Object:
-    pod = merge({"metadata": {"name": name, "labels": labels}}, {"metadata": {}, **template})
-    pod["metadata"]["labels"] = {**(template["metadata"].get("labels") or {}), **labels}
-    pod["metadata"]["ownerReferences"] = [
-        {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": job["metadata"]["name"],
-         "uid": job["metadata"]["uid"], "controller": True}
-    ]  # fmt: skip
-    container = dict(pod["spec"]["containers"][0])
-    container["env"] = [*container.get("env", []), *({"name": k, "value": str(v)} for k, v in env.items())]
-    pod["spec"] = {**pod["spec"], "containers": [container]}
-    return {"apiVersion": "v1", "kind": "Pod", **pod}
-
-
-def _pytorch(job: Object) -> list[Object]:
-    name, replicas = job["metadata"]["name"], job["spec"]["pytorchReplicaSpecs"]
-    processes, pods = int(job["spec"]["nprocPerNode"]), []
-    total = sum(spec["replicas"] for spec in replicas.values())
-    for role in ("Master", "Worker"):
-        for index in range(replicas.get(role, {"replicas": 0})["replicas"]):
-            rank = len(pods)
-            env = {
-                "PYTHONUNBUFFERED": 1, "MASTER_PORT": 23456, "PET_MASTER_PORT": 23456,
-                "MASTER_ADDR": f"{name}-master-0", "PET_MASTER_ADDR": f"{name}-master-0",
-                "WORLD_SIZE": total * processes, "RANK": rank, "PET_NODE_RANK": rank,
-                "PET_NPROC_PER_NODE": processes, "PET_NNODES": total,
-            }  # fmt: skip
-            labels = {
-                "training.kubeflow.org/job-name": name,
-                "training.kubeflow.org/replica-index": str(index),
-                "training.kubeflow.org/replica-type": role.lower(),
-            }
-            pods.append(_pod(job, f"{name}-{role.lower()}-{index}", labels, replicas[role]["template"], env))
-    return pods
-
-
-def _trainjob(job: Object) -> list[Object]:
-    name, trainer = job["metadata"]["name"], job["spec"]["trainer"]
-    patch = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]
-    template = patch["template"]["spec"]["template"]
-    container = {
-        **template["spec"]["containers"][0],
-        "image": trainer["image"],
-        "command": trainer["command"],
-    }
-    container["env"] = trainer["env"]
-    template = {**template, "spec": {**template["spec"], "containers": [container]}}
-    pods = []
-    for rank in range(trainer["numNodes"]):
-        env = {
-            "PET_NNODES": trainer["numNodes"], "PET_NPROC_PER_NODE": trainer["numProcPerNode"], "PET_NODE_RANK": rank,
-            "PET_MASTER_ADDR": f"{name}-node-0-0.{name}", "PET_MASTER_PORT": 29500,
-        }  # fmt: skip
-        labels = {"batch.kubernetes.io/job-completion-index": str(rank)}
-        pods.append(_pod(job, f"{name}-node-0-{rank}", labels, template, env))
-    return pods
-
-
-def _job(job: Object) -> list[Object]:
-    return [
-        _pod(
-            job, f"{job['metadata']['name']}-{index}", {"batch.kubernetes.io/job-completion-index": str(index)},
-            job["spec"]["template"], {"JOB_COMPLETION_INDEX": index},
-        )
-        for index in range(job["spec"]["completions"])
-    ]  # fmt: skip
-
-
 def python_stub(folder: Path, plan: str) -> Path:
-    """An interpreter whose trainer is ``plan``, in bash: it knows run_dir, attempt, node and log, the rank's file."""
+    """An interpreter whose trainer is ``plan``, in bash; it knows run_dir, attempt, node, root and log, the rank's."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "python"
     path.write_text(
         "#!/bin/bash\nnode=0\n"
         "for word; do case $word in --run_dir=*) run_dir=${word#*=} ;; --attempt=*) attempt=${word#*=} ;;"
-        " --node_rank=*) node=${word#*=} ;; esac; done\n"
+        " --root=*) root=${word#*=} ;; --node_rank=*) node=${word#*=} ;; esac; done\n"
         'log=$run_dir/logs/$attempt/rank-$(printf %05d "$node").log\n'
         f"{plan}\n"
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import jobs
 import k8s.api
@@ -17,13 +18,29 @@ from jobs.spec import Choices, JobSpec, resolve
 from tests.k8s.cluster import Cluster, python_stub
 from tests.k8s.server import ApiServer
 
+MANIFESTS = Path(k8s.api.__file__).parent / "manifests"
 MakeCluster = Callable[[str], Cluster]
+
+
+def granted() -> set[tuple[str, str, str]]:
+    """Group, resource and verb of all that the shipped role allows."""
+    role = next(yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text()))
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     """An API server, reached by $KUBECONFIG as by a user with a home of their own; nothing waits for long."""
     api = ApiServer(tmp_path / "cluster")
+    runtime = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text())
+    api.store.runtimes = {runtime["metadata"]["name"]: runtime}
+    api.rights = granted()
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig()))
     monkeypatch.setenv("JOBCTL_ROOT", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -27,7 +28,11 @@ _OBJECT = re.compile(
 
 
 class Fault:
-    """What happens to the next ``times`` requests that ``applies`` to: a status, a pause, or a cut after ``bytes``."""
+    """What happens to the next ``times`` requests that ``applies`` to.
+
+    A status; a pause of ``seconds``; a stream that is cut after so many bytes, or stays open and says nothing more
+    (``stalls``); a connection that is closed before the request was done (``reset``) or after it (``lost``).
+    """
 
     def __init__(
         self,
@@ -39,20 +44,29 @@ class Fault:
         seconds: float = 0.0,
         cut_after: int | None = None,
         reset: bool = False,
+        lost: bool = False,
+        stalls: bool = False,
     ) -> None:
         self.applies, self.times, self.status, self.retry_after = applies, times, status, retry_after
         self.seconds, self.cut_after, self.reset = seconds, cut_after, reset
+        self.lost, self.stalls = lost, stalls
 
 
 class ApiServer:
-    """Started at once on a free port of its own; ``volume`` is what its pods see as /workspace."""
+    """Started at once on a free port of its own; ``volume`` is what its pods see as /workspace.
 
-    def __init__(self, folder: Path) -> None:
+    ``certificate``, with its key, makes it speak TLS.
+    """
+
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         self.store = Store()
         self.folder = folder
         self.volume = folder / "volume"
         self.volume.mkdir(parents=True)
         self.tokens = {"good"}
+        self.rights: set[tuple[str, str, str]] = set()
+        """Group, resource and verb of what the user may do; another request is refused as RBAC refuses it."""
+        self.used: set[tuple[str, str, str]] = set()
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
         self.logs: dict[str, list[tuple[str, str]]] = {}
@@ -63,11 +77,16 @@ class ApiServer:
         handler = type("Handler", (_Handler,), {"api": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
+        self._scheme = "http"
+        if certificate:
+            tls, self._scheme = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "https"
+            tls.load_cert_chain(certificate)
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_address[1]}"
 
     def close(self) -> None:
         self._http.shutdown()
@@ -120,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.fault and self.fault.status:
                 raise Refusal(self.fault.status, "Fault", "as told")
-            if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.api.tokens:
+            scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or token not in self.api.tokens:
                 raise Refusal(401, "Unauthorized", "Unauthorized")
             self._route(url.path)
         except Refusal as refusal:
@@ -142,6 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not at:
             raise Refusal(404, "", "404 page not found\n")
         version, plural, namespace, name = at["core"] or at["group"], at["plural"], at["ns"], at["name"]
+        self._authorize(version, plural, namespace, name, at["sub"])
         if at["sub"]:
             pod = store.get("v1", "pods", namespace, name)
             return self._log(pod) if at["sub"] == "log" else self._exec(pod)
@@ -156,17 +177,43 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(store.delete(version, plural, namespace, name))
         if name:
             return self._answer(store.get(version, plural, namespace, name))
+        if self.query.get("watch") == "true":
+            return self._watch(version, plural, namespace)
         return self._page(store.list_all(version, plural, namespace, self.query.get("labelSelector", "")))
+
+    def _authorize(
+        self, version: str, plural: str, namespace: str, name: str | None, sub: str | None
+    ) -> None:
+        verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get" if name else "list"}[
+            self.command
+        ]
+        verbs = {"watch" if self.query.get("watch") == "true" else verb}
+        if sub == "exec":  # older servers ask for get, newer for create as well
+            verbs = {"get", "create"}
+        if verb == "patch" and (version, plural, namespace, name) not in self.api.store.objects:
+            verbs.add("create")  # server-side apply makes what is not there
+        group, resource = version.rpartition("/")[0], f"{plural}/{sub}" if sub else plural
+        for verb in sorted(verbs):
+            self.api.used.add((group, resource, verb))
+            if (group, resource, verb) not in self.api.rights:
+                raise Refusal(
+                    403, "Forbidden", f'{plural} is forbidden: User "ann" cannot {verb} resource "{resource}" '
+                    f'in API group "{group}" in the namespace "{namespace}"',
+                )  # fmt: skip
 
     def _page(self, items: list[Object]) -> None:
         limit, start = int(self.query.get("limit", 500)), int(self.query.get("continue", 0))
         rest = {"continue": str(start + limit)} if start + limit < len(items) else {}
+        rest["resourceVersion"] = str(self.api.store.version)
         self._answer({"kind": "List", "metadata": rest, "items": items[start : start + limit]})
 
     def _answer(self, body: Object, status: int = 200) -> None:
         self._send(status, json.dumps(body).encode(), "application/json")
 
     def _send(self, status: int, body: bytes, content_type: str) -> None:
+        if self.fault and self.fault.lost:
+            self.close_connection = True
+            return
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -174,6 +221,54 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", self.fault.retry_after)
         self.end_headers()
         self.wfile.write(body)
+
+    # ---- watches
+
+    def _watch(self, version: str, plural: str, namespace: str) -> None:
+        """Changes since ``resourceVersion`` as they come, until ``timeoutSeconds`` have passed."""
+        seconds = float(self.query.get("timeoutSeconds", 60))
+        since, deadline = int(self.query["resourceVersion"]), time.monotonic() + seconds
+        self._begin_stream()
+        while time.monotonic() < deadline:
+            changes = self.api.store.changes(
+                version,
+                plural,
+                namespace,
+                self.query.get("labelSelector", ""),
+                since,
+                deadline - time.monotonic(),
+            )
+            for at, type_, thing in changes:
+                since = at
+                if not self._stream(json.dumps({"type": type_, "object": thing}).encode() + b"\n"):
+                    return
+        self.wfile.write(b"0\r\n\r\n")
+
+    # ---- streams
+
+    def _begin_stream(self) -> None:
+        self._sent = 0
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+
+    def _stream(self, data: bytes) -> bool:
+        """Sends a piece; False when the stream was to be cut here."""
+        cut = self.fault.cut_after if self.fault else None
+        whole = cut is None or self._sent + len(data) <= cut
+        if not whole:
+            data = data[: max(0, cut - self._sent)]
+        if data:
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            self.wfile.flush()
+            self._sent += len(data)
+        if not whole:
+            self.close_connection = True
+            if self.fault.stalls:
+                time.sleep(30)
+            self.connection.shutdown(2)
+        return whole
 
     # ---- logs
 
@@ -185,37 +280,19 @@ class _Handler(BaseHTTPRequestHandler):
                 400, "BadRequest", f'container "{self.query.get("container")}" in pod is waiting to start'
             )
         since, follow = self.query.get("sinceTime", "")[:19], self.query.get("follow") == "true"
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        sent = at = 0
+        self._begin_stream()
+        at = 0
         while True:
             growing = uid in self.api.open_pods
             lines = self.api.logs[uid]
             for stamp, line in lines[at:]:
-                if stamp[:19] >= since:
-                    data = f"{stamp} {line}\n".encode()
-                    if (
-                        self.fault
-                        and self.fault.cut_after is not None
-                        and sent + len(data) > self.fault.cut_after
-                    ):
-                        self._chunk(data[: max(0, self.fault.cut_after - sent)])
-                        self.close_connection = True
-                        self.connection.shutdown(2)
-                        return
-                    self._chunk(data)
-                    sent += len(data)
+                if stamp[:19] >= since and not self._stream(f"{stamp} {line}\n".encode()):
+                    return
             at = len(lines)
             if not (follow and growing):
                 break
             time.sleep(0.02)
         self.wfile.write(b"0\r\n\r\n")
-
-    def _chunk(self, data: bytes) -> None:
-        if data:
-            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-            self.wfile.flush()
 
     # ---- commands in pods
 
@@ -223,11 +300,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Runs the command for real, with the volume's folder for /workspace."""
         self.close_connection = True
         socket = websocket.accept(self)
-        volume = str(self.api.volume)
+        volume, own = str(self.api.volume), self.api.folder / pod["metadata"]["uid"] / "tmp"
         words = [word.replace("/workspace", volume) for word in self.words]
         process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "JOBCTL_ROOT": volume}, start_new_session=True,
+            env={**os.environ, "JOBCTL_ROOT": volume, "TMPDIR": str(own)}, start_new_session=True,
         )  # fmt: skip
         cut = self.fault.cut_after if self.fault else None
         threading.Thread(target=socket.copy_input, args=(process.stdin,), daemon=True).start()

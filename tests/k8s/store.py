@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import re
 import threading
 import time
 import uuid
 from typing import Any
 
+from tests.k8s import webhooks
 from tests.k8s.schemas import Problem, problems
 
 Object = dict[str, Any]
@@ -23,7 +23,6 @@ SERVED = {
     ("trainer.kubeflow.org/v1alpha1", "trainjobs"): "TrainJob",
 }
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
-_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 class Refusal(Exception):
@@ -48,8 +47,11 @@ class Store:
         self.namespaces = {"jobctl"}
         self.quota: dict[str, str] = {}
         """By plural: the message with which a quota or a role refuses to create it."""
+        self.runtimes: dict[str, Object] = {}
+        """The ClusterTrainingRuntimes, by name."""
         self.objects: dict[tuple[str, str, str, str], Object] = {}
-        self._versions = itertools.count(100)
+        self.version = 100
+        self._history: list[tuple[int, str, tuple[str, str, str], Object]] = []
 
     def kind(self, api_version: str, plural: str) -> str:
         try:
@@ -93,6 +95,8 @@ class Store:
         self._check(api_version, plural, namespace, thing)
         with self.lock:
             there = self.objects.get((api_version, plural, namespace, thing["metadata"]["name"]))
+            if there is not None:
+                _immutable(api_version, plural, there, thing)
             merged = thing if there is None else merge(copy.deepcopy(there), thing)
             return self._put(api_version, plural, namespace, merged, dry_run)
 
@@ -111,12 +115,12 @@ class Store:
         """Removes it and what it owns."""
         with self.lock:
             thing = self.get(api_version, plural, namespace, name)
-            del self.objects[api_version, plural, namespace, name]
             for key, other in list(self.objects.items()):
                 owners = other["metadata"].get("ownerReferences") or []
-                if any(owner["uid"] == thing["metadata"]["uid"] for owner in owners):
-                    del self.objects[key]
-            self.lock.notify_all()
+                uids = {other["metadata"]["uid"], *(owner["uid"] for owner in owners)}
+                if thing["metadata"]["uid"] in uids:
+                    self.version += 1
+                    self._note("DELETED", key, self.objects.pop(key))
         return {
             "kind": "Status",
             "apiVersion": "v1",
@@ -133,11 +137,38 @@ class Store:
         meta = thing["metadata"]
         meta.setdefault("uid", str(uuid.uuid4()))
         meta.setdefault("creationTimestamp", now())
-        meta |= {"namespace": namespace, "resourceVersion": str(next(self._versions))}
         if not dry_run:
-            self.objects[api_version, plural, namespace, meta["name"]] = thing
-            self.lock.notify_all()
+            self.version += 1
+        meta |= {"namespace": namespace, "resourceVersion": str(self.version)}
+        if not dry_run:
+            key = (api_version, plural, namespace, meta["name"])
+            self._note("MODIFIED" if key in self.objects else "ADDED", key, thing)
+            self.objects[key] = thing
         return copy.deepcopy(thing)
+
+    def _note(self, type_: str, key: tuple[str, str, str, str], thing: Object) -> None:
+        self._history.append((self.version, type_, key[:3], copy.deepcopy(thing)))
+        self.lock.notify_all()
+
+    def changes(
+        self, api_version: str, plural: str, namespace: str, selector: str, since: int, seconds: float
+    ) -> list[tuple[int, str, Object]]:
+        """What was changed after version ``since``; waits so long for something."""
+        with self.lock:
+            found: list[tuple[int, str, Object]] = []
+
+            def some() -> bool:
+                found[:] = [
+                    (version, type_, thing)
+                    for version, type_, key, thing in self._history
+                    if version > since
+                    and key == (api_version, plural, namespace)
+                    and matches(thing["metadata"].get("labels") or {}, selector)
+                ]
+                return bool(found)
+
+            self.lock.wait_for(some, timeout=seconds)
+            return found
 
     def _missing(self, api_version: str, plural: str, name: str) -> Refusal:
         group = plural if "/" not in api_version else f"{plural}.{api_version.split('/')[0]}"
@@ -168,7 +199,10 @@ class Store:
         if found:
             raise _invalid(api_version, kind, name, found)
         if plural == "pytorchjobs":
-            _webhook(thing)
+            _denied("validator.pytorchjob.training-operator.kubeflow.org", list(webhooks.pytorchjob(thing)))
+        if plural == "trainjobs":
+            said = list(webhooks.trainjob(thing, self.runtimes))
+            _denied("validator.trainjob.trainer.kubeflow.org", said)
 
 
 def _minimum(thing: Object) -> list[Problem]:
@@ -192,28 +226,30 @@ def _invalid(api_version: str, kind: str, name: str, found: list[Problem]) -> Re
     return Refusal(422, "Invalid", message, name=name, kind=kind, causes=causes)
 
 
-def _webhook(job: Object) -> None:
-    """What the training operator's own webhook refuses."""
-    said = []
-    if not _DNS_1035.fullmatch(job["metadata"]["name"]):
-        said.append(f'metadata.name: Invalid value: "{job["metadata"]["name"]}": must be a DNS-1035 label')
-    for replica, spec in job["spec"]["pytorchReplicaSpecs"].items():
-        if not any(c["name"] == "pytorch" for c in spec["template"]["spec"]["containers"]):
-            said.append(
-                f"spec.pytorchReplicaSpecs[{replica}].template.spec.containers: "
-                "Required value: must have at least one container with name pytorch"
-            )
+_IMMUTABLE = {
+    "jobs": ("template", "completions", "completionMode"),
+    "trainjobs": ("trainer", "runtimePatches"),
+}
+"""Fields of a spec that nothing may change."""
+
+
+def _immutable(api_version: str, plural: str, there: Object, thing: Object) -> None:
+    for field in _IMMUTABLE.get(plural, ()):
+        if there["spec"].get(field) != thing["spec"].get(field):
+            problem = Problem("value", f"spec.{field}", "Invalid value: field is immutable")
+            raise _invalid(api_version, thing["kind"], thing["metadata"]["name"], [problem])
+
+
+def _denied(webhook: str, said: list[str]) -> None:
     if said:
-        webhook = (
-            'admission webhook "validator.pytorchjob.training-operator.kubeflow.org" denied the request: '
-        )
-        raise Refusal(403, "Forbidden", f"{webhook}[{', '.join(said)}]")
+        words = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+        raise Refusal(403, "Forbidden", f'admission webhook "{webhook}" denied the request: {words}')
 
 
 def matches(labels: dict[str, str], selector: str) -> bool:
     for part in re.split(r",(?![^(]*\))", selector) if selector else ():
-        if found := re.fullmatch(r"(\S+) in \(([^)]*)\)", part.strip()):
-            if labels.get(found[1]) not in found[2].split(","):
+        if found := re.fullmatch(r"(\S+) (in|notin) \(([^)]*)\)", part.strip()):
+            if (labels.get(found[1]) in found[3].split(",")) != (found[2] == "in"):
                 return False
         elif labels.get(part.split("=")[0]) != part.split("=", 1)[1]:
             return False

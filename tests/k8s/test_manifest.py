@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from jobs.catalog.errors import UserError
 from jobs.catalog.loader import names as entries
-from jobs.spec import Choices, resolve
+from jobs.spec import Choices, resolve, seconds
 from k8s import names
-from k8s.manifest import literal_block, seconds
+from k8s.manifest import literal_block
 from k8s.target import PYTORCH, TRAIN, KubernetesTarget
-from tests.k8s.conftest import spec_of
+from tests.k8s import webhooks
+from tests.k8s.conftest import MANIFESTS, spec_of
 from tests.k8s.schemas import problems
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -30,6 +31,14 @@ TARGETS = {"k8s": PYTORCH, "k8s-trainjob": TRAIN}
 
 def objects(target: KubernetesTarget, spec: Any) -> list[dict[str, Any]]:
     return list(yaml.load_all(target.render(spec), Loader=yaml.CSafeLoader))
+
+
+def denied(job: dict[str, Any]) -> list[str]:
+    """What the webhook of the job's operator, on a cluster with our manifests, says against it."""
+    if job["kind"] == "PyTorchJob":
+        return list(webhooks.pytorchjob(job))
+    runtime = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text())
+    return list(webhooks.trainjob(job, {runtime["metadata"]["name"]: runtime}))
 
 
 @pytest.mark.parametrize("hardware", entries("hardware"))
@@ -47,11 +56,20 @@ def test_every_combination_of_the_catalogue_is_valid(target: str, hardware: str)
             site=site,
             named={"nodes": nodes},
         )
-        for thing in objects(TARGETS[target], resolve(choices, version="1").spec):
-            assert problems(thing) == []
+        record, job = objects(TARGETS[target], resolve(choices, version="1").spec)
+        assert problems(record) == problems(job) == []
+        assert denied(job) == []
 
 
-@pytest.mark.parametrize("kind", ["prep", "export"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", ["train", "preflight"])
+def test_the_longest_run_on_a_thousand_nodes_is_taken(kind: str, target: str) -> None:
+    model = "qwen3_smoke" if kind == "train" else ""
+    job = objects(TARGETS[target], spec_of("x" * 100, target, nodes=1000, kind=kind, model=model))[1]
+    assert problems(job) == denied(job) == []
+
+
+@pytest.mark.parametrize("kind", ["prep", "export", "tokenizer"])
 def test_what_is_no_training_is_a_valid_job(kind: str) -> None:
     record, job = objects(
         PYTORCH, spec_of(kind=kind, model="", stage="train", nodes=4, named={"processes_per_node": 0})
@@ -62,7 +80,7 @@ def test_what_is_no_training_is_a_valid_job(kind: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_golden(target: str, request: pytest.FixtureRequest) -> None:
-    """Two nodes of H100 with RDMA at a full site. To renew: JOBCTL_GOLDEN=write pytest."""
+    """Two nodes of H100 with RDMA at a full site. To renew: make golden."""
     import os
 
     spec = resolve(
@@ -74,7 +92,7 @@ def test_golden(target: str, request: pytest.FixtureRequest) -> None:
     ).spec  # fmt: skip
     text = TARGETS[target].render(spec)
     path = GOLDEN / f"{target}.yaml"
-    if os.environ.get("JOBCTL_GOLDEN") == "write":
+    if os.environ.get("JOBCTL_UPDATE_GOLDEN") == "1":
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
@@ -111,6 +129,12 @@ def test_rdma_gets_its_device_and_may_pin_memory() -> None:
     container = pod_of(spec)["spec"]["containers"][0]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 8, "rdma/ib": 8}
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
+
+
+def test_one_node_alone_needs_no_rdma_and_no_right_to_pin_memory() -> None:
+    container = pod_of(spec_of(named={"rdma_resource": "rdma/ib"}))["spec"]["containers"][0]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "rdma/ib" not in container["resources"]["limits"]
 
 
 def test_a_pod_has_time_to_checkpoint() -> None:

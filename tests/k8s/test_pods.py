@@ -78,18 +78,94 @@ def test_sigterm_is_a_wish_to_stop(server: ApiServer, cluster: MakeCluster) -> N
     """As a drained node's kubelet sends it, should the hook before it not have been enough."""
     running = cluster(f'[ "$attempt" = 2 ] && exit 0; touch "$run_dir/up"; {UNTIL_STOP}')
     start(running, nodes=1)
-    until(lambda: (server.volume / "runs/demo/up").exists())
+    until((server.volume / "runs/demo/up").exists)
     running.process("demo-master-0").send_signal(signal.SIGTERM)
     until(lambda: "Succeeded" in conditions(server))
-    assert record_of(server, "demo", 1)["reason"] == "stopped"
+    assert record_of(server, "demo", 1)["reason"] == "preempted"
 
 
 def test_a_deleted_pod_checkpoints_before_it_goes(server: ApiServer, cluster: MakeCluster) -> None:
     start(cluster(f'[ "$attempt" = 2 ] && exit 0; touch "$run_dir/up"; {UNTIL_STOP}'), nodes=1)
-    until(lambda: (server.volume / "runs/demo/up").exists())
+    until((server.volume / "runs/demo/up").exists)
     server.store.delete("v1", "pods", "jobctl", "demo-master-0")
     until(lambda: "Succeeded" in conditions(server))
     assert record_of(server, "demo", 1)["exit_code"] == 200
+
+
+def test_a_pod_that_waits_for_others_stops_no_attempt_when_it_is_deleted(
+    server: ApiServer, cluster: MakeCluster
+) -> None:
+    """Its hook runs while the next attempt may have begun in other pods."""
+    running = cluster("exit 0")
+    running.unschedulable = {"demo-worker-0": "no GPU is free"}
+    start(running, nodes=2)
+    until(lambda: (server.volume / "runs/demo/logs/1").exists())
+    server.store.delete("v1", "pods", "jobctl", "demo-master-0")
+    until(lambda: (server.volume / "runs/demo/logs/2").exists())
+    assert not (server.volume / "runs/demo/STOP").exists()
+    running.unschedulable = {}
+    until(lambda: "Succeeded" in conditions(server))
+    assert record_of(server, "demo", 2)["reason"] == "finished"
+
+
+def test_failures_are_tried_again_as_often_as_retries_says(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster('[ "$attempt" = 3 ] && exit 0; exit 1'), nodes=2, retries=2)
+    until(lambda: "Succeeded" in conditions(server))
+    assert [record_of(server, "demo", n)["reason"] for n in (1, 2, 3)] == ["failed", "failed", "finished"]
+
+
+@pytest.mark.parametrize("code", [1, 201])
+def test_a_failure_too_many_is_the_end(server: ApiServer, cluster: MakeCluster, code: int) -> None:
+    start(cluster(f"exit {code}"), nodes=1, retries=1)
+    until(lambda: "Failed" in conditions(server))
+    assert record_of(server, "demo", 2)["exit_code"] == code
+    assert not record_of(server, "demo", 3)
+
+
+def test_preemptions_do_not_count_as_attempts(server: ApiServer, cluster: MakeCluster) -> None:
+    plan = f'[ "$attempt" = 4 ] && exit 0; touch "$run_dir/up-$attempt"; {UNTIL_STOP}'
+    start(cluster(plan), nodes=1, max_attempts=1)
+    for attempt in (1, 2, 3):
+        until((server.volume / f"runs/demo/up-{attempt}").exists)
+        server.store.delete("v1", "pods", "jobctl", "demo-master-0")
+    until(lambda: "Succeeded" in conditions(server))
+
+
+BAD_NODE = (
+    'case $* in *trainer.preflight*) echo "$*" >>"$run_dir/preflights";'
+    ' printf "%s\\tslow\\n" n0 >"$run_dir/logs/$attempt/bad-nodes"; exit 1 ;; esac; exit 0'
+)
+
+
+def test_a_training_does_not_begin_on_a_node_that_the_preflight_condemns(
+    server: ApiServer, cluster: MakeCluster
+) -> None:
+    start(cluster(BAD_NODE), nodes=2, preflight="stop")
+    until(lambda: "Failed" in conditions(server))
+    assert record_of(server, "demo", 1)["reason"] == "hardware"
+    asked = (server.volume / "runs/demo/preflights").read_text().splitlines()
+    assert len(asked) == 2
+    for node, line in enumerate(sorted(asked, key=lambda line: "--node_rank=1" in line)):
+        assert f"--node_rank={node} " in line
+        assert "--hosts=node-demo-master-0,node-demo-worker-0" in line
+        assert "--master_port=23457 --" in line
+
+
+def test_a_preflight_that_only_reports_holds_nothing_up(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster(BAD_NODE), nodes=2, preflight="report")
+    until(lambda: "Succeeded" in conditions(server))
+    assert (server.volume / "runs/demo/preflights").exists()
+
+
+def test_sigterm_ends_a_pod_that_trains_nothing_at_once(server: ApiServer, cluster: MakeCluster) -> None:
+    """A worker that prepares data has nothing to checkpoint, and its pod is not held for the grace period."""
+    running = cluster('touch "$root/up"; [ -e "$root/again" ] && exit 0; touch "$root/again"; sleep 60')
+    PYTORCH.start(spec_of("prep", kind="prep", model="", stage="train", named={"processes_per_node": 0}))
+    until((server.volume / "up").exists)
+    process = running.process("prep-0")
+    server.store.delete("v1", "pods", "jobctl", "prep-0")
+    until(lambda: process.poll() is not None, seconds=10)
+    until(lambda: record_of(server, "prep", 2).get("reason") == "finished")
 
 
 def test_attempts_are_bounded(server: ApiServer, cluster: MakeCluster) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from jobs.cli import jobctl, main
+from k8s.resources import kind_of
 from tests.k8s.conftest import MakeCluster
 from tests.k8s.server import ApiServer, Fault
 
@@ -101,7 +104,8 @@ def test_a_run_is_found_from_a_host_that_never_saw_it(
 def test_a_pending_pod_says_what_the_scheduler_says(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    cluster(FINISH).unschedulable = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    why = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    cluster(FINISH).unschedulable = {"demo-master-0": why}
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     until(lambda: "Insufficient nvidia.com/gpu" in jobctl_says(capfd, "status", "demo")[1])
     assert "demo: pending" in jobctl_says(capfd, "status", "demo")[1]
@@ -229,6 +233,160 @@ def test_collect_goes_on_after_cut_streams_and_fetches_nothing_twice(
         assert path.read_bytes() == bytes([number]) * 50_000
     counts = json.loads(jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"), "--json")[1])
     assert counts["copied"] == 0
+
+
+def test_status_counts_pods_and_shows_warnings(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(FINISH).unschedulable = {f"demo-worker-{n}": "no GPU is free" for n in range(2)}
+    event = {
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "jobctl"}, "type": "Warning",
+        "reason": "FailedScheduling", "message": "no GPU", "involvedObject": {"name": "demo-worker-0"},
+    }  # fmt: skip
+    with server.store.lock:
+        server.store.objects["v1", "events", "jobctl", "e"] = event
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--nodes", "3")
+    until(lambda: "pods: 2 pending, 1 running of 3" in jobctl_says(capfd, "status", "demo")[1])
+    out = jobctl_says(capfd, "status", "demo")[1]
+    assert "demo-worker-1: no GPU is free" in out
+    assert "event: FailedScheduling: no GPU" in out
+
+
+def test_how_a_run_ended_is_known_when_its_job_is_gone(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As after a week, when Kubernetes removes ended jobs."""
+    cluster(FINISH)
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    server.store.delete("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo")
+    assert json.loads(jobctl_says(capfd, "status", "demo", "--json")[1])["state"] == "finished"
+    assert jobctl_says(capfd, "resume", "demo")[0] == 1
+
+
+def test_somebody_elses_config_map_is_no_run(server: ApiServer, capfd: pytest.CaptureFixture[str]) -> None:
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs"}, "data": {"a": "b"}}
+    server.store.create("v1", "configmaps", "jobctl", theirs)
+    code, _, err = jobctl_says(capfd, "status", "theirs", "--target", "k8s")
+    assert (code, "no run 'theirs'" in err) == (1, True)
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "theirs")[0] == 2
+
+
+def test_a_manifest_that_kubectl_applied_is_a_run_too(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster('[ -e "$run_dir/again" ] || { touch "$run_dir/again"; exit 1; }')
+    text = jobctl_says(capfd, "render", *SMOKE, "--run", "demo")[1]
+    for thing in yaml.safe_load_all(text):
+        kind = kind_of(thing)
+        server.store.apply(kind.api_version, kind.plural, "jobctl", thing)
+    assert jobctl_says(capfd, "wait", "demo", "--target", "k8s")[0] == 1
+    assert jobctl_says(capfd, "collect", "demo", "--target", "k8s", "-o", str(tmp_path / "out"))[0] == 0
+    assert (tmp_path / "out/again").exists()
+    code, _, err = jobctl_says(capfd, "resume", "demo", "--target", "k8s")
+    assert (code, "was not submitted by jobctl" in err) == (1, True)
+
+
+def test_collect_goes_on_within_a_file(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster("exit 0")
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    content = os.urandom(3_000_000)
+    (server.volume / "runs/demo/big").write_bytes(content)
+    sends = Fault(
+        lambda _, path: "/exec" in path and ("tar" in path or "tail" in path), times=100, cut_after=500_000
+    )
+    server.faults = [sends]
+    code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
+    assert code == 0, err
+    assert (tmp_path / "out/big").read_bytes() == content
+    assert 6 <= 100 - sends.times <= 9
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_a_part_that_is_not_the_files_beginning_is_fetched_anew(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster("exit 0")
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    (server.volume / "runs/demo/big").write_bytes(b"new content")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.big.part").write_bytes(b"old")
+    assert jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))[0] == 0
+    assert (tmp_path / "out/big").read_bytes() == b"new content"
+
+
+def test_collect_into_what_cannot_be_written_is_a_message(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster("exit 0")
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    (tmp_path / "file").touch()
+    code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "file"))
+    assert (code, f"{tmp_path}/file: File exists" in err) == (1, True)
+    (tmp_path / "out/run.json").mkdir(parents=True)
+    code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
+    assert (code, "Is a directory" in err, "goes on" in err) == (1, True, True)
+    assert not server.store.list_all("v1", "pods", "jobctl", "app.kubernetes.io/component=reader")
+
+
+def test_export_again_with_other_words_takes_the_place_of_the_ended_one(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The server lets nobody change a Job's pods."""
+    cluster('echo "$*" >>"$JOBCTL_ROOT/exports"; exit 0')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    for words in ([], ["--", "--step=5"]):
+        code, out, err = jobctl_says(capfd, "submit", "export", "--target", "k8s", "--run", "demo", *words)
+        assert (code, "job demo-export" in out) == (0, True), err
+        assert jobctl_says(capfd, "wait", "demo")[0] == 0
+    assert "--step=5" in (server.volume / "exports").read_text().splitlines()[-1]
+
+
+def test_a_sweep_tries_each_size(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('case $* in */batch_size=4*) exit 1 ;; esac; echo "$*" | grep -o "batch_size=. --init"; exit 0')
+    words = ["submit", "sweep", "--model", "qwen3_smoke", "--target", "k8s", "--run", "demo"]
+    assert jobctl_says(capfd, *words, "--set", "processes_per_node=1")[0] == 0
+    assert jobctl_says(capfd, "wait", "demo")[0] == 0
+    log = jobctl_says(capfd, "logs", "demo")[1]
+    assert [size for size in (2, 4, 8) if f"batch_size={size}" in log] == [2, 8]
+
+
+@pytest.mark.parametrize("target", ["k8s", "k8s-trainjob"])
+def test_preflight_runs_on_all_pods_together(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], target: str
+) -> None:
+    cluster(
+        'echo "$*" >>"$run_dir/said"; until [ "$(wc -l <"$run_dir/said")" = 2 ]; do sleep 0.05; done; exit 0'
+    )
+    words = ["submit", "preflight", "--target", target, "--hardware", "cpu", "--nodes", "2", "--run", "check"]
+    assert jobctl_says(capfd, *words)[0] == 0
+    assert jobctl_says(capfd, "wait", "check")[0] == 0
+    said = (server.volume / "runs/check/said").read_text()
+    assert "-m trainer.preflight --nnodes=2" in said
+    assert "check" in jobctl_says(capfd, "list", "--target", target)[1]
+
+
+def test_a_pipeline_is_driven_by_who_waits(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('echo "$*" >>"$JOBCTL_ROOT/said"; exit 0')
+    words = ["pipeline", *SMOKE, "--run", "pipe", "--wait"]
+    code, _, err = jobctl_says(capfd, *words)
+    assert code == 0, err
+    modules = [line.split()[1] for line in (server.volume / "said").read_text().splitlines()]
+    assert modules == [
+        "prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export",
+    ]  # fmt: skip
+    assert jobctl_says(capfd, "status", "pipe")[1].count("finished") == 4
+    assert jobctl_says(capfd, *words)[0] == 0
 
 
 def test_help_names_the_verbs() -> None:

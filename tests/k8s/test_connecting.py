@@ -1,0 +1,90 @@
+"""Which cluster jobctl talks to, and as whom: a context of the kubeconfig, or the pod that it runs in."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from kubernetes.config import incluster_config
+
+from k8s.api import Api
+from k8s.resources import PYTORCHJOB
+from tests.k8s.conftest import granted
+from tests.k8s.server import ApiServer
+from tests.k8s.test_verbs import SMOKE, jobctl_says
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[ApiServer]:
+    """A second cluster."""
+    server = ApiServer(tmp_path / "other")
+    server.rights = granted()
+    yield server
+    server.close()
+
+
+def test_a_context_chooses_the_cluster_and_the_verbs_remember_it(
+    server: ApiServer, other: ApiServer, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = server.kubeconfig()
+    config, second = yaml.safe_load(file.read_text()), yaml.safe_load(other.kubeconfig().read_text())
+    for kind in ("cluster", "user"):
+        config[f"{kind}s"].append({**second[f"{kind}s"][0], "name": "other"})
+    config["contexts"].append({"name": "other", "context": {"cluster": "other", "user": "other"}})
+    file.write_text(yaml.safe_dump(config))
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "there", "--context", "other")[0] == 0
+    assert (len(server.store.objects), len(other.store.objects)) == (0, 2)
+    assert jobctl_says(capfd, "status", "there")[0] == 0
+    assert jobctl_says(capfd, "list", "--target", "k8s", "--context", "other")[1].count("there") == 2
+    assert "there" not in jobctl_says(capfd, "list", "--target", "k8s")[1]
+
+
+def test_in_a_pod_its_service_account_is_taken_and_its_token_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = tmp_path / "server.pem"
+    words = ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=test", "-days", "2"]
+    words += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(certificate),
+        "-out",
+        str(tmp_path / "ca.crt"),
+    ]
+    subprocess.run(words, check=True, capture_output=True)
+    with certificate.open("a") as file:
+        file.write((tmp_path / "ca.crt").read_text())
+    server = ApiServer(tmp_path / "cluster", certificate)
+    server.rights = granted()
+    token = tmp_path / "token"
+    token.write_text("good")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", server.url.rpartition(":")[2])
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    api = Api()
+    assert api.list_all(PYTORCHJOB, "jobctl") == []
+    server.tokens = {"renewed"}
+    token.write_text("renewed")
+    assert api.list_all(PYTORCHJOB, "jobctl") == []
+    server.close()
+
+
+def test_a_context_that_is_not_there_is_a_message(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--context", "nowhere")
+    assert (code, "context nowhere" in err) == (2, True)
+
+
+def test_without_a_kubeconfig_there_is_a_message(
+    server: ApiServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    assert (code, "no cluster is configured" in err) == (2, True)
