@@ -23,7 +23,7 @@ from jobs.spec import Choices, TrainSpec, resolve
 
 MODELS = ("qwen3_1.8b", "llama3_1.5b", "llama3_2.2b", "llama2_1.36b", "gpt2_1.36b")
 PEAK = 989e12
-"""Dense bfloat16 peak of an H200, FLOP/s: all shares are of this one, float8's too."""
+"""Dense bfloat16 peak of an H100 or H200, FLOP/s: all shares are of this one, float8's too."""
 
 
 def entrants_for(model: str, nanogpt: str | None) -> list[str]:
@@ -85,8 +85,12 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
         return result
     tokens = result["batch"] * result["accumulation"] * result["block"]
     rate = tokens / result["step_ms"] * 1e3
-    mfu = rate * flops_per_token(load_model(result["model"]).config, result["block"]) / PEAK
-    return result | {"tokens_per_second": round(rate), "mfu": round(mfu, 4)}
+    return result | {"tokens_per_second": round(rate), "mfu": mfu(result["model"], rate, result["block"])}
+
+
+def mfu(model: str, rate: float, block: int) -> float:
+    """Share of the peak at ``rate`` tokens a second and GPU, in sequences of ``block``."""
+    return round(rate * flops_per_token(load_model(model).config, block) / PEAK, 4)
 
 
 def line(result: dict[str, Any]) -> str:

@@ -22,13 +22,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jobs.catalog.arithmetic import flops_per_token
-from jobs.catalog.loader import load_model
+from bench.h200 import PEAK, mfu
 from trainer.runlog import newest, records_of
 
 MODELS = ("llama3_1.5b", "qwen3_1.8b")
-PEAK = 989e12
-"""Dense bfloat16 peak of an H100 or H200, FLOP/s: all shares are of this one, float8's too."""
 BLOCK = 2048
 ONE = [("none", 2), ("none", 3), ("none", 4), ("torchtitan", 2)]
 ALL = [("ddp", 1), ("ddp", 2), ("ddp", 3), ("ddp", 4), ("zero1", 2), ("fsdp", 2), ("torchtitan", 2)]
@@ -83,8 +80,7 @@ def figures(result: dict[str, Any], alone: dict[tuple[str, str, int], float]) ->
     if "step_ms" not in result:
         return result
     rate = result["batch"] * result["accumulation"] * BLOCK / result["step_ms"] * 1e3
-    mfu = rate * flops_per_token(load_model(result["model"]).config, BLOCK) / PEAK
-    found = result | {"tokens_per_second_per_gpu": round(rate), "mfu": round(mfu, 4)}
+    found = result | {"tokens_per_second_per_gpu": round(rate), "mfu": mfu(result["model"], rate, BLOCK)}
     whose = "torchtitan" if result["way"] == "torchtitan" else "none"
     if result["gpus"] == 1:
         alone[result["model"], whose, result["tier"]] = rate

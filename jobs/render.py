@@ -103,6 +103,12 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
     return {**defaults, **spec.site.env}
 
 
+def gpu_environment(spec: JobSpec, cached: Callable[[str], str]) -> dict[str, str]:
+    """Of a job with GPUs on a cluster; ``cached`` names a folder that outlives the job. The site's settings win."""
+    caches = {"TORCHINDUCTOR_CACHE_DIR": cached("inductor"), "TRITON_CACHE_DIR": cached("triton")}
+    return {**FABRIC, **caches, **job_environment(spec)}
+
+
 def expected(spec: JobSpec) -> str:
     """What the preflight compares each node with, as JSON."""
     facts = spec.facts

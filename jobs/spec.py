@@ -98,6 +98,16 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.resources.processes_per_node or max(1, self.resources.gpus_per_node)
 
     @property
+    def checked(self) -> bool:
+        """Whether a scheduler's job looks at its nodes before it begins."""
+        return self.step == "train" and self.site.preflight != "off"
+
+    @property
+    def retries(self) -> int:
+        """Failures after which the job starts again by itself; of a sweep, some sizes are meant to fail."""
+        return 0 if self.step == "sweep" else self.resources.retries
+
+    @property
     def image(self) -> str:
         return self.inputs.image or f"jobctl:{self.version}-{self.inputs.image_variant}"
 

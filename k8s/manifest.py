@@ -8,7 +8,14 @@ from typing import Any
 import msgspec
 
 from jobs.catalog.errors import UserError
-from jobs.render import FABRIC, Verbatim, job_environment, payload_context, quote_yaml, render_template
+from jobs.render import (
+    Verbatim,
+    gpu_environment,
+    job_environment,
+    payload_context,
+    quote_yaml,
+    render_template,
+)
 from jobs.spec import JobSpec, seconds
 from k8s import names
 
@@ -100,8 +107,8 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         ],
         "environment": environment(spec),
         "distributed": distributed(spec),
-        "check": spec.step == "train" and site.preflight != "off",
-        "retries": 0 if spec.step == "sweep" else resources.retries,
+        "check": spec.checked,
+        "retries": spec.retries,
         "pods": resources.nodes,
         "processes": spec.processes_per_node,
         "port": resources.master_port or PORT,
@@ -122,8 +129,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
     """Of the payload. What a pod compiles is kept on the volume: its own disk goes with it. The site's settings win."""
     if spec.resources.gpus_per_node == 0:
         return job_environment(spec)
-    caches = {"TORCHINDUCTOR_CACHE_DIR": f"{ROOT}/cache/inductor", "TRITON_CACHE_DIR": f"{ROOT}/cache/triton"}
-    return {**FABRIC, **caches, **job_environment(spec)}
+    return gpu_environment(spec, lambda name: f"{ROOT}/cache/{name}")
 
 
 def distributed(spec: JobSpec) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,9 +20,9 @@ from prep.documents import read
 from prep.job import work_dir
 from prep.runs import run_file
 from prep.selection import SPLITS, Selection
-from prep.shards import Shard, numpy_dtype, token_dtype, write_whole
+from prep.shards import Shard, numpy_dtype, token_dtype
 from prep.shuffle import gather, shards_of
-from prep.unit import Record, Seen, UnitJob, load_record, prepare, record_file
+from prep.unit import STAGE, Reading, Record, Seen, UnitJob, load_record, prepare, record_file, write_record
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Stage:
     count: int
     size: int
     output: Path
-    do: Callable[[int, Seen], None]
+    do: Callable[[int, Seen], object]
 
     def is_done(self, index: int) -> bool:
         return record_file(self.output, self.name, index).exists()
@@ -53,29 +54,21 @@ class Part(msgspec.Struct, kw_only=True):
     shards: tuple[Shard, ...] = ()
 
 
-def write_record(work: UnitJob, stage: str, index: int, record: msgspec.Struct) -> None:
-    write_whole(record_file(work.output, stage, index), msgspec.json.encode(record))
-
-
 # -- duplicates ----------------------------------------------------------------------------------------------
 
 
 def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
     """Write the keys of a unit's documents. Broken lines are left to tokenizing, which reads them again."""
     selection, near = Selection(work.job), work.job.config.duplicates == "near"
-    writer, read_bytes = duplicates.KeyWriter(work_dir(work.output) / "keys", index), 0
-
-    def read_on(size: int) -> None:
-        nonlocal read_bytes
-        read_bytes += size
-        seen(size, 0)
-
+    writer, reading = duplicates.KeyWriter(work_dir(work.output) / "keys", index), Reading(seen)
     for piece in work.units[index]:
-        for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, read_on):
+        for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, reading):
             for document in selection.kept(batch):
                 writer.add(document.digest, duplicates.band_keys(document.text) if near else ())
     writer.flush()
-    write_record(work, "hashing", index, Keys(runs=writer.runs, keys=writer.keys, read_bytes=read_bytes))
+    write_record(
+        work.output, "hashing", index, Keys(runs=writer.runs, keys=writer.keys, read_bytes=reading.bytes)
+    )
 
 
 def matching(work: UnitJob) -> Stage:
@@ -98,7 +91,7 @@ def matching(work: UnitJob) -> Stage:
             24 * duplicates.match(runs, folder / "repeated" / f"{part:05d}.npy", part, parts) if runs else 0
         )
         seen(size, 0)
-        write_record(work, "matching", part, Part(read_bytes=size))
+        write_record(work.output, "matching", part, Part(read_bytes=size))
 
     return Stage("matching", parts, 24 * keys, work.output, do)
 
@@ -122,13 +115,7 @@ def shuffling(work: UnitJob) -> Stage:
             for unit, record in enumerate(records)
             for number in range(record.runs[split])
         ]
-        read_bytes = 0
-
-        def read_on(size: int) -> None:
-            nonlocal read_bytes
-            read_bytes += size
-            seen(size, 0)
-
+        reading = Reading(seen)
         shards = gather(
             runs,
             work.output,
@@ -138,9 +125,9 @@ def shuffling(work: UnitJob) -> Stage:
             size=sizes[split],
             vocab_size=work.job.tokens.vocab_size,
             limit=work.job.config.shard_bytes,
-            read=read_on,
+            read=reading,
         )
-        write_record(work, "shuffling", task, Part(read_bytes=read_bytes, shards=shards))
+        write_record(work.output, "shuffling", task, Part(read_bytes=reading.bytes, shards=shards))
 
     return Stage("shuffling", len(tasks), sum(sizes.values()), work.output, do)
 
@@ -153,17 +140,13 @@ def tokens_of(record: Record, split: str) -> int:
 # -- all of them ---------------------------------------------------------------------------------------------
 
 
-def tokenize(work: UnitJob, index: int, seen: Seen) -> None:
-    prepare(work, index, seen)
-
-
 def stages(work: UnitJob) -> Iterator[Stage]:
     """The job's stages; each may be asked for only when those before it are done."""
     size, count = sum(file.size for file in work.files.values()), len(work.units)
     if work.job.config.duplicates != "keep":
-        yield Stage("hashing", count, size, work.output, lambda index, seen: hash_unit(work, index, seen))
+        yield Stage("hashing", count, size, work.output, partial(hash_unit, work))
         yield matching(work)
-    yield Stage("tokenizing", count, size, work.output, lambda index, seen: tokenize(work, index, seen))
+    yield Stage(STAGE, count, size, work.output, partial(prepare, work))
     if work.job.config.shuffle:
         yield shuffling(work)
 

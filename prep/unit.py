@@ -31,6 +31,7 @@ CHECKED_SHARE = 1 / 4096
 CHECKED_TEXT = 500_000
 """The spot check: the first documents of a unit and this share of the others, up to this many characters."""
 Seen = Callable[[int, int], None]
+"""Told source bytes read and tokens made, as they are."""
 MANY_BROKEN = 100
 """Rejects before their share is looked at."""
 
@@ -44,6 +45,17 @@ class Record(msgspec.Struct, kw_only=True):
     encoder: str
     read_bytes: int
     lines: int
+
+
+class Reading:
+    """Counts the bytes that a task reads, and passes them on to ``seen``."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen, self.bytes = seen, 0
+
+    def __call__(self, size: int) -> None:
+        self.bytes += size
+        self._seen(size, 0)
 
 
 class MismatchError(Exception):
@@ -109,6 +121,10 @@ class Rejects:
 def record_file(output: Path, stage: str, index: int) -> Path:
     """Its presence says that this task of the stage is done."""
     return work_dir(output) / "done" / stage / f"{index:05d}.json"
+
+
+def write_record(output: Path, stage: str, index: int, record: msgspec.Struct) -> None:
+    write_whole(record_file(output, stage, index), msgspec.json.encode(record))
 
 
 def load_record(output: Path, index: int) -> Record:
@@ -195,19 +211,13 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     job = work.job
     selection, statistics = Selection(job, work.repeated(index)), Statistics()
     rejects, spot = Rejects(job.config.max_reject_share), SpotCheck(encoder, work.encoders)
-    lines = read_bytes = 0
-
-    def read_on(size: int) -> None:
-        nonlocal read_bytes
-        read_bytes += size
-        seen(size, 0)
-
+    reading, lines = Reading(seen), 0
     with contextlib.ExitStack() as stack:
         writers = {split: work.opened(split, index) for split in SPLITS}
         for writer in writers.values():
             stack.enter_context(writer)
         for piece in work.units[index]:
-            for batch in read(piece, job.entry, work.files[piece.source.name], rejects.see, read_on):
+            for batch in read(piece, job.entry, work.files[piece.source.name], rejects.see, reading):
                 lines += len(batch.texts)
                 if len(rejects.found) > MANY_BROKEN:
                     rejects.check(lines)
@@ -222,7 +232,7 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
         runs={split: writer.runs for split, writer in writers.items() if isinstance(writer, RunWriter)},
         statistics=statistics,
         encoder=encoder.name,
-        read_bytes=read_bytes,
+        read_bytes=reading.bytes,
         lines=lines,
     )
 
@@ -233,5 +243,5 @@ def prepare(work: UnitJob, index: int, seen: Seen) -> Record:
         record = attempt(work, index, work.encoders.fast, seen)
     except MismatchError:
         record = attempt(work, index, work.encoders.reference, seen)
-    write_whole(record_file(work.output, STAGE, index), msgspec.json.encode(record))
+    write_record(work.output, STAGE, index, record)
     return record

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from jobs.render import FABRIC, Verbatim, job_environment, payload_context, quote_shell, render_template
+from jobs.render import (
+    Verbatim,
+    gpu_environment,
+    job_environment,
+    payload_context,
+    quote_shell,
+    render_template,
+)
 from jobs.spec import JobSpec, seconds
 from slurm.containers import container_command, container_options
 from slurm.directives import directives
@@ -20,7 +27,7 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
         "job-name": spec.run or spec.run_prefix,
         "array": _array(spec),
         "comment": f"jobctl:{site.root}/runs/{spec.run}" if spec.run else "jobctl",
-        "nodes": nodes_of(spec) + (site.spare_nodes if checked(spec) else 0),
+        "nodes": nodes_of(spec) + (site.spare_nodes if spec.checked else 0),
         "ntasks-per-node": 1,
         "gpus-per-node": kind if gpus and site.gpu_request == "gpus-per-node" else None,
         "gres": f"gpu:{kind}" if gpus and site.gpu_request == "gres" else None,
@@ -56,11 +63,6 @@ def nodes_of(spec: JobSpec) -> int:
     return 1 if spec.kind == "prep" else spec.resources.nodes
 
 
-def checked(spec: JobSpec) -> bool:
-    """Whether the job looks at its nodes before it begins."""
-    return spec.step == "train" and spec.site.preflight != "off"
-
-
 def _array(spec: JobSpec) -> str | None:
     count, limit = tasks(spec), spec.resources.array_limit
     return f"0-{count - 1}{f'%{limit}' if limit else ''}" if count else None
@@ -68,14 +70,10 @@ def _array(spec: JobSpec) -> str | None:
 
 def environment(spec: JobSpec) -> dict[str, str]:
     """Of the job, with what every node of a cluster wants; the site's own settings win."""
-    own = job_environment(spec)
     if spec.resources.gpus_per_node:
         # What one job has compiled the next one need not; but nobody runs what somebody else has compiled.
-        caches = {
-            "TORCHINDUCTOR_CACHE_DIR": Verbatim('"$CACHE/inductor"'),
-            "TRITON_CACHE_DIR": Verbatim('"$CACHE/triton"'),
-        }
-        return {**FABRIC, **caches, **own}
+        return gpu_environment(spec, lambda name: Verbatim(f'"$CACHE/{name}"'))
+    own = job_environment(spec)
     return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container_runtime == "pyxis" else own
 
 
@@ -86,6 +84,7 @@ def home_path(path: str) -> str:
 
 def render(spec: JobSpec) -> str:
     """The whole script: deterministic, and nothing in it but what ``spec`` says."""
+    variables = environment(spec)
     return render_template(
         "slurm.sh.j2",
         payload_context(spec)
@@ -94,15 +93,15 @@ def render(spec: JobSpec) -> str:
             "nodes": nodes_of(spec),
             "tasks": tasks(spec),
             "gpus": spec.resources.gpus_per_node > 0,
-            "check": checked(spec),
-            "environment": environment(spec),
+            "check": spec.checked,
+            "environment": variables,
             "names": Verbatim(" | ".join(spec.site.pass_env)),
             "secrets_file": home_path(spec.site.secrets_file),
             "avoided": f"{spec.site.exclude}," if spec.site.exclude else "",
             "limit_seconds": seconds(spec.resources.time_limit),
-            "retries": 0 if spec.step == "sweep" else spec.resources.retries,
+            "retries": spec.retries,
             "wait_seconds": WAIT_SECONDS,
-            "container_options": container_options(spec, environment(spec)),
-            "container_command": container_command(spec, environment(spec)),
+            "container_options": container_options(spec, variables),
+            "container_command": container_command(spec, variables),
         },
     )

@@ -11,10 +11,9 @@ import traceback
 from collections.abc import Sequence
 
 from jobs.catalog.errors import UserError
-from jobs.catalog.layout import EXIT_HARDWARE, rank_log
+from jobs.catalog.layout import EXIT_FAILED, EXIT_HARDWARE, rank_log
 from trainer.options import Options, parse, usage
 
-EXIT_FAILED = 1
 PR_SET_PDEATHSIG = 1
 HARDWARE_ERRORS = (
     "uncorrectable ecc error", "hardware stack error", "uncorrectable nvlink error",

@@ -16,13 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from jobs.catalog.errors import UserError
-from jobs.catalog.layout import export_dir, tokenizer_dir
+from jobs.catalog.layout import EXIT_FAILED, export_dir, tokenizer_dir
 from jobs.catalog.schema import ModelConfig
 from prep.shards import sync_folder, write_whole
 from trainer.checkpoint import load_model_weights, recorded_state
 from trainer.hf import Weights, hf_config, to_hf
 
-EXIT_FAILED = 1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 TOKENIZER_FILES = (

@@ -20,11 +20,18 @@ from pathlib import Path
 from types import FrameType
 
 from jobs.catalog.errors import UserError
-from jobs.catalog.layout import EXIT_CONTINUE, EXIT_FINISHED, EXIT_HARDWARE, EXIT_USAGE, log_dir, stop_file
+from jobs.catalog.layout import (
+    EXIT_CONTINUE,
+    EXIT_FAILED,
+    EXIT_FINISHED,
+    EXIT_HARDWARE,
+    EXIT_USAGE,
+    log_dir,
+    stop_file,
+)
 from trainer.options import parse
 from trainer.ranklog import next_attempt
 
-EXIT_FAILED = 1
 WORKER = "trainer"
 """The module that each rank runs."""
 WATCHDOG_SAYS = b"\nTimeout ("
@@ -51,10 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
     except (ValueError, SystemExit) as error:
         return usage_error(error)
-    logging.disable(logging.ERROR)  # torchrun's own log calls an exit with 200 a failure
-    ended_with = in_thread(lambda: torchrun.run(parsed))  # type: ignore[no-untyped-call]
-    logging.disable(logging.NOTSET)
-    code = exit_code(ended_with, parsed)
+    code = exit_code(run_ranks(parsed), parsed)
     if options and code not in (EXIT_FINISHED, EXIT_CONTINUE, EXIT_USAGE):
         print(hang_report(options.run_dir, options.attempt), end="", file=sys.stderr)
     if stop and options and options.attempt is None:  # a script looks at the file, and removes it, itself
@@ -118,6 +122,16 @@ class StopFile:
                 self.path.unlink()
         except OSError:  # somebody else has removed it
             pass
+
+
+def run_ranks(parsed: argparse.Namespace) -> BaseException | None:
+    """Start the ranks that torchrun's options name and wait for them; what torchrun raised."""
+    from torch.distributed import run as torchrun
+
+    logging.disable(logging.ERROR)  # torchrun's own log calls an exit with 200 a failure
+    raised = in_thread(lambda: torchrun.run(parsed))  # type: ignore[no-untyped-call]
+    logging.disable(logging.NOTSET)
+    return raised
 
 
 def in_thread(action: Callable[[], object]) -> BaseException | None:

@@ -9,6 +9,8 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run's name is a folder's name, a Slurm job name and a label; so it is kept to what all of them allow."""
 
 EXIT_FINISHED = 0
+EXIT_FAILED = 1
+"""Any failure that none of the others tells."""
 EXIT_CONTINUE = 200
 """Checkpointed and wants to go on: the scheduler starts the job again and does not count a failure."""
 EXIT_HARDWARE = 201

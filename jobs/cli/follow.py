@@ -113,8 +113,8 @@ def wait_for_pipeline(
         if status.state != "finished":
             worst = status
             break
-    found = pipeline_runs(pipeline, place)
-    emit(statuses(found), as_json, pipeline_table(pipeline, statuses(found)))
+    known = statuses(pipeline_runs(pipeline, place))
+    emit(known, as_json, pipeline_table(pipeline, known))
     if worst:
         sys.exit(exit_code(worst))
 

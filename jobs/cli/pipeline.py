@@ -60,8 +60,8 @@ def pipeline_command(
     write(home, whole)
     if not place.chains:
         _one_by_one(left, specs, home, quiet=as_json)
-        found = pipeline_runs(whole, Place(root=home))
-        emit(statuses(found), as_json, pipeline_table(whole, statuses(found)))
+        known = statuses(pipeline_runs(whole, Place(root=home)))
+        emit(known, as_json, pipeline_table(whole, known))
         return
     _chain(left, specs, home, quiet=as_json)
     if wait:

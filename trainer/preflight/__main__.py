@@ -8,7 +8,6 @@ Exits with 0 where all is well, with 1 where a node is bad, with 2 for wrong usa
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import socket
 import sys
@@ -22,7 +21,7 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.layout import bad_nodes_file, log_dir
 from jobs.catalog.schema import Expected
 from prep.shards import write_whole
-from trainer.launch import in_thread, split
+from trainer.launch import run_ranks, split
 from trainer.preflight import verdict
 from trainer.preflight.node import Node, look
 from trainer.preflight.verdict import Measured, Problem
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     problems += verdict.of_clocks(folder.skews(nodes))
     measured: list[Measured] = []
     if not problems:  # ranks on bad nodes would take the others with them
-        failed = run_ranks(torchrun_options, folder.report(given.node), given.node, given.expect)
+        failed = measure(torchrun_options, folder.report(given.node), given.node, given.expect)
         measured = folder.measured(hosts)
         problems = verdict.of_ranks(measured, expected)
         if failed and not problems:
@@ -107,15 +106,13 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if problems else 0
 
 
-def run_ranks(torchrun_options: Sequence[str], report: Path, node: str, expect: str) -> str:
+def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: str) -> str:
     """Start this node's ranks and wait for them; what went wrong with them, if anything did."""
     from torch.distributed import run as torchrun  # a second to import
 
     words = [*torchrun_options, "-m", "trainer.preflight.ranks", str(report), node, expect]
     parsed = torchrun.parse_args(words)  # type: ignore[no-untyped-call]
-    logging.disable(logging.ERROR)  # torchrun's own words on a rank that failed; the verdict is ours
-    raised = in_thread(lambda: torchrun.run(parsed))  # type: ignore[no-untyped-call]
-    logging.disable(logging.NOTSET)
+    raised = run_ranks(parsed)
     return "" if raised is None else f"{type(raised).__name__}: {raised}".splitlines()[0]
 
 
