@@ -98,6 +98,8 @@ def build_command(engine: str, variant: str, settings: dict[str, str], tag: str)
     # The OCI image format has no HEALTHCHECK.
     command += [] if name == "docker" else ["--format=docker"]
     used = [f"--build-arg={key}={value}" for key, value in arguments.items() if not key.endswith("_DIGEST")]
+    # Podman's layer cache does not see that an ARG of an ENV or LABEL has changed: the revision would be an old one.
+    used.append(f"--label=org.opencontainers.image.revision={arguments['REVISION']}")
     return [*command, f"--file={SOURCE / 'docker' / 'Dockerfile'}", f"--tag={tag}", *used]
 
 
