@@ -1,6 +1,7 @@
 """Loss of bfloat16 and float8 on real text: ``python -m bench.curves MODEL bfloat16|float8 DATASET OUT.json``.
 
 300 steps of 4 sequences from the same weights and in the same order; the rate rises over 50 steps to 3e-4.
+``python -m bench.curves plot RESULTS.json OUT.png`` draws the curves of a file of ``bench/results`` (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -66,7 +67,28 @@ def train(name: str, arithmetic: str, path: Path) -> list[float]:
     return [float(loss) for loss in torch.stack(losses)]
 
 
+def plot(results: Path, out: Path) -> None:
+    """A panel for each model, both arithmetics in it."""
+    import matplotlib.pyplot as plt
+
+    curves = json.loads(results.read_text())["curves"]
+    models = list(dict.fromkeys(curve["model"] for curve in curves))
+    figure, panels = plt.subplots(1, len(models), figsize=(5 * len(models), 3.5), sharey=True, squeeze=False)
+    for panel, model in zip(panels[0], models, strict=True):
+        for curve in curves:
+            if curve["model"] == model:
+                panel.plot(curve["losses"], label=curve["arithmetic"], linewidth=0.9)
+        panel.set(title=model, xlabel="step")
+        panel.legend()
+    panels[0][0].set_ylabel("loss")
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+
+
 def main() -> None:
+    if sys.argv[1] == "plot":
+        plot(Path(sys.argv[2]), Path(sys.argv[3]))
+        return
     name, arithmetic, data, out = sys.argv[1:]
     losses = train(name, arithmetic, Path(data))
     Path(out).write_text(json.dumps({"model": name, "arithmetic": arithmetic, "losses": losses}) + "\n")

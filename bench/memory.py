@@ -50,20 +50,31 @@ def expected(peaks: dict[int, float], memory: float) -> int:
     return int(low + (memory - at_low) * (high - low) / (at_high - at_low))
 
 
-def largest(fits: Callable[[int], bool], low: int, high: int) -> int:
-    """The largest batch in [low, high] that fits, 0 if none does; each smaller than one that fits must fit as well."""
-    low, high = max(low, 1) - 1, high
-    while low < high:
-        middle = (low + high + 1) // 2
+def largest(fits: Callable[[int], bool], guess: int, step: int) -> int:
+    """The largest batch that fits, 0 if none does; one smaller than one that fits must fit as well.
+
+    Steps of ``step`` away from ``guess``, doubled each time, find one that fits and one that does not; bisection
+    does the rest.
+    """
+    low, high = 0, max(guess, 1)
+    while fits(high):
+        low, high, step = high, high + step, 2 * step
+    while high - low > 1 and low == 0 and step < high:
+        if fits(high - step):
+            low = high - step
+        else:
+            high, step = high - step, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
         if fits(middle):
             low = middle
         else:
-            high = middle - 1
+            high = middle
     return low
 
 
 def examine(probes: Probes, batches: Sequence[int], around: int) -> dict[str, Any]:
-    """Peaks, and the largest batch looked for within ``around`` of the expected one (0: not at all)."""
+    """Peaks, and the largest batch looked for in steps of ``around`` from the expected one (0: not at all)."""
     found: dict[str, Any] = {"model": probes.model, "kernels": probes.way}
     result = probes.run(sorted(batches))
     if "error" in result:
@@ -72,9 +83,7 @@ def examine(probes: Probes, batches: Sequence[int], around: int) -> dict[str, An
     found |= {"peak_gib": peaks, "first_step_s": round(result["first_step_s"], 1), "note": result["note"]}
     if around:
         guess = expected(peaks, result["gpu_gib"])
-        low, high = guess - around, guess + around
-        batch = largest(probes.fits, low, high)
-        found |= {"largest_batch": batch, "looked_for_in": [max(low, 1), high]}
+        found |= {"expected_largest_batch": guess, "largest_batch": largest(probes.fits, guess, around)}
     return found
 
 
@@ -86,7 +95,9 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 16])
     parser.add_argument("--bisect", nargs="*", choices=list(WAYS), default=["fused"], help="ways to bisect")
-    parser.add_argument("--around", type=int, default=3, help="how far from the expected batch to look")
+    parser.add_argument(
+        "--around", type=int, default=2, help="first step away from the expected batch; 0: none is looked for"
+    )
     options = parser.parse_args()
     results = []
     with FreshProcesses() as processes:

@@ -1,8 +1,9 @@
 """Several GPUs of one machine: ``python -m bench.multi_gpu --data DIR -o FILE`` prints a table and writes JSON.
 
 DIR holds the data sets ``sotu-llama3``, ``sotu-qwen3`` and ``sotu-gpt2``. For each model: one GPU, then all of them
-with DDP, ZeRO-1 and FSDP under the tiers, and torchtitan's FSDP2 where it is installed, on the same batches. Then a
-smoke model is trained on all GPUs, killed with SIGKILL in the middle, and resumed on half, beside one left alone.
+with DDP, ZeRO-1 and FSDP under the tiers, and torchtitan's FSDP2 where it is installed, on the same batches. "plain"
+is one GPU without the fused kernels, which the sharded layouts do without too. Then a smoke model is trained on all
+GPUs, killed with SIGKILL in the middle, and resumed on half, beside one left alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from trainer.runlog import newest, records_of
 
 MODELS = ("llama3_1.5b", "qwen3_1.8b")
 BLOCK = 2048
-ONE = [("none", 2), ("none", 3), ("none", 4), ("torchtitan", 2)]
+ONE = [("none", 2), ("none", 3), ("none", 4), ("plain", 2), ("torchtitan", 2)]
 ALL = [("ddp", 1), ("ddp", 2), ("ddp", 3), ("ddp", 4), ("zero1", 2), ("fsdp", 2), ("torchtitan", 2)]
 KILL = {
     "max_iters": 60,
@@ -43,7 +44,7 @@ def jobs(options: argparse.Namespace, model: str, ways: Sequence[tuple[str, int]
         {
             "model": model, "way": way, "tier": tier, "batch": options.batch, "accumulation": options.accumulation,
             "steps": options.steps, "data": str(options.data / f"sotu-{model.split('_')[0]}"),
-            "profile": way != "none",
+            "profile": way not in ("none", "plain"),
         }
         for way, tier in ways
         if (way != "torchtitan" or find_spec("torchtitan")) and f"{way}-{tier}" not in options.leave_out
@@ -76,18 +77,26 @@ def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float
 
 
 def figures(result: dict[str, Any], alone: dict[tuple[str, str, int], float]) -> dict[str, Any]:
-    """Tokens a second and GPU, MFU, and the share of the one-GPU rate of the same model and tier."""
+    """Tokens a second and GPU, MFU, and the share of the one-GPU rate of the same model, tier and kernels.
+
+    The sharded layouts, which run the plain kernels, have a second share: of one GPU with the fused ones.
+    """
     if "step_ms" not in result:
         return result
+    model, way, tier = result["model"], result["way"], result["tier"]
     rate = result["batch"] * result["accumulation"] * BLOCK / result["step_ms"] * 1e3
-    found = result | {"tokens_per_second_per_gpu": round(rate), "mfu": mfu(result["model"], rate, BLOCK)}
-    whose = "torchtitan" if result["way"] == "torchtitan" else "none"
+    found = result | {"tokens_per_second_per_gpu": round(rate), "mfu": mfu(model, rate, BLOCK)}
     if result["gpus"] == 1:
-        alone[result["model"], whose, result["tier"]] = rate
+        alone[model, way, tier] = rate
         return found
-    tier = max(result["tier"], 2)  # tier 1 only reads its batches otherwise
-    base = alone.get((result["model"], whose, tier))
-    return found | ({"efficiency": round(rate / base, 4)} if base else {})
+    tier = max(tier, 2)  # tier 1 only reads its batches otherwise
+    same = {"ddp": "none", "torchtitan": "torchtitan"}.get(way, "plain")
+    bases = {"efficiency": same, "of_fused": "none" if same == "plain" else ""}
+    return found | {
+        name: round(rate / alone[model, base, tier], 4)
+        for name, base in bases.items()
+        if (model, base, tier) in alone
+    }
 
 
 def line(result: dict[str, Any]) -> str:
@@ -175,7 +184,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="sequences a micro-step")
     parser.add_argument("--accumulation", type=int, default=8, help="micro-steps a step")
     parser.add_argument("--steps", type=int, default=3, help="steps to time")
-    parser.add_argument("--leave-out", nargs="*", default=[], metavar="WAY-TIER", help="such as ddp-1")
+    parser.add_argument(
+        "--leave-out", nargs="*", default=[], metavar="WAY-TIER", help="such as ddp-1; or killed"
+    )
     parser.add_argument("--minutes", type=float, default=7.0, help="start nothing after so long")
     options = parser.parse_args()
     deadline, alone = time.time() + 60 * options.minutes, dict[tuple[str, str, int], float]()
@@ -198,10 +209,12 @@ def main() -> None:
         ]
         for future in single:
             report(future.result())
-    document["killed"] = killed_and_resumed(options.data / "sotu-gpt2", options.gpus)
-    print("killed, and resumed on half the GPUs:", document["killed"], flush=True)
     for model in options.models:
         report(on_gpus(list(range(options.gpus)), jobs(options, model, ALL), deadline))
+    if "killed" not in options.leave_out:
+        document["killed"] = killed_and_resumed(options.data / "sotu-gpt2", options.gpus)
+        print("killed, and resumed on half the GPUs:", document["killed"], flush=True)
+        options.output.write_text(json.dumps(document, indent=1) + "\n")
     print("largest difference to DDP's losses:", document["largest_difference_to_ddp"])
 
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from trainer.products import add_product_into
+
 IGNORED = -100
 """A target that is not scored, as in ``torch.nn.functional.cross_entropy``."""
 
@@ -160,7 +162,7 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         with torch.autocast(left.device.type, enabled=False):
             total.addmm_(left, right)
     else:
-        total += product(left, right)
+        add_product_into(total, left, right)
 
 
 def chunk_length(tokens: int, vocab_size: int, chunk_elements: int) -> int:

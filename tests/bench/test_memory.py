@@ -3,20 +3,26 @@ import pytest
 from bench.memory import expected, largest
 
 
-@pytest.mark.parametrize("limit", range(1, 12))
-def test_the_largest_batch_is_found_with_few_probes(limit: int) -> None:
+@pytest.mark.parametrize("limit", range(12))
+@pytest.mark.parametrize("guess", [-2, 1, 5, 11])
+def test_the_largest_batch_is_found_with_few_probes_however_wrong_the_guess_is(
+    limit: int, guess: int
+) -> None:
     tried: list[int] = []
 
     def fits(batch: int) -> bool:
         tried.append(batch)
         return batch <= limit
 
-    assert largest(fits, 1, 11) == limit
-    assert len(tried) <= 4
+    assert largest(fits, guess, 2) == limit
+    assert min(tried) >= 1
+    assert len(tried) <= 7
 
 
-def test_no_batch_at_all_is_zero_when_the_search_began_at_one() -> None:
-    assert largest(lambda batch: False, -2, 4) == 0
+def test_a_right_guess_takes_two_or_three_probes() -> None:
+    tried: list[int] = []
+    assert largest(lambda batch: tried.append(batch) or batch <= 28, 28, 2) == 28  # type: ignore[func-returns-value]
+    assert tried == [28, 30, 29]
 
 
 def test_the_expected_batch_lies_on_the_line_through_the_peaks() -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from jobs.catalog.errors import UserError
 from jobs.catalog.schema import TrainConfig
 from trainer.attention import Attention
+from trainer.loss import CrossEntropy
 
 if TYPE_CHECKING:
     from trainer.kernels.decoder import FusedDecoder
@@ -25,16 +26,23 @@ FLOAT8 = "float8 in the blocks"
 
 def obstacle(train: TrainConfig, sharding: str, device: torch.device) -> str:
     """Why the fused kernels cannot run; empty where they can."""
+    if reason := without_triton(device):
+        return reason
+    if train.dtype != "bfloat16":
+        return f"they compute in bfloat16, not {train.dtype}"
+    if sharding not in ("none", "ddp"):
+        return f"they need whole weights on each GPU, and {sharding} shards them"
+    return ""
+
+
+def without_triton(device: torch.device) -> str:
+    """Why no Triton kernel can run; empty where they can."""
     if device.type != "cuda":
         return "they need an NVIDIA GPU"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "they need compute capability 8.0 or higher"
     if find_spec("triton") is None:
         return "the package 'triton' is not installed"
-    if train.dtype != "bfloat16":
-        return f"they compute in bfloat16, not {train.dtype}"
-    if sharding not in ("none", "ddp"):
-        return f"they need whole weights on each GPU, and {sharding} shards them"
     return ""
 
 
@@ -43,6 +51,13 @@ def fp8_obstacle(device: torch.device) -> str:
     if torch.cuda.get_device_capability(device) < (8, 9):
         return "it needs compute capability 8.9 or higher"
     return ""
+
+
+def fuse_loss(model: nn.Module) -> None:
+    """Let the softmax and its gradient be one kernel; all else of ``model`` stays as it is, sharded or not."""
+    from trainer.kernels.cross_entropy import losses_and_gradient
+
+    model.cross_entropy = CrossEntropy(kernel=losses_and_gradient)
 
 
 def fuse(
@@ -56,7 +71,11 @@ def fuse(
     if reason:
         if train.kernels == "fused":
             raise UserError(f"kernels: fused cannot run here: {reason}", hint="kernels: auto takes what runs")
-        return None, f"plain: {reason}" + (", so float8 is left out" if train.use_fp8 else "")
+        name = f"plain: {reason}" + (", so float8 is left out" if train.use_fp8 else "")
+        if train.kernels == "plain" or without_triton(device):
+            return None, name
+        fuse_loss(model)
+        return None, f"{name}; cross-entropy fused"
     from trainer.kernels.decoder import FusedDecoder
 
     fused = FusedDecoder(model, attention, torch.bfloat16)

@@ -141,7 +141,7 @@ class GeluProject(torch.autograd.Function):
         x, hidden = ctx.saved_tensors
         projection: Projection = ctx.projection
         upstream = upstream.reshape(-1, upstream.shape[-1])
-        projection.add_product(upstream, hidden.reshape(-1, hidden.shape[-1]))
+        projection.add_product(hidden.reshape(-1, hidden.shape[-1]), upstream)
         return gelu_gradient(upstream, projection.working, x), None, *(None for _ in projection.weights)
 
 

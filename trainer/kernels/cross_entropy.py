@@ -14,9 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trainer.kernels.linear import Projection, add_product_into, product_into
+from trainer.kernels.linear import Projection
 from trainer.kernels.norm import programs
 from trainer.loss import IGNORED, CrossEntropy, Reduction
+from trainer.products import add_product_into, product_into
 
 PIECES = 4
 """Pieces of a row that a program does at once."""
@@ -83,6 +84,11 @@ def softmax_(logits: Tensor, targets: Tensor, scale: Tensor, block: int = 0) -> 
     return losses
 
 
+def losses_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``trainer.loss.losses_and_gradient`` gives; the gradient lies where the logits lay."""
+    return softmax_(logits, targets, torch.ones((), device=logits.device)), logits
+
+
 class HeadLoss(torch.autograd.Function):
     """Mean loss of hidden states ``[N, columns]``; backward has only the two products left to do, or not even those.
 
@@ -123,7 +129,7 @@ class HeadLoss(torch.autograd.Function):
         if ctx.whole:
             hidden, gradient = ctx.saved_tensors
             dhidden = (gradient @ projection.working) * upstream.to(hidden.dtype)
-            projection.add_product(gradient, hidden * upstream.to(hidden.dtype))
+            projection.add_product(hidden * upstream.to(hidden.dtype), gradient)
             return dhidden, None, None, None, None
         dhidden, dweight = ctx.saved_tensors
         dhidden, dweight = dhidden * upstream.to(dhidden.dtype), dweight.mul_(upstream)

@@ -16,7 +16,7 @@ from trainer.kernels.activation import gelu_project, swiglu
 from trainer.kernels.cross_entropy import HeadCrossEntropy
 from trainer.kernels.embedding import look_up
 from trainer.kernels.fp8 import Fp8Projection, Scales, fp8_feed_forward, fp8_project
-from trainer.kernels.linear import Projection, project
+from trainer.kernels.linear import Projection, project, project_apart
 from trainer.kernels.norm import Kind, add_norm
 from trainer.kernels.rotary import rotated
 
@@ -64,7 +64,7 @@ class FusedBlock:
     def __call__(self, x: Tensor, delta: Tensor | None, document_ids: Tensor | None) -> tuple[Tensor, Tensor]:
         first, second = self.norms
         x, y = add_norm(x, delta, first.weight, first.eps, self.kind)
-        q, k, v = self.heads_of(self.product(y, 0))
+        q, k, v = self.heads_of(y)
         delta = self.product(self.attention(q, k, v, document_ids).flatten(-2), 1)
         x, y = add_norm(x, delta, second.weight, second.eps, self.kind)
         return x, self.feed_forward(y)
@@ -78,7 +78,12 @@ class FusedBlock:
         inner = project(x, self.up)
         return project(swiglu(inner), self.down) if self.gated else gelu_project(inner, self.down)
 
-    def heads_of(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v ``[B, T, heads, D]``."""
+        if self.rotary is None and not self.fp8:
+            q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in project_apart(x, self.qkv))
+            return q, k, v
+        qkv = self.product(x, 0)
         if self.rotary is None:
             parts: tuple[Tensor, Tensor, Tensor] = Split.apply(qkv, self.heads, self.kv_heads)
             return parts

@@ -8,12 +8,13 @@ input (q, k, v; gate, up) share one product: their copies and gradients are rows
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from trainer.products import add_product_into, product_into
 
 
 class Projection:
@@ -48,13 +49,12 @@ class Projection:
                 weight.grad = part
         return self._gradient, fresh
 
-    def add_product(self, left: Tensor, right: Tensor) -> None:
-        """Add ``left.T @ right`` to the gradient."""
+    def add_product(self, right: Tensor, *lefts: Tensor) -> None:
+        """Add ``left.T @ right`` to the gradient: of one left for all rows, or of one for each of the weights."""
         total, fresh = self.gradient()
-        if fresh:
-            product_into(total, left.t(), right)
-        else:
-            add_product_into(total, left.t(), right)
+        put = product_into if fresh else add_product_into
+        for left, part in zip(lefts, total.split([left.shape[1] for left in lefts]), strict=True):
+            put(part, left.t(), right)
         self.added()
 
     def added(self) -> None:
@@ -76,8 +76,29 @@ class ProjectionProduct(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         upstream = upstream.reshape(-1, upstream.shape[-1])
         dx = (upstream @ ctx.projection.working).view(x.shape) if ctx.needs_input_grad[0] else None
-        ctx.projection.add_product(upstream, x.reshape(-1, x.shape[-1]))
+        ctx.projection.add_product(x.reshape(-1, x.shape[-1]), upstream)
         return dx, None, *(None for _ in ctx.projection.weights)
+
+
+class ApartProduct(torch.autograd.Function):
+    """One product forward; backward takes the gradients of its parts where they lie, so that none is copied."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x)
+        ctx.projection = projection
+        return (x @ projection.working.t()).split(projection.rows, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
+        (x,) = ctx.saved_tensors
+        projection: Projection = ctx.projection
+        parts = [part.reshape(-1, part.shape[-1]) for part in upstream]
+        dx = parts[0] @ projection.copies[0]
+        for part, copy in zip(parts[1:], projection.copies[1:], strict=True):
+            dx.addmm_(part, copy)
+        projection.add_product(x.reshape(-1, x.shape[-1]), *parts)
+        return dx.view(x.shape), None, *(None for _ in projection.weights)
 
 
 def project(x: Tensor, projection: Projection) -> Tensor:
@@ -86,37 +107,7 @@ def project(x: Tensor, projection: Projection) -> Tensor:
     return out
 
 
-def product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """out = left @ right, summed and stored in float32."""
-    if "product" in wide_products(out.device):
-        torch.ops.aten.mm.dtype_out(left, right, torch.float32, out=out)
-    else:
-        out.copy_(left @ right)
-
-
-def add_product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """out += left @ right, summed and stored in float32."""
-    ways = wide_products(out.device)
-    if "sum" in ways:
-        torch.ops.aten.addmm.dtype_out(out, left, right, torch.float32, out=out)
-    elif "product" in ways:
-        out.add_(torch.ops.aten.mm.dtype(left, right, torch.float32))
-    else:
-        out.add_(left @ right)
-
-
-@functools.cache
-def wide_products(device: torch.device) -> frozenset[str]:
-    """Which products of narrow matrices with a float32 result this torch has on this device (2.8 brought the first)."""
-    narrow = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
-    out = torch.ones(16, 16, dtype=torch.float32, device=device)
-    found = set()
-    try:
-        torch.ops.aten.mm.dtype_out(narrow, narrow, torch.float32, out=out)
-        found.add("product")
-        torch.ops.aten.addmm.dtype_out(out, narrow, narrow, torch.float32, out=out)
-        if bool((out == 32).all()):
-            found.add("sum")
-    except (AttributeError, RuntimeError, NotImplementedError):
-        pass
-    return frozenset(found)
+def project_apart(x: Tensor, projection: Projection) -> tuple[Tensor, ...]:
+    """x ``[..., columns]`` -> ``[..., rows_i]`` for each of the weights."""
+    parts: tuple[Tensor, ...] = ApartProduct.apply(x, projection, *projection.weights)  # type: ignore[no-untyped-call]
+    return parts

@@ -14,8 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 Kind = Literal["rms", "layer"]
-PROGRAMS, WARPS, ROWS = 2, 8, 4
-"""Programs of the backward kernel on each multiprocessor, warps of each, and rows it does at once."""
+BACKWARD = {2048: (2, 8, 4), 4096: (3, 4, 1)}
+"""By the widest row: programs of the backward kernel on each multiprocessor, warps of each, and rows it does at once.
+The fastest on an H200; more rows of more than 2,048 do not fit into the registers."""
 
 
 def plain_add_norm(
@@ -128,13 +129,14 @@ class AddNorm(torch.autograd.Function):
         dy = dy.contiguous()
         dtotal = dtotal.contiguous() if dtotal is not None else None
         dx = torch.empty_like(total)
-        count = programs(rows, total.device, PROGRAMS)
-        partial = torch.empty(count, size, dtype=torch.float32, device=total.device)
         block = triton.next_power_of_2(size)
+        per_processor, warps, at_once = BACKWARD[2048 if block <= 2048 else 4096]
+        count = programs(rows, total.device, per_processor)
+        partial = torch.empty(count, size, dtype=torch.float32, device=total.device)
         backward_kernel[(count,)](
             dy, dy if dtotal is None else dtotal, total, weight, mean, rstd, dx, partial, rows, size,
-            HAS_DTOTAL=dtotal is not None, CENTRE=ctx.kind == "layer", ROWS=ROWS, BLOCK=block,
-            num_warps=WARPS,
+            HAS_DTOTAL=dtotal is not None, CENTRE=ctx.kind == "layer", ROWS=at_once, BLOCK=block,
+            num_warps=warps,
         )  # fmt: skip
         return dx, dx if ctx.added else None, partial.sum(0).to(weight.dtype), None, None
 

@@ -70,3 +70,17 @@ def test_without_triton_the_plain_path_runs(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr("trainer.kernels.find_spec", lambda _: None)
     assert "triton" in obstacle(config(), "none", GPU)
+
+
+@pytest.mark.parametrize(("kernels", "fuses"), [("auto", True), ("plain", False)])
+def test_sharded_weights_leave_the_loss_to_be_fused_unless_plain_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, kernels: str, fuses: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr("trainer.kernels.find_spec", lambda _: object())
+    model = tiny.model("qwen3")
+    before = model.cross_entropy
+    fused, chosen = fuse(model, ManualAttention(), config(kernels=kernels), "fsdp", GPU)
+    assert fused is None
+    assert (model.cross_entropy is not before) == fuses
+    assert ("cross-entropy fused" in chosen) == fuses

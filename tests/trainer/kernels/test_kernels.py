@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainer.models import tiny
+from trainer import loss
 from trainer.attention import ManualAttention
 from trainer.kernels import activation, adamw, cross_entropy, embedding, fp8, linear, norm, rotary
 from trainer.kernels.decoder import FusedDecoder
@@ -117,6 +118,33 @@ def test_softmax_gives_losses_and_their_gradient_and_leaves_ignored_targets_out(
     assert error(losses, expected_losses) < 1e-6
     assert error(logits, expected) < 1e-5
     assert not logits[3].any()
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_the_chunked_loss_through_the_softmax_kernel_is_the_plain_one(dtype: torch.dtype) -> None:
+    hidden, weight = random(300, 32, dtype=dtype), random(200, 32, dtype=dtype)
+    targets = torch.randint(0, 200, (300,), device=DEVICE)
+    targets[7] = loss.IGNORED
+    chunked = loss.CrossEntropy(200 * 128, cross_entropy.losses_and_gradient)
+
+    def plain(h: Tensor, w: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(h @ w.t(), targets, ignore_index=loss.IGNORED)
+
+    agree(lambda h, w: chunked(h, w, targets), plain, [hidden, weight], [torch.tensor(0.5, device=DEVICE)])
+
+
+def test_a_product_taken_apart_gives_the_gradients_of_the_whole_one() -> None:
+    weights = [nn.Parameter(random(rows, 24)) for rows in (16, 8, 8)]
+    projection = linear.Projection(weights, torch.float32)
+    projection.working.copy_(torch.cat([w.detach() for w in weights]))
+    x, up = random(2, 5, 24), [random(2, 5, rows) for rows in (16, 8, 8)]
+    agree(
+        lambda a: linear.project_apart(a, projection),
+        lambda a: (a @ projection.working.double().t()).split((16, 8, 8), dim=-1), [x], up,
+    )  # fmt: skip
+    for weight, upstream in zip(weights, up, strict=True):
+        assert weight.grad is not None
+        assert error(weight.grad, torch.einsum("btr,btc->rc", upstream.double(), x.double())) < 1e-5
 
 
 def test_float8_rounding_is_the_same_both_ways_and_close() -> None:
