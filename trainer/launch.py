@@ -47,7 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
-    stop = StopFile(options.run_dir) if options else None
+    stop = StopFile(options.run_dir) if options and not options.only_evaluates else None
+    if stop is None:  # nothing to checkpoint, and STOP is for the training, which may be at work
+        signal.signal(signal.SIGTERM, leave)
     from torch.distributed import run as torchrun  # after the checks: it takes a second to import
 
     try:
@@ -95,6 +97,11 @@ def set_threads(ranks: int) -> None:
     """Divide the cores among the ranks; torchrun would give each of them one."""
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
+
+
+def leave(number: int, _: FrameType | None) -> None:
+    """End at once; the ranks die with their parent. Without a handler a container's first process ignores signals."""
+    sys.exit(128 + number)
 
 
 class StopFile:
