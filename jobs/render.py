@@ -137,6 +137,7 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "dataset": f"{spec.inputs.dataset}-{spec.inputs.tokenizer}",
         "exit_continue": layout.EXIT_CONTINUE,
         "exit_hardware": layout.EXIT_HARDWARE,
+        "exit_busy": layout.EXIT_BUSY,
         "launch": [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"],
         "expected": expected(spec),
     }

@@ -157,9 +157,11 @@ def state_of(attempt: Attempt) -> State:
 def telling_attempt(run: Run) -> Attempt | None:
     """The attempt whose state is the run's: the last one, but none that succeeded while others did not.
 
-    None where tasks of an array have not begun and no other is at work or has failed.
+    None where tasks of an array have not begun and no other is at work or has failed. One that was refused beside
+    another says nothing of the run.
     """
-    last = {a.task: a for a in run.attempts}  # the newest of each task
+    own = [a for a in run.attempts if a.reason != "busy"]
+    last = {a.task: a for a in own or run.attempts}  # the newest of each task
     for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
         if found := [a for a in last.values() if state_of(a) in states]:
             return max(found, key=lambda a: a.attempt)

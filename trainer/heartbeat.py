@@ -17,7 +17,7 @@ from types import TracebackType
 import msgspec
 
 from jobs.catalog.errors import UserError
-from jobs.catalog.layout import EXIT_FAILED, heartbeat_file
+from jobs.catalog.layout import EXIT_BUSY, heartbeat_file
 from prep.shards import write_whole
 
 BEAT_SECONDS = 5.0
@@ -108,7 +108,7 @@ class Heartbeat:
                 self.say(
                     f"ERROR: attempt {now.attempt} on {now.host} trains in this run now; this one ends without saving"
                 )
-                os._exit(EXIT_FAILED)
+                os._exit(EXIT_BUSY)
             self.sign = msgspec.structs.replace(self.sign, beat=self.sign.beat + 1)
             try:
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -152,7 +152,7 @@ def busy(run: Path, sign: Sign) -> UserError:
     return UserError(
         f"{run} is in use: {who}, trains there and is alive",
         hint=f"wait for it or stop it (touch {run}/STOP), and start again; or choose another --run_dir",
-        code=EXIT_FAILED,
+        code=EXIT_BUSY,
     )
 
 

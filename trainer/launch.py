@@ -21,6 +21,7 @@ from types import FrameType
 
 from jobs.catalog.errors import UserError
 from jobs.catalog.layout import (
+    EXIT_BUSY,
     EXIT_CONTINUE,
     EXIT_FAILED,
     EXIT_FINISHED,
@@ -173,7 +174,7 @@ def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
     failures = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
     rank, failure = min(failures, key=lambda item: consequence(item[1].exitcode))
     code = code_of(failure.exitcode)
-    if code not in (EXIT_CONTINUE, EXIT_USAGE):
+    if code not in (EXIT_BUSY, EXIT_CONTINUE, EXIT_USAGE):
         print(
             f"error: rank {rank} (pid {failure.pid}) ended with {meaning(failure.exitcode)}", file=sys.stderr
         )

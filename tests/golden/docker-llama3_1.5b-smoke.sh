@@ -60,6 +60,7 @@ reason() {
     0) echo finished ;;
     200) if grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
     2) echo configuration ;;
+    75) echo busy ;;
     129 | 130 | 143) echo cancelled ;;
     *) echo failed ;;
   esac

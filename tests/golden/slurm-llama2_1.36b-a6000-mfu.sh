@@ -93,6 +93,7 @@ reason() {
     0) echo finished ;;
     200) if grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
     2) echo configuration ;;
+    75) echo busy ;;
     129 | 130 | 143) echo cancelled ;;
     *) echo failed ;;
   esac
@@ -177,8 +178,8 @@ finish() {
       fi
       ;;
     preempted) ;;
-    failed | hardware)
-      if [ "$(count "failed|hardware")" -gt 3 ]; then exit "$code"; fi
+    failed | hardware | busy)
+      if [ "$(count "failed|hardware|busy")" -gt 3 ]; then exit "$code"; fi
       ;;
     *) exit "$code" ;;
   esac

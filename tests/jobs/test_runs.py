@@ -141,6 +141,8 @@ OK, FAILED, AT_WORK = {"exit_code": 0}, {"exit_code": 1}, {"exit_code": None}
         ([AT_WORK, {**OK, "step": "eval"}], "running", 1),
         ([FAILED, {**AT_WORK, "step": "eval"}], "failed", 1),
         ([OK, {**FAILED, "step": "export"}], "finished", 1),
+        ([AT_WORK, {"exit_code": 75, "reason": "busy"}], "running", 1),
+        ([{"exit_code": 75, "reason": "busy"}], "failed", 1),
         ([{"exit_code": 143, "reason": "requeued"}], "stopped", 1),
         ([{**OK, "task": 0, "tasks": 2}], "submitted", 0),
         ([{**OK, "task": 0, "tasks": 2}, {**OK, "task": 1, "tasks": 2}], "finished", 2),

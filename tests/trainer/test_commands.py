@@ -130,7 +130,7 @@ def test_a_second_attempt_beside_a_live_one_is_refused_in_words(data: Path, tmp_
     wait_until(logged(tmp_path), first)
     before = {path: path.read_bytes() for path in metrics_dir(tmp_path).glob("run_*.jsonl")}
     code, output = ended(command("trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS)))
-    assert code == 1
+    assert code == 75
     assert f"{tmp_path} is in use: attempt 1, process" in output
     assert "Traceback" not in output
     assert before.keys() == set(metrics_dir(tmp_path).glob("run_*.jsonl"))
