@@ -15,7 +15,6 @@ import msgspec
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError, nearest
 from jobs.runs import make_shared, write_durably
-from jobs.spec import ON_A_CHECKPOINT
 
 STEPS = ("tokenizer", "prep", "preflight", "train", "eval", "export")
 ON_CPUS = frozenset({"tokenizer", "prep", "export"})
@@ -23,7 +22,7 @@ ON_CPUS = frozenset({"tokenizer", "prep", "export"})
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One job: its ``run``, and the runs ``after`` which it comes."""
+    """One job: its ``run``, ``RUN:eval`` for a job on a checkpoint, and the runs ``after`` which it comes."""
 
     name: str
     run: str
@@ -43,19 +42,19 @@ class Pipeline(msgspec.Struct, frozen=True):
             left.append(msgspec.structs.replace(step, after=(left[-1].run,) if left else ()))
         return Pipeline(self.name, tuple(left))
 
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """Each run once: evaluation and export are further attempts of the training."""
-        return tuple(dict.fromkeys(step.run for step in self.steps))
-
 
 def plan(name: str, skip: Collection[str] = ()) -> Pipeline:
     """The pipeline ``name`` without the steps ``skip``. Raises UserError for a step that is none."""
     for step in skip:
         if step not in STEPS:
             raise UserError(f"no step '{step}'; {nearest(step, STEPS)}")
-    steps = (Step(step, f"{name}-{'train' if step in ON_A_CHECKPOINT else step}") for step in STEPS)
-    return Pipeline(name, tuple(steps)).without(skip)
+    return Pipeline(name, tuple(Step(step, _run_of(name, step)) for step in STEPS)).without(skip)
+
+
+def _run_of(name: str, step: str) -> str:
+    if step in layout.ON_A_CHECKPOINT:
+        return layout.job_name(f"{name}-train", step)
+    return f"{name}-{step}"
 
 
 def write(root: Path, pipeline: Pipeline) -> None:

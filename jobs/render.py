@@ -96,7 +96,9 @@ def trainer_flags(spec: TrainSpec) -> list[str]:
 def job_environment(spec: JobSpec) -> dict[str, str]:
     """Environment of the payload; the site's own settings win."""
     gpu = spec.resources.gpus_per_node > 0
-    defaults = {"OMP_NUM_THREADS": "8" if gpu else "1", "PYTHONUNBUFFERED": "1"}
+    # A folder called jobs or torch where somebody happens to stand is not the package (Python 3.11 and later).
+    own = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    defaults = {"OMP_NUM_THREADS": "8" if gpu else "1", **own}
     if gpu:
         # Compiled training fragments the allocator's fixed segments until memory runs out.
         defaults["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
@@ -135,6 +137,7 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "dataset": f"{spec.inputs.dataset}-{spec.inputs.tokenizer}",
         "exit_continue": layout.EXIT_CONTINUE,
         "exit_hardware": layout.EXIT_HARDWARE,
+        "exit_busy": layout.EXIT_BUSY,
         "launch": [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"],
         "expected": expected(spec),
     }

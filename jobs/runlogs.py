@@ -8,27 +8,42 @@ from pathlib import Path
 
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError
+from jobs.runs import numbers_of_others
 
 POLL_SECONDS = 0.5
 
 
-def log_files(run: Path, rank: int | None, attempt: int | None) -> list[Path]:
-    """Existing log files, oldest attempt first: of ``rank``, or of the batch script where it is None."""
-    numbers = sorted(int(p.name) for p in (run / "logs").glob("[0-9]*") if p.name.isdigit())
-    wanted = [n for n in numbers if attempt in (None, n)]
+def log_files(run: Path, rank: int | None, attempt: int | None, step: str = "") -> list[Path]:
+    """Existing log files, oldest attempt first: of ``rank``, or of the batch script where it is None.
+
+    Without a number those of attempts at ``step``.
+    """
+    wanted = _numbers(run, step) if attempt is None else [attempt]
     paths = [layout.batch_log(run, n) if rank is None else layout.rank_log(run, n, rank) for n in wanted]
     return [path for path in paths if path.exists()]
 
 
+def _numbers(run: Path, step: str) -> list[int]:
+    others = numbers_of_others(run, step)
+    there = (int(path.name) for path in (run / "logs").glob("[0-9]*") if path.name.isdigit())
+    return sorted(number for number in there if number not in others)
+
+
 def read_logs(
-    run: Path, *, rank: int | None, attempt: int | None, follow: bool, ended: Callable[[], bool]
+    run: Path,
+    *,
+    rank: int | None,
+    attempt: int | None,
+    follow: bool,
+    ended: Callable[[], bool],
+    step: str = "",
 ) -> Iterator[str]:
     """Lines of the logs; with ``follow`` also those still to come, over all attempts, until ``ended``.
 
     Raises UserError when there is nothing to read and nothing to wait for.
     """
     seen = False
-    for _, line in _lines(lambda: log_files(run, rank, attempt), ended if follow else lambda: True):
+    for _, line in _lines(lambda: log_files(run, rank, attempt, step), ended if follow else lambda: True):
         seen = True
         if line is not None:
             yield line
@@ -37,13 +52,13 @@ def read_logs(
 
 
 def read_all_ranks(
-    run: Path, *, attempt: int | None, follow: bool, ended: Callable[[], bool]
+    run: Path, *, attempt: int | None, follow: bool, ended: Callable[[], bool], step: str = ""
 ) -> Iterator[str]:
     """Lines of every rank's log as they come, each with its rank before it."""
 
     def files() -> list[Path]:
-        folder = "*" if attempt is None else str(attempt)
-        return sorted((run / "logs").glob(f"{folder}/rank-*.log"), key=lambda p: (int(p.parent.name), p.name))
+        numbers = _numbers(run, step) if attempt is None else [attempt]
+        return [path for n in numbers for path in sorted(layout.log_dir(run, n).glob("rank-*.log"))]
 
     for path, line in _lines(files, ended if follow else lambda: True):
         if line is not None:

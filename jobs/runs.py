@@ -20,7 +20,7 @@ import msgspec
 
 from jobs.catalog import layout
 from jobs.catalog.errors import UserError, nearest
-from jobs.spec import ON_A_CHECKPOINT, JobSpec
+from jobs.spec import JobSpec
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     reason: str | None = None
     step: str = "train"
-    """What it did: ``train``, or ``eval`` and the like, which go on from a run's checkpoint."""
+    """What it did: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
     task: int = 0
     tasks: int = 1
     """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
@@ -48,12 +48,20 @@ ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued"})
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run directory as read: its record, and its attempts in order."""
+    """A run directory as read: its record, and its attempts in order.
+
+    Or one of the jobs on its checkpoint, called ``RUN:eval``: it shares the directory, and has attempts of its own.
+    """
 
     name: str
     path: Path
     record: dict[str, Any]
     attempts: tuple[Attempt, ...]
+
+    @property
+    def step(self) -> str:
+        """``eval`` or ``export`` of a job on the run's checkpoint; nothing for the run itself."""
+        return layout.split_name(self.name)[1]
 
     @property
     def target(self) -> str:
@@ -117,8 +125,8 @@ def recorded_status(run: Run) -> Status:
 
 
 def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
-    """Nodes that an attempt, or any of the run's, found unfit, and why."""
-    numbers = [attempt] if attempt else [a.attempt for a in run.attempts]
+    """Nodes that an attempt, or any in the run's directory, found unfit, and why."""
+    numbers = [attempt] if attempt else [a.attempt for a in _attempts(run.path)]
     found: dict[str, str] = {}
     for number in numbers:
         file = layout.bad_nodes_file(run.path, number)
@@ -149,10 +157,10 @@ def state_of(attempt: Attempt) -> State:
 def telling_attempt(run: Run) -> Attempt | None:
     """The attempt whose state is the run's: the last one, but none that succeeded while others did not.
 
-    None where tasks of an array have not begun and no other is at work or has failed. An evaluation that went well
-    says nothing of the training before it.
+    None where tasks of an array have not begun and no other is at work or has failed. One that was refused beside
+    another says nothing of the run.
     """
-    own = [a for a in run.attempts if a.step not in ON_A_CHECKPOINT or a.exit_code != layout.EXIT_FINISHED]
+    own = [a for a in run.attempts if a.reason != "busy"]
     last = {a.task: a for a in own or run.attempts}  # the newest of each task
     for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
         if found := [a for a in last.values() if state_of(a) in states]:
@@ -252,6 +260,7 @@ def git_revision() -> str | None:
 
 
 def _attempts(path: Path) -> tuple[Attempt, ...]:
+    """All in a run's directory."""
     found = []
     for file in (path / "attempts").glob("[0-9]*.json"):
         try:
@@ -261,24 +270,62 @@ def _attempts(path: Path) -> tuple[Attempt, ...]:
     return tuple(sorted(found, key=lambda attempt: attempt.attempt))
 
 
+def _is_of(attempt: Attempt, step: str) -> bool:
+    """Whether it is an attempt at ``step``; at what the run itself is for where that is empty."""
+    return attempt.step == step if step else attempt.step not in layout.ON_A_CHECKPOINT
+
+
+def numbers_of_others(path: Path, step: str) -> set[int]:
+    """Attempts in a run's directory at something else than ``step``: an evaluation's beside those of the training."""
+    return {attempt.attempt for attempt in _attempts(path) if not _is_of(attempt, step)}
+
+
 def read(root: Path, name: str) -> Run:
-    """Raises UserError with the nearest name when there is no such run."""
-    path = layout.run_dir(root, name)
-    if not layout.RUN_NAME.fullmatch(name) or not path.is_dir():
+    """The run ``name``, or the job on a checkpoint. Raises UserError with the nearest name when there is none."""
+    own, step = layout.split_name(name)
+    path = layout.run_dir(root, own)
+    if not layout.RUN_NAME.fullmatch(own) or not path.is_dir():
         known = [p.name for p in layout.runs(root).iterdir()] if layout.runs(root).is_dir() else []
-        hint = nearest(name, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
-        raise UserError(f"no run '{name}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
-    return _read(path)
+        hint = nearest(own, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
+        raise UserError(f"no run '{own}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
+    if name != own and step not in steps_on(path):
+        hint = f"jobctl submit {step} --run {own}" if step in layout.ON_A_CHECKPOINT else "jobctl list"
+        raise UserError(f"run '{own}' has no {step or 'step without a name'}", hint=hint, code=1)
+    return _read(path, step)
 
 
-def _read(path: Path) -> Run:
+def steps_on(path: Path) -> list[str]:
+    """What has been done or is to be done with a run's checkpoint."""
+    done = {attempt.step for attempt in _attempts(path)}
+    return [s for s in layout.ON_A_CHECKPOINT if s in done or layout.script_file(path, s).is_file()]
+
+
+def is_submitted(root: Path, name: str) -> bool:
+    """Whether a run or a job on its checkpoint has a record here."""
+    own, step = layout.split_name(name)
+    path = layout.run_dir(root, own)
+    return layout.record_file(path).is_file() and (not step or step in steps_on(path))
+
+
+def _read(path: Path, step: str = "") -> Run:
     try:
         record = json.loads(layout.record_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: has no run.json; its submission did not finish", code=1) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{layout.record_file(path)}: {error}", code=1) from None
-    return Run(path.name, path, record, _attempts(path))
+    attempts = tuple(attempt for attempt in _attempts(path) if _is_of(attempt, step))
+    if step:
+        record = {**record, "submitted": _submitted(path, step)}
+    return Run(layout.job_name(path.name, step), path, record, attempts)
+
+
+def _submitted(path: Path, step: str) -> str | None:
+    """When a job on the run's checkpoint was, by ``jobctl``."""
+    script = layout.script_file(path, step)
+    if not script.is_file():
+        return None
+    return datetime.fromtimestamp(script.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")
 
 
 def read_again(run: Run) -> Run:
@@ -287,10 +334,11 @@ def read_again(run: Run) -> Run:
 
 
 def read_all(root: Path) -> list[Run]:
-    """Every run with a record, the newest submission last."""
+    """Every run with a record and what was done with its checkpoint, the newest submission last."""
     folder = layout.runs(root)
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [_read(path) for path in paths if layout.record_file(path).is_file()]
+    recorded = [path for path in paths if layout.record_file(path).is_file()]
+    found = [_read(path, step) for path in recorded for step in ("", *steps_on(path))]
     return sorted(found, key=lambda run: (str(run.record.get("submitted") or _started(run)), run.name))
 
 
@@ -311,7 +359,7 @@ def _owner(path: Path) -> str:
         return f"user {path.stat().st_uid}"
 
 
-def request_stop(run: Path, reason: str) -> None:
+def request_stop(run: Path, reason: str, step: str = "") -> None:
     """Create STOP: the trainer finishes its step, checkpoints and exits 200. Raises UserError for another's run."""
     check_writable(run)
-    write_durably(layout.stop_file(run), reason + "\n")
+    write_durably(layout.stop_file(run, step), reason + "\n")

@@ -35,8 +35,6 @@ from jobs.patch import Patch
 
 TARGETS = ("local", "slurm", "k8s", "k8s-trainjob", "docker")
 KINDS = ("train", "tokenizer", "prep", "preflight", "export")
-ON_A_CHECKPOINT = ("eval", "export")
-"""Steps that read the checkpoint of a run that is there, and are further attempts of it."""
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +90,21 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     def step(self) -> str:
         """What the job does in a pipeline: its kind, or ``eval``."""
         return self.kind
+
+    @property
+    def on_a_checkpoint(self) -> bool:
+        """Whether it reads the checkpoint of a run, in the run's directory."""
+        return self.step in layout.ON_A_CHECKPOINT
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether it sees STOP, checkpoints and says 200; any other job is ended by a signal."""
+        return self.kind == "train" and not self.on_a_checkpoint
+
+    @property
+    def name(self) -> str | None:
+        """What ``jobctl`` calls the job: the run, or ``RUN:eval`` and the like."""
+        return layout.job_name(self.run, self.step) if self.run else None
 
     @property
     def processes_per_node(self) -> int:

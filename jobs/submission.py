@@ -12,7 +12,7 @@ from jobs.catalog import layout
 from jobs.catalog.errors import UserError
 from jobs.patch import ship
 from jobs.runs import Run, Started
-from jobs.spec import ON_A_CHECKPOINT, JobSpec, TrainSpec
+from jobs.spec import JobSpec, TrainSpec
 from jobs.targets import target
 from jobs.targets.protocol import Remote
 
@@ -66,8 +66,8 @@ def submit(spec: JobSpec) -> tuple[Run, str]:
     """
     assert spec.run is not None
     root, name = Path(spec.site.root), spec.run
-    if spec.step in ON_A_CHECKPOINT:
-        return _submit_to(runs.read(root, name), spec)
+    if spec.on_a_checkpoint:
+        return _submit_on(runs.read(root, name).path, spec)
     spec = _with_code(spec, layout.code_dir(layout.run_dir(root, name)))
     place = target(spec.target)
     script = place.render(spec)
@@ -104,19 +104,30 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
     if (there := layout.record_file(path)).is_file() and runs.read(home, spec.run).target not in CLUSTERS:
         raise UserError(f"run '{spec.run}' exists: {there.parent}", hint="take another name: --run")
     started = place.start(spec)
-    if started.new and spec.step not in ON_A_CHECKPOINT:
+    if started.new and not spec.on_a_checkpoint:
         runs.write_submission(path, started.spec, started.script)
-    return Run(spec.run, path, json.loads(started.spec.record()), ()), started
+    elif path.is_dir():
+        runs.write_durably(layout.script_file(path, spec.step), started.script)
+    name = layout.job_name(spec.run, spec.step)
+    return Run(name, path, json.loads(started.spec.record()), ()), started
 
 
-def _submit_to(run: Run, spec: JobSpec) -> tuple[Run, str]:
-    runs.check_writable(run.path)
-    spec = _with_code(spec, layout.code_dir(run.path, spec.step))
+def _submit_on(path: Path, spec: JobSpec) -> tuple[Run, str]:
+    """Start ``spec``, which reads the checkpoint of the run in ``path``."""
+    runs.check_writable(path)
+    spec = _with_code(spec, layout.code_dir(path, spec.step))
     script = target(spec.target).render(spec)
     _ship_code(spec)
-    path = layout.script_file(run.path, spec.step)
-    runs.write_durably(path, script)
-    return run, target(spec.target).submit(run, path, spec.after)
+    file = layout.script_file(path, spec.step)
+    new = not file.exists()
+    runs.write_durably(file, script)
+    try:
+        run = runs.read(path.parent.parent, layout.job_name(path.name, spec.step))
+        return run, target(spec.target).submit(run, file, spec.after)
+    except BaseException:
+        if new:
+            file.unlink()
+        raise
 
 
 def start_step(spec: JobSpec, home: Path) -> str:
@@ -129,7 +140,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
     if isinstance(place, Remote):
         return submit_remotely(place, spec, home)[1].job_id
     root = Path(spec.site.root)
-    if spec.step in ON_A_CHECKPOINT or not layout.record_file(layout.run_dir(root, spec.run)).is_file():
+    if spec.on_a_checkpoint or not layout.record_file(layout.run_dir(root, spec.run)).is_file():
         return submit(spec)[1]
     run = runs.read(root, spec.run)
     if run.record.get("spec_hash") != spec.fingerprint():
@@ -142,13 +153,10 @@ def is_done(spec: JobSpec) -> bool:
     if prepared(spec):
         return True
     root = Path(spec.site.root)
-    if spec.run is None or not layout.record_file(layout.run_dir(root, spec.run)).is_file():
+    if spec.name is None or not runs.is_submitted(root, spec.name):
         return False
-    mine = [attempt for attempt in runs.read(root, spec.run).attempts if attempt.step == spec.step]
-    return bool(mine) and all(
-        attempt.exit_code == layout.EXIT_FINISHED
-        for attempt in {attempt.task: attempt for attempt in mine}.values()
-    )
+    mine = {attempt.task: attempt for attempt in runs.read(root, spec.name).attempts}
+    return bool(mine) and all(attempt.exit_code == layout.EXIT_FINISHED for attempt in mine.values())
 
 
 def resume(root: Path, name: str) -> tuple[Run, str]:
@@ -182,13 +190,7 @@ def resume_run(run: Run) -> tuple[Run, str]:
         now = runs.read_again(run)
         if len(now.attempts) != len(run.attempts) or place.statuses([now])[0].state not in runs.ENDED:
             raise busy
-        return now, place.submit(now, _script(now), run.record["spec"]["after"])
+        after = () if run.step else run.record["spec"]["after"]
+        return now, place.submit(now, layout.script_file(run.path, run.step), after)
     finally:
         claim.rmdir()
-
-
-def _script(run: Run) -> Path:
-    """The script of what is to be done again: of an evaluation that failed after a training that did not, its own."""
-    telling = runs.telling_attempt(run)
-    step = telling.step if telling and telling.step in ON_A_CHECKPOINT else ""
-    return layout.script_file(run.path, step)

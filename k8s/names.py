@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 
-from jobs.spec import ON_A_CHECKPOINT, JobSpec
+from jobs.catalog import layout
+from jobs.spec import JobSpec
 
 MAX_NAME = 45
 """Of a pod's 63 characters the operators take ``-worker-9999``, or ``-node-0-999-`` and five more of JobSet's."""
@@ -26,6 +28,7 @@ def run_name(spec: JobSpec) -> str:
 
 def object_name(run: str) -> str:
     """The name of the run's ConfigMap and job: a DNS label that begins with a letter, and no other run's."""
+    run = run.replace(":", "-")
     if len(run) <= MAX_NAME and _DNS_LABEL.fullmatch(run):
         return run
     plain = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
@@ -36,12 +39,18 @@ def object_name(run: str) -> str:
 
 def job_name(spec: JobSpec) -> str:
     """The name of ``spec``'s objects: the run's, or the run's and what is done with its checkpoint."""
-    return object_name(f"{run_name(spec)}-{spec.step}" if spec.step in ON_A_CHECKPOINT else run_name(spec))
+    return object_name(layout.job_name(run_name(spec), spec.step))
 
 
 def selector(run: str) -> dict[str, str]:
     """The labels that all objects of one run, and no others, have."""
     return {"app.kubernetes.io/instance": object_name(run), MANAGED_BY: "jobctl"}
+
+
+def is_for(object_labels: Mapping[str, str], step: str) -> bool:
+    """Whether an object is of the job on a checkpoint that does ``step``, or of the run itself for none."""
+    component = object_labels.get(COMPONENT)
+    return component == step if step else component not in layout.ON_A_CHECKPOINT
 
 
 def labels(spec: JobSpec, run: str) -> dict[str, str]:

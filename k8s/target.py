@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from jobs.catalog import layout
 from jobs.catalog.errors import UserError
 from jobs.catalog.schema import Site
 from jobs.runs import ENDED, Run, Started, State, Status
-from jobs.spec import ON_A_CHECKPOINT, JobSpec
+from jobs.spec import JobSpec
 from k8s import manifest, names, submission
 from k8s.pods import Pod, newest, read_pod, warnings_of
 from k8s.resources import CONFIG_MAP, EVENT, JOB, POD, PYTORCHJOB, TRAINJOB, Kind, Object, label_selector
@@ -32,7 +33,6 @@ _STOP = (
     'until [ -e "${TMPDIR:-/tmp}/jobctl-live" ] || [ "$SECONDS" -gt 60 ]; do sleep 0.2; done; '
     f'printf "cancel\\n" >"${{JOBCTL_ROOT:-{manifest.ROOT}}}/runs/$1/STOP"'
 )
-RUNS_OF_THEIR_OWN = f"{names.COMPONENT} notin ({','.join(sorted(ON_A_CHECKPOINT))})"
 
 
 class KubernetesTarget:
@@ -69,7 +69,7 @@ class KubernetesTarget:
         spec = manifest.in_pods(spec)
         self._check_order(spec)
         text = self.render(spec)
-        new = submission.submit(api, kind, text, replace_ended=spec.step in ON_A_CHECKPOINT)
+        new = submission.submit(api, kind, text, replace_ended=spec.on_a_checkpoint)
         self._answers.clear()
         return Started(spec=spec, script=text, job_id=names.job_name(spec), new=new)
 
@@ -119,11 +119,12 @@ class KubernetesTarget:
 
     def find(self, site: Site, name: str) -> Run | None:
         record = self.api(site).get(CONFIG_MAP, site.namespace, names.object_name(name))
-        return None if record is None or not _is_ours(record) else _run_of(record, site)
+        run = _run_of(record, site) if record and _is_ours(record) else None
+        return run if run and run.name == name else None
 
     def find_all(self, site: Site) -> list[Run]:
         """All runs of the site's namespace, the newest last."""
-        selector = f"{names.MANAGED_BY}=jobctl,{RUNS_OF_THEIR_OWN}"
+        selector = f"{names.MANAGED_BY}=jobctl"
         found = self.api(site).list_all(CONFIG_MAP, site.namespace, labelSelector=selector)
         found.sort(key=lambda record: record["metadata"].get("creationTimestamp") or "")
         return [_run_of(record, site) for record in found if _is_ours(record)]
@@ -166,7 +167,10 @@ class KubernetesTarget:
         api, site, started = self.api(site_of(run)), site_of(run), time.monotonic()
         try:
             jobs = self._look([run], fresh=True).jobs_of(run)
-            kind, selector = jobs[-1][0] if jobs else self._kind, label_selector(names.selector(run.name))
+            kind, selector = (
+                jobs[-1][0] if jobs else self._kind,
+                label_selector(names.selector(run.path.name)),
+            )
             there, version = api.list_at(kind, site.namespace, labelSelector=selector)
             if not all(ended(job) for job in there) or not there:
                 api.wait_for_change(
@@ -179,7 +183,7 @@ class KubernetesTarget:
 
     def _look(self, runs: Sequence[Run], *, fresh: bool = False) -> _Cluster:
         site = site_of(runs[0])
-        one = runs[0].name if len(runs) == 1 else ""
+        one = runs[0].path.name if len(runs) == 1 else ""
         key = (site.context, site.namespace, one)
         when, cluster = self._answers.get(key, (0.0, None))
         if cluster is None or fresh or time.monotonic() - when > ANSWER_SECONDS:
@@ -253,7 +257,9 @@ class KubernetesTarget:
         from k8s.collect import collect
 
         site = site_of(run)
-        return collect(self.api(site), site, run.name, _decoded(run, JobSpec, run.record["spec"]).image, into)
+        return collect(
+            self.api(site), site, run.path.name, _decoded(run, JobSpec, run.record["spec"]).image, into
+        )
 
 
 class _Cluster:
@@ -281,10 +287,13 @@ class _Cluster:
         return cls(jobs, pods, events, api.list_all(CONFIG_MAP, namespace, labelSelector=selector))
 
     def jobs_of(self, run: Run) -> list[tuple[Kind, Object]]:
-        """The run's jobs: its own and those that read its checkpoint, the newest last."""
-        wanted = names.selector(run.name).items()
+        """The run's own jobs, or those on its checkpoint where ``run`` is one of these; the newest last."""
+        wanted = names.selector(run.path.name).items()
         mine = [
-            (kind, job) for kind, job in self._jobs if wanted <= (job["metadata"].get("labels") or {}).items()
+            (kind, job)
+            for kind, job in self._jobs
+            if wanted <= (labels := job["metadata"].get("labels") or {}).items()
+            and names.is_for(labels, run.step)
         ]
         return sorted(mine, key=lambda found: found[1]["metadata"].get("creationTimestamp") or "")
 
@@ -298,7 +307,7 @@ class _Cluster:
         if job is None:
             return []
         labels = {
-            **names.selector(run.name),
+            **names.selector(run.path.name),
             names.COMPONENT: job["metadata"]["labels"][names.COMPONENT],
         }.items()
         return newest(
@@ -344,11 +353,12 @@ def _is_ours(record: Object) -> bool:
 
 def _run_of(record: Object, site: Site) -> Run:
     """A run by its ConfigMap; by way of the context that we found it with, which may be called otherwise here."""
-    name = record["metadata"]["annotations"][names.RUN_ANNOTATION]
+    own = record["metadata"]["annotations"][names.RUN_ANNOTATION]
+    name = layout.job_name(own, (record["metadata"].get("labels") or {}).get(names.COMPONENT, ""))
     said = json.loads(record["data"]["run.json"])
     said["spec"]["site"] |= {"context": site.context, "namespace": site.namespace}
     said["submitted"] = record["metadata"].get("creationTimestamp") or ""
-    return Run(name, Path(manifest.ROOT) / "runs" / name, said, ())
+    return Run(name, Path(manifest.ROOT) / "runs" / own, said, ())
 
 
 def _no_record(run: Run) -> UserError:

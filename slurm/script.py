@@ -24,7 +24,7 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     gpus = resources.gpus_per_node
     kind = f"{site.gpu_type}:{gpus}" if site.gpu_type else str(gpus)
     return {
-        "job-name": spec.run or spec.run_prefix,
+        "job-name": spec.name or spec.run_prefix,
         "array": _array(spec),
         "comment": f"jobctl:{site.root}/runs/{spec.run}" if spec.run else "jobctl",
         "nodes": nodes_of(spec) + (site.spare_nodes if spec.checked else 0),

@@ -12,7 +12,7 @@ from jobs.runs import ENDED, Run, State, Status, recorded_status, state_of
 from slurm.jobs import Job, of_run
 from slurm.reasons import job_words
 
-RETRIED = frozenset({"failed", "hardware"})
+RETRIED = frozenset({"busy", "failed", "hardware"})
 """Reasons of an attempt's end after which a job starts again where retries are left."""
 EXIT_TERMINATED = 143
 """128 + SIGTERM."""

@@ -52,7 +52,7 @@ class SlurmTarget:
         run = _resolved(run)
         self._forget_queue()
         active = [job.id for job in self._jobs(run) if job.active]
-        if active and run.name not in after:
+        if active:
             raise UserError(
                 f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
             )
@@ -60,7 +60,7 @@ class SlurmTarget:
         if avoided := ",".join(filter(None, (run.record["spec"]["site"]["exclude"], *runs.bad_nodes(run)))):
             options.append(f"--exclude={avoided}")
         options += _array(run)
-        if dependency := self._dependency(run, active, after):
+        if dependency := self._dependency(run, after):
             options.append(f"--dependency={dependency}")
         text = script.read_text(encoding="utf-8")
         job = self._client.submit(text, name=run.name, comment=run_comment(run.path), options=options)
@@ -87,7 +87,7 @@ class SlurmTarget:
         if not all(job.waiting for job in active):
             # A trainer that still manages to checkpoint says 200; this tells the script not to go on.
             with contextlib.suppress(OSError, UserError):
-                runs.request_stop(run.path, "cancel")
+                runs.request_stop(run.path, "cancel", run.step)
         self._client.cancel([job.id for job in active])
         self._forget_queue()
 
@@ -96,7 +96,7 @@ class SlurmTarget:
             (status,) = self.statuses([read_again(run)])
             return status.state in runs.ENDED
 
-        return read_logs(run.path, rank=rank, attempt=attempt, follow=follow, ended=ended)
+        return read_logs(run.path, rank=rank, attempt=attempt, follow=follow, ended=ended, step=run.step)
 
     # ---- what the queue says
 
@@ -129,17 +129,14 @@ class SlurmTarget:
             f"job {job} was taken, but {waiting_words(found.reason)}", hint=refusal_hint(found.reason), code=1
         )
 
-    def _dependency(self, run: Run, active: Sequence[str], after: Sequence[str]) -> str:
+    def _dependency(self, run: Run, after: Sequence[str]) -> str:
         """``--dependency`` of a new job: on the runs it comes after, and on an older job of the same name.
 
         The latter, ``singleton``, keeps two resumptions at once from working on one directory together.
         """
         conditions = ["singleton"] if run.attempts else []
-        conditions += [f"afterok:{job}" for job in active]
         root = run.path.parent.parent
         for name in after:
-            if name == run.name and active:
-                continue
             parent = _resolved(runs.read(root, name))
             (status,) = self.statuses([parent])
             if status.state in ("pending", "running"):

@@ -46,7 +46,7 @@ def run(options: Options) -> int:
     except UserError as error:
         return refuse(error)
     try:
-        code = train(options, world, console)
+        code = train(options, world, attempt, console)
         parallel.leave(world)
         return code
     except UserError as error:

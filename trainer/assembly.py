@@ -65,15 +65,15 @@ class Run:
 
 def together(world: World, action: Callable[[], T]) -> T:
     """Do ``action`` on every rank; a UserError on one is raised on all, so that none waits for the others."""
-    result, message, hint = None, "", ""
+    result, found = None, ("", "", 0)
     try:
         result = action()
     except UserError as error:
-        message, hint = error.message, error.hint
-    for rank, (problem, its_hint) in enumerate(world.gathered((message, hint))):
+        found = error.message, error.hint, error.code
+    for rank, (problem, hint, code) in enumerate(world.gathered(found)):
         if problem:
             where = f" (on rank {rank})" if rank else ""
-            raise UserError(problem + where, hint=its_hint)
+            raise UserError(problem + where, hint=hint, code=code)
     return result  # type: ignore[return-value]
 
 

@@ -21,6 +21,7 @@ from types import FrameType
 
 from jobs.catalog.errors import UserError
 from jobs.catalog.layout import (
+    EXIT_BUSY,
     EXIT_CONTINUE,
     EXIT_FAILED,
     EXIT_FINISHED,
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
-    stop = StopFile(options.run_dir) if options else None
+    stop = StopFile(options.run_dir) if options and not options.only_evaluates else None
+    if stop is None:  # nothing to checkpoint, and STOP is for the training, which may be at work
+        signal.signal(signal.SIGTERM, leave)
     from torch.distributed import run as torchrun  # after the checks: it takes a second to import
 
     try:
@@ -95,6 +98,11 @@ def set_threads(ranks: int) -> None:
     """Divide the cores among the ranks; torchrun would give each of them one."""
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
+
+
+def leave(number: int, _: FrameType | None) -> None:
+    """End at once; the ranks die with their parent. Without a handler a container's first process ignores signals."""
+    sys.exit(128 + number)
 
 
 class StopFile:
@@ -166,7 +174,7 @@ def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
     failures = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
     rank, failure = min(failures, key=lambda item: consequence(item[1].exitcode))
     code = code_of(failure.exitcode)
-    if code not in (EXIT_CONTINUE, EXIT_USAGE):
+    if code not in (EXIT_BUSY, EXIT_CONTINUE, EXIT_USAGE):
         print(
             f"error: rank {rank} (pid {failure.pid}) ended with {meaning(failure.exitcode)}", file=sys.stderr
         )

@@ -48,6 +48,11 @@ class Options:
     attempt: int | None = None
     device: str = "auto"
 
+    @property
+    def only_evaluates(self) -> bool:
+        """Whether nothing is trained: it may go on beside a training in the same run."""
+        return bool(self.flags.get("eval_only"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
-from trainer.assembly import assemble
+from trainer.assembly import assemble, together
+from trainer.heartbeat import Heartbeat
 from trainer.loop import Training
 from trainer.options import Options
 from trainer.parallel import World
@@ -21,10 +23,23 @@ def hang_timeout(options: Options) -> int:
     return int(options.flags.get("hang_timeout", DEFAULT_HANG_TIMEOUT))
 
 
-def train(options: Options, world: World, console: Console) -> int:
+def train(options: Options, world: World, attempt: int, console: Console) -> int:
     """Train or evaluate; returns the exit code. Raises UserError on every rank where the job cannot be right."""
     stop = StopRequest(options.run_dir, world)
+    if options.only_evaluates:
+        return attempted(options, world, stop, console)
     stop.watch_signals()
+    with contextlib.ExitStack() as stack:
+        if world.is_main:
+            heartbeat = Heartbeat(options.run_dir, attempt, console.line)
+            together(world, lambda: stack.enter_context(heartbeat))
+        else:
+            together(world, lambda: None)
+        return attempted(options, world, stop, console)
+
+
+def attempted(options: Options, world: World, stop: StopRequest, console: Console) -> int:
+    """From building the model to the exit code."""
     with Watchdog(hang_timeout(options), sys.stderr) as watchdog:
         run = assemble(options, world)
         watchdog.timeout_seconds = run.recipe.train.hang_timeout

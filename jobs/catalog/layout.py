@@ -7,16 +7,31 @@ from pathlib import Path
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run's name is a folder's name, a Slurm job name and a label; so it is kept to what all of them allow."""
+ON_A_CHECKPOINT = ("eval", "export")
+"""Steps that read the checkpoint of a run that is there, in its directory, each as a job of its own: ``RUN:eval``."""
 
 EXIT_FINISHED = 0
 EXIT_FAILED = 1
 """Any failure that none of the others tells."""
 EXIT_CONTINUE = 200
 """Checkpointed and wants to go on: the scheduler starts the job again and does not count a failure."""
+EXIT_BUSY = 75
+"""Another attempt trains in the run directory (EX_TEMPFAIL of sysexits.h): this one says nothing of how the run is."""
 EXIT_HARDWARE = 201
 """A GPU of this node failed: not the program's fault, and the next attempt does without the node."""
 EXIT_USAGE = 2
 """Wrong usage or configuration: never retried."""
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A run's name, and the step where ``name`` is that of a job on its checkpoint: ``RUN:eval``."""
+    run, _, step = name.partition(":")
+    return run, step
+
+
+def job_name(run: str, step: str) -> str:
+    """What the job that does ``step`` is called; the opposite of ``split_name``."""
+    return f"{run}:{step}" if step in ON_A_CHECKPOINT else run
 
 
 def runs(root: Path) -> Path:
@@ -57,9 +72,9 @@ def script_file(run: Path, step: str = "") -> Path:
     return run / (f"script.{step}" if step else "script")
 
 
-def code_dir(run: Path, stage: str = "") -> Path:
-    """The source tree that the run was patched with; of a stage that reads its checkpoint, that stage's own."""
-    return run / (f"code.{stage}" if stage else "code")
+def code_dir(run: Path, step: str = "") -> Path:
+    """The source tree that the run was patched with; of a step that reads its checkpoint, that step's own."""
+    return run / (f"code.{step}" if step else "code")
 
 
 def log_dir(run: Path, attempt: int) -> Path:
@@ -88,9 +103,17 @@ def checkpoints_dir(run: Path) -> Path:
     return run / "checkpoints"
 
 
-def stop_file(run: Path) -> Path:
-    """Whoever creates it asks the trainer to checkpoint and leave; its text says why."""
-    return run / "STOP"
+def stop_file(run: Path, step: str = "") -> Path:
+    """Whoever creates it asks the trainer to checkpoint and leave; its text says why.
+
+    A ``step`` that reads the checkpoint has its own, which says only why it was ended.
+    """
+    return run / (f"STOP.{step}" if step else "STOP")
+
+
+def heartbeat_file(run: Path) -> Path:
+    """Written every few seconds by the attempt that trains; gone when it has ended well."""
+    return run / ".heartbeat"
 
 
 def export_dir(run: Path, format: str) -> Path:

@@ -39,7 +39,8 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
 def _cancel(found: Run, status: Status, graceful: bool) -> bool:
     """End a run's job; whether it was left the time to checkpoint."""
     scheduler = target(found.target)
-    graceful = graceful and status.state == "running"  # what has not begun has nothing to checkpoint
+    # What has not begun has nothing to checkpoint, nor has what only reads a checkpoint.
+    graceful = graceful and status.state == "running" and not found.step
     if not graceful:
         scheduler.cancel(found)
     elif isinstance(scheduler, Remote):

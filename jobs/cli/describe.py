@@ -52,7 +52,7 @@ def _files(run: Run) -> str:
     if not isinstance(target(run.target), Remote):
         return str(run.path)
     volume = run.record["spec"]["site"]["root"]
-    return f"{volume}/runs/{run.name} on the cluster's volume; jobctl collect {run.name} -o DIR"
+    return f"{volume}/runs/{run.path.name} on the cluster's volume; jobctl collect {run.path.name} -o DIR"
 
 
 def training_summary(training: Training) -> str:
@@ -97,7 +97,7 @@ def _attempts(run: Run) -> list[str]:
 
 def _next(run: Run, status: Status, training: Training | None) -> list[str]:
     """Commands that make sense from here."""
-    name = run.name
+    name, own = run.name, run.path.name
     lines = [f"  jobctl logs {name}" + (" -f" if status.state not in runs.ENDED else "")]
     if status.state in ("stopped", "failed", "cancelled", "lost"):
         lines.append(f"  jobctl resume {name}")
@@ -107,6 +107,6 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
         spec = run.record["spec"]
         tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec["inputs"]["tokenizer"])
         folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
-        lines.append(f"  jobctl submit eval --model {spec['model_name']} --run {name}")
+        lines.append(f"  jobctl submit eval --model {spec['model_name']} --run {own}")
         lines.append(f"  python -m trainer.sample {folders} --prompt 'The state of'")
     return ["next:", *lines]

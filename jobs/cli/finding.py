@@ -59,18 +59,24 @@ def find_run(name: str, place: Place) -> Run:
     Raises UserError when neither knows it.
     """
     home, remote = place.root or root(place.site), _remote(place)
-    here = layout.record_file(layout.run_dir(home, name)).is_file()
+    own, step = layout.split_name(name)
+    here = layout.record_file(layout.run_dir(home, own)).is_file()
     if remote and (place.target or not here):
-        where, site = remote
-        found = where.find(site, name)
-        if found is None:
-            known = [run.name for run in where.find_all(site)]
-            hint = nearest(name, known) if known else "it has none"
-            raise UserError(
-                f"no run '{name}' in namespace {site.namespace}; {hint}", hint="jobctl list", code=1
-            )
-        return found
+        return _find_in(*remote, name)
+    run = _elsewhere(runs.read(home, own if step else name), place)
+    scheduler = target(run.target)
+    if step and isinstance(scheduler, Remote):  # which keeps the record of that job
+        return _find_in(scheduler, msgspec.convert(run.record["spec"]["site"], Site), name)
     return _elsewhere(runs.read(home, name), place)
+
+
+def _find_in(where: Remote, site: Site, name: str) -> Run:
+    found = where.find(site, name)
+    if found is None:
+        known = [run.name for run in where.find_all(site)]
+        hint = nearest(name, known) if known else "it has none"
+        raise UserError(f"no run '{name}' in namespace {site.namespace}; {hint}", hint="jobctl list", code=1)
+    return found
 
 
 def find_pipeline(name: str, place: Place) -> Pipeline | None:
@@ -81,8 +87,7 @@ def find_pipeline(name: str, place: Place) -> Pipeline | None:
 def pipeline_runs(found: Pipeline, place: Place) -> list[Run]:
     """Those of a pipeline's runs that have been submitted, in their order."""
     home = place.root or root(place.site)
-    there = [name for name in found.runs if layout.record_file(layout.run_dir(home, name)).is_file()]
-    return [find_run(name, place) for name in there]
+    return [find_run(step.run, place) for step in found.steps if runs.is_submitted(home, step.run)]
 
 
 def find_runs(place: Place) -> list[Run]:

@@ -74,7 +74,7 @@ def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
     def ended() -> bool:
         return statuses([runs.read_again(run)])[0].state in runs.ENDED
 
-    return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended)
+    return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended, step=run.step)
 
 
 @click.command("wait")
@@ -127,7 +127,7 @@ def follow(
     while True:
         run = find_run(name, place)
         (status,) = statuses([run])
-        progress.show(run.path, status)
+        progress.show(run, status)
         if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):
             progress.close()
             return run, status
@@ -157,13 +157,13 @@ class Progress:
         self._offsets: dict[Path, int] = {}
         self._state, self._drawn = "", False
 
-    def show(self, run: Path, status: Status) -> None:
+    def show(self, run: Run, status: Status) -> None:
         if self._quiet:
             return
         if status.state != self._state and status.state not in runs.ENDED:
             self._state = status.state
             self._line(f"{status.run}: {status.state}" + (f" ({status.detail})" if status.detail else ""))
-        for path in log_files(run, rank=None, attempt=None):
+        for path in log_files(run.path, rank=None, attempt=None, step=run.step):
             for line in self._new_lines(path, status):
                 self._line(line)
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from jobs.catalog import layout
 from jobs.catalog.errors import UserError
 from jobs.cli.choices import choice_options, resolution, root
 from jobs.cli.finding import Place, pipeline_runs
@@ -85,7 +86,8 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
     words, own = options["words"], dict(options)
     if words and not words[0].startswith("-"):
         raise UserError(f"'{words[0]}': a pipeline has all its steps", hint="--skip STEP leaves one out")
-    own |= {"run": step.run, "words": (step.name, *(words if step.name in ("train", "eval") else ()))}
+    flags = words if step.name in ("train", "eval") else ()
+    own |= {"run": layout.split_name(step.run)[0], "words": (step.name, *flags)}
     if step.name != "train":
         own["stage"] = None
     if train is not None:

@@ -41,13 +41,12 @@ def pipeline_table(pipeline: Pipeline, known: Sequence[Status]) -> str:
     """One line a run of the pipeline; ``known`` are those that have been submitted."""
     by_run = {status.run: status for status in known}
     rows = []
-    for name in pipeline.runs:
-        steps = "+".join(step.name for step in pipeline.steps if step.run == name)
-        status = by_run.get(name)
+    for step in pipeline.steps:
+        status = by_run.get(step.run)
         rows.append(
-            (steps, name, status.state, status.job_id, status.detail.split("\n")[0])
+            (step.name, step.run, status.state, status.job_id, status.detail.split("\n")[0])
             if status
-            else (steps, name, "-", "", "not submitted")
+            else (step.name, step.run, "-", "", "not submitted")
         )
     return table(("STEP", "RUN", "STATE", "JOB", ""), rows)
 

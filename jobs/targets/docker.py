@@ -57,7 +57,7 @@ class DockerTarget(LocalTarget):
         """Stops the container: SIGTERM, and SIGKILL after the job's ``stop_grace_seconds``; its script then ends."""
         if (last := self._to_cancel(run)) is None:
             return
-        runs.request_stop(run.path, "cancel")
+        runs.request_stop(run.path, "cancel", run.step)
         # Again and again: the container may not be there yet. It may also be there when its script is not.
         while _stop(last.job_id) or is_alive(last.pid, run.path):
             time.sleep(0.1)

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import runs
+from jobs.catalog import layout
 from jobs.catalog.errors import UserError
 from jobs.render import payload_context, render_template
 from jobs.runlogs import read_logs
@@ -21,6 +22,8 @@ from jobs.runs import Attempt, Run, Status, recorded_status
 from jobs.spec import JobSpec
 
 START_SECONDS = 20
+SILENT_SECONDS = 600
+"""Age of a heartbeat that is beaten every few seconds; long, because the clocks of hosts differ."""
 KILL_SECONDS = 60
 """How long a cancelled job may take to checkpoint and go before it is killed."""
 
@@ -39,14 +42,14 @@ class LocalTarget:
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Starts the script in a session of its own and waits until it has written its attempt's record."""
-        before = len(run.attempts)
+        before = _recorded(run)
         with (run.path / "logs" / "local.out").open("ab") as output:
             process = subprocess.Popen(
                 ["bash", str(script)], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, env={**os.environ, "JOBCTL_PYTHON": sys.executable, "JOBCTL_QUIET": "1"},
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
-        while len(list((run.path / "attempts").glob("[0-9]*.json"))) <= before:
+        while _recorded(run) <= before:
             if process.poll() is not None or time.monotonic() > deadline:
                 said = (run.path / "logs" / "local.out").read_text(encoding="utf-8", errors="replace")
                 raise UserError(f"the job did not start: {said.strip()[-2000:]}", code=1)
@@ -57,28 +60,28 @@ class LocalTarget:
         return [self._status(run) for run in runs]
 
     def _status(self, run: Run) -> Status:
-        status = recorded_status(run)
-        last = run.last
-        if (
-            status.state != "running"
-            or last is None
-            or last.host != os.uname().nodename
-            or is_alive(last.pid, run.path)
-        ):
+        if alive := _alive(run):  # a later attempt may have been refused beside it
+            return recorded_status(msgspec.structs.replace(run, attempts=(alive,)))
+        status, last = recorded_status(run), run.last
+        if status.state != "running" or last is None:
             return status
-        # It may have ended between the reading of its record and the look at its process.
-        status = recorded_status(runs.read_again(run))
-        if status.state != "running":
+        if last.host != os.uname().nodename:
+            gone = (
+                f"no sign of life from {last.host} for {SILENT_SECONDS // 60} minutes"
+                if _is_silent(run)
+                else ""
+            )
+        else:
+            # It may have ended between the reading of its record and the look at its process.
+            status = recorded_status(runs.read_again(run))
+            gone = f"process {last.pid} is gone without a word"
+        if status.state != "running" or not gone:
             return status
-        return msgspec.structs.replace(
-            status,
-            state="lost",
-            detail=f"process {last.pid} is gone without a word; jobctl resume {run.name}",
-        )
+        return msgspec.structs.replace(status, state="lost", detail=f"{gone}; jobctl resume {run.name}")
 
     def _to_cancel(self, run: Run) -> Attempt | None:
         """The attempt that is not known to have ended. Raises UserError where it is another host's."""
-        last = run.last
+        last = _alive(run) or run.last
         if last is None or last.exit_code is not None:
             return None
         if last.host != os.uname().nodename:
@@ -88,7 +91,7 @@ class LocalTarget:
     def cancel(self, run: Run) -> None:
         if (last := self._to_cancel(run)) is None:
             return
-        runs.request_stop(run.path, "cancel")
+        runs.request_stop(run.path, "cancel", run.step)
         started = time.monotonic()
         while is_alive(last.pid, run.path):
             # Again and again: a process that is just being started does not hear the first one.
@@ -101,7 +104,28 @@ class LocalTarget:
         def ended() -> bool:
             return self._status(runs.read_again(run)).state in runs.ENDED
 
-        return read_logs(run.path, rank=rank, attempt=attempt, follow=follow, ended=ended)
+        return read_logs(run.path, rank=rank, attempt=attempt, follow=follow, ended=ended, step=run.step)
+
+
+def _alive(run: Run) -> Attempt | None:
+    """The newest attempt whose process is alive on this host."""
+    here = os.uname().nodename
+    mine = [a for a in run.attempts if a.exit_code is None and a.host == here and is_alive(a.pid, run.path)]
+    return mine[-1] if mine else None
+
+
+def _is_silent(run: Run) -> bool:
+    """Whether a training on another host has stopped to beat. The trainer looks more closely before it begins."""
+    try:
+        beaten = layout.heartbeat_file(run.path).stat().st_mtime
+    except OSError:
+        return False
+    return time.time() - beaten > SILENT_SECONDS
+
+
+def _recorded(run: Run) -> int:
+    """How many attempts in the run's directory have written their record."""
+    return len(list((run.path / "attempts").glob("[0-9]*.json")))
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float) -> None:

@@ -24,8 +24,7 @@ class Target(Protocol):
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Start a new attempt of ``run`` by the file ``script``; the scheduler's job id. UserError when refused.
 
-        Where the scheduler has dependencies the job waits for the runs ``after``; ``run`` itself among them means
-        those of its jobs that have not ended.
+        Where the scheduler has dependencies the job waits for the runs ``after``.
         """
         ...
 

@@ -26,9 +26,9 @@ def status_of(root: Path, name: str = "r") -> Status:
     return DOCKER.statuses([runs.read(root, name)])[0]
 
 
-def ended(root: Path, seconds: float = 60) -> Status:
+def ended(root: Path, name: str = "r", seconds: float = 60) -> Status:
     deadline = time.monotonic() + seconds
-    while (status := status_of(root)).state not in runs.ENDED:
+    while (status := status_of(root, name)).state not in runs.ENDED:
         assert time.monotonic() < deadline, f"still {status.state}"
         time.sleep(0.05)
     return status
@@ -173,3 +173,22 @@ def test_an_image_that_is_not_there_is_named_with_the_command_that_makes_it(
     ):
         submit(job("exit 0", named={}))
     assert not (root / "runs/r").exists()
+
+
+def test_an_evaluation_beside_a_live_training_is_a_job_of_its_own(
+    engine: Engine, root: Path, job: Job
+) -> None:
+    score = "trap 'exit 143' TERM; echo scoring; while :; do sleep 0.1; done"
+    train = 'until [ -e "$RUN_DIR/STOP" ]; do sleep 0.1; done; exit 200'
+    body = f'case "$*" in *eval_only=True*) {score} ;; *) {train} ;; esac'
+    submit(job(body))
+    submit(job(body, stage="eval"))
+    deadline = time.monotonic() + 60
+    while "scoring" not in "".join(path.read_text() for path in root.glob("runs/r/logs/*/batch.log")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    DOCKER.cancel(runs.read(root, "r:eval"))
+    assert ended(root, "r:eval").state == "cancelled"
+    assert (status_of(root).state, (root / "runs/r/STOP").exists()) == ("running", False)
+    runs.request_stop(root / "runs/r", "cancel")
+    assert ended(root).state == "cancelled"

@@ -8,6 +8,8 @@ RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 IMAGE=jobctl:0.0.0-cu128
 
 # --- the run directory: its record, and this attempt's own ---------------------------------------------
+STOP=$RUN_DIR/STOP
+
 fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
 
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
@@ -47,7 +49,7 @@ begin_attempt() {
   done
   LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
   STARTED=$(now)
-  rm -f "$RUN_DIR/STOP" # a wish that an earlier attempt has already fulfilled
+  rm -f "$STOP" # a wish that an earlier attempt has already fulfilled
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
@@ -56,8 +58,9 @@ begin_attempt() {
 reason() {
   case $1 in
     0) echo finished ;;
-    200) if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
+    200) if grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
     2) echo configuration ;;
+    75) echo busy ;;
     129 | 130 | 143) echo cancelled ;;
     *) echo failed ;;
   esac
@@ -118,7 +121,7 @@ JOBCTL_ROOT=/workspace RUN_DIR=/workspace/runs/$RUN
 trap 'code=$?; trap "" TERM INT HUP; RUN_DIR=$HOST_RUN_DIR; end_attempt "$code"' EXIT
 # The container's trainer sees STOP, a job of another kind SIGTERM; this shell outlives both.
 stop_container() {
-  echo "signalled" >>"$HOST_RUN_DIR/STOP"
+  echo "signalled" >>"$STOP"
   "$ENGINE" kill --signal=TERM "$NAME" >/dev/null 2>&1 || true
 }
 trap stop_container TERM INT HUP
@@ -136,6 +139,7 @@ OPTIONS=(
   --stop-signal=TERM
   --stop-timeout=300
   --env=OMP_NUM_THREADS=8
+  --env=PYTHONSAFEPATH=1
   --env=PYTHONUNBUFFERED=1
   --env=PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
   --env=CUDA_VISIBLE_DEVICES
@@ -243,7 +247,7 @@ supervise() {
 }
 
 run() {
-  [ ! -e "$HOST_RUN_DIR/STOP" ] || return 200
+  [ ! -e "$STOP" ] || return 200
   # In a process group of its own: this shell passes signals on, and Docker's client would leave at the third.
   set -m
   supervise "$ENGINE" run "${OPTIONS[@]}" "$IMAGE" "$@" > >(record_output) 2>&1

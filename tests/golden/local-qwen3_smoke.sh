@@ -9,10 +9,13 @@ JOB_ID=$$
 NODES=$(uname -n)
 # --- environment ----------------------------------------------------------------------------------------
 export OMP_NUM_THREADS=1
+export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
 PYTHON=${JOBCTL_PYTHON:-python3}
 
 # --- the run directory: its record, and this attempt's own ---------------------------------------------
+STOP=$RUN_DIR/STOP
+
 fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
 
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
@@ -52,7 +55,7 @@ begin_attempt() {
   done
   LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
   STARTED=$(now)
-  rm -f "$RUN_DIR/STOP" # a wish that an earlier attempt has already fulfilled
+  rm -f "$STOP" # a wish that an earlier attempt has already fulfilled
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
@@ -61,8 +64,9 @@ begin_attempt() {
 reason() {
   case $1 in
     0) echo finished ;;
-    200) if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
+    200) if grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
     2) echo configuration ;;
+    75) echo busy ;;
     129 | 130 | 143) echo cancelled ;;
     *) echo failed ;;
   esac

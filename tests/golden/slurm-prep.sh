@@ -22,10 +22,13 @@ NODES=$SLURM_JOB_NODELIST
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 # --- environment ----------------------------------------------------------------------------------------
 export OMP_NUM_THREADS=1
+export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
 PYTHON=${JOBCTL_PYTHON:-python3}
 
 # --- the run directory: its record, and this attempt's own ---------------------------------------------
+STOP=$RUN_DIR/STOP
+
 fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
 
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
@@ -65,7 +68,7 @@ begin_attempt() {
   done
   LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
   STARTED=$(now)
-  rm -f "$RUN_DIR/STOP" # a wish that an earlier attempt has already fulfilled
+  rm -f "$STOP" # a wish that an earlier attempt has already fulfilled
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
@@ -74,8 +77,9 @@ begin_attempt() {
 reason() {
   case $1 in
     0) echo finished ;;
-    200) if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
+    200) if grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
     2) echo configuration ;;
+    75) echo busy ;;
     129 | 130 | 143) echo cancelled ;;
     *) echo failed ;;
   esac
@@ -103,7 +107,7 @@ trap 'terminated=1' TERM
 # steps at once and this shell only after the partition's GraceTime.
 reason_of() {
   local job
-  if [ "$1" != 0 ] && grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled && return 0; fi
+  if [ "$1" != 0 ] && grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled && return 0; fi
   job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || true
   case $terminated/$1/$job in
     */0/*) echo finished ;;
@@ -125,9 +129,10 @@ reason_of() {
   esac
 }
 
-# How many attempts have ended for one of these reasons, as a regular expression.
+# How many attempts at the same have ended for one of these reasons, as a regular expression.
 count() {
-  cat "$RUN_DIR"/attempts/*.json | grep -cE "\"task\": ${TASK_INDEX:-0},.*\"reason\": \"($1)\"" || true
+  cat "$RUN_DIR"/attempts/*.json |
+    grep -cE '"step": "prep", "task": '"${TASK_INDEX:-0}"',.*"reason": "('"$1"')"' || true
 }
 
 finish() {
@@ -145,8 +150,8 @@ finish() {
       fi
       ;;
     preempted) ;;
-    failed | hardware)
-      if [ "$(count "failed|hardware")" -gt 0 ]; then exit "$code"; fi
+    failed | hardware | busy)
+      if [ "$(count "failed|hardware|busy")" -gt 0 ]; then exit "$code"; fi
       ;;
     *) exit "$code" ;;
   esac

@@ -138,9 +138,11 @@ OK, FAILED, AT_WORK = {"exit_code": 0}, {"exit_code": 1}, {"exit_code": None}
 @pytest.mark.parametrize(
     ("attempts", "state", "number"),
     [
-        ([OK, {**OK, "step": "eval"}], "finished", 2),
-        ([FAILED, {**OK, "step": "eval"}], "failed", 1),
-        ([OK, {**FAILED, "step": "export"}], "failed", 2),
+        ([AT_WORK, {**OK, "step": "eval"}], "running", 1),
+        ([FAILED, {**AT_WORK, "step": "eval"}], "failed", 1),
+        ([OK, {**FAILED, "step": "export"}], "finished", 1),
+        ([AT_WORK, {"exit_code": 75, "reason": "busy"}], "running", 1),
+        ([{"exit_code": 75, "reason": "busy"}], "failed", 1),
         ([{"exit_code": 143, "reason": "requeued"}], "stopped", 1),
         ([{**OK, "task": 0, "tasks": 2}], "submitted", 0),
         ([{**OK, "task": 0, "tasks": 2}, {**OK, "task": 1, "tasks": 2}], "finished", 2),
@@ -155,6 +157,37 @@ def test_a_runs_state_is_that_of_the_attempt_that_tells(
     root: Path, job: Job, attempts: list[dict[str, object]], state: str, number: int
 ) -> None:
     assert told(root, job, *attempts) == (state, number)
+
+
+def test_what_is_done_with_a_checkpoint_is_a_job_of_its_own(root: Path, job: Job) -> None:
+    path = runs.claim(root, "r")
+    runs.write_submission(path, job("true"), "")
+    for number, facts in enumerate([AT_WORK, {**OK, "step": "eval"}, {**FAILED, "step": "eval"}], 1):
+        attempt(path, number, **{"end": "2026-01-01T00:00:01Z", **facts})
+    layout.script_file(path, "export").touch()
+    found = {run.name: runs.recorded_status(run) for run in runs.read_all(root)}
+    assert {name: (status.state, status.attempt) for name, status in found.items()} == {
+        "r": ("running", 1), "r:eval": ("failed", 3), "r:export": ("submitted", 0),
+    }  # fmt: skip
+    assert "jobctl logs r:eval" in found["r:eval"].detail
+    assert runs.read_again(runs.read(root, "r:eval")).step == "eval"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("r:eval", "run 'r' has no eval"),
+        ("r:", "has no step"),
+        ("r:train", "has no train"),
+        ("q:eval", "no run 'q'"),
+    ],
+)
+def test_a_job_on_a_checkpoint_that_is_not_there_is_a_message(
+    root: Path, job: Job, name: str, message: str
+) -> None:
+    runs.write_submission(runs.claim(root, "r"), job("true"), "")
+    with pytest.raises(UserError, match=message):
+        runs.read(root, name)
 
 
 def test_unfit_nodes_are_read_with_their_reasons(root: Path, job: Job) -> None:

@@ -91,11 +91,54 @@ def test_a_run_that_is_alive_is_not_resumed(root: Path, job: Job) -> None:
     assert ended(root, "r").state == "cancelled"
 
 
-def test_evaluation_is_another_attempt_of_the_run_whose_checkpoint_it_reads(root: Path, job: Job) -> None:
+def test_an_evaluation_needs_the_run_whose_checkpoint_it_reads(root: Path, job: Job) -> None:
     with pytest.raises(UserError, match="no run 'r'"):
         submit(job("true", stage="eval"))
     submit(job("true"))
     ended(root, "r")
-    submit(job("true", stage="eval"))
-    assert ended(root, "r").attempt == 2
+    assert submit(job("true", stage="eval"))[0].name == "r:eval"
+    assert ended(root, "r:eval").attempt == 2
     assert (root / "runs/r/script.eval").is_file()
+
+
+def test_an_evaluation_beside_a_live_training_leaves_it_and_its_stop_alone(root: Path, job: Job) -> None:
+    """Once it made ``status`` say finished and ``cancel`` refuse, and took away the STOP meant for the training."""
+    from jobs.targets import target
+
+    submit(job('until [ -e "$RUN_DIR/go" ]; do sleep 0.02; done; [ ! -e "$RUN_DIR/STOP" ] || exit 200'))
+    submit(job('[ -e "$RUN_DIR/failed" ] || { touch "$RUN_DIR/failed"; exit 3; }', stage="eval"))
+    assert ended(root, "r:eval").state == "failed"
+    (alive,) = target("local").statuses([runs.read(root, "r")])
+    assert (alive.state, alive.attempt) == ("running", 1)
+    runs.request_stop(root / "runs/r", "cancel")
+    resume(root, "r:eval")
+    assert ended(root, "r:eval").state == "finished"
+    assert (root / "runs/r/STOP").exists()
+    (root / "runs/r/go").touch()
+    status = ended(root, "r")
+    assert (status.state, status.attempt, status.exit_code) == ("cancelled", 1, 200)
+
+
+@pytest.mark.parametrize("first", ["r", "r:eval"])
+def test_training_and_evaluation_are_cancelled_each_by_itself(root: Path, job: Job, first: str) -> None:
+    from jobs.targets import target
+
+    submit(job("trap 'exit 200' TERM; while :; do sleep 0.05; done"))
+    submit(job("while :; do sleep 0.05; done", stage="eval"))
+    second = "r:eval" if first == "r" else "r"
+    target("local").cancel(runs.read(root, first))
+    assert ended(root, first).state == "cancelled"
+    (other,) = target("local").statuses([runs.read(root, second)])
+    assert other.state == "running"
+    target("local").cancel(runs.read(root, second))
+    assert ended(root, second).state == "cancelled"
+
+
+def test_a_refused_evaluation_leaves_no_job_behind(root: Path, job: Job) -> None:
+    submit(job("true"))
+    ended(root, "r")
+    (root / "runs/r/logs").rename(root / "runs/r/moved")
+    (root / "runs/r/logs").touch()
+    with pytest.raises(OSError, match="Not a directory"):
+        submit(job("true", stage="eval"))
+    assert [run.name for run in runs.read_all(root)] == ["r"]

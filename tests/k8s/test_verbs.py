@@ -334,6 +334,30 @@ def test_collect_into_what_cannot_be_written_is_a_message(
     assert not server.store.list_all("v1", "pods", "jobctl", "app.kubernetes.io/component=reader")
 
 
+@pytest.mark.parametrize("target", ["k8s", "k8s-trainjob"])
+def test_an_evaluation_beside_a_live_training_is_a_job_of_its_own(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], target: str
+) -> None:
+    """Once ``status`` called the training finished, and ``cancel`` refused."""
+    cluster(f"[[ $* != *--eval_only=True* ]] || {{ echo scored; exit 0; }}; {UNTIL_STOP}")
+    words = ["--model", "qwen3_smoke", "--target", target, "--set", "processes_per_node=1", "--run", "demo"]
+    jobctl_says(capfd, "submit", *words)
+    until(lambda: "demo: running" in jobctl_says(capfd, "status", "demo")[1])
+    stop = server.volume / "runs/demo/STOP"
+    code, out, err = jobctl_says(capfd, "submit", "eval", *words)
+    assert (code, f"submitted run demo:eval (job demo-eval on {target}" in out) == (0, True), err
+    assert jobctl_says(capfd, "wait", "demo:eval")[0] == 0
+    assert "scored" in jobctl_says(capfd, "logs", "demo:eval")[1]
+    assert "demo: running, job demo on" in jobctl_says(capfd, "status", "demo")[1]
+    assert not stop.exists()
+    listed = jobctl_says(capfd, "list", "--target", target)[1].splitlines()[1:]
+    assert [line.split()[:2] for line in listed] == [["demo", "running"], ["demo:eval", "finished"]]
+    assert jobctl_says(capfd, "status", "demo-eval", "--target", target)[0] == 1, "no run of that name"
+    assert jobctl_says(capfd, "cancel", "demo", "--graceful")[0] == 0
+    assert jobctl_says(capfd, "wait", "demo")[0] != 0
+    assert "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1]
+
+
 def test_export_again_with_other_words_takes_the_place_of_the_ended_one(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -344,7 +368,7 @@ def test_export_again_with_other_words_takes_the_place_of_the_ended_one(
     for words in ([], ["--", "--step=5"]):
         code, out, err = jobctl_says(capfd, "submit", "export", "--target", "k8s", "--run", "demo", *words)
         assert (code, "job demo-export" in out) == (0, True), err
-        assert jobctl_says(capfd, "wait", "demo")[0] == 0
+        assert jobctl_says(capfd, "wait", "demo:export")[0] == 0
     assert "--step=5" in (server.volume / "exports").read_text().splitlines()[-1]
 
 
@@ -385,7 +409,7 @@ def test_a_pipeline_is_driven_by_who_waits(
     assert modules == [
         "prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export",
     ]  # fmt: skip
-    assert jobctl_says(capfd, "status", "pipe")[1].count("finished") == 4
+    assert jobctl_says(capfd, "status", "pipe")[1].count("finished") == 6
     assert jobctl_says(capfd, *words)[0] == 0
 
 

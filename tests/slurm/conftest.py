@@ -31,13 +31,19 @@ class Submitter:
         self.cluster, self.root = cluster, root
 
     def spec(
-        self, run: str | None, trainer: str | None, *, after: tuple[str, ...] = (), **sets: object
+        self,
+        run: str | None,
+        trainer: str | None,
+        *,
+        after: tuple[str, ...] = (),
+        stage: str = "train",
+        **sets: object,
     ) -> JobSpec:
         """A smoke job whose ``python`` is a script doing ``trainer``, or the real one where it is None."""
         python = sys.executable
         if trainer is not None:
             # No space in its name: Slurm does not find such a process when it sends a signal.
-            stand_in = self.root / f"trainer-of-{run}"
+            stand_in = self.root / f"trainer-of-{run}-{stage}"
             stand_in.parent.mkdir(parents=True, exist_ok=True)
             stand_in.write_text(f"#!/bin/bash\necho started $ATTEMPT on $(hostname)\n{trainer}\n")
             stand_in.chmod(0o755)
@@ -49,13 +55,21 @@ class Submitter:
             "time_limit": "00:10:00",
         } | sets
         choices = Choices(
-            model="qwen3_smoke", target="slurm", run=run, after=after,
+            model="qwen3_smoke", target="slurm", run=run, after=after, stage=stage,
             sets=tuple(f"{key}={value}" for key, value in settings.items()),
         )  # fmt: skip
         return resolve(choices, version="0", root=str(self.root)).spec
 
-    def submit(self, run: str, trainer: str | None, *, after: tuple[str, ...] = (), **sets: object) -> str:
-        return submission.submit(self.spec(run, trainer, after=after, **sets))[1]
+    def submit(
+        self,
+        run: str,
+        trainer: str | None,
+        *,
+        after: tuple[str, ...] = (),
+        stage: str = "train",
+        **sets: object,
+    ) -> str:
+        return submission.submit(self.spec(run, trainer, after=after, stage=stage, **sets))[1]
 
     def read(self, run: str) -> Run:
         return runs.read(self.root, run)

@@ -40,12 +40,16 @@ def steps(pipeline: Submitter) -> list[str]:
 
 
 def test_the_whole_chain_is_submitted_at_once_and_runs_in_order(pipeline: Submitter) -> None:
-    assert submit(pipeline, f"{RECORD}; sleep 1") == 0
+    assert submit(pipeline, f'{RECORD}; until [ -e "$JOBCTL_ROOT/go" ]; do sleep 0.1; done') == 0
     queued = pipeline.cluster.run("squeue", "-h", "-o", "%j").split()
-    assert sorted(queued) == ["p-preflight", "p-prep", "p-tokenizer", "p-train", "p-train", "p-train"]
+    assert sorted(queued) == [
+        "p-preflight", "p-prep", "p-tokenizer", "p-train", "p-train:eval", "p-train:export",
+    ]  # fmt: skip
+    (pipeline.root / "go").touch()
     assert jobctl("wait", "p") == 0
     assert steps(pipeline) == STEPS
-    attempts = runs.read(pipeline.root, "p-train").attempts
+    names = ("p-train", "p-train:eval", "p-train:export")
+    attempts = [attempt for name in names for attempt in runs.read(pipeline.root, name).attempts]
     assert [(a.step, a.exit_code) for a in attempts] == [("train", 0), ("eval", 0), ("export", 0)]
 
 
@@ -74,8 +78,8 @@ def test_cancel_ends_the_step_at_work_and_all_that_wait_for_it(
     pipeline.cluster.wait_until_idle()
     assert pipeline.cluster.run("squeue", "-h") == ""
     jobctl("status", "p")
-    states = [line.split()[2] for line in capsys.readouterr().out.splitlines()[-4:]]
-    assert states == ["finished", "cancelled", "cancelled", "cancelled"]
+    states = [line.split()[2] for line in capsys.readouterr().out.splitlines()[-6:]]
+    assert states == ["finished", *["cancelled"] * 5]
 
 
 def test_a_refused_step_takes_those_before_it_with_it(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import submission
+from jobs import runs, submission
 from jobs.catalog.errors import UserError
 from slurm.target import TARGET
 from tests.clusters.slurm import SlurmCluster, process_ids, process_text
@@ -125,6 +125,28 @@ def test_a_run_has_one_job_at_a_time(slurm_runs: Submitter) -> None:
     run = slurm_runs.read("eta")
     with pytest.raises(UserError, match="has job"):
         TARGET.submit(run, run.path / "script")
+
+
+def test_an_evaluation_beside_a_live_training_is_a_job_of_its_own(slurm_runs: Submitter) -> None:
+    """Once it was refused, or made ``status`` call the training finished and took away its STOP."""
+    training = slurm_runs.submit("iota", UNTIL_STOPPED)
+    slurm_runs.wait_for_line("iota", "started 1")
+    evaluation = slurm_runs.submit("iota", "echo scored; exit 3", stage="eval")
+    assert evaluation != training
+    status = slurm_runs.wait("iota:eval", "failed", "finished")
+    assert (status.state, status.job_id, status.attempt, status.exit_code) == ("failed", evaluation, 2, 3)
+    status = slurm_runs.status("iota")
+    assert (status.state, status.job_id, status.attempt) == ("running", training, 1)
+    assert "scored" in slurm_runs.log("iota:eval")
+    assert "scored" not in slurm_runs.log("iota")
+
+    slurm_runs.submit("iota", "echo scoring; sleep 600", stage="eval")
+    slurm_runs.wait_for_line("iota", "scoring")
+    TARGET.cancel(slurm_runs.read("iota:eval"))
+    assert slurm_runs.wait("iota:eval", "cancelled", "failed", "finished").state == "cancelled"
+    assert slurm_runs.status("iota").state == "running"
+    runs.request_stop(slurm_runs.root / "runs" / "iota", "cancel")
+    assert slurm_runs.wait("iota", "cancelled", "failed", "finished", "stopped").state == "cancelled"
 
 
 def test_a_dead_node_makes_another_attempt(slurm_runs: Submitter) -> None:

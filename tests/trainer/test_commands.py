@@ -57,6 +57,13 @@ def ranks_of(launcher: subprocess.Popen[str]) -> list[int]:
     return [pid for pid in children if is_rank(pid)]
 
 
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: Path) -> None:
     code, output = ended(
         command("trainer.launch", *TWO, *arguments(data, tmp_path, attempt=3, eval_interval=3))
@@ -118,6 +125,39 @@ def test_sigterm_ends_with_200_also_with_worker_processes(data: Path, tmp_path: 
     assert checkpoint_files.steps(tmp_path)[-1] == records(tmp_path)[-1]["iter"]
 
 
+def test_a_second_attempt_beside_a_live_one_is_refused_in_words(data: Path, tmp_path: Path) -> None:
+    first = command("trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS))
+    wait_until(logged(tmp_path), first)
+    before = {path: path.read_bytes() for path in metrics_dir(tmp_path).glob("run_*.jsonl")}
+    code, output = ended(command("trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS)))
+    assert code == 75
+    assert f"{tmp_path} is in use: attempt 1, process" in output
+    assert "Traceback" not in output
+    assert before.keys() == set(metrics_dir(tmp_path).glob("run_*.jsonl"))
+    first.send_signal(signal.SIGTERM)
+    code, output = ended(first)
+    assert code == 200, output
+    code, output = ended(command("trainer.launch", *TWO, *arguments(data, tmp_path, max_iters=1)))
+    assert code == 0, output
+    assert "is it alive" not in output
+
+
+def test_an_evaluation_that_is_ended_leaves_the_stop_file_alone(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "large", tokens=1_000_000)  # scored in seconds
+    assert ended(command("trainer.launch", "--", *arguments(data, tmp_path, max_iters=1)))[0] == 0
+    stop_file(tmp_path).write_text("cancel\n")
+    launcher = command(
+        "trainer.launch", *TWO, f"--run_dir={tmp_path}", "--eval_only=True", "--eval_iters=700"
+    )
+    wait_until(lambda: rank_log(tmp_path, 2, 1).exists(), launcher)
+    ranks = ranks_of(launcher)
+    assert ranks
+    launcher.send_signal(signal.SIGTERM)
+    assert ended(launcher)[0] == 143
+    assert stop_file(tmp_path).read_text() == "cancel\n"
+    wait_until_gone(ranks)
+
+
 def test_a_killed_rank_ends_with_128_and_the_signal(data: Path, tmp_path: Path) -> None:
     process = command("trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS))
     wait_until(logged(tmp_path), process)
@@ -134,10 +174,7 @@ def test_ranks_do_not_outlive_their_launcher(data: Path, tmp_path: Path) -> None
     assert ranks
     process.kill()
     process.wait()
-    deadline = time.monotonic() + PATIENCE
-    while any(Path(f"/proc/{pid}").exists() for pid in ranks):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until_gone(ranks)
 
 
 def test_data_that_does_not_fit_ends_with_2_and_no_traceback(data: Path, tmp_path: Path) -> None:

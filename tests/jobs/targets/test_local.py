@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import runs
+from jobs.catalog import layout
 from jobs.catalog.errors import UserError
 from jobs.runs import Status
 from jobs.spec import JobSpec
@@ -94,6 +95,37 @@ def test_a_job_that_was_killed_without_a_word_is_lost_and_says_how_to_go_on(root
     status = ended(root, "r")
     assert status.state == "lost"
     assert "jobctl resume r" in status.detail
+
+
+def test_what_another_host_left_behind_is_lost_when_its_heart_has_stopped(root: Path, job: Job) -> None:
+    """Else nobody could go on with it from here: that host cannot be asked, and may be gone for good."""
+    run, pid = submit(job("sleep 60"))
+    os.killpg(int(pid), signal.SIGKILL)
+    record = run.path / "attempts/1.json"
+    record.write_text(record.read_text().replace(os.uname().nodename, "elsewhere"))
+    beat = layout.heartbeat_file(run.path)
+    beat.touch()
+    assert LOCAL.statuses([runs.read(root, "r")])[0].state == "running"
+    with pytest.raises(UserError, match="is a process on elsewhere"):
+        LOCAL.cancel(runs.read(root, "r"))
+    os.utime(beat, (time.time() - 700,) * 2)
+    (status,) = LOCAL.statuses([runs.read(root, "r")])
+    assert (status.state, "no sign of life from elsewhere" in status.detail) == ("lost", True)
+
+
+def test_an_attempt_that_was_refused_beside_a_live_one_does_not_speak_for_the_run(
+    root: Path, job: Job
+) -> None:
+    run, pid = submit(
+        job('[ "$ATTEMPT" != 2 ] || exit 1; trap "exit 200" TERM; while :; do sleep 0.05; done')
+    )
+    LOCAL.submit(run, run.path / "script")  # as nobody can by jobctl resume
+    while layout.attempt_file(run.path, 2).read_text().count("null"):
+        time.sleep(0.02)
+    (status,) = LOCAL.statuses([runs.read(root, "r")])
+    assert (status.state, status.attempt, status.job_id) == ("running", 1, pid)
+    LOCAL.cancel(runs.read(root, "r"))
+    assert not alive(pid)
 
 
 def test_a_run_with_other_settings_under_the_same_name_is_refused_by_the_script(root: Path, job: Job) -> None:
