@@ -167,6 +167,9 @@ def test_ends_stand_where_they_belong_and_empty_documents_are_ends_alone() -> No
 
 def test_gigatokens_cache_is_thrown_away(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "RENEW_AFTER", 1000)
+    monkeypatch.setattr(encoders, "WARM", 1)
+    memory = iter(range(0, 10**12, encoders.CACHE + 1))
+    monkeypatch.setattr(encoders, "resident", lambda: next(memory))
     encoder, reference = CLASSES["gigatoken"](files["gpt2"]), ReferenceEncoder(files["gpt2"])
     texts, renewed = english()[:4], []
     renew = encoder._renew  # type: ignore[union-attr]
