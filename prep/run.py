@@ -96,10 +96,9 @@ def status_of(work: UnitJob, tally: Tally) -> Status:
     if (work.output / META_FILE).exists():
         return progress.whole(read_meta(work.output), len(work.units))
     for stage in stages(work):  # to the first that is not done
-        done = tally.done(stage.name)
-        if done.tasks < stage.count:
+        if stage.undone(range(stage.count)):
             break
-    reports = progress.workers(work.output)
+    done, reports = tally.done(stage.name), progress.workers(work.output)
     return progress.status(reports, state=stage.name, tasks=stage.count, done=done, size=stage.size)
 
 
