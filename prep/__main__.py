@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 0
     find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
-    find()
+    found = find()
     job = Job(
         dataset=given.dataset,
         entry=entry,
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     output = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
     tokenizer = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
-    meta = run.run(output, job, find, tokenizer, run.show_on(), rank=given.rank, ranks=given.world_size)
+    meta = run.run(
+        output, job, found, find, tokenizer, run.show_on(), rank=given.rank, ranks=given.world_size
+    )
     if given.json:
         print(msgspec.json.encode(meta).decode())
     else:

@@ -6,17 +6,44 @@ A claim only saves work: outputs are deterministic and appear whole, so two work
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import secrets
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-OWNER = f"{socket.gethostname()}:{os.getpid()}"
+POLL = 0.2
+"""Seconds between looks at what others do."""
+NODE = os.environ.setdefault("JOBCTL_PREP_NODE", secrets.token_hex(4))
+"""The same in the processes that this one starts: containers of one machine may share its name and process ids."""
+Found = TypeVar("Found")
+
+
+def owner(pid: int | None) -> str:
+    """The name of a process of this node."""
+    return f"{socket.gethostname()}:{NODE}:{pid}"
+
+
+OWNER = owner(os.getpid())
+
+
+def taken(path: Path, otherwise: float) -> float:
+    """When a claim was taken; ``otherwise`` where it does not say so, as while it is being written."""
+    try:
+        return float(path.read_text().partition(" ")[2])
+    except ValueError:
+        return otherwise
 
 
 class Claims:
-    """Claims in a folder. One not touched for ``stale`` seconds is its dead owner's, and may be taken."""
+    """Claims in a folder: each says who took it and when, and its age is the time since its owner last touched it.
+
+    One not touched for ``stale`` seconds is its dead owner's, and may be taken.
+    """
 
     def __init__(self, folder: Path, stale: float) -> None:
         self.folder, self.stale = folder, stale
@@ -28,25 +55,26 @@ class Claims:
         clock.touch()
         return clock.stat().st_mtime
 
-    def take(self, task: str) -> bool:
-        """Whether the task is now ours."""
+    def take(self, task: str, patience: float = math.inf) -> bool:
+        """Whether the task is now ours: nobody had it, its owner is dead, or has had it for ``patience`` seconds."""
         path = self.folder / task
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
-            return self._take_over(path)
+            return self._take_over(path, patience)
         with os.fdopen(descriptor, "w") as file:
-            file.write(OWNER)
+            file.write(f"{OWNER} {os.fstat(descriptor).st_mtime}")
         return True
 
-    def _take_over(self, path: Path) -> bool:
+    def _take_over(self, path: Path, patience: float) -> bool:
         try:
-            if self._now() - path.stat().st_mtime < self.stale:
+            now, touched = self._now(), path.stat().st_mtime
+            if now - touched < self.stale and now - taken(path, touched) < patience:
                 return False
-            mine = path.with_name(f".{path.name}.{OWNER}")
-            mine.write_text(OWNER)
+            mine, said = path.with_name(f".{path.name}.{OWNER}"), f"{OWNER} {now}"
+            mine.write_text(said)
             os.replace(mine, path)
-            return path.read_text() == OWNER
+            return path.read_text() == said
         except FileNotFoundError:  # released in between
             return False
 
@@ -70,9 +98,27 @@ class Claims:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
+    def once(
+        self,
+        task: str,
+        find: Callable[[], Found | None],
+        make: Callable[[], object],
+        waiting: Callable[[], object] = lambda: None,
+    ) -> Found:
+        """What ``find`` finds; where that is nothing yet, whoever comes first makes it, and the others wait."""
+        while (found := find()) is None:
+            if not self.take(task):
+                waiting()
+                time.sleep(POLL)
+                continue
+            with self.held(task):
+                if find() is None:  # nobody made it between our look and our claim
+                    make()
+        return found
+
     def drop(self, owner: str) -> None:
         """Give back the claims of a worker that is known to be dead."""
         for path in self.folder.iterdir():
             with contextlib.suppress(OSError):
-                if not path.name.startswith(".") and path.read_text() == owner:
+                if not path.name.startswith(".") and path.read_text().partition(" ")[0] == owner:
                     path.unlink(missing_ok=True)

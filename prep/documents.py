@@ -252,8 +252,8 @@ def hold(piece: Piece, expected: SourceFile, file: CheckedFile) -> None:
         pass
     if file.sha256 != expected.sha256:
         raise UserError(
-            f"source {piece.source.path} changed since the manifest was made",
-            hint="put it back, or prepare into a new folder with --output",
+            f"source {piece.source.path} has other bytes than the manifest says",
+            hint="put it back (in a mirror: python -m prep.mirror --check), or prepare into a new folder with --output",
         )
 
 

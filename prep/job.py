@@ -15,13 +15,14 @@ import msgspec
 
 from jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
 from jobs.catalog.errors import UserError
+from prep.claims import Claims
 from prep.shards import TokenizerRecord, write_whole
 
 WORK = ".prep"
 JOB_FILE = "job.json"
 FOLDERS = (
-    "claims", "progress", "rejects", "done/hashing", "done/matching", "done/tokenizing", "done/shuffling", "keys",
-    "repeated", "runs/train", "runs/val",
+    "claims", "progress", "rejects", "done/hashing", "done/listing-keys", "done/matching", "done/tokenizing",
+    "done/listing-documents", "done/shuffling", "keys", "repeated", "runs/train", "runs/val",
 )  # fmt: skip
 BULKY = ("keys", "repeated", "runs")
 """What is of no use once the data set is whole."""
@@ -67,6 +68,10 @@ def work_dir(output: Path) -> Path:
     return output / WORK
 
 
+def claims(output: Path, job: Job) -> Claims:
+    return Claims(work_dir(output) / "claims", stale=job.config.stale_seconds)
+
+
 def create(output: Path, job: Job) -> None:
     """Make the output folder for this job; one that another job already has is refused."""
     work = work_dir(output)
@@ -77,18 +82,22 @@ def create(output: Path, job: Job) -> None:
         raise UserError(
             f"cannot make {work}: {error.strerror}", hint="name another folder with --output"
         ) from None
-    if (work / JOB_FILE).exists():
-        if load(output).key != job.key:
+
+    def found() -> Job | None:
+        return load(output) if (work / JOB_FILE).exists() else None
+
+    def make() -> None:
+        if any(output.glob("*.bin")):
             raise UserError(
-                f"{output} is another job's: its data set, tokenizer or options differ",
-                hint=f"name another folder with --output, or delete {output}",
+                f"{output} has shards that no job of this folder made", hint="name another with --output"
             )
-        return
-    if any(output.glob("*.bin")):
+        write_whole(work / JOB_FILE, msgspec.json.format(msgspec.json.encode(job), indent=1))
+
+    if claims(output, job).once("job", found, make).key != job.key:
         raise UserError(
-            f"{output} has shards that no job of this folder made", hint="name another with --output"
+            f"{output} is another job's: its data set, tokenizer or options differ",
+            hint=f"name another folder with --output, or delete {output}",
         )
-    write_whole(work / JOB_FILE, msgspec.json.format(msgspec.json.encode(job), indent=1))
 
 
 def load(output: Path) -> Job:

@@ -7,6 +7,7 @@ shard are not seen. uint32 is named int32, which is the same for every id below 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,6 @@ def write(folder: Path, meta: Meta) -> None:
         found = index(meta, split)
         for chunk in found["chunks"]:
             link = target / chunk["filename"]
-            if not link.is_symlink():
+            with contextlib.suppress(FileExistsError):
                 os.symlink(Path("../..", chunk["filename"]), link)
         write_whole(target / "index.json", msgspec.json.encode(found))

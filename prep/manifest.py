@@ -1,4 +1,7 @@
-"""The manifest: every source file with its size and SHA-256, made before any text is read."""
+"""The manifest: every source file with its size and SHA-256, made before any text is read.
+
+Files of a mirror are not read for it: the hub's list has their hashes, and reading their text holds them to those.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ def checksum(path: Path) -> str:
 
 
 def described(source: Source) -> SourceFile:
-    """Size and SHA-256 of a source, read in pieces; raises OSError."""
+    """Size and SHA-256 of a source, read in pieces unless its hash is known; raises OSError."""
+    if source.sha256:
+        return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=source.sha256)
     with CheckedFile(source.path) as file:
         while file.read(CHUNK):
             pass
@@ -48,7 +53,7 @@ def described(source: Source) -> SourceFile:
 def make(
     sources: Sequence[Source], workers: int, seen: Callable[[int], None] = lambda size: None
 ) -> Manifest:
-    """Read every source once. ``seen`` is told the bytes of each file that is done."""
+    """Read every source once whose hash is not known. ``seen`` is told the bytes of each file that is done."""
 
     def all_described() -> Iterator[SourceFile]:
         with ThreadPoolExecutor(workers) as pool:  # hashing leaves the interpreter lock

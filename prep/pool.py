@@ -5,24 +5,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from jobs.catalog.errors import UserError
-from prep.claims import Claims
+from prep.claims import POLL, Claims, owner
 from prep.job import work_dir
 from prep.stages import Stage
 
-POLL = 0.2
-"""Seconds between looks at the workers, and at what others finished."""
-PATIENCE = 3.0
-"""An idle worker waits this many times its own longest task; then it does a slow worker's as well."""
-SHORTEST_PATIENCE = 60.0
+PATIENCE, SHORTEST_PATIENCE, STRANGERS_PATIENCE = 3.0, 60.0, 600.0
+"""An idle worker does another's task as well that takes more than so many times its own longest one, more than the
+shortest in seconds; one that has not done a task itself waits longer."""
+LONGEST_POLL = 5.0
+"""Seconds between looks of a worker that has been idle for long: of a thousand at the end of a job most are."""
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a worker that got SIGTERM: it cleans up first."""
 RESTARTS = 3
@@ -34,23 +34,23 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
     left = [(first + index) % stage.count for index in range(stage.count)]
     longest, idle_since = 0.0, time.monotonic()
     parent = os.getppid()
-    while left := [index for index in left if not stage.is_done(index)]:
-        impatient = time.monotonic() - idle_since > max(SHORTEST_PATIENCE, PATIENCE * longest)
+    while left := stage.undone(left):
+        patience = max(SHORTEST_PATIENCE, PATIENCE * longest) if longest else STRANGERS_PATIENCE
         for index in left:
             name = f"{stage.name}-{index:05d}"
-            if stage.is_done(index) or not (claims.take(name) or impatient):
+            if stage.is_done(index) or not claims.take(name, patience):
                 continue
             began = time.monotonic()
             with claims.held(name):
                 if stage.is_done(index):  # by another, between our look and our claim
                     continue
                 do(index)
-            longest, impatient = max(longest, time.monotonic() - began), False
             idle_since = time.monotonic()
+            longest = max(longest, idle_since - began)
             if os.getppid() != parent:
                 return False
         if any(not stage.is_done(index) for index in left):
-            time.sleep(POLL)
+            time.sleep(min(max(POLL, (time.monotonic() - idle_since) / 8), LONGEST_POLL))
             if os.getppid() != parent:
                 return False
     return True
@@ -98,13 +98,17 @@ class Pool:
             code = process.exitcode
             if not code:
                 continue
-            self._claims.drop(f"{socket.gethostname()}:{process.pid}")
+            self._claims.drop(owner(process.pid))
             ended_by_others = code < 0 or code == TERMINATED
             if not ended_by_others or not self._restarts[slot]:
                 raise self._failure(code)
             self._restarts[slot] -= 1
             self._processes[slot] = self._start(slot)
         return any(process.exitcode is None for process in self._processes)
+
+    def wait(self, seconds: float) -> None:
+        """Until a worker ends, but no longer than this."""
+        wait([process.sentinel for process in self._processes if process.exitcode is None], seconds)
 
     def _failure(self, code: int) -> UserError:
         if not self._errors.empty():
@@ -123,7 +127,7 @@ class Pool:
                 process.terminate()
         for process in self._processes:
             process.join()
-            self._claims.drop(f"{socket.gethostname()}:{process.pid}")
+            self._claims.drop(owner(process.pid))
 
 
 def cores() -> int:

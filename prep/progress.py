@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from prep.claims import OWNER
 from prep.job import work_dir
 from prep.shards import Meta
 from prep.statistics import Statistics
-from prep.unit import record_file
+from prep.unit import finished, record_file
 
 EVERY = 0.5
 """Seconds between writes of a worker's file."""
@@ -43,6 +43,14 @@ class Done(msgspec.Struct, kw_only=True):
 
     read_bytes: int
     statistics: Statistics = msgspec.field(default_factory=Statistics)
+
+
+class Sum(msgspec.Struct, kw_only=True):
+    """Over the finished tasks of a stage."""
+
+    tasks: int = 0
+    read_bytes: int = 0
+    tokens: int = 0
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -109,20 +117,30 @@ def workers(output: Path) -> list[Worker]:
     return found
 
 
-def done(output: Path, stage: str, count: int) -> list[Done]:
-    """What the finished tasks of a stage say."""
-    found = []
-    for index in range(count):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(msgspec.json.decode(record_file(output, stage, index).read_bytes(), type=Done))
-    return found
+class Tally:
+    """What the finished tasks of a job's stages say, added up; each record is read once, however often one asks."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._sums: dict[str, tuple[set[int], Sum]] = {}
+
+    def done(self, stage: str) -> Sum:
+        """The sum of a stage's tasks that are done by now."""
+        seen, total = self._sums.setdefault(stage, (set(), Sum()))
+        for index in finished(self._output, stage) - seen:
+            record = msgspec.json.decode(record_file(self._output, stage, index).read_bytes(), type=Done)
+            seen.add(index)
+            total.tasks += 1
+            total.read_bytes += record.read_bytes
+            total.tokens += record.statistics.total.tokens
+        return total
 
 
-def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sequence[Done], size: int) -> Status:
+def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sum, size: int) -> Status:
     """Add up what the workers report and what is done: pure but for the clock. ``size``: bytes the stage reads."""
     now = time.time()
     running = [worker for worker in found if worker.stage == state and now - worker.updated < SILENT]
-    read = min(size, sum(record.read_bytes for record in done) + sum(worker.read_bytes for worker in running))
+    read = min(size, done.read_bytes + sum(worker.read_bytes for worker in running))
 
     def rate(bytes_or_tokens: Callable[[Worker], int]) -> float:
         return round(sum(bytes_or_tokens(w) / max(w.updated - w.started, 1e-3) for w in running), 1)
@@ -131,13 +149,12 @@ def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sequence[Do
     return Status(
         state=state,
         tasks=tasks,
-        tasks_done=len(done),
+        tasks_done=done.tasks,
         workers=len(running),
-        share=read / size if size else float(len(done) == tasks > 0),
+        share=read / size if size else float(done.tasks == tasks > 0),
         read_bytes=read,
         size=size,
-        tokens=sum(record.statistics.total.tokens for record in done)
-        + sum(worker.tokens for worker in running),
+        tokens=done.tokens + sum(worker.tokens for worker in running),
         tokens_per_second=rate(lambda worker: worker.tokens_before + worker.tokens),
         bytes_per_second=bytes_per_second,
         seconds_left=round((size - read) / bytes_per_second, 1) if bytes_per_second else None,
@@ -154,7 +171,7 @@ def publish(output: Path, now: Status) -> None:
             aside.replace(path)
 
 
-def finished(meta: Meta, tasks: int) -> Status:
+def whole(meta: Meta, tasks: int) -> Status:
     """The status of a data set that is whole."""
     size = sum(source.size for source in meta.sources)
     return Status(

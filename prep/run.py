@@ -9,13 +9,13 @@ from pathlib import Path
 
 from prep import manifest as manifests
 from prep import progress
-from prep.claims import Claims
-from prep.job import Job, clear, create, load, work_dir
+from prep.claims import POLL
+from prep.job import Job, claims, clear, create, load, work_dir
 from prep.manifest import Manifest
 from prep.merge import merge
 from prep.plan import plan
-from prep.pool import POLL, Pool, cores, work_off
-from prep.progress import Reporter, Status
+from prep.pool import Pool, cores, work_off
+from prep.progress import Reporter, Status, Sum, Tally
 from prep.shards import META_FILE, Meta, read_meta
 from prep.sources import Source
 from prep.stages import Stage, guarded, stages
@@ -27,13 +27,9 @@ Show = Callable[[str, bool], None]
 """Told a line of progress, and whether it is the last of its step."""
 
 
-def claims_of(output: Path, job: Job) -> Claims:
-    return Claims(work_dir(output) / "claims", stale=job.config.stale_seconds)
-
-
 def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int, show: Show) -> Manifest:
     """The manifest, made by the first worker that comes; the others wait for it."""
-    work, claims = work_dir(output), claims_of(output, job)
+    work = work_dir(output)
     size, read = sum(source.path.stat().st_size for source in sources), 0
 
     def seen(count: int) -> None:
@@ -41,13 +37,14 @@ def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int,
         read += count
         show(f"manifest: {read / 1e6:,.1f} of {size / 1e6:,.1f} MB checked", False)
 
-    while (found := manifests.load(work)) is None:
-        if claims.take("manifest"):
-            with claims.held("manifest"):
-                manifests.save(manifests.make(sources, workers, seen), work)
-                show(f"manifest: {len(sources)} files, {size / 1e6:,.1f} MB", True)
-        else:
-            time.sleep(POLL)
+    def make() -> None:
+        manifests.save(manifests.make(sources, workers, seen), work)
+        show(f"manifest: {len(sources)} files, {size / 1e6:,.1f} MB", True)
+
+    def waiting() -> None:
+        show("manifest: waiting for the process that makes it", False)
+
+    found = claims(output, job).once("manifest", lambda: manifests.load(work), make, waiting)
     manifests.compare(found, sources)
     return found
 
@@ -72,7 +69,7 @@ def work_through(
     job, manifest = load(output), manifests.load(work_dir(output))
     assert manifest
     work = work_of(output, job, manifest, sources, tokenizer)
-    claims, reporter = claims_of(output, job), Reporter(output)
+    reporter = Reporter(output)
     place = (rank + slot * ranks) * GOLDEN % 1
     for stage in stages(work):
 
@@ -81,7 +78,7 @@ def work_through(
             guarded(stage, index, reporter.seen)
             reporter.finish()
 
-        if not work_off(stage, claims, first=int(place * stage.count), do=do):
+        if not work_off(stage, claims(output, job), first=int(place * stage.count), do=do):
             return
 
 
@@ -89,29 +86,32 @@ def status(output: Path) -> Status:
     """How far the job in ``output`` is, over all nodes. Raises UserError where there is none."""
     job, manifest = load(output), manifests.load(work_dir(output))
     if manifest is None:
-        return progress.status([], state="manifest", tasks=0, done=[], size=0)
+        return progress.status([], state="manifest", tasks=0, done=Sum(), size=0)
     nowhere = [Source(file.path, Path()) for file in manifest.files]
-    work = work_of(output, job, manifest, nowhere, Path())
-    finished, found = (output / META_FILE).exists(), list[progress.Done]()
-    if finished:
-        return progress.finished(read_meta(output), len(work.units))
+    return status_of(work_of(output, job, manifest, nowhere, Path()), Tally(output))
+
+
+def status_of(work: UnitJob, tally: Tally) -> Status:
+    """The same, of work whose finished tasks ``tally`` adds up."""
+    if (work.output / META_FILE).exists():
+        return progress.whole(read_meta(work.output), len(work.units))
     for stage in stages(work):  # to the first that is not done
-        found = progress.done(output, stage.name, stage.count)
-        if len(found) < stage.count:
+        if stage.undone(range(stage.count)):
             break
-    reports = progress.workers(output)
-    return progress.status(reports, state=stage.name, tasks=stage.count, done=found, size=stage.size)
+    done, reports = tally.done(stage.name), progress.workers(work.output)
+    return progress.status(reports, state=stage.name, tasks=stage.count, done=done, size=stage.size)
 
 
-def report(output: Path, show: Show, final: bool) -> None:
-    now = status(output)
-    progress.publish(output, now)
+def report(work: UnitJob, tally: Tally, show: Show, final: bool = False) -> None:
+    now = status_of(work, tally)
+    progress.publish(work.output, now)
     show(progress.bar(now), final)
 
 
 def run(
     output: Path,
     job: Job,
+    sources: Sequence[Source],
     find: Callable[[], Sequence[Source]],
     tokenizer: Path,
     show: Show,
@@ -120,33 +120,30 @@ def run(
 ) -> Meta:
     """Prepare ``job`` into ``output`` and return its meta; what is done already is not done again.
 
-    ``find`` lists the source files; it is asked at the beginning and at the end.
+    ``find`` lists the source files again, at the end.
     ``rank`` of ``ranks`` only spreads the workers of several nodes over the tasks. Raises UserError.
     """
-    workers, sources = job.config.workers or cores(), find()
+    workers = job.config.workers or cores()
     create(output, job)
-    manifest, claims = manifest_of(output, job, sources, workers, show), claims_of(output, job)
+    manifest = manifest_of(output, job, sources, workers, show)
     if not (output / META_FILE).exists():
-        work = work_of(output, job, manifest, sources, tokenizer)
+        work, tally = work_of(output, job, manifest, sources, tokenizer), Tally(output)
         pool = Pool(
             output, work_through, (output, sources, tokenizer, rank, ranks), min(workers, len(work.units))
         )
         try:
             while pool.running():
                 began = time.monotonic()
-                report(output, show, final=False)
-                time.sleep(
-                    max(POLL, 20 * (time.monotonic() - began))
-                )  # a large job's records take a while to read
+                report(work, tally, show)
+                pool.wait(max(POLL, 20 * (time.monotonic() - began)))  # many tasks take a while to look at
         finally:
             pool.stop()
-        while not (output / META_FILE).exists():  # one node merges, the others wait for it
-            if claims.take("merge"):
-                with claims.held("merge"):
-                    merge(work, manifest, find())
-            else:
-                time.sleep(POLL)
-        report(output, show, final=True)
+
+        def merged() -> Meta | None:
+            return read_meta(output) if (output / META_FILE).exists() else None
+
+        claims(output, job).once("merge", merged, lambda: merge(work, manifest, find()))
+        report(work, tally, show, final=True)
     clear(output)
     return read_meta(output)
 

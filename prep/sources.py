@@ -75,6 +75,11 @@ def package_files(package: Package) -> list[Source]:
     return [Source(name, Path(str(found.locate_file(name)))) for name in names]
 
 
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file's path is like one of the patterns; without patterns each is."""
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> list[Source]:
     """Readable files under ``folder`` whose path matches a pattern, sorted; hidden ones are not seen."""
     sources = []
@@ -83,7 +88,7 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> lis
         name = relative.as_posix()
         if any(part.startswith(".") for part in relative.parts) or not kind(name) or not path.is_file():
             continue
-        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+        if matches(name, patterns):
             sources.append(Source(prefix + name, path))
     return sorted(sources)
 
@@ -121,10 +126,11 @@ def mirrored(folder: Path) -> Mirrored | None:
 
 def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> list[Source]:
     """The files of a mirror. Raises UserError where some are missing or of another size, as while it is being made."""
-    expected, found = mirrored(folder), folder_files(folder, patterns)
+    expected, here = mirrored(folder), folder_files(folder, [])
+    found = [source for source in here if matches(source.name, patterns)]
     if expected is None:
         return found
-    sizes = {source.name: source.path.stat().st_size for source in folder_files(folder, [])}
+    sizes = {source.name: source.path.stat().st_size for source in here}
     listed = [file for file in expected.files if kind(file.path)]
     wrong = [file.path for file in listed if sizes.get(file.path) != file.size]
     if wrong:

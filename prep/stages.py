@@ -7,7 +7,7 @@ before it is done, by whomever, for only then it is known what it has to do.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,20 @@ from prep.runs import run_file
 from prep.selection import SPLITS, Selection
 from prep.shards import Shard, numpy_dtype, token_dtype
 from prep.shuffle import gather, shards_of
-from prep.unit import STAGE, Reading, Record, Seen, UnitJob, load_record, prepare, record_file, write_record
+from prep.unit import (
+    STAGE,
+    Reading,
+    Record,
+    Seen,
+    UnitJob,
+    finished,
+    load_record,
+    prepare,
+    record_file,
+    write_record,
+)  # fmt: skip
+
+LIST_KEYS, LIST_DOCUMENTS = "listing-keys", "listing-documents"
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,11 @@ class Stage:
     def is_done(self, index: int) -> bool:
         return record_file(self.output, self.name, index).exists()
 
+    def undone(self, tasks: Sequence[int]) -> list[int]:
+        """Those of the tasks that are not done."""
+        done = finished(self.output, self.name)
+        return [index for index in tasks if index not in done]
+
 
 class Keys(msgspec.Struct, kw_only=True):
     """The record of a hashed unit."""
@@ -52,6 +70,48 @@ class Part(msgspec.Struct, kw_only=True):
 
     read_bytes: int
     shards: tuple[Shard, ...] = ()
+
+
+class Runs(msgspec.Struct, kw_only=True):
+    """How many runs each unit left, and how much is in all of them: keys, or tokens."""
+
+    counts: list[int] = []
+    total: int = 0
+
+    def files(self, folder: Path) -> list[Path]:
+        """All of them, in the units' order."""
+        return [
+            run_file(folder, unit, number)
+            for unit, count in enumerate(self.counts)
+            for number in range(count)
+        ]
+
+
+class Listing(msgspec.Struct, kw_only=True):
+    """What the units left, by kind: from one look at all of their records, which takes a while."""
+
+    runs: dict[str, Runs]
+    read_bytes: int = 0
+
+
+def listing(work: UnitJob, name: str, runs_of: Callable[[int], dict[str, tuple[int, int]]]) -> Stage:
+    """A stage of one task, whose record is a Listing. ``runs_of`` a unit gives the runs and the total of each kind."""
+
+    def do(task: int, seen: Seen) -> None:
+        found: dict[str, Runs] = {}
+        for unit in range(len(work.units)):
+            for kind, (count, total) in runs_of(unit).items():
+                runs = found.setdefault(kind, Runs())
+                runs.counts.append(count)
+                runs.total += total
+        write_record(work.output, name, task, Listing(runs=found))
+
+    return Stage(name, 1, 0, work.output, do)
+
+
+def listed(work: UnitJob, name: str) -> dict[str, Runs]:
+    """What the listing stage of that name found."""
+    return msgspec.json.decode(record_file(work.output, name, 0).read_bytes(), type=Listing).runs
 
 
 # -- duplicates ----------------------------------------------------------------------------------------------
@@ -71,70 +131,63 @@ def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
     )
 
 
+def key_runs(work: UnitJob, index: int) -> dict[str, tuple[int, int]]:
+    record = msgspec.json.decode(record_file(work.output, "hashing", index).read_bytes(), type=Keys)
+    return {"keys": (record.runs, record.keys)}
+
+
 def matching(work: UnitJob) -> Stage:
-    """Where all units are hashed."""
-    records = [
-        msgspec.json.decode(record_file(work.output, "hashing", index).read_bytes(), type=Keys)
-        for index in range(len(work.units))
-    ]
-    folder = work_dir(work.output)
-    runs = [
-        run_file(folder / "keys", index, number)
-        for index, record in enumerate(records)
-        for number in range(record.runs)
-    ]
-    keys = sum(record.keys for record in records)
-    parts = duplicates.parts_of(keys)
+    """Where the keys of all units are listed."""
+    keys, folder = listed(work, LIST_KEYS)["keys"], work_dir(work.output)
+    parts = duplicates.parts_of(keys.total)
 
     def do(part: int, seen: Seen) -> None:
-        size = (
-            24 * duplicates.match(runs, folder / "repeated" / f"{part:05d}.npy", part, parts) if runs else 0
-        )
+        runs, target = keys.files(folder / "keys"), folder / "repeated" / f"{part:05d}.npy"
+        size = 24 * duplicates.match(runs, target, part, parts) if runs else 0
         seen(size, 0)
         write_record(work.output, "matching", part, Part(read_bytes=size))
 
-    return Stage("matching", parts, 24 * keys, work.output, do)
+    return Stage("matching", parts, 24 * keys.total, work.output, do)
 
 
 # -- shuffling -----------------------------------------------------------------------------------------------
 
 
-def shuffling(work: UnitJob) -> Stage:
-    """Where all units are tokenized: one task for each shard of each split."""
-    records = [load_record(work.output, index) for index in range(len(work.units))]
-    itemsize = numpy_dtype(token_dtype(work.job.tokens.vocab_size)).itemsize
-    sizes = {split: itemsize * sum(tokens_of(record, split) for record in records) for split in SPLITS}
-    counts = {split: shards_of(size, work.job.config.shard_bytes) for split, size in sizes.items()}
-    tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
-
-    def do(task: int, seen: Seen) -> None:
-        split, index = tasks[task]
-        folder = work_dir(work.output) / "runs" / split
-        runs = [
-            run_file(folder, unit, number)
-            for unit, record in enumerate(records)
-            for number in range(record.runs[split])
-        ]
-        reading = Reading(seen)
-        shards = gather(
-            runs,
-            work.output,
-            split=split,
-            index=index,
-            count=counts[split],
-            size=sizes[split],
-            vocab_size=work.job.tokens.vocab_size,
-            limit=work.job.config.shard_bytes,
-            read=reading,
-        )
-        write_record(work.output, "shuffling", task, Part(read_bytes=reading.bytes, shards=shards))
-
-    return Stage("shuffling", len(tasks), sum(sizes.values()), work.output, do)
+def document_runs(work: UnitJob, index: int) -> dict[str, tuple[int, int]]:
+    record = load_record(work.output, index)
+    return {split: (record.runs[split], tokens_of(record, split)) for split in SPLITS}
 
 
 def tokens_of(record: Record, split: str) -> int:
     counts = record.statistics.splits
     return counts[split].tokens if split in counts else 0
+
+
+def shuffling(work: UnitJob) -> Stage:
+    """Where the runs of all units are listed: one task for each shard of each split."""
+    runs, vocab_size = listed(work, LIST_DOCUMENTS), work.job.tokens.vocab_size
+    itemsize, limit = numpy_dtype(token_dtype(vocab_size)).itemsize, work.job.config.shard_bytes
+    sizes = {split: itemsize * runs[split].total for split in SPLITS}
+    counts = {split: shards_of(size, limit) for split, size in sizes.items()}
+    tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
+
+    def do(task: int, seen: Seen) -> None:
+        split, index = tasks[task]
+        reading = Reading(seen)
+        shards = gather(
+            runs[split].files(work_dir(work.output) / "runs" / split),
+            work.output,
+            split=split,
+            index=index,
+            count=counts[split],
+            size=sizes[split],
+            vocab_size=vocab_size,
+            limit=limit,
+            read=reading,
+        )
+        write_record(work.output, "shuffling", task, Part(read_bytes=reading.bytes, shards=shards))
+
+    return Stage("shuffling", len(tasks), sum(sizes.values()), work.output, do)
 
 
 # -- all of them ---------------------------------------------------------------------------------------------
@@ -145,9 +198,11 @@ def stages(work: UnitJob) -> Iterator[Stage]:
     size, count = sum(file.size for file in work.files.values()), len(work.units)
     if work.job.config.duplicates != "keep":
         yield Stage("hashing", count, size, work.output, partial(hash_unit, work))
+        yield listing(work, LIST_KEYS, partial(key_runs, work))
         yield matching(work)
     yield Stage(STAGE, count, size, work.output, partial(prepare, work))
     if work.job.config.shuffle:
+        yield listing(work, LIST_DOCUMENTS, partial(document_runs, work))
         yield shuffling(work)
 
 

@@ -18,7 +18,7 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.layout import tokenizer_dir
 from jobs.catalog.loader import load_entry
 from prep.encoders import ReferenceEncoder
-from prep.shards import TokenizerRecord, write_whole
+from prep.shards import TokenizerRecord, aside, write_whole
 from prep.sources import package_files
 
 FILE = "tokenizer.json"
@@ -139,16 +139,19 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
     if (folder / FILE).is_file() or entry.package:
         ensure(root, name)
         return folder
-    aside = folder.with_name(f".{name}.{os.getpid()}.partial")
+    partial = aside(folder)
     try:
         for file in (FILE, SETTINGS):
-            _download(entry, file, aside, os.environ.get(token_env) or None, token_env)
-        check(aside, name, entry)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        os.replace(aside, folder)
+            _download(entry, file, partial, os.environ.get(token_env) or None, token_env)
+        check(partial, name, entry)
+        try:
+            os.replace(partial, folder)
+        except OSError:  # something is there by now
+            if not (folder / FILE).is_file():
+                raise UserError(f"{folder} is in the way: it holds no {FILE}", hint="remove it") from None
+            check(folder, name, entry)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,14 @@ def record_file(output: Path, stage: str, index: int) -> Path:
     return work_dir(output) / "done" / stage / f"{index:05d}.json"
 
 
+def finished(output: Path, stage: str) -> set[int]:
+    """The tasks of the stage that are done, from one look at its folder."""
+    with contextlib.suppress(FileNotFoundError):
+        names = os.listdir(work_dir(output) / "done" / stage)
+        return {int(name.removesuffix(".json")) for name in names if name[0] != "."}
+    return set()
+
+
 def write_record(output: Path, stage: str, index: int, record: msgspec.Struct) -> None:
     write_whole(record_file(output, stage, index), msgspec.json.encode(record))
 
@@ -184,7 +193,9 @@ class UnitJob:
         """The duplicates of a unit, once the stages before have found them."""
         if self.job.config.duplicates == "keep":
             return None
-        return Repeated(sorted((work_dir(self.output) / "repeated").glob("*.npy")), index)
+        # By the records, not by what is in the folder: that is cleared when the job is at its end.
+        parts, folder = sorted(finished(self.output, "matching")), work_dir(self.output) / "repeated"
+        return Repeated([folder / f"{part:05d}.npy" for part in parts], index)
 
 
 def write_batch(

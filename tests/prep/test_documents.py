@@ -160,7 +160,7 @@ def test_a_file_changed_since_the_manifest_is_refused(tmp_path: Path, name: str)
     else:
         write(path, lines(TEXTS))
     other = SourceFile(path=name, size=path.stat().st_size, sha256="0" * 64)
-    with pytest.raises(UserError, match=f"{name} changed since"):
+    with pytest.raises(UserError, match=f"{name} has other bytes"):
         list(read(Piece(Source(name, path)), ENTRY, other, lambda item: None, lambda size: None))
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from prep import duplicates
 from prep.duplicates import EXACT, NEAR, Repeated, band_keys, place, repeated, shingles
+from prep.job import clear
 from prep.runs import write_run
+from prep.stages import guarded, stages
 
 from .conftest import MakeUnit, lines
 from .test_unit import documents_of, finish
@@ -93,6 +95,21 @@ def test_the_first_of_equal_documents_stays_wherever_the_others_are(
         left_out
         == {"keep": {}, "exact": {"duplicate": 21}, "near": {"duplicate": 21, "near-duplicate": 10}}[kind]
     )
+
+
+def test_a_worker_that_wakes_when_the_job_is_over_changes_nothing(tmp_path: Path, unit_job: MakeUnit) -> None:
+    """It was at the beginning of a task when it was suspended; the duplicates' list is gone by now."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(lines(["the same text"] * 50))
+    work = unit_job(folder, duplicates="exact", validation_share=0.0)
+    finish(work, folder)
+    right = (work.output / "train.bin").read_bytes()
+    clear(work.output)
+    for stage in stages(work):
+        guarded(stage, 0, lambda size, tokens: None)
+    assert (work.output / "train.bin").read_bytes() == right
+    assert not list(work.output.glob(".*.partial"))
 
 
 def test_a_document_of_no_weight_does_not_hide_its_copy(tmp_path: Path, unit_job: MakeUnit) -> None:

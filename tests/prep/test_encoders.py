@@ -88,23 +88,32 @@ def test_the_reference_is_what_transformers_gives(files: dict[str, Path], name: 
     assert same(found, reference_ids(files[name]))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama2", "qwen3"])
-def test_the_reference_is_the_models_own_class(files: dict[str, Path], name: str, tmp_path: Path) -> None:
-    """LLaMA-2's class in transformers 5 drops the space that SentencePiece puts before a leading space."""
+OWN_CLASSES = [
+    ("gpt2", {"tokenizer_class": "GPT2Tokenizer"}),
+    ("qwen3", {"tokenizer_class": "Qwen2Tokenizer"}),
+    ("llama2", {"tokenizer_class": "PreTrainedTokenizerFast", "legacy": True}),
+    ("llama2", {"tokenizer_class": "LlamaTokenizer", "legacy": True}),
+    ("llama2", {"tokenizer_class": "LlamaTokenizer", "legacy": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), OWN_CLASSES)
+def test_the_reference_is_the_models_own_class(
+    files: dict[str, Path], name: str, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """But transformers 5's LlamaTokenizer builds its own pre-tokenizer instead of the file's, whatever it is told: it
+    has no second space where a text starts with one, as SentencePiece has."""
     from transformers import AutoTokenizer
 
-    classes = {"gpt2": "GPT2Tokenizer", "llama2": "LlamaTokenizer", "qwen3": "Qwen2Tokenizer"}
     (tmp_path / "tokenizer.json").write_bytes(files[name].read_bytes())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": classes[name]}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     theirs = AutoTokenizer.from_pretrained(tmp_path, split_special_tokens=True)
-    assert type(theirs).__name__ == classes[name]
-    spaces = (" ", "\u2581") if name == "llama2" else ()
-    texts = [
-        text for text in torture_set()[:2000] + english()[:3] if not spaces or not text.startswith(spaces)
-    ]
-    ours = made("tokenizers", files[name]).encode(texts)
+    texts = torture_set()[:2000] + english()[:3]
     found = theirs(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    assert same(found, ours)
+    pairs = zip(texts, found, made("tokenizers", files[name]).encode(texts), strict=True)
+    differ = {text for text, theirs, ours in pairs if not np.array_equal(theirs, ours)}
+    spaced = {text for text in texts if text.startswith((" ", "\u2581"))}
+    assert differ == (spaced if settings["tokenizer_class"] == "LlamaTokenizer" else set())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,6 +176,9 @@ def test_ends_stand_where_they_belong_and_empty_documents_are_ends_alone() -> No
 
 def test_gigatokens_cache_is_thrown_away(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "RENEW_AFTER", 1000)
+    monkeypatch.setattr(encoders, "WARM", 1)
+    memory = iter(range(0, 10**12, encoders.CACHE + 1))
+    monkeypatch.setattr(encoders, "resident", lambda: next(memory))
     encoder, reference = CLASSES["gigatoken"](files["gpt2"]), ReferenceEncoder(files["gpt2"])
     texts, renewed = english()[:4], []
     renew = encoder._renew  # type: ignore[union-attr]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from prep.progress import Done, Worker, bar, duration, status
+from prep.progress import Done, Sum, Tally, Worker, bar, duration, status
 from prep.statistics import Count, Statistics
+from prep.unit import record_file, write_record
 
-DONE = Done(read_bytes=150, statistics=Statistics(total=Count(tokens=125)))
+DONE = Sum(tasks=2, read_bytes=300, tokens=250)
 
 
 def worker(owner: str, **counts: float) -> Worker:
@@ -24,7 +26,7 @@ def test_the_sum_of_the_workers_is_the_jobs_progress() -> None:
         dead,
         elsewhere,
     ]
-    found = status(workers, state="tokenizing", tasks=4, done=[DONE, DONE], size=1000)
+    found = status(workers, state="tokenizing", tasks=4, done=DONE, size=1000)
     assert (found.workers, found.tasks_done, found.tokens, found.read_bytes) == (2, 2, 400, 600)
     assert found.share == 0.6
     assert round(found.tokens_per_second) == 40
@@ -34,7 +36,7 @@ def test_the_sum_of_the_workers_is_the_jobs_progress() -> None:
 
 
 def test_nothing_done_has_no_rate_and_an_unknown_end() -> None:
-    found = status([], state="manifest", tasks=0, done=[], size=0)
+    found = status([], state="manifest", tasks=0, done=Sum(), size=0)
     assert found.seconds_left is None
     assert found.share == 0.0
     assert "-:-- left" in bar(found)
@@ -42,9 +44,22 @@ def test_nothing_done_has_no_rate_and_an_unknown_end() -> None:
 
 def test_the_bar_shows_stage_share_tasks_tokens_rates_and_time_left() -> None:
     only = worker("a:1", tokens=4_000_000, read_bytes=200)
-    found = status([only], state="tokenizing", tasks=4, done=[DONE, DONE], size=1000)
+    found = status([only], state="tokenizing", tasks=4, done=DONE, size=1000)
     assert bar(found, width=10) == (
         "tokenizing [=====     ]  50.0%  2/4 tasks  4.0 M tokens  0.40 M/s  0.0 MB/s  0:25 left"
     )
     assert duration(3725) == "1:02:05"
     assert duration(65) == "1:05"
+
+
+def test_finished_tasks_are_added_up_and_each_record_is_read_once(tmp_path: Path) -> None:
+    record = Done(read_bytes=100, statistics=Statistics(total=Count(tokens=40)))
+    record_file(tmp_path, "tokenizing", 0).parent.mkdir(parents=True)
+    tally = Tally(tmp_path)
+    for index in (3, 0):
+        write_record(tmp_path, "tokenizing", index, record)
+    assert tally.done("tokenizing") == Sum(tasks=2, read_bytes=200, tokens=80)
+    record_file(tmp_path, "tokenizing", 3).write_bytes(b"not read again")
+    write_record(tmp_path, "tokenizing", 1, record)
+    assert tally.done("tokenizing") == Sum(tasks=3, read_bytes=300, tokens=120)
+    assert tally.done("shuffling") == Sum()

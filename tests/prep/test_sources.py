@@ -75,6 +75,13 @@ def test_the_manifest_is_sorted_hashed_and_read_back(tmp_path: Path) -> None:
     assert manifests.load(tmp_path / "elsewhere") is None
 
 
+def test_a_file_whose_hash_is_known_is_not_read_for_the_manifest(tmp_path: Path) -> None:
+    """It is held to it when its text is read."""
+    (tmp_path / "a.txt").write_text("text")
+    made = manifests.make([Source("a.txt", tmp_path / "a.txt", sha256="ab" * 32)], workers=1)
+    assert made.files == (SourceFile(path="a.txt", size=4, sha256="ab" * 32),)
+
+
 def units(sizes: dict[str, int], shard_bytes: int) -> list[list[tuple[str, int, int]]]:
     files = tuple(SourceFile(path=name, size=size, sha256="") for name, size in sizes.items())
     sources = [Source(name, Path(name)) for name in sizes]

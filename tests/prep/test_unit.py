@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from jobs.catalog.errors import UserError
+from prep import manifest as manifests
 from prep import output
 from prep.encoders import Encoder, Ids
+from prep.job import work_dir
 from prep.merge import merge
 from prep.selection import copies, document_hash, is_validation
 from prep.shards import open_dataset
@@ -24,12 +27,13 @@ TEXTS = some_texts(300)
 
 
 def finish(work: UnitJob, folder: Path) -> None:
-    from prep import manifest as manifests
-    from prep.job import work_dir
-
     for stage in stages(work):
         for index in range(stage.count):
             guarded(stage, index, lambda size, tokens: None)
+    merged(work, folder)
+
+
+def merged(work: UnitJob, folder: Path) -> None:
     manifest = manifests.load(work_dir(work.output))
     assert manifest
     merge(work, manifest, listed_files([folder], []))
@@ -193,6 +197,27 @@ def test_merging_what_is_not_done_says_so(folder: Path, unit_job: MakeUnit) -> N
 
     with pytest.raises(UserError, match=f"{len(work.units) - 1} of {len(work.units)} shards are not done"):
         records(work.output, len(work.units))
+
+
+def test_two_nodes_may_merge_at_once(
+    folder: Path, unit_job: MakeUnit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the files that one writes aside is about to get its name when the other does all of the merge."""
+    work = unit_job(folder, shard_bytes=4000)
+    finish(work, folder)
+    right = {path.name: path.read_bytes() for path in work.output.iterdir() if path.is_file()}
+    (work.output / "meta.json").unlink()
+    replace = os.replace
+
+    def late(aside: Path, path: Path) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            merged(work, folder)
+        replace(aside, path)
+
+    monkeypatch.setattr(os, "replace", late)
+    merged(work, folder)
+    assert {path.name: path.read_bytes() for path in work.output.iterdir() if path.is_file()} == right
 
 
 def test_the_shards_sizes_are_about_what_was_asked(folder: Path, unit_job: MakeUnit) -> None:

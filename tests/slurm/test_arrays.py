@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 from jobs import submission
 from jobs.spec import Choices, resolve
 from slurm.target import TARGET
-from tests.slurm.conftest import Submitter
+from tests.slurm.conftest import PROJECT, Submitter
 from tests.slurm.test_attempts import ENDED
 
 
-def submit_prep(runs: Submitter, run: str, body: str, tasks: int, **sets: object) -> str:
+def submit_prep(runs: Submitter, run: str, body: str, tasks: int, *flags: str, **sets: object) -> str:
     model = runs.spec(run, body, **sets)
     site, settings = model.site, {"exclusive": "false", "time_limit": "00:10:00"} | sets
     choices = Choices(
-        kind="prep", target="slurm", run=run, named={"nodes": tasks},
+        kind="prep", target="slurm", run=run, named={"nodes": tasks}, trainer_flags=flags,
         sets=(f"python={site.python}", *(f"{key}={value}" for key, value in settings.items())),
     )  # fmt: skip
     return submission.submit(resolve(choices, version="0", root=str(runs.root)).spec)[1]
@@ -45,6 +48,45 @@ def test_only_the_tasks_that_failed_are_resumed(slurm_runs: Submitter) -> None:
     submission.resume(slurm_runs.root, "prep")
     slurm_runs.until(lambda: slurm_runs.status("prep").state == "finished", "its end", 60)
     assert [a.task for a in slurm_runs.read("prep").attempts][3:] == [1]
+
+
+KILLED_AT_WORK = """
+prep() { exec %s "$@"; }
+if [ "$SLURM_ARRAY_TASK_ID" != 1 ] || [ -e "$RUN_DIR/killed" ]; then
+  until [ -e "$RUN_DIR/killed" ]; do sleep 0.1; done
+  prep "$@"
+fi
+set -m
+(prep "$@") &
+until ls "$JOBCTL_ROOT"/datasets/*/.prep/claims/tokenizing-*; do sleep 0.01; done
+kill -KILL -- -$!
+touch "$RUN_DIR/killed"
+exit 1
+"""
+"""The real prep; but task 1, which comes first, is killed with all its processes when it is at its first shard."""
+
+
+def test_what_a_killed_task_had_begun_the_others_do_and_the_result_is_that_of_one_process(
+    slurm_runs: Submitter,
+) -> None:
+    flags = ("--shard-bytes", "1000000", "--workers", "2", "--stale-seconds", "1")
+    submit_prep(slurm_runs, "prep", KILLED_AT_WORK % sys.executable, 3, *flags)
+    assert slurm_runs.wait("prep", *ENDED).state == "failed"
+    slurm_runs.cluster.wait_until_idle()
+    codes = {attempt.task: attempt.exit_code for attempt in slurm_runs.read("prep").attempts}
+    assert codes == {0: 0, 1: 1, 2: 0}
+    whole = slurm_runs.root / "datasets" / "sotu-gpt2"
+    assert list((whole / ".prep" / "claims").glob("tokenizing-*")) == []
+    one = slurm_runs.root / "one"
+    words = ["--dataset", "sotu", "--tokenizer", "gpt2", "--root", slurm_runs.root, "--output", one]
+    subprocess.run([sys.executable, "-m", "prep", *map(str, words), *flags[:2]], check=True, cwd=PROJECT)
+    assert contents(whole) == contents(one)
+    submission.resume(slurm_runs.root, "prep")
+    assert slurm_runs.wait("prep", "finished").exit_code == 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_a_time_limit_ends_prep_and_begins_it_again(slurm_runs: Submitter) -> None:
