@@ -2,7 +2,7 @@
 
 DIR holds the data sets ``sotu-llama3``, ``sotu-qwen3`` and ``sotu-gpt2``. For each model: one GPU, then all of them
 with DDP, ZeRO-1 and FSDP under the tiers, and torchtitan's FSDP2 where it is installed, on the same batches. "plain"
-is one GPU without the fused kernels, which the sharded layouts do without too. Then a smoke model is trained on all
+is one GPU without the fused kernels, which FSDP does without too. Then a smoke model is trained on all
 GPUs, killed with SIGKILL in the middle, and resumed on half, beside one left alone.
 """
 
@@ -79,7 +79,7 @@ def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float
 def figures(result: dict[str, Any], alone: dict[tuple[str, str, int], float]) -> dict[str, Any]:
     """Tokens a second and GPU, MFU, and the share of the one-GPU rate of the same model, tier and kernels.
 
-    The sharded layouts, which run the plain kernels, have a second share: of one GPU with the fused ones.
+    FSDP, which runs the plain kernels, has a second share: of one GPU with the fused ones.
     """
     if "step_ms" not in result:
         return result
@@ -90,7 +90,7 @@ def figures(result: dict[str, Any], alone: dict[tuple[str, str, int], float]) ->
         alone[model, way, tier] = rate
         return found
     tier = max(tier, 2)  # tier 1 only reads its batches otherwise
-    same = {"ddp": "none", "torchtitan": "torchtitan"}.get(way, "plain")
+    same = {"ddp": "none", "zero1": "none", "torchtitan": "torchtitan"}.get(way, "plain")
     bases = {"efficiency": same, "of_fused": "none" if same == "plain" else ""}
     return found | {
         name: round(rate / alone[model, base, tier], 4)

@@ -22,6 +22,7 @@ from trainer.models import build_model
 from trainer.optimizer import build_optimizer
 from trainer.options import Options, Recipe, Source, resolve
 from trainer.parallel import Sharding, World
+from trainer.partition import Partition
 from trainer.startup import Peak
 from trainer.step import Stepper
 
@@ -137,10 +138,11 @@ def assemble(options: Options, world: World) -> Run:
     fused, kernels = together(world, lambda: fuse(model, attention, train, sharding, world.device))
     if fused is None:
         model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
-    optimizer = build_optimizer(model, train, fused)
+    partition = Partition(fused.weights, world) if fused and sharding == "zero1" else None
+    optimizer = build_optimizer(model, train, fused, partition)
     checkpoint.materialise(optimizer)
     meta = data.sources[0].tokens.meta
-    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id, fused)
+    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id, fused, partition)
     run = Run(
         directory=options.run_dir,
         recipe=recipe,

@@ -10,19 +10,33 @@ import torch.distributed as dist
 from torch import nn
 
 from trainer.parallel import World, local
+from trainer.partition import Partition
 
 BLOCK = re.compile(r"blocks\.\d+")
 
 
 class Gradients:
-    """The gradients of a model's parameters, seen as one vector."""
+    """The gradients of a model's parameters, seen as one vector.
 
-    def __init__(self, parameters: dict[str, nn.Parameter], world: World, sharded: bool) -> None:
+    ``sharded``: each rank has a part of it, by ``fully_shard`` or as the ``partition`` says.
+    """
+
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        world: World,
+        sharded: bool,
+        partition: Partition | None = None,
+    ) -> None:
         self.names, self.parameters = list(parameters), list(parameters.values())
-        self.world, self.sharded = world, sharded
+        self.world, self.sharded, self.partition = world, sharded, partition
+        self.counted = (
+            torch.tensor(partition.counted(self.parameters), device=world.device) if partition else None
+        )
 
     def local_gradients(self) -> list[torch.Tensor]:
-        return [local(p.grad) for p in self.parameters if p.grad is not None]
+        own = self.partition.own if self.partition else lambda _, gradient: local(gradient)
+        return [own(p, p.grad) for p in self.parameters if p.grad is not None]
 
     def measure(
         self, loss: torch.Tensor, loss_scale: torch.Tensor | None
@@ -39,6 +53,8 @@ class Gradients:
         if loss_scale is not None:
             norms = norms / loss_scale
         squares = norms.square()
+        if self.counted is not None:
+            squares = squares * self.counted
         if self.world.size == 1:
             return loss, squares
         message = torch.cat([(loss / self.world.size).reshape(1), squares if self.sharded else squares[:0]])

@@ -15,16 +15,24 @@ from torch import Tensor, nn
 
 from trainer.kernels.linear import Projection
 from trainer.parallel import World
+from trainer.partition import Partition, scatter_rows
 
 
 class OverlappedReduction:
     """Once a step: ``begin`` before the last backward pass, ``finish`` after it.
 
-    Every rank gets rank 0's parameters when this is made.
+    Every rank gets rank 0's parameters when this is made. With a ``partition`` a rank gets only the sum of those rows
+    that it optimises; the others of its gradient are then of no use.
     """
 
-    def __init__(self, model: nn.Module, projections: Sequence[Projection], world: World) -> None:
-        self.projections, self.world_size = projections, world.size
+    def __init__(
+        self,
+        model: nn.Module,
+        projections: Sequence[Projection],
+        world: World,
+        partition: Partition | None = None,
+    ) -> None:
+        self.projections, self.world_size, self.partition = projections, world.size, partition
         multiplied = {weight for projection in projections for weight in projection.weights}
         self.others = [parameter for parameter in model.parameters() if parameter not in multiplied]
         self.averages = world.device.type == "cuda"
@@ -37,7 +45,7 @@ class OverlappedReduction:
     def begin(self) -> None:
         """From now on a gradient that is complete is on its way."""
         for projection in self.projections:
-            projection.on_complete = self._reduce
+            projection.on_complete = self._reduce_product
 
     def finish(self) -> None:
         """Reduce what is left, the gains in one message, and let the device wait for all."""
@@ -56,8 +64,20 @@ class OverlappedReduction:
             gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
         )
 
-    def _reduce(self, gradient: Tensor) -> None:
+    def _reduce_product(self, projection: Projection) -> None:
+        if self.partition is None:
+            self._reduce(projection.gradient()[0])
+            return
+        for weight in projection.weights:
+            assert weight.grad is not None
+            self._reduce(weight.grad, self.partition.own(weight, weight.grad))
+
+    def _reduce(self, gradient: Tensor, own: Tensor | None = None) -> None:
+        """Average all of a gradient, or only ``own``, this rank's rows of it, in place."""
         operation = dist.ReduceOp.AVG if self.averages else dist.ReduceOp.SUM
-        work = dist.all_reduce(gradient, operation, async_op=True)
+        if own is None or own is gradient:
+            own, work = gradient, dist.all_reduce(gradient, operation, async_op=True)
+        else:
+            work = scatter_rows(own, gradient, operation, async_op=True)
         assert work is not None
-        self._under_way.append((work, gradient))
+        self._under_way.append((work, own))

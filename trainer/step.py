@@ -20,6 +20,7 @@ from trainer.timing import StepTimer
 
 if TYPE_CHECKING:
     from trainer.kernels.decoder import FusedDecoder
+    from trainer.partition import Partition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +46,18 @@ class Stepper:
         sharding: parallel.Sharding,
         eos_id: int,
         fused: FusedDecoder | None = None,
+        partition: Partition | None = None,
     ) -> None:
         self.model, self.optimizer, self.train = model, optimizer, train
         self.world, self.sharding, self.eos_id = world, sharding, eos_id
         self.dtype = parallel.TORCH_DTYPES[train.dtype]
         sharded = sharding in ("zero1", "fsdp")
-        self.gradients = Gradients(parallel.named_parameters(model), world, sharded)
+        self.gradients = Gradients(parallel.named_parameters(model), world, sharded, partition)
         self.window = LossWindow(train.skip_loss_spikes, world.device) if train.skip_loss_spikes else None
         self.loss_scale = LossScale(world.device) if self.dtype is torch.float16 else None
         self.fused, self.reduction = fused, None
         if fused and world.size > 1:
-            self.reduction = OverlappedReduction(model, fused.projections, world)
+            self.reduction = OverlappedReduction(model, fused.projections, world, partition)
             fused.refresh()
         self.without_graphs = graphs.obstacle(train, fused is not None)
         self.warming = None if self.without_graphs else graphs.WARM_STEPS

@@ -30,8 +30,8 @@ def obstacle(train: TrainConfig, sharding: str, device: torch.device) -> str:
         return reason
     if train.dtype != "bfloat16":
         return f"they compute in bfloat16, not {train.dtype}"
-    if sharding not in ("none", "ddp"):
-        return f"they need whole weights on each GPU, and {sharding} shards them"
+    if sharding == "fsdp":
+        return "they need whole weights on each GPU, and fsdp shards them"
     return ""
 
 

@@ -133,12 +133,15 @@ class FusedDecoder:
         ends = [self.embedding] if self.head is self.embedding else [self.embedding, self.head]
         return [*ends, *(projection for block in self.blocks for projection in block.projections)]
 
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return [weight for projection in self.projections for weight in projection.weights]
+
     @torch.no_grad()
     def refresh(self) -> None:
         """Round the parameters into their working copies."""
         copies = [copy for projection in self.projections for copy in projection.copies]
-        weights = [weight for projection in self.projections for weight in projection.weights]
-        torch._foreach_copy_(copies, weights)
+        torch._foreach_copy_(copies, self.weights)
         self.refresh_fp8()
 
     def hidden_states(self, tokens: Tensor, document_ids: Tensor | None = None) -> Tensor:

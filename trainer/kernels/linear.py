@@ -21,12 +21,12 @@ class Projection:
     """Weights ``[rows_i, columns]`` that multiply the same input, as one working matrix.
 
     Backward adds to the weights' ``.grad`` itself, and autograd sees no gradient. ``uses`` is how often it does in a
-    backward pass; ``on_complete``, where set, is called with the sum after the last of them.
+    backward pass; ``on_complete``, where set, is called after the last of them.
     """
 
     def __init__(self, weights: Sequence[nn.Parameter], dtype: torch.dtype, uses: int = 1) -> None:
         self.weights, self.uses = tuple(weights), uses
-        self.on_complete: Callable[[Tensor], None] | None = None
+        self.on_complete: Callable[[Projection], None] | None = None
         self._added = 0
         self.rows = [weight.shape[0] for weight in weights]
         first = weights[0]
@@ -61,7 +61,7 @@ class Projection:
         """A backward pass has added to the gradient once more."""
         self._added = (self._added + 1) % self.uses
         if self.on_complete is not None and self._added == 0:
-            self.on_complete(self.gradient()[0])
+            self.on_complete(self)
 
 
 class ProjectionProduct(torch.autograd.Function):
