@@ -45,15 +45,14 @@ def test_the_suite_passes_in_the_images_python(podman: Engine, built_image: str,
     ours = ("run", "--rm", "--no-healthcheck", "--network=none")
     version = "import sys; print('%d.%d' % sys.version_info[:2])"
     python = podman.run(*ours, built_image, "python3", "-c", version)
-    for name in real_tokenizers.BUILDERS:
-        real_tokenizers.tokenizer_json(name)  # fetched by pip, which the image has not
+    tokenizers = [real_tokenizers.tokenizer_json(name) for name in real_tokenizers.BUILDERS]  # by pip
     slow = () if os.environ.get("JOBCTL_WHOLE_SUITES") == "1" else SLOW[suite]
     said = podman.run(
         *ours, "--shm-size=1g",
         f"--volume={PROJECT}/tests:/opt/jobctl/tests:ro",
         f"--volume={PROJECT}/pyproject.toml:/opt/jobctl/pyproject.toml:ro",
         *(f"--volume={folder}:/tools/{number}:ro" for number, folder in enumerate(tools(python))),
-        f"--volume={real_tokenizers.cache()}:/tokenizers:ro", "--env=JOBCTL_TEST_CACHE=/tokenizers",
+        *(f"--volume={file}:/tokenizers/{file.name}:ro" for file in tokenizers), "--env=JOBCTL_TEST_CACHE=/tokenizers",
         "--env=HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis", "--workdir=/opt/jobctl", built_image,
         "python3", "-c", RUN, "-p", "no:cacheprovider", "--tb=short", "--durations=20",
         *(f"--ignore=tests/{suite}/{file}" for file in slow), f"tests/{suite}",
