@@ -17,7 +17,13 @@ from tests.clusters import containers
 from tests.clusters.containers import PROJECT, Engine
 from tests.prep import real_tokenizers
 
-SLOW: dict[str, tuple[str, ...]] = {"prep": (), "trainer": ()}
+SLOW = {
+    "prep": ("test_prep.py", "test_mirror.py", "test_encoders.py", "test_unit.py"),
+    "trainer": (
+        "kernels", "test_checkpoint.py", "test_commands.py", "test_evaluate.py", "test_export.py", "test_kills.py",
+        "test_loop.py", "test_loss.py", "test_parallel.py", "test_reduction.py", "test_reporting.py",
+    ),
+}  # fmt: skip
 ONLY_TESTS_NEED = ("pytest", "hypothesis", "transformers", "triton")
 RUN = "import sys; sys.path += ['/tools/0', '/tools/1']; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 """Last on the path, so that nothing of the image is hidden."""
