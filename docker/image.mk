@@ -33,4 +33,4 @@ sbom: $(VENV)/.images
 	@echo $(SBOM)
 
 test-image: $(VENV)/.test
-	@JOBCTL_REQUIRE_IMAGES=1 $(VENV)/bin/pytest tests/docker
+	@JOBCTL_REQUIRE_IMAGES=1 JOBCTL_WHOLE_SUITES=1 $(VENV)/bin/pytest tests/docker

@@ -42,7 +42,7 @@ def ship(tree: Path, into: Path) -> None:
     aside = into.with_name(f".{into.name}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        for name in _names(tree, "--cached", "--others", "--", *_parts(tree)):
+        for name in _names(tree, "--cached", "--others", *_secrets(tree), "--", *_parts(tree)):
             target = _path(aside, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(_path(tree, name), target)
@@ -54,8 +54,16 @@ def ship(tree: Path, into: Path) -> None:
 
 def _parts(tree: Path) -> list[str]:
     """The folders that a build of the image is given."""
-    rules = (tree / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    return [rule[1:] for rule in rules if rule.startswith("!")]
+    return [rule[1:] for rule in _rules(tree) if rule.startswith("!")]
+
+
+def _secrets(tree: Path) -> list[str]:
+    """git's options that leave out what a build is not given though it lies in such a folder: keys, environments."""
+    return [f"--exclude={rule}" for rule in _rules(tree) if rule.startswith("**/")]
+
+
+def _rules(tree: Path) -> list[str]:
+    return (tree / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 def _names(tree: Path, *which: str) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -11,6 +12,12 @@ from tests.clusters.slurm import SlurmCluster, missing
 
 if not os.path.exists("/dev/nvidiactl"):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
+
+with contextlib.suppress(ModuleNotFoundError):  # a machine with a GPU may have only what its tests need
+    from hypothesis import settings
+
+    settings.register_profile("busy", deadline=None)  # a busy machine is no failure
+    settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -112,9 +112,8 @@ def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Re
     spec = found.spec
     if options["patch"]:
         spec = _patched(spec)
-    if not spec.site.root:
-        site = msgspec.structs.replace(spec.site, root=str(root()))
-        spec = msgspec.structs.replace(spec, site=site)
+    home = Path(spec.site.root).expanduser().absolute() if spec.site.root else root()
+    spec = msgspec.structs.replace(spec, site=msgspec.structs.replace(spec.site, root=str(home)))
     return msgspec.structs.replace(found, spec=spec)
 
 

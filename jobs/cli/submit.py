@@ -9,9 +9,10 @@ from typing import Any
 import click
 import msgspec
 
+from jobs.catalog.errors import UserError
 from jobs.cli.choices import choice_options, resolution, root
 from jobs.cli.output import emit, warn
-from jobs.spec import JobSpec
+from jobs.spec import ON_A_CHECKPOINT, JobSpec
 from jobs.targets import target
 from jobs.targets.protocol import Remote
 
@@ -21,6 +22,7 @@ from jobs.targets.protocol import Remote
 def render_command(**options: Any) -> None:
     """Print the job's script or manifest: no file, no network, no run directory."""
     found = resolution(**options)
+    _check_run(found.spec)
     warn(found.warnings)
     if found.spec.after:
         warn(
@@ -41,6 +43,7 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
     from jobs.submission import check_inputs, prepared, submit
 
     found = resolution(**options)
+    _check_run(found.spec)
     warn(found.warnings)
     spec = _named(found.spec)
     if prepared(spec):
@@ -81,6 +84,13 @@ def _follow(name: str, home: Path) -> None:
     from jobs.cli.follow import follow_to_the_end
 
     follow_to_the_end(name, Place(root=home))
+
+
+def _check_run(spec: JobSpec) -> None:
+    if spec.step in ON_A_CHECKPOINT and spec.run is None:
+        raise UserError(
+            f"{spec.step} reads a run's checkpoint, and no run is named", hint="--run NAME; jobctl list"
+        )
 
 
 def _named(spec: JobSpec) -> JobSpec:

@@ -169,8 +169,8 @@ def shell_archive(path: Path) -> Path:
     return path
 
 
-def build_image(engine: Engine) -> str:
-    """Our cpu image, built by the documented command on a base made of Debian's packages."""
+def build_image(engine: Engine, source: Path = PROJECT, tag: str = IMAGE) -> str:
+    """The cpu image of ``source``, built by the documented command on a base made of Debian's packages; its name."""
     with locked("image"):
         if not engine.has(BASE):
             archive = CACHE / "base.tar"
@@ -180,12 +180,12 @@ def build_image(engine: Engine) -> str:
             engine.load(BASE, archive)
             archive.unlink()
         command = [
-            sys.executable, "-m", "docker.build", "--variant=cpu", f"--engine={engine.name}", f"--tag={IMAGE}",
+            sys.executable, "-m", "docker.build", "--variant=cpu", f"--engine={engine.name}", f"--tag={tag}",
             f"--set=BASE={BASE}", *([f"--ca={CERTIFICATES}"] if CERTIFICATES.exists() else []), *find_links(),
         ]  # fmt: skip
         done = subprocess.run(
             command,
-            cwd=PROJECT,
+            cwd=source,
             env={**os.environ, **engine.env},
             text=True,
             capture_output=True,
@@ -193,7 +193,7 @@ def build_image(engine: Engine) -> str:
         )
         if done.returncode:
             raise RuntimeError(f"the image cannot be built: {(done.stdout + done.stderr)[-6000:]}")
-    return IMAGE
+    return tag
 
 
 def copy_image(image: str, source: Engine, target: Engine) -> None:

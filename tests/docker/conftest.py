@@ -46,19 +46,12 @@ def built_image(podman_store: Engine) -> str:
 
 
 @pytest.fixture
-def turn() -> Iterator[None]:
-    """One test at a time, of all workers': they share Podman's store, and look at each other's containers."""
-    with containers.locked("turn"):
-        yield
-
-
-@pytest.fixture
-def podman(turn: None, podman_store: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def podman(podman_store: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     return chosen(podman_store, monkeypatch)
 
 
 @pytest.fixture(params=["podman", "docker"])
-def engine(turn: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """Each of the two engines in turn."""
     fixture = {"podman": "podman_store", "docker": "docker_service"}[request.param]
     return chosen(request.getfixturevalue(fixture), monkeypatch)
@@ -103,3 +96,11 @@ def job(root: Path, tmp_path: Path) -> Callable[..., JobSpec]:
         return resolve(Choices(**options), version="0.0.0", root=str(root)).spec  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker for all of them: they share one image and one Docker daemon, which each worker would make anew."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("images"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import shutil
 import time
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import msgspec
 import pytest
 
 from jobs import runs
-from jobs.patch import describe
+from jobs.patch import describe, ship
 from jobs.runs import Status
 from jobs.spec import Choices, JobSpec, resolve
 from jobs.submission import resume, submit
 from jobs.targets import target
+from tests.checkout import checkout
 from tests.clusters import containers
 from tests.clusters.containers import Engine
 
@@ -60,12 +61,12 @@ def test_smoke_trains_without_a_network_or_a_volume_as_whoever_on_a_root_that_is
     assert "finished at step 10 of 10" in said
 
 
-def test_preflight_names_what_is_there_and_what_is_wrong(podman: Engine, built_image: str) -> None:
-    said = run_image(podman, built_image, "preflight")
-    assert "torch 2.13.0+cpu" in said
-    assert "GPUs      none" in said
-    with pytest.raises(RuntimeError, match="problem: uid 4321 cannot write /etc"):
-        run_image(podman, built_image, "preflight", options=("--user=4321", "--env=JOBCTL_ROOT=/etc"))
+def test_preflight_is_the_one_that_clusters_run(engine: Engine, image: str) -> None:
+    said = run_image(engine, image, "preflight")
+    assert ": no GPU; matrix product" in said
+    assert said.endswith("preflight: all is well")
+    with pytest.raises(RuntimeError, match=r"(?s)exit 1:.*PROBLEM: the shared volume has 0\.\d+ GiB free"):
+        run_image(engine, image, "preflight", options=("--tmpfs=/workspace:mode=1777,size=64m",))
 
 
 def test_wrong_usage_is_exit_code_2(podman: Engine, built_image: str) -> None:
@@ -75,6 +76,15 @@ def test_wrong_usage_is_exit_code_2(podman: Engine, built_image: str) -> None:
         run_image(podman, built_image, "train", "--model", "qwen3_smok")
     with pytest.raises(RuntimeError, match=r"exit 2:.*run none does not exist"):
         run_image(podman, built_image, "export", "--run", "none")
+    with pytest.raises(RuntimeError, match=r"exit 2:.*no run is named\s+--run NAME"):
+        run_image(podman, built_image, "export")
+
+
+@pytest.mark.parametrize("verb", ["smoke", "preflight"])
+def test_who_cannot_write_the_root_is_told_what_to_do(podman: Engine, built_image: str, verb: str) -> None:
+    options = ("--user=4321", "--env=JOBCTL_ROOT=/etc")
+    with pytest.raises(RuntimeError, match=r"exit 2: jobctl: uid 4321 cannot write /etc: mount .* --user$"):
+        run_image(podman, built_image, verb, options=options)
 
 
 def test_nothing_but_what_runs_is_in_it(podman: Engine, built_image: str) -> None:
@@ -100,7 +110,7 @@ def test_any_uid_has_a_home_a_name_and_a_place_for_runs(engine: Engine, image: s
     assert run_image(engine, image, "bash", "-c", looking, options=options) == "/tmp\n/tmp"
 
 
-@pytest.mark.parametrize("verb", ["smoke", "train", "prep", "eval", "export"])
+@pytest.mark.parametrize("verb", ["smoke", "train", "prep", "eval", "export", "preflight"])
 def test_each_job_has_help(podman: Engine, built_image: str, verb: str) -> None:
     assert run_image(podman, built_image, verb, "--help").startswith("Usage: jobctl render")
 
@@ -187,35 +197,29 @@ def test_cancel_checkpoints_and_resume_goes_on(engine: Engine, image: str, prepa
 
 
 def test_a_patched_job_runs_the_tree_in_the_place_of_the_images_code(
-    podman: Engine, built_image: str, prepared_root: Path, tmp_path: Path
+    engine: Engine, image: str, prepared_root: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / ".dockerignore").write_text("*\n!trainer\n")
-    (tmp_path / "trainer").mkdir()
-    (tmp_path / "trainer/__init__.py").write_text("")
-    (tmp_path / "trainer/launch.py").write_text("print('not the code of the image')\n")
-    for words in (
-        ["init", "-q"],
-        ["add", "."],
-        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"],
-    ):
-        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
-    spec = spec_of(prepared_root, built_image, model="qwen3_smoke", run="patched")
-    run, _ = submit(msgspec.structs.replace(spec, patch=describe(tmp_path)))
-    assert ended(prepared_root, "patched").state == "finished"
+    tree = checkout(tmp_path, "print('not the code of the image')\n")
+    name = f"patched-{engine.name}"
+    spec = spec_of(prepared_root, image, model="qwen3_smoke", run=name)
+    run, _ = submit(msgspec.structs.replace(spec, patch=describe(tree)))
+    assert ended(prepared_root, name).state == "finished"
     assert (run.path / "logs/1/batch.log").read_text() == "not the code of the image\n"
 
 
-def test_a_source_change_rebuilds_the_last_layer_only(podman: Engine, built_image: str) -> None:
-    """The same command again: every step up to the source comes from the cache."""
-    before = podman.run("image", "inspect", "--format={{json .RootFS.Layers}}", built_image)
-    probe = containers.PROJECT / "docker" / ".rebuild-probe"
-    probe.write_text("made by a test of the image\n")
-    try:
-        again = containers.build_image(podman)
-    finally:
-        probe.unlink()
-    after = podman.run("image", "inspect", "--format={{json .RootFS.Layers}}", again)
-    first, second = json.loads(before), json.loads(after)
+def test_a_source_change_rebuilds_the_last_layer_only(
+    podman: Engine, built_image: str, tmp_path: Path
+) -> None:
+    """The same command in a changed copy of the tree: every step up to the source comes from the cache."""
+    tree = tmp_path / "tree"
+    ship(containers.PROJECT, tree)
+    shutil.copy(containers.PROJECT / ".dockerignore", tree)
+    (tree / "docker/new").write_text("made by a test of the image\n")
+    changed = containers.build_image(podman, tree, f"{built_image}-changed")
+    first, second = (
+        json.loads(podman.run("image", "inspect", "--format={{json .RootFS.Layers}}", image))
+        for image in (built_image, changed)
+    )
+    podman.run("rmi", changed)
     assert first[:-1] == second[: len(first) - 1]
     assert first != second
-    containers.build_image(podman)

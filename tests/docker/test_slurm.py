@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobs import runs
-from jobs.spec import Choices, resolve
+from jobs.patch import describe
+from jobs.spec import Choices, JobSpec, resolve
 from jobs.submission import submit
 from slurm.target import TARGET
+from tests.checkout import checkout
 from tests.clusters.containers import Engine
 from tests.clusters.slurm import SlurmCluster
 from tests.trainer.corpus import write_corpus
@@ -27,14 +30,16 @@ SMALL = (
 )  # fmt: skip
 
 
-def train_on_two_nodes(root: Path, runtime: str, image: str, *sets: str) -> Path:
-    """The run directory of a finished two-node training."""
-    write_corpus(root / "datasets" / "sotu-gpt2", tokens=20000, vocab=50257, tokenizer="gpt2")
+def two_nodes(root: Path, runtime: str, image: str, *sets: str) -> JobSpec:
     choices = Choices(
         model="qwen3_smoke", target="slurm", run="two", named={"nodes": 2, "image": image},
         sets=(*SMALL, f"container_runtime={runtime}", *sets),
     )  # fmt: skip
-    submit(resolve(choices, version="0", root=str(root)).spec)
+    return resolve(choices, version="0", root=str(root)).spec
+
+
+def finished(root: Path) -> Path:
+    """The run's directory when it has finished."""
     deadline = time.monotonic() + 240
     path = root / "runs" / "two"
     while (status := TARGET.statuses([runs.read(root, "two")])[0]).state not in runs.ENDED:
@@ -42,6 +47,13 @@ def train_on_two_nodes(root: Path, runtime: str, image: str, *sets: str) -> Path
         time.sleep(0.2)
     assert (status.state, status.exit_code) == ("finished", 0), log_of(path)
     return path
+
+
+def train_on_two_nodes(root: Path, runtime: str, image: str, *sets: str) -> Path:
+    """The run directory of a finished two-node training."""
+    write_corpus(root / "datasets" / "sotu-gpt2", tokens=20000, vocab=50257, tokenizer="gpt2")
+    submit(two_nodes(root, runtime, image, *sets))
+    return finished(root)
 
 
 def log_of(run: Path) -> str:
@@ -62,6 +74,20 @@ def test_two_nodes_train_in_podman(
     run = train_on_two_nodes(tmp_path / "root", "podman", built_image)
     check(run)
     assert {file.stat().st_uid for file in run.rglob("*")} == {os.getuid()}
+
+
+def test_a_patched_job_runs_the_copy_on_every_node_in_the_place_of_the_images_code(
+    built_image: str, slurm_cluster: SlurmCluster, podman: Engine, tmp_path: Path
+) -> None:
+    tree = checkout(tmp_path / "tree", "import os\nprint('patched on', os.environ['NODE'])\n")
+    root = tmp_path / "root"
+    spec = two_nodes(root, "podman", built_image)
+    submit(msgspec.structs.replace(spec, patch=describe(tree)))
+    log = log_of(finished(root))
+    assert sorted(line for line in log.splitlines() if "patched" in line) == [
+        "patched on n1",
+        "patched on n2",
+    ]
 
 
 @pytest.fixture

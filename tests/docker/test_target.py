@@ -38,6 +38,11 @@ def logs(root: Path) -> list[str]:
     return list(DOCKER.logs(runs.read(root, "r"), rank=None, attempt=None, follow=False))
 
 
+def containers_of(engine: Engine, root: Path) -> str:
+    """Ids of the containers of the run, whatever their state."""
+    return engine.run("ps", "--all", "--quiet", "--filter", f"label=jobctl.run={root}/runs/r")
+
+
 def wait_for_log(root: Path, text: str) -> None:
     deadline = time.monotonic() + 60
     while True:
@@ -59,7 +64,7 @@ def test_the_exit_code_of_the_container_is_the_runs(
     assert (status.state, status.exit_code, status.job_id) == (state, code, job_id)
     assert logs(root) == ["hello"]
     assert job_id.startswith(f"{engine.name}:jobctl-r-")
-    assert not engine.run("ps", "--all", "--quiet", "--filter", "name=jobctl-r-")
+    assert not containers_of(engine, root)
 
 
 def test_the_container_sees_the_root_as_workspace_and_writes_as_the_caller(
@@ -126,9 +131,10 @@ def test_a_cancelled_job_has_its_time_to_checkpoint(engine: Engine, root: Path, 
 def test_a_job_that_does_not_listen_is_killed_after_its_grace(engine: Engine, root: Path, job: Job) -> None:
     submit(job('trap "" TERM; echo ready; while :; do sleep 0.1; done', sets=("stop_grace_seconds=1",)))
     wait_for_log(root, "ready")
+    assert containers_of(engine, root)
     DOCKER.cancel(runs.read(root, "r"))
     assert ended(root).exit_code == 137
-    assert not engine.run("ps", "--all", "--quiet", "--filter", "name=jobctl-r-")
+    assert not containers_of(engine, root)
 
 
 def test_a_signal_to_the_script_alone_reaches_the_job(engine: Engine, root: Path, job: Job) -> None:

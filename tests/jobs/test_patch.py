@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -13,11 +12,7 @@ from jobs.catalog.errors import UserError
 from jobs.patch import describe, ship
 from jobs.spec import Choices, resolve
 from jobs.submission import submit
-
-
-def git(tree: Path, *arguments: str) -> None:
-    who = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", "-C", str(tree), *who, *arguments], check=True, capture_output=True)
+from tests.checkout import git
 
 
 @pytest.fixture
@@ -54,7 +49,7 @@ def test_a_tree_outside_git_is_refused(tmp_path: Path) -> None:
 
 def add_trainer(tree: Path) -> None:
     """What a build is given, changed and new files among it."""
-    (tree / ".dockerignore").write_text("*\n!trainer\n")
+    (tree / ".dockerignore").write_text("*\n!trainer\n**/.env*\n")
     (tree / "trainer").mkdir()
     (tree / "trainer/__init__.py").write_text("")
     (tree / "trainer/loop.py").write_text("old = 1\n")
@@ -63,10 +58,11 @@ def add_trainer(tree: Path) -> None:
     (tree / "trainer/loop.py").write_text("new = 1\n")
     (tree / "trainer/extra.py").write_text("")
     (tree / "trainer/ignored").write_text("")
+    (tree / "trainer/.env").write_text("TOKEN=sesame\n")
     (tree / "trainer/__init__.py").unlink()
 
 
-def test_what_is_shipped_is_the_tree_as_it_stands_without_what_git_ignores(
+def test_what_is_shipped_is_the_tree_as_it_stands_without_what_git_or_a_build_ignores(
     tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     add_trainer(tree)

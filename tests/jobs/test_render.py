@@ -148,15 +148,17 @@ def test_paths_and_environment_come_through_a_script_as_data(value: str, tmp_pat
     python.write_text(FAKE_PYTHON)
     python.chmod(0o755)
     spec = resolve(
-        Choices(model="qwen3_smoke", run="r", sets=(f"env.ODD={value}", f"python={python}", f"project_dir={value}")),
+        Choices(
+            model="qwen3_smoke", run="r", sets=(f"env.ODD={value}", f"python={python}", f"project_dir={folder}")
+        ),
         version="0", root=str(folder / "root"),
     ).spec  # fmt: skip
     words, variables = run_with_a_fake_python(spec, tmp_path)
     assert variables["ODD"] == value
     assert f"--dataset={folder}/root/datasets/sotu-gpt2" in words
     assert f"--run_dir={folder}/root/runs/r" in words
-    if value:
-        assert variables["PYTHONPATH"].startswith(value)
+    assert variables["PYTHONPATH"].startswith(str(folder))
+    assert variables["PWD"] == str(folder)
     assert not list(tmp_path.rglob("pwned"))
 
 

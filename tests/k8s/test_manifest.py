@@ -178,7 +178,6 @@ def test_different_runs_have_different_objects() -> None:
     assert len({names.object_name(run) for run in runs}) == len(runs)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_survives_a_literal_block(text: str) -> None:
     script = f"#!/bin/bash\n{text}\n"
@@ -187,7 +186,7 @@ def test_any_text_survives_a_literal_block(text: str) -> None:
     assert loaded["data"]["script"].rstrip("\n") == script.rstrip("\n")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_what_a_user_types_stays_data(value: str) -> None:
     """A value of the environment comes out of YAML and of the shell as it went in."""

@@ -45,7 +45,7 @@ def test_an_impossible_option_name_is_a_mistake_of_ours(name: str) -> None:
         directives({name: "x"})
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(ANY_TEXT, SYNTAX))
 @example("hetjob packjob")
 @example('"; rm -rf / #')

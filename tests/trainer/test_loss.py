@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -79,7 +79,6 @@ def test_never_more_logits_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @given(tokens=st.integers(0, 70_000), vocabulary=st.integers(1, 200_000), elements=st.integers(1, 2**30))
-@settings(deadline=None)
 def test_chunks_are_bounded_and_whole_tiles(tokens: int, vocabulary: int, elements: int) -> None:
     length = chunk_length(tokens, vocabulary, elements)
     assert length >= 1

@@ -1,13 +1,12 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.permutation import key, permute
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 2000), st.integers(0, 99))
 def test_every_place_is_taken_once(size: int, seed: int) -> None:
     keys = key("fingerprint", seed)

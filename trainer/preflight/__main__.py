@@ -21,7 +21,7 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.layout import bad_nodes_file, log_dir
 from jobs.catalog.schema import Expected
 from prep.shards import write_whole
-from trainer.launch import run_ranks, split
+from trainer.launch import meet_on_loopback, run_ranks, split
 from trainer.preflight import verdict
 from trainer.preflight.node import Node, look
 from trainer.preflight.verdict import Measured, Problem
@@ -112,6 +112,7 @@ def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: st
 
     words = [*torchrun_options, "-m", "trainer.preflight.ranks", str(report), node, expect]
     parsed = torchrun.parse_args(words)  # type: ignore[no-untyped-call]
+    meet_on_loopback(parsed)
     raised = run_ranks(parsed)
     return "" if raised is None else f"{type(raised).__name__}: {raised}".splitlines()[0]
 

@@ -60,6 +60,8 @@ def payload(tmp_path: Path) -> Callable[[str], str]:
         ("render --model qwen3_1.8b --target k8s --patch", "pods do not see this machine's files"),
         ("render train2 --model qwen3_1.8b", "unknown kind of job 'train2'"),
         ("render eval --model qwen3_1.8b --stage mfu", "contradict each other"),
+        ("render export", "export reads a run's checkpoint, and no run is named"),
+        ("submit eval --model qwen3_smoke", "eval reads a run's checkpoint, and no run is named"),
         ("submit --model qwen3_smoke", "jobctl submit prep --dataset sotu --tokenizer gpt2"),
         ("catalog show qwen3_1.9b", "did you mean 'qwen3_1.8b'?"),
         ("tokenizer qwen4", "did you mean 'qwen3'?"),
@@ -95,6 +97,14 @@ def test_rendering_touches_nothing_and_never_imports_torch(root: Path, tmp_path:
     assert answer.stdout.startswith("#!/bin/bash\n#SBATCH")
     assert answer.stderr.strip() == "[]"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_root_is_one_of_the_working_directory(
+    jobctl: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job's working directory may be another one."""
+    monkeypatch.setenv("JOBCTL_ROOT", "w")
+    assert f"JOBCTL_ROOT={tmp_path}/w\n" in jobctl("render", "--model", "qwen3_smoke")[1]
 
 
 def test_the_project_file_and_its_mistakes(jobctl: Invoke, tmp_path: Path) -> None:

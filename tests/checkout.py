@@ -1,0 +1,23 @@
+"""A git checkout for the tests of ``--patch``."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+def git(tree: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", "-C", str(tree), *who, *arguments], check=True, capture_output=True)
+
+
+def checkout(tree: Path, trainer: str) -> Path:
+    """``tree``, made a checkout whose trainer is the Python text ``trainer``."""
+    (tree / "trainer").mkdir(parents=True)
+    (tree / ".dockerignore").write_text("*\n!trainer\n**/.env*\n")
+    (tree / "trainer/__init__.py").write_text("")
+    (tree / "trainer/launch.py").write_text(trainer)
+    git(tree, "init", "--quiet")
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "--message", "first")
+    return tree
