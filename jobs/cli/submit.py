@@ -12,7 +12,7 @@ import msgspec
 from jobs.catalog.errors import UserError
 from jobs.cli.choices import choice_options, resolution, root
 from jobs.cli.output import emit, warn
-from jobs.spec import ON_A_CHECKPOINT, JobSpec
+from jobs.spec import JobSpec
 from jobs.targets import target
 from jobs.targets.protocol import Remote
 
@@ -87,7 +87,7 @@ def _follow(name: str, home: Path) -> None:
 
 
 def _check_run(spec: JobSpec) -> None:
-    if spec.step in ON_A_CHECKPOINT and spec.run is None:
+    if spec.on_a_checkpoint and spec.run is None:
         raise UserError(
             f"{spec.step} reads a run's checkpoint, and no run is named", hint="--run NAME; jobctl list"
         )
