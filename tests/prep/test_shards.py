@@ -48,6 +48,22 @@ def test_reads_across_shards_as_one_sequence(tmp_path: Path) -> None:
             assert data.read(start, stop - start).tolist() == whole[start:stop].tolist()
 
 
+@pytest.mark.parametrize("can", [True, False])
+def test_a_shard_is_written_to_the_disk_while_it_grows_where_the_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can: bool
+) -> None:
+    monkeypatch.setattr(shards, "WRITTEN_BACK", 100)
+    told: list[tuple[int, int]] = []
+    with ShardWriter(tmp_path / "a.bin", split="train", vocab_size=1000) as writer:
+        call = writer._write_back._call if can else None
+        recorded = call and (lambda *given: (told.append((given[1].value, given[2].value)), call(*given)))
+        monkeypatch.setattr(writer._write_back, "_call", recorded)
+        for number in range(5):
+            writer.write([number] * 30)  # 60 bytes
+    assert told == ([(0, 120), (120, 120)] if can else [])
+    assert np.fromfile(tmp_path / "a.bin", "<u2").tolist() == [n for n in range(5) for _ in range(30)]
+
+
 @pytest.mark.parametrize(("start", "count"), [(-1, 2), (0, 5), (5, 1), (1, -1)])
 def test_reading_outside_the_split_is_an_index_error(tmp_path: Path, start: int, count: int) -> None:
     dataset(tmp_path, [[1, 2, 3, 0]])

@@ -18,7 +18,7 @@ def submit_prep(runs: Submitter, run: str, body: str, tasks: int, *flags: str, *
     model = runs.spec(run, body, **sets)
     site, settings = model.site, {"exclusive": "false", "time_limit": "00:10:00"} | sets
     choices = Choices(
-        kind="prep", target="slurm", run=run, named={"nodes": tasks}, trainer_flags=flags,
+        kind="prep", target="slurm", run=run, named={"nodes": tasks, "dataset": "sotu"}, trainer_flags=flags,
         sets=(f"python={site.python}", *(f"{key}={value}" for key, value in settings.items())),
     )  # fmt: skip
     return submission.submit(resolve(choices, version="0", root=str(runs.root)).spec)[1]
@@ -58,7 +58,7 @@ if [ "$SLURM_ARRAY_TASK_ID" != 1 ] || [ -e "$RUN_DIR/killed" ]; then
 fi
 set -m
 (prep "$@") &
-until ls "$JOBCTL_ROOT"/datasets/*/.prep/claims/tokenizing-*; do sleep 0.01; done
+until ls "$JOBCTL_ROOT"/datasets/*/.prep/claims/tokenizing-* 2>/dev/null; do kill -0 $! && sleep 0.01 || exit 2; done
 kill -KILL -- -$!
 touch "$RUN_DIR/killed"
 exit 1
@@ -69,9 +69,9 @@ exit 1
 def test_what_a_killed_task_had_begun_the_others_do_and_the_result_is_that_of_one_process(
     slurm_runs: Submitter,
 ) -> None:
-    flags = ("--shard-bytes", "1000000", "--workers", "2", "--stale-seconds", "1")
+    flags = ("--shard-bytes", "1000000", "--workers", "1", "--stale-seconds", "5")
     submit_prep(slurm_runs, "prep", KILLED_AT_WORK % sys.executable, 3, *flags)
-    assert slurm_runs.wait("prep", *ENDED).state == "failed"
+    assert slurm_runs.wait("prep", *ENDED, seconds=300).state == "failed"
     slurm_runs.cluster.wait_until_idle()
     codes = {attempt.task: attempt.exit_code for attempt in slurm_runs.read("prep").attempts}
     assert codes == {0: 0, 1: 1, 2: 0}
@@ -82,7 +82,7 @@ def test_what_a_killed_task_had_begun_the_others_do_and_the_result_is_that_of_on
     subprocess.run([sys.executable, "-m", "prep", *map(str, words), *flags[:2]], check=True, cwd=PROJECT)
     assert contents(whole) == contents(one)
     submission.resume(slurm_runs.root, "prep")
-    assert slurm_runs.wait("prep", "finished").exit_code == 0
+    assert slurm_runs.wait("prep", "finished", seconds=300).exit_code == 0
 
 
 def contents(folder: Path) -> dict[str, bytes]:
