@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from jobs.runs import ENDED, Run, State, Status, recorded_status, state_of
-from slurm.jobs import Job, of_run
+from slurm.jobs import Job, of_run, run_comment
 from slurm.reasons import job_words
 
 RETRIED = frozenset({"busy", "failed", "hardware"})
@@ -21,9 +21,14 @@ SUBMISSION_SECONDS = 120
 """A younger run that Slurm does not know is still being submitted."""
 
 
+def comment_of(run: Run) -> str:
+    """The comment of a run's jobs; raises UserError where it is too long for Slurm."""
+    return run_comment(run.path, run.record["spec"].get("site", {}).get("comment", ""))
+
+
 def jobs_of(run: Run, jobs: Collection[Job]) -> list[Job]:
     """The jobs that work, worked or will work on ``run``, oldest first."""
-    return of_run(jobs, run.name, run.path, ids={attempt.job_id for attempt in run.attempts})
+    return of_run(jobs, run.name, comment_of(run), ids={attempt.job_id for attempt in run.attempts})
 
 
 def needs_history(run: Run, queued: Sequence[Job]) -> bool:
@@ -36,8 +41,11 @@ def _terminated(run: Run) -> bool:
     return run.last is not None and run.last.exit_code == EXIT_TERMINATED
 
 
-def status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
-    """The status of ``run``, of which ``jobs`` are its own in the queue or the accounts, oldest first."""
+def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None = None) -> Status:
+    """The status of ``run``, of which ``jobs`` are its own in the queue or the accounts, oldest first.
+
+    ``failed`` is a run that it was to come after, and that has ended otherwise than well.
+    """
     recorded = recorded_status(run)
     active = [job for job in jobs if job.active]
     job = next((job for job in active if not job.waiting), active[0] if active else None)
@@ -46,6 +54,11 @@ def status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
         return _replace(status, status.state, status.detail + _waiting_tasks(active))
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
         return recorded
+    if failed and recorded.state == "submitted":
+        words = f"never started: {failed.run}, which it was to come after, is {failed.state}"
+        return _replace(
+            recorded, "cancelled", f"{words}; jobctl resume {failed.run}, then jobctl resume {run.name}"
+        )
     if jobs:
         return _of_ended(run, recorded, jobs[-1], now)
     if recorded.state == "submitted" and now - submitted(run) < SUBMISSION_SECONDS:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.runs import Attempt, Run
+from jobs.runs import Attempt, Run, Status
 from slurm.client import Slurm
 from slurm.jobs import Job
 from slurm.status import jobs_of, needs_history, seconds, status_of
@@ -64,6 +64,16 @@ def test_states(attempts: list[Attempt], jobs: list[Job], state: str, words: str
     status = status_of(run(*attempts), jobs, NOW)
     assert status.state == state
     assert words in status.detail
+
+
+@pytest.mark.parametrize("jobs", [[], [job("CANCELLED")]])
+def test_a_run_whose_dependency_failed_says_so_whatever_slurm_knows(jobs: list[Job]) -> None:
+    failed = Status(run="before", state="failed", target="slurm")
+    found = status_of(run(), jobs, seconds(START) + 5, failed)
+    assert found.state == "cancelled"
+    assert found.detail.startswith("never started: before, which it was to come after, is failed")
+    assert "jobctl resume before, then jobctl resume x" in found.detail
+    assert status_of(run(attempt(code=0)), jobs, NOW, failed).state == "finished"
 
 
 def test_a_run_that_slurm_does_not_know_yet_is_being_submitted() -> None:
