@@ -180,7 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.query.get("watch") == "true":
             return self._watch(version, plural, namespace)
         with store.lock:  # else a change between the items and their version would never reach a watch
-            items, at = store.list_all(version, plural, namespace, self.query.get("labelSelector", "")), store.version
+            items, at = (
+                store.list_all(version, plural, namespace, self.query.get("labelSelector", "")),
+                store.version,
+            )
         return self._page(items, at)
 
     def _authorize(
@@ -286,11 +289,11 @@ class _Handler(BaseHTTPRequestHandler):
         at = 0
         while True:
             growing = uid in self.api.open_pods
-            lines = self.api.logs[uid]
-            for stamp, line in lines[at:]:
+            lines = self.api.logs[uid][at:]
+            for stamp, line in lines:
                 if stamp[:19] >= since and not self._stream(f"{stamp} {line}\n".encode()):
                     return
-            at = len(lines)
+            at += len(lines)
             if not (follow and growing):
                 break
             time.sleep(0.02)
