@@ -51,7 +51,11 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
     job = next((job for job in active if not job.waiting), active[0] if active else None)
     if job is not None:
         status = _of_active(run, recorded, job, now)
-        return _replace(status, status.state, status.detail + _waiting_tasks(active))
+        rest = [other for other in active if other is not job]
+        if status is recorded and rest:  # an evaluation, say, that comes after a training that has just ended
+            job, rest = rest[0], rest[1:]
+            status = _of_active(run, recorded, job, now)
+        return _replace(status, status.state, status.detail + _waiting(job, rest))
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
         return recorded
     if failed and recorded.state == "submitted":
@@ -104,11 +108,18 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
     )
 
 
-def _waiting_tasks(active: Sequence[Job]) -> str:
-    """Of an array, how many tasks wait while others run: ``7_[2-5%2]`` stands for four of them."""
-    waiting = sum(job.tasks for job in active if job.waiting)
-    total = sum(job.tasks for job in active)
-    return f"; {waiting} of {total} tasks waiting" if 0 < waiting < total else ""
+def _waiting(job: Job, rest: Sequence[Job]) -> str:
+    """What else the run has in the queue: of ``job``'s array the tasks that wait while others run, and later jobs."""
+    array = [job, *(other for other in rest if _array_of(other) == _array_of(job))]
+    waiting, total = sum(task.tasks for task in array if task.waiting), sum(task.tasks for task in array)
+    later = {_array_of(other) for other in rest} - {_array_of(job)}
+    tasks = f"; {waiting} of {total} tasks waiting" if 0 < waiting < total else ""
+    return tasks + (f"; then job {', '.join(sorted(later, key=int))}" if later else "")
+
+
+def _array_of(job: Job) -> str:
+    """The id that all tasks of an array have in common: ``7`` of ``7_2`` and of ``7_[3-5%2]``."""
+    return job.id.partition("_")[0]
 
 
 def _goes_on(run: Run) -> bool:
