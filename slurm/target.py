@@ -142,8 +142,9 @@ class SlurmTarget:
             if status.state in ("pending", "running"):
                 conditions.append(f"afterok:{status.job_id}")
             elif status.state != "finished":
+                why = status.detail.partition(";")[0]
                 raise UserError(
-                    f"run '{run.name}' is to come after '{name}', which is {status.state}",
+                    f"run '{run.name}' is to come after '{name}', which is {status.state}{why and f': {why}'}",
                     hint=f"jobctl resume {name}",
                     code=1,
                 )
