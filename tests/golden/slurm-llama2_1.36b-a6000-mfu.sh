@@ -33,6 +33,7 @@ export TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
 export TRITON_CACHE_DIR="$CACHE/triton"
 export OMP_NUM_THREADS=8
+export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 export NCCL_IB_HCA=mlx5
@@ -40,6 +41,8 @@ PYTHON=python3
 ulimit -l unlimited 2>/dev/null || echo "jobctl: memory cannot be pinned without limit (ulimit -l $(ulimit -l))" >&2
 
 # --- the run directory: its record, and this attempt's own ---------------------------------------------
+STOP=$RUN_DIR/STOP
+
 fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
 
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
@@ -79,7 +82,7 @@ begin_attempt() {
   done
   LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
   STARTED=$(now)
-  rm -f "$RUN_DIR/STOP" # a wish that an earlier attempt has already fulfilled
+  rm -f "$STOP" # a wish that an earlier attempt has already fulfilled
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
@@ -88,8 +91,9 @@ begin_attempt() {
 reason() {
   case $1 in
     0) echo finished ;;
-    200) if grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
+    200) if grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
     2) echo configuration ;;
+    75) echo busy ;;
     129 | 130 | 143) echo cancelled ;;
     *) echo failed ;;
   esac
@@ -125,14 +129,14 @@ export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-
 # says 200.
 END=${SLURM_JOB_END_TIME:-$(($(date +%s) + 7200))}
 warned=0 terminated=0
-trap 'warned=1; echo "time limit" >>"$RUN_DIR/STOP"' USR2
+trap 'warned=1; echo "time limit" >>"$STOP"' USR2
 trap 'terminated=1' TERM
 
 # Why the attempt ended, from its exit code. What Slurm does to the job, Slurm is asked: preempting it, it signals the
 # steps at once and this shell only after the partition's GraceTime.
 reason_of() {
   local job
-  if [ "$1" != 0 ] && grep -q '^cancel' "$RUN_DIR/STOP" 2>/dev/null; then echo cancelled && return 0; fi
+  if [ "$1" != 0 ] && grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled && return 0; fi
   job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || true
   case $terminated/$1/$job in
     */0/*) echo finished ;;
@@ -154,9 +158,10 @@ reason_of() {
   esac
 }
 
-# How many attempts have ended for one of these reasons, as a regular expression.
+# How many attempts at the same have ended for one of these reasons, as a regular expression.
 count() {
-  cat "$RUN_DIR"/attempts/*.json | grep -cE "\"task\": ${TASK_INDEX:-0},.*\"reason\": \"($1)\"" || true
+  cat "$RUN_DIR"/attempts/*.json |
+    grep -cE '"step": "train", "task": '"${TASK_INDEX:-0}"',.*"reason": "('"$1"')"' || true
 }
 
 finish() {
@@ -173,8 +178,8 @@ finish() {
       fi
       ;;
     preempted) ;;
-    failed | hardware)
-      if [ "$(count "failed|hardware")" -gt 3 ]; then exit "$code"; fi
+    failed | hardware | busy)
+      if [ "$(count "failed|hardware|busy")" -gt 3 ]; then exit "$code"; fi
       ;;
     *) exit "$code" ;;
   esac
@@ -353,7 +358,7 @@ run() {
     --container-mounts=/shared/jobctl:/shared/jobctl,/shared:/shared \
     --no-container-mount-home \
     --container-writable \
-    --container-env=NCCL_DEBUG,TORCH_NCCL_ASYNC_ERROR_HANDLING,TORCH_NCCL_TRACE_BUFFER_SIZE,TORCH_NCCL_DUMP_ON_TIMEOUT,TORCHINDUCTOR_CACHE_DIR,TRITON_CACHE_DIR,OMP_NUM_THREADS,PYTHONUNBUFFERED,PYTORCH_CUDA_ALLOC_CONF,NCCL_IB_HCA,HF_TOKEN,WANDB_API_KEY \
+    --container-env=NCCL_DEBUG,TORCH_NCCL_ASYNC_ERROR_HANDLING,TORCH_NCCL_TRACE_BUFFER_SIZE,TORCH_NCCL_DUMP_ON_TIMEOUT,TORCHINDUCTOR_CACHE_DIR,TRITON_CACHE_DIR,OMP_NUM_THREADS,PYTHONSAFEPATH,PYTHONUNBUFFERED,PYTORCH_CUDA_ALLOC_CONF,NCCL_IB_HCA,HF_TOKEN,WANDB_API_KEY \
     bash -c "$(declare -f task); task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "$@" || code=$?
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
