@@ -138,7 +138,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
     assert spec.run is not None
     place = target(spec.target)
     if isinstance(place, Remote):
-        return submit_remotely(place, spec, home)[1].job_id
+        return _start_remotely(place, spec, home)
     root = Path(spec.site.root)
     if spec.on_a_checkpoint or not layout.record_file(layout.run_dir(root, spec.run)).is_file():
         return submit(spec)[1]
@@ -148,10 +148,21 @@ def start_step(spec: JobSpec, home: Path) -> str:
     return resume_run(run)[1]
 
 
+def _start_remotely(place: Remote, spec: JobSpec, home: Path) -> str:
+    if not spec.on_a_checkpoint and place.state(spec) in runs.ENDED - {"finished"}:
+        run = place.find(spec.site, str(spec.run))
+        if run is not None:
+            return place.resume(run)
+    return submit_remotely(place, spec, home)[1].job_id
+
+
 def is_done(spec: JobSpec) -> bool:
-    """Whether what ``spec`` makes is there, as far as this host sees it."""
+    """Whether what ``spec`` makes is there, as far as this host or the cluster sees it."""
     if prepared(spec):
         return True
+    place = target(spec.target)
+    if isinstance(place, Remote):
+        return place.state(spec) == "finished"
     root = Path(spec.site.root)
     if spec.name is None or not runs.is_submitted(root, spec.name):
         return False

@@ -62,16 +62,33 @@ class KubernetesTarget:
 
         Raises UserError when the run exists with other settings, or the cluster refuses.
         """
-        api = self.api(spec.site)
-        kind = submission.served_kind(api, spec, self._kind)
-        if kind is not self._kind and kind is not JOB:
-            return TRAIN.start(msgspec.structs.replace(spec, target="k8s-trainjob"))
-        spec = manifest.in_pods(spec)
+        kind, spec = self._submitted_as(spec)
+        if kind is TRAINJOB and self is not TRAIN:
+            return TRAIN.start(spec)
         self._check_order(spec)
         text = self.render(spec)
-        new = submission.submit(api, kind, text, replace_ended=spec.on_a_checkpoint)
+        new = submission.submit(self.api(spec.site), kind, text, replace_ended=spec.on_a_checkpoint)
         self._answers.clear()
         return Started(spec=spec, script=text, job_id=names.job_name(spec), new=new)
+
+    def _submitted_as(self, spec: JobSpec) -> tuple[Kind, JobSpec]:
+        """The kind of job that the cluster makes of ``spec``, and ``spec`` as its pods see it."""
+        kind = submission.served_kind(self.api(spec.site), spec, self._kind)
+        if kind not in (self._kind, JOB):
+            spec = msgspec.structs.replace(spec, target="k8s-trainjob")
+        return kind, manifest.in_pods(spec)
+
+    def state(self, spec: JobSpec) -> State | None:
+        """How far the job of just this ``spec`` is; None where it was not submitted, or another one was."""
+        (kind, spec), api = self._submitted_as(spec), self.api(spec.site)
+        namespace, name = spec.site.namespace, names.job_name(spec)
+        record = api.get(CONFIG_MAP, namespace, name)
+        if record is None or not _is_ours(record):
+            return None
+        marks = record["metadata"]["annotations"]
+        if marks.get(names.HASH_ANNOTATION) != spec.fingerprint():
+            return None
+        return status_of(_run_of(record, spec.site), api.get(kind, namespace, name), (), (), marks).state
 
     def _check_order(self, spec: JobSpec) -> None:
         """Kubernetes has no dependencies between jobs, so those that come before must have finished."""

@@ -74,23 +74,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
-def run_comment(directory: Path) -> str:
-    """The comment by which a job of ours belongs to a run; raises UserError for too long a path."""
-    comment = f"jobctl:{directory}"
+def run_comment(directory: Path, words: str = "") -> str:
+    """The comment by which a job of ours belongs to a run, after the site's own ``words``; UserError if too long."""
+    comment = f"{words} jobctl:{directory}" if words else f"jobctl:{directory}"
     if len(comment.encode()) > MAX_COMMENT:
         raise UserError(
-            f"the run directory's path is too long for Slurm, which takes {MAX_COMMENT} bytes: {directory}",
-            hint="choose a shorter root or run name",
+            f"the comment, with the run directory's path, is too long: Slurm takes {MAX_COMMENT} bytes: {comment}",
+            hint="choose a shorter root, run name or comment",
         )
     return comment
 
 
-def of_run(jobs: Iterable[Job], run: str, directory: Path, ids: Collection[str] = ()) -> list[Job]:
+def of_run(jobs: Iterable[Job], run: str, comment: str, ids: Collection[str] = ()) -> list[Job]:
     """The jobs of one run, oldest first: by name and comment, or by the ids that its attempts have recorded.
 
     A job whose script came through a pipe may have another name; accounting may store no comments.
     """
-    comment = run_comment(directory)
     mine = [j for j in jobs if j.id in ids or (j.name == run and j.comment in (comment, ""))]
     return sorted(mine, key=lambda job: (job.submitted or 0, _number(job.id) or 0))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from jobs.catalog import layout
 from jobs.render import (
     Verbatim,
     gpu_environment,
@@ -13,9 +16,12 @@ from jobs.render import (
 from jobs.spec import JobSpec, seconds
 from slurm.containers import container_command, container_options
 from slurm.directives import directives
+from slurm.jobs import run_comment
 
 WAIT_SECONDS = 60
 """How long the other nodes may go on when one has ended well; when one fails they are ended at once."""
+LAST_WORDS_SECONDS = 20
+"""How long a node whose failure may be another's fault waits for that one to say how it ended."""
 
 
 def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
@@ -26,7 +32,7 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     return {
         "job-name": spec.name or spec.run_prefix,
         "array": _array(spec),
-        "comment": f"jobctl:{site.root}/runs/{spec.run}" if spec.run else "jobctl",
+        "comment": _comment(spec),
         "nodes": nodes_of(spec) + (site.spare_nodes if spec.checked else 0),
         "ntasks-per-node": 1,
         "gpus-per-node": kind if gpus and site.gpu_request == "gpus-per-node" else None,
@@ -61,6 +67,13 @@ def tasks(spec: JobSpec) -> int:
 def nodes_of(spec: JobSpec) -> int:
     """Nodes of the job, or of each task of an array."""
     return 1 if spec.kind == "prep" else spec.resources.nodes
+
+
+def _comment(spec: JobSpec) -> str:
+    """Of a script that is piped into sbatch before its run has a name, what all of ours have."""
+    if spec.run:
+        return run_comment(layout.run_dir(Path(spec.site.root), spec.run), spec.site.comment)
+    return f"{spec.site.comment} jobctl".strip()
 
 
 def _array(spec: JobSpec) -> str | None:
@@ -101,6 +114,7 @@ def render(spec: JobSpec) -> str:
             "limit_seconds": seconds(spec.resources.time_limit),
             "retries": spec.retries,
             "wait_seconds": WAIT_SECONDS,
+            "last_words_seconds": LAST_WORDS_SECONDS,
             "container_options": container_options(spec, variables),
             "container_command": container_command(spec, variables),
         },

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from jobs.runs import ENDED, Run, State, Status, recorded_status, state_of
-from slurm.jobs import Job, of_run
+from slurm.jobs import Job, of_run, run_comment
 from slurm.reasons import job_words
 
 RETRIED = frozenset({"busy", "failed", "hardware"})
@@ -21,9 +21,14 @@ SUBMISSION_SECONDS = 120
 """A younger run that Slurm does not know is still being submitted."""
 
 
+def comment_of(run: Run) -> str:
+    """The comment of a run's jobs; raises UserError where it is too long for Slurm."""
+    return run_comment(run.path, run.record["spec"].get("site", {}).get("comment", ""))
+
+
 def jobs_of(run: Run, jobs: Collection[Job]) -> list[Job]:
     """The jobs that work, worked or will work on ``run``, oldest first."""
-    return of_run(jobs, run.name, run.path, ids={attempt.job_id for attempt in run.attempts})
+    return of_run(jobs, run.name, comment_of(run), ids={attempt.job_id for attempt in run.attempts})
 
 
 def needs_history(run: Run, queued: Sequence[Job]) -> bool:
@@ -36,16 +41,28 @@ def _terminated(run: Run) -> bool:
     return run.last is not None and run.last.exit_code == EXIT_TERMINATED
 
 
-def status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
-    """The status of ``run``, of which ``jobs`` are its own in the queue or the accounts, oldest first."""
+def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None = None) -> Status:
+    """The status of ``run``, of which ``jobs`` are its own in the queue or the accounts, oldest first.
+
+    ``failed`` is a run that it was to come after, and that has ended otherwise than well.
+    """
     recorded = recorded_status(run)
     active = [job for job in jobs if job.active]
     job = next((job for job in active if not job.waiting), active[0] if active else None)
     if job is not None:
         status = _of_active(run, recorded, job, now)
-        return _replace(status, status.state, status.detail + _waiting_tasks(active))
+        rest = [other for other in active if other is not job]
+        if status is recorded and rest:  # an evaluation, say, that comes after a training that has just ended
+            job, rest = rest[0], rest[1:]
+            status = _of_active(run, recorded, job, now)
+        return _replace(status, status.state, status.detail + _waiting(job, rest))
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
         return recorded
+    if failed and recorded.state == "submitted":
+        words = f"never started: {failed.run}, which it was to come after, is {failed.state}"
+        return _replace(
+            recorded, "cancelled", f"{words}; jobctl resume {failed.run}, then jobctl resume {run.name}"
+        )
     if jobs:
         return _of_ended(run, recorded, jobs[-1], now)
     if recorded.state == "submitted" and now - submitted(run) < SUBMISSION_SECONDS:
@@ -91,11 +108,18 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
     )
 
 
-def _waiting_tasks(active: Sequence[Job]) -> str:
-    """Of an array, how many tasks wait while others run: ``7_[2-5%2]`` stands for four of them."""
-    waiting = sum(job.tasks for job in active if job.waiting)
-    total = sum(job.tasks for job in active)
-    return f"; {waiting} of {total} tasks waiting" if 0 < waiting < total else ""
+def _waiting(job: Job, rest: Sequence[Job]) -> str:
+    """What else the run has in the queue: of ``job``'s array the tasks that wait while others run, and later jobs."""
+    array = [job, *(other for other in rest if _array_of(other) == _array_of(job))]
+    waiting, total = sum(task.tasks for task in array if task.waiting), sum(task.tasks for task in array)
+    later = {_array_of(other) for other in rest} - {_array_of(job)}
+    tasks = f"; {waiting} of {total} tasks waiting" if 0 < waiting < total else ""
+    return tasks + (f"; then job {', '.join(sorted(later, key=int))}" if later else "")
+
+
+def _array_of(job: Job) -> str:
+    """The id that all tasks of an array have in common: ``7`` of ``7_2`` and of ``7_[3-5%2]``."""
+    return job.id.partition("_")[0]
 
 
 def _goes_on(run: Run) -> bool:

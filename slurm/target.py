@@ -17,9 +17,9 @@ from jobs.spec import JobSpec
 from slurm import script as sbatch_script
 from slurm.client import Slurm, refusal_hint
 from slurm.directives import literal_path
-from slurm.jobs import Job, run_comment
+from slurm.jobs import Job
 from slurm.reasons import NEVER_STARTS, UNDECIDED, waiting_words
-from slurm.status import jobs_of, needs_history, status_of, submitted
+from slurm.status import comment_of, jobs_of, needs_history, status_of, submitted
 
 QUEUE_SECONDS = 3.0
 """How old an answer of squeue may be: who waits or follows asks often, and one controller serves all."""
@@ -63,7 +63,7 @@ class SlurmTarget:
         if dependency := self._dependency(run, after):
             options.append(f"--dependency={dependency}")
         text = script.read_text(encoding="utf-8")
-        job = self._client.submit(text, name=run.name, comment=run_comment(run.path), options=options)
+        job = self._client.submit(text, name=run.name, comment=comment_of(run), options=options)
         self._forget_queue()
         self._refuse_what_never_starts(run, job)
         return job
@@ -78,7 +78,7 @@ class SlurmTarget:
         if unknown:
             history = self._client.history(min(submitted(run) for run in unknown) - 1, users)
             known |= {run.name: jobs_of(run, history) for run in unknown}
-        return [status_of(_with_last_words(run, known[run.name]), known[run.name], now) for run in runs]
+        return [_status_of(run, known[run.name], now) for run in runs]
 
     def cancel(self, run: Run) -> None:
         run = _resolved(run)
@@ -142,8 +142,9 @@ class SlurmTarget:
             if status.state in ("pending", "running"):
                 conditions.append(f"afterok:{status.job_id}")
             elif status.state != "finished":
+                why = status.detail.partition(";")[0]
                 raise UserError(
-                    f"run '{run.name}' is to come after '{name}', which is {status.state}",
+                    f"run '{run.name}' is to come after '{name}', which is {status.state}{why and f': {why}'}",
                     hint=f"jobctl resume {name}",
                     code=1,
                 )
@@ -165,11 +166,30 @@ def _resolved(run: Run) -> Run:
     return msgspec.structs.replace(run, path=run.path.resolve())
 
 
-def _with_last_words(run: Run, jobs: Sequence[Job]) -> Run:
-    """Read again where no job is left: its attempt may have ended between the reading of its record and squeue's."""
-    if recorded_status(run).state == "finished" or any(job.active for job in jobs):
-        return run
-    return _resolved(read_again(run))
+def _with_last_words(run: Run) -> Run:
+    """Read again, no job being left: its attempt may have ended between the reading of its record and squeue's."""
+    return run if recorded_status(run).state == "finished" else _resolved(read_again(run))
+
+
+def _status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
+    if any(job.active for job in jobs):
+        return status_of(run, jobs, now)
+    return status_of(_with_last_words(run), jobs, now, _failed_before(run))
+
+
+def _failed_before(run: Run) -> Status | None:
+    """The run that kept ``run`` from ever starting: the first of those it was to come after that did not end well."""
+    if run.attempts:
+        return None
+    for name in run.record["spec"]["after"]:
+        with contextlib.suppress(UserError):  # its directory has been removed
+            before = runs.read(run.path.parent.parent, name)
+            status = recorded_status(before)
+            if status.state in runs.ENDED and status.state != "finished":
+                return status
+            if status.state == "submitted" and (further := _failed_before(before)):
+                return further
+    return None
 
 
 def _owner(run: Run) -> int:

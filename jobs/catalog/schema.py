@@ -207,6 +207,7 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     exclude: Annotated[str, Meta(description="nodes to avoid")] = ""
     mail_user: Annotated[str, Meta(description="who is told of the job's end")] = ""
     mail_type: Annotated[str, Meta(description="what they are told, as sbatch spells it")] = "END,FAIL"
+    comment: Annotated[str, Meta(description="words in the job's comment, before jobctl's own")] = ""
     gpu_request: Annotated[GpuRequest, Meta(description="how the site asks for GPUs")] = "gpus-per-node"
     gpu_type: Annotated[
         str, Meta(description="the GPU's name in gres.conf, where the site wants it said")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from jobs.catalog.schema import Site
-from jobs.runs import Run, Started, Status
+from jobs.runs import Run, Started, State, Status
 from jobs.spec import JobSpec
 
 
@@ -47,6 +47,10 @@ class Remote(Protocol):
 
     def start(self, spec: JobSpec) -> Started:
         """Submit ``spec`` once, however often it is asked. UserError when the run exists with other settings."""
+        ...
+
+    def state(self, spec: JobSpec) -> State | None:
+        """How far the job of just this ``spec`` is; None where it was not submitted, or another one was."""
         ...
 
     def find(self, site: Site, name: str) -> Run | None:

@@ -50,7 +50,7 @@ write_durably() {
 
 write_record() {
   write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
-{"spec_hash": "8bf88449f8f4e794", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu128"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu128","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"train","model":{"architecture":"qwen3","head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":1e-6,"num_attention_heads":16,"num_hidden_layers":24,"num_key_value_heads":8,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":151936},"model_name":"qwen3_1.8b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","constraint":"","container_runtime":"none","context":"","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"preflight":"stop","project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","secrets_file":"","spare_nodes":0,"tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"slurm","tier":2,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":20,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"compile":true,"dataloader_num_workers":4,"document_masking":false,"dtype":"bfloat16","eval_interval":100,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":4,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":39000,"max_bad_steps":20,"max_iters":1000,"min_lr":0.00003,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}
+{"spec_hash": "36be2ee7e544f10e", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu128"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu128","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"train","model":{"architecture":"qwen3","head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":1e-6,"num_attention_heads":16,"num_hidden_layers":24,"num_key_value_heads":8,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":151936},"model_name":"qwen3_1.8b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","comment":"","constraint":"","container_runtime":"none","context":"","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"preflight":"stop","project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","secrets_file":"","spare_nodes":0,"tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"slurm","tier":2,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":20,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"compile":true,"dataloader_num_workers":4,"document_masking":false,"dtype":"bfloat16","eval_interval":100,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":4,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":39000,"max_bad_steps":20,"max_iters":1000,"min_lr":0.00003,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}
 JOBCTL_RECORD
   # A link is made by one of several writers only; the others find it there.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
@@ -69,7 +69,7 @@ begin_attempt() {
   [ -d "$JOBCTL_ROOT/runs" ] || { mkdir -p "$JOBCTL_ROOT/runs" && chmod --reference="$JOBCTL_ROOT" "$JOBCTL_ROOT/runs"; } || true
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
-  grep -Fq '"spec_hash": "8bf88449f8f4e794"' "$RUN_DIR/run.json" ||
+  grep -Fq '"spec_hash": "36be2ee7e544f10e"' "$RUN_DIR/run.json" ||
     fail "run $RUN exists and was made with other settings; take another name with --run"
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
@@ -276,35 +276,54 @@ supervise() {
   return "$code"
 }
 
-# What each task runs. It leaves its exit code in the log folder. A 200 must not reach srun, which would take it for a
-# failure and kill the other tasks while they still write. Slurm signals this shell only, so it passes SIGTERM on; a
-# signal ends wait early, so it is asked again (127: it has told the code already; 255: bash has lost it).
-# shellcheck disable=SC2016
-TASK='
-export NODE=$SLURMD_NODENAME
-if [ "$NODE" = "$FIRST" ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
-"$@" &
-child=$!
-trap "kill -TERM $child 2>/dev/null" TERM
-while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
-wait "$child" 2>/dev/null
-again=$?
-[ "$again" = 127 ] || [ "$again" = 255 ] || code=$again
-echo "$code" >"$0/exit-$NODE"
-[ "$code" != 201 ] || printf "%s\t%s\n" "$NODE" "one of its GPUs failed; its ranks say more" >>"$0/bad-nodes"
-[ "$code" != 200 ] || code=0
-exit "$code"'
+# task FOLDER FIRST_NODE TASKS COMMAND...: what each node runs. It leaves its exit code in the folder. A 200 must not reach
+# srun, which would take it for a failure and kill the other tasks while they still write. Slurm signals this shell
+# only, so it passes SIGTERM on. The command's own shell, which nothing signals, writes its code down: bash may lose that
+# of a child which ends just when a signal interrupts wait.
+task() {
+  local folder=$1 first=$2 tasks=$3 child said code=137 ended=0 waited=0
+  shift 3
+  export NODE=$SLURMD_NODENAME
+  if [ "$NODE" = "$first" ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
+  trap 'ended=1; kill -TERM "$(cat "$folder/.pid-$NODE" 2>/dev/null)" 2>/dev/null' TERM
+  (
+    trap : TERM
+    code=0
+    (echo "$BASHPID" >"$folder/.pid-$NODE" && exec "$@") || code=$?
+    rm -f "$folder/.pid-$NODE"
+    echo "$code" >"$folder/.exit-$NODE" && mv "$folder/.exit-$NODE" "$folder/exit-$NODE"
+  ) &
+  child=$!
+  while kill -0 "$child" 2>/dev/null; do wait "$child"; done
+  read -r code <"$folder/exit-$NODE"
+  # srun ends all others at the first failure. So what may be the consequence of another node's waits for that one's
+  # word, and whom srun ends meanwhile was not the cause.
+  if [ "$code" = 1 ] || [ "$code" = 143 ]; then
+    while [ "$ended" = 0 ] && [ "$waited" -lt 20 ]; do
+      said=("$folder"/exit-*)
+      [ "${#said[@]}" -lt "$tasks" ] || break
+      sleep 1
+      waited=$((waited + 1))
+    done
+    [ "$ended" = 0 ] || echo 143 >"$folder/exit-$NODE"
+  fi
+  [ "$code" != 201 ] || printf '%s\t%s\n' "$NODE" "one of its GPUs failed; its ranks say more" >>"$folder/bad-nodes"
+  [ "$code" != 200 ] || code=0
+  return "$code"
+}
 
-# cause SRUNS_CODE: of all tasks' exit codes the one that led to the others. A task whose peer is gone fails with 1, and
-# srun ends the rest with SIGTERM; of these it tells the highest.
+# cause CODE FILE...: of all nodes' exit codes, one a file, the one that led to the others. A trainer whose peer is gone
+# fails with 1, and what is left is ended with SIGTERM. CODE is what it comes to where no file says more.
 cause() {
   local code cause=$1 rank best=9
+  [ "$1" = 0 ] || best=5
+  shift
   while read -r code; do
     case $code in
-      2) rank=0 ;; 201) rank=1 ;; 200) rank=3 ;; 1) rank=4 ;; 143) rank=5 ;; 0) rank=8 ;; *) rank=2 ;;
+      2) rank=0 ;; 201) rank=1 ;; 200) rank=3 ;; 1) rank=4 ;; 143) rank=6 ;; 0) rank=8 ;; *) rank=2 ;;
     esac
     if [ "$rank" -lt "$best" ]; then best=$rank cause=$code; fi
-  done < <(cat "$LOG_DIR"/exit-* 2>/dev/null)
+  done < <(cat -- "$@" 2>/dev/null)
   echo "$cause"
 }
 
@@ -313,12 +332,11 @@ run() {
   local hosts code=0
   hosts=$(IFS=, && echo "${HOSTS[*]}")
   rm -f "$LOG_DIR"/exit-*
-  export FIRST=${HOSTS[0]}
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   supervise srun "--nodelist=$hosts" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" --ntasks-per-node=1 \
     --kill-on-bad-exit=1 --wait=60 \
-    bash -c "$TASK" "$LOG_DIR" "$@" || code=$?
-  return "$(cause "$code")"
+    bash -c "$(declare -f task); task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "$@" || code=$?
+  return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
 
 # meet ID PORT: torchrun's nodes find each other at the first one. Its name is resolved here, where it can be.

@@ -129,7 +129,7 @@ class Cluster:
     def _start(self, pod: Object) -> None:
         uid, container = pod["metadata"]["uid"], pod["spec"]["containers"][0]
         files = self.api.folder / uid
-        (files / "tmp").mkdir(parents=True)
+        (files / "tmp").mkdir(parents=True, exist_ok=True)
         for volume in pod["spec"].get("volumes", []):
             if "configMap" in volume:
                 record = self.api.store.get("v1", "configmaps", "jobctl", volume["configMap"]["name"])
@@ -168,7 +168,7 @@ class Cluster:
         assert process.stdout
         for line in process.stdout:
             stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
-            self.api.logs[uid].append((stamp, line.decode().rstrip("\n")))
+            self.api.logs[uid].append((stamp, line.decode(errors="replace").rstrip("\n")))
         process.wait()
         self.api.open_pods.discard(uid)
 

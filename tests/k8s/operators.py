@@ -63,9 +63,9 @@ def _verdict_of_jobset(runtime: Object, codes: dict[str, int | None]) -> Verdict
 
 def _verdict_of_job(job: Object, codes: dict[str, int | None]) -> Verdict:
     rules = job["spec"]["podFailurePolicy"]["rules"]
-    final = next(rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob")
+    final = next(rule["onExitCodes"] for rule in rules if rule["action"] == "FailJob")
     for name, code in codes.items():
-        if code in final:
+        if code and (code in final["values"]) == (final["operator"] == "In"):
             return _failed(name, code)
     if set(codes.values()) == {0}:
         return Verdict(condition="Complete")

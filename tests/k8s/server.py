@@ -179,7 +179,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(store.get(version, plural, namespace, name))
         if self.query.get("watch") == "true":
             return self._watch(version, plural, namespace)
-        return self._page(store.list_all(version, plural, namespace, self.query.get("labelSelector", "")))
+        with store.lock:  # else a change between the items and their version would never reach a watch
+            items, at = (
+                store.list_all(version, plural, namespace, self.query.get("labelSelector", "")),
+                store.version,
+            )
+        return self._page(items, at)
 
     def _authorize(
         self, version: str, plural: str, namespace: str, name: str | None, sub: str | None
@@ -201,10 +206,10 @@ class _Handler(BaseHTTPRequestHandler):
                     f'in API group "{group}" in the namespace "{namespace}"',
                 )  # fmt: skip
 
-    def _page(self, items: list[Object]) -> None:
+    def _page(self, items: list[Object], version: int) -> None:
         limit, start = int(self.query.get("limit", 500)), int(self.query.get("continue", 0))
         rest = {"continue": str(start + limit)} if start + limit < len(items) else {}
-        rest["resourceVersion"] = str(self.api.store.version)
+        rest["resourceVersion"] = str(version)
         self._answer({"kind": "List", "metadata": rest, "items": items[start : start + limit]})
 
     def _answer(self, body: Object, status: int = 200) -> None:
@@ -284,11 +289,11 @@ class _Handler(BaseHTTPRequestHandler):
         at = 0
         while True:
             growing = uid in self.api.open_pods
-            lines = self.api.logs[uid]
-            for stamp, line in lines[at:]:
+            lines = self.api.logs[uid][at:]
+            for stamp, line in lines:
                 if stamp[:19] >= since and not self._stream(f"{stamp} {line}\n".encode()):
                     return
-            at = len(lines)
+            at += len(lines)
             if not (follow and growing):
                 break
             time.sleep(0.02)

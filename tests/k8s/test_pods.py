@@ -67,6 +67,32 @@ def test_a_pod_that_dies_without_a_word_does_not_end_the_run(
     assert record_of(server, "demo", 2)["reason"] == "finished"
 
 
+@pytest.mark.parametrize("killed", ["0", "1"])
+def test_a_killed_rank_is_the_cause_in_whichever_pod_and_all_go_on(
+    server: ApiServer, cluster: MakeCluster, killed: str
+) -> None:
+    """Its peer fails with 1, which is never tried again; and does so first."""
+    start(
+        cluster(f'[ "$attempt" = 2 ] && exit 0; [ "$node" != {killed} ] && exit 1; sleep 2; exit 137'),
+        nodes=2,
+    )
+    until(lambda: "Succeeded" in conditions(server))
+    assert (record_of(server, "demo", 1)["exit_code"], record_of(server, "demo", 1)["reason"]) == (
+        137,
+        "failed",
+    )
+    assert record_of(server, "demo", 2)["reason"] == "finished"
+
+
+def test_a_broken_gpu_of_another_pod_is_the_cause(server: ApiServer, cluster: MakeCluster) -> None:
+    start(cluster('[ "$node" = 0 ] && exit 1; sleep 1; exit 201'), nodes=2)
+    until(lambda: "Failed" in conditions(server))
+    assert (record_of(server, "demo", 1)["exit_code"], record_of(server, "demo", 1)["reason"]) == (
+        201,
+        "hardware",
+    )
+
+
 def test_a_failure_of_all_pods_is_a_failure(server: ApiServer, cluster: MakeCluster) -> None:
     start(cluster("exit 1"), nodes=2)
     until(lambda: "Failed" in conditions(server))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +50,38 @@ def nodes(server: ApiServer) -> Iterator[Cluster]:
 @pytest.fixture
 def corpus(server: ApiServer) -> Path:
     return write_corpus(server.volume / "datasets" / "sotu-gpt2", tokens=40000, vocab=50257, tokenizer="gpt2")
+
+
+def test_prep_by_two_real_workers_is_whole_though_one_is_killed(server: ApiServer, nodes: Cluster) -> None:
+    """Its pod is made again, and the claim of the dead one is taken over."""
+    flags = ("--shard-bytes=500000", "--stale-seconds=2", "--workers=1")
+    named = {"dataset": "sotu", "tokenizer": "gpt2"}
+    PYTORCH.start(
+        spec_of("data", nodes=2, kind="prep", model="", stage="train", trainer_flags=flags, named=named)
+    )
+    output = server.volume / "datasets" / "sotu-gpt2"
+
+    def claimed() -> bool:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # given back in this moment
+            owners = [path.read_text() for path in (output / ".prep/claims").glob("tokenizing-*")]
+            groups = [os.getpgid(int(owner.rpartition(":")[2])) for owner in owners if owner]
+            return nodes.process("data-1").pid in groups
+        return False
+
+    until(lambda: "data-1" in [p["metadata"]["name"] for p in server.store.list_all("v1", "pods", "jobctl")])
+    until(claimed, seconds=120)
+    killed = nodes.process("data-1")
+    os.killpg(killed.pid, signal.SIGKILL)
+    until(lambda: (output / "meta.json").exists(), seconds=120)
+    until(
+        lambda: "Complete" in str(server.store.get("batch/v1", "jobs", "jobctl", "data").get("status")),
+        seconds=60,
+    )
+    assert nodes.process("data-1").pid != killed.pid
+    verified = subprocess.run(
+        [sys.executable, "-m", "prep.verify", output], capture_output=True, text=True, check=False
+    )
+    assert verified.returncode == 0, verified.stderr
 
 
 def losses(run: Path) -> dict[int, float]:

@@ -398,20 +398,5 @@ def test_preflight_runs_on_all_pods_together(
     assert "check" in jobctl_says(capfd, "list", "--target", target)[1]
 
 
-def test_a_pipeline_is_driven_by_who_waits(
-    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
-    cluster('echo "$*" >>"$JOBCTL_ROOT/said"; exit 0')
-    words = ["pipeline", *SMOKE, "--run", "pipe", "--wait"]
-    code, _, err = jobctl_says(capfd, *words)
-    assert code == 0, err
-    modules = [line.split()[1] for line in (server.volume / "said").read_text().splitlines()]
-    assert modules == [
-        "prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export",
-    ]  # fmt: skip
-    assert jobctl_says(capfd, "status", "pipe")[1].count("finished") == 6
-    assert jobctl_says(capfd, *words)[0] == 0
-
-
 def test_help_names_the_verbs() -> None:
     assert "collect" in CliRunner().invoke(jobctl, ["--help"]).output

@@ -54,6 +54,32 @@ def test_of_two_nodes_the_one_with_the_broken_gpu_ends_both_and_is_named(slurm_r
     assert bad.read_text().split("\t")[0] == "n2"
 
 
+@pytest.mark.parametrize("first", ["n1", "n2"])
+def test_a_killed_rank_is_the_cause_though_its_peers_node_ends_before_its_own(
+    slurm_runs: Submitter, first: str
+) -> None:
+    """srun would end it at once, and then nobody knew of more than the peer's exception."""
+    slurm_runs.submit("kappa", f'[ "$(hostname)" = {first} ] && exit 1; sleep 5; exit 137', nodes=2)
+    assert slurm_runs.wait("kappa", *ENDED, seconds=60).exit_code == 137
+
+
+def test_a_node_whose_task_is_killed_with_all_it_runs_is_the_cause(slurm_runs: Submitter) -> None:
+    """As for want of memory. It leaves no word, but srun knows."""
+    killed = "(sleep 2; kill -KILL 0) & sleep 60"
+    slurm_runs.submit("lambda", f'[ "$(hostname)" = n1 ] && {{ sleep 2; exit 1; }}; {killed}', nodes=2)
+    assert slurm_runs.wait("lambda", *ENDED, seconds=60).exit_code == 137
+
+
+def test_a_failure_that_hangs_its_peers_ends_them_too(
+    slurm_runs: Submitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurm.script.LAST_WORDS_SECONDS", 3)
+    slurm_runs.submit(
+        "mu", '[ "$(hostname)" = n1 ] && exit 1; trap "" TERM; while :; do sleep 1; done', nodes=2
+    )
+    assert slurm_runs.wait("mu", *ENDED, seconds=60).exit_code == 1
+
+
 def test_time_limits_are_capped(slurm_runs: Submitter) -> None:
     """A trainer that is stopped at once each time would otherwise go on for ever."""
     slurm_runs.submit("epsilon", "touch $RUN_DIR/STOP; exit 200", max_attempts=2)

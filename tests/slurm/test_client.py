@@ -46,7 +46,7 @@ def test_a_submitted_job_is_found_by_its_run(slurm_cluster: SlurmCluster) -> Non
     second = client.submit(SCRIPT, name="alpha", comment=run_comment(here), options=["--hold"])
     other = client.submit(SCRIPT, name="alpha", comment=run_comment(Path("/elsewhere")), options=["--hold"])
     slurm_cluster.wait_for_job(first, "RUNNING")
-    running, held = of_run(client.queue(), "alpha", here)
+    running, held = of_run(client.queue(), "alpha", run_comment(here))
     assert (running.id, running.state, running.node_list) == (first, "RUNNING", "n1")
     assert running.started is not None
     assert abs(running.started - time.time()) < 60

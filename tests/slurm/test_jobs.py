@@ -125,8 +125,8 @@ def test_the_jobs_of_a_run_are_told_by_name_and_directory() -> None:
         Job(id="2", name="x", state="RUNNING", comment=run_comment(elsewhere), submitted=20),
         Job(id="4", name="y", state="RUNNING", comment=run_comment(here), submitted=40),
     ]
-    assert [job.id for job in of_run(jobs, "x", here)] == ["1", "3"]
-    assert [job.id for job in of_run(jobs, "x", here, ids=["4"])] == ["1", "3", "4"]
+    assert [job.id for job in of_run(jobs, "x", run_comment(here))] == ["1", "3"]
+    assert [job.id for job in of_run(jobs, "x", run_comment(here), ids=["4"])] == ["1", "3", "4"]
 
 
 def test_a_directory_that_slurm_s_comment_cannot_hold_is_refused() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from jobs import runs
+from jobs.catalog.errors import UserError
 from jobs.cli import main
+from slurm.target import TARGET
 from tests.slurm.conftest import Submitter
 
 STEPS = ["prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export"]
+UNTIL_GO = 'until [ -e "$JOBCTL_ROOT/go" ]; do sleep 0.1; done'
 RECORD = 'echo "$2" >>"$JOBCTL_ROOT/steps"'
 
 
@@ -40,7 +43,7 @@ def steps(pipeline: Submitter) -> list[str]:
 
 
 def test_the_whole_chain_is_submitted_at_once_and_runs_in_order(pipeline: Submitter) -> None:
-    assert submit(pipeline, f'{RECORD}; until [ -e "$JOBCTL_ROOT/go" ]; do sleep 0.1; done') == 0
+    assert submit(pipeline, f"{RECORD}; {UNTIL_GO}") == 0
     queued = pipeline.cluster.run("squeue", "-h", "-o", "%j").split()
     assert sorted(queued) == [
         "p-preflight", "p-prep", "p-tokenizer", "p-train", "p-train:eval", "p-train:export",
@@ -53,17 +56,33 @@ def test_the_whole_chain_is_submitted_at_once_and_runs_in_order(pipeline: Submit
     assert [(a.step, a.exit_code) for a in attempts] == [("train", 0), ("eval", 0), ("export", 0)]
 
 
-def test_what_comes_after_a_failure_never_starts_and_is_done_when_called_again(pipeline: Submitter) -> None:
-    body = f'{RECORD}; [ "$2" != trainer.preflight ] || [ -e "$JOBCTL_ROOT/mended" ] || exit 3'
+def test_what_comes_after_a_failure_never_starts_and_is_done_when_called_again(
+    pipeline: Submitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = f'{RECORD}; [ "$2" != trainer.preflight ] || [ -e "$JOBCTL_ROOT/mended" ] || {{ {UNTIL_GO}; exit 3; }}'
     assert submit(pipeline, body) == 0
+    (pipeline.root / "go").touch()
     assert jobctl("wait", "p") == 3
     pipeline.until(lambda: pipeline.cluster.run("squeue", "-h") == "", "an empty queue", 60)
-    assert pipeline.status("p-train").state == "cancelled"
-    assert "the job it depends on failed" in pipeline.status("p-train").detail
+    for queue in (TARGET._queued, lambda users: []):  # and when Slurm has forgotten the jobs
+        with monkeypatch.context() as patched:
+            patched.setattr(TARGET, "_queued", queue)
+            status = pipeline.status("p-train")
+        assert status.state == "cancelled"
+        assert status.detail.startswith("never started: p-preflight, which it was to come after, is failed")
     (pipeline.root / "mended").touch()
     assert submit(pipeline, body) == 0
     assert jobctl("wait", "p") == 0
     assert steps(pipeline) == [*STEPS[:3], *STEPS[2:]]
+
+
+def test_a_step_that_fails_while_the_rest_is_still_handed_in_is_named(pipeline: Submitter) -> None:
+    pipeline.submit("first", "exit 3")
+    pipeline.wait("first", "failed")
+    pipeline.submit("second", "exit 0")
+    pipeline.wait("second", "finished")
+    with pytest.raises(UserError, match="which is failed: exit code 3"):
+        pipeline.submit("third", "exit 0", after=("second", "first"))
 
 
 def test_cancel_ends_the_step_at_work_and_all_that_wait_for_it(

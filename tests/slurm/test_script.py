@@ -73,7 +73,8 @@ def test_a_gpu_job_has_what_a_hang_is_explained_by_and_a_cache_of_its_users_own(
 def test_where_a_job_runs_is_the_sites_word() -> None:
     sets = (
         "partition=gpu", "cpu_partition=cpu", "account=a", "qos=q", "reservation=r", "constraint=c&d",
-        "nodelist=n[1-4]", "exclude=n3", "mail_user=me@x", "gpu_request=gres", "gpu_type=h100", "spare_nodes=1",
+        "nodelist=n[1-4]", "exclude=n3", "mail_user=me@x", "comment=for us", "gpu_request=gres", "gpu_type=h100",
+        "spare_nodes=1",
     )  # fmt: skip
     options = options_of(spec_of(*sets, hardware="h100", named={"nodes": 2}))
     assert (options["partition"], options["nodes"], options["gres"]) == ("gpu", 3, "gpu:h100:8")
@@ -81,6 +82,8 @@ def test_where_a_job_runs_is_the_sites_word() -> None:
     assert [options[k] for k in ("account", "qos", "reservation", "constraint", "nodelist", "exclude")] == [
         "a", "q", "r", "c&d", "n[1-4]", "n3",
     ]  # fmt: skip
+    assert (options["comment"], options["mail-user"]) == ("for us jobctl:/shared/root/runs/x", "me@x")
+    assert options_of(spec_of(*sets, run=None))["comment"] == "for us jobctl"
     assert options_of(spec_of(*sets))["partition"] == "cpu"
     assert options_of(spec_of(*sets, hardware="h100", stage="eval"))["nodes"] == 1, (
         "no spare without a preflight"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.runs import Attempt, Run
+from jobs.runs import Attempt, Run, Status
 from slurm.client import Slurm
 from slurm.jobs import Job
 from slurm.status import jobs_of, needs_history, seconds, status_of
@@ -66,8 +66,33 @@ def test_states(attempts: list[Attempt], jobs: list[Job], state: str, words: str
     assert words in status.detail
 
 
+@pytest.mark.parametrize("jobs", [[], [job("CANCELLED")]])
+def test_a_run_whose_dependency_failed_says_so_whatever_slurm_knows(jobs: list[Job]) -> None:
+    failed = Status(run="before", state="failed", target="slurm")
+    found = status_of(run(), jobs, seconds(START) + 5, failed)
+    assert found.state == "cancelled"
+    assert found.detail.startswith("never started: before, which it was to come after, is failed")
+    assert "jobctl resume before, then jobctl resume x" in found.detail
+    assert status_of(run(attempt(code=0)), jobs, NOW, failed).state == "finished"
+
+
 def test_a_run_that_slurm_does_not_know_yet_is_being_submitted() -> None:
     assert status_of(run(), [], seconds(START) + 5).state == "submitted"
+
+
+def test_a_run_goes_on_while_a_job_that_comes_after_its_first_one_waits() -> None:
+    """As an evaluation does after a training: the training has written its end, and Slurm is still clearing up."""
+    later = [Job(id=id_, name="x", state="PENDING", reason="Dependency") for id_ in ("8", "10")]
+    running = status_of(run(attempt()), [job("RUNNING", started=seconds(START), node_list="n1"), *later], NOW)
+    assert (running.state, running.detail) == ("running", "running on n1; then job 8, 10")
+    for code in (0, 1):
+        ended = [job("COMPLETING", started=seconds(START)), *later]
+        found = status_of(run(attempt(code=code)), ended, NOW)
+        assert (found.state, found.job_id, found.detail) == (
+            "pending",
+            "8",
+            "waiting for another job; then job 10",
+        )
 
 
 def test_a_later_job_counts_more_than_an_older_attempt() -> None:

@@ -30,6 +30,16 @@ def test_a_run_goes_from_submission_to_its_end(slurm_runs: Submitter) -> None:
     assert "run alpha, attempt 1" in (run.path / "logs" / "slurm.out").read_text()
 
 
+def test_a_run_with_a_comment_of_its_own_is_found_by_it(slurm_runs: Submitter) -> None:
+    words = 'project "x"; jobctl:/elsewhere'
+    job = slurm_runs.submit("alpha", UNTIL_STOPPED, comment=words)
+    shown = slurm_runs.cluster.run("squeue", "-h", "-o", "%k")
+    assert shown == f"{words} jobctl:{slurm_runs.root}/runs/alpha"
+    assert slurm_runs.status("alpha").job_id == job
+    TARGET.cancel(slurm_runs.read("alpha"))
+    slurm_runs.until(lambda: slurm_runs.cluster.run("squeue", "-h", "-j", job) == "", "an empty queue", 60)
+
+
 def test_a_refused_submission_leaves_nothing(slurm_runs: Submitter) -> None:
     with pytest.raises(UserError, match="invalid partition"):
         slurm_runs.submit("beta", "true", partition="nope")
