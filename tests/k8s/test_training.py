@@ -63,8 +63,9 @@ def test_prep_by_two_real_workers_is_whole_though_one_is_killed(server: ApiServe
 
     def claimed() -> bool:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # given back in this moment
-            owners = [path.read_text() for path in (output / ".prep/claims").glob("tokenizing-*")]
-            groups = [os.getpgid(int(owner.rpartition(":")[2])) for owner in owners if owner]
+            claims = [path.read_text() for path in (output / ".prep/claims").glob("tokenizing-*")]
+            owners = [claim.partition(" ")[0] for claim in claims if claim]
+            groups = [os.getpgid(int(owner.rpartition(":")[2])) for owner in owners]
             return nodes.process("data-1").pid in groups
         return False
 
