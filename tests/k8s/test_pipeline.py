@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -51,7 +52,7 @@ def test_a_pipeline_that_failed_goes_on_where_it_ended(
 
 
 def test_a_pipeline_that_was_cancelled_goes_on_where_it_ended(
-    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     wait = 'touch "$JOBCTL_ROOT/up"; until [ -e "$run_dir/STOP" ]; do sleep 0.05; done; exit 200'
     cluster(f'[ "$2" != trainer.launch ] || [ -e "$JOBCTL_ROOT/up" ] || {{ {wait}; }}; exit 0')
@@ -59,6 +60,7 @@ def test_a_pipeline_that_was_cancelled_goes_on_where_it_ended(
     waiting = threading.Thread(target=lambda: codes.append(CliRunner().invoke(jobctl, SHORT).exit_code))
     waiting.start()
     until((server.volume / "up").exists, seconds=60)
-    CliRunner().invoke(jobctl, ["cancel", "pipe"])
-    waiting.join()
+    until((tmp_path / "home/runs/pipe-train/run.json").exists)  # the pod was faster than who waits
+    assert CliRunner().invoke(jobctl, ["cancel", "pipe"]).exit_code == 0
+    waiting.join(120)
     assert (codes, jobctl_says(capfd, *SHORT)[0]) == ([1], 0)
