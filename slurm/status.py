@@ -52,7 +52,7 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
     if job is not None:
         status = _of_active(run, recorded, job, now)
         rest = [other for other in active if other is not job]
-        if status is recorded and rest:  # an evaluation, say, that comes after a training that has just ended
+        if status is recorded and rest:  # one that came after this one, which has just ended
             job, rest = rest[0], rest[1:]
             status = _of_active(run, recorded, job, now)
         return _replace(status, status.state, status.detail + _waiting(job, rest))

@@ -64,8 +64,10 @@ def find_run(name: str, place: Place) -> Run:
     if remote and (place.target or not here):
         return _find_in(*remote, name)
     run = _elsewhere(runs.read(home, own if step else name), place)
+    if not step:
+        return run
     scheduler = target(run.target)
-    if step and isinstance(scheduler, Remote):  # which keeps the record of that job
+    if isinstance(scheduler, Remote):  # which keeps the record of that job
         return _find_in(scheduler, msgspec.convert(run.record["spec"]["site"], Site), name)
     return _elsewhere(runs.read(home, name), place)
 

@@ -97,12 +97,10 @@ class FusedAdamW(torch.optim.AdamW):
         assert gradient is not None
         own: Tensor = weight
         shared = self.partition is not None and weight in self.partition.shared
-        if self.partition and shared:  # the copy is made of all rows, when they have been gathered
-            own, gradient, copy = (
-                self.partition.own(weight, weight),
-                self.partition.own(weight, gradient),
-                None,
-            )
+        if self.partition:
+            own, gradient = self.partition.own(weight, weight), self.partition.own(weight, gradient)
+        if shared:  # the copy is made of all rows, when they have been gathered
+            copy = None
         beta1, beta2 = group["betas"]
         adamw_kernel[(triton.cdiv(own.numel(), BLOCK),)](
             own, gradient, local(state["exp_avg"]), local(state["exp_avg_sq"]), own if copy is None else copy,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jobs.catalog.schema import TrainConfig
+from tests.trainer.kernels import ranks_on_cpu
 from tests.trainer.models import tiny
 from tests.trainer.running import on_ranks
 from trainer import checkpoint
@@ -24,9 +25,7 @@ from trainer.partition import Partition
 from trainer.step import Stepper
 from trainer.timing import StepTimer
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="its ranks are on the CPU; with GPUs Triton compiles for those"
-)
+pytestmark = ranks_on_cpu
 RANKS, STEPS, VOCABULARY = 2, 2, 257
 TRAIN = msgspec.structs.replace(
     TrainConfig(), dtype="float32", gradient_accumulation_steps=2, grad_clip=0.5, learning_rate=1e-2

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainer.kernels import ranks_on_cpu
 from tests.trainer.models import tiny
 from tests.trainer.running import on_ranks
 from trainer.attention import ManualAttention
@@ -17,9 +18,7 @@ from trainer.kernels.decoder import FusedDecoder
 from trainer.parallel import World
 from trainer.reduction import OverlappedReduction
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="its ranks are on the CPU; with GPUs Triton compiles for those"
-)
+pytestmark = ranks_on_cpu
 MICRO_STEPS, RANKS = 2, 2
 
 
