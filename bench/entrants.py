@@ -38,11 +38,11 @@ class Ours:
         from trainer.timing import StepTimer
 
         model, attention = build_whole_model(config, train, device)
-        fused, self.note = fuse(model, attention, train, "none", device)
+        world = parallel.World(rank=0, size=1, device=device)
+        fused, self.note = fuse(model, attention, train, "none", world)
         optimizer = build_optimizer(model, train, fused)
         checkpoint.materialise(optimizer)
-        self.timer, world = StepTimer(device), parallel.World(rank=0, size=1, device=device)
-        self.train, self.world = train, world
+        self.timer, self.train, self.world = StepTimer(device), train, world
         self.make: Callable[[TrainConfig], Stepper] = lambda t: Stepper(
             model, optimizer, t, world, "none", eos_id=0
         )

@@ -1,9 +1,9 @@
 """Several GPUs of one machine: ``python -m bench.multi_gpu --data DIR -o FILE`` prints a table and writes JSON.
 
-DIR holds the data sets ``sotu-llama3``, ``sotu-qwen3`` and ``sotu-gpt2``. For each model: one GPU, then all of them
-with DDP, ZeRO-1 and FSDP under the tiers, and torchtitan's FSDP2 where it is installed, on the same batches. "plain"
-is one GPU without the fused kernels, which FSDP does without too. Then a smoke model is trained on all
-GPUs, killed with SIGKILL in the middle, and resumed on half, beside one left alone.
+DIR holds the data sets ``sotu-llama3``, ``sotu-qwen3`` and ``sotu-gpt2``. For each model: one GPU, then two or more
+with DDP, ZeRO-1 and FSDP under the tiers, and torchtitan's FSDP2 where it is installed, on the same batches. Models
+run beside each other where there are GPUs enough. Then a smoke model is trained by each layout on all GPUs, and once
+killed with SIGKILL in the middle and resumed on half.
 """
 
 from __future__ import annotations
@@ -12,31 +12,35 @@ import argparse
 import datetime
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench.h200 import PEAK, mfu
+from bench.ranks import WAYS
 from trainer.runlog import newest, records_of
 
 MODELS = ("llama3_1.5b", "qwen3_1.8b")
 BLOCK = 2048
-ONE = [("none", 2), ("none", 3), ("none", 4), ("plain", 2), ("torchtitan", 2)]
-ALL = [("ddp", 1), ("ddp", 2), ("ddp", 3), ("ddp", 4), ("zero1", 2), ("fsdp", 2), ("torchtitan", 2)]
-KILL = {
-    "max_iters": 60,
-    "checkpoint_interval": 10,
-    "log_interval": 1,
-    "eval_interval": 1000,
-    "block_size": 128,
-}
+ONE = [("none", 2), ("none", 4), ("none", 3), ("torchtitan", 2)]
+SEVERAL = [
+    ("ddp", 2), ("zero1", 2), ("fsdp", 2), ("ddp", 4), ("zero1", 4), ("ddp", 3), ("zero1", 3), ("torchtitan", 2),
+    ("ddp", 1), ("zero1", 1), ("fsdp", 1),
+]  # fmt: skip
+"""Ways and tiers. With FSDP tiers 3 and 4 are tier 2: it leaves CUDA graphs and float8 out."""
+LAYOUTS = ("ddp", "zero1", "fsdp")
+SMOKE = {
+    "max_iters": 60, "checkpoint_interval": 10, "log_interval": 1, "eval_interval": 1000, "block_size": 128,
+    "batch_size": 4, "dtype": "bfloat16",
+}  # fmt: skip
 
 
 def jobs(options: argparse.Namespace, model: str, ways: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
@@ -44,11 +48,29 @@ def jobs(options: argparse.Namespace, model: str, ways: Sequence[tuple[str, int]
         {
             "model": model, "way": way, "tier": tier, "batch": options.batch, "accumulation": options.accumulation,
             "steps": options.steps, "data": str(options.data / f"sotu-{model.split('_')[0]}"),
-            "profile": way not in ("none", "plain"),
+            "profile": ways is SEVERAL,
         }
         for way, tier in ways
         if (way != "torchtitan" or find_spec("torchtitan")) and f"{way}-{tier}" not in options.leave_out
     ]  # fmt: skip
+
+
+def side_by_side(options: argparse.Namespace, count: int, deadline: float) -> Iterator[list[dict[str, Any]]]:
+    """What came of each model's jobs on ``count`` GPUs, a model to every so many of the machine's."""
+    free: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+    places = max(options.gpus) // count
+    for place in range(places):
+        free.put(list(range(place * count, (place + 1) * count)))
+
+    def run(model: str) -> list[dict[str, Any]]:
+        gpus = free.get()
+        try:
+            return on_gpus(gpus, jobs(options, model, ONE if count == 1 else SEVERAL), deadline)
+        finally:
+            free.put(gpus)
+
+    with ThreadPoolExecutor(places) as pool:
+        yield from pool.map(run, options.models)
 
 
 def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
@@ -77,10 +99,7 @@ def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float
 
 
 def figures(result: dict[str, Any], alone: dict[tuple[str, str, int], float]) -> dict[str, Any]:
-    """Tokens a second and GPU, MFU, and the share of the one-GPU rate of the same model, tier and kernels.
-
-    FSDP, which runs the plain kernels, has a second share: of one GPU with the fused ones.
-    """
+    """Tokens a second and GPU, MFU, and the share of the one-GPU rate of the same model and tier."""
     if "step_ms" not in result:
         return result
     model, way, tier = result["model"], result["way"], result["tier"]
@@ -89,14 +108,9 @@ def figures(result: dict[str, Any], alone: dict[tuple[str, str, int], float]) ->
     if result["gpus"] == 1:
         alone[model, way, tier] = rate
         return found
-    tier = max(tier, 2)  # tier 1 only reads its batches otherwise
-    same = {"ddp": "none", "zero1": "none", "torchtitan": "torchtitan"}.get(way, "plain")
-    bases = {"efficiency": same, "of_fused": "none" if same == "plain" else ""}
-    return found | {
-        name: round(rate / alone[model, base, tier], 4)
-        for name, base in bases.items()
-        if (model, base, tier) in alone
-    }
+    base = model, "torchtitan" if way == "torchtitan" else "none", max(tier, 2)
+    # tier 1 only reads its batches otherwise
+    return found | ({"efficiency": round(rate / alone[base], 4)} if base in alone else {})
 
 
 def line(result: dict[str, Any]) -> str:
@@ -114,11 +128,11 @@ def line(result: dict[str, Any]) -> str:
     )
 
 
-# ------------------------------------------------------------------------------ killed, and resumed on half the GPUs
+# -------------------------------------------- a smoke model by every layout; killed, and resumed on half the GPUs
 
 
-def trainer(run: Path, data: Path, gpus: int, accumulation: int) -> subprocess.Popen[bytes]:
-    flags = KILL | {"batch_size": 4, "gradient_accumulation_steps": accumulation, "dtype": "bfloat16"}
+def trainer(run: Path, data: Path, gpus: int, accumulation: int, layout: str) -> subprocess.Popen[bytes]:
+    flags = SMOKE | WAYS[layout] | {"gradient_accumulation_steps": accumulation}
     command = [
         sys.executable, "-m", "trainer.launch", "--standalone", f"--nproc_per_node={gpus}", "--", "--model=qwen3_smoke",
         f"--dataset={data}", f"--run_dir={run}", *(f"--{name}={value}" for name, value in flags.items()),
@@ -131,46 +145,53 @@ def losses(run: Path) -> dict[int, float]:
     return {r["iter"]: r["loss"] for r in records_of(path) if r["kind"] == "iteration"} if path else {}
 
 
-def killed_and_resumed(data: Path, gpus: int) -> dict[str, Any]:
-    """Losses of a run killed at step 35 and resumed on half the GPUs, beside those of one left alone."""
+def smoke(data: Path, gpus: int) -> dict[str, Any]:
+    """Losses of a small model by every layout, and of an FSDP run killed at step 35 and resumed on half the GPUs."""
     with tempfile.TemporaryDirectory() as folder:
-        whole, parts = Path(folder) / "whole", Path(folder) / "parts"
-        code = trainer(whole, data, gpus, 2).wait(timeout=180)
-        if code:
-            return {"error": f"training ended with {code}"}
-        first = trainer(parts, data, gpus, 2)
-        while max(losses(parts), default=0) < 35 and first.poll() is None:
-            time.sleep(0.01)
-        ranks = subprocess.run(
-            ["pgrep", "-f", "--", f"-m trainer .*{parts}"], capture_output=True, text=True, check=False
-        )
-        victims = [int(pid) for pid in ranks.stdout.split() if int(pid) != first.pid]
+        return smoke_in(Path(folder), data, gpus)
+
+
+def smoke_in(folder: Path, data: Path, gpus: int) -> dict[str, Any]:
+    half = max(1, gpus // 2)
+    runs = {layout: trainer(folder / layout, data, gpus, 2, layout) for layout in LAYOUTS}
+    killed = trainer(folder / "killed", data, gpus, 2, "fsdp")
+    while max(losses(folder / "killed"), default=0) < 35 and killed.poll() is None:
+        time.sleep(0.01)
+    ranks = subprocess.run(
+        ["pgrep", "-f", "--", f"-m trainer .*{folder}/killed"], capture_output=True, text=True, check=False
+    )
+    victims = [int(pid) for pid in ranks.stdout.split() if int(pid) != killed.pid]
+    if victims:
         os.kill(victims[-1], signal.SIGKILL)
-        killed = first.wait(timeout=180)
-        before = max(losses(parts))
-        resumed = trainer(parts, data, max(1, gpus // 2), 2 * gpus // max(1, gpus // 2)).wait(timeout=180)
-        left, right = losses(whole), losses(parts)
-        worst = max(abs(left[step] - right[step]) for step in left)
-        return {
-            "exit_codes": {"left alone": code, "killed": killed, "resumed": resumed}, "killed_after_step": before,
-            "steps": len(right), "largest_difference": worst, "last_loss": [left[max(left)], right[max(right)]],
-        }  # fmt: skip
+    codes = {"killed": killed.wait(timeout=180)}
+    before = max(losses(folder / "killed"), default=0)
+    resumed = trainer(folder / "killed", data, half, 2 * gpus // half, "fsdp")
+    codes |= {"resumed": resumed.wait(timeout=180)}
+    codes |= {layout: process.wait(timeout=180) for layout, process in runs.items()}
+    whole = losses(folder / "ddp")
+    others = {name: losses(folder / name) for name in (*LAYOUTS[1:], "killed")}
+    return {
+        "exit_codes": codes, "killed_after_step": before, "steps": {n: len(found) for n, found in others.items()},
+        "largest_difference_to_ddp": {
+            name: max((abs(whole[step] - found[step]) for step in found.keys() & whole.keys()), default=None)
+            for name, found in others.items()
+        },
+        "last_loss": whole[max(whole)] if whole else None,
+    }  # fmt: skip
 
 
 def curves(results: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Largest difference of a step's loss to DDP's, for each model and layout; same weights, same batches."""
-    found = {}
-    for model in MODELS:
-        runs = {
-            f"{r['way']}-{r['tier']}": r["losses"]
-            for r in results
-            if r["model"] == model and r["gpus"] > 1 and "losses" in r and r["way"] != "torchtitan"
-        }
-        base = runs.get("ddp-2") or runs.get("ddp-1")
-        for name, values in runs.items():
-            if base:
-                found[f"{model} {name}"] = max(abs(a - b) for a, b in zip(base, values, strict=False))
-    return found
+    """Largest difference of a step's loss to DDP's, by model, GPUs and layout; same weights, same batches."""
+    runs = {
+        (r["model"], r["gpus"], f"{r['way']}-{r['tier']}"): r["losses"]
+        for r in results
+        if r["gpus"] > 1 and "losses" in r and r["way"] != "torchtitan"
+    }
+    return {
+        f"{model} {gpus} x {name}": max(abs(a - b) for a, b in zip(base, values, strict=False))
+        for (model, gpus, name), values in runs.items()
+        if (base := runs.get((model, gpus, "ddp-2")))
+    }
 
 
 def main() -> None:
@@ -179,13 +200,13 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--gpus", type=int, default=2)
+    parser.add_argument("--gpus", type=int, nargs="+", default=[2], help="beside one; such as 2 4")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--batch", type=int, default=8, help="sequences a micro-step")
     parser.add_argument("--accumulation", type=int, default=8, help="micro-steps a step")
     parser.add_argument("--steps", type=int, default=3, help="steps to time")
     parser.add_argument(
-        "--leave-out", nargs="*", default=[], metavar="WAY-TIER", help="such as ddp-1; or killed"
+        "--leave-out", nargs="*", default=[], metavar="WAY-TIER", help="such as ddp-1; or smoke"
     )
     parser.add_argument("--minutes", type=float, default=7.0, help="start nothing after so long")
     options = parser.parse_args()
@@ -202,18 +223,12 @@ def main() -> None:
         document["largest_difference_to_ddp"] = curves(document["results"])
         options.output.write_text(json.dumps(document, indent=1) + "\n")
 
-    with ThreadPoolExecutor() as pool:  # one GPU for each model, at the same time
-        single = [
-            pool.submit(on_gpus, [i % options.gpus], jobs(options, model, ONE), deadline)
-            for i, model in enumerate(options.models)
-        ]
-        for future in single:
-            report(future.result())
-    for model in options.models:
-        report(on_gpus(list(range(options.gpus)), jobs(options, model, ALL), deadline))
-    if "killed" not in options.leave_out:
-        document["killed"] = killed_and_resumed(options.data / "sotu-gpt2", options.gpus)
-        print("killed, and resumed on half the GPUs:", document["killed"], flush=True)
+    for count in [1, *options.gpus]:
+        for found in side_by_side(options, count, deadline):
+            report(found)
+    if "smoke" not in options.leave_out:
+        document["smoke"] = smoke(options.data / "sotu-gpt2", max(options.gpus))
+        print("smoke model:", json.dumps(document["smoke"], indent=1), flush=True)
         options.output.write_text(json.dumps(document, indent=1) + "\n")
     print("largest difference to DDP's losses:", document["largest_difference_to_ddp"])
 

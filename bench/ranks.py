@@ -30,7 +30,6 @@ from jobs.catalog.loader import load_model
 from jobs.spec import Choices, TrainSpec, resolve
 from trainer import parallel
 from trainer.assembly import assemble
-from trainer.kernels import fuse_loss
 from trainer.loop import Training
 from trainer.options import parse
 from trainer.parallel import World
@@ -38,7 +37,7 @@ from trainer.stop import StopRequest
 
 BLOCK = 2048
 WAYS: dict[str, dict[str, Any]] = {
-    "none": {}, "plain": {"kernels": "plain"}, "ddp": {}, "zero1": {"use_zero1": True}, "fsdp": {"use_fsdp": True},
+    "none": {}, "ddp": {}, "zero1": {"use_zero1": True}, "fsdp": {"use_fsdp": True},
 }  # fmt: skip
 
 
@@ -76,8 +75,6 @@ def flags(job: dict[str, Any], folder: str) -> list[str]:
 def ours(job: dict[str, Any], world: World, folder: str) -> Subject:
     options = parse(flags(job, folder))
     run = assemble(options, world)
-    if job["way"] == "plain":
-        fuse_loss(parallel.unwrapped(run.stepper.model))  # as the sharded layouts have it
     silence: Any = Silence()
     training = Training(run, silence, StopRequest(options.run_dir, world), silence)
     batches = training.batches()

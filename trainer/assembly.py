@@ -22,7 +22,6 @@ from trainer.models import build_model
 from trainer.optimizer import build_optimizer
 from trainer.options import Options, Recipe, Source, resolve
 from trainer.parallel import Sharding, World
-from trainer.partition import Partition
 from trainer.startup import Peak
 from trainer.step import Stepper
 
@@ -135,14 +134,13 @@ def assemble(options: Options, world: World) -> Run:
     model, attention = together(world, lambda: build_whole_model(recipe.model, recipe.train, world.device))
     train = recipe.train
     sharding = parallel.choose_sharding(train, world.size)
-    fused, kernels = together(world, lambda: fuse(model, attention, train, sharding, world.device))
+    fused, kernels = together(world, lambda: fuse(model, attention, train, sharding, world))
     if fused is None:
         model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
-    partition = Partition(fused.weights, world) if fused and sharding == "zero1" else None
-    optimizer = build_optimizer(model, train, fused, partition)
+    optimizer = build_optimizer(model, train, fused)
     checkpoint.materialise(optimizer)
     meta = data.sources[0].tokens.meta
-    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id, fused, partition)
+    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
         directory=options.run_dir,
         recipe=recipe,

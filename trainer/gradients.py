@@ -8,35 +8,25 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from trainer.parallel import World, local
-from trainer.partition import Partition
 
 BLOCK = re.compile(r"blocks\.\d+")
 
 
 class Gradients:
-    """The gradients of a model's parameters, seen as one vector.
+    """The gradients of a model's parameters, seen as one vector; of those that are sharded each rank has a part."""
 
-    ``sharded``: each rank has a part of it, by ``fully_shard`` or as the ``partition`` says.
-    """
-
-    def __init__(
-        self,
-        parameters: dict[str, nn.Parameter],
-        world: World,
-        sharded: bool,
-        partition: Partition | None = None,
-    ) -> None:
-        self.names, self.parameters = list(parameters), list(parameters.values())
-        self.world, self.sharded, self.partition = world, sharded, partition
-        self.counted = (
-            torch.tensor(partition.counted(self.parameters), device=world.device) if partition else None
-        )
+    def __init__(self, parameters: dict[str, nn.Parameter], world: World) -> None:
+        self.names, self.parameters, self.world = list(parameters), list(parameters.values()), world
+        sharded = [isinstance(parameter, DTensor) for parameter in self.parameters]
+        self.sharded = any(sharded)
+        # In a sum over the ranks each square counts once.
+        self.counted = torch.tensor([1.0 if s else 1.0 / world.size for s in sharded], device=world.device)
 
     def local_gradients(self) -> list[torch.Tensor]:
-        own = self.partition.own if self.partition else lambda _, gradient: local(gradient)
-        return [own(p, p.grad) for p in self.parameters if p.grad is not None]
+        return [local(p.grad) for p in self.parameters if p.grad is not None]
 
     def measure(
         self, loss: torch.Tensor, loss_scale: torch.Tensor | None
@@ -53,11 +43,10 @@ class Gradients:
         if loss_scale is not None:
             norms = norms / loss_scale
         squares = norms.square()
-        if self.counted is not None:
-            squares = squares * self.counted
         if self.world.size == 1:
             return loss, squares
-        message = torch.cat([(loss / self.world.size).reshape(1), squares if self.sharded else squares[:0]])
+        counted = squares * self.counted if self.sharded else squares[:0]
+        message = torch.cat([(loss / self.world.size).reshape(1), counted])
         dist.all_reduce(message)
         return message[0], message[1:] if self.sharded else squares
 

@@ -11,7 +11,6 @@ from jobs.catalog.schema import TrainConfig
 
 if TYPE_CHECKING:
     from trainer.kernels.decoder import FusedDecoder
-    from trainer.partition import Partition
 
 
 def decay_groups(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
@@ -36,15 +35,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def build_optimizer(
-    model: nn.Module,
-    train: TrainConfig,
-    fused: FusedDecoder | None = None,
-    partition: Partition | None = None,
+    model: nn.Module, train: TrainConfig, fused: FusedDecoder | None = None
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) over the model's parameters, sharded or not, in one kernel.
 
     Built after the model has been sharded and moved. The learning rate is the schedule's to set each step. With
-    the fused kernels its step also renews their copies of the weights, and may be shared by the ranks (``partition``).
+    the fused kernels its step also renews their copies of the weights.
     """
     groups = parameter_groups(model, train.weight_decay)
     betas = (train.beta1, train.beta2)
@@ -52,8 +48,6 @@ def build_optimizer(
         return torch.optim.AdamW(groups, lr=train.learning_rate, betas=betas, eps=train.adam_eps, fused=True)
     from trainer.kernels.adamw import FusedAdamW  # needs Triton
 
-    optimizer = FusedAdamW(
-        groups, fused.projections, partition, lr=train.learning_rate, betas=betas, eps=train.adam_eps
-    )
+    optimizer = FusedAdamW(groups, fused.projections, lr=train.learning_rate, betas=betas, eps=train.adam_eps)
     optimizer.register_step_post_hook(lambda *_: fused.end_step())
     return optimizer

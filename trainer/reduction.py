@@ -12,27 +12,22 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from trainer.kernels.linear import Projection
 from trainer.parallel import World
-from trainer.partition import Partition, scatter_rows
+from trainer.partition import scatter_rows
 
 
 class OverlappedReduction:
     """Once a step: ``begin`` before the last backward pass, ``finish`` after it.
 
-    Every rank gets rank 0's parameters when this is made. With a ``partition`` a rank gets only the sum of those rows
-    that it optimises; the others of its gradient are then of no use.
+    Every rank gets rank 0's parameters when this is made. Of projections with a partition a rank gets only the sum of
+    the rows that it keeps; the others of its gradient are then of no use.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        projections: Sequence[Projection],
-        world: World,
-        partition: Partition | None = None,
-    ) -> None:
-        self.projections, self.world_size, self.partition = projections, world.size, partition
+    def __init__(self, model: nn.Module, projections: Sequence[Projection], world: World) -> None:
+        self.projections, self.world_size = projections, world.size
         multiplied = {weight for projection in projections for weight in projection.weights}
         self.others = [parameter for parameter in model.parameters() if parameter not in multiplied]
         self.averages = world.device.type == "cuda"
@@ -40,7 +35,8 @@ class OverlappedReduction:
         self._under_way: list[tuple[dist.Work, Tensor]] = []
         with torch.no_grad():
             for parameter in model.parameters():
-                dist.broadcast(parameter, 0)
+                if not isinstance(parameter, DTensor):  # those have come from rank 0
+                    dist.broadcast(parameter, 0)
 
     def begin(self) -> None:
         """From now on a gradient that is complete is on its way."""
@@ -53,7 +49,7 @@ class OverlappedReduction:
             projection.on_complete = None
         gradients = [parameter.grad for parameter in self.others if parameter.grad is not None]
         message = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self._reduce(message)
+        self._reduce(message, message)
         for work, gradient in self._under_way:
             work.wait()
             if not self.averages:
@@ -65,18 +61,15 @@ class OverlappedReduction:
         )
 
     def _reduce_product(self, projection: Projection) -> None:
-        if self.partition is None:
-            self._reduce(projection.gradient()[0])
-            return
-        for weight in projection.weights:
-            assert weight.grad is not None
-            self._reduce(weight.grad, self.partition.own(weight, weight.grad))
+        gradient, _ = projection.gradient()
+        for part in gradient.split(projection.rows) if projection.partition else [gradient]:
+            self._reduce(part, projection.own_rows(part))
 
-    def _reduce(self, gradient: Tensor, own: Tensor | None = None) -> None:
+    def _reduce(self, gradient: Tensor, own: Tensor) -> None:
         """Average all of a gradient, or only ``own``, this rank's rows of it, in place."""
         operation = dist.ReduceOp.AVG if self.averages else dist.ReduceOp.SUM
-        if own is None or own is gradient:
-            own, work = gradient, dist.all_reduce(gradient, operation, async_op=True)
+        if own is gradient:
+            work = dist.all_reduce(gradient, operation, async_op=True)
         else:
             work = scatter_rows(own, gradient, operation, async_op=True)
         assert work is not None

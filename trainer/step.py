@@ -20,7 +20,6 @@ from trainer.timing import StepTimer
 
 if TYPE_CHECKING:
     from trainer.kernels.decoder import FusedDecoder
-    from trainer.partition import Partition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +45,18 @@ class Stepper:
         sharding: parallel.Sharding,
         eos_id: int,
         fused: FusedDecoder | None = None,
-        partition: Partition | None = None,
     ) -> None:
         self.model, self.optimizer, self.train = model, optimizer, train
         self.world, self.sharding, self.eos_id = world, sharding, eos_id
         self.dtype = parallel.TORCH_DTYPES[train.dtype]
-        sharded = sharding in ("zero1", "fsdp")
-        self.gradients = Gradients(parallel.named_parameters(model), world, sharded, partition)
+        self.gradients = Gradients(parallel.named_parameters(model), world)
         self.window = LossWindow(train.skip_loss_spikes, world.device) if train.skip_loss_spikes else None
         self.loss_scale = LossScale(world.device) if self.dtype is torch.float16 else None
         self.fused, self.reduction = fused, None
         if fused and world.size > 1:
-            self.reduction = OverlappedReduction(model, fused.projections, world, partition)
+            self.reduction = OverlappedReduction(model, fused.projections, world)
             fused.refresh()
-        self.without_graphs = graphs.obstacle(train, fused is not None)
+        self.without_graphs = graphs.obstacle(train, fused is not None, sharding)
         self.warming = None if self.without_graphs else graphs.WARM_STEPS
         self.graphs: list[graphs.MicroStepGraph] = []
         """For all micro-steps but the last of a step, and for the last."""
@@ -118,17 +115,20 @@ class Stepper:
     def capture(self, tokens: torch.Tensor) -> None:
         """Make the graphs; from now on gradients are zeroed where they lie."""
         assert self.fused
-        for projection in self.fused.projections:
-            projection.gradient()
+        self.zero_gradients(self.fused)
         for parameter in self.gradients.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.optimizer.zero_grad(set_to_none=False)
         device, pool = self.world.device, None
         for last in (False, True):
             graph = graphs.MicroStepGraph(lambda t, last=last: self.micro_step(t, last), tokens, device, pool)
             self.graphs.append(graph)
             pool = graph.pool
+
+    def zero_gradients(self, fused: FusedDecoder) -> None:
+        """Where they lie, for graphs; of a sharded weight's sum only this rank's rows are its ``.grad``."""
+        self.optimizer.zero_grad(set_to_none=False)
+        torch._foreach_zero_([projection.gradient()[0] for projection in fused.projections])
 
     @torch.no_grad()
     def _update(self, total: torch.Tensor, rate: float) -> StepResult:
@@ -149,7 +149,10 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         step_unless(self.optimizer, skipped)
-        self.optimizer.zero_grad(set_to_none=not self.graphs)
+        if self.graphs and self.fused:
+            self.zero_gradients(self.fused)
+        else:
+            self.optimizer.zero_grad()
         if self.loss_scale:
             self.loss_scale.update(~finite)
         return StepResult(loss, norm, finite, skipped, squares)

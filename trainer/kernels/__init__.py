@@ -15,6 +15,8 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.schema import TrainConfig
 from trainer.attention import Attention
 from trainer.loss import CrossEntropy
+from trainer.parallel import Sharding, World
+from trainer.partition import Partition
 
 if TYPE_CHECKING:
     from trainer.kernels.decoder import FusedDecoder
@@ -24,14 +26,12 @@ FLOAT8 = "float8 in the blocks"
 """How ``fuse`` says that blocks multiply in float8."""
 
 
-def obstacle(train: TrainConfig, sharding: str, device: torch.device) -> str:
+def obstacle(train: TrainConfig, device: torch.device) -> str:
     """Why the fused kernels cannot run; empty where they can."""
     if reason := without_triton(device):
         return reason
     if train.dtype != "bfloat16":
         return f"they compute in bfloat16, not {train.dtype}"
-    if sharding == "fsdp":
-        return "they need whole weights on each GPU, and fsdp shards them"
     return ""
 
 
@@ -46,10 +46,12 @@ def without_triton(device: torch.device) -> str:
     return ""
 
 
-def fp8_obstacle(device: torch.device) -> str:
+def fp8_obstacle(sharding: str, device: torch.device) -> str:
     """Why float8 products cannot run; empty where they can."""
     if torch.cuda.get_device_capability(device) < (8, 9):
         return "it needs compute capability 8.9 or higher"
+    if sharding == "fsdp":
+        return "it needs whole weights on each GPU, and fsdp gathers a block's when it runs"
     return ""
 
 
@@ -61,13 +63,15 @@ def fuse_loss(model: nn.Module) -> None:
 
 
 def fuse(
-    model: nn.Module, attention: Attention, train: TrainConfig, sharding: str, device: torch.device
+    model: nn.Module, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
 ) -> tuple[FusedDecoder | None, str]:
     """Give ``model`` its fused counterpart where ``train`` wants it and it runs; and say in words what was chosen.
 
-    Raises UserError where ``kernels`` asks for what cannot run. Float8 that cannot run is left out and said.
+    A sharded model's matrices become this rank's rows of them. Raises UserError where ``kernels`` asks for what cannot
+    run. Float8 that cannot run is left out and said.
     """
-    reason = "as asked" if train.kernels == "plain" else obstacle(train, sharding, device)
+    device = world.device
+    reason = "as asked" if train.kernels == "plain" else obstacle(train, device)
     if reason:
         if train.kernels == "fused":
             raise UserError(f"kernels: fused cannot run here: {reason}", hint="kernels: auto takes what runs")
@@ -78,10 +82,11 @@ def fuse(
         return None, f"{name}; cross-entropy fused"
     from trainer.kernels.decoder import FusedDecoder
 
-    fused = FusedDecoder(model, attention, torch.bfloat16)
+    partition = Partition(world, reshard=sharding == "fsdp") if sharding in ("zero1", "fsdp") else None
+    fused = FusedDecoder(model, attention, torch.bfloat16, partition)
     name = "fused, bfloat16"
     if train.use_fp8:
-        reason = fp8_obstacle(device)
+        reason = fp8_obstacle(sharding, device)
         if not reason:
             fused.use_fp8()
         name = f"fused, {f'bfloat16, float8 left out: {reason}' if reason else FLOAT8}"

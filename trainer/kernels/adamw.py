@@ -9,14 +9,12 @@ import math
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import triton
 import triton.language as tl
 from torch import Tensor, nn
 
 from trainer.kernels.linear import Projection
 from trainer.parallel import local
-from trainer.partition import Partition, gather_rows
 
 BLOCK = 4096
 
@@ -50,22 +48,13 @@ class FusedAdamW(torch.optim.AdamW):
     """``torch.optim.AdamW`` with the update above.
 
     Before ``step`` set ``factor``, which gradients are multiplied by, and ``found_inf`` (1.0: leave everything as
-    it is), both float32 scalars on the device. With a ``partition`` each rank updates its rows and
-    gathers the rest.
+    it is), both float32 scalars on the device. Of a sharded weight this rank's rows are updated.
     """
 
-    def __init__(
-        self,
-        groups: list[dict[str, Any]],
-        projections: list[Projection],
-        partition: Partition | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, groups: list[dict[str, Any]], projections: list[Projection], **options: Any) -> None:
         super().__init__(groups, fused=True, **options)
-        self.partition = partition
-        self._gathering: list[tuple[dist.Work, nn.Parameter]] = []
         self.copies: dict[Tensor, Tensor] = {
-            weight: copy for p in projections for weight, copy in zip(p.weights, p.copies, strict=True)
+            weight: own for p in projections for weight, own in zip(p.weights, p.own, strict=True)
         }
         device = groups[0]["params"][0].device
         self.factor = torch.ones((), device=device)
@@ -79,28 +68,19 @@ class FusedAdamW(torch.optim.AdamW):
                 if not self.state[weight]:
                     self.state[weight] = {
                         "step": torch.zeros((), dtype=torch.float32, device=weight.device),
-                        "exp_avg": self.zeros(weight),
-                        "exp_avg_sq": self.zeros(weight),
+                        "exp_avg": torch.zeros_like(weight),
+                        "exp_avg_sq": torch.zeros_like(weight),
                     }
             if weights:
                 steps, taken = [self.state[weight]["step"] for weight in weights], 1.0 - self.found_inf
                 torch._foreach_add_(steps, [taken] * len(steps))  # a bare tensor would be read on the host
             for weight in weights:
                 self.update(weight, group)
-        self.gathered()
-
-    def zeros(self, weight: nn.Parameter) -> Tensor:
-        return self.partition.state_of(weight) if self.partition else torch.zeros_like(weight)
 
     def update(self, weight: nn.Parameter, group: dict[str, Any]) -> None:
-        state, copy, gradient = self.state[weight], self.copies.get(weight), weight.grad
-        assert gradient is not None
-        own: Tensor = weight
-        shared = self.partition is not None and weight in self.partition.shared
-        if self.partition:
-            own, gradient = self.partition.own(weight, weight), self.partition.own(weight, gradient)
-        if shared:  # the copy is made of all rows, when they have been gathered
-            copy = None
+        state, copy = self.state[weight], self.copies.get(weight)
+        assert weight.grad is not None
+        own, gradient = local(weight), local(weight.grad)
         beta1, beta2 = group["betas"]
         adamw_kernel[(triton.cdiv(own.numel(), BLOCK),)](
             own, gradient, local(state["exp_avg"]), local(state["exp_avg_sq"]), own if copy is None else copy,
@@ -108,16 +88,3 @@ class FusedAdamW(torch.optim.AdamW):
             math.log(beta1), math.log(beta2),
             group["eps"], group["weight_decay"], own.numel(), HAS_COPY=copy is not None, BLOCK=BLOCK, num_warps=8,
         )  # fmt: skip
-        if shared:
-            work = gather_rows(weight, own, async_op=True)
-            assert work is not None
-            self._gathering.append((work, weight))
-
-    def gathered(self) -> None:
-        """Let the device wait for the other ranks' rows, and round them into the working copies."""
-        for work, _ in self._gathering:
-            work.wait()
-        weights = [weight for _, weight in self._gathering if weight in self.copies]
-        if weights:
-            torch._foreach_copy_([self.copies[weight] for weight in weights], weights)
-        self._gathering.clear()

@@ -6,6 +6,8 @@ their names and stay float32. The residual stream is in the working dtype, as it
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ from trainer.kernels.fp8 import Fp8Projection, Scales, fp8_feed_forward, fp8_pro
 from trainer.kernels.linear import Projection, project, project_apart
 from trainer.kernels.norm import Kind, add_norm
 from trainer.kernels.rotary import rotated
+from trainer.parallel import local
+from trainer.partition import BlockWeights, Partition
 
 
 class Split(torch.autograd.Function):
@@ -37,7 +41,9 @@ class Split(torch.autograd.Function):
 class FusedBlock:
     """One block. It takes and gives the residual stream as a sum not yet done: (x, what is to be added)."""
 
-    def __init__(self, block: nn.Module, attention: Attention, kind: Kind, dtype: torch.dtype) -> None:
+    def __init__(
+        self, block: nn.Module, attention: Attention, kind: Kind, multiply: Callable[..., Projection]
+    ) -> None:
         layer, mlp = block.self_attn, block.mlp
         self.attention, self.kind, self.rotary = attention, kind, layer.rotary
         self.norms = block.input_layernorm, block.post_attention_layernorm
@@ -47,10 +53,10 @@ class FusedBlock:
         self.kv_heads = layer.k_proj.weight.shape[0] // self.head_dim
         self.gated = hasattr(mlp, "gate_proj")
         first = [mlp.gate_proj.weight, mlp.up_proj.weight] if self.gated else [mlp.up_proj.weight]
-        self.qkv = Projection([layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight], dtype)
-        self.out = Projection([layer.o_proj.weight], dtype)
-        self.up = Projection(first, dtype)
-        self.down = Projection([mlp.down_proj.weight], dtype)
+        self.qkv = multiply([layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight])
+        self.out = multiply([layer.o_proj.weight])
+        self.up = multiply(first)
+        self.down = multiply([mlp.down_proj.weight])
         self.fp8: list[Fp8Projection] = []
 
     def use_fp8(self, scales: Scales) -> None:
@@ -96,15 +102,26 @@ class FusedBlock:
 
 
 class FusedDecoder:
-    """The fused counterpart of a ``Decoder``. ``refresh`` after every change of the parameters."""
+    """The fused counterpart of a ``Decoder``. ``refresh`` after every change of the parameters.
 
-    def __init__(self, model: nn.Module, attention: Attention, dtype: torch.dtype) -> None:
+    With a ``partition`` the model's matrices become this rank's rows of them.
+    """
+
+    def __init__(
+        self, model: nn.Module, attention: Attention, dtype: torch.dtype, partition: Partition | None = None
+    ) -> None:
         self.model, self.dtype = model, dtype
+        if partition:
+            partition.shard(model)
+        multiply = functools.partial(Projection, dtype=dtype, partition=partition)
         self.kind: Kind = "layer" if model.config.architecture == "gpt2" else "rms"
-        self.blocks = [FusedBlock(block, attention, self.kind, dtype) for block in model.blocks]
+        self.blocks = [FusedBlock(block, attention, self.kind, multiply) for block in model.blocks]
         tied = model.lm_head is None
-        self.embedding = Projection([model.embed_tokens.weight], dtype, uses=2 if tied else 1)
-        self.head = self.embedding if tied else Projection([model.lm_head.weight], dtype)
+        self.embedding = multiply([model.embed_tokens.weight], uses=2 if tied else 1)
+        self.head = self.embedding if tied else multiply([model.lm_head.weight])
+        self.in_turn: BlockWeights | None = None
+        if partition and partition.reshard:
+            self.in_turn = BlockWeights([block.projections for block in self.blocks])
         self.cross_entropy = HeadCrossEntropy(self.head)
         self.scales: Scales | None = None
         self.refresh()
@@ -123,15 +140,28 @@ class FusedDecoder:
                 layer.refresh()
 
     def end_step(self) -> None:
-        """After the optimiser, which has left the working copies as they should be."""
+        """After the optimiser, which has left this rank's rows of the working copies as they should be."""
+        self.gather()
         if self.scales is not None:
             self.refresh_fp8()
             self.scales.end_step()
 
+    def gather(self) -> None:
+        """Bring the other ranks' rows into the working copies that stay; blocks' that do not, when they run."""
+        staying = self.projections
+        if self.in_turn:
+            self.in_turn.forget()
+            staying = self.ends
+        for work in [work for projection in staying for work in projection.gather()]:
+            work.wait()
+
+    @property
+    def ends(self) -> list[Projection]:
+        return [self.embedding] if self.head is self.embedding else [self.embedding, self.head]
+
     @property
     def projections(self) -> list[Projection]:
-        ends = [self.embedding] if self.head is self.embedding else [self.embedding, self.head]
-        return [*ends, *(projection for block in self.blocks for projection in block.projections)]
+        return [*self.ends, *(projection for block in self.blocks for projection in block.projections)]
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -140,8 +170,9 @@ class FusedDecoder:
     @torch.no_grad()
     def refresh(self) -> None:
         """Round the parameters into their working copies."""
-        copies = [copy for projection in self.projections for copy in projection.copies]
-        torch._foreach_copy_(copies, self.weights)
+        copies = [own for projection in self.projections for own in projection.own]
+        torch._foreach_copy_(copies, [local(weight) for weight in self.weights])
+        self.gather()
         self.refresh_fp8()
 
     def hidden_states(self, tokens: Tensor, document_ids: Tensor | None = None) -> Tensor:
@@ -150,7 +181,11 @@ class FusedDecoder:
         if self.model.embed_positions is not None:
             x = x + self.model.embed_positions.weight[: tokens.shape[1]].to(self.dtype)
         delta: Tensor | None = None
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
+            if self.in_turn:
+                self.in_turn.need(index, 1)
             x, delta = block(x, delta, document_ids)
+            if self.in_turn and delta.requires_grad:
+                delta.register_hook(functools.partial(self.in_turn.before_backward, index))
         _, hidden = add_norm(x, delta, self.model.norm.weight, self.model.norm.eps, self.kind)
         return hidden

@@ -9,44 +9,75 @@ input (q, k, v; gate, up) share one product: their copies and gradients are rows
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from trainer.parallel import local
 from trainer.products import add_product_into, product_into
+
+if TYPE_CHECKING:
+    from trainer.partition import Partition
 
 
 class Projection:
     """Weights ``[rows_i, columns]`` that multiply the same input, as one working matrix.
 
     Backward adds to the weights' ``.grad`` itself, and autograd sees no gradient. ``uses`` is how often it does in a
-    backward pass; ``on_complete``, where set, is called after the last of them.
+    backward pass; ``on_complete``, where set, is called after the last of them. With a ``partition`` the weights are
+    this rank's rows, and ``gather`` brings the others' into the working matrix.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter], dtype: torch.dtype, uses: int = 1) -> None:
-        self.weights, self.uses = tuple(weights), uses
+    def __init__(
+        self,
+        weights: Sequence[nn.Parameter],
+        dtype: torch.dtype,
+        uses: int = 1,
+        partition: Partition | None = None,
+    ) -> None:
+        self.weights, self.uses, self.partition = tuple(weights), uses, partition
         self.on_complete: Callable[[Projection], None] | None = None
         self._added = 0
         self.rows = [weight.shape[0] for weight in weights]
         first = weights[0]
         self.working = torch.empty(sum(self.rows), first.shape[1], dtype=dtype, device=first.device)
         self.copies = self.working.split(self.rows)
+        self.own = [self.own_rows(copy) for copy in self.copies]
+        """Of each copy what this rank's optimiser renews."""
         self._gradient: Tensor | None = None
 
+    def own_rows(self, whole: Tensor) -> Tensor:
+        return self.partition.own(whole) if self.partition else whole
+
+    def move_to(self, working: Tensor) -> None:
+        """Work in memory that others use in turn; this rank's rows are then kept apart from it."""
+        self.own = [rows.clone() for rows in self.own]
+        self.working, self.copies = working, working.split(self.rows)
+
+    def gather(self) -> list[dist.Work]:
+        """Begin to fill the working matrix with all ranks' rows; what to wait for."""
+        if self.partition is None:
+            return []
+        pairs = zip(self.copies, self.own, strict=True)
+        return [work for copy, own in pairs if (work := self.partition.gather(copy, own))]
+
     def gradient(self) -> tuple[Tensor, bool]:
-        """The float32 sum ``[rows, columns]`` that the weights' ``.grad`` are rows of; True if it holds nothing yet."""
+        """The float32 sum ``[rows, columns]`` that the weights' ``.grad`` lie in; True if it holds nothing yet."""
         fresh = all(weight.grad is None for weight in self.weights)
         if self._gradient is None:
             self._gradient = torch.empty(self.working.shape, dtype=torch.float32, device=self.working.device)
         for weight, part in zip(self.weights, self._gradient.split(self.rows), strict=True):
-            if weight.grad is None:
-                if not fresh:
-                    part.zero_()
-                weight.grad = part
-            elif weight.grad.data_ptr() != part.data_ptr():  # somebody else made it
-                part.copy_(weight.grad)
-                weight.grad = part
+            own = self.own_rows(part)
+            made_elsewhere = weight.grad is not None and local(weight.grad).data_ptr() != own.data_ptr()
+            if weight.grad is not None and not made_elsewhere:
+                continue
+            if not fresh:
+                part.zero_()
+            if weight.grad is not None:
+                own.copy_(local(weight.grad))
+            weight.grad = self.partition.as_part(own, weight) if self.partition else own
         return self._gradient, fresh
 
     def add_product(self, right: Tensor, *lefts: Tensor) -> None:

@@ -10,10 +10,12 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.schema import TrainConfig
 from tests.trainer.models import tiny
 from trainer.attention import ManualAttention
-from trainer.kernels import fuse, obstacle
+from trainer.kernels import fp8_obstacle, fuse, obstacle
+from trainer.parallel import World
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
+HOST = World(rank=0, size=1, device=CPU)
 
 
 def config(**changes: object) -> TrainConfig:
@@ -23,7 +25,7 @@ def config(**changes: object) -> TrainConfig:
 def test_auto_takes_the_plain_path_on_a_cpu_and_leaves_the_model_as_it_is() -> None:
     model = tiny.model("qwen3")
     loss = model.cross_entropy
-    fused, chosen = fuse(model, ManualAttention(), config(), "none", CPU)
+    fused, chosen = fuse(model, ManualAttention(), config(), "none", HOST)
     assert fused is None
     assert chosen == "plain: they need an NVIDIA GPU"
     assert model.fused is None
@@ -32,36 +34,45 @@ def test_auto_takes_the_plain_path_on_a_cpu_and_leaves_the_model_as_it_is() -> N
 
 def test_asking_for_what_cannot_run_is_refused_with_the_reason() -> None:
     with pytest.raises(UserError, match="they need an NVIDIA GPU"):
-        fuse(tiny.model("qwen3"), ManualAttention(), config(kernels="fused"), "none", CPU)
+        fuse(tiny.model("qwen3"), ManualAttention(), config(kernels="fused"), "none", HOST)
 
 
 def test_float8_that_cannot_run_is_said_to_be_left_out() -> None:
-    _, chosen = fuse(tiny.model("qwen3"), ManualAttention(), config(use_fp8=True), "none", CPU)
+    _, chosen = fuse(tiny.model("qwen3"), ManualAttention(), config(use_fp8=True), "none", HOST)
     assert "float8 is left out" in chosen
 
 
 @pytest.mark.parametrize(
-    ("capability", "changes", "sharding", "reason"),
+    ("capability", "changes", "reason"),
     [
-        ((9, 0), {}, "none", ""),
-        ((9, 0), {}, "ddp", ""),
-        ((8, 6), {}, "none", ""),
-        ((7, 5), {}, "none", "8.0"),
-        ((9, 0), {"dtype": "float16"}, "none", "float16"),
-        ((9, 0), {}, "fsdp", "fsdp shards them"),
-        ((9, 0), {}, "zero1", ""),
+        ((9, 0), {}, ""),
+        ((8, 6), {}, ""),
+        ((7, 5), {}, "8.0"),
+        ((9, 0), {"dtype": "float16"}, "float16"),
     ],
 )
 def test_each_obstacle_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capability: tuple[int, int],
     changes: dict[str, object],
-    sharding: str,
     reason: str,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr("trainer.kernels.find_spec", lambda _: object())
-    found = obstacle(config(**changes), sharding, GPU)
+    found = obstacle(config(**changes), GPU)
+    assert reason in found
+    assert bool(found) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("capability", "sharding", "reason"),
+    [((9, 0), "ddp", ""), ((9, 0), "zero1", ""), ((8, 6), "none", "8.9"), ((9, 0), "fsdp", "fsdp gathers")],
+)
+def test_each_obstacle_of_float8_is_named(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], sharding: str, reason: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    found = fp8_obstacle(sharding, GPU)
     assert reason in found
     assert bool(found) == bool(reason)
 
@@ -69,18 +80,20 @@ def test_each_obstacle_is_named(
 def test_without_triton_the_plain_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr("trainer.kernels.find_spec", lambda _: None)
-    assert "triton" in obstacle(config(), "none", GPU)
+    assert "triton" in obstacle(config(), GPU)
 
 
 @pytest.mark.parametrize(("kernels", "fuses"), [("auto", True), ("plain", False)])
-def test_sharded_weights_leave_the_loss_to_be_fused_unless_plain_is_asked_for(
+def test_blocks_that_stay_plain_leave_the_loss_to_be_fused_unless_plain_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, kernels: str, fuses: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr("trainer.kernels.find_spec", lambda _: object())
     model = tiny.model("qwen3")
     before = model.cross_entropy
-    fused, chosen = fuse(model, ManualAttention(), config(kernels=kernels), "fsdp", GPU)
+    fused, chosen = fuse(
+        model, ManualAttention(), config(kernels=kernels, dtype="float16"), "fsdp", World(0, 2, GPU)
+    )
     assert fused is None
     assert (model.cross_entropy is not before) == fuses
     assert ("cross-entropy fused" in chosen) == fuses

@@ -1,4 +1,4 @@
-"""ZeRO-1 through the fused kernels: the steps of DDP, with half of the optimiser's state on each of two ranks."""
+"""ZeRO-1 and FSDP through the fused kernels: the steps of DDP, with half of what is sharded on each of two ranks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from jobs.catalog.schema import TrainConfig
 from tests.trainer.kernels import ranks_on_cpu
@@ -20,13 +21,13 @@ from trainer import checkpoint
 from trainer.attention import ManualAttention
 from trainer.kernels.decoder import FusedDecoder
 from trainer.optimizer import build_optimizer
-from trainer.parallel import World, bytes_of, named_parameters
+from trainer.parallel import World, bytes_of, local, named_parameters
 from trainer.partition import Partition
 from trainer.step import Stepper
 from trainer.timing import StepTimer
 
 pytestmark = ranks_on_cpu
-RANKS, STEPS, VOCABULARY = 2, 2, 257
+RANKS, STEPS, LAYERS, VOCABULARY = 2, 3, 5, 257
 TRAIN = msgspec.structs.replace(
     TrainConfig(), dtype="float32", gradient_accumulation_steps=2, grad_clip=0.5, learning_rate=1e-2
 )
@@ -35,39 +36,57 @@ TRAIN = msgspec.structs.replace(
 def steps(command: Sequence[str], world: World) -> dict[str, Any]:
     """Train a few steps; what came of it, and how much state this rank holds."""
     shape, sharding = command
-    model = tiny.model(shape, seed=0, head_dim=16, hidden_size=64, vocab_size=VOCABULARY)
-    fused = FusedDecoder(model, ManualAttention(), torch.float32)
+    changes = {"head_dim": 16, "hidden_size": 64, "vocab_size": VOCABULARY, "num_hidden_layers": LAYERS}
+    model = tiny.model(shape, seed=world.rank, **changes)  # rank 1's own weights must not be kept
+    partition = Partition(world, reshard=sharding == "fsdp") if sharding != "ddp" else None
+    fused = FusedDecoder(model, ManualAttention(), torch.float32, partition)
     model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
-    partition = Partition(fused.weights, world) if sharding == "zero1" else None
-    optimizer = build_optimizer(model, TRAIN, fused, partition)
+    optimizer = build_optimizer(model, TRAIN, fused)
     checkpoint.materialise(optimizer)
-    stepper = Stepper(model, optimizer, TRAIN, world, sharding, 0, fused, partition)  # type: ignore[arg-type]
+    stepper = Stepper(model, optimizer, TRAIN, world, sharding, 0, fused)  # type: ignore[arg-type]
     batches = (tiny.tokens(1, 9, seed=world.rank + RANKS * i) for i in itertools.count())
-    results = [stepper.run(batches, TRAIN.learning_rate, StepTimer(world.device)) for _ in range(STEPS)]
+    results, scores = [], []
+    for _ in range(STEPS):
+        results.append(stepper.run(batches, TRAIN.learning_rate, StepTimer(world.device)))
+        with torch.no_grad():
+            tokens = tiny.tokens(2, 9, seed=100)
+            scores.append(float(model(tokens[:, :-1], tokens[:, 1:], reduction="none").sum()))
     names: dict[Tensor, str] = {p: name for name, p in named_parameters(model).items()}
     states = checkpoint.optimizer_tensors(optimizer, names)
+    moments = [t for name, t in states.items() if "exp_avg" in name]
     return {
         "norms": [float(r.grad_norm) for r in results],
         "losses": [float(r.loss) for r in results],
-        "weights": {name: p.detach().numpy() for p, name in names.items()},
-        "copies": torch.cat([copy.flatten() for p in fused.projections for copy in p.copies]).numpy(),
-        "rounded": torch.cat([w.detach().flatten() for w in fused.weights]).numpy(),
-        "bytes": bytes_of(t for name, t in states.items() if "exp_avg" in name),
-        "whole_bytes": 8 * sum(p.numel() for p in names if partition and p not in partition.shared),
+        "scores": scores,
+        "weights": {name: whole(p.detach()).numpy() for p, name in names.items()},
+        "own": torch.cat([rows.flatten() for p in fused.projections for rows in p.own]).numpy(),
+        "rounded": torch.cat([local(w.detach()).flatten() for w in fused.weights]).numpy(),
+        "bytes": bytes_of(iter(moments)),
+        "whole_bytes": bytes_of(t for t in moments if not isinstance(t, DTensor)),
         "shapes": {name: tuple(t.shape) for name, t in states.items()},
+        "buffers": len({block.qkv.working.data_ptr() for block in fused.blocks}),
     }
 
 
+def whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 @pytest.mark.parametrize("shape", ["gpt2", "qwen3"])
-def test_zero1_takes_the_steps_of_ddp_with_half_of_the_state(shape: str) -> None:
-    ddp, zero1 = cast("list[dict[str, Any]]", on_ranks(RANKS, [shape, "ddp"], [shape, "zero1"], action=steps))
-    assert zero1["losses"] == pytest.approx(ddp["losses"], rel=1e-6)
-    assert zero1["norms"] == pytest.approx(ddp["norms"], rel=1e-5)
+def test_sharded_ranks_take_the_steps_of_ddp_with_half_of_the_state(shape: str) -> None:
+    commands = [[shape, sharding] for sharding in ("ddp", "zero1", "fsdp")]
+    ddp, *others = cast("list[dict[str, Any]]", on_ranks(RANKS, *commands, action=steps))
     assert min(ddp["norms"]) > TRAIN.grad_clip  # or clipping would not be seen
-    for name, expected in ddp["weights"].items():  # the rate is 1e-2, so 1e-5 is a thousandth of a step
-        assert np.allclose(zero1["weights"][name], expected, rtol=1e-5, atol=1e-5), name
-    assert np.array_equal(zero1["copies"], zero1["rounded"])
-    assert zero1["shapes"] == ddp["shapes"]  # so that a checkpoint of one loads into the other
-    whole = zero1["whole_bytes"]
-    assert 0 < whole < 0.5 * ddp["bytes"]  # the gains, and the table, whose rows do not divide by two
-    assert zero1["bytes"] == whole + (ddp["bytes"] - whole) // RANKS
+    for sharded in others:
+        assert sharded["losses"] == pytest.approx(ddp["losses"], rel=1e-6)
+        assert sharded["scores"] == pytest.approx(ddp["scores"], rel=1e-6)
+        assert sharded["norms"] == pytest.approx(ddp["norms"], rel=1e-5)
+        for name, expected in ddp["weights"].items():  # the rate is 1e-2, so 1e-5 is a thousandth of a step
+            assert np.allclose(sharded["weights"][name], expected, rtol=1e-5, atol=1e-5), name
+        assert np.array_equal(sharded["own"], sharded["rounded"])
+        assert sharded["shapes"] == ddp["shapes"]  # so that a checkpoint of one loads into the other
+        unshared = sharded["whole_bytes"]
+        assert 0 < unshared < 0.5 * ddp["bytes"]  # the gains, and the table, whose rows do not divide by two
+        assert sharded["bytes"] == unshared + (ddp["bytes"] - unshared) // RANKS
+    zero1, fsdp = others
+    assert (zero1["buffers"], fsdp["buffers"]) == (LAYERS, 2)
