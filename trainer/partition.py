@@ -6,15 +6,18 @@ the others' rows comes in the working dtype: all of them once a step (ZeRO-1), o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from trainer.parallel import World
+from trainer.peers import peer_memory
 
 if TYPE_CHECKING:
     from trainer.kernels.linear import Projection
@@ -29,7 +32,7 @@ class Partition:
 
     def __init__(self, world: World, reshard: bool) -> None:
         """``reshard``: blocks give the others' rows back when they have run (FSDP)."""
-        self.rank, self.size, self.reshard = world.rank, world.size, reshard
+        self.world, self.rank, self.size, self.reshard = world, world.rank, world.size, reshard
         self.mesh = init_device_mesh(world.device.type, (world.size,))
 
     def shard(self, model: nn.Module) -> None:
@@ -62,20 +65,52 @@ class BlockWeights:
     """Working weights of two blocks at a time: while one block computes, the next one's are on their way.
 
     Blocks are used in order, forward and then backward. A gather is queued when all that is to read the memory before
-    it has been, and NCCL lets it wait for what was queued before, so two buffers are enough.
+    it has been, and waits for it, so two buffers are enough.
     """
 
-    def __init__(self, blocks: Sequence[Sequence[Projection]]) -> None:
-        self.blocks = blocks
+    def __init__(self, blocks: Sequence[Sequence[Projection]], partition: Partition) -> None:
+        self.blocks, self.partition = blocks, partition
+        projections = [projection for block in blocks for projection in block]
+        sizes = [own.numel() for projection in projections for own in projection.own]
+        dtype, world = projections[0].working.dtype, partition.world
+        self.peers = peer_memory(sum(sizes), dtype, world)
+        flat = (
+            torch.empty(sum(sizes), dtype=dtype, device=world.device)
+            if self.peers is None
+            else self.peers.mine
+        )
+        self.pieces: list[list[tuple[Tensor, Tensor]]] = []
+        """For each block, with peers: what is copied to where."""
+        rows = iter(zip(flat.split(sizes), itertools.accumulate(sizes, initial=0), strict=False))
         for index, block in enumerate(blocks):
+            self.pieces.append([])
             for projection, buffer in zip(block, blocks[index % 2], strict=True):
-                projection.move_to(buffer.working)
+                found = list(itertools.islice(rows, len(projection.own)))
+                projection.move_to(buffer.working, [piece for piece, _ in found])
+                if self.peers:
+                    self.pieces[-1] += self.readings(projection, [offset for _, offset in found])
+        self.stream = torch.cuda.Stream(world.device) if self.peers else None
         self.forget()
 
+    def readings(self, projection: Projection, offsets: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Each rank's rows of the projection's working matrix, and where in the ranks' memory they come from."""
+        assert self.peers
+        found = []
+        for copy, own, offset in zip(projection.copies, projection.own, offsets, strict=True):
+            ranks = range(self.partition.size) if own.shape[0] < copy.shape[0] else [self.partition.rank]
+            parts = copy.split(own.shape[0])
+            found += [
+                (part, self.peers.of(rank, own.shape, offset))
+                for part, rank in zip(parts, ranks, strict=True)
+            ]
+        return found
+
     def forget(self) -> None:
-        """What has been gathered is out of date."""
+        """What has been gathered is out of date: every rank has renewed its rows."""
         self.held: list[int | None] = [None, None]
-        self.under_way: dict[int, list[dist.Work]] = {}
+        self.under_way: dict[int, list[dist.Work] | list[torch.cuda.Event]] = {}
+        if self.peers:
+            self.peers.barrier()
 
     def need(self, index: int, step: int) -> None:
         """Let the device wait for this block's weights, and gather the next one's; ``step`` is 1 or, backward, -1."""
@@ -89,6 +124,18 @@ class BlockWeights:
         self.need(index, -1)
 
     def fetch(self, index: int) -> None:
-        if 0 <= index < len(self.blocks) and self.held[index % 2] != index:
-            self.held[index % 2] = index
+        if not 0 <= index < len(self.blocks) or self.held[index % 2] == index:
+            return
+        self.held[index % 2] = index
+        if self.stream:
+            self.under_way[index] = [self.read(index, self.stream)]
+        else:
             self.under_way[index] = [work for p in self.blocks[index] for work in p.gather()]
+
+    def read(self, index: int, stream: torch.cuda.Stream) -> torch.cuda.Event:
+        """Copy a block's rows out of the ranks' memory, on ``stream``; what tells that they are there."""
+        stream.wait_stream(torch.cuda.current_stream(stream.device))
+        with torch.cuda.stream(stream):
+            for part, source in self.pieces[index]:
+                part.copy_(source, non_blocking=True)
+            return stream.record_event()

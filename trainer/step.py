@@ -128,7 +128,8 @@ class Stepper:
     def zero_gradients(self, fused: FusedDecoder) -> None:
         """Where they lie, for graphs; of a sharded weight's sum only this rank's rows are its ``.grad``."""
         self.optimizer.zero_grad(set_to_none=False)
-        torch._foreach_zero_([projection.gradient()[0] for projection in fused.projections])
+        for projection in fused.projections:
+            projection.gradient()[0].zero_()
 
     @torch.no_grad()
     def _update(self, total: torch.Tensor, rate: float) -> StepResult:

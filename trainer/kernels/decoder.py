@@ -121,7 +121,7 @@ class FusedDecoder:
         self.head = self.embedding if tied else multiply([model.lm_head.weight])
         self.in_turn: BlockWeights | None = None
         if partition and partition.reshard:
-            self.in_turn = BlockWeights([block.projections for block in self.blocks])
+            self.in_turn = BlockWeights([block.projections for block in self.blocks], partition)
         self.cross_entropy = HeadCrossEntropy(self.head)
         self.scales: Scales | None = None
         self.refresh()

@@ -51,9 +51,9 @@ class Projection:
     def own_rows(self, whole: Tensor) -> Tensor:
         return self.partition.own(whole) if self.partition else whole
 
-    def move_to(self, working: Tensor) -> None:
-        """Work in memory that others use in turn; this rank's rows are then kept apart from it."""
-        self.own = [rows.clone() for rows in self.own]
+    def move_to(self, working: Tensor, own: Sequence[Tensor]) -> None:
+        """Work in memory that others use in turn; this rank's rows are then kept apart from it, in flat ``own``."""
+        self.own = [memory.view_as(rows) for memory, rows in zip(own, self.own, strict=True)]
         self.working, self.copies = working, working.split(self.rows)
 
     def gather(self) -> list[dist.Work]:
