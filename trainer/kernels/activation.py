@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trainer.kernels.cublaslt import gelu_gradient_product
+from trainer.kernels.cublaslt import gelu_gradient_product, product
 from trainer.kernels.linear import Projection
 
 COLUMNS, ROWS = 1024, 4
@@ -134,7 +134,7 @@ class GeluProject(torch.autograd.Function):
         hidden = gelu_forward(x)
         ctx.save_for_backward(x, hidden)
         ctx.projection = projection
-        return hidden @ projection.working.t()
+        return product(hidden, projection.working.t())
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
@@ -147,14 +147,8 @@ class GeluProject(torch.autograd.Function):
 
 def gelu_gradient(upstream: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     """(upstream ``[N, rows]`` @ weight ``[rows, columns]``) · GELU'(x), in x's shape ``[..., columns]``."""
-    (rows, columns), count = weight.shape, len(upstream)
-    narrow = x.is_cuda and x.dtype == torch.bfloat16
-    product = gelu_gradient_product(count, columns, rows, x.device) if narrow else None
-    if product is None:
-        return gelu_backward(x, (upstream @ weight).view(x.shape))
-    dx = torch.empty_like(x)
-    product(dx, upstream.contiguous(), weight, x)
-    return dx
+    dx = gelu_gradient_product(upstream.contiguous(), weight, x)
+    return gelu_backward(x, product(upstream, weight).view(x.shape)) if dx is None else dx
 
 
 def swiglu(gate_up: Tensor) -> Tensor:

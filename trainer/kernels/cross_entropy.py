@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trainer.kernels.cublaslt import product
 from trainer.kernels.linear import Projection
 from trainer.kernels.norm import programs
 from trainer.loss import IGNORED, CrossEntropy, Reduction
@@ -108,7 +109,7 @@ class HeadLoss(torch.autograd.Function):
         dweight = None
         for start in range(0, len(targets), chunk):
             part, labels = hidden[start : start + chunk], targets[start : start + chunk]
-            gradient = part @ working.t()
+            gradient = product(part, working.t())
             total += softmax_(gradient, labels, scale).sum()
             if ctx.whole:
                 ctx.save_for_backward(hidden, gradient)
@@ -128,7 +129,7 @@ class HeadLoss(torch.autograd.Function):
         projection: Projection = ctx.projection
         if ctx.whole:
             hidden, gradient = ctx.saved_tensors
-            dhidden = (gradient @ projection.working) * upstream.to(hidden.dtype)
+            dhidden = product(gradient, projection.working) * upstream.to(hidden.dtype)
             projection.add_product(hidden * upstream.to(hidden.dtype), gradient)
             return dhidden, None, None, None, None
         dhidden, dweight = ctx.saved_tensors

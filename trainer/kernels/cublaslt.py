@@ -1,22 +1,28 @@
-"""A product whose result is multiplied by GELU's derivative before it leaves the chip: an epilogue of cuBLASLt.
+"""Products by cuBLASLt's own interface, where torch does not let us say which of its kernels runs or what it ends with.
 
-torch has no call for it, so this is the library's C interface: the one that torch has loaded. The numbers are
-cublasLt.h's. (GELU itself as an epilogue was tried: no faster than the product and a kernel; docs/performance.md.)
+On Hopper products are bound by power, and what the library takes first (tiles of 192 × 192) draws more of it than its
+kernel with tiles of 256 × 128: whole steps take 2 to 4% longer. Both give the same bits (docs/performance.md). The
+numbers here are cublasLt.h's; the library is the one that torch has loaded.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 
 import torch
 from torch import Tensor
 
 BFLOAT16, FLOAT32, COMPUTE_FLOAT32 = 14, 0, 68
-EPILOGUE, AUX_POINTER, AUX_LEADING = 7, 11, 12
+TRANSPOSE_FIRST, EPILOGUE, AUX_POINTER, AUX_LEADING = 3, 7, 11, 12
 GELU_GRADIENT = 192
 MAX_WORKSPACE = 1
+TILE, TILE_256X128 = 1, 24
+CANDIDATES = 8
+"""How many of its kernels cuBLASLt is asked for: as many as it offers for these shapes."""
+ALIGNMENT = 256
+"""Bytes; what cuBLASLt counts on when it chooses."""
 WORKSPACE = 32 * 2**20
 """Bytes; what NVIDIA advises for Hopper (cuBLAS documentation, section 2.4.8)."""
 
@@ -28,6 +34,16 @@ class Heuristic(ctypes.Structure):
         ("algorithm", c_uint64 * 8), ("workspace", c_size_t), ("state", c_int), ("waves", c_float),
         ("reserved", c_int * 4),
     )  # fmt: skip
+
+    @property
+    def tile(self) -> int:
+        """Its cublasLtMatmulTile_t."""
+        value, written = c_uint32(), c_size_t()
+        call(
+            "cublasLtMatmulAlgoConfigGetAttribute", byref(self), TILE, byref(value),
+            c_size_t(ctypes.sizeof(value)), byref(written),
+        )  # fmt: skip
+        return value.value
 
 
 @functools.cache
@@ -55,57 +71,6 @@ def workspace(device: torch.device) -> Tensor:
     return torch.empty(WORKSPACE, dtype=torch.uint8, device=device)
 
 
-class GeluGradientProduct:
-    """out ``[rows, n]`` = (left ``[rows, k]`` @ right ``[k, n]``) · GELU'(inner ``[rows, n]``), bfloat16, contiguous.
-
-    GELU in its tanh form, sums in float32. cuBLASLt counts columns first: what it sees is outᵀ = rightᵀ @ leftᵀ.
-    Raises RuntimeError where cuBLASLt has nothing for these shapes on this GPU.
-    """
-
-    def __init__(self, rows: int, n: int, k: int, device: torch.device) -> None:
-        self.device, self.description = device, c_void_p()
-        call("cublasLtMatmulDescCreate", byref(self.description), COMPUTE_FLOAT32, FLOAT32)
-        self.set(EPILOGUE, c_int(GELU_GRADIENT))
-        self.set(AUX_LEADING, c_int64(n))
-        self.set(AUX_POINTER, c_void_p(workspace(device).data_ptr()))  # its alignment counts
-        self.right, self.left, self.out = layout(n, k), layout(k, rows), layout(n, rows)
-        self.algorithm = self.choose()
-
-    def set(self, attribute: int, value: c_int | c_int64 | c_void_p) -> None:
-        call(
-            "cublasLtMatmulDescSetAttribute", self.description, attribute, byref(value), ctypes.sizeof(value)
-        )
-
-    def choose(self) -> Heuristic:
-        """The algorithm that cuBLASLt thinks fastest: the same in every run on the same kind of GPU."""
-        preference, found, best, size = c_void_p(), c_int(), Heuristic(), c_size_t(WORKSPACE)
-        call("cublasLtMatmulPreferenceCreate", byref(preference))
-        call(
-            "cublasLtMatmulPreferenceSetAttribute",
-            preference,
-            MAX_WORKSPACE,
-            byref(size),
-            ctypes.sizeof(size),
-        )
-        call(
-            "cublasLtMatmulAlgoGetHeuristic", handle(self.device), self.description, self.right, self.left, self.out,
-            self.out, preference, 1, byref(best), byref(found),
-        )  # fmt: skip
-        call("cublasLtMatmulPreferenceDestroy", preference)
-        return best
-
-    def __call__(self, out: Tensor, left: Tensor, right: Tensor, inner: Tensor) -> None:
-        self.set(AUX_POINTER, c_void_p(inner.data_ptr()))
-        one, zero, space = c_float(1.0), c_float(0.0), workspace(self.device)
-        call(
-            "cublasLtMatmul", handle(self.device), self.description, byref(one),
-            c_void_p(right.data_ptr()), self.right, c_void_p(left.data_ptr()), self.left, byref(zero),
-            c_void_p(out.data_ptr()), self.out, c_void_p(out.data_ptr()), self.out,
-            byref(self.algorithm), c_void_p(space.data_ptr()), c_size_t(WORKSPACE),
-            c_void_p(torch.cuda.current_stream(self.device).cuda_stream),
-        )  # fmt: skip
-
-
 def layout(rows: int, columns: int) -> c_void_p:
     made = c_void_p()
     call(
@@ -114,10 +79,123 @@ def layout(rows: int, columns: int) -> c_void_p:
     return made
 
 
+class Product:
+    """out ``[rows, n]`` = left ``[rows, k]`` @ right ``[k, n]``, bfloat16, summed in float32.
+
+    ``transposed``: right lies in memory as ``[n, k]``. ``gelu_gradient``: the result is multiplied by GELU'(inner
+    ``[rows, n]``), in its tanh form, before it leaves the chip. All are contiguous. cuBLASLt counts columns first:
+    what it sees is outᵀ = rightᵀ @ leftᵀ. Raises RuntimeError where it has nothing for these shapes on this GPU.
+    """
+
+    def __init__(
+        self, rows: int, n: int, k: int, transposed: bool, gelu_gradient: bool, device: torch.device
+    ) -> None:
+        self.device, self.description = device, c_void_p()
+        call("cublasLtMatmulDescCreate", byref(self.description), COMPUTE_FLOAT32, FLOAT32)
+        self.set(TRANSPOSE_FIRST, c_int(transposed))
+        if gelu_gradient:
+            self.set(EPILOGUE, c_int(GELU_GRADIENT))
+            self.set(AUX_LEADING, c_int64(n))
+            self.set(AUX_POINTER, c_void_p(workspace(device).data_ptr()))  # its alignment counts
+        self.right = layout(k, n) if transposed else layout(n, k)
+        self.left, self.out = layout(k, rows), layout(n, rows)
+        self.algorithm = self.choose(None if gelu_gradient else TILE_256X128)
+
+    def set(self, attribute: int, value: c_int | c_int64 | c_void_p) -> None:
+        call(
+            "cublasLtMatmulDescSetAttribute", self.description, attribute, byref(value), ctypes.sizeof(value)
+        )
+
+    def choose(self, tile: int | None) -> Heuristic:
+        """The first kernel with such a tile if one is offered, else what cuBLASLt thinks fastest.
+
+        The same in every run on the same kind of GPU.
+        """
+        preference, found, offered = c_void_p(), c_int(), (Heuristic * CANDIDATES)()
+        size = c_size_t(WORKSPACE)
+        call("cublasLtMatmulPreferenceCreate", byref(preference))
+        call(
+            "cublasLtMatmulPreferenceSetAttribute", preference, MAX_WORKSPACE, byref(size), ctypes.sizeof(size)
+        )  # fmt: skip
+        call(
+            "cublasLtMatmulAlgoGetHeuristic", handle(self.device), self.description, self.right, self.left, self.out,
+            self.out, preference, CANDIDATES, offered, byref(found),
+        )  # fmt: skip
+        call("cublasLtMatmulPreferenceDestroy", preference)
+        candidates = list(offered)[: found.value]
+        return next((each for each in candidates if each.tile == tile), candidates[0])
+
+    def __call__(
+        self,
+        out: Tensor,
+        left: Tensor,
+        right: Tensor,
+        added: Tensor | None = None,
+        inner: Tensor | None = None,
+    ) -> None:
+        """``added`` ``[rows, n]`` is added to the product in float32."""
+        if inner is not None:
+            self.set(AUX_POINTER, c_void_p(inner.data_ptr()))
+        one, factor, space = c_float(1.0), c_float(added is not None), workspace(self.device)
+        call(
+            "cublasLtMatmul", handle(self.device), self.description, byref(one),
+            c_void_p(right.data_ptr()), self.right, c_void_p(left.data_ptr()), self.left, byref(factor),
+            c_void_p((out if added is None else added).data_ptr()), self.out, c_void_p(out.data_ptr()), self.out,
+            byref(self.algorithm), c_void_p(space.data_ptr()), c_size_t(WORKSPACE),
+            c_void_p(torch.cuda.current_stream(self.device).cuda_stream),
+        )  # fmt: skip
+
+
 @functools.cache
-def gelu_gradient_product(rows: int, n: int, k: int, device: torch.device) -> GeluGradientProduct | None:
+def product_for(
+    rows: int, n: int, k: int, transposed: bool, gelu_gradient: bool, device: torch.device
+) -> Product | None:
     """The product for these shapes; None where there is none."""
     try:
-        return GeluGradientProduct(rows, n, k, device)
-    except (OSError, AttributeError, RuntimeError):
+        return Product(rows, n, k, transposed, gelu_gradient, device)
+    except (OSError, AttributeError, RuntimeError, IndexError):
         return None
+
+
+@functools.cache
+def is_hopper(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
+
+
+def runs(*tensors: Tensor) -> bool:
+    """Whether these may be given to a ``Product``."""
+    return all(
+        tensor.is_cuda
+        and tensor.dtype == torch.bfloat16
+        and tensor.is_contiguous()
+        and tensor.data_ptr() % ALIGNMENT == 0
+        for tensor in tensors
+    )
+
+
+def product(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
+    """left ``[..., k]`` @ right ``[k, n]``, plus ``added`` ``[..., n]``; right or its transpose is contiguous."""
+    k, n = right.shape
+    transposed = not right.is_contiguous()
+    operands = [left, right.t() if transposed else right, *([] if added is None else [added])]
+    found = None
+    if is_hopper(left.device) and runs(*operands):
+        found = product_for(left.numel() // k, n, k, transposed, False, left.device)
+    if found is None:
+        return left @ right if added is None else torch.addmm(added, left, right)
+    out = left.new_empty(*left.shape[:-1], n)
+    found(out, left, right, added)
+    return out
+
+
+def gelu_gradient_product(left: Tensor, right: Tensor, inner: Tensor) -> Tensor | None:
+    """(left ``[rows, k]`` @ right ``[k, n]``) · GELU'(inner), in inner's shape ``[..., n]``; None where it cannot."""
+    if not runs(left, right, inner):
+        return None
+    k, n = right.shape
+    found = product_for(len(left), n, k, False, True, left.device)
+    if found is None:
+        return None
+    out = torch.empty_like(inner)
+    found(out, left, right, inner=inner)
+    return out

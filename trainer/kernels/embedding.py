@@ -14,8 +14,8 @@ from torch import Tensor
 
 from trainer.kernels.linear import Projection
 
-ROWS, BLOCK, WARPS = 32, 256, 4
-"""Rows and columns that a program adds at once."""
+ROWS, BLOCK, WARPS = 16, 1024, 4
+"""Rows and columns that a program adds at once; what was fastest on an H200 for 65,536 tokens of text."""
 
 
 @triton.jit

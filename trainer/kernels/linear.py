@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from trainer.kernels.cublaslt import product
 from trainer.parallel import local
 from trainer.products import add_product_into, product_into
 
@@ -100,13 +101,13 @@ class ProjectionProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         ctx.projection = projection
-        return x @ projection.working.t()
+        return product(x, projection.working.t())
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         (x,) = ctx.saved_tensors
         upstream = upstream.reshape(-1, upstream.shape[-1])
-        dx = (upstream @ ctx.projection.working).view(x.shape) if ctx.needs_input_grad[0] else None
+        dx = product(upstream, ctx.projection.working).view(x.shape) if ctx.needs_input_grad[0] else None
         ctx.projection.add_product(x.reshape(-1, x.shape[-1]), upstream)
         return dx, None, *(None for _ in ctx.projection.weights)
 
@@ -118,16 +119,16 @@ class ApartProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x)
         ctx.projection = projection
-        return (x @ projection.working.t()).split(projection.rows, dim=-1)
+        return product(x, projection.working.t()).split(projection.rows, dim=-1)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
         (x,) = ctx.saved_tensors
         projection: Projection = ctx.projection
         parts = [part.reshape(-1, part.shape[-1]) for part in upstream]
-        dx = parts[0] @ projection.copies[0]
+        dx = product(parts[0], projection.copies[0])
         for part, copy in zip(parts[1:], projection.copies[1:], strict=True):
-            dx.addmm_(part, copy)
+            dx = product(part, copy, dx)
         projection.add_product(x.reshape(-1, x.shape[-1]), *parts)
         return dx.view(x.shape), None, *(None for _ in projection.weights)
 

@@ -14,10 +14,8 @@ import triton.language as tl
 from torch import Tensor
 
 Kind = Literal["rms", "layer"]
-BACKWARD = {2048: (2, 8, 4), 4096: (3, 4, 1)}
-"""By the widest row: programs of the backward kernel on each multiprocessor, warps of each, and rows it does at once.
-Of those tried on an H200 the fastest for 2,304, and within 2% of it for 2,048. Rows of more than 2,048 are slower the
-more are done at once."""
+PROGRAMS = 2
+"""Programs of the backward kernel on each multiprocessor."""
 
 
 def plain_add_norm(
@@ -60,32 +58,33 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     dy_ptr, dtotal_ptr, total_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_ptr, partial_ptr,
-    rows, size, HAS_DTOTAL: tl.constexpr, CENTRE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    rows, size, HAS_DTOTAL: tl.constexpr, CENTRE: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    columns = tl.arange(0, BLOCK)[None, :]
-    weight = tl.load(weight_ptr + columns, mask=columns < size, other=0.0).to(tl.float32)
-    dweight = tl.zeros([ROWS, BLOCK], dtype=tl.float32)
-    for tile in range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0)):
-        row = (tl.cast(tile, tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
-        inside = (row < rows) & (columns < size)
-        at = row * size + columns
-        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    """Row by row: all of a row is asked for, STAGES - 1 rows ahead, before anything waits for a sum over it."""
+    columns = tl.arange(0, BLOCK)
+    inside = columns < size
+    weight = tl.load(weight_ptr + columns, mask=inside, other=0.0).to(tl.float32)
+    dweight = tl.zeros([BLOCK], dtype=tl.float32)
+    for row in tl.range(tl.program_id(0), rows, tl.num_programs(0), num_stages=STAGES):
+        at = tl.cast(row, tl.int64) * size + columns
         x = tl.load(total_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        rstd = tl.load(rstd_ptr + row, mask=row < rows, other=0.0)
+        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        if HAS_DTOTAL:
+            dtotal = tl.load(dtotal_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        rstd = tl.load(rstd_ptr + row)
         if CENTRE:
-            x = tl.where(inside, x - tl.load(mean_ptr + row, mask=row < rows, other=0.0), 0.0)
+            x = tl.where(inside, x - tl.load(mean_ptr + row), 0.0)
         x *= rstd
         dweight += dy * x
         dy *= weight
-        dx = dy - x * (tl.sum(dy * x, 1) / size)[:, None]
+        dx = dy - x * (tl.sum(dy * x, 0) / size)
         if CENTRE:
-            dx -= (tl.sum(dy, 1) / size)[:, None]
+            dx -= tl.sum(dy, 0) / size
         dx *= rstd
         if HAS_DTOTAL:
-            dx += tl.load(dtotal_ptr + at, mask=inside, other=0.0).to(tl.float32)
+            dx += dtotal
         tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
-    target = partial_ptr + tl.program_id(0) * size + tl.arange(0, BLOCK)
-    tl.store(target, tl.sum(dweight, 0), mask=tl.arange(0, BLOCK) < size)
+    tl.store(partial_ptr + tl.program_id(0) * size + columns, dweight, mask=inside)
 
 
 def programs(rows: int, device: torch.device, per_processor: int) -> int:
@@ -131,13 +130,13 @@ class AddNorm(torch.autograd.Function):
         dtotal = dtotal.contiguous() if dtotal is not None else None
         dx = torch.empty_like(total)
         block = triton.next_power_of_2(size)
-        per_processor, warps, at_once = BACKWARD[2048 if block <= 2048 else 4096]
-        count = programs(rows, total.device, per_processor)
+        wide = block > 4096
+        count = programs(rows, total.device, PROGRAMS)
         partial = torch.empty(count, size, dtype=torch.float32, device=total.device)
         backward_kernel[(count,)](
             dy, dy if dtotal is None else dtotal, total, weight, mean, rstd, dx, partial, rows, size,
-            HAS_DTOTAL=dtotal is not None, CENTRE=ctx.kind == "layer", ROWS=at_once, BLOCK=block,
-            num_warps=warps,
+            HAS_DTOTAL=dtotal is not None, CENTRE=ctx.kind == "layer", BLOCK=block, STAGES=2 if wide else 4,
+            num_warps=8 if wide else 4,
         )  # fmt: skip
         return dx, dx if ctx.added else None, partial.sum(0).to(weight.dtype), None, None
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainer.models import tiny
-from trainer import loss
+from trainer import loss, products
 from trainer.attention import ManualAttention
-from trainer.kernels import activation, adamw, cross_entropy, embedding, fp8, linear, norm, rotary
+from trainer.kernels import activation, adamw, cross_entropy, cublaslt, embedding, fp8, linear, norm, rotary
 from trainer.kernels.decoder import FusedDecoder
 
 HAS_GPU = torch.cuda.is_available()
@@ -122,7 +122,7 @@ def test_softmax_gives_losses_and_their_gradient_and_leaves_ignored_targets_out(
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_the_chunked_loss_through_the_softmax_kernel_is_the_plain_one(dtype: torch.dtype) -> None:
-    hidden, weight = random(300, 32, dtype=dtype), random(200, 32, dtype=dtype)
+    hidden, weight = random(300, 32, dtype=dtype), (random(200, 32) / 32**0.5).to(dtype)  # logits of about 1
     targets = torch.randint(0, 200, (300,), device=DEVICE)
     targets[7] = loss.IGNORED
     chunked = loss.CrossEntropy(200 * 128, cross_entropy.losses_and_gradient)
@@ -145,6 +145,48 @@ def test_a_product_taken_apart_gives_the_gradients_of_the_whole_one() -> None:
     for weight, upstream in zip(weights, up, strict=True):
         assert weight.grad is not None
         assert error(weight.grad, torch.einsum("btr,btc->rc", upstream.double(), x.double())) < 1e-5
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_product_is_torchs_and_adds_what_it_is_given(transposed: bool) -> None:
+    """On Hopper by cuBLASLt, elsewhere by torch."""
+    left, right, added = (random(*shape, dtype=TYPES[-1]) for shape in ((512, 256), (256, 384), (512, 384)))
+    if transposed:
+        right = right.t().contiguous().t()
+    whole = left.double() @ right.double()
+    assert (
+        error(cublaslt.product(left.view(2, 256, 256), right).view(512, 384), whole) < TOLERANCE[left.dtype]
+    )
+    assert error(cublaslt.product(left, right, added), added.double() + whole) < TOLERANCE[left.dtype]
+    if HAS_GPU and cublaslt.is_hopper(DEVICE):
+        assert cublaslt.product_for(512, 384, 256, transposed, False, DEVICE) is not None
+
+
+def test_a_product_in_pieces_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = random(64, 24, dtype=TYPES[-1]), random(64, 40, dtype=TYPES[-1])
+    whole = left.double().t() @ right.double()
+    if HAS_GPU:
+        out = torch.empty(24, 40, device=DEVICE)
+        monkeypatch.setattr(products, "pieces_pay", lambda *_: True)
+        products.product_into(out, left.t(), right)
+        assert error(out, whole) < 1e-5
+        products.add_product_into(out, left.t(), right)
+        assert error(out, 2 * whole) < 1e-5
+    else:
+        assert error(torch.bmm(*products.pieces(left.t(), right)).sum(0), whole) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("shape", "pays"),
+    [((2304, 2304, 65536), True), ((2304, 2304, 4096), False), ((2048, 2048, 32768), False),
+     ((9216, 2304, 65536), False), ((4096, 2048, 32768), False)],
+)  # fmt: skip
+def test_pieces_are_for_results_that_would_leave_multiprocessors_idle(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], pays: bool
+) -> None:
+    h200 = type("Properties", (), {"multi_processor_count": 132})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: h200)
+    assert products.pieces_pay.__wrapped__(*shape, torch.device("cuda", 0)) == pays
 
 
 def test_float8_rounding_is_the_same_both_ways_and_close() -> None:
