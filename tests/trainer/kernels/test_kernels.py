@@ -162,6 +162,35 @@ def test_a_product_is_torchs_and_adds_what_it_is_given(transposed: bool) -> None
         assert cublaslt.product_for(512, 384, 256, transposed, False, DEVICE) is not None
 
 
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [
+        (["192x192", "128x256", "256x128"], "256x128"),  # GPT-2, and all wide products of Qwen3 and LLaMA-3
+        (["192x192", "128x256"], "192x192"),
+        (["256x128", "192x192"], "256x128"),  # Qwen3's and LLaMA-3's products of 2048 columns
+        (["128x128", "256x128"], "128x128"),  # with GELU's gradient
+    ],
+)
+def test_tiles_of_256_by_128_stand_in_for_those_of_192_by_192(offered: list[str], taken: str) -> None:
+    numbers = {
+        "128x128": 20, "128x256": 23, "256x128": cublaslt.TILE_256X128, "192x192": cublaslt.TILE_192X192,
+    }  # fmt: skip
+    assert offered[cublaslt.preferred([numbers[tile] for tile in offered])] == taken
+
+
+@pytest.mark.skipif(not HAS_GPU or not cublaslt.is_hopper(DEVICE), reason="needs a Hopper GPU")
+@pytest.mark.parametrize(
+    ("width", "heads", "inner"), [(2304, 6912, 6144), (2048, 4096, 6144), (2048, 4096, 7168)], ids=str
+)
+def test_the_catalogues_gated_models_get_tiles_of_256_by_128(width: int, heads: int, inner: int) -> None:
+    """LLaMA-2, Qwen3 and LLaMA-3: forward, and the gradients of the inputs."""
+    for n, k in [(heads, width), (width, width), (2 * inner, width), (width, inner)]:
+        for columns, summed, transposed in [(n, k, True), (k, n, False)]:
+            found = cublaslt.product_for(32768, columns, summed, transposed, False, DEVICE)
+            assert found is not None
+            assert found.algorithm.tile == cublaslt.TILE_256X128, (columns, summed)
+
+
 def test_a_product_in_pieces_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = random(64, 24, dtype=TYPES[-1]), random(64, 40, dtype=TYPES[-1])
     whole = left.double().t() @ right.double()
