@@ -39,7 +39,7 @@ SEVERAL = [
 LAYOUTS = ("ddp", "zero1", "fsdp")
 SMOKE = {
     "max_iters": 60, "checkpoint_interval": 10, "log_interval": 1, "eval_interval": 1000, "block_size": 128,
-    "batch_size": 4, "dtype": "bfloat16",
+    "batch_size": 4, "dtype": "bfloat16", "learning_rate": 1e-3, "min_lr": 1e-4,
 }  # fmt: skip
 
 

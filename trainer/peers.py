@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -29,7 +30,8 @@ class PeerMemory:
         os.environ.setdefault("TORCH_SYMM_MEM_DISABLE_MULTICAST", "1")  # plain reads are all that is wanted
         group = dist.group.WORLD
         assert group is not None
-        symmetric.enable_symm_mem_for_group(group.group_name)
+        with warnings.catch_warnings(category=FutureWarning, action="ignore"):
+            symmetric.enable_symm_mem_for_group(group.group_name)  # before torch 2.9 it has to be called
         self.mine = symmetric.empty(elements, dtype=dtype, device=world.device)
         self._shared = symmetric.rendezvous(self.mine, group)
 

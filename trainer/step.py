@@ -127,9 +127,8 @@ class Stepper:
 
     def zero_gradients(self, fused: FusedDecoder) -> None:
         """Where they lie, for graphs; of a sharded weight's sum only this rank's rows are its ``.grad``."""
-        self.optimizer.zero_grad(set_to_none=False)
-        for projection in fused.projections:
-            projection.gradient()[0].zero_()
+        sums = [projection.gradient()[0] for projection in fused.projections]
+        torch._foreach_zero_([*sums, *self.gradients.local_gradients()])
 
     @torch.no_grad()
     def _update(self, total: torch.Tensor, rate: float) -> StepResult:

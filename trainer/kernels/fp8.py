@@ -133,7 +133,8 @@ class Scales:
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.formats = device, list[torch.dtype]()
-        self.measuring = True
+        self.measuring, self.measured = True, False
+        """The first step takes each tensor's own scale; those after it the scales that the ones before left."""
 
     def place(self, dtype: torch.dtype) -> int:
         """A new place; its number."""
@@ -160,10 +161,13 @@ class Scales:
         self.scale.copy_(torch.where(seen > 0, self.largest / seen, self.scale))
         self.inverse.copy_(1.0 / self.scale)
         self.amax.zero_()
-        self.measuring = False
+        self.measuring = (
+            not self.measured
+        )  # a step that only allocates the optimiser's state measures nothing
 
     def measure(self, place: int, value: Tensor) -> None:
         """In the first step: the scale of this very tensor."""
+        self.measured = True
         amax = value.abs().amax().float().clamp(min=1e-12)
         self.scale[place] = self.largest[place] / amax
         self.inverse[place] = amax / self.largest[place]

@@ -237,6 +237,18 @@ def test_float8_rounding_is_the_same_both_ways_and_close() -> None:
     assert not scales.amax.any()
 
 
+def test_float8s_first_scales_are_measured_though_the_optimiser_made_a_step_to_allocate_its_state() -> None:
+    scales = fp8.Scales(DEVICE)
+    gradient = scales.place(fp8.BACKWARD)
+    scales.allocate()
+    scales.end_step()  # checkpoint.materialise
+    small = 1e-9 * random(64, 64)
+    rounded, _ = scales.round(small, gradient)
+    assert error(rounded.float() * scales.inverse[gradient], small) < 0.2
+    scales.end_step()
+    assert not scales.measuring
+
+
 def test_adamw_is_torchs_with_the_factor_applied_and_skips_when_told() -> None:
     ours = [nn.Parameter(random(50, 60)), nn.Parameter(random(60))]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]

@@ -54,7 +54,12 @@ def steps(command: Sequence[str], world: World) -> dict[str, Any]:
     names: dict[Tensor, str] = {p: name for name, p in named_parameters(model).items()}
     states = checkpoint.optimizer_tensors(optimizer, names)
     moments = [t for name, t in states.items() if "exp_avg" in name]
+    stepper.micro_step(next(batches), last=False)
+    stepper.zero_gradients(fused)
+    sums = [projection.gradient()[0] for projection in fused.projections]
+    left = [*sums, *(local(p.grad) for p in names if p.grad is not None)]
     return {
+        "left_in_gradients": max(float(tensor.abs().max()) for tensor in left),
         "norms": [float(r.grad_norm) for r in results],
         "losses": [float(r.loss) for r in results],
         "scores": scores,
@@ -77,7 +82,9 @@ def test_sharded_ranks_take_the_steps_of_ddp_with_half_of_the_state(shape: str) 
     commands = [[shape, sharding] for sharding in ("ddp", "zero1", "fsdp")]
     ddp, *others = cast("list[dict[str, Any]]", on_ranks(RANKS, *commands, action=steps))
     assert min(ddp["norms"]) > TRAIN.grad_clip  # or clipping would not be seen
+    assert ddp["left_in_gradients"] == 0.0
     for sharded in others:
+        assert sharded["left_in_gradients"] == 0.0
         assert sharded["losses"] == pytest.approx(ddp["losses"], rel=1e-6)
         assert sharded["scores"] == pytest.approx(ddp["scores"], rel=1e-6)
         assert sharded["norms"] == pytest.approx(ddp["norms"], rel=1e-5)
