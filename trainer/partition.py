@@ -70,39 +70,34 @@ class BlockWeights:
 
     def __init__(self, blocks: Sequence[Sequence[Projection]], partition: Partition) -> None:
         self.blocks, self.partition = blocks, partition
-        projections = [projection for block in blocks for projection in block]
-        sizes = [own.numel() for projection in projections for own in projection.own]
-        dtype, world = projections[0].working.dtype, partition.world
-        self.peers = peer_memory(sum(sizes), dtype, world)
-        flat = (
-            torch.empty(sum(sizes), dtype=dtype, device=world.device)
-            if self.peers is None
-            else self.peers.mine
-        )
-        self.pieces: list[list[tuple[Tensor, Tensor]]] = []
-        """For each block, with peers: what is copied to where."""
-        rows = iter(zip(flat.split(sizes), itertools.accumulate(sizes, initial=0), strict=False))
+        mine = [rows for block in blocks for projection in block for rows in projection.own]
+        elements, dtype = sum(rows.numel() for rows in mine), mine[0].dtype
+        self.peers = peer_memory(elements, dtype, partition.world)
+        memory = self.peers.mine if self.peers else torch.empty(elements, dtype=dtype, device=mine[0].device)
+        self.stream = torch.cuda.Stream(memory.device) if self.peers else None
+        self.readings: list[list[tuple[Tensor, Tensor]]] = []
+        """For each block what is copied from where, with peers."""
+        end = 0
         for index, block in enumerate(blocks):
-            self.pieces.append([])
+            self.readings.append([])
             for projection, buffer in zip(block, blocks[index % 2], strict=True):
-                found = list(itertools.islice(rows, len(projection.own)))
-                projection.move_to(buffer.working, [piece for piece, _ in found])
-                if self.peers:
-                    self.pieces[-1] += self.readings(projection, [offset for _, offset in found])
-        self.stream = torch.cuda.Stream(world.device) if self.peers else None
+                *begins, end = itertools.accumulate((rows.numel() for rows in projection.own), initial=end)
+                own = [
+                    memory[begin : begin + rows.numel()]
+                    for begin, rows in zip(begins, projection.own, strict=True)
+                ]
+                projection.move_to(buffer.working, own)
+                self.readings[index] += self.places(projection, begins)
         self.forget()
 
-    def readings(self, projection: Projection, offsets: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Each rank's rows of the projection's working matrix, and where in the ranks' memory they come from."""
-        assert self.peers
-        found = []
-        for copy, own, offset in zip(projection.copies, projection.own, offsets, strict=True):
+    def places(self, projection: Projection, begins: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Each rank's rows of the working matrix, and where they are in that rank's memory; none without peers."""
+        found: list[tuple[Tensor, Tensor]] = []
+        for copy, own, begin in zip(projection.copies, projection.own, begins, strict=True):
             ranks = range(self.partition.size) if own.shape[0] < copy.shape[0] else [self.partition.rank]
-            parts = copy.split(own.shape[0])
-            found += [
-                (part, self.peers.of(rank, own.shape, offset))
-                for part, rank in zip(parts, ranks, strict=True)
-            ]
+            for part, rank in zip(copy.split(own.shape[0]), ranks, strict=True):
+                if self.peers:
+                    found.append((part, self.peers.of(rank, own.shape, begin)))
         return found
 
     def forget(self) -> None:
@@ -136,6 +131,6 @@ class BlockWeights:
         """Copy a block's rows out of the ranks' memory, on ``stream``; what tells that they are there."""
         stream.wait_stream(torch.cuda.current_stream(stream.device))
         with torch.cuda.stream(stream):
-            for part, source in self.pieces[index]:
+            for part, source in self.readings[index]:
                 part.copy_(source, non_blocking=True)
             return stream.record_event()

@@ -1,0 +1,84 @@
+"""With FSDP two blocks' weights are in memory at a time, read from the ranks that keep them; here without ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainer import partition as partitions
+from trainer.kernels.linear import Projection
+from trainer.parallel import World
+from trainer.partition import BlockWeights, Partition
+
+RANKS, BLOCKS = 2, 5
+ROWS = ([4, 2, 3], [6])
+"""Rows of the weights of a block's two projections; three do not divide by two ranks."""
+
+
+class Stream:
+    """One on which everything is done at once."""
+
+    def __init__(self, _: torch.device) -> None:
+        self.device = torch.device("cpu")
+
+    def wait_stream(self, _: object) -> None: ...
+
+    def record_event(self) -> Any:
+        return SimpleNamespace(wait=lambda: None)
+
+
+class Peers:
+    """What two ranks have in memory, in one process."""
+
+    def __init__(self, rank: int, memories: list[Tensor]) -> None:
+        self.mine, self.memories = memories[rank], memories
+
+    def of(self, rank: int, shape: Sequence[int], offset: int) -> Tensor:
+        return self.memories[rank][offset : offset + torch.Size(shape).numel()].view(shape)
+
+    def barrier(self) -> None: ...
+
+
+def on_rank(rank: int, whole: list[list[Tensor]]) -> BlockWeights:
+    """A rank's blocks, whose own rows are those of ``whole``, a matrix for each projection."""
+    partition = cast("Partition", object.__new__(Partition))
+    partition.world = World(rank=rank, size=RANKS, device=torch.device("cpu"))
+    partition.rank, partition.size, partition.reshard = rank, RANKS, True
+    blocks = [
+        [Projection([nn.Parameter(torch.empty(r, 3)) for r in rows], torch.float32, partition=partition) for rows in ROWS]
+        for _ in whole
+    ]  # fmt: skip
+    weights = BlockWeights(blocks, partition)
+    for block, matrices in zip(blocks, whole, strict=True):
+        for projection, matrix in zip(block, matrices, strict=True):
+            for own, part in zip(projection.own, matrix.split(projection.rows), strict=True):
+                own.copy_(partition.own(part))
+    return weights
+
+
+def test_each_block_has_all_ranks_rows_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    memories: list[Tensor] = []
+
+    def shared(elements: int, dtype: torch.dtype, world: World) -> Peers:
+        if not memories:
+            memories.extend(torch.full((elements,), torch.nan, dtype=dtype) for _ in range(RANKS))
+        return Peers(world.rank, memories)
+
+    monkeypatch.setattr(partitions, "peer_memory", shared)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    generator = torch.Generator().manual_seed(0)
+    whole = [[torch.randn(sum(rows), 3, generator=generator) for rows in ROWS] for _ in range(BLOCKS)]
+    ranks = [on_rank(rank, whole) for rank in range(RANKS)]
+    forward, backward = [(i, 1) for i in range(BLOCKS)], [(i, -1) for i in reversed(range(BLOCKS))]
+    for weights in ranks:
+        assert len({projections[0].working.data_ptr() for projections in weights.blocks}) == 2
+        for index, step in [*forward, *backward, *forward]:
+            weights.need(index, step)
+            for projection, matrix in zip(weights.blocks[index], whole[index], strict=True):
+                assert torch.equal(projection.working, matrix), (weights.partition.rank, index, step)
