@@ -49,14 +49,15 @@ def on_rank(rank: int, whole: list[list[Tensor]]) -> BlockWeights:
     partition = cast("Partition", object.__new__(Partition))
     partition.world = World(rank=rank, size=RANKS, device=torch.device("cpu"))
     partition.rank, partition.size, partition.reshard = rank, RANKS, True
-    blocks = [
-        [Projection([nn.Parameter(torch.empty(r, 3)) for r in rows], torch.float32, partition=partition) for rows in ROWS]
-        for _ in whole
-    ]  # fmt: skip
+
+    def projection(rows: list[int]) -> Projection:
+        return Projection([nn.Parameter(torch.empty(r, 3)) for r in rows], torch.float32, partition=partition)
+
+    blocks = [[projection(rows) for rows in ROWS] for _ in whole]
     weights = BlockWeights(blocks, partition)
     for block, matrices in zip(blocks, whole, strict=True):
-        for projection, matrix in zip(block, matrices, strict=True):
-            for own, part in zip(projection.own, matrix.split(projection.rows), strict=True):
+        for made, matrix in zip(block, matrices, strict=True):
+            for own, part in zip(made.own, matrix.split(made.rows), strict=True):
                 own.copy_(partition.own(part))
     return weights
 
