@@ -7,10 +7,12 @@ calls ``split_special_tokens=True``.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import resource
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +61,11 @@ class ReferenceEncoder:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
+    def ids(self, text: str) -> list[int]:
+        """Of one text, without the threads that ``encode`` starts: a process that has those cannot be forked."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, with special tokens shown."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
@@ -106,8 +113,11 @@ class GigatokenEncoder:
     name: EncoderName = "gigatoken"
 
     def __init__(self, file: Path) -> None:
-        data = msgspec.json.decode(file.read_bytes())
-        data["added_tokens"] = [token for token in data.get("added_tokens", []) if not token["special"]]
+        data = msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])
+        added = msgspec.json.decode(data.get("added_tokens", b"[]"))
+        data["added_tokens"] = msgspec.Raw(
+            msgspec.json.encode([token for token in added if not token["special"]])
+        )
         self._json, self._seen, self._warm = msgspec.json.encode(data).decode(), 0, 0
         self._renew()
 
@@ -205,6 +215,45 @@ def choose(entry: TokenizerEntry, wanted: EncoderName, file: Path) -> Encoder:
             if wanted != "auto":
                 raise UserError(f"encoder {name} is not installed", hint=f"pip install {name}") from None
     return LongTexts(ReferenceEncoder(file), puts_a_space_first(file))
+
+
+class Encoders:
+    """The encoder in use and the reference, each loaded when it is first needed: it takes up to two seconds."""
+
+    def __init__(self, tokens: TokenizerEntry, wanted: EncoderName, file: Path) -> None:
+        self._tokens, self._wanted, self._file = tokens, wanted, file
+        self._thread = ThreadPoolExecutor(1)
+
+    @functools.cached_property
+    def _loading(self) -> Future[Encoder]:
+        return self._thread.submit(choose, self._tokens, self._wanted, self._file)
+
+    def begin(self) -> None:
+        """Load the encoder in use from now on, in a thread."""
+        if self._wanted != "tokenizers":
+            self._loading  # noqa: B018 - it is begun when it is first looked at
+
+    @property
+    def fast(self) -> Encoder:
+        """When it is there, the thread that loaded it is gone: the process may be forked then."""
+        if self._wanted == "tokenizers":
+            return self.reference
+        loading = self._loading
+        self._thread.shutdown()
+        return loading.result()
+
+    def load(self) -> None:
+        """Load both, so that the processes forked from this one have them."""
+        self.fast, self.reference  # noqa: B018
+
+    @functools.cached_property
+    def reference(self) -> Encoder:
+        return LongTexts(self.bare, puts_a_space_first(self._file))
+
+    @functools.cached_property
+    def bare(self) -> ReferenceEncoder:
+        """The reference itself, which takes no care how long a text is."""
+        return ReferenceEncoder(self._file)
 
 
 def differing(reference: Encoder, encoder: Encoder, texts: Sequence[str]) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import os
 from collections.abc import Callable
@@ -13,11 +12,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from jobs.catalog.data import EncoderName, TokenizerEntry
 from jobs.catalog.errors import UserError
 from prep.documents import Broken, read
 from prep.duplicates import Repeated
-from prep.encoders import Encoder, choose, differing, with_ends
+from prep.encoders import Encoder, Encoders, differing, with_ends
 from prep.job import Job, work_dir
 from prep.output import Series
 from prep.plan import Unit
@@ -147,21 +145,6 @@ def load_record(output: Path, index: int) -> Record:
 
 def reject_file(output: Path, index: int) -> Path:
     return work_dir(output) / "rejects" / f"{index:05d}.jsonl"
-
-
-class Encoders:
-    """The encoder in use and the reference, each loaded when it is first needed."""
-
-    def __init__(self, tokens: TokenizerEntry, wanted: EncoderName, file: Path) -> None:
-        self._tokens, self._wanted, self._file = tokens, wanted, file
-
-    @functools.cached_property
-    def fast(self) -> Encoder:
-        return choose(self._tokens, self._wanted, self._file)
-
-    @functools.cached_property
-    def reference(self) -> Encoder:
-        return choose(self._tokens, "tokenizers", self._file)
 
 
 @dataclass(frozen=True)
