@@ -39,12 +39,12 @@ def copies(digest: int, weight: float) -> int:
 
 
 class Document(NamedTuple):
-    """One that is written ``times`` times; ``label`` is "" without a source field, ``size`` is bytes of UTF-8."""
+    """One that is written ``times`` times; ``data`` is its text in UTF-8, ``label`` is "" without a source field."""
 
     text: str
+    data: bytes
     label: str
     digest: int
-    size: int
     split: str
     times: int
 
@@ -58,6 +58,10 @@ class Chosen(NamedTuple):
     @property
     def texts(self) -> list[str]:
         return [document.text for document in self.documents]
+
+    @property
+    def data(self) -> list[bytes]:
+        return [document.data for document in self.documents]
 
 
 class Selection:
@@ -88,9 +92,9 @@ class Selection:
         data = text.encode()
         digest = document_hash(data)
         if is_validation(digest, self.entry.validation_share):
-            return Document(text, label, digest, len(data), "val", 1)
+            return Document(text, data, label, digest, "val", 1)
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
-        return Document(text, label, digest, len(data), "train", times)
+        return Document(text, data, label, digest, "train", times)
 
     def kept(self, batch: Batch) -> list[Document]:
         """The documents that filters and weights keep, before duplicates are looked for."""

@@ -26,10 +26,10 @@ import numpy.typing as npt
 from jobs.catalog.errors import UserError, nearest
 
 META_FILE = "meta.json"
-WRITTEN_BACK = 8 << 20
+WRITTEN_BACK = 16 << 20
 """Bytes that the kernel is told to write to the disk at once."""
-SYNC_FILE_RANGE_WRITE = 2
-"""sync_file_range(2): begin to write, wait for nothing."""
+BEGIN, WAIT = 2, 7
+"""Of sync_file_range(2): begin to write, wait for nothing; and write, and wait until it is written."""
 FORMAT = 1
 TokenType = Literal["uint16", "uint32"]
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
@@ -132,28 +132,38 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 class WriteBack:
-    """Has the kernel write a file to the disk while it grows, so that fsync finds little left to wait for.
+    """Has the kernel write a file to the disk while it grows, so that fsync finds little left to wait for; and then
+    forget it, for to take memory that was just given back costs half of what new memory costs.
 
     Where the system cannot do that, fsync does it all: nothing hangs on it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._begun = file, 0
-        self._call = getattr(ctypes.CDLL(None), "sync_file_range", None)
+        self._file, self._begun, self._forgotten = file, 0, 0
+        self._call: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
 
     def grown(self, size: int) -> None:
         """The file has ``size`` bytes by now."""
         if self._call and size - self._begun >= WRITTEN_BACK:
-            start, count = ctypes.c_int64(self._begun), ctypes.c_int64(size - self._begun)
-            self._call(self._file.fileno(), start, count, ctypes.c_uint(SYNC_FILE_RANGE_WRITE))
-            self._begun = size
+            self._sync(self._forgotten, self._begun, WAIT)
+            os.posix_fadvise(
+                self._file.fileno(), self._forgotten, self._begun - self._forgotten, os.POSIX_FADV_DONTNEED
+            )
+            self._sync(self._begun, size, BEGIN)
+            self._forgotten, self._begun = self._begun, size
+
+    def _sync(self, begin: int, end: int, how: int) -> None:
+        self._call(
+            self._file.fileno(), ctypes.c_int64(begin), ctypes.c_int64(end - begin), ctypes.c_uint(how)
+        )
 
 
 def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
     """Ids, shape [n], in the type they are written in. Raises UserError for one that the vocabulary does not have."""
     array = np.asarray(ids)
     if array.size:
-        low, high = int(array.min()), int(array.max())
+        low = 0 if array.dtype.kind == "u" else int(array.min())
+        high = int(array.max())
         if low < 0 or high >= vocab_size:
             wrong = low if low < 0 else high
             raise UserError(

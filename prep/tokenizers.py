@@ -39,7 +39,7 @@ def check(
 ) -> TokenizerRecord:
     """The record of the tokenizer in ``folder``; UserError where it is absent, damaged or another one.
 
-    ``encoders`` of the same file are loaded meanwhile, and keep the reference that was checked.
+    ``encoders`` of the same file keep the reference that was checked.
     """
     file = folder / FILE
     again = f"remove {folder} and fetch it again: jobctl tokenizer {name}"
@@ -47,10 +47,8 @@ def check(
         raise UserError(
             f"tokenizer '{name}' is not in {folder}", hint=f"fetch it with: jobctl tokenizer {name}"
         )
-    encoders = encoders or Encoders(entry, "tokenizers", file)
-    encoders.begin()
     try:
-        reference = encoders.bare
+        reference = (encoders or Encoders(entry, "tokenizers", file)).bare
     except Exception as error:  # the library raises bare Exception for a file it cannot read
         raise UserError(f"{file} is not a tokenizer: {error}", hint=again) from None
     if reference.vocab_size != entry.vocab_size:

@@ -186,11 +186,11 @@ def write_batch(
 ) -> int:
     """Encode one split's documents of a batch and append them; those written again come after. Returns the tokens."""
     bos = work.job.tokens.bos_id if work.job.config.add_bos else None
-    pairs, tokens = list(zip(chosen.documents, encoder.encode(chosen.texts), strict=True)), 0
+    pairs, tokens = list(zip(chosen.documents, encoder.encode(chosen.texts, chosen.data), strict=True)), 0
     for time in itertools.count(1):
         documents, texts = zip(*pairs, strict=True)
         ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)
-        sizes = np.fromiter((document.size for document in documents), np.int64, len(documents))
+        sizes = np.fromiter((len(document.data) for document in documents), np.int64, len(documents))
         writer.write(ids, lengths, sizes)
         statistics.see(chosen.split, [document.label for document in documents], lengths, sizes)
         tokens += len(ids)
