@@ -132,8 +132,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 class WriteBack:
-    """Has the kernel write a file to the disk while it grows, so that fsync finds little left to wait for; and then
-    forget it, for to take memory that was just given back costs half of what new memory costs.
+    """Has the kernel write a file to the disk while it grows, so that fsync finds little left to wait for, and give
+    the memory of what is written back, so that a shard takes the same few megabytes all along.
 
     Where the system cannot do that, fsync does it all: nothing hangs on it.
     """
@@ -144,18 +144,17 @@ class WriteBack:
 
     def grown(self, size: int) -> None:
         """The file has ``size`` bytes by now."""
-        if self._call and size - self._begun >= WRITTEN_BACK:
-            self._sync(self._forgotten, self._begun, WAIT)
-            os.posix_fadvise(
-                self._file.fileno(), self._forgotten, self._begun - self._forgotten, os.POSIX_FADV_DONTNEED
-            )
-            self._sync(self._begun, size, BEGIN)
-            self._forgotten, self._begun = self._begun, size
+        if not self._call or size - self._begun < WRITTEN_BACK:
+            return
+        file, before = self._file.fileno(), self._begun - self._forgotten
+        if before:
+            self._sync(file, self._forgotten, before, WAIT)
+            os.posix_fadvise(file, self._forgotten, before, os.POSIX_FADV_DONTNEED)
+        self._sync(file, self._begun, size - self._begun, BEGIN)
+        self._forgotten, self._begun = self._begun, size
 
-    def _sync(self, begin: int, end: int, how: int) -> None:
-        self._call(
-            self._file.fileno(), ctypes.c_int64(begin), ctypes.c_int64(end - begin), ctypes.c_uint(how)
-        )
+    def _sync(self, file: int, start: int, count: int, how: int) -> None:
+        self._call(file, ctypes.c_int64(start), ctypes.c_int64(count), ctypes.c_uint(how))
 
 
 def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
