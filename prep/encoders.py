@@ -39,7 +39,7 @@ CUT = re.compile("(?<=[A-Za-z]) (?=[A-Za-z])")
 class Encoder(Protocol):
     """Anything that gives each of a batch of texts its ids, without BOS, EOS or other additions.
 
-    ``data`` are the texts in UTF-8, where one has them, for an encoder that would have to make them.
+    ``data`` are the texts in UTF-8, for an encoder that would have to make them; it may lack those longer than PART.
     """
 
     name: EncoderName

@@ -190,7 +190,7 @@ def write_batch(
     for time in itertools.count(1):
         documents, texts = zip(*pairs, strict=True)
         ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)
-        sizes = np.fromiter((len(document.data) for document in documents), np.int64, len(documents))
+        sizes = np.fromiter((document.size for document in documents), np.int64, len(documents))
         writer.write(ids, lengths, sizes)
         statistics.see(chosen.split, [document.label for document in documents], lengths, sizes)
         tokens += len(ids)
