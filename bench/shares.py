@@ -19,10 +19,11 @@ from jobs.catalog.data import DatasetEntry, PrepConfig
 from jobs.catalog.layout import tokenizer_dir
 from prep import manifest as manifests
 from prep import tokenizers
+from prep.encoders import Encoders
 from prep.job import Job, create, work_dir
 from prep.plan import plan
 from prep.sources import listed_files
-from prep.unit import Encoders, UnitJob, prepare
+from prep.unit import UnitJob, prepare
 
 STEPS = {
     "BPE": r"encode_batch|method 'encode' of 'builtins|gigatoken|fastokens|encoders\.py",

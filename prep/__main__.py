@@ -11,6 +11,7 @@ import msgspec
 from jobs.catalog.errors import UserError
 from jobs.catalog.layout import dataset_dir, tokenizer_dir
 from prep import options, run, sources, tokenizers
+from prep.encoders import Encoders
 from prep.job import Job
 from prep.mirror import mirror
 
@@ -26,20 +27,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{sources.source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them"
         )
         return 0
+    tokens, file = tokenizers.entry_of(given.tokenizer), tokenizer_dir(given.root, given.tokenizer)
+    encoders = Encoders(tokens, config.encoder, file / tokenizers.FILE)
     find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
     found = find()
     job = Job(
         dataset=given.dataset,
         entry=entry,
-        tokenizer=tokenizers.ensure(given.root, given.tokenizer),
-        tokens=tokenizers.entry_of(given.tokenizer),
+        tokenizer=tokenizers.ensure(given.root, given.tokenizer, encoders),
+        tokens=tokens,
         config=config,
     )
     output = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
-    tokenizer = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
-    meta = run.run(
-        output, job, found, find, tokenizer, run.show_on(), rank=given.rank, ranks=given.world_size
-    )
+    meta = run.run(output, job, found, find, encoders, run.show_on(), rank=given.rank, ranks=given.world_size)
     if given.json:
         print(msgspec.json.encode(meta).decode())
     else:

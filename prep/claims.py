@@ -23,12 +23,9 @@ NODE = os.environ.setdefault("JOBCTL_PREP_NODE", secrets.token_hex(4))
 Found = TypeVar("Found")
 
 
-def owner(pid: int | None) -> str:
-    """The name of a process of this node."""
-    return f"{socket.gethostname()}:{NODE}:{pid}"
-
-
-OWNER = owner(os.getpid())
+def owner(pid: int | None = None) -> str:
+    """The name of a process of this node, or of this process."""
+    return f"{socket.gethostname()}:{NODE}:{pid or os.getpid()}"
 
 
 def taken(path: Path, otherwise: float) -> float:
@@ -51,7 +48,7 @@ class Claims:
 
     def _now(self) -> float:
         """The file system's own time: nodes' clocks differ."""
-        clock = self.folder / f".clock.{OWNER}"
+        clock = self.folder / f".clock.{owner()}"
         clock.touch()
         return clock.stat().st_mtime
 
@@ -63,7 +60,7 @@ class Claims:
         except FileExistsError:
             return self._take_over(path, patience)
         with os.fdopen(descriptor, "w") as file:
-            file.write(f"{OWNER} {os.fstat(descriptor).st_mtime}")
+            file.write(f"{owner()} {os.fstat(descriptor).st_mtime}")
         return True
 
     def _take_over(self, path: Path, patience: float) -> bool:
@@ -71,7 +68,7 @@ class Claims:
             now, touched = self._now(), path.stat().st_mtime
             if now - touched < self.stale and now - taken(path, touched) < patience:
                 return False
-            mine, said = path.with_name(f".{path.name}.{OWNER}"), f"{OWNER} {now}"
+            mine, said = path.with_name(f".{path.name}.{owner()}"), f"{owner()} {now}"
             mine.write_text(said)
             os.replace(mine, path)
             return path.read_text() == said

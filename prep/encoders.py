@@ -7,9 +7,11 @@ calls ``split_special_tokens=True``.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import resource
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,11 +37,14 @@ CUT = re.compile("(?<=[A-Za-z]) (?=[A-Za-z])")
 
 
 class Encoder(Protocol):
-    """Anything that gives each of a batch of texts its ids, without BOS, EOS or other additions."""
+    """Anything that gives each of a batch of texts its ids, without BOS, EOS or other additions.
+
+    ``data`` are the texts in UTF-8, for an encoder that would have to make them; it may lack those longer than PART.
+    """
 
     name: EncoderName
 
-    def encode(self, texts: Sequence[str]) -> list[Ids]: ...
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]: ...
 
 
 class ReferenceEncoder:
@@ -55,9 +60,14 @@ class ReferenceEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def encode(self, texts: Sequence[str]) -> list[Ids]:
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
+
+    def ids(self, text: str) -> list[int]:
+        """Of one text, without the threads that ``encode`` starts: a process that has those cannot be forked."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, with special tokens shown."""
@@ -81,11 +91,11 @@ class FastokensEncoder:
         self._tokenizer = Tokenizer.from_file(str(file))
         self._tokenizer.no_truncation()
 
-    def encode(self, texts: Sequence[str]) -> list[Ids]:
-        data, offsets = self._tokenizer.encode_batch_flat(
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+        flat, offsets = self._tokenizer.encode_batch_flat(
             list(texts), add_special_tokens=False, split_special_tokens=True
         )
-        ids, places = np.frombuffer(data, "<u4"), np.frombuffer(offsets, "<u8").tolist()
+        ids, places = np.frombuffer(flat, "<u4"), np.frombuffer(offsets, "<u8").tolist()
         return [ids[begin:end] for begin, end in itertools.pairwise(places)]
 
 
@@ -97,17 +107,37 @@ def resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def in_nfc(texts: Sequence[str], given: Sequence[str | bytes]) -> list[str | bytes]:
+    """What is ``given`` for each text where that is in NFC, and else its NFC by the reference.
+
+    Python's Unicode is at least as new as the reference's, so what it says is in NFC the reference leaves as it is.
+    """
+    from tokenizers.normalizers import NFC
+
+    return [
+        datum if unicodedata.is_normalized("NFC", text) else NFC().normalize_str(text)
+        for text, datum in zip(texts, given, strict=True)
+    ]
+
+
 class GigatokenEncoder:
     """``gigatoken``: the fastest; its cache of words grows without bound, so it is made anew when it is large.
 
-    It would take special tokens' strings in a text for the tokens, so it is not told of them.
+    It would take special tokens' strings in a text for the tokens, so it is not told of them. Nor of NFC, for its NFC
+    is of a newer Unicode than the reference's, and the few texts that are not in it are brought into it before.
     """
 
     name: EncoderName = "gigatoken"
 
     def __init__(self, file: Path) -> None:
-        data = msgspec.json.decode(file.read_bytes())
-        data["added_tokens"] = [token for token in data.get("added_tokens", []) if not token["special"]]
+        data = msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])
+        added = msgspec.json.decode(data.get("added_tokens", b"[]"))
+        data["added_tokens"] = msgspec.Raw(
+            msgspec.json.encode([token for token in added if not token["special"]])
+        )
+        self._nfc = msgspec.json.decode(data.get("normalizer", b"null")) == {"type": "NFC"}
+        if self._nfc:
+            data["normalizer"] = msgspec.Raw(b"null")
         self._json, self._seen, self._warm = msgspec.json.encode(data).decode(), 0, 0
         self._renew()
 
@@ -116,13 +146,14 @@ class GigatokenEncoder:
 
         self._encode, self._seen = Tokenizer.from_json(self._json).backend.encode, 0
 
-    def encode(self, texts: Sequence[str]) -> list[Ids]:
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
         if self._seen > WARM and not self._warm:
             self._warm = resident()
         if self._seen > RENEW_AFTER and resident() - self._warm > CACHE:
             self._renew()
         self._seen += sum(map(len, texts))
-        return [self._encode(text) for text in texts]
+        given = in_nfc(texts, data or texts) if self._nfc else data or texts
+        return [self._encode(text) for text in given]
 
 
 def cuts(text: str, part: int = PART, unbroken: int = UNBROKEN) -> list[int] | None:
@@ -161,9 +192,9 @@ class LongTexts:
         """``prefixed``: the encoder itself puts a space in front of a text, so the cut's own is left out."""
         self.name, self._encoder, self._prefixed, self._part = encoder.name, encoder, prefixed, part
 
-    def encode(self, texts: Sequence[str]) -> list[Ids]:
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
         if all(len(text) <= self._part for text in texts):
-            return self._encoder.encode(texts)
+            return self._encoder.encode(texts, data)
         return [self._whole(text) for text in texts]
 
     def _whole(self, text: str) -> Ids:
@@ -205,6 +236,30 @@ def choose(entry: TokenizerEntry, wanted: EncoderName, file: Path) -> Encoder:
             if wanted != "auto":
                 raise UserError(f"encoder {name} is not installed", hint=f"pip install {name}") from None
     return LongTexts(ReferenceEncoder(file), puts_a_space_first(file))
+
+
+class Encoders:
+    """The encoder in use and the reference, each loaded when it is first needed: that takes up to a second."""
+
+    def __init__(self, tokens: TokenizerEntry, wanted: EncoderName, file: Path) -> None:
+        self._tokens, self._wanted, self._file = tokens, wanted, file
+
+    @functools.cached_property
+    def fast(self) -> Encoder:
+        return choose(self._tokens, self._wanted, self._file)
+
+    @functools.cached_property
+    def bare(self) -> ReferenceEncoder:
+        """The reference itself, which takes no care how long a text is."""
+        return ReferenceEncoder(self._file)
+
+    @functools.cached_property
+    def reference(self) -> Encoder:
+        return LongTexts(self.bare, puts_a_space_first(self._file))
+
+    def load(self) -> None:
+        """Load both, so that processes forked from this one have them."""
+        self.fast, self.reference  # noqa: B018 - they are loaded when they are looked at
 
 
 def differing(reference: Encoder, encoder: Encoder, texts: Sequence[str]) -> int | None:

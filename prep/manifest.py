@@ -18,7 +18,7 @@ from prep.shards import SourceFile, write_whole
 from prep.sources import Source
 
 FILE = "manifest.json"
-CHUNK = 4 << 20
+CHUNK = 1 << 20
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -45,7 +45,8 @@ def described(source: Source) -> SourceFile:
     if source.sha256:
         return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=source.sha256)
     with CheckedFile(source.path) as file:
-        while file.read(CHUNK):
+        buffer = bytearray(CHUNK)
+        while file.readinto(buffer):
             pass
         return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
 

@@ -70,12 +70,15 @@ def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Se
 
 
 class Pool:
-    """Processes that run ``target(*arguments, slot)``; a killed one is replaced, one that fails ends all."""
+    """Processes that run ``target(*arguments, slot)``; a killed one is replaced, one that fails ends all.
+
+    They are forks of this one, which has no threads then: what it has loaded, they need not load again.
+    """
 
     def __init__(
         self, output: Path, target: Callable[..., None], arguments: Sequence[Any], workers: int
     ) -> None:
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("fork")
         self._errors = self._context.SimpleQueue()
         self._claims = Claims(work_dir(output) / "claims", stale=float("inf"))
         self._target, self._arguments = target, arguments

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from jobs.catalog.layout import preparation_file
-from prep.claims import OWNER
+from prep.claims import owner
 from prep.job import work_dir
 from prep.shards import Meta
 from prep.statistics import Statistics
@@ -77,13 +77,13 @@ class Reporter:
     """A worker's own file. A file that cannot be written is no reason to stop."""
 
     def __init__(self, output: Path) -> None:
-        self.path = folder(output) / f"{OWNER}.json"
-        self.worker = Worker(owner=OWNER)
+        self.path = folder(output) / f"{owner()}.json"
+        self.worker = Worker(owner=owner())
         self._written = 0.0
 
     def begin(self, stage: str, task: int) -> None:
         if self.worker.stage != stage:
-            self.worker = Worker(owner=OWNER, stage=stage, started=time.time())
+            self.worker = Worker(owner=self.worker.owner, stage=stage, started=time.time())
         self.worker.task = task
         self.write()
 
@@ -166,7 +166,7 @@ def publish(output: Path, now: Status) -> None:
     path = preparation_file(output)
     with contextlib.suppress(OSError):
         if now.state == "finished" or not path.exists() or time.time() - path.stat().st_mtime > PUBLISHED:
-            aside = path.with_name(f".{path.name}.{OWNER}")
+            aside = path.with_name(f".{path.name}.{owner()}")
             aside.write_bytes(msgspec.json.encode(now))
             aside.replace(path)
 

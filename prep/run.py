@@ -10,6 +10,7 @@ from pathlib import Path
 from prep import manifest as manifests
 from prep import progress
 from prep.claims import POLL
+from prep.encoders import Encoders
 from prep.job import Job, claims, clear, create, load, work_dir
 from prep.manifest import Manifest
 from prep.merge import merge
@@ -19,7 +20,7 @@ from prep.progress import Reporter, Status, Sum, Tally
 from prep.shards import META_FILE, Meta, read_meta
 from prep.sources import Source
 from prep.stages import Stage, guarded, stages
-from prep.unit import Encoders, UnitJob
+from prep.unit import UnitJob
 
 GOLDEN = (5**0.5 - 1) / 2
 """Multiples of it spread any number of workers evenly over the tasks."""
@@ -50,7 +51,7 @@ def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int,
 
 
 def work_of(
-    output: Path, job: Job, manifest: Manifest, sources: Sequence[Source], tokenizer: Path
+    output: Path, job: Job, manifest: Manifest, sources: Sequence[Source], encoders: Encoders
 ) -> UnitJob:
     """What is to be done, as every worker computes it for itself."""
     return UnitJob(
@@ -58,18 +59,13 @@ def work_of(
         output=output,
         units=plan(manifest, sources, job.config.shard_bytes),
         files={file.path: file for file in manifest.files},
-        encoders=Encoders(job.tokens, job.config.encoder, tokenizer),
+        encoders=encoders,
     )
 
 
-def work_through(
-    output: Path, sources: Sequence[Source], tokenizer: Path, rank: int, ranks: int, slot: int
-) -> None:
+def work_through(work: UnitJob, rank: int, ranks: int, slot: int) -> None:
     """What a worker process does: stage after stage, tasks until none is left."""
-    job, manifest = load(output), manifests.load(work_dir(output))
-    assert manifest
-    work = work_of(output, job, manifest, sources, tokenizer)
-    reporter = Reporter(output)
+    reporter = Reporter(work.output)
     place = (rank + slot * ranks) * GOLDEN % 1
     for stage in stages(work):
 
@@ -78,7 +74,7 @@ def work_through(
             guarded(stage, index, reporter.seen)
             reporter.finish()
 
-        if not work_off(stage, claims(output, job), first=int(place * stage.count), do=do):
+        if not work_off(stage, claims(work.output, work.job), first=int(place * stage.count), do=do):
             return
 
 
@@ -88,7 +84,8 @@ def status(output: Path) -> Status:
     if manifest is None:
         return progress.status([], state="manifest", tasks=0, done=Sum(), size=0)
     nowhere = [Source(file.path, Path()) for file in manifest.files]
-    return status_of(work_of(output, job, manifest, nowhere, Path()), Tally(output))
+    encoders = Encoders(job.tokens, job.config.encoder, Path())
+    return status_of(work_of(output, job, manifest, nowhere, encoders), Tally(output))
 
 
 def status_of(work: UnitJob, tally: Tally) -> Status:
@@ -113,7 +110,7 @@ def run(
     job: Job,
     sources: Sequence[Source],
     find: Callable[[], Sequence[Source]],
-    tokenizer: Path,
+    encoders: Encoders,
     show: Show,
     rank: int = 0,
     ranks: int = 1,
@@ -127,10 +124,9 @@ def run(
     create(output, job)
     manifest = manifest_of(output, job, sources, workers, show)
     if not (output / META_FILE).exists():
-        work, tally = work_of(output, job, manifest, sources, tokenizer), Tally(output)
-        pool = Pool(
-            output, work_through, (output, sources, tokenizer, rank, ranks), min(workers, len(work.units))
-        )
+        work, tally = work_of(output, job, manifest, sources, encoders), Tally(output)
+        encoders.load()
+        pool = Pool(output, work_through, (work, rank, ranks), min(workers, len(work.units)))
         try:
             while pool.running():
                 began = time.monotonic()

@@ -15,7 +15,7 @@ import xxhash
 
 from prep.documents import Batch
 from prep.duplicates import Repeated
-from prep.encoders import UNBROKEN, cuts
+from prep.encoders import PART, UNBROKEN, cuts
 from prep.job import Job
 from prep.language import language_of
 
@@ -39,9 +39,13 @@ def copies(digest: int, weight: float) -> int:
 
 
 class Document(NamedTuple):
-    """One that is written ``times`` times; ``label`` is "" without a source field, ``size`` is bytes of UTF-8."""
+    """One that is written ``times`` times; ``label`` is "" without a source field, ``size`` is bytes of UTF-8.
+
+    ``data`` is the text in UTF-8, or nothing for a long one, which encoders take in parts.
+    """
 
     text: str
+    data: bytes
     label: str
     digest: int
     size: int
@@ -58,6 +62,10 @@ class Chosen(NamedTuple):
     @property
     def texts(self) -> list[str]:
         return [document.text for document in self.documents]
+
+    @property
+    def data(self) -> list[bytes]:
+        return [document.data for document in self.documents]
 
 
 class Selection:
@@ -86,11 +94,12 @@ class Selection:
     def document(self, text: str, label: str) -> Document:
         """Its split, and how often it is written. Validation has every document once."""
         data = text.encode()
+        kept = data if len(text) <= PART else b""
         digest = document_hash(data)
         if is_validation(digest, self.entry.validation_share):
-            return Document(text, label, digest, len(data), "val", 1)
+            return Document(text, kept, label, digest, len(data), "val", 1)
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
-        return Document(text, label, digest, len(data), "train", times)
+        return Document(text, kept, label, digest, len(data), "train", times)
 
     def kept(self, batch: Batch) -> list[Document]:
         """The documents that filters and weights keep, before duplicates are looked for."""

@@ -26,10 +26,10 @@ import numpy.typing as npt
 from jobs.catalog.errors import UserError, nearest
 
 META_FILE = "meta.json"
-WRITTEN_BACK = 8 << 20
+WRITTEN_BACK = 16 << 20
 """Bytes that the kernel is told to write to the disk at once."""
-SYNC_FILE_RANGE_WRITE = 2
-"""sync_file_range(2): begin to write, wait for nothing."""
+BEGIN, WAIT = 2, 7
+"""Of sync_file_range(2): begin to write, wait for nothing; and write, and wait until it is written."""
 FORMAT = 1
 TokenType = Literal["uint16", "uint32"]
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
@@ -132,28 +132,37 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 class WriteBack:
-    """Has the kernel write a file to the disk while it grows, so that fsync finds little left to wait for.
+    """Has the kernel write a file to the disk while it grows, so that fsync finds little left to wait for, and give
+    the memory of what is written back, so that a shard takes the same few megabytes all along.
 
     Where the system cannot do that, fsync does it all: nothing hangs on it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._begun = file, 0
-        self._call = getattr(ctypes.CDLL(None), "sync_file_range", None)
+        self._file, self._begun, self._forgotten = file, 0, 0
+        self._call: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
 
     def grown(self, size: int) -> None:
         """The file has ``size`` bytes by now."""
-        if self._call and size - self._begun >= WRITTEN_BACK:
-            start, count = ctypes.c_int64(self._begun), ctypes.c_int64(size - self._begun)
-            self._call(self._file.fileno(), start, count, ctypes.c_uint(SYNC_FILE_RANGE_WRITE))
-            self._begun = size
+        if not self._call or size - self._begun < WRITTEN_BACK:
+            return
+        file, before = self._file.fileno(), self._begun - self._forgotten
+        if before:
+            self._sync(file, self._forgotten, before, WAIT)
+            os.posix_fadvise(file, self._forgotten, before, os.POSIX_FADV_DONTNEED)
+        self._sync(file, self._begun, size - self._begun, BEGIN)
+        self._forgotten, self._begun = self._begun, size
+
+    def _sync(self, file: int, start: int, count: int, how: int) -> None:
+        self._call(file, ctypes.c_int64(start), ctypes.c_int64(count), ctypes.c_uint(how))
 
 
 def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
     """Ids, shape [n], in the type they are written in. Raises UserError for one that the vocabulary does not have."""
     array = np.asarray(ids)
     if array.size:
-        low, high = int(array.min()), int(array.max())
+        low = 0 if array.dtype.kind == "u" else int(array.min())
+        high = int(array.max())
         if low < 0 or high >= vocab_size:
             wrong = low if low < 0 else high
             raise UserError(

@@ -17,7 +17,7 @@ from jobs.catalog.data import Package, TokenizerEntry
 from jobs.catalog.errors import UserError
 from jobs.catalog.layout import tokenizer_dir
 from jobs.catalog.loader import load_entry
-from prep.encoders import ReferenceEncoder
+from prep.encoders import Encoders
 from prep.shards import TokenizerRecord, aside, write_whole
 from prep.sources import package_files
 
@@ -34,8 +34,13 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def check(folder: Path, name: str, entry: TokenizerEntry) -> TokenizerRecord:
-    """The record of the tokenizer in ``folder``; UserError where it is absent, damaged or another one."""
+def check(
+    folder: Path, name: str, entry: TokenizerEntry, encoders: Encoders | None = None
+) -> TokenizerRecord:
+    """The record of the tokenizer in ``folder``; UserError where it is absent, damaged or another one.
+
+    ``encoders`` of the same file keep the reference that was checked.
+    """
     file = folder / FILE
     again = f"remove {folder} and fetch it again: jobctl tokenizer {name}"
     if not file.is_file():
@@ -43,25 +48,24 @@ def check(folder: Path, name: str, entry: TokenizerEntry) -> TokenizerRecord:
             f"tokenizer '{name}' is not in {folder}", hint=f"fetch it with: jobctl tokenizer {name}"
         )
     try:
-        reference = ReferenceEncoder(file)
+        reference = (encoders or Encoders(entry, "tokenizers", file)).bare
     except Exception as error:  # the library raises bare Exception for a file it cannot read
         raise UserError(f"{file} is not a tokenizer: {error}", hint=again) from None
     if reference.vocab_size != entry.vocab_size:
         raise UserError(
             f"{file} has {reference.vocab_size} ids, tokenizer '{name}' has {entry.vocab_size}", hint=again
         )
-    ids = reference.encode([entry.text])[0].tolist()
-    if ids != entry.ids:
+    if reference.ids(entry.text) != entry.ids:
         raise UserError(f"{file} is not tokenizer '{name}': it gives the fixed text other ids", hint=again)
     return TokenizerRecord(name=name, file=FILE, sha256=sha256(file))
 
 
-def ensure(root: Path, name: str) -> TokenizerRecord:
+def ensure(root: Path, name: str, encoders: Encoders | None = None) -> TokenizerRecord:
     """The record of a tokenizer in ``root``, checked; made from its package first where it has one."""
     entry, folder = entry_of(name), tokenizer_dir(root, name)
     if not (folder / FILE).is_file() and entry.package:
         build(folder, entry)
-    return check(folder, name, entry)
+    return check(folder, name, entry, encoders)
 
 
 # -- from a package ------------------------------------------------------------------------------------------

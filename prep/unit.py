@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import os
 from collections.abc import Callable
@@ -13,11 +12,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from jobs.catalog.data import EncoderName, TokenizerEntry
 from jobs.catalog.errors import UserError
 from prep.documents import Broken, read
 from prep.duplicates import Repeated
-from prep.encoders import Encoder, choose, differing, with_ends
+from prep.encoders import Encoder, Encoders, differing, with_ends
 from prep.job import Job, work_dir
 from prep.output import Series
 from prep.plan import Unit
@@ -149,21 +147,6 @@ def reject_file(output: Path, index: int) -> Path:
     return work_dir(output) / "rejects" / f"{index:05d}.jsonl"
 
 
-class Encoders:
-    """The encoder in use and the reference, each loaded when it is first needed."""
-
-    def __init__(self, tokens: TokenizerEntry, wanted: EncoderName, file: Path) -> None:
-        self._tokens, self._wanted, self._file = tokens, wanted, file
-
-    @functools.cached_property
-    def fast(self) -> Encoder:
-        return choose(self._tokens, self._wanted, self._file)
-
-    @functools.cached_property
-    def reference(self) -> Encoder:
-        return choose(self._tokens, "tokenizers", self._file)
-
-
 @dataclass(frozen=True)
 class UnitJob:
     """What a worker holds between tasks: the job, its plan, the manifest's entries by name, the encoders."""
@@ -203,7 +186,7 @@ def write_batch(
 ) -> int:
     """Encode one split's documents of a batch and append them; those written again come after. Returns the tokens."""
     bos = work.job.tokens.bos_id if work.job.config.add_bos else None
-    pairs, tokens = list(zip(chosen.documents, encoder.encode(chosen.texts), strict=True)), 0
+    pairs, tokens = list(zip(chosen.documents, encoder.encode(chosen.texts, chosen.data), strict=True)), 0
     for time in itertools.count(1):
         documents, texts = zip(*pairs, strict=True)
         ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)

@@ -16,10 +16,11 @@ import pytest
 from jobs.catalog.data import DatasetEntry, PrepConfig
 from prep import manifest as manifests
 from prep import tokenizers
+from prep.encoders import Encoders
 from prep.job import Job, create, work_dir
 from prep.plan import plan
 from prep.sources import listed_files
-from prep.unit import Encoders, UnitJob
+from prep.unit import UnitJob
 
 PROJECT = Path(__file__).parents[2]
 WORDS = [

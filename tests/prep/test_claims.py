@@ -25,7 +25,7 @@ def test_a_task_is_taken_once_and_given_back(tmp_path: Path) -> None:
     assert not claims.take("a")
     assert claims.take("b")
     with claims.held("a"):
-        assert (tmp_path / "claims" / "a").read_text().split()[0] == claiming.OWNER
+        assert (tmp_path / "claims" / "a").read_text().split()[0] == claiming.owner()
     assert claims.take("a")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers.normalizers import NFC
 
 from jobs.catalog.data import DatasetEntry, TokenizerEntry
 from jobs.catalog.errors import UserError
@@ -23,6 +26,7 @@ from prep.encoders import (
     choose,
     cuts,
     differing,
+    in_nfc,
     puts_a_space_first,
     with_ends,
 )
@@ -185,6 +189,30 @@ def test_gigatokens_cache_is_thrown_away(files: dict[str, Path], monkeypatch: py
     monkeypatch.setattr(encoder, "_renew", lambda: (renewed.append(1), renew()))
     assert all(differing(reference, encoder, [text]) is None for text in texts)
     assert len(renewed) == len(texts) - 1
+
+
+def test_what_python_takes_for_nfc_the_reference_leaves_as_it_is() -> None:
+    """Every character alone, and between marks that it might be composed with or change places with."""
+    characters = [chr(number) for number in range(sys.maxunicode + 1) if not 0xD800 <= number < 0xE000]
+    for before, after in [("", ""), ("a", "\u0301"), ("a\u0316", ""), ("a\u0301", "\u0316")]:
+        texts = [before + character + after for character in characters]
+        whole = "\n".join(text for text in texts if unicodedata.is_normalized("NFC", text))
+        assert NFC().normalize_str(whole) == whole
+
+
+def test_only_texts_that_are_not_in_nfc_are_changed() -> None:
+    given = [b"plain", "caf\xe9".encode(), b"unused", b"unused"]
+    assert in_nfc(["plain", "caf\xe9", "cafe\u0301", "a\u0301\u0316"], given) == [
+        *given[:2],
+        "caf\xe9",
+        "\xe1\u0316",
+    ]
+
+
+@pytest.mark.parametrize("name", ["llama3", "qwen3"])
+def test_gigatoken_gives_texts_and_their_bytes_the_same_ids(files: dict[str, Path], name: str) -> None:
+    encoder, texts = made("gigatoken", files[name]), torture_set()[:2000]
+    assert same(encoder.encode(texts, [text.encode() for text in texts]), encoder.encode(texts))
 
 
 def test_an_encoder_that_is_not_installed_falls_back_only_when_nobody_asked_for_it(

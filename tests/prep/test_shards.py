@@ -53,14 +53,17 @@ def test_a_shard_is_written_to_the_disk_while_it_grows_where_the_system_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can: bool
 ) -> None:
     monkeypatch.setattr(shards, "WRITTEN_BACK", 100)
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int, int]] = []
     with ShardWriter(tmp_path / "a.bin", split="train", vocab_size=1000) as writer:
         call = writer._write_back._call if can else None
-        recorded = call and (lambda *given: (told.append((given[1].value, given[2].value)), call(*given)))
+        recorded = call and (
+            lambda file, *given: (told.append(tuple(number.value for number in given)), call(file, *given))
+        )
         monkeypatch.setattr(writer._write_back, "_call", recorded)
         for number in range(5):
             writer.write([number] * 30)  # 60 bytes
-    assert told == ([(0, 120), (120, 120)] if can else [])
+    begin, wait = shards.BEGIN, shards.WAIT
+    assert told == ([(0, 120, begin), (0, 120, wait), (120, 120, begin)] if can else [])
     assert np.fromfile(tmp_path / "a.bin", "<u2").tolist() == [n for n in range(5) for _ in range(30)]
 
 
