@@ -47,7 +47,7 @@ def test_gradients_are_those_of_transformers(shape: str, batch: int, length: int
 @pytest.mark.parametrize("backend", ["manual", "sdpa"])
 @pytest.mark.parametrize("shape", ["gpt2", "llama-gqa", "qwen3"])
 def test_they_agree_to_rounding_also_far_from_the_start(shape: str, backend: str) -> None:
-    """At 512 positions with heads of 128; a rotation's error would grow on the way."""
+    """At 512 positions with heads of 128; a rotation's error would grow on the way. CPUs differ: up to 4.3e-6 was seen."""
     heads = {"gpt2": {"hidden_size": 512}}.get(shape, {})
     ours = tiny.model(
         shape, choose_attention(backend, CPU, torch.float32, 128),
@@ -56,7 +56,7 @@ def test_they_agree_to_rounding_also_far_from_the_start(shape: str, backend: str
     words = tiny.tokens(1, 512)
     with torch.no_grad():
         expected = tiny.twin(ours)(words).logits
-        torch.testing.assert_close(ours(words), expected, rtol=0, atol=4e-6 * float(expected.abs().max()))
+        torch.testing.assert_close(ours(words), expected, rtol=0, atol=8e-6 * float(expected.abs().max()))
 
 
 def test_rotations_are_those_of_transformers_to_the_last_bit() -> None:
