@@ -76,8 +76,9 @@ class ReferenceEncoder:
 
     @property
     def vocab_size(self) -> int:
-        """The largest id and one, added tokens included."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        """The largest id and one, added tokens included; the model's own ids have no holes."""
+        own = self._tokenizer.get_vocab_size(with_added_tokens=False)
+        return max([own - 1, *self._tokenizer.get_added_tokens_decoder()]) + 1
 
 
 class FastokensEncoder:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from prep import manifest as manifests
@@ -48,6 +50,22 @@ def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int,
     found = claims(output, job).once("manifest", lambda: manifests.load(work), make, waiting)
     manifests.compare(found, sources)
     return found
+
+
+@contextlib.contextmanager
+def beside(do: Callable[[], object]) -> Iterator[None]:
+    """Have a process of its own do what will be asked for after the block; what fails there fails here then."""
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception, KeyboardInterrupt):
+            do()
+
+    process = multiprocessing.get_context("fork").Process(target=quietly, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.join()
 
 
 def work_of(
@@ -122,10 +140,11 @@ def run(
     """
     workers = job.config.workers or cores()
     create(output, job)
+    with beside(lambda: manifest_of(output, job, sources, workers, show)):
+        encoders.load()
     manifest = manifest_of(output, job, sources, workers, show)
     if not (output / META_FILE).exists():
         work, tally = work_of(output, job, manifest, sources, encoders), Tally(output)
-        encoders.load()
         pool = Pool(output, work_through, (work, rank, ranks), min(workers, len(work.units)))
         try:
             while pool.running():
