@@ -108,8 +108,8 @@ def figures(result: dict[str, Any], alone: dict[tuple[str, str, int], float]) ->
     if result["gpus"] == 1:
         alone[model, way, tier] = rate
         return found
+    # Tier 1 only reads its batches otherwise.
     base = model, "torchtitan" if way == "torchtitan" else "none", max(tier, 2)
-    # tier 1 only reads its batches otherwise
     return found | ({"efficiency": round(rate / alone[base], 4)} if base in alone else {})
 
 

@@ -71,7 +71,7 @@ def beside(do: Callable[[], object]) -> Iterator[None]:
 def work_of(
     output: Path, job: Job, manifest: Manifest, sources: Sequence[Source], encoders: Encoders
 ) -> UnitJob:
-    """What is to be done, as every worker computes it for itself."""
+    """What is to be done, the same on every node; workers inherit it."""
     return UnitJob(
         job=job,
         output=output,

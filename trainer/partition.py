@@ -32,21 +32,21 @@ class Partition:
 
     def __init__(self, world: World, reshard: bool) -> None:
         """``reshard``: blocks give the others' rows back when they have run (FSDP)."""
-        self.world, self.rank, self.size, self.reshard = world, world.rank, world.size, reshard
+        self.world, self.reshard = world, reshard
         self.mesh = init_device_mesh(world.device.type, (world.size,))
 
     def shard(self, model: nn.Module) -> None:
         """Of every matrix that is multiplied by, and of the table of embeddings, leave only this rank's rows."""
         for module in (model.embed_tokens, *(m for m in model.modules() if isinstance(m, nn.Linear))):
             weight: nn.Parameter = module.weight  # type: ignore[assignment,union-attr]
-            if weight.shape[0] % self.size == 0:
+            if weight.shape[0] % self.world.size == 0:
                 rows = distribute_tensor(weight.detach(), self.mesh, [Shard(0)])
                 module.weight = nn.Parameter(rows)  # type: ignore[union-attr]
 
     def own(self, whole: Tensor) -> Tensor:
         """This rank's rows of a matrix that all ranks share, in the same memory; all rows where they do not divide."""
-        rows, left = divmod(whole.shape[0], self.size)
-        return whole if left else whole[self.rank * rows : (self.rank + 1) * rows]
+        rows, left = divmod(whole.shape[0], self.world.size)
+        return whole if left else whole[self.world.rank * rows : (self.world.rank + 1) * rows]
 
     def as_part(self, rows: Tensor, weight: nn.Parameter) -> Tensor:
         """This rank's rows of something of ``weight``'s shape, as a part of it."""
@@ -92,9 +92,9 @@ class BlockWeights:
 
     def places(self, projection: Projection, begins: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """Each rank's rows of the working matrix, and where they are in that rank's memory; none without peers."""
-        found: list[tuple[Tensor, Tensor]] = []
+        world, found = self.partition.world, list[tuple[Tensor, Tensor]]()
         for copy, own, begin in zip(projection.copies, projection.own, begins, strict=True):
-            ranks = range(self.partition.size) if own.shape[0] < copy.shape[0] else [self.partition.rank]
+            ranks = range(world.size) if own.shape[0] < copy.shape[0] else [world.rank]
             for part, rank in zip(copy.split(own.shape[0]), ranks, strict=True):
                 if self.peers:
                     found.append((part, self.peers.of(rank, own.shape, begin)))

@@ -48,7 +48,7 @@ def on_rank(rank: int, whole: list[list[Tensor]]) -> BlockWeights:
     """A rank's blocks, whose own rows are those of ``whole``, a matrix for each projection."""
     partition = cast("Partition", object.__new__(Partition))
     partition.world = World(rank=rank, size=RANKS, device=torch.device("cpu"))
-    partition.rank, partition.size, partition.reshard = rank, RANKS, True
+    partition.reshard = True
 
     def projection(rows: list[int]) -> Projection:
         return Projection([nn.Parameter(torch.empty(r, 3)) for r in rows], torch.float32, partition=partition)
@@ -82,4 +82,4 @@ def test_each_block_has_all_ranks_rows_when_it_is_needed(monkeypatch: pytest.Mon
         for index, step in [*forward, *backward, *forward]:
             weights.need(index, step)
             for projection, matrix in zip(weights.blocks[index], whole[index], strict=True):
-                assert torch.equal(projection.working, matrix), (weights.partition.rank, index, step)
+                assert torch.equal(projection.working, matrix), (weights.partition.world.rank, index, step)
