@@ -74,9 +74,15 @@ def largest(fits: Callable[[int], bool], guess: int, step: int) -> int:
 
 
 def examine(probes: Probes, batches: Sequence[int], around: int) -> dict[str, Any]:
-    """Peaks, and the largest batch looked for in steps of ``around`` from the expected one (0: not at all)."""
+    """Peaks, and the largest batch looked for in steps of ``around`` from the expected one (0: not at all).
+
+    Where the largest of the batches does not fit, the peaks are those of batches half as large.
+    """
     found: dict[str, Any] = {"model": probes.model, "kernels": probes.way}
     result = probes.run(sorted(batches))
+    while "OutOfMemory" in result.get("error", "") and min(batches) > 1:
+        batches = [batch // 2 for batch in batches]
+        result = probes.run(sorted(batches))
     if "error" in result:
         return found | {"error": result["error"][:200]}
     peaks = {int(batch): round(peak, 2) for batch, peak in result["peak_gib"].items()}

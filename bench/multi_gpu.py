@@ -1,9 +1,10 @@
 """Several GPUs of one machine: ``python -m bench.multi_gpu --data DIR -o FILE`` prints a table and writes JSON.
 
-DIR holds the data sets ``sotu-llama3``, ``sotu-qwen3`` and ``sotu-gpt2``. For each model: one GPU, then two or more
-with DDP, ZeRO-1 and FSDP under the tiers, and torchtitan's FSDP2 where it is installed, on the same batches. Models
-run beside each other where there are GPUs enough. Then a smoke model is trained by each layout on all GPUs, and once
-killed with SIGKILL in the middle and resumed on half.
+DIR holds the data sets ``sotu-llama3``, ``sotu-qwen3`` and ``sotu-gpt2``. For each model and number of GPUs: each GPU
+alone, all at the same time, then together with DDP, ZeRO-1 and FSDP under the tiers, and torchtitan where it is
+installed, on the same batches; then the losses of many short steps by each layout. Models run beside each other where
+there are GPUs enough. At last a smoke model is trained with FSDP on all GPUs, and once killed with SIGKILL in the
+middle and resumed on half.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import queue
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,29 +32,34 @@ from trainer.runlog import newest, records_of
 
 MODELS = ("llama3_1.5b", "qwen3_1.8b")
 BLOCK = 2048
-ONE = [("none", 2), ("none", 4), ("none", 3), ("torchtitan", 2)]
-SEVERAL = [
+ALONE = [("none", 2), ("none", 4), ("none", 3), ("torchtitan-none", 2)]
+TOGETHER = [
     ("ddp", 2), ("zero1", 2), ("fsdp", 2), ("ddp", 4), ("zero1", 4), ("ddp", 3), ("zero1", 3), ("torchtitan", 2),
     ("ddp", 1), ("zero1", 1), ("fsdp", 1),
 ]  # fmt: skip
 """Ways and tiers. With FSDP tiers 3 and 4 are tier 2: it leaves CUDA graphs and float8 out."""
-LAYOUTS = ("ddp", "zero1", "fsdp")
+CURVE = {"batch": 4, "accumulation": 1, "steps": 100}
+CURVES = [("ddp", 2), ("zero1", 2), ("fsdp", 2)]
 SMOKE = {
     "max_iters": 60, "checkpoint_interval": 10, "log_interval": 1, "eval_interval": 1000, "block_size": 128,
     "batch_size": 4, "dtype": "bfloat16", "learning_rate": 1e-3, "min_lr": 1e-4,
 }  # fmt: skip
 
 
-def jobs(options: argparse.Namespace, model: str, ways: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+def jobs(options: argparse.Namespace, model: str, gpus: int) -> list[dict[str, Any]]:
+    """What to run on so many GPUs, in this order."""
+    common = {"model": model, "data": str(options.data / f"sotu-{model.split('_')[0]}")}
+    timed = {"batch": options.batch, "accumulation": options.accumulation, "steps": options.steps}
+    listed = [(way, tier, timed) for way, tier in ALONE]
+    if gpus > 1:
+        listed += [(way, tier, timed | {"profile": True}) for way, tier in TOGETHER]
+        listed += [(way, tier, CURVE | {"curve": True}) for way, tier in CURVES]
     return [
-        {
-            "model": model, "way": way, "tier": tier, "batch": options.batch, "accumulation": options.accumulation,
-            "steps": options.steps, "data": str(options.data / f"sotu-{model.split('_')[0]}"),
-            "profile": ways is SEVERAL,
-        }
-        for way, tier in ways
-        if (way != "torchtitan" or find_spec("torchtitan")) and f"{way}-{tier}" not in options.leave_out
-    ]  # fmt: skip
+        common | {"way": way, "tier": tier} | facts
+        for way, tier, facts in listed
+        if (not way.startswith("torchtitan") or find_spec("torchtitan"))
+        and not {f"{way}-{tier}", "curve" if "curve" in facts else ""} & set(options.leave_out)
+    ]
 
 
 def side_by_side(options: argparse.Namespace, count: int, deadline: float) -> Iterator[list[dict[str, Any]]]:
@@ -65,7 +72,7 @@ def side_by_side(options: argparse.Namespace, count: int, deadline: float) -> It
     def run(model: str) -> list[dict[str, Any]]:
         gpus = free.get()
         try:
-            return on_gpus(gpus, jobs(options, model, ONE if count == 1 else SEVERAL), deadline)
+            return on_gpus(gpus, jobs(options, model, count), deadline)
         finally:
             free.put(gpus)
 
@@ -75,6 +82,8 @@ def side_by_side(options: argparse.Namespace, count: int, deadline: float) -> It
 
 def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
     """Do the jobs on these GPUs, a rank each; what they printed."""
+    if not work:
+        return []
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "jobs.json"
         listed.write_text(json.dumps(work))
@@ -98,41 +107,45 @@ def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float
             return results or [{"error": errors.read().strip()[-1500:], "gpus": len(gpus)} | dict(work[0])]
 
 
-def figures(result: dict[str, Any], alone: dict[tuple[str, str, int], float]) -> dict[str, Any]:
-    """Tokens a second and GPU, MFU, and the share of the one-GPU rate of the same model and tier."""
-    if "step_ms" not in result:
+def figures(result: dict[str, Any], alone: dict[tuple[Any, ...], float]) -> dict[str, Any]:
+    """Tokens a second and GPU, MFU, and the share of what the same GPUs do alone with the same model and tier."""
+    if "error" in result or "curve" in result:
         return result
-    model, way, tier = result["model"], result["way"], result["tier"]
-    rate = result["batch"] * result["accumulation"] * BLOCK / result["step_ms"] * 1e3
+    model, way, tier, gpus = result["model"], result["way"], result["tier"], result["gpus"]
+    tokens = result["batch"] * result["accumulation"] * BLOCK
+    rates = [tokens / ms * 1e3 for ms in result["ranks_ms"]]
+    rate = statistics.mean(rates)
     found = result | {"tokens_per_second_per_gpu": round(rate), "mfu": mfu(model, rate, BLOCK)}
-    if result["gpus"] == 1:
-        alone[model, way, tier] = rate
-        return found
+    if way.endswith("none"):
+        alone[model, way, tier, gpus] = rate
+        return found | {"tokens_per_second_by_gpu": [round(r) for r in rates]}
     # Tier 1 only reads its batches otherwise.
-    base = model, "torchtitan" if way == "torchtitan" else "none", max(tier, 2)
+    base = model, "torchtitan-none" if way == "torchtitan" else "none", max(tier, 2), gpus
     return found | ({"efficiency": round(rate / alone[base], 4)} if base in alone else {})
 
 
 def line(result: dict[str, Any]) -> str:
-    head = f"{result['model']:12s} {result['gpus']} x {result['way']:10s} tier {result['tier']}"
+    head = f"{result['model']:12s} {result['gpus']} x {result['way']:15s} tier {result['tier']}"
     if "error" in result:
         return f"{head} {result['error'][-400:]!r}"
+    if "curve" in result:
+        return f"{head} {len(result['losses'])} steps, loss {result['losses'][0]} > {result['losses'][-1]}"
     shown = f"{result['efficiency']:6.1%}" if "efficiency" in result else "      "
     waits = (
         f"{result['exposed_communication_ms']:7.1f}" if "exposed_communication_ms" in result else "       "
     )
     return (
-        f"{head} {result['tokens_per_second_per_gpu']:7,d} tokens/s a GPU  MFU {result['mfu']:6.1%}  of one {shown}  "
+        f"{head} {result['tokens_per_second_per_gpu']:7,d} tokens/s a GPU  MFU {result['mfu']:6.1%}  of alone {shown}  "
         f"exposed {waits} ms of {result['step_ms']:7.1f}  peak {result['peak_gib']:5.1f} GiB  "
         f"optimiser {result['optimizer_bytes'] / 1e9:5.2f} GB  ready {result['ready_s']:4.0f} s"
     )
 
 
-# -------------------------------------------- a smoke model by every layout; killed, and resumed on half the GPUs
+# ------------------------------------------------ a smoke model under FSDP; killed, and resumed on half the GPUs
 
 
-def trainer(run: Path, data: Path, gpus: int, accumulation: int, layout: str) -> subprocess.Popen[bytes]:
-    flags = SMOKE | WAYS[layout] | {"gradient_accumulation_steps": accumulation}
+def trainer(run: Path, data: Path, gpus: int, accumulation: int) -> subprocess.Popen[bytes]:
+    flags = SMOKE | WAYS["fsdp"] | {"gradient_accumulation_steps": accumulation}
     command = [
         sys.executable, "-m", "trainer.launch", "--standalone", f"--nproc_per_node={gpus}", "--", "--model=qwen3_smoke",
         f"--dataset={data}", f"--run_dir={run}", *(f"--{name}={value}" for name, value in flags.items()),
@@ -146,15 +159,14 @@ def losses(run: Path) -> dict[int, float]:
 
 
 def smoke(data: Path, gpus: int) -> dict[str, Any]:
-    """Losses of a small model by every layout, and of an FSDP run killed at step 35 and resumed on half the GPUs."""
+    """Losses of a small model under FSDP, left alone, and killed at step 35 and resumed on half the GPUs."""
     with tempfile.TemporaryDirectory() as folder:
         return smoke_in(Path(folder), data, gpus)
 
 
 def smoke_in(folder: Path, data: Path, gpus: int) -> dict[str, Any]:
     half = max(1, gpus // 2)
-    runs = {layout: trainer(folder / layout, data, gpus, 2, layout) for layout in LAYOUTS}
-    killed = trainer(folder / "killed", data, gpus, 2, "fsdp")
+    whole, killed = (trainer(folder / name, data, gpus, 2) for name in ("whole", "killed"))
     while max(losses(folder / "killed"), default=0) < 35 and killed.poll() is None:
         time.sleep(0.01)
     ranks = subprocess.run(
@@ -165,32 +177,28 @@ def smoke_in(folder: Path, data: Path, gpus: int) -> dict[str, Any]:
         os.kill(victims[-1], signal.SIGKILL)
     codes = {"killed": killed.wait(timeout=180)}
     before = max(losses(folder / "killed"), default=0)
-    resumed = trainer(folder / "killed", data, half, 2 * gpus // half, "fsdp")
-    codes |= {"resumed": resumed.wait(timeout=180)}
-    codes |= {layout: process.wait(timeout=180) for layout, process in runs.items()}
-    whole = losses(folder / "ddp")
-    others = {name: losses(folder / name) for name in (*LAYOUTS[1:], "killed")}
+    resumed = trainer(folder / "killed", data, half, 2 * gpus // half)
+    codes |= {"resumed": resumed.wait(timeout=180), "whole": whole.wait(timeout=180)}
+    one, other = losses(folder / "whole"), losses(folder / "killed")
+    both = one.keys() & other.keys()
     return {
-        "exit_codes": codes, "killed_after_step": before, "steps": {n: len(found) for n, found in others.items()},
-        "largest_difference_to_ddp": {
-            name: max((abs(whole[step] - found[step]) for step in found.keys() & whole.keys()), default=None)
-            for name, found in others.items()
-        },
-        "last_loss": whole[max(whole)] if whole else None,
+        "exit_codes": codes, "killed_after_step": before, "resumed_on": half, "steps_in_both": len(both),
+        "largest_difference": max((abs(one[step] - other[step]) for step in both), default=None),
+        "last_loss": one[max(one)] if one else None,
     }  # fmt: skip
 
 
 def curves(results: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Largest difference of a step's loss to DDP's, by model, GPUs and layout; same weights, same batches."""
+    """Largest difference of a step's loss to DDP's, by model, GPUs, layout and steps; same weights, same batches."""
     runs = {
-        (r["model"], r["gpus"], f"{r['way']}-{r['tier']}"): r["losses"]
+        (r["model"], r["gpus"], f"{r['way']}-{r['tier']}", len(r["losses"])): r["losses"]
         for r in results
-        if r["gpus"] > 1 and "losses" in r and r["way"] != "torchtitan"
+        if "losses" in r and (r["way"], r["tier"]) in TOGETHER and r["way"] != "torchtitan"
     }
     return {
-        f"{model} {gpus} x {name}": max(abs(a - b) for a, b in zip(base, values, strict=False))
-        for (model, gpus, name), values in runs.items()
-        if (base := runs.get((model, gpus, "ddp-2")))
+        f"{model} {gpus} x {name}, {steps} steps": max(abs(a - b) for a, b in zip(base, values, strict=True))
+        for (model, gpus, name, steps), values in runs.items()
+        if (base := runs.get((model, gpus, "ddp-2", steps)))
     }
 
 
@@ -200,17 +208,17 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--gpus", type=int, nargs="+", default=[2], help="beside one; such as 2 4")
+    parser.add_argument("--gpus", type=int, nargs="+", default=[2], help="such as 2 4")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--batch", type=int, default=8, help="sequences a micro-step")
     parser.add_argument("--accumulation", type=int, default=8, help="micro-steps a step")
     parser.add_argument("--steps", type=int, default=3, help="steps to time")
     parser.add_argument(
-        "--leave-out", nargs="*", default=[], metavar="WAY-TIER", help="such as ddp-1; or smoke"
+        "--leave-out", nargs="*", default=[], metavar="WAY-TIER", help="such as ddp-1; or curve, smoke"
     )
     parser.add_argument("--minutes", type=float, default=7.0, help="start nothing after so long")
     options = parser.parse_args()
-    deadline, alone = time.time() + 60 * options.minutes, dict[tuple[str, str, int], float]()
+    deadline, alone = time.time() + 60 * options.minutes, dict[tuple[Any, ...], float]()
     document: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join(sys.argv), "peak_flops": PEAK, "results": [],
@@ -223,7 +231,7 @@ def main() -> None:
         document["largest_difference_to_ddp"] = curves(document["results"])
         options.output.write_text(json.dumps(document, indent=1) + "\n")
 
-    for count in [1, *options.gpus]:
+    for count in options.gpus:
         for found in side_by_side(options, count, deadline):
             report(found)
     if "smoke" not in options.leave_out:

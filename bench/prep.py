@@ -89,12 +89,17 @@ def ours(text: Path, root: Path, tokenizer: str, workers: int, where: Path) -> d
         return timed(run)
 
 
-def some_documents(text: Path) -> list[str]:
-    """Documents of the corpus, every so many, of USUAL_BYTES in all."""
+def documents_of(text: Path) -> list[str]:
+    """The corpus's documents."""
     documents: list[str] = []
     for path in sorted(text.iterdir()):
         with zstandard.open(path, "rt", encoding="utf-8") as lines:
             documents += [json.loads(line)["text"] for line in lines]
+    return documents
+
+
+def some(documents: list[str]) -> list[str]:
+    """Every so many documents, of USUAL_BYTES in all."""
     total, chosen = 0, []
     for document in documents[:: max(1, sum(map(len, documents)) // USUAL_BYTES)]:
         total += len(document)
@@ -205,7 +210,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     corpus = write(given.folder)
-    text, documents = enlarged(corpus, given.copies), some_documents(corpus)
+    text, documents = enlarged(corpus, given.copies), some(documents_of(corpus))
     installed = {package for package in PACKAGES if importlib.util.find_spec(package)}
     result: dict[str, Any] = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -1,7 +1,8 @@
 """One rank of the multi-GPU benchmark: torchrun starts ``-m bench.ranks JOBS``, a JSON list, done one after another.
 
 Ours is the trainer itself, put together by ``assemble`` from the catalogue's settings of a tier; torchtitan is its own
-model under its own ``apply_fsdp``. Rank 0 prints a line of JSON for each job.
+model under its own ``apply_fsdp``. In the ways that end in "none" every rank trains alone, all at the same time. Rank 0
+prints a line of JSON for each job.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from trainer.stop import StopRequest
 
 BLOCK = 2048
 WAYS: dict[str, dict[str, Any]] = {
-    "none": {}, "ddp": {}, "zero1": {"use_zero1": True}, "fsdp": {"use_fsdp": True},
+    "none": {}, "torchtitan-none": {}, "ddp": {}, "zero1": {"use_zero1": True}, "fsdp": {"use_fsdp": True},
 }  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def measure(job: dict[str, Any], world: World) -> dict[str, Any]:
     torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        build = torchtitan if job["way"] == "torchtitan" else ours
+        build = torchtitan if job["way"].startswith("torchtitan") else ours
         subject = build(job, world, folder)
         losses = [subject.step() for _ in range(3)]  # compiles, allocates, captures graphs
         torch.cuda.synchronize()
@@ -167,9 +168,12 @@ def main() -> None:
         if world.any(time.time() > deadline):
             break
         try:
-            result = measure(job, world)
+            result = measure(job, World(0, 1, world.device) if job["way"].endswith("none") else world)
         except Exception as error:  # reported beside the others' results
             result = {"error": f"{type(error).__name__}: {error}"[:600]}
+        result["ranks_ms"] = world.gathered(result.get("step_ms"))
+        if None in result["ranks_ms"]:
+            result.setdefault("error", f"a rank failed: {result.pop('ranks_ms')}")
         if world.is_main:
             facts = {"gpus": world.size, "torch": torch.__version__, "device": torch.cuda.get_device_name()}
             print(json.dumps(job | result | facts), flush=True)

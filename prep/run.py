@@ -141,7 +141,8 @@ def run(
     workers = job.config.workers or cores()
     create(output, job)
     with beside(lambda: manifest_of(output, job, sources, workers, show)):
-        encoders.load()
+        if not (output / META_FILE).exists():
+            encoders.load()
     manifest = manifest_of(output, job, sources, workers, show)
     if not (output / META_FILE).exists():
         work, tally = work_of(output, job, manifest, sources, encoders), Tally(output)

@@ -13,34 +13,48 @@ import pytest
 from bench import multi_gpu
 
 
-def result(way: str, tier: int = 2, gpus: int = 2, step_ms: float = 1000.0, **facts: Any) -> dict[str, Any]:
+def result(
+    way: str, tier: int = 2, gpus: int = 2, ms: Sequence[float] = (1000.0, 1000.0), **facts: Any
+) -> Any:
     return {"model": "qwen3_1.8b", "way": way, "tier": tier, "gpus": gpus, "batch": 8, "accumulation": 8,
-            "step_ms": step_ms, **facts}  # fmt: skip
+            "ranks_ms": list(ms), **facts}  # fmt: skip
 
 
-def test_the_share_of_one_gpu_is_of_the_same_tier_and_trainer() -> None:
-    alone: dict[tuple[str, str, int], float] = {}
-    for way, tier, ms in (("none", 2, 900.0), ("none", 4, 600.0), ("torchtitan", 2, 990.0)):
-        assert "efficiency" not in multi_gpu.figures(result(way, tier, 1, ms), alone)
+def test_the_share_is_of_what_the_same_gpus_do_alone_in_the_same_tier_with_the_same_trainer() -> None:
+    alone: dict[tuple[Any, ...], float] = {}
+    for way, tier, ms in (("none", 2, 900.0), ("none", 4, 600.0), ("torchtitan-none", 2, 990.0)):
+        assert "efficiency" not in multi_gpu.figures(result(way, tier, ms=[ms, ms]), alone)
     shares = [
         multi_gpu.figures(result(way, tier), alone)["efficiency"]
         for way, tier in (("fsdp", 1), ("zero1", 2), ("ddp", 4), ("torchtitan", 2))
     ]
     assert shares == pytest.approx([0.9, 0.9, 0.6, 0.99])
     assert "efficiency" not in multi_gpu.figures(result("ddp", 3), alone)
+    assert "efficiency" not in multi_gpu.figures(result("ddp", gpus=4), alone)
 
 
-def test_losses_are_compared_with_those_of_ddp_on_as_many_gpus() -> None:
+def test_gpus_alone_count_with_the_mean_of_their_rates() -> None:
+    alone: dict[tuple[Any, ...], float] = {}
+    found = multi_gpu.figures(result("none", ms=[800.0, 1200.0]), alone)
+    assert found["tokens_per_second_by_gpu"] == [163_840, 109_227]
+    assert found["tokens_per_second_per_gpu"] == 136_533
+    assert multi_gpu.figures(result("ddp", ms=[1200.0, 1200.0]), alone)["efficiency"] == pytest.approx(0.8)
+
+
+def test_losses_are_compared_with_those_of_ddp_on_as_many_gpus_over_as_many_steps() -> None:
     runs = [
         result("ddp", losses=[3.0, 2.0]), result("fsdp", losses=[3.0, 2.5]), result("torchtitan", losses=[9.0, 9.0]),
-        result("ddp", gpus=4, losses=[5.0, 4.0]), result("zero1", gpus=4, losses=[5.25, 4.0]), result("none", gpus=1),
+        result("ddp", gpus=4, losses=[5.0, 4.0]), result("zero1", gpus=4, losses=[5.25, 4.0]),
+        result("none", losses=[1.0]),
+        result("ddp", losses=[7.0, 6.0, 5.0], curve=True), result("fsdp", losses=[7.0, 6.125, 5.0], curve=True),
     ]  # fmt: skip
-    found = multi_gpu.curves(runs)
-    assert found == {
-        "qwen3_1.8b 2 x ddp-2": 0.0,
-        "qwen3_1.8b 2 x fsdp-2": 0.5,
-        "qwen3_1.8b 4 x ddp-2": 0.0,
-        "qwen3_1.8b 4 x zero1-2": 0.25,
+    assert multi_gpu.curves(runs) == {
+        "qwen3_1.8b 2 x ddp-2, 2 steps": 0.0,
+        "qwen3_1.8b 2 x fsdp-2, 2 steps": 0.5,
+        "qwen3_1.8b 4 x ddp-2, 2 steps": 0.0,
+        "qwen3_1.8b 4 x zero1-2, 2 steps": 0.25,
+        "qwen3_1.8b 2 x ddp-2, 3 steps": 0.0,
+        "qwen3_1.8b 2 x fsdp-2, 3 steps": 0.125,
     }
 
 
@@ -61,7 +75,12 @@ def test_models_run_beside_each_other_on_gpus_of_their_own(
     )  # fmt: skip
     found = list(multi_gpu.side_by_side(options, count, math.inf))
     assert [work[0]["model"] for work in found] == options.models
-    assert not any((job["way"], job["tier"]) == ("ddp", 1) for work in found for job in work)
-    assert all(job["profile"] == (count > 1) for work in found for job in work)
+    all_jobs = [job for work in found for job in work]
+    assert not any((job["way"], job["tier"]) == ("ddp", 1) for job in all_jobs)
+    assert all(
+        ("profile" in job) == (count > 1 and not job["way"].endswith("none") and "curve" not in job)
+        for job in all_jobs
+    )
+    assert any("curve" in job for job in all_jobs) == (count > 1)
     for gpus in given:
         assert gpus in sets

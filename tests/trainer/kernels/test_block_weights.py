@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -73,6 +74,7 @@ def test_each_block_has_all_ranks_rows_when_it_is_needed(monkeypatch: pytest.Mon
     monkeypatch.setattr(partitions, "peer_memory", shared)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
     generator = torch.Generator().manual_seed(0)
     whole = [[torch.randn(sum(rows), 3, generator=generator) for rows in ROWS] for _ in range(BLOCKS)]
     ranks = [on_rank(rank, whole) for rank in range(RANKS)]

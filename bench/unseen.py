@@ -1,0 +1,60 @@
+"""What an encoder's cache of words is worth: ``python -m bench.unseen --folder DIR --root ROOT``.
+
+bench.prep reads one corpus many times over, so nearly all its words have been met before. Here the corpus, in a
+shuffled order, is encoded twice in one process: a line of rates, in millions of tokens a second, for each reading, an
+eighth of the text a figure. Encoding alone, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.corpus import write
+from bench.prep import documents_of
+from jobs.catalog.layout import tokenizer_dir
+from prep import tokenizers
+from prep.encoders import Encoder, choose
+
+PARTS = 8
+AT_ONCE = 200
+"""Documents a call, about as many as prep gives."""
+
+
+def rates(encoder: Encoder, documents: Sequence[str], data: Sequence[bytes]) -> list[float]:
+    """Million tokens a second over each of PARTS parts."""
+    found = []
+    for part in range(PARTS):
+        begin, end = (len(documents) * edge // PARTS for edge in (part, part + 1))
+        began, tokens = time.perf_counter(), 0
+        for at in range(begin, end, AT_ONCE):
+            some = slice(at, min(at + AT_ONCE, end))
+            tokens += sum(map(len, encoder.encode(documents[some], data[some])))
+        found.append(tokens / (time.perf_counter() - began) / 1e6)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where the corpus is made")
+    parser.add_argument("--root", type=Path, required=True, help="where the tokenizers are")
+    parser.add_argument("--tokenizers", nargs="+", default=["gpt2", "llama3", "qwen3", "llama2"])
+    given = parser.parse_args()
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    documents = documents_of(write(given.folder))
+    random.Random(0).shuffle(documents)
+    data = [document.encode() for document in documents]
+    print(f"{len(documents):,} documents, {sum(map(len, data)) / 1e6:.0f} MB")
+    for name in given.tokenizers:
+        encoder = choose(tokenizers.entry_of(name), "auto", tokenizer_dir(given.root, name) / tokenizers.FILE)
+        for reading in ("unseen", "again"):
+            found = " ".join(f"{rate:6.1f}" for rate in rates(encoder, documents, data))
+            print(f"{name:8s} {reading:8s} {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
