@@ -18,7 +18,7 @@ from bench.corpus import write
 from bench.prep import documents_of
 from jobs.catalog.layout import tokenizer_dir
 from prep import tokenizers
-from prep.encoders import Encoder, choose
+from prep.encoders import Encoder, Encoders
 
 PARTS = 8
 AT_ONCE = 200
@@ -50,7 +50,8 @@ def main() -> None:
     data = [document.encode() for document in documents]
     print(f"{len(documents):,} documents, {sum(map(len, data)) / 1e6:.0f} MB")
     for name in given.tokenizers:
-        encoder = choose(tokenizers.entry_of(name), "auto", tokenizer_dir(given.root, name) / tokenizers.FILE)
+        file = tokenizer_dir(given.root, name) / tokenizers.FILE
+        encoder = Encoders(tokenizers.entry_of(name), "auto", file).fast
         for reading in ("unseen", "again"):
             found = " ".join(f"{rate:6.1f}" for rate in rates(encoder, documents, data))
             print(f"{name:8s} {reading:8s} {found}", flush=True)

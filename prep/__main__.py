@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -27,7 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{sources.source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them"
         )
         return 0
+    if given.dataset != Path(given.dataset).name:
+        raise UserError(
+            f"--dataset: '{given.dataset}' is not a name", hint="files and folders go to --source"
+        )
+    if config.weights and not entry.source_field:
+        raise UserError("--weights go by a document's source", hint="name its field with --source-field")
     tokens, file = tokenizers.entry_of(given.tokenizer), tokenizer_dir(given.root, given.tokenizer)
+    if config.add_bos and tokens.bos_id is None:
+        raise UserError(f"--add-bos: tokenizer '{given.tokenizer}' has no BOS")
     encoders = Encoders(tokens, config.encoder, file / tokenizers.FILE)
     find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
     found = find()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
+import re
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -173,25 +176,48 @@ def parsed(block: Block, fields: Fields, file: str, report: Report) -> list[Any]
 
 
 def from_lines(piece: Piece, stream: BinaryIO, fields: Fields, report: Report) -> Iterator[Batch]:
-    """One JSON object a line."""
+    """One JSON object a line; a byte order mark before the first is none of it."""
+    report = numbered(piece, report)
     for block in blocks(stream, piece.source.name, report, piece.start, piece.stop):
+        if block.offset == 0 and bytes(block.data[: len(BOM_UTF8)]) == BOM_UTF8:
+            block = block._replace(data=block.data[len(BOM_UTF8) :], offset=len(BOM_UTF8))
         yield fields.batch(parsed(block, fields, piece.source.name, report))
 
 
+def numbered(piece: Piece, report: Report) -> Report:
+    """``report``, told the number of a line in the whole file instead of in the piece."""
+    if not piece.start:
+        return report
+
+    @functools.cache
+    def before() -> int:
+        """Lines that begin before the piece's first; they are only counted where one is broken."""
+        with open(piece.source.path, "rb") as file:
+            sizes = [BLOCK] * ((piece.start - 1) // BLOCK) + [(piece.start - 1) % BLOCK]
+            return 1 + sum(newlines(memoryview(file.read(size))) for size in sizes)
+
+    return lambda broken: report(broken._replace(line=broken.line + before()))
+
+
 def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> Iterator[Batch]:
-    """Plain text: the file is one document, or its parts between lines that are the separator."""
-    mark = b"\n" + separator.encode() + b"\n"
+    """Plain text: the file is one document, or its parts between lines that are the separator.
+
+    A part does not have its last line's end; parts without text are none.
+    """
+    mark = re.compile(rb"^" + re.escape(separator.encode()) + rb"\r?(?:\n|\Z)", re.MULTILINE)
     rest, offset, parts = b"", 0, 0
     skipping = False
     while chunk := stream.read(BLOCK):
         rest += chunk
         if separator:
-            *documents, rest = rest.split(mark)
-            offset += sum(len(document) + len(mark) for document in documents)
-            parts += len(documents)
+            documents, begin = list[bytes](), 0
+            for match in mark.finditer(rest, 0, rest.rfind(b"\n") + 1):
+                documents.append(rest[begin : match.start()])
+                begin = match.end()
+            offset, rest, parts = offset + begin, rest[begin:], parts + len(documents)
             if documents and skipping:
                 documents, skipping = documents[1:], False
-            yield Batch([whole_text(document) for document in documents if document], [], [])
+            yield separated(documents)
         if len(rest) > LONGEST:
             if not skipping:
                 advice = "" if separator else "; name a separator"
@@ -201,10 +227,16 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
                     )
                 )
             skipping = True
-            offset, rest = offset + len(rest) - len(mark), rest[-len(mark) :]
-    last = rest.removesuffix(mark[:-1]) if separator else rest
-    if not skipping and (last or not separator):
-        yield Batch([whole_text(last)], [], [])
+            kept = b"-" + rest[-len(separator.encode()) - 2 :]  # whose beginning is not a line's
+            offset, rest = offset + len(rest) - len(kept), kept
+    if skipping:
+        return
+    yield separated(mark.split(rest)) if separator else Batch([whole_text(rest)], [], [])
+
+
+def separated(documents: list[bytes]) -> Batch:
+    texts = (document.removesuffix(b"\n").removesuffix(b"\r") for document in documents)
+    return Batch([whole_text(text) for text in texts if text], [], [])
 
 
 def rows_at_once(file: Any) -> int:
@@ -223,7 +255,10 @@ def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Repor
         wanted = [fields.text, *fields.roots]
         columns = [name for name in wanted if name in file.schema_arrow.names]
         if fields.text not in columns:
-            raise damaged(source.path, ValueError(f"no column '{fields.text}'"))
+            raise UserError(
+                f"source {source.path} has no column '{fields.text}'",
+                hint="name the text's with --text-field",
+            )
         for table in file.iter_batches(batch_size=rows_at_once(file), columns=columns, use_threads=False):
             data = [
                 table.column(name).to_pylist() if name in columns else [None] * len(table) for name in wanted

@@ -11,8 +11,9 @@ import functools
 import itertools
 import re
 import resource
+import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +35,21 @@ worker needs without the cache. Of words that never come again these make some 1
 UNBROKEN = 4_000_000
 """Characters without a place to cut that are still taken: BPE needs some 55 bytes for each."""
 CUT = re.compile("(?<=[A-Za-z]) (?=[A-Za-z])")
+NEW_RANGES = [
+    (0x0088f, 0x0088f), (0x00c5c, 0x00c5c), (0x00cdc, 0x00cdc), (0x0a7ce, 0x0a7cf), (0x0a7d2, 0x0a7d2),
+    (0x0a7d4, 0x0a7d4), (0x0a7f1, 0x0a7f1), (0x10940, 0x10959), (0x10ec5, 0x10ec7), (0x11db0, 0x11ddb),
+    (0x11de0, 0x11de9), (0x16ea0, 0x16eb8), (0x16ebb, 0x16ed3), (0x16ff2, 0x16ff6), (0x187f8, 0x187ff),
+    (0x18d09, 0x18d1e), (0x18d80, 0x18df2), (0x1e6c0, 0x1e6de), (0x1e6e0, 0x1e6e2), (0x1e6e4, 0x1e6e5),
+    (0x1e6e7, 0x1e6ed), (0x1e6f0, 0x1e6f4), (0x1e6fe, 0x1e6ff), (0x2b73a, 0x2b73f), (0x2cea2, 0x2cead),
+    (0x323b0, 0x33479),
+]  # fmt: skip
+NEW = np.zeros(sys.maxunicode + 1, bool)
+"""Which code points are letters and digits of Unicode 17. gigatoken takes them for such where it splits a text, the
+reference, with Unicode 16, does not."""
+for _first, _last in NEW_RANGES:
+    NEW[_first : _last + 1] = True
+NEW_BEGIN = (b"\xf0", b"\xe0", b"\xea")
+"""How the UTF-8 of each of them begins; that a text has none of these is seen at once."""
 
 
 class Encoder(Protocol):
@@ -157,6 +173,34 @@ class GigatokenEncoder:
         return [self._encode(text) for text in given]
 
 
+def has_new(text: str, data: bytes) -> bool:
+    """Whether a text has a character of NEW; ``data`` is its UTF-8, or nothing."""
+    if text.isascii() or (data and not any(begin in data for begin in NEW_BEGIN)):
+        return False
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    return bool(NEW[codes].any())
+
+
+class KnownCharacters:
+    """Another encoder, but texts with characters of NEW go to the reference."""
+
+    def __init__(self, encoder: Encoder, reference: Callable[[], Encoder]) -> None:
+        """``reference`` gives the reference, which few need."""
+        self.name, self._encoder, self._reference = encoder.name, encoder, reference
+
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+        new = [
+            i for i, pair in enumerate(zip(texts, data or [b""] * len(texts), strict=True)) if has_new(*pair)
+        ]
+        if not new:
+            return self._encoder.encode(texts, data)
+        old = [i for i in range(len(texts)) if i not in set(new)]
+        found = dict(zip(new, self._reference().encode([texts[i] for i in new]), strict=True))
+        some = self._encoder.encode([texts[i] for i in old], [data[i] for i in old] if data else ())
+        found |= zip(old, some, strict=True)
+        return [found[i] for i in range(len(texts))]
+
+
 def cuts(text: str, part: int = PART, unbroken: int = UNBROKEN) -> list[int] | None:
     """Where a long text may be cut so that its parts' ids, end to end, are the whole's.
 
@@ -227,16 +271,21 @@ def puts_a_space_first(file: Path) -> bool:
     return any(step.get("type") in ("Prepend", "Metaspace") for step in steps)
 
 
-def choose(entry: TokenizerEntry, wanted: EncoderName, file: Path) -> Encoder:
+def choose(
+    entry: TokenizerEntry, wanted: EncoderName, file: Path, reference: Callable[[], Encoder]
+) -> Encoder:
     """The encoder asked for; for ``auto`` the first one of the entry's list that is installed."""
     names: Sequence[str] = entry.encoders if wanted == "auto" else [wanted]
     for name in names:
         try:
-            return LongTexts(CLASSES[name](file), puts_a_space_first(file))
+            encoder: Encoder = CLASSES[name](file)
+            if name == "gigatoken":
+                encoder = KnownCharacters(encoder, reference)
+            return LongTexts(encoder, puts_a_space_first(file))
         except ImportError:
             if wanted != "auto":
                 raise UserError(f"encoder {name} is not installed", hint=f"pip install {name}") from None
-    return LongTexts(ReferenceEncoder(file), puts_a_space_first(file))
+    return LongTexts(reference(), puts_a_space_first(file))
 
 
 class Encoders:
@@ -247,7 +296,7 @@ class Encoders:
 
     @functools.cached_property
     def fast(self) -> Encoder:
-        return choose(self._tokens, self._wanted, self._file)
+        return choose(self._tokens, self._wanted, self._file, lambda: self.bare)
 
     @functools.cached_property
     def bare(self) -> ReferenceEncoder:

@@ -46,11 +46,12 @@ class Mirrored(msgspec.Struct, frozen=True, kw_only=True):
 
 def compression(name: str) -> str:
     """``.zst``, ``.gz`` or nothing."""
-    return next((suffix for suffix in COMPRESSIONS if name.endswith(suffix)), "")
+    return next((suffix for suffix in COMPRESSIONS if name.lower().endswith(suffix)), "")
 
 
 def kind(name: str) -> str | None:
     """``lines`` (a JSON object a line), ``text`` or ``parquet``, by the name's end; None: not ours."""
+    name = name.lower()
     packed = compression(name)
     found = KINDS.get(Path(name.removesuffix(packed)).suffix)
     return None if packed and found == "parquet" else found
@@ -86,7 +87,11 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> lis
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
         name = relative.as_posix()
-        if any(part.startswith(".") for part in relative.parts) or not kind(name) or not path.is_file():
+        if any(part.startswith(".") for part in relative.parts) or not kind(name):
+            continue
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"source {path} leads nowhere", hint="it is a link: remove it, or mend it")
+        if not path.is_file():
             continue
         if matches(name, patterns):
             sources.append(Source(prefix + name, path))
@@ -104,7 +109,11 @@ def listed_files(paths: Sequence[Path], patterns: Sequence[str]) -> list[Source]
                 raise UserError(f"{path}: cannot tell its kind", hint=f"readable: {', '.join(sorted(KINDS))}")
             sources.append(Source(path.name, path))
         else:
-            raise UserError(f"source {path} does not exist")
+            what = "is neither a file nor a folder" if path.exists() else "does not exist"
+            raise UserError(f"source {path} {what}")
+    for source in sources:
+        if source.name != source.name.encode(errors="replace").decode():
+            raise UserError(f"source {source.name!r}: its name is not UTF-8", hint="rename it")
     for name, count in Counter(source.name for source in sources).items():
         if count > 1:
             raise UserError(f"two sources are called {name}", hint="give the folder above them as --source")

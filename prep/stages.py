@@ -143,7 +143,7 @@ def matching(work: UnitJob) -> Stage:
 
     def do(part: int, seen: Seen) -> None:
         runs, target = keys.files(folder / "keys"), folder / "repeated" / f"{part:05d}.npy"
-        size = 24 * duplicates.match(runs, target, part, parts) if runs else 0
+        size = 24 * duplicates.match(runs, target, part, parts)
         seen(size, 0)
         write_record(work.output, "matching", part, Part(read_bytes=size))
 

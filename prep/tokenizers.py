@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -146,7 +147,7 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
     partial = aside(folder)
     try:
         for file in (FILE, SETTINGS):
-            _download(entry, file, partial, os.environ.get(token_env) or None, token_env)
+            _download(entry, name, file, partial, os.environ.get(token_env) or None, token_env)
         check(partial, name, entry)
         try:
             os.replace(partial, folder)
@@ -159,9 +160,12 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
     return folder
 
 
-def _download(entry: TokenizerEntry, file: str, folder: Path, token: str | None, token_env: str) -> None:
+def _download(
+    entry: TokenizerEntry, name: str, file: str, folder: Path, token: str | None, token_env: str
+) -> None:
     from huggingface_hub import errors, hf_hub_download
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every try
     page = f"https://huggingface.co/{entry.hub}"
     try:
         hf_hub_download(entry.hub, file, revision=entry.revision, token=token or False, local_dir=folder)
@@ -176,7 +180,7 @@ def _download(entry: TokenizerEntry, file: str, folder: Path, token: str | None,
         hint = f"see {page}; put a token that may read it into ${token_env}"
         raise UserError(f"the hub knows no {entry.hub}, or your token may not see it", hint=hint) from None
     except Exception as error:  # also what the HTTP library below it raises, which changes with the version
-        hint = f"without a network: copy {FILE} of {page} into $JOBCTL_ROOT/tokenizers/"
+        hint = f"without a network: copy {FILE} of {page} into $JOBCTL_ROOT/tokenizers/{name}/"
         raise UserError(f"{file} of {entry.hub} could not be fetched: {error}", hint=hint, code=1) from None
     path = folder / file
     if file in entry.sha256 and sha256(path) != entry.sha256[file]:

@@ -103,7 +103,8 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         ),
     ] = "keep"
     weights: Annotated[
-        dict[str, float], Meta(description="copies of a document by its source; a fraction keeps that share")
+        dict[str, Annotated[float, Meta(ge=0, le=1000)]],
+        Meta(description="copies of a document by its source; a fraction keeps that share"),
     ] = {}
     max_reject_share: Annotated[
         Share, Meta(description="share of source lines that may be broken before the job stops")

@@ -84,6 +84,42 @@ def test_a_separator_line_ends_documents(tmp_path: Path, monkeypatch: pytest.Mon
     assert texts_of(path, entry) == (["one\nline", "two <|end|> not", "three"], [])
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<|end|>\none\n<|end|>\n<|end|>\ntwo",
+        b"one\r\n<|end|>\r\ntwo\r\n<|end|>",
+        b"\n<|end|>\none\n<|end|>\ntwo\n",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_separators_may_be_first_or_several_and_lines_may_end_as_they_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, size: int
+) -> None:
+    monkeypatch.setattr(documents, "BLOCK", size)
+    entry = DatasetEntry(summary="", license="", separator="<|end|>")
+    assert texts_of(write(tmp_path / "a.txt", data), entry) == (["one", "two"], [])
+
+
+def test_a_byte_order_mark_is_none_of_the_first_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "one"}\nbroken\n')
+    texts, broken = texts_of(path)
+    assert texts == ["one"]
+    assert [(item.line, item.offset) for item in broken] == [(2, 19)]
+
+
+def test_broken_lines_of_a_piece_have_their_number_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "BLOCK", 5)
+    lines = [b'{"text": "x"}' if number % 3 else b"broken %d" % number for number in range(1, 40)]
+    path = write(tmp_path / "a.jsonl", b"\n".join(lines) + b"\n")
+    size = path.stat().st_size
+    pieces = [Piece(Source(path.name, path), start, min(start + 60, size)) for start in range(0, size, 60)]
+    found = [broken for piece in pieces for broken in texts_of(path, piece=piece)[1]]
+    assert [(item.line, item.sample) for item in found] == [(n, f"broken {n}") for n in range(3, 40, 3)]
+
+
 def test_broken_lines_are_reported_with_their_place_and_the_others_kept(tmp_path: Path) -> None:
     good = [b'{"text": "one"}', b'{"text": "two"}', b"", b'{"text": "three"}']
     bad = [b'{"text": "cut', b'{"txt": "no field"}', b'{"text": null}', b'{"text": 5}', b"not json", b"[1]"]

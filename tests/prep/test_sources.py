@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ ENTRY = DatasetEntry(summary="", license="")
         ("a.parquet", "parquet"),
         ("a.parquet.gz", None),
         ("a.md", None),
+        ("A.JSONL.ZST", "lines"),
         ("zst", None),
     ],
 )
@@ -39,6 +41,16 @@ def test_a_folder_is_read_whole_and_in_order_but_for_hidden_and_other_files(tmp_
         (tmp_path / name).write_text("x")
     assert [source.name for source in listed_files([tmp_path], [])] == ["a.txt", "b/1.jsonl", "b/2.jsonl"]
     assert [source.name for source in listed_files([tmp_path], ["b/*"])] == ["b/1.jsonl", "b/2.jsonl"]
+
+
+def test_a_link_that_leads_nowhere_and_a_name_that_is_not_utf8_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(UserError, match=r"a\.txt leads nowhere"):
+        listed_files([tmp_path], [])
+    (tmp_path / "a.txt").unlink()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.txt")).write_text("x")
+    with pytest.raises(UserError, match="not UTF-8"):
+        listed_files([tmp_path], [])
 
 
 def test_files_of_two_folders_do_not_share_names(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from jobs.catalog.errors import UserError
-from prep.shards import ShardWriter
+from prep.shards import ShardWriter, write_meta
 from prep.verify import main, verify
 
 from .conftest import run_prep
@@ -74,10 +75,6 @@ def test_ids_cut_to_sixteen_bits_are_found(tmp_path: Path) -> None:
     cut = np.where(ids == 151_643, ids, ids % 65_536)
     folder = tmp_path / "cut"
     folder.mkdir()
-    import msgspec
-
-    from prep.shards import write_meta
-
     for name, tokens, expected in (("right", ids, 0), ("cut", cut, 1)):
         meta = dataset(tmp_path / name, [[1, 0]], 151_669)
         with ShardWriter(tmp_path / name / "train-0.bin", split="train", vocab_size=151_669) as writer:
@@ -88,6 +85,21 @@ def test_ids_cut_to_sixteen_bits_are_found(tmp_path: Path) -> None:
         )
         write_meta(tmp_path / name, changed)
         assert sum("cut to 16 bits" in problem for problem in verify(tmp_path / name).problems) == expected
+
+
+def test_data_of_few_different_words_are_not_taken_for_cut_ones(tmp_path: Path) -> None:
+    tokens = np.tile(np.arange(3000, dtype=np.uint32), 100)
+    tokens[-1] = 151_643
+    meta = dataset(tmp_path / "d", [[1, 0]], 151_669)
+    with ShardWriter(tmp_path / "d" / "train-0.bin", split="train", vocab_size=151_669) as writer:
+        writer.write(tokens, documents=1)
+    assert writer.record
+    shards = (writer.record,)
+    write_meta(
+        tmp_path / "d",
+        msgspec.structs.replace(meta, eos_id=151_643, shards=shards, documents=1, tokens=len(tokens)),
+    )
+    assert not any("cut to 16 bits" in problem for problem in verify(tmp_path / "d").problems)
 
 
 def test_a_document_in_both_splits_is_found(tmp_path: Path) -> None:
