@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.catalog.errors import run_command
-from prep.tokenizers import fetch
+from prep.tokenizers import FILE, entry_of, fetch, sha256
+
+BY_IDS = ", but by the ids of the fixed text alone"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,7 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, required=True, help="the shared folder, $JOBCTL_ROOT")
     parser.add_argument("--token-env", default="HF_TOKEN", help="variable that holds your hub token")
     given = parser.parse_args(arguments)
-    print(f"{fetch(given.name, given.root, given.token_env)}: complete and checked")
+    folder = fetch(given.name, given.root, given.token_env)
+    known = entry_of(given.name).sha256.get(FILE)
+    other = bool(known) and sha256(folder / FILE) != known
+    print(f"{folder}: complete and checked" + (f"{BY_IDS}: {FILE} is not the hub's own" if other else ""))
     return 0
 
 

@@ -163,12 +163,14 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
 def _download(
     entry: TokenizerEntry, name: str, file: str, folder: Path, token: str | None, token_env: str
 ) -> None:
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import HfApi, errors, hf_hub_download
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every try
     page = f"https://huggingface.co/{entry.hub}"
+    where: dict[str, Any] = {"revision": entry.revision, "token": token or False}
     try:
-        hf_hub_download(entry.hub, file, revision=entry.revision, token=token or False, local_dir=folder)
+        hf_hub_download(entry.hub, file, local_dir=folder, **where)
+        said = HfApi().get_paths_info(entry.hub, file, **where)
     except errors.GatedRepoError:
         hint = (
             f"accept the licence at {page} with your account, then put that account's token into ${token_env}"
@@ -185,3 +187,16 @@ def _download(
     path = folder / file
     if file in entry.sha256 and sha256(path) != entry.sha256[file]:
         raise UserError(f"{file} of {entry.hub} is not the file the catalogue knows", hint=f"see {page}")
+    if not all(is_what_the_hub_says(path, about) for about in said):
+        raise UserError(
+            f"{file} of {entry.hub} was damaged on its way", hint="run the same command again", code=1
+        )
+
+
+def is_what_the_hub_says(path: Path, about: Any) -> bool:
+    """Whether a file has the hash that the hub's listing has: the SHA-256 of a large one, git's of a small one."""
+    data = path.read_bytes()
+    if about.lfs:
+        return bool(hashlib.sha256(data).hexdigest() == about.lfs.sha256)
+    blob = b"blob %d\0" % len(data) + data
+    return bool(hashlib.sha1(blob, usedforsecurity=False).hexdigest() == about.blob_id)

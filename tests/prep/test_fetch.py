@@ -1,11 +1,14 @@
 """The command behind ``jobctl tokenizer``."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from jobs.catalog.errors import UserError
 from prep.fetch import main
+
+from . import real_tokenizers
 
 
 def test_a_tokenizer_that_a_package_ships_is_made_and_checked(
@@ -14,6 +17,18 @@ def test_a_tokenizer_that_a_package_ships_is_made_and_checked(
     assert main(["gpt2", f"--root={tmp_path}"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/tokenizers/gpt2: complete and checked\n"
     assert (tmp_path / "tokenizers/gpt2/tokenizer.json").is_file()
+
+
+def test_a_tokenizer_that_is_not_the_hubs_file_is_said_to_be_checked_by_its_ids_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tokenizers" / "qwen3"
+    folder.mkdir(parents=True)
+    shutil.copy(real_tokenizers.tokenizer_json("qwen3"), folder / "tokenizer.json")
+    assert main(["qwen3", f"--root={tmp_path}"]) == 0
+    assert (
+        "by the ids of the fixed text alone: tokenizer.json is not the hub's own" in capsys.readouterr().out
+    )
 
 
 def test_a_tokenizer_that_is_another_is_refused(tmp_path: Path) -> None:

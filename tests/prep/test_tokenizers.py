@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -59,15 +61,29 @@ def test_an_absent_tokenizer_says_how_to_fetch_it(tmp_path: Path) -> None:
     assert "jobctl tokenizer llama2" in caught.value.hint
 
 
-def served(monkeypatch: pytest.MonkeyPatch, name: str) -> list[dict[str, Any]]:
-    """A hub that serves one tokenizer; what it was asked is returned."""
+def served(monkeypatch: pytest.MonkeyPatch, name: str, damage: bytes = b"") -> list[dict[str, Any]]:
+    """A hub that serves one tokenizer, with ``damage`` behind what it should be; what it was asked is returned."""
     asked: list[dict[str, Any]] = []
+
+    def content(file: str) -> bytes:
+        return real_tokenizers.tokenizer_json(name).read_bytes() if file == "tokenizer.json" else b"{}"
+
+    def listed(_: object, repo: str, file: str, **more: object) -> list[SimpleNamespace]:
+        large = (
+            SimpleNamespace(sha256=hashlib.sha256(content(file)).hexdigest())
+            if file == "tokenizer.json"
+            else None
+        )
+        return [
+            SimpleNamespace(lfs=large, blob_id="9e26dfeeb6e641a33dae4961196235bdb965b21b")
+        ]  # git's, of "{}"
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "get_paths_info", listed)
 
     def download(repo: str, file: str, *, local_dir: Path, **more: object) -> None:
         asked.append({"repo": repo, "file": file, **more})
         local_dir.mkdir(parents=True, exist_ok=True)
-        data = real_tokenizers.tokenizer_json(name).read_bytes() if file == "tokenizer.json" else b"{}"
-        (local_dir / file).write_bytes(data)
+        (local_dir / file).write_bytes(content(file) + damage)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     return asked
@@ -84,6 +100,15 @@ def test_fetching_puts_a_checked_tokenizer_into_the_root(
     tokenizers.ensure(tmp_path, "llama3")
     assert tokenizers.fetch("llama3", tmp_path) == folder
     assert len(asked) == 2
+
+
+def test_a_file_that_is_damaged_on_its_way_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(monkeypatch, "llama3", damage=b" ")
+    with pytest.raises(UserError, match=r"tokenizer\.json of .* was damaged on its way"):
+        tokenizers.fetch("llama3", tmp_path)
+    assert list((tmp_path / "tokenizers").iterdir()) == []
 
 
 def test_a_hub_that_serves_another_tokenizer_leaves_nothing_behind(
