@@ -200,10 +200,12 @@ def bar(now: Status, width: int = 24) -> str:
     """One line: share, shards, tokens, rate, time left."""
     full = int(now.share * width)
     left = "-:--" if now.seconds_left is None else duration(now.seconds_left)
-    if now.state == "finished":
-        return f"[{'=' * width}] 100.0%  {now.tasks_done}/{now.tasks} tasks  {now.tokens / 1e6:,.1f} M tokens"
-    return (
+    done = (
         f"{now.state} [{'=' * full}{' ' * (width - full)}] {now.share:6.1%}  {now.tasks_done}/{now.tasks} tasks  "
-        f"{now.tokens / 1e6:,.1f} M tokens  {now.tokens_per_second / 1e6:.2f} M/s  "
-        f"{now.bytes_per_second / 1e6:.1f} MB/s  {left} left"
+        f"{now.tokens / 1e6:,.1f} M tokens"
+    )
+    if now.state == "finished":
+        return done
+    return (
+        f"{done}  {now.tokens_per_second / 1e6:.2f} M/s  {now.bytes_per_second / 1e6:.1f} MB/s  {left} left"
     )

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     given = parser.parse_args(arguments)
     found = status(given.folder)
-    print(msgspec.json.encode(found).decode() if given.json else f"{found.state}: {progress.bar(found)}")
+    print(msgspec.json.encode(found).decode() if given.json else progress.bar(found))
     return 0
 
 
