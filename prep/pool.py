@@ -59,14 +59,13 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
 def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Sequence[Any]) -> None:
     """What a worker process runs: a user's error goes to the parent in words; SIGTERM leaves no half file behind."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends its workers
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     try:
         target(*arguments)
     except UserError as error:
         errors.put((error.message, error.hint, error.code))
         sys.exit(error.code)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 class Pool:
