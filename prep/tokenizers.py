@@ -170,7 +170,7 @@ def _download(
     where: dict[str, Any] = {"revision": entry.revision, "token": token or False}
     try:
         hf_hub_download(entry.hub, file, local_dir=folder, **where)
-        said = HfApi().get_paths_info(entry.hub, file, **where)
+        [about] = HfApi().get_paths_info(entry.hub, file, **where)
     except errors.GatedRepoError:
         hint = (
             f"accept the licence at {page} with your account, then put that account's token into ${token_env}"
@@ -187,7 +187,7 @@ def _download(
     path = folder / file
     if file in entry.sha256 and sha256(path) != entry.sha256[file]:
         raise UserError(f"{file} of {entry.hub} is not the file the catalogue knows", hint=f"see {page}")
-    if not all(is_what_the_hub_says(path, about) for about in said):
+    if not is_what_the_hub_says(path, about):
         raise UserError(
             f"{file} of {entry.hub} was damaged on its way", hint="run the same command again", code=1
         )
