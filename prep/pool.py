@@ -96,17 +96,17 @@ class Pool:
         if not self._errors.empty():
             message, hint, code = self._errors.get()
             raise UserError(message, hint=hint, code=code)
-        for slot, process in enumerate(self._processes):
-            code = process.exitcode
+        codes = [process.exitcode for process in self._processes]  # looked at once: they may end meanwhile
+        for slot, code in enumerate(codes):
             if not code:
                 continue
-            self._claims.drop(owner(process.pid))
+            self._claims.drop(owner(self._processes[slot].pid))
             ended_by_others = code < 0 or code == TERMINATED
             if not ended_by_others or not self._restarts[slot]:
                 raise self._failure(code)
             self._restarts[slot] -= 1
             self._processes[slot] = self._start(slot)
-        return any(process.exitcode is None for process in self._processes)
+        return any(code != 0 for code in codes)  # at work, or just replaced
 
     def wait(self, seconds: float) -> None:
         """Until a worker ends, but no longer than this."""

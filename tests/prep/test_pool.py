@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -39,6 +40,29 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         (tmp_path / "done").touch()
 
     finish(Pool(tmp_path, work, (), 1))
+    assert (tmp_path / "done").exists()
+
+
+class Dying:
+    """A worker that is killed just after it was looked at."""
+
+    pid = 1 << 30
+
+    def __init__(self) -> None:
+        self._codes = iter([None])
+
+    @property
+    def exitcode(self) -> int | None:
+        return next(self._codes, -9)
+
+
+def test_a_worker_that_is_killed_while_the_pool_looks_at_it_is_replaced(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, lambda slot: (tmp_path / "done").touch(), (), 1)
+    pool._processes[0].join()
+    (tmp_path / "done").unlink()
+    pool._processes = [cast("Any", Dying())]
+    assert pool.running()
+    finish(pool)
     assert (tmp_path / "done").exists()
 
 
