@@ -6,6 +6,7 @@ It is written as ``.jsonl.zst`` in files of about 10 MB of text. Needs ``apt-get
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import html
 import json
@@ -84,6 +85,15 @@ def write(folder: Path) -> Path:
             flush()
     flush()
     return target
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The options of every benchmark that reads the corpus."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--folder", type=Path, required=True, help="where the corpus is made")
+    parser.add_argument("--root", type=Path, required=True, help="where the tokenizers are")
+    parser.add_argument("--tokenizers", nargs="+", default=["gpt2", "llama3", "qwen3", "llama2"])
+    return parser
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Tokenizers must be in ROOT.
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import json
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from bench.corpus import write
+from bench.corpus import arguments, write
 from jobs.catalog.layout import tokenizer_dir
 from prep.shards import read_meta
 
@@ -202,10 +201,7 @@ def measured(text: Path, root: Path, tokenizer: str, rounds: int, documents: lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where the corpus is made")
-    parser.add_argument("--root", type=Path, required=True, help="where the tokenizers are")
-    parser.add_argument("--tokenizers", nargs="+", default=["gpt2", "llama3", "qwen3", "llama2"])
+    parser = arguments(__doc__)
     parser.add_argument("--copies", type=int, default=4, help="times the corpus is read")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()

@@ -38,7 +38,7 @@ from trainer.stop import StopRequest
 
 BLOCK = 2048
 WAYS: dict[str, dict[str, Any]] = {
-    "none": {}, "torchtitan-none": {}, "ddp": {}, "zero1": {"use_zero1": True}, "fsdp": {"use_fsdp": True},
+    "none": {}, "ddp": {}, "zero1": {"use_zero1": True}, "fsdp": {"use_fsdp": True},
 }  # fmt: skip
 
 

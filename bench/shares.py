@@ -6,7 +6,6 @@ Every function's own time is counted for the step it belongs to. The profiler ma
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import pstats
 import re
@@ -14,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.corpus import write
+from bench.corpus import arguments, write
 from jobs.catalog.data import DatasetEntry, PrepConfig
 from jobs.catalog.layout import tokenizer_dir
 from prep import manifest as manifests
@@ -84,11 +83,7 @@ def shares(work: UnitJob) -> tuple[float, dict[str, float], list[tuple[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where the corpus is made")
-    parser.add_argument("--root", type=Path, required=True, help="where the tokenizers are")
-    parser.add_argument("--tokenizers", nargs="+", default=["gpt2", "llama3", "qwen3", "llama2"])
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     text = write(given.folder)
     for name in given.tokenizers:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:

@@ -7,14 +7,12 @@ eighth of the text a figure. Encoding alone, one thread.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from bench.corpus import write
+from bench.corpus import arguments, write
 from bench.prep import documents_of
 from jobs.catalog.layout import tokenizer_dir
 from prep import tokenizers
@@ -39,11 +37,7 @@ def rates(encoder: Encoder, documents: Sequence[str], data: Sequence[bytes]) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where the corpus is made")
-    parser.add_argument("--root", type=Path, required=True, help="where the tokenizers are")
-    parser.add_argument("--tokenizers", nargs="+", default=["gpt2", "llama3", "qwen3", "llama2"])
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     os.environ["RAYON_NUM_THREADS"] = "1"
     documents = documents_of(write(given.folder))
     random.Random(0).shuffle(documents)

@@ -189,16 +189,11 @@ class KnownCharacters:
         self.name, self._encoder, self._reference = encoder.name, encoder, reference
 
     def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
-        new = [
-            i for i, pair in enumerate(zip(texts, data or [b""] * len(texts), strict=True)) if has_new(*pair)
-        ]
-        if not new:
-            return self._encoder.encode(texts, data)
-        old = [i for i in range(len(texts)) if i not in set(new)]
-        found = dict(zip(new, self._reference().encode([texts[i] for i in new]), strict=True))
-        some = self._encoder.encode([texts[i] for i in old], [data[i] for i in old] if data else ())
-        found |= zip(old, some, strict=True)
-        return [found[i] for i in range(len(texts))]
+        found = self._encoder.encode(texts, data)
+        for index, (text, datum) in enumerate(zip(texts, data or [b""] * len(texts), strict=True)):
+            if has_new(text, datum):
+                [found[index]] = self._reference().encode([text])
+        return found
 
 
 def cuts(text: str, part: int = PART, unbroken: int = UNBROKEN) -> list[int] | None:

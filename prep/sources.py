@@ -89,9 +89,9 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> lis
         name = relative.as_posix()
         if any(part.startswith(".") for part in relative.parts) or not kind(name):
             continue
-        if path.is_symlink() and not path.exists():
-            raise UserError(f"source {path} leads nowhere", hint="it is a link: remove it, or mend it")
         if not path.is_file():
+            if path.is_symlink() and not path.exists():
+                raise UserError(f"source {path} leads nowhere", hint="it is a link: remove it, or mend it")
             continue
         if matches(name, patterns):
             sources.append(Source(prefix + name, path))

@@ -195,8 +195,8 @@ def _download(
 
 def is_what_the_hub_says(path: Path, about: Any) -> bool:
     """Whether a file has the hash that the hub's listing has: the SHA-256 of a large one, git's of a small one."""
-    data = path.read_bytes()
     if about.lfs:
-        return bool(hashlib.sha256(data).hexdigest() == about.lfs.sha256)
+        return bool(sha256(path) == about.lfs.sha256)
+    data = path.read_bytes()
     blob = b"blob %d\0" % len(data) + data
     return bool(hashlib.sha1(blob, usedforsecurity=False).hexdigest() == about.blob_id)
