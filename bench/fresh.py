@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+NO_TIME = "no time was left"
+
 
 class FreshProcesses:
     """Give ``run`` one job after another; use as a context manager."""
@@ -38,7 +40,7 @@ class FreshProcesses:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            return job | {"error": "no time was left"}
+            return job | {"error": NO_TIME}
         lines = [line for line in out.splitlines() if line.startswith("{")]
         result: dict[str, Any] = json.loads(lines[-1]) if lines else job | {"error": err.strip()[-300:]}
         return result

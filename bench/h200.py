@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.fresh import FreshProcesses
+from bench.fresh import NO_TIME, FreshProcesses
 from jobs.catalog.arithmetic import flops_per_token
 from jobs.catalog.loader import load_model
 from jobs.spec import Choices, TrainSpec, resolve
@@ -67,11 +67,12 @@ def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def run(queue: Sequence[dict[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
-    """Each job's result. What does not fit is tried with half the batch."""
+    """Each job's result. What does not fit is tried with half the batch, what there is no time for is named."""
     with FreshProcesses() as processes:
         for job in queue:
             if time.monotonic() > deadline:
-                return
+                yield job | {"error": NO_TIME}
+                continue
             result = processes.run(job, deadline)
             yield result
             if "OutOfMemory" in result.get("error", ""):

@@ -19,14 +19,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.h200 import PEAK, mfu
+from bench.h200 import PEAK, catalogue_batch, mfu
 from bench.ranks import WAYS
 from trainer.runlog import newest, records_of
 
@@ -39,7 +40,10 @@ TOGETHER = [
 ]  # fmt: skip
 """Ways and tiers. With FSDP tiers 3 and 4 are tier 2: it leaves CUDA graphs and float8 out."""
 CURVE = {"batch": 4, "accumulation": 1, "steps": 100}
-CURVES = [("ddp", 2), ("zero1", 2), ("fsdp", 2)]
+CURVES = [("ddp", 1), ("ddp", 2), ("zero1", 1), ("fsdp", 1)]
+"""Ways, and which run: DDP's second tells what is left to chance, as attention adds up gradients in any order."""
+GRACE = 60.0
+"""Seconds that the ranks have after the deadline for the job that they are at."""
 SMOKE = {
     "max_iters": 60, "checkpoint_interval": 10, "log_interval": 1, "eval_interval": 1000, "block_size": 128,
     "batch_size": 4, "dtype": "bfloat16", "learning_rate": 1e-3, "min_lr": 1e-4,
@@ -49,11 +53,15 @@ SMOKE = {
 def jobs(options: argparse.Namespace, model: str, gpus: int) -> list[dict[str, Any]]:
     """What to run on so many GPUs, in this order."""
     common = {"model": model, "data": str(options.data / f"sotu-{model.split('_')[0]}")}
-    timed = {"batch": options.batch, "accumulation": options.accumulation, "steps": options.steps}
+    batch, accumulation = catalogue_batch(model)
+    timed = {
+        "batch": options.batch or batch, "accumulation": options.accumulation or accumulation,
+        "steps": options.steps,
+    }  # fmt: skip
     listed = [(way, tier, timed) for way, tier in ALONE]
     if gpus > 1:
         listed += [(way, tier, timed | {"profile": True}) for way, tier in TOGETHER]
-        listed += [(way, tier, CURVE | {"curve": True}) for way, tier in CURVES]
+        listed += [(way, 2, CURVE | {"curve": run}) for way, run in CURVES]
     return [
         common | {"way": way, "tier": tier} | facts
         for way, tier, facts in listed
@@ -62,29 +70,32 @@ def jobs(options: argparse.Namespace, model: str, gpus: int) -> list[dict[str, A
     ]
 
 
-def side_by_side(options: argparse.Namespace, count: int, deadline: float) -> Iterator[list[dict[str, Any]]]:
-    """What came of each model's jobs on ``count`` GPUs, a model to every so many of the machine's."""
+def side_by_side(
+    options: argparse.Namespace, count: int, deadline: float, report: Callable[[dict[str, Any]], None]
+) -> None:
+    """Each model's jobs on ``count`` GPUs, a model to every so many of the machine's; ``report`` gets each result."""
     free: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
     places = max(options.gpus) // count
     for place in range(places):
         free.put(list(range(place * count, (place + 1) * count)))
 
-    def run(model: str) -> list[dict[str, Any]]:
+    def run(model: str) -> None:
         gpus = free.get()
         try:
-            return on_gpus(gpus, jobs(options, model, count), deadline)
+            for result in on_gpus(gpus, jobs(options, model, count), deadline):
+                report(result)
         finally:
             free.put(gpus)
 
     with ThreadPoolExecutor(places) as pool:
-        yield from pool.map(run, options.models)
+        list(pool.map(run, options.models))
 
 
-def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
-    """Do the jobs on these GPUs, a rank each; what they printed."""
+def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
+    """Do the jobs on these GPUs, a rank each; what each came to, when it is done. Where they break off, the error."""
     if not work:
-        return []
-    with tempfile.TemporaryDirectory() as folder:
+        return
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("w+") as errors:
         listed = Path(folder) / "jobs.json"
         listed.write_text(json.dumps(work))
         command = [
@@ -92,23 +103,31 @@ def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float
             "-m", "bench.ranks", str(listed), str(deadline),
         ]  # fmt: skip
         visible = ",".join(map(str, gpus))
-        with (Path(folder) / "errors").open("w+") as errors:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
-                env=os.environ | {"CUDA_VISIBLE_DEVICES": visible, "OMP_NUM_THREADS": "4"},
-            )  # fmt: skip
-            try:
-                out, _ = process.communicate(timeout=max(10.0, deadline + 60 - time.time()))
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                out, _ = process.communicate()
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": visible, "OMP_NUM_THREADS": "4"},
+        )  # fmt: skip
+        assert process.stdout is not None
+        limit = max(0.0, deadline - time.time()) + GRACE
+        end = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
+        end.start()
+        done = 0
+        for text in process.stdout:
+            if text.startswith("{"):
+                done += 1
+                yield json.loads(text)
+        code = process.wait()
+        end.cancel()
+        if code and done < len(work):
             errors.seek(0)
-            results = [json.loads(text) for text in out.splitlines() if text.startswith("{")]
-            return results or [{"error": errors.read().strip()[-1500:], "gpus": len(gpus)} | dict(work[0])]
+            yield {"error": errors.read().strip()[-1500:], "gpus": len(gpus)} | work[done]
 
 
-def figures(result: dict[str, Any], alone: dict[tuple[Any, ...], float]) -> dict[str, Any]:
-    """Tokens a second and GPU, MFU, and the share of what the same GPUs do alone with the same model and tier."""
+def figures(result: dict[str, Any], alone: dict[tuple[Any, ...], list[float]]) -> dict[str, Any]:
+    """Tokens a second and GPU, MFU, and the share of what the same GPUs do alone with the same model and tier.
+
+    It is given of their mean, and of the slowest of them, whose pace is that of all when they work together.
+    """
     if "error" in result or "curve" in result:
         return result
     model, way, tier, gpus = result["model"], result["way"], result["tier"], result["gpus"]
@@ -117,11 +136,14 @@ def figures(result: dict[str, Any], alone: dict[tuple[Any, ...], float]) -> dict
     rate = statistics.mean(rates)
     found = result | {"tokens_per_second_per_gpu": round(rate), "mfu": mfu(model, rate, BLOCK)}
     if way.endswith("none"):
-        alone[model, way, tier, gpus] = rate
+        alone[model, way, tier, gpus] = rates
         return found | {"tokens_per_second_by_gpu": [round(r) for r in rates]}
     # Tier 1 only reads its batches otherwise.
     base = model, "torchtitan-none" if way == "torchtitan" else "none", max(tier, 2), gpus
-    return found | ({"efficiency": round(rate / alone[base], 4)} if base in alone else {})
+    if base in alone:
+        found["efficiency"] = round(rate / statistics.mean(alone[base]), 4)
+        found["efficiency_of_slowest"] = round(rate / min(alone[base]), 4)
+    return found
 
 
 def line(result: dict[str, Any]) -> str:
@@ -130,7 +152,9 @@ def line(result: dict[str, Any]) -> str:
         return f"{head} {result['error'][-400:]!r}"
     if "curve" in result:
         return f"{head} {len(result['losses'])} steps, loss {result['losses'][0]} > {result['losses'][-1]}"
-    shown = f"{result['efficiency']:6.1%}" if "efficiency" in result else "      "
+    shown = " " * 23
+    if "efficiency" in result:
+        shown = f"{result['efficiency']:6.1%} (slowest {result['efficiency_of_slowest']:.1%})"
     waits = (
         f"{result['exposed_communication_ms']:7.1f}" if "exposed_communication_ms" in result else "       "
     )
@@ -189,20 +213,45 @@ def smoke_in(folder: Path, data: Path, gpus: int) -> dict[str, Any]:
 
 
 def curves(results: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Largest difference of a step's loss to DDP's, by model, GPUs, layout and steps; same weights, same batches."""
+    """Largest difference of a step's loss to DDP's, by model, GPUs and layout; same weights, same batches."""
     runs = {
-        (r["model"], r["gpus"], f"{r['way']}-{r['tier']}", len(r["losses"])): r["losses"]
+        (r["model"], r["gpus"], f"{r['way']}-{r['tier']}", r.get("curve", 0)): r["losses"]
         for r in results
         if "losses" in r and (r["way"], r["tier"]) in TOGETHER and r["way"] != "torchtitan"
     }
-    return {
-        f"{model} {gpus} x {name}, {steps} steps": max(abs(a - b) for a, b in zip(base, values, strict=True))
-        for (model, gpus, name, steps), values in runs.items()
-        if (base := runs.get((model, gpus, "ddp-2", steps)))
-    }
+    found = {}
+    for (model, gpus, name, run), values in runs.items():
+        base = runs.get((model, gpus, "ddp-2", min(run, 1)))
+        if base and values is not base:
+            pairs = list(zip(base, values, strict=False))  # graphs take a step more to warm up
+            again = " again" if run > 1 else ""
+            found[f"{model} {gpus} x {name}{again}, {len(pairs)} steps"] = max(abs(a - b) for a, b in pairs)
+    return found
 
 
-def main() -> None:
+class Report:
+    """The results so far: each is printed, and all written to the file, as soon as it is there."""
+
+    def __init__(self, output: Path) -> None:
+        self.output, self.alone, self.lock = output, dict[tuple[Any, ...], list[float]](), threading.Lock()
+        self.document: dict[str, Any] = {
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "command": " ".join(sys.argv), "peak_flops": PEAK, "results": [],
+        }  # fmt: skip
+
+    def add(self, result: dict[str, Any]) -> None:
+        with self.lock:
+            results = self.document["results"]
+            results.append(figures(result, self.alone))
+            print(line(results[-1]), flush=True)
+            self.save(largest_difference_to_ddp=curves(results))
+
+    def save(self, **facts: Any) -> None:
+        self.document |= facts
+        self.output.write_text(json.dumps(self.document, indent=1) + "\n")
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -210,35 +259,28 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--gpus", type=int, nargs="+", default=[2], help="such as 2 4")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--batch", type=int, default=8, help="sequences a micro-step")
-    parser.add_argument("--accumulation", type=int, default=8, help="micro-steps a step")
+    parser.add_argument("--batch", type=int, help="sequences a micro-step; by default the catalogue's")
+    parser.add_argument("--accumulation", type=int, help="micro-steps a step; by default the catalogue's")
     parser.add_argument("--steps", type=int, default=3, help="steps to time")
     parser.add_argument(
         "--leave-out", nargs="*", default=[], metavar="WAY-TIER", help="such as ddp-1; or curve, smoke"
     )
-    parser.add_argument("--minutes", type=float, default=7.0, help="start nothing after so long")
-    options = parser.parse_args()
-    deadline, alone = time.time() + 60 * options.minutes, dict[tuple[Any, ...], float]()
-    document: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv), "peak_flops": PEAK, "results": [],
-    }  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=20.0, help="start nothing after so long")
+    return parser.parse_args()
 
-    def report(found: Sequence[dict[str, Any]]) -> None:
-        for result in found:
-            document["results"].append(figures(result, alone))
-            print(line(document["results"][-1]), flush=True)
-        document["largest_difference_to_ddp"] = curves(document["results"])
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
 
+def main() -> None:
+    options, began = parse(), time.time()
+    report = Report(options.output)
     for count in options.gpus:
-        for found in side_by_side(options, count, deadline):
-            report(found)
+        side_by_side(options, count, began + 60 * options.minutes, report.add)
+    wanted = sum(len(jobs(options, model, count)) for model in options.models for count in options.gpus)
+    if missing := wanted - len(report.document["results"]):
+        print(f"{missing} of {wanted} jobs were not run: {options.minutes:g} minutes were over")
     if "smoke" not in options.leave_out:
-        document["smoke"] = smoke(options.data / "sotu-gpt2", max(options.gpus))
-        print("smoke model:", json.dumps(document["smoke"], indent=1), flush=True)
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
-    print("largest difference to DDP's losses:", document["largest_difference_to_ddp"])
+        report.save(smoke=smoke(options.data / "sotu-gpt2", max(options.gpus)))
+        print("smoke model:", json.dumps(report.document["smoke"], indent=1))
+    print("largest difference to DDP's losses:", report.document.get("largest_difference_to_ddp"))
 
 
 if __name__ == "__main__":

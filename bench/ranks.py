@@ -29,7 +29,7 @@ from bench import entrants
 from bench.intervals import exposed
 from jobs.catalog.loader import load_model
 from jobs.spec import Choices, TrainSpec, resolve
-from trainer import parallel
+from trainer import graphs, parallel
 from trainer.assembly import assemble
 from trainer.loop import Training
 from trainer.options import parse
@@ -44,9 +44,9 @@ WAYS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass
 class Subject:
-    """Something that takes steps: ``step`` queues one and returns its loss, still on the device."""
+    """Something that takes steps: ``step`` queues one; its loss and, of ours, the gradient's norm, on the device."""
 
-    step: Callable[[], torch.Tensor]
+    step: Callable[[], tuple[torch.Tensor, ...]]
     optimizer: torch.optim.Optimizer
     note: str
 
@@ -67,7 +67,7 @@ def flags(job: dict[str, Any], folder: str) -> list[str]:
     assert isinstance(spec, TrainSpec)
     settings = msgspec.to_builtins(spec.train) | WAYS[job["way"]]
     settings |= {"batch_size": job["batch"], "gradient_accumulation_steps": job["accumulation"]}
-    settings |= {"max_iters": 10_000, "warmup_iters": 100, "eval_interval": 10_000}
+    settings |= {"max_iters": 10_000, "eval_interval": 10_000} | job.get("settings", {})
     return [f"--model={job['model']}", f"--dataset={job['data']}", f"--run_dir={folder}"] + [
         f"--{name}={value}" for name, value in settings.items()
     ]
@@ -80,9 +80,10 @@ def ours(job: dict[str, Any], world: World, folder: str) -> Subject:
     training = Training(run, silence, StopRequest(options.run_dir, world), silence)
     batches = training.batches()
 
-    def step() -> torch.Tensor:
+    def step() -> tuple[torch.Tensor, ...]:
         training.take_step(batches)
-        return training.unlogged[-1][3].loss
+        result = training.unlogged[-1][3]
+        return result.loss, result.grad_norm
 
     return Subject(step, run.stepper.optimizer, f"{run.attention.name}; {run.kernels}")
 
@@ -99,7 +100,7 @@ def torchtitan(job: dict[str, Any], world: World, folder: str) -> Subject:
         peer = entrants.Peer(peer.model, peer.loss, "float32", peer.note)
         peer.autocast = False
     source = shuffled(Path(job["data"]), job["batch"], world)
-    return Subject(lambda: peer.step(source, job["accumulation"]), peer.optimizer, peer.note)
+    return Subject(lambda: (peer.step(source, job["accumulation"]),), peer.optimizer, peer.note)
 
 
 def shuffled(data: Path, batch: int, world: World) -> Iterator[torch.Tensor]:
@@ -117,7 +118,7 @@ def measure(job: dict[str, Any], world: World) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         build = torchtitan if job["way"].startswith("torchtitan") else ours
         subject = build(job, world, folder)
-        losses = [subject.step() for _ in range(3)]  # compiles, allocates, captures graphs
+        results = [subject.step() for _ in range(warm_steps(job["tier"]))]
         torch.cuda.synchronize()
         ready = time.perf_counter() - began
         marks = [torch.cuda.Event(enable_timing=True) for _ in range(job["steps"] + 1)]
@@ -125,7 +126,7 @@ def measure(job: dict[str, Any], world: World) -> dict[str, Any]:
         gc.disable()
         marks[0].record()
         for mark in marks[1:]:
-            losses.append(subject.step())
+            results.append(subject.step())
             mark.record()
         torch.cuda.synchronize()
         gc.enable()
@@ -137,11 +138,17 @@ def measure(job: dict[str, Any], world: World) -> dict[str, Any]:
         return {
             "steps_ms": steps, "step_ms": statistics.median(steps), "ready_s": round(ready, 1),
             "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2), "note": subject.note,
-            "optimizer_bytes": parallel.bytes_of(states), "losses": [round(float(x), 5) for x in losses], **waits,
+            "optimizer_bytes": parallel.bytes_of(states), **waits, "losses": [round(float(r[0]), 5) for r in results],
+            "gradient_norms": [round(float(norm), 5) for _, *norms in results for norm in norms],
         }  # fmt: skip
 
 
-def profiled(step: Callable[[], torch.Tensor]) -> dict[str, float]:
+def warm_steps(tier: int) -> int:
+    """Steps that are not timed: they compile, allocate and, from tier 3 on, capture graphs."""
+    return graphs.WARM_STEPS + (tier > 2)
+
+
+def profiled(step: Callable[[], object]) -> dict[str, float]:
     """Milliseconds of communication in one step (NCCL's kernels, copies), and of it that beside which nothing runs."""
     with profile(activities=[ProfilerActivity.CUDA]) as trace:
         step()

@@ -26,7 +26,7 @@ EXPLAINED = {
     "none": "one process holds everything",
     "ddp": "every rank holds weights, gradients and optimiser state; gradients are averaged once a step",
     "zero1": "optimiser state is sharded; weights are gathered once a step, gradients reduce-scattered once",
-    "fsdp": "weights, gradients and optimiser state are sharded; a block's weights are gathered when it runs",
+    "fsdp": "weights and optimiser state are sharded; weights are gathered by blocks, gradients reduced once a step",
 }
 SHARDS_ON_CPU = hasattr(FSDPModule, "set_force_sum_reduction_for_comms")
 """Whether this torch's ``fully_shard`` is right on a CPU, where gloo adds up what it is asked to average."""

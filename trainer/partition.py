@@ -61,15 +61,21 @@ class Partition:
         return None
 
 
-class BlockWeights:
-    """Working weights of two blocks at a time: while one block computes, the next one's are on their way.
+def buffers_for(blocks: int) -> int:
+    """Of how many of so many blocks FSDP holds the working weights: half of them, and two at least."""
+    return max(2, blocks // 2)
 
-    Blocks are used in order, forward and then backward. A gather is queued when all that is to read the memory before
-    it has been, and waits for it, so two buffers are enough.
+
+class BlockWeights:
+    """Working weights of some blocks at a time: while one block computes, the next one's are on their way.
+
+    Blocks are used in order, forward and then backward, so those that come last in one direction are still there in the
+    other: of ``L`` blocks with ``B`` buffers ``2 (L - B)`` are gathered in a micro-step. A gather is queued when all
+    that is to read the memory before it has been, and waits for it, so two buffers are enough.
     """
 
-    def __init__(self, blocks: Sequence[Sequence[Projection]], partition: Partition) -> None:
-        self.blocks, self.partition = blocks, partition
+    def __init__(self, blocks: Sequence[Sequence[Projection]], partition: Partition, buffers: int) -> None:
+        self.blocks, self.partition, self.buffers = blocks, partition, buffers
         mine = [rows for block in blocks for projection in block for rows in projection.own]
         elements, dtype = sum(rows.numel() for rows in mine), mine[0].dtype
         self.peers = peer_memory(elements, dtype, partition.world)
@@ -80,7 +86,7 @@ class BlockWeights:
         end = 0
         for index, block in enumerate(blocks):
             self.readings.append([])
-            for projection, buffer in zip(block, blocks[index % 2], strict=True):
+            for projection, buffer in zip(block, blocks[index % buffers], strict=True):
                 *begins, end = itertools.accumulate((rows.numel() for rows in projection.own), initial=end)
                 own = [
                     memory[begin : begin + rows.numel()]
@@ -102,7 +108,7 @@ class BlockWeights:
 
     def forget(self) -> None:
         """What has been gathered is out of date: every rank has renewed its rows."""
-        self.held: list[int | None] = [None, None]
+        self.held: list[int | None] = [None] * self.buffers
         self.under_way: dict[int, list[dist.Work] | list[torch.cuda.Event]] = {}
         if self.peers:
             self.peers.barrier()
@@ -119,9 +125,9 @@ class BlockWeights:
         self.need(index, -1)
 
     def fetch(self, index: int) -> None:
-        if not 0 <= index < len(self.blocks) or self.held[index % 2] == index:
+        if not 0 <= index < len(self.blocks) or self.held[index % self.buffers] == index:
             return
-        self.held[index % 2] = index
+        self.held[index % self.buffers] = index
         if self.stream:
             self.under_way[index] = [self.read(index, self.stream)]
         else:

@@ -53,3 +53,27 @@ def test_each_job_gets_a_process_of_its_own_and_its_last_line_is_the_result(
     assert len({p.pid for p in started}) == 3
     assert all(p.returncode is not None for p in started)
     assert json.dumps(results)
+
+
+def test_what_does_not_fit_is_tried_with_half_the_batch_and_what_has_no_time_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full:
+        def __enter__(self) -> "Full":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def run(self, job: dict[str, object], deadline: float) -> dict[str, object]:
+            return job | ({"error": "OutOfMemoryError"} if job["batch"] == 16 else {"step_ms": 1})
+
+    monkeypatch.setattr(h200, "FreshProcesses", Full)
+    work = [{"batch": 16, "accumulation": 2}, {"batch": 8, "accumulation": 2}]
+    found = list(h200.run(work, time.monotonic() + 60))
+    assert [(r["batch"], r["accumulation"], r.get("error", "")) for r in found] == [
+        (16, 2, "OutOfMemoryError"),
+        (8, 4, ""),
+        (8, 2, ""),
+    ]
+    late = list(h200.run(work, time.monotonic() - 1))
+    assert [r["error"] for r in late] == [fresh.NO_TIME] * 2

@@ -1,4 +1,4 @@
-"""With FSDP two blocks' weights are in memory at a time, read from the ranks that keep them; here without ranks."""
+"""With FSDP some blocks' weights are in memory at a time, read from the ranks that keep them; here without ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainer import partition as partitions
 from trainer.kernels.linear import Projection
 from trainer.parallel import World
-from trainer.partition import BlockWeights, Partition
+from trainer.partition import BlockWeights, Partition, buffers_for
 
 RANKS, BLOCKS = 2, 5
 ROWS = ([4, 2, 3], [6])
@@ -45,7 +45,7 @@ class Peers:
     def barrier(self) -> None: ...
 
 
-def on_rank(rank: int, whole: list[list[Tensor]]) -> BlockWeights:
+def on_rank(rank: int, whole: list[list[Tensor]], buffers: int) -> BlockWeights:
     """A rank's blocks, whose own rows are those of ``whole``, a matrix for each projection."""
     partition = cast("Partition", object.__new__(Partition))
     partition.world = World(rank=rank, size=RANKS, device=torch.device("cpu"))
@@ -55,7 +55,7 @@ def on_rank(rank: int, whole: list[list[Tensor]]) -> BlockWeights:
         return Projection([nn.Parameter(torch.empty(r, 3)) for r in rows], torch.float32, partition=partition)
 
     blocks = [[projection(rows) for rows in ROWS] for _ in whole]
-    weights = BlockWeights(blocks, partition)
+    weights = BlockWeights(blocks, partition, buffers)
     for block, matrices in zip(blocks, whole, strict=True):
         for made, matrix in zip(block, matrices, strict=True):
             for own, part in zip(made.own, matrix.split(made.rows), strict=True):
@@ -63,7 +63,10 @@ def on_rank(rank: int, whole: list[list[Tensor]]) -> BlockWeights:
     return weights
 
 
-def test_each_block_has_all_ranks_rows_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("buffers", [2, 3, BLOCKS])
+def test_each_block_has_all_ranks_rows_when_it_is_needed(
+    buffers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memories: list[Tensor] = []
 
     def shared(elements: int, dtype: torch.dtype, world: World) -> Peers:
@@ -77,11 +80,34 @@ def test_each_block_has_all_ranks_rows_when_it_is_needed(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
     generator = torch.Generator().manual_seed(0)
     whole = [[torch.randn(sum(rows), 3, generator=generator) for rows in ROWS] for _ in range(BLOCKS)]
-    ranks = [on_rank(rank, whole) for rank in range(RANKS)]
-    forward, backward = [(i, 1) for i in range(BLOCKS)], [(i, -1) for i in reversed(range(BLOCKS))]
+    ranks = [on_rank(rank, whole, buffers) for rank in range(RANKS)]
+    reads: list[int] = []
+    read = BlockWeights.read
+
+    def counted(self: BlockWeights, index: int, stream: Any) -> Any:
+        reads.append(index)
+        return read(self, index, stream)
+
+    monkeypatch.setattr(BlockWeights, "read", counted)
+    micro_step = [*((i, 1) for i in range(BLOCKS)), *((i, -1) for i in reversed(range(BLOCKS)))]
     for weights in ranks:
-        assert len({projections[0].working.data_ptr() for projections in weights.blocks}) == 2
-        for index, step in [*forward, *backward, *forward]:
-            weights.need(index, step)
-            for projection, matrix in zip(weights.blocks[index], whole[index], strict=True):
-                assert torch.equal(projection.working, matrix), (weights.partition.world.rank, index, step)
+        assert len({projections[0].working.data_ptr() for projections in weights.blocks}) == buffers
+        for expected in (
+            BLOCKS + BLOCKS - buffers,
+            2 * (BLOCKS - buffers),
+        ):  # in the first nothing is there yet
+            reads.clear()
+            for index, step in micro_step:
+                weights.need(index, step)
+                for projection, matrix in zip(weights.blocks[index], whole[index], strict=True):
+                    assert torch.equal(projection.working, matrix), (
+                        weights.partition.world.rank,
+                        index,
+                        step,
+                    )
+            assert len(reads) == expected
+
+
+@pytest.mark.parametrize(("blocks", "buffers"), [(1, 2), (4, 2), (18, 9), (25, 12)])
+def test_half_of_the_blocks_weights_are_held(blocks: int, buffers: int) -> None:
+    assert buffers_for(blocks) == buffers
