@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jobs.catalog.schema import ModelConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from trainer.step import Stepper
 
 Master = Literal["float32", "bfloat16"]
 
@@ -48,13 +51,17 @@ class Ours:
         )
         self.steppers: dict[int, Stepper] = {}
 
-    def step(self, batches: Iterator[Tensor], micro_steps: int) -> Tensor:
+    def stepper(self, micro_steps: int) -> Stepper:
+        """The one that takes steps of so many micro-steps."""
         import msgspec
 
         if micro_steps not in self.steppers:
             changed = msgspec.structs.replace(self.train, gradient_accumulation_steps=micro_steps)
             self.steppers[micro_steps] = self.make(changed)
-        return self.steppers[micro_steps].run(batches, 1e-4, self.timer).loss
+        return self.steppers[micro_steps]
+
+    def step(self, batches: Iterator[Tensor], micro_steps: int) -> Tensor:
+        return self.stepper(micro_steps).run(batches, 1e-4, self.timer).loss
 
 
 class Peer:

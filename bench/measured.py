@@ -38,7 +38,10 @@ def batches(path: Path, batch: int, block: int) -> Iterator[Any]:
 
 
 def build(job: dict[str, Any], device: Any) -> Any:
-    """The entrant that the job names: ours, ours-fp8, ours-plain, or a peer, ``-bf16`` with bfloat16 weights."""
+    """The entrant that the job names, with its batch: ours, ours-fp8, or a peer, ``-bf16`` with bfloat16 weights.
+
+    ours-plain and ours-eager are the trainer without the fused kernels, with compiled blocks and without.
+    """
     import msgspec
 
     from bench import entrants
@@ -49,13 +52,13 @@ def build(job: dict[str, Any], device: Any) -> Any:
     name, _, variant = job["entrant"].partition("-")
     if name == "ours":
         train = msgspec.convert(entry.train, TrainConfig)
-        kernels = "plain" if variant == "plain" else "auto"
+        kernels = "plain" if variant in ("plain", "eager") else "auto"
         train = msgspec.structs.replace(
             train,
             batch_size=job["batch"],
             use_fp8=variant == "fp8",
             kernels=kernels,
-            compile=job.get("compile", True),
+            compile=variant != "eager",
         )
         return entrants.Ours(entry.config, device, train)
     master: entrants.Master = "bfloat16" if variant == "bf16" else "float32"
