@@ -9,7 +9,8 @@ import msgspec
 
 from jobs import runs
 from jobs.catalog import layout
-from jobs.catalog.errors import UserError
+from jobs.catalog.errors import UserError, nearest
+from jobs.catalog.loader import names
 from jobs.patch import ship
 from jobs.runs import Run, Started
 from jobs.spec import JobSpec, TrainSpec
@@ -36,11 +37,15 @@ def prepared(spec: JobSpec) -> Path | None:
 
 
 def check_inputs(spec: JobSpec) -> None:
-    """Raises UserError when the data set is absent or another tokenizer's.
+    """Raises UserError when the text is not known, or the data set absent or another tokenizer's.
 
     A job that waits for another one is not checked: that one may be making the data set.
     """
-    if not isinstance(spec, TrainSpec) or spec.after or spec.target not in ON_THIS_FILE_SYSTEM:
+    if spec.after or spec.target not in ON_THIS_FILE_SYSTEM:
+        return
+    if spec.kind == "prep":
+        _check_text(spec)
+    if not isinstance(spec, TrainSpec):
         return
     folder = _dataset(spec)
     make = f"make it: jobctl submit prep --dataset {spec.inputs.dataset} --tokenizer {spec.inputs.tokenizer}"
@@ -56,6 +61,17 @@ def check_inputs(spec: JobSpec) -> None:
             f"{folder} has ids up to {vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
             "rows in its embedding",
             hint="take the data set of the model's own tokenizer",
+        )
+
+
+def _check_text(spec: JobSpec) -> None:
+    name = spec.inputs.dataset
+    here = layout.source_dir(Path(spec.site.root), name)
+    own = any(argument.partition("=")[0] == "--source" for argument in spec.arguments)
+    if not (own or here.is_dir() or name in names("datasets")):
+        raise UserError(
+            f"no data set '{name}': the catalogue does not know it, and {here} does not exist",
+            hint=f"{nearest(name, names('datasets'))}; or for text of your own: -- --source=FOLDER",
         )
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.layout import dataset_dir, tokenizer_dir
+from jobs.catalog.errors import UserError, run_command
+from jobs.catalog.layout import dataset_dir, source_dir, tokenizer_dir
 from prep import options, run, sources, tokenizers
 from prep.encoders import Encoders
 from prep.job import Job
+from prep.language import check_languages
 from prep.mirror import mirror
 
 
@@ -24,14 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entry, config = options.dataset_entry(given), options.prep_config(given)
     if given.mirror_only:
         fetched = mirror(given.dataset, entry, given.root)
-        print(
-            f"{sources.source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them"
-        )
+        print(f"{source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them")
         return 0
     if given.dataset != Path(given.dataset).name:
         raise UserError(
             f"--dataset: '{given.dataset}' is not a name", hint="files and folders go to --source"
         )
+    if entry.languages and not entry.language_field:
+        check_languages(entry.languages)
     if config.weights and not entry.source_field:
         raise UserError("--weights go by a document's source", hint="name its field with --source-field")
     tokens, file = tokenizers.entry_of(given.tokenizer), tokenizer_dir(given.root, given.tokenizer)
@@ -59,18 +59,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def entry_point() -> None:
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
-    except OSError as error:  # a root that cannot be written, a source that cannot be read
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
 if __name__ == "__main__":
-    entry_point()
+    run_command(main)

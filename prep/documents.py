@@ -319,4 +319,8 @@ def read(
     except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
         raise damaged(source.path, error) from None
     except OSError as error:
-        raise UserError(f"source {source.path} cannot be read: {error}", code=1) from None
+        raise UserError(
+            f"source {source.path} cannot be read: {error.strerror or error}",
+            hint="what is done stays: mend it, and run the same command again",
+            code=1,
+        ) from None

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.catalog.errors import run_command
-from prep.tokenizers import FILE, entry_of, fetch, sha256
+from prep.files import sha256_of
+from prep.tokenizers import FILE, entry_of, fetch
 
 BY_IDS = ", but by the ids of the fixed text alone"
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     folder = fetch(given.name, given.root, given.token_env)
     known = entry_of(given.name).sha256.get(FILE)
-    other = bool(known) and sha256(folder / FILE) != known
+    other = bool(known) and sha256_of(folder / FILE) != known
     print(f"{folder}: complete and checked" + (f"{BY_IDS}: {FILE} is not the hub's own" if other else ""))
     return 0
 

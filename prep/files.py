@@ -23,6 +23,8 @@ TRANSIENT = {
 TRIES = 6
 FEED = 1 << 12
 """Compressed bytes given to the decompressor at once: the most they can become, 128 MB, has to fit into memory."""
+CHUNK = 1 << 20
+"""Bytes read at once of a file that is only hashed."""
 AHEAD = 1 << 18
 """Bytes read from a compressed file at once."""
 LARGEST_WINDOW = 1 << 27
@@ -87,6 +89,12 @@ class CheckedFile(io.RawIOBase):
         self._digest = hashlib.sha256()
         return self._position
 
+    def read_on(self) -> None:
+        """Read what is left of it."""
+        buffer = bytearray(CHUNK)
+        while self.readinto(buffer):
+            pass
+
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
@@ -94,6 +102,13 @@ class CheckedFile(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def sha256_of(path: Path) -> str:
+    """Of a whole file; raises OSError."""
+    with CheckedFile(path) as file:
+        file.read_on()
+        return file.sha256
 
 
 class ZstdFrames:

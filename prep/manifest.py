@@ -18,7 +18,6 @@ from prep.shards import SourceFile, write_whole
 from prep.sources import Source
 
 FILE = "manifest.json"
-CHUNK = 1 << 20
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -35,19 +34,12 @@ class Manifest(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file; raises OSError."""
-    return described(Source(path.name, path)).sha256
-
-
 def described(source: Source) -> SourceFile:
     """Size and SHA-256 of a source, read in pieces unless its hash is known; raises OSError."""
     if source.sha256:
         return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=source.sha256)
     with CheckedFile(source.path) as file:
-        buffer = bytearray(CHUNK)
-        while file.readinto(buffer):
-            pass
+        file.read_on()
         return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
 
 

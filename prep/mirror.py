@@ -20,10 +20,11 @@ import msgspec
 
 from jobs.catalog.data import DatasetEntry
 from jobs.catalog.errors import UserError, run_command
+from jobs.catalog.layout import source_dir
 from jobs.catalog.loader import load_entry
-from prep.manifest import checksum
+from prep.files import sha256_of
 from prep.shards import write_whole
-from prep.sources import MIRROR_FILE, HubFile, Mirrored, mirrored, source_dir
+from prep.sources import MIRROR_FILE, HubFile, Mirrored, mirrored
 
 TRIES = 3
 """Times a file is asked for; each time the hub's client itself goes on after a broken connection, five times."""
@@ -62,7 +63,7 @@ def is_whole(path: Path, file: HubFile, hashed: bool) -> bool:
     """Whether the file is there; ``hashed`` reads it, else its size is enough."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
-    return not hashed or not file.sha256 or checksum(path) == file.sha256
+    return not hashed or not file.sha256 or sha256_of(path) == file.sha256
 
 
 def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) -> None:

@@ -12,8 +12,8 @@ import msgspec
 
 from jobs.catalog.data import DatasetEntry, PrepConfig
 from jobs.catalog.errors import UserError
+from jobs.catalog.layout import source_dir
 from jobs.catalog.loader import load_entry, names
-from prep.sources import source_dir
 
 OVERRIDES = (
     "text_field", "source_field", "separator", "validation_share", "min_characters", "max_characters",

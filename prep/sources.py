@@ -13,6 +13,7 @@ import msgspec
 
 from jobs.catalog.data import DatasetEntry, Package
 from jobs.catalog.errors import UserError
+from jobs.catalog.layout import source_dir
 
 MIRROR_FILE = ".mirror.json"
 COMPRESSIONS = (".zst", ".gz")
@@ -118,11 +119,6 @@ def listed_files(paths: Sequence[Path], patterns: Sequence[str]) -> list[Source]
         if count > 1:
             raise UserError(f"two sources are called {name}", hint="give the folder above them as --source")
     return sorted(sources)
-
-
-def source_dir(root: Path, dataset: str) -> Path:
-    """Where a hub data set is mirrored to."""
-    return root / "sources" / dataset
 
 
 def mirrored(folder: Path) -> Mirrored | None:

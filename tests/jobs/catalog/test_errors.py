@@ -1,3 +1,7 @@
+import errno
+import subprocess
+import sys
+
 import pytest
 
 from jobs.catalog.errors import UserError, nearest, run_command
@@ -24,3 +28,38 @@ def test_a_command_leaves_with_its_code_or_with_its_errors(capsys: pytest.Captur
         run_command(fails, "docker.pin")
     assert left.value.code == 7
     assert capsys.readouterr().err == "docker.pin: no such file\n  make it\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+            1,
+            "error: /data/x: No space left on device\n",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_the_system_or_the_user_ends_has_no_traceback(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        run_command(fails)
+    assert (left.value.code, capsys.readouterr().err) == (code, said)
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word() -> None:
+    program = "from jobs.catalog.errors import run_command\nrun_command(lambda: print('x' * 2**20) or 0)"
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait() == 141
