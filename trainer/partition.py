@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 gather_rows = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 scatter_rows = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 """torch 2.13 has given them new names, and warns of the old ones."""
+HELD = 0.02
+"""Share of a GPU's memory: what is gathered again and again costs more time than so little memory is worth."""
 
 
 class Partition:
@@ -61,9 +63,16 @@ class Partition:
         return None
 
 
-def buffers_for(blocks: int) -> int:
-    """Of how many of so many blocks FSDP holds the working weights: half of them, and two at least."""
-    return max(2, blocks // 2)
+def buffers_for(blocks: int, block_bytes: int, world: World) -> int:
+    """Of how many blocks FSDP holds the working weights: as many as fit into HELD of a GPU's memory, two at least.
+
+    The same on every rank, for they gather together.
+    """
+    memory = 0
+    if world.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(world.device).total_memory
+    fitting = min(world.gathered(int(memory * HELD / block_bytes)))
+    return max(2, min(blocks, fitting))
 
 
 class BlockWeights:
@@ -74,8 +83,10 @@ class BlockWeights:
     that is to read the memory before it has been, and waits for it, so two buffers are enough.
     """
 
-    def __init__(self, blocks: Sequence[Sequence[Projection]], partition: Partition, buffers: int) -> None:
-        self.blocks, self.partition, self.buffers = blocks, partition, buffers
+    def __init__(self, blocks: Sequence[Sequence[Projection]], partition: Partition) -> None:
+        self.blocks, self.partition = blocks, partition
+        block_bytes = max(sum(p.working.nbytes for p in block) for block in blocks)
+        self.buffers = buffers_for(len(blocks), block_bytes, partition.world)
         mine = [rows for block in blocks for projection in block for rows in projection.own]
         elements, dtype = sum(rows.numel() for rows in mine), mine[0].dtype
         self.peers = peer_memory(elements, dtype, partition.world)
@@ -86,7 +97,7 @@ class BlockWeights:
         end = 0
         for index, block in enumerate(blocks):
             self.readings.append([])
-            for projection, buffer in zip(block, blocks[index % buffers], strict=True):
+            for projection, buffer in zip(block, blocks[index % self.buffers], strict=True):
                 *begins, end = itertools.accumulate((rows.numel() for rows in projection.own), initial=end)
                 own = [
                     memory[begin : begin + rows.numel()]

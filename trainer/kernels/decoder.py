@@ -22,7 +22,7 @@ from trainer.kernels.linear import Projection, project, project_apart
 from trainer.kernels.norm import Kind, add_norm
 from trainer.kernels.rotary import rotated
 from trainer.parallel import local
-from trainer.partition import BlockWeights, Partition, buffers_for
+from trainer.partition import BlockWeights, Partition
 
 
 class Split(torch.autograd.Function):
@@ -121,8 +121,7 @@ class FusedDecoder:
         self.head = self.embedding if tied else multiply([model.lm_head.weight])
         self.in_turn: BlockWeights | None = None
         if partition and partition.reshard:
-            matrices = [block.projections for block in self.blocks]
-            self.in_turn = BlockWeights(matrices, partition, buffers_for(len(matrices)))
+            self.in_turn = BlockWeights([block.projections for block in self.blocks], partition)
         self.cross_entropy = HeadCrossEntropy(self.head)
         self.scales: Scales | None = None
         self.refresh()

@@ -45,7 +45,7 @@ class Peers:
     def barrier(self) -> None: ...
 
 
-def on_rank(rank: int, whole: list[list[Tensor]], buffers: int) -> BlockWeights:
+def on_rank(rank: int, whole: list[list[Tensor]]) -> BlockWeights:
     """A rank's blocks, whose own rows are those of ``whole``, a matrix for each projection."""
     partition = cast("Partition", object.__new__(Partition))
     partition.world = World(rank=rank, size=RANKS, device=torch.device("cpu"))
@@ -55,7 +55,7 @@ def on_rank(rank: int, whole: list[list[Tensor]], buffers: int) -> BlockWeights:
         return Projection([nn.Parameter(torch.empty(r, 3)) for r in rows], torch.float32, partition=partition)
 
     blocks = [[projection(rows) for rows in ROWS] for _ in whole]
-    weights = BlockWeights(blocks, partition, buffers)
+    weights = BlockWeights(blocks, partition)
     for block, matrices in zip(blocks, whole, strict=True):
         for made, matrix in zip(block, matrices, strict=True):
             for own, part in zip(made.own, matrix.split(made.rows), strict=True):
@@ -75,12 +75,13 @@ def test_each_block_has_all_ranks_rows_when_it_is_needed(
         return Peers(world.rank, memories)
 
     monkeypatch.setattr(partitions, "peer_memory", shared)
+    monkeypatch.setattr(partitions, "buffers_for", lambda *_: buffers)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
     generator = torch.Generator().manual_seed(0)
     whole = [[torch.randn(sum(rows), 3, generator=generator) for rows in ROWS] for _ in range(BLOCKS)]
-    ranks = [on_rank(rank, whole, buffers) for rank in range(RANKS)]
+    ranks = [on_rank(rank, whole) for rank in range(RANKS)]
     reads: list[int] = []
     read = BlockWeights.read
 
@@ -108,6 +109,18 @@ def test_each_block_has_all_ranks_rows_when_it_is_needed(
             assert len(reads) == expected
 
 
-@pytest.mark.parametrize(("blocks", "buffers"), [(1, 2), (4, 2), (18, 9), (25, 12)])
-def test_half_of_the_blocks_weights_are_held(blocks: int, buffers: int) -> None:
-    assert buffers_for(blocks) == buffers
+@pytest.mark.parametrize(("block_bytes", "buffers"), [(500, 2), (450, 2), (300, 3), (10, 18)])
+def test_as_many_blocks_weights_are_held_as_fit_into_a_share_of_the_smallest_gpus_memory(
+    block_bytes: int, buffers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unequal(World):
+        def gathered(self, value: Any, group: Any = None) -> list[Any]:
+            return [value, int(48_000 * partitions.HELD / block_bytes)]
+
+    found = SimpleNamespace(total_memory=50_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: found)
+    assert buffers_for(18, block_bytes, Unequal(0, 2, torch.device("cuda", 0))) == buffers
+
+
+def test_without_a_gpu_two_blocks_weights_are_held() -> None:
+    assert buffers_for(18, 10, World(0, 1, torch.device("cpu"))) == 2
