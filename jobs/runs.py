@@ -68,6 +68,12 @@ class Run(msgspec.Struct, frozen=True):
         return str(self.record["spec"]["target"])
 
     @property
+    def sees_stop(self) -> bool:
+        """Whether a STOP file lets it checkpoint; a sweep's trainings have directories of their own."""
+        spec = self.record["spec"]
+        return bool(spec["kind"] == "train" and spec["stage"] != "sweep" and not self.step)
+
+    @property
     def last(self) -> Attempt | None:
         return self.attempts[-1] if self.attempts else None
 

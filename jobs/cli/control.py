@@ -39,8 +39,7 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
 def _cancel(found: Run, status: Status, graceful: bool) -> bool:
     """End a run's job; whether it was left the time to checkpoint."""
     scheduler = target(found.target)
-    # What has not begun has nothing to checkpoint, nor has what only reads a checkpoint.
-    graceful = graceful and status.state == "running" and not found.step
+    graceful = graceful and status.state == "running" and found.sees_stop
     if not graceful:
         scheduler.cancel(found)
     elif isinstance(scheduler, Remote):

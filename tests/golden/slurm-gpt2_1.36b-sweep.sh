@@ -352,5 +352,6 @@ swept=1
 for size in "${SIZES[@]}"; do
   run "$PYTHON" -m trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}" \
     "--run_dir=$RUN_DIR/sweep/$ATTEMPT/batch_size=$size" "--batch_size=$size" --init_from=scratch && swept=0
+  if grep -q '^cancel' "$STOP" 2>/dev/null; then exit 200; fi
 done
 [ "$swept" = 0 ]

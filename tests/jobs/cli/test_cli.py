@@ -195,6 +195,20 @@ def test_waiting_gives_up_when_asked_to(jobctl: Invoke, root: Path, payload: Cal
     assert (code, "is cancelled already" in err) == (1, True)
 
 
+@pytest.mark.parametrize(
+    "job", [["prep", "--dataset", "sotu", "--tokenizer", "gpt2"], ["sweep", "--model", "qwen3_smoke"]]
+)
+def test_what_has_nothing_to_checkpoint_is_cancelled_at_once(
+    job: list[str], jobctl: Invoke, root: Path, payload: Callable[[str], str]
+) -> None:
+    if job[0] == "sweep":
+        write_meta(root)
+    assert jobctl("submit", *job, "--run", "r", payload("sleep 60"))[0] == 0
+    assert "r: cancelled" in jobctl("cancel", "r", "--graceful")[1]
+    jobctl("wait", "r", "--timeout", "20")
+    assert json.loads(jobctl("status", "r", "--json")[1])["state"] == "cancelled"
+
+
 def test_a_root_that_cannot_be_written_leaves_nothing(
     jobctl: Invoke, root: Path, payload: Callable[[str], str]
 ) -> None:
