@@ -14,6 +14,9 @@ def test_the_batch_is_the_catalogues_unless_the_user_says_otherwise() -> None:
     ours, narrow = h200.jobs(h200.parse([*base, "--other-steps", "4"]))
     assert (ours["batch"], ours["accumulation"]) == h200.catalogue_batch("qwen3_1.8b")
     assert (ours["steps"], narrow["steps"]) == (20, 4)
+    asked = h200.parse([*base[:-2], "ours-plain", "ours-eager", "ours", "nanogpt"])
+    assert [job["entrant"] for job in h200.jobs(asked)] == ["ours", "ours-plain", "ours-eager"]
+    assert not set(h200.OUR_PLAIN) & set(h200.entrants_for("qwen3_1.8b", None))
     assert h200.jobs(h200.parse([*base, "--batch", "2", "--accumulation", "3"]))[0]["batch"] == 2
 
 
