@@ -40,7 +40,7 @@ def test_the_block_says_what_was_chosen() -> None:
     for fact in (
         "1,830,395,904 parameters", "cudnn (asked for: auto)", "bfloat16 matrix products",
         "without: they need the fused kernels",
-        "fsdp: weights, gradients", "optimiser 1.83 GB", "16 a rank × 4 micro-steps × 8 ranks = 512 sequences",
+        "fsdp: weights and optimiser", "optimiser 1.83 GB", "16 a rank × 4 micro-steps × 8 ranks = 512 sequences",
         "1,048,576 tokens a step", "500 to 2000", "MFU is n/a", "val-1",
     ):  # fmt: skip
         assert fact in text
