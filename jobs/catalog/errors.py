@@ -42,13 +42,8 @@ def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:  # a full disk, a file of somebody else's
-        print(f"{speaker}: {in_words(error)}", file=sys.stderr)
+        print(f"{speaker}: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
-
-
-def in_words(error: OSError) -> str:
-    """Which file, and what the system says of it."""
-    return f"{error.filename or 'file system'}: {error.strerror or error}"

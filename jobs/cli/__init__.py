@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 import jobs
-from jobs.catalog.errors import UserError, in_words
+from jobs.catalog.errors import UserError, run_command
 
 COMMANDS = {
     "render": "jobs.cli.submit",
@@ -56,23 +55,20 @@ def jobctl() -> None:
     """Pre-train language models on Slurm, Kubernetes, Docker or this machine."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """The entry point: what a user did wrong becomes a message and an exit code, never a traceback."""
+    run_command(lambda: invoke(arguments), "jobctl")
+
+
+def invoke(arguments: list[str] | None) -> int:
+    """Do what the command line says; the exit code of what click itself has to say of it."""
     try:
         jobctl.main(arguments, prog_name="jobctl", standalone_mode=False)
-    except UserError as error:
-        click.echo(f"jobctl: {error}", err=True)
-        sys.exit(error.code)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone, and so has the need to say more
-        sys.exit(141)
-    except OSError as error:  # a full disk, a file of somebody else's
-        click.echo(f"jobctl: {in_words(error)}", err=True)
-        sys.exit(1)
+        return leaving.exit_code
+    except click.Abort:
+        return 130
+    return 0
