@@ -11,14 +11,11 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.document import of_today, save
 from jobs.catalog.loader import load_model
 from jobs.catalog.schema import ModelConfig, TrainConfig
 from trainer.assembly import build_whole_model
@@ -35,7 +33,6 @@ from trainer.parallel import World
 from trainer.step import Stepper
 from trainer.timing import StepTimer
 
-RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 Step = Callable[[Tensor], float]
 
@@ -124,7 +121,6 @@ def compare(repeats: int, steps: int, threads: int) -> dict[str, Any]:
     }
     packages = ("torch", "litgpt", "transformers")
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads used",
         "load_average": os.getloadavg()[0],
         "versions": {name: importlib.metadata.version(name) for name in packages},
@@ -159,9 +155,8 @@ def main() -> None:
         parser.error(f"not installed: {', '.join(missing())}; docs/training.md says how")
     result = compare(options.repeats, options.steps, options.threads)
     print(table(result))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"cpu-{result['date'][:10]}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = of_today("cpu")
+    save(path, **result)
     print(path)
 
 

@@ -86,13 +86,17 @@ def plot(results: Path, out: Path) -> None:
 
 
 def main() -> None:
-    if sys.argv[1] == "plot":
-        plot(Path(sys.argv[2]), Path(sys.argv[3]))
-        return
-    name, arithmetic, data, out = sys.argv[1:]
-    losses = train(name, arithmetic, Path(data))
-    Path(out).write_text(json.dumps({"model": name, "arithmetic": arithmetic, "losses": losses}) + "\n")
-    print(f"{name} {arithmetic}: mean loss of the last 50 steps {sum(losses[-50:]) / 50:.4f}")
+    match sys.argv[1:]:
+        case ["plot", results, out]:
+            plot(Path(results), Path(out))
+        case [name, "bfloat16" | "float8" as arithmetic, data, out]:
+            losses = train(name, arithmetic, Path(data))
+            facts = {"model": name, "arithmetic": arithmetic, "losses": losses}
+            Path(out).write_text(json.dumps(facts) + "\n")
+            print(f"{name} {arithmetic}: mean loss of the last 50 steps {sum(losses[-50:]) / 50:.4f}")
+        case _:
+            print(__doc__, file=sys.stderr)
+            sys.exit(2)
 
 
 if __name__ == "__main__":

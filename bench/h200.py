@@ -7,15 +7,13 @@ Each entrant runs in a process of its own, one after another. Prints a table, wr
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.document import save
 from bench.fresh import NO_TIME, FreshProcesses
 from jobs.catalog.arithmetic import flops_per_token
 from jobs.catalog.loader import load_model
@@ -145,11 +143,7 @@ def main() -> None:
     for result in run(jobs(options), time.monotonic() + 60 * options.minutes):
         results.append(figures(result))
         print(line(results[-1]), flush=True)
-        document = {
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "command": " ".join(sys.argv), "peak_flops": PEAK, "results": results,
-        }  # fmt: skip
-        options.output.write_text(json.dumps(document, indent=1) + "\n")
+        save(options.output, peak_flops=PEAK, results=results)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ inherits another's fragments.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.document import save
 from bench.fresh import FreshProcesses
 from bench.h200 import MODELS
 
@@ -113,9 +111,7 @@ def main() -> None:
                     examine(probes, options.batches, options.around if way in options.bisect else 0)
                 )
                 print(results[-1], flush=True)
-                now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-                document = {"date": now, "command": " ".join(sys.argv), "results": results}
-                options.output.write_text(json.dumps(document, indent=1) + "\n")
+                save(options.output, results=results)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ middle and resumed on half.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import queue
@@ -27,6 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.document import save
 from bench.h200 import PEAK, catalogue_batch, mfu
 from bench.ranks import WAYS
 from trainer.runlog import newest, records_of
@@ -234,10 +234,7 @@ class Report:
 
     def __init__(self, output: Path) -> None:
         self.output, self.alone, self.lock = output, dict[tuple[Any, ...], list[float]](), threading.Lock()
-        self.document: dict[str, Any] = {
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "command": " ".join(sys.argv), "peak_flops": PEAK, "results": [],
-        }  # fmt: skip
+        self.document: dict[str, Any] = {"peak_flops": PEAK, "results": []}
 
     def add(self, result: dict[str, Any]) -> None:
         with self.lock:
@@ -248,7 +245,7 @@ class Report:
 
     def save(self, **facts: Any) -> None:
         self.document |= facts
-        self.output.write_text(json.dumps(self.document, indent=1) + "\n")
+        save(self.output, **self.document)
 
 
 def parse() -> argparse.Namespace:

@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import numpy as np
 import zstandard
 
 from bench.corpus import arguments, write
+from bench.document import of_today, save
 from jobs.catalog.layout import tokenizer_dir
 from prep.shards import read_meta
 
@@ -42,7 +42,6 @@ USUAL_BYTES = 10_000_000
 SHARD_BYTES = 100_000_000
 """Some fifteen tasks: two workers end at about the same time, as they do where there are thousands."""
 MEMORY = Path("/dev/shm")
-RESULTS = Path(__file__).parent / "results"
 
 
 def enlarged(text: Path, copies: int) -> Path:
@@ -209,8 +208,6 @@ def main() -> None:
     text, documents = enlarged(corpus, given.copies), some(documents_of(corpus))
     installed = {package for package in PACKAGES if importlib.util.find_spec(package)}
     result: dict[str, Any] = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": "python -m bench.prep " + " ".join(sys.argv[1:]),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES if name in installed},
         "machine": {
             "cpus": os.cpu_count(),
@@ -220,11 +217,11 @@ def main() -> None:
         "compressed_bytes": sum(path.stat().st_size for path in text.iterdir()),
         "tokenizers": {},
     }
-    path = RESULTS / f"prep-{result['date'][:10]}.json"
+    path = of_today("prep")
     for name in given.tokenizers:
         found = measured(text, given.root, name, given.rounds, documents)
         result["tokenizers"][name] = {**found, "load_after": os.getloadavg()[0]}
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        save(path, **result)
         print(name, json.dumps(found), flush=True)
     print(path)
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import gc
-import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.document import save
 from bench.entrants import Ours
 from bench.h200 import catalogue_batch
 from bench.measured import batches, build
@@ -136,12 +134,8 @@ def main() -> None:
     )
     for name, (mean, error) in costs(found).items():
         print(f"  {name}: {mean:+.1f} ± {error:.1f} ms")
-    document = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv), "torch": torch.__version__, "device": torch.cuda.get_device_name(),
-        "milliseconds": found,
-    }  # fmt: skip
-    options.output.write_text(json.dumps(document, indent=1) + "\n")
+    about = {"torch": torch.__version__, "device": torch.cuda.get_device_name()}
+    save(options.output, **about, milliseconds=found)
 
 
 if __name__ == "__main__":

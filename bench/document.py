@@ -1,0 +1,26 @@
+"""What a benchmark leaves behind: JSON, headed by when and how it was found."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def save(path: Path, **facts: Any) -> None:
+    """Write ``facts`` to ``path``, below the date and the command line of this process."""
+    head = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", f"bench.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+    }
+    path.write_text(json.dumps(head | facts, indent=1) + "\n")
+
+
+def of_today(name: str) -> Path:
+    """A file in ``bench/results`` that has the day in its name."""
+    return RESULTS / f"{name}-{datetime.now(timezone.utc):%Y-%m-%d}.json"
