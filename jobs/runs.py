@@ -69,9 +69,9 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def sees_stop(self) -> bool:
-        """Whether a STOP file lets it checkpoint; a sweep's trainings have directories of their own."""
+        """Whether a STOP file lets it checkpoint, as ``JobSpec.checkpoints`` of the spec that was submitted."""
         spec = self.record["spec"]
-        return bool(spec["kind"] == "train" and spec["stage"] != "sweep" and not self.step)
+        return not self.step and layout.step_of(spec["kind"], spec.get("stage")) == "train"
 
     @property
     def last(self) -> Attempt | None:

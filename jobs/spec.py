@@ -98,8 +98,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def checkpoints(self) -> bool:
-        """Whether it sees STOP, checkpoints and says 200; any other job is ended by a signal."""
-        return self.kind == "train" and not self.on_a_checkpoint
+        """Whether it sees STOP, checkpoints and says 200; any other job is ended by a signal.
+
+        A sweep's trainings have directories of their own, and nothing of them is worth keeping.
+        """
+        return self.step == "train"
 
     @property
     def name(self) -> str | None:
@@ -159,7 +162,7 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
 
     @property
     def step(self) -> str:
-        return self.stage if self.stage in ("eval", "sweep") else self.kind
+        return layout.step_of(self.kind, self.stage)
 
     @property
     def world_size(self) -> int:

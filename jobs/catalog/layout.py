@@ -29,6 +29,11 @@ def split_name(name: str) -> tuple[str, str]:
     return run, step
 
 
+def step_of(kind: str, stage: str | None) -> str:
+    """What a job does in a pipeline: its kind, or the stage of a training that is something else."""
+    return stage if stage in ("eval", "sweep") else kind
+
+
 def job_name(run: str, step: str) -> str:
     """What the job that does ``step`` is called; the opposite of ``split_name``."""
     return f"{run}:{step}" if step in ON_A_CHECKPOINT else run

@@ -112,7 +112,7 @@ export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-
 # says 200.
 END=${SLURM_JOB_END_TIME:-$(($(date +%s) + 14400))}
 warned=0 terminated=0
-trap 'warned=1; echo "time limit" >>"$STOP"' USR2
+trap 'warned=1' USR2 # nothing of it is kept, so it may use the time that is left
 trap 'terminated=1' TERM
 
 # Why the attempt ended, from its exit code. What Slurm does to the job, Slurm is asked: preempting it, it signals the
@@ -350,8 +350,11 @@ SIZES=(12 16 20 24 28 32)
 SIZES=("${SIZES[TASK_INDEX]}")
 swept=1
 for size in "${SIZES[@]}"; do
+  code=0
   run "$PYTHON" -m trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}" \
-    "--run_dir=$RUN_DIR/sweep/$ATTEMPT/batch_size=$size" "--batch_size=$size" --init_from=scratch && swept=0
-  if grep -q '^cancel' "$STOP" 2>/dev/null; then exit 200; fi
+    "--run_dir=$RUN_DIR/sweep/$ATTEMPT/batch_size=$size" "--batch_size=$size" --init_from=scratch || code=$?
+  if [ "$code" = 0 ]; then swept=0; fi
+  # Told to end: the other sizes are not begun.
+  if [ "$code" = 200 ] || [ "$code" = 143 ] || grep -q '^cancel' "$STOP" 2>/dev/null; then exit 143; fi
 done
 [ "$swept" = 0 ]

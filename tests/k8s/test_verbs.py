@@ -383,6 +383,20 @@ def test_a_sweep_tries_each_size(
     assert [size for size in (2, 4, 8) if f"batch_size={size}" in log] == [2, 8]
 
 
+def test_a_cancelled_sweep_begins_no_other_size(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('echo "$*" >>"$JOBCTL_ROOT/begun"; trap "exit 200" TERM; sleep 60 & wait')
+    words = ["submit", "sweep", "--model", "qwen3_smoke", "--target", "k8s", "--run", "demo"]
+    jobctl_says(capfd, *words, "--set", "processes_per_node=1")
+    begun = server.volume / "begun"
+    until(begun.exists)
+    assert jobctl_says(capfd, "cancel", "demo", "--graceful")[0] == 0
+    until(lambda: record_of(server, "demo", 1).get("reason") == "cancelled")
+    assert "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1]
+    assert [line.partition("/batch_size=")[2][:1] for line in begun.read_text().splitlines()] == ["2"]
+
+
 @pytest.mark.parametrize("target", ["k8s", "k8s-trainjob"])
 def test_preflight_runs_on_all_pods_together(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], target: str
