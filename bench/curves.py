@@ -18,8 +18,6 @@ from jobs.catalog.loader import load_model
 from prep.shards import read_meta
 from trainer.attention import choose_attention
 from trainer.gradients import clip_factor
-from trainer.kernels.adamw import FusedAdamW
-from trainer.kernels.decoder import FusedDecoder
 from trainer.models import build_model
 from trainer.optimizer import parameter_groups
 
@@ -39,6 +37,9 @@ def batches(path: Path, device: torch.device) -> Iterator[torch.Tensor]:
 
 def train(name: str, arithmetic: str, path: Path) -> list[float]:
     """The loss of each step."""
+    from trainer.kernels.adamw import FusedAdamW  # needs triton, which a machine that draws may lack
+    from trainer.kernels.decoder import FusedDecoder
+
     device = torch.device("cuda", 0)
     config = load_model(name).config
     attention = choose_attention("auto", device, torch.bfloat16, config.head_dim)
