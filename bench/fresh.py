@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
 from typing import Any
 
 NO_TIME = "no time was left"
+
+
+def last_words(errors: str) -> str:
+    """Why a process broke off, from its standard error: the last exception but torchrun's own, or else how it ends."""
+    named = re.findall(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception): .*)$", errors, re.MULTILINE)
+    causes = [exception for exception in named if "ChildFailedError" not in exception]
+    return causes[-1] if causes else errors.strip()[-300:]
 
 
 class FreshProcesses:
@@ -42,5 +50,5 @@ class FreshProcesses:
             process.communicate()
             return job | {"error": NO_TIME}
         lines = [line for line in out.splitlines() if line.startswith("{")]
-        result: dict[str, Any] = json.loads(lines[-1]) if lines else job | {"error": err.strip()[-300:]}
+        result: dict[str, Any] = json.loads(lines[-1]) if lines else job | {"error": last_words(err)}
         return result

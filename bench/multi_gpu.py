@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.document import save
+from bench.fresh import last_words
 from bench.h200 import PEAK, catalogue_batch, mfu
 from bench.ranks import WAYS
 from trainer.runlog import newest, records_of
@@ -120,7 +121,7 @@ def on_gpus(gpus: Sequence[int], work: Sequence[dict[str, Any]], deadline: float
         end.cancel()
         if code and done < len(work):
             errors.seek(0)
-            yield {"error": errors.read().strip()[-1500:], "gpus": len(gpus)} | work[done]
+            yield {"error": last_words(errors.read()), "gpus": len(gpus)} | work[done]
 
 
 def figures(result: dict[str, Any], alone: dict[tuple[Any, ...], list[float]]) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def figures(result: dict[str, Any], alone: dict[tuple[Any, ...], list[float]]) -
 def line(result: dict[str, Any]) -> str:
     head = f"{result['model']:12s} {result['gpus']} x {result['way']:15s} tier {result['tier']}"
     if "error" in result:
-        return f"{head} {result['error'][-400:]!r}"
+        return f"{head} {result['error'][:400]!r}"
     if "curve" in result:
         return f"{head} {len(result['losses'])} steps, loss {result['losses'][0]} > {result['losses'][-1]}"
     shown = " " * 23
@@ -273,7 +274,9 @@ def main() -> None:
         side_by_side(options, count, began + 60 * options.minutes, report.add)
     wanted = sum(len(jobs(options, model, count)) for model in options.models for count in options.gpus)
     if missing := wanted - len(report.document["results"]):
-        print(f"{missing} of {wanted} jobs were not run: {options.minutes:g} minutes were over")
+        late = time.time() > began + 60 * options.minutes
+        why = f"{options.minutes:g} minutes were over" if late else "the errors above say why"
+        print(f"{missing} of {wanted} jobs were not run: {why}")
     if "smoke" not in options.leave_out:
         report.save(smoke=smoke(options.data / "sotu-gpt2", max(options.gpus)))
         print("smoke model:", json.dumps(report.document["smoke"], indent=1))

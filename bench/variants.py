@@ -123,6 +123,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="steps of a variant in a round")
     parser.add_argument("--accumulation", type=int, default=2)
     options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("no NVIDIA GPU is to be seen here")
     device, batch = torch.device("cuda", 0), catalogue_batch(options.model)[0]
     torch.cuda.set_device(device)
     entrant = build({"model": options.model, "entrant": "ours", "batch": batch}, device)

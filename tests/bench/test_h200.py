@@ -80,3 +80,19 @@ def test_what_does_not_fit_is_tried_with_half_the_batch_and_what_has_no_time_is_
     ]
     late = list(h200.run(work, time.monotonic() - 1))
     assert [r["error"] for r in late] == [fresh.NO_TIME] * 2
+
+
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        ("Traceback:\n  File 'x'\nRuntimeError: no driver\n", "RuntimeError: no driver"),
+        (
+            "[rank1]: torch.OutOfMemoryError: out of memory\n"
+            "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n====\nexitcode: 1\n",
+            "torch.OutOfMemoryError: out of memory",
+        ),
+        ("x" * 400 + "Killed\n", "x" * 294 + "Killed"),
+    ],
+)
+def test_what_broke_off_is_told_by_its_exception_or_its_last_words(errors: str, words: str) -> None:
+    assert fresh.last_words(errors) == words
