@@ -16,6 +16,7 @@ from typing import Any
 from bench.document import save
 from bench.fresh import NO_TIME, FreshProcesses
 from jobs.catalog.arithmetic import flops_per_token
+from jobs.catalog.errors import run_command
 from jobs.catalog.loader import load_model
 from jobs.spec import Choices, TrainSpec, resolve
 
@@ -137,14 +138,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
+def main() -> int:
     options = parse()
     results = []
     for result in run(jobs(options), time.monotonic() + 60 * options.minutes):
         results.append(figures(result))
         print(line(results[-1]), flush=True)
         save(options.output, peak_flops=PEAK, results=results)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -16,6 +16,7 @@ from typing import Any
 from bench.document import save
 from bench.fresh import FreshProcesses
 from bench.h200 import MODELS
+from jobs.catalog.errors import run_command
 
 WAYS = {"fused": "ours", "plain, compiled": "ours-plain", "plain": "ours-eager"}
 LIMIT = 240.0
@@ -90,7 +91,7 @@ def examine(probes: Probes, batches: Sequence[int], around: int) -> dict[str, An
     return found
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -112,7 +113,8 @@ def main() -> None:
                 )
                 print(results[-1], flush=True)
                 save(options.output, results=results)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -30,6 +30,7 @@ from bench.document import save
 from bench.fresh import last_words
 from bench.h200 import PEAK, catalogue_batch, mfu
 from bench.ranks import WAYS
+from jobs.catalog.errors import run_command
 from trainer.runlog import newest, records_of
 
 MODELS = ("llama3_1.5b", "qwen3_1.8b")
@@ -267,7 +268,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     options, began = parse(), time.time()
     report = Report(options.output)
     for count in options.gpus:
@@ -281,7 +282,8 @@ def main() -> None:
         report.save(smoke=smoke(options.data / "sotu-gpt2", max(options.gpus)))
         print("smoke model:", json.dumps(report.document["smoke"], indent=1))
     print("largest difference to DDP's losses:", report.document.get("largest_difference_to_ddp"))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

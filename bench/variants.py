@@ -23,6 +23,7 @@ from bench.document import save
 from bench.entrants import Ours
 from bench.h200 import catalogue_batch
 from bench.measured import batches, build
+from jobs.catalog.errors import run_command
 
 AS_IT_IS = "as it is"
 
@@ -112,7 +113,7 @@ def costs(found: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
     return result
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -138,7 +139,8 @@ def main() -> None:
         print(f"  {name}: {mean:+.1f} ± {error:.1f} ms")
     about = {"torch": torch.__version__, "device": torch.cuda.get_device_name()}
     save(options.output, **about, milliseconds=found)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
