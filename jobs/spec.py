@@ -88,7 +88,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def step(self) -> str:
-        """What the job does in a pipeline: its kind, or ``eval``."""
+        """What the job does in a pipeline, as ``layout.step_of`` has it."""
         return self.kind
 
     @property
