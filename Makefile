@@ -12,7 +12,7 @@ $(VENV)/.run: requirements/run.txt requirements/no-deps.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --no-warn-conflicts -r requirements/run.txt
 	@$(PIP) install --no-warn-conflicts --no-deps -r requirements/no-deps.txt
-	@$(PIP) install --no-warn-conflicts --no-deps --config-settings editable_mode=compat -e .
+	@$(PIP) install --no-warn-conflicts --no-deps -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements/test.txt

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import zstandard
 
-from jobs.catalog.data import DatasetEntry
-from jobs.catalog.loader import load_entry
-from prep.sources import package_files
+from jobctl.jobs.catalog.data import DatasetEntry
+from jobctl.jobs.catalog.loader import load_entry
+from jobctl.prep.sources.origins import package_files
 
 DEBIAN = ["dict-gcide", "dict-wn", "linux-doc-6.1", "perl-doc", "anarchism"]
 FILE_BYTES = 10_000_000

@@ -24,14 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.document import of_today, save
-from jobs.catalog.loader import load_model
-from jobs.catalog.schema import ModelConfig, TrainConfig
-from trainer.assembly import build_whole_model
-from trainer.hf import hf_config
-from trainer.optimizer import build_optimizer
-from trainer.parallel import World
-from trainer.step import Stepper
-from trainer.timing import StepTimer
+from jobctl.jobs.catalog.loader import load_model
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.trainer.distributed import World
+from jobctl.trainer.interop.hf import hf_config
+from jobctl.trainer.optim.adamw import build_optimizer
+from jobctl.trainer.reporting.timing import StepTimer
+from jobctl.trainer.training.assembly import build_whole_model
+from jobctl.trainer.training.step import Stepper
 
 CPU = torch.device("cpu")
 Step = Callable[[Tensor], float]

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jobs.catalog.loader import load_model
-from prep.shards import read_meta
-from trainer.attention import choose_attention
-from trainer.gradients import clip_factor
-from trainer.models import build_model
-from trainer.optimizer import parameter_groups
+from jobctl.jobs.catalog.loader import load_model
+from jobctl.prep.shards.format import read_meta
+from jobctl.trainer.models import build_model
+from jobctl.trainer.models.attention import choose_attention
+from jobctl.trainer.optim.adamw import parameter_groups
+from jobctl.trainer.training.gradients import clip_factor
 
 STEPS, BATCH, BLOCK, WARMUP, RATE = 300, 4, 2048, 50, 3e-4
 
@@ -37,8 +37,8 @@ def batches(path: Path, device: torch.device) -> Iterator[torch.Tensor]:
 
 def train(name: str, arithmetic: str, path: Path) -> list[float]:
     """The loss of each step."""
-    from trainer.kernels.adamw import FusedAdamW  # needs triton, which a machine that draws may lack
-    from trainer.kernels.decoder import FusedDecoder
+    from jobctl.trainer.fused.adamw_kernel import FusedAdamW
+    from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
     device = torch.device("cuda", 0)
     config = load_model(name).config

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from trainer.step import Stepper
+    from jobctl.trainer.training.step import Stepper
 
 Master = Literal["float32", "bfloat16"]
 
@@ -33,12 +33,13 @@ class Ours:
     """The trainer's own Stepper, with the catalogue's settings."""
 
     def __init__(self, config: ModelConfig, device: torch.device, train: TrainConfig) -> None:
-        from trainer import checkpoint, parallel
-        from trainer.assembly import build_whole_model
-        from trainer.kernels import fuse
-        from trainer.optimizer import build_optimizer
-        from trainer.step import Stepper
-        from trainer.timing import StepTimer
+        from jobctl.trainer import distributed as parallel
+        from jobctl.trainer.checkpoint import checkpointer as checkpoint
+        from jobctl.trainer.fused import fuse
+        from jobctl.trainer.optim.adamw import build_optimizer
+        from jobctl.trainer.reporting.timing import StepTimer
+        from jobctl.trainer.training.assembly import build_whole_model
+        from jobctl.trainer.training.step import Stepper
 
         model, attention = build_whole_model(config, train, device)
         world = parallel.World(rank=0, size=1, device=device)
@@ -171,7 +172,7 @@ def transformers(config: ModelConfig, device: torch.device, master: Master) -> P
     """The model class of ``transformers``, compiled whole, with SDPA attention."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from trainer.hf import hf_config
+    from jobctl.trainer.interop.hf import hf_config
 
     values = hf_config(config, master, {})
     kind = values.pop("model_type")

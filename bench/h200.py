@@ -1,6 +1,6 @@
 """Ours against the peers that are installed, on the same tokens: ``python -m bench.h200 --data DIR -o FILE``.
 
-DIR holds the data sets ``sotu-gpt2``, ``sotu-llama2``, ``sotu-llama3`` and ``sotu-qwen3`` of ``python -m prep``.
+DIR holds the data sets ``sotu-gpt2``, ``sotu-llama2``, ``sotu-llama3`` and ``sotu-qwen3`` of ``python -m jobctl.prep``.
 Each entrant runs in a process of its own, one after another. Prints a table, writes JSON.
 """
 
@@ -15,10 +15,11 @@ from typing import Any
 
 from bench.document import save
 from bench.fresh import NO_TIME, FreshProcesses
-from jobs.catalog.arithmetic import flops_per_token
-from jobs.catalog.errors import run_command
-from jobs.catalog.loader import load_model
-from jobs.spec import Choices, TrainSpec, resolve
+from jobctl.jobs.catalog.arithmetic import flops_per_token
+from jobctl.jobs.catalog.loader import load_model
+from jobctl.jobs.core.errors import run_command
+from jobctl.jobs.spec.job_spec import TrainSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
 
 MODELS = ("qwen3_1.8b", "llama3_1.5b", "llama3_2.2b", "llama2_1.36b", "gpt2_1.36b")
 OUR_PLAIN = ("ours-plain", "ours-eager")

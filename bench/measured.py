@@ -25,7 +25,7 @@ def batches(path: Path, batch: int, block: int) -> Iterator[Any]:
     import numpy as np
     import torch
 
-    from prep.shards import read_meta
+    from jobctl.prep.shards.format import read_meta
 
     ids = np.memmap(path / "train.bin", dtype=read_meta(path).dtype, mode="r")
     count = (len(ids) - 1) // block
@@ -45,8 +45,8 @@ def build(job: dict[str, Any], device: Any) -> Any:
     import msgspec
 
     from bench import entrants
-    from jobs.catalog.loader import load_model
-    from jobs.catalog.schema import TrainConfig
+    from jobctl.jobs.catalog.loader import load_model
+    from jobctl.jobs.catalog.schema import TrainConfig
 
     entry = load_model(job["model"])
     name, _, variant = job["entrant"].partition("-")

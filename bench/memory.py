@@ -16,7 +16,7 @@ from typing import Any
 from bench.document import save
 from bench.fresh import FreshProcesses
 from bench.h200 import MODELS
-from jobs.catalog.errors import run_command
+from jobctl.jobs.core.errors import run_command
 
 WAYS = {"fused": "ours", "plain, compiled": "ours-plain", "plain": "ours-eager"}
 LIMIT = 240.0

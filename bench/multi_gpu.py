@@ -30,8 +30,8 @@ from bench.document import save
 from bench.fresh import last_words
 from bench.h200 import PEAK, catalogue_batch, mfu
 from bench.ranks import WAYS
-from jobs.catalog.errors import run_command
-from trainer.runlog import newest, records_of
+from jobctl.jobs.core.errors import run_command
+from jobctl.trainer.reporting.runlog import newest, records_of
 
 MODELS = ("llama3_1.5b", "qwen3_1.8b")
 BLOCK = 2048
@@ -173,7 +173,8 @@ def line(result: dict[str, Any]) -> str:
 def trainer(run: Path, data: Path, gpus: int, accumulation: int) -> subprocess.Popen[bytes]:
     flags = SMOKE | WAYS["fsdp"] | {"gradient_accumulation_steps": accumulation}
     command = [
-        sys.executable, "-m", "trainer.launch", "--standalone", f"--nproc_per_node={gpus}", "--", "--model=qwen3_smoke",
+        sys.executable, "-m", "jobctl.trainer.launch", "--standalone", f"--nproc_per_node={gpus}",
+        "--", "--model=qwen3_smoke",
         f"--dataset={data}", f"--run_dir={run}", *(f"--{name}={value}" for name, value in flags.items()),
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=sys.stderr)
@@ -196,7 +197,10 @@ def smoke_in(folder: Path, data: Path, gpus: int) -> dict[str, Any]:
     while max(losses(folder / "killed"), default=0) < 35 and killed.poll() is None:
         time.sleep(0.01)
     ranks = subprocess.run(
-        ["pgrep", "-f", "--", f"-m trainer .*{folder}/killed"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", "--", f"-m jobctl.trainer .*{folder}/killed"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     victims = [int(pid) for pid in ranks.stdout.split() if int(pid) != killed.pid]
     if victims:

@@ -1,8 +1,8 @@
 """Prep's rate, end to end, beside the usual ways: ``python -m bench.prep --folder DIR --root ROOT``.
 
-All read the same ``.jsonl.zst`` text (bench.corpus), in turns, round after round. Ours is ``python -m prep`` as a user
-runs it, start-up, manifest and merge included, with one worker and with two, and with two into memory, which tells
-what the disk holds up. The others stand for what a user would write: ``datasets.map`` with ``transformers``' fast
+All read the same ``.jsonl.zst`` text (bench.corpus), in turns, round after round. Ours is ``python -m jobctl.prep`` as
+a user runs it, start-up, manifest and merge included, with one worker and with two, and with two into memory, which
+tells what the disk holds up. The others stand for what a user would write: ``datasets.map`` with ``transformers``' fast
 tokenizer, and, as the guide and nanoGPT do, with tiktoken, each with its ids written to one file; they need the
 packages datasets and tiktoken, take less text, and start-up and the conversion of the text to Arrow are not counted.
 Tokenizers must be in ROOT.
@@ -31,8 +31,8 @@ import zstandard
 
 from bench.corpus import arguments, write
 from bench.document import of_today, save
-from jobs.catalog.layout import tokenizer_dir
-from prep.shards import read_meta
+from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.prep.shards.format import read_meta
 
 PACKAGES = [
     "gigatoken", "fastokens", "tokenizers", "transformers", "msgspec", "numpy", "zstandard", "xxhash", "datasets",
@@ -72,12 +72,17 @@ def timed(action: Callable[[], int]) -> dict[str, float]:
 
 
 def ours(text: Path, root: Path, tokenizer: str, workers: int, where: Path) -> dict[str, float]:
-    """``python -m prep`` into a folder below ``where``; before and after, nothing waits to be written to the disk."""
+    """Run ``python -m jobctl.prep`` into a folder below ``where``; nothing waits for the disk before and after."""
     with tempfile.TemporaryDirectory(dir=where, prefix="prep-") as folder:
         output = Path(folder) / tokenizer
         options = {"dataset": "bench", "tokenizer": tokenizer, "root": root, "source": text, "output": output}
         options |= {"workers": workers, "shard-bytes": SHARD_BYTES}
-        command = [sys.executable, "-m", "prep", *(f"--{name}={value}" for name, value in options.items())]
+        command = [
+            sys.executable,
+            "-m",
+            "jobctl.prep",
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
 
         def run() -> int:
             subprocess.run(command, check=True, capture_output=True)

@@ -60,7 +60,7 @@ def measured(text: Path, root: Path, tokenizer: str) -> int:
         }
         words = [f"--{name}={value}" for name, value in options.items()]
         process = subprocess.Popen(
-            [sys.executable, "-m", "prep", *words, "--workers=1"], stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "jobctl.prep", *words, "--workers=1"], stdout=subprocess.DEVNULL
         )
         most = 0
         while process.poll() is None:

@@ -27,14 +27,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench import entrants
 from bench.intervals import exposed
-from jobs.catalog.loader import load_model
-from jobs.spec import Choices, TrainSpec, resolve
-from trainer import graphs, parallel
-from trainer.assembly import assemble
-from trainer.loop import Training
-from trainer.options import parse
-from trainer.parallel import World
-from trainer.stop import StopRequest
+from jobctl.jobs.catalog.loader import load_model
+from jobctl.jobs.spec.job_spec import TrainSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.trainer import distributed as parallel
+from jobctl.trainer.distributed import World
+from jobctl.trainer.lifecycle.stop import StopRequest
+from jobctl.trainer.options import parse
+from jobctl.trainer.training import graphs
+from jobctl.trainer.training.assembly import assemble
+from jobctl.trainer.training.loop import Training
 
 BLOCK = 2048
 WAYS: dict[str, dict[str, Any]] = {

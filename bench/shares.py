@@ -14,15 +14,15 @@ import time
 from pathlib import Path
 
 from bench.corpus import arguments, write
-from jobs.catalog.data import DatasetEntry, PrepConfig
-from jobs.catalog.layout import tokenizer_dir
-from prep import manifest as manifests
-from prep import tokenizers
-from prep.encoders import Encoders
-from prep.job import Job, create, work_dir
-from prep.plan import plan
-from prep.sources import listed_files
-from prep.unit import UnitJob, prepare
+from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
+from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.prep.encode import tokenizers
+from jobctl.prep.encode.encoders import Encoders
+from jobctl.prep.sources import manifest as manifests
+from jobctl.prep.sources.origins import listed_files
+from jobctl.prep.work.job import Job, create, work_dir
+from jobctl.prep.work.plan import plan
+from jobctl.prep.work.unit import UnitJob, prepare
 
 STEPS = {
     "BPE": r"encode_batch|method 'encode' of 'builtins|gigatoken|fastokens|encoders\.py",

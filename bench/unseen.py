@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from bench.corpus import arguments, write
 from bench.prep import documents_of
-from jobs.catalog.layout import tokenizer_dir
-from prep import tokenizers
-from prep.encoders import Encoder, Encoders
+from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.prep.encode import tokenizers
+from jobctl.prep.encode.encoders import Encoder, Encoders
 
 PARTS = 8
 AT_ONCE = 200

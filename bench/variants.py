@@ -23,7 +23,7 @@ from bench.document import save
 from bench.entrants import Ours
 from bench.h200 import catalogue_batch
 from bench.measured import batches, build
-from jobs.catalog.errors import run_command
+from jobctl.jobs.core.errors import run_command
 
 AS_IT_IS = "as it is"
 

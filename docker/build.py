@@ -1,4 +1,4 @@
-"""``python -m docker.build --variant cpu``: build one variant of the image with Docker, Podman or Buildah."""
+"""``python -m jobctl.docker.build --variant cpu``: build one variant of the image with Docker, Podman or Buildah."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import jobs
-from docker import variants
-from jobs.catalog.errors import UserError, run_command
-from jobs.runs import git_revision
+import jobctl
+from jobctl.docker import variants
+from jobctl.jobs.core.errors import UserError, run_command
+from jobctl.jobs.runs.store import git_revision
 
-SOURCE = Path(__file__).parent.parent
+SOURCE = Path(__file__).resolve().parent.parent
 CERTIFICATES = "/run/build/ca.crt"
 """Where the Dockerfile mounts the certificate bundle during a RUN that fetches packages."""
 WHEELS = "/run/build/wheels"
@@ -26,7 +26,7 @@ WHEELS = "/run/build/wheels"
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     settings = variants.read(options.variant) | dict(text.split("=", 1) for text in options.set)
-    tag = options.tag or f"jobctl:{jobs.__version__}-{options.variant}"
+    tag = options.tag or f"jobctl:{jobctl.__version__}-{options.variant}"
     engine = options.engine or find_engine()
     mounted = bool(options.find_links) and Path(options.find_links).is_dir()
     if mounted and Path(engine).name == "docker":
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python -m docker.build", description=__doc__)
+    found = argparse.ArgumentParser(prog="python -m jobctl.docker.build", description=__doc__)
     found.add_argument("--variant", default="cpu", metavar="NAME", help=", ".join(variants.NAMES))
     found.add_argument("--tag", metavar="REF", help="default: jobctl:VERSION-VARIANT")
     found.add_argument(
@@ -83,7 +83,7 @@ def build_command(engine: str, variant: str, settings: dict[str, str], tag: str)
         "BASE": variants.with_digest(settings, "BASE"),
         "CUDA_DEVEL": variants.with_digest(settings, "CUDA_DEVEL") or "scratch",
         "VARIANT": variant,
-        "VERSION": jobs.__version__,
+        "VERSION": jobctl.__version__,
         "REVISION": git_revision() or "unknown",
     }
     if settings["FLASH_ATTN"] == "wheel" and not settings["FLASH_ATTN_SHA256"]:
@@ -121,4 +121,4 @@ def pip_secrets(find_links: str, ca: str | None) -> Iterator[list[str]]:
 
 
 if __name__ == "__main__":
-    run_command(main, "docker.build")
+    run_command(main, "jobctl.docker.build")

@@ -1,11 +1,11 @@
-"""``python -m docker.hardware``: this machine as options of jobctl, by the names that its driver gives the GPUs."""
+"""``python -m jobctl.docker.hardware``: print this machine's hardware as options of jobctl."""
 
 from __future__ import annotations
 
 import subprocess
 
-from jobs.catalog.loader import load_entry, names
-from jobs.catalog.schema import HardwareEntry
+from jobctl.jobs.catalog.loader import load_entry, names
+from jobctl.jobs.catalog.schema import HardwareEntry
 
 
 def gpus() -> list[str]:

@@ -5,12 +5,12 @@ WHEELS ?=
 CA ?=
 # For the pins also where this machine's own pip finds some.
 FIND_LINKS = $(or $(WHEELS),$(shell $(VENV)/bin/pip config get global.find-links 2>/dev/null))
-IMAGE = jobctl:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' jobs/__init__.py)-$(VARIANT)
+IMAGE = jobctl:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/jobctl/__init__.py)-$(VARIANT)
 
 .PHONY: image pin pin-check sbom test-image
 
 image: $(VENV)/.run
-	@$(VENV)/bin/python -m docker.build --variant $(VARIANT) --tag $(IMAGE) \
+	@$(VENV)/bin/python -m jobctl.docker.build --variant $(VARIANT) --tag $(IMAGE) \
 	  $(if $(WHEELS),--find-links $(WHEELS)) $(if $(CA),--ca $(CA)) $(BUILD_OPTIONS)
 
 $(VENV)/.images: $(VENV)/.run requirements/images.txt
@@ -18,10 +18,10 @@ $(VENV)/.images: $(VENV)/.run requirements/images.txt
 	@touch $@
 
 pin: $(VENV)/.images
-	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m docker.pin $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) $(PIN_OPTIONS)
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m jobctl.docker.pin $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) $(PIN_OPTIONS)
 
 pin-check: $(VENV)/.images
-	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m docker.pin --check $(if $(FIND_LINKS),--find-links $(FIND_LINKS))
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m jobctl.docker.pin --check $(if $(FIND_LINKS),--find-links $(FIND_LINKS))
 	@$(VENV)/bin/hadolint docker/Dockerfile
 
 # What is in an image: syft looks into it; without syft, the pinned packages and their hashes.

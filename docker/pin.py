@@ -1,4 +1,4 @@
-"""``python -m docker.pin``: what the images are made of, by version and hash.
+"""``python -m jobctl.docker.pin``: what the images are made of, by version and hash.
 
 ``--check`` changes nothing and exits 1 where a pin is stale: where resolving anew gives another version, where the
 index has no wheel for this Python and this C library, or none of a pinned hash. The package pins need uv and PyPI. The
@@ -19,10 +19,10 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from docker import variants
-from jobs.catalog.errors import UserError, run_command
+from jobctl.docker import variants
+from jobctl.jobs.core.errors import UserError, run_command
 
-SOURCE = Path(__file__).parent.parent
+SOURCE = Path(__file__).resolve().parent.parent
 REQUIREMENTS = SOURCE / "docker" / "requirements"
 RUN = SOURCE / "requirements" / "run.txt"
 PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
@@ -31,7 +31,7 @@ HEADER = "# Made by `make pin` from docker/requirements/{name}.in; do not edit.\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m docker.pin", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m jobctl.docker.pin", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a pin is stale")
     parser.add_argument(
         "--upgrade", action="store_true", help="take the newest versions the constraints allow"
@@ -138,4 +138,4 @@ def sha256_of(url: str) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main, "docker.pin")
+    run_command(main, "jobctl.docker.pin")

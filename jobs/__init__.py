@@ -1,3 +1,1 @@
-"""jobctl: turn a choice of model, hardware, tier, stage and site into a training job."""
-
-__version__ = "0.1.0"
+"""The jobctl tool: choices in, jobs out."""

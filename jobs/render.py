@@ -13,10 +13,10 @@ from typing import Any
 import jinja2
 import msgspec
 
-from jobs.catalog import layout
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import Expected
-from jobs.spec import JobSpec, TrainSpec
+from jobctl.jobs.catalog.schema import Expected
+from jobctl.jobs.core import exit_codes
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
 FABRIC = {
     "NCCL_DEBUG": "WARN",
@@ -25,7 +25,7 @@ FABRIC = {
     "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
 }
 """A collective that hangs ends the job, and each rank leaves its last 2000 in the log folder."""
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 
 
 class Verbatim(str):
@@ -135,9 +135,9 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "spec_hash": spec.fingerprint(),
         "environment": job_environment(spec),
         "dataset": f"{spec.inputs.dataset}-{spec.inputs.tokenizer}",
-        "exit_continue": layout.EXIT_CONTINUE,
-        "exit_hardware": layout.EXIT_HARDWARE,
-        "exit_busy": layout.EXIT_BUSY,
+        "exit_continue": exit_codes.EXIT_CONTINUE,
+        "exit_hardware": exit_codes.EXIT_HARDWARE,
+        "exit_busy": exit_codes.EXIT_BUSY,
         "launch": [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"],
         "expected": expected(spec),
     }

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-from jobs import runs
-from jobs.catalog import layout
-from jobs.catalog.errors import UserError, nearest
-from jobs.catalog.loader import names
-from jobs.patch import ship
-from jobs.runs import Run, Started
-from jobs.spec import JobSpec, TrainSpec
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+from jobctl.jobs.catalog.loader import names
+from jobctl.jobs.core import exit_codes, layout
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.store import Run, Started
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
+from jobctl.jobs.spec.patch import ship
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 ON_THIS_FILE_SYSTEM = ("local", "slurm", "docker")
 """Targets whose shared root the submitting host sees under the same path."""
@@ -123,7 +124,7 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
     if started.new and not spec.on_a_checkpoint:
         runs.write_submission(path, started.spec, started.script)
     elif path.is_dir():
-        runs.write_durably(layout.script_file(path, spec.step), started.script)
+        write_whole(layout.script_file(path, spec.step), started.script.encode())
     name = layout.job_name(spec.run, spec.step)
     return Run(name, path, json.loads(started.spec.record()), ()), started
 
@@ -136,7 +137,7 @@ def _submit_on(path: Path, spec: JobSpec) -> tuple[Run, str]:
     _ship_code(spec)
     file = layout.script_file(path, spec.step)
     new = not file.exists()
-    runs.write_durably(file, script)
+    write_whole(file, script.encode())
     try:
         run = runs.read(path.parent.parent, layout.job_name(path.name, spec.step))
         return run, target(spec.target).submit(run, file, spec.after)
@@ -183,7 +184,7 @@ def is_done(spec: JobSpec) -> bool:
     if spec.name is None or not runs.is_submitted(root, spec.name):
         return False
     mine = {attempt.task: attempt for attempt in runs.read(root, spec.name).attempts}
-    return bool(mine) and all(attempt.exit_code == layout.EXIT_FINISHED for attempt in mine.values())
+    return bool(mine) and all(attempt.exit_code == exit_codes.EXIT_FINISHED for attempt in mine.values())
 
 
 def resume(root: Path, name: str) -> tuple[Run, str]:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from jobs.catalog.errors import UserError
-from k8s.refusals import Refused, refused
-from k8s.resources import Kind, Object
+from jobctl.jobs.core.errors import UserError
+from jobctl.k8s.refusals import Refused, refused
+from jobctl.k8s.resources import Kind, Object
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"

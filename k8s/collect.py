@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import Site
-from k8s import volume
-from k8s.manifest import ROOT
-from k8s.volume import BEAT, Command, reader_pod
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core.errors import UserError
+from jobctl.k8s import volume
+from jobctl.k8s.manifest import ROOT
+from jobctl.k8s.volume import BEAT, Command, reader_pod
 
 if TYPE_CHECKING:
-    from k8s.api import Api
+    from jobctl.k8s.api import Api
 
 FRUITLESS_TRIES = 5
 """Streams in a row that may break without a byte before we give up."""

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from jobs.catalog.errors import UserError
-from k8s.api import Api
-from k8s.pods import Pod
-from k8s.refusals import Refused
-from k8s.resources import POD
+from jobctl.jobs.core.errors import UserError
+from jobctl.k8s.api import Api
+from jobctl.k8s.pods import Pod
+from jobctl.k8s.refusals import Refused
+from jobctl.k8s.resources import POD
 
 POLL_SECONDS = 2.0
 FRUITLESS_TRIES = 5

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from jobs.catalog.errors import UserError
-from jobs.render import (
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.render import (
     Verbatim,
     gpu_environment,
     job_environment,
@@ -16,8 +16,8 @@ from jobs.render import (
     quote_yaml,
     render_template,
 )
-from jobs.spec import JobSpec, seconds
-from k8s import names
+from jobctl.jobs.spec.job_spec import JobSpec, seconds
+from jobctl.k8s import names
 
 ROOT = "/workspace"
 """$JOBCTL_ROOT in every pod: where the claim is mounted."""

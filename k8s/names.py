@@ -6,8 +6,8 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from jobs.catalog import layout
-from jobs.spec import JobSpec
+from jobctl.jobs.core import layout
+from jobctl.jobs.spec.job_spec import JobSpec
 
 MAX_NAME = 45
 """Of a pod's 63 characters the operators take ``-worker-9999``, or ``-node-0-999-`` and five more of JobSet's."""

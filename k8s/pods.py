@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from k8s.resources import Object
+from jobctl.k8s.resources import Object
 
 _BORING = frozenset(("ContainerCreating", "PodInitializing"))
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from jobs.catalog.errors import UserError
+from jobctl.jobs.core.errors import UserError
 
 _UNKNOWN = re.compile(r'unknown field "([^"]+)"')
 _QUOTA = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)")

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from jobs.catalog import layout
-from jobs.runs import Run, State, Status
-from k8s.names import QUEUE_LABEL
-from k8s.pods import Pod
-from k8s.resources import Object
+from jobctl.jobs.core import exit_codes
+from jobctl.jobs.runs.store import Run, State, Status
+from jobctl.k8s.names import QUEUE_LABEL
+from jobctl.k8s.pods import Pod
+from jobctl.k8s.resources import Object
 
 _REMEMBERED = ("state", "exit_code", "start", "end")
 MAX_LINES = 8
@@ -66,14 +66,14 @@ def _status_of_the_gone(run: Run, cancelled: bool, ending: str) -> Status:
 def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, int | None]:
     true = conditions(job)
     if "Succeeded" in true or "Complete" in true:
-        return ("cancelled" if cancelled else "finished"), layout.EXIT_FINISHED
+        return ("cancelled" if cancelled else "finished"), exit_codes.EXIT_FINISHED
     if "Failed" in true:
         code = next((pod.exit_code for pod in pods if pod.exit_code not in (None, 0)), None)
         if cancelled:
             return "cancelled", code
         if _past_deadline(true["Failed"]):
-            return "stopped", layout.EXIT_CONTINUE
-        return ("stopped" if code == layout.EXIT_CONTINUE else "failed"), code
+            return "stopped", exit_codes.EXIT_CONTINUE
+        return ("stopped" if code == exit_codes.EXIT_CONTINUE else "failed"), code
     if any(pod.running for pod in pods):
         return "running", None
     return ("pending" if true or pods else "submitted"), None

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from jobs.catalog.errors import UserError
-from jobs.spec import JobSpec
-from k8s.manifest import distributed
-from k8s.names import HASH_ANNOTATION, RUN_ANNOTATION, object_name
-from k8s.refusals import Refused
-from k8s.resources import CONFIG_MAP, JOB, PYTORCHJOB, TRAINJOB, Kind, Object, kind_of
-from k8s.status import ended
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.k8s.manifest import distributed
+from jobctl.k8s.names import HASH_ANNOTATION, RUN_ANNOTATION, object_name
+from jobctl.k8s.refusals import Refused
+from jobctl.k8s.resources import CONFIG_MAP, JOB, PYTORCHJOB, TRAINJOB, Kind, Object, kind_of
+from jobctl.k8s.status import ended
 
 if TYPE_CHECKING:
-    from k8s.api import Api
+    from jobctl.k8s.api import Api
 
 GONE_SECONDS = 600.0
 """How long a deleted job's pods may take to checkpoint."""

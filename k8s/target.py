@@ -12,18 +12,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from jobs.catalog import layout
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import Site
-from jobs.runs import ENDED, Run, Started, State, Status
-from jobs.spec import JobSpec
-from k8s import manifest, names, submission
-from k8s.pods import Pod, newest, read_pod, warnings_of
-from k8s.resources import CONFIG_MAP, EVENT, JOB, POD, PYTORCHJOB, TRAINJOB, Kind, Object, label_selector
-from k8s.status import ended, ending, status_of
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.store import ENDED, Run, Started, State, Status
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.k8s import manifest, names, submission
+from jobctl.k8s.pods import Pod, newest, read_pod, warnings_of
+from jobctl.k8s.resources import (
+    CONFIG_MAP,
+    EVENT,
+    JOB,
+    POD,
+    PYTORCHJOB,
+    TRAINJOB,
+    Kind,
+    Object,
+    label_selector,
+)
+from jobctl.k8s.status import ended, ending, status_of
 
 if TYPE_CHECKING:
-    from k8s.api import Api
+    from jobctl.k8s.api import Api
 
 Decoded = TypeVar("Decoded", Site, JobSpec)
 ANSWER_SECONDS = 2.0
@@ -129,7 +139,7 @@ class KubernetesTarget:
     def api(self, site: Site) -> Api:
         """The cluster of a site's context, connected once."""
         if site.context not in self._apis:
-            from k8s.api import Api
+            from jobctl.k8s.api import Api
 
             self._apis[site.context] = Api(site.context)
         return self._apis[site.context]
@@ -229,7 +239,7 @@ class KubernetesTarget:
 
         Where not all pods of a training run, none of them trains, and there is nothing to checkpoint.
         """
-        from k8s.volume import Command
+        from jobctl.k8s.volume import Command
 
         api, site, spec = self.api(site_of(run)), site_of(run), run.record["spec"]
         pods = [pod for pod in self._look([run], fresh=True).pods_of(run) if pod.running]
@@ -245,7 +255,7 @@ class KubernetesTarget:
         return None
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
-        from k8s.logs import pod_logs
+        from jobctl.k8s.logs import pod_logs
 
         spec = run.record["spec"]
         processes = spec["resources"].get("processes_per_node") or spec["resources"]["gpus_per_node"] or 1
@@ -256,7 +266,7 @@ class KubernetesTarget:
 
     def all_logs(self, run: Run, *, follow: bool) -> Iterator[str]:
         """Lines of every rank of every pod as they come."""
-        from k8s.logs import all_logs
+        from jobctl.k8s.logs import all_logs
 
         pods = run.record["spec"]["resources"]["nodes"]
         return all_logs(self.api(site_of(run)), site_of(run).namespace, self._looker(run), pods, follow)
@@ -271,7 +281,7 @@ class KubernetesTarget:
 
     def collect(self, run: Run, into: Path) -> Mapping[str, int]:
         """Copy the run directory off the volume; how many files were there, came over, and changed meanwhile."""
-        from k8s.collect import collect
+        from jobctl.k8s.collect import collect
 
         site = site_of(run)
         return collect(

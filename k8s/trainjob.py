@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from k8s.target import TRAIN as TARGET
+from jobctl.k8s.target import TRAIN as TARGET
 
 __all__ = ["TARGET"]

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import Site
-from jobs.render import render_template
-from k8s.manifest import ROOT
-from k8s.names import MANAGED_BY, MAX_NAME, object_name
-from k8s.pods import read_pod
-from k8s.refusals import Refused
-from k8s.resources import POD
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.render import render_template
+from jobctl.k8s.manifest import ROOT
+from jobctl.k8s.names import MANAGED_BY, MAX_NAME, object_name
+from jobctl.k8s.pods import read_pod
+from jobctl.k8s.refusals import Refused
+from jobctl.k8s.resources import POD
 
 if TYPE_CHECKING:
-    from k8s.api import Api
+    from jobctl.k8s.api import Api
 
 LIFETIME_SECONDS = 6 * 3600
 START_SECONDS = 1800.0

@@ -1,4 +1,4 @@
-"""``python -m prep --dataset NAME --tokenizer NAME --root DIR``: text in, token shards out."""
+"""``python -m jobctl.prep --dataset NAME --tokenizer NAME --root DIR``: text in, token shards out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.catalog.errors import UserError, run_command
-from jobs.catalog.layout import dataset_dir, source_dir, tokenizer_dir
-from prep import options, run, sources, tokenizers
-from prep.encoders import Encoders
-from prep.job import Job
-from prep.language import check_languages
-from prep.mirror import mirror
+from jobctl.jobs.core.errors import UserError, run_command
+from jobctl.jobs.core.layout import dataset_dir, source_dir, tokenizer_dir
+from jobctl.prep import options
+from jobctl.prep.encode import tokenizers
+from jobctl.prep.encode.encoders import Encoders
+from jobctl.prep.mirror import mirror
+from jobctl.prep.select.language import check_languages
+from jobctl.prep.sources import origins as sources
+from jobctl.prep.work import whole_job as run
+from jobctl.prep.work.job import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

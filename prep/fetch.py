@@ -1,4 +1,4 @@
-"""``python -m prep.fetch NAME --root DIR``, which ``jobctl tokenizer`` calls: a tokenizer's files, checked."""
+"""``python -m jobctl.prep.fetch NAME --root DIR``, which ``jobctl tokenizer`` calls: a tokenizer's files, checked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.catalog.errors import run_command
-from prep.files import sha256_of
-from prep.tokenizers import FILE, entry_of, fetch
+from jobctl.jobs.core.errors import run_command
+from jobctl.prep.encode.tokenizers import FILE, entry_of, fetch
+from jobctl.prep.sources.files import sha256_of
 
 BY_IDS = ", but by the ids of the fixed text alone"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m prep.fetch", description="Fetch and check a tokenizer.")
+    parser = argparse.ArgumentParser(
+        prog="python -m jobctl.prep.fetch", description="Fetch and check a tokenizer."
+    )
     parser.add_argument("name", help="a tokenizer of the catalogue")
     parser.add_argument("--root", type=Path, required=True, help="the shared folder, $JOBCTL_ROOT")
     parser.add_argument("--token-env", default="HF_TOKEN", help="variable that holds your hub token")

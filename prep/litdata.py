@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from prep.shards import Meta, write_whole
+from jobctl.jobs.core.durable import write_whole
+from jobctl.prep.shards.format import Meta
 
 FOLDER = "litdata"
 HEADER = 8

@@ -1,4 +1,4 @@
-"""``python -m prep.mirror --dataset NAME --root DIR``: a hub data set's files on the shared volume, all and checked.
+"""``python -m jobctl.prep.mirror --dataset NAME --root DIR``: copy a hub data set to the shared volume.
 
 Started again it fetches only what is missing or wrong: a file is there when it has the hub's size, and was compared
 with the SHA-256 that the hub names when it came. Prep reads the mirror, so its many workers never ask the hub for
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.catalog.data import DatasetEntry
-from jobs.catalog.errors import UserError, run_command
-from jobs.catalog.layout import source_dir
-from jobs.catalog.loader import load_entry
-from prep.files import sha256_of
-from prep.shards import write_whole
-from prep.sources import MIRROR_FILE, HubFile, Mirrored, mirrored
+from jobctl.jobs.catalog.data import DatasetEntry
+from jobctl.jobs.catalog.loader import load_entry
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError, run_command
+from jobctl.jobs.core.layout import source_dir
+from jobctl.prep.sources.files import sha256_of
+from jobctl.prep.sources.origins import MIRROR_FILE, HubFile, Mirrored, mirrored
 
 TRIES = 3
 """Times a file is asked for; each time the hub's client itself goes on after a broken connection, five times."""
@@ -148,7 +148,7 @@ def mirror(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m prep.mirror", description="Mirror a data set of the hub."
+        prog="python -m jobctl.prep.mirror", description="Mirror a data set of the hub."
     )
     parser.add_argument("--dataset", required=True, help="a data set of the catalogue; any name with --hub")
     parser.add_argument("--hub", help="OWNER/NAME of a data set that the catalogue does not have")

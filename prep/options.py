@@ -1,4 +1,4 @@
-"""The command line of ``python -m prep``, made of the catalogue's types, where each option is declared."""
+"""The command line of ``python -m jobctl.prep``, made of the catalogue's types, where each option is declared."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from jobs.catalog.data import DatasetEntry, PrepConfig
-from jobs.catalog.errors import UserError
-from jobs.catalog.layout import source_dir
-from jobs.catalog.loader import load_entry, names
+from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
+from jobctl.jobs.catalog.loader import load_entry, names
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.layout import source_dir
 
 OVERRIDES = (
     "text_field", "source_field", "separator", "validation_share", "min_characters", "max_characters",
@@ -52,7 +52,7 @@ def add_fields(parser: argparse.ArgumentParser, kind: type[msgspec.Struct], chos
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m prep", description="Turn text into token shards.", allow_abbrev=False
+        prog="python -m jobctl.prep", description="Turn text into token shards.", allow_abbrev=False
     )
     made.add_argument("--dataset", required=True, help="a data set of the catalogue; any name with --source")
     made.add_argument("--tokenizer", required=True, help="a tokenizer of the catalogue")

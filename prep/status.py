@@ -1,4 +1,4 @@
-"""``python -m prep.status DIR [--json]``: how far the job that writes DIR is, over all its nodes."""
+"""``python -m jobctl.prep.status DIR [--json]``: how far the job that writes DIR is, over all its nodes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.catalog.errors import run_command
-from prep import progress
-from prep.run import status
+from jobctl.jobs.core.errors import run_command
+from jobctl.prep.work import progress
+from jobctl.prep.work.whole_job import status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m prep.status", description="How far a prep job is.")
+    parser = argparse.ArgumentParser(
+        prog="python -m jobctl.prep.status", description="How far a prep job is."
+    )
     parser.add_argument("folder", type=Path, help="the data set that is being prepared")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""``python -m prep.verify DIR``: is this data set what its ``meta.json`` says, to the last byte?
+"""``python -m jobctl.prep.verify DIR``: is this data set what its ``meta.json`` says, to the last byte?
 
 Every shard is read once: length, checksum, ids below the vocabulary size, an EOS for every document and at
 the end. Over the whole: the histogram of ids against the dtype (ids that were once cut to 16 bits are found
@@ -19,12 +19,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from jobs.catalog.errors import UserError, run_command
-from jobs.catalog.layout import tokenizer_dir
-from prep.encoders import ReferenceEncoder
-from prep.files import sha256_of
-from prep.pool import cores
-from prep.shards import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
+from jobctl.jobs.core.errors import UserError, run_command
+from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.prep.encode.encoders import ReferenceEncoder
+from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
+from jobctl.prep.sources.files import sha256_of
+from jobctl.prep.work.pool import cores
 
 CHUNK = 8 << 20
 """Bytes read at once: a multiple of both token sizes."""
@@ -183,7 +183,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m prep.verify", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m jobctl.prep.verify", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="the data set: the folder of meta.json")
     parser.add_argument(
         "--root", type=Path, help="where the tokenizer is; default: the root that the folder is in"

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from jobs.catalog.errors import UserError
-from slurm.jobs import FIELD, SACCT_FIELDS, SQUEUE_FORMAT, Job, parse_sacct, parse_squeue
+from jobctl.jobs.core.errors import UserError
+from jobctl.slurm.jobs import FIELD, SACCT_FIELDS, SQUEUE_FORMAT, Job, parse_sacct, parse_squeue
 
 _NOT_SENT = (
     "unable to contact slurm controller",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.render import Verbatim
-from jobs.spec import JobSpec
+from jobctl.jobs.render import Verbatim
+from jobctl.jobs.spec.job_spec import JobSpec
 
 OF_THE_JOB = (
     "JOBCTL_ROOT", "RUN", "RUN_DIR", "ATTEMPT", "NODE", "PET_RDZV_CONF", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from jobs.catalog.errors import UserError
+from jobctl.jobs.core.errors import UserError
 
 Value = str | int | bool | Sequence[str | int] | None
 """True is a flag without a value; None, False and what is empty leave the option out."""

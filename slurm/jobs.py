@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.catalog.errors import UserError
-from slurm.directives import MAX_COMMENT
+from jobctl.jobs.core.errors import UserError
+from jobctl.slurm.directives import MAX_COMMENT
 
 RECORD, FIELD = "\x1e", "\x1f"
 """Put before each job and between its fields: names and comments may hold anything that people type."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from slurm.jobs import Job
+from jobctl.slurm.jobs import Job
 
 _WAITING = {
     "Resources": "waiting for free nodes",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.catalog import layout
-from jobs.render import (
+from jobctl.jobs.core import layout
+from jobctl.jobs.render import (
     Verbatim,
     gpu_environment,
     job_environment,
@@ -13,10 +13,10 @@ from jobs.render import (
     quote_shell,
     render_template,
 )
-from jobs.spec import JobSpec, seconds
-from slurm.containers import container_command, container_options
-from slurm.directives import directives
-from slurm.jobs import run_comment
+from jobctl.jobs.spec.job_spec import JobSpec, seconds
+from jobctl.slurm.containers import container_command, container_options
+from jobctl.slurm.directives import directives
+from jobctl.slurm.jobs import run_comment
 
 WAIT_SECONDS = 60
 """How long the other nodes may go on when one has ended well; when one fails they are ended at once."""

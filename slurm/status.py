@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.runs import ENDED, Run, State, Status, recorded_status, state_of
-from slurm.jobs import Job, of_run, run_comment
-from slurm.reasons import job_words
+from jobctl.jobs.runs.store import ENDED, Run, State, Status, recorded_status, state_of
+from jobctl.slurm.jobs import Job, of_run, run_comment
+from jobctl.slurm.reasons import job_words
 
 RETRIED = frozenset({"busy", "failed", "hardware"})
 """Reasons of an attempt's end after which a job starts again where retries are left."""
@@ -144,4 +144,4 @@ def _replace(status: Status, state: State, detail: str) -> Status:
 
 
 def _slurm_output(run: Path) -> str:
-    return f"; see {run / 'logs' / 'slurm.out'}"
+    return f"; see {run / 'logs' / 'jobctl.slurm.out'}"

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import msgspec
 
-from jobs import runs
-from jobs.catalog.errors import UserError
-from jobs.runlogs import read_logs
-from jobs.runs import Run, Status, read_again, recorded_status
-from jobs.spec import JobSpec
-from slurm import script as sbatch_script
-from slurm.client import Slurm, refusal_hint
-from slurm.directives import literal_path
-from slurm.jobs import Job
-from slurm.reasons import NEVER_STARTS, UNDECIDED, waiting_words
-from slurm.status import comment_of, jobs_of, needs_history, status_of, submitted
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.logs import read_logs
+from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.slurm import script as sbatch_script
+from jobctl.slurm.client import Slurm, refusal_hint
+from jobctl.slurm.directives import literal_path
+from jobctl.slurm.jobs import Job
+from jobctl.slurm.reasons import NEVER_STARTS, UNDECIDED, waiting_words
+from jobctl.slurm.status import comment_of, jobs_of, needs_history, status_of, submitted
 
 QUEUE_SECONDS = 3.0
 """How old an answer of squeue may be: who waits or follows asks often, and one controller serves all."""
@@ -30,7 +30,7 @@ FIRST_LOOKS, FIRST_LOOK_SECONDS = 8, 0.2
 
 def slurm_output(run: Path) -> Path:
     """Where Slurm itself writes: what the script prints before its attempt begins, and why it was ended."""
-    return run / "logs" / "slurm.out"
+    return run / "logs" / "jobctl.slurm.out"
 
 
 class SlurmTarget:

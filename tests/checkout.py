@@ -14,7 +14,10 @@ def git(tree: Path, *arguments: str) -> None:
 def checkout(tree: Path, trainer: str) -> Path:
     """``tree``, made a checkout whose trainer is the Python text ``trainer``."""
     (tree / "trainer").mkdir(parents=True)
-    (tree / ".dockerignore").write_text("*\n!trainer\n**/.env*\n")
+    (tree / "src/jobctl").mkdir(parents=True)
+    (tree / "src/jobctl/__init__.py").write_text("")
+    (tree / "src/jobctl/trainer").symlink_to("../../trainer")
+    (tree / ".dockerignore").write_text("*\n!trainer\n!src\n**/.env*\n")
     (tree / "trainer/__init__.py").write_text("")
     (tree / "trainer/launch.py").write_text(trainer)
     git(tree, "init", "--quiet")

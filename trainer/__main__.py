@@ -1,4 +1,4 @@
-"""``python -m trainer`` and ``torchrun … -m trainer``: one rank of a training job."""
+"""``python -m jobctl.trainer`` and ``torchrun … -m jobctl.trainer``: one rank of a training job."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.layout import EXIT_FAILED, EXIT_HARDWARE, rank_log
-from trainer.options import Options, parse, usage
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.exit_codes import EXIT_FAILED, EXIT_HARDWARE
+from jobctl.jobs.core.layout import rank_log
+from jobctl.trainer.options import Options, parse, usage
 
 PR_SET_PDEATHSIG = 1
 HARDWARE_ERRORS = (
@@ -37,8 +38,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(options: Options) -> int:
     """Join the other ranks and train."""
-    from trainer import parallel, ranklog  # torch takes a second to import; a wrong flag should not
-    from trainer.session import HANG_MARGIN, hang_timeout, train
+    from jobctl.trainer import distributed as parallel
+    from jobctl.trainer.reporting import ranklog
+    from jobctl.trainer.training.session import HANG_MARGIN, hang_timeout, train
 
     try:
         world = parallel.join(options.device, hang_timeout(options) + HANG_MARGIN)
@@ -50,7 +52,7 @@ def run(options: Options) -> int:
         parallel.leave(world)
         return code
     except UserError as error:
-        logging.getLogger("trainer").error("%s", error)
+        logging.getLogger("jobctl.trainer").error("%s", error)
         return error.code
     except BaseException as error:
         traceback.print_exc()

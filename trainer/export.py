@@ -1,4 +1,4 @@
-"""``python -m trainer.export RUN --format hf``: a run's newest weights for ``transformers``."""
+"""``python -m jobctl.trainer.export RUN --format hf``: a run's newest weights for ``transformers``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.layout import EXIT_FAILED, export_dir, tokenizer_dir
-from jobs.catalog.schema import ModelConfig
-from prep.shards import sync_folder, write_whole
-from trainer.checkpoint import load_model_weights, recorded_state
-from trainer.hf import Weights, hf_config, to_hf
+from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.jobs.core.durable import sync_folder, write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.exit_codes import EXIT_FAILED
+from jobctl.jobs.core.layout import export_dir, tokenizer_dir
+from jobctl.trainer.checkpoint.checkpointer import load_model_weights, recorded_state
+from jobctl.trainer.interop.hf import Weights, hf_config, to_hf
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -130,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m trainer.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m jobctl.trainer.export", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--format", choices=["hf"], default="hf", help="whose format (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder to write (default: RUN/export/FORMAT)")

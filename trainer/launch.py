@@ -1,4 +1,4 @@
-"""``python -m trainer.launch [torchrun options] -- [trainer options]``: torchrun, with telling exit codes.
+"""``python -m jobctl.trainer.launch [torchrun options] -- [trainer options]``: torchrun, with telling exit codes.
 
 torchrun itself ends with 1 whatever its workers ended with. This one ends with the code of the worker that was
 the cause: 200 (checkpointed, wants to go on), 201 (its GPU failed), 2 (wrong usage), 128 + n (killed by signal n), or
@@ -19,21 +19,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.layout import (
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.exit_codes import (
     EXIT_BUSY,
     EXIT_CONTINUE,
     EXIT_FAILED,
     EXIT_FINISHED,
     EXIT_HARDWARE,
     EXIT_USAGE,
-    log_dir,
-    stop_file,
 )
-from trainer.options import parse
-from trainer.ranklog import next_attempt
+from jobctl.jobs.core.layout import log_dir, stop_file
+from jobctl.trainer.options import parse
+from jobctl.trainer.reporting.ranklog import next_attempt
 
-WORKER = "trainer"
+WORKER = "jobctl.trainer"
 """The module that each rank runs."""
 WATCHDOG_SAYS = b"\nTimeout ("
 LINGER_SECONDS = 5.0

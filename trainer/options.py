@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from jobs.catalog.consistency import check_model, check_training
-from jobs.catalog.errors import UserError, nearest
-from jobs.catalog.flags import convert, pairs, schema_fields, settings
-from jobs.catalog.loader import load_model
-from jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.catalog.consistency import check_model, check_training
+from jobctl.jobs.catalog.flags import convert, pairs, schema_fields, settings
+from jobctl.jobs.catalog.loader import load_model
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.core.errors import UserError, nearest
 
 OWN_FLAGS = {
     "model": "catalogue entry that gives the architecture and its recipe",
@@ -125,7 +125,7 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
     sources = options.sources or (recorded.sources if recorded else ())
     if not sources:
         raise UserError(
-            "--dataset is missing", hint="--dataset DIR: a folder that python -m prep has written"
+            "--dataset is missing", hint="--dataset DIR: a folder that python -m jobctl.prep has written"
         )
     model = msgspec.structs.replace(model, **chosen(options.flags, ModelConfig))
     train = msgspec.structs.replace(
@@ -160,7 +160,7 @@ def check(model: ModelConfig, train: TrainConfig) -> None:
 
 def usage() -> str:
     """The text of ``--help``."""
-    lines = ["python -m trainer --model NAME --dataset DIR --run_dir DIR [--option=value …]", ""]
+    lines = ["python -m jobctl.trainer --model NAME --dataset DIR --run_dir DIR [--option=value …]", ""]
     lines += [f"  --{name:<30} {text}" for name, text in OWN_FLAGS.items()]
     lines += [f"  --{name:<30} {text}" for name, (_, text) in schema_fields().items()]
     return "\n".join(lines)

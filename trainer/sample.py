@@ -1,4 +1,4 @@
-"""``python -m trainer.sample RUN --prompt TEXT``: text from a run's newest checkpoint, or of a transformers folder."""
+"""``python -m jobctl.trainer.sample RUN --prompt TEXT``: write text with a run's newest weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jobs.catalog.errors import UserError
-from trainer.attention import ManualAttention
-from trainer.checkpoint import load_model_weights
-from trainer.export import special_token_ids, tokenizer_of
-from trainer.hf import load_hf
-from trainer.models import model_of_weights
-from trainer.models.cache import KeyValueCache
-from trainer.models.decoder import Decoder
-from trainer.options import DEVICES
-from trainer.parallel import choose_device
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.distributed import choose_device
+from jobctl.trainer.export import special_token_ids, tokenizer_of
+from jobctl.trainer.interop.hf import load_hf
+from jobctl.trainer.models import model_of_weights
+from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.models.cache import KeyValueCache
+from jobctl.trainer.models.decoder import Decoder
+from jobctl.trainer.options import DEVICES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -102,7 +102,7 @@ class Text:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m trainer.sample", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m jobctl.trainer.sample", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory, or a folder that transformers can load")
     parser.add_argument(
         "--tokenizer", type=Path, help="folder of tokenizer.json (default: that of the run's data)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.catalog.errors import UserError, nearest
+from jobctl.jobs.core.errors import UserError, nearest
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.env")))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.catalog.schema import ModelConfig
+from jobctl.jobs.catalog.schema import ModelConfig
 
 
 def attention_width(model: ModelConfig) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.core.errors import UserError
 
 
 def check_model(model: ModelConfig) -> None:

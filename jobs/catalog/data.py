@@ -80,7 +80,7 @@ class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of ``python -m prep`` besides what is read and where it is written."""
+    """Options of ``python -m jobctl.prep`` besides what is read and where it is written."""
 
     workers: Annotated[int, Meta(ge=0, description="processes on this node; 0: one a core")] = 0
     encoder: Annotated[EncoderName, Meta(description="auto takes the fastest that is proven")] = "auto"

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from jobs.catalog.errors import UserError, nearest
-from jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.core.errors import UserError, nearest
 
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 FLASH_ATTENTION = "flash_attn"

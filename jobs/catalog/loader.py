@@ -11,10 +11,10 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 import yaml
 
-from jobs.catalog.errors import UserError, nearest
-from jobs.catalog.schema import HardwareEntry, LayerEntry, ModelConfig, ModelEntry, TrainConfig
+from jobctl.jobs.catalog.schema import HardwareEntry, LayerEntry, ModelConfig, ModelEntry, TrainConfig
+from jobctl.jobs.core.errors import UserError, nearest
 
-CATALOG = Path(__file__).parent
+CATALOG = Path(__file__).resolve().parent
 KINDS = {
     "models": "model",
     "hardware": "hardware",

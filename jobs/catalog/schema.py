@@ -44,7 +44,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything ``python -m trainer`` can be told besides the architecture; names as in the training guide."""
+    """Everything ``python -m jobctl.trainer`` can be told besides the architecture; names as in the training guide."""
 
     # how long, and how much a step
     max_iters: Annotated[int, Meta(ge=1, description="optimiser steps in the whole run")] = 2000

@@ -7,25 +7,25 @@ from typing import Any, NoReturn
 
 import click
 
-import jobs
-from jobs.catalog.errors import UserError, run_command
+from jobctl import __version__
+from jobctl.jobs.core.errors import UserError, run_command
 
 COMMANDS = {
-    "render": "jobs.cli.submit",
-    "submit": "jobs.cli.submit",
-    "pipeline": "jobs.cli.pipeline",
-    "explain": "jobs.cli.explain",
-    "status": "jobs.cli.status",
-    "list": "jobs.cli.status",
-    "describe": "jobs.cli.describe",
-    "logs": "jobs.cli.follow",
-    "wait": "jobs.cli.follow",
-    "cancel": "jobs.cli.control",
-    "resume": "jobs.cli.control",
-    "collect": "jobs.cli.collect",
-    "catalog": "jobs.cli.catalog",
-    "tokenizer": "jobs.cli.tokenizer",
-    "lint": "jobs.cli.lint",
+    "render": "jobctl.jobs.cli.submit",
+    "submit": "jobctl.jobs.cli.submit",
+    "pipeline": "jobctl.jobs.cli.pipeline",
+    "explain": "jobctl.jobs.cli.explain",
+    "status": "jobctl.jobs.cli.status",
+    "list": "jobctl.jobs.cli.status",
+    "describe": "jobctl.jobs.cli.describe",
+    "logs": "jobctl.jobs.cli.follow",
+    "wait": "jobctl.jobs.cli.follow",
+    "cancel": "jobctl.jobs.cli.control",
+    "resume": "jobctl.jobs.cli.control",
+    "collect": "jobctl.jobs.cli.collect",
+    "catalog": "jobctl.jobs.cli.catalog",
+    "tokenizer": "jobctl.jobs.cli.tokenizer",
+    "lint": "jobctl.jobs.cli.lint",
 }
 
 
@@ -40,7 +40,7 @@ class _Lazy(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        from jobs.catalog.errors import nearest
+        from jobctl.jobs.core.errors import nearest
 
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise UserError(
@@ -50,7 +50,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(jobs.__version__, prog_name="jobctl")
+@click.version_option(__version__, prog_name="jobctl")
 def jobctl() -> None:
     """Pre-train language models on Slurm, Kubernetes, Docker or this machine."""
 

@@ -8,14 +8,14 @@ from typing import Any
 import click
 import msgspec
 
-import jobs
-from jobs.catalog import arithmetic
-from jobs.catalog.data import DatasetEntry, TokenizerEntry
-from jobs.catalog.errors import UserError
-from jobs.catalog.loader import KINDS, load_entry, load_hardware, load_layer, load_model, names
-from jobs.catalog.schema import ModelEntry
-from jobs.cli.output import emit, table
-from jobs.spec import TARGETS, Choices, resolve
+import jobctl
+from jobctl.jobs.catalog import arithmetic
+from jobctl.jobs.catalog.data import DatasetEntry, TokenizerEntry
+from jobctl.jobs.catalog.loader import KINDS, load_entry, load_hardware, load_layer, load_model, names
+from jobctl.jobs.catalog.schema import ModelEntry
+from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.resolution import TARGETS, Choices, resolve
 
 ENTRIES: dict[str, type[Any]] = {"models": ModelEntry, "datasets": DatasetEntry, "tokenizers": TokenizerEntry}
 
@@ -49,7 +49,7 @@ def show_entry(name: str, kind: str | None, as_json: bool) -> None:
     """All that the catalogue says of one entry."""
     kinds = [k for k in ([kind] if kind else KINDS) if name in names(k)]
     if not kinds:
-        from jobs.catalog.errors import nearest
+        from jobctl.jobs.core.errors import nearest
 
         raise UserError(f"nothing called '{name}'; {nearest(name, [n for k in KINDS for n in names(k)])}")
     facts: dict[str, Any] = {"name": name, "kind": kinds[0], **msgspec.to_builtins(_entry(kinds[0], name))}
@@ -104,7 +104,7 @@ def check_entries(as_json: bool) -> None:
         choices = Choices(
             model=model, hardware=hardware, tier=int(tier), stage=stage, site=site, target=target
         )
-        resolve(choices, version=jobs.__version__)
+        resolve(choices, version=jobctl.__version__)
         count += 1
     entries = sum(len(names(kind)) for kind in KINDS)
     emit(

@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-import jobs
-from jobs.catalog.errors import UserError
-from jobs.catalog.loader import load_file
-from jobs.layers import Layer
-from jobs.patch import SOURCE, describe
-from jobs.spec import Choices, JobSpec, Resolution, resolve
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+import jobctl
+from jobctl.jobs.catalog.loader import load_file
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.layers import Layer
+from jobctl.jobs.spec.patch import SOURCE, describe
+from jobctl.jobs.spec.resolution import Choices, Resolution, resolve
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 KINDS = ("train", "tokenizer", "prep", "preflight", "eval", "export", "sweep")
@@ -75,7 +76,7 @@ def root(site: str | None = None) -> Path:
         return Path(chosen).expanduser().absolute()
     project, layer = project_choices()
     choices = Choices(kind="prep", site=site or project.site)
-    found = resolve(choices, version=jobs.__version__, project=layer).spec.site.root
+    found = resolve(choices, version=jobctl.__version__, project=layer).spec.site.root
     return Path(found or Path.home() / "jobctl").expanduser().absolute()
 
 
@@ -108,7 +109,9 @@ def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Re
         trainer_flags=flags,
         named={key: value for key, value in named.items() if value is not None},
     )
-    found = resolve(choices, version=jobs.__version__, root=os.environ.get("JOBCTL_ROOT", ""), project=layer)
+    found = resolve(
+        choices, version=jobctl.__version__, root=os.environ.get("JOBCTL_ROOT", ""), project=layer
+    )
     spec = found.spec
     if options["patch"]:
         spec = _patched(spec)

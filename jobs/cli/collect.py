@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from jobs.catalog.errors import UserError
-from jobs.cli.finding import Place, find_run, place_options
-from jobs.cli.output import emit
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+from jobctl.jobs.cli.finding import Place, find_run, place_options
+from jobctl.jobs.cli.output import emit
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 
 @click.command("collect")

@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from jobs import runs
-from jobs.catalog.errors import UserError
-from jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
-from jobs.cli.output import emit
-from jobs.cli.status import statuses
-from jobs.pipeline import Pipeline
-from jobs.runs import Run, Status
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
+from jobctl.jobs.cli.output import emit
+from jobctl.jobs.cli.status import statuses
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.pipeline import Pipeline
+from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 
 @click.command("cancel")
@@ -69,7 +69,7 @@ def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume_command(run: str, as_json: bool, **place: Any) -> None:
     """Start another attempt of a run that has stopped, failed or been cancelled."""
-    from jobs.submission import resume_run
+    from jobctl.jobs.submission import resume_run
 
     found, job_id = resume_run(find_run(run, Place(**place)))
     emit({"run": run, "job_id": job_id}, as_json, f"resumed run {run} (job {job_id} on {found.target})")

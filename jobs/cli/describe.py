@@ -8,15 +8,15 @@ from typing import Any
 import click
 import msgspec
 
-from jobs import runs
-from jobs.catalog import layout
-from jobs.cli.finding import Place, find_run, place_options
-from jobs.cli.output import emit, table
-from jobs.cli.status import describe_status, statuses
-from jobs.progress import Training, read_training
-from jobs.runs import Run, Status
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+from jobctl.jobs.cli.finding import Place, find_run, place_options
+from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.cli.status import describe_status, statuses
+from jobctl.jobs.core import layout
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.figures import Training, read_training
+from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 
 @click.command("describe")
@@ -108,5 +108,5 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
         tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec["inputs"]["tokenizer"])
         folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
         lines.append(f"  jobctl submit eval --model {spec['model_name']} --run {own}")
-        lines.append(f"  python -m trainer.sample {folders} --prompt 'The state of'")
+        lines.append(f"  python -m jobctl.trainer.sample {folders} --prompt 'The state of'")
     return ["next:", *lines]

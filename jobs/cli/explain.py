@@ -7,10 +7,11 @@ from typing import Any
 import click
 import msgspec
 
-from jobs.catalog import arithmetic
-from jobs.cli.choices import choice_options, resolution
-from jobs.cli.output import emit, table, warn
-from jobs.spec import JobSpec, Resolution, TrainSpec
+from jobctl.jobs.catalog import arithmetic
+from jobctl.jobs.cli.choices import choice_options, resolution
+from jobctl.jobs.cli.output import emit, table, warn
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
+from jobctl.jobs.spec.resolution import Resolution
 
 
 def values_of(spec: JobSpec) -> dict[str, Any]:

@@ -9,17 +9,18 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-import jobs
-from jobs import pipeline, runs
-from jobs.catalog import layout
-from jobs.catalog.errors import UserError, nearest
-from jobs.catalog.schema import Site
-from jobs.cli.choices import project_choices, root
-from jobs.pipeline import Pipeline
-from jobs.runs import Run
-from jobs.spec import Choices, resolve
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+import jobctl
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.cli.choices import project_choices, root
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.runs import pipeline
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.pipeline import Pipeline
+from jobctl.jobs.runs.store import Run
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -117,7 +118,7 @@ def _remote(place: Place) -> tuple[Remote, Site] | None:
     if not isinstance(found, Remote):
         return None
     choices = Choices(kind="prep", target=name, site=place.site or project.site, named=dict(place.named))
-    return found, resolve(choices, version=jobs.__version__, project=layer).spec.site
+    return found, resolve(choices, version=jobctl.__version__, project=layer).spec.site
 
 
 def _elsewhere(run: Run, place: Place) -> Run:

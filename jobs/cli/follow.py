@@ -12,18 +12,18 @@ from typing import Any
 
 import click
 
-from jobs import runs
-from jobs.catalog.errors import UserError
-from jobs.cli.describe import description
-from jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
-from jobs.cli.output import emit
-from jobs.cli.status import describe_status, pipeline_table, statuses
-from jobs.pipeline import Pipeline
-from jobs.progress import read_training
-from jobs.runlogs import log_files, read_all_ranks, whole_lines
-from jobs.runs import Run, Status
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+from jobctl.jobs.cli.describe import description
+from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
+from jobctl.jobs.cli.output import emit
+from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.figures import read_training
+from jobctl.jobs.runs.logs import log_files, read_all_ranks, whole_lines
+from jobctl.jobs.runs.pipeline import Pipeline
+from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 POLL_SECONDS = 0.5
 LONGEST_WATCH = 30.0

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import click
 
-from jobs.cli.output import emit
+from jobctl.jobs.cli.output import emit
 
 
 @click.command("lint")
@@ -15,7 +15,7 @@ from jobs.cli.output import emit
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def lint_command(script: TextIO, as_json: bool) -> None:
     """Find the usual mistakes in an sbatch SCRIPT (- for standard input); exits with 1 when there are any."""
-    from slurm.lint import lint
+    from jobctl.slurm.lint import lint
 
     findings = lint(script.read())
     text = "\n".join(f"{script.name}:{f.line}: {f.message}\n  {f.fix}" for f in findings)

@@ -10,17 +10,17 @@ from typing import Any
 import click
 import msgspec
 
-from jobs.catalog import layout
-from jobs.catalog.errors import UserError
-from jobs.cli.choices import choice_options, resolution, root
-from jobs.cli.finding import Place, pipeline_runs
-from jobs.cli.output import emit, table
-from jobs.cli.status import describe_status, pipeline_table, statuses
-from jobs.pipeline import ON_CPUS, STEPS, Pipeline, Step, plan, write
-from jobs.runs import ENDED
-from jobs.spec import JobSpec
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+from jobctl.jobs.cli.choices import choice_options, resolution, root
+from jobctl.jobs.cli.finding import Place, pipeline_runs
+from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.pipeline import ON_CPUS, STEPS, Pipeline, Step, plan, write
+from jobctl.jobs.runs.store import ENDED
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", "spare_nodes")
 """Settings that would be wrong for a step that uses no GPU."""
@@ -40,7 +40,7 @@ def pipeline_command(
 
     Called again with the same name it goes on where it ended.
     """
-    from jobs.submission import is_done
+    from jobctl.jobs.submission import is_done
 
     name = options["run"] or f"{(options['model'] or '').rsplit('/')[-1]}-{datetime.now():%Y%m%d-%H%M%S}"
     whole, specs = plan(name, skip), specs_of(name, skip, prep_nodes, options)
@@ -66,7 +66,7 @@ def pipeline_command(
         return
     _chain(left, specs, home, quiet=as_json)
     if wait:
-        from jobs.cli.follow import wait_for_pipeline
+        from jobctl.jobs.cli.follow import wait_for_pipeline
 
         wait_for_pipeline(whole, Place(root=home), as_json=as_json)
     else:
@@ -113,7 +113,7 @@ def _refuse_while_alive(pipeline: Pipeline, home: Path) -> None:
 
 def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: bool) -> None:
     """All jobs at once: each waits in the scheduler's queue for the one before it."""
-    from jobs.submission import start_step
+    from jobctl.jobs.submission import start_step
 
     submitted: list[str] = []
     try:
@@ -130,8 +130,8 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
 
 def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: bool) -> None:
     """Each job when the one before it has finished; ends jobctl at the first that does not."""
-    from jobs.cli.follow import Progress, exit_code, follow
-    from jobs.submission import check_inputs, start_step
+    from jobctl.jobs.cli.follow import Progress, exit_code, follow
+    from jobctl.jobs.submission import check_inputs, start_step
 
     progress = Progress(quiet)
     for step in pipeline.steps:

@@ -8,13 +8,13 @@ from typing import Any
 import click
 import msgspec
 
-from jobs.cli.choices import root
-from jobs.cli.finding import Place, find_pipeline, find_run, find_runs, pipeline_runs, place_options
-from jobs.cli.output import emit, table
-from jobs.pipeline import Pipeline
-from jobs.preparation import read_preparation, summary
-from jobs.runs import Run, Status
-from jobs.targets import target
+from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, find_runs, pipeline_runs, place_options
+from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.runs.pipeline import Pipeline
+from jobctl.jobs.runs.preparation import read_preparation, summary
+from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.targets import target
 
 
 def statuses(found: Sequence[Run]) -> list[Status]:

@@ -9,12 +9,12 @@ from typing import Any
 import click
 import msgspec
 
-from jobs.catalog.errors import UserError
-from jobs.cli.choices import choice_options, resolution, root
-from jobs.cli.output import emit, warn
-from jobs.spec import JobSpec
-from jobs.targets import target
-from jobs.targets.protocol import Remote
+from jobctl.jobs.cli.choices import choice_options, resolution, root
+from jobctl.jobs.cli.output import emit, warn
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets import target
+from jobctl.jobs.targets.protocol import Remote
 
 
 @click.command("render")
@@ -40,7 +40,7 @@ def render_command(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> None:
     """Start a job and return its run's name."""
-    from jobs.submission import check_inputs, prepared, submit
+    from jobctl.jobs.submission import check_inputs, prepared, submit
 
     found = resolution(**options)
     _check_run(found.spec)
@@ -68,7 +68,7 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
 
 
 def _submit_remotely(place: Remote, spec: JobSpec, wait: bool, as_json: bool) -> None:
-    from jobs.submission import submit_remotely
+    from jobctl.jobs.submission import submit_remotely
 
     run, started = submit_remotely(place, spec, root())
     where = f"job {started.job_id} on {started.spec.target}, namespace {spec.site.namespace}"
@@ -80,8 +80,8 @@ def _submit_remotely(place: Remote, spec: JobSpec, wait: bool, as_json: bool) ->
 
 
 def _follow(name: str, home: Path) -> None:
-    from jobs.cli.finding import Place
-    from jobs.cli.follow import follow_to_the_end
+    from jobctl.jobs.cli.finding import Place
+    from jobctl.jobs.cli.follow import follow_to_the_end
 
     follow_to_the_end(name, Place(root=home))
 
@@ -94,6 +94,6 @@ def _check_run(spec: JobSpec) -> None:
 
 
 def _named(spec: JobSpec) -> JobSpec:
-    from jobs.runs import new_name
+    from jobctl.jobs.runs.store import new_name
 
     return msgspec.structs.replace(spec, run=new_name(spec, datetime.now()))

@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from jobs.catalog.data import TokenizerEntry
-from jobs.catalog.loader import load_entry
-from jobs.cli.choices import root
+from jobctl.jobs.catalog.data import TokenizerEntry
+from jobctl.jobs.catalog.loader import load_entry
+from jobctl.jobs.cli.choices import root
 
 
 @click.command("tokenizer")
@@ -21,5 +21,12 @@ def tokenizer_command(name: str, token_env: str) -> None:
     """Fetch a tokenizer, verify it, and put it where jobs look for it."""
     load_entry("tokenizers", name, TokenizerEntry)
     # A process of its own: prep needs packages that a login node may lack, and jobctl starts without them.
-    command = [sys.executable, "-m", "prep.fetch", name, f"--root={root()}", f"--token-env={token_env}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jobctl.prep.fetch",
+        name,
+        f"--root={root()}",
+        f"--token-env={token_env}",
+    ]
     sys.exit(subprocess.run(command, check=False).returncode)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from jobs.catalog.errors import UserError, nearest
+from jobctl.jobs.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from jobs.targets.protocol import Target
+    from jobctl.jobs.targets.protocol import Target
 
 _MODULES = {
-    "local": "jobs.targets.local",
-    "slurm": "slurm.target",
-    "docker": "jobs.targets.docker",
-    "k8s": "k8s.pytorchjob",
-    "k8s-trainjob": "k8s.trainjob",
+    "local": "jobctl.jobs.targets.local",
+    "slurm": "jobctl.slurm.target",
+    "docker": "jobctl.jobs.targets.docker",
+    "k8s": "jobctl.k8s.pytorchjob",
+    "k8s-trainjob": "jobctl.k8s.trainjob",
 }
 
 

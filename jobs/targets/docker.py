@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from jobs import runs
-from jobs.catalog.errors import UserError
-from jobs.render import job_environment, payload_context, render_template
-from jobs.runs import Run, Status, read_again
-from jobs.spec import JobSpec
-from jobs.targets.local import LocalTarget, is_alive
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.render import job_environment, payload_context, render_template
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.store import Run, Status, read_again
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets.local import LocalTarget, is_alive
 
 NETWORK_VARIABLES = ("WANDB_", "MLFLOW_")
 """Loggers that talk to a server are configured by variables that begin so."""
@@ -89,7 +89,7 @@ def _variables(spec: JobSpec) -> list[str]:
     """``NAME=value`` of the job's own, and ``NAME`` alone where the value is the submitter's."""
     own = [f"{name}={value}" for name, value in job_environment(spec).items()]
     if spec.site.project_dir:
-        own.append(f"PYTHONPATH={spec.site.project_dir}")
+        own.append(f"PYTHONPATH={spec.site.project_dir}/src")
     return [*own, *FROM_THE_SUBMITTER, *spec.site.pass_env]
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-from jobs import runs
-from jobs.catalog import layout
-from jobs.catalog.errors import UserError
-from jobs.render import payload_context, render_template
-from jobs.runlogs import read_logs
-from jobs.runs import Attempt, Run, Status, recorded_status
-from jobs.spec import JobSpec
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.render import payload_context, render_template
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.logs import read_logs
+from jobctl.jobs.runs.store import Attempt, Run, Status, recorded_status
+from jobctl.jobs.spec.job_spec import JobSpec
 
 START_SECONDS = 20
 SILENT_SECONDS = 600

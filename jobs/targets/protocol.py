@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from jobs.catalog.schema import Site
-from jobs.runs import Run, Started, State, Status
-from jobs.spec import JobSpec
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.runs.store import Run, Started, State, Status
+from jobctl.jobs.spec.job_spec import JobSpec
 
 
 class Target(Protocol):

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from bench import fresh, h200
-from jobs.catalog.arithmetic import flops_per_token
-from jobs.catalog.loader import load_model
+from jobctl.jobs.catalog.arithmetic import flops_per_token
+from jobctl.jobs.catalog.loader import load_model
 
 
 def test_the_batch_is_the_catalogues_unless_the_user_says_otherwise() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench import ranks
-from trainer.parallel import World
+from jobctl.trainer.distributed import World
 
 
 class TwoRanks(World):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench import variants
 from bench.entrants import Ours
-from jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from tests.trainer.corpus import TINY
 
 CPU = torch.device("cpu")

@@ -180,7 +180,7 @@ def build_image(engine: Engine, source: Path = PROJECT, tag: str = IMAGE) -> str
             engine.load(BASE, archive)
             archive.unlink()
         command = [
-            sys.executable, "-m", "docker.build", "--variant=cpu", f"--engine={engine.name}", f"--tag={tag}",
+            sys.executable, "-m", "jobctl.docker.build", "--variant=cpu", f"--engine={engine.name}", f"--tag={tag}",
             f"--set=BASE={BASE}", *([f"--ca={CERTIFICATES}"] if CERTIFICATES.exists() else []), *find_links(),
         ]  # fmt: skip
         done = subprocess.run(

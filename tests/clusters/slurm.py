@@ -58,7 +58,7 @@ class SlurmCluster:
 
     @property
     def conf(self) -> Path:
-        return self.directory / "etc" / "slurm.conf"
+        return self.directory / "etc" / "jobctl.slurm.conf"
 
     @property
     def env(self) -> dict[str, str]:
@@ -194,7 +194,7 @@ class SlurmCluster:
         assert self._slot is not None
         slot = self._slot[0]
         files = {
-            "slurm.conf": slurm_conf.slurm_conf(
+            "jobctl.slurm.conf": slurm_conf.slurm_conf(
                 self.directory, slot, accounting=accounting, cgroups=bool(_cgroup_hierarchies())
             ),
             "gres.conf": slurm_conf.gres_conf(self.directory),

@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import pytest
 
-from jobs.spec import Choices, JobSpec, resolve
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
 from tests.clusters import containers
 from tests.clusters.containers import Engine
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs import runs
-from jobs.patch import describe, ship
-from jobs.runs import Status
-from jobs.spec import Choices, JobSpec, resolve
-from jobs.submission import resume, submit
-from jobs.targets import target
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.store import Status
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.patch import describe, ship
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.submission import resume, submit
+from jobctl.jobs.targets import target
 from tests.checkout import checkout
 from tests.clusters import containers
 from tests.clusters.containers import Engine

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from docker import build, pin, variants
-from jobs.catalog.errors import UserError
-from jobs.catalog.loader import load_entry, names
-from jobs.catalog.schema import HardwareEntry
+from jobctl.docker import build, pin, variants
+from jobctl.jobs.catalog.loader import load_entry, names
+from jobctl.jobs.catalog.schema import HardwareEntry
+from jobctl.jobs.core.errors import UserError
 from tests.docker.conftest import not_here
 
 PROJECT = Path(__file__).parents[2]

@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs import runs
-from jobs.patch import describe
-from jobs.spec import Choices, JobSpec, resolve
-from jobs.submission import submit
-from slurm.target import TARGET
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.patch import describe
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.submission import submit
+from jobctl.slurm.target import TARGET
 from tests.checkout import checkout
 from tests.clusters.containers import Engine
 from tests.clusters.slurm import SlurmCluster

@@ -253,4 +253,4 @@ run() {
   supervise "$ENGINE" run "${OPTIONS[@]}" "$IMAGE" "$@" > >(record_output) 2>&1
 }
 
-run "$PYTHON" -m trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"
+run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"

@@ -180,4 +180,4 @@ run() {
   supervise "$@" > >(record_output) 2>&1
 }
 
-run "$PYTHON" -m trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"
+run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"

@@ -351,7 +351,7 @@ SIZES=("${SIZES[TASK_INDEX]}")
 swept=1
 for size in "${SIZES[@]}"; do
   code=0
-  run "$PYTHON" -m trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}" \
+  run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}" \
     "--run_dir=$RUN_DIR/sweep/$ATTEMPT/batch_size=$size" "--batch_size=$size" --init_from=scratch || code=$?
   if [ "$code" = 0 ]; then swept=0; fi
   # Told to end: the other sizes are not begun.

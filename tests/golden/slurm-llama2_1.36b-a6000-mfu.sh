@@ -375,7 +375,7 @@ PORT=$((20000 + SLURM_JOB_ID % 20000))
 check_nodes() {
   local host good=() LAUNCH=("${LAUNCH[@]}")
   meet "$SLURM_JOB_ID-preflight" "$((PORT + 1))"
-  run "$PYTHON" -m trainer.preflight "${LAUNCH[@]}" -- "${PREFLIGHT[@]}" "--hosts=$(IFS=, && echo "${HOSTS[*]}")" ||
+  run "$PYTHON" -m jobctl.trainer.preflight "${LAUNCH[@]}" -- "${PREFLIGHT[@]}" "--hosts=$(IFS=, && echo "${HOSTS[*]}")" ||
     [ -e "$LOG_DIR/bad-nodes" ] || echo "jobctl: the preflight found no bad node, but did not end well; going on"
   [ "$terminated" = 0 ] || exit 143
   for host in "${HOSTS[@]}"; do
@@ -392,4 +392,4 @@ check_nodes() {
 check_nodes
 meet "$SLURM_JOB_ID" "$PORT"
 
-run "$PYTHON" -m trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"
+run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"

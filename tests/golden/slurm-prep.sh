@@ -177,7 +177,7 @@ requeue() {
 
 # --- what runs ------------------------------------------------------------------------------------------
 PAYLOAD=(
-  -m prep
+  -m jobctl.prep
   "--root=$JOBCTL_ROOT"
   --dataset=slimpajama_6b
   --tokenizer=qwen3

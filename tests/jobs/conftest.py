@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.spec import Choices, JobSpec, resolve
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog.layout import EXIT_CONTINUE, EXIT_HARDWARE
-from jobs.render import render_template
+from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_HARDWARE
+from jobctl.jobs.render import render_template
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog.loader import names
-from jobs.spec import Choices, TrainSpec, resolve
-from jobs.targets import target
+from jobctl.jobs.catalog.loader import names
+from jobctl.jobs.spec.job_spec import TrainSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.targets import target
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES: dict[str, dict[str, Any]] = {

@@ -12,12 +12,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.loader import names
-from jobs.render import Verbatim, quote_shell, quote_yaml, render_template
-from jobs.spec import TARGETS, Choices, JobSpec, resolve
-from jobs.targets import target
-from tests.jobs.test_spec import spec_of
+from jobctl.jobs.catalog.loader import names
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.render import Verbatim, quote_shell, quote_yaml, render_template
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import TARGETS, Choices, resolve
+from jobctl.jobs.targets import target
+from tests.jobs.spec.test_resolution import spec_of
 
 NASTY = "a b'c\"d$(touch pwned)`touch pwned`;touch pwned\n#!&|<>*?~\\ é"
 HOSTILE_VALUES = [NASTY, "", "-rf", "\n", "$HOME", "'", "*", "a\tb", "\\"]
@@ -43,15 +44,15 @@ def test_a_nul_cannot_be_quoted() -> None:
 def test_a_template_prints_nothing_unquoted_but_what_is_marked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import jobs.render
+    import jobctl.jobs.render
 
     (tmp_path / "x.sh.j2").write_text("echo {{ data }} {{ known }}\n")
-    monkeypatch.setattr(jobs.render, "TEMPLATES", tmp_path)
-    jobs.render._template.cache_clear()
+    monkeypatch.setattr(jobctl.jobs.render, "TEMPLATES", tmp_path)
+    jobctl.jobs.render._template.cache_clear()
     try:
         assert render_template("x.sh.j2", {"data": "$(x)", "known": Verbatim("$(y)")}) == "echo '$(x)' $(y)\n"
     finally:
-        jobs.render._template.cache_clear()
+        jobctl.jobs.render._template.cache_clear()
 
 
 def every_choice() -> list[dict[str, Any]]:
@@ -143,7 +144,7 @@ FAKE_PYTHON = "#!/bin/bash\n{ printf '%s\\0' \"$@\"; printf '\\0\\0'; env -0; } 
 @pytest.mark.parametrize("value", HOSTILE_VALUES)
 def test_paths_and_environment_come_through_a_script_as_data(value: str, tmp_path: Path) -> None:
     folder = tmp_path / f"odd {value.replace('/', '')}"[:200]
-    folder.mkdir()
+    (folder / "src").mkdir(parents=True)
     python = folder / "python"
     python.write_text(FAKE_PYTHON)
     python.chmod(0o755)
@@ -157,8 +158,8 @@ def test_paths_and_environment_come_through_a_script_as_data(value: str, tmp_pat
     assert variables["ODD"] == value
     assert f"--dataset={folder}/root/datasets/sotu-gpt2" in words
     assert f"--run_dir={folder}/root/runs/r" in words
-    assert variables["PYTHONPATH"].startswith(str(folder))
-    assert variables["PWD"] == str(folder)
+    assert variables["PYTHONPATH"].startswith(f"{folder}/src")
+    assert variables["PWD"] == f"{folder}/src"
     assert not list(tmp_path.rglob("pwned"))
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import runs
-from jobs.catalog import layout
-from jobs.catalog.errors import UserError
-from jobs.spec import JobSpec
-from jobs.submission import check_inputs, prepared, resume, submit
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.submission import check_inputs, prepared, resume, submit
 from tests.jobs.targets.test_local import ended
 
 Job = Callable[..., JobSpec]
@@ -98,7 +98,7 @@ def test_a_run_that_is_alive_is_not_resumed(root: Path, job: Job) -> None:
     submit(job("sleep 30"))
     with pytest.raises(UserError, match="is running"):
         resume(root, "r")
-    from jobs.targets import target
+    from jobctl.jobs.targets import target
 
     target("local").cancel(runs.read(root, "r"))
     assert ended(root, "r").state == "cancelled"
@@ -116,7 +116,7 @@ def test_an_evaluation_needs_the_run_whose_checkpoint_it_reads(root: Path, job: 
 
 def test_an_evaluation_beside_a_live_training_leaves_it_and_its_stop_alone(root: Path, job: Job) -> None:
     """Once it made ``status`` say finished and ``cancel`` refuse, and took away the STOP meant for the training."""
-    from jobs.targets import target
+    from jobctl.jobs.targets import target
 
     submit(job('until [ -e "$RUN_DIR/go" ]; do sleep 0.02; done; [ ! -e "$RUN_DIR/STOP" ] || exit 200'))
     submit(job('[ -e "$RUN_DIR/failed" ] || { touch "$RUN_DIR/failed"; exit 3; }', stage="eval"))
@@ -134,7 +134,7 @@ def test_an_evaluation_beside_a_live_training_leaves_it_and_its_stop_alone(root:
 
 @pytest.mark.parametrize("first", ["r", "r:eval"])
 def test_training_and_evaluation_are_cancelled_each_by_itself(root: Path, job: Job, first: str) -> None:
-    from jobs.targets import target
+    from jobctl.jobs.targets import target
 
     submit(job("trap 'exit 200' TERM; while :; do sleep 0.05; done"))
     submit(job("while :; do sleep 0.05; done", stage="eval"))

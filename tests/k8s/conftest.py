@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-import jobs
-import k8s.api
-import k8s.logs
-import k8s.submission
-import k8s.target
-import k8s.volume
-from jobs.spec import Choices, JobSpec, resolve
+import jobctl
+import jobctl.k8s.api
+import jobctl.k8s.logs
+import jobctl.k8s.submission
+import jobctl.k8s.target
+import jobctl.k8s.volume
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
 from tests.k8s.cluster import Cluster, python_stub
 from tests.k8s.server import ApiServer
 
-MANIFESTS = Path(k8s.api.__file__).parent / "manifests"
+MANIFESTS = Path(jobctl.k8s.api.__file__).parent / "manifests"
 MakeCluster = Callable[[str], Cluster]
 
 
@@ -44,13 +45,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServe
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig()))
     monkeypatch.setenv("JOBCTL_ROOT", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(k8s.api, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(k8s.api, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(k8s.api, "PATIENCE", 3.0)
-    monkeypatch.setattr(k8s.target, "ANSWER_SECONDS", 0.0)
-    for module in (k8s.logs, k8s.volume, k8s.submission):
+    monkeypatch.setattr(jobctl.k8s.api, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(jobctl.k8s.api, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(jobctl.k8s.api, "PATIENCE", 3.0)
+    monkeypatch.setattr(jobctl.k8s.target, "ANSWER_SECONDS", 0.0)
+    for module in (jobctl.k8s.logs, jobctl.k8s.volume, jobctl.k8s.submission):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
-    for target in (k8s.target.PYTORCH, k8s.target.TRAIN):
+    for target in (jobctl.k8s.target.PYTORCH, jobctl.k8s.target.TRAIN):
         target._apis.clear()
         target._answers.clear()
     yield api
@@ -76,4 +77,4 @@ def spec_of(run: str | None = "demo", target: str = "k8s", nodes: int = 1, **mor
     """A smoke training of one process a pod."""
     choices = {"model": "qwen3_smoke", "target": target, "run": run, "stage": "smoke"} | more
     named = {"nodes": nodes, "processes_per_node": 1} | dict(choices.pop("named", {}))  # type: ignore[call-overload]
-    return resolve(Choices(**choices, named=named), version=jobs.__version__).spec
+    return resolve(Choices(**choices, named=named), version=jobctl.__version__).spec

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.catalog.schema import Site
-from k8s import manifest
-from k8s.names import COMPONENT, MANAGED_BY
+from jobctl.jobs.catalog.schema import Site
+from jobctl.k8s import manifest
+from jobctl.k8s.names import COMPONENT, MANAGED_BY
 from tests.k8s.conftest import MakeCluster, granted
 from tests.k8s.schemas import KINDS, problems
 from tests.k8s.server import ApiServer, Fault

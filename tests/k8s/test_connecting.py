@@ -10,8 +10,8 @@ import pytest
 import yaml
 from kubernetes.config import incluster_config
 
-from k8s.api import Api
-from k8s.resources import PYTORCHJOB
+from jobctl.k8s.api import Api
+from jobctl.k8s.resources import PYTORCHJOB
 from tests.k8s.conftest import granted
 from tests.k8s.server import ApiServer
 from tests.k8s.test_verbs import SMOKE, jobctl_says

@@ -63,9 +63,13 @@ def test_each_command_prints_what_the_page_says(
     nodes.unschedulable = {"big-master-0": PENDING}
     (tmp_path / "bin").mkdir()
     tool = tmp_path / "bin" / "jobctl"
-    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from jobs.cli import main; main()" "$@"\n')
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from jobctl.jobs.cli import main; main()" "$@"\n')
     tool.chmod(0o755)
-    env = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}", "PYTHONPATH": str(PAGE.parents[1])}
+    env = {
+        **os.environ,
+        "PATH": f"{tool.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(PAGE.parents[1] / "src"),
+    }
     for command in commands(PAGE.read_text()):
         done = subprocess.run(
             ["bash", "-c", command.line], env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -15,12 +15,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.loader import names as entries
-from jobs.spec import Choices, resolve, seconds
-from k8s import names
-from k8s.manifest import literal_block
-from k8s.target import PYTORCH, TRAIN, KubernetesTarget
+from jobctl.jobs.catalog.loader import names as entries
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import seconds
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.k8s import names
+from jobctl.k8s.manifest import literal_block
+from jobctl.k8s.target import PYTORCH, TRAIN, KubernetesTarget
 from tests.k8s import webhooks
 from tests.k8s.conftest import MANIFESTS, spec_of
 from tests.k8s.schemas import problems

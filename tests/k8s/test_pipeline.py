@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs.cli import jobctl
+from jobctl.jobs.cli import jobctl
 from tests.k8s.conftest import MakeCluster
 from tests.k8s.server import ApiServer
 from tests.k8s.test_verbs import SMOKE, jobctl_says, until
@@ -26,7 +26,8 @@ def test_a_pipeline_is_driven_by_who_waits(
     assert code == 0, err
     modules = [line.split()[1] for line in (server.volume / "said").read_text().splitlines()]
     assert modules == [
-        "prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export",
+        "jobctl.prep.fetch", "jobctl.prep", "jobctl.trainer.preflight",
+        "jobctl.trainer.launch", "jobctl.trainer.launch", "jobctl.trainer.export",
     ]  # fmt: skip
     assert jobctl_says(capfd, "status", "pipe")[1].count("finished") == 6
     assert jobctl_says(capfd, *words)[0] == 0
@@ -35,7 +36,7 @@ def test_a_pipeline_is_driven_by_who_waits(
     )
 
 
-@pytest.mark.parametrize("module", ["trainer.launch", "trainer.export"])
+@pytest.mark.parametrize("module", ["jobctl.trainer.launch", "jobctl.trainer.export"])
 def test_a_pipeline_that_failed_goes_on_where_it_ended(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], module: str
 ) -> None:
@@ -46,7 +47,7 @@ def test_a_pipeline_that_failed_goes_on_where_it_ended(
     (server.volume / "mended").touch()
     code, _, err = jobctl_says(capfd, *SHORT)
     assert code == 0, err
-    whole = ["prep", "trainer.launch", "trainer.export"]
+    whole = ["jobctl.prep", "jobctl.trainer.launch", "jobctl.trainer.export"]
     at = whole.index(module)
     assert (server.volume / "said").read_text().split() == [*whole[: at + 1], *whole[at:]]
 
@@ -55,7 +56,7 @@ def test_a_pipeline_that_was_cancelled_goes_on_where_it_ended(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     wait = 'touch "$JOBCTL_ROOT/up"; until [ -e "$run_dir/STOP" ]; do sleep 0.05; done; exit 200'
-    cluster(f'[ "$2" != trainer.launch ] || [ -e "$JOBCTL_ROOT/up" ] || {{ {wait}; }}; exit 0')
+    cluster(f'[ "$2" != jobctl.trainer.launch ] || [ -e "$JOBCTL_ROOT/up" ] || {{ {wait}; }}; exit 0')
     codes: list[int] = []
     waiting = threading.Thread(target=lambda: codes.append(CliRunner().invoke(jobctl, SHORT).exit_code))
     waiting.start()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from k8s.target import PYTORCH
+from jobctl.k8s.target import PYTORCH
 from tests.k8s.cluster import Cluster
 from tests.k8s.conftest import MakeCluster, spec_of
 from tests.k8s.server import ApiServer
@@ -52,7 +52,7 @@ def test_a_pod_that_dies_without_a_word_does_not_end_the_run(
     server: ApiServer, cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its peer's trainer fails, as it does when a connection breaks, and both start again."""
-    monkeypatch.setattr("k8s.manifest.LAST_WORDS_SECONDS", 2)
+    monkeypatch.setattr("jobctl.k8s.manifest.LAST_WORDS_SECONDS", 2)
     plan = (
         '[ "$attempt" = 2 ] && exit 0; touch "$run_dir/up-$node"; '
         'if [ "$node" = 0 ]; then until [ -e "$run_dir/dead" ]; do sleep 0.05; done; exit 1; fi; sleep 60'
@@ -158,7 +158,7 @@ def test_preemptions_do_not_count_as_attempts(server: ApiServer, cluster: MakeCl
 
 
 BAD_NODE = (
-    'case $* in *trainer.preflight*) echo "$*" >>"$run_dir/preflights";'
+    'case $* in *jobctl.trainer.preflight*) echo "$*" >>"$run_dir/preflights";'
     ' printf "%s\\tslow\\n" n0 >"$run_dir/logs/$attempt/bad-nodes"; exit 1 ;; esac; exit 0'
 )
 

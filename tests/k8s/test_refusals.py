@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s.refusals import refused
-from k8s.target import PYTORCH
+from jobctl.k8s.refusals import refused
+from jobctl.k8s.target import PYTORCH
 from tests.k8s.conftest import spec_of
 from tests.k8s.schemas import DATA
 from tests.k8s.store import Refusal, Store

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from jobs.runs import Run, Status
-from k8s.pods import read_pod, warnings_of
-from k8s.status import ending, status_of
+from jobctl.jobs.runs.store import Run, Status
+from jobctl.k8s.pods import read_pod, warnings_of
+from jobctl.k8s.status import ending, status_of
 from tests.k8s.schemas import DATA
 
 RECORD = {"spec": {"target": "k8s", "resources": {"nodes": 2}}}

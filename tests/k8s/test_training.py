@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from k8s.target import PYTORCH, TRAIN, KubernetesTarget
+from jobctl.k8s.target import PYTORCH, TRAIN, KubernetesTarget
 from tests.k8s.cluster import Cluster
 from tests.k8s.conftest import spec_of
 from tests.k8s.server import ApiServer
@@ -39,7 +39,8 @@ def nodes(server: ApiServer) -> Iterator[Cluster]:
     cluster = Cluster(
         server,
         {
-            "JOBCTL_PYTHON": sys.executable, "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": "/nonexistent",
+            "JOBCTL_PYTHON": sys.executable,
+            "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "HOME": "/nonexistent",
             "PET_MASTER_PORT": port, "MASTER_PORT": port,
         },
     )  # fmt: skip
@@ -80,7 +81,7 @@ def test_prep_by_two_real_workers_is_whole_though_one_is_killed(server: ApiServe
     )
     assert nodes.process("data-1").pid != killed.pid
     verified = subprocess.run(
-        [sys.executable, "-m", "prep.verify", output], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "jobctl.prep.verify", output], capture_output=True, text=True, check=False
     )
     assert verified.returncode == 0, verified.stderr
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from jobs.cli import jobctl, main
-from k8s.resources import kind_of
+from jobctl.jobs.cli import jobctl, main
+from jobctl.k8s.resources import kind_of
 from tests.k8s.conftest import MakeCluster
 from tests.k8s.server import ApiServer, Fault
 
@@ -192,8 +192,8 @@ def test_prep_is_an_indexed_job(
     assert jobctl_says(capfd, *words, "--run", "prep")[0] == 0
     assert jobctl_says(capfd, "wait", "prep")[0] == 0
     logs = server.volume / "runs/prep/logs"
-    assert "-m prep" in (logs / "1/batch.log").read_text()
-    assert "2: -m prep" in (logs / "pod-2/batch.log").read_text()
+    assert "-m jobctl.prep" in (logs / "1/batch.log").read_text()
+    assert "2: -m jobctl.prep" in (logs / "pod-2/batch.log").read_text()
 
 
 def test_a_job_cannot_wait_for_another(server: ApiServer, capfd: pytest.CaptureFixture[str]) -> None:
@@ -408,7 +408,7 @@ def test_preflight_runs_on_all_pods_together(
     assert jobctl_says(capfd, *words)[0] == 0
     assert jobctl_says(capfd, "wait", "check")[0] == 0
     said = (server.volume / "runs/check/said").read_text()
-    assert "-m trainer.preflight --nnodes=2" in said
+    assert "-m jobctl.trainer.preflight --nnodes=2" in said
     assert "check" in jobctl_says(capfd, "list", "--target", target)[1]
 
 

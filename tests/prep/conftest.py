@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs.catalog.data import DatasetEntry, PrepConfig
-from prep import manifest as manifests
-from prep import tokenizers
-from prep.encoders import Encoders
-from prep.job import Job, create, work_dir
-from prep.plan import plan
-from prep.sources import listed_files
-from prep.unit import UnitJob
+from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
+from jobctl.prep.encode import tokenizers
+from jobctl.prep.encode.encoders import Encoders
+from jobctl.prep.sources import manifest as manifests
+from jobctl.prep.sources.origins import listed_files
+from jobctl.prep.work.job import Job, create, work_dir
+from jobctl.prep.work.plan import plan
+from jobctl.prep.work.unit import UnitJob
 
 PROJECT = Path(__file__).parents[2]
 WORDS = [
@@ -71,9 +71,9 @@ def lines(texts: Sequence[str], **more: object) -> bytes:
 
 
 def run_prep(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """``python -m prep`` as a user runs it."""
-    command = [sys.executable, "-m", "prep", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    """``python -m jobctl.prep`` as a user runs it."""
+    command = [sys.executable, "-m", "jobctl.prep", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr

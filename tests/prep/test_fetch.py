@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog.errors import UserError
-from prep.fetch import main
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.fetch import main
 
 from . import real_tokenizers
 

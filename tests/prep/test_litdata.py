@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prep import litdata
-from prep.shards import read_meta
+from jobctl.prep import litdata
+from jobctl.prep.shards.format import read_meta
 
 from .test_shards import dataset
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from jobs.catalog.data import DatasetEntry
-from jobs.catalog.errors import UserError
-from jobs.catalog.layout import source_dir
-from prep import mirror as mirrors
-from prep.mirror import mirror
-from prep.sources import find
+from jobctl.jobs.catalog.data import DatasetEntry
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.layout import source_dir
+from jobctl.prep import mirror as mirrors
+from jobctl.prep.mirror import mirror
+from jobctl.prep.sources.origins import find
 
 from . import hub as hubs
 from .conftest import lines, run_prep, some_texts

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prep.shards import open_dataset, read_meta
+from jobctl.prep.shards.format import open_dataset, read_meta
 
 from .conftest import PROJECT, lines, run_prep, some_texts
 
@@ -30,9 +30,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(*given: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "prep", *map(str, given)]
+    command = [sys.executable, "-m", "jobctl.prep", *map(str, given)]
     return subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(PROJECT)}, stderr=subprocess.PIPE, text=True
+        command, env={**os.environ, "PYTHONPATH": str(PROJECT / "src")}, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -211,9 +211,9 @@ def test_a_root_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> N
 
 def test_status_says_how_far_the_job_is(root: Path, folder: Path) -> None:
     run_prep(*arguments(root, folder))
-    command = [sys.executable, "-m", "prep.status", root / "datasets" / "mine-gpt2", "--json"]
+    command = [sys.executable, "-m", "jobctl.prep.status", root / "datasets" / "mine-gpt2", "--json"]
     out = subprocess.run(
-        command, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT)}
+        command, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT / "src")}
     )
     said = json.loads(out.stdout)
     assert said["state"] == "finished"

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from jobs.catalog.errors import UserError
-from prep.shards import ShardWriter, write_meta
-from prep.verify import main, verify
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.shards.format import ShardWriter, write_meta
+from jobctl.prep.verify import main, verify
 
 from .conftest import run_prep
 from .test_shards import dataset

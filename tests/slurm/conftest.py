@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import slurm.target
-from jobs import runs, submission
-from jobs.runs import Run, Status
-from jobs.spec import Choices, JobSpec, resolve
-from slurm.target import TARGET
+import jobctl.slurm.target
+from jobctl.jobs import submission
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.slurm.target import TARGET
 from tests.clusters.slurm import SlurmCluster
 
 PROJECT = Path(__file__).parents[2]
@@ -121,5 +123,5 @@ class Submitter:
 
 @pytest.fixture
 def slurm_runs(slurm_cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Submitter:
-    monkeypatch.setattr(slurm.target, "QUEUE_SECONDS", 0.0)
+    monkeypatch.setattr(jobctl.slurm.target, "QUEUE_SECONDS", 0.0)
     return Submitter(slurm_cluster, tmp_path / "root")

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from jobs import submission
-from jobs.spec import Choices, resolve
-from slurm.target import TARGET
+from jobctl.jobs import submission
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.slurm.target import TARGET
 from tests.slurm.conftest import PROJECT, Submitter
 from tests.slurm.test_attempts import ENDED
 
@@ -79,7 +79,9 @@ def test_what_a_killed_task_had_begun_the_others_do_and_the_result_is_that_of_on
     assert list((whole / ".prep" / "claims").glob("tokenizing-*")) == []
     one = slurm_runs.root / "one"
     words = ["--dataset", "sotu", "--tokenizer", "gpt2", "--root", slurm_runs.root, "--output", one]
-    subprocess.run([sys.executable, "-m", "prep", *map(str, words), *flags[:2]], check=True, cwd=PROJECT)
+    subprocess.run(
+        [sys.executable, "-m", "jobctl.prep", *map(str, words), *flags[:2]], check=True, cwd=PROJECT
+    )
     assert contents(whole) == contents(one)
     submission.resume(slurm_runs.root, "prep")
     assert slurm_runs.wait("prep", "finished", seconds=300).exit_code == 0

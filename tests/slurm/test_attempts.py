@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from slurm.target import TARGET
+from jobctl.slurm.target import TARGET
 from tests.slurm.conftest import UNTIL_STOPPED, Submitter
 
 ENDED = ("finished", "failed", "stopped", "cancelled", "lost")
@@ -73,7 +73,7 @@ def test_a_node_whose_task_is_killed_with_all_it_runs_is_the_cause(slurm_runs: S
 def test_a_failure_that_hangs_its_peers_ends_them_too(
     slurm_runs: Submitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurm.script.LAST_WORDS_SECONDS", 3)
+    monkeypatch.setattr("jobctl.slurm.script.LAST_WORDS_SECONDS", 3)
     slurm_runs.submit(
         "mu", '[ "$(hostname)" = n1 ] && exit 1; trap "" TERM; while :; do sleep 1; done', nodes=2
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog.errors import UserError
-from slurm.client import Slurm, SlurmRefused
-from slurm.jobs import of_run, run_comment
+from jobctl.jobs.core.errors import UserError
+from jobctl.slurm.client import Slurm, SlurmRefused
+from jobctl.slurm.jobs import of_run, run_comment
 from tests.clusters.slurm import SlurmCluster
 
 SCRIPT = "#!/bin/bash\n#SBATCH --output=/dev/null\n"

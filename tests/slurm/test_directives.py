@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from jobs.catalog.errors import UserError
-from slurm.directives import directives, literal_path, quote_directive
+from jobctl.jobs.core.errors import UserError
+from jobctl.slurm.directives import directives, literal_path, quote_directive
 from tests.clusters.slurm import SlurmCluster
 
 ANY_TEXT = st.text(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.catalog.errors import UserError
-from slurm.jobs import FIELD, RECORD, Job, base_state, of_run, parse_sacct, parse_squeue, run_comment
+from jobctl.jobs.core.errors import UserError
+from jobctl.slurm.jobs import FIELD, RECORD, Job, base_state, of_run, parse_sacct, parse_squeue, run_comment
 
 ALPHA = ("alpha", "jobctl:/data/a|b c/runs/alpha")
 TIMES = ("1795489132", "1795489733", "1795490333")

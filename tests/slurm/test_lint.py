@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.spec import Choices, resolve
-from slurm.lint import lint, read_script
-from slurm.script import render
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.slurm.lint import lint, read_script
+from jobctl.slurm.script import render
 
 GOOD = """#!/bin/bash
 #SBATCH --job-name=x

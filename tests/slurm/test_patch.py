@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs import submission
-from jobs.patch import describe
+from jobctl.jobs import submission
+from jobctl.jobs.spec.patch import describe
 from tests.checkout import checkout
 from tests.slurm.conftest import Submitter
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from jobs import runs
-from jobs.catalog.errors import UserError
-from jobs.cli import main
-from slurm.target import TARGET
+from jobctl.jobs.cli import main
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store as runs
+from jobctl.slurm.target import TARGET
 from tests.slurm.conftest import Submitter
 
-STEPS = ["prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export"]
+STEPS = [
+    "jobctl.prep.fetch",
+    "jobctl.prep",
+    "jobctl.trainer.preflight",
+    "jobctl.trainer.launch",
+    "jobctl.trainer.launch",
+    "jobctl.trainer.export",
+]
 UNTIL_GO = 'until [ -e "$JOBCTL_ROOT/go" ]; do sleep 0.1; done'
 RECORD = 'echo "$2" >>"$JOBCTL_ROOT/steps"'
 
@@ -59,7 +66,8 @@ def test_the_whole_chain_is_submitted_at_once_and_runs_in_order(pipeline: Submit
 def test_what_comes_after_a_failure_never_starts_and_is_done_when_called_again(
     pipeline: Submitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = f'{RECORD}; [ "$2" != trainer.preflight ] || [ -e "$JOBCTL_ROOT/mended" ] || {{ {UNTIL_GO}; exit 3; }}'
+    fails = f'[ -e "$JOBCTL_ROOT/mended" ] || {{ {UNTIL_GO}; exit 3; }}'
+    body = f'{RECORD}; [ "$2" != jobctl.trainer.preflight ] || {fails}'
     assert submit(pipeline, body) == 0
     (pipeline.root / "go").touch()
     assert jobctl("wait", "p") == 3

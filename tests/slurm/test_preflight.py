@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import submission
-from jobs.spec import Choices, resolve
-from slurm.target import TARGET
+from jobctl.jobs import submission
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.slurm.target import TARGET
 from tests.slurm.conftest import PROJECT, Submitter
 from tests.slurm.test_attempts import ENDED
 
@@ -77,7 +77,9 @@ def train(runs: Submitter, run: str, **sets: object) -> None:
     """A training that only says where it runs; its preflight is the real one."""
     import sys
 
-    trainer = f'[ "$2" != trainer.preflight ] || exec {sys.executable} "$@"; echo trained on $(hostname)'
+    trainer = (
+        f'[ "$2" != jobctl.trainer.preflight ] || exec {sys.executable} "$@"; echo trained on $(hostname)'
+    )
     runs.submit(run, trainer, **sets)
 
 
@@ -107,7 +109,9 @@ def test_a_site_may_only_want_to_know(slurm_runs: Submitter) -> None:
 
 
 def test_a_preflight_that_fails_itself_does_not_stop_the_training(slurm_runs: Submitter) -> None:
-    slurm_runs.submit("broken", '[ "$2" != trainer.preflight ] || exit 9; echo trained', preflight="stop")
+    slurm_runs.submit(
+        "broken", '[ "$2" != jobctl.trainer.preflight ] || exit 9; echo trained', preflight="stop"
+    )
     assert slurm_runs.wait("broken", *ENDED).state == "finished"
     assert "did not end well; going on" in said(slurm_runs, "broken")
 

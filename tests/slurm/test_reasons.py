@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from slurm.jobs import Job
-from slurm.reasons import duration_words, job_words, waiting_words
+from jobctl.slurm.jobs import Job
+from jobctl.slurm.reasons import duration_words, job_words, waiting_words
 
 NOON = time.mktime((2026, 11, 24, 12, 0, 0, 0, 0, -1))
 

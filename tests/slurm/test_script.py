@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.spec import Choices, JobSpec, resolve
-from slurm.script import options_of, render
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.slurm.script import options_of, render
 
 
 def spec_of(*sets: str, **choices: object) -> JobSpec:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from jobs.runs import Attempt, Run, Status
-from slurm.client import Slurm
-from slurm.jobs import Job
-from slurm.status import jobs_of, needs_history, seconds, status_of
-from slurm.target import SlurmTarget
+from jobctl.jobs.runs.store import Attempt, Run, Status
+from jobctl.slurm.client import Slurm
+from jobctl.slurm.jobs import Job
+from jobctl.slurm.status import jobs_of, needs_history, seconds, status_of
+from jobctl.slurm.target import SlurmTarget
 
 START, END = "2026-11-24T10:00:00Z", "2026-11-24T10:10:00Z"
 NOW = seconds("2026-11-24T12:00:00Z")
@@ -55,7 +55,7 @@ def job(state: str, *, started: float | None = None, **facts: Any) -> Job:
         ([attempt(code=143, reason="cancelled")], [job("CANCELLED")], "cancelled", ""),
         ([attempt(code=143, reason="cancelled")], [job("NODE_FAIL")], "failed", "node died"),
         ([], [job("CANCELLED")], "cancelled", ""),
-        ([], [job("FAILED", exit_code=2)], "failed", "slurm.out"),
+        ([], [job("FAILED", exit_code=2)], "failed", "jobctl.slurm.out"),
         ([], [], "lost", "resume"),
         ([attempt()], [], "lost", "resume"),
     ],

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import runs, submission
-from jobs.catalog.errors import UserError
-from slurm.target import TARGET, SlurmTarget
+from jobctl.jobs import submission
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store as runs
+from jobctl.slurm.target import TARGET, SlurmTarget
 from tests.clusters.slurm import SlurmCluster
 from tests.slurm.conftest import UNTIL_STOPPED, Submitter
 from tests.slurm.test_attempts import ENDED

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prep.shards import Meta, ShardWriter, TokenizerRecord, write_meta
-from trainer.parallel import SHARDS_ON_CPU
+from jobctl.prep.shards.format import Meta, ShardWriter, TokenizerRecord, write_meta
+from jobctl.trainer.distributed import SHARDS_ON_CPU
 
 TINY = {
     "architecture": "qwen3", "vocab_size": 256, "hidden_size": 32, "intermediate_size": 64,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from trainer.watchdog import Watchdog
+from jobctl.trainer.lifecycle.watchdog import Watchdog
 
 STARTING = 120
 """Seconds until the first step, for which ``--hang_timeout`` may be too short on a busy machine."""
@@ -34,16 +34,16 @@ class PatientAtFirst(Watchdog):
 
 def main() -> int:
     if "RANK" in os.environ:
-        from trainer import loop, session
-        from trainer.__main__ import die_with_parent
-        from trainer.__main__ import main as rank_main
+        from jobctl.trainer.__main__ import die_with_parent
+        from jobctl.trainer.__main__ import main as rank_main
+        from jobctl.trainer.training import loop, session
 
         die_with_parent()
         whole = loop.micro_batches
         loop.micro_batches = lambda *a, **k: hang_at_step_four(whole(*a, **k))  # type: ignore[assignment]
         session.Watchdog = PatientAtFirst  # type: ignore[misc]
         return rank_main(sys.argv[1:])
-    from trainer import launch
+    from jobctl.trainer import launch
 
     launch.WORKER = __name__ if __name__ != "__main__" else "tests.trainer.hanging_rank"
     return launch.main(sys.argv[1:])

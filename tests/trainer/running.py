@@ -16,12 +16,12 @@ from typing import Any, cast
 import torch
 from torch.distributed import TCPStore
 
-from trainer import parallel
-from trainer.assembly import Run, assemble
-from trainer.loop import Training
-from trainer.options import parse
-from trainer.runlog import Kind, newest, records_of
-from trainer.stop import StopRequest
+from jobctl.trainer import distributed as parallel
+from jobctl.trainer.lifecycle.stop import StopRequest
+from jobctl.trainer.options import parse
+from jobctl.trainer.reporting.runlog import Kind, newest, records_of
+from jobctl.trainer.training.assembly import Run, assemble
+from jobctl.trainer.training.loop import Training
 
 PROJECT = Path(__file__).parents[2]
 ALONE = parallel.World(rank=0, size=1, device=torch.device("cpu"))
@@ -79,7 +79,7 @@ class Ranks:
 
     def __init__(self, size: int, *commands: Sequence[str], action: Action = train) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["trainer.assembly", "trainer.loop"])
+        context.set_forkserver_preload(["jobctl.trainer.training.assembly", "jobctl.trainer.training.loop"])
         self.store = TCPStore(
             "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
         )

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog.layout import metrics_dir, rank_log, stop_file
+from jobctl.jobs.core.layout import metrics_dir, rank_log, stop_file
+from jobctl.trainer.checkpoint import files as checkpoint_files
+from jobctl.trainer.distributed import SHARDS_ON_CPU
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import PROJECT, Ranks, command, records
-from trainer import checkpoint_files
-from trainer.parallel import SHARDS_ON_CPU
 
 TWO = ["--standalone", "--nproc_per_node=2", "--"]
 ENDLESS = {"max_iters": 1_000_000, "log_interval": 5}
@@ -66,7 +66,7 @@ def wait_until_gone(pids: list[int]) -> None:
 
 def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: Path) -> None:
     code, output = ended(
-        command("trainer.launch", *TWO, *arguments(data, tmp_path, attempt=3, eval_interval=3))
+        command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, attempt=3, eval_interval=3))
     )
     assert code == 0, output
     assert "step 6/6" in output
@@ -76,7 +76,7 @@ def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: P
     assert checkpoint_files.steps(tmp_path)[-1] == 6
     assert list(metrics_dir(tmp_path).glob("run_*.json"))
     scored = records(tmp_path, "eval")[-1]
-    code, output = ended(command("trainer.launch", "--", f"--run_dir={tmp_path}", "--eval_only=True"))
+    code, output = ended(command("jobctl.trainer.launch", "--", f"--run_dir={tmp_path}", "--eval_only=True"))
     assert code == 0, output
     again = records(tmp_path, "eval", log="eval")[-1]
     assert (again["set"], again["iter"]) == (scored["set"], 6)
@@ -86,7 +86,7 @@ def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: P
 
 def test_torchrun_in_the_guides_style(data: Path, tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "trainer",
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "jobctl.trainer",
          "--model", "qwen3_smoke", "--max_iters=2", "--compile=False", "--dtype=float32",
          f"--use_zero1={SHARDS_ON_CPU}", "--use_fsdp=False", "--block_size=16", "--batch_size=1",
          f"--dataset={data}", f"--run_dir={tmp_path}"],
@@ -111,7 +111,7 @@ def test_the_stop_file_ends_with_200_after_the_same_step_everywhere(data: Path, 
 @pytest.mark.parametrize("target", ["launcher", "rank"])
 def test_sigterm_ends_with_200_also_with_worker_processes(data: Path, tmp_path: Path, target: str) -> None:
     flags = ENDLESS | {"use_dataloader": True, "dataloader_num_workers": 1}
-    process = command("trainer.launch", *TWO, *arguments(data, tmp_path, **flags))
+    process = command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, **flags))
     wait_until(logged(tmp_path), process)
     if target == "launcher":
         process.terminate()
@@ -126,10 +126,10 @@ def test_sigterm_ends_with_200_also_with_worker_processes(data: Path, tmp_path: 
 
 
 def test_a_second_attempt_beside_a_live_one_is_refused_in_words(data: Path, tmp_path: Path) -> None:
-    first = command("trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS))
+    first = command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS))
     wait_until(logged(tmp_path), first)
     before = {path: path.read_bytes() for path in metrics_dir(tmp_path).glob("run_*.jsonl")}
-    code, output = ended(command("trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS)))
+    code, output = ended(command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS)))
     assert code == 75
     assert f"{tmp_path} is in use: attempt 1, process" in output
     assert "Traceback" not in output
@@ -137,17 +137,17 @@ def test_a_second_attempt_beside_a_live_one_is_refused_in_words(data: Path, tmp_
     first.send_signal(signal.SIGTERM)
     code, output = ended(first)
     assert code == 200, output
-    code, output = ended(command("trainer.launch", *TWO, *arguments(data, tmp_path, max_iters=1)))
+    code, output = ended(command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, max_iters=1)))
     assert code == 0, output
     assert "is it alive" not in output
 
 
 def test_an_evaluation_that_is_ended_leaves_the_stop_file_alone(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "large", tokens=1_000_000)  # scored in seconds
-    assert ended(command("trainer.launch", "--", *arguments(data, tmp_path, max_iters=1)))[0] == 0
+    assert ended(command("jobctl.trainer.launch", "--", *arguments(data, tmp_path, max_iters=1)))[0] == 0
     stop_file(tmp_path).write_text("cancel\n")
     launcher = command(
-        "trainer.launch", *TWO, f"--run_dir={tmp_path}", "--eval_only=True", "--eval_iters=700"
+        "jobctl.trainer.launch", *TWO, f"--run_dir={tmp_path}", "--eval_only=True", "--eval_iters=700"
     )
     wait_until(lambda: rank_log(tmp_path, 2, 1).exists(), launcher)
     ranks = ranks_of(launcher)
@@ -159,7 +159,7 @@ def test_an_evaluation_that_is_ended_leaves_the_stop_file_alone(tmp_path: Path) 
 
 
 def test_a_killed_rank_ends_with_128_and_the_signal(data: Path, tmp_path: Path) -> None:
-    process = command("trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS))
+    process = command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS))
     wait_until(logged(tmp_path), process)
     os.kill(ranks_of(process)[1], signal.SIGKILL)
     code, output = ended(process)
@@ -168,7 +168,7 @@ def test_a_killed_rank_ends_with_128_and_the_signal(data: Path, tmp_path: Path) 
 
 
 def test_ranks_do_not_outlive_their_launcher(data: Path, tmp_path: Path) -> None:
-    process = command("trainer.launch", *arguments(data, tmp_path, **ENDLESS))
+    process = command("jobctl.trainer.launch", *arguments(data, tmp_path, **ENDLESS))
     wait_until(logged(tmp_path), process)
     ranks = ranks_of(process)
     assert ranks
@@ -178,7 +178,9 @@ def test_ranks_do_not_outlive_their_launcher(data: Path, tmp_path: Path) -> None
 
 
 def test_data_that_does_not_fit_ends_with_2_and_no_traceback(data: Path, tmp_path: Path) -> None:
-    code, output = ended(command("trainer.launch", *TWO, *arguments(data, tmp_path), "--vocab_size=100"))
+    code, output = ended(
+        command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path), "--vocab_size=100")
+    )
     assert code == 2, output
     assert output.count("256 ids (tokenizer bytes), the model only 100") == 1, output
     assert "Traceback" not in output

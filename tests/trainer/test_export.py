@@ -10,13 +10,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import TrainConfig
+from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer import export, sample
+from jobctl.trainer.checkpoint.checkpointer import Checkpointer, State
+from jobctl.trainer.distributed import World
+from jobctl.trainer.models.decoder import Decoder
 from tests.trainer.models import tiny
-from trainer import export, sample
-from trainer.checkpoint import Checkpointer, State
-from trainer.models.decoder import Decoder
-from trainer.parallel import World
 
 
 def write_tokenizer(folder: Path) -> Path:

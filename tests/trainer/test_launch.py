@@ -9,8 +9,8 @@ import pytest
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from jobs.catalog.layout import rank_log, stop_file
-from trainer import launch
+from jobctl.jobs.core.layout import rank_log, stop_file
+from jobctl.trainer import launch
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_sigterm_becomes_the_stop_file(tmp_path: Path) -> None:
     ],
 )
 def test_ranks_of_one_node_need_no_host_name(options: list[str], address: str | None) -> None:
-    parsed = torchrun.parse_args([*options, "-m", "trainer"])
+    parsed = torchrun.parse_args([*options, "-m", "jobctl.trainer"])
     launch.meet_on_loopback(parsed)
     assert parsed.local_addr == address
 
@@ -152,6 +152,6 @@ def test_wrong_usage_is_said_before_anything_starts(
     ],
 )
 def test_what_the_driver_says_of_a_gpu_is_told_from_what_a_program_did(words: str, hardware: bool) -> None:
-    from trainer.__main__ import is_hardware
+    from jobctl.trainer.__main__ import is_hardware
 
     assert is_hardware(RuntimeError(words)) is hardware

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jobs.catalog.errors import UserError
-from tests.trainer.models import tiny
-from trainer.attention import (
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.models import build_model
+from jobctl.trainer.models.attention import (
     BACKENDS,
     ManualAttention,
     SdpaAttention,
     check_against_reference,
     choose_attention,
 )
-from trainer.loss import CrossEntropy, losses_and_gradient
-from trainer.models import build_model
+from jobctl.trainer.models.loss import CrossEntropy, losses_and_gradient
+from tests.trainer.models import tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 GPU = torch.device("cuda")

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog.errors import UserError
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.options import Recipe, Source, parse, parse_sources, resolve, usage
 from tests.trainer.corpus import arguments
-from trainer.options import Recipe, Source, parse, parse_sources, resolve, usage
 
 BASE = ["--run_dir=/r", "--dataset=/d"]
 

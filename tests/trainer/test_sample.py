@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.catalog.errors import UserError
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer import sample
+from jobctl.trainer.models.attention import choose_attention
+from jobctl.trainer.models.cache import KeyValueCache
+from jobctl.trainer.models.decoder import Decoder
+from jobctl.trainer.sample import choose_token, generate
 from tests.trainer.models import tiny
 from tests.trainer.test_export import write_tokenizer
-from trainer import sample
-from trainer.attention import choose_attention
-from trainer.models.cache import KeyValueCache
-from trainer.models.decoder import Decoder
-from trainer.sample import choose_token, generate
 
 CPU = torch.device("cpu")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from jobs.catalog.schema import ModelConfig
-from trainer.attention import Attention
-from trainer.models.decoder import Decoder
-from trainer.models.gpt2 import GPT2
-from trainer.models.llama import Llama
-from trainer.models.qwen3 import Qwen3
+from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.decoder import Decoder
+from jobctl.trainer.models.gpt2 import GPT2
+from jobctl.trainer.models.llama import Llama
+from jobctl.trainer.models.qwen3 import Qwen3
 
 ARCHITECTURES: dict[str, type[Decoder]] = {"gpt2": GPT2, "llama": Llama, "qwen3": Qwen3}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jobs.catalog.schema import ModelConfig
+from jobctl.jobs.catalog.schema import ModelConfig
 
 
 class LayerCache:

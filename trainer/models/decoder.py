@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import ModelConfig
-from trainer.attention import Attention
-from trainer.loss import CrossEntropy, Reduction
-from trainer.models.cache import KeyValueCache, LayerCache
-from trainer.models.rotary import RotaryEmbedding
+from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.cache import KeyValueCache, LayerCache
+from jobctl.trainer.models.loss import CrossEntropy, Reduction
+from jobctl.trainer.models.rotary import RotaryEmbedding
 
 RESIDUAL_PROJECTIONS = ("o_proj.weight", "down_proj.weight")
 """The two matrices of a block whose products are added to the residual stream."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.catalog.schema import ModelConfig
+from jobctl.jobs.catalog.schema import ModelConfig
 
 
 class GeluFeedForward(nn.Module):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainer.attention import Attention
-from trainer.models.decoder import Block, Decoder
-from trainer.models.feed_forward import GeluFeedForward
-from trainer.models.norm import LayerNorm
-from trainer.models.self_attention import SelfAttention
+from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.decoder import Block, Decoder
+from jobctl.trainer.models.feed_forward import GeluFeedForward
+from jobctl.trainer.models.norm import LayerNorm
+from jobctl.trainer.models.self_attention import SelfAttention
 
 
 class GPT2(Decoder):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainer.attention import Attention
-from trainer.models.decoder import Block, Decoder
-from trainer.models.feed_forward import SwiGluFeedForward
-from trainer.models.norm import RMSNorm
-from trainer.models.rotary import RotaryEmbedding
-from trainer.models.self_attention import SelfAttention
+from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.decoder import Block, Decoder
+from jobctl.trainer.models.feed_forward import SwiGluFeedForward
+from jobctl.trainer.models.norm import RMSNorm
+from jobctl.trainer.models.rotary import RotaryEmbedding
+from jobctl.trainer.models.self_attention import SelfAttention
 
 
 class Llama(Decoder):

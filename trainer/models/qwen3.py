@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.models.llama import Llama
+from jobctl.trainer.models.llama import Llama
 
 
 class Qwen3(Llama):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from jobs.catalog.schema import ModelConfig
-from trainer.attention import Attention
-from trainer.models.cache import LayerCache
-from trainer.models.norm import RMSNorm
-from trainer.models.rotary import RotaryEmbedding
+from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.cache import LayerCache
+from jobctl.trainer.models.norm import RMSNorm
+from jobctl.trainer.models.rotary import RotaryEmbedding
 
 
 class SelfAttention(nn.Module):

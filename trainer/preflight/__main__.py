@@ -1,4 +1,4 @@
-"""``python -m trainer.preflight [torchrun options] -- [options]``, once on each node.
+"""``python -m jobctl.trainer.preflight [torchrun options] -- [options]``, once on each node.
 
 Each node writes what it is into the run's log folder, reads what the others have written, and measures with them. All
 come to the same verdict; the first one prints it, and names bad nodes in ``bad-nodes``, one a line with the reason.
@@ -17,14 +17,14 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.layout import bad_nodes_file, log_dir
-from jobs.catalog.schema import Expected
-from prep.shards import write_whole
-from trainer.launch import meet_on_loopback, run_ranks, split
-from trainer.preflight import verdict
-from trainer.preflight.node import Node, look
-from trainer.preflight.verdict import Measured, Problem
+from jobctl.jobs.catalog.schema import Expected
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.layout import bad_nodes_file, log_dir
+from jobctl.trainer.launch import meet_on_loopback, run_ranks, split
+from jobctl.trainer.preflight import verdict
+from jobctl.trainer.preflight.node import Node, look
+from jobctl.trainer.preflight.verdict import Measured, Problem
 
 ARRIVAL_SECONDS = 60.0
 """How long the others' words may take: containers start at different times."""
@@ -110,7 +110,7 @@ def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: st
     """Start this node's ranks and wait for them; what went wrong with them, if anything did."""
     from torch.distributed import run as torchrun  # a second to import
 
-    words = [*torchrun_options, "-m", "trainer.preflight.ranks", str(report), node, expect]
+    words = [*torchrun_options, "-m", "jobctl.trainer.preflight.ranks", str(report), node, expect]
     parsed = torchrun.parse_args(words)  # type: ignore[no-untyped-call]
     meet_on_loopback(parsed)
     raised = run_ranks(parsed)
@@ -163,7 +163,7 @@ def wait_for(path: Path, seconds: float) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.preflight", description="Look at the nodes before a training begins."
+        prog="python -m jobctl.trainer.preflight", description="Look at the nodes before a training begins."
     )
     parser.add_argument("--run_dir", type=Path, required=True, help="run directory on the shared volume")
     parser.add_argument("--attempt", type=int, default=1, help="attempt whose log folder is used")

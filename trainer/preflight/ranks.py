@@ -1,4 +1,4 @@
-"""``python -m trainer.preflight.ranks``, under torchrun: a matrix product on each GPU, and all-reduces over the links.
+"""``python -m jobctl.trainer.preflight.ranks`` under torchrun: time a product on each GPU and all-reduces.
 
 Each node's first rank writes what all of them measured, so that every node comes to the same verdict.
 """
@@ -15,11 +15,11 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import Expected
-from prep.shards import write_whole
-from trainer import parallel
-from trainer.preflight.verdict import Measured
+from jobctl.jobs.catalog.schema import Expected
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer import distributed as parallel
+from jobctl.trainer.preflight.verdict import Measured
 
 TIMEOUT_SECONDS = 60
 REPEATS = 5

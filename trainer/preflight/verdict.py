@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from jobs.catalog.schema import Expected
-from trainer.preflight.node import Node
+from jobctl.jobs.catalog.schema import Expected
+from jobctl.trainer.preflight.node import Node
 
 CLOCK_SECONDS = 2.0
 """More than this apart, files seem to come from the future, and logs cannot be put side by side."""

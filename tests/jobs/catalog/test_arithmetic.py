@@ -2,13 +2,13 @@
 
 import pytest
 
-from jobs.catalog.arithmetic import (
+from jobctl.jobs.catalog.arithmetic import (
     flops_per_token,
     flops_per_token_causal,
     matmul_parameters,
     parameters,
 )
-from jobs.catalog.loader import load_model
+from jobctl.jobs.catalog.loader import load_model
 
 COUNTS = {
     "gpt2_1.36b": (1_267_322_112, 8_594_325_504, 8_084_717_568),

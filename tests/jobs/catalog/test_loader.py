@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog.errors import UserError
-from jobs.catalog.loader import (
+from jobctl.jobs.catalog.loader import (
     KINDS,
     line_of,
     load_entry,
@@ -17,7 +16,8 @@ from jobs.catalog.loader import (
     parse_yaml,
     peak_flops,
 )
-from jobs.catalog.schema import HardwareEntry, LayerEntry
+from jobctl.jobs.catalog.schema import HardwareEntry, LayerEntry
+from jobctl.jobs.core.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_line_of_an_item_in_a_list_is_found() -> None:
 
 
 def test_every_entry_of_every_kind_has_a_summary() -> None:
-    from jobs.cli.catalog import _entry
+    from jobctl.jobs.cli.catalog import _entry
 
     entries = [(kind, name) for kind in KINDS for name in names(kind)]
     assert len(entries) > 30

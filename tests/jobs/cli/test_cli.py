@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog import layout
-from jobs.cli import main
+from jobctl.jobs.cli import main
+from jobctl.jobs.core import layout
 from tests.jobs.test_submission import write_meta
 
 Result = tuple[int, str, str]
@@ -86,7 +86,7 @@ def test_a_run_that_is_not_there_is_a_message(jobctl: Invoke, verb: str) -> None
 
 def test_rendering_touches_nothing_and_never_imports_torch(root: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from jobs.cli import main\n"
+        "import sys; from jobctl.jobs.cli import main\n"
         "try: main(['render', '--model', 'qwen3_1.8b', '--target', 'slurm'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'transformers', 'kubernetes', 'numpy'} & set(sys.modules)), file=sys.stderr)"
@@ -222,14 +222,14 @@ def test_a_root_that_cannot_be_written_leaves_nothing(
 
 def test_shell_completion_knows_the_commands(root: Path) -> None:
     answer = subprocess.run(
-        [sys.executable, "-c", "from jobs.cli import main; main()"], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", "from jobctl.jobs.cli import main; main()"], capture_output=True, text=True, check=False,
         env={**os.environ, "_JOBCTL_COMPLETE": "bash_complete", "COMP_WORDS": "jobctl re", "COMP_CWORD": "1"},
     )  # fmt: skip
     assert {line.partition(",")[2] for line in answer.stdout.split()} == {"render", "resume"}
 
 
 def test_a_reader_that_goes_away_is_no_traceback(root: Path) -> None:
-    command = f"{sys.executable} -c 'from jobs.cli import main; main()' catalog list | head -n 1"
+    command = f"{sys.executable} -c 'from jobctl.jobs.cli import main; main()' catalog list | head -n 1"
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert answer.stdout.startswith("KIND")
     assert answer.stderr == ""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs import runs
+from jobctl.jobs.runs import store as runs
 from tests.jobs.cli.test_cli import Invoke, jobctl, payload
 
 __all__ = ["jobctl", "payload"]
@@ -26,7 +26,8 @@ def test_every_step_runs_once_and_in_order(jobctl: Invoke, root: Path, payload: 
     code, out, err = jobctl(*PIPELINE, "--wait", payload(RECORD_STEPS))
     assert code == 0, err
     assert steps(root) == [
-        "prep.fetch", "prep", "trainer.preflight", "trainer.launch", "trainer.launch", "trainer.export",
+        "jobctl.prep.fetch", "jobctl.prep", "jobctl.trainer.preflight",
+        "jobctl.trainer.launch", "jobctl.trainer.launch", "jobctl.trainer.export",
     ]  # fmt: skip
     names = ("p-train", "p-train:eval", "p-train:export")
     assert [a.step for name in names for a in runs.read(root, name).attempts] == ["train", "eval", "export"]
@@ -39,11 +40,11 @@ def test_every_step_runs_once_and_in_order(jobctl: Invoke, root: Path, payload: 
 def test_it_stops_at_a_step_that_fails_and_goes_on_from_there(
     jobctl: Invoke, root: Path, payload: Payload
 ) -> None:
-    body = f'{RECORD_STEPS}; [ "$2" != trainer.launch ] || [ -e "$JOBCTL_ROOT/mended" ] || exit 7'
+    body = f'{RECORD_STEPS}; [ "$2" != jobctl.trainer.launch ] || [ -e "$JOBCTL_ROOT/mended" ] || exit 7'
     code, _, err = jobctl(*PIPELINE, "--wait", payload(body))
     assert code == 7
     assert "train: p-train: failed" in err
-    assert steps(root)[-1] == "trainer.launch"
+    assert steps(root)[-1] == "jobctl.trainer.launch"
     code, out, _ = jobctl("status", "p")
     assert code == 0
     assert [line.split()[2] for line in out.splitlines()[1:]] == [
@@ -51,7 +52,7 @@ def test_it_stops_at_a_step_that_fails_and_goes_on_from_there(
     ]  # fmt: skip
     (root / "mended").touch()
     assert jobctl(*PIPELINE, "--wait", payload(body))[0] == 0
-    assert steps(root)[4:] == ["trainer.launch", "trainer.launch", "trainer.export"]
+    assert steps(root)[4:] == ["jobctl.trainer.launch", "jobctl.trainer.launch", "jobctl.trainer.export"]
 
 
 def test_without_a_queue_it_must_wait(jobctl: Invoke, root: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_dry_run_shows_the_steps_and_makes_nothing(jobctl: Invoke, root: Path)
 
 def test_each_step_is_the_job_that_it_would_be_by_itself(jobctl: Invoke, root: Path) -> None:
     """A data set and a tokenizer follow from the model; GPUs are for those that compute."""
-    from jobs.cli.pipeline import specs_of
+    from jobctl.jobs.cli.pipeline import specs_of
 
     options = {
         "words": (), "run": "p", "model": "llama2_1.36b", "hardware": "h100", "nodes": 2, "gpus_per_node": 4,

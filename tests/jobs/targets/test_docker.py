@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog.errors import UserError
-from jobs.spec import Choices, resolve
-from jobs.targets import target
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.targets import target
 
 DOCKER = target("docker")
 
@@ -59,7 +59,7 @@ def test_secrets_are_passed_by_name() -> None:
 def test_the_source_tree_that_a_site_names_is_mounted_and_found_first() -> None:
     text = rendered(sets=("project_dir=/home/me/jobctl",))
     assert "  --volume=/home/me/jobctl:/home/me/jobctl:ro\n" in text
-    assert "  --env=PYTHONPATH=/home/me/jobctl\n" in text
+    assert "  --env=PYTHONPATH=/home/me/jobctl/src\n" in text
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import runs
-from jobs.catalog import layout
-from jobs.catalog.errors import UserError
-from jobs.runs import Status
-from jobs.spec import JobSpec
-from jobs.submission import submit
-from jobs.targets import target
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.store import Status
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.submission import submit
+from jobctl.jobs.targets import target
 
 Job = Callable[..., JobSpec]
 LOCAL = target("local")

@@ -13,13 +13,13 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.attention import SDPBackend
 
-from jobs.catalog.arithmetic import parameters
-from jobs.catalog.errors import UserError
-from jobs.catalog.schema import ModelConfig
+from jobctl.jobs.catalog.arithmetic import parameters
+from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.distributed import SHARDS_ON_CPU
+from jobctl.trainer.models import build_model, model_of_weights
+from jobctl.trainer.models.attention import ManualAttention, SdpaAttention, SdpaKernel
 from tests.trainer.models import tiny
-from trainer.attention import ManualAttention, SdpaAttention, SdpaKernel
-from trainer.models import build_model, model_of_weights
-from trainer.parallel import SHARDS_ON_CPU
 
 FULL_SIZE = {
     "gpt2_1.36b": (("gpt2", 50_304, 2304, 9216, 18, 18, 18, True), 1_267_322_112),

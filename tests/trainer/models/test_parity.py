@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from jobctl.trainer.interop.hf import from_hf
+from jobctl.trainer.models.attention import choose_attention
+from jobctl.trainer.models.rotary import RotaryEmbedding
 from tests.trainer.models import tiny
-from trainer.attention import choose_attention
-from trainer.hf import from_hf
-from trainer.models.rotary import RotaryEmbedding
 
 CPU = torch.device("cpu")
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jobs.catalog.schema import ModelConfig
-from trainer.attention import Attention, ManualAttention
-from trainer.hf import hf_config, to_hf
-from trainer.models import build_model
-from trainer.models.decoder import Decoder
+from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.trainer.interop.hf import hf_config, to_hf
+from jobctl.trainer.models import build_model
+from jobctl.trainer.models.attention import Attention, ManualAttention
+from jobctl.trainer.models.decoder import Decoder
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"architecture": "gpt2", "num_key_value_heads": 4, "head_dim": 12, "tie_word_embeddings": True},

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from trainer.preflight import node
-from trainer.preflight.node import look, parse_available, parse_gpus, parse_xids
+from jobctl.trainer.preflight import node
+from jobctl.trainer.preflight.node import look, parse_available, parse_gpus, parse_xids
 
 H100 = "0, NVIDIA H100 80GB HBM3, 570.86.15, 81559, 4, 9.0, {errors}, {pending}, {failed}\n"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.preflight.ranks import neighbours
+from jobctl.trainer.preflight.ranks import neighbours
 
-COMMAND = (sys.executable, "-m", "trainer.preflight", "--standalone", "--nproc_per_node=2", "--")
+COMMAND = (sys.executable, "-m", "jobctl.trainer.preflight", "--standalone", "--nproc_per_node=2", "--")
 
 
 @pytest.mark.parametrize("nodes", [2, 3, 4, 5, 8])

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from jobs.catalog.schema import Expected
-from trainer.preflight.node import Gpu, Node
-from trainer.preflight.verdict import Measured, Problem, missing, of_clocks, of_node, of_ranks
+from jobctl.jobs.catalog.schema import Expected
+from jobctl.trainer.preflight.node import Gpu, Node
+from jobctl.trainer.preflight.verdict import Measured, Problem, missing, of_clocks, of_node, of_ranks
 
 H100 = Expected(
     gpus=2, device="H100", compute_capability="9.0", peak_tflops=989, allreduce_gb_s=300, allreduce_network_gb_s=100

@@ -1,0 +1,1 @@
+"""What everything rests on: errors, exit codes, names of paths, durable writes. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Run directories: their records, logs, figures and pipelines."""

@@ -1,0 +1,100 @@
+"""Reading the log files of a run directory, also while they grow and across attempts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.store import numbers_of_others
+
+POLL_SECONDS = 0.5
+
+
+def log_files(run: Path, rank: int | None, attempt: int | None, step: str = "") -> list[Path]:
+    """Existing log files, oldest attempt first: of ``rank``, or of the batch script where it is None.
+
+    Without a number those of attempts at ``step``.
+    """
+    wanted = _numbers(run, step) if attempt is None else [attempt]
+    paths = [layout.batch_log(run, n) if rank is None else layout.rank_log(run, n, rank) for n in wanted]
+    return [path for path in paths if path.exists()]
+
+
+def _numbers(run: Path, step: str) -> list[int]:
+    others = numbers_of_others(run, step)
+    there = (int(path.name) for path in (run / "logs").glob("[0-9]*") if path.name.isdigit())
+    return sorted(number for number in there if number not in others)
+
+
+def read_logs(
+    run: Path,
+    *,
+    rank: int | None,
+    attempt: int | None,
+    follow: bool,
+    ended: Callable[[], bool],
+    step: str = "",
+) -> Iterator[str]:
+    """Lines of the logs; with ``follow`` also those still to come, over all attempts, until ``ended``.
+
+    Raises UserError when there is nothing to read and nothing to wait for.
+    """
+    seen = False
+    for _, line in _lines(lambda: log_files(run, rank, attempt, step), ended if follow else lambda: True):
+        seen = True
+        if line is not None:
+            yield line
+    if not seen:
+        raise UserError(f"no log of {_what(rank, attempt)} in {run / 'logs'}", hint=_hint(run), code=1)
+
+
+def read_all_ranks(
+    run: Path, *, attempt: int | None, follow: bool, ended: Callable[[], bool], step: str = ""
+) -> Iterator[str]:
+    """Lines of every rank's log as they come, each with its rank before it."""
+
+    def files() -> list[Path]:
+        numbers = _numbers(run, step) if attempt is None else [attempt]
+        return [path for n in numbers for path in sorted(layout.log_dir(run, n).glob("rank-*.log"))]
+
+    for path, line in _lines(files, ended if follow else lambda: True):
+        if line is not None:
+            yield f"[rank {int(path.stem.removeprefix('rank-'))}] {line}"
+
+
+def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterator[tuple[Path, str | None]]:
+    """Lines of ``files`` until ``ended``, and None once for each file that is there."""
+    offsets: dict[Path, int] = {}
+    while True:
+        finished = ended()  # asked before reading, so that the last lines are not missed
+        for path in files():
+            if path not in offsets:
+                yield path, None
+            text, offsets[path] = whole_lines(path, offsets.get(path, 0), rest=finished)
+            for line in text:
+                yield path, line
+        if finished:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def whole_lines(path: Path, offset: int, rest: bool) -> tuple[list[str], int]:
+    """Lines after byte ``offset`` and the offset behind them; a last line without an end only with ``rest``."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    end = len(data) if rest else data.rfind(b"\n") + 1
+    return data[:end].decode("utf-8", "replace").splitlines(), offset + end
+
+
+def _what(rank: int | None, attempt: int | None) -> str:
+    who = "the batch script" if rank is None else f"rank {rank}"
+    return who if attempt is None else f"{who} in attempt {attempt}"
+
+
+def _hint(run: Path) -> str:
+    there = sorted(str(p.relative_to(run / "logs")) for p in (run / "logs").glob("*/*.log"))
+    return f"there are: {', '.join(there[:20])}" if there else "the job has not started yet"

@@ -1,0 +1,76 @@
+"""From text to an exported model: which steps there are, what each waits for, and the record of who belongs together.
+
+Nothing here knows a scheduler. A target whose jobs can wait for each other (``Target.chains``) gets all of them at
+once; with any other jobctl waits itself and submits the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.durable import make_shared, write_whole
+from jobctl.jobs.core.errors import UserError, nearest
+
+STEPS = ("tokenizer", "prep", "preflight", "train", "eval", "export")
+ON_CPUS = frozenset({"tokenizer", "prep", "export"})
+"""Steps that use no GPU, and run on one node each."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One job: its ``run``, ``RUN:eval`` for a job on a checkpoint, and the runs ``after`` which it comes."""
+
+    name: str
+    run: str
+    after: tuple[str, ...] = ()
+
+
+class Pipeline(msgspec.Struct, frozen=True):
+    """Steps in their order, each after the one before it."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+    def without(self, done: Collection[str]) -> Pipeline:
+        """What is left of it when the steps ``done`` need not be done: each after the one that is then before it."""
+        left: list[Step] = []
+        for step in (step for step in self.steps if step.name not in done):
+            left.append(msgspec.structs.replace(step, after=(left[-1].run,) if left else ()))
+        return Pipeline(self.name, tuple(left))
+
+
+def plan(name: str, skip: Collection[str] = ()) -> Pipeline:
+    """The pipeline ``name`` without the steps ``skip``. Raises UserError for a step that is none."""
+    for step in skip:
+        if step not in STEPS:
+            raise UserError(f"no step '{step}'; {nearest(step, STEPS)}")
+    return Pipeline(name, tuple(Step(step, _run_of(name, step)) for step in STEPS)).without(skip)
+
+
+def _run_of(name: str, step: str) -> str:
+    if step in layout.ON_A_CHECKPOINT:
+        return layout.job_name(f"{name}-train", step)
+    return f"{name}-{step}"
+
+
+def write(root: Path, pipeline: Pipeline) -> None:
+    """Record ``pipeline``, so that it can be asked for and cancelled by its name."""
+    path = layout.pipeline_file(root, pipeline.name)
+    make_shared(path.parent)
+    text = json.dumps(msgspec.to_builtins(pipeline), indent=1) + "\n"
+    write_whole(path, text.encode())
+
+
+def read(root: Path, name: str) -> Pipeline | None:
+    """The pipeline that was recorded under ``name``, if there is one."""
+    path = layout.pipeline_file(root, name)
+    if not layout.RUN_NAME.fullmatch(name) or not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Pipeline)
+    except msgspec.MsgspecError as error:
+        raise UserError(f"{path}: not a pipeline's record: {error}", code=1) from None

@@ -1,0 +1,349 @@
+"""Run directories as a store: claim one, write its record once, read what its attempts wrote.
+
+There is no other database. The script that runs on the cluster writes ``attempts/<n>.json`` itself (see
+``templates/record.sh.j2``), so that it needs nothing but a shell there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from jobctl.jobs.core import exit_codes, layout
+from jobctl.jobs.core.durable import make_shared, write_whole
+from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.spec.job_spec import JobSpec
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One scheduler job working on a run, as it wrote of itself."""
+
+    attempt: int
+    job_id: str
+    target: str
+    host: str
+    nodes: str
+    pid: int
+    start: str
+    end: str | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    step: str = "train"
+    """What it did: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
+    task: int = 0
+    tasks: int = 1
+    """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
+
+
+ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued"})
+"""Reasons of an attempt's end that are not its own; the scheduler starts another one."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A run directory as read: its record, and its attempts in order.
+
+    Or one of the jobs on its checkpoint, called ``RUN:eval``: it shares the directory, and has attempts of its own.
+    """
+
+    name: str
+    path: Path
+    record: dict[str, Any]
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def step(self) -> str:
+        """``eval`` or ``export`` of a job on the run's checkpoint; nothing for the run itself."""
+        return layout.split_name(self.name)[1]
+
+    @property
+    def target(self) -> str:
+        return str(self.record["spec"]["target"])
+
+    @property
+    def sees_stop(self) -> bool:
+        """Whether a STOP file lets it checkpoint, as ``JobSpec.checkpoints`` of the spec that was submitted."""
+        spec = self.record["spec"]
+        return not self.step and layout.step_of(spec["kind"], spec.get("stage")) == "train"
+
+    @property
+    def last(self) -> Attempt | None:
+        return self.attempts[-1] if self.attempts else None
+
+
+State = Literal[
+    "submitted", "pending", "running", "finished", "stopped", "failed", "cancelled", "lost", "unknown"
+]
+"""``stopped`` has checkpointed and can go on; ``lost`` ended without a word and its scheduler knows nothing;
+``unknown``: its scheduler does not answer."""
+ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "cancelled", "lost"})
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands. ``detail`` is for people: a pending reason, an exit code, how to go on."""
+
+    run: str
+    state: State
+    target: str
+    job_id: str = ""
+    attempt: int = 0
+    nodes: str = ""
+    exit_code: int | None = None
+    start: str = ""
+    end: str = ""
+    detail: str = ""
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission to a target that keeps the record of its runs itself."""
+
+    spec: JobSpec
+    """As it was submitted."""
+    script: str
+    job_id: str
+    new: bool
+    """False when the same submission had been made before, and nothing was done."""
+
+
+def recorded_status(run: Run) -> Status:
+    """What the run's own records say: the truth once an attempt has ended, ``running`` until it has."""
+    last = telling_attempt(run)
+    if last is None:
+        return Status(run=run.name, state="submitted", target=run.target)
+    state = state_of(last)
+    bad = bad_nodes(run, last.attempt) if state == "failed" else {}
+    ill = "".join(f"{node}: {reason}; " for node, reason in bad.items())
+    details = {
+        "failed": f"{ill}exit code {last.exit_code}; jobctl logs {run.name}",
+        "stopped": f"checkpointed; jobctl resume {run.name}",
+    }
+    return Status(
+        run=run.name, state=state, target=run.target, job_id=last.job_id, attempt=last.attempt, nodes=last.nodes,
+        exit_code=last.exit_code, start=last.start, end=last.end or "", detail=details.get(state, ""),
+    )  # fmt: skip
+
+
+def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
+    """Nodes that an attempt, or any in the run's directory, found unfit, and why."""
+    numbers = [attempt] if attempt else [a.attempt for a in _attempts(run.path)]
+    found: dict[str, str] = {}
+    for number in numbers:
+        file = layout.bad_nodes_file(run.path, number)
+        if file.is_file():
+            lines = (line.partition("\t") for line in file.read_text(encoding="utf-8").splitlines())
+            found |= {node: reason for node, _, reason in lines if node}
+    return found
+
+
+def unfinished_tasks(run: Run) -> list[int]:
+    """Of an array that has begun: the tasks that have not finished."""
+    last = {a.task: a for a in run.attempts}
+    count = max((a.tasks for a in run.attempts), default=1)
+    return [task for task in range(count) if task not in last or state_of(last[task]) != "finished"]
+
+
+def state_of(attempt: Attempt) -> State:
+    if attempt.reason == "cancelled":
+        return "cancelled"
+    if attempt.reason in ENDED_BY_SCHEDULER:
+        return "stopped"
+    states: dict[int | None, State] = {
+        None: "running", exit_codes.EXIT_FINISHED: "finished", exit_codes.EXIT_CONTINUE: "stopped",
+    }  # fmt: skip
+    return states.get(attempt.exit_code, "failed")
+
+
+def telling_attempt(run: Run) -> Attempt | None:
+    """The attempt whose state is the run's: the last one, but none that succeeded while others did not.
+
+    None where tasks of an array have not begun and no other is at work or has failed. One that was refused beside
+    another says nothing of the run.
+    """
+    own = [a for a in run.attempts if a.reason != "busy"]
+    last = {a.task: a for a in own or run.attempts}  # the newest of each task
+    for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
+        if found := [a for a in last.values() if state_of(a) in states]:
+            return max(found, key=lambda a: a.attempt)
+    finished = [a for a in (*last.values(), *run.attempts[-1:]) if state_of(a) == "finished"]
+    newest = max(finished, key=lambda a: a.attempt, default=None)
+    return newest if newest and len(last) == newest.tasks else None
+
+
+def _has_swept(last: Mapping[int, Attempt]) -> bool:
+    """Whether one size of a sweep fitted. That larger ones did not is what was to be found out."""
+    return any(a.step == "sweep" and state_of(a) == "finished" for a in last.values())
+
+
+def new_name(spec: JobSpec, now: datetime) -> str:
+    return spec.run or f"{spec.run_prefix}-{now:%Y%m%d-%H%M%S}"
+
+
+def claim(root: Path, name: str) -> Path:
+    """A new run directory that is this caller's alone, however many ask for the same name at once.
+
+    Raises UserError when the name is taken or the root cannot be written.
+    """
+    path = layout.run_dir(root, name)
+    try:
+        make_shared(path.parent)
+    except OSError as error:
+        raise _unwritable(root, error) from None
+    try:
+        path.mkdir()
+    except FileExistsError:
+        raise UserError(
+            f"run '{name}' exists: {path}",
+            hint=f"go on with it: jobctl resume {name}   or take another name: --run",
+        ) from None
+    except OSError as error:
+        raise _unwritable(root, error) from None
+    return path
+
+
+def _unwritable(root: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{root}: cannot be written: {error.strerror}", hint="set JOBCTL_ROOT to a folder of yours"
+    )
+
+
+def release(path: Path) -> None:
+    """Undo a claim whose submission was refused."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def write_submission(path: Path, spec: JobSpec, script: str) -> None:
+    """``script`` and ``run.json`` of a claimed run directory."""
+    for folder in (path / "logs", path / "attempts"):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(layout.script_file(path), script.encode())
+    record = json.loads(spec.record()) | {
+        "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+    }
+    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    write_whole(layout.record_file(path), text.encode())
+
+
+def git_revision() -> str | None:
+    """Revision of the source tree that submits, with ``-dirty`` where it has changes; None outside a checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _attempts(path: Path) -> tuple[Attempt, ...]:
+    """All in a run's directory."""
+    found = []
+    for file in (path / "attempts").glob("[0-9]*.json"):
+        try:
+            found.append(msgspec.json.decode(file.read_bytes(), type=Attempt))
+        except msgspec.MsgspecError as error:
+            raise UserError(f"{file}: not an attempt's record: {error}", code=1) from None
+    return tuple(sorted(found, key=lambda attempt: attempt.attempt))
+
+
+def _is_of(attempt: Attempt, step: str) -> bool:
+    """Whether it is an attempt at ``step``; at what the run itself is for where that is empty."""
+    return attempt.step == step if step else attempt.step not in layout.ON_A_CHECKPOINT
+
+
+def numbers_of_others(path: Path, step: str) -> set[int]:
+    """Attempts in a run's directory at something else than ``step``: an evaluation's beside those of the training."""
+    return {attempt.attempt for attempt in _attempts(path) if not _is_of(attempt, step)}
+
+
+def read(root: Path, name: str) -> Run:
+    """The run ``name``, or the job on a checkpoint. Raises UserError with the nearest name when there is none."""
+    own, step = layout.split_name(name)
+    path = layout.run_dir(root, own)
+    if not layout.RUN_NAME.fullmatch(own) or not path.is_dir():
+        known = [p.name for p in layout.runs(root).iterdir()] if layout.runs(root).is_dir() else []
+        hint = nearest(own, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
+        raise UserError(f"no run '{own}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
+    if name != own and step not in steps_on(path):
+        hint = f"jobctl submit {step} --run {own}" if step in layout.ON_A_CHECKPOINT else "jobctl list"
+        raise UserError(f"run '{own}' has no {step or 'step without a name'}", hint=hint, code=1)
+    return _read(path, step)
+
+
+def steps_on(path: Path) -> list[str]:
+    """What has been done or is to be done with a run's checkpoint."""
+    done = {attempt.step for attempt in _attempts(path)}
+    return [s for s in layout.ON_A_CHECKPOINT if s in done or layout.script_file(path, s).is_file()]
+
+
+def is_submitted(root: Path, name: str) -> bool:
+    """Whether a run or a job on its checkpoint has a record here."""
+    own, step = layout.split_name(name)
+    path = layout.run_dir(root, own)
+    return layout.record_file(path).is_file() and (not step or step in steps_on(path))
+
+
+def _read(path: Path, step: str = "") -> Run:
+    try:
+        record = json.loads(layout.record_file(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: has no run.json; its submission did not finish", code=1) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{layout.record_file(path)}: {error}", code=1) from None
+    attempts = tuple(attempt for attempt in _attempts(path) if _is_of(attempt, step))
+    if step:
+        record = {**record, "submitted": _submitted(path, step)}
+    return Run(layout.job_name(path.name, step), path, record, attempts)
+
+
+def _submitted(path: Path, step: str) -> str | None:
+    """When a job on the run's checkpoint was, by ``jobctl``."""
+    script = layout.script_file(path, step)
+    if not script.is_file():
+        return None
+    return datetime.fromtimestamp(script.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")
+
+
+def read_again(run: Run) -> Run:
+    """``run`` as its directory says now."""
+    return read(run.path.parent.parent, run.name)
+
+
+def read_all(root: Path) -> list[Run]:
+    """Every run with a record and what was done with its checkpoint, the newest submission last."""
+    folder = layout.runs(root)
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    recorded = [path for path in paths if layout.record_file(path).is_file()]
+    found = [_read(path, step) for path in recorded for step in ("", *steps_on(path))]
+    return sorted(found, key=lambda run: (str(run.record.get("submitted") or _started(run)), run.name))
+
+
+def _started(run: Run) -> str:
+    return run.attempts[0].start if run.attempts else ""
+
+
+def check_writable(run: Path) -> None:
+    """Raises UserError for the run of somebody else."""
+    if not os.access(run, os.W_OK):
+        raise UserError(f"run '{run.name}' is {_owner(run)}'s, and cannot be changed by you", code=1)
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:  # no such user on this machine
+        return f"user {path.stat().st_uid}"
+
+
+def request_stop(run: Path, reason: str, step: str = "") -> None:
+    """Create STOP: the trainer finishes its step, checkpoints and exits 200. Raises UserError for another's run."""
+    check_writable(run)
+    write_whole(layout.stop_file(run, step), f"{reason}\n".encode())

@@ -1,0 +1,97 @@
+"""What no single key can know: combinations that cannot work, refused before anything is submitted."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from jobctl.jobs.catalog import consistency
+from jobctl.jobs.core.errors import UserError
+
+if TYPE_CHECKING:
+    from jobctl.jobs.catalog.data import TokenizerEntry
+    from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
+
+SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL)", re.IGNORECASE)
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
+    """Raises UserError for the first thing about any job that cannot work."""
+    if spec.after and spec.target in ("local", "docker"):
+        raise UserError(
+            f"--after {spec.after[0]}: target {spec.target} has no queue in which a job could wait for another",
+            hint=f"jobctl wait {spec.after[0]} && jobctl submit …",
+        )
+    _check_hardware(spec, gpus_on_a_node)
+    _check_environment(spec)
+
+
+def check_training(spec: TrainSpec, tokenizer: TokenizerEntry) -> None:
+    """Raises UserError for the first thing about a training job that cannot work."""
+    consistency.check_model(spec.model)
+    consistency.check_training(spec.model, spec.train)
+    _check_vocabulary(spec, tokenizer)
+    _check_arithmetic(spec)
+
+
+def _check_vocabulary(spec: TrainSpec, tokenizer: TokenizerEntry) -> None:
+    if tokenizer.vocab_size > spec.model.vocab_size:
+        raise UserError(
+            f"tokenizer {spec.inputs.tokenizer} has ids up to {tokenizer.vocab_size - 1}, "
+            f"but {spec.model_name} has {spec.model.vocab_size} rows in its embedding",
+            hint=f"take the model's own tokenizer, or --set vocab_size={-(-tokenizer.vocab_size // 64) * 64}",
+        )
+
+
+def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
+    facts, gpus = spec.facts, spec.resources.gpus_per_node
+    if gpus > gpus_on_a_node:
+        raise UserError(
+            f"gpus_per_node {gpus}: a node of {spec.hardware} has {gpus_on_a_node}",
+            hint="take more nodes with --nodes, or another --hardware",
+        )
+    if gpus_on_a_node and not gpus:
+        raise UserError(
+            f"gpus_per_node 0 on {spec.hardware}", hint="for a job without GPUs say --hardware cpu"
+        )
+    variant = spec.inputs.image_variant
+    if variant not in facts.image_variants:
+        reason = f"{variant} has no code for its architecture (compute capability {facts.compute_capability})"
+        if facts.compute_capability == "10.0":
+            reason = "CUDA 12.4 has no code for compute capability 10.0 (it needs CUDA 12.8 and torch 2.7)"
+        raise UserError(
+            f"image_variant {variant} cannot run on {spec.hardware}: {reason if gpus else 'it has no GPU'}",
+            hint=f"--set image_variant={facts.image_variants[0]}",
+        )
+
+
+def _check_arithmetic(spec: TrainSpec) -> None:
+    facts, gpus = spec.facts, spec.resources.gpus_per_node
+    if spec.train.use_fp8 and "fp8" not in facts.peak_tflops:
+        raise UserError(f"use_fp8: {spec.hardware} has no float8 arithmetic", hint="take tier 1, 2 or 3")
+    backend = spec.train.attention_backend
+    if backend == "flash_attn_3" and facts.compute_capability != "9.0":
+        raise UserError(
+            f"attention_backend flash_attn_3 is for Hopper only, not {spec.hardware}",
+            hint="use auto or flash_attn_2",
+        )
+    if backend not in ("auto", "sdpa", "manual") and not gpus:
+        raise UserError(f"attention_backend {backend} needs a GPU", hint="use auto, sdpa or manual")
+
+
+def _check_environment(spec: JobSpec) -> None:
+    for name in spec.site.env:
+        if not ENV_NAME.fullmatch(name):
+            raise UserError(f"env: {name!r} is not the name of an environment variable")
+        if SECRET_NAME.search(name):
+            raise UserError(
+                f"env: {name} looks like a secret, and everything in env is written into the script and run.json",
+                hint=f"name {name} in pass_env: its value then comes from your environment; on Kubernetes use a Secret",
+            )
+    for name in spec.site.pass_env:
+        if not ENV_NAME.fullmatch(name):
+            raise UserError(f"pass_env: {name!r} is not the name of an environment variable")
+    for text in (spec.site.root, spec.site.project_dir, *spec.site.env.values(), *spec.site.mounts):
+        if "\0" in text:
+            raise UserError(f"{text!r}: a NUL character cannot be passed to a process")

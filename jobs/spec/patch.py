@@ -1,0 +1,112 @@
+"""Code that a job runs in the place of the image's: which tree it was, what was changed in it, and a copy of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+
+SOURCE = Path(__file__).resolve().parents[2]
+"""The source tree that jobctl itself runs from."""
+
+
+class Patch(msgspec.Struct, frozen=True, kw_only=True):
+    """A source tree as it was when a job was submitted."""
+
+    tree: str
+    revision: str
+    """The commit that is checked out."""
+    diff_sha256: str
+    """Hash of all that differs from it, new files included."""
+
+
+def describe(tree: Path) -> Patch:
+    """Raises UserError where ``tree`` is no checkout."""
+    revision = _git(tree, "rev-parse", "HEAD").decode().strip()
+    diff = hashlib.sha256(_git(tree, "diff", "--binary", "HEAD"))
+    for name in sorted(_names(tree, "--others")):
+        diff.update(b"\0" + name + b"\0" + _content(_path(tree, name)))
+    return Patch(tree=str(tree), revision=revision, diff_sha256=diff.hexdigest())
+
+
+def ship(tree: Path, into: Path) -> None:
+    """Copy to ``into`` what an image is made of: what is edited later changes neither this job nor its resumption.
+
+    Raises UserError where ``tree`` is no checkout or ``into`` cannot be written.
+    """
+    aside = into.with_name(f".{into.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        for name in _names(tree, "--cached", "--others", *_secrets(tree), "--", *_parts(tree)):
+            target = _path(aside, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(_path(tree, name), target, tree)
+        shutil.rmtree(into, ignore_errors=True)
+        aside.rename(into)
+    except OSError as error:
+        raise UserError(f"{tree} cannot be copied to {into}: {error}", code=1) from None
+
+
+def _parts(tree: Path) -> list[str]:
+    """The folders that a build of the image is given."""
+    return [rule[1:] for rule in _rules(tree) if rule.startswith("!")]
+
+
+def _secrets(tree: Path) -> list[str]:
+    """git's options that leave out what a build is not given though it lies in such a folder: keys, environments."""
+    return [f"--exclude={rule}" for rule in _rules(tree) if rule.startswith("**/")]
+
+
+def _rules(tree: Path) -> list[str]:
+    return (tree / ".dockerignore").read_text(encoding="utf-8").splitlines()
+
+
+def _names(tree: Path, *which: str) -> list[bytes]:
+    """Files of ``tree`` that git does not ignore and that are there."""
+    listed = _git(tree, "ls-files", "--exclude-standard", "-z", *which).split(b"\0")
+    return [name for name in listed if name and _is_content(_path(tree, name))]
+
+
+def _is_content(path: Path) -> bool:
+    """Whether ``path`` is a file, or a link, which git keeps like one."""
+    return path.is_symlink() or path.is_file()
+
+
+def _content(path: Path) -> bytes:
+    """Return what git would keep of ``path``: its bytes, or the target of a link."""
+    return os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
+
+
+def _copy(source: Path, target: Path, tree: Path) -> None:
+    """Copy a file, or a link whose target lies inside ``tree``. Raises UserError for any other link."""
+    if not source.is_symlink():
+        shutil.copyfile(source, target)
+        return
+    link = os.readlink(source)
+    if os.path.isabs(link) or not source.resolve().is_relative_to(tree.resolve()):
+        raise UserError(
+            f"--patch: {source} is a link to {link}, outside the checkout", hint="remove the link"
+        )
+    target.symlink_to(link)
+
+
+def _path(folder: Path, name: bytes) -> Path:
+    return folder / name.decode(errors="surrogateescape")
+
+
+def _git(tree: Path, *arguments: str) -> bytes:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(tree), *arguments], capture_output=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        raise UserError(
+            f"--patch: {tree} is not a git checkout", hint="run the jobctl of a checkout (README)"
+        ) from None
+    return done.stdout

@@ -1,0 +1,202 @@
+"""From choices to a job spec: gather the layers, merge and validate them, and remember where each value came from.
+
+Layers, weakest first: model < hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and
+trainer flags < named flags.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.catalog.data import TokenizerEntry
+from jobctl.jobs.catalog.loader import entry_path, load_entry, load_file, load_layer, names
+from jobctl.jobs.catalog.schema import (
+    HardwareEntry,
+    Inputs,
+    LayerEntry,
+    ModelConfig,
+    ModelEntry,
+    Resources,
+    Site,
+    TrainConfig,
+)
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.spec.checks import check_job, check_training
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
+from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
+
+TARGETS = ("local", "slurm", "k8s", "k8s-trainjob", "docker")
+KINDS = ("train", "tokenizer", "prep", "preflight", "export")
+
+
+class Choices(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user said; everything else follows from it and the catalogue."""
+
+    kind: str = "train"
+    model: str = ""
+    """The model to train; a job of another kind has none."""
+    hardware: str | None = None
+    tier: int = 1
+    stage: str = "train"
+    target: str = "local"
+    site: str | None = None
+    run: str | None = None
+    after: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    trainer_flags: tuple[str, ...] = ()
+    named: dict[str, Any] = {}
+    """Values of named flags by catalogue key: ``--nodes 2`` is ``{"nodes": 2}``."""
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """A spec, the layer that each flat key came from, and what the user should know."""
+
+    spec: JobSpec
+    origins: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def _load(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
+    """An entry by name, or from the user's own file where ``name`` is a path; and its file."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return load_file(Path(name), entry), name
+    return load_entry(kind, name, entry), str(entry_path(kind, name))
+
+
+def entry_name(choice: str) -> str:
+    """The name of an entry that was chosen by name or by the path of its file."""
+    name = re.sub(r"\.ya?ml$", "", choice.rsplit("/", 1)[-1])
+    if not layout.RUN_NAME.fullmatch(name):
+        raise UserError(f"{choice!r}: an entry's name has only letters, digits, '.', '_' and '-'")
+    return name
+
+
+def default_hardware(model: str) -> str:
+    """The guide's tiers are for B200; smoke models are for this machine."""
+    return "cpu" if model.endswith("_smoke") else "b200"
+
+
+def _model_layers(choices: Choices, hardware: str) -> list[Layer]:
+    """Model, hardware, tier and stage, and what the hardware cannot go beyond."""
+    model, model_file = _load("models", choices.model, ModelEntry)
+    machine, machine_file = _load("hardware", hardware, HardwareEntry)
+    if str(choices.tier) not in names("tiers"):
+        raise UserError(f"unknown tier '{choices.tier}'; known: {', '.join(names('tiers'))}")
+    name = entry_name(choices.model)
+    rules = [
+        Layer(f"hardware {hardware} for {name} ({rule.basis})", rule.settings, machine_file,
+              ("models", name, index, "settings"))
+        for index, rule in enumerate(machine.models.get(name, ()))
+        if rule.applies(choices.tier, choices.stage)
+    ]  # fmt: skip
+    return [
+        Layer(f"model {name}", model.settings, model_file),
+        Layer(f"hardware {hardware}", machine.settings, machine_file),
+        *rules,
+        _named_layer("tiers", str(choices.tier)),
+        _named_layer("stages", choices.stage),
+        Layer(f"limits of {hardware}", machine.limits, machine_file, ("limits",)),
+    ]
+
+
+def _named_layer(kind: str, name: str) -> Layer:
+    return Layer(f"{kind[:-1]} {name}", load_layer(kind, name).settings, str(entry_path(kind, name)))
+
+
+def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Layer]:
+    """Site, project file, ``--set``, trainer flags and named flags."""
+    site, file = _load("sites", choices.site or "local", LayerEntry)
+    layers = [Layer(f"site {choices.site or 'local'}", site.settings, file)]
+    if project:
+        layers.append(project)
+    layers.append(Layer("--set", dict(parse_set(text) for text in choices.sets)))
+    if choices.kind == "train":
+        layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags)))
+    layers.append(Layer("flag", choices.named))
+    if root:
+        layers.append(Layer("$JOBCTL_ROOT", {"root": root}))
+    return layers
+
+
+def _limit_warnings(
+    layers: list[Layer], values: Mapping[str, Any], origins: Mapping[str, Layer]
+) -> list[str]:
+    limits = next(layer for layer in layers if layer.name.startswith("limits"))
+    wanted = merge([layer for layer in layers if layer is not limits])[0]
+    return [
+        f"{limits.name}: {key} is {values[key]}, though tier or stage asks for {wanted[key]}"
+        for key in limits.settings
+        if origins[key] is limits and wanted.get(key) != values[key]
+    ]
+
+
+def resolve(choices: Choices, *, version: str, root: str = "", project: Layer | None = None) -> Resolution:
+    """The job that ``choices`` describe. ``root`` is $JOBCTL_ROOT where it is set.
+
+    Raises UserError for anything unknown, impossible or contradictory.
+    """
+    _check_choices(choices)
+    training = choices.kind == "train"
+    hardware = choices.hardware or (default_hardware(choices.model) if training else "cpu")
+    machine, machine_file = _load("hardware", hardware, HardwareEntry)
+    if training:
+        layers = _model_layers(choices, hardware)
+    else:
+        layers = [Layer(f"hardware {hardware}", machine.settings, machine_file)]
+    layers += _user_layers(choices, root, project)
+    values, origins = merge(layers)
+    job: dict[str, Any] = {
+        "version": version,
+        "kind": choices.kind,
+        "hardware": entry_name(hardware),
+        "target": choices.target,
+        "site_name": entry_name(choices.site or "local"),
+        "run": choices.run,
+        "after": choices.after,
+        "arguments": () if training else choices.trainer_flags,
+        "resources": section(Resources, values, origins),
+        "inputs": section(Inputs, values, origins),
+        "site": section(Site, values, origins),
+        "facts": machine.facts,
+    }
+    spec = JobSpec(**job) if not training else _train_spec(choices, job, values, origins)
+    check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
+    return Resolution(
+        spec,
+        {key: layer.name for key, layer in origins.items()},
+        tuple(_limit_warnings(layers, values, origins)) if training and choices.tier > 1 else (),
+    )
+
+
+def _train_spec(
+    choices: Choices, job: dict[str, Any], values: Mapping[str, Any], origins: Mapping[str, Layer]
+) -> TrainSpec:
+    spec = TrainSpec(
+        **job,
+        model_name=entry_name(choices.model),
+        tier=choices.tier,
+        stage=choices.stage,
+        model=section(ModelConfig, values, origins),
+        train=section(TrainConfig, values, origins),
+    )
+    check_training(spec, load_entry("tokenizers", spec.inputs.tokenizer, TokenizerEntry))
+    return spec
+
+
+def _check_choices(choices: Choices) -> None:
+    if choices.kind not in KINDS:
+        raise UserError(f"unknown kind of job '{choices.kind}'; {nearest(choices.kind, KINDS)}")
+    if choices.target not in TARGETS:
+        raise UserError(f"unknown target '{choices.target}'; {nearest(choices.target, TARGETS)}")
+    for name in (choices.run, *choices.after):
+        if name is not None and not layout.RUN_NAME.fullmatch(name):
+            raise UserError(
+                f"run name {name!r}: only letters, digits, '.', '_' and '-', at most 100, "
+                "beginning with a letter or digit"
+            )

@@ -1,0 +1,1 @@
+"""Tokenizers and encoders: text to token ids."""

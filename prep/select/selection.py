@@ -1,0 +1,130 @@
+"""Which documents are kept, how often, and in which split: a function of the document's own text.
+
+The hash of a document is XXH3-128 (seed 0) of its text in UTF-8. Its upper 64 bits, as a fraction of 2^64,
+put the document into validation when they are below ``validation_share``; its lower 64 bits decide fractional
+weights. Neither knows the tokenizer or the order, so equal documents are always in the same split, whatever
+prepares them.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import NamedTuple
+
+import xxhash
+
+from jobctl.prep.encode.encoders import PART, UNBROKEN, cuts
+from jobctl.prep.select.duplicates import Repeated
+from jobctl.prep.select.language import language_of
+from jobctl.prep.sources.documents import Batch
+from jobctl.prep.work.job import Job
+
+SPLITS = ("train", "val")
+HALF = 1 << 64
+
+
+def document_hash(text: bytes) -> int:
+    """128 bits."""
+    return xxhash.xxh3_128_intdigest(text)
+
+
+def is_validation(digest: int, share: float) -> bool:
+    return (digest >> 64) < share * HALF
+
+
+def copies(digest: int, weight: float) -> int:
+    """How often a document of this weight is written; the fraction's toss is the document's own."""
+    whole = int(weight)
+    return whole + ((digest & (HALF - 1)) < (weight - whole) * HALF)
+
+
+class Document(NamedTuple):
+    """One that is written ``times`` times; ``label`` is "" without a source field, ``size`` is bytes of UTF-8.
+
+    ``data`` is the text in UTF-8, or nothing for a long one, which encoders take in parts.
+    """
+
+    text: str
+    data: bytes
+    label: str
+    digest: int
+    size: int
+    split: str
+    times: int
+
+
+class Chosen(NamedTuple):
+    """Documents of one split, and how often each is written."""
+
+    split: str
+    documents: list[Document]
+
+    @property
+    def texts(self) -> list[str]:
+        return [document.text for document in self.documents]
+
+    @property
+    def data(self) -> list[bytes]:
+        return [document.data for document in self.documents]
+
+
+class Selection:
+    """The filters of a job; counts what it leaves out, by reason."""
+
+    def __init__(self, job: Job, repeated: Repeated | None = None) -> None:
+        """``repeated``: the documents of this unit that are left out as duplicates."""
+        self.entry, self.config, self.repeated = job.entry, job.config, repeated
+        self.left_out: collections.Counter[str] = collections.Counter()
+        self._tells = bool(job.entry.languages) and not job.entry.language_field
+        self._kept = 0
+
+    def reason(self, text: str, language: str) -> str:
+        """Why the document is left out for what it is; empty: it is not."""
+        entry = self.entry
+        if len(text) < entry.min_characters:
+            return "short"
+        if entry.max_characters and len(text) > entry.max_characters:
+            return "long"
+        if entry.languages and (language_of(text) if self._tells else language) not in entry.languages:
+            return "language"
+        if len(text) > UNBROKEN and cuts(text) is None:
+            return "unbroken"
+        return ""
+
+    def document(self, text: str, label: str) -> Document:
+        """Its split, and how often it is written. Validation has every document once."""
+        data = text.encode()
+        kept = data if len(text) <= PART else b""
+        digest = document_hash(data)
+        if is_validation(digest, self.entry.validation_share):
+            return Document(text, kept, label, digest, len(data), "val", 1)
+        times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
+        return Document(text, kept, label, digest, len(data), "train", times)
+
+    def kept(self, batch: Batch) -> list[Document]:
+        """The documents that filters and weights keep, before duplicates are looked for."""
+        labels = batch.labels or [""] * len(batch.texts)
+        languages = batch.languages or [""] * len(batch.texts)
+        found = []
+        for text, label, language in zip(batch.texts, labels, languages, strict=True):
+            reason = self.reason(text, language)
+            if not reason:
+                document = self.document(text, label)
+                if document.times:
+                    found.append(document)
+                    continue
+                reason = "weight"
+            self.left_out[reason] += 1
+        return found
+
+    def choose(self, batch: Batch) -> list[Chosen]:
+        """The batch's documents of each split, in their order."""
+        documents = self.kept(batch)
+        repeated = self.repeated.reasons(self._kept, len(documents)) if self.repeated else {}
+        self.left_out.update(repeated.values())
+        splits = {split: Chosen(split, []) for split in SPLITS}
+        for number, document in enumerate(documents, self._kept):
+            if number not in repeated:
+                splits[document.split].documents.append(document)
+        self._kept += len(documents)
+        return [chosen for chosen in splits.values() if chosen.documents]

@@ -1,0 +1,1 @@
+"""The token-shard format, its writer and its figures."""

@@ -1,0 +1,334 @@
+"""The token-shard format: raw little-endian tokens in ``*.bin``, and ``meta.json`` that says what they are.
+
+A data set is a folder. Its ``*.bin`` files have no header, so ``numpy.memmap`` with the dtype that
+``meta.json`` names reads them. A split ("train", "val") is its shards end to end, in the order ``meta.json``
+lists them; a document ends with its EOS. Nothing is ever unpickled: ``meta.pkl`` is written for older
+readers and never read.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import hashlib
+import itertools
+import os
+import pickle
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from jobctl.jobs.core.durable import partial_path, sync_folder, write_whole
+from jobctl.jobs.core.errors import UserError, nearest
+
+META_FILE = "meta.json"
+WRITTEN_BACK = 16 << 20
+"""Bytes that the kernel is told to write to the disk at once."""
+BEGIN, WAIT = 2, 7
+"""Of sync_file_range(2): begin to write, wait for nothing; and write, and wait until it is written."""
+FORMAT = 1
+TokenType = Literal["uint16", "uint32"]
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+
+
+class TokenizerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokenizer that made the ids: its catalogue name and the SHA-256 of the file that defines it."""
+
+    name: str
+    file: str
+    sha256: str
+
+
+class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that the text came from; ``path`` is relative to the source folder, ``size`` is in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Shard(msgspec.Struct, frozen=True, kw_only=True):
+    """One ``.bin`` file: how much is in it and the SHA-256 of its bytes."""
+
+    file: str
+    split: str
+    tokens: int
+    documents: int
+    text_bytes: int
+    sha256: str
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """``meta.json``. ``vocab_size`` counts the tokenizer's ids, not the rows of a model's embedding."""
+
+    format: int = FORMAT
+    dataset: str
+    dtype: TokenType
+    vocab_size: int
+    tokenizer: TokenizerRecord
+    eos_id: int
+    bos_id: int | None = None
+    documents: int
+    tokens: int
+    text_bytes: int
+    shards: tuple[Shard, ...]
+    sources: tuple[SourceFile, ...] = ()
+    options: dict[str, Any] = {}
+    fingerprint: str = ""
+
+
+def token_dtype(vocab_size: int) -> TokenType:
+    """``uint16`` only where every id fits."""
+    return "uint16" if vocab_size <= 65536 else "uint32"
+
+
+def numpy_dtype(name: TokenType) -> np.dtype[np.unsignedinteger[Any]]:
+    """The little-endian dtype that the files are in, whatever the machine's own order is."""
+    return np.dtype(name).newbyteorder("<")
+
+
+def fingerprint(meta: Meta) -> str:
+    """SHA-256 over all that ``meta.json`` says but the fingerprint itself: 64 hexadecimal digits."""
+    bare = msgspec.structs.replace(meta, fingerprint="")
+    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
+
+
+# -- writing -------------------------------------------------------------------------------------------------
+
+
+class WriteBack:
+    """Has the kernel write a file to the disk while it grows, so that fsync finds little left to wait for, and give
+    the memory of what is written back, so that a shard takes the same few megabytes all along.
+
+    Where the system cannot do that, fsync does it all: nothing hangs on it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._begun, self._forgotten = file, 0, 0
+        self._call: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
+
+    def grown(self, size: int) -> None:
+        """The file has ``size`` bytes by now."""
+        if not self._call or size - self._begun < WRITTEN_BACK:
+            return
+        file, before = self._file.fileno(), self._begun - self._forgotten
+        if before:
+            self._sync(file, self._forgotten, before, WAIT)
+            os.posix_fadvise(file, self._forgotten, before, os.POSIX_FADV_DONTNEED)
+        self._sync(file, self._begun, size - self._begun, BEGIN)
+        self._forgotten, self._begun = self._begun, size
+
+    def _sync(self, file: int, start: int, count: int, how: int) -> None:
+        self._call(file, ctypes.c_int64(start), ctypes.c_int64(count), ctypes.c_uint(how))
+
+
+def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
+    """Ids, shape [n], in the type they are written in. Raises UserError for one that the vocabulary does not have."""
+    array = np.asarray(ids)
+    if array.size:
+        low = 0 if array.dtype.kind == "u" else int(array.min())
+        high = int(array.max())
+        if low < 0 or high >= vocab_size:
+            wrong = low if low < 0 else high
+            raise UserError(
+                f"{name}: token id {wrong} does not fit a vocabulary of {vocab_size}",
+                hint="the tokenizer's files and its catalogue entry disagree; fetch the tokenizer again",
+            )
+    return np.ascontiguousarray(array, dtype=numpy_dtype(token_dtype(vocab_size)))
+
+
+class ShardWriter:
+    """Write one shard aside; ``close`` makes it durable, gives it its name and returns its record.
+
+    As a context manager it closes when the block ends and leaves nothing behind when the block raises.
+    """
+
+    def __init__(self, path: Path, *, split: str, vocab_size: int) -> None:
+        self.path, self.split, self.vocab_size = path, split, vocab_size
+        self.dtype = numpy_dtype(token_dtype(vocab_size))
+        self.tokens = self.documents = self.text_bytes = 0
+        self.record: Shard | None = None
+        self._digest = hashlib.sha256()
+        self._temporary = partial_path(path)
+        self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by close or discard
+        self._write_back = WriteBack(self._file)
+
+    def write(self, ids: npt.ArrayLike, *, documents: int = 1, text_bytes: int = 0) -> None:
+        """Append ids, shape [n]. Raises UserError for an id that the vocabulary does not have."""
+        data = checked(ids, self.vocab_size, self.path.name)
+        self._file.write(data.data)
+        self._digest.update(data.data)
+        self.tokens += data.size
+        self._write_back.grown(self.tokens * data.itemsize)
+        self.documents += documents
+        self.text_bytes += text_bytes
+
+    def finish(self) -> None:
+        """Make what was written durable; its name is still to come."""
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def close(self) -> Shard:
+        """Make the shard durable under its own name, ``path``."""
+        if self.record is None:
+            self.finish()
+            os.replace(self._temporary, self.path)
+            sync_folder(self.path.parent)
+            self.record = Shard(
+                file=self.path.name,
+                split=self.split,
+                tokens=self.tokens,
+                documents=self.documents,
+                text_bytes=self.text_bytes,
+                sha256=self._digest.hexdigest(),
+            )
+        return self.record
+
+    def discard(self) -> None:
+        """Remove what was written so far; a closed shard stays."""
+        try:
+            self._file.close()
+        finally:  # closing flushes, which a full disk refuses again
+            self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def write_meta(folder: Path, meta: Meta) -> Meta:
+    """Write ``meta.json``, last, for it says that the data set is whole; return it with its fingerprint."""
+    meta = msgspec.structs.replace(meta, fingerprint=fingerprint(meta))
+    older = {
+        "vocab_size": meta.vocab_size,
+        "dtype": meta.dtype,
+        "tokenizer": meta.tokenizer.name,
+        "eos_token_id": meta.eos_id,
+        "bos_token_id": meta.bos_id,
+    }
+    write_whole(folder / "meta.pkl", pickle.dumps(older, protocol=2))
+    write_whole(folder / META_FILE, msgspec.json.format(msgspec.json.encode(meta), indent=1) + b"\n")
+    return meta
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+def read_meta(folder: Path) -> Meta:
+    """Read and check ``meta.json``. Raises UserError that names what is wrong with it."""
+    path = folder / META_FILE
+    prepare = "prepare it with: python -m jobctl.prep --dataset NAME --tokenizer NAME --root DIR"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        what = "has no meta.json, so it was not prepared to the end" if folder.is_dir() else "does not exist"
+        raise UserError(f"data set {folder} {what}", hint=prepare) from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        meta = msgspec.json.decode(data, type=Meta)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise UserError(f"{path} is not a data set's meta.json: {error}", hint=prepare) from None
+    if meta.format != FORMAT:
+        raise UserError(
+            f"{path} is of format {meta.format}; this version reads format {FORMAT}", hint=prepare
+        )
+    if meta.fingerprint != fingerprint(meta):
+        raise UserError(
+            f"{path} was changed after it was written: its fingerprint does not match", hint=prepare
+        )
+    if meta.dtype != token_dtype(meta.vocab_size):
+        raise UserError(f"{path}: {meta.dtype} is not the type for {meta.vocab_size} ids", hint=prepare)
+    return meta
+
+
+def check_size(folder: Path, shard: Shard, dtype: TokenType) -> None:
+    """Raise UserError where the file is absent or not as long as ``meta.json`` says."""
+    path, expected = folder / shard.file, shard.tokens * np.dtype(dtype).itemsize
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"shard {path} cannot be read: {error.strerror}") from None
+    if size != expected:
+        kind = "truncated" if size < expected else "too long"
+        raise UserError(
+            f"shard {path} is {kind}: {size} bytes, meta.json says {expected}",
+            hint=f"find out what else is wrong with: python -m jobctl.prep.verify {folder}",
+        )
+
+
+class TokenDataset:
+    """The tokens of one split, read through memory maps that are opened when they are first needed."""
+
+    def __init__(self, folder: Path, meta: Meta, split: str) -> None:
+        self.folder, self.meta, self.split = folder, meta, split
+        self.shards = tuple(shard for shard in meta.shards if shard.split == split and shard.tokens)
+        self._ends = list(itertools.accumulate(shard.tokens for shard in self.shards))
+        self._maps: dict[int, Tokens] = {}
+
+    @property
+    def num_tokens(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def _map(self, index: int) -> Tokens:
+        if index not in self._maps:
+            path, dtype = self.folder / self.shards[index].file, numpy_dtype(self.meta.dtype)
+            try:
+                self._maps[index] = np.memmap(path, dtype=dtype, mode="r", shape=(self.shards[index].tokens,))
+            except (OSError, ValueError) as error:
+                raise UserError(f"shard {path} cannot be read: {error}") from None
+        return self._maps[index]
+
+    def read(self, start: int, count: int) -> Tokens:
+        """Tokens [start, start + count) of the split as a new array, shape [count], of ``meta.dtype``.
+
+        Raises IndexError where the range leaves the split.
+        """
+        stop = start + count
+        if start < 0 or count < 0 or stop > self.num_tokens:
+            raise IndexError(f"tokens {start} to {stop} of a split of {self.num_tokens}")
+        out = np.empty(count, dtype=self.meta.dtype)
+        index = bisect.bisect_right(self._ends, start)
+        position = start
+        while position < stop:
+            begin = self._ends[index] - self.shards[index].tokens
+            end = min(stop, self._ends[index])
+            out[position - start : end - start] = self._map(index)[position - begin : end - begin]
+            position, index = end, index + 1
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker process opens its own maps: pickled ones would be copies of the data."""
+        return {**self.__dict__, "_maps": {}}
+
+
+def open_dataset(path: Path, split: str = "train") -> TokenDataset:
+    """Open a split of the data set in ``path``, with the checks that cost no reading of tokens.
+
+    Raises UserError, naming the file, where ``meta.json`` is absent, damaged or of another format, where a
+    shard is absent or of another size, and where the split is not there or is empty.
+    """
+    path = Path(path)
+    meta = read_meta(path)
+    splits = {shard.split for shard in meta.shards}
+    if split not in splits:
+        raise UserError(f"data set {path} has no split '{split}'", hint=nearest(split, splits))
+    dataset = TokenDataset(path, meta, split)
+    if not dataset.num_tokens:
+        raise UserError(f"split '{split}' of data set {path} is empty", hint="prepare it from more documents")
+    for shard in dataset.shards:
+        check_size(path, shard, meta.dtype)
+    return dataset

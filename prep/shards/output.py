@@ -1,0 +1,77 @@
+"""The shards of one unit: documents in, files of bounded size out, named when it is known how many there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from jobctl.prep.encode.encoders import Ids
+from jobctl.prep.shards.format import Shard, ShardWriter, numpy_dtype, token_dtype
+
+
+def shard_name(split: str, index: int, count: int, part: int = 0, parts: int = 1) -> str:
+    """``train.bin`` where there is one file, else ``train-00000-of-00064.bin``.
+
+    Of a unit that became several: ``train-00003-of-00064-part-00-of-02.bin``.
+    """
+    if count == 1:
+        index, count, part, parts = part, parts, 0, 1
+    if count == 1:
+        return f"{split}.bin"
+    suffix = f"-part-{part:02d}-of-{parts:02d}" if parts > 1 else ""
+    return f"{split}-{index:05d}-of-{count:05d}{suffix}.bin"
+
+
+class Series:
+    """The shards of one split of unit ``index`` of ``count``; each holds ``limit`` bytes at most, or one document.
+
+    As a context manager it leaves nothing behind when the block raises.
+    """
+
+    def __init__(
+        self, folder: Path, *, split: str, index: int, count: int, vocab_size: int, limit: int
+    ) -> None:
+        self._folder, self._split, self._index, self._count = folder, split, index, count
+        self._vocab_size = vocab_size
+        self._room = limit // numpy_dtype(token_dtype(vocab_size)).itemsize
+        self._writers = list[ShardWriter]()
+        self._begin()
+
+    def _begin(self) -> None:
+        part = len(self._writers)
+        path = self._folder / shard_name(self._split, self._index, self._count, part, part + 1)
+        self._writers.append(ShardWriter(path, split=self._split, vocab_size=self._vocab_size))
+
+    def write(self, ids: Ids, lengths: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> None:
+        """Append documents: ids end to end, shape [tokens]; tokens and bytes of each, shape [documents]."""
+        ends, done, begin = np.cumsum(lengths), 0, 0
+        while done < len(lengths):
+            writer = self._writers[-1]
+            fits = int(np.searchsorted(ends, begin + self._room - writer.tokens, side="right"))
+            if fits <= done and writer.tokens:
+                writer.finish()
+                self._begin()
+                continue
+            fits = max(fits, done + 1)
+            end = int(ends[fits - 1])
+            writer.write(ids[begin:end], documents=fits - done, text_bytes=int(sizes[done:fits].sum()))
+            done, begin = fits, end
+
+    def close(self) -> tuple[Shard, ...]:
+        """Give the files their names, and return their records."""
+        parts = len(self._writers)
+        for part, writer in enumerate(self._writers):
+            writer.path = self._folder / shard_name(self._split, self._index, self._count, part, parts)
+        return tuple(writer.close() for writer in self._writers)
+
+    def __enter__(self) -> Series:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers:
+            writer.discard()

@@ -1,0 +1,152 @@
+"""Source files as streams of bytes; reads that fail for a moment are tried again, and all is hashed."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import zstandard
+
+from jobctl.jobs.core.errors import UserError
+
+TRANSIENT = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN,
+    errno.ESHUTDOWN, errno.EREMOTEIO,
+}  # fmt: skip
+"""What a network file system answers while it is away for a moment."""
+TRIES = 6
+FEED = 1 << 12
+"""Compressed bytes given to the decompressor at once: the most they can become, 128 MB, has to fit into memory."""
+CHUNK = 1 << 20
+"""Bytes read at once of a file that is only hashed."""
+AHEAD = 1 << 18
+"""Bytes read from a compressed file at once."""
+LARGEST_WINDOW = 1 << 27
+"""Bytes of the window that a Zstandard frame may ask for: what ``zstd -d`` takes without being told to."""
+PAUSE = 1.0
+"""Seconds before the second try; each further pause is twice as long."""
+
+
+def retried(action: Callable[[], Any], again: Callable[[], None] = lambda: None) -> Any:
+    """The action's result; after a transient OSError, a pause and ``again``, it is tried once more."""
+    for attempt in range(TRIES):
+        try:
+            if attempt:
+                again()
+            return action()
+        except OSError as error:
+            if error.errno not in TRANSIENT or attempt == TRIES - 1:
+                raise
+            time.sleep(PAUSE * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+class CheckedFile(io.RawIOBase):
+    """A file with the SHA-256 of what was read since it was opened or moved.
+
+    ``seen`` is told the number of bytes of every read.
+    """
+
+    def __init__(self, path: Path, seen: Callable[[int], None] = lambda size: None) -> None:
+        super().__init__()
+        self.path, self._seen, self._position = path, seen, 0
+        self._digest = hashlib.sha256()
+        self._file: BinaryIO = retried(self._open)
+
+    def _open(self) -> BinaryIO:
+        return open(self.path, "rb", buffering=0)
+
+    def _reopen(self) -> None:
+        self._file.close()
+        self._file = self._open()
+        self._file.seek(self._position)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = int(retried(lambda: cast(io.RawIOBase, self._file).readinto(buffer), self._reopen))
+        self._digest.update(memoryview(buffer)[:count])
+        self._position += count
+        self._seen(count)
+        return count
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go on at ``offset``; the checksum begins anew there."""
+        self._position = int(retried(lambda: self._file.seek(offset, whence), self._reopen))
+        self._digest = hashlib.sha256()
+        return self._position
+
+    def read_on(self) -> None:
+        """Read what is left of it."""
+        buffer = bytearray(CHUNK)
+        while self.readinto(buffer):
+            pass
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def sha256_of(path: Path) -> str:
+    """Of a whole file; raises OSError."""
+    with CheckedFile(path) as file:
+        file.read_on()
+        return file.sha256
+
+
+class ZstdFrames:
+    """The text of a file of Zstandard frames; unlike the library's reader, it raises where the last is cut."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = io.BufferedReader(cast(io.RawIOBase, file), AHEAD)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+        self._frame = self._decompressor.decompressobj()
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        """At least ``size`` bytes, and what FEED became at most more; fewer only at the end."""
+        parts, ready = list[bytes](), 0
+        while ready < size and (data := self._file.read(FEED)):
+            while data:
+                parts.append(self._frame.decompress(data))
+                ready += len(parts[-1])
+                data, self._begun = b"", True
+                if self._frame.eof:
+                    data, self._begun = self._frame.unused_data, False
+                    self._frame = self._decompressor.decompressobj()
+        if ready < size and self._begun:
+            raise EOFError("it ends inside a Zstandard frame")
+        return b"".join(parts)
+
+
+def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
+    """The text of a ``.zst``, ``.gz`` or plain file."""
+    if suffix == ".zst":
+        return cast(BinaryIO, ZstdFrames(file))
+    if suffix == ".gz":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+    return file
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """What a reader says of a file that cannot be decompressed or parsed at all."""
+    return UserError(
+        f"source {path} is damaged: {error}", hint="fetch it again, and prepare into a new folder"
+    )

@@ -1,0 +1,1 @@
+"""A job's plan, its workers, and how they share the work."""

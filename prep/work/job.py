@@ -1,0 +1,118 @@
+"""A prep job: everything that decides the bytes it writes, and the folder that its workers share.
+
+``OUTPUT/.prep/`` holds the job, the manifest, the claims, and a record of every task done; nothing else is
+shared between workers, so they may run in one process, on one node or on many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.shards.format import TokenizerRecord
+from jobctl.prep.work.claims import Claims
+
+WORK = ".prep"
+JOB_FILE = "job.json"
+FOLDERS = (
+    "claims", "progress", "rejects", "done/hashing", "done/listing-keys", "done/matching", "done/tokenizing",
+    "done/listing-documents", "done/shuffling", "keys", "repeated", "runs/train", "runs/val",
+)  # fmt: skip
+BULKY = ("keys", "repeated", "runs")
+"""What is of no use once the data set is whole."""
+FREE = {"workers": 0, "stale_seconds": 1, "encoder": "auto", "max_reject_share": 0.0}
+"""Options that do not change a byte of the result, with what stands for any of them."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What is prepared, with which tokenizer, and how."""
+
+    dataset: str
+    entry: DatasetEntry
+    tokenizer: TokenizerRecord
+    tokens: TokenizerEntry
+    config: PrepConfig
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over what decides the result: 64 hexadecimal digits."""
+        config = msgspec.structs.replace(self.config, **FREE)
+        return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, config=config))).hexdigest()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What ``meta.json`` says of how the documents were chosen."""
+        entry, config = self.entry, self.config
+        return {
+            "validation_share": entry.validation_share,
+            "text_field": entry.text_field,
+            "separator": entry.separator,
+            "min_characters": entry.min_characters,
+            "max_characters": entry.max_characters,
+            "languages": entry.languages,
+            "add_bos": config.add_bos,
+            "duplicates": config.duplicates,
+            "shuffle": config.shuffle,
+            "weights": config.weights,
+            "shard_bytes": config.shard_bytes,
+        }
+
+
+def work_dir(output: Path) -> Path:
+    return output / WORK
+
+
+def claims(output: Path, job: Job) -> Claims:
+    return Claims(work_dir(output) / "claims", stale=job.config.stale_seconds)
+
+
+def create(output: Path, job: Job) -> None:
+    """Make the output folder for this job; one that another job already has is refused."""
+    work = work_dir(output)
+    try:
+        for folder in FOLDERS:
+            (work / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {work}: {error.strerror}", hint="name another folder with --output"
+        ) from None
+
+    def found() -> Job | None:
+        return load(output) if (work / JOB_FILE).exists() else None
+
+    def make() -> None:
+        if any(output.glob("*.bin")):
+            raise UserError(
+                f"{output} has shards that no job of this folder made", hint="name another with --output"
+            )
+        write_whole(work / JOB_FILE, msgspec.json.format(msgspec.json.encode(job), indent=1))
+
+    if claims(output, job).once("job", found, make).key != job.key:
+        raise UserError(
+            f"{output} is another job's: its data set, tokenizer or options differ",
+            hint=f"name another folder with --output, or delete {output}",
+        )
+
+
+def load(output: Path) -> Job:
+    """The job of an output folder."""
+    path = work_dir(output) / JOB_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Job)
+    except FileNotFoundError:
+        raise UserError(f"{output} was not prepared by python -m jobctl.prep: {path} is absent") from None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path} is damaged: {error}", hint=f"delete {output} and start again") from None
+
+
+def clear(output: Path) -> None:
+    """Remove what is of no use once the data set is whole; others may be at it, too."""
+    for folder in BULKY:
+        shutil.rmtree(work_dir(output) / folder, ignore_errors=True)

@@ -1,0 +1,211 @@
+"""How far a job is: each worker keeps one small file, and whoever wants to know adds them up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core.layout import preparation_file
+from jobctl.prep.shards.format import Meta
+from jobctl.prep.shards.statistics import Statistics
+from jobctl.prep.work.claims import owner
+from jobctl.prep.work.job import work_dir
+from jobctl.prep.work.unit import finished, record_file
+
+EVERY = 0.5
+"""Seconds between writes of a worker's file."""
+PUBLISHED = 2.0
+"""Seconds between writes of the job's."""
+SILENT = 60.0
+"""Seconds after which a worker no longer counts as running."""
+
+
+class Worker(msgspec.Struct, kw_only=True):
+    """What one worker process does: bytes read and tokens made in the task it is at, and in its stage before that."""
+
+    owner: str
+    stage: str = ""
+    task: int | None = None
+    read_bytes: int = 0
+    tokens: int = 0
+    read_before: int = 0
+    tokens_before: int = 0
+    started: float = 0.0
+    updated: float = 0.0
+
+
+class Done(msgspec.Struct, kw_only=True):
+    """What the record of any finished task says."""
+
+    read_bytes: int
+    statistics: Statistics = msgspec.field(default_factory=Statistics)
+
+
+class Sum(msgspec.Struct, kw_only=True):
+    """Over the finished tasks of a stage."""
+
+    tasks: int = 0
+    read_bytes: int = 0
+    tokens: int = 0
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """The sum over all workers of all nodes, of the stage that is on; ``seconds_left`` is None where it is unknown."""
+
+    state: str
+    tasks: int
+    tasks_done: int
+    workers: int
+    share: float
+    read_bytes: int
+    size: int
+    tokens: int
+    tokens_per_second: float
+    bytes_per_second: float
+    seconds_left: float | None
+
+
+def folder(output: Path) -> Path:
+    return work_dir(output) / "progress"
+
+
+class Reporter:
+    """A worker's own file. A file that cannot be written is no reason to stop."""
+
+    def __init__(self, output: Path) -> None:
+        self.path = folder(output) / f"{owner()}.json"
+        self.worker = Worker(owner=owner())
+        self._written = 0.0
+
+    def begin(self, stage: str, task: int) -> None:
+        if self.worker.stage != stage:
+            self.worker = Worker(owner=self.worker.owner, stage=stage, started=time.time())
+        self.worker.task = task
+        self.write()
+
+    def seen(self, read_bytes: int, tokens: int) -> None:
+        self.worker.read_bytes += read_bytes
+        self.worker.tokens += tokens
+        if time.time() - self._written > EVERY:
+            self.write()
+
+    def finish(self) -> None:
+        worker = self.worker
+        worker.read_before += worker.read_bytes
+        worker.tokens_before += worker.tokens
+        worker.task, worker.read_bytes, worker.tokens = None, 0, 0
+        self.write()
+
+    def write(self) -> None:
+        self._written = self.worker.updated = time.time()
+        with contextlib.suppress(OSError):
+            aside = self.path.with_name(f".{self.path.name}")
+            aside.write_bytes(msgspec.json.encode(self.worker))
+            aside.replace(self.path)
+
+
+def workers(output: Path) -> list[Worker]:
+    """Every worker that ever reported."""
+    found = []
+    for path in folder(output).glob("[!.]*.json"):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            found.append(msgspec.json.decode(path.read_bytes(), type=Worker))
+    return found
+
+
+class Tally:
+    """What the finished tasks of a job's stages say, added up; each record is read once, however often one asks."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._sums: dict[str, tuple[set[int], Sum]] = {}
+
+    def done(self, stage: str) -> Sum:
+        """The sum of a stage's tasks that are done by now."""
+        seen, total = self._sums.setdefault(stage, (set(), Sum()))
+        for index in finished(self._output, stage) - seen:
+            record = msgspec.json.decode(record_file(self._output, stage, index).read_bytes(), type=Done)
+            seen.add(index)
+            total.tasks += 1
+            total.read_bytes += record.read_bytes
+            total.tokens += record.statistics.total.tokens
+        return total
+
+
+def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sum, size: int) -> Status:
+    """Add up what the workers report and what is done: pure but for the clock. ``size``: bytes the stage reads."""
+    now = time.time()
+    running = [worker for worker in found if worker.stage == state and now - worker.updated < SILENT]
+    read = min(size, done.read_bytes + sum(worker.read_bytes for worker in running))
+
+    def rate(bytes_or_tokens: Callable[[Worker], int]) -> float:
+        return round(sum(bytes_or_tokens(w) / max(w.updated - w.started, 1e-3) for w in running), 1)
+
+    bytes_per_second = rate(lambda worker: worker.read_before + worker.read_bytes)
+    return Status(
+        state=state,
+        tasks=tasks,
+        tasks_done=done.tasks,
+        workers=len(running),
+        share=read / size if size else float(done.tasks == tasks > 0),
+        read_bytes=read,
+        size=size,
+        tokens=done.tokens + sum(worker.tokens for worker in running),
+        tokens_per_second=rate(lambda worker: worker.tokens_before + worker.tokens),
+        bytes_per_second=bytes_per_second,
+        seconds_left=round((size - read) / bytes_per_second, 1) if bytes_per_second else None,
+    )
+
+
+def publish(output: Path, now: Status) -> None:
+    """Keep the status where ``jobctl status`` reads it, once every few seconds; a failure is no reason to stop."""
+    path = preparation_file(output)
+    with contextlib.suppress(OSError):
+        if now.state == "finished" or not path.exists() or time.time() - path.stat().st_mtime > PUBLISHED:
+            aside = path.with_name(f".{path.name}.{owner()}")
+            aside.write_bytes(msgspec.json.encode(now))
+            aside.replace(path)
+
+
+def whole(meta: Meta, tasks: int) -> Status:
+    """The status of a data set that is whole."""
+    size = sum(source.size for source in meta.sources)
+    return Status(
+        state="finished",
+        tasks=tasks,
+        tasks_done=tasks,
+        workers=0,
+        share=1.0,
+        read_bytes=size,
+        size=size,
+        tokens=meta.tokens,
+        tokens_per_second=0.0,
+        bytes_per_second=0.0,
+        seconds_left=0.0,
+    )
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03``, or ``2:03`` under an hour."""
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def bar(now: Status, width: int = 24) -> str:
+    """One line: share, shards, tokens, rate, time left."""
+    full = int(now.share * width)
+    left = "-:--" if now.seconds_left is None else duration(now.seconds_left)
+    done = (
+        f"{now.state} [{'=' * full}{' ' * (width - full)}] {now.share:6.1%}  {now.tasks_done}/{now.tasks} tasks  "
+        f"{now.tokens / 1e6:,.1f} M tokens"
+    )
+    if now.state == "finished":
+        return done
+    return (
+        f"{done}  {now.tokens_per_second / 1e6:.2f} M/s  {now.bytes_per_second / 1e6:.1f} MB/s  {left} left"
+    )

@@ -1,0 +1,155 @@
+"""Documents in random order, whatever their number: an external sort by a hash of the seed and each one's place.
+
+Tokenizing a unit leaves sorted runs of documents instead of shards. Then each shard of the result is a range of
+hashes, gathered from all runs a few megabytes at a time. The order is uniform over the whole data set and a
+function of the seed alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from jobctl.jobs.core.durable import partial_path
+from jobctl.prep.encode.encoders import Ids
+from jobctl.prep.shards.format import Shard, checked, numpy_dtype, token_dtype
+from jobctl.prep.shards.output import Series
+from jobctl.prep.shards.sorted_runs import Columns, edges, places, run_file, write_run
+
+RUN_BYTES = 1 << 30
+RUN_DOCUMENTS = 1 << 21
+"""A run has at most so many bytes of tokens and so many documents; it is sorted through the file just written."""
+GATHERED = 1 << 25
+"""Bytes of tokens that are put in order at once."""
+FULL = 0.9
+"""How full a shard is planned to be, for hashes share documents out only about evenly."""
+Read = Callable[[int], None]
+
+
+def mixed(values: Columns) -> Columns:
+    """SplitMix64's finalizer (Steele, Lea and Flood, 2014): a bijection of 64 bits."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def order_keys(seed: int, unit: int, first: int, count: int) -> Columns:
+    """Keys of ``count`` documents of a unit from number ``first`` on; no two documents of a job share one."""
+    numbers = np.arange(first, first + count, dtype=np.uint64) + np.uint64(unit << 40)
+    return mixed(mixed(numbers) ^ mixed(np.array([seed], np.uint64)))
+
+
+class RunWriter:
+    """The documents of one split of a unit, as runs in ``folder``. Leaves no half run when the block raises."""
+
+    def __init__(self, folder: Path, *, index: int, vocab_size: int, seed: int) -> None:
+        self._folder, self._index, self._vocab_size, self._seed = folder, index, vocab_size, seed
+        self._itemsize = numpy_dtype(token_dtype(vocab_size)).itemsize
+        self.runs = self._first = 0
+        self._lengths, self._sizes = list[npt.NDArray[np.int64]](), list[npt.NDArray[np.int64]]()
+        self._plain, self._sorted = (
+            partial_path(folder / f"{index:05d}.{kind}") for kind in ("plain", "sorted")
+        )
+        self._file = open(self._plain, "w+b")  # noqa: SIM115 - closed at the end of the block
+
+    def write(self, ids: Ids, lengths: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> None:
+        """Append documents: ids end to end, shape [tokens]; tokens and bytes of each, shape [documents]."""
+        self._file.write(checked(ids, self._vocab_size, f"unit {self._index}").data)
+        self._lengths.append(lengths)
+        self._sizes.append(sizes)
+        if self._file.tell() >= RUN_BYTES or sum(map(len, self._lengths)) >= RUN_DOCUMENTS:
+            self._sort()
+
+    def _sort(self) -> None:
+        if not self._lengths:
+            return
+        lengths, sizes = np.concatenate(self._lengths), np.concatenate(self._sizes)
+        keys = order_keys(self._seed, self._index, self._first, len(lengths))
+        order = np.argsort(keys)
+        ends = np.cumsum(lengths)
+        self._file.flush()
+        with open(self._sorted, "wb") as target:
+            for begin, length in zip((ends - lengths)[order].tolist(), lengths[order].tolist(), strict=True):
+                size = length * self._itemsize
+                target.write(os.pread(self._file.fileno(), size, begin * self._itemsize))
+            target.flush()
+            os.fsync(target.fileno())
+        path = run_file(self._folder, self._index, self.runs)
+        os.replace(self._sorted, path.with_suffix(".bin"))
+        columns = [keys[order], np.cumsum(lengths[order]), sizes[order]]
+        write_run(path, np.stack([column.astype(np.uint64) for column in columns]))
+        self.runs, self._first = self.runs + 1, self._first + len(lengths)
+        self._lengths, self._sizes = [], []
+        self._file.seek(0)
+        self._file.truncate()
+
+    def close(self) -> tuple[Shard, ...]:
+        """Sort what is left. The shards come later, so there are none yet."""
+        self._sort()
+        return ()
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        finally:  # closing flushes, which a full disk refuses again
+            for path in (self._plain, self._sorted):
+                path.unlink(missing_ok=True)
+
+
+def shards_of(size: int, limit: int) -> int:
+    """How many shards of at most ``limit`` bytes hold ``size`` bytes."""
+    return 1 if size <= limit else math.ceil(size / (limit * FULL))
+
+
+def slices(paths: Sequence[Path], bounds: list[int]) -> Iterator[list[tuple[Path, int, int]]]:
+    """For each pair of neighbouring bounds, the rows between them of every run that has any."""
+    cuts = [places(np.load(path, mmap_mode="r"), bounds) for path in paths]
+    for piece in range(len(bounds) - 1):
+        rows = ((path, cut[piece], cut[piece + 1]) for path, cut in zip(paths, cuts, strict=True))
+        yield [(path, begin, end) for path, begin, end in rows if begin < end]
+
+
+def in_order(
+    found: list[tuple[Path, int, int]], dtype: np.dtype[np.unsignedinteger]
+) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The documents of these slices sorted by key: ids end to end, tokens of each, bytes of each."""
+    keys, sizes, texts = [], [], list[Ids]()
+    for path, begin, end in found:
+        columns = np.load(path, mmap_mode="r")
+        first = int(columns[1, begin - 1]) if begin else 0
+        ends = columns[1, begin:end].astype(np.int64) - first
+        ids = np.fromfile(path.with_suffix(".bin"), dtype, count=int(ends[-1]), offset=first * dtype.itemsize)
+        texts += np.split(ids, ends[:-1])
+        keys.append(columns[0, begin:end])
+        sizes.append(columns[2, begin:end])
+    order = np.argsort(np.concatenate(keys))
+    chosen = [texts[index] for index in order]
+    lengths = np.fromiter(map(len, chosen), np.int64, len(chosen))
+    return np.concatenate(chosen), lengths, np.concatenate(sizes)[order].astype(np.int64)
+
+
+def gather(
+    runs: Sequence[Path], folder: Path, *, split: str, index: int, count: int, size: int, vocab_size: int,
+    limit: int, read: Read,
+) -> tuple[Shard, ...]:  # fmt: skip
+    """Write shard ``index`` of ``count`` of a split with ``size`` bytes of tokens; ``read`` is told those read."""
+    dtype = numpy_dtype(token_dtype(vocab_size))
+    bounds = edges(index, count, pieces=max(1, math.ceil(size / count / GATHERED)))
+    with Series(folder, split=split, index=index, count=count, vocab_size=vocab_size, limit=limit) as series:
+        for found in slices(runs, bounds):
+            if found:
+                ids, lengths, sizes = in_order(found, dtype)
+                series.write(ids, lengths, sizes)
+                read(ids.nbytes)
+        return series.close()

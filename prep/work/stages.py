@@ -1,0 +1,230 @@
+"""The stages of a job, one after another: hashing and matching where duplicates go, tokenizing, and shuffling.
+
+Each is a list of tasks that any worker may do, in any order and more than once; a stage begins when the one
+before it is done, by whomever, for only then it is known what it has to do.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.select import duplicates
+from jobctl.prep.select.selection import SPLITS, Selection
+from jobctl.prep.shards.format import Shard, numpy_dtype, token_dtype
+from jobctl.prep.shards.sorted_runs import run_file
+from jobctl.prep.sources.documents import read
+from jobctl.prep.work.job import work_dir
+from jobctl.prep.work.shuffle import gather, shards_of
+from jobctl.prep.work.unit import (  # fmt: skip
+    STAGE,
+    Reading,
+    Record,
+    Seen,
+    UnitJob,
+    finished,
+    load_record,
+    prepare,
+    record_file,
+    write_record,
+)
+
+LIST_KEYS, LIST_DOCUMENTS = "listing-keys", "listing-documents"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Numbered tasks; ``do`` is told what to call with bytes read and tokens made; ``size`` is what all read."""
+
+    name: str
+    count: int
+    size: int
+    output: Path
+    do: Callable[[int, Seen], object]
+
+    def is_done(self, index: int) -> bool:
+        return record_file(self.output, self.name, index).exists()
+
+    def undone(self, tasks: Sequence[int]) -> list[int]:
+        """Those of the tasks that are not done."""
+        done = finished(self.output, self.name)
+        return [index for index in tasks if index not in done]
+
+
+class Keys(msgspec.Struct, kw_only=True):
+    """The record of a hashed unit."""
+
+    runs: int
+    keys: int
+    read_bytes: int
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """The record of a task that read runs; ``shards`` is what it made of them."""
+
+    read_bytes: int
+    shards: tuple[Shard, ...] = ()
+
+
+class Runs(msgspec.Struct, kw_only=True):
+    """How many runs each unit left, and how much is in all of them: keys, or tokens."""
+
+    counts: list[int] = []
+    total: int = 0
+
+    def files(self, folder: Path) -> list[Path]:
+        """All of them, in the units' order."""
+        return [
+            run_file(folder, unit, number)
+            for unit, count in enumerate(self.counts)
+            for number in range(count)
+        ]
+
+
+class Listing(msgspec.Struct, kw_only=True):
+    """What the units left, by kind: from one look at all of their records, which takes a while."""
+
+    runs: dict[str, Runs]
+    read_bytes: int = 0
+
+
+def listing(work: UnitJob, name: str, runs_of: Callable[[int], dict[str, tuple[int, int]]]) -> Stage:
+    """A stage of one task, whose record is a Listing. ``runs_of`` a unit gives the runs and the total of each kind."""
+
+    def do(task: int, seen: Seen) -> None:
+        found: dict[str, Runs] = {}
+        for unit in range(len(work.units)):
+            for kind, (count, total) in runs_of(unit).items():
+                runs = found.setdefault(kind, Runs())
+                runs.counts.append(count)
+                runs.total += total
+        write_record(work.output, name, task, Listing(runs=found))
+
+    return Stage(name, 1, 0, work.output, do)
+
+
+def listed(work: UnitJob, name: str) -> dict[str, Runs]:
+    """What the listing stage of that name found."""
+    return msgspec.json.decode(record_file(work.output, name, 0).read_bytes(), type=Listing).runs
+
+
+# -- duplicates ----------------------------------------------------------------------------------------------
+
+
+def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
+    """Write the keys of a unit's documents. Broken lines are left to tokenizing, which reads them again."""
+    selection, near = Selection(work.job), work.job.config.duplicates == "near"
+    writer, reading = duplicates.KeyWriter(work_dir(work.output) / "keys", index), Reading(seen)
+    for piece in work.units[index]:
+        for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, reading):
+            for document in selection.kept(batch):
+                writer.add(document.digest, duplicates.band_keys(document.text) if near else ())
+    writer.flush()
+    write_record(
+        work.output, "hashing", index, Keys(runs=writer.runs, keys=writer.keys, read_bytes=reading.bytes)
+    )
+
+
+def key_runs(work: UnitJob, index: int) -> dict[str, tuple[int, int]]:
+    record = msgspec.json.decode(record_file(work.output, "hashing", index).read_bytes(), type=Keys)
+    return {"keys": (record.runs, record.keys)}
+
+
+def matching(work: UnitJob) -> Stage:
+    """Where the keys of all units are listed."""
+    keys, folder = listed(work, LIST_KEYS)["keys"], work_dir(work.output)
+    parts = duplicates.parts_of(keys.total)
+
+    def do(part: int, seen: Seen) -> None:
+        runs, target = keys.files(folder / "keys"), folder / "repeated" / f"{part:05d}.npy"
+        size = 24 * duplicates.match(runs, target, part, parts)
+        seen(size, 0)
+        write_record(work.output, "matching", part, Part(read_bytes=size))
+
+    return Stage("matching", parts, 24 * keys.total, work.output, do)
+
+
+# -- shuffling -----------------------------------------------------------------------------------------------
+
+
+def document_runs(work: UnitJob, index: int) -> dict[str, tuple[int, int]]:
+    record = load_record(work.output, index)
+    return {split: (record.runs[split], tokens_of(record, split)) for split in SPLITS}
+
+
+def tokens_of(record: Record, split: str) -> int:
+    counts = record.statistics.splits
+    return counts[split].tokens if split in counts else 0
+
+
+def shuffling(work: UnitJob) -> Stage:
+    """Where the runs of all units are listed: one task for each shard of each split."""
+    runs, vocab_size = listed(work, LIST_DOCUMENTS), work.job.tokens.vocab_size
+    itemsize, limit = numpy_dtype(token_dtype(vocab_size)).itemsize, work.job.config.shard_bytes
+    sizes = {split: itemsize * runs[split].total for split in SPLITS}
+    counts = {split: shards_of(size, limit) for split, size in sizes.items()}
+    tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
+
+    def do(task: int, seen: Seen) -> None:
+        split, index = tasks[task]
+        reading = Reading(seen)
+        shards = gather(
+            runs[split].files(work_dir(work.output) / "runs" / split),
+            work.output,
+            split=split,
+            index=index,
+            count=counts[split],
+            size=sizes[split],
+            vocab_size=vocab_size,
+            limit=limit,
+            read=reading,
+        )
+        write_record(work.output, "shuffling", task, Part(read_bytes=reading.bytes, shards=shards))
+
+    return Stage("shuffling", len(tasks), sum(sizes.values()), work.output, do)
+
+
+# -- all of them ---------------------------------------------------------------------------------------------
+
+
+def stages(work: UnitJob) -> Iterator[Stage]:
+    """The job's stages; each may be asked for only when those before it are done."""
+    size, count = sum(file.size for file in work.files.values()), len(work.units)
+    if work.job.config.duplicates != "keep":
+        yield Stage("hashing", count, size, work.output, partial(hash_unit, work))
+        yield listing(work, LIST_KEYS, partial(key_runs, work))
+        yield matching(work)
+    yield Stage(STAGE, count, size, work.output, partial(prepare, work))
+    if work.job.config.shuffle:
+        yield listing(work, LIST_DOCUMENTS, partial(document_runs, work))
+        yield shuffling(work)
+
+
+def guarded(stage: Stage, index: int, seen: Seen) -> None:
+    """Do a task; what a file system refuses is a UserError in words."""
+    output = stage.output
+    try:
+        stage.do(index, seen)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and (stage.is_done(index) or (output / "meta.json").exists()):
+            return  # another worker was faster, and the job is at its end
+        hint = "what is done stays; run the same command again to go on"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left for {output}", hint=f"free some; {hint}", code=1) from None
+        raise UserError(f"cannot write {output}: {error}", hint=hint, code=1) from None
+
+
+def shards(work: UnitJob, units: list[Record]) -> list[Shard]:
+    """All shards of a job whose stages are done: training first, then validation."""
+    found = [shard for record in units for shard in record.shards]
+    if work.job.config.shuffle:
+        for task in range(shuffling(work).count):
+            data = record_file(work.output, "shuffling", task).read_bytes()
+            found += msgspec.json.decode(data, type=Part).shards
+    return [shard for split in SPLITS for shard in found if shard.split == split]

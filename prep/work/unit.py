@@ -1,0 +1,242 @@
+"""One unit of the plan: its source pieces in, its shards and its record out. Done again, it gives the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.encode.encoders import Encoder, Encoders, differing, with_ends
+from jobctl.prep.select.duplicates import Repeated
+from jobctl.prep.select.selection import SPLITS, Chosen, Selection
+from jobctl.prep.shards.format import Shard, SourceFile
+from jobctl.prep.shards.output import Series
+from jobctl.prep.shards.statistics import Statistics
+from jobctl.prep.sources.documents import Broken, read
+from jobctl.prep.work.job import Job, work_dir
+from jobctl.prep.work.plan import Unit
+from jobctl.prep.work.shuffle import RunWriter
+
+STAGE = "tokenizing"
+CHECKED_FIRST = 2
+CHECKED_SHARE = 1 / 4096
+CHECKED_TEXT = 500_000
+"""The spot check: the first documents of a unit and this share of the others, up to this many characters."""
+Seen = Callable[[int, int], None]
+"""Told source bytes read and tokens made, as they are."""
+MANY_BROKEN = 100
+"""Rejects before their share is looked at."""
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """What a unit left: shards, or the number of runs of each split; its presence says that the unit is done."""
+
+    shards: tuple[Shard, ...]
+    runs: dict[str, int]
+    statistics: Statistics
+    encoder: str
+    read_bytes: int
+    lines: int
+
+
+class Reading:
+    """Counts the bytes that a task reads, and passes them on to ``seen``."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen, self.bytes = seen, 0
+
+    def __call__(self, size: int) -> None:
+        self.bytes += size
+        self._seen(size, 0)
+
+
+class MismatchError(Exception):
+    """The fast encoder and the reference gave a document different ids."""
+
+
+class SpotCheck:
+    """Compares a deterministic sample of what an encoder is given with the reference."""
+
+    def __init__(self, encoder: Encoder, encoders: Encoders) -> None:
+        self.encoder, self.encoders = encoder, encoders
+        self._left, self._first = CHECKED_TEXT, CHECKED_FIRST
+
+    def sample(self, chosen: Chosen) -> list[str]:
+        texts = []
+        for document in chosen.documents:
+            if self._first > 0 or (document.digest & 0xFFFFFFFF) < CHECKED_SHARE * 2**32:
+                if len(document.text) <= self._left:
+                    texts.append(document.text)
+                    self._left -= len(document.text)
+                self._first -= 1
+        return texts
+
+    def see(self, chosen: Chosen) -> None:
+        """Raise MismatchError where a sampled document's ids differ."""
+        if self.encoder.name == "tokenizers":
+            return
+        texts = self.sample(chosen)
+        wrong = differing(self.encoders.reference, self.encoder, texts) if texts else None
+        if wrong is not None:
+            raise MismatchError(texts[wrong][:200])
+
+
+class Rejects:
+    """The reject file of a unit: one JSON object a broken line.
+
+    Raises UserError when their share is too large.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.found = limit, list[Broken]()
+
+    def see(self, broken: Broken) -> None:
+        self.found.append(broken)
+
+    def check(self, documents: int) -> None:
+        """Hold the share of broken lines against the limit."""
+        share = len(self.found) / max(documents + len(self.found), 1)
+        if share > self.limit:
+            first = self.found[0]
+            raise UserError(
+                f"{len(self.found)} of {documents + len(self.found)} source lines are broken, more than the "
+                f"share of {self.limit:g} that is allowed; "
+                f"the first: {first.file} line {first.line}: {first.reason}",
+                hint="look at the source, or allow more with --max-reject-share",
+            )
+
+    def write(self, path: Path) -> None:
+        lines = [msgspec.json.encode(broken._asdict()) for broken in self.found]
+        write_whole(path, b"".join(line + b"\n" for line in lines))
+
+
+def record_file(output: Path, stage: str, index: int) -> Path:
+    """Its presence says that this task of the stage is done."""
+    return work_dir(output) / "done" / stage / f"{index:05d}.json"
+
+
+def finished(output: Path, stage: str) -> set[int]:
+    """The tasks of the stage that are done, from one look at its folder."""
+    with contextlib.suppress(FileNotFoundError):
+        names = os.listdir(work_dir(output) / "done" / stage)
+        return {int(name.removesuffix(".json")) for name in names if name[0] != "."}
+    return set()
+
+
+def write_record(output: Path, stage: str, index: int, record: msgspec.Struct) -> None:
+    write_whole(record_file(output, stage, index), msgspec.json.encode(record))
+
+
+def load_record(output: Path, index: int) -> Record:
+    """Raises FileNotFoundError where the unit is not done, UserError where its record is damaged."""
+    path = record_file(output, STAGE, index)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path} is damaged: {error}", hint=f"delete {path} and run the job again") from None
+
+
+def reject_file(output: Path, index: int) -> Path:
+    return work_dir(output) / "rejects" / f"{index:05d}.jsonl"
+
+
+@dataclass(frozen=True)
+class UnitJob:
+    """What a worker holds between tasks: the job, its plan, the manifest's entries by name, the encoders."""
+
+    job: Job
+    output: Path
+    units: list[Unit]
+    files: dict[str, SourceFile]
+    encoders: Encoders
+
+    def opened(self, split: str, index: int) -> Series | RunWriter:
+        """Where the documents of a unit go: into its shards, or into runs that are put in order later."""
+        vocab_size, config = self.job.tokens.vocab_size, self.job.config
+        if config.shuffle:
+            folder = work_dir(self.output) / "runs" / split
+            return RunWriter(folder, index=index, vocab_size=vocab_size, seed=config.shuffle)
+        return Series(
+            self.output,
+            split=split,
+            index=index,
+            count=len(self.units),
+            vocab_size=vocab_size,
+            limit=config.shard_bytes,
+        )
+
+    def repeated(self, index: int) -> Repeated | None:
+        """The duplicates of a unit, once the stages before have found them."""
+        if self.job.config.duplicates == "keep":
+            return None
+        # By the records, not by what is in the folder: that is cleared when the job is at its end.
+        parts, folder = sorted(finished(self.output, "matching")), work_dir(self.output) / "repeated"
+        return Repeated([folder / f"{part:05d}.npy" for part in parts], index)
+
+
+def write_batch(
+    work: UnitJob, chosen: Chosen, writer: Series | RunWriter, statistics: Statistics, encoder: Encoder
+) -> int:
+    """Encode one split's documents of a batch and append them; those written again come after. Returns the tokens."""
+    bos = work.job.tokens.bos_id if work.job.config.add_bos else None
+    pairs, tokens = list(zip(chosen.documents, encoder.encode(chosen.texts, chosen.data), strict=True)), 0
+    for time in itertools.count(1):
+        documents, texts = zip(*pairs, strict=True)
+        ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)
+        sizes = np.fromiter((document.size for document in documents), np.int64, len(documents))
+        writer.write(ids, lengths, sizes)
+        statistics.see(chosen.split, [document.label for document in documents], lengths, sizes)
+        tokens += len(ids)
+        pairs = [pair for pair in pairs if pair[0].times > time]
+        if not pairs:
+            break
+    return tokens
+
+
+def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
+    """Prepare unit ``index`` with ``encoder``. ``seen`` is told source bytes and tokens as they are done."""
+    job = work.job
+    selection, statistics = Selection(job, work.repeated(index)), Statistics()
+    rejects, spot = Rejects(job.config.max_reject_share), SpotCheck(encoder, work.encoders)
+    reading, lines = Reading(seen), 0
+    with contextlib.ExitStack() as stack:
+        writers = {split: work.opened(split, index) for split in SPLITS}
+        for writer in writers.values():
+            stack.enter_context(writer)
+        for piece in work.units[index]:
+            for batch in read(piece, job.entry, work.files[piece.source.name], rejects.see, reading):
+                lines += len(batch.texts)
+                if len(rejects.found) > MANY_BROKEN:
+                    rejects.check(lines)
+                for chosen in selection.choose(batch):
+                    spot.see(chosen)
+                    seen(0, write_batch(work, chosen, writers[chosen.split], statistics, encoder))
+        shards = tuple(shard for split in SPLITS for shard in writers[split].close())
+    statistics.left_out, statistics.rejected = dict(selection.left_out), len(rejects.found)
+    rejects.write(reject_file(work.output, index))
+    return Record(
+        shards=shards,
+        runs={split: writer.runs for split, writer in writers.items() if isinstance(writer, RunWriter)},
+        statistics=statistics,
+        encoder=encoder.name,
+        read_bytes=reading.bytes,
+        lines=lines,
+    )
+
+
+def prepare(work: UnitJob, index: int, seen: Seen) -> Record:
+    """Prepare one unit, with the reference where the fast encoder was caught; write its record and return it."""
+    try:
+        record = attempt(work, index, work.encoders.fast, seen)
+    except MismatchError:
+        record = attempt(work, index, work.encoders.reference, seen)
+    write_record(work.output, STAGE, index, record)
+    return record

@@ -1,0 +1,53 @@
+"""Durable writes: all or nothing, and folders that several users share."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from jobctl.jobs.core.durable import make_shared, partial_path, write_whole
+
+
+def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "record"
+    write_whole(file, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "record"
+    write_whole(file, b"a long text")
+    write_whole(file, b"short")
+    assert file.read_bytes() == b"short"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_two_writers_never_share_a_partial_file(tmp_path: Path) -> None:
+    names = {partial_path(tmp_path / "record") for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.parent == tmp_path and name.name.startswith(".record.") for name in names)
+
+
+def test_a_shared_folder_takes_its_parents_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    make_shared(tmp_path / "runs")
+    assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o1777
+
+
+def test_a_folder_that_exists_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir(mode=0o750)
+    make_shared(tmp_path / "runs")
+    assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o750

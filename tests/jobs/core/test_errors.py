@@ -1,0 +1,65 @@
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from jobctl.jobs.core.errors import UserError, nearest, run_command
+
+
+def test_the_hint_stands_under_the_message() -> None:
+    assert str(UserError("no such run", hint="jobctl list")) == "no such run\n  jobctl list"
+    assert UserError("x").code == 2
+
+
+def test_nearest_lists_what_there_is_when_nothing_is_near() -> None:
+    assert nearest("quen3", ["qwen3", "gpt2"]) == "did you mean 'qwen3'?"
+    assert nearest("zzzzzz", ["b", "a"]) == "known: a, b"
+
+
+def test_a_command_leaves_with_its_code_or_with_its_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> int:
+        raise UserError("no such file", hint="make it", code=7)
+
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: 3)
+    assert left.value.code == 3
+    with pytest.raises(SystemExit) as left:
+        run_command(fails, "jobctl.docker.pin")
+    assert left.value.code == 7
+    assert capsys.readouterr().err == "jobctl.docker.pin: no such file\n  make it\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+            1,
+            "error: /data/x: No space left on device\n",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_the_system_or_the_user_ends_has_no_traceback(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        run_command(fails)
+    assert (left.value.code, capsys.readouterr().err) == (code, said)
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word() -> None:
+    program = "from jobctl.jobs.core.errors import run_command\nrun_command(lambda: print('x' * 2**20) or 0)"
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait() == 141

@@ -1,0 +1,60 @@
+"""Combinations that no single key can know to be wrong."""
+
+import pytest
+
+from jobctl.jobs.core.errors import UserError
+from tests.jobs.spec.test_resolution import spec_of
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["image_variant=cu124"], "CUDA 12.4 has no code for compute capability 10.0"),
+        (["use_zero1=true", "use_fsdp=true"], "use_zero1 and use_fsdp are both on"),
+        (["num_key_value_heads=3"], "not a multiple"),
+        (["head_dim=63"], "RoPE turns pairs"),
+        (["block_size=4096"], "longer than the model's max_position_embeddings"),
+        (["min_lr=1"], "above learning_rate"),
+        (["lr_decay_iters=10"], "before the end of warmup_iters"),
+        (["gpus_per_node=9"], "a node of b200 has 8"),
+        (["gpus_per_node=0"], "gpus_per_node 0 on b200"),
+        (["attention_backend=flash_attn_3"], "for Hopper only"),
+        (["vocab_size=32000"], "rows in its embedding"),
+        (["env.HF_TOKEN=abc"], "looks like a secret"),
+        (["env.A B=1"], "not the name of an environment variable"),
+        (["pass_env=[A;B]"], "not the name of an environment variable"),
+        (["project_dir=a\0b"], "NUL"),
+        (["time_limit=tomorrow"], "time_limit"),
+        (["dataset=../x"], "dataset"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(sets: list[str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        spec_of(sets=tuple(sets))
+    assert message in str(error.value)
+    assert error.value.code == 2
+
+
+def test_grouped_queries_are_not_for_gpt2() -> None:
+    with pytest.raises(UserError, match="gpt2 has no grouped queries"):
+        spec_of(model="gpt2_1.36b", sets=("num_key_value_heads=9",))
+
+
+def test_fp8_asked_for_by_hand_where_there_is_none_is_an_error_and_not_a_note() -> None:
+    with pytest.raises(UserError, match="a100 has no float8"):
+        spec_of(hardware="a100", sets=("use_fp8=true",))
+
+
+def test_gpu_kernels_are_refused_without_a_gpu() -> None:
+    with pytest.raises(UserError, match="needs a GPU"):
+        spec_of(model="qwen3_smoke", sets=("attention_backend=cudnn",))
+
+
+def test_cu124_is_right_where_it_has_code() -> None:
+    assert spec_of(hardware="h100", sets=("image_variant=cu124",)).inputs.image_variant == "cu124"
+
+
+def test_only_a_queue_can_hold_a_job_back() -> None:
+    assert spec_of(target="slurm", after=("prep",)).after == ("prep",)
+    with pytest.raises(UserError, match=r"no queue(.|\n)*jobctl wait prep && jobctl submit"):
+        spec_of(target="local", after=("prep",))

@@ -1,0 +1,168 @@
+"""Choices become specs: the guide's numbers, the layers' order, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import TrainSpec
+from jobctl.jobs.spec.layers import Layer
+from jobctl.jobs.spec.resolution import Choices, Resolution, resolve
+
+# The training guide's commands: model, hardware, tier, stage -> batch size, accumulation, iterations, GPUs, ZeRO-1.
+GUIDE = [
+    ("gpt2_1.36b", "a6000", 1, "mfu", (4, 32, 100, 2, True), 500),
+    ("gpt2_1.36b", "a6000", 1, "train", (4, 32, 2000, 2, True), None),
+    ("llama2_1.36b", "a6000", 1, "mfu", (6, 32, 100, 2, True), 200),
+    ("llama2_1.36b", "a6000", 1, "train", (6, 32, 2000, 2, True), None),
+    ("llama2_1.36b", "b200", 1, "train", (24, 8, 1000, 2, False), 100),
+    ("llama2_1.36b", "b200", 2, "train", (24, 4, 1000, 8, False), 100),
+    ("llama2_1.36b", "b200", 3, "train", (24, 8, 1000, 8, False), 100),
+    ("llama3_1.5b", "a6000", 1, "mfu", (8, 24, 100, 2, True), 50),
+    ("llama3_2.2b", "a6000", 1, "smoke", (2, 64, 10, 2, True), None),
+    ("llama3_2.2b", "a6000", 1, "mfu", (4, 32, 100, 2, True), 50),
+    ("llama3_2.2b", "a6000", 1, "train", (4, 32, 2000, 2, True), None),
+    ("qwen3_1.8b", "a6000", 1, "mfu", (6, 32, 100, 2, True), 200),
+    ("qwen3_1.8b", "a6000", 1, "train", (2, 96, 2000, 2, True), None),
+    ("qwen3_1.8b", "b200", 1, "train", (20, 4, 1000, 8, False), 100),
+    ("qwen3_1.8b", "b200", 3, "train", (20, 4, 1000, 8, False), 100),
+]
+
+
+def spec_of(**choices: Any) -> TrainSpec:
+    spec = found(**choices).spec
+    assert isinstance(spec, TrainSpec)
+    return spec
+
+
+def found(project: Layer | None = None, **choices: Any) -> Resolution:
+    return resolve(
+        Choices(**({"model": "qwen3_1.8b"} | choices)), version="0.0.0", root="/w", project=project
+    )
+
+
+@pytest.mark.parametrize(("model", "hardware", "tier", "stage", "numbers", "eval_interval"), GUIDE)
+def test_the_guides_numbers(
+    model: str, hardware: str, tier: int, stage: str, numbers: tuple[object, ...], eval_interval: int | None
+) -> None:
+    spec = spec_of(model=model, hardware=hardware, tier=tier, stage=stage)
+    train = spec.train
+    assert numbers == (
+        train.batch_size, train.gradient_accumulation_steps, train.max_iters,
+        spec.resources.gpus_per_node, train.use_zero1,
+    )  # fmt: skip
+    assert eval_interval is None or train.eval_interval == eval_interval
+    assert (train.learning_rate, train.grad_clip, train.warmup_iters) == (3e-4, 1.0, 2000)
+
+
+def test_the_guides_tier_commands_log_as_it_says() -> None:
+    train = spec_of(model="llama2_1.36b", tier=3).train
+    assert (train.log_interval, train.gradient_log_interval, train.eval_iters) == (10, 50, 20)
+    assert (train.use_dataloader, train.dataloader_num_workers, train.use_cuda_graphs) == (True, 4, True)
+    assert not spec_of(tier=1).train.use_dataloader
+
+
+def test_the_guides_sweep_of_batch_sizes() -> None:
+    spec = spec_of(stage="sweep")
+    assert spec.inputs.sweep_batch_sizes == (12, 16, 20, 24)
+    assert (spec.train.gradient_accumulation_steps, spec.train.use_fsdp, spec.train.max_iters) == (
+        8,
+        True,
+        10,
+    )
+
+
+def test_stronger_layers_win_in_the_documented_order(tmp_path: Path) -> None:
+    site = tmp_path / "mine.yaml"
+    site.write_text(
+        "summary: mine\nsettings:\n  batch_size: 3\n  log_interval: 3\n  seed: 3\n  max_iters: 3\n"
+    )
+    project = Layer("project file", {"log_interval": 4, "seed": 4, "max_iters": 4, "nodes": 4})
+    result = found(
+        project, site=str(site), sets=("seed=5", "max_iters=5", "nodes=5"),
+        trainer_flags=("--max_iters=6",), named={"nodes": 7},
+    )  # fmt: skip
+    spec = result.spec
+    assert isinstance(spec, TrainSpec)
+    train = spec.train
+    assert (train.batch_size, train.log_interval, train.seed, train.max_iters) == (3, 4, 5, 6)
+    assert spec.resources.nodes == 7
+    keys = ("batch_size", "log_interval", "seed", "max_iters", "nodes", "gradient_accumulation_steps")
+    assert [result.origins[key] for key in keys] == [
+        f"site {site}", "project file", "--set", "trainer flag", "flag", "hardware b200 for qwen3_1.8b (guide)",
+    ]  # fmt: skip
+
+
+def test_hardware_defaults_to_the_guides_for_a_tier_and_to_this_machine_for_a_smoke_model() -> None:
+    assert spec_of().hardware == "b200"
+    assert spec_of(model="gpt2_smoke").hardware == "cpu"
+
+
+def test_what_the_hardware_cannot_do_is_switched_off_and_said() -> None:
+    result = found(hardware="a100", tier=4)
+    assert isinstance(result.spec, TrainSpec)
+    assert not result.spec.train.use_fp8
+    assert result.warnings == ("limits of a100: use_fp8 is False, though tier or stage asks for True",)
+
+
+def test_the_batch_arithmetic() -> None:
+    spec = spec_of(named={"nodes": 2})
+    assert (spec.world_size, spec.global_batch_size, spec.tokens_per_step) == (16, 1280, 1280 * 2048)
+
+
+def test_the_fingerprint_is_of_the_work_and_not_of_the_name() -> None:
+    first, second = spec_of(run="a", target="slurm"), spec_of(run="b", after=("a",), target="slurm")
+    assert first.fingerprint() == second.fingerprint()
+    assert spec_of().fingerprint() != spec_of(sets=("seed=1",)).fingerprint()
+
+
+def test_a_spec_is_one_line_of_ascii() -> None:
+    record = spec_of(sets=("account=größe €𝄞",)).record()
+    assert record.isascii()
+    assert "\n" not in record
+    assert json.loads(record)["spec"]["site"]["account"] == "größe €𝄞"
+
+
+def test_a_job_of_another_kind_needs_no_model() -> None:
+    spec = resolve(
+        Choices(kind="prep", named={"dataset": "sotu", "tokenizer": "gpt2"}), version="0", root="/w"
+    ).spec
+    assert (spec.run_prefix, spec.hardware) == ("prep-sotu-gpt2", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"model": "qwen3_1.9b"}, "did you mean 'qwen3_1.8b'"),
+        ({"tier": 5}, "unknown tier '5'; known: 1, 2, 3, 4"),
+        ({"stage": "trian"}, "did you mean 'train'"),
+        ({"target": "slrum"}, "did you mean 'slurm'"),
+        ({"hardware": "b20"}, "did you mean 'b200'"),
+        ({"site": "nowhere"}, "unknown site"),
+        ({"site": "./nowhere.yaml"}, "cannot be read"),
+        ({"kind": "trian"}, "did you mean 'train'"),
+        ({"run": "a b"}, "run name 'a b'"),
+        ({"run": "../../etc"}, "run name"),
+        ({"after": ("x;y",)}, "run name 'x;y'"),
+    ],
+)
+def test_an_unknown_choice_is_named_with_the_nearest(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        found(**choices)
+    assert message in str(error.value)
+
+
+def test_a_file_whose_name_is_not_a_name_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "$(touch pwned).yaml"
+    file.write_bytes((Path(__file__).parents[3] / "jobs/catalog/models/qwen3_smoke.yaml").read_bytes())
+    with pytest.raises(UserError, match="an entry's name has only letters"):
+        found(model=str(file), hardware="cpu")
+
+
+def test_a_model_of_the_users_own_file_resolves(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_bytes((Path(__file__).parents[3] / "jobs/catalog/models/qwen3_smoke.yaml").read_bytes())
+    spec = spec_of(model=str(file), hardware="cpu")
+    assert (spec.model_name, spec.model.hidden_size) == ("tiny", 64)

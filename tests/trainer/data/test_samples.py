@@ -1,0 +1,178 @@
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.shards.format import open_dataset, read_meta, write_meta
+from jobctl.trainer.data.samples import (  # fmt: skip
+    BatchLayout,
+    Blocks,
+    MicroBatches,
+    Samples,
+    counts_in_cycle,
+    document_ids,
+    leave_signals_to_the_parent,
+    micro_batches,
+    open_samples,
+)
+from jobctl.trainer.options import Source
+from tests.trainer.corpus import TINY, write_corpus
+
+MODEL = msgspec.convert(TINY, ModelConfig)
+TRAIN = TrainConfig(block_size=16)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Samples:
+    return open_samples([Source(write_corpus(tmp_path / "data"))], MODEL, TRAIN)
+
+
+def test_a_label_is_the_token_after_and_blocks_do_not_overlap(tmp_path: Path) -> None:
+    data = open_dataset(write_corpus(tmp_path / "data"))
+    blocks = Blocks(data, 16)
+    tokens = data.read(0, data.num_tokens)
+    joined = np.concatenate([blocks[i][:-1] for i in range(len(blocks))])
+    assert (joined == tokens[: len(joined)]).all()
+    assert data.num_tokens - len(joined) <= 16
+    assert all(blocks[i][-1] == tokens[(i + 1) * 16] for i in range(len(blocks)))
+
+
+def test_no_block_is_repeated_within_an_epoch_and_each_epoch_has_its_order(samples: Samples) -> None:
+    size = len(samples.sources[0])
+    epochs = [[samples.locate(k)[2] for k in range(e * size, (e + 1) * size)] for e in range(3)]
+    assert all(sorted(epoch) == list(range(size)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_sample_depends_on_fingerprint_seed_and_number_alone(samples: Samples, tmp_path: Path) -> None:
+    again = open_samples([Source(tmp_path / "data")], MODEL, TRAIN)
+    assert all((samples[k] == again[k]).all() for k in (0, 5, 999, 10**9))
+    other_seed = Samples(samples.sources, [1.0], seed=1)
+    assert [samples.locate(k) for k in range(50)] != [other_seed.locate(k) for k in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "world"), [(2, 4, 1), (2, 2, 2), (2, 1, 4), (8, 1, 1), (1, 4, 2)]
+)
+def test_a_step_sees_the_same_samples_whatever_the_layout(batch: int, accumulation: int, world: int) -> None:
+    for step in (0, 3):
+        seen = [
+            number
+            for rank in range(world)
+            for micro in range(accumulation)
+            for number in BatchLayout(batch, accumulation, world, rank).numbers(
+                100, step * accumulation + micro
+            )
+        ]
+        assert sorted(seen) == list(range(100 + 8 * step, 108 + 8 * step))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_worker_processes_change_nothing(samples: Samples, workers: int) -> None:
+    batches = MicroBatches(samples, BatchLayout(2, 1, 2, 1), first=7)
+    here = list(micro_batches(batches, 8, 0, pin_memory=False))
+    there = list(micro_batches(batches, 8, workers, pin_memory=False))
+    assert here[0].shape == (2, 17)
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+SPARSE = 400_000_000
+"""Bytes of a shard that takes no disk."""
+
+
+def sparse_corpus(folder: Path) -> Path:
+    """A data set of 400 MB of zeros, as holes."""
+    write_corpus(folder)
+    whole = read_meta(folder)
+    train = msgspec.structs.replace(whole.shards[0], tokens=SPARSE // 2)
+    os.truncate(folder / train.file, SPARSE)
+    write_meta(folder, msgspec.structs.replace(whole, tokens=SPARSE // 2, shards=(train, *whole.shards[1:])))
+    return folder
+
+
+def own_memory(_: object = None) -> int:
+    """Bytes that are this process's alone: the page cache behind a memory map is not among them."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+
+class WithMemory(MicroBatches):
+    """Instead of a batch, what the process that has read it holds."""
+
+    def __getitem__(self, micro: int) -> torch.Tensor:
+        super().__getitem__(micro)
+        return torch.tensor(own_memory())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_does_not_grow_with_the_data_that_is_read(tmp_path: Path, workers: int) -> None:
+    source, before = Source(sparse_corpus(tmp_path / "data")), own_memory()
+    samples = open_samples([source], MODEL, TrainConfig(block_size=1 << 16))
+    batches = WithMemory(samples, BatchLayout(32, 1, 1, 0), first=0)
+    epoch = SPARSE // 2 // (32 << 16)
+    held = [int(memory) for memory in micro_batches(batches, 2 * epoch, workers, pin_memory=False)]
+    assert max(held) - before < SPARSE / 4
+    assert max(held[epoch:]) - max(held[:epoch]) < SPARSE / 20
+    blocks = {samples.locate(number)[2] for number in range(32 * epoch)}
+    assert len(blocks) * (2 << 16) > 0.98 * SPARSE  # it was all read
+
+
+def test_a_worker_outlives_sigterm() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        leave_signals_to_the_parent(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+
+
+def test_a_mixture_holds_its_weights_and_still_repeats_nothing(tmp_path: Path) -> None:
+    sources = [
+        Source(write_corpus(tmp_path / "a", tokens=20_000, seed=1), 3.0),
+        Source(write_corpus(tmp_path / "b", tokens=20_000, seed=2), 1.0),
+    ]
+    mixture = open_samples(sources, MODEL, TRAIN)
+    drawn = [mixture.locate(k) for k in range(1000)]
+    assert 0.70 < sum(source == 0 for source, _, _ in drawn) / 1000 < 0.80
+    assert len(set(drawn)) == 1000  # (source, epoch, block): no block twice in an epoch of its source
+    assert mixture.fingerprint != open_samples(sources[:1], MODEL, TRAIN).fingerprint
+
+
+def test_weights_are_shared_out_exactly() -> None:
+    assert sum(counts_in_cycle([1, 1, 1])) == 1 << 16
+    assert counts_in_cycle([3, 1]) == (49152, 16384)
+    assert counts_in_cycle([1e9, 1e-9])[1] == 1
+
+
+def test_document_ids_change_after_each_end() -> None:
+    tokens = torch.tensor([[5, 0, 6, 7, 0, 0, 8], [1, 2, 3, 4, 5, 6, 7]])
+    assert document_ids(tokens, eos_id=0).tolist() == [[0, 0, 1, 1, 1, 2, 3], [0] * 7]
+
+
+def test_data_that_does_not_fit_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    wide = write_corpus(tmp_path / "wide", vocab=300)
+    with pytest.raises(UserError, match=r"300 ids .* only 256"):
+        open_samples([Source(wide)], MODEL, TRAIN)
+    with pytest.raises(UserError, match="too few"):
+        open_samples([Source(write_corpus(tmp_path / "a"))], MODEL, TrainConfig(block_size=5000))
+    with pytest.raises(UserError, match="different tokenizers: bytes and other"):
+        open_samples(
+            [Source(tmp_path / "a"), Source(write_corpus(tmp_path / "b", tokenizer="other"))], MODEL, TRAIN
+        )
+
+
+def test_truncated_or_absent_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        open_samples([Source(tmp_path / "nothing")], MODEL, TRAIN)
+    data = write_corpus(tmp_path / "data")
+    os.truncate(data / "train.bin", 100)
+    with pytest.raises(UserError, match="truncated"):
+        open_samples([Source(data)], MODEL, TRAIN)

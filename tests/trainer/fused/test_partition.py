@@ -1,0 +1,101 @@
+"""ZeRO-1 and FSDP through the fused kernels: the steps of DDP, with half of what is sharded on each of two ranks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.trainer.checkpoint import checkpointer as checkpoint
+from jobctl.trainer.distributed import World, bytes_of, local, named_parameters
+from jobctl.trainer.fused import partition as partitions
+from jobctl.trainer.fused.fused_decoder import FusedDecoder
+from jobctl.trainer.fused.partition import Partition
+from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.optim.adamw import build_optimizer
+from jobctl.trainer.reporting.timing import StepTimer
+from jobctl.trainer.training.step import Stepper
+from tests.trainer.fused import ranks_on_cpu
+from tests.trainer.models import tiny
+from tests.trainer.running import on_ranks
+
+pytestmark = ranks_on_cpu
+RANKS, STEPS, LAYERS, VOCABULARY = 2, 2, 3, 257
+TRAIN = msgspec.structs.replace(
+    TrainConfig(), dtype="float32", gradient_accumulation_steps=2, grad_clip=0.5, learning_rate=1e-2
+)
+
+
+def steps(command: Sequence[str], world: World) -> dict[str, Any]:
+    """Train a few steps; what came of it, and how much state this rank holds."""
+    shape, sharding, *held = command
+    if held:
+        partitions.buffers_for = lambda *_: int(held[0])
+    changes = {"head_dim": 16, "hidden_size": 64, "vocab_size": VOCABULARY, "num_hidden_layers": LAYERS}
+    model = tiny.model(shape, seed=world.rank, **changes)  # rank 1's own weights must not be kept
+    partition = Partition(world, reshard=sharding == "fsdp") if sharding != "ddp" else None
+    fused = FusedDecoder(model, ManualAttention(), torch.float32, partition)
+    model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
+    optimizer = build_optimizer(model, TRAIN, fused)
+    checkpoint.materialise(optimizer)
+    stepper = Stepper(model, optimizer, TRAIN, world, sharding, 0, fused)  # type: ignore[arg-type]
+    batches = (tiny.tokens(1, 9, seed=world.rank + RANKS * i) for i in itertools.count())
+    results, scores = [], []
+    for _ in range(STEPS):
+        results.append(stepper.run(batches, TRAIN.learning_rate, StepTimer(world.device)))
+        with torch.no_grad():
+            tokens = tiny.tokens(2, 9, seed=100)
+            scores.append(float(model(tokens[:, :-1], tokens[:, 1:], reduction="none").sum()))
+    names: dict[Tensor, str] = {p: name for name, p in named_parameters(model).items()}
+    states = checkpoint.optimizer_tensors(optimizer, names)
+    moments = [t for name, t in states.items() if "exp_avg" in name]
+    stepper.micro_step(next(batches), last=False)
+    stepper.zero_gradients(fused)
+    sums = [projection.gradient()[0] for projection in fused.projections]
+    left = [*sums, *(local(p.grad) for p in names if p.grad is not None)]
+    return {
+        "left_in_gradients": max(float(tensor.abs().max()) for tensor in left),
+        "norms": [float(r.grad_norm) for r in results],
+        "losses": [float(r.loss) for r in results],
+        "scores": scores,
+        "weights": {name: whole(p.detach()).numpy() for p, name in names.items()},
+        "own": torch.cat([rows.flatten() for p in fused.projections for rows in p.own]).numpy(),
+        "rounded": torch.cat([local(w.detach()).flatten() for w in fused.weights]).numpy(),
+        "bytes": bytes_of(iter(moments)),
+        "whole_bytes": bytes_of(t for t in moments if not isinstance(t, DTensor)),
+        "shapes": {name: tuple(t.shape) for name, t in states.items()},
+        "buffers": len({block.qkv.working.data_ptr() for block in fused.blocks}),
+    }
+
+
+def whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "qwen3"])
+def test_sharded_ranks_take_the_steps_of_ddp_with_half_of_the_state(shape: str) -> None:
+    commands = [[shape, "ddp"], [shape, "zero1"], [shape, "fsdp"], [shape, "fsdp", str(LAYERS)]]
+    ddp, *others = cast("list[dict[str, Any]]", on_ranks(RANKS, *commands, action=steps))
+    assert min(ddp["norms"]) > TRAIN.grad_clip  # or clipping would not be seen
+    assert ddp["left_in_gradients"] == 0.0
+    for sharded in others:
+        assert sharded["left_in_gradients"] == 0.0
+        assert sharded["losses"] == pytest.approx(ddp["losses"], rel=1e-6)
+        assert sharded["scores"] == pytest.approx(ddp["scores"], rel=1e-6)
+        assert sharded["norms"] == pytest.approx(ddp["norms"], rel=1e-5)
+        for name, expected in ddp["weights"].items():  # the rate is 1e-2, so 1e-5 is a thousandth of a step
+            assert np.allclose(sharded["weights"][name], expected, rtol=1e-5, atol=1e-5), name
+        assert np.array_equal(sharded["own"], sharded["rounded"])
+        assert sharded["shapes"] == ddp["shapes"]  # so that a checkpoint of one loads into the other
+        unshared = sharded["whole_bytes"]
+        assert 0 < unshared < 0.5 * ddp["bytes"]  # the gains, and the table, whose rows do not divide by two
+        assert sharded["bytes"] == unshared + (ddp["bytes"] - unshared) // RANKS
+    assert [sharded["buffers"] for sharded in others] == [LAYERS, 2, LAYERS]

@@ -1,0 +1,81 @@
+"""What only a GPU can show of the run side. Everything else about training is tested on the CPU."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobctl.jobs.core.layout import stop_file
+from jobctl.trainer import distributed as parallel
+from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from tests.trainer.corpus import arguments, write_corpus
+from tests.trainer.running import losses, prepare, records, train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU")
+FLAGS: dict[str, Any] = {"device": "cuda", "dtype": "bfloat16", "head_dim": 64, "hidden_size": 128}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "data")
+
+
+def gpu() -> parallel.World:
+    return parallel.World(rank=0, size=1, device=torch.device("cuda", 0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"compile": True}, {"dtype": "float16"}, {"skip_loss_spikes": 5.0}, {"use_cuda_graphs": True}],
+)
+def test_a_step_never_waits_for_the_device(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    training = prepare(arguments(data, tmp_path / "run", **FLAGS | changes), gpu())
+    batches = training.batches()
+    for _ in range(3):  # the first steps compile and allocate, and the third captures graphs
+        training.take_step(batches)
+    training.flush()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            training.take_step(batches)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    training.flush()
+    assert len(losses(tmp_path / "run")) == 6
+
+
+def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(arguments(data, whole, **FLAGS), gpu()) == 0
+    parts.mkdir()
+    stop_file(parts).touch()
+    assert train(arguments(data, parts, **FLAGS), gpu()) == 200
+    stop_file(parts).unlink()
+    assert train(arguments(data, parts, **FLAGS), gpu()) == 0
+    assert records(parts) == records(whole)
+    ours, theirs = load_model_weights(parts)[1], load_model_weights(whole)[1]
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"document_masking": True}, {"use_fp8": True}, {"skip_loss_spikes": 5.0}]
+)
+def test_cuda_graphs_change_no_bit(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    flags = FLAGS | changes | {"gradient_accumulation_steps": 3, "max_iters": 8}
+    eager, graphed = tmp_path / "eager", tmp_path / "graphed"
+    assert train(arguments(data, eager, **flags), gpu()) == 0
+    assert train(arguments(data, graphed, use_cuda_graphs=True, **flags), gpu()) == 0
+    assert records(graphed, "start")[0]["startup_info"]["cuda_graphs"]
+    assert records(graphed) == records(eager)
+    ours, theirs = load_model_weights(graphed)[1], load_model_weights(eager)[1]
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_facts_of_the_gpu_are_logged(data: Path, tmp_path: Path) -> None:
+    assert train(arguments(data, tmp_path / "run", profile=True, max_iters=8, **FLAGS), gpu()) == 0
+    timing = records(tmp_path / "run", "timing")[-1]
+    assert timing["memory_peak_gb"] > 0
+    assert {"compute_ms", "optimizer_ms", "data_wait_ms"} <= timing.keys()
+    peak = records(tmp_path / "run", "start")[0]["startup_info"]["peak_flops"]
+    assert ("mfu" in timing) == (peak is not None)

@@ -1,0 +1,1 @@
+"""Samples as a pure function of data, seed and number."""

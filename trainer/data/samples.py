@@ -1,0 +1,199 @@
+"""Samples as a pure function of (fingerprint, seed, number), and the batches that each rank makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import signal
+import typing
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.shards.format import Meta, TokenDataset, open_dataset
+from jobctl.trainer.data.permutation import key, permute
+from jobctl.trainer.options import Source
+
+Tokens = npt.NDArray[np.int64]
+CYCLE = 1 << 16
+"""Samples over which a mixture holds its weights exactly, to one part in this many."""
+
+
+class Blocks:
+    """A split cut into blocks of ``block_size`` tokens, each with the one token that follows it as last label."""
+
+    def __init__(self, tokens: TokenDataset, block_size: int) -> None:
+        self.tokens, self.block_size = tokens, block_size
+        if tokens.num_tokens <= block_size:
+            raise UserError(
+                f"split '{tokens.split}' of {tokens.folder} has {tokens.num_tokens} tokens, "
+                f"too few for one block of {block_size}",
+                hint="prepare more text, or lower --block_size",
+            )
+
+    def __len__(self) -> int:
+        return (self.tokens.num_tokens - 1) // self.block_size
+
+    def __getitem__(self, index: int) -> Tokens:
+        """Tokens of block ``index``, shape [block_size + 1]: labels are the inputs moved by one."""
+        return self.tokens.read(index * self.block_size, self.block_size + 1).astype(np.int64)
+
+
+def counts_in_cycle(weights: Sequence[float]) -> tuple[int, ...]:
+    """Samples that each source gets of every CYCLE, by largest remainder; a source is never left out."""
+    if len(weights) == 1:
+        return (1,)  # nothing to mix: one cycle a sample
+    shares = [CYCLE * weight / sum(weights) for weight in weights]
+    counts = [max(1, int(share)) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda i: int(shares[i]) - shares[i])
+    for i in range(CYCLE - sum(counts)):
+        counts[by_remainder[i % len(counts)]] += 1
+    return tuple(counts)
+
+
+class Samples:
+    """Sample k of a run: which block of which source it is depends on (fingerprint, seed, k) alone.
+
+    Within a source no block comes twice in an epoch, and each epoch has an order of its own.
+    """
+
+    def __init__(self, sources: Sequence[Blocks], weights: Sequence[float], seed: int) -> None:
+        self.sources, self.seed = tuple(sources), seed
+        self.counts = counts_in_cycle(weights)
+        self.fingerprint = combined_fingerprint([blocks.tokens.meta for blocks in sources], weights)
+
+    def locate(self, number: int) -> tuple[int, int, int]:
+        """(source, epoch of that source, block) of sample ``number``."""
+        cycle, place = divmod(number, sum(self.counts))
+        if len(self.counts) > 1:
+            place = permute(place, sum(self.counts), self.keys("mixture", cycle))
+        source = 0
+        while place >= self.counts[source]:
+            place -= self.counts[source]
+            source += 1
+        size = len(self.sources[source])
+        epoch, position = divmod(cycle * self.counts[source] + place, size)
+        return source, epoch, permute(position, size, self.keys(source, epoch))
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the run
+    def keys(self, what: object, cycle: int) -> tuple[int, ...]:
+        return key(self.fingerprint, self.seed, what, cycle)
+
+    def __getitem__(self, number: int) -> Tokens:
+        """Tokens of sample ``number``, shape [block_size + 1]."""
+        source, _, block = self.locate(number)
+        return self.sources[source][block]
+
+    def __reduce__(self) -> tuple[typing.Any, ...]:
+        raise TypeError("worker processes are forked; samples do not travel")
+
+
+def combined_fingerprint(metas: Sequence[Meta], weights: Sequence[float]) -> str:
+    """The data's identity: that of the data set, or of all of them with their weights."""
+    if len(metas) == 1:
+        return metas[0].fingerprint
+    text = " ".join(f"{meta.fingerprint}={weight}" for meta, weight in zip(metas, weights, strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_sources(
+    sources: Sequence[Source], split: str, model: ModelConfig, train: TrainConfig
+) -> list[Blocks]:
+    """The data sets' blocks, checked against the model and against each other. Raises UserError."""
+    opened = [open_dataset(source.path, split) for source in sources]
+    first = opened[0].meta
+    for tokens in opened:
+        meta = tokens.meta
+        if meta.vocab_size > model.vocab_size:
+            raise UserError(
+                f"data set {tokens.folder} has a vocabulary of {meta.vocab_size} ids (tokenizer "
+                f"{meta.tokenizer.name}), the model only {model.vocab_size}",
+                hint="choose the data set that was made with the model's tokenizer",
+            )
+        if meta.tokenizer.sha256 != first.tokenizer.sha256:
+            raise UserError(
+                f"data sets {opened[0].folder} and {tokens.folder} were made with different tokenizers: "
+                f"{first.tokenizer.name} and {meta.tokenizer.name}",
+                hint="a mixture needs one tokenizer",
+            )
+    return [Blocks(tokens, train.block_size) for tokens in opened]
+
+
+def open_samples(sources: Sequence[Source], model: ModelConfig, train: TrainConfig) -> Samples:
+    """The training samples of a run."""
+    blocks = open_sources(sources, "train", model, train)
+    return Samples(blocks, [source.weight for source in sources], train.seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchLayout:
+    """How a step's samples are divided: ``world_size`` ranks, ``accumulation`` micro-steps, ``batch_size`` each."""
+
+    batch_size: int
+    accumulation: int
+    world_size: int
+    rank: int
+
+    @property
+    def global_batch_size(self) -> int:
+        return self.batch_size * self.accumulation * self.world_size
+
+    def numbers(self, first: int, micro: int) -> range:
+        """Samples of micro-step ``micro``, counted on through the steps, of a run that begins at ``first``.
+
+        A step is the same interval of numbers whatever the division.
+        """
+        start = first + (micro * self.world_size + self.rank) * self.batch_size
+        return range(start, start + self.batch_size)
+
+
+class MicroBatches(Dataset[torch.Tensor]):
+    """This rank's micro-batches by number: int64 tokens of shape [batch_size, block_size + 1]."""
+
+    def __init__(self, samples: Samples, layout: BatchLayout, first: int) -> None:
+        self.samples, self.layout, self.first = samples, layout, first
+
+    def __getitem__(self, micro: int) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self.samples[k] for k in self.layout.numbers(self.first, micro)]))
+
+
+def leave_signals_to_the_parent(_: int) -> None:
+    """A worker outlives SIGTERM and SIGINT: its trainer finishes the step, and then ends it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def micro_batches(
+    batches: MicroBatches, count: int, workers: int, pin_memory: bool
+) -> Iterator[torch.Tensor]:
+    """The first ``count`` micro-batches in order, read by this process or by ``workers`` others."""
+    if workers == 0:
+        plain = (batches[micro] for micro in range(count))
+        return (tokens.pin_memory() for tokens in plain) if pin_memory else plain
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores do no harm
+    loader: Iterable[torch.Tensor] = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(count),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=leave_signals_to_the_parent,
+        multiprocessing_context="fork",
+    )
+    return iter(loader)
+
+
+def document_ids(tokens: torch.Tensor, eos_id: int) -> torch.Tensor:
+    """Number of the document that each position belongs to, counted in its row; shape of ``tokens``.
+
+    A document ends with its EOS, so the next one begins right after it.
+    """
+    ends = (tokens == eos_id).long()
+    return ends.cumsum(dim=-1) - ends

@@ -1,0 +1,163 @@
+"""SwiGLU and GELU, forward and backward, each in one pass over memory, in Triton; sums of products in float32.
+
+SwiGLU: Shazeer 2020, equation 6. GELU in its tanh form: Hendrycks and Gimpel 2016, section 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from jobctl.trainer.fused.cublaslt import gelu_gradient_product, product
+from jobctl.trainer.fused.linear import Projection
+
+COLUMNS, ROWS = 1024, 4
+"""Tile of one program."""
+
+
+def plain_swiglu(gate_up: Tensor) -> Tensor:
+    """The reference: silu(gate) · up of ``[..., 2F]``, whose first half is the gate."""
+    gate, up = gate_up.to(torch.promote_types(gate_up.dtype, torch.float32)).chunk(2, dim=-1)
+    return (F.silu(gate) * up).to(gate_up.dtype)
+
+
+def plain_gelu(x: Tensor) -> Tensor:
+    """The reference: GELU in its tanh form."""
+    return F.gelu(x.to(torch.promote_types(x.dtype, torch.float32)), approximate="tanh").to(x.dtype)
+
+
+@triton.jit
+def swiglu_forward_kernel(
+    gate_up_ptr, out_ptr, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
+    column = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    inside = (row < rows) & (column < width)
+    gate = tl.load(gate_up_ptr + row * (2 * width) + column, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(gate_up_ptr + row * (2 * width) + width + column, mask=inside, other=0.0).to(tl.float32)
+    out = gate * tl.sigmoid(gate) * up
+    tl.store(out_ptr + row * width + column, out.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def swiglu_backward_kernel(
+    gate_up_ptr, dout_ptr, dgate_up_ptr, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
+    column = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    inside = (row < rows) & (column < width)
+    gate = tl.load(gate_up_ptr + row * (2 * width) + column, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(gate_up_ptr + row * (2 * width) + width + column, mask=inside, other=0.0).to(tl.float32)
+    dout = tl.load(dout_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    sigmoid = tl.sigmoid(gate)
+    dgate = dout * up * sigmoid * (1.0 + gate * (1.0 - sigmoid))
+    dup = dout * gate * sigmoid
+    element = dgate_up_ptr.dtype.element_ty
+    tl.store(dgate_up_ptr + row * (2 * width) + column, dgate.to(element), mask=inside)
+    tl.store(dgate_up_ptr + row * (2 * width) + width + column, dup.to(element), mask=inside)
+
+
+@triton.jit
+def tanh(x):
+    return 2.0 * tl.sigmoid(2.0 * x) - 1.0
+
+
+@triton.jit
+def gelu_forward_kernel(x_ptr, out_ptr, size, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    out = 0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def gelu_backward_kernel(x_ptr, dout_ptr, dx_ptr, size, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    dout = tl.load(dout_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+    inner = 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * x * x)
+    dx = dout * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner)
+    tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+
+
+class SwiGlu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        width = gate_up.shape[-1] // 2
+        rows = gate_up.numel() // (2 * width)
+        out = gate_up.new_empty(*gate_up.shape[:-1], width)
+        grid = (triton.cdiv(rows, ROWS), triton.cdiv(width, COLUMNS))
+        swiglu_forward_kernel[grid](gate_up, out, rows, width, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8)
+        ctx.save_for_backward(gate_up)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> Tensor:
+        (gate_up,) = ctx.saved_tensors
+        width = gate_up.shape[-1] // 2
+        rows = gate_up.numel() // (2 * width)
+        dgate_up = torch.empty_like(gate_up)
+        grid = (triton.cdiv(rows, ROWS), triton.cdiv(width, COLUMNS))
+        swiglu_backward_kernel[grid](
+            gate_up, dout.contiguous(), dgate_up, rows, width, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8
+        )
+        return dgate_up
+
+
+def gelu_forward(x: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    block = ROWS * COLUMNS
+    gelu_forward_kernel[(triton.cdiv(x.numel(), block),)](x, out, x.numel(), BLOCK=block, num_warps=8)
+    return out
+
+
+def gelu_backward(x: Tensor, dout: Tensor) -> Tensor:
+    dx = torch.empty_like(x)
+    block = ROWS * COLUMNS
+    gelu_backward_kernel[(triton.cdiv(x.numel(), block),)](
+        x, dout.contiguous(), dx, x.numel(), BLOCK=block, num_warps=8
+    )
+    return dx
+
+
+class GeluProject(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> Tensor:
+        hidden = gelu_forward(x)
+        ctx.save_for_backward(x, hidden)
+        ctx.projection = projection
+        return product(hidden, projection.working.t())
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+        x, hidden = ctx.saved_tensors
+        projection: Projection = ctx.projection
+        upstream = upstream.reshape(-1, upstream.shape[-1])
+        projection.add_product(hidden.reshape(-1, hidden.shape[-1]), upstream)
+        return gelu_gradient(upstream, projection.working, x), None, *(None for _ in projection.weights)
+
+
+def gelu_gradient(upstream: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """(upstream ``[N, rows]`` @ weight ``[rows, columns]``) · GELU'(x), in x's shape ``[..., columns]``."""
+    dx = gelu_gradient_product(upstream.contiguous(), weight, x)
+    return gelu_backward(x, product(upstream, weight).view(x.shape)) if dx is None else dx
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up, ``[..., F]``, of contiguous ``[..., 2F]`` whose first half is the gate."""
+    out: Tensor = SwiGlu.apply(gate_up)  # type: ignore[no-untyped-call]
+    return out
+
+
+def gelu_project(x: Tensor, projection: Projection) -> Tensor:
+    """GELU in its tanh form of contiguous x ``[..., columns]``, then the projection: ``[..., rows]``."""
+    out: Tensor = GeluProject.apply(x, projection, *projection.weights)  # type: ignore[no-untyped-call]
+    return out

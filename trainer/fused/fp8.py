@@ -1,0 +1,330 @@
+"""float8 matrix products with one scale a tensor, for the blocks' linear layers (tier 4).
+
+Activations and weights are e4m3, gradients e5m2 (Micikevicius et al. 2022, section 4). Hopper multiplies float8 only
+where both operands lie along the summed dimension, so a tensor is written twice by the kernel that rounds it, as it
+is and transposed. Weights get the scale of their own largest value once a step. Activations and gradients get that of
+the largest value of the last steps, measured by the same kernels (delayed scaling, as in Transformer Engine), and in
+the first step their own; what exceeds it saturates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from jobctl.trainer.fused.activation import tanh
+from jobctl.trainer.fused.linear import Projection
+
+FORWARD, BACKWARD = torch.float8_e4m3fn, torch.float8_e5m2
+HISTORY = 16
+"""Steps over whose largest value a scale is taken."""
+TILE, WARPS = 64, 8
+"""Rows and columns of one program's tile, and its warps."""
+
+
+@triton.jit
+def store_twice(value, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, columns):
+    """Round a tile, store it as it is and transposed, and note its largest absolute value."""
+    tl.atomic_max(amax_ptr, tl.max(tl.max(tl.abs(tl.where(inside, value, 0.0)), 1), 0), sem="relaxed")
+    value = tl.minimum(tl.maximum(value * scale, -largest), largest)
+    narrow = value.to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + row.to(tl.int64) * columns + column, narrow, mask=inside)
+    target = transposed_ptr + tl.trans(column).to(tl.int64) * rows + tl.trans(row)
+    # Through bfloat16: turned in float32 or float8, Triton 3.6 leaves parts of the tile unwritten.
+    turned = tl.trans(value.to(tl.bfloat16)).to(tl.float32).to(out_ptr.dtype.element_ty)
+    tl.store(target, turned, mask=tl.trans(inside))
+
+
+@triton.jit
+def round_kernel(
+    x_ptr, out_ptr, transposed_ptr, amax_ptr, scale_ptr, largest, rows, columns,
+    MODE: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """MODE 0: x itself; 1: SwiGLU of x, which has twice the columns; 2: GELU of x."""
+    row = (tl.program_id(0) * TILE + tl.arange(0, TILE))[:, None]
+    column = (tl.program_id(1) * TILE + tl.arange(0, TILE))[None, :]
+    inside = (row < rows) & (column < columns)
+    if MODE == 1:
+        at = x_ptr + row.to(tl.int64) * (2 * columns) + column
+        gate = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        value = gate * tl.sigmoid(gate) * tl.load(at + columns, mask=inside, other=0.0).to(tl.float32)
+    else:
+        value = tl.load(x_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
+        if MODE == 2:
+            value = (
+                0.5 * value * (1.0 + tanh(0.7978845608028654 * (value + 0.044715 * value * value * value)))
+            )
+    scale = tl.load(scale_ptr)
+    store_twice(
+        value,
+        inside,
+        row,
+        column,
+        out_ptr,
+        transposed_ptr,
+        amax_ptr,
+        scale,
+        largest,
+        rows,
+        columns,
+    )
+
+
+@triton.jit
+def round_gradient_kernel(
+    x_ptr, dout_ptr, out_ptr, transposed_ptr, amax_ptr, scale_ptr, largest, rows, columns,
+    GATED: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """The gradient of SwiGLU (two tiles, ``columns`` apart) or GELU to its input."""
+    row = (tl.program_id(0) * TILE + tl.arange(0, TILE))[:, None]
+    column = (tl.program_id(1) * TILE + tl.arange(0, TILE))[None, :]
+    inside = (row < rows) & (column < columns)
+    scale = tl.load(scale_ptr)
+    dout = tl.load(dout_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
+    if GATED:
+        at = x_ptr + row.to(tl.int64) * (2 * columns) + column
+        gate = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        up = tl.load(at + columns, mask=inside, other=0.0).to(tl.float32)
+        sigmoid = tl.sigmoid(gate)
+        dgate = dout * up * sigmoid * (1.0 + gate * (1.0 - sigmoid))
+        store_twice(
+            dgate,
+            inside,
+            row,
+            column,
+            out_ptr,
+            transposed_ptr,
+            amax_ptr,
+            scale,
+            largest,
+            rows,
+            2 * columns,
+        )
+        store_twice(
+            dout * gate * sigmoid, inside, row, column + columns, out_ptr, transposed_ptr, amax_ptr, scale, largest,
+            rows, 2 * columns,
+        )  # fmt: skip
+    else:
+        x = tl.load(x_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
+        t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+        inner = 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * x * x)
+        dx = dout * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner)
+        store_twice(
+            dx,
+            inside,
+            row,
+            column,
+            out_ptr,
+            transposed_ptr,
+            amax_ptr,
+            scale,
+            largest,
+            rows,
+            columns,
+        )
+
+
+class Scales:
+    """The scales of all places where activations and gradients are rounded."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.formats = device, list[torch.dtype]()
+        self.measuring, self.measured = True, False
+        """The first step takes each tensor's own scale; those after it the scales that the ones before left."""
+
+    def place(self, dtype: torch.dtype) -> int:
+        """A new place; its number."""
+        self.formats.append(dtype)
+        return len(self.formats) - 1
+
+    def allocate(self) -> None:
+        """After the last ``place``."""
+        count = len(self.formats)
+        self.largest = torch.tensor([torch.finfo(dtype).max for dtype in self.formats], device=self.device)
+        aligned = [
+            torch.ones(count, 4, device=self.device) for _ in range(3)
+        ]  # cuBLAS wants scales at 16 bytes
+        self.amax, self.scale, self.inverse = (numbers[:, 0] for numbers in aligned)
+        self.amax.zero_()
+        self.history = torch.zeros(HISTORY, count, device=self.device)
+
+    @torch.no_grad()
+    def end_step(self) -> None:
+        """Take the scales of the next step from what the last ones measured."""
+        self.history.copy_(self.history.roll(1, 0))
+        self.history[0] = torch.where(self.amax.isfinite(), self.amax, 0.0)
+        seen = self.history.amax(0)
+        self.scale.copy_(torch.where(seen > 0, self.largest / seen, self.scale))
+        self.inverse.copy_(1.0 / self.scale)
+        self.amax.zero_()
+        self.measuring = (
+            not self.measured
+        )  # a step that only allocates the optimiser's state measures nothing
+
+    def measure(self, place: int, value: Tensor) -> None:
+        """In the first step: the scale of this very tensor."""
+        self.measured = True
+        amax = value.abs().amax().float().clamp(min=1e-12)
+        self.scale[place] = self.largest[place] / amax
+        self.inverse[place] = amax / self.largest[place]
+
+    def round(self, x: Tensor, place: int, mode: int = 0) -> tuple[Tensor, Tensor]:
+        """x ``[N, C]`` (mode 1: SwiGLU of x ``[N, 2C]``; 2: GELU of x) rounded: ``[N, C]`` and ``[C, N]``."""
+        rows, columns = x.shape[0], x.shape[1] // (2 if mode == 1 else 1)
+        if self.measuring:
+            value = x
+            if mode == 1:
+                value = torch.nn.functional.silu(x[:, :columns]) * x[:, columns:]
+            self.measure(place, value)
+        out, transposed = self.pair(rows, columns, place)
+        grid = (triton.cdiv(rows, TILE), triton.cdiv(columns, TILE))
+        round_kernel[grid](
+            x, out, transposed, self.amax[place], self.scale[place], torch.finfo(self.formats[place]).max,
+            rows, columns, MODE=mode, TILE=TILE, num_warps=WARPS,
+        )  # fmt: skip
+        return out, transposed
+
+    def round_gradient(self, x: Tensor, dout: Tensor, place: int, gated: bool) -> tuple[Tensor, Tensor]:
+        """The rounded gradient to SwiGLU's or GELU's input x, from that to its output."""
+        rows, columns = dout.shape
+        if self.measuring:  # |SwiGLU'| and |GELU'| are at most 1.13 but for the other factor
+            factor = x.abs().amax().clamp(min=1.0) if gated else 1.13
+            self.measure(place, dout.abs().amax() * factor)
+        out, transposed = self.pair(rows, x.shape[1], place)
+        grid = (triton.cdiv(rows, TILE), triton.cdiv(columns, TILE))
+        round_gradient_kernel[grid](
+            x, dout, out, transposed, self.amax[place], self.scale[place], torch.finfo(self.formats[place]).max,
+            rows, columns, GATED=gated, TILE=TILE, num_warps=WARPS,
+        )  # fmt: skip
+        return out, transposed
+
+    def pair(self, rows: int, columns: int, place: int) -> tuple[Tensor, Tensor]:
+        dtype = self.formats[place]
+        return (
+            torch.empty(rows, columns, dtype=dtype, device=self.device),
+            torch.empty(columns, rows, dtype=dtype, device=self.device),
+        )
+
+
+class Fp8Projection:
+    """A projection's weights in float8, both ways, and the places of its input and of its output's gradient."""
+
+    def __init__(self, projection: Projection, scales: Scales) -> None:
+        self.projection, self.scales = projection, scales
+        self.input, self.gradient = scales.place(FORWARD), scales.place(BACKWARD)
+        rows, columns = projection.working.shape
+        device = projection.working.device
+        self.weight = torch.empty(rows, columns, dtype=FORWARD, device=device)
+        self.transposed = torch.empty(columns, rows, dtype=FORWARD, device=device)
+        self.scale, self.inverse, self.amax = (torch.ones((), device=device) for _ in range(3))
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Round the working copy."""
+        largest = torch.finfo(FORWARD).max
+        working = self.projection.working
+        amax = torch.linalg.vector_norm(working, float("inf")).float().clamp(min=1e-12)
+        self.scale.copy_(largest / amax)
+        self.inverse.copy_(amax / largest)
+        rows, columns = working.shape
+        grid = (triton.cdiv(rows, TILE), triton.cdiv(columns, TILE))
+        round_kernel[grid](
+            working, self.weight, self.transposed, self.amax, self.scale, largest, rows, columns,
+            MODE=0, TILE=TILE, num_warps=WARPS,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rounded x ``[N, columns]`` -> ``[N, rows]``."""
+        return product(x, self.weight.t(), self.scales.inverse[self.input], self.inverse, fast=True)
+
+    def backward(self, g: Tensor) -> Tensor:
+        """Rounded gradient to the output -> gradient to the input."""
+        return product(g, self.transposed.t(), self.scales.inverse[self.gradient], self.inverse, fast=True)
+
+    def add_weight_gradient(self, g_transposed: Tensor, x_transposed: Tensor) -> None:
+        """Add the weights' gradient in float32."""
+        scales = self.scales.inverse
+        total = product(
+            g_transposed,
+            x_transposed.t(),
+            scales[self.gradient],
+            scales[self.input],
+            torch.float32,
+            fast=False,
+        )
+        gradient, fresh = self.projection.gradient()
+        _ = gradient.copy_(total) if fresh else gradient.add_(total)
+        self.projection.added()
+
+
+def product(
+    left: Tensor, right: Tensor, left_scale: Tensor, right_scale: Tensor,
+    dtype: torch.dtype = torch.bfloat16, fast: bool = True,
+) -> Tensor:  # fmt: skip
+    """left @ right, unscaled; ``fast`` sums in the tensor cores' own, shorter accumulators."""
+    return torch._scaled_mm(
+        left, right, scale_a=left_scale, scale_b=right_scale, out_dtype=dtype, use_fast_accum=fast
+    )
+
+
+class Fp8Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Fp8Projection, *weights: Tensor) -> Tensor:
+        rounded, transposed = layer.scales.round(x.reshape(-1, x.shape[-1]), layer.input)
+        ctx.save_for_backward(transposed)
+        ctx.layer, ctx.shape = layer, x.shape
+        return layer.forward(rounded).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+        (x_transposed,) = ctx.saved_tensors
+        layer: Fp8Projection = ctx.layer
+        g, g_transposed = layer.scales.round(upstream.reshape(-1, upstream.shape[-1]), layer.gradient)
+        layer.add_weight_gradient(g_transposed, x_transposed)
+        return layer.backward(g).view(ctx.shape), None, *(None for _ in layer.projection.weights)
+
+
+class Fp8FeedForward(torch.autograd.Function):
+    """down(act(up(x))): the activation's result and its gradient are made in float8 straight away."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, up: Fp8Projection, down: Fp8Projection, gated: bool, *weights: Tensor
+    ) -> Tensor:
+        rounded, x_transposed = up.scales.round(x.reshape(-1, x.shape[-1]), up.input)
+        inner = up.forward(rounded)
+        hidden, hidden_transposed = down.scales.round(inner, down.input, mode=1 if gated else 2)
+        ctx.save_for_backward(x_transposed, inner, hidden_transposed)
+        ctx.up, ctx.down, ctx.gated, ctx.shape = up, down, gated, x.shape
+        return down.forward(hidden).view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+        x_transposed, inner, hidden_transposed = ctx.saved_tensors
+        up, down = ctx.up, ctx.down
+        g, g_transposed = down.scales.round(upstream.reshape(-1, upstream.shape[-1]), down.gradient)
+        down.add_weight_gradient(g_transposed, hidden_transposed)
+        dhidden = down.backward(g)
+        g, g_transposed = up.scales.round_gradient(inner, dhidden, up.gradient, ctx.gated)
+        del dhidden
+        up.add_weight_gradient(g_transposed, x_transposed)
+        weights = (*up.projection.weights, *down.projection.weights)
+        return up.backward(g).view(ctx.shape), None, None, None, *(None for _ in weights)
+
+
+def fp8_project(x: Tensor, layer: Fp8Projection) -> Tensor:
+    """x ``[..., columns]`` -> ``[..., rows]``."""
+    out: Tensor = Fp8Product.apply(x, layer, *layer.projection.weights)  # type: ignore[no-untyped-call]
+    return out
+
+
+def fp8_feed_forward(x: Tensor, up: Fp8Projection, down: Fp8Projection, gated: bool) -> Tensor:
+    """The feed-forward layer of x ``[..., hidden]``; the first half of ``up`` is the gate, if it is gated."""
+    out: Tensor = Fp8FeedForward.apply(  # type: ignore[no-untyped-call]
+        x, up, down, gated, *up.projection.weights, *down.projection.weights
+    )
+    return out

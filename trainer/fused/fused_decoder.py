@@ -1,0 +1,191 @@
+"""A model's training pass through the fused kernels, over the parameters that the model file made.
+
+``FusedDecoder`` computes what ``Decoder.hidden_states`` and its loss compute, from the same parameters, which keep
+their names and stay float32. The residual stream is in the working dtype, as it is under FSDP's mixed precision.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jobctl.trainer.distributed import local
+from jobctl.trainer.fused.activation import gelu_project, swiglu
+from jobctl.trainer.fused.add_norm import Kind, add_norm
+from jobctl.trainer.fused.cross_entropy import HeadCrossEntropy
+from jobctl.trainer.fused.embedding import look_up
+from jobctl.trainer.fused.fp8 import Fp8Projection, Scales, fp8_feed_forward, fp8_project
+from jobctl.trainer.fused.linear import Projection, project, project_apart
+from jobctl.trainer.fused.partition import BlockWeights, Partition
+from jobctl.trainer.fused.rotated_heads import rotated
+from jobctl.trainer.models.attention import Attention
+
+
+class Split(torch.autograd.Function):
+    """The product of q, k and v as three views; backward lays the three gradients side by side."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, ...]:
+        parts = qkv.unflatten(-1, (heads + 2 * kv_heads, -1))
+        return parts.split((heads, kv_heads, kv_heads), dim=2)
+
+    @staticmethod
+    def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, None, None]:
+        return torch.cat((dq, dk, dv), dim=2).flatten(-2), None, None
+
+
+class FusedBlock:
+    """One block. It takes and gives the residual stream as a sum not yet done: (x, what is to be added)."""
+
+    def __init__(
+        self, block: nn.Module, attention: Attention, kind: Kind, multiply: Callable[..., Projection]
+    ) -> None:
+        layer, mlp = block.self_attn, block.mlp
+        self.attention, self.kind, self.rotary = attention, kind, layer.rotary
+        self.norms = block.input_layernorm, block.post_attention_layernorm
+        self.q_norm, self.k_norm = layer.q_norm, layer.k_norm
+        self.head_dim: int = layer.head_dim
+        self.heads = layer.q_proj.weight.shape[0] // self.head_dim
+        self.kv_heads = layer.k_proj.weight.shape[0] // self.head_dim
+        self.gated = hasattr(mlp, "gate_proj")
+        first = [mlp.gate_proj.weight, mlp.up_proj.weight] if self.gated else [mlp.up_proj.weight]
+        self.qkv = multiply([layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight])
+        self.out = multiply([layer.o_proj.weight])
+        self.up = multiply(first)
+        self.down = multiply([mlp.down_proj.weight])
+        self.fp8: list[Fp8Projection] = []
+
+    def use_fp8(self, scales: Scales) -> None:
+        """From now on multiply in float8."""
+        self.fp8 = [Fp8Projection(projection, scales) for projection in self.projections]
+
+    @property
+    def projections(self) -> list[Projection]:
+        return [self.qkv, self.out, self.up, self.down]
+
+    def __call__(self, x: Tensor, delta: Tensor | None, document_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+        first, second = self.norms
+        x, y = add_norm(x, delta, first.weight, first.eps, self.kind)
+        q, k, v = self.heads_of(y)
+        delta = self.product(self.attention(q, k, v, document_ids).flatten(-2), 1)
+        x, y = add_norm(x, delta, second.weight, second.eps, self.kind)
+        return x, self.feed_forward(y)
+
+    def product(self, x: Tensor, index: int) -> Tensor:
+        return fp8_project(x, self.fp8[index]) if self.fp8 else project(x, self.projections[index])
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        if self.fp8:
+            return fp8_feed_forward(x, self.fp8[2], self.fp8[3], self.gated)
+        inner = project(x, self.up)
+        return project(swiglu(inner), self.down) if self.gated else gelu_project(inner, self.down)
+
+    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v ``[B, T, heads, D]``."""
+        if self.rotary is None and not self.fp8:
+            q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in project_apart(x, self.qkv))
+            return q, k, v
+        qkv = self.product(x, 0)
+        if self.rotary is None:
+            parts: tuple[Tensor, Tensor, Tensor] = Split.apply(qkv, self.heads, self.kv_heads)
+            return parts
+        q_weight = None if self.q_norm is None else self.q_norm.weight
+        k_weight = None if self.k_norm is None else self.k_norm.weight
+        eps = 0.0 if self.q_norm is None else self.q_norm.eps
+        return rotated(
+            qkv, self.rotary.cos, self.rotary.sin, q_weight, k_weight, self.heads, self.kv_heads, eps
+        )
+
+
+class FusedDecoder:
+    """The fused counterpart of a ``Decoder``. ``refresh`` after every change of the parameters.
+
+    With a ``partition`` the model's matrices become this rank's rows of them.
+    """
+
+    def __init__(
+        self, model: nn.Module, attention: Attention, dtype: torch.dtype, partition: Partition | None = None
+    ) -> None:
+        self.model, self.dtype = model, dtype
+        if partition:
+            partition.shard(model)
+        multiply = functools.partial(Projection, dtype=dtype, partition=partition)
+        self.kind: Kind = "layer" if model.config.architecture == "gpt2" else "rms"
+        self.blocks = [FusedBlock(block, attention, self.kind, multiply) for block in model.blocks]
+        tied = model.lm_head is None
+        self.embedding = multiply([model.embed_tokens.weight], uses=2 if tied else 1)
+        self.head = self.embedding if tied else multiply([model.lm_head.weight])
+        self.in_turn: BlockWeights | None = None
+        if partition and partition.reshard:
+            self.in_turn = BlockWeights([block.projections for block in self.blocks], partition)
+        self.cross_entropy = HeadCrossEntropy(self.head)
+        self.scales: Scales | None = None
+        self.refresh()
+
+    def use_fp8(self) -> None:
+        """Multiply in float8 in the blocks; embedding and head stay as they are."""
+        self.scales = Scales(self.head.working.device)
+        for block in self.blocks:
+            block.use_fp8(self.scales)
+        self.scales.allocate()
+        self.refresh_fp8()
+
+    def refresh_fp8(self) -> None:
+        for block in self.blocks:
+            for layer in block.fp8:
+                layer.refresh()
+
+    def end_step(self) -> None:
+        """After the optimiser, which has left this rank's rows of the working copies as they should be."""
+        self.gather()
+        if self.scales is not None:
+            self.refresh_fp8()
+            self.scales.end_step()
+
+    def gather(self) -> None:
+        """Bring the other ranks' rows into the working copies that stay; blocks' that do not, when they run."""
+        staying = self.projections
+        if self.in_turn:
+            self.in_turn.forget()
+            staying = self.ends
+        for work in [work for projection in staying for work in projection.gather()]:
+            work.wait()
+
+    @property
+    def ends(self) -> list[Projection]:
+        return [self.embedding] if self.head is self.embedding else [self.embedding, self.head]
+
+    @property
+    def projections(self) -> list[Projection]:
+        return [*self.ends, *(projection for block in self.blocks for projection in block.projections)]
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return [weight for projection in self.projections for weight in projection.weights]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Round the parameters into their working copies."""
+        copies = [own for projection in self.projections for own in projection.own]
+        torch._foreach_copy_(copies, [local(weight) for weight in self.weights])
+        self.gather()
+        self.refresh_fp8()
+
+    def hidden_states(self, tokens: Tensor, document_ids: Tensor | None = None) -> Tensor:
+        """tokens ``[B, T]`` -> the last block's output after the final norm, ``[B, T, hidden]``."""
+        x = look_up(tokens, self.embedding)
+        if self.model.embed_positions is not None:
+            x = x + self.model.embed_positions.weight[: tokens.shape[1]].to(self.dtype)
+        delta: Tensor | None = None
+        for index, block in enumerate(self.blocks):
+            if self.in_turn:
+                self.in_turn.need(index, 1)
+            x, delta = block(x, delta, document_ids)
+            if self.in_turn and delta.requires_grad:
+                delta.register_hook(functools.partial(self.in_turn.before_backward, index))
+        _, hidden = add_norm(x, delta, self.model.norm.weight, self.model.norm.eps, self.kind)
+        return hidden

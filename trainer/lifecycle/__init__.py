@@ -1,0 +1,1 @@
+"""Stopping, signs of life, and the end of a rank that hangs."""

@@ -1,0 +1,146 @@
+"""What was chosen for a run, and why: facts for the run log, and one readable block for people."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from jobctl.jobs.catalog.arithmetic import flops_per_token, flops_per_token_causal, parameters
+from jobctl.jobs.catalog.loader import peak_flops
+from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.trainer.data.samples import BatchLayout
+from jobctl.trainer.distributed import EXPLAINED, Sharding, World
+from jobctl.trainer.fused import FLOAT8
+from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.options import Recipe
+
+
+class Peak:
+    """The dense peak that MFU is a share of, if the catalogue knows this device."""
+
+    def __init__(self, device: torch.device, dtype: str) -> None:
+        self.device_name = device_name(device)
+        known = peak_flops(self.device_name, dtype) if device.type == "cuda" else None
+        self.flops = known[0] if known else None
+        self.hardware = known[1] if known else None
+
+    def mfu(self, tokens_per_second: float, flops: int, world_size: int) -> float | None:
+        """Share of the peak of all GPUs together."""
+        return tokens_per_second * flops / (self.flops * world_size) if self.flops else None
+
+    def __str__(self) -> str:
+        return f"{self.flops / 1e12:,.1f} TFLOP/s dense ({self.hardware})" if self.flops else "unknown"
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def facts(
+    recipe: Recipe,
+    world: World,
+    sharding: Sharding,
+    layout: BatchLayout,
+    *,
+    attention: Attention,
+    peak: Peak,
+    optimizer_bytes: int,
+    weight_bytes: int,
+    fingerprint: str,
+    resumed: int | None,
+    kernels: str = "plain",
+    without_graphs: str = "not asked for",
+) -> dict[str, Any]:
+    """``startup_info`` of the run log."""
+    train = recipe.train
+    return {
+        "model": recipe.name,
+        "parameters": parameters(recipe.model),
+        "device": peak.device_name,
+        "world_size": world.size,
+        "torch": str(torch.__version__),
+        "attention_backend": attention.name,
+        "attention_passed_over": attention.passed_over,
+        "dtype": train.dtype,
+        "kernels": kernels,
+        "compile": train.compile,
+        "cuda_graphs": without_graphs == "",
+        "without_cuda_graphs": without_graphs,
+        "sharding": sharding,
+        "weight_bytes_per_rank": weight_bytes,
+        "optimizer_bytes_per_rank": optimizer_bytes,
+        "global_batch_size": layout.global_batch_size,
+        "tokens_per_iter": layout.global_batch_size * train.block_size,
+        "flops_per_token": flops_per_token(recipe.model, train.block_size),
+        "flops_per_token_causal": flops_per_token_causal(recipe.model, train.block_size),
+        "peak_flops": peak.flops,
+        "dataset": [str(source.path) for source in recipe.sources],
+        "fingerprint": fingerprint,
+        "resumed_from_step": resumed,
+    }
+
+
+def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list[str]) -> str:
+    """The facts for people."""
+    resumed = info["resumed_from_step"]
+    rows = {
+        "model": f"{info['model']}, {info['parameters']:,} parameters, "
+        f"{info['flops_per_token']:,} FLOPs a token ({info['flops_per_token_causal']:,} causal)",
+        "device": f"{info['world_size']} × {info['device']}, torch {info['torch']}",
+        "peak": str(peak) if peak.flops else f"unknown for {peak.device_name}, so MFU is n/a",
+        "attention": f"{info['attention_backend']} (asked for: {train.attention_backend}"
+        + (f"; passed over: {info['attention_passed_over']})" if info["attention_passed_over"] else ")"),
+        "arithmetic": arithmetic(info, train),
+        "kernels": f"{info['kernels']} (asked for: {train.kernels})",
+        "compile": compiled(info, train),
+        "sharding": f"{info['sharding']}: {EXPLAINED[info['sharding']]}",
+        "memory a rank": f"weights {size(info['weight_bytes_per_rank'])}, "
+        f"optimiser {size(info['optimizer_bytes_per_rank'])}",
+        "batch": f"{train.batch_size} a rank × {train.gradient_accumulation_steps} micro-steps × "
+        f"{info['world_size']} ranks = {info['global_batch_size']} sequences of {train.block_size} "
+        f"= {info['tokens_per_iter']:,} tokens a step",
+        "data": f"{', '.join(info['dataset'])} (fingerprint {info['fingerprint'][:12]})",
+        "validation": ", ".join(validation) or "none: the data has no validation split",
+        "steps": f"{resumed or 0} to {train.max_iters}, {'resumed from a checkpoint' if resumed else 'from scratch'}",
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{name:>{width}}  {text}" for name, text in rows.items())
+
+
+def arithmetic(info: dict[str, Any], train: TrainConfig) -> str:
+    if train.dtype == "float32":
+        return "float32 throughout"
+    products = f"{train.dtype} matrix products"
+    if FLOAT8 in info["kernels"]:
+        products = (
+            f"float8 matrix products in the blocks, {train.dtype} elsewhere (MFU: of the {train.dtype} peak)"
+        )
+    return f"{products}, float32 weights, gradients reduced in float32"
+
+
+def compiled(info: dict[str, Any], train: TrainConfig) -> str:
+    text = "each block" if train.compile else "off"
+    if info["kernels"].startswith("fused"):
+        text = "nothing left to compile"
+    if train.use_cuda_graphs:
+        why = info["without_cuda_graphs"]
+        text += (
+            f"; CUDA graphs asked for, but steps run without: {why}"
+            if why
+            else "; micro-steps are CUDA graphs"
+        )
+    return text
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.2f} GB"

@@ -1,0 +1,297 @@
+"""The training loop: step, log, validate, checkpoint, until it is done or asked to stop."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from jobctl.jobs.catalog.arithmetic import flops_per_token
+from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
+from jobctl.trainer import distributed as parallel
+from jobctl.trainer.checkpoint.checkpointer import SourceRecord, State, random_state
+from jobctl.trainer.data.samples import MicroBatches, micro_batches
+from jobctl.trainer.lifecycle.stop import StopRequest
+from jobctl.trainer.lifecycle.watchdog import Watchdog
+from jobctl.trainer.optim.schedule import learning_rate
+from jobctl.trainer.reporting import live_line as progress
+from jobctl.trainer.reporting import startup
+from jobctl.trainer.reporting.profiling import Profiler
+from jobctl.trainer.reporting.ranklog import Console
+from jobctl.trainer.reporting.runlog import RunLog
+from jobctl.trainer.reporting.timing import StepTimer, memory_gb
+from jobctl.trainer.reporting.trackers import Trackers
+from jobctl.trainer.training.assembly import Run
+from jobctl.trainer.training.evaluate import Score, evaluate
+from jobctl.trainer.training.guards import BadSteps
+from jobctl.trainer.training.step import StepResult
+
+log = logging.getLogger(__name__)
+
+
+class Training:
+    """A run in progress on this rank."""
+
+    def __init__(self, run: Run, console: Console, stop: StopRequest, watchdog: Watchdog) -> None:
+        self.run, self.console, self.stop, self.watchdog = run, console, stop, watchdog
+        self.train, self.world = run.recipe.train, run.world
+        resumed = run.resumed
+        self.step = resumed.step if resumed else 0
+        self.samples = resumed.samples if resumed else 0
+        self.best_val_loss = resumed.best_val_loss if resumed else None
+        self.bad_steps = BadSteps(self.train.max_bad_steps, run.layout, resumed.bad_streak if resumed else 0)
+        self.timer = StepTimer(self.world.device)
+        if self.world.size > 1 and run.stepper.reduction is None:
+            self.timer.time_reduction(run.stepper.model, run.sharding)
+        self.unlogged: list[tuple[int, int, float, StepResult]] = []
+        self.saved_step = self.step if resumed else None
+        self.tokens_per_step = run.layout.global_batch_size * self.train.block_size
+        self.flops = flops_per_token(run.recipe.model, self.train.block_size)
+        self.log = self.open_log() if self.world.is_main else None
+        self.trackers = Trackers(run.directory) if self.world.is_main else None
+
+    # -- the loop
+
+    def train_to_the_end(self) -> int:
+        """Train until max_iters or until asked to stop; the exit code says which."""
+        batches = self.batches()  # forks its workers: before the trackers have threads that may hold a lock
+        self.announce()
+        self.run.checkpoints.on_saved = self.note_checkpoint
+        profiler = Profiler(self.train.profile, self.run.directory, self.world)
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # a collection in the middle of a step makes every other rank wait for this one
+        stopping = False
+        self.timer.reset()
+        while self.step < self.train.max_iters and not stopping:
+            self.take_step(batches)
+            profiler.step()
+            stopping = self.stop.is_asked()
+            self.after_step(last=stopping or self.step == self.train.max_iters)
+            self.watchdog.beat()
+        del batches  # ends the worker processes
+        gc.enable()
+        gc.unfreeze()
+        profiler.close()
+        return self.finish(stopping and self.step < self.train.max_iters)
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """Micro-batches from the next sample on to the end of the run."""
+        count = (self.train.max_iters - self.step) * self.train.gradient_accumulation_steps
+        workers = self.train.dataloader_num_workers if self.train.use_dataloader else 0
+        source = MicroBatches(self.run.data, self.run.layout, self.samples)
+        return micro_batches(source, count, workers, pin_memory=self.world.device.type == "cuda")
+
+    def take_step(self, batches: Iterator[torch.Tensor]) -> None:
+        rate = learning_rate(self.step, self.train)
+        self.timer.begin_step()
+        result = self.run.stepper.run(batches, rate, self.timer)
+        first = self.samples
+        self.step += 1
+        self.samples += self.run.layout.global_batch_size
+        self.unlogged.append((self.step, first, rate, result))
+
+    def after_step(self, last: bool) -> None:
+        """Whatever is due after a step; logging comes first, for a checkpoint says that its steps are logged."""
+        train, step = self.train, self.step
+        evaluating = bool(self.run.validation) and (
+            step % train.eval_interval == 0 or step == train.max_iters
+        )
+        saving = last or (bool(train.checkpoint_interval) and step % train.checkpoint_interval == 0)
+        if last or evaluating or saving or step % train.log_interval == 0:
+            self.flush()
+        best = False
+        if evaluating:
+            best = self.validate()
+            saving = saving or train.always_save_checkpoint or best
+        if saving:
+            self.save(best)
+        if evaluating or saving:
+            gc.collect()
+            self.timer.reset()
+
+    def finish(self, unfinished: bool) -> int:
+        """Wait for the last checkpoint and close the log."""
+        saved = self.run.checkpoints.wait()
+        self.close("stopped" if unfinished else "finished", self.stop_reason() if unfinished else "")
+        if not saved and not unfinished:
+            raise RuntimeError("training finished, but its last checkpoint could not be written")
+        return EXIT_CONTINUE if unfinished else EXIT_FINISHED
+
+    def stop_reason(self) -> str:
+        """Why it was asked to stop, by the first rank that knows."""
+        return next(filter(None, self.world.gathered(self.stop.reason)), "")
+
+    def close(self, status: str, why: str = "") -> None:
+        """Rank 0: the last record, and the last words."""
+        if not (self.log and self.trackers):
+            return
+        facts = self.log.close(
+            iter=self.step, status=status, reason=why, samples=self.samples,
+            tokens=self.samples * self.train.block_size, best_val_loss=self.best_val_loss,
+        )  # fmt: skip
+        self.trackers.close()
+        losses = f", loss {facts['first_loss']} -> {facts['last_loss']}" if "first_loss" in facts else ""
+        reason = f" ({why})" if why else ""
+        self.console.line(
+            f"{status} at step {self.step} of {self.train.max_iters}{reason}{losses}; {self.log.path}"
+        )
+
+    # -- log
+
+    def open_log(self) -> RunLog:
+        """The training's log goes on where the checkpoint was made; an evaluation has one of its own."""
+        if self.train.eval_only:
+            return RunLog(self.run.directory, None, "eval")
+        return RunLog(self.run.directory, self.step if self.run.resumed else None)
+
+    def announce(self) -> None:
+        run, parameters = self.run, parallel.named_parameters(self.run.stepper.model)
+        state = self.run.stepper.optimizer.state.values()
+        info = startup.facts(
+            run.recipe, self.world, run.sharding, run.layout,
+            attention=run.attention, kernels=run.kernels, peak=run.peak, fingerprint=run.data.fingerprint,
+            without_graphs=run.stepper.without_graphs,
+            weight_bytes=parallel.bytes_of(iter(parameters.values())),
+            optimizer_bytes=parallel.bytes_of(t for s in state for t in s.values() if isinstance(t, torch.Tensor)),
+            resumed=run.resumed.step if run.resumed else None,
+        )  # fmt: skip
+        text = startup.block(info, self.train, run.peak, [chosen.name for chosen in run.validation])
+        log.info("%s", text)
+        if self.log and self.trackers:
+            config = msgspec.to_builtins(run.recipe.model) | msgspec.to_builtins(self.train)
+            name = run.directory.resolve().name
+            self.log.write([{"kind": "start", "run_name": name, "config": config, "startup_info": info}])
+            self.trackers.begin(name, config)
+
+    def flush(self) -> None:
+        """Read the results of the steps since the last time (the one wait for the device) and log them."""
+        if not self.unlogged:
+            return
+        rows = torch.stack([
+            torch.stack([r.loss, r.grad_norm, r.finite.float(), r.skipped.float()])
+            for _, _, _, r in self.unlogged
+        ]).tolist()  # fmt: skip
+        timing = self.timing()
+        records, problem = [], None
+        for (step, first, rate, _), (loss, norm, finite, skipped) in zip(self.unlogged, rows, strict=True):
+            records.append({"kind": "iteration", "iter": step, "loss": number(loss), "lr": rate,
+                            "grad_norm": number(norm), "samples": first + self.run.layout.global_batch_size,
+                            "skipped": bool(skipped)})  # fmt: skip
+            if skipped:
+                log.warning(
+                    "step %d skipped: loss %g, gradient norm %g, samples from %d", step, loss, norm, first
+                )
+            try:
+                self.bad_steps.count(step, first, bool(finite))
+            except Exception as error:
+                problem = problem or error
+        squares = self.unlogged[-1][3].squares
+        self.unlogged.clear()
+        if self.log:
+            self.report(records, timing, rows[-1], squares)
+        self.timer.reset()
+        if problem:
+            raise problem
+
+    def timing(self) -> dict[str, float]:
+        facts = self.timer.per_step_ms()
+        facts["tokens_per_sec"] = round(self.tokens_per_step / facts["dt_ms"] * 1e3, 1)
+        mfu = self.run.peak.mfu(facts["tokens_per_sec"], self.flops, self.world.size)
+        return facts | ({} if mfu is None else {"mfu": round(mfu, 4)}) | memory_gb(self.world.device)
+
+    def report(
+        self, records: list[dict[str, Any]], timing: dict[str, float], row: list[float], squares: torch.Tensor
+    ) -> None:
+        """Rank 0: the lines of this interval, the progress line, the trackers."""
+        assert self.log
+        assert self.trackers
+        every = self.train.gradient_log_interval
+        lines = [*records, {"kind": "timing", "iter": self.step, "steps": len(records), **timing}]
+        if every and self.step % every == 0:
+            layers = self.run.stepper.gradients.by_layer(squares.tolist())
+            lines.append({"kind": "gradients", "iter": self.step,
+                          "layers": {layer: number(norm) for layer, norm in layers.items()}})  # fmt: skip
+        self.log.write(lines)
+        shown = {"loss": row[0], "grad_norm": row[1], "lr": records[-1]["lr"]}
+        self.console.progress(
+            progress.line(self.step, self.train.max_iters, shown, timing, str(self.run.peak))
+        )
+        self.trackers.log(self.step, shown | timing)
+        self.log.refresh_document()
+
+    # -- validation and checkpoints
+
+    def validate(self) -> bool:
+        """Score the validation sets; whether the first one's loss is the best so far."""
+        scores = self.scores()
+        if self.log and self.trackers:
+            self.log.write([{"kind": "eval", "iter": self.step, **score.record()} for score in scores])
+            for score in scores:
+                self.console.line(f"step {self.step}: validation {describe(score)}")
+                self.trackers.log(self.step, {f"val_loss/{score.name}": score.loss})
+        best = self.best_val_loss is None or scores[0].loss < self.best_val_loss
+        if best:
+            self.best_val_loss = scores[0].loss
+        return best
+
+    def scores(self) -> list[Score]:
+        run = self.run
+        found = [
+            evaluate(
+                run.stepper.model,
+                chosen,
+                self.train,
+                self.world,
+                run.sharding,
+                run.eos_id,
+                self.watchdog.beat,
+            )
+            for chosen in run.validation
+        ]
+        parallel.reshard(run.stepper.model)
+        return found
+
+    def evaluate_only(self) -> int:
+        """Score the checkpoint and stop."""
+        self.announce()
+        self.validate()
+        self.close("evaluated")
+        return EXIT_FINISHED
+
+    def save(self, best: bool) -> None:
+        """Begin a checkpoint of this step, unless there is one."""
+        if self.saved_step == self.step:
+            return
+        if self.log:
+            self.log.sync()
+        recipe = self.run.recipe
+        state = State(
+            step=self.step, samples=self.samples, name=recipe.name, model=recipe.model, train=recipe.train,
+            sources=tuple(SourceRecord(str(s.path), s.weight) for s in recipe.sources),
+            fingerprint=self.run.data.fingerprint, tokenizer=self.run.tokenizer,
+            best_val_loss=self.best_val_loss, bad_streak=self.bad_steps.streak, random=random_state(),
+        )  # fmt: skip
+        self.run.checkpoints.save(state, best)
+        self.saved_step = self.step
+
+    def note_checkpoint(self, step: int, path: Path) -> None:
+        """The background thread of rank 0 has published a checkpoint."""
+        if self.log:
+            self.log.write([{"kind": "checkpoint", "iter": step, "path": str(path)}])
+        log.info("checkpoint of step %d is in %s", step, path)
+
+
+def number(value: float) -> float | str:
+    """JSON has no NaN; such a loss is text."""
+    return value if abs(value) < float("inf") else str(value)
+
+
+def describe(score: Score) -> str:
+    per_byte = f", {score.byte_perplexity:.4f} a byte" if score.byte_perplexity is not None else ""
+    return f"{score.name}: loss {score.loss:.4f}, perplexity {score.perplexity:.2f} a token{per_byte}"

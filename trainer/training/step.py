@@ -1,0 +1,172 @@
+"""One optimiser step: micro-steps, clipping, guards and the update, queued on the device without a host sync."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.trainer import distributed as parallel
+from jobctl.trainer.data.samples import document_ids
+from jobctl.trainer.reporting.timing import StepTimer
+from jobctl.trainer.training import graphs
+from jobctl.trainer.training.gradients import Gradients, clip_factor
+from jobctl.trainer.training.guards import LossScale, LossWindow
+from jobctl.trainer.training.reduction import OverlappedReduction
+
+if TYPE_CHECKING:
+    from jobctl.trainer.fused.fused_decoder import FusedDecoder
+
+
+@dataclasses.dataclass(frozen=True)
+class StepResult:
+    """What a step came to, still on the device: scalars, and the squared gradient norm of each parameter."""
+
+    loss: torch.Tensor
+    grad_norm: torch.Tensor
+    finite: torch.Tensor
+    skipped: torch.Tensor
+    squares: torch.Tensor
+
+
+class Stepper:
+    """Takes the steps of a model that ``parallel.distribute`` has laid out, through ``fused`` where that is given."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        train: TrainConfig,
+        world: parallel.World,
+        sharding: parallel.Sharding,
+        eos_id: int,
+        fused: FusedDecoder | None = None,
+    ) -> None:
+        self.model, self.optimizer, self.train = model, optimizer, train
+        self.world, self.sharding, self.eos_id = world, sharding, eos_id
+        self.dtype = parallel.TORCH_DTYPES[train.dtype]
+        self.gradients = Gradients(parallel.named_parameters(model), world)
+        self.window = LossWindow(train.skip_loss_spikes, world.device) if train.skip_loss_spikes else None
+        self.loss_scale = LossScale(world.device) if self.dtype is torch.float16 else None
+        self.fused, self.reduction = fused, None
+        if fused and world.size > 1:
+            self.reduction = OverlappedReduction(model, fused.projections, world)
+            fused.refresh()
+        self.without_graphs = graphs.obstacle(train, fused is not None, sharding)
+        self.warming = None if self.without_graphs else graphs.WARM_STEPS
+        self.graphs: list[graphs.MicroStepGraph] = []
+        """For all micro-steps but the last of a step, and for the last."""
+
+    def guard_tensors(self) -> dict[str, torch.Tensor]:
+        """What the guards remember, for the checkpoint."""
+        tensors = {}
+        if self.window:
+            tensors["guard.losses"] = self.window.losses
+        if self.loss_scale:
+            tensors["guard.loss_scale"] = self.loss_scale.scale
+            tensors["guard.good_steps"] = self.loss_scale.good_steps
+        return tensors
+
+    def loss(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Mean loss of a micro-batch, int64 ``[B, T + 1]`` in host memory."""
+        tokens = tokens.to(self.world.device, non_blocking=True)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        documents = document_ids(inputs, self.eos_id) if self.train.document_masking else None
+        with parallel.autocast(self.sharding, self.world.device, self.dtype):
+            loss: torch.Tensor = self.model(inputs, targets, documents)
+        return loss
+
+    def run(self, batches: Iterator[torch.Tensor], rate: float, timer: StepTimer) -> StepResult:
+        """Take one step with learning rate ``rate`` on the next micro-batches."""
+        micro_steps = self.train.gradient_accumulation_steps
+        total = torch.zeros((), device=self.world.device)
+        for micro in range(micro_steps):
+            with timer.waiting_for_data():
+                tokens = next(batches)
+            last = micro == micro_steps - 1
+            if self.warming == 0 and not self.graphs:
+                self.capture(tokens)
+            total += self.graphs[last](tokens) if self.graphs else self.micro_step(tokens, last, timer)
+        timer.mark("compute")
+        result = self._update(total, rate)
+        timer.mark("optimizer")
+        if self.warming:
+            self.warming -= 1
+        return result
+
+    def micro_step(self, tokens: torch.Tensor, last: bool, timer: StepTimer | None = None) -> torch.Tensor:
+        """Add a micro-batch's gradient; its share of the step's loss. In the ``last`` of a step ranks reduce theirs."""
+        if last and self.reduction:
+            self.reduction.begin()
+        with parallel.gradient_sync(self.model, self.sharding, last):
+            loss = self.loss(tokens) / self.train.gradient_accumulation_steps
+            scaled = loss if self.loss_scale is None else loss * self.loss_scale.scale
+            with timer.backward_pass(last) if timer else contextlib.nullcontext():
+                scaled.backward()  # type: ignore[no-untyped-call]
+        if last and self.reduction:
+            with timer.reduction() if timer else contextlib.nullcontext():
+                self.reduction.finish()
+        return loss.detach()
+
+    def capture(self, tokens: torch.Tensor) -> None:
+        """Make the graphs; from now on gradients are zeroed where they lie."""
+        assert self.fused
+        self.zero_gradients(self.fused)
+        for parameter in self.gradients.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        device, pool = self.world.device, None
+        for last in (False, True):
+            graph = graphs.MicroStepGraph(lambda t, last=last: self.micro_step(t, last), tokens, device, pool)
+            self.graphs.append(graph)
+            pool = graph.pool
+
+    def zero_gradients(self, fused: FusedDecoder) -> None:
+        """Where they lie, for graphs; of a sharded weight's sum only this rank's rows are its ``.grad``."""
+        sums = [projection.gradient()[0] for projection in fused.projections]
+        torch._foreach_zero_([*sums, *self.gradients.local_gradients()])
+
+    @torch.no_grad()
+    def _update(self, total: torch.Tensor, rate: float) -> StepResult:
+        scale = self.loss_scale.scale if self.loss_scale else None
+        loss, squares = self.gradients.measure(total, scale)
+        norm = squares.sum().sqrt()
+        finite = loss.isfinite() & norm.isfinite()
+        skipped = ~finite
+        if self.window:
+            skipped = skipped | self.window.is_spike(loss)
+        factor = clip_factor(norm, self.train.grad_clip) if self.train.grad_clip else torch.ones_like(norm)
+        if scale is not None:
+            factor = factor / scale
+        if hasattr(self.optimizer, "factor"):  # ours multiplies the gradients while it reads them
+            self.optimizer.factor = factor
+        else:
+            self.gradients.scale(factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        step_unless(self.optimizer, skipped)
+        if self.graphs and self.fused:
+            self.zero_gradients(self.fused)
+        else:
+            self.optimizer.zero_grad()
+        if self.loss_scale:
+            self.loss_scale.update(~finite)
+        return StepResult(loss, norm, finite, skipped, squares)
+
+
+def step_unless(optimizer: torch.optim.Optimizer, skipped: torch.Tensor) -> None:
+    """Take the optimiser's step, except where ``skipped``; weights and state are then as they were.
+
+    A fused optimiser reads the flag on the device (it is what ``torch.amp.GradScaler`` uses); any other is asked
+    on the host, which costs nothing on a CPU.
+    """
+    if all(group.get("fused") for group in optimizer.param_groups):
+        optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif not bool(skipped):
+        optimizer.step()
