@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 WORKERS ?= 2
 export JOBCTL_ROOT ?= $(CURDIR)/workspace
 
-.PHONY: demo test lint golden clean
+.PHONY: demo test lint style golden clean
 
 $(VENV)/.run: requirements/run.txt requirements/no-deps.txt pyproject.toml
 	@echo "installing into $(VENV)"
@@ -32,6 +32,9 @@ lint: $(VENV)/.test
 	@$(VENV)/bin/ruff format --quiet --check .
 	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/lint-imports --no-logo >/dev/null || $(VENV)/bin/lint-imports
+
+style: $(VENV)/.test
+	@$(VENV)/bin/python -m tests.style
 
 golden: $(VENV)/.test
 	@JOBCTL_UPDATE_GOLDEN=1 $(VENV)/bin/pytest tests/jobs/test_golden.py tests/k8s/test_manifest.py -k golden
