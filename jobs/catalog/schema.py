@@ -12,6 +12,7 @@ from msgspec import Meta
 Architecture = Literal["gpt2", "llama", "qwen3"]
 AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash_attn_2", "flash_attn_3", "flash_attn_4", "manual"]
 Kernels = Literal["auto", "fused", "plain"]
+Deterministic = Literal["auto", "on", "off"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 InitFrom = Literal["auto", "scratch", "resume"]
 ImageVariant = Literal["cpu", "cu124", "cu128"]
@@ -76,6 +77,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     kernels: Annotated[
         Kernels,
         Meta(description="auto takes our fused kernels where they run, which leave nothing to compile"),
+    ] = "auto"
+    deterministic: Annotated[
+        Deterministic,
+        Meta(description="the same bits in every run: on; auto where it costs less than 1% of a step; off"),
     ] = "auto"
     use_cuda_graphs: Annotated[bool, Meta(description="replay the step as a CUDA graph (tier 3)")] = False
     document_masking: Annotated[bool, Meta(description="no attention across document boundaries")] = False

@@ -65,6 +65,8 @@ def facts(
         "torch": str(torch.__version__),
         "attention_backend": attention.name,
         "attention_passed_over": attention.passed_over,
+        "repeatable": attention.unrepeatable == "",
+        "unrepeatable": attention.unrepeatable,
         "dtype": train.dtype,
         "kernels": kernels,
         "compile": train.compile,
@@ -95,6 +97,7 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         "attention": f"{info['attention_backend']} (asked for: {train.attention_backend}"
         + (f"; passed over: {info['attention_passed_over']})" if info["attention_passed_over"] else ")"),
         "arithmetic": arithmetic(info, train),
+        "repeatable": repeats(info, train),
         "kernels": f"{info['kernels']} (asked for: {train.kernels})",
         "compile": compiled(info, train),
         "sharding": f"{info['sharding']}: {EXPLAINED[info['sharding']]}",
@@ -120,6 +123,11 @@ def arithmetic(info: dict[str, Any], train: TrainConfig) -> str:
             f"float8 matrix products in the blocks, {train.dtype} elsewhere (MFU: of the {train.dtype} peak)"
         )
     return f"{products}, float32 weights, gradients reduced in float32"
+
+
+def repeats(info: dict[str, Any], train: TrainConfig) -> str:
+    verdict = "yes, bit for bit" if info["repeatable"] else f"no: {info['unrepeatable']}"
+    return f"{verdict} (asked for: {train.deterministic})"
 
 
 def compiled(info: dict[str, Any], train: TrainConfig) -> str:

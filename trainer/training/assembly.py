@@ -19,12 +19,13 @@ from jobctl.trainer.data.samples import BatchLayout, Samples, open_samples
 from jobctl.trainer.distributed import Sharding, World
 from jobctl.trainer.fused import fuse
 from jobctl.trainer.models import build_model
-from jobctl.trainer.models.attention import Attention, choose_attention
+from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
 from jobctl.trainer.optim.adamw import build_optimizer
 from jobctl.trainer.options import Options, Recipe, Source, resolve
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
+from jobctl.trainer.training.repeatable import choose_repeatable_attention
 from jobctl.trainer.training.step import Stepper
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Run:
         """Continue where the checkpoint of ``step`` was made."""
         self.checkpoints.load(step)
         if self.fused:
-            self.fused.refresh()
+            self.fused.resume()
         checkpoint.restore_random_state(state.random)
         self.resumed = state
 
@@ -114,9 +115,7 @@ def build_whole_model(
 ) -> tuple[nn.Module, Attention]:
     """The model on ``device``, the same on every rank and for every layout: its weights depend on the seed alone."""
     dtype = parallel.TORCH_DTYPES[train.dtype]
-    attention = choose_attention(
-        train.attention_backend, device, dtype, config.head_dim, train.document_masking
-    )
+    attention = choose_repeatable_attention(train, device, dtype, config.head_dim)
     torch.manual_seed(train.seed)
     with torch.device(device):
         model = build_model(config, attention)

@@ -25,7 +25,7 @@ from tests.trainer.running import PROJECT, Screen, prepare, records, train
 FACTS: dict[str, Any] = {
     "model": "m", "parameters": 1_830_395_904, "flops_per_token": 10, "flops_per_token_causal": 5, "device": "H200",
     "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn",
-    "attention_passed_over": "", "kernels": "plain: as asked",
+    "attention_passed_over": "", "repeatable": True, "unrepeatable": "", "kernels": "plain: as asked",
     "cuda_graphs": False, "without_cuda_graphs": "they need the fused kernels",
     "sharding": "fsdp",
     "weight_bytes_per_rank": 915_197_952, "optimizer_bytes_per_rank": 1_830_395_904, "global_batch_size": 512,
@@ -39,12 +39,14 @@ def test_the_block_says_what_was_chosen() -> None:
     text = block(FACTS, train_config, peak, ["val-1"])
     for fact in (
         "1,830,395,904 parameters", "cudnn (asked for: auto)", "bfloat16 matrix products",
-        "without: they need the fused kernels",
+        "without: they need the fused kernels", "yes, bit for bit (asked for: auto)",
         "fsdp: weights and optimiser", "optimiser 1.83 GB", "16 a rank × 4 micro-steps × 8 ranks = 512 sequences",
         "1,048,576 tokens a step", "500 to 2000", "MFU is n/a", "val-1",
     ):  # fmt: skip
         assert fact in text
     assert max(map(len, text.splitlines())) < 140
+    other = FACTS | {"repeatable": False, "unrepeatable": "sdpa would take longer"}
+    assert "repeatable  no: sdpa would take longer" in block(other, train_config, peak, [])
     chosen = FACTS | {"attention_backend": "flash_attn_2", "attention_passed_over": "cudnn: no plan"}
     assert "flash_attn_2 (asked for: auto; passed over: cudnn: no plan)" in block(
         chosen, train_config, peak, []
