@@ -203,7 +203,7 @@ def test_tensorboard_gets_what_the_run_log_gets(tmp_path: Path) -> None:
 
 def test_starting_a_tracker_does_not_slow_the_command_down() -> None:
     """Its package is imported by the thread that feeds it."""
-    code = "import sys, trainer.loop; sys.exit('tensorboard' in sys.modules)"
+    code = "import sys, jobctl.trainer.training.loop; sys.exit('tensorboard' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
 
 

@@ -1,5 +1,6 @@
 """What only a GPU can show of the run side. Everything else about training is tested on the CPU."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from jobctl.jobs.core.layout import stop_file
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.training.repeatable import tell_torch
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import losses, prepare, records, train
 
@@ -20,6 +22,13 @@ REPEATED: dict[str, Any] = {"deterministic": "on", "block_size": 64, "batch_size
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_corpus(tmp_path / "data")
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before() -> Iterator[None]:
+    """A run tells torch for the whole process whether to be deterministic."""
+    yield
+    tell_torch(deterministic=False)
 
 
 def gpu() -> parallel.World:
