@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from bench.determinism import costs, models, processes
+from bench.determinism.attentions import WAYS
 from bench.determinism.bits import Disturbance, repeat
 from bench.determinism.operations import Operations
 from bench.determinism.subject import configuration
@@ -30,23 +31,14 @@ from jobctl.trainer.training.repeatable import CUBLAS_WORKSPACE
 
 PARTS = ("operations", "models", "processes", "costs")
 MODELS = ("qwen3_1.8b", "gpt2_1.36b")
-EVERY_WAY = [
-    "cudnn", "cudnn, values copied", "cudnn, heads first", "cudnn, repeatable", "flash", "flash, repeatable",
-    "cudnn forward, flash backward, repeatable", "manual",
-]  # fmt: skip
+MAIN_WAYS = ["cudnn", "cudnn, repeatable", "flash", "flash, repeatable"]
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"use_fp8": True}, {"use_cuda_graphs": True}, {"document_masking": True}, {"kernels": "plain", "compile": False},
     {"kernels": "plain"}, {"attention_backend": "sdpa", "deterministic": "on"},
 )  # fmt: skip
 SECONDS = 120.0
 """A pair of processes may take so long."""
-TIMED_WAYS = [
-    "cudnn",
-    "cudnn, repeatable",
-    "flash",
-    "flash, repeatable",
-    "cudnn forward, flash backward, repeatable",
-]
+TIMED_WAYS = [*MAIN_WAYS, "cudnn forward, flash backward, repeatable"]
 
 
 def operations(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -69,7 +61,7 @@ def whole_models(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for model in options.models:
         for kernels in ("fused", "plain"):
             for batch, layers in ((2, 0), (8, 0), (2, 1)):
-                ways = EVERY_WAY if batch == 2 and kernels == "fused" else EVERY_WAY[:1] + EVERY_WAY[3:6]
+                ways = list(WAYS) if batch == 2 and kernels == "fused" else MAIN_WAYS
                 yield from models.trials(model, ways, kernels, batch, layers, 5)
 
 
@@ -89,7 +81,7 @@ def step_costs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for model in options.models:
         yield costs.milliseconds(model, TIMED_WAYS, catalogue_batch(model)[0], options.rounds)
         for changes in ({"document_masking": True}, {"kernels": "plain"}) if model == MODELS[0] else ():
-            yield costs.milliseconds(model, TIMED_WAYS[:2], 8, options.rounds, **changes)
+            yield costs.milliseconds(model, MAIN_WAYS[:2], 8, options.rounds, **changes)
 
 
 def frontend() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,9 +14,6 @@ from torch.nn.attention import SDPBackend
 from jobctl.trainer.models.attention import Attention, ManualAttention, SdpaAttention, SdpaKernel
 from jobctl.trainer.models.cudnn_attention import RepeatableCudnn
 from jobctl.trainer.training.repeatable import tell_torch
-
-REPEATABLE = "repeatable"
-"""In the name of a way for which torch is told to be deterministic while it runs."""
 
 
 class FlashBackward(torch.autograd.Function):
@@ -32,21 +30,9 @@ class FlashBackward(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v, out, stats = ctx.saved_tensors
         seed = torch.zeros((), dtype=torch.int64)
+        stats, lengths = stats.reshape(q.shape[:3]), (None, None, q.shape[2], k.shape[2])
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_backward(
-            dout,
-            q,
-            k,
-            v,
-            out,
-            stats.reshape(q.shape[:3]),
-            None,
-            None,
-            q.shape[2],
-            k.shape[2],
-            0.0,
-            True,
-            seed,
-            seed,
+            dout, q, k, v, out, stats, *lengths, 0.0, True, seed, seed
         )
         return dq, dk, dv
 
@@ -89,27 +75,44 @@ def of_torch(label: str, backend: SDPBackend) -> Attention:
     return SdpaAttention(kernel, kernel)
 
 
-WAYS: dict[str, Callable[[], Attention]] = {
-    "cudnn": lambda: of_torch("cudnn", SDPBackend.CUDNN_ATTENTION),
-    "cudnn, values copied": lambda: ContiguousValues(WAYS["cudnn"]()),
-    "cudnn, heads first": lambda: HeadsFirst(WAYS["cudnn"]()),
-    "cudnn, repeatable": lambda: SdpaAttention(RepeatableCudnn(), RepeatableCudnn()),
-    "flash": lambda: of_torch("flash", SDPBackend.FLASH_ATTENTION),
-    "flash, repeatable": lambda: of_torch("flash", SDPBackend.FLASH_ATTENTION),
-    "cudnn forward, flash backward, repeatable": CudnnThenFlash,
-    "math": lambda: of_torch("math", SDPBackend.MATH),
-    "manual": ManualAttention,
+@dataclass(frozen=True)
+class Way:
+    """How to make an attention, and whether torch is told to be deterministic while it runs."""
+
+    make: Callable[[], Attention]
+    deterministic: bool = False
+
+
+def cudnn() -> Attention:
+    return of_torch("cudnn", SDPBackend.CUDNN_ATTENTION)
+
+
+def flash() -> Attention:
+    return of_torch("flash", SDPBackend.FLASH_ATTENTION)
+
+
+WAYS: dict[str, Way] = {
+    "cudnn": Way(cudnn),
+    "cudnn, values copied": Way(lambda: ContiguousValues(cudnn())),
+    "cudnn, heads first": Way(lambda: HeadsFirst(cudnn())),
+    "cudnn, repeatable": Way(lambda: SdpaAttention(RepeatableCudnn(), RepeatableCudnn()), deterministic=True),
+    "flash": Way(flash),
+    "flash, repeatable": Way(flash, deterministic=True),
+    "cudnn forward, flash backward, repeatable": Way(CudnnThenFlash, deterministic=True),
+    "manual": Way(ManualAttention),
 }
+FUSED_WAYS = [way for way in WAYS if way != "manual"]
+"""Those that do not hold all scores at once, and so have room for large batches."""
 
 
 @contextlib.contextmanager
-def as_named(way: str) -> Iterator[None]:
-    """Tell torch to be deterministic if the name of the way says so."""
-    tell_torch(REPEATABLE in way)
+def told(way: str) -> Iterator[None]:
+    """Tell torch to be deterministic if the way wants it."""
+    tell_torch(WAYS[way].deterministic)
     try:
         yield
     finally:
-        tell_torch(False)
+        tell_torch(deterministic=False)
 
 
 class Exchangeable(Attention):
@@ -122,7 +125,7 @@ class Exchangeable(Attention):
     def exchange(self, way: str) -> None:
         """From now on compute ``way``: each time the same object, for which a compiled block stays compiled."""
         if way not in self.made:
-            self.made[way] = WAYS[way]()
+            self.made[way] = WAYS[way].make()
         self.name, self.inner = way, self.made[way]
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:

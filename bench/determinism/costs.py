@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import torch
 
-from bench.determinism.attentions import Exchangeable, as_named
+from bench.determinism.attentions import Exchangeable, told
 from bench.determinism.subject import batches, build, configuration
 
 STEPS = 2
@@ -34,7 +34,7 @@ def milliseconds(model: str, ways: list[str], batch: int, rounds: int, **changes
     for turn in range(rounds + 1):
         for way in random.sample(ways, len(ways)):
             subject.attention.exchange(way)
-            with as_named(way):
+            with told(way):
                 torch.cuda.synchronize()
                 torch.cuda.reset_peak_memory_stats()
                 began = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import torch
 
-from bench.determinism.attentions import Exchangeable, as_named
+from bench.determinism.attentions import Exchangeable, told
 from bench.determinism.bits import Disturbance, repeat
 from bench.determinism.subject import batches, build, configuration
 
@@ -38,7 +38,7 @@ def trials(
             "way": way,
         }
         try:
-            with as_named(way):
+            with told(way):
                 worst = repeat(lambda: subject.gradients(tokens), repeats, disturb)
         except Exception as error:  # a kernel that cannot run says so in many types
             yield trial | {"error": str(error).splitlines()[0][:200]}

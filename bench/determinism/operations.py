@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.determinism.attentions import WAYS, as_named
+from bench.determinism.attentions import FUSED_WAYS, WAYS, told
 from bench.determinism.bits import Outputs
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.trainer.distributed import World
@@ -42,9 +42,8 @@ class Operations:
         return self.random(self.batch, self.length, width)
 
     def all(self) -> Iterator[tuple[str, Run]]:
-        for way in WAYS:
-            if way not in ("math", "manual"):
-                yield f"attention, {way}", self.attention(way)
+        for way in FUSED_WAYS:
+            yield f"attention, {way}", self.attention(way)
         yield from self.products()
         yield "add and norm", self.add_norm()
         if self.rms:
@@ -89,7 +88,7 @@ class Operations:
 
     def attention(self, way: str) -> Run:
         """With the queries and keys where the rotation puts them, and the values where the product does."""
-        size, attention = self.config.head_dim, WAYS[way]()
+        size, attention = self.config.head_dim, WAYS[way].make()
         qkv = self.random(self.batch, self.length, self.heads + 2 * self.kv_heads, size)
         q, k = (
             self.random(self.batch, self.length, self.heads, size),
@@ -98,7 +97,7 @@ class Operations:
         run = self.call(attention, q, k, qkv[:, :, self.heads + self.kv_heads :].detach())
 
         def named() -> Outputs:
-            with as_named(way):
+            with told(way):
                 names = {"output 0": "out", "gradient 0": "dq", "gradient 1": "dk", "gradient 2": "dv"}
                 return {names[name]: tensor for name, tensor in run().items()}
 

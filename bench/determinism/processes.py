@@ -54,9 +54,14 @@ def compare(job: dict[str, Any], seconds: float) -> dict[str, Any]:
     finally:
         for process in pair:
             process.kill()
-    if not all(seen):
-        return job | {"error": "a process died"}
+    return verdict(job, seen)
+
+
+def verdict(job: dict[str, Any], seen: list[dict[str, Any]]) -> dict[str, Any]:
+    """Whether what two processes saw is the same."""
     one, other = seen
+    if not (one and other):
+        return job | {"error": "a process died"}
     same = {f"same {name}": one[name] == other[name] for name in ("gradients", "parameters", "losses")}
     return job | same | {"seen": seen}
 
