@@ -21,6 +21,8 @@ SOURCE = Path(__file__).resolve().parent.parent
 CERTIFICATES = "/run/build/ca.crt"
 """Where the Dockerfile mounts the certificate bundle during a RUN that fetches packages."""
 WHEELS = "/run/build/wheels"
+PINS_ONLY = ("FIND_LINKS", "TORCH_SHA256")
+"""Settings of a variant that the Dockerfile does not take."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +81,7 @@ def find_engine() -> str:
 def build_command(engine: str, variant: str, settings: dict[str, str], tag: str) -> list[str]:
     """The engine's words, without the secrets and the context."""
     arguments = {
-        **{key: value for key, value in settings.items() if value and key != "FIND_LINKS"},
+        **{key: value for key, value in settings.items() if value and key not in PINS_ONLY},
         "BASE": variants.with_digest(settings, "BASE"),
         "CUDA_DEVEL": variants.with_digest(settings, "CUDA_DEVEL") or "scratch",
         "VARIANT": variant,

@@ -77,38 +77,6 @@ def test_the_c_library_is_new_enough_for_all_that_is_linked_against_one(variant:
     assert max(wheels, jammy) <= bookworm
 
 
-def test_a_pin_is_stale_when_versions_or_hashes_are_gone_and_not_when_a_release_gets_another_file() -> None:
-    pinned = (
-        "# Made.\na==1 \\\n    --hash=sha256:1 \\\n    --hash=sha256:2\n"
-        "b==1 ; python_version < '4' \\\n    --hash=sha256:3\n"
-    )
-    assert pin.hashes(pinned) == {
-        "a==1": {"sha256:1", "sha256:2"},
-        "b==1 ; python_version < '4'": {"sha256:3"},
-    }
-    assert pin.differences(pinned, pinned.replace("sha256:3", "sha256:3 --hash=sha256:4")) == []
-    assert pin.differences(pinned, pinned.replace("sha256:2", "sha256:4")) == [
-        "a==1: no file on the index has sha256:2"
-    ]
-    assert pin.differences(pinned, pinned.replace("a==1", "a==2")) == [
-        "a==1 is not wanted any more",
-        "a==2 is not pinned",
-    ]
-
-
-def test_a_stale_pin_is_named_and_is_exit_code_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """uv's answer is what is pinned, but for one package."""
-    monkeypatch.setattr(pin, "compiled", lambda name, file, *_: file.read_text())
-    assert pin.main(["--check"]) == 0
-    monkeypatch.setattr(
-        pin, "compiled", lambda name, file, *_: file.read_text().replace("click==", "click==9")
-    )
-    assert pin.main(["--check"]) == 1
-    assert "cu128.txt: click==9" in capsys.readouterr().err
-
-
 def test_every_variant_of_the_catalogue_can_be_built_and_has_code_for_its_gpus() -> None:
     for name in names("hardware"):
         facts = load_entry("hardware", name, HardwareEntry).facts
@@ -150,7 +118,7 @@ def test_the_builder_gets_no_secret_no_data_and_no_history() -> None:
     rules = (PROJECT / ".dockerignore").read_text().splitlines()
     kept = {rule[1:] for rule in rules if rule.startswith("!")}
     assert rules.index("*") < min(rules.index(f"!{name}") for name in kept)
-    assert kept == {"jobs", "slurm", "k8s", "templates", "trainer", "prep", "docker"}
+    assert kept == {"jobs", "slurm", "k8s", "templates", "trainer", "prep", "docker", "src"}
 
 
 @pytest.mark.parametrize(
