@@ -26,7 +26,7 @@ pin-check: $(VENV)/.images
 
 # What is in an image: syft looks into it; without syft, the pinned packages and their hashes.
 SBOM ?= sbom-$(VARIANT).json
-PINNED = $(VARIANT) no-deps $(if $(filter cu%,$(VARIANT)),flash-attn)
+PINNED = $(VARIANT) no-deps
 sbom: $(VENV)/.images
 	@if command -v syft >/dev/null; then syft $(IMAGE) --output cyclonedx-json=$(SBOM); \
 	else cat $(PINNED:%=docker/variants/%.txt) | $(VENV)/bin/cyclonedx-py requirements --output-file $(SBOM) -; fi

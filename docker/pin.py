@@ -3,8 +3,8 @@
 Every list is resolved from nothing: from ``docker/requirements/*.in``, the versions of ``requirements/*.txt`` and the
 package index as it was at the time that ``docker/requirements/index-date.txt`` names. The answer is therefore the same
 today and in a year, and ``--check`` compares it to the last character. It changes nothing, and exits with 1 where
-anything differs. The package pins need uv. The digests of the base images and the hash of flash-attn's wheel need
-skopeo and a connected machine; a reference out of reach stays as it is, and a line says so.
+anything differs. The package pins need uv. The digests of the base images need skopeo and a registry; one out of reach
+stays as it is, and a line says so.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ PYTHON = "3.11"
 """Debian bookworm's Python."""
 PLATFORM = "x86_64-manylinux_2_28"
 """The newest wheels that bookworm's C library takes, among those that projects build."""
-WITHOUT_DEPENDENCIES = ("no-deps", "flash-attn")
-FROM_SOURCE = ("flash-attn",)
+WITHOUT_DEPENDENCIES = ("no-deps",)
 HEADER = "# Made by `make pin` from docker/requirements/{name}.in; do not edit.\n"
 _HASH = re.compile(r"--hash=(sha256:\S+)")
 
@@ -125,11 +124,10 @@ def resolver_command(name: str, date: str, links: str | None, constraints: Path)
     command += ["--quiet", "--system-certs", "--generate-hashes", f"--exclude-newer={date}"]
     command += [f"--python-version={PYTHON}", f"--python-platform={PLATFORM}"]
     command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
+    command.append("--only-binary=:all:")  # nothing in the build of an image compiles a package
 
     if name in WITHOUT_DEPENDENCIES:
         command.append("--no-deps")
-    if name not in FROM_SOURCE:
-        command.append("--only-binary=:all:")
     if links:
         command.append(f"--find-links={links}")
     return command

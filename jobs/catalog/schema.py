@@ -14,7 +14,7 @@ AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash_attn_2", "flash_attn_
 Kernels = Literal["auto", "fused", "plain"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 InitFrom = Literal["auto", "scratch", "resume"]
-ImageVariant = Literal["cpu", "cu124", "cu128"]
+ImageVariant = Literal["cpu", "cu124", "cu132"]
 ContainerRuntime = Literal["none", "pyxis", "apptainer", "podman", "docker", "oci"]
 Basis = Literal["guide", "arithmetic", "measured"]
 Preflight = Literal["off", "report", "stop"]
@@ -155,7 +155,7 @@ class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dataset: Annotated[str, Meta(pattern=NAME, description="a data set of the catalogue")] = "slimpajama_6b"
     tokenizer: Annotated[str, Meta(pattern=NAME, description="a tokenizer of the catalogue")] = "gpt2"
     image_variant: Annotated[ImageVariant, Meta(description="which of our images the hardware needs")] = (
-        "cu128"
+        "cu132"
     )
     image: Annotated[
         str, Meta(description="container image reference; empty: jobctl:<version>-<variant>")
