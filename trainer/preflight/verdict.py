@@ -73,6 +73,8 @@ def _gpus(node: Node, expected: Expected) -> list[str]:
             found.append(f"GPU {gpu.index} must be reset to replace a bad row of its memory")
         if expected.gpus and (gpu.used_mib or 0.0) > MEMORY_IN_USE * (gpu.memory_mib or float("inf")):
             found.append(f"GPU {gpu.index} has {(gpu.used_mib or 0) / 1024:.0f} GiB in use by somebody else")
+    if expected.gpus and node.kernels_lack:
+        found.append(f"kernels cannot be compiled: {node.kernels_lack}; install gcc and Python's headers")
     return [*found, *node.xids]
 
 
