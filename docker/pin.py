@@ -1,4 +1,4 @@
-"""``python -m jobctl.docker.pin``: pin what the images are made of, by version and hash.
+"""``python -m jobctl.docker.pin``: pin what the images and ``requirements/locked*.txt`` hold, by version and hash.
 
 Every list is resolved from nothing: from ``docker/requirements/*.in``, the versions of ``requirements/*.txt`` and the
 package index as it was at the time that ``docker/requirements/index-date.txt`` names. The answer is therefore the same
@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobctl.docker import references, variants
+from jobctl.docker import lock, references, variants
+from jobctl.docker.resolver import resolve
 from jobctl.jobs.core.errors import UserError, run_command
 
 SOURCE = Path(__file__).resolve().parent.parent
@@ -42,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return check(date, options.find_links)
 
     date = options.index_date or datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    for name in pinned_files():
-        pinned_file(name).write_text(compiled(name, date, options.find_links), encoding="utf-8")
+    for file, text in fresh_texts(date, options.find_links).items():
+        file.write_text(text, encoding="utf-8")
     INDEX_DATE.write_text(date + "\n", encoding="utf-8")
 
     for variant in variants.NAMES:
@@ -71,13 +70,17 @@ def pinned_file(name: str) -> Path:
     return variants.FOLDER / f"{name}.txt"
 
 
+def fresh_texts(date: str, find_links: str | None) -> dict[Path, str]:
+    """Return the text of every list: those of the images, and those of a machine without one."""
+    images = {pinned_file(name): compiled(name, date, find_links) for name in pinned_files()}
+    return images | lock.texts(date)
+
+
 def check(date: str, find_links: str | None) -> int:
     """Compare every list with a fresh answer. Return 1 and print each difference where one differs, else 0."""
     problems: list[str] = []
-    for name in pinned_files():
-        file = pinned_file(name)
+    for file, fresh in fresh_texts(date, find_links).items():
         pinned = file.read_text(encoding="utf-8") if file.exists() else ""
-        fresh = compiled(name, date, find_links)
         problems += [f"{file.name}: {difference}" for difference in differences(pinned, fresh)]
 
     if not problems:
@@ -92,23 +95,19 @@ def check(date: str, find_links: str | None) -> int:
 def compiled(name: str, date: str, find_links: str | None) -> str:
     """Resolve one list from nothing and return its text: every version and every hash on the index at ``date``.
 
-    Raises UserError without uv, where there is no answer, and where torch's wheel is not the expected one.
+    Raises UserError as ``resolve`` does, and where torch's wheel is not the expected one.
     """
     settings = variants.read(name) if name in variants.NAMES else {}
+    options = [f"--python-version={PYTHON}", f"--python-platform={PLATFORM}"]
+    options.append("--only-binary=:all:")  # nothing in the build of an image compiles a package
+    if name in WITHOUT_DEPENDENCIES:
+        options.append("--no-deps")
     links = find_links or settings.get("FIND_LINKS")
+    if links:
+        options.append(f"--find-links={links}")
 
-    with tempfile.TemporaryDirectory() as folder:
-        constraints = Path(folder) / "constraints.txt"
-        constraints.write_text(tested_versions(), encoding="utf-8")
-        command = resolver_command(name, date, links, constraints)
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise UserError("uv is not installed", hint="make pin installs it") from None
-    if done.returncode:
-        raise UserError(f"uv pip compile {name}.in: {done.stderr.strip()}", code=1)
-
-    text = HEADER.format(name=name) + done.stdout
+    answer = resolve(REQUIREMENTS / f"{name}.in", date, options, tested_versions())
+    text = HEADER.format(name=name) + answer
     return with_one_hash(text, "torch", settings["TORCH_SHA256"]) if "TORCH_SHA256" in settings else text
 
 
@@ -116,21 +115,6 @@ def tested_versions() -> str:
     """Return the versions that jobctl was tested with, as constraints. Each variant has a torch of its own."""
     lines = [line for file in TESTED for line in file.read_text(encoding="utf-8").splitlines()]
     return "\n".join(line for line in lines if not line.startswith("torch==")) + "\n"
-
-
-def resolver_command(name: str, date: str, links: str | None, constraints: Path) -> list[str]:
-    """Return uv's command. There is no output file: uv would keep the versions and hashes that it finds there."""
-    command = ["uv", "pip", "compile", str(REQUIREMENTS / f"{name}.in"), f"--constraint={constraints}"]
-    command += ["--quiet", "--system-certs", "--generate-hashes", f"--exclude-newer={date}"]
-    command += [f"--python-version={PYTHON}", f"--python-platform={PLATFORM}"]
-    command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
-    command.append("--only-binary=:all:")  # nothing in the build of an image compiles a package
-
-    if name in WITHOUT_DEPENDENCIES:
-        command.append("--no-deps")
-    if links:
-        command.append(f"--find-links={links}")
-    return command
 
 
 def with_one_hash(text: str, package: str, sha256: str) -> str:
@@ -170,12 +154,16 @@ def differences(pinned: str, fresh: str) -> list[str]:
 
 
 def entries(requirements: str) -> dict[str, tuple[str, frozenset[str]]]:
-    """Return the version and the hashes of each package in the text of a list."""
+    """Return the version and the hashes of each package in the text of a list.
+
+    A package with several versions has one entry for each marker, as ``click ; python_version < '3.11'``.
+    """
     lines = [line for line in requirements.replace("\\\n", " ").splitlines() if line and line[0] != "#"]
     result = {}
     for line in lines:
-        package, _, version = line.partition(" --hash=")[0].strip().partition("==")
-        result[package] = (version, frozenset(_HASH.findall(line)))
+        package, _, rest = line.partition(" --hash=")[0].strip().partition("==")
+        version, semicolon, marker = rest.partition(" ;")
+        result[f"{package}{semicolon and f' ;{marker}'}"] = (version, frozenset(_HASH.findall(line)))
     return result
 
 

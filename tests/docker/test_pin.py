@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobctl.docker import pin, variants
+from jobctl.docker import lock, pin, variants
 from jobctl.jobs.core.errors import UserError
 from tests.docker.conftest import not_here
 
@@ -84,6 +84,7 @@ def lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(pin, "REQUIREMENTS", requirements)
     monkeypatch.setattr(pin, "INDEX_DATE", requirements / "index-date.txt")
     monkeypatch.setattr(pin, "TESTED", ())
+    monkeypatch.setattr(lock, "texts", lambda _: {})
     monkeypatch.setattr(variants, "FOLDER", tmp_path)
     monkeypatch.setattr(variants, "NAMES", ())
 
