@@ -108,7 +108,19 @@ engine_options() {
   OPTIONS+=("--user=$user")
 }
 
+# Podman gets GPUs by NVIDIA's CDI file alone, and without it ends in a message that names neither.
+check_gpus() {
+  case $("$ENGINE" --version) in *odman*) ;; *) return 0 ;; esac
+  local folder
+  for folder in ${JOBCTL_CDI_DIRS:-/etc/cdi /var/run/cdi}; do
+    ! grep -qs 'nvidia.com/gpu' "$folder"/*.yaml "$folder"/*.json || return 0
+  done
+  fail "podman has no CDI file for NVIDIA's GPUs in ${JOBCTL_CDI_DIRS:-/etc/cdi and /var/run/cdi}; make it:" \
+    "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml (elsewhere: set JOBCTL_CDI_DIRS)"
+}
+
 find_engine
+check_gpus
 "$ENGINE" image inspect "$IMAGE" >/dev/null 2>&1 ||
   fail "no image $IMAGE in $ENGINE; make it: make image VARIANT="cu132
 NAME=jobctl-$RUN-$$
