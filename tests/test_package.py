@@ -14,6 +14,14 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SHIPPED = (
+    "NOTICE",
+    "gpt2/LICENSE",
+    "gpt2/encoder.json",
+    "gpt2/vocab.bpe",
+    "lid176/LICENSE",
+    "lid176/lid.176.ftz",
+)
 OTHERS = ("trainer", "prep", "jobs", "slurm", "k8s", "templates", "docker")
 """Top-level names that other packages on the index install; our folders are called so, too."""
 DEPENDENCIES = ("click", "jinja2", "markupsafe", "msgspec", "yaml", "_yaml")
@@ -147,7 +155,9 @@ def test_what_is_installed_carries_its_licences(distributions: Path) -> None:
         licences = {name.rpartition("/")[2] for name in file.namelist() if "/licenses/" in name}
         (metadata,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
         text = file.read(metadata).decode()
+        names = set(file.namelist())
     assert licences == {"LICENSE", "NOTICE"}
-    for extra in ("k8s", "prep", "trainer"):
+    for extra in ("k8s", "native", "prep", "trainer"):
         assert f"Provides-Extra: {extra}" in text
-    assert "License-Expression: Apache-2.0" in text
+    assert "License-Expression: Apache-2.0 AND CC-BY-SA-3.0 AND LicenseRef-Modified-MIT" in text
+    assert {f"jobctl/prep/data/{name}" for name in SHIPPED} <= names

@@ -29,6 +29,7 @@ from jobctl.jobs.core.exit_codes import (
     EXIT_USAGE,
 )
 from jobctl.jobs.core.layout import log_dir, stop_file
+from jobctl.trainer.lifecycle import memory_kill
 from jobctl.trainer.options import parse
 from jobctl.trainer.reporting.ranklog import next_attempt
 
@@ -60,7 +61,10 @@ def main(arguments: Sequence[str]) -> int:
         set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
     except (ValueError, SystemExit) as error:
         return usage_error(error)
+    memory = memory_kill.watch()
     code = exit_code(run_ranks(parsed), parsed)
+    if code != EXIT_FINISHED:
+        print(memory.report(), end="", file=sys.stderr)
     if options and code not in (EXIT_FINISHED, EXIT_CONTINUE, EXIT_USAGE):
         print(hang_report(options.run_dir, options.attempt), end="", file=sys.stderr)
     if stop and options and options.attempt is None:  # a script looks at the file, and removes it, itself

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 import yaml
 
+from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.schema import HardwareEntry, LayerEntry, ModelConfig, ModelEntry, TrainConfig
 from jobctl.jobs.core.errors import UserError, nearest
 
@@ -179,6 +180,6 @@ def peak_flops(device_name: str, dtype: str = "bfloat16") -> tuple[float, str] |
     """
     for name in names("hardware"):
         facts = load_hardware(name).facts
-        if facts.device and facts.device in device_name and dtype in facts.peak_tflops:
+        if is_device(facts.device, device_name) and dtype in facts.peak_tflops:
             return facts.peak_tflops[dtype] * 1e12, name
     return None

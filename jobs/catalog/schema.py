@@ -15,7 +15,7 @@ Kernels = Literal["auto", "fused", "plain"]
 Deterministic = Literal["auto", "on", "off"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 InitFrom = Literal["auto", "scratch", "resume"]
-ImageVariant = Literal["cpu", "cu124", "cu128"]
+ImageVariant = Literal["cpu", "cu124", "cu132"]
 ContainerRuntime = Literal["none", "pyxis", "apptainer", "podman", "docker", "oci"]
 Basis = Literal["guide", "arithmetic", "measured"]
 Preflight = Literal["off", "report", "stop"]
@@ -160,7 +160,7 @@ class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dataset: Annotated[str, Meta(pattern=NAME, description="a data set of the catalogue")] = "slimpajama_6b"
     tokenizer: Annotated[str, Meta(pattern=NAME, description="a tokenizer of the catalogue")] = "gpt2"
     image_variant: Annotated[ImageVariant, Meta(description="which of our images the hardware needs")] = (
-        "cu128"
+        "cu132"
     )
     image: Annotated[
         str, Meta(description="container image reference; empty: jobctl:<version>-<variant>")

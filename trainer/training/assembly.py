@@ -23,6 +23,7 @@ from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
 from jobctl.trainer.optim.adamw import build_optimizer
 from jobctl.trainer.options import Options, Recipe, Source, resolve
+from jobctl.trainer.preflight import compilers
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
 from jobctl.trainer.training.repeatable import choose_repeatable_attention
@@ -113,7 +114,12 @@ def choose_start(run: Path, train: TrainConfig) -> bool:
 def build_whole_model(
     config: ModelConfig, train: TrainConfig, device: torch.device
 ) -> tuple[nn.Module, Attention]:
-    """The model on ``device``, the same on every rank and for every layout: its weights depend on the seed alone."""
+    """Build the model on ``device``, the same on every rank and for every layout: its weights depend on the seed alone.
+
+    Raises UserError where it is to be compiled and this machine has no compiler for that.
+    """
+    if train.compile:
+        check_compiler(device.type)
     dtype = parallel.TORCH_DTYPES[train.dtype]
     attention = choose_repeatable_attention(train, device, dtype, config.head_dim)
     torch.manual_seed(train.seed)
@@ -125,6 +131,16 @@ def build_whole_model(
         for block in model.blocks:
             block.compile()
     return model, attention
+
+
+def check_compiler(device_type: str) -> None:
+    """Raise UserError where ``compile`` would end in a compiler that is not there."""
+    lack = compilers.cpu_compile_lacks() if device_type == "cpu" else compilers.kernels_lack()
+    if lack:
+        raise UserError(
+            f"--compile=True on {device_type}: {lack}",
+            hint="--compile=False, or install the compiler (Debian: gcc g++ python3-dev)",
+        )
 
 
 def assemble(options: Options, world: World) -> Run:
