@@ -373,9 +373,8 @@ def _decoded(run: Run, kind: type[Decoded], data: Object) -> Decoded:
 
 def _is_ours(record: Object) -> bool:
     """Whether a ConfigMap is a run's, and not somebody else's of the same name."""
-    return (
-        names.RUN_ANNOTATION in (record["metadata"].get("annotations") or {}) and "run.json" in record["data"]
-    )
+    run = (record["metadata"].get("annotations") or {}).get(names.RUN_ANNOTATION, "")
+    return bool(layout.RUN_NAME.fullmatch(run)) and "run.json" in (record.get("data") or {})
 
 
 def _run_of(record: Object, site: Site) -> Run:

@@ -39,8 +39,12 @@ def pipeline_file(root: Path, pipeline: str) -> Path:
     return root / "pipelines" / f"{pipeline}.json"
 
 
+def tokenizers(root: Path) -> Path:
+    return root / "tokenizers"
+
+
 def tokenizer_dir(root: Path, tokenizer: str) -> Path:
-    return root / "tokenizers" / tokenizer
+    return tokenizers(root) / tokenizer
 
 
 def source_dir(root: Path, dataset: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.names import UnsafeName, inside
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,6 @@ def read_training(run: Path) -> Training | None:
     # The first logged step carries start-up: compilation, the first read of the data.
     rates = [step["tokens_per_sec"] for step in iterations[1:] or iterations if step.get("tokens_per_sec")]
     shares = [step["mfu"] for step in iterations[1:] or iterations if step.get("mfu")]
-    pointer = layout.checkpoints_dir(run) / "LATEST"
     return Training(
         iterations=iterations[-1]["iter"] if iterations else 0,
         first_loss=iterations[0]["loss"] if iterations else None,
@@ -48,11 +48,18 @@ def read_training(run: Path) -> Training | None:
         validation_loss=evaluations[-1].get("val_loss") if evaluations else None,
         tokens_per_second=statistics.median(rates) if rates else None,
         mfu=statistics.median(shares) if shares else None,
-        checkpoint=str(pointer.parent / pointer.read_text(encoding="utf-8").strip())
-        if pointer.is_file()
-        else None,
+        checkpoint=_latest(run),
         metrics=str(files[0]),
     )
+
+
+def _latest(run: Path) -> str | None:
+    """Return the path of the checkpoint that LATEST names; None where it names nothing in its folder."""
+    folder = layout.checkpoints_dir(run)
+    try:
+        return str(inside(folder, (folder / "LATEST").read_text(encoding="utf-8").strip()))
+    except (OSError, UnicodeDecodeError, UnsafeName):
+        return None
 
 
 def newest(run: Path, kind: str) -> Path | None:

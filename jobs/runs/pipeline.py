@@ -15,6 +15,7 @@ import msgspec
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.names import shown
 
 STEPS = ("tokenizer", "prep", "preflight", "train", "eval", "export")
 ON_CPUS = frozenset({"tokenizer", "prep", "export"})
@@ -71,6 +72,10 @@ def read(root: Path, name: str) -> Pipeline | None:
     if not layout.RUN_NAME.fullmatch(name) or not path.is_file():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Pipeline)
+        pipeline = msgspec.json.decode(path.read_bytes(), type=Pipeline)
     except msgspec.MsgspecError as error:
         raise UserError(f"{path}: not a pipeline's record: {error}", code=1) from None
+    for run in (run for step in pipeline.steps for run in (step.run, *step.after)):
+        if not layout.RUN_NAME.fullmatch(layout.split_name(run)[0]):
+            raise UserError(f"{path}: {shown(run)} is not a run's name", code=1)
+    return pipeline
