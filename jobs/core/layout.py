@@ -61,8 +61,9 @@ def preparation_file(dataset: Path) -> Path:
     return dataset / ".prep" / "status.json"
 
 
-def record_file(run: Path) -> Path:
-    return run / "run.json"
+def record_file(run: Path, step: str = "") -> Path:
+    """What was submitted, as data; of a ``step`` that reads the run's checkpoint, its own."""
+    return run / (f"run.{step}.json" if step else "run.json")
 
 
 def attempt_file(run: Path, attempt: int) -> Path:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ import msgspec
 from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.ownership import check_run
 from jobctl.jobs.spec.job_spec import JobSpec
 
 
@@ -223,12 +224,17 @@ def write_submission(path: Path, spec: JobSpec, script: str) -> None:
     for folder in (path / "logs", path / "attempts"):
         folder.mkdir(parents=True, exist_ok=True)
     write_whole(layout.script_file(path), script.encode())
+    write_record(path, spec)
+
+
+def write_record(path: Path, spec: JobSpec, step: str = "") -> None:
+    """Write the record of a run, or of the ``step`` that reads its checkpoint."""
     record = json.loads(spec.record()) | {
         "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
     }
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-    write_whole(layout.record_file(path), text.encode())
+    write_whole(layout.record_file(path, step), text.encode())
 
 
 def git_revision() -> str | None:
@@ -292,14 +298,17 @@ def is_submitted(root: Path, name: str) -> bool:
 
 
 def _read(path: Path, step: str = "") -> Run:
+    file = layout.record_file(path)
+    if step and layout.record_file(path, step).is_file():
+        file = layout.record_file(path, step)
     try:
-        record = json.loads(layout.record_file(path).read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: has no run.json; its submission did not finish", code=1) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{layout.record_file(path)}: {error}", code=1) from None
+        raise UserError(f"{file}: {error}", code=1) from None
     attempts = tuple(attempt for attempt in _attempts(path) if _is_of(attempt, step))
-    if step:
+    if step and not layout.record_file(path, step).is_file():
         record = {**record, "submitted": _submitted(path, step)}
     return Run(layout.job_name(path.name, step), path, record, attempts)
 
@@ -341,6 +350,12 @@ def _owner(path: Path) -> str:
         return path.owner()
     except KeyError:  # no such user on this machine
         return f"user {path.stat().st_uid}"
+
+
+def check_ours(run: Path, trusted: Sequence[str] = ()) -> None:
+    """Raise UserError for a run that someone else made or may change, unless the owner is among the ``trusted``."""
+    check_writable(run)
+    check_run(run, run.parent.parent, trusted)
 
 
 def request_stop(run: Path, reason: str, step: str = "") -> None:
