@@ -13,6 +13,7 @@ from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Run, Started
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
@@ -25,6 +26,12 @@ ON_THIS_FILE_SYSTEM = ("local", "slurm", "docker")
 """Targets whose shared root the submitting host sees under the same path."""
 CLUSTERS = ("k8s", "k8s-trainjob")
 """Targets that keep the record of a run themselves; what lies under this host's root only says where."""
+
+
+class _Meta(msgspec.Struct):
+    """What a submission asks of a data set's ``meta.json``."""
+
+    vocab_size: int
 
 
 def _dataset(spec: JobSpec) -> Path:
@@ -54,15 +61,14 @@ def check_inputs(spec: JobSpec) -> None:
     folder = _dataset(spec)
     make = f"make it: jobctl submit prep --dataset {spec.inputs.dataset} --tokenizer {spec.inputs.tokenizer}"
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = msgspec.json.decode(read_regular(folder / "meta.json"), type=_Meta)
     except FileNotFoundError:
         raise UserError(f"no data set in {folder}", hint=make) from None
-    except (OSError, ValueError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / 'meta.json'}: {error}", hint=make) from None
-    vocab_size = meta.get("vocab_size", 0)
-    if vocab_size > spec.model.vocab_size:
+    if meta.vocab_size > spec.model.vocab_size:
         raise UserError(
-            f"{folder} has ids up to {vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
+            f"{folder} has ids up to {meta.vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
             "rows in its embedding",
             hint="take the data set of the model's own tokenizer",
         )

@@ -127,7 +127,7 @@ def test_a_record_that_cannot_be_read_any_more_is_said_in_words(root: Path, job:
     submit(job("exit 3"))
     assert ended(root, "r").state == "failed"
     record = json.loads((root / "runs/r/run.json").read_text())
-    record["spec"]["resources"] = {"nodes": "many"}
+    record["spec"]["model"] = 7
     (root / "runs/r/run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="run 'r' was submitted by another version of jobctl"):
         resume(root, "r")

@@ -277,6 +277,35 @@ def test_somebody_elses_config_map_is_no_run(server: ApiServer, capfd: pytest.Ca
     assert jobctl_says(capfd, "submit", *SMOKE, "--run", "theirs")[0] == 2
 
 
+@pytest.mark.parametrize("said", ["[]", "{", '{"spec": 7}', "[" * 100_000])
+def test_one_broken_record_ends_no_list(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], said: str
+) -> None:
+    cluster(FINISH)
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    marks = {"annotations": {RUN_ANNOTATION: "bad"}, "labels": {MANAGED_BY: "jobctl"}}
+    broken = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"run.json": said}}
+    server.store.create("v1", "configmaps", "jobctl", broken | {"metadata": {"name": "bad", **marks}})
+    code, out, err = jobctl_says(capfd, "list", "--target", "k8s", "--json")
+    assert (code, [status["run"] for status in json.loads(out)]) == (0, ["demo"])
+    assert "left out: ConfigMap bad: not a run's record" in err
+    code, _, err = jobctl_says(capfd, "status", "bad", "--target", "k8s")
+    assert (code, "ConfigMap bad: not a run's record" in err) == (1, True)
+
+
+def test_how_a_run_ended_is_unknown_where_its_annotation_is_broken(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(FINISH)
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    server.store.delete("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo")
+    record = server.store.objects["v1", "configmaps", "jobctl", "demo"]
+    record["metadata"]["annotations"]["jobctl/ended"] = "[]"
+    assert json.loads(jobctl_says(capfd, "status", "demo", "--json")[1])["state"] == "unknown"
+
+
 def test_a_manifest_that_kubectl_applied_is_a_run_too(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
