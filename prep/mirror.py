@@ -20,7 +20,7 @@ import msgspec
 
 from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.catalog.loader import load_entry
-from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import source_dir
 from jobctl.jobs.core.names import UnsafeName, inside, parts_of, shown
@@ -170,7 +170,8 @@ def mirror(
         raise UserError(f"data set '{name}' is not on the hub, so there is nothing to mirror")
     token, folder = os.environ.get(token_env) or None, source_dir(root, name)
     files, before = listing(entry, token), mirrored(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_shared(folder.parent)
+    folder.mkdir(exist_ok=True)
     write_whole(folder / MIRROR_FILE, msgspec.json.encode(files))
     moved = before is not None and before.files != files.files  # other bytes may have the same size
     return Fetching(files, folder, token, check or moved).all(workers)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
-from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.names import inside
 from jobctl.prep.shards.format import TokenizerRecord
@@ -81,6 +81,7 @@ def create(output: Path, job: Job) -> None:
     """
     work = work_dir(output)
     try:
+        make_shared(output.parent)
         for folder in FOLDERS:
             inside(output, f"{WORK}/{folder}").mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -51,6 +51,11 @@ is_own_group() {
   if [ "$4" = UNKNOWN ]; then [ "$1" = "$2" ]; else [ "$3" = "$4" ]; fi
 }
 
+# make_shared FOLDER: for whoever may write the folder above it, with that one's mode, sticky bit and all.
+make_shared() {
+  [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
+}
+
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
 
 # Written aside, synced, renamed: a reader sees the old text or the new, never half of one.
@@ -75,8 +80,7 @@ write_attempt() {
 }
 
 begin_attempt() {
-  # For whoever may write the root: with its mode, sticky bit and all.
-  [ -d "$JOBCTL_ROOT/runs" ] || { mkdir -p "$JOBCTL_ROOT/runs" && chmod --reference="$JOBCTL_ROOT" "$JOBCTL_ROOT/runs"; } || true
+  make_shared "$JOBCTL_ROOT/runs"
   [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   check_run # before anything is written there
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
