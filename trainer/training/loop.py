@@ -14,7 +14,7 @@ import torch
 from jobctl.jobs.catalog.arithmetic import flops_per_token
 from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
 from jobctl.trainer import distributed as parallel
-from jobctl.trainer.checkpoint.checkpointer import SourceRecord, State, random_state
+from jobctl.trainer.checkpoint.state import SourceRecord, State, random_state
 from jobctl.trainer.data.samples import MicroBatches, micro_batches
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.lifecycle.watchdog import Watchdog

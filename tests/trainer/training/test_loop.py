@@ -7,8 +7,8 @@ import pytest
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import metrics_dir, stop_file
-from jobctl.trainer.checkpoint import files as checkpoint_files
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.checkpoint import publication
+from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.models.attention import FlashAttention
 from jobctl.trainer.training.evaluate import Score
 from tests.trainer.corpus import SHARDINGS, arguments, write_corpus
@@ -127,7 +127,7 @@ def test_eval_only_needs_nothing_but_the_run(data: Path, tmp_path: Path) -> None
     before = records(tmp_path, "eval")
     assert train([f"--run_dir={tmp_path}", "--eval_only=True"]) == 0
     assert records(tmp_path, "eval", log="eval") == before
-    assert checkpoint_files.steps(tmp_path) == [3]
+    assert publication.steps(tmp_path) == [3]
 
 
 def test_an_evaluation_beside_a_training_leaves_it_alone(data: Path, tmp_path: Path) -> None:
@@ -135,13 +135,13 @@ def test_an_evaluation_beside_a_training_leaves_it_alone(data: Path, tmp_path: P
     training = prepare(arguments(data, tmp_path, **flags))
     training.stop.is_asked = lambda: training.step == 4  # type: ignore[method-assign]
     assert training.train_to_the_end() == 200
-    half_written = checkpoint_files.temporary_folder(tmp_path, 6)
+    half_written = publication.temporary_folder(tmp_path, 6)
     half_written.mkdir()
-    (checkpoint_files.folder(tmp_path, 4) / "state.json").write_text("{")
+    (publication.folder(tmp_path, 4) / "state.json").write_text("{")
     assert train([f"--run_dir={tmp_path}", "--eval_only=True"]) == 0
     assert [r["iter"] for r in records(tmp_path, "eval", log="eval")] == [2]
     assert half_written.is_dir()
-    assert checkpoint_files.steps(tmp_path) == [2, 4]
+    assert publication.steps(tmp_path) == [2, 4]
     assert train(arguments(data, tmp_path, **flags)) == 0
     assert [r["iter"] for r in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert not half_written.exists()
@@ -152,8 +152,8 @@ def test_the_best_validation_is_kept(data: Path, tmp_path: Path) -> None:
     assert train(arguments(data, tmp_path, **flags)) == 0
     scores = {r["iter"]: r["val_loss"] for r in records(tmp_path, "eval")}
     best = min(scores, key=lambda step: scores[step])
-    assert checkpoint_files.pointed(tmp_path, "BEST") == best
-    assert set(checkpoint_files.steps(tmp_path)) == {best, 6}
+    assert publication.pointed(tmp_path, "BEST") == best
+    assert set(publication.steps(tmp_path)) == {best, 6}
 
 
 @pytest.mark.parametrize(("always", "saved"), [(False, {2, 4, 8}), (True, {2, 4, 6, 8})])
@@ -168,9 +168,9 @@ def test_a_validation_saves_if_it_is_the_best_so_far_or_always(
         training.scores = lambda training=training: [Score("v", scores[training.step], None)]  # type: ignore
         training.stop.is_asked = lambda training=training, last=last: training.step == last  # type: ignore
         assert training.train_to_the_end() == (200 if last == 5 else 0)
-    assert set(checkpoint_files.steps(tmp_path)) == saved | {5}
-    assert checkpoint_files.pointed(tmp_path, "BEST") == 4
-    assert checkpoint_files.pointed(tmp_path, "LATEST") == 8
+    assert set(publication.steps(tmp_path)) == saved | {5}
+    assert publication.pointed(tmp_path, "BEST") == 4
+    assert publication.pointed(tmp_path, "LATEST") == 8
 
 
 def test_the_json_document_has_the_guides_schema(data: Path, tmp_path: Path) -> None:
