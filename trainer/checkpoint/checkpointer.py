@@ -109,6 +109,7 @@ class Checkpointer:
         except BaseException as failure:
             error = describe(failure)
 
+        # Every rank comes here, also after a failure: the others wait for its word.
         outcomes = self.world.gathered((error, written), group=self.world.saving)
         if self.world.is_main:
             error = "; ".join(sorted({problem for problem, _ in outcomes if problem}))

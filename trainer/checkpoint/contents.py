@@ -41,6 +41,7 @@ def read_contents(folder: Path) -> Contents:
     if checksums.old_files:
         return read_old_contents(folder, checksums)
 
+    # Sizes first: a truncated file is found without reading any.
     sizes = {name: record.size for name, record in checksums.files.items()}
     if problems := size_problems(folder, sizes.items()):
         raise Damaged(problems)
@@ -59,6 +60,7 @@ def read_old_contents(folder: Path, checksums: Checksums) -> Contents:
     if problems := size_problems(folder, sizes.items()):
         raise Damaged(problems)
 
+    # The table is not parsed before its checksum is right.
     small = {STATE_FILE, legacy.METADATA_FILE}
     absent = sorted(small - checksums.old_files.keys())
     if absent:
@@ -113,6 +115,7 @@ def read_contents_together(world: World, folder: Path) -> Contents:
         except (Damaged, UserError) as error:
             answer = error
 
+    # One reader: a network file system may show other ranks an older folder for a while.
     answer = world.from_main(answer)
     if not isinstance(answer, Contents):
         raise answer

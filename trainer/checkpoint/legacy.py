@@ -88,6 +88,7 @@ def convert_entry(
     for chunk in entry.field("chunks"):
         offsets = inert.integers(chunk.field("offsets"))
         sizes = inert.integers(chunk.field("sizes"))
+        # An empty shard has an archive too, with nothing in it to read.
         if 0 in sizes:
             continue
 
@@ -168,6 +169,7 @@ def locate_tensor(archive: Window, file: str, dtype: torch.dtype, shape: tuple[i
         if data.compress_type != zipfile.ZIP_STORED:
             raise Damaged([f"{file}: a tensor is compressed"])
 
+    # The entry's own header may have other extra fields than the directory at the end says.
     archive.seek(data.header_offset)
     header = archive.read(LOCAL_HEADER)
     name_length = int.from_bytes(header[26:28], "little")

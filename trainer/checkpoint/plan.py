@@ -97,6 +97,7 @@ def share_of_rank(tensors: Mapping[str, torch.Tensor], rank: int, ranks: int) ->
             share += pieces
             continue
 
+        # By pieces, not by tensors: one huge embedding is written by several ranks.
         for piece in pieces:
             writer = load.index(min(load))
             load[writer] += piece.bytes
@@ -123,6 +124,7 @@ def divide_into_files(share: Iterable[Rows], streams: int) -> list[list[Rows]]:
         files[index].append(piece)
         heapq.heappush(lightest, (load + piece.bytes, index))
 
+    # Largest first filled the files evenly; within a file the order is that of types and names.
     for file in files:
         file.sort(key=lambda piece: (-piece.dtype.itemsize, piece.name, piece.start))
     return [file for file in files if file]

@@ -57,12 +57,14 @@ def publish(run: Path, step: int, best: bool) -> None:
     temporary = temporary_folder(run, step)
     final = folder(run, step)
 
+    # The order is the guarantee: a name appears only when all behind it is on the disk.
     sync_folder(temporary)
     if final.exists():  # of an attempt that was rolled back
         discard(final)
     os.rename(temporary, final)
     sync_folder(final.parent)
 
+    # A kill here leaves LATEST at the checkpoint before, which is whole and still exists.
     write_whole(final.parent / LATEST, f"{final.name}\n".encode())
     if best:
         write_whole(final.parent / BEST, f"{final.name}\n".encode())

@@ -55,6 +55,7 @@ def read_tensors_into(folder: Path, table: Table, tensors: Mapping[str, torch.Te
         part = local(tensor.detach())
         target = part
 
+        # Raw bytes fit only the same type in the same order; anything else takes a detour.
         if part.dtype != DTYPES[entry.dtype] or not part.is_contiguous():
             target = torch.empty(part.shape, dtype=DTYPES[entry.dtype], device=part.device)
             converted.append((part, target))

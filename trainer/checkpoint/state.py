@@ -70,6 +70,7 @@ def decode_state(data: bytes, folder: Path) -> State:
     if format > STATE_FORMAT:
         raise later_format(folder, STATE_FILE, format, STATE_FORMAT)
 
+    # One format at a time, so that each way has to know only the next one.
     for step in range(format, STATE_FORMAT):
         raw = MIGRATIONS[step](raw)
 

@@ -47,6 +47,7 @@ def read_tensors(contents: Contents, prefix: str = "") -> dict[str, torch.Tensor
         if name.startswith(prefix)
     }
 
+    # Older files have checksums of their own, which the tensor reader does not know.
     problems = legacy.damage(contents.folder, contents.checksums.old_files)
     problems = problems or read_tensors_into(contents.folder, table, wanted)
     if problems:

@@ -39,6 +39,7 @@ def write_files(
     with ThreadPoolExecutor(max(1, len(files)), thread_name_prefix="checkpoint-writer") as writers:
         written = list(writers.map(lambda path, rows: write_file(path, rows, source), paths, files))
 
+    # Each node makes its own entries durable; rank 0 may be on another one.
     sync_folder(folder)
     return [segment for segments in written for segment in segments]
 
