@@ -12,6 +12,8 @@ from jobctl.jobs.core.layout import checkpoints_dir
 from jobctl.trainer.checkpoint.integrity import Damaged, read_small
 
 STEP = re.compile(r"step-(\d+)")
+WEIGHTS = re.compile(r"weights-(\d+)")
+"""Weights alone, which BEST may name; never resumed from."""
 LATEST = "LATEST"
 BEST = "BEST"
 DAMAGED = "damaged-"
@@ -23,9 +25,14 @@ def folder(run: Path, step: int) -> Path:
     return checkpoints_dir(run) / f"step-{step}"
 
 
-def temporary_folder(run: Path, step: int) -> Path:
+def weights_folder(run: Path, step: int) -> Path:
+    """The weights of a step that was the best so far and at which no checkpoint was due."""
+    return checkpoints_dir(run) / f"weights-{step}"
+
+
+def temporary_folder(final: Path) -> Path:
     """Where a checkpoint is written before it has its name."""
-    return checkpoints_dir(run) / f".writing-step-{step}"
+    return final.with_name(f".writing-{final.name}")
 
 
 def steps(run: Path) -> list[int]:
@@ -37,13 +44,22 @@ def steps(run: Path) -> list[int]:
 
 
 def pointed(run: Path, pointer: str) -> int | None:
-    """The step that LATEST or BEST names; None where it names no checkpoint that exists."""
+    """The step of the checkpoint that LATEST or BEST names; None where it names none that exists."""
+    target = pointed_folder(run, pointer)
+    match = STEP.fullmatch(target.name) if target else None
+    return int(match[1]) if match else None
+
+
+def pointed_folder(run: Path, pointer: str) -> Path | None:
+    """The folder that LATEST or BEST names, a checkpoint's or one of weights alone; None where it does not exist."""
     try:
-        text = read_small(checkpoints_dir(run) / pointer).decode("utf-8", "replace")
+        name = read_small(checkpoints_dir(run) / pointer).decode("utf-8", "replace").strip()
     except Damaged:
         return None
-    match = STEP.fullmatch(text.strip())
-    return int(match[1]) if match and folder(run, int(match[1])).is_dir() else None
+    if not STEP.fullmatch(name) and not WEIGHTS.fullmatch(name):
+        return None
+    target = checkpoints_dir(run) / name
+    return target if target.is_dir() else None
 
 
 def candidates(run: Path) -> list[int]:
@@ -52,10 +68,9 @@ def candidates(run: Path) -> list[int]:
     return [step for step in reversed(steps(run)) if latest is None or step <= latest]
 
 
-def publish(run: Path, step: int, best: bool) -> None:
-    """Give the written, durable checkpoint its name, and only then name it in LATEST (and BEST)."""
-    temporary = temporary_folder(run, step)
-    final = folder(run, step)
+def publish(final: Path, *, latest: bool, best: bool) -> None:
+    """Give the written, durable checkpoint its name, and only then name it in LATEST and BEST."""
+    temporary = temporary_folder(final)
 
     # The order is the guarantee: a name appears only when all behind it is on the disk.
     sync_folder(temporary)
@@ -65,7 +80,8 @@ def publish(run: Path, step: int, best: bool) -> None:
     sync_folder(final.parent)
 
     # A kill here leaves LATEST at the checkpoint before, which is whole and still exists.
-    write_whole(final.parent / LATEST, f"{final.name}\n".encode())
+    if latest:
+        write_whole(final.parent / LATEST, f"{final.name}\n".encode())
     if best:
         write_whole(final.parent / BEST, f"{final.name}\n".encode())
 
@@ -95,7 +111,7 @@ def damaged(run: Path) -> list[Path]:
 def prune(run: Path, keep_last: int, keep_every: int) -> list[int]:
     """Remove what retention does not hold and return its steps.
 
-    Kept are the last ones, every ``keep_every``-th step, LATEST and BEST.
+    Kept are the last ones, every ``keep_every``-th step, LATEST and BEST; of weights alone only BEST's.
     """
     present = steps(run)
     kept = {*present[-keep_last:], pointed(run, LATEST), pointed(run, BEST)}
@@ -104,6 +120,11 @@ def prune(run: Path, keep_last: int, keep_every: int) -> list[int]:
 
     for step in removed:
         discard(folder(run, step))
+
+    best = pointed_folder(run, BEST)
+    for path in list(checkpoints_dir(run).iterdir()):
+        if WEIGHTS.fullmatch(path.name) and path != best:
+            discard(path)
     return removed
 
 

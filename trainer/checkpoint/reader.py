@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +11,12 @@ from pathlib import Path
 import torch
 import xxhash
 
+from jobctl.trainer.checkpoint.buffers import PIECE_BYTES, ThreadBuffers
 from jobctl.trainer.checkpoint.integrity import open_regular
 from jobctl.trainer.checkpoint.plan import local_rows
 from jobctl.trainer.checkpoint.table import DTYPES, Segment, Table, TensorEntry
 from jobctl.trainer.distributed import local
 
-PIECE_BYTES = 16 << 20
 READERS = 8
 """Segments that are read at once."""
 
@@ -64,7 +63,7 @@ def read_tensors_into(folder: Path, table: Table, tensors: Mapping[str, torch.Te
     # Neighbours in this order lie in different files, which several disks may hold.
     transfers.sort(key=lambda transfer: (transfer.segment.begin, transfer.segment.file))
     on_gpu = [transfer.target.device for transfer in transfers if transfer.target.is_cuda]
-    buffers = Buffers(on_gpu[0] if on_gpu else torch.device("cpu"))
+    buffers = ThreadBuffers(on_gpu[0] if on_gpu else torch.device("cpu"))
     with ThreadPoolExecutor(READERS, thread_name_prefix="checkpoint-reader") as readers:
         problems = list(readers.map(lambda transfer: carry_out(folder, transfer, buffers), transfers))
 
@@ -93,17 +92,7 @@ def overlapping(
             )
 
 
-class Buffers(threading.local):
-    """A buffer in host memory for each thread, pinned where the tensors lie on a GPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        on_gpu = device.type == "cuda"
-        if on_gpu:
-            torch.cuda.set_device(device)  # a new thread would begin to use the first GPU
-        self.buffer = torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=on_gpu)
-
-
-def carry_out(folder: Path, transfer: Transfer, buffers: Buffers) -> str:
+def carry_out(folder: Path, transfer: Transfer, buffers: ThreadBuffers) -> str:
     """Read one segment and copy what is needed of it; what is wrong with it, if anything.
 
     The copy is made before the checksum is known: a damaged checkpoint is followed by another one, which

@@ -12,11 +12,10 @@ from typing import Any
 import xxhash
 
 from jobctl.jobs.core.durable import sync_folder
+from jobctl.trainer.checkpoint.buffers import PIECE_BYTES
 from jobctl.trainer.checkpoint.plan import Rows, file_header
 from jobctl.trainer.checkpoint.table import Segment
 
-PIECE_BYTES = 16 << 20
-"""Hashed, then written, while it is still in the processor's cache."""
 BEGIN_WRITING = 2
 """SYNC_FILE_RANGE_WRITE of sync_file_range(2): begin, and wait for nothing."""
 

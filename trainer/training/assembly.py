@@ -193,7 +193,14 @@ def checkpointer(directory: Path, world: World, stepper: Stepper, train: TrainCo
         weights = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
         return weights | optimizer_tensors(stepper.optimizer, names) | stepper.guard_tensors()
 
-    return Checkpointer(directory, world, tensors, train.keep_last_checkpoints, train.keep_every_checkpoint)
+    return Checkpointer(
+        directory,
+        world,
+        tensors,
+        keep_last=train.keep_last_checkpoints,
+        keep_every=train.keep_every_checkpoint,
+        when_busy=train.checkpoint_when_busy,
+    )
 
 
 def restore(run: Run) -> None:

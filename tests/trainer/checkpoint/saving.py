@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import torch
 
-from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.catalog.schema import CheckpointWhenBusy, ModelConfig, TrainConfig
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.checkpoint.checkpointer import Checkpointer
 from jobctl.trainer.checkpoint.contents import TABLE_FILE
@@ -34,8 +34,22 @@ def state(step: int = 1, **changes: Any) -> State:
     return State(**facts | changes)
 
 
-def checkpointer(run: Path, tensors: Mapping[str, torch.Tensor], world: World = ALONE) -> Checkpointer:
-    return Checkpointer(run, world, lambda: dict(tensors), keep_last=9, keep_every=0)
+def checkpointer(
+    run: Path,
+    tensors: Mapping[str, torch.Tensor],
+    world: World = ALONE,
+    when_busy: CheckpointWhenBusy = "wait",
+    memory_budget: int | None = None,
+) -> Checkpointer:
+    return Checkpointer(
+        run,
+        world,
+        lambda: dict(tensors),
+        keep_last=9,
+        keep_every=0,
+        when_busy=when_busy,
+        memory_budget=memory_budget,
+    )
 
 
 def save(run: Path, tensors: Mapping[str, torch.Tensor], step: int = 1) -> Path:

@@ -2,6 +2,7 @@ import json
 import logging
 import resource
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import pytest
 import torch
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.checkpoint import checkpointer as checkpointing
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.checkpoint.contents import read_contents
+from jobctl.trainer.checkpoint.save import Holds, Report
 from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.distributed import SHARDS_ON_CPU
-from tests.trainer.checkpoint.saving import checkpointer, save, spoil
+from tests.trainer.checkpoint.saving import checkpointer, spoil, state
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import losses, on_ranks, prepare, records, train
 
@@ -108,7 +111,7 @@ def test_a_save_that_a_rank_has_left_is_a_failed_one(
     checkpoints = training.run.checkpoints
     with monkeypatch.context() as alone:
         alone.setattr(type(checkpoints.world), "gathered", gathered)
-        training.save(best=False)
+        training.save("everything", best=False, must=True)
         assert not checkpoints.wait()
     assert "checkpoint of step 0 FAILED, training goes on: RuntimeError: connection closed" in caplog.text
 
@@ -135,9 +138,9 @@ def test_a_full_disk_fails_the_save_and_not_the_training(
     training = prepare(arguments(data, tmp_path, **SAVED))
     whole_save = training.save
 
-    def save(best: bool) -> None:
+    def save(holds: Holds, best: bool, must: bool) -> None:
         full_disk(training.step == 4)
-        whole_save(best)
+        whole_save(holds, best, must)
         training.run.checkpoints.wait()
         full_disk(False)
 
@@ -163,44 +166,111 @@ def test_a_last_save_that_fails_is_a_failure(
 
 
 def test_what_a_killed_save_left_is_cleared(data: Path, run: Path) -> None:
-    publication.temporary_folder(run, 8).mkdir()
-    (publication.temporary_folder(run, 8) / "rank-00000-00.safetensors").write_bytes(b"half")
-    prepare(arguments(data, run, **SAVED))
-    assert not publication.temporary_folder(run, 8).exists()
-
-
-def test_tensors_that_the_run_does_not_have_are_refused_in_words(tmp_path: Path) -> None:
-    save(tmp_path, {"model.w": torch.zeros(3, 2)})
-    other = checkpointer(tmp_path, {"model.w": torch.zeros(3, 2), "model.v": torch.zeros(1)})
-    with pytest.raises(UserError, match=r"has no model\.v \(and 0 more"):
-        other.resume(lambda state: None)
-    other = checkpointer(tmp_path, {"model.w": torch.zeros(2, 3)})
-    with pytest.raises(UserError, match=r"model\.w has shape \[3, 2\], this run's has \[2, 3\]"):
-        other.resume(lambda state: None)
-
-
-def test_guards_that_a_checkpoint_does_not_have_stay_new_after_a_damaged_one(tmp_path: Path) -> None:
-    save(tmp_path, {"model.w": torch.ones(2)}, step=1)
-    damaged = save(tmp_path, {"guard.losses": torch.full((2,), 5.0), "model.w": torch.zeros(2)}, step=2)
-    segment = read_contents(damaged).table.tensors["model.w"].segments[0]
-    content = bytearray((damaged / segment.file).read_bytes())
-    content[segment.begin] ^= 1
-    (damaged / segment.file).write_bytes(content)
-
-    live = {"guard.losses": torch.full((2,), 7.0), "model.w": torch.zeros(2)}
-    resumed = checkpointer(tmp_path, live).resume(lambda state: None)
-
-    assert resumed is not None
-    assert resumed.step == 1
-    assert live["guard.losses"].tolist() == [7, 7]
-    assert live["model.w"].tolist() == [1, 1]
-    assert (tmp_path / "checkpoints/damaged-step-2").is_dir()
-
-
-def test_an_evaluation_sets_nothing_aside(tmp_path: Path) -> None:
-    damaged = save(tmp_path, {"model.w": torch.ones(2)})
-    spoil(damaged / "table.json", "absent")
-    assert (
-        checkpointer(tmp_path, {"model.w": torch.ones(2)}).resume(lambda state: None, set_aside=False) is None
+    publication.temporary_folder(publication.folder(run, 8)).mkdir()
+    (publication.temporary_folder(publication.folder(run, 8)) / "rank-00000-00.safetensors").write_bytes(
+        b"half"
     )
-    assert damaged.is_dir()
+    prepare(arguments(data, run, **SAVED))
+    assert not publication.temporary_folder(publication.folder(run, 8)).exists()
+
+
+class SlowStorage:
+    """Writes go on only while they are allowed to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allowed = threading.Event()
+        self.begun = threading.Event()
+        write_files = checkpointing.write_files
+
+        def write(*arguments: Any) -> Any:
+            self.begun.set()
+            assert self.allowed.wait(60)
+            return write_files(*arguments)
+
+        monkeypatch.setattr(checkpointing, "write_files", write)
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> SlowStorage:
+    return SlowStorage(monkeypatch)
+
+
+def test_while_storage_is_busy_a_save_is_skipped_and_said(
+    tmp_path: Path, storage: SlowStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = checkpointer(tmp_path, {"model.w": torch.ones(2)}, when_busy="skip")
+    assert not checkpoints.save(state(1), must=False).skipped
+    assert storage.begun.wait(60)
+
+    skipped = checkpoints.save(state(2), must=False)
+    storage.allowed.set()
+
+    assert skipped.skipped
+    assert skipped.writing_seconds > 0
+    assert checkpoints.wait()
+    assert publication.steps(tmp_path) == [1]
+    assert "checkpoint of step 2 SKIPPED: storage has taken" in caplog.text
+    assert "to write the checkpoint of step 1" in caplog.text
+    assert not checkpoints.save(state(3), must=False).skipped
+    assert checkpoints.wait()
+    assert publication.steps(tmp_path) == [1, 3]
+
+
+@pytest.mark.parametrize(("when_busy", "must"), [("wait", False), ("skip", True)])
+def test_a_save_that_waits_for_storage_says_so(
+    tmp_path: Path, storage: SlowStorage, caplog: pytest.LogCaptureFixture, when_busy: Any, must: bool
+) -> None:
+    checkpoints = checkpointer(tmp_path, {"model.w": torch.ones(2)}, when_busy=when_busy)
+    reports: list[Report] = []
+    checkpoints.on_saved = reports.append
+    checkpoints.save(state(1), must=False)
+    assert storage.begun.wait(60)
+    threading.Timer(0.1, storage.allowed.set).start()
+
+    begun = checkpoints.save(state(2), must=must)
+
+    assert not begun.skipped
+    assert begun.waited_seconds > 0
+    assert checkpoints.wait()
+    assert publication.steps(tmp_path) == [1, 2]
+    assert "training waited" in caplog.text
+    assert "to write the checkpoint of step 1" in caplog.text
+    assert [report.waited_seconds > 0 for report in reports] == [False, True]
+
+
+def test_without_memory_for_a_copy_training_waits_until_all_is_read(tmp_path: Path) -> None:
+    live = torch.ones(1000)
+    checkpoints = checkpointer(tmp_path, {"model.w": live}, memory_budget=0)
+    checkpoints.claim()
+
+    checkpoints.save(state())
+    live.zero_()  # the next step
+
+    assert checkpoints.wait()
+    assert load_model_weights(tmp_path)[1]["w"].sum() == 1000
+
+
+def test_a_failure_while_it_is_read_in_chunks_lets_training_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpointing, "write_files", full)
+    checkpoints = checkpointer(tmp_path, {"model.w": torch.ones(3)}, memory_budget=0)
+    checkpoints.save(state())
+    assert not checkpoints.wait()
+    assert "FAILED, training goes on: OSError: [Errno 28] No space left" in caplog.text
+
+
+def test_weights_alone_hold_the_model_and_are_never_resumed_from(tmp_path: Path) -> None:
+    live = {"model.w": torch.ones(2), "optimizer.w.exp_avg": torch.zeros(2)}
+    checkpoints = checkpointer(tmp_path, live)
+    checkpoints.save(state(5), holds="weights", best=True)
+    assert checkpoints.wait()
+
+    folder = publication.weights_folder(tmp_path, 5)
+    assert publication.pointed_folder(tmp_path, publication.BEST) == folder
+    assert read_contents(folder).table.tensors.keys() == {"model.w"}
+    assert publication.candidates(tmp_path) == []
+    assert checkpoints.resume(lambda state: None) is None

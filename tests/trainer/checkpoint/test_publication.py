@@ -10,10 +10,14 @@ def make(run: Path, *steps: int) -> None:
         publication.folder(run, step).mkdir(parents=True)
 
 
+def publish(final: Path, *, latest: bool = True, best: bool = False) -> None:
+    publication.temporary_folder(final).mkdir(parents=True)
+    publication.publish(final, latest=latest, best=best)
+
+
 def test_retention_keeps_the_last_every_nth_latest_and_best(tmp_path: Path) -> None:
     for step in range(10, 110, 10):
-        publication.temporary_folder(tmp_path, step).mkdir(parents=True)
-        publication.publish(tmp_path, step, best=step == 30)
+        publish(publication.folder(tmp_path, step), best=step == 30)
 
     assert publication.prune(tmp_path, keep_last=2, keep_every=50) == [10, 20, 40, 60, 70, 80]
     assert publication.steps(tmp_path) == [30, 50, 90, 100]
@@ -39,9 +43,8 @@ def test_a_pointer_that_names_no_checkpoint_counts_for_nothing(tmp_path: Path, c
 def test_a_published_checkpoint_takes_the_place_of_one_that_was_rolled_back(tmp_path: Path) -> None:
     make(tmp_path, 4)
     (publication.folder(tmp_path, 4) / "old").touch()
-    publication.temporary_folder(tmp_path, 4).mkdir()
 
-    publication.publish(tmp_path, 4, best=False)
+    publish(publication.folder(tmp_path, 4))
 
     assert not list(publication.folder(tmp_path, 4).iterdir())
     assert publication.pointed(tmp_path, publication.LATEST) == 4
@@ -74,3 +77,28 @@ def test_a_checkpoint_set_aside_is_no_candidate_any_more(tmp_path: Path) -> None
     assert publication.set_aside(tmp_path, 2).name == "damaged-step-2"
     assert publication.steps(tmp_path) == [1]
     assert [path.name for path in publication.damaged(tmp_path)] == ["damaged-step-2"]
+
+
+def test_best_may_name_weights_alone_which_are_no_candidate(tmp_path: Path) -> None:
+    publish(publication.folder(tmp_path, 2), best=True)
+    publish(publication.weights_folder(tmp_path, 5), latest=False, best=True)
+
+    assert publication.candidates(tmp_path) == [2]
+    assert publication.pointed(tmp_path, publication.LATEST) == 2
+    assert publication.pointed(tmp_path, publication.BEST) is None
+    assert publication.pointed_folder(tmp_path, publication.BEST) == publication.weights_folder(tmp_path, 5)
+
+
+def test_of_weights_alone_only_the_best_are_kept(tmp_path: Path) -> None:
+    for step in (2, 4):
+        publish(publication.folder(tmp_path, step), best=step == 2)
+    publish(publication.weights_folder(tmp_path, 5), latest=False, best=True)
+    publish(publication.weights_folder(tmp_path, 6), latest=False, best=True)
+
+    assert publication.prune(tmp_path, keep_last=1, keep_every=0) == [2]
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"step-4", "weights-6", "LATEST", "BEST"}
+
+    publish(publication.folder(tmp_path, 8), best=True)
+    publication.prune(tmp_path, keep_last=1, keep_every=0)
+    assert not publication.weights_folder(tmp_path, 6).exists()
