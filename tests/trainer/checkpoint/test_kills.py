@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from jobctl.jobs.core.layout import checkpoints_dir, metrics_dir
-from jobctl.trainer.checkpoint import files as checkpoint_files
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.checkpoint import publication
+from jobctl.trainer.checkpoint.weights import load_model_weights
 from tests.trainer.corpus import SHARDINGS, arguments, write_corpus
 from tests.trainer.running import Ranks, losses, on_ranks, records
 
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def latest(run: Path) -> int:
-    return checkpoint_files.pointed(run, "LATEST") or 0
+    return publication.pointed(run, "LATEST") or 0
 
 
 def saving(run: Path) -> bool:
