@@ -58,7 +58,9 @@ class Samples:
         self.sources = tuple(sources)
         self.seed = seed
         self.order = order
-        self.fingerprint = combined_fingerprint([blocks.tokens.meta for blocks in sources], weights)
+        metas = [blocks.tokens.meta for blocks in sources]
+        self.fingerprint = combined_fingerprint(metas, weights)
+        self.vocab_size = max(meta.vocab_size for meta in metas)
         self.turns: Turns
         if order == 1:
             self.turns = ShuffledTurns(weights, self.fingerprint, seed)
@@ -160,7 +162,24 @@ class MicroBatches(Dataset[torch.Tensor]):
         self.samples, self.layout, self.first = samples, layout, first
 
     def __getitem__(self, micro: int) -> torch.Tensor:
-        return torch.from_numpy(np.stack([self.samples[k] for k in self.layout.numbers(self.first, micro)]))
+        numbers = self.layout.numbers(self.first, micro)
+        tokens = np.stack([self.samples[number] for number in numbers])
+        self._check(tokens, numbers)
+        return torch.from_numpy(tokens)
+
+    def _check(self, tokens: Tokens, numbers: range) -> None:
+        """Raise UserError for an id that the vocabulary lacks; on a GPU it would end in an assertion."""
+        vocab_size = self.samples.vocab_size
+        if int(tokens.max()) < vocab_size:
+            return
+        row = int(tokens.max(axis=1).argmax())
+        source, _, block = self.samples.locate(numbers[row])
+        dataset = self.samples.sources[source].tokens
+        raise UserError(
+            f"sample {numbers[row]} holds token id {int(tokens.max())}, but the vocabulary of "
+            f"{dataset.folder} has {vocab_size} ids (split '{dataset.split}', block {block})",
+            hint=f"a shard is damaged; python -m jobctl.prep.verify {dataset.folder} names it",
+        )
 
 
 def leave_signals_to_the_parent(_: int) -> None:

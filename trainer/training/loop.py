@@ -53,7 +53,9 @@ class Training:
         self.tokens_per_step = run.layout.global_batch_size * self.train.block_size
         self.flops = flops_per_token(run.recipe.model, self.train.block_size)
         self.log = self.open_log() if self.world.is_main else None
-        self.trackers = Trackers(run.directory) if self.world.is_main else None
+        self.trackers: Trackers | None = None
+        if self.world.is_main:
+            self.trackers = Trackers(run.directory, evaluates=self.train.eval_only)
 
     # -- the loop
 
@@ -167,7 +169,7 @@ class Training:
             config = msgspec.to_builtins(run.recipe.model) | msgspec.to_builtins(self.train)
             name = run.directory.resolve().name
             self.log.write([{"kind": "start", "run_name": name, "config": config, "startup_info": info}])
-            self.trackers.begin(name, config)
+            self.trackers.begin(name, config, run.resumed.step if run.resumed else None)
 
     def flush(self) -> None:
         """Read the results of the steps since the last time (the one wait for the device) and log them."""

@@ -183,6 +183,20 @@ def test_an_order_of_a_later_version_is_refused_in_words(mixed: list[Source]) ->
         open_samples(mixed, MODEL, TRAIN, 3)
 
 
+def test_an_id_that_the_vocabulary_lacks_is_named_with_its_sample_and_block(
+    samples: Samples, tmp_path: Path
+) -> None:
+    shard = np.memmap(tmp_path / "data/train.bin", dtype="<u2", mode="r+")
+    shard[16 * 5 + 3] = 60_000
+    shard.flush()
+    (number,) = (k for k in range(len(samples.sources[0])) if samples.locate(k)[2] == 5)
+    batches = MicroBatches(samples, BatchLayout(1, 1, 1, 0), first=0)
+    with pytest.raises(UserError, match=rf"sample {number} holds token id 60000.*block 5") as caught:
+        batches[number]
+    assert "prep.verify" in caught.value.hint
+    assert batches[number + 1].shape == (1, 17)
+
+
 def test_document_ids_change_after_each_end() -> None:
     tokens = torch.tensor([[5, 0, 6, 7, 0, 0, 8], [1, 2, 3, 4, 5, 6, 7]])
     assert document_ids(tokens, eos_id=0).tolist() == [[0, 0, 1, 1, 1, 2, 3], [0] * 7]

@@ -3,6 +3,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core.errors import UserError
@@ -21,9 +22,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines(run: Path) -> list[str]:
-    """The iteration lines of the run's log, as bytes would compare."""
-    newest = max(metrics_dir(run).glob("*.jsonl"))
-    return [line for line in newest.read_text().splitlines() if '"kind":"iteration"' in line]
+    """Return the iteration lines of the run's log, as bytes would compare."""
+    return [msgspec.json.encode(record).decode() for record in records(run)]
 
 
 def assert_same_training(run: Path, reference: Path) -> None:
