@@ -114,6 +114,7 @@ def state(step: int) -> State:
         train=TrainConfig(),
         sources=(),
         fingerprint="none",
+        sample_order=2,
         tokenizer="none",
     )
 

@@ -76,6 +76,7 @@ def test_a_real_checkpoint_is_exported_with_its_tokenizer(
         "name": "tiny",
         "sources": (),
         "fingerprint": "none",
+        "sample_order": 2,
         "tokenizer": "words",
         "train": TrainConfig(),
     }

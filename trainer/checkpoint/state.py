@@ -38,6 +38,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     train: TrainConfig
     sources: tuple[SourceRecord, ...]
     fingerprint: str
+    sample_order: int
+    """Format of the order of samples: a resumed run keeps the one that it began with."""
     tokenizer: str
     best_val_loss: float | None = None
     bad_streak: int = 0
@@ -46,8 +48,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def from_format_1(raw: Raw) -> Raw:
-    """Format 1 had no number; its fields are those of format 2."""
-    return raw | {"format": 2}
+    """Format 1 had no number, and its runs have the first order of samples."""
+    return raw | {"format": 2, "sample_order": 1}
 
 
 MIGRATIONS: dict[int, Callable[[Raw], Raw]] = {1: from_format_1}

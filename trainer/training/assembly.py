@@ -18,6 +18,7 @@ from jobctl.trainer.checkpoint.checkpointer import Checkpointer
 from jobctl.trainer.checkpoint.optimizer_state import materialise, optimizer_tensors
 from jobctl.trainer.checkpoint.state import State, differences, restore_random_state
 from jobctl.trainer.checkpoint.weights import recorded_state
+from jobctl.trainer.data.mixture import ORDER
 from jobctl.trainer.data.samples import BatchLayout, Samples, open_samples
 from jobctl.trainer.distributed import Sharding, World
 from jobctl.trainer.fused import fuse
@@ -84,6 +85,12 @@ def recorded_recipe(run: Path) -> Recipe | None:
     return Recipe(state.name, state.model, state.train, sources)
 
 
+def recorded_order(run: Path) -> int:
+    """Return the format of the order of samples that the run's checkpoint has."""
+    state = recorded_state(run)
+    return ORDER if state is None else state.sample_order
+
+
 def choose_start(run: Path, train: TrainConfig) -> bool:
     """Whether to resume. Raises UserError where ``--init_from`` and the run directory disagree."""
     there, damaged = publication.steps(run), publication.damaged(run)
@@ -142,7 +149,9 @@ def assemble(options: Options, world: World) -> Run:
     """Build the run that ``options`` ask for, or resume it. Raises UserError, the same on every rank."""
     recipe = together(world, lambda: resolve(options, recorded_recipe(options.run_dir)))
     resume = together(world, lambda: choose_start(options.run_dir, recipe.train))
-    data, validation = together(world, lambda: open_data(recipe))
+    # A resumed run keeps the order of samples that it began with.
+    order = recorded_order(options.run_dir) if resume else ORDER
+    data, validation = together(world, lambda: open_data(recipe, order))
     model, attention = together(world, lambda: build_whole_model(recipe.model, recipe.train, world.device))
     train = recipe.train
     sharding = parallel.choose_sharding(train, world.size)
@@ -177,9 +186,9 @@ def assemble(options: Options, world: World) -> Run:
     return run
 
 
-def open_data(recipe: Recipe) -> tuple[Samples, list[ValidationSet]]:
+def open_data(recipe: Recipe, order: int) -> tuple[Samples, list[ValidationSet]]:
     return (
-        open_samples(recipe.sources, recipe.model, recipe.train),
+        open_samples(recipe.sources, recipe.model, recipe.train, order),
         open_validation(recipe.sources, recipe.model, recipe.train),
     )
 

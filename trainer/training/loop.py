@@ -53,7 +53,9 @@ class Training:
         self.tokens_per_step = run.layout.global_batch_size * self.train.block_size
         self.flops = flops_per_token(run.recipe.model, self.train.block_size)
         self.log = self.open_log() if self.world.is_main else None
-        self.trackers = Trackers(run.directory) if self.world.is_main else None
+        self.trackers: Trackers | None = None
+        if self.world.is_main:
+            self.trackers = Trackers(run.directory, evaluates=self.train.eval_only)
 
     # -- the loop
 
@@ -170,7 +172,7 @@ class Training:
             config = msgspec.to_builtins(run.recipe.model) | msgspec.to_builtins(self.train)
             name = run.directory.resolve().name
             self.log.write([{"kind": "start", "run_name": name, "config": config, "startup_info": info}])
-            self.trackers.begin(name, config)
+            self.trackers.begin(name, config, run.resumed.step if run.resumed else None)
 
     def flush(self) -> None:
         """Read the results of the steps since the last time (the one wait for the device) and log them."""
@@ -278,11 +280,19 @@ class Training:
             self.log.sync()
         recipe = self.run.recipe
         state = State(
-            step=self.step, samples=self.samples, name=recipe.name, model=recipe.model, train=recipe.train,
+            step=self.step,
+            samples=self.samples,
+            name=recipe.name,
+            model=recipe.model,
+            train=recipe.train,
             sources=tuple(SourceRecord(str(s.path), s.weight) for s in recipe.sources),
-            fingerprint=self.run.data.fingerprint, tokenizer=self.run.tokenizer,
-            best_val_loss=self.best_val_loss, bad_streak=self.bad_steps.streak, random=random_state(),
-        )  # fmt: skip
+            fingerprint=self.run.data.fingerprint,
+            sample_order=self.run.data.order,
+            tokenizer=self.run.tokenizer,
+            best_val_loss=self.best_val_loss,
+            bad_streak=self.bad_steps.streak,
+            random=random_state(),
+        )
         begun = self.run.checkpoints.save(state, holds=holds, best=best, must=must)
         if not begun.skipped:
             self.saved_step = self.step if holds == "everything" else self.saved_step

@@ -29,6 +29,7 @@ def state(step: int = 1, **changes: Any) -> State:
         "train": TrainConfig(),
         "sources": (),
         "fingerprint": "none",
+        "sample_order": 2,
         "tokenizer": "bytes",
     }
     return State(**facts | changes)

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core.errors import UserError
@@ -22,9 +23,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines(run: Path) -> list[str]:
-    """The iteration lines of the run's log, as bytes would compare."""
-    newest = max(metrics_dir(run).glob("*.jsonl"))
-    return [line for line in newest.read_text().splitlines() if '"kind":"iteration"' in line]
+    """Return the iteration lines of the run's log, as bytes would compare."""
+    return [msgspec.json.encode(record).decode() for record in records(run)]
 
 
 def assert_same_training(run: Path, reference: Path) -> None:
@@ -287,3 +287,15 @@ def test_lower_precision_trains_the_same_to_rounding(data: Path, tmp_path: Path,
         assert train(arguments(data, tmp_path / kind, dtype=kind)) == 0
     assert losses(tmp_path / dtype) == pytest.approx(losses(tmp_path / "float32"), rel=5e-3)
     assert not any(r["skipped"] for r in records(tmp_path / dtype))
+
+
+def test_a_resumed_run_keeps_the_order_of_samples_that_it_began_with(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("jobctl.trainer.training.assembly.ORDER", 1)
+        assert train(arguments(data, tmp_path / "run", max_iters=2)) == 0
+    resumed = prepare(arguments(data, tmp_path / "run", max_iters=4))
+    assert resumed.step == 2
+    assert resumed.run.data.order == 1
+    assert prepare(arguments(data, tmp_path / "new", max_iters=4)).run.data.order == 2
