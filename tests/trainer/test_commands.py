@@ -52,7 +52,7 @@ def ranks_of(launcher: subprocess.Popen[str]) -> list[int]:
     children = sorted(int(pid) for thread in threads for pid in thread.read_text().split())
 
     def is_rank(pid: int) -> bool:
-        return "trainer" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        return "jobctl.trainer" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
     return [pid for pid in children if is_rank(pid)]
 
