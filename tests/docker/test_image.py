@@ -260,8 +260,9 @@ def test_the_image_lists_what_it_holds_with_every_licence(podman: Engine, built_
 
 
 def test_a_process_that_is_killed_for_memory_is_named_with_the_limit(
-    podman: Engine, built_image: str
+    podman: Engine, built_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # Podman's monitor leaves a file named oom where it was started
     options = ("--memory=200m", "--memory-swap=200m")
     said = run_image(podman, built_image, "python3", "-c", GREEDY, options=options)
     assert "the kernel killed 1 process of this job for memory: its limit is 0.20 GiB" in said
