@@ -183,6 +183,7 @@ NAME=jobctl-$RUN-$$
 JOB_ID=$ENGINE:$NAME
 NODES=$(uname -n)
 
+trap '' TERM INT HUP # until the attempt has its record and says how it ends
 begin_attempt
 HOST_ROOT=$JOBCTL_ROOT HOST_RUN_DIR=$RUN_DIR
 JOBCTL_ROOT=/workspace RUN_DIR=/workspace/runs/$RUN
