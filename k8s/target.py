@@ -16,6 +16,7 @@ import msgspec
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.text import visible
 from jobctl.jobs.runs.records import BadRun, parse_record
 from jobctl.jobs.runs.store import ENDED, Run, Started, State, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -161,7 +162,7 @@ class KubernetesTarget:
             try:
                 runs.append(_run_of(record, site))
             except BadRun as problem:  # the others are listed all the same
-                print(f"jobctl: note: left out: {problem.message}", file=sys.stderr)
+                print(visible(f"jobctl: note: left out: {problem.message}"), file=sys.stderr)
         return runs
 
     # ---- the verbs

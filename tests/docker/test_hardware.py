@@ -65,3 +65,21 @@ def test_the_entry_point_ends_where_the_hardware_cannot_be_asked(programs: Path)
     assert done.returncode == 1
     assert "nvidia-smi ended with 9" in done.stderr
     assert "a job was begun" not in done.stdout
+
+
+def test_ps_does_not_show_the_job(programs: Path) -> None:
+    """What others on the machine see of the process is how it was called."""
+    script = "marker=in-the-script; tr '\\0' ' ' </proc/$$/cmdline; exit 7"
+    (programs / "jobctl").write_text(f"#!/bin/sh\ncat <<'EOF'\n{script}\nEOF\n")
+    (programs / "jobctl").chmod(0o755)
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(programs), "JOBCTL_ROOT": str(programs)}
+    done = subprocess.run(
+        ["bash", str(ENTRYPOINT), "train", "--model", "x"],
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout.startswith("bash ")
+    assert "marker" not in done.stdout

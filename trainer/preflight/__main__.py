@@ -21,6 +21,7 @@ from jobctl.jobs.catalog.schema import Expected
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import bad_nodes_file, log_dir
+from jobctl.jobs.core.text import visible
 from jobctl.trainer.launch import meet_on_loopback, run_ranks, split
 from jobctl.trainer.preflight import verdict
 from jobctl.trainer.preflight.node import Node, look
@@ -123,13 +124,13 @@ def announce(
     """Print what was found, and write the names of bad nodes where the batch script looks for them."""
     for node in nodes.values():
         mine = [rank for rank in measured if rank.node == node.name]
-        print(f"preflight: {node.name}: {_hardware(node)}{_speeds(mine)}")
+        print(visible(f"preflight: {node.name}: {_hardware(node)}{_speeds(mine)}"))
         if node.gpus and node.xids is None:
             print(
                 f"preflight: {node.name}: its kernel's log may not be read, so its GPUs' Xids are not known"
             )
     for problem in problems:
-        print(f"preflight: {problem.node or 'all nodes'}: PROBLEM: {problem.reason}")
+        print(visible(f"preflight: {problem.node or 'all nodes'}: PROBLEM: {problem.reason}"))
     if not problems:
         print("preflight: all is well")
     lines = [f"{problem.node}\t{problem.reason}\n" for problem in problems if problem.node]
