@@ -14,6 +14,7 @@ import msgspec
 from jobctl.jobs.catalog.data import DatasetEntry, Package
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import source_dir
+from jobctl.jobs.core.ownership import check_link
 from jobctl.jobs.core.reading import read_regular
 
 MIRROR_FILE = ".mirror.json"
@@ -96,6 +97,7 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> lis
                 raise UserError(f"source {path} leads nowhere", hint="it is a link: remove it, or mend it")
             continue
         if matches(name, patterns):
+            check_link(path)
             sources.append(Source(prefix + name, path))
     return sorted(sources)
 
