@@ -31,7 +31,7 @@ FIRST_LOOKS, FIRST_LOOK_SECONDS = 8, 0.2
 
 def slurm_output(run: Path) -> Path:
     """Where Slurm itself writes: what the script prints before its attempt begins, and why it was ended."""
-    return run / "logs" / "jobctl.slurm.out"
+    return run / "logs" / "slurm.out"
 
 
 class SlurmTarget:

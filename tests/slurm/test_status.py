@@ -57,7 +57,7 @@ def job(state: str, *, started: float | None = None, **facts: Any) -> Job:
         ([attempt(code=143, reason="cancelled")], [job("CANCELLED")], "cancelled", ""),
         ([attempt(code=143, reason="cancelled")], [job("NODE_FAIL")], "failed", "node died"),
         ([], [job("CANCELLED")], "cancelled", ""),
-        ([], [job("FAILED", exit_code=2)], "failed", "jobctl.slurm.out"),
+        ([], [job("FAILED", exit_code=2)], "failed", "slurm.out"),
         ([], [], "lost", "resume"),
         ([attempt()], [], "lost", "resume"),
     ],
