@@ -16,8 +16,9 @@ import msgspec
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.text import visible
 from jobctl.jobs.runs.records import BadRun, parse_record
-from jobctl.jobs.runs.store import ENDED, Run, Started, State, Status
+from jobctl.jobs.runs.store import ENDED, Run, Started, State, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s import manifest, names, submission
 from jobctl.k8s.cluster import Cluster
@@ -161,7 +162,7 @@ class KubernetesTarget:
             try:
                 runs.append(_run_of(record, site))
             except BadRun as problem:  # the others are listed all the same
-                print(f"jobctl: note: left out: {problem.message}", file=sys.stderr)
+                print(visible(f"jobctl: note: left out: {problem.message}"), file=sys.stderr)
         return runs
 
     # ---- the verbs
@@ -176,7 +177,7 @@ class KubernetesTarget:
             except UserError as problem:
                 if len(runs) == 1:
                     raise
-                found[run.name] = _unknown(run, problem)
+                found[run.name] = unknown_status(run, problem)
         for mine in groups.values():
             try:
                 cluster = self._look(mine)
@@ -185,7 +186,7 @@ class KubernetesTarget:
             except UserError as problem:
                 if len(runs) == 1:
                     raise
-                found |= {run.name: _unknown(run, problem) for run in mine}
+                found |= {run.name: unknown_status(run, problem) for run in mine}
         return [found[run.name] for run in runs]
 
     def _remember(self, runs: Sequence[Run], cluster: Cluster, found: Mapping[str, Status]) -> None:
@@ -296,10 +297,6 @@ class KubernetesTarget:
         return collect(
             self.api(site), site, run.path.name, _decoded(run, JobSpec, run.record["spec"]).image, into
         )
-
-
-def _unknown(run: Run, problem: UserError) -> Status:
-    return Status(run=run.name, state="unknown", target=run.target, detail=problem.message)
 
 
 def site_of(run: Run) -> Site:

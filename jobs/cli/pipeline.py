@@ -12,7 +12,7 @@ import msgspec
 
 from jobctl.jobs.cli.choices import choice_options, resolution, root
 from jobctl.jobs.cli.finding import Place, pipeline_runs
-from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.cli.output import emit, say, table
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
@@ -146,4 +146,4 @@ def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, qu
 
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
-        click.echo(text, err=True)
+        say(text, err=True)

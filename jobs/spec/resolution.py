@@ -30,6 +30,7 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.spec.checks import check_job, check_training
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
+from jobctl.jobs.spec.secrets import refuse_secrets
 
 TARGETS = ("local", "slurm", "k8s", "k8s-trainjob", "docker")
 KINDS = ("train", "tokenizer", "prep", "preflight", "export")
@@ -150,6 +151,7 @@ def resolve(choices: Choices, *, version: str, root: str = "", project: Layer | 
     else:
         layers = [Layer(f"hardware {hardware}", machine.settings, machine_file)]
     layers += _user_layers(choices, root, project)
+    refuse_secrets(layers, () if training else choices.trainer_flags)
     values, origins = merge(layers)
     job: dict[str, Any] = {
         "version": version,

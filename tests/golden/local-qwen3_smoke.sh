@@ -122,6 +122,7 @@ end_attempt() {
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
+trap '' TERM INT HUP # until the attempt has its record and says how it ends
 begin_attempt
 trap 'code=$?; trap "" TERM INT HUP; end_attempt "$code"' EXIT
 # The trainer gets the signal as well, being in the same process group, and checkpoints; this shell outlives it.

@@ -9,6 +9,7 @@ import pytest
 
 from jobctl.jobs.runs.records import Attempt
 from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.client import Slurm
 from jobctl.slurm.jobs import Job
 from jobctl.slurm.status import jobs_of, needs_history, seconds, status_of
@@ -56,7 +57,7 @@ def job(state: str, *, started: float | None = None, **facts: Any) -> Job:
         ([attempt(code=143, reason="cancelled")], [job("CANCELLED")], "cancelled", ""),
         ([attempt(code=143, reason="cancelled")], [job("NODE_FAIL")], "failed", "node died"),
         ([], [job("CANCELLED")], "cancelled", ""),
-        ([], [job("FAILED", exit_code=2)], "failed", "jobctl.slurm.out"),
+        ([], [job("FAILED", exit_code=2)], "failed", "slurm.out"),
         ([], [], "lost", "resume"),
         ([attempt()], [], "lost", "resume"),
     ],
@@ -127,10 +128,11 @@ def test_any_number_of_runs_is_one_call_each(tmp_path: Path) -> None:
             calls.append("sacct")
             return [Job(id="7", name="lost-1", state="CANCELLED")]
 
+    spec = resolve(Choices(model="qwen3_smoke", target="slurm"), version="1", root=str(tmp_path)).spec
     paths = [tmp_path / "runs" / f"{kind}-{n}" for kind in ("done", "lost") for n in range(100)]
     for path in paths:
         path.mkdir(parents=True)
-        (path / "run.json").write_text('{"spec": {"target": "slurm", "after": []}}')
+        (path / "run.json").write_text(spec.record())
     found = [
         run(*([attempt(code=0)] if path.name.startswith("done") else []), submitted=START, path=str(path))
         for path in paths
@@ -140,3 +142,7 @@ def test_any_number_of_runs_is_one_call_each(tmp_path: Path) -> None:
     assert states[:100] == ["finished"] * 100
     assert states[101] == "cancelled"
     assert set(states[102:]) == {"lost"}
+
+    (paths[150] / "run.json").write_text("[]")
+    status = SlurmTarget(Counting()).statuses(found)[150]
+    assert (status.state, "not a run's record" in status.detail) == ("unknown", True)
