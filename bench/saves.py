@@ -35,6 +35,8 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = torch.device(options.device)
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", torch.cuda.current_device())
         self.deadline = time.monotonic() + 60 * options.minutes
         self.folder: Path = options.folder / "bench-saves"
         shutil.rmtree(self.folder, ignore_errors=True)
