@@ -142,6 +142,6 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "expected": expected(spec),
     }
     if isinstance(spec, TrainSpec):
-        sizes = spec.inputs.sweep_batch_sizes if spec.stage == "sweep" else ()
+        sizes = spec.inputs.sweep_batch_sizes if spec.job_kind.array == "sizes" else ()
         return context | {"flags": trainer_flags(spec), "stage": spec.stage, "sweep": sizes}
     return context | {"arguments": list(spec.arguments), "stage": ""}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import write_whole
@@ -32,9 +33,12 @@ def prepared(spec: JobSpec) -> Path | None:
     """The data set or the tokenizer that a job would make, where it is complete already."""
     if spec.target not in ON_THIS_FILE_SYSTEM:
         return None
-    tokenizer = layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer)
-    made = {"prep": _dataset(spec) / "meta.json", "tokenizer": tokenizer / "tokenizer.json"}.get(spec.kind)
-    return made.parent if made is not None and made.is_file() else None
+    last_files = {
+        "data set": _dataset(spec) / "meta.json",
+        "tokenizer": layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer) / "tokenizer.json",
+    }
+    last = last_files.get(spec.job_kind.makes)
+    return last.parent if last is not None and last.is_file() else None
 
 
 def check_inputs(spec: JobSpec) -> None:
@@ -44,7 +48,7 @@ def check_inputs(spec: JobSpec) -> None:
     """
     if spec.after or spec.target not in ON_THIS_FILE_SYSTEM:
         return
-    if spec.kind == "prep":
+    if spec.job_kind.makes == "data set":
         _check_text(spec)
     if not isinstance(spec, TrainSpec):
         return
@@ -125,7 +129,7 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
         runs.write_submission(path, started.spec, started.script)
     elif path.is_dir():
         write_whole(layout.script_file(path, spec.step), started.script.encode())
-    name = layout.job_name(spec.run, spec.step)
+    name = kinds.job_name(spec.run, spec.step)
     return Run(name, path, json.loads(started.spec.record()), ()), started
 
 
@@ -139,7 +143,7 @@ def _submit_on(path: Path, spec: JobSpec) -> tuple[Run, str]:
     new = not file.exists()
     write_whole(file, script.encode())
     try:
-        run = runs.read(path.parent.parent, layout.job_name(path.name, spec.step))
+        run = runs.read(path.parent.parent, kinds.job_name(path.name, spec.step))
         return run, target(spec.target).submit(run, file, spec.after)
     except BaseException:
         if new:

@@ -31,9 +31,6 @@ LAST_WORDS_SECONDS = 60
 CPUS_PER_PROCESS, GIB_PER_PROCESS = 4, 16
 """What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
 
-DISTRIBUTED = ("train", "preflight")
-"""Kinds of job whose pods work together."""
-
 _UNPRINTABLE = re.compile(r"[^\t\n -~]")
 
 
@@ -134,7 +131,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
 
 def distributed(spec: JobSpec) -> bool:
     """Whether the pods work as ranks of one program, and so are an operator's; else each is a worker for itself."""
-    return spec.kind in DISTRIBUTED
+    return spec.job_kind.distributed
 
 
 def _needs_rdma(spec: JobSpec) -> bool:

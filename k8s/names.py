@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from jobctl.jobs.core import layout
+from jobctl.jobs import kinds
 from jobctl.jobs.spec.job_spec import JobSpec
 
 MAX_NAME = 45
@@ -39,7 +39,7 @@ def object_name(run: str) -> str:
 
 def job_name(spec: JobSpec) -> str:
     """The name of ``spec``'s objects: the run's, or the run's and what is done with its checkpoint."""
-    return object_name(layout.job_name(run_name(spec), spec.step))
+    return object_name(kinds.job_name(run_name(spec), spec.step))
 
 
 def selector(run: str) -> dict[str, str]:
@@ -50,7 +50,7 @@ def selector(run: str) -> dict[str, str]:
 def is_for(object_labels: Mapping[str, str], step: str) -> bool:
     """Whether an object is of the job on a checkpoint that does ``step``, or of the run itself for none."""
     component = object_labels.get(COMPONENT)
-    return component == step if step else component not in layout.ON_A_CHECKPOINT
+    return component == step if step else component not in kinds.ON_A_CHECKPOINT
 
 
 def labels(spec: JobSpec, run: str) -> dict[str, str]:

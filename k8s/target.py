@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import Site
-from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import ENDED, Run, Started, State, Status
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -243,7 +243,7 @@ class KubernetesTarget:
 
         api, site, spec = self.api(site_of(run)), site_of(run), run.record["spec"]
         pods = [pod for pod in self._look([run], fresh=True).pods_of(run) if pod.running]
-        if spec["kind"] != "train" or len(pods) < spec["resources"]["nodes"]:
+        if not run.job_kind.checkpoints or len(pods) < spec["resources"]["nodes"]:
             return self._delete(run, grace_seconds=None)
         api.annotate(CONFIG_MAP, site.namespace, names.object_name(run.name), cancelled=_now())
         words = ["bash", "-c", _STOP, "stop", run.name]
@@ -381,7 +381,7 @@ def _is_ours(record: Object) -> bool:
 def _run_of(record: Object, site: Site) -> Run:
     """A run by its ConfigMap; by way of the context that we found it with, which may be called otherwise here."""
     own = record["metadata"]["annotations"][names.RUN_ANNOTATION]
-    name = layout.job_name(own, (record["metadata"].get("labels") or {}).get(names.COMPONENT, ""))
+    name = kinds.job_name(own, (record["metadata"].get("labels") or {}).get(names.COMPONENT, ""))
     said = json.loads(record["data"]["run.json"])
     said["spec"]["site"] |= {"context": site.context, "namespace": site.namespace}
     said["submitted"] = record["metadata"].get("creationTimestamp") or ""

@@ -11,8 +11,10 @@ import click
 import msgspec
 
 import jobctl
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.loader import load_file
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.layers import Layer
 from jobctl.jobs.spec.patch import SOURCE, describe
@@ -21,7 +23,6 @@ from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-KINDS = ("train", "tokenizer", "prep", "preflight", "eval", "export", "sweep")
 PROJECT_FILE = "jobctl.yaml"
 
 
@@ -39,7 +40,7 @@ OPTIONS = [
         "words",
         nargs=-1,
         type=click.UNPROCESSED,
-        metavar="[tokenizer|prep|preflight|eval|export|sweep] [-- FLAGS]",
+        metavar=f"[{'|'.join(k.name for k in kinds.KINDS if k is not kinds.TRAIN)}] [-- FLAGS]",
     ),
     click.option("--model", "-m", metavar="NAME", help="Model of the catalogue, or a YAML file."),
     click.option("--tier", "-t", type=int, default=1, show_default=True, help="Optimisation level, 1 to 4."),
@@ -75,7 +76,7 @@ def root(site: str | None = None) -> Path:
     if chosen := os.environ.get("JOBCTL_ROOT"):
         return Path(chosen).expanduser().absolute()
     project, layer = project_choices()
-    choices = Choices(kind="prep", site=site or project.site)
+    choices = Choices(kind=kinds.PREP.name, site=site or project.site)
     found = resolve(choices, version=jobctl.__version__, project=layer).spec.site.root
     return Path(found or Path.home() / "jobctl").expanduser().absolute()
 
@@ -83,12 +84,7 @@ def root(site: str | None = None) -> Path:
 def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Resolution:
     """The job that a command line describes. Raises UserError."""
     kind, flags = _split(words)
-    stage = options["stage"]
-    if kind in ("eval", "sweep"):
-        if stage not in (None, kind):
-            raise UserError(f"{kind} and --stage {stage} contradict each other")
-        kind, stage = "train", kind
-    if kind == "train" and not options["model"]:
+    if kind.has_model and not options["model"]:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
     keys = ("nodes", "gpus_per_node", "image", "dataset", "tokenizer", "context", "namespace")
     named = {key: options[key] for key in keys}
@@ -96,11 +92,11 @@ def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Re
         named["project_dir"] = str(SOURCE)
     project, layer = project_choices()
     choices = Choices(
-        kind=kind,
+        kind=kind.name,
         model=options["model"] or "",
         hardware=options["hardware"] or project.hardware,
         tier=options["tier"],
-        stage=stage or "train",
+        stage=options["stage"],
         target=options["target"] or project.target,
         site=options["site"] or project.site,
         run=run,
@@ -129,12 +125,11 @@ def _patched(spec: JobSpec) -> JobSpec:
     return msgspec.structs.replace(spec, patch=describe(SOURCE))
 
 
-def _split(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+def _split(words: tuple[str, ...]) -> tuple[JobKind, tuple[str, ...]]:
+    """Return the kind of job that a command line names, and the flags after it."""
     if not words or words[0].startswith("-"):
-        return "train", words
-    if words[0] not in KINDS:
-        raise UserError(f"unknown kind of job '{words[0]}'; known: {', '.join(KINDS)}")
-    return words[0], words[1:]
+        return kinds.TRAIN, words
+    return kinds.job_kind(words[0]), words[1:]
 
 
 def project_choices() -> tuple[Project, Layer | None]:

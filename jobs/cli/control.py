@@ -39,7 +39,7 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
 def _cancel(found: Run, status: Status, graceful: bool) -> bool:
     """End a run's job; whether it was left the time to checkpoint."""
     scheduler = target(found.target)
-    graceful = graceful and status.state == "running" and found.sees_stop
+    graceful = graceful and status.state == "running" and found.job_kind.checkpoints
     if not graceful:
         scheduler.cancel(found)
     elif isinstance(scheduler, Remote):

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 import jobctl
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.cli.choices import project_choices, root
 from jobctl.jobs.core import layout
@@ -60,7 +61,7 @@ def find_run(name: str, place: Place) -> Run:
     Raises UserError when neither knows it.
     """
     home, remote = place.root or root(place.site), _remote(place)
-    own, step = layout.split_name(name)
+    own, step = kinds.split_name(name)
     here = layout.record_file(layout.run_dir(home, own)).is_file()
     if remote and (place.target or not here):
         return _find_in(*remote, name)
@@ -117,7 +118,9 @@ def _remote(place: Place) -> tuple[Remote, Site] | None:
     found = target(name)
     if not isinstance(found, Remote):
         return None
-    choices = Choices(kind="prep", target=name, site=place.site or project.site, named=dict(place.named))
+    choices = Choices(
+        kind=kinds.PREP.name, target=name, site=place.site or project.site, named=dict(place.named)
+    )
     return found, resolve(choices, version=jobctl.__version__, project=layer).spec.site
 
 

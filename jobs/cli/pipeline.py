@@ -10,13 +10,13 @@ from typing import Any
 import click
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.cli.choices import choice_options, resolution, root
 from jobctl.jobs.cli.finding import Place, pipeline_runs
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
-from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.pipeline import ON_CPUS, STEPS, Pipeline, Step, plan, write
+from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
 from jobctl.jobs.runs.store import ENDED
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets import target
@@ -77,7 +77,8 @@ def specs_of(
     name: str, skip: tuple[str, ...], prep_nodes: int, options: dict[str, Any]
 ) -> dict[str, JobSpec]:
     """The job of each step. Raises UserError for what cannot be, before anything is submitted."""
-    train = _spec(Step("train", f"{name}-train"), None, prep_nodes, options)
+    training = Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}")
+    train = _spec(training, None, prep_nodes, options)
     return {step.name: _spec(step, train, prep_nodes, options) for step in plan(name, skip).steps}
 
 
@@ -86,17 +87,18 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
     words, own = options["words"], dict(options)
     if words and not words[0].startswith("-"):
         raise UserError(f"'{words[0]}': a pipeline has all its steps", hint="--skip STEP leaves one out")
-    flags = words if step.name in ("train", "eval") else ()
-    own |= {"run": layout.split_name(step.run)[0], "words": (step.name, *flags)}
-    if step.name != "train":
+    kind = kinds.job_kind(step.name)
+    flags = words if kind.has_model else ()
+    own |= {"run": kinds.split_name(step.run)[0], "words": (step.name, *flags)}
+    if kind is not kinds.TRAIN:
         own["stage"] = None
     if train is not None:
         own |= {"dataset": train.inputs.dataset, "tokenizer": train.inputs.tokenizer}
-    if train is not None and step.name == "preflight":
+    if train is not None and kind.about == "hardware":
         own |= {"hardware": options["hardware"] or train.hardware}
-    if step.name in ON_CPUS:
+    if not kind.needs_gpu:
         sets = tuple(text for text in own["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
-        nodes = prep_nodes if step.name == "prep" else 1
+        nodes = prep_nodes if kind.array == "nodes" else 1
         own |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
     return resolution(**own).spec
 

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 
-STEPS = ("tokenizer", "prep", "preflight", "train", "eval", "export")
-ON_CPUS = frozenset({"tokenizer", "prep", "export"})
-"""Steps that use no GPU, and run on one node each."""
+STEPS = tuple(kind.name for kind in kinds.PIPELINE)
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -52,8 +51,8 @@ def plan(name: str, skip: Collection[str] = ()) -> Pipeline:
 
 
 def _run_of(name: str, step: str) -> str:
-    if step in layout.ON_A_CHECKPOINT:
-        return layout.job_name(f"{name}-train", step)
+    if step in kinds.ON_A_CHECKPOINT:
+        return kinds.job_name(f"{name}-{kinds.TRAIN.name}", step)
     return f"{name}-{step}"
 
 

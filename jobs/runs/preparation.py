@@ -16,7 +16,7 @@ def read_preparation(run: Run) -> dict[str, Any] | None:
     None for other runs and before the first report.
     """
     spec = run.record["spec"]
-    if spec.get("kind") != "prep":
+    if run.job_kind.makes != "data set":
         return None
     folder = layout.dataset_dir(
         Path(spec["site"]["root"]), spec["inputs"]["dataset"], spec["inputs"]["tokenizer"]

@@ -17,9 +17,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.job_spec import JobSpec
 
 
@@ -36,8 +38,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     end: str | None = None
     exit_code: int | None = None
     reason: str | None = None
-    step: str = "train"
-    """What it did: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
+    step: str = kinds.TRAIN.name
+    """The name of its kind: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
     task: int = 0
     tasks: int = 1
     """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
@@ -61,17 +63,21 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def step(self) -> str:
         """``eval`` or ``export`` of a job on the run's checkpoint; nothing for the run itself."""
-        return layout.split_name(self.name)[1]
+        return kinds.split_name(self.name)[1]
 
     @property
     def target(self) -> str:
         return str(self.record["spec"]["target"])
 
     @property
-    def sees_stop(self) -> bool:
-        """Whether a STOP file lets it checkpoint, as ``JobSpec.checkpoints`` of the spec that was submitted."""
+    def job_kind(self) -> JobKind:
+        """The kind of the job. Raises UserError where the record names a kind that this version lacks."""
         spec = self.record["spec"]
-        return not self.step and layout.step_of(spec["kind"], spec.get("stage")) == "train"
+        return (
+            kinds.job_kind(self.step)
+            if self.step
+            else kinds.recorded_kind(spec["kind"], spec.get("stage", ""))
+        )
 
     @property
     def last(self) -> Attempt | None:
@@ -178,7 +184,8 @@ def telling_attempt(run: Run) -> Attempt | None:
 
 def _has_swept(last: Mapping[int, Attempt]) -> bool:
     """Whether one size of a sweep fitted. That larger ones did not is what was to be found out."""
-    return any(a.step == "sweep" and state_of(a) == "finished" for a in last.values())
+    sweeps = {kind.name for kind in kinds.KINDS if kind.may_fail_in_part}
+    return any(a.step in sweeps and state_of(a) == "finished" for a in last.values())
 
 
 def new_name(spec: JobSpec, now: datetime) -> str:
@@ -256,7 +263,7 @@ def _attempts(path: Path) -> tuple[Attempt, ...]:
 
 def _is_of(attempt: Attempt, step: str) -> bool:
     """Whether it is an attempt at ``step``; at what the run itself is for where that is empty."""
-    return attempt.step == step if step else attempt.step not in layout.ON_A_CHECKPOINT
+    return attempt.step == step if step else attempt.step not in kinds.ON_A_CHECKPOINT
 
 
 def numbers_of_others(path: Path, step: str) -> set[int]:
@@ -266,14 +273,14 @@ def numbers_of_others(path: Path, step: str) -> set[int]:
 
 def read(root: Path, name: str) -> Run:
     """The run ``name``, or the job on a checkpoint. Raises UserError with the nearest name when there is none."""
-    own, step = layout.split_name(name)
+    own, step = kinds.split_name(name)
     path = layout.run_dir(root, own)
     if not layout.RUN_NAME.fullmatch(own) or not path.is_dir():
         known = [p.name for p in layout.runs(root).iterdir()] if layout.runs(root).is_dir() else []
         hint = nearest(own, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
         raise UserError(f"no run '{own}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
     if name != own and step not in steps_on(path):
-        hint = f"jobctl submit {step} --run {own}" if step in layout.ON_A_CHECKPOINT else "jobctl list"
+        hint = f"jobctl submit {step} --run {own}" if step in kinds.ON_A_CHECKPOINT else "jobctl list"
         raise UserError(f"run '{own}' has no {step or 'step without a name'}", hint=hint, code=1)
     return _read(path, step)
 
@@ -281,12 +288,12 @@ def read(root: Path, name: str) -> Run:
 def steps_on(path: Path) -> list[str]:
     """What has been done or is to be done with a run's checkpoint."""
     done = {attempt.step for attempt in _attempts(path)}
-    return [s for s in layout.ON_A_CHECKPOINT if s in done or layout.script_file(path, s).is_file()]
+    return [s for s in kinds.ON_A_CHECKPOINT if s in done or layout.script_file(path, s).is_file()]
 
 
 def is_submitted(root: Path, name: str) -> bool:
     """Whether a run or a job on its checkpoint has a record here."""
-    own, step = layout.split_name(name)
+    own, step = kinds.split_name(name)
     path = layout.run_dir(root, own)
     return layout.record_file(path).is_file() and (not step or step in steps_on(path))
 
@@ -301,7 +308,7 @@ def _read(path: Path, step: str = "") -> Run:
     attempts = tuple(attempt for attempt in _attempts(path) if _is_of(attempt, step))
     if step:
         record = {**record, "submitted": _submitted(path, step)}
-    return Run(layout.job_name(path.name, step), path, record, attempts)
+    return Run(kinds.job_name(path.name, step), path, record, attempts)
 
 
 def _submitted(path: Path, step: str) -> str | None:

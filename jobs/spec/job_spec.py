@@ -6,8 +6,9 @@ import hashlib
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import HardwareFacts, Inputs, ModelConfig, Resources, Site, TrainConfig
-from jobctl.jobs.core import layout
+from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.patch import Patch
 
 
@@ -31,38 +32,48 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The source tree that runs in the place of the image's code."""
 
     @property
-    def run_prefix(self) -> str:
-        """What a run without a name of its own is called, before the part that makes it unique."""
-        about = {"tokenizer": self.inputs.tokenizer, "preflight": self.hardware}
-        return f"{self.kind}-{about.get(self.kind, f'{self.inputs.dataset}-{self.inputs.tokenizer}')}"
-
-    @property
-    def title(self) -> str:
-        about = {"tokenizer": self.inputs.tokenizer, "preflight": f"{self.resources.nodes} × {self.hardware}"}
-        return f"{self.kind} of {about.get(self.kind, f'{self.inputs.dataset} with {self.inputs.tokenizer}')}"
+    def job_kind(self) -> JobKind:
+        """The row of the table of kinds."""
+        return kinds.job_kind(self.kind)
 
     @property
     def step(self) -> str:
-        """What the job does in a pipeline, as ``layout.step_of`` has it."""
-        return self.kind
+        """The name of the job's kind, as an attempt's record keeps it."""
+        return self.job_kind.name
+
+    @property
+    def run_prefix(self) -> str:
+        """The name of a run that nobody named, before the part that makes it unique."""
+        return f"{self.kind}-{self._subject('-')}"
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        nodes = f"{self.resources.nodes} × " if self.job_kind.about == "hardware" else ""
+        return f"{self.kind} of {nodes}{self._subject(' with ')}"
+
+    def _subject(self, separator: str) -> str:
+        subjects = {
+            "data set": f"{self.inputs.dataset}{separator}{self.inputs.tokenizer}",
+            "tokenizer": self.inputs.tokenizer,
+            "hardware": self.hardware,
+        }
+        return subjects[self.job_kind.about]
 
     @property
     def on_a_checkpoint(self) -> bool:
         """Whether it reads the checkpoint of a run, in the run's directory."""
-        return self.step in layout.ON_A_CHECKPOINT
+        return self.job_kind.reads_checkpoint
 
     @property
     def checkpoints(self) -> bool:
-        """Whether it sees STOP, checkpoints and says 200; any other job is ended by a signal.
-
-        A sweep's trainings have directories of their own, and nothing of them is worth keeping.
-        """
-        return self.step == "train"
+        """Whether it sees STOP, checkpoints and exits with 200; any other job is ended by a signal."""
+        return self.job_kind.checkpoints
 
     @property
     def name(self) -> str | None:
-        """What ``jobctl`` calls the job: the run, or ``RUN:eval`` and the like."""
-        return layout.job_name(self.run, self.step) if self.run else None
+        """The name of the job: the run, or ``RUN:eval`` and the like."""
+        return kinds.job_name(self.run, self.step) if self.run else None
 
     @property
     def processes_per_node(self) -> int:
@@ -70,13 +81,13 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def checked(self) -> bool:
-        """Whether a scheduler's job looks at its nodes before it begins."""
-        return self.step == "train" and self.site.preflight != "off"
+        """Whether a scheduler's job checks its nodes before it begins."""
+        return self.job_kind.checked and self.site.preflight != "off"
 
     @property
     def retries(self) -> int:
-        """Failures after which the job starts again by itself; of a sweep, some sizes are meant to fail."""
-        return 0 if self.step == "sweep" else self.resources.retries
+        """Failures after which the job starts again by itself. Some tasks of a sweep are meant to fail."""
+        return 0 if self.job_kind.may_fail_in_part else self.resources.retries
 
     @property
     def image(self) -> str:
@@ -116,8 +127,8 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
         return f"{self.model_name} on {self.hardware}, tier {self.tier}, stage {self.stage}"
 
     @property
-    def step(self) -> str:
-        return layout.step_of(self.kind, self.stage)
+    def job_kind(self) -> JobKind:
+        return kinds.recorded_kind(self.kind, self.stage)
 
     @property
     def world_size(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.catalog.loader import entry_path, load_entry, load_file, load_layer, names
 from jobctl.jobs.catalog.schema import (
@@ -32,18 +33,19 @@ from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
 
 TARGETS = ("local", "slurm", "k8s", "k8s-trainjob", "docker")
-KINDS = ("train", "tokenizer", "prep", "preflight", "export")
+DEFAULT_STAGE = "train"
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user said; everything else follows from it and the catalogue."""
+    """The choices of a user. Everything else follows from them and from the catalogue."""
 
-    kind: str = "train"
+    kind: str = kinds.TRAIN.name
     model: str = ""
-    """The model to train; a job of another kind has none."""
+    """The model to train; empty for a job of a kind without a model."""
     hardware: str | None = None
     tier: int = 1
-    stage: str = "train"
+    stage: str | None = None
+    """None: the stage of the kind."""
     target: str = "local"
     site: str | None = None
     run: str | None = None
@@ -82,7 +84,16 @@ def default_hardware(model: str) -> str:
     return "cpu" if model.endswith("_smoke") else "b200"
 
 
-def _model_layers(choices: Choices, hardware: str) -> list[Layer]:
+def _stage_of(choices: Choices) -> str:
+    """Return the stage of a job with a model. Raises UserError where the kind has another one."""
+    kind = kinds.job_kind(choices.kind)
+    if kind.stage and choices.stage not in (None, kind.stage):
+        raise UserError(f"{kind.name} and --stage {choices.stage} contradict each other")
+
+    return choices.stage or kind.stage or DEFAULT_STAGE
+
+
+def _model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
     """Model, hardware, tier and stage, and what the hardware cannot go beyond."""
     model, model_file = _load("models", choices.model, ModelEntry)
     machine, machine_file = _load("hardware", hardware, HardwareEntry)
@@ -93,14 +104,14 @@ def _model_layers(choices: Choices, hardware: str) -> list[Layer]:
         Layer(f"hardware {hardware} for {name} ({rule.basis})", rule.settings, machine_file,
               ("models", name, index, "settings"))
         for index, rule in enumerate(machine.models.get(name, ()))
-        if rule.applies(choices.tier, choices.stage)
+        if rule.applies(choices.tier, stage)
     ]  # fmt: skip
     return [
         Layer(f"model {name}", model.settings, model_file),
         Layer(f"hardware {hardware}", machine.settings, machine_file),
         *rules,
         _named_layer("tiers", str(choices.tier)),
-        _named_layer("stages", choices.stage),
+        _named_layer("stages", stage),
         Layer(f"limits of {hardware}", machine.limits, machine_file, ("limits",)),
     ]
 
@@ -116,7 +127,7 @@ def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Lay
     if project:
         layers.append(project)
     layers.append(Layer("--set", dict(parse_set(text) for text in choices.sets)))
-    if choices.kind == "train":
+    if kinds.job_kind(choices.kind).has_model:
         layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags)))
     layers.append(Layer("flag", choices.named))
     if root:
@@ -142,46 +153,47 @@ def resolve(choices: Choices, *, version: str, root: str = "", project: Layer | 
     Raises UserError for anything unknown, impossible or contradictory.
     """
     _check_choices(choices)
-    training = choices.kind == "train"
-    hardware = choices.hardware or (default_hardware(choices.model) if training else "cpu")
+    kind = kinds.job_kind(choices.kind)
+    stage = _stage_of(choices)
+    hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
     machine, machine_file = _load("hardware", hardware, HardwareEntry)
-    if training:
-        layers = _model_layers(choices, hardware)
+    if kind.has_model:
+        layers = _model_layers(choices, hardware, stage)
     else:
         layers = [Layer(f"hardware {hardware}", machine.settings, machine_file)]
     layers += _user_layers(choices, root, project)
     values, origins = merge(layers)
     job: dict[str, Any] = {
         "version": version,
-        "kind": choices.kind,
+        "kind": kinds.TRAIN.name if kind.has_model else kind.name,
         "hardware": entry_name(hardware),
         "target": choices.target,
         "site_name": entry_name(choices.site or "local"),
         "run": choices.run,
         "after": choices.after,
-        "arguments": () if training else choices.trainer_flags,
+        "arguments": () if kind.has_model else choices.trainer_flags,
         "resources": section(Resources, values, origins),
         "inputs": section(Inputs, values, origins),
         "site": section(Site, values, origins),
         "facts": machine.facts,
     }
-    spec = JobSpec(**job) if not training else _train_spec(choices, job, values, origins)
+    spec = _train_spec(choices, stage, job, values, origins) if kind.has_model else JobSpec(**job)
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
     return Resolution(
         spec,
         {key: layer.name for key, layer in origins.items()},
-        tuple(_limit_warnings(layers, values, origins)) if training and choices.tier > 1 else (),
+        tuple(_limit_warnings(layers, values, origins)) if kind.has_model and choices.tier > 1 else (),
     )
 
 
 def _train_spec(
-    choices: Choices, job: dict[str, Any], values: Mapping[str, Any], origins: Mapping[str, Layer]
+    choices: Choices, stage: str, job: dict[str, Any], values: Mapping[str, Any], origins: Mapping[str, Layer]
 ) -> TrainSpec:
     spec = TrainSpec(
         **job,
         model_name=entry_name(choices.model),
         tier=choices.tier,
-        stage=choices.stage,
+        stage=stage,
         model=section(ModelConfig, values, origins),
         train=section(TrainConfig, values, origins),
     )
@@ -190,8 +202,6 @@ def _train_spec(
 
 
 def _check_choices(choices: Choices) -> None:
-    if choices.kind not in KINDS:
-        raise UserError(f"unknown kind of job '{choices.kind}'; {nearest(choices.kind, KINDS)}")
     if choices.target not in TARGETS:
         raise UserError(f"unknown target '{choices.target}'; {nearest(choices.target, TARGETS)}")
     for name in (choices.run, *choices.after):

@@ -12,7 +12,7 @@ __all__ = ["jobctl", "payload"]
 Payload = Callable[[str], str]
 PIPELINE = ("pipeline", "--model", "qwen3_smoke", "--run", "p")
 RECORD_STEPS = (
-    'echo "$2" >>"$JOBCTL_ROOT/steps"; [ "$2" != prep ] || { mkdir -p "$JOBCTL_ROOT/datasets/sotu-gpt2" &&'
+    'echo "$2" >>"$JOBCTL_ROOT/steps"; [ "$2" != jobctl.prep ] || { mkdir -p "$JOBCTL_ROOT/datasets/sotu-gpt2" &&'
     ' echo \'{"vocab_size": 50257}\' >"$JOBCTL_ROOT/datasets/sotu-gpt2/meta.json"; }'
 )
 """What a pipeline's jobs do here: say that they were called, and prep makes what a training reads."""
