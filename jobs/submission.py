@@ -16,13 +16,8 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Run, Started
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.patch import ship
-from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
-
-ON_THIS_FILE_SYSTEM = ("local", "slurm", "docker")
-"""Targets whose shared root the submitting host sees under the same path."""
-CLUSTERS = ("k8s", "k8s-trainjob")
-"""Targets that keep the record of a run themselves; what lies under this host's root only says where."""
+from jobctl.jobs.targets.registry import load_target, target_entry
 
 
 def _dataset(spec: JobSpec) -> Path:
@@ -31,7 +26,7 @@ def _dataset(spec: JobSpec) -> Path:
 
 def prepared(spec: JobSpec) -> Path | None:
     """The data set or the tokenizer that a job would make, where it is complete already."""
-    if spec.target not in ON_THIS_FILE_SYSTEM:
+    if not target_entry(spec.target).shares_files:
         return None
     last_files = {
         "data set": _dataset(spec) / "meta.json",
@@ -46,7 +41,7 @@ def check_inputs(spec: JobSpec) -> None:
 
     A job that waits for another one is not checked: that one may be making the data set.
     """
-    if spec.after or spec.target not in ON_THIS_FILE_SYSTEM:
+    if spec.after or not target_entry(spec.target).shares_files:
         return
     if spec.job_kind.makes == "data set":
         _check_text(spec)
@@ -90,7 +85,7 @@ def submit(spec: JobSpec) -> tuple[Run, str]:
     if spec.on_a_checkpoint:
         return _submit_on(runs.read(root, name).path, spec)
     spec = _with_code(spec, layout.code_dir(layout.run_dir(root, name)))
-    place = target(spec.target)
+    place = load_target(spec.target)
     script = place.render(spec)
     path = runs.claim(root, name)
     try:
@@ -122,8 +117,8 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
     """
     assert spec.run is not None
     path = layout.run_dir(home, spec.run)
-    if (there := layout.record_file(path)).is_file() and runs.read(home, spec.run).target not in CLUSTERS:
-        raise UserError(f"run '{spec.run}' exists: {there.parent}", hint="take another name: --run")
+    if layout.record_file(path).is_file() and not _is_a_note(runs.read(home, spec.run)):
+        raise UserError(f"run '{spec.run}' exists: {path}", hint="take another name: --run")
     started = place.start(spec)
     if started.new and not spec.on_a_checkpoint:
         runs.write_submission(path, started.spec, started.script)
@@ -133,18 +128,23 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
     return Run(name, path, json.loads(started.spec.record()), ()), started
 
 
+def _is_a_note(run: Run) -> bool:
+    """Return whether the record here only says which cluster keeps the run's own record."""
+    return target_entry(run.target).keeps_records
+
+
 def _submit_on(path: Path, spec: JobSpec) -> tuple[Run, str]:
     """Start ``spec``, which reads the checkpoint of the run in ``path``."""
     runs.check_writable(path)
     spec = _with_code(spec, layout.code_dir(path, spec.step))
-    script = target(spec.target).render(spec)
+    script = load_target(spec.target).render(spec)
     _ship_code(spec)
     file = layout.script_file(path, spec.step)
     new = not file.exists()
     write_whole(file, script.encode())
     try:
         run = runs.read(path.parent.parent, kinds.job_name(path.name, spec.step))
-        return run, target(spec.target).submit(run, file, spec.after)
+        return run, load_target(spec.target).submit(run, file, spec.after)
     except BaseException:
         if new:
             file.unlink()
@@ -157,7 +157,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
     Raises UserError where its run is another job's, or is alive.
     """
     assert spec.run is not None
-    place = target(spec.target)
+    place = load_target(spec.target)
     if isinstance(place, Remote):
         return _start_remotely(place, spec, home)
     root = Path(spec.site.root)
@@ -181,7 +181,7 @@ def is_done(spec: JobSpec) -> bool:
     """Whether what ``spec`` makes is there, as far as this host or the cluster sees it."""
     if prepared(spec):
         return True
-    place = target(spec.target)
+    place = load_target(spec.target)
     if isinstance(place, Remote):
         return place.state(spec) == "finished"
     root = Path(spec.site.root)
@@ -201,7 +201,7 @@ def resume_run(run: Run) -> tuple[Run, str]:
 
     Raises UserError while the run is alive, when it is finished, or when someone else resumes it at this moment.
     """
-    name, place = run.name, target(run.target)
+    name, place = run.name, load_target(run.target)
     (status,) = place.statuses([run])
     if status.state == "finished":
         raise UserError(f"run '{name}' has finished; there is nothing to go on with", code=1)

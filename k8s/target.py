@@ -48,8 +48,6 @@ _STOP = (
 class KubernetesTarget:
     """One kind of training job; what is no training is a Job of Kubernetes itself."""
 
-    chains = False
-
     def __init__(self, kind: Kind, *, template: str, pod_template: str, container: str) -> None:
         self._kind, self._template, self._pod_template, self._container = (
             kind,

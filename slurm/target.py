@@ -36,8 +36,6 @@ def slurm_output(run: Path) -> Path:
 class SlurmTarget:
     """Looks a run's jobs up by name and comment, so that nothing but its directory has to be remembered."""
 
-    chains = True
-
     def __init__(self, client: Slurm | None = None, clock: Callable[[], float] = time.time) -> None:
         self._client, self._clock = client or Slurm(), clock
         self._queue: list[Job] = []

@@ -19,8 +19,9 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.layers import Layer
 from jobctl.jobs.spec.patch import SOURCE, describe
 from jobctl.jobs.spec.resolution import Choices, Resolution, resolve
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets import registry
 from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PROJECT_FILE = "jobctl.yaml"
@@ -29,7 +30,7 @@ PROJECT_FILE = "jobctl.yaml"
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``jobctl.yaml``: what one project chooses where the command line does not say."""
 
-    target: str = "local"
+    target: str = registry.DEFAULT
     site: str | None = None
     hardware: str | None = None
     settings: dict[str, Any] = {}
@@ -47,7 +48,11 @@ OPTIONS = [
     click.option("--hardware", metavar="NAME", help="Node type; b200, or cpu for a smoke model."),
     click.option("--stage", metavar="NAME", help="smoke, mfu, train, eval or sweep.  [default: train]"),
     click.option(
-        "--target", "-g", metavar="NAME", help="local, slurm, k8s, k8s-trainjob or docker.  [default: local]"
+        "--target",
+        "-g",
+        metavar="NAME",
+        help=f"{', '.join(entry.name for entry in registry.BUILT_IN)}, or an installed package's."
+        f"  [default: {registry.DEFAULT}]",
     ),
     click.option("--site", metavar="NAME", help="Site of the catalogue, or a YAML file."),
     click.option("--nodes", "-N", type=int, help="Nodes of the job."),
@@ -117,7 +122,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Re
 
 
 def _patched(spec: JobSpec) -> JobSpec:
-    if isinstance(target(spec.target), Remote):
+    if isinstance(load_target(spec.target), Remote):
         raise UserError(
             "--patch: pods do not see this machine's files",
             hint="make image, push it to your registry, and name it: --image REF",

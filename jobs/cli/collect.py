@@ -11,8 +11,8 @@ import click
 from jobctl.jobs.cli.finding import Place, find_run, place_options
 from jobctl.jobs.cli.output import emit
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
 
 @click.command("collect")
@@ -25,7 +25,7 @@ from jobctl.jobs.targets.protocol import Remote
 def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None:
     """Copy a run's directory here; called again, it goes on where it broke off."""
     found = find_run(run, Place(**place))
-    scheduler = target(found.target)
+    scheduler = load_target(found.target)
     counts = scheduler.collect(found, output) if isinstance(scheduler, Remote) else _copy(found.path, output)
     words = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "files")
     emit({"run": run, "directory": str(output), **counts}, as_json, f"{run}: {words}, in {output}")

@@ -13,8 +13,8 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
 
 @click.command("cancel")
@@ -38,7 +38,7 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
 
 def _cancel(found: Run, status: Status, graceful: bool) -> bool:
     """End a run's job; whether it was left the time to checkpoint."""
-    scheduler = target(found.target)
+    scheduler = load_target(found.target)
     graceful = graceful and status.state == "running" and found.job_kind.checkpoints
     if not graceful:
         scheduler.cancel(found)

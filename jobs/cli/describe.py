@@ -15,8 +15,8 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.figures import Training, read_training
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
 
 @click.command("describe")
@@ -49,7 +49,7 @@ def description(run: Run, status: Status, training: Training | None) -> str:
 
 def _files(run: Run) -> str:
     """Where the run directory is."""
-    if not isinstance(target(run.target), Remote):
+    if not isinstance(load_target(run.target), Remote):
         return str(run.path)
     volume = run.record["spec"]["site"]["root"]
     return f"{volume}/runs/{run.path.name} on the cluster's volume; jobctl collect {run.path.name} -o DIR"

@@ -20,8 +20,8 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.resolution import Choices, resolve
-from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -68,7 +68,7 @@ def find_run(name: str, place: Place) -> Run:
     run = _elsewhere(runs.read(home, own if step else name), place)
     if not step:
         return run
-    scheduler = target(run.target)
+    scheduler = load_target(run.target)
     if isinstance(scheduler, Remote):  # which keeps the record of that job
         return _find_in(scheduler, msgspec.convert(run.record["spec"]["site"], Site), name)
     return _elsewhere(runs.read(home, name), place)
@@ -115,7 +115,7 @@ def _remote(place: Place) -> tuple[Remote, Site] | None:
     """The target to ask and its site, where the options or the project file name one that keeps records itself."""
     project, layer = project_choices()
     name = place.target or project.target
-    found = target(name)
+    found = load_target(name)
     if not isinstance(found, Remote):
         return None
     choices = Choices(

@@ -22,8 +22,8 @@ from jobctl.jobs.runs.figures import read_training
 from jobctl.jobs.runs.logs import log_files, read_all_ranks, whole_lines
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
 POLL_SECONDS = 0.5
 LONGEST_WATCH = 30.0
@@ -52,7 +52,7 @@ def logs_command(
     if all_ranks:
         lines = _of_all_ranks(found, attempt, follow)
     else:
-        lines = target(found.target).logs(found, rank=rank, attempt=attempt, follow=follow)
+        lines = load_target(found.target).logs(found, rank=rank, attempt=attempt, follow=follow)
     wanted = _pattern(grep or "")
     for line in lines:
         if wanted.search(line):
@@ -67,7 +67,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
-    scheduler = target(run.target)
+    scheduler = load_target(run.target)
     if isinstance(scheduler, Remote):
         return scheduler.all_logs(run, follow=follow)
 
@@ -136,7 +136,7 @@ def follow(
 
 def _pause(run: Run, deadline: float | None) -> None:
     """Until it is worth looking again: a cluster tells when its job changes, the others are asked."""
-    scheduler = target(run.target)
+    scheduler = load_target(run.target)
     if isinstance(scheduler, Remote):
         left = LONGEST_WATCH if deadline is None else deadline - time.monotonic()
         scheduler.await_change(run, max(0.0, min(left, LONGEST_WATCH)))

@@ -19,8 +19,8 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
 from jobctl.jobs.runs.store import ENDED
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target, target_entry
 
 OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", "spare_nodes")
 """Settings that would be wrong for a step that uses no GPU."""
@@ -50,8 +50,9 @@ def pipeline_command(
         emit(left, as_json, table(("STEP", "RUN", "AFTER"), rows))
         return
     spec = next(iter(specs.values()))
-    place = target(spec.target)
-    if not place.chains and not wait:
+    place = load_target(spec.target)
+    chains = target_entry(spec.target).chains
+    if not chains and not wait:
         raise UserError(
             f"target {spec.target} has no queue in which jobs wait for each other",
             hint="add --wait: jobctl then submits each step when the one before it has finished",
@@ -59,7 +60,7 @@ def pipeline_command(
     home = root() if isinstance(place, Remote) else Path(spec.site.root)
     _refuse_while_alive(whole, home)
     write(home, whole)
-    if not place.chains:
+    if not chains:
         _one_by_one(left, specs, home, quiet=as_json)
         known = statuses(pipeline_runs(whole, Place(root=home)))
         emit(known, as_json, pipeline_table(whole, known))
@@ -126,7 +127,7 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
     except BaseException:
         for run in reversed(pipeline_runs(pipeline, Place(root=home))):
             if run.name in submitted:
-                target(run.target).cancel(run)
+                load_target(run.target).cancel(run)
         raise
 
 

@@ -11,19 +11,29 @@ import msgspec
 from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, find_runs, pipeline_runs, place_options
 from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.preparation import read_preparation, summary
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 
 
 def statuses(found: Sequence[Run]) -> list[Status]:
     """Where runs stand, each target asked once, in the order given."""
     by_name: dict[str, Status] = {}
     for name in sorted({run.target for run in found}):
-        mine = [run for run in found if run.target == name]
-        by_name.update(zip((run.name for run in mine), target(name).statuses(mine), strict=True))
+        group = [run for run in found if run.target == name]
+        by_name.update((status.run, status) for status in _ask(name, group))
     return [by_name[run.name] for run in found]
+
+
+def _ask(name: str, group: Sequence[Run]) -> list[Status]:
+    """Ask one target. The runs of a target whose package is gone are unknown, and a list goes on."""
+    try:
+        target = load_target(name)
+    except UserError as problem:
+        return [Status(run=run.name, state="unknown", target=name, detail=problem.message) for run in group]
+    return target.statuses(group)
 
 
 def describe_status(status: Status) -> str:

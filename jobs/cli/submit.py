@@ -13,8 +13,8 @@ from jobctl.jobs.cli.choices import choice_options, resolution, root
 from jobctl.jobs.cli.output import emit, warn
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
 
 @click.command("render")
@@ -30,7 +30,7 @@ def render_command(**options: Any) -> None:
                 "--after: only jobctl submit knows the job to wait for; with sbatch say --dependency=afterok:JOB"
             ]
         )
-    click.echo(target(found.spec.target).render(found.spec), nl=False)
+    click.echo(load_target(found.spec.target).render(found.spec), nl=False)
 
 
 @click.command("submit")
@@ -51,12 +51,12 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
         return
     check_inputs(spec)
     if dry_run:
-        click.echo(target(spec.target).render(spec), nl=False)
+        click.echo(load_target(spec.target).render(spec), nl=False)
         click.echo(
             f"jobctl: would submit run {spec.run} to {spec.target}, in {spec.site.root}/runs", err=True
         )
         return
-    place = target(spec.target)
+    place = load_target(spec.target)
     if isinstance(place, Remote):
         _submit_remotely(place, spec, wait, as_json)
         return

@@ -1,6 +1,6 @@
 """From text to an exported model: which steps there are, what each waits for, and the record of who belongs together.
 
-Nothing here knows a scheduler. A target whose jobs can wait for each other (``Target.chains``) gets all of them at
+Nothing here knows a scheduler. A target whose jobs can wait for each other (``TargetEntry.chains``) gets all of them at
 once; with any other jobctl waits itself and submits the next.
 """
 

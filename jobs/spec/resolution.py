@@ -27,13 +27,15 @@ from jobctl.jobs.catalog.schema import (
     TrainConfig,
 )
 from jobctl.jobs.core import layout
-from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.checks import check_job, check_training
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
+from jobctl.jobs.targets import registry
+from jobctl.jobs.targets.registry import target_entry
 
-TARGETS = ("local", "slurm", "k8s", "k8s-trainjob", "docker")
 DEFAULT_STAGE = "train"
+DEFAULT_SITE = "local"
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +48,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     tier: int = 1
     stage: str | None = None
     """None: the stage of the kind."""
-    target: str = "local"
+    target: str = registry.DEFAULT
     site: str | None = None
     run: str | None = None
     after: tuple[str, ...] = ()
@@ -122,7 +124,7 @@ def _named_layer(kind: str, name: str) -> Layer:
 
 def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Layer]:
     """Site, project file, ``--set``, trainer flags and named flags."""
-    site, file = _load("sites", choices.site or "local", LayerEntry)
+    site, file = _load("sites", choices.site or DEFAULT_SITE, LayerEntry)
     layers = [Layer(f"site {choices.site or 'local'}", site.settings, file)]
     if project:
         layers.append(project)
@@ -168,7 +170,7 @@ def resolve(choices: Choices, *, version: str, root: str = "", project: Layer | 
         "kind": kinds.TRAIN.name if kind.has_model else kind.name,
         "hardware": entry_name(hardware),
         "target": choices.target,
-        "site_name": entry_name(choices.site or "local"),
+        "site_name": entry_name(choices.site or DEFAULT_SITE),
         "run": choices.run,
         "after": choices.after,
         "arguments": () if kind.has_model else choices.trainer_flags,
@@ -202,8 +204,7 @@ def _train_spec(
 
 
 def _check_choices(choices: Choices) -> None:
-    if choices.target not in TARGETS:
-        raise UserError(f"unknown target '{choices.target}'; {nearest(choices.target, TARGETS)}")
+    target_entry(choices.target)
     for name in (choices.run, *choices.after):
         if name is not None and not layout.RUN_NAME.fullmatch(name):
             raise UserError(

@@ -64,10 +64,6 @@ class DockerTarget(LocalTarget):
 
 
 def _check(spec: JobSpec) -> None:
-    if spec.resources.nodes > 1:
-        raise UserError(
-            f"nodes {spec.resources.nodes}: the docker target is one machine", hint="--target slurm"
-        )
     for path in (spec.site.root, spec.site.project_dir):
         if ":" in path:
             raise UserError(f"{path}: a container engine cannot mount a path with ':' in it")

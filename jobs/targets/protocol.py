@@ -14,9 +14,6 @@ from jobctl.jobs.spec.job_spec import JobSpec
 class Target(Protocol):
     """Renders a spec, and talks to one scheduler about runs that were submitted to it."""
 
-    chains: bool
-    """Whether a job can wait in the scheduler's queue until another one has finished."""
-
     def render(self, spec: JobSpec) -> str:
         """The text that is submitted. Pure."""
         ...

@@ -17,12 +17,12 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.patch import describe, ship
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.submission import resume, submit
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 from tests.checkout import checkout
 from tests.clusters import containers
 from tests.clusters.containers import Engine
 
-DOCKER = target("docker")
+DOCKER = load_target("docker")
 
 
 def spec_of(root: Path, image: str, **choices: object) -> JobSpec:

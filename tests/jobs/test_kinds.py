@@ -13,7 +13,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.kinds import KINDS, JobKind, job_kind, job_name, recorded_kind, split_name
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 
 TOP = Path(kinds.__file__).parents[1]
 NAMES = {kind.name for kind in KINDS}
@@ -38,7 +38,7 @@ def test_a_spec_knows_its_row(kind: JobKind) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_target_runs_the_module_of_the_table(kind: JobKind, name: str) -> None:
-    assert re.search(rf"-m {kind.module}(?![.\w])", target(name).render(spec_of(kind, name)))
+    assert re.search(rf"-m {kind.module}(?![.\w])", load_target(name).render(spec_of(kind, name)))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -98,9 +98,9 @@ def test_a_run_that_is_alive_is_not_resumed(root: Path, job: Job) -> None:
     submit(job("sleep 30"))
     with pytest.raises(UserError, match="is running"):
         resume(root, "r")
-    from jobctl.jobs.targets import target
+    from jobctl.jobs.targets.registry import load_target
 
-    target("local").cancel(runs.read(root, "r"))
+    load_target("local").cancel(runs.read(root, "r"))
     assert ended(root, "r").state == "cancelled"
 
 
@@ -116,12 +116,12 @@ def test_an_evaluation_needs_the_run_whose_checkpoint_it_reads(root: Path, job: 
 
 def test_an_evaluation_beside_a_live_training_leaves_it_and_its_stop_alone(root: Path, job: Job) -> None:
     """Once it made ``status`` say finished and ``cancel`` refuse, and took away the STOP meant for the training."""
-    from jobctl.jobs.targets import target
+    from jobctl.jobs.targets.registry import load_target
 
     submit(job('until [ -e "$RUN_DIR/go" ]; do sleep 0.02; done; [ ! -e "$RUN_DIR/STOP" ] || exit 200'))
     submit(job('[ -e "$RUN_DIR/failed" ] || { touch "$RUN_DIR/failed"; exit 3; }', stage="eval"))
     assert ended(root, "r:eval").state == "failed"
-    (alive,) = target("local").statuses([runs.read(root, "r")])
+    (alive,) = load_target("local").statuses([runs.read(root, "r")])
     assert (alive.state, alive.attempt) == ("running", 1)
     runs.request_stop(root / "runs/r", "cancel")
     resume(root, "r:eval")
@@ -134,16 +134,16 @@ def test_an_evaluation_beside_a_live_training_leaves_it_and_its_stop_alone(root:
 
 @pytest.mark.parametrize("first", ["r", "r:eval"])
 def test_training_and_evaluation_are_cancelled_each_by_itself(root: Path, job: Job, first: str) -> None:
-    from jobctl.jobs.targets import target
+    from jobctl.jobs.targets.registry import load_target
 
     submit(job("trap 'exit 200' TERM; while :; do sleep 0.05; done"))
     submit(job("while :; do sleep 0.05; done", stage="eval"))
     second = "r:eval" if first == "r" else "r"
-    target("local").cancel(runs.read(root, first))
+    load_target("local").cancel(runs.read(root, first))
     assert ended(root, first).state == "cancelled"
-    (other,) = target("local").statuses([runs.read(root, second)])
+    (other,) = load_target("local").statuses([runs.read(root, second)])
     assert other.state == "running"
-    target("local").cancel(runs.read(root, second))
+    load_target("local").cancel(runs.read(root, second))
     assert ended(root, second).state == "cancelled"
 
 

@@ -82,7 +82,7 @@ def test_stronger_layers_win_in_the_documented_order(tmp_path: Path) -> None:
     project = Layer("project file", {"log_interval": 4, "seed": 4, "max_iters": 4, "nodes": 4})
     result = found(
         project, site=str(site), sets=("seed=5", "max_iters=5", "nodes=5"),
-        trainer_flags=("--max_iters=6",), named={"nodes": 7},
+        target="slurm", trainer_flags=("--max_iters=6",), named={"nodes": 7},
     )  # fmt: skip
     spec = result.spec
     assert isinstance(spec, TrainSpec)
@@ -108,7 +108,7 @@ def test_what_the_hardware_cannot_do_is_switched_off_and_said() -> None:
 
 
 def test_the_batch_arithmetic() -> None:
-    spec = spec_of(named={"nodes": 2})
+    spec = spec_of(named={"nodes": 2}, target="slurm")
     assert (spec.world_size, spec.global_batch_size, spec.tokens_per_step) == (16, 1280, 1280 * 2048)
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.resolution import Choices, resolve
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 
-DOCKER = target("docker")
+DOCKER = load_target("docker")
 
 
 def rendered(root: str = "/shared", **choices: object) -> str:
