@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import msgspec
-
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.core import exit_codes, layout
@@ -84,7 +82,6 @@ def submit(spec: JobSpec) -> tuple[Run, str]:
     root, name = Path(spec.site.root), spec.run
     if spec.on_a_checkpoint:
         return _submit_on(runs.read(root, name).path, spec)
-    spec = _with_code(spec, layout.code_dir(layout.run_dir(root, name)))
     place = load_target(spec.target)
     script = place.render(spec)
     path = runs.claim(root, name)
@@ -96,13 +93,6 @@ def submit(spec: JobSpec) -> tuple[Run, str]:
     except BaseException:
         runs.release(path)
         raise
-
-
-def _with_code(spec: JobSpec, folder: Path) -> JobSpec:
-    """Of a patched job: the one that takes its code from ``folder``."""
-    if not spec.patch:
-        return spec
-    return msgspec.structs.replace(spec, site=msgspec.structs.replace(spec.site, project_dir=str(folder)))
 
 
 def _ship_code(spec: JobSpec) -> None:
@@ -136,7 +126,6 @@ def _is_a_note(run: Run) -> bool:
 def _submit_on(path: Path, spec: JobSpec) -> tuple[Run, str]:
     """Start ``spec``, which reads the checkpoint of the run in ``path``."""
     runs.check_writable(path)
-    spec = _with_code(spec, layout.code_dir(path, spec.step))
     script = load_target(spec.target).render(spec)
     _ship_code(spec)
     file = layout.script_file(path, spec.step)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
-
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.render import (
     Verbatim,
@@ -17,9 +15,10 @@ from jobctl.jobs.render import (
     render_template,
 )
 from jobctl.jobs.spec.job_spec import JobSpec, seconds
+from jobctl.jobs.targets import registry
 from jobctl.k8s import names
 
-ROOT = "/workspace"
+ROOT = registry.VOLUME
 """$JOBCTL_ROOT in every pod: where the claim is mounted."""
 JOB_FILES = "/etc/jobctl"
 SECRETS = "/run/secrets/jobctl"
@@ -34,19 +33,11 @@ CPUS_PER_PROCESS, GIB_PER_PROCESS = 4, 16
 _UNPRINTABLE = re.compile(r"[^\t\n -~]")
 
 
-def in_pods(spec: JobSpec) -> JobSpec:
-    """``spec`` as the pods see it: named, and with the volume as its root whatever the submitting host calls it."""
-    site = msgspec.structs.replace(spec.site, root=ROOT)
-    spec = msgspec.structs.replace(spec, site=site)
-    return spec if spec.run else msgspec.structs.replace(spec, run=names.run_name(spec))
-
-
 def render(spec: JobSpec, template: str, container: str, pod_template: str) -> str:
     """The manifest of ``spec`` by ``template``; its pods are written by ``pod_template``.
 
     Raises UserError for what a site says that Kubernetes has no counterpart of.
     """
-    spec = in_pods(spec)
     context = _context(spec, container)
     context["run_json"] = literal_block(f"{context['record']}\n", 4)
     context["script"] = literal_block(render_template("pod.sh.j2", context), 4)

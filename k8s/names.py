@@ -21,11 +21,6 @@ HASH_ANNOTATION = "jobctl/spec-hash"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
-def run_name(spec: JobSpec) -> str:
-    """The run's name; without a chosen one it follows from the spec, so that rendering twice says the same."""
-    return spec.run or f"{spec.run_prefix}-{spec.fingerprint()[:8]}"
-
-
 def object_name(run: str) -> str:
     """The name of the run's ConfigMap and job: a DNS label that begins with a letter, and no other run's."""
     run = run.replace(":", "-")
@@ -39,7 +34,8 @@ def object_name(run: str) -> str:
 
 def job_name(spec: JobSpec) -> str:
     """The name of ``spec``'s objects: the run's, or the run's and what is done with its checkpoint."""
-    return object_name(kinds.job_name(run_name(spec), spec.step))
+    assert spec.run is not None  # resolve names the run of every job of a cluster
+    return object_name(kinds.job_name(spec.run, spec.step))
 
 
 def selector(run: str) -> dict[str, str]:

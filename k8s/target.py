@@ -84,7 +84,7 @@ class KubernetesTarget:
         kind = submission.served_kind(self.api(spec.site), spec, self._kind)
         if kind not in (self._kind, JOB):
             spec = msgspec.structs.replace(spec, target="k8s-trainjob")
-        return kind, manifest.in_pods(spec)
+        return kind, spec
 
     def state(self, spec: JobSpec) -> State | None:
         """How far the job of just this ``spec`` is; None where it was not submitted, or another one was."""

@@ -15,13 +15,11 @@ from jobctl.jobs import kinds
 from jobctl.jobs.catalog.loader import load_file
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.kinds import JobKind
-from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.layers import Layer
 from jobctl.jobs.spec.patch import SOURCE, describe
-from jobctl.jobs.spec.resolution import Choices, Resolution, resolve
+from jobctl.jobs.spec.resolution import Choices, Resolution, absolute_root, load_site, resolve
 from jobctl.jobs.targets import registry
-from jobctl.jobs.targets.protocol import Remote
-from jobctl.jobs.targets.registry import load_target
+from jobctl.jobs.targets.registry import target_entry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PROJECT_FILE = "jobctl.yaml"
@@ -81,53 +79,54 @@ def root(site: str | None = None) -> Path:
     if chosen := os.environ.get("JOBCTL_ROOT"):
         return Path(chosen).expanduser().absolute()
     project, layer = project_choices()
-    choices = Choices(kind=kinds.PREP.name, site=site or project.site)
-    found = resolve(choices, version=jobctl.__version__, project=layer).spec.site.root
-    return Path(found or Path.home() / "jobctl").expanduser().absolute()
+    chosen = absolute_root(load_site(site or project.site, project=layer).root)
+    return Path(chosen or Path.home() / "jobctl")
 
 
-def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Resolution:
-    """The job that a command line describes. Raises UserError."""
+def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **options: Any) -> Resolution:
+    """Return the job that a command line describes; ``stamp`` is the time of a submission. Raises UserError."""
     kind, flags = _split(words)
     if kind.has_model and not options["model"]:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
     keys = ("nodes", "gpus_per_node", "image", "dataset", "tokenizer", "context", "namespace")
     named = {key: options[key] for key in keys}
-    if options["patch"]:
-        named["project_dir"] = str(SOURCE)
     project, layer = project_choices()
+    target = options["target"] or project.target
+    if options["patch"]:
+        _check_patch(target)
+        named["project_dir"] = str(SOURCE)
     choices = Choices(
         kind=kind.name,
         model=options["model"] or "",
         hardware=options["hardware"] or project.hardware,
         tier=options["tier"],
         stage=options["stage"],
-        target=options["target"] or project.target,
+        target=target,
         site=options["site"] or project.site,
         run=run,
         after=options["after"],
         sets=options["sets"],
         trainer_flags=flags,
         named={key: value for key, value in named.items() if value is not None},
+        patch=describe(SOURCE) if options["patch"] else None,
     )
-    found = resolve(
-        choices, version=jobctl.__version__, root=os.environ.get("JOBCTL_ROOT", ""), project=layer
+    return resolve(
+        choices,
+        version=jobctl.__version__,
+        root=os.environ.get("JOBCTL_ROOT", ""),
+        project=layer,
+        default_root=str(Path.home() / "jobctl"),
+        stamp=stamp,
     )
-    spec = found.spec
-    if options["patch"]:
-        spec = _patched(spec)
-    home = Path(spec.site.root).expanduser().absolute() if spec.site.root else root()
-    spec = msgspec.structs.replace(spec, site=msgspec.structs.replace(spec.site, root=str(home)))
-    return msgspec.structs.replace(found, spec=spec)
 
 
-def _patched(spec: JobSpec) -> JobSpec:
-    if isinstance(load_target(spec.target), Remote):
+def _check_patch(target: str) -> None:
+    """Raise UserError where the jobs of ``target`` do not see the files of this host."""
+    if not target_entry(target).shares_files:
         raise UserError(
             "--patch: pods do not see this machine's files",
             hint="make image, push it to your registry, and name it: --image REF",
         )
-    return msgspec.structs.replace(spec, patch=describe(SOURCE))
 
 
 def _split(words: tuple[str, ...]) -> tuple[JobKind, tuple[str, ...]]:

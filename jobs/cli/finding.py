@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-import jobctl
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.cli.choices import project_choices, root
@@ -19,7 +18,7 @@ from jobctl.jobs.runs import pipeline
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run
-from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.spec.resolution import load_site
 from jobctl.jobs.targets.protocol import Remote
 from jobctl.jobs.targets.registry import load_target
 
@@ -118,10 +117,7 @@ def _remote(place: Place) -> tuple[Remote, Site] | None:
     found = load_target(name)
     if not isinstance(found, Remote):
         return None
-    choices = Choices(
-        kind=kinds.PREP.name, target=name, site=place.site or project.site, named=dict(place.named)
-    )
-    return found, resolve(choices, version=jobctl.__version__, project=layer).spec.site
+    return found, load_site(place.site or project.site, project=layer, named=place.named)
 
 
 def _elsewhere(run: Run, place: Place) -> Run:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from jobctl.jobs import kinds
 from jobctl.jobs.cli.choices import choice_options, resolution, root
@@ -65,7 +65,8 @@ def pipeline_command(
         known = statuses(pipeline_runs(whole, Place(root=home)))
         emit(known, as_json, pipeline_table(whole, known))
         return
-    _chain(left, specs, home, quiet=as_json)
+    after = {step.name: step.after for step in left.steps}
+    _chain(left, specs_of(name, skip, prep_nodes, options, after), home, quiet=as_json)
     if wait:
         from jobctl.jobs.cli.follow import wait_for_pipeline
 
@@ -75,12 +76,25 @@ def pipeline_command(
 
 
 def specs_of(
-    name: str, skip: tuple[str, ...], prep_nodes: int, options: dict[str, Any]
+    name: str,
+    skip: tuple[str, ...],
+    prep_nodes: int,
+    options: dict[str, Any],
+    after: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, JobSpec]:
-    """The job of each step. Raises UserError for what cannot be, before anything is submitted."""
+    """Return the job of each step; ``after`` names the runs that a step waits for.
+
+    Raises UserError for what cannot be, before anything is submitted.
+    """
     training = Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}")
     train = _spec(training, None, prep_nodes, options)
-    return {step.name: _spec(step, train, prep_nodes, options) for step in plan(name, skip).steps}
+    waits = after or {}
+    return {
+        step.name: _spec(
+            step, train, prep_nodes, {**options, "after": waits.get(step.name) or options["after"]}
+        )
+        for step in plan(name, skip).steps
+    }
 
 
 def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str, Any]) -> JobSpec:
@@ -101,7 +115,7 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
         sets = tuple(text for text in own["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
         nodes = prep_nodes if kind.array == "nodes" else 1
         own |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
-    return resolution(**own).spec
+    return resolution(**own, stamp=f"{datetime.now():%Y%m%d-%H%M%S}").spec
 
 
 def _refuse_while_alive(pipeline: Pipeline, home: Path) -> None:
@@ -121,7 +135,7 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
     submitted: list[str] = []
     try:
         for step in pipeline.steps:
-            job = start_step(msgspec.structs.replace(specs[step.name], after=step.after), home)
+            job = start_step(specs[step.name], home)
             submitted.append(step.run)
             _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
     except BaseException:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from jobctl.jobs.cli.choices import choice_options, resolution, root
 from jobctl.jobs.cli.output import emit, warn
@@ -22,7 +21,7 @@ from jobctl.jobs.targets.registry import load_target
 def render_command(**options: Any) -> None:
     """Print the job's script or manifest: no file, no network, no run directory."""
     found = resolution(**options)
-    _check_run(found.spec)
+    _check_run(found.spec, options["run"])
     warn(found.warnings)
     if found.spec.after:
         warn(
@@ -42,10 +41,10 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
     """Start a job and return its run's name."""
     from jobctl.jobs.submission import check_inputs, prepared, submit
 
-    found = resolution(**options)
-    _check_run(found.spec)
+    found = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
+    spec = found.spec
+    _check_run(spec, options["run"])
     warn(found.warnings)
-    spec = _named(found.spec)
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return
@@ -86,14 +85,8 @@ def _follow(name: str, home: Path) -> None:
     follow_to_the_end(name, Place(root=home))
 
 
-def _check_run(spec: JobSpec) -> None:
-    if spec.on_a_checkpoint and spec.run is None:
+def _check_run(spec: JobSpec, run: str | None) -> None:
+    if spec.on_a_checkpoint and run is None:
         raise UserError(
             f"{spec.step} reads a run's checkpoint, and no run is named", hint="--run NAME; jobctl list"
         )
-
-
-def _named(spec: JobSpec) -> JobSpec:
-    from jobctl.jobs.runs.store import new_name
-
-    return msgspec.structs.replace(spec, run=new_name(spec, datetime.now()))

@@ -188,10 +188,6 @@ def _has_swept(last: Mapping[int, Attempt]) -> bool:
     return any(a.step in sweeps and state_of(a) == "finished" for a in last.values())
 
 
-def new_name(spec: JobSpec, now: datetime) -> str:
-    return spec.run or f"{spec.run_prefix}-{now:%Y%m%d-%H%M%S}"
-
-
 def claim(root: Path, name: str) -> Path:
     """A new run directory that is this caller's alone, however many ask for the same name at once.
 

@@ -6,8 +6,9 @@ trainer flags < named flags.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.checks import check_job, check_training
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
+from jobctl.jobs.spec.patch import Patch
 from jobctl.jobs.targets import registry
-from jobctl.jobs.targets.registry import target_entry
+from jobctl.jobs.targets.registry import TargetEntry, target_entry
 
 DEFAULT_STAGE = "train"
 DEFAULT_SITE = "local"
@@ -56,6 +58,8 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     trainer_flags: tuple[str, ...] = ()
     named: dict[str, Any] = {}
     """Values of named flags by catalogue key: ``--nodes 2`` is ``{"nodes": 2}``."""
+    patch: Patch | None = None
+    """The source tree that runs in the place of the image's code."""
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -149,14 +153,49 @@ def _limit_warnings(
     ]
 
 
-def resolve(choices: Choices, *, version: str, root: str = "", project: Layer | None = None) -> Resolution:
-    """The job that ``choices`` describe. ``root`` is $JOBCTL_ROOT where it is set.
+def load_site(
+    site: str | None = None,
+    *,
+    root: str = "",
+    project: Layer | None = None,
+    named: Mapping[str, Any] | None = None,
+) -> Site:
+    """Return the settings of a site, of the project file and of named flags, without a job.
+
+    Raises UserError for an unknown site or key.
+    """
+    choices = Choices(kind=kinds.PREP.name, site=site, named=dict(named or {}))
+    values, origins = merge(_user_layers(choices, root, project))
+    checked: Site = section(Site, values, origins)
+    return checked
+
+
+def absolute_root(root: str) -> str:
+    """Return ``root`` without ``~`` and from the top of the file system; an empty one stays empty."""
+    return str(Path(root).expanduser().absolute()) if root else ""
+
+
+def resolve(
+    choices: Choices,
+    *,
+    version: str,
+    root: str = "",
+    project: Layer | None = None,
+    default_root: str = "",
+    stamp: str = "",
+) -> Resolution:
+    """Return the job that ``choices`` describe; nothing of its spec changes afterwards.
+
+    ``root`` is $JOBCTL_ROOT where it is set, and ``default_root`` the root where no layer sets one. ``stamp`` is the
+    time of a submission: it completes the name of a run that nobody named, and a patched job then takes its code
+    from a copy in the run directory. Without it the spec is only rendered.
 
     Raises UserError for anything unknown, impossible or contradictory.
     """
     _check_choices(choices)
     kind = kinds.job_kind(choices.kind)
     stage = _stage_of(choices)
+    target = target_entry(choices.target)
     hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
     machine, machine_file = _load("hardware", hardware, HardwareEntry)
     if kind.has_model:
@@ -164,7 +203,11 @@ def resolve(choices: Choices, *, version: str, root: str = "", project: Layer | 
     else:
         layers = [Layer(f"hardware {hardware}", machine.settings, machine_file)]
     layers += _user_layers(choices, root, project)
+    if target.root:
+        layers.append(Layer(f"target {target.name}", {"root": target.root}))
+
     values, origins = merge(layers)
+    values["root"] = absolute_root(values.get("root", "")) or default_root
     job: dict[str, Any] = {
         "version": version,
         "kind": kinds.TRAIN.name if kind.has_model else kind.name,
@@ -174,18 +217,58 @@ def resolve(choices: Choices, *, version: str, root: str = "", project: Layer | 
         "run": choices.run,
         "after": choices.after,
         "arguments": () if kind.has_model else choices.trainer_flags,
-        "resources": section(Resources, values, origins),
-        "inputs": section(Inputs, values, origins),
-        "site": section(Site, values, origins),
         "facts": machine.facts,
+        "patch": choices.patch or msgspec.UNSET,
     }
-    spec = _train_spec(choices, stage, job, values, origins) if kind.has_model else JobSpec(**job)
+    build = functools.partial(_build, choices, stage, job, values, origins)
+    spec = _with_run(build, choices, target, stamp)
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
     return Resolution(
         spec,
         {key: layer.name for key, layer in origins.items()},
         tuple(_limit_warnings(layers, values, origins)) if kind.has_model and choices.tier > 1 else (),
     )
+
+
+def _with_run(build: Callable[..., JobSpec], choices: Choices, target: TargetEntry, stamp: str) -> JobSpec:
+    """Return the spec with the name of its run, which follows from the spec where the user chose none."""
+    spec = build()
+    run = choices.run
+    if run is None and stamp:
+        run = f"{spec.run_prefix}-{stamp}"
+    elif run is None and target.names_by_content:
+        run = f"{spec.run_prefix}-{spec.fingerprint()[:8]}"
+
+    changes: dict[str, Any] = {"run": run}
+    if choices.patch and stamp and run:
+        folder = layout.code_dir(
+            layout.run_dir(Path(spec.site.root), run), spec.step if spec.on_a_checkpoint else ""
+        )
+        changes["project_dir"] = str(folder)
+    return build(**changes) if changes != {"run": spec.run} else spec
+
+
+def _build(
+    choices: Choices,
+    stage: str,
+    job: Mapping[str, Any],
+    values: Mapping[str, Any],
+    origins: Mapping[str, Layer],
+    **changes: Any,
+) -> JobSpec:
+    """Return the spec of the merged values; ``changes`` are its run and the folder of its code."""
+    if "project_dir" in changes:
+        values = {**values, "project_dir": changes.pop("project_dir")}
+    fields = {
+        **job,
+        **changes,
+        "resources": section(Resources, values, origins),
+        "inputs": section(Inputs, values, origins),
+        "site": section(Site, values, origins),
+    }
+    if kinds.job_kind(choices.kind).has_model:
+        return _train_spec(choices, stage, fields, values, origins)
+    return JobSpec(**fields)
 
 
 def _train_spec(
@@ -204,7 +287,6 @@ def _train_spec(
 
 
 def _check_choices(choices: Choices) -> None:
-    target_entry(choices.target)
     for name in (choices.run, *choices.after):
         if name is not None and not layout.RUN_NAME.fullmatch(name):
             raise UserError(

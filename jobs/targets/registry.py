@@ -22,6 +22,10 @@ GROUP = "jobctl.targets"
 """The group of Python entry points by which a package adds a target."""
 
 
+VOLUME = "/workspace"
+"""Where the pods of a cluster mount the shared volume."""
+
+
 class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What other code may ask about a target before its module is imported."""
 
@@ -37,6 +41,13 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a job can wait in the scheduler's queue until another one has finished."""
     accepts_after: bool = True
     """Whether ``--after RUN`` has a meaning: the job waits, or is refused until that run has finished."""
+    root: str = ""
+    """$JOBCTL_ROOT in every job where the target decides it; empty: the site's."""
+    names_by_content: bool = False
+    """Whether a script that is only rendered names its run, after the hash of its settings.
+
+    Else the script itself names the run when it begins.
+    """
     many_nodes: bool = True
     """Whether a job can have more than one node."""
 
@@ -58,12 +69,16 @@ BUILT_IN = (
         module="jobctl.k8s.pytorchjob",
         shares_files=False,
         keeps_records=True,
+        root=VOLUME,
+        names_by_content=True,
     ),
     TargetEntry(
         name="k8s-trainjob",
         module="jobctl.k8s.trainjob",
         shares_files=False,
         keeps_records=True,
+        root=VOLUME,
+        names_by_content=True,
     ),
     TargetEntry(
         name="docker",

@@ -9,7 +9,7 @@ import pytest
 
 from jobctl.jobs import submission
 from jobctl.jobs.spec.patch import describe
-from tests.checkout import checkout
+from tests.checkout import checkout, patched
 from tests.slurm.conftest import Submitter
 
 
@@ -19,7 +19,7 @@ def test_a_patched_job_and_its_resumption_run_the_copy_even_if_submitted_in_the_
     tree = checkout(tmp_path / "tree", "import sys\nprint('first version')\nsys.exit(3)\n")
     monkeypatch.chdir(tree)
     patch = describe(tree)
-    submission.submit(msgspec.structs.replace(slurm_runs.spec("patched", None), patch=patch))
+    submission.submit(patched(slurm_runs.spec("patched", None), tree))
     assert slurm_runs.wait("patched", "failed", "finished").exit_code == 3, slurm_runs.log("patched")
     (tree / "trainer/launch.py").write_text("print('second version')\n")
     submission.resume(slurm_runs.root, "patched")

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -98,14 +97,6 @@ def test_a_record_that_is_not_json_is_a_message(root: Path) -> None:
     layout.record_file(runs.claim(root, "r")).write_text("{")
     with pytest.raises(UserError, match=r"run\.json"):
         runs.read(root, "r")
-
-
-def test_a_name_is_made_of_the_job_and_the_time(job: Job) -> None:
-    assert (
-        runs.new_name(job("true", run=None), datetime(2026, 1, 2, 3, 4, 5))
-        == "qwen3_smoke-train-20260102-030405"
-    )
-    assert runs.new_name(job("true"), datetime(2026, 1, 2)) == "r"
 
 
 def told(root: Path, job: Job, *attempts: dict[str, object]) -> tuple[str, int]:

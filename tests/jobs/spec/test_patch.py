@@ -99,7 +99,8 @@ def test_a_patched_run_has_its_own_copy_and_the_hash_in_its_record(
     root = tmp_path_factory.mktemp("root")
     spec = resolve(Choices(model="qwen3_smoke", run="r"), version="0", root=str(root)).spec
     hash_without = spec.fingerprint()
-    spec = msgspec.structs.replace(spec, patch=describe(tree))
+    choices = Choices(model="qwen3_smoke", run="r", patch=describe(tree))
+    spec = resolve(choices, version="0", root=str(root), stamp="now").spec
     assert spec.fingerprint() == hash_without
     submit(spec)
     (tree / "trainer/loop.py").write_text("later = 1\n")
