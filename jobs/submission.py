@@ -11,6 +11,7 @@ from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.record import decode
 from jobctl.jobs.runs.store import Run, Started
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.patch import ship
@@ -115,7 +116,7 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
     elif path.is_dir():
         write_whole(layout.script_file(path, spec.step), started.script.encode())
     name = kinds.job_name(spec.run, spec.step)
-    return Run(name, path, json.loads(started.spec.record()), ()), started
+    return Run(name, path, decode(started.spec.record(), "submission"), ()), started
 
 
 def _is_a_note(run: Run) -> bool:
@@ -153,7 +154,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
     if spec.on_a_checkpoint or not layout.record_file(layout.run_dir(root, spec.run)).is_file():
         return submit(spec)[1]
     run = runs.read(root, spec.run)
-    if run.record.get("spec_hash") != spec.fingerprint():
+    if run.record.spec.fingerprint() != spec.fingerprint():
         raise UserError(f"run '{spec.run}' was made with other settings", hint="take another name: --run")
     return resume_run(run)[1]
 
@@ -211,7 +212,7 @@ def resume_run(run: Run) -> tuple[Run, str]:
         now = runs.read_again(run)
         if len(now.attempts) != len(run.attempts) or place.statuses([now])[0].state not in runs.ENDED:
             raise busy
-        after = () if run.step else run.record["spec"]["after"]
+        after = () if run.step else run.record.spec.after
         return now, place.submit(now, layout.script_file(run.path, run.step), after)
     finally:
         claim.rmdir()

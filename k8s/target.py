@@ -8,14 +8,15 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.store import ENDED, Run, Started, State, Status
+from jobctl.jobs.runs.record import decode
+from jobctl.jobs.runs.store import ENDED, Run, Started, State, Status, at_site
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s import manifest, names, submission
 from jobctl.k8s.pods import Pod, newest, read_pod, warnings_of
@@ -35,7 +36,6 @@ from jobctl.k8s.status import ended, ending, status_of
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
-Decoded = TypeVar("Decoded", Site, JobSpec)
 ANSWER_SECONDS = 2.0
 """How old an answer may be: who waits asks often, and one API server serves all."""
 _STOP = (
@@ -94,9 +94,10 @@ class KubernetesTarget:
         if record is None or not _is_ours(record):
             return None
         marks = record["metadata"]["annotations"]
-        if marks.get(names.HASH_ANNOTATION) != spec.fingerprint():
+        run = _run_of(record, spec.site)
+        if run.record.spec.fingerprint() != spec.fingerprint():
             return None
-        return status_of(_run_of(record, spec.site), api.get(kind, namespace, name), (), (), marks).state
+        return status_of(run, api.get(kind, namespace, name), (), (), marks).state
 
     def _check_order(self, spec: JobSpec) -> None:
         """Kubernetes has no dependencies between jobs, so those that come before must have finished."""
@@ -239,9 +240,9 @@ class KubernetesTarget:
         """
         from jobctl.k8s.volume import Command
 
-        api, site, spec = self.api(site_of(run)), site_of(run), run.record["spec"]
+        api, site, spec = self.api(site_of(run)), site_of(run), run.record.spec
         pods = [pod for pod in self._look([run], fresh=True).pods_of(run) if pod.running]
-        if not run.job_kind.checkpoints or len(pods) < spec["resources"]["nodes"]:
+        if not run.job_kind.checkpoints or len(pods) < spec.resources.nodes:
             return self._delete(run, grace_seconds=None)
         api.annotate(CONFIG_MAP, site.namespace, names.object_name(run.name), cancelled=_now())
         words = ["bash", "-c", _STOP, "stop", run.name]
@@ -255,9 +256,7 @@ class KubernetesTarget:
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
         from jobctl.k8s.logs import pod_logs
 
-        spec = run.record["spec"]
-        processes = spec["resources"].get("processes_per_node") or spec["resources"]["gpus_per_node"] or 1
-        index = 0 if rank is None else rank // processes
+        index = 0 if rank is None else rank // run.record.spec.processes_per_node
         look = self._looker(run)
         api, namespace = self.api(site_of(run)), site_of(run).namespace
         return pod_logs(api, namespace, look, index=index, rank=rank, attempt=attempt, follow=follow)
@@ -266,7 +265,7 @@ class KubernetesTarget:
         """Lines of every rank of every pod as they come."""
         from jobctl.k8s.logs import all_logs
 
-        pods = run.record["spec"]["resources"]["nodes"]
+        pods = run.record.spec.resources.nodes
         return all_logs(self.api(site_of(run)), site_of(run).namespace, self._looker(run), pods, follow)
 
     def _looker(self, run: Run) -> Any:
@@ -282,9 +281,7 @@ class KubernetesTarget:
         from jobctl.k8s.collect import collect
 
         site = site_of(run)
-        return collect(
-            self.api(site), site, run.path.name, _decoded(run, JobSpec, run.record["spec"]).image, into
-        )
+        return collect(self.api(site), site, run.path.name, run.record.spec.image, into)
 
 
 class _Cluster:
@@ -355,18 +352,7 @@ class _Cluster:
 
 
 def site_of(run: Run) -> Site:
-    return _decoded(run, Site, run.record["spec"]["site"])
-
-
-def _decoded(run: Run, kind: type[Decoded], data: Object) -> Decoded:
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as problem:
-        raise UserError(
-            f"run '{run.name}' was submitted by another version of jobctl: {problem}",
-            hint=f"its version is {run.record['spec'].get('version', 'unknown')}",
-            code=1,
-        ) from None
+    return run.record.spec.site
 
 
 def _is_ours(record: Object) -> bool:
@@ -380,10 +366,10 @@ def _run_of(record: Object, site: Site) -> Run:
     """A run by its ConfigMap; by way of the context that we found it with, which may be called otherwise here."""
     own = record["metadata"]["annotations"][names.RUN_ANNOTATION]
     name = kinds.job_name(own, (record["metadata"].get("labels") or {}).get(names.COMPONENT, ""))
-    said = json.loads(record["data"]["run.json"])
-    said["spec"]["site"] |= {"context": site.context, "namespace": site.namespace}
-    said["submitted"] = record["metadata"].get("creationTimestamp") or ""
-    return Run(name, Path(manifest.ROOT) / "runs" / own, said, ())
+    read = decode(record["data"]["run.json"], f"ConfigMap {record['metadata']['name']}")
+    read = msgspec.structs.replace(read, submitted=record["metadata"].get("creationTimestamp") or "")
+    run = Run(name, Path(manifest.ROOT) / "runs" / own, read, ())
+    return at_site(run, context=site.context, namespace=site.namespace)
 
 
 def _no_record(run: Run) -> UserError:

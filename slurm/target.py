@@ -55,7 +55,7 @@ class SlurmTarget:
                 f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
             )
         options = [f"--output={literal_path(str(slurm_output(run.path)))}", "--open-mode=append"]
-        if avoided := ",".join(filter(None, (run.record["spec"]["site"]["exclude"], *runs.bad_nodes(run)))):
+        if avoided := ",".join(filter(None, (run.record.spec.site.exclude, *runs.bad_nodes(run)))):
             options.append(f"--exclude={avoided}")
         options += _array(run)
         if dependency := self._dependency(run, after):
@@ -154,7 +154,7 @@ def _array(run: Run) -> list[str]:
     last = run.last
     if last is None or last.tasks == 1:
         return []
-    limit = run.record["spec"]["resources"].get("array_limit")
+    limit = run.record.spec.resources.array_limit
     tasks = ",".join(str(task) for task in runs.unfinished_tasks(run))
     return [f"--array={tasks}{f'%{limit}' if limit else ''}"]
 
@@ -179,7 +179,7 @@ def _failed_before(run: Run) -> Status | None:
     """The run that kept ``run`` from ever starting: the first of those it was to come after that did not end well."""
     if run.attempts:
         return None
-    for name in run.record["spec"]["after"]:
+    for name in run.record.spec.after:
         with contextlib.suppress(UserError):  # its directory has been removed
             before = runs.read(run.path.parent.parent, name)
             status = recorded_status(before)

@@ -15,6 +15,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.figures import Training, read_training
 from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.targets.protocol import Remote
 from jobctl.jobs.targets.registry import load_target
 
@@ -51,7 +52,7 @@ def _files(run: Run) -> str:
     """Where the run directory is."""
     if not isinstance(load_target(run.target), Remote):
         return str(run.path)
-    volume = run.record["spec"]["site"]["root"]
+    volume = run.record.spec.site.root
     return f"{volume}/runs/{run.path.name} on the cluster's volume; jobctl collect {run.path.name} -o DIR"
 
 
@@ -103,10 +104,10 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
         lines.append(f"  jobctl resume {name}")
     elif status.state not in runs.ENDED:
         lines += [f"  jobctl cancel {name} --graceful", f"  jobctl wait {name}"]
-    if training and training.checkpoint:
-        spec = run.record["spec"]
-        tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec["inputs"]["tokenizer"])
+    if training and training.checkpoint and isinstance(run.record.spec, TrainSpec):
+        spec = run.record.spec
+        tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec.inputs.tokenizer)
         folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
-        lines.append(f"  jobctl submit eval --model {spec['model_name']} --run {own}")
+        lines.append(f"  jobctl submit eval --model {spec.model_name} --run {own}")
         lines.append(f"  python -m jobctl.trainer.sample {folders} --prompt 'The state of'")
     return ["next:", *lines]

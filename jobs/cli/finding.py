@@ -17,7 +17,7 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.runs import pipeline
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
-from jobctl.jobs.runs.store import Run
+from jobctl.jobs.runs.store import Run, at_site
 from jobctl.jobs.spec.resolution import load_site
 from jobctl.jobs.targets.protocol import Remote
 from jobctl.jobs.targets.registry import load_target
@@ -69,7 +69,7 @@ def find_run(name: str, place: Place) -> Run:
         return run
     scheduler = load_target(run.target)
     if isinstance(scheduler, Remote):  # which keeps the record of that job
-        return _find_in(scheduler, msgspec.convert(run.record["spec"]["site"], Site), name)
+        return _find_in(scheduler, run.record.spec.site, name)
     return _elsewhere(runs.read(home, name), place)
 
 
@@ -124,6 +124,4 @@ def _elsewhere(run: Run, place: Place) -> Run:
     """``run`` by way of another context or namespace, where the user says so."""
     if not place.named:
         return run
-    spec = run.record["spec"]
-    record = {**run.record, "spec": {**spec, "site": {**spec["site"], **place.named}}}
-    return msgspec.structs.replace(run, record=record)
+    return at_site(run, **place.named)

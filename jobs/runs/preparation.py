@@ -15,12 +15,10 @@ def read_preparation(run: Run) -> dict[str, Any] | None:
 
     None for other runs and before the first report.
     """
-    spec = run.record["spec"]
+    spec = run.record.spec
     if run.job_kind.makes != "data set":
         return None
-    folder = layout.dataset_dir(
-        Path(spec["site"]["root"]), spec["inputs"]["dataset"], spec["inputs"]["tokenizer"]
-    )
+    folder = layout.dataset_dir(Path(spec.site.root), spec.inputs.dataset, spec.inputs.tokenizer)
     try:
         found: dict[str, Any] = json.loads(layout.preparation_file(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):

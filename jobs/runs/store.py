@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.kinds import JobKind
+from jobctl.jobs.runs.record import RunRecord, decode
 from jobctl.jobs.spec.job_spec import JobSpec
 
 
@@ -57,7 +58,7 @@ class Run(msgspec.Struct, frozen=True):
 
     name: str
     path: Path
-    record: dict[str, Any]
+    record: RunRecord
     attempts: tuple[Attempt, ...]
 
     @property
@@ -67,21 +68,25 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def target(self) -> str:
-        return str(self.record["spec"]["target"])
+        return self.record.spec.target
 
     @property
     def job_kind(self) -> JobKind:
         """The kind of the job. Raises UserError where the record names a kind that this version lacks."""
-        spec = self.record["spec"]
-        return (
-            kinds.job_kind(self.step)
-            if self.step
-            else kinds.recorded_kind(spec["kind"], spec.get("stage", ""))
-        )
+        """The kind of the job. Raises UserError where the record names a kind that this version lacks."""
+        return kinds.job_kind(self.step) if self.step else self.record.spec.job_kind
+        return kinds.job_kind(self.step) if self.step else self.record.spec.job_kind
 
     @property
     def last(self) -> Attempt | None:
         return self.attempts[-1] if self.attempts else None
+
+
+def at_site(run: Run, **settings: str) -> Run:
+    """Return ``run`` as it is reached by other site settings, such as another context of the kubeconfig."""
+    site = msgspec.structs.replace(run.record.spec.site, **settings)
+    spec = msgspec.structs.replace(run.record.spec, site=site)
+    return msgspec.structs.replace(run, record=msgspec.structs.replace(run.record, spec=spec))
 
 
 State = Literal[
@@ -296,22 +301,23 @@ def is_submitted(root: Path, name: str) -> bool:
 
 def _read(path: Path, step: str = "") -> Run:
     try:
-        record = json.loads(layout.record_file(path).read_text(encoding="utf-8"))
+        text = layout.record_file(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: has no run.json; its submission did not finish", code=1) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"{layout.record_file(path)}: {error}", code=1) from None
+    record = decode(text, layout.record_file(path))
     attempts = tuple(attempt for attempt in _attempts(path) if _is_of(attempt, step))
     if step:
-        record = {**record, "submitted": _submitted(path, step)}
+        record = msgspec.structs.replace(record, submitted=_submitted(path, step))
     return Run(kinds.job_name(path.name, step), path, record, attempts)
 
 
-def _submitted(path: Path, step: str) -> str | None:
-    """When a job on the run's checkpoint was, by ``jobctl``."""
+def _submitted(path: Path, step: str) -> str:
+    """Return when ``jobctl`` submitted a job on the run's checkpoint; empty where it did not."""
     script = layout.script_file(path, step)
     if not script.is_file():
-        return None
+        return ""
     return datetime.fromtimestamp(script.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")
 
 
@@ -326,7 +332,7 @@ def read_all(root: Path) -> list[Run]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     recorded = [path for path in paths if layout.record_file(path).is_file()]
     found = [_read(path, step) for path in recorded for step in ("", *steps_on(path))]
-    return sorted(found, key=lambda run: (str(run.record.get("submitted") or _started(run)), run.name))
+    return sorted(found, key=lambda run: (run.record.submitted or _started(run), run.name))
 
 
 def _started(run: Run) -> str:

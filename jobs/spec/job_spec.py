@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from jobctl.jobs import kinds
-from jobctl.jobs.catalog.schema import HardwareFacts, Inputs, ModelConfig, Resources, Site, TrainConfig
+from jobctl.jobs.catalog.schema import (
+    SITE_SECTIONS,
+    HardwareFacts,
+    Inputs,
+    ModelConfig,
+    Resources,
+    Site,
+    TrainConfig,
+)
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.patch import Patch
+from jobctl.jobs.targets.registry import target_entry
+
+RECORD_FORMAT = 2
+"""The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads the older ones."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,19 +109,49 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.inputs.image or f"jobctl:{self.version}-{self.inputs.image_variant}"
 
     def json(self) -> bytes:
-        """Canonical JSON on one line: sorted keys, ASCII only."""
-        return _ascii(msgspec.json.encode(self, order="sorted"))
+        """Return canonical JSON on one line: sorted keys, ASCII only.
+
+        A key that only another target reads is left out where it has its default.
+        """
+        settings = msgspec.to_builtins(self)
+        site, defaults = settings["site"], _defaults(type(self.site))
+        for key in foreign_keys(self.target):
+            if key in site and site[key] == defaults[key]:
+                del site[key]
+        return _ascii(msgspec.json.encode(settings, order="sorted"))
+
+    def meaning(self) -> dict[str, Any]:
+        """Return what makes two submissions the same job.
+
+        That is the work, its inputs, its resources and the settings that its target reads. The name of the run, its
+        place in a queue, the version of jobctl and the code of a patch do not belong to it. Resources and site
+        settings are without their defaults, so that a key which a later version adds changes nothing.
+        """
+        site = _without_defaults(self.site)
+        for key in foreign_keys(self.target):
+            site.pop(key, None)
+        if self.patch:
+            site.pop("project_dir", None)
+        return {
+            "kind": self.step,
+            "hardware": self.hardware,
+            "target": self.target,
+            "arguments": self.arguments,
+            "inputs": msgspec.to_builtins(self.inputs),
+            "resources": _without_defaults(self.resources),
+            "site": site,
+        }
 
     def fingerprint(self) -> str:
-        """Hash of what makes two submissions the same job: not the run's name, its place in a queue, or its code."""
-        same = msgspec.structs.replace(self, run=None, after=(), patch=msgspec.UNSET)
-        if self.patch:
-            same = msgspec.structs.replace(same, site=msgspec.structs.replace(self.site, project_dir=""))
-        return hashlib.sha256(same.json()).hexdigest()[:16]
+        """Return the hash of ``meaning``, 16 hexadecimal digits."""
+        return hashlib.sha256(msgspec.json.encode(self.meaning(), order="sorted")).hexdigest()[:16]
 
     def record(self) -> str:
-        """``run.json`` on one line of ASCII, safe in a shell's here-document."""
-        return f'{{"spec_hash": "{self.fingerprint()}", "spec": {self.json().decode()}}}'
+        """Return ``run.json`` on one line of ASCII, safe in a shell's here-document."""
+        return (
+            f'{{"format": {RECORD_FORMAT}, "spec_hash": "{self.fingerprint()}", '
+            f'"spec": {self.json().decode()}}}'
+        )
 
 
 class TrainSpec(JobSpec, frozen=True, kw_only=True):
@@ -130,6 +175,14 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
     def job_kind(self) -> JobKind:
         return kinds.recorded_kind(self.kind, self.stage)
 
+    def meaning(self) -> dict[str, Any]:
+        return super().meaning() | {
+            "model_name": self.model_name,
+            "stage": self.stage,
+            "model": msgspec.to_builtins(self.model),
+            "train": msgspec.to_builtins(self.train),
+        }
+
     @property
     def world_size(self) -> int:
         return self.resources.nodes * self.processes_per_node
@@ -142,6 +195,26 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
     @property
     def tokens_per_step(self) -> int:
         return self.global_batch_size * self.train.block_size
+
+
+def foreign_keys(target: str) -> Iterator[str]:
+    """Yield the keys of ``Site`` that only other targets than ``target`` read."""
+    section = target_entry(target).section
+    for name, keys in SITE_SECTIONS.items():
+        if name != section:
+            yield from keys
+
+
+def _without_defaults(section: msgspec.Struct) -> dict[str, Any]:
+    settings: dict[str, Any] = msgspec.to_builtins(section)
+    defaults = _defaults(type(section))
+    return {key: value for key, value in settings.items() if value != defaults[key]}
+
+
+@functools.cache
+def _defaults(section: type[msgspec.Struct]) -> dict[str, Any]:
+    defaults: dict[str, Any] = msgspec.to_builtins(section())
+    return defaults
 
 
 def seconds(time_limit: str) -> int:

@@ -33,6 +33,8 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     module: str
     """Python module with an object ``TARGET``, as ``jobctl.jobs.targets.protocol`` describes it."""
 
+    section: str = ""
+    """The section of site settings that only this target reads; empty: none."""
     shares_files: bool = True
     """Whether the submitting host sees the shared root under the same path as the jobs."""
     keeps_records: bool = False
@@ -62,11 +64,13 @@ BUILT_IN = (
     TargetEntry(
         name="slurm",
         module="jobctl.slurm.target",
+        section="slurm",
         chains=True,
     ),
     TargetEntry(
         name="k8s",
         module="jobctl.k8s.pytorchjob",
+        section="kubernetes",
         shares_files=False,
         keeps_records=True,
         root=VOLUME,
@@ -75,6 +79,7 @@ BUILT_IN = (
     TargetEntry(
         name="k8s-trainjob",
         module="jobctl.k8s.trainjob",
+        section="kubernetes",
         shares_files=False,
         keeps_records=True,
         root=VOLUME,

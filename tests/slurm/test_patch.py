@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from jobctl.jobs import submission
@@ -27,4 +26,4 @@ def test_a_patched_job_and_its_resumption_run_the_copy_even_if_submitted_in_the_
     assert slurm_runs.wait("patched", "failed", "finished").exit_code == 3, slurm_runs.log("patched")
     versions = [line for line in slurm_runs.log("patched") if "version" in line]
     assert versions == ["first version"] * 2
-    assert slurm_runs.read("patched").record["spec"]["patch"] == msgspec.structs.asdict(patch)
+    assert slurm_runs.read("patched").record.spec.patch == patch

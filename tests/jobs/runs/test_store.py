@@ -47,8 +47,8 @@ def test_a_submission_is_written_and_read_back(root: Path, job: Job) -> None:
     runs.write_submission(path, spec, "#!/bin/bash\n")
     run = runs.read(root, "r")
     assert run.target == "local"
-    assert run.record["spec"]["model_name"] == "qwen3_smoke"
-    assert run.record["spec_hash"] == spec.fingerprint()
+    assert run.record.spec == spec
+    assert run.record.spec_hash == spec.fingerprint()
     assert layout.script_file(path).read_text() == "#!/bin/bash\n"
     assert runs.recorded_status(run).state == "submitted"
 
