@@ -140,9 +140,9 @@ class SlurmTarget:
             if status.state in ("pending", "running"):
                 conditions.append(f"afterok:{status.job_id}")
             elif status.state != "finished":
-                why = status.detail.partition(";")[0]
+                code = "" if status.exit_code is None else f": exit code {status.exit_code}"
                 raise UserError(
-                    f"run '{run.name}' is to come after '{name}', which is {status.state}{why and f': {why}'}",
+                    f"run '{run.name}' is to come after '{name}', which is {status.state}{code}",
                     hint=f"jobctl resume {name}",
                     code=1,
                 )

@@ -13,7 +13,6 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets.protocol import Remote
 from jobctl.jobs.targets.registry import load_target
 
 
@@ -38,14 +37,13 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
 
 def _cancel(found: Run, status: Status, graceful: bool) -> bool:
     """End a run's job; whether it was left the time to checkpoint."""
-    scheduler = load_target(found.target)
+    from jobctl.jobs.submission import store_of
+
     graceful = graceful and status.state == "running" and found.job_kind.checkpoints
-    if not graceful:
-        scheduler.cancel(found)
-    elif isinstance(scheduler, Remote):
-        scheduler.request_stop(found)
+    if graceful:
+        store_of(found).request_stop(found)
     else:
-        runs.request_stop(found.path, "cancel")
+        load_target(found.target).cancel(found)
     return graceful
 
 

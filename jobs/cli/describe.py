@@ -16,8 +16,6 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.figures import Training, read_training
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.job_spec import TrainSpec
-from jobctl.jobs.targets.protocol import Remote
-from jobctl.jobs.targets.registry import load_target
 
 
 @click.command("describe")
@@ -49,11 +47,10 @@ def description(run: Run, status: Status, training: Training | None) -> str:
 
 
 def _files(run: Run) -> str:
-    """Where the run directory is."""
-    if not isinstance(load_target(run.target), Remote):
-        return str(run.path)
-    volume = run.record.spec.site.root
-    return f"{volume}/runs/{run.path.name} on the cluster's volume; jobctl collect {run.path.name} -o DIR"
+    """Return the place of the run directory."""
+    from jobctl.jobs.submission import store_of
+
+    return store_of(run).location(run)
 
 
 def training_summary(training: Training) -> str:

@@ -19,8 +19,7 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, at_site
 from jobctl.jobs.spec.resolution import load_site
-from jobctl.jobs.targets.protocol import Remote
-from jobctl.jobs.targets.registry import load_target
+from jobctl.jobs.targets.registry import target_entry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -55,31 +54,36 @@ def place_options(command: Command) -> Command:
 
 
 def find_run(name: str, place: Place) -> Run:
-    """The run called ``name``: by this host's record unless a target is named, else by the cluster's.
+    """Return the run ``name``: by this host's record unless a target is named, else by the cluster's.
 
     Raises UserError when neither knows it.
     """
-    home, remote = place.root or root(place.site), _remote(place)
-    own, step = kinds.split_name(name)
-    here = layout.record_file(layout.run_dir(home, own)).is_file()
-    if remote and (place.target or not here):
-        return _find_in(*remote, name)
-    run = _elsewhere(runs.read(home, own if step else name), place)
-    if not step:
+    home = place.root or root(place.site)
+    run_name, kind = kinds.split_name(name)
+    cluster = _cluster_site(place)
+    recorded = layout.record_file(layout.run_dir(home, run_name)).is_file()
+    if cluster and (place.target or not recorded):
+        return _find_in(*cluster, home, name)
+
+    run = _elsewhere(runs.read(home, run_name if kind else name), place)
+    if not kind:
         return run
-    scheduler = load_target(run.target)
-    if isinstance(scheduler, Remote):  # which keeps the record of that job
-        return _find_in(scheduler, run.record.spec.site, name)
+    if target_entry(run.target).keeps_records:
+        # Only the cluster has the record of a job on a checkpoint.
+        return _find_in(run.target, run.record.spec.site, home, name)
     return _elsewhere(runs.read(home, name), place)
 
 
-def _find_in(where: Remote, site: Site, name: str) -> Run:
-    found = where.find(site, name)
-    if found is None:
-        known = [run.name for run in where.find_all(site)]
+def _find_in(target: str, site: Site, home: Path, name: str) -> Run:
+    from jobctl.jobs.submission import load_store
+
+    store = load_store(target, site, home)
+    run = store.find(name)
+    if run is None:
+        known = [other.name for other in store.find_all()]
         hint = nearest(name, known) if known else "it has none"
         raise UserError(f"no run '{name}' in namespace {site.namespace}; {hint}", hint="jobctl list", code=1)
-    return found
+    return run
 
 
 def find_pipeline(name: str, place: Place) -> Pipeline | None:
@@ -94,30 +98,29 @@ def pipeline_runs(found: Pipeline, place: Place) -> list[Run]:
 
 
 def find_runs(place: Place) -> list[Run]:
-    """The runs that this host has records of, and those of the cluster that is asked for."""
-    remote = _remote(place)
-    there = remote[0].find_all(remote[1]) if remote else []
+    """Return the runs that this host has records of, and those of the cluster that is asked for."""
+    from jobctl.jobs.submission import load_store
+
+    home = root(place.site)
+    cluster = _cluster_site(place)
+    kept = load_store(*cluster, home).find_all() if cluster else []
+    if cluster and place.target:
+        return kept
+
+    recorded = runs.read_all(home)
     if place.target:
-        return (
-            there
-            if remote
-            else [run for run in runs.read_all(root(place.site)) if run.target == place.target]
-        )
-    known = {run.name for run in there}
-    return [
-        *(_elsewhere(run, place) for run in runs.read_all(root(place.site)) if run.name not in known),
-        *there,
-    ]
+        return [run for run in recorded if run.target == place.target]
+    known = {run.name for run in kept}
+    return [*(_elsewhere(run, place) for run in recorded if run.name not in known), *kept]
 
 
-def _remote(place: Place) -> tuple[Remote, Site] | None:
-    """The target to ask and its site, where the options or the project file name one that keeps records itself."""
+def _cluster_site(place: Place) -> tuple[str, Site] | None:
+    """Return the target and the site to ask, where the options or the project file name one that keeps records."""
     project, layer = project_choices()
-    name = place.target or project.target
-    found = load_target(name)
-    if not isinstance(found, Remote):
+    target = place.target or project.target
+    if not target_entry(target).keeps_records:
         return None
-    return found, load_site(place.site or project.site, project=layer, named=place.named)
+    return target, load_site(place.site or project.site, project=layer, named=place.named)
 
 
 def _elsewhere(run: Run, place: Place) -> Run:

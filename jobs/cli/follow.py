@@ -19,13 +19,11 @@ from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.figures import read_training
-from jobctl.jobs.runs.logs import log_files, read_all_ranks, whole_lines
+from jobctl.jobs.runs.logs import log_files, whole_lines
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets.protocol import Remote
 from jobctl.jobs.targets.registry import load_target
 
-POLL_SECONDS = 0.5
 LONGEST_WATCH = 30.0
 """Seconds after which a job that says nothing is looked at all the same: why a pod waits is not said by its job."""
 
@@ -67,14 +65,9 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
-    scheduler = load_target(run.target)
-    if isinstance(scheduler, Remote):
-        return scheduler.all_logs(run, follow=follow)
+    from jobctl.jobs.submission import store_of
 
-    def ended() -> bool:
-        return statuses([runs.read_again(run)])[0].state in runs.ENDED
-
-    return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended, step=run.step)
+    return store_of(run).all_logs(run, attempt=attempt, follow=follow)
 
 
 @click.command("wait")
@@ -135,13 +128,11 @@ def follow(
 
 
 def _pause(run: Run, deadline: float | None) -> None:
-    """Until it is worth looking again: a cluster tells when its job changes, the others are asked."""
-    scheduler = load_target(run.target)
-    if isinstance(scheduler, Remote):
-        left = LONGEST_WATCH if deadline is None else deadline - time.monotonic()
-        scheduler.await_change(run, max(0.0, min(left, LONGEST_WATCH)))
-    else:
-        time.sleep(POLL_SECONDS)
+    """Return when it is worth looking again."""
+    from jobctl.jobs.submission import store_of
+
+    remaining = LONGEST_WATCH if deadline is None else deadline - time.monotonic()
+    store_of(run).await_change(run, max(0.0, min(remaining, LONGEST_WATCH)))
 
 
 def exit_code(status: Status) -> int:

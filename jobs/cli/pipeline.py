@@ -19,7 +19,6 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
 from jobctl.jobs.runs.store import ENDED
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets.protocol import Remote
 from jobctl.jobs.targets.registry import load_target, target_entry
 
 OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", "spare_nodes")
@@ -43,21 +42,21 @@ def pipeline_command(
     from jobctl.jobs.submission import is_done
 
     name = options["run"] or f"{(options['model'] or '').rsplit('/')[-1]}-{datetime.now():%Y%m%d-%H%M%S}"
-    whole, specs = plan(name, skip), specs_of(name, skip, prep_nodes, options)
-    left = whole.without([step for step, spec in specs.items() if is_done(spec)])
+    whole = plan(name, skip)
+    specs = specs_of(name, skip, prep_nodes, options)
+    spec = next(iter(specs.values()))
+    home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
+    left = whole.without([step for step, spec in specs.items() if is_done(spec, home)])
     if dry_run:
         rows = [(step.name, step.run, ", ".join(step.after)) for step in left.steps]
         emit(left, as_json, table(("STEP", "RUN", "AFTER"), rows))
         return
-    spec = next(iter(specs.values()))
-    place = load_target(spec.target)
     chains = target_entry(spec.target).chains
     if not chains and not wait:
         raise UserError(
             f"target {spec.target} has no queue in which jobs wait for each other",
             hint="add --wait: jobctl then submits each step when the one before it has finished",
         )
-    home = root() if isinstance(place, Remote) else Path(spec.site.root)
     _refuse_while_alive(whole, home)
     write(home, whole)
     if not chains:

@@ -113,13 +113,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """A submission to a target that keeps the record of its runs itself."""
+    """A submission that was made."""
 
-    spec: JobSpec
-    """As it was submitted."""
-    script: str
+    run: Run
+    """With the spec as it was submitted."""
     job_id: str
-    new: bool
+    new: bool = True
     """False when the same submission had been made before, and nothing was done."""
 
 

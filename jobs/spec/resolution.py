@@ -118,7 +118,7 @@ def _model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
         *rules,
         _named_layer("tiers", str(choices.tier)),
         _named_layer("stages", stage),
-        Layer(f"limits of {hardware}", machine.limits, machine_file, ("limits",)),
+        Layer(f"limits of {hardware}", machine.limits, machine_file, ("limits",), is_limit=True),
     ]
 
 
@@ -144,7 +144,7 @@ def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Lay
 def _limit_warnings(
     layers: list[Layer], values: Mapping[str, Any], origins: Mapping[str, Layer]
 ) -> list[str]:
-    limits = next(layer for layer in layers if layer.name.startswith("limits"))
+    limits = next(layer for layer in layers if layer.is_limit)
     wanted = merge([layer for layer in layers if layer is not limits])[0]
     return [
         f"{limits.name}: {key} is {values[key]}, though tier or stage asks for {wanted[key]}"
