@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
+
+import msgspec
 
 from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.targets.directory import DirectoryStore
 from jobctl.jobs.targets.protocol import RecordKeeper, RunStore
 from jobctl.jobs.targets.registry import load_target, target_entry
+
+
+class _Meta(msgspec.Struct):
+    """What a submission asks of a data set's ``meta.json``."""
+
+    vocab_size: int
 
 
 def _dataset(spec: JobSpec) -> Path:
@@ -48,15 +57,14 @@ def check_inputs(spec: JobSpec) -> None:
     folder = _dataset(spec)
     make = f"make it: jobctl submit prep --dataset {spec.inputs.dataset} --tokenizer {spec.inputs.tokenizer}"
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = msgspec.json.decode(read_regular(folder / "meta.json"), type=_Meta)
     except FileNotFoundError:
         raise UserError(f"no data set in {folder}", hint=make) from None
-    except (OSError, ValueError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / 'meta.json'}: {error}", hint=make) from None
-    vocab_size = meta.get("vocab_size", 0)
-    if vocab_size > spec.model.vocab_size:
+    if meta.vocab_size > spec.model.vocab_size:
         raise UserError(
-            f"{folder} has ids up to {vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
+            f"{folder} has ids up to {meta.vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
             "rows in its embedding",
             hint="take the data set of the model's own tokenizer",
         )
@@ -114,7 +122,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
         return store.resume(run) if resumable else store.start(spec).job_id
     if run.record.spec.fingerprint() != spec.fingerprint():
         raise UserError(f"run '{spec.run}' was made with other settings", hint="take another name: --run")
-    return resume_run(run)[1]
+    return resume_run(run, spec.trusted or ())[1]
 
 
 def is_done(spec: JobSpec, home: Path) -> bool:
@@ -122,15 +130,16 @@ def is_done(spec: JobSpec, home: Path) -> bool:
     return prepared(spec) is not None or store_for(spec, home).state(spec) == "finished"
 
 
-def resume(root: Path, name: str) -> tuple[Run, str]:
+def resume(root: Path, name: str, trusted: Sequence[str] = ()) -> tuple[Run, str]:
     """``resume_run`` of the run called ``name`` under ``root``."""
-    return resume_run(runs.read(root, name))
+    return resume_run(runs.read(root, name), trusted)
 
 
-def resume_run(run: Run) -> tuple[Run, str]:
+def resume_run(run: Run, trusted: Sequence[str] = ()) -> tuple[Run, str]:
     """Start another attempt of an ended run as it was submitted; the run, and the job id.
 
-    Raises UserError while the run is alive, when it is finished, or when someone else resumes it at this moment.
+    Raises UserError while the run is alive, when it is finished, when someone else resumes it at this moment, and
+    where it belongs to a user who is not among the ``trusted``.
     """
     (status,) = load_target(run.target).statuses([run])
     if status.state == "finished":
@@ -141,4 +150,4 @@ def resume_run(run: Run) -> tuple[Run, str]:
             hint=f"jobctl wait {run.name}",
             code=1,
         )
-    return run, store_of(run).resume(run)
+    return run, store_of(run).resume(run, trusted)

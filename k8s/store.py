@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,11 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as directories
-from jobctl.jobs.runs.record import decode
+from jobctl.jobs.runs.records import BadRun, parse_record
 from jobctl.jobs.runs.store import Run, Started, State
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
-from jobctl.k8s import cluster, manifest, names, records, submission
+from jobctl.k8s import cluster, config_maps, manifest, names, submission
 from jobctl.k8s.resources import CONFIG_MAP, Kind, label_selector
 from jobctl.k8s.status import ended, status_of
 
@@ -47,9 +48,9 @@ class ConfigMapStore:
     def find(self, name: str) -> Run | None:
         """Return the run called ``name`` of the site's namespace."""
         thing = self._clusters.api(self._site).get(CONFIG_MAP, self._site.namespace, names.object_name(name))
-        if thing is None or not records.is_record(thing):
+        if thing is None or not config_maps.is_record(thing):
             return None
-        run = records.run_of(thing, self._site)
+        run = config_maps.run_of(thing, self._site)
         return run if run.name == name else None
 
     def find_all(self) -> list[Run]:
@@ -58,7 +59,13 @@ class ConfigMapStore:
         api = self._clusters.api(self._site)
         things = api.list_all(CONFIG_MAP, self._site.namespace, labelSelector=selector)
         things.sort(key=lambda thing: thing["metadata"].get("creationTimestamp") or "")
-        return [records.run_of(thing, self._site) for thing in things if records.is_record(thing)]
+        readable: list[Run] = []
+        for thing in filter(config_maps.is_record, things):
+            try:
+                readable.append(config_maps.run_of(thing, self._site))
+            except BadRun as problem:  # the others are listed all the same
+                print(f"jobctl: note: left out: {problem.message}", file=sys.stderr)
+        return readable
 
     def state(self, spec: JobSpec) -> State | None:
         """Return the state of the job of just this ``spec``; None where it was not submitted, or another one was."""
@@ -67,10 +74,10 @@ class ConfigMapStore:
         namespace = spec.site.namespace
         name = names.job_name(spec)
         thing = api.get(CONFIG_MAP, namespace, name)
-        if thing is None or not records.is_record(thing):
+        if thing is None or not config_maps.is_record(thing):
             return None
 
-        run = records.run_of(thing, spec.site)
+        run = config_maps.run_of(thing, spec.site)
         if run.record.spec.fingerprint() != spec.fingerprint():
             return None
         marks = thing["metadata"]["annotations"]
@@ -99,7 +106,7 @@ class ConfigMapStore:
             directories.write_submission(path, spec, text)
         elif path.is_dir():
             write_whole(layout.script_file(path, spec.step), text.encode())
-        run = Run(str(spec.name), path, decode(spec.record(), "submission"), ())
+        run = Run(str(spec.name), path, parse_record(spec.record(), "submission"), ())
         return Started(run=run, job_id=names.job_name(spec), new=new)
 
     def apply(self, spec: JobSpec) -> tuple[JobSpec, str, bool]:
@@ -136,13 +143,13 @@ class ConfigMapStore:
                     code=1,
                 )
 
-    def resume(self, run: Run) -> str:
+    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
         """Start another attempt by the job that the run was submitted with, which its record keeps."""
         api = self._clusters.api_of(run)
         namespace = run.record.spec.site.namespace
         thing = api.get(CONFIG_MAP, namespace, names.object_name(run.name))
         if thing is None:
-            raise records.no_record(run)
+            raise config_maps.no_record(run)
         if "job.json" not in thing["data"]:
             raise UserError(
                 f"run '{run.name}' was not submitted by jobctl, so there is no record of its job",

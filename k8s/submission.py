@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.record import decode
+from jobctl.jobs.runs.records import parse_record
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s.manifest import distributed
 from jobctl.k8s.names import RUN_ANNOTATION, object_name
@@ -117,8 +117,8 @@ def _is_same_job(api: Api, record: Object) -> bool:
     text = existing.get("data", {}).get("run.json", "")
     if not text:
         return False
-    before = decode(text, f"ConfigMap {metadata['name']}").spec
-    return before.fingerprint() == decode(record["data"]["run.json"], "manifest").spec.fingerprint()
+    before = parse_record(text, f"ConfigMap {metadata['name']}").spec
+    return before.fingerprint() == parse_record(record["data"]["run.json"], "manifest").spec.fingerprint()
 
 
 def _annotations(api: Api, record: Object) -> dict[str, str]:

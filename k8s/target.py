@@ -12,7 +12,7 @@ from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import ENDED, Run, Status
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.k8s import manifest, names, records, submission
+from jobctl.k8s import config_maps, manifest, names, submission
 from jobctl.k8s.cluster import Cluster, Clusters
 from jobctl.k8s.pods import Pod
 from jobctl.k8s.resources import CONFIG_MAP, POD, PYTORCHJOB, TRAINJOB, Kind
@@ -123,7 +123,7 @@ class KubernetesTarget:
 
     def mark_cancelled(self, run: Run) -> None:
         """Note in the record that a user asked the job to end."""
-        self._annotate(run, cancelled=records.now())
+        self._annotate(run, cancelled=config_maps.now())
 
     # ---- logs
 

@@ -34,6 +34,13 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     settings: dict[str, Any] = {}
 
 
+TRUST_OPTION = click.option(
+    "--trust-owner",
+    "trusted",
+    metavar="NAME",
+    multiple=True,
+    help="Execute and write into what NAME owns in the run as well; 'everyone' allows all.",
+)
 OPTIONS = [
     click.argument(
         "words",
@@ -63,6 +70,7 @@ OPTIONS = [
     click.option("--patch", is_flag=True, help="Run this source tree in the place of the image's code."),
     click.option("--dataset", metavar="NAME", help="Data set of the catalogue."),
     click.option("--tokenizer", metavar="NAME", help="Tokenizer of the catalogue."),
+    TRUST_OPTION,
     click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of the catalogue."),
 ]
 
@@ -108,6 +116,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         sets=options["sets"],
         trainer_flags=flags,
         named={key: value for key, value in named.items() if value is not None},
+        trusted=options.get("trusted", ()),
         patch=describe(SOURCE) if options["patch"] else None,
     )
     return resolve(

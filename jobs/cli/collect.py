@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,5 @@ def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None
     counts = store_of(chosen).collect(chosen, output)
     words = ", ".join(f"{count} {noun}" for noun, count in counts.items() if count or noun == "files")
     emit({"run": run, "directory": str(output), **counts}, as_json, f"{run}: {words}, in {output}")
+    if counts.get("refused"):
+        sys.exit(1)

@@ -12,6 +12,7 @@ import msgspec
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.cli.choices import project_choices, root
+from jobctl.jobs.cli.output import warn
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.runs import pipeline
@@ -98,7 +99,10 @@ def pipeline_runs(found: Pipeline, place: Place) -> list[Run]:
 
 
 def find_runs(place: Place) -> list[Run]:
-    """Return the runs that this host has records of, and those of the cluster that is asked for."""
+    """Return the runs that this host has records of, and those of the cluster that is asked for.
+
+    One that cannot be read is named on stderr, and the rest is returned.
+    """
     from jobctl.jobs.submission import load_store
 
     home = root(place.site)
@@ -107,7 +111,7 @@ def find_runs(place: Place) -> list[Run]:
     if cluster and place.target:
         return kept
 
-    recorded = runs.read_all(home)
+    recorded = runs.read_all(home, tell=lambda reason: warn([f"left out: {reason}"]))
     if place.target:
         return [run for run in recorded if run.target == place.target]
     known = {run.name for run in kept}

@@ -26,6 +26,9 @@ from jobctl.jobs.targets.registry import target_entry
 RECORD_FORMAT = 2
 """The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads the older ones."""
 
+_NOT_RECORDED = ("trusted", "recorded_hash")
+"""Fields that belong to one submission or resumption, and not to the run."""
+
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The resolved, validated, immutable answer to a choice. Pure data."""
@@ -45,6 +48,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     facts: HardwareFacts
     patch: Patch | msgspec.UnsetType = msgspec.UNSET
     """The source tree that runs in the place of the image's code."""
+    trusted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Owners whose files the job may execute and write into, as the submitting or resuming user says."""
+    recorded_hash: str | msgspec.UnsetType = msgspec.UNSET
+    """The hash of the run's record, in a spec that was read from it."""
 
     @property
     def job_kind(self) -> JobKind:
@@ -114,6 +121,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         A key that only another target reads is left out where it has its default.
         """
         settings = msgspec.to_builtins(self)
+        for key in _NOT_RECORDED:
+            settings.pop(key, None)
         site, defaults = settings["site"], _defaults(type(self.site))
         for key in foreign_keys(self.target):
             if key in site and site[key] == defaults[key]:
@@ -143,7 +152,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def fingerprint(self) -> str:
-        """Return the hash of ``meaning``, 16 hexadecimal digits."""
+        """Return the hash of ``meaning``, 16 hexadecimal digits; of a resumed run the hash of its record."""
+        if self.recorded_hash:
+            return self.recorded_hash
         return hashlib.sha256(msgspec.json.encode(self.meaning(), order="sorted")).hexdigest()[:16]
 
     def record(self) -> str:

@@ -60,6 +60,8 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     """Values of named flags by catalogue key: ``--nodes 2`` is ``{"nodes": 2}``."""
     patch: Patch | None = None
     """The source tree that runs in the place of the image's code."""
+    trusted: tuple[str, ...] = ()
+    """Owners whose files the job may execute and write into."""
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -219,6 +221,7 @@ def resolve(
         "arguments": () if kind.has_model else choices.trainer_flags,
         "facts": machine.facts,
         "patch": choices.patch or msgspec.UNSET,
+        "trusted": choices.trusted or msgspec.UNSET,
     }
     build = functools.partial(_build, choices, stage, job, values, origins)
     spec = _with_run(build, choices, target, stamp)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jobctl.jobs import kinds
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.copying import copy_tree
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
@@ -19,6 +20,8 @@ from jobctl.jobs.spec.patch import ship
 from jobctl.jobs.targets.protocol import Target
 
 POLL_SECONDS = 0.5
+NAMED = 5
+"""Files left out that are named one by one."""
 
 
 class DirectoryStore:
@@ -77,27 +80,32 @@ class DirectoryStore:
 
     def _start_on(self, path: Path, spec: JobSpec) -> Started:
         """Start ``spec``, which reads the checkpoint of the run in ``path``."""
-        runs.check_writable(path)
+        runs.check_ours(path, spec.trusted or ())
         script = self._target.render(spec)
         _ship_code(spec)
         file = layout.script_file(path, spec.step)
         new = not file.exists()
         write_whole(file, script.encode())
+        runs.write_record(path, spec, spec.step)
         try:
             run = runs.read(self._root, kinds.job_name(path.name, spec.step))
             job_id = self._target.submit(run, file, spec.after)
         except BaseException:
             if new:
                 file.unlink()
+                layout.record_file(path, spec.step).unlink()
             raise
         return Started(run=run, job_id=job_id)
 
-    def resume(self, run: Run) -> str:
-        """Start another attempt by the script that the run was submitted with; the job id.
+    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
+        """Start another attempt by a script that is rendered anew from the run's record; the job id.
 
-        Raises UserError when someone else resumes it at this moment.
+        The script in the run directory is not executed: another user may have written it. Raises UserError when
+        someone else resumes the run at this moment, and where it belongs to a user who is not ``trusted``.
         """
-        runs.check_writable(run.path)
+        runs.check_ours(run.path, trusted)
+        _check_has_record(run)
+        spec = run.record.spec_to_resume(trusted)
         claim = run.path / "attempts" / ".resuming"
         busy = UserError(
             f"run '{run.name}' is being resumed by someone else", hint=f"jobctl status {run.name}", code=1
@@ -113,8 +121,9 @@ class DirectoryStore:
                 raise busy
             if self._target.statuses([now])[0].state not in runs.ENDED:
                 raise busy
-            after = () if run.step else run.record.spec.after
-            return self._target.submit(now, layout.script_file(run.path, run.step), after)
+            script = layout.script_file(run.path, run.step)
+            write_whole(script, self._target.render(spec).encode())
+            return self._target.submit(now, script, () if run.step else spec.after)
         finally:
             claim.rmdir()
 
@@ -137,14 +146,33 @@ class DirectoryStore:
         return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended, step=run.step)
 
     def collect(self, run: Run, into: Path) -> Mapping[str, int]:
-        """Copy the run directory. Raises UserError where it cannot be copied."""
-        if into.resolve() == run.path.resolve():
-            raise UserError(f"{into} is the run directory itself")
+        """Copy the run directory, and say which files were left out. Raises UserError where it cannot be copied."""
+        if into.resolve().is_relative_to(run.path.resolve()):
+            raise UserError(f"{into} is in the run directory itself", hint="name a folder elsewhere with -o")
         try:
-            shutil.copytree(run.path, into, dirs_exist_ok=True)
-        except (OSError, shutil.Error) as error:
-            raise UserError(f"{into}: {error}", code=1) from None
-        return {"files": sum(1 for path in into.rglob("*") if path.is_file())}
+            result = copy_tree(run.path, into)
+        except OSError as error:
+            raise UserError(f"{error.filename or into}: {error.strerror or error}", code=1) from None
+
+        for reason in result.skipped[:NAMED]:
+            _note(f"left out: {reason}")
+        if len(result.skipped) > NAMED:
+            _note(f"left out: {len(result.skipped) - NAMED} more")
+        return {"files": result.files, "copied": result.copied, "skipped": len(result.skipped)}
+
+
+def _note(text: str) -> None:
+    print(f"jobctl: note: {text}", file=sys.stderr)
+
+
+def _check_has_record(run: Run) -> None:
+    """Raise UserError for a job on a checkpoint whose own record is not there."""
+    if run.step and not layout.record_file(run.path, run.step).is_file():
+        raise UserError(
+            f"{run.name} was not submitted by this jobctl, so there is no record to resume it from",
+            hint=f"submit it again: jobctl submit {run.step} --run {run.path.name} …",
+            code=1,
+        )
 
 
 def _ship_code(spec: JobSpec) -> None:

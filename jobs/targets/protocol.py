@@ -61,8 +61,11 @@ class RunStore(Protocol):
         """Submit ``spec``, whose run is named. Raises UserError when the run exists with other settings."""
         ...
 
-    def resume(self, run: Run) -> str:
-        """Start another attempt of an ended run as it was submitted; the job id."""
+    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
+        """Start another attempt of an ended run as it was submitted; the job id.
+
+        ``trusted`` are owners whose files the job may execute and write into.
+        """
         ...
 
     def await_change(self, run: Run, seconds: float) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.catalog.loader import load_entry
-from jobctl.jobs.core.durable import partial_path, write_whole
+from jobctl.jobs.core.durable import make_shared, partial_path, write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode.encoders import Encoders
@@ -104,7 +104,8 @@ def build(folder: Path, entry: TokenizerEntry) -> None:
     vocab = json.loads(files["encoder.json"].read_text(encoding="utf-8"))
     lines = files["vocab.bpe"].read_text(encoding="utf-8").split("\n")
     merges = [line for line in lines[1:] if line]  # the first line is the version
-    folder.mkdir(parents=True, exist_ok=True)
+    make_shared(folder.parent)
+    folder.mkdir(exist_ok=True)
     settings = {
         "tokenizer_class": "GPT2Tokenizer",
         "eos_token": entry.eos_token,
@@ -129,6 +130,7 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
     if (folder / FILE).is_file() or entry.shipped:
         ensure(root, name)
         return folder
+    make_shared(folder.parent)
     partial = partial_path(folder)
     try:
         for file in (FILE, SETTINGS):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobctl.jobs.runs.record import RunRecord
+from jobctl.jobs.runs.records import RunRecord
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.k8s.pods import read_pod, warnings_of

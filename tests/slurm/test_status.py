@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobctl.jobs.runs.record import RunRecord
-from jobctl.jobs.runs.store import Attempt, Run, Status
+from jobctl.jobs.runs.records import Attempt, RunRecord
+from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.client import Slurm
 from jobctl.slurm.jobs import Job

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
@@ -62,7 +63,7 @@ def test_transformers_loads_the_folder_with_equal_logits(
 
 
 def test_a_real_checkpoint_is_exported_with_its_tokenizer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -81,6 +82,11 @@ def test_a_real_checkpoint_is_exported_with_its_tokenizer(
     assert writer.wait()
     assert export.main([str(run), "--output", str(tmp_path / "bare")]) == 0
     assert "tokenizer was not found" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        stray = msgspec.structs.replace(export.recorded_state(run), tokenizer="../runs/run")
+        patch.setattr(export, "recorded_state", lambda run: stray)
+        assert export.main([str(run)]) == 2
+        assert "it leads out of its folder" in capsys.readouterr().err
     (tmp_path / "tokenizers").mkdir()
     write_tokenizer(tmp_path / "tokenizers" / "words")
     assert export.main([str(run)]) == 0

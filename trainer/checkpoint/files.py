@@ -12,6 +12,7 @@ import msgspec
 
 from jobctl.jobs.core.durable import sync_folder, write_whole
 from jobctl.jobs.core.layout import checkpoints_dir
+from jobctl.jobs.core.names import UnsafeName, inside
 
 STEP = re.compile(r"step-(\d+)")
 CHECKSUMS = "checksums.json"
@@ -87,11 +88,15 @@ def damage(path: Path, part: int = 0, parts: int = 1) -> list[str]:
     return [
         problem
         for name in sorted(expected)[part::parts]
-        if (problem := file_damage(path / name, expected[name]))
+        if (problem := file_damage(path, name, expected[name]))
     ]
 
 
-def file_damage(path: Path, expected: FileRecord) -> str:
+def file_damage(folder: Path, name: str, expected: FileRecord) -> str:
+    try:
+        path = inside(folder, name)
+    except UnsafeName as error:
+        return error.message
     try:
         size = path.stat().st_size
         if size != expected.size:

@@ -118,14 +118,14 @@ def test_stop_is_created_in_the_run_directory(store: DirectoryStore, job: Job) -
 def test_a_copy_has_every_file(store: DirectoryStore, job: Job, tmp_path: Path) -> None:
     run = store.start(job("true")).run
     counts = store.collect(run, tmp_path / "copy")
-    assert counts == {"files": 2}
+    assert counts == {"files": 2, "copied": 2, "skipped": 0}
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [
         "attempts",
         "logs",
         "run.json",
         "script",
     ]
-    with pytest.raises(UserError, match="is the run directory itself"):
+    with pytest.raises(UserError, match="is in the run directory itself"):
         store.collect(run, run.path)
 
 

@@ -11,9 +11,8 @@ import msgspec
 import pytest
 
 from jobctl.jobs.catalog.schema import SITE_SECTIONS, Site
-from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
-from jobctl.jobs.runs.record import decode
+from jobctl.jobs.runs.records import BadRun, parse_record
 from jobctl.jobs.spec.job_spec import RECORD_FORMAT, JobSpec, TrainSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
 from tests.jobs.cli.test_cli import Invoke, jobctl
@@ -63,7 +62,7 @@ def old_root(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.mark.parametrize("target", ["local", "docker", "slurm", "k8s"])
 def test_a_record_is_read_as_the_spec_that_it_was(target: str) -> None:
     spec = spec_of(target)
-    record = decode(spec.record(), "here")
+    record = parse_record(spec.record(), "here")
     assert record.spec == spec
     assert record.format == RECORD_FORMAT
     assert record.spec_hash == spec.fingerprint()
@@ -148,23 +147,51 @@ def test_a_key_that_this_version_no_longer_has_is_left_out() -> None:
     data = json.loads(spec_of("slurm").record())
     data["spec"]["site"]["gone"] = 1
     data["spec"]["train"]["gone"] = 2
-    assert decode(json.dumps(data), "here").spec == spec_of("slurm")
+    assert parse_record(json.dumps(data), "here").spec == spec_of("slurm")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "here: "),
-        ("[]", "here: not the record of a run"),
-        ('{"spec": 1}', "here: not the record of a run"),
-        ('{"format": 99, "spec": {}}', "here: its format is 99, and this jobctl reads up to"),
+        ("[]", "here: not a run's record: it has no spec"),
+        ('{"spec": 1}', "here: not a run's record: it has no spec"),
+        ('{"format": 99, "spec": {}}', "here: its format is 99, this jobctl reads up to"),
         (
             '{"spec": {"version": "0.0.1"}}',
-            r"here: jobctl 0\.0\.1 submitted this run, and this version cannot",
+            r"here: not a run's record that this version reads: .*jobctl 0\.0\.1 wrote it",
         ),
     ],
 )
 def test_what_is_no_record_says_where_it_is(text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        decode(text, "here")
+    with pytest.raises(BadRun, match=message) as caught:
+        parse_record(text, "here")
     assert caught.value.code == 1
+
+
+def test_a_record_of_an_unknown_target_is_refused_by_its_name() -> None:
+    text = spec_of("slurm").record().replace('"target":"slurm"', '"target":"slrum"')
+    with pytest.raises(
+        BadRun, match="here: not a run's record: unknown target 'slrum'; did you mean 'slurm'"
+    ):
+        parse_record(text, "here")
+
+
+def test_an_image_variant_that_is_gone_becomes_the_image_it_meant() -> None:
+    data = json.loads(spec_of("slurm", hardware="h100").record())
+    del data["format"]
+    data["spec"]["version"] = "0.1.0"
+    data["spec"]["inputs"]["image_variant"] = "cu128"
+    data["spec"]["facts"]["image_variants"] = ["cu128"]
+    spec = parse_record(json.dumps(data), "here").spec
+    assert spec.image == "jobctl:0.1.0-cu128"
+    assert spec.facts.image_variants == ["cu132"]
+
+
+def test_the_spec_of_a_resumption_keeps_the_hash_of_its_record() -> None:
+    data = json.loads(spec_of("slurm").record()) | {"spec_hash": "0123456789abcdef"}
+    record = parse_record(json.dumps(data), "here")
+    resumed = record.spec_to_resume(("daemon",))
+    assert resumed.trusted == ("daemon",)
+    assert json.loads(resumed.record()) == data, "neither the owners nor the hash are part of the spec"
+    assert record.spec.fingerprint() == spec_of("slurm").fingerprint()

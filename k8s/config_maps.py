@@ -9,8 +9,9 @@ import msgspec
 
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.record import decode
+from jobctl.jobs.runs.records import parse_record
 from jobctl.jobs.runs.store import Run, at_site
 from jobctl.k8s import manifest, names
 from jobctl.k8s.resources import Object
@@ -18,8 +19,8 @@ from jobctl.k8s.resources import Object
 
 def is_record(thing: Object) -> bool:
     """Return whether a ConfigMap is a run's, and not somebody else's of the same name."""
-    annotations = thing["metadata"].get("annotations") or {}
-    return names.RUN_ANNOTATION in annotations and "run.json" in thing["data"]
+    run = (thing["metadata"].get("annotations") or {}).get(names.RUN_ANNOTATION, "")
+    return bool(layout.RUN_NAME.fullmatch(run)) and "run.json" in (thing.get("data") or {})
 
 
 def run_of(thing: Object, site: Site) -> Run:
@@ -27,7 +28,7 @@ def run_of(thing: Object, site: Site) -> Run:
     metadata = thing["metadata"]
     run = metadata["annotations"][names.RUN_ANNOTATION]
     name = kinds.job_name(run, (metadata.get("labels") or {}).get(names.COMPONENT, ""))
-    record = decode(thing["data"]["run.json"], f"ConfigMap {metadata['name']}")
+    record = parse_record(thing["data"]["run.json"], f"ConfigMap {metadata['name']}")
     record = msgspec.structs.replace(record, submitted=metadata.get("creationTimestamp") or "")
     unplaced = Run(name, Path(manifest.ROOT) / "runs" / run, record, ())
     return at_site(unplaced, context=site.context, namespace=site.namespace)
