@@ -21,7 +21,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import EXIT_FAILED
 from jobctl.jobs.core.layout import export_dir, tokenizers
 from jobctl.jobs.core.names import inside
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights, recorded_state
+from jobctl.trainer.checkpoint.weights import load_model_weights, recorded_state
 from jobctl.trainer.interop.hf import Weights, hf_config, to_hf
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -55,6 +56,17 @@ for _tag, _pattern, _first in (
     ),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def _finite_float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    """Construct a float, which no setting may have as infinity or NaN."""
+    value = float(loader.construct_yaml_float(node))
+    if not math.isfinite(value):
+        raise yaml.MarkedYAMLError(problem=f"{node.value} is no finite number", problem_mark=node.start_mark)
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _finite_float)
 
 
 def parse_yaml(text: str, origin: str) -> Any:

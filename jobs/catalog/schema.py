@@ -15,6 +15,7 @@ Kernels = Literal["auto", "fused", "plain"]
 Deterministic = Literal["auto", "on", "off"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 InitFrom = Literal["auto", "scratch", "resume"]
+CheckpointWhenBusy = Literal["wait", "skip"]
 ImageVariant = Literal["cpu", "cu124", "cu132"]
 ContainerRuntime = Literal["none", "pyxis", "apptainer", "podman", "docker", "oci"]
 Basis = Literal["guide", "arithmetic", "measured"]
@@ -110,6 +111,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     keep_every_checkpoint: Annotated[
         int, Meta(ge=0, description="also keep checkpoints of steps divisible by this; 0: none")
     ] = 0
+    checkpoint_when_busy: Annotated[
+        CheckpointWhenBusy,
+        Meta(
+            description="a save is due while one is being written: skip it, or wait; the last one always waits"
+        ),
+    ] = "skip"
     init_from: Annotated[
         InitFrom, Meta(description="auto resumes where the run directory has a checkpoint")
     ] = "auto"

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer import export, sample
-from jobctl.trainer.checkpoint.checkpointer import Checkpointer, State
+from jobctl.trainer.checkpoint.checkpointer import Checkpointer
+from jobctl.trainer.checkpoint.state import State
 from jobctl.trainer.distributed import World
 from jobctl.trainer.models.decoder import Decoder
 from tests.trainer.models import tiny
@@ -75,6 +76,7 @@ def test_a_real_checkpoint_is_exported_with_its_tokenizer(
         "name": "tiny",
         "sources": (),
         "fingerprint": "none",
+        "sample_order": 2,
         "tokenizer": "words",
         "train": TrainConfig(),
     }

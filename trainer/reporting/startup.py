@@ -54,6 +54,7 @@ def facts(
     resumed: int | None,
     kernels: str = "plain",
     without_graphs: str = "not asked for",
+    saves: str = "",
 ) -> dict[str, Any]:
     """``startup_info`` of the run log."""
     train = recipe.train
@@ -83,6 +84,7 @@ def facts(
         "dataset": [str(source.path) for source in recipe.sources],
         "fingerprint": fingerprint,
         "resumed_from_step": resumed,
+        "checkpoint_saves": saves,
     }
 
 
@@ -110,6 +112,8 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         "validation": ", ".join(validation) or "none: the data has no validation split",
         "steps": f"{resumed or 0} to {train.max_iters}, {'resumed from a checkpoint' if resumed else 'from scratch'}",
     }
+    if info["checkpoint_saves"]:
+        rows["checkpoints"] = info["checkpoint_saves"]
     width = max(map(len, rows))
     return "\n".join(f"{name:>{width}}  {text}" for name, text in rows.items())
 

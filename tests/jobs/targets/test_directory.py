@@ -119,12 +119,7 @@ def test_a_copy_has_every_file(store: DirectoryStore, job: Job, tmp_path: Path) 
     run = store.start(job("true")).run
     counts = store.collect(run, tmp_path / "copy")
     assert counts == {"files": 2, "copied": 2, "skipped": 0}
-    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [
-        "attempts",
-        "logs",
-        "run.json",
-        "script",
-    ]
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["run.json", "script"]
     with pytest.raises(UserError, match="is in the run directory itself"):
         store.collect(run, run.path)
 

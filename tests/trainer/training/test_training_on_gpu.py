@@ -9,7 +9,7 @@ import torch
 
 from jobctl.jobs.core.layout import stop_file
 from jobctl.trainer import distributed as parallel
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.training.repeatable import tell_torch
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import losses, prepare, records, train

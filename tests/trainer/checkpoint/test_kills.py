@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from jobctl.jobs.core.layout import checkpoints_dir, metrics_dir
-from jobctl.trainer.checkpoint import files as checkpoint_files
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.jobs.core.layout import checkpoints_dir
+from jobctl.trainer.checkpoint import publication
+from jobctl.trainer.checkpoint.weights import load_model_weights
+from jobctl.trainer.reporting.runlog import records_of_run
 from tests.trainer.corpus import SHARDINGS, arguments, write_corpus
 from tests.trainer.running import Ranks, losses, on_ranks, records
 
@@ -29,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def latest(run: Path) -> int:
-    return checkpoint_files.pointed(run, "LATEST") or 0
+    return publication.pointed(run, "LATEST") or 0
 
 
 def saving(run: Path) -> bool:
@@ -59,12 +61,11 @@ def kill_and_resume(run: Path, start: Callable[[int], Ranks]) -> int:
 
 
 def log_lines(run: Path) -> list[str]:
-    """What the run log says of steps and validations, as bytes would compare."""
-    newest = max(metrics_dir(run).glob("*.jsonl"))
+    """Return what the run log says of steps and validations, as bytes would compare."""
     return [
-        line
-        for line in newest.read_text().splitlines()
-        if line.startswith(('{"kind":"iter', '{"kind":"eval'))
+        msgspec.json.encode(record).decode()
+        for record in records_of_run(run)
+        if record["kind"] in ("iteration", "eval")
     ]
 
 
