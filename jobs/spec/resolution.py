@@ -28,7 +28,7 @@ from jobctl.jobs.catalog.schema import (
     TrainConfig,
 )
 from jobctl.jobs.core import layout
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.spec.checks import check_job, check_training
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
@@ -290,9 +290,25 @@ def _train_spec(
 
 
 def _check_choices(choices: Choices) -> None:
-    for name in (choices.run, *choices.after):
-        if name is not None and not layout.RUN_NAME.fullmatch(name):
-            raise UserError(
-                f"run name {name!r}: only letters, digits, '.', '_' and '-', at most 100, "
-                "beginning with a letter or digit"
-            )
+    for name in choices.after:
+        run, kind = kinds.split_name(name)
+        _check_run_name(run)
+        if kind or name != run:
+            _check_kind_on_a_checkpoint(name, kind)
+    if choices.run is not None:
+        _check_run_name(choices.run)
+
+
+def _check_run_name(name: str) -> None:
+    if not layout.RUN_NAME.fullmatch(name):
+        raise UserError(
+            f"run name {name!r}: only letters, digits, '.', '_' and '-', at most 100, "
+            "beginning with a letter or digit"
+        )
+
+
+def _check_kind_on_a_checkpoint(name: str, kind: str) -> None:
+    if kind not in kinds.ON_A_CHECKPOINT:
+        raise UserError(
+            f"--after {name}: no job on a checkpoint is called '{kind}'; {nearest(kind, kinds.ON_A_CHECKPOINT)}"
+        )

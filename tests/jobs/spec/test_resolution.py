@@ -216,6 +216,26 @@ def test_a_patched_submission_takes_its_code_from_the_run_directory(kind: str, f
     assert submitted.fingerprint() == rendered.fingerprint()
 
 
+def test_a_job_may_come_after_a_job_on_a_checkpoint() -> None:
+    choices = Choices(kind="export", target="slurm", run="r", after=("r:eval",))
+    assert resolve(choices, version="0").spec.after == ("r:eval",)
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ("r:evil", "--after r:evil: no job on a checkpoint is called 'evil'; did you mean 'eval'"),
+        ("r:", "--after r:: no job on a checkpoint is called ''"),
+        ("r:train", "--after r:train: no job on a checkpoint is called 'train'"),
+        (":eval", "run name ''"),
+        ("a/b", "run name 'a/b'"),
+    ],
+)
+def test_a_name_to_come_after_is_a_run_or_a_job_on_its_checkpoint(after: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(Choices(kind="export", target="slurm", run="r", after=(after,)), version="0")
+
+
 def test_a_site_is_read_without_a_job(tmp_path: Path) -> None:
     file = tmp_path / "here.yaml"
     file.write_text("summary: here\nsettings:\n  namespace: team\n  context: one\n")
