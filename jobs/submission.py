@@ -73,8 +73,8 @@ def check_inputs(spec: JobSpec) -> None:
 def _check_text(spec: JobSpec) -> None:
     name = spec.inputs.dataset
     here = layout.source_dir(Path(spec.site.root), name)
-    own = any(argument.partition("=")[0] == "--source" for argument in spec.arguments)
-    if not (own or here.is_dir() or name in names("datasets")):
+    has_source = any(argument.partition("=")[0] == "--source" for argument in spec.arguments)
+    if not (has_source or here.is_dir() or name in names("datasets")):
         raise UserError(
             f"no data set '{name}': the catalogue does not know it, and {here} does not exist",
             hint=f"{nearest(name, names('datasets'))}; or for text of your own: -- --source=FOLDER",

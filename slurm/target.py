@@ -115,16 +115,18 @@ class SlurmTarget:
     def _refuse_what_never_starts(self, run: Run, job: str) -> None:
         for _ in range(FIRST_LOOKS):
             self._forget_queue()
-            found = next((found for found in self._jobs(run) if found.id == job), None)
-            if found is None or not found.active or not found.waiting or found.reason not in UNDECIDED:
+            queued = next((queued for queued in self._jobs(run) if queued.id == job), None)
+            if queued is None or not queued.active or not queued.waiting or queued.reason not in UNDECIDED:
                 break
             time.sleep(FIRST_LOOK_SECONDS)
-        if found is None or found.reason not in NEVER_STARTS:
+        if queued is None or queued.reason not in NEVER_STARTS:
             return
-        if found.active:
+        if queued.active:
             self.cancel(run)
         raise UserError(
-            f"job {job} was taken, but {waiting_words(found.reason)}", hint=refusal_hint(found.reason), code=1
+            f"job {job} was taken, but {waiting_words(queued.reason)}",
+            hint=refusal_hint(queued.reason),
+            code=1,
         )
 
     def _dependency(self, run: Run, after: Sequence[str]) -> str:

@@ -37,9 +37,9 @@ def catalog_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_entries(kind: str | None, as_json: bool) -> None:
     """What there is, of one kind or of all."""
-    found = [(k, name, _entry(k, name).summary) for k in ([kind] if kind else KINDS) for name in names(k)]
-    facts = [{"kind": k, "name": name, "summary": summary} for k, name, summary in found]
-    emit(facts, as_json, table(("KIND", "NAME", "SUMMARY"), found))
+    chosen = [(k, name, _entry(k, name).summary) for k in ([kind] if kind else KINDS) for name in names(k)]
+    facts = [{"kind": k, "name": name, "summary": summary} for k, name, summary in chosen]
+    emit(facts, as_json, table(("KIND", "NAME", "SUMMARY"), chosen))
 
 
 @catalog_command.command("show")

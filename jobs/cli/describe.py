@@ -24,17 +24,17 @@ from jobctl.jobs.spec.job_spec import TrainSpec
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe_command(run: str, as_json: bool, **place: Any) -> None:
     """A run in full: what it is, its attempts, its training, its files, what to do next."""
-    found = find_run(run, Place(**place))
-    (status,) = statuses([found])
-    training = read_training(found.path)
+    chosen = find_run(run, Place(**place))
+    (status,) = statuses([chosen])
+    training = read_training(chosen.path)
     facts: dict[str, Any] = {
         "status": status,
-        "directory": str(found.path),
-        "record": found.record,
-        "attempts": found.attempts,
+        "directory": str(chosen.path),
+        "record": chosen.record,
+        "attempts": chosen.attempts,
         "training": training,
     }
-    emit(msgspec.to_builtins(facts), as_json, description(found, status, training))
+    emit(msgspec.to_builtins(facts), as_json, description(chosen, status, training))
 
 
 def description(run: Run, status: Status, training: Training | None) -> str:
@@ -95,7 +95,7 @@ def _attempts(run: Run) -> list[str]:
 
 def _next(run: Run, status: Status, training: Training | None) -> list[str]:
     """Commands that make sense from here."""
-    name, own = run.name, run.path.name
+    name = run.name
     lines = [f"  jobctl logs {name}" + (" -f" if status.state not in runs.ENDED else "")]
     if status.state in ("stopped", "failed", "cancelled", "lost"):
         lines.append(f"  jobctl resume {name}")
@@ -105,6 +105,6 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
         spec = run.record.spec
         tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec.inputs.tokenizer)
         folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
-        lines.append(f"  jobctl submit eval --model {spec.model_name} --run {own}")
+        lines.append(f"  jobctl submit eval --model {spec.model_name} --run {run.path.name}")
         lines.append(f"  python -m jobctl.trainer.sample {folders} --prompt 'The state of'")
     return ["next:", *lines]

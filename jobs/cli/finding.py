@@ -92,10 +92,10 @@ def find_pipeline(name: str, place: Place) -> Pipeline | None:
     return pipeline.read(place.root or root(place.site), name)
 
 
-def pipeline_runs(found: Pipeline, place: Place) -> list[Run]:
+def pipeline_runs(recorded: Pipeline, place: Place) -> list[Run]:
     """Those of a pipeline's runs that have been submitted, in their order."""
     home = place.root or root(place.site)
-    return [find_run(step.run, place) for step in found.steps if runs.is_submitted(home, step.run)]
+    return [find_run(step.run, place) for step in recorded.steps if runs.is_submitted(home, step.run)]
 
 
 def find_runs(place: Place) -> list[Run]:

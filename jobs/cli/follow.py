@@ -46,11 +46,11 @@ def logs_command(
     **place: Any,
 ) -> None:
     """Print a run's log."""
-    found = find_run(run, Place(**place))
+    chosen = find_run(run, Place(**place))
     if all_ranks:
-        lines = _of_all_ranks(found, attempt, follow)
+        lines = _of_all_ranks(chosen, attempt, follow)
     else:
-        lines = load_target(found.target).logs(found, rank=rank, attempt=attempt, follow=follow)
+        lines = load_target(chosen.target).logs(chosen, rank=rank, attempt=attempt, follow=follow)
     wanted = _pattern(grep or "")
     for line in lines:
         if wanted.search(line):
@@ -77,8 +77,8 @@ def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -> None:
     """Wait for a run or a pipeline to end, and exit with 0 only if it finished."""
-    if found := find_pipeline(run, Place(**place)):
-        wait_for_pipeline(found, Place(**place), timeout=timeout, as_json=as_json)
+    if chosen := find_pipeline(run, Place(**place)):
+        wait_for_pipeline(chosen, Place(**place), timeout=timeout, as_json=as_json)
         return
     follow_to_the_end(run, Place(**place), timeout=timeout, as_json=as_json)
 
@@ -101,8 +101,8 @@ def wait_for_pipeline(
     deadline = None if timeout is None else time.monotonic() + timeout
     worst, progress = None, Progress(quiet=as_json)
     for run in pipeline_runs(pipeline, place):
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        status = follow(run.name, place, progress, timeout=left)[1]
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        status = follow(run.name, place, progress, timeout=remaining)[1]
         if status.state != "finished":
             worst = status
             break

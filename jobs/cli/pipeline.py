@@ -46,10 +46,10 @@ def pipeline_command(
     specs = specs_of(name, skip, prep_nodes, options)
     spec = next(iter(specs.values()))
     home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
-    left = whole.without([step for step, spec in specs.items() if is_done(spec, home)])
+    remaining = whole.without([step for step, spec in specs.items() if is_done(spec, home)])
     if dry_run:
-        rows = [(step.name, step.run, ", ".join(step.after)) for step in left.steps]
-        emit(left, as_json, table(("STEP", "RUN", "AFTER"), rows))
+        rows = [(step.name, step.run, ", ".join(step.after)) for step in remaining.steps]
+        emit(remaining, as_json, table(("STEP", "RUN", "AFTER"), rows))
         return
     chains = target_entry(spec.target).chains
     if not chains and not wait:
@@ -60,12 +60,12 @@ def pipeline_command(
     _refuse_while_alive(whole, home)
     write(home, whole)
     if not chains:
-        _one_by_one(left, specs, home, quiet=as_json)
+        _one_by_one(remaining, specs, home, quiet=as_json)
         known = statuses(pipeline_runs(whole, Place(root=home)))
         emit(known, as_json, pipeline_table(whole, known))
         return
-    after = {step.name: step.after for step in left.steps}
-    _chain(left, specs_of(name, skip, prep_nodes, options, after), home, quiet=as_json)
+    after = {step.name: step.after for step in remaining.steps}
+    _chain(remaining, specs_of(name, skip, prep_nodes, options, after), home, quiet=as_json)
     if wait:
         from jobctl.jobs.cli.follow import wait_for_pipeline
 
@@ -97,24 +97,28 @@ def specs_of(
 
 
 def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str, Any]) -> JobSpec:
-    """The job of one step: what it reads and where it runs follow from the training's."""
-    words, own = options["words"], dict(options)
+    """Return the job of one step: its inputs and its hardware follow from the training's."""
+    words = options["words"]
+    step_options = dict(options)
     if words and not words[0].startswith("-"):
         raise UserError(f"'{words[0]}': a pipeline has all its steps", hint="--skip STEP leaves one out")
+
     kind = kinds.job_kind(step.name)
     flags = words if kind.has_model else ()
-    own |= {"run": kinds.split_name(step.run)[0], "words": (step.name, *flags)}
+    step_options |= {"run": kinds.split_name(step.run)[0], "words": (step.name, *flags)}
     if kind is not kinds.TRAIN:
-        own["stage"] = None
+        step_options["stage"] = None
+
     if train is not None:
-        own |= {"dataset": train.inputs.dataset, "tokenizer": train.inputs.tokenizer}
+        step_options |= {"dataset": train.inputs.dataset, "tokenizer": train.inputs.tokenizer}
     if train is not None and kind.about == "hardware":
-        own |= {"hardware": options["hardware"] or train.hardware}
+        step_options |= {"hardware": options["hardware"] or train.hardware}
+
     if not kind.needs_gpu:
-        sets = tuple(text for text in own["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
+        sets = tuple(text for text in step_options["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
         nodes = prep_nodes if kind.array == "nodes" else 1
-        own |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
-    return resolution(**own, stamp=f"{datetime.now():%Y%m%d-%H%M%S}").spec
+        step_options |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
+    return resolution(**step_options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}").spec
 
 
 def _refuse_while_alive(pipeline: Pipeline, home: Path) -> None:

@@ -20,16 +20,16 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 @choice_options
 def render_command(**options: Any) -> None:
     """Print the job's script or manifest: no file, no network, no run directory."""
-    found = resolution(**options)
-    _check_run(found.spec, options["run"])
-    warn(found.warnings)
-    if found.spec.after:
+    resolved = resolution(**options)
+    _check_run(resolved.spec, options["run"])
+    warn(resolved.warnings)
+    if resolved.spec.after:
         warn(
             [
                 "--after: only jobctl submit knows the job to wait for; with sbatch say --dependency=afterok:JOB"
             ]
         )
-    click.echo(load_target(found.spec.target).render(found.spec), nl=False)
+    click.echo(load_target(resolved.spec.target).render(resolved.spec), nl=False)
 
 
 @click.command("submit")
@@ -41,10 +41,10 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
     """Start a job and return its run's name."""
     from jobctl.jobs.submission import check_inputs, prepared, store_for
 
-    found = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
-    spec = found.spec
+    resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
+    spec = resolved.spec
     _check_run(spec, options["run"])
-    warn(found.warnings)
+    warn(resolved.warnings)
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return

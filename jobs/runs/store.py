@@ -124,15 +124,15 @@ def recorded_status(run: Run) -> Status:
 def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
     """Nodes that an attempt, or any in the run's directory, found unfit, and why."""
     numbers = [attempt] if attempt else [a.attempt for a in read_attempts(run.path)]
-    found: dict[str, str] = {}
+    unfit: dict[str, str] = {}
     for number in numbers:
         try:
             text = read_regular(layout.bad_nodes_file(run.path, number)).decode("utf-8", "replace")
         except OSError:  # none were found unfit, or it is no file of ours
             continue
         lines = (line.partition("\t") for line in text.splitlines())
-        found |= {node: reason for node, _, reason in lines if node}
-    return found
+        unfit |= {node: reason for node, _, reason in lines if node}
+    return unfit
 
 
 def unfinished_tasks(run: Run) -> list[int]:
@@ -159,11 +159,11 @@ def telling_attempt(run: Run) -> Attempt | None:
     None where tasks of an array have not begun and no other is at work or has failed. One that was refused beside
     another says nothing of the run.
     """
-    own = [a for a in run.attempts if a.reason != "busy"]
-    last = {a.task: a for a in own or run.attempts}  # the newest of each task
+    admitted = [a for a in run.attempts if a.reason != "busy"]
+    last = {a.task: a for a in admitted or run.attempts}  # the newest of each task
     for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
-        if found := [a for a in last.values() if state_of(a) in states]:
-            return max(found, key=lambda a: a.attempt)
+        if candidates := [a for a in last.values() if state_of(a) in states]:
+            return max(candidates, key=lambda a: a.attempt)
     finished = [a for a in (*last.values(), *run.attempts[-1:]) if state_of(a) == "finished"]
     newest = max(finished, key=lambda a: a.attempt, default=None)
     return newest if newest and len(last) == newest.tasks else None
@@ -250,15 +250,15 @@ def numbers_of_others(path: Path, step: str) -> set[int]:
 
 def read(root: Path, name: str) -> Run:
     """The run ``name``, or the job on a checkpoint. Raises UserError with the nearest name when there is none."""
-    own, step = kinds.split_name(name)
-    path = layout.run_dir(root, own)
-    if not layout.RUN_NAME.fullmatch(own) or not path.is_dir():
+    run_name, step = kinds.split_name(name)
+    path = layout.run_dir(root, run_name)
+    if not layout.RUN_NAME.fullmatch(run_name) or not path.is_dir():
         known = [p.name for p in layout.runs(root).iterdir()] if layout.runs(root).is_dir() else []
-        hint = nearest(own, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
-        raise UserError(f"no run '{own}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
-    if name != own and step not in steps_on(path):
-        hint = f"jobctl submit {step} --run {own}" if step in kinds.ON_A_CHECKPOINT else "jobctl list"
-        raise UserError(f"run '{own}' has no {step or 'step without a name'}", hint=hint, code=1)
+        hint = nearest(run_name, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
+        raise UserError(f"no run '{run_name}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
+    if name != run_name and step not in steps_on(path):
+        hint = f"jobctl submit {step} --run {run_name}" if step in kinds.ON_A_CHECKPOINT else "jobctl list"
+        raise UserError(f"run '{run_name}' has no {step or 'step without a name'}", hint=hint, code=1)
     return _read(path, step)
 
 
@@ -270,8 +270,8 @@ def steps_on(path: Path) -> list[str]:
 
 def is_submitted(root: Path, name: str) -> bool:
     """Whether a run or a job on its checkpoint has a record here. Raises BadRun where that cannot be seen."""
-    own, step = kinds.split_name(name)
-    path = layout.run_dir(root, own)
+    run_name, step = kinds.split_name(name)
+    path = layout.run_dir(root, run_name)
     try:
         recorded = layout.record_file(path).is_file()
     except OSError as error:
@@ -307,15 +307,15 @@ def read_all(root: Path, tell: Callable[[str], None] = lambda reason: None) -> l
 
     One that cannot be read is left out, and ``tell`` is told why: another user may have made it private, or broken.
     """
-    found: list[Run] = []
+    readable: list[Run] = []
     for path in _run_dirs(layout.runs(root)):
         try:
-            found += _with_steps(path)
+            readable += _with_steps(path)
         except BadRun as error:
             tell(error.message)
         except OSError as error:
             tell(f"{path}: {error.strerror}")
-    return sorted(found, key=lambda run: (run.record.submitted or _started(run), run.name))
+    return sorted(readable, key=lambda run: (run.record.submitted or _started(run), run.name))
 
 
 def _run_dirs(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def test_a_failed_run_is_resumed_and_says_its_job(jobctl: Invoke, root: Path, pa
 def test_a_job_without_checkpoints_is_ended_at_once(
     jobctl: Invoke, root: Path, payload: Payload, graceful: bool
 ) -> None:
-    assert jobctl(*TOKENIZER, payload("sleep 60"))[0] == 0
+    assert jobctl(*TOKENIZER, payload('touch "$RUN_DIR/begun"; sleep 60'))[0] == 0
+    while not (root / "runs/t/begun").exists():
+        time.sleep(0.02)
     words = ("--graceful",) if graceful else ()
     code, out, _ = jobctl("cancel", "t", *words, "--json")
     assert code == 0
