@@ -200,17 +200,34 @@ def resolve(
     target = target_entry(choices.target)
     hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
     machine, machine_file = _load("hardware", hardware, HardwareEntry)
-    if kind.has_model:
-        layers = _model_layers(choices, hardware, stage)
-    else:
-        layers = [Layer(f"hardware {hardware}", machine.settings, machine_file)]
+
+    # The weakest layer first.
+    layers = (
+        _model_layers(choices, hardware, stage)
+        if kind.has_model
+        else [Layer(f"hardware {hardware}", machine.settings, machine_file)]
+    )
     layers += _user_layers(choices, root, project)
     if target.root:
         layers.append(Layer(f"target {target.name}", {"root": target.root}))
-
     values, origins = merge(layers)
     values["root"] = absolute_root(values.get("root", "")) or default_root
-    job: dict[str, Any] = {
+
+    job = _job_fields(choices, version, hardware, machine)
+    build = functools.partial(_build, choices, stage, job, values, origins)
+    spec = _with_run(build, choices, target, stamp)
+    check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
+    return Resolution(
+        spec,
+        {key: layer.name for key, layer in origins.items()},
+        tuple(_limit_warnings(layers, values, origins)) if kind.has_model and choices.tier > 1 else (),
+    )
+
+
+def _job_fields(choices: Choices, version: str, hardware: str, machine: HardwareEntry) -> dict[str, Any]:
+    """Return the fields of a spec that no layer sets."""
+    kind = kinds.job_kind(choices.kind)
+    return {
         "version": version,
         "kind": kinds.TRAIN.name if kind.has_model else kind.name,
         "hardware": entry_name(hardware),
@@ -223,14 +240,6 @@ def resolve(
         "patch": choices.patch or msgspec.UNSET,
         "trusted": choices.trusted or msgspec.UNSET,
     }
-    build = functools.partial(_build, choices, stage, job, values, origins)
-    spec = _with_run(build, choices, target, stamp)
-    check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
-    return Resolution(
-        spec,
-        {key: layer.name for key, layer in origins.items()},
-        tuple(_limit_warnings(layers, values, origins)) if kind.has_model and choices.tier > 1 else (),
-    )
 
 
 def _with_run(build: Callable[..., JobSpec], choices: Choices, target: TargetEntry, stamp: str) -> JobSpec:
