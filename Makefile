@@ -7,13 +7,18 @@ export JOBCTL_ROOT ?= $(CURDIR)/workspace
 
 .PHONY: demo test lint style golden clean
 
-# By hash, and without a resolver. CUDA's libraries follow where torch is built for CUDA: a CPU build needs none.
+# By hash, and without a resolver. pip takes a file whose hash PyPI tells before one on the disk: torch is fetched as pip
+# likes, then checked. CUDA's libraries follow where torch is built for CUDA: a CPU build needs none.
 HASHED := install --no-warn-conflicts --no-deps --require-hashes
+LOCKS := $(wildcard requirements/locked*.txt)
 
-$(VENV)/.run: requirements/locked.txt requirements/locked-cuda.txt pyproject.toml
+$(VENV)/.run: $(LOCKS) pyproject.toml
 	@echo "installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) $(HASHED) -r requirements/locked.txt
+	@$(PIP) download --no-deps --dest $(VENV)/torch $$(grep '^torch==' requirements/run.txt)
+	@$(PIP) $(HASHED) --no-index --find-links $(VENV)/torch -r requirements/locked-torch.txt
+	@rm -r $(VENV)/torch
 	@if $(VENV)/bin/python -c 'import importlib.metadata as m, sys; sys.exit("+cpu" in m.version("torch"))'; \
 	then $(PIP) $(HASHED) -r requirements/locked-cuda.txt; fi
 	@$(PIP) install --no-warn-conflicts --no-deps -e .

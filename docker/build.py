@@ -146,8 +146,8 @@ def build_command(engine: str, variant: str, settings: dict[str, str], tag: str,
     name = Path(engine).name
     command = [engine, "build"] if name != "buildah" else [engine, "bud", "--layers"]
     if name != "docker":
-        # The OCI image format has no SHELL. BuildKit takes the time from SOURCE_DATE_EPOCH.
-        command += ["--format=docker", f"--timestamp={date}"]
+        # Docker's own format has a random container name in it. BuildKit takes the time from SOURCE_DATE_EPOCH.
+        command += ["--format=oci", f"--timestamp={date}"]
 
     options = [
         f"--build-arg={key}={value}" for key, value in arguments.items() if not key.endswith("_DIGEST")

@@ -1,7 +1,8 @@
 """The packages of one machine, ``requirements/run.txt`` and ``no-deps.txt``, with everything they need, by hash.
 
-One list serves every Python and platform. The libraries of CUDA, gigabytes, are in a list of their own: a CPU build of
-torch does not need them. torch has the hashes of both builds.
+The lists serve every Python and platform. torch has its own, with the hashes of both builds: where pip knows a hash
+from PyPI it takes that file before one on the disk, so torch is fetched first and then checked. The libraries of CUDA,
+gigabytes, have their own, too: a CPU build of torch does not need them.
 """
 
 from __future__ import annotations
@@ -14,24 +15,29 @@ from jobctl.docker.resolver import resolve
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 LOCKED = REQUIREMENTS / "locked.txt"
+LOCKED_TORCH = REQUIREMENTS / "locked-torch.txt"
 LOCKED_CUDA = REQUIREMENTS / "locked-cuda.txt"
 OLDEST_PYTHON = "3.10"
 CUDA = re.compile(r"(cuda-|nvidia-|triton==)")
 """What torch needs from PyPI only where it is built for CUDA."""
+TORCH = re.compile(r"torch==")
 HEADER = "# Made by `make pin` from {sources}; do not edit. Installed with pip --no-deps --require-hashes.\n"
 
 
 def texts(date: str) -> dict[Path, str]:
-    """Return the text of both lists. Raises UserError as ``resolve`` does."""
+    """Return the text of all lists. Raises UserError as ``resolve`` does."""
     options = ["--universal", f"--python-version={OLDEST_PYTHON}"]
     packages = entries_of(resolve(REQUIREMENTS / "run.txt", date, options))
-    packages += entries_of(resolve(REQUIREMENTS / "no-deps.txt", date, [*options, "--no-deps"]))
+    alone = entries_of(resolve(REQUIREMENTS / "no-deps.txt", date, [*options, "--no-deps"]))
 
     cpu_build = variants.read("cpu")["TORCH_SHA256"]
-    everywhere = [with_hash(entry, "torch", cpu_build) for entry in packages if not CUDA.match(entry)]
     cuda = [entry for entry in packages if CUDA.match(entry)]
+    torch = [with_hash(entry, cpu_build) for entry in packages if TORCH.match(entry)]
+    others = [entry for entry in packages if not CUDA.match(entry) and not TORCH.match(entry)]
     return {
-        LOCKED: HEADER.format(sources="requirements/run.txt and no-deps.txt") + "".join(sorted(everywhere)),
+        LOCKED: HEADER.format(sources="requirements/run.txt and no-deps.txt")
+        + "".join(sorted(others + alone)),
+        LOCKED_TORCH: HEADER.format(sources="requirements/run.txt") + "".join(torch),
         LOCKED_CUDA: HEADER.format(sources="requirements/run.txt") + "".join(sorted(cuda)),
     }
 
@@ -41,8 +47,6 @@ def entries_of(text: str) -> list[str]:
     return re.findall(r"^[^#\s][^\\\n]*(?:\\\n[^\\\n]*)*\n", text, re.MULTILINE)
 
 
-def with_hash(entry: str, package: str, sha256: str) -> str:
-    """Add a hash to ``entry`` where it is the one of ``package``."""
-    if not entry.startswith(f"{package}=="):
-        return entry
+def with_hash(entry: str, sha256: str) -> str:
+    """Add a hash to an entry."""
     return entry.rstrip("\n") + f" \\\n    --hash=sha256:{sha256}\n"

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.text import visible
 from jobctl.k8s.refusals import Refused, refused
 from jobctl.k8s.resources import Kind, Object
 
@@ -37,7 +38,9 @@ class Api:
         self,
         context: str = "",
         *,
-        announce: Callable[[str], None] = lambda message: print(message, file=sys.stderr, flush=True),
+        announce: Callable[[str], None] = lambda message: print(
+            visible(message), file=sys.stderr, flush=True
+        ),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._context, self._announce, self._sleep = context, announce, sleep

@@ -19,6 +19,7 @@ from jobctl.jobs.core.copying import aside
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.folder import Folder
 from jobctl.jobs.core.names import UnsafeName, shown
+from jobctl.jobs.core.text import visible
 from jobctl.k8s import volume
 from jobctl.k8s.listing import LIST, LISTING_BYTES, Listed, Listing, parse_listing
 from jobctl.k8s.manifest import ROOT
@@ -266,4 +267,4 @@ class _Pipe(io.RawIOBase):
 
 
 def _tell(message: str) -> None:
-    print(f"jobctl: {message}", file=sys.stderr, flush=True)
+    print(visible(f"jobctl: {message}"), file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.text import visible
 from jobctl.jobs.runs import store as directories
 from jobctl.jobs.runs.records import BadRun, parse_record
 from jobctl.jobs.runs.store import Run, Started, State
@@ -64,7 +65,7 @@ class ConfigMapStore:
             try:
                 readable.append(config_maps.run_of(thing, self._site))
             except BadRun as problem:  # the others are listed all the same
-                print(f"jobctl: note: left out: {problem.message}", file=sys.stderr)
+                print(visible(f"jobctl: note: left out: {problem.message}"), file=sys.stderr)
         return readable
 
     def state(self, spec: JobSpec) -> State | None:

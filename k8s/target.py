@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.store import ENDED, Run, Status
+from jobctl.jobs.runs.store import ENDED, Run, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s import config_maps, manifest, names, submission
 from jobctl.k8s.cluster import Cluster, Clusters
@@ -77,10 +77,7 @@ class KubernetesTarget:
             except UserError as problem:
                 if len(runs) == 1:
                     raise
-                known |= {
-                    run.name: Status(run=run.name, state="unknown", target=run.target, detail=problem.message)
-                    for run in group
-                }
+                known |= {run.name: unknown_status(run, problem) for run in group}
         return [known[run.name] for run in runs]
 
     def _statuses_in_namespace(self, runs: Sequence[Run]) -> dict[str, Status]:

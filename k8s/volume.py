@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
 import yaml
 
 from jobctl.jobs.catalog.schema import Site
@@ -34,6 +35,13 @@ OUTPUT_BYTES = 1 << 20
 """What a short command may say."""
 VERDICT_BYTES = 1 << 16
 _INPUT, _OUTPUT, _ERRORS, _VERDICT = range(4)
+
+
+class _Verdict(msgspec.Struct):
+    """How a command ended, as the API server says in a Status object."""
+
+    status: str = ""
+    message: str = ""
 
 
 class Command:
@@ -82,9 +90,12 @@ class Command:
             self._socket.close()
         if not verdict:
             raise ConnectionError(f"{self._pod}: the stream was cut")
-        answer = yaml.safe_load(verdict)
-        if answer.get("status") != "Success":
-            why = said.decode("utf-8", "replace").strip() or answer.get("message", "")
+        try:
+            answer = msgspec.json.decode(verdict, type=_Verdict)
+        except msgspec.MsgspecError:
+            raise ConnectionError(f"{self._pod}: the stream ended with no verdict") from None
+        if answer.status != "Success":
+            why = said.decode("utf-8", "replace").strip() or answer.message
             raise UserError(f"in pod {self._pod}: {why[-1000:]}", code=1)
 
     def finish(self, most: int = OUTPUT_BYTES) -> bytes:

@@ -157,6 +157,15 @@ class Fetching:
         return fetched
 
 
+def has_moved(folder: Path, files: Mirrored) -> bool:
+    """Whether the mirror was made of other files, or nobody knows of which: other bytes may have the same size."""
+    try:
+        before = mirrored(folder)
+    except UserError:
+        return True
+    return before is not None and before.files != files.files
+
+
 def mirror(
     name: str,
     entry: DatasetEntry,
@@ -168,12 +177,13 @@ def mirror(
     """Bring the data set to ``root/sources/NAME``; the number of files fetched. ``check`` reads those there too."""
     if not entry.hub:
         raise UserError(f"data set '{name}' is not on the hub, so there is nothing to mirror")
-    token, folder = os.environ.get(token_env) or None, source_dir(root, name)
-    files, before = listing(entry, token), mirrored(folder)
+    token = os.environ.get(token_env) or None
+    folder = source_dir(root, name)
+    files = listing(entry, token)
+    moved = has_moved(folder, files)
     make_shared(folder.parent)
     folder.mkdir(exist_ok=True)
     write_whole(folder / MIRROR_FILE, msgspec.json.encode(files))
-    moved = before is not None and before.files != files.files  # other bytes may have the same size
     return Fetching(files, folder, token, check or moved).all(workers)
 
 

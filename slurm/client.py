@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.text import visible
 from jobctl.slurm.jobs import FIELD, SACCT_FIELDS, SQUEUE_FORMAT, Job, parse_sacct, parse_squeue
 
 _NOT_SENT = (
@@ -66,7 +67,9 @@ class Slurm:
         *,
         timeout: float = 60.0,
         patience: float = 600.0,
-        announce: Callable[[str], None] = lambda message: print(message, file=sys.stderr, flush=True),
+        announce: Callable[[str], None] = lambda message: print(
+            visible(message), file=sys.stderr, flush=True
+        ),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._timeout, self._patience, self._announce, self._sleep = timeout, patience, announce, sleep

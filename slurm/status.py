@@ -144,4 +144,4 @@ def _replace(status: Status, state: State, detail: str) -> Status:
 
 
 def _slurm_output(run: Path) -> str:
-    return f"; see {run / 'logs' / 'jobctl.slurm.out'}"
+    return f"; see {run / 'logs' / 'slurm.out'}"

@@ -12,7 +12,8 @@ import msgspec
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import read_logs
-from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status
+from jobctl.jobs.runs.records import BadRun
+from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.slurm import script as sbatch_script
 from jobctl.slurm.client import Slurm, refusal_hint
@@ -30,7 +31,7 @@ FIRST_LOOKS, FIRST_LOOK_SECONDS = 8, 0.2
 
 def slurm_output(run: Path) -> Path:
     """Where Slurm itself writes: what the script prints before its attempt begins, and why it was ended."""
-    return run / "logs" / "jobctl.slurm.out"
+    return run / "logs" / "slurm.out"
 
 
 class SlurmTarget:
@@ -172,9 +173,12 @@ def _with_last_words(run: Run) -> Run:
 
 
 def _status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
-    if any(job.active for job in jobs):
-        return status_of(run, jobs, now)
-    return status_of(_with_last_words(run), jobs, now, _failed_before(run))
+    try:
+        if any(job.active for job in jobs):
+            return status_of(run, jobs, now)
+        return status_of(_with_last_words(run), jobs, now, _failed_before(run))
+    except BadRun as error:  # it has become unreadable, which hides none of the others
+        return unknown_status(run, error)
 
 
 def _failed_before(run: Run) -> Status | None:

@@ -21,6 +21,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import EXIT_FAILED
 from jobctl.jobs.core.layout import export_dir, tokenizers
 from jobctl.jobs.core.names import inside
+from jobctl.jobs.core.ownership import check_link
 from jobctl.trainer.checkpoint.weights import load_model_weights, recorded_state
 from jobctl.trainer.interop.hf import Weights, hf_config, to_hf
 
@@ -85,6 +86,7 @@ def copy_tokenizer(source: Path, target: Path) -> dict[str, int | None]:
     if not any(path.name in ("tokenizer.json", "tokenizer.model", "vocab.json") for path in present):
         raise UserError(f"{source} holds no tokenizer", hint="give the folder that holds tokenizer.json")
     for path in present:
+        check_link(path)
         shutil.copyfile(path, target / path.name)
         make_durable(target / path.name)
     return special_token_ids(source)

@@ -27,6 +27,10 @@ KINDS = {
     "sites": "site",
 }
 Entry = TypeVar("Entry")
+DEPTH = 64
+"""The deepest nesting of YAML: a settings file has four levels."""
+NODES = 100_000
+"""The most values of a YAML file, those counted again that an alias repeats."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -70,8 +74,12 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _finite_float)
 
 
 def parse_yaml(text: str, origin: str) -> Any:
-    """Parsed YAML; ``origin`` names the file in the UserError that a syntax error becomes."""
+    """Return parsed YAML; ``origin`` names the file in the UserError that a syntax error becomes.
+
+    Raises UserError as well for YAML that is nested too deep, or that its aliases would make too large.
+    """
     try:
+        _refuse_bombs(text, origin)
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -79,6 +87,31 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise UserError(f"{where}: not YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{origin}: not YAML: {error}") from None
+
+
+def _refuse_bombs(text: str, origin: str) -> None:
+    """Read the events alone: the library's loader calls itself for each level, until the process crashes."""
+    sizes = [0]  # of each collection that is open, in nodes, with what its aliases stand for
+    anchors: list[str | None] = [None]
+    known: dict[str, int] = {}
+    for event in yaml.parse(text, Loader=_Loader):
+        where = f"{origin}:{event.start_mark.line + 1}" if event.start_mark else origin
+        size = 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            sizes.append(1)
+            anchors.append(event.anchor)
+            if len(sizes) > DEPTH:
+                raise UserError(f"{where}: nested deeper than {DEPTH} levels", hint="it is no settings file")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            size = sizes.pop()
+            if anchor := anchors.pop():
+                known[anchor] = size
+        elif isinstance(event, yaml.AliasEvent):
+            size = known.get(event.anchor or "", 1)
+        sizes[-1] += size
+        if sizes[-1] > NODES:
+            raise UserError(f"{where}: more than {NODES} values", hint="it is no settings file")
 
 
 def line_of(text: str, *path: str | int) -> int:

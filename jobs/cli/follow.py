@@ -17,6 +17,7 @@ from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_run
 from jobctl.jobs.cli.output import emit
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.text import visible, visible_but_colours
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.figures import read_training
 from jobctl.jobs.runs.logs import log_files, whole_lines
@@ -54,7 +55,7 @@ def logs_command(
     wanted = _pattern(grep or "")
     for line in lines:
         if wanted.search(line):
-            click.echo(line)
+            click.echo(visible_but_colours(line))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -165,10 +166,10 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self._terminal:
-            click.echo(text, err=True)
+            click.echo(visible_but_colours(text), err=True)
             return
         width = shutil.get_terminal_size().columns
-        click.echo("\r\033[K" + text[: width - 1], nl=False, err=True)
+        click.echo("\r\033[K" + visible(text)[: width - 1], nl=False, err=True)
         self._drawn = True
 
     def close(self) -> None:

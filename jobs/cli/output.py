@@ -9,18 +9,25 @@ from typing import Any
 import click
 import msgspec
 
+from jobctl.jobs.core.text import visible
+
 
 def emit(facts: Any, as_json: bool, text: str) -> None:
     """``facts`` as JSON, or ``text``."""
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(facts), indent=1))
     elif text:
-        click.echo(text)
+        say(text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text for people; what someone else wrote in it cannot steer the terminal."""
+    click.echo(visible(text), err=err)
 
 
 def warn(messages: Iterable[str]) -> None:
     for message in messages:
-        click.echo(f"jobctl: note: {message}", err=True)
+        say(f"jobctl: note: {message}", err=True)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

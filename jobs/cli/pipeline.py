@@ -13,7 +13,7 @@ import click
 from jobctl.jobs import kinds
 from jobctl.jobs.cli.choices import choice_options, resolution, root
 from jobctl.jobs.cli.finding import Place, pipeline_runs
-from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.cli.output import emit, say, table
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
@@ -166,4 +166,4 @@ def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, qu
 
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
-        click.echo(text, err=True)
+        say(text, err=True)

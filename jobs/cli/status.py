@@ -19,25 +19,12 @@ from jobctl.jobs.targets.registry import load_target
 
 
 def statuses(asked: Sequence[Run]) -> list[Status]:
-    """Return where runs stand, each target asked once, in the order given.
-
-    A run that cannot be read any more is unknown, and the others are asked for without it.
-    """
+    """Return where runs stand, each target asked once, in the order given."""
     by_name: dict[str, Status] = {}
     for name in sorted({run.target for run in asked}):
         group = [run for run in asked if run.target == name]
-        for status in _of_one_target(name, group):
-            by_name[status.run] = status
+        by_name.update(zip((run.name for run in group), load_target(name).statuses(group), strict=True))
     return [by_name[run.name] for run in asked]
-
-
-def _of_one_target(name: str, group: Sequence[Run]) -> list[Status]:
-    try:
-        return load_target(name).statuses(group)
-    except BadRun as error:
-        if len(group) == 1:
-            return [Status(run=group[0].name, state="unknown", target=name, detail=error.message)]
-    return [status for run in group for status in _of_one_target(name, [run])]
 
 
 def pipeline_statuses(pipeline: Pipeline, place: Place) -> list[Status]:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+from jobctl.jobs.core.text import visible
+
 
 class UserError(Exception):
     """What is wrong, where, and what to do. Entry points print it without a traceback and exit with ``code``.
@@ -36,13 +38,14 @@ def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
         code = main()
         sys.stdout.flush()
     except UserError as error:
-        print(f"{speaker}: {error}", file=sys.stderr)
+        print(visible(f"{speaker}: {error}"), file=sys.stderr)
         code = error.code
     except BrokenPipeError:  # the reader of our output has gone, and so has the need to say more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:  # a full disk, a file of somebody else's
-        print(f"{speaker}: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        reason = f"{error.filename or 'file system'}: {error.strerror or error}"
+        print(visible(f"{speaker}: {reason}"), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130

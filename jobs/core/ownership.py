@@ -67,6 +67,21 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
         )
 
 
+def check_link(path: Path) -> None:
+    """Raise Untrusted for a link that someone else made to a file that is not that one's own.
+
+    It could lead to a file that the reader alone may read, and whose content others would then see. Raises OSError
+    where the link leads nowhere.
+    """
+    link = os.lstat(path)
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
+        raise Untrusted(
+            f"{path} is a link that {user_name(link.st_uid)} made to a file of someone else",
+            hint="put a copy of the file in its place, or make the link yourself",
+            code=1,
+        )
+
+
 def user_id(name: str) -> int:
     """Return the number of a user by name or number. Raises UserError for one that is not known here."""
     if name.isascii() and name.isdigit():

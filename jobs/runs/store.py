@@ -103,6 +103,11 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """False when the same submission had been made before, and nothing was done."""
 
 
+def unknown_status(run: Run, problem: UserError) -> Status:
+    """The status of a run whose scheduler or record cannot be asked."""
+    return Status(run=run.name, state="unknown", target=run.target, detail=problem.message)
+
+
 def recorded_status(run: Run) -> Status:
     """What the run's own records say: the truth once an attempt has ended, ``running`` until it has."""
     last = telling_attempt(run)

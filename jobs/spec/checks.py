@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from jobctl.jobs.catalog.data import TokenizerEntry
     from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
-SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL)", re.IGNORECASE)
 LACKS = {
     "cpu": "it has no CUDA",
     "cu124": "CUDA 12.4 has no code for compute capability {} (it needs CUDA 12.8 and torch 2.7)",
@@ -95,11 +94,6 @@ def _check_environment(spec: JobSpec) -> None:
     for name in spec.site.env:
         if not ENV_NAME.fullmatch(name):
             raise UserError(f"env: {name!r} is not the name of an environment variable")
-        if SECRET_NAME.search(name):
-            raise UserError(
-                f"env: {name} looks like a secret, and everything in env is written into the script and run.json",
-                hint=f"name {name} in pass_env: its value then comes from your environment; on Kubernetes use a Secret",
-            )
     for name in spec.site.pass_env:
         if not ENV_NAME.fullmatch(name):
             raise UserError(f"pass_env: {name!r} is not the name of an environment variable")

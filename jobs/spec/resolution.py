@@ -33,6 +33,7 @@ from jobctl.jobs.spec.checks import check_job, check_training
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
 from jobctl.jobs.spec.patch import Patch
+from jobctl.jobs.spec.secrets import refuse_secrets
 from jobctl.jobs.targets import registry
 from jobctl.jobs.targets.registry import TargetEntry, target_entry
 
@@ -208,6 +209,7 @@ def resolve(
         else [Layer(f"hardware {hardware}", machine.settings, machine_file)]
     )
     layers += _user_layers(choices, root, project)
+    refuse_secrets(layers, () if kind.has_model else choices.trainer_flags)
     if target.root:
         layers.append(Layer(f"target {target.name}", {"root": target.root}))
     values, origins = merge(layers)

@@ -46,7 +46,13 @@ class DockerTarget(LocalTarget):
 
     def _status(self, run: Run) -> Status:
         status = super()._status(run)
-        if status.state == "lost" and _container_is_alive(status.job_id):
+        if status.state != "lost":
+            return status
+        try:
+            alive = _container_is_alive(status.job_id)
+        except EngineSilent as error:
+            return msgspec.structs.replace(status, state="unknown", detail=error.message)
+        if alive:
             name = status.job_id.partition(":")[2]
             return msgspec.structs.replace(
                 status, state="running", detail=f"its script is gone, the container {name} is not"
@@ -90,25 +96,40 @@ def _variables(spec: JobSpec) -> list[str]:
 
 
 def _container_is_alive(job_id: str) -> bool:
+    """Whether there is such a container. Raises EngineSilent."""
     engine, _, name = job_id.partition(":")
     return bool(_ask(engine, "ps", "--quiet", "--filter", f"name=^{name}$"))
 
 
 def _stop(job_id: str) -> bool:
-    """Whether there was a container to stop; it has ended when this returns."""
+    """Whether there was a container to stop; it has ended when this returns. Raises EngineSilent."""
     engine, _, name = job_id.partition(":")
     if not _container_is_alive(job_id):
         return False
-    _ask(engine, "stop", name)
+    try:
+        _ask(engine, "stop", name)
+    except EngineSilent:
+        if _container_is_alive(job_id):  # it has not ended by itself meanwhile
+            raise
     return True
 
 
+class EngineSilent(UserError):
+    """A container engine that could not be asked: whether a container is there, nobody knows."""
+
+
 def _ask(engine: str, *arguments: str) -> str:
-    """What the engine prints; nothing where it is not there or refuses."""
-    if engine == os.environ.get("JOBCTL_ENGINE") or engine in ("docker", "podman"):
+    """Return what the engine prints. Raises EngineSilent."""
+    if engine not in ("docker", "podman", os.environ.get("JOBCTL_ENGINE")):
+        raise EngineSilent(f"{engine!r} is no container engine", hint="set JOBCTL_ENGINE to it", code=1)
+    try:
         done = subprocess.run([engine, *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-    return ""
+    except OSError as error:
+        raise EngineSilent(f"{engine} cannot be asked: {error.strerror}", code=1) from None
+    if done.returncode != 0:
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise EngineSilent(f"{engine} {arguments[0]} ended with {done.returncode}: {said}", code=1)
+    return done.stdout.strip()
 
 
 TARGET = DockerTarget()

@@ -18,8 +18,8 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.render import payload_context, render_template
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import read_logs
-from jobctl.jobs.runs.records import Attempt
-from jobctl.jobs.runs.store import Run, Status, recorded_status
+from jobctl.jobs.runs.records import Attempt, BadRun
+from jobctl.jobs.runs.store import Run, Status, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 
 START_SECONDS = 20
@@ -52,7 +52,14 @@ class LocalTarget:
         return str(process.pid)
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
-        return [self._status(run) for run in runs]
+        return [self._status_or_unknown(run) for run in runs]
+
+    def _status_or_unknown(self, run: Run) -> Status:
+        """One that has become unreadable hides none of the others."""
+        try:
+            return self._status(run)
+        except BadRun as error:
+            return unknown_status(run, error)
 
     def _status(self, run: Run) -> Status:
         if alive := _alive(run):  # a later attempt may have been refused beside it
@@ -135,8 +142,19 @@ def is_alive(pid: int, run: Path) -> bool:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
     except OSError:
-        return False
+        return _is_hidden(pid)
     return state != "Z" and str(run).encode() in command
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether the process is another user's that /proc does not show: it may be the job's."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False
 
 
 TARGET = LocalTarget()

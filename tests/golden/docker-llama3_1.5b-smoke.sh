@@ -119,24 +119,34 @@ end_attempt() {
 # --- the container engine: $JOBCTL_ENGINE, or the first that answers -----------------------------------
 answers() { command -v "$1" >/dev/null && "$1" ps --quiet >/dev/null 2>&1; }
 
+# ask ARGUMENT...: what the engine prints, or the end of the job: "could not ask" is no answer.
+ask() { "$ENGINE" "$@" 2>&1 || fail "$ENGINE $1 ended with $?"; }
+
+# silence ENGINE: why it does not answer.
+silence() {
+  if command -v "$1" >/dev/null; then "$1" ps --quiet 2>&1 >/dev/null | tail -n 1; else echo "$1 is not installed"; fi
+}
+
 find_engine() {
   if [ -n "${JOBCTL_ENGINE:-}" ]; then
-    answers "$JOBCTL_ENGINE" || fail "JOBCTL_ENGINE=$JOBCTL_ENGINE does not answer"
+    answers "$JOBCTL_ENGINE" || fail "JOBCTL_ENGINE=$JOBCTL_ENGINE does not answer: $(silence "$JOBCTL_ENGINE")"
     ENGINE=$JOBCTL_ENGINE
   elif answers docker; then
     ENGINE=docker
   elif answers podman; then
     ENGINE=podman
   else
-    fail "neither docker nor podman answers on this machine: start one, or take --target local"
+    fail "neither docker nor podman answers on this machine ($(silence docker); $(silence podman)):" \
+      "start one, or take --target local"
   fi
+  ENGINE_VERSION=$(ask --version) || exit
 }
 
 # What each engine is told in its own way: the GPUs, and whose files the job writes.
 engine_options() {
-  local user
+  local user info
   user=$(id -u):$(id -g)
-  case $("$ENGINE" --version) in
+  case $ENGINE_VERSION in
     *odman*)
       OPTIONS+=(--device=nvidia.com/gpu=all)
       [ "$(id -u)" = 0 ] || OPTIONS+=(--userns=keep-id)
@@ -145,7 +155,8 @@ engine_options() {
       ;;
     *)
       OPTIONS+=(--gpus=all)
-      case $("$ENGINE" info 2>/dev/null) in *rootless*) user=0:0 ;; esac # there the caller is the container's root
+      info=$(ask info) || exit
+      case $info in *rootless*) user=0:0 ;; esac # there the caller is the container's root
       # Where root itself cannot raise its limits, the daemon beside it cannot either.
       if [ "$(id -u)" != 0 ] || (ulimit -l unlimited) 2>/dev/null; then OPTIONS+=("${LIMITS[@]}"); fi
       ;;
@@ -155,7 +166,7 @@ engine_options() {
 
 # Podman gets GPUs by NVIDIA's CDI file alone, and without it ends in a message that names neither.
 check_gpus() {
-  case $("$ENGINE" --version) in *odman*) ;; *) return 0 ;; esac
+  case $ENGINE_VERSION in *odman*) ;; *) return 0 ;; esac
   local folder
   for folder in ${JOBCTL_CDI_DIRS:-/etc/cdi /var/run/cdi}; do
     ! grep -qs 'nvidia.com/gpu' "$folder"/*.yaml "$folder"/*.json || return 0
@@ -166,12 +177,13 @@ check_gpus() {
 
 find_engine
 check_gpus
-"$ENGINE" image inspect "$IMAGE" >/dev/null 2>&1 ||
-  fail "no image $IMAGE in $ENGINE; make it: make image VARIANT="cu132
+INSPECTED=$("$ENGINE" image inspect "$IMAGE" 2>&1 >/dev/null) ||
+  fail "$ENGINE shows no image $IMAGE (${INSPECTED##*$'\n'}); make it: make image VARIANT="cu132
 NAME=jobctl-$RUN-$$
 JOB_ID=$ENGINE:$NAME
 NODES=$(uname -n)
 
+trap '' TERM INT HUP # until the attempt has its record and says how it ends
 begin_attempt
 HOST_ROOT=$JOBCTL_ROOT HOST_RUN_DIR=$RUN_DIR
 JOBCTL_ROOT=/workspace RUN_DIR=/workspace/runs/$RUN

@@ -122,11 +122,11 @@ end_attempt() {
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
-# The trainer gets the signal as well, being in the same process group, and checkpoints; this shell outlives it.
-# A cancel may come as soon as the attempt has its record, so this is set before.
-trap : TERM INT HUP
+trap '' TERM INT HUP # until the attempt has its record and says how it ends
 begin_attempt
 trap 'code=$?; trap "" TERM INT HUP; end_attempt "$code"' EXIT
+# The trainer gets the signal as well, being in the same process group, and checkpoints; this shell outlives it.
+trap : TERM INT HUP
 
 # --- what runs ------------------------------------------------------------------------------------------
 LAUNCH=(

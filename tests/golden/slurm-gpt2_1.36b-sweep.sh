@@ -146,6 +146,7 @@ reason() {
 end_attempt() {
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
+[ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
 
 # What compilers leave here is executed by the next job, so it has to be this user's own.
 make_shared "${CACHE%/*}"

@@ -148,6 +148,7 @@ reason() {
 end_attempt() {
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
+[ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
 
 # --- secrets: values of the variables that the site names, from a file that is nobody else's -------------
 # Its lines are NAME=value. It is read and not sourced, so that a value is never a command.

@@ -134,6 +134,7 @@ reason() {
 end_attempt() {
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
+[ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
 
 begin_attempt
 printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"

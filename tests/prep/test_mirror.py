@@ -188,3 +188,15 @@ def test_nothing_is_removed_or_written_over_a_link_in_the_mirror(hub: Hub, tmp_p
         mirror("texts", ENTRY, tmp_path)
     assert victim.read_text() == "precious"
     assert os.listdir(elsewhere / "deep") == ["chunk1.jsonl"]
+
+
+def test_a_damaged_record_is_not_taken_for_none(hub: Hub, tmp_path: Path) -> None:
+    mirror("texts", ENTRY, tmp_path)
+    record = source_dir(tmp_path, "texts") / ".mirror.json"
+    record.write_text("{")
+    with pytest.raises(UserError, match=r"\.mirror\.json cannot be read"):
+        find(tmp_path, "texts", ENTRY, [])
+    path = source_dir(tmp_path, "texts") / "train/deep/chunk0.jsonl"
+    path.write_bytes(b"x" * len(CONTENTS["train/deep/chunk0.jsonl"]))
+    assert mirror("texts", ENTRY, tmp_path) == 1, "nobody knows what the files were compared with"
+    assert len(find(tmp_path, "texts", ENTRY, [])) == 4

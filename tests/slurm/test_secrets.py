@@ -71,6 +71,6 @@ def test_a_file_that_others_may_read_is_refused(slurm_runs: Submitter, secrets: 
     submit(slurm_runs, secrets)
     status = slurm_runs.wait("alpha", *ENDED)
     assert status.state == "failed"
-    assert "jobctl.slurm.out" in status.detail
+    assert "slurm.out" in status.detail
     said = (slurm_runs.root / "runs/alpha/logs/slurm.out").read_text()
     assert f"{secrets} can be read by others: chmod 600 {secrets}" in said

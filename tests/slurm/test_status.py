@@ -57,7 +57,7 @@ def job(state: str, *, started: float | None = None, **facts: Any) -> Job:
         ([attempt(code=143, reason="cancelled")], [job("CANCELLED")], "cancelled", ""),
         ([attempt(code=143, reason="cancelled")], [job("NODE_FAIL")], "failed", "node died"),
         ([], [job("CANCELLED")], "cancelled", ""),
-        ([], [job("FAILED", exit_code=2)], "failed", "jobctl.slurm.out"),
+        ([], [job("FAILED", exit_code=2)], "failed", "slurm.out"),
         ([], [], "lost", "resume"),
         ([attempt()], [], "lost", "resume"),
     ],
@@ -141,3 +141,7 @@ def test_any_number_of_runs_is_one_call_each(tmp_path: Path) -> None:
     assert states[:100] == ["finished"] * 100
     assert states[101] == "cancelled"
     assert set(states[102:]) == {"lost"}
+
+    (paths[150] / "run.json").write_text("[]")
+    status = SlurmTarget(Counting()).statuses(found)[150]
+    assert (status.state, "not a run's record" in status.detail) == ("unknown", True)

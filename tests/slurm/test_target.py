@@ -28,7 +28,7 @@ def test_a_run_goes_from_submission_to_its_end(slurm_runs: Submitter) -> None:
         "started 1 on n1",
         "started 1 on n2",
     ]
-    assert "run alpha, attempt 1" in (run.path / "logs" / "jobctl.slurm.out").read_text()
+    assert "run alpha, attempt 1" in (run.path / "logs" / "slurm.out").read_text()
 
 
 def test_a_run_with_a_comment_of_its_own_is_found_by_it(slurm_runs: Submitter) -> None:
@@ -205,7 +205,7 @@ def test_any_root_works(slurm_cluster: SlurmCluster, slurm_runs: Submitter, name
     odd.submit("odd", "true")
     assert odd.wait("odd", "finished", "failed", "lost", "cancelled").state == "finished"
     assert any("started 1" in line for line in odd.log("odd"))
-    assert "run odd" in (odd.root / "runs" / "odd" / "logs" / "jobctl.slurm.out").read_text()
+    assert "run odd" in (odd.root / "runs" / "odd" / "logs" / "slurm.out").read_text()
 
 
 def test_a_rendered_script_runs_from_a_pipe(slurm_runs: Submitter, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_a_run_without_a_checkpoint_is_a_user_error(
 
 
 def test_training_imports_no_transformers() -> None:
-    names = ("models", "attention", "loss", "optimizer", "schedule", "hf")
-    imports = ", ".join(f"trainer.{name}" for name in names)
+    names = ("models.attention", "models.loss", "optim", "training", "interop.hf")
+    imports = ", ".join(f"jobctl.trainer.{name}" for name in names)
     check = f"import sys, {imports}; assert not {{'transformers', 'tokenizers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

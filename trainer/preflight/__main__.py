@@ -21,6 +21,7 @@ from jobctl.jobs.catalog.schema import Expected
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import bad_nodes_file, log_dir
+from jobctl.jobs.core.text import visible
 from jobctl.trainer.launch import meet_on_loopback, run_ranks, split
 from jobctl.trainer.preflight import verdict
 from jobctl.trainer.preflight.node import Node, look
@@ -122,16 +123,14 @@ def announce(
 ) -> None:
     """Print what was found, and write the names of bad nodes where the batch script looks for them."""
     for node in nodes.values():
-        kinds = {gpu.name for gpu in node.gpus}
-        what = (
-            f"{len(node.gpus)} × {', '.join(sorted(kinds))}, driver {node.gpus[0].driver}"
-            if kinds
-            else "no GPU"
-        )
         mine = [rank for rank in measured if rank.node == node.name]
-        print(f"preflight: {node.name}: {what}{_speeds(mine)}")
+        print(visible(f"preflight: {node.name}: {_hardware(node)}{_speeds(mine)}"))
+        if node.gpus and node.xids is None:
+            print(
+                f"preflight: {node.name}: its kernel's log may not be read, so its GPUs' Xids are not known"
+            )
     for problem in problems:
-        print(f"preflight: {problem.node or 'all nodes'}: PROBLEM: {problem.reason}")
+        print(visible(f"preflight: {problem.node or 'all nodes'}: PROBLEM: {problem.reason}"))
     if not problems:
         print("preflight: all is well")
     lines = [f"{problem.node}\t{problem.reason}\n" for problem in problems if problem.node]
@@ -139,6 +138,16 @@ def announce(
         write_whole(folder.bad_nodes, "".join(lines).encode())
     sys.stdout.flush()
     write_whole(folder.verdict, b"bad\n" if problems else b"good\n")
+
+
+def _hardware(node: Node) -> str:
+    """Say which GPUs a node has, as far as its driver could be asked."""
+    if node.unanswered:
+        return "its GPUs are not known"
+    if not node.gpus:
+        return "no GPU"
+    kinds = sorted({gpu.name for gpu in node.gpus})
+    return f"{len(node.gpus)} × {', '.join(kinds)}, driver {node.gpus[0].driver}"
 
 
 def _speeds(ranks: Sequence[Measured]) -> str:

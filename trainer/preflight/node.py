@@ -7,10 +7,12 @@ import re
 import resource
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs.core.driver import DriverSilent, query
 from jobctl.trainer.preflight import compilers
 
 GIB = 2**30
@@ -49,7 +51,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     clock: float
     """Seconds since 1970, by its own clock when it wrote."""
     gpus: tuple[Gpu, ...] = ()
-    xids: tuple[str, ...] = ()
+    unanswered: str = ""
+    """Why the driver could not be asked for the GPUs; nothing where it could."""
+    xids: tuple[str, ...] | None = ()
+    """None where the kernel's log may not be read."""
     memory_gib: float = 0.0
     """Free for programs."""
     shm_gib: float = 0.0
@@ -64,11 +69,14 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 def look(name: str, run_dir: Path, clock: float) -> Node:
     """This node. Raises OSError where the shared volume cannot be asked."""
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    gpus, unanswered = ask_driver()
+    log = kernel_log()
     return Node(
         name=name,
         clock=clock,
-        gpus=parse_gpus(nvidia_smi(FIELDS) or nvidia_smi(BASIC)),
-        xids=parse_xids(_answer("dmesg"), _uptime()),
+        gpus=gpus,
+        unanswered=unanswered,
+        xids=None if log is None else parse_xids(log, _uptime()),
         memory_gib=parse_available(_text("/proc/meminfo")),
         shm_gib=shutil.disk_usage("/dev/shm").free / GIB,
         tmp_gib=shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / GIB,
@@ -78,13 +86,24 @@ def look(name: str, run_dir: Path, clock: float) -> Node:
     )
 
 
-def nvidia_smi(fields: tuple[str, ...]) -> str:
-    """What the driver answers, one line a GPU; empty where there is none, or it does not know a field."""
-    return _answer("nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits")
+def ask_driver() -> tuple[tuple[Gpu, ...], str]:
+    """Return the GPUs, and why the driver could not be asked, or nothing where it could."""
+    try:
+        try:
+            lines = query(FIELDS)
+        except DriverSilent:  # an older driver does not know all fields
+            lines = query(BASIC)
+        return parse_gpus(lines), ""
+    except DriverSilent as error:
+        return (), error.message
 
 
-def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    return tuple(_gpu(line.split(",")) for line in text.splitlines() if line.count(",") >= len(BASIC) - 1)
+def parse_gpus(lines: Sequence[str]) -> tuple[Gpu, ...]:
+    """Read the driver's lines. Raises DriverSilent for one that is not of a GPU: it may be of one that is lost."""
+    for line in lines:
+        if line.count(",") < len(BASIC) - 1 or not line.split(",")[0].strip().isdigit():
+            raise DriverSilent(f"nvidia-smi answers {line!r}")
+    return tuple(_gpu(line.split(",")) for line in lines)
 
 
 def _gpu(values: list[str]) -> Gpu:
@@ -136,12 +155,12 @@ def _text(path: str) -> str:
         return ""
 
 
-def _answer(*command: str) -> str:
-    """What a command prints; empty where it is not there, refuses (``dmesg`` often does) or hangs."""
+def kernel_log() -> str | None:
+    """Return the kernel's log; None where it may not be read, as in most containers."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=QUERY_SECONDS, check=False
+            ["dmesg"], capture_output=True, text=True, errors="replace", timeout=QUERY_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        return None
+    return done.stdout if done.returncode == 0 else None

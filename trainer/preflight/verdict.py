@@ -61,7 +61,9 @@ def of_node(node: Node, expected: Expected) -> list[Problem]:
 
 def _gpus(node: Node, expected: Expected) -> list[str]:
     found = []
-    if expected.gpus and len(node.gpus) < expected.gpus:
+    if node.unanswered:
+        found.append(f"nobody knows which GPUs it has: {node.unanswered}")
+    elif expected.gpus and len(node.gpus) < expected.gpus:
         found.append(f"the driver shows {len(node.gpus)} GPUs of {expected.gpus}")
     for gpu in node.gpus:
         if expected.gpus and not is_device(expected.device, gpu.name):
@@ -76,7 +78,7 @@ def _gpus(node: Node, expected: Expected) -> list[str]:
             found.append(f"GPU {gpu.index} has {(gpu.used_mib or 0) / 1024:.0f} GiB in use by somebody else")
     if expected.gpus and node.kernels_lack:
         found.append(f"kernels cannot be compiled: {node.kernels_lack}; install gcc and Python's headers")
-    return [*found, *node.xids]
+    return [*found, *(node.xids or ())]
 
 
 def _room(node: Node, expected: Expected) -> list[str]:

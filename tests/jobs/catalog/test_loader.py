@@ -117,3 +117,23 @@ def test_entries_are_read_once() -> None:
 def test_a_number_that_is_not_finite_is_refused_with_its_line(text: str) -> None:
     with pytest.raises(UserError, match=r"site\.yaml:2: not YAML: .* is no finite number"):
         parse_yaml(f"a: 1.5\nb: {text}\n", "site.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "- " * 100_000, "{a: " * 100_000, "\n".join(" " * n + "a:" for n in range(1000))]
+)
+def test_yaml_that_is_nested_without_end_is_refused_in_words(text: str) -> None:
+    with pytest.raises(UserError, match=r"mine\.yaml:\d+: nested deeper than 64 levels"):
+        parse_yaml(text, "mine.yaml")
+
+
+def test_yaml_as_deep_as_a_settings_file_is_read() -> None:
+    assert parse_yaml("[" * 60 + "]" * 60, "mine.yaml")
+    assert parse_yaml("a: &x [1, 2]\nb: *x\n", "mine.yaml") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_yaml_that_its_aliases_make_endless_is_refused_in_words() -> None:
+    lines = ["a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(UserError, match=r"mine\.yaml:\d+: more than 100000 values"):
+        parse_yaml("\n".join(lines), "mine.yaml")

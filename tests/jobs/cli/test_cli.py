@@ -324,3 +324,21 @@ def test_a_log_that_is_a_fifo_is_not_waited_for(
     (run.path / "logs/1/rank-x.log").touch()
     code, _, err = jobctl("logs", "r", *(["--all-ranks"] if "rank" in log else []))
     assert (code, "not a regular file" in err) == (1, True)
+
+
+def test_what_a_run_says_of_itself_does_not_steer_the_terminal(
+    jobctl: Invoke, root: Path, job: Callable[..., JobSpec]
+) -> None:
+    run, _ = submit(job("printf '\\033[2J\\033[31mred\\n'"))
+    assert jobctl("wait", "r")[0] == 0
+    file = layout.attempt_file(run.path, 1)
+    record = json.loads(file.read_text())
+    file.write_text(
+        json.dumps(record | {"job_id": "\x1b]0;title\x07", "nodes": "\u202en1", "reason": "\x9b2J"})
+    )
+    for words in (("list",), ("status", "r"), ("describe", "r")):
+        code, out, err = jobctl(*words)
+        assert code == 0
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out + err)
+        assert r"\x1b]0;title\x07" in out
+    assert "\\x1b[2Jred\n" in jobctl("logs", "r")[1], "colours are for a terminal"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.ownership import EVERYONE, Untrusted, check_run, user_id, user_name
+from jobctl.jobs.core.ownership import EVERYONE, Untrusted, check_link, check_run, user_id, user_name
 from jobctl.jobs.render import render_template
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which root alone may")
@@ -133,3 +133,17 @@ def test_a_user_is_known_by_name_or_number() -> None:
     )
     with pytest.raises(UserError, match="--trust-owner nobody-here: there is no such user"):
         user_id("nobody-here")
+
+
+def test_a_link_to_someone_elses_file_is_refused_but_for_ones_own_and_roots(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.write_text("key")
+    link = tmp_path / "texts.txt"
+    link.symlink_to(private)
+    check_link(link)
+    check_link(private)
+    os.chown(link, DAEMON, DAEMON, follow_symlinks=False)
+    with pytest.raises(Untrusted, match=r"texts\.txt is a link that daemon made to a file of someone else"):
+        check_link(link)
+    os.chown(private, DAEMON, DAEMON)
+    check_link(link)

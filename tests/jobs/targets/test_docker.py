@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store
+from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.targets.registry import load_target
 
@@ -101,10 +105,13 @@ def test_docker_is_taken_where_both_answer_and_podman_where_docker_does_not(tmp_
 
 
 def test_no_engine_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    env = fake_engines(tmp_path / "none", docker="exit 1", podman="exit 1")
+    env = fake_engines(
+        tmp_path / "none", docker="echo no access >&2; exit 1", podman="echo no storage >&2; exit 1"
+    )
     done = run_script(rendered(root=str(tmp_path / "root")), env)
     assert done.returncode == 2
     assert "neither docker nor podman answers" in done.stderr
+    assert "(no access; no storage)" in done.stderr
     assert not (tmp_path / "root").exists()
 
 
@@ -160,3 +167,63 @@ def test_docker_and_a_job_without_gpus_need_no_cdi_file(tmp_path: Path) -> None:
     assert (
         "run" in run_script(rendered(root=str(tmp_path / "cpu")), {**podman, **nowhere}).stdout.splitlines()
     )
+
+
+@pytest.mark.parametrize("fails", ["--version", "info"])
+def test_an_engine_that_does_not_say_what_it_is_is_not_taken_for_another(tmp_path: Path, fails: str) -> None:
+    silent = f'[ "$1" != {fails} ] || {{ echo "no daemon"; exit 1; }}; {ECHO.format("docker")}'
+    done = run_script(rendered(root=str(tmp_path / "root")), fake_engines(tmp_path / "bin", docker=silent))
+    assert done.returncode == 2
+    assert f"docker {fails} ended with 1" in done.stderr
+    assert "--user" not in done.stdout
+
+
+def test_an_image_that_cannot_be_looked_at_is_refused_with_the_engines_words(tmp_path: Path) -> None:
+    refuses = f'[ "$1" != image ] || {{ echo "disk is gone" >&2; exit 1; }}; {ECHO.format("docker")}'
+    done = run_script(rendered(root=str(tmp_path / "root")), fake_engines(tmp_path / "bin", docker=refuses))
+    assert (done.returncode, "(disk is gone); make it: make image" in done.stderr) == (2, True)
+
+
+def lost_run(root: Path, monkeypatch: pytest.MonkeyPatch, **engines: str) -> Run:
+    """A run whose script is gone without a word; its container may still be there."""
+    for name, value in fake_engines(root.parent / "bin", **engines).items():
+        monkeypatch.setenv(name, value)
+    spec = resolve(Choices(model="qwen3_smoke", target="docker", run="r"), version="0", root=str(root)).spec
+    path = store.claim(root, "r")
+    store.write_submission(path, spec, "")
+    facts = {
+        "attempt": 1, "job_id": "docker:jobctl-r-1", "target": "docker", "host": os.uname().nodename, "nodes": "n",
+        "pid": 2**22 + 1, "start": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    layout.attempt_file(path, 1).write_text(json.dumps(facts))
+    return store.read(root, "r")
+
+
+@pytest.mark.parametrize(
+    ("engine", "state"),
+    [("exit 0", "lost"), ("echo 0123", "running"), ("echo no daemon >&2; exit 1", "unknown")],
+)
+def test_a_container_that_cannot_be_asked_for_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, state: str
+) -> None:
+    run = lost_run(tmp_path / "root", monkeypatch, docker=engine)
+    (status,) = DOCKER.statuses([run])
+    assert status.state == state
+    assert state != "unknown" or status.detail == "docker ps ended with 1: no daemon"
+
+
+def test_a_container_that_cannot_be_asked_for_is_not_said_to_be_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = lost_run(tmp_path / "root", monkeypatch, docker="echo no daemon >&2; exit 1")
+    with pytest.raises(UserError, match="docker ps ended with 1: no daemon"):
+        DOCKER.cancel(run)
+
+
+def test_a_container_that_ends_while_it_is_stopped_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = '[ "$1" != stop ] || { touch "$0.gone"; exit 1; }; [ -e "$0.gone" ] || echo 0123'
+    run = lost_run(tmp_path / "root", monkeypatch, docker=ends)
+    DOCKER.cancel(run)
+    assert (run.path / "STOP").exists()

@@ -10,7 +10,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources import manifest as manifests
 from jobctl.prep.sources.manifest import Manifest
-from jobctl.prep.sources.origins import Source, find, kind, listed_files, package_files
+from jobctl.prep.sources.origins import Source, find, folder_files, kind, listed_files, package_files
 from jobctl.prep.work.plan import plan
 
 ENTRY = DatasetEntry(summary="", license="")
@@ -111,3 +111,15 @@ def test_small_files_share_a_shard_and_large_ones_are_shared_out() -> None:
         [("d.jsonl.zst", 0, 0)],
         [("e.txt", 0, 0)],
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which root alone may")
+def test_a_link_that_someone_else_made_does_not_bring_your_files_into_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("private")
+    (tmp_path / "texts").mkdir()
+    link = tmp_path / "texts" / "a.txt"
+    link.symlink_to(tmp_path / "key")
+    assert len(folder_files(tmp_path / "texts", [])) == 1
+    os.chown(link, 1, 1, follow_symlinks=False)
+    with pytest.raises(UserError, match="is a link that daemon made"):
+        folder_files(tmp_path / "texts", [])

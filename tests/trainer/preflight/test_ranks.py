@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,17 @@ def test_one_good_node(tmp_path: Path) -> None:
     assert [(rank["node"], rank["local_rank"]) for rank in ranks] == [("here", 0), ("here", 1)]
     assert all(rank["tflops"] > 0 and rank["node_gb_s"] > 0 for rank in ranks)
     assert not (tmp_path / "logs/3/bad-nodes").exists()
+
+
+def test_a_node_whose_driver_does_not_answer_is_not_one_without_gpus(
+    tmp_path: Path, program: Callable[[str, str], None]
+) -> None:
+    program("nvidia-smi", 'echo "NVIDIA-SMI has failed"; exit 9')
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert "here: its GPUs are not known" in done.stdout
+    assert "PROBLEM: nobody knows which GPUs it has: nvidia-smi ended with 9" in done.stdout
+    assert "all is well" not in done.stdout
 
 
 def test_a_node_without_the_gpus_it_should_have(tmp_path: Path) -> None:

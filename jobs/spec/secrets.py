@@ -1,0 +1,76 @@
+"""Secrets have no place in settings: those go into the script and the record, which others may read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.layers import Layer
+
+_ENDINGS = ("TOKEN", "KEY", "PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "CREDENTIAL", "CREDENTIALS")
+"""What a word of a secret's name ends with: API_KEY, APIKEY, HF_TOKEN, but not TOKENIZERS_PARALLELISM."""
+_WORDS = ("PASS", "PWD", "SECRETS")
+_REFERENCES = ("FILE", "PATH", "DIR", "ENV", "NAME")
+"""A name that ends so says where a secret is: SSH_KEY_FILE."""
+_URL_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
+_URL_TOKEN = re.compile(
+    r"://\S*[?&#](access_token|token|password|secret|sig|signature|api_?key|key)=[^&\s]", re.IGNORECASE
+)
+_PROXY_PASSWORD = re.compile(r"[^/\s:@]+:[^/\s@]+@[^/\s@]+")
+HINT = (
+    "set it in your own environment and name it in pass_env, or write it into secrets_file (mode 600); "
+    "on Kubernetes into a Secret (the key secret)"
+)
+
+
+def refuse_secrets(layers: Iterable[Layer], arguments: Iterable[str] = ()) -> None:
+    """Raise UserError for a secret in any layer, or in the ``arguments`` of a job that is not a training.
+
+    The message says where it stands, and does not repeat it.
+    """
+    for layer in layers:
+        for key, value in layer.settings.items():
+            for name, text in _texts(key, value):
+                if reason := _reason(name, text):
+                    raise UserError(f"{layer.where(name)}: {name}: {reason}", hint=HINT)
+    for argument in arguments:
+        name, _, text = argument.rpartition("=")
+        if _is_secret_text(text):
+            raise UserError(f"argument {name or 'after --'}: it holds a password", hint=HINT)
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a variable of this name holds a secret."""
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", name.upper()) if word]
+    if not words or words[-1] in _REFERENCES:
+        return False
+    return any(word in _WORDS or word.endswith(_ENDINGS) for word in words)
+
+
+def _reason(name: str, text: str) -> str:
+    """Say why a value is refused; nothing where it is not."""
+    section, _, variable = name.partition(".")
+    if section == "env" and looks_secret(variable):
+        return "it looks like a secret, and env is written into the script and run.json"
+    is_proxy = "proxy" in variable.lower() and _PROXY_PASSWORD.match(text)
+    if _is_secret_text(text) or is_proxy:
+        return "it holds a password, and would be written into the script and run.json"
+    return ""
+
+
+def _is_secret_text(text: str) -> bool:
+    return bool(_URL_PASSWORD.search(text) or _URL_TOKEN.search(text))
+
+
+def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Each text in a value with its flat key: ``env.X`` for one of a mapping."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(f"{key}.{name}", item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(key, item)
+    else:
+        yield key, str(value)
