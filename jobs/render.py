@@ -62,9 +62,9 @@ def _one_character(found: re.Match[str]) -> str:
     return f"\\U{0x10000 + ((int(found[1], 16) - 0xD800) << 10) + int(found[2], 16) - 0xDC00:08x}"
 
 
-def _environment(quote: Callable[[object], str]) -> jinja2.Environment:
+def _environment(quote: Callable[[object], str], folder: Path) -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         undefined=jinja2.StrictUndefined,
         finalize=quote,
         trim_blocks=True,
@@ -77,14 +77,17 @@ def _environment(quote: Callable[[object], str]) -> jinja2.Environment:
 
 
 @functools.cache
-def _template(name: str) -> jinja2.Template:
+def _template(name: str, folder: Path) -> jinja2.Template:
     quote = quote_yaml if name.endswith(".yaml.j2") else quote_shell
-    return _environment(quote).get_template(name)
+    return _environment(quote, folder).get_template(name)
 
 
-def render_template(name: str, context: dict[str, Any]) -> str:
-    """The template ``name`` with ``context``; an expression in it prints its value quoted for that language."""
-    return _template(name).render(context)
+def render_template(name: str, context: dict[str, Any], *, folder: Path = TEMPLATES) -> str:
+    """Return the template ``name`` with ``context``; an expression in it prints its value quoted for that language.
+
+    ``folder`` holds the templates of another package; they may include ours.
+    """
+    return _template(name, folder).render(context)
 
 
 def trainer_flags(spec: TrainSpec) -> list[str]:
@@ -143,6 +146,6 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "expected": expected(spec),
     }
     if isinstance(spec, TrainSpec):
-        sizes = spec.inputs.sweep_batch_sizes if spec.stage == "sweep" else ()
+        sizes = spec.inputs.sweep_batch_sizes if spec.job_kind.array == "sizes" else ()
         return context | {"flags": trainer_flags(spec), "stage": spec.stage, "sweep": sizes}
     return context | {"arguments": list(spec.arguments), "stage": ""}

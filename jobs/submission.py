@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import msgspec
 
 from jobctl.jobs.catalog.loader import names
-from jobctl.jobs.core import exit_codes, layout
-from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs import store as runs
-from jobctl.jobs.runs.store import Run, Started
+from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
-from jobctl.jobs.spec.patch import ship
-from jobctl.jobs.spec.recorded import recorded_spec
-from jobctl.jobs.targets import target
-from jobctl.jobs.targets.protocol import Remote
-
-ON_THIS_FILE_SYSTEM = ("local", "slurm", "docker")
-"""Targets whose shared root the submitting host sees under the same path."""
-CLUSTERS = ("k8s", "k8s-trainjob")
-"""Targets that keep the record of a run themselves; what lies under this host's root only says where."""
+from jobctl.jobs.targets.directory import DirectoryStore
+from jobctl.jobs.targets.protocol import RecordKeeper, RunStore
+from jobctl.jobs.targets.registry import load_target, target_entry
 
 
 class _Meta(msgspec.Struct):
@@ -40,11 +33,14 @@ def _dataset(spec: JobSpec) -> Path:
 
 def prepared(spec: JobSpec) -> Path | None:
     """The data set or the tokenizer that a job would make, where it is complete already."""
-    if spec.target not in ON_THIS_FILE_SYSTEM:
+    if not target_entry(spec.target).shares_files:
         return None
-    tokenizer = layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer)
-    made = {"prep": _dataset(spec) / "meta.json", "tokenizer": tokenizer / "tokenizer.json"}.get(spec.kind)
-    return made.parent if made is not None and made.is_file() else None
+    last_files = {
+        "data set": _dataset(spec) / "meta.json",
+        "tokenizer": layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer) / "tokenizer.json",
+    }
+    last = last_files.get(spec.job_kind.makes)
+    return last.parent if last is not None and last.is_file() else None
 
 
 def check_inputs(spec: JobSpec) -> None:
@@ -52,9 +48,9 @@ def check_inputs(spec: JobSpec) -> None:
 
     A job that waits for another one is not checked: that one may be making the data set.
     """
-    if spec.after or spec.target not in ON_THIS_FILE_SYSTEM:
+    if spec.after or not target_entry(spec.target).shares_files:
         return
-    if spec.kind == "prep":
+    if spec.job_kind.makes == "data set":
         _check_text(spec)
     if not isinstance(spec, TrainSpec):
         return
@@ -77,85 +73,37 @@ def check_inputs(spec: JobSpec) -> None:
 def _check_text(spec: JobSpec) -> None:
     name = spec.inputs.dataset
     here = layout.source_dir(Path(spec.site.root), name)
-    own = any(argument.partition("=")[0] == "--source" for argument in spec.arguments)
-    if not (own or here.is_dir() or name in names("datasets")):
+    has_source = any(argument.partition("=")[0] == "--source" for argument in spec.arguments)
+    if not (has_source or here.is_dir() or name in names("datasets")):
         raise UserError(
             f"no data set '{name}': the catalogue does not know it, and {here} does not exist",
             hint=f"{nearest(name, names('datasets'))}; or for text of your own: -- --source=FOLDER",
         )
 
 
+def load_store(target: str, site: Site, home: Path) -> RunStore:
+    """Return the place that keeps the runs of ``target``: the cluster of ``site``, or the root ``home``."""
+    scheduler = load_target(target)
+    if target_entry(target).keeps_records:
+        return cast(RecordKeeper, scheduler).store(site, home)
+    return DirectoryStore(home, scheduler)
+
+
+def store_of(run: Run) -> RunStore:
+    """Return the place that keeps ``run``."""
+    return load_store(run.target, run.record.spec.site, run.path.parent.parent)
+
+
+def store_for(spec: JobSpec, home: Path) -> RunStore:
+    """Return the place that is to keep the run of ``spec``; ``home`` is the root of this host."""
+    shared = target_entry(spec.target).shares_files
+    return load_store(spec.target, spec.site, Path(spec.site.root) if shared else home)
+
+
 def submit(spec: JobSpec) -> tuple[Run, str]:
-    """Start ``spec``, whose run is named; the run, and the scheduler's job id.
-
-    Of several submissions of one name at once, one wins. Nothing stays behind when the scheduler refuses.
-    """
-    assert spec.run is not None
-    root, name = Path(spec.site.root), spec.run
-    if spec.on_a_checkpoint:
-        return _submit_on(runs.read(root, name).path, spec)
-    spec = _with_code(spec, layout.code_dir(layout.run_dir(root, name)))
-    place = target(spec.target)
-    script = place.render(spec)
-    path = runs.claim(root, name)
-    try:
-        _ship_code(spec)
-        runs.write_submission(path, spec, script)
-        run = runs.read(root, name)
-        return run, place.submit(run, layout.script_file(path), spec.after)
-    except BaseException:
-        runs.release(path)
-        raise
-
-
-def _with_code(spec: JobSpec, folder: Path) -> JobSpec:
-    """Of a patched job: the one that takes its code from ``folder``."""
-    if not spec.patch:
-        return spec
-    return msgspec.structs.replace(spec, site=msgspec.structs.replace(spec.site, project_dir=str(folder)))
-
-
-def _ship_code(spec: JobSpec) -> None:
-    if spec.patch:
-        ship(Path(spec.patch.tree), Path(spec.site.project_dir))
-
-
-def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Started]:
-    """Start ``spec`` where the cluster keeps the record, and note under ``home`` which cluster that is.
-
-    Submitting the same again changes nothing.
-    """
-    assert spec.run is not None
-    path = layout.run_dir(home, spec.run)
-    if (there := layout.record_file(path)).is_file() and runs.read(home, spec.run).target not in CLUSTERS:
-        raise UserError(f"run '{spec.run}' exists: {there.parent}", hint="take another name: --run")
-    started = place.start(spec)
-    if started.new and not spec.on_a_checkpoint:
-        runs.write_submission(path, started.spec, started.script)
-    elif path.is_dir():
-        write_whole(layout.script_file(path, spec.step), started.script.encode())
-    name = layout.job_name(spec.run, spec.step)
-    return Run(name, path, json.loads(started.spec.record()), ()), started
-
-
-def _submit_on(path: Path, spec: JobSpec) -> tuple[Run, str]:
-    """Start ``spec``, which reads the checkpoint of the run in ``path``."""
-    runs.check_ours(path, spec.trusted or ())
-    spec = _with_code(spec, layout.code_dir(path, spec.step))
-    script = target(spec.target).render(spec)
-    _ship_code(spec)
-    file = layout.script_file(path, spec.step)
-    new = not file.exists()
-    write_whole(file, script.encode())
-    runs.write_record(path, spec, spec.step)
-    try:
-        run = runs.read(path.parent.parent, layout.job_name(path.name, spec.step))
-        return run, target(spec.target).submit(run, file, spec.after)
-    except BaseException:
-        if new:
-            file.unlink()
-            layout.record_file(path, spec.step).unlink()
-        raise
+    """Start ``spec``, whose run is named, under its own root; the run, and the scheduler's job id."""
+    started = store_for(spec, Path(spec.site.root)).start(spec)
+    return started.run, started.job_id
 
 
 def start_step(spec: JobSpec, home: Path) -> str:
@@ -163,39 +111,23 @@ def start_step(spec: JobSpec, home: Path) -> str:
 
     Raises UserError where its run is another job's, or is alive.
     """
-    assert spec.run is not None
-    place = target(spec.target)
-    if isinstance(place, Remote):
-        return _start_remotely(place, spec, home)
-    root = Path(spec.site.root)
-    if spec.on_a_checkpoint or not layout.record_file(layout.run_dir(root, spec.run)).is_file():
-        return submit(spec)[1]
-    run = runs.read(root, spec.run)
-    if run.record.get("spec_hash") != spec.fingerprint():
+    assert spec.name is not None
+    store = store_for(spec, home)
+    run = None if spec.on_a_checkpoint else store.find(spec.name)
+    if run is None:
+        return store.start(spec).job_id
+    if target_entry(spec.target).keeps_records:
+        # The cluster compares the settings itself, and answers for a job that is alive.
+        resumable = store.state(spec) in runs.ENDED - {"finished"}
+        return store.resume(run) if resumable else store.start(spec).job_id
+    if run.record.spec.fingerprint() != spec.fingerprint():
         raise UserError(f"run '{spec.run}' was made with other settings", hint="take another name: --run")
     return resume_run(run, spec.trusted or ())[1]
 
 
-def _start_remotely(place: Remote, spec: JobSpec, home: Path) -> str:
-    if not spec.on_a_checkpoint and place.state(spec) in runs.ENDED - {"finished"}:
-        run = place.find(spec.site, str(spec.run))
-        if run is not None:
-            return place.resume(run)
-    return submit_remotely(place, spec, home)[1].job_id
-
-
-def is_done(spec: JobSpec) -> bool:
-    """Whether what ``spec`` makes is there, as far as this host or the cluster sees it."""
-    if prepared(spec):
-        return True
-    place = target(spec.target)
-    if isinstance(place, Remote):
-        return place.state(spec) == "finished"
-    root = Path(spec.site.root)
-    if spec.name is None or not runs.is_submitted(root, spec.name):
-        return False
-    mine = {attempt.task: attempt for attempt in runs.read(root, spec.name).attempts}
-    return bool(mine) and all(attempt.exit_code == exit_codes.EXIT_FINISHED for attempt in mine.values())
+def is_done(spec: JobSpec, home: Path) -> bool:
+    """Return whether the product of ``spec`` is there, as far as this host or the cluster sees it."""
+    return prepared(spec) is not None or store_for(spec, home).state(spec) == "finished"
 
 
 def resume(root: Path, name: str, trusted: Sequence[str] = ()) -> tuple[Run, str]:
@@ -204,47 +136,18 @@ def resume(root: Path, name: str, trusted: Sequence[str] = ()) -> tuple[Run, str
 
 
 def resume_run(run: Run, trusted: Sequence[str] = ()) -> tuple[Run, str]:
-    """Start another attempt of an ended run, by a script that is rendered anew from the run's record.
+    """Start another attempt of an ended run as it was submitted; the run, and the job id.
 
-    The script that lies in the run directory is not executed: someone else may have written it. Raises UserError
-    while the run is alive, when it is finished, when someone else resumes it at this moment, and where it belongs
-    to someone who is not among the ``trusted``.
+    Raises UserError while the run is alive, when it is finished, when someone else resumes it at this moment, and
+    where it belongs to a user who is not among the ``trusted``.
     """
-    name, place = run.name, target(run.target)
-    (status,) = place.statuses([run])
+    (status,) = load_target(run.target).statuses([run])
     if status.state == "finished":
-        raise UserError(f"run '{name}' has finished; there is nothing to go on with", code=1)
+        raise UserError(f"run '{run.name}' has finished: nothing to resume", code=1)
     if status.state not in runs.ENDED:
         raise UserError(
-            f"run '{name}' is {status.state} (job {status.job_id or '?'})", hint=f"jobctl wait {name}", code=1
-        )
-    if isinstance(place, Remote):
-        return run, place.resume(run)
-    runs.check_ours(run.path, trusted)
-    spec = recorded_spec(name, _record_to_resume(run), trusted)
-    claim = run.path / "attempts" / ".resuming"
-    busy = UserError(f"run '{name}' is being resumed by someone else", hint=f"jobctl status {name}", code=1)
-    try:
-        claim.mkdir()
-    except FileExistsError:
-        raise busy from None
-    try:
-        now = runs.read_again(run)
-        if len(now.attempts) != len(run.attempts) or place.statuses([now])[0].state not in runs.ENDED:
-            raise busy
-        script = layout.script_file(run.path, run.step)
-        write_whole(script, place.render(spec).encode())
-        return now, place.submit(now, script, () if run.step else spec.after)
-    finally:
-        claim.rmdir()
-
-
-def _record_to_resume(run: Run) -> dict[str, Any]:
-    """Return what ``run`` was submitted as. Raises UserError for a step whose record is not there."""
-    if run.step and not layout.record_file(run.path, run.step).is_file():
-        raise UserError(
-            f"{run.name} was not submitted by this jobctl, so there is no record to go on with",
-            hint=f"submit it again: jobctl submit {run.step} --run {run.path.name} …",
+            f"run '{run.name}' is {status.state} (job {status.job_id or '?'})",
+            hint=f"jobctl wait {run.name}",
             code=1,
         )
-    return run.record
+    return run, store_of(run).resume(run, trusted)

@@ -1,17 +1,23 @@
-"""One look at a namespace: its jobs, pods, events and records, and what they say of a run."""
+"""What a look at a namespace shows, and how long an answer is good for."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.k8s import names
 from jobctl.k8s.pods import Pod, newest, read_pod, warnings_of
-from jobctl.k8s.resources import CONFIG_MAP, EVENT, POD, Kind, Object, label_selector
+from jobctl.k8s.resources import CONFIG_MAP, EVENT, JOB, POD, Kind, Object, label_selector
 from jobctl.k8s.status import status_of
 
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api
+
+ANSWER_SECONDS = 2.0
+"""How old an answer may be: a waiting jobctl asks often, and one API server serves everybody."""
 
 
 class Cluster:
@@ -79,3 +85,44 @@ class Cluster:
 
     def _marks_of(self, run: Run) -> dict[str, str]:
         return self._marks.get(names.object_name(run.name), {})
+
+
+class Clusters:
+    """The clusters that this process has asked, each connected once, and their last answers."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._apis: dict[str, Api] = {}
+        self._answers: dict[tuple[str, str, str], tuple[float, Cluster]] = {}
+
+    def api(self, site: Site) -> Api:
+        """Return the cluster of a site's context."""
+        if site.context not in self._apis:
+            from jobctl.k8s.api import Api
+
+            self._apis[site.context] = Api(site.context)
+        return self._apis[site.context]
+
+    def api_of(self, run: Run) -> Api:
+        """Return the cluster of a run."""
+        return self.api(run.record.spec.site)
+
+    def look(self, runs: Sequence[Run], *, fresh: bool = False) -> Cluster:
+        """Return the objects of ``runs``, which are of one namespace; ``fresh`` asks the server in any case."""
+        site = runs[0].record.spec.site
+        one = runs[0].path.name if len(runs) == 1 else ""
+        key = (site.context, site.namespace, one)
+        when, cluster = self._answers.get(key, (0.0, None))
+        if cluster is None or fresh or time.monotonic() - when > ANSWER_SECONDS:
+            cluster = Cluster.seen(self.api(site), site.namespace, {self._kind, JOB}, one)
+            self._answers[key] = (time.monotonic(), cluster)
+        return cluster
+
+    def forget_answers(self) -> None:
+        """Ask again next time: something has changed."""
+        self._answers.clear()
+
+    def forget(self) -> None:
+        """Forget the connections as well."""
+        self._apis.clear()
+        self._answers.clear()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
-
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.ownership import EVERYONE
 from jobctl.jobs.render import (
@@ -18,9 +16,10 @@ from jobctl.jobs.render import (
     render_template,
 )
 from jobctl.jobs.spec.job_spec import JobSpec, seconds
+from jobctl.jobs.targets import registry
 from jobctl.k8s import names
 
-ROOT = "/workspace"
+ROOT = registry.VOLUME
 """$JOBCTL_ROOT in every pod: where the claim is mounted."""
 JOB_FILES = "/etc/jobctl"
 SECRETS = "/run/secrets/jobctl"
@@ -32,17 +31,7 @@ LAST_WORDS_SECONDS = 60
 CPUS_PER_PROCESS, GIB_PER_PROCESS = 4, 16
 """What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
 
-DISTRIBUTED = ("train", "preflight")
-"""Kinds of job whose pods work together."""
-
 _UNPRINTABLE = re.compile(r"[^\t\n -~]")
-
-
-def in_pods(spec: JobSpec) -> JobSpec:
-    """``spec`` as the pods see it: named, and with the volume as its root whatever the submitting host calls it."""
-    site = msgspec.structs.replace(spec.site, root=ROOT)
-    spec = msgspec.structs.replace(spec, site=site)
-    return spec if spec.run else msgspec.structs.replace(spec, run=names.run_name(spec))
 
 
 def render(spec: JobSpec, template: str, container: str, pod_template: str) -> str:
@@ -50,7 +39,6 @@ def render(spec: JobSpec, template: str, container: str, pod_template: str) -> s
 
     Raises UserError for what a site says that Kubernetes has no counterpart of.
     """
-    spec = in_pods(spec)
     context = _context(spec, container)
     context["run_json"] = literal_block(f"{context['record']}\n", 4)
     context["script"] = literal_block(render_template("pod.sh.j2", context), 4)
@@ -137,7 +125,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
 
 def distributed(spec: JobSpec) -> bool:
     """Whether the pods work as ranks of one program, and so are an operator's; else each is a worker for itself."""
-    return spec.kind in DISTRIBUTED
+    return spec.job_kind.distributed
 
 
 def _needs_rdma(spec: JobSpec) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from jobctl.jobs.core import layout
+from jobctl.jobs import kinds
 from jobctl.jobs.spec.job_spec import JobSpec
 
 MAX_NAME = 45
@@ -19,11 +19,6 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN_ANNOTATION = "jobctl/run"
 HASH_ANNOTATION = "jobctl/spec-hash"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-
-
-def run_name(spec: JobSpec) -> str:
-    """The run's name; without a chosen one it follows from the spec, so that rendering twice says the same."""
-    return spec.run or f"{spec.run_prefix}-{spec.fingerprint()[:8]}"
 
 
 def object_name(run: str) -> str:
@@ -39,7 +34,8 @@ def object_name(run: str) -> str:
 
 def job_name(spec: JobSpec) -> str:
     """The name of ``spec``'s objects: the run's, or the run's and what is done with its checkpoint."""
-    return object_name(layout.job_name(run_name(spec), spec.step))
+    assert spec.run is not None  # resolve names the run of every job of a cluster
+    return object_name(kinds.job_name(spec.run, spec.step))
 
 
 def selector(run: str) -> dict[str, str]:
@@ -50,7 +46,7 @@ def selector(run: str) -> dict[str, str]:
 def is_for(object_labels: Mapping[str, str], step: str) -> bool:
     """Whether an object is of the job on a checkpoint that does ``step``, or of the run itself for none."""
     component = object_labels.get(COMPONENT)
-    return component == step if step else component not in layout.ON_A_CHECKPOINT
+    return component == step if step else component not in kinds.ON_A_CHECKPOINT
 
 
 def labels(spec: JobSpec, run: str) -> dict[str, str]:

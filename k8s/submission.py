@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import yaml
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.records import parse_record
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s.manifest import distributed
-from jobctl.k8s.names import HASH_ANNOTATION, RUN_ANNOTATION, object_name
+from jobctl.k8s.names import RUN_ANNOTATION, object_name
 from jobctl.k8s.refusals import Refused
 from jobctl.k8s.resources import CONFIG_MAP, JOB, PYTORCHJOB, TRAINJOB, Kind, Object, kind_of
 from jobctl.k8s.status import ended
@@ -104,9 +105,20 @@ def _claim(api: Api, record: Object, *, replace: bool) -> bool:
     if replace:
         api.apply(CONFIG_MAP, record)
         return False
-    if _annotations(api, record).get(HASH_ANNOTATION) != record["metadata"]["annotations"][HASH_ANNOTATION]:
+    if not _is_same_job(api, record):
         raise _exists(record, "with other settings; take another name: --run")
     return False
+
+
+def _is_same_job(api: Api, record: Object) -> bool:
+    """Return whether the record that the cluster has is of this very job, whatever version of jobctl made it."""
+    metadata = record["metadata"]
+    existing = api.get(CONFIG_MAP, metadata["namespace"], metadata["name"]) or {}
+    text = existing.get("data", {}).get("run.json", "")
+    if not text:
+        return False
+    before = parse_record(text, f"ConfigMap {metadata['name']}").spec
+    return before.fingerprint() == parse_record(record["data"]["run.json"], "manifest").spec.fingerprint()
 
 
 def _annotations(api: Api, record: Object) -> dict[str, str]:

@@ -59,14 +59,14 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
 
 def tasks(spec: JobSpec) -> int:
     """Tasks of the job array: a node each that tokenizes, or a batch size each of a sweep; 0 where it is no array."""
-    if spec.kind == "prep" and spec.resources.nodes > 1:
+    if spec.job_kind.array == "nodes" and spec.resources.nodes > 1:
         return spec.resources.nodes
-    return len(spec.inputs.sweep_batch_sizes) if spec.step == "sweep" else 0
+    return len(spec.inputs.sweep_batch_sizes) if spec.job_kind.array == "sizes" else 0
 
 
 def nodes_of(spec: JobSpec) -> int:
     """Nodes of the job, or of each task of an array."""
-    return 1 if spec.kind == "prep" else spec.resources.nodes
+    return 1 if spec.job_kind.array == "nodes" else spec.resources.nodes
 
 
 def _comment(spec: JobSpec) -> str:

@@ -23,7 +23,7 @@ SUBMISSION_SECONDS = 120
 
 def comment_of(run: Run) -> str:
     """The comment of a run's jobs; raises UserError where it is too long for Slurm."""
-    return run_comment(run.path, run.record["spec"].get("site", {}).get("comment", ""))
+    return run_comment(run.path, run.record.spec.site.comment)
 
 
 def jobs_of(run: Run, jobs: Collection[Job]) -> list[Job]:
@@ -72,7 +72,7 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
 
 def submitted(run: Run) -> float:
     """Seconds since 1970 at which the run was submitted, or its first attempt began."""
-    return seconds(str(run.record.get("submitted") or (run.attempts[0].start if run.attempts else "")))
+    return seconds(run.record.submitted or (run.attempts[0].start if run.attempts else ""))
 
 
 def seconds(stamp: str) -> float:
@@ -127,7 +127,7 @@ def _goes_on(run: Run) -> bool:
     last = run.last
     if last is None or state_of(last) == "stopped":
         return True
-    retries = run.record["spec"].get("resources", {}).get("retries", 0)
+    retries = run.record.spec.resources.retries
     failures = sum(a.reason in RETRIED and a.task == last.task for a in run.attempts)
     return last.reason in RETRIED and failures <= retries
 

@@ -37,8 +37,6 @@ def slurm_output(run: Path) -> Path:
 class SlurmTarget:
     """Looks a run's jobs up by name and comment, so that nothing but its directory has to be remembered."""
 
-    chains = True
-
     def __init__(self, client: Slurm | None = None, clock: Callable[[], float] = time.time) -> None:
         self._client, self._clock = client or Slurm(), clock
         self._queue: list[Job] = []
@@ -58,7 +56,7 @@ class SlurmTarget:
                 f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
             )
         options = [f"--output={literal_path(str(slurm_output(run.path)))}", "--open-mode=append"]
-        if avoided := ",".join(filter(None, (run.record["spec"]["site"]["exclude"], *runs.bad_nodes(run)))):
+        if avoided := ",".join(filter(None, (run.record.spec.site.exclude, *runs.bad_nodes(run)))):
             options.append(f"--exclude={avoided}")
         options += _array(run)
         if dependency := self._dependency(run, after):
@@ -118,16 +116,18 @@ class SlurmTarget:
     def _refuse_what_never_starts(self, run: Run, job: str) -> None:
         for _ in range(FIRST_LOOKS):
             self._forget_queue()
-            found = next((found for found in self._jobs(run) if found.id == job), None)
-            if found is None or not found.active or not found.waiting or found.reason not in UNDECIDED:
+            queued = next((queued for queued in self._jobs(run) if queued.id == job), None)
+            if queued is None or not queued.active or not queued.waiting or queued.reason not in UNDECIDED:
                 break
             time.sleep(FIRST_LOOK_SECONDS)
-        if found is None or found.reason not in NEVER_STARTS:
+        if queued is None or queued.reason not in NEVER_STARTS:
             return
-        if found.active:
+        if queued.active:
             self.cancel(run)
         raise UserError(
-            f"job {job} was taken, but {waiting_words(found.reason)}", hint=refusal_hint(found.reason), code=1
+            f"job {job} was taken, but {waiting_words(queued.reason)}",
+            hint=refusal_hint(queued.reason),
+            code=1,
         )
 
     def _dependency(self, run: Run, after: Sequence[str]) -> str:
@@ -143,9 +143,9 @@ class SlurmTarget:
             if status.state in ("pending", "running"):
                 conditions.append(f"afterok:{status.job_id}")
             elif status.state != "finished":
-                why = status.detail.partition(";")[0]
+                code = "" if status.exit_code is None else f": exit code {status.exit_code}"
                 raise UserError(
-                    f"run '{run.name}' is to come after '{name}', which is {status.state}{why and f': {why}'}",
+                    f"run '{run.name}' is to come after '{name}', which is {status.state}{code}",
                     hint=f"jobctl resume {name}",
                     code=1,
                 )
@@ -157,7 +157,7 @@ def _array(run: Run) -> list[str]:
     last = run.last
     if last is None or last.tasks == 1:
         return []
-    limit = run.record["spec"]["resources"].get("array_limit")
+    limit = run.record.spec.resources.array_limit
     tasks = ",".join(str(task) for task in runs.unfinished_tasks(run))
     return [f"--array={tasks}{f'%{limit}' if limit else ''}"]
 
@@ -185,7 +185,7 @@ def _failed_before(run: Run) -> Status | None:
     """The run that kept ``run`` from ever starting: the first of those it was to come after that did not end well."""
     if run.attempts:
         return None
-    for name in run.record["spec"]["after"]:
+    for name in run.record.spec.after:
         with contextlib.suppress(UserError):  # its directory has been removed
             before = runs.read(run.path.parent.parent, name)
             status = recorded_status(before)

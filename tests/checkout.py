@@ -5,6 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.patch import describe
+
 
 def git(tree: Path, *arguments: str) -> None:
     who = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
@@ -24,3 +30,11 @@ def checkout(tree: Path, trainer: str) -> Path:
     git(tree, "add", ".")
     git(tree, "commit", "--quiet", "--message", "first")
     return tree
+
+
+def patched(spec: JobSpec, tree: Path) -> JobSpec:
+    """Return ``spec`` as ``resolve`` makes it of a submission with ``tree`` as its patch."""
+    assert spec.run is not None
+    folder = layout.code_dir(layout.run_dir(Path(spec.site.root), spec.run))
+    site = msgspec.structs.replace(spec.site, project_dir=str(folder))
+    return msgspec.structs.replace(spec, patch=describe(tree), site=site)

@@ -259,6 +259,40 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     )
 
 
+SITE_SECTIONS: dict[str, tuple[str, ...]] = {
+    "slurm": (
+        "partition",
+        "cpu_partition",
+        "account",
+        "qos",
+        "reservation",
+        "constraint",
+        "mail_user",
+        "mail_type",
+        "comment",
+        "gpu_request",
+        "gpu_type",
+        "spare_nodes",
+        "exclusive",
+        "memory",
+    ),
+    "kubernetes": (
+        "context",
+        "namespace",
+        "queue",
+        "pvc",
+        "pull_secret",
+        "secret",
+        "run_as_user",
+        "gpu_resource",
+        "rdma_resource",
+        "node_selector",
+        "tolerations",
+    ),
+}
+"""Keys of ``Site`` that mean something to one scheduler only. All others are general."""
+
+
 class HardwareFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a node type is; facts, not choices."""
 

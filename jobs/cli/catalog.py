@@ -15,7 +15,8 @@ from jobctl.jobs.catalog.loader import KINDS, load_entry, load_hardware, load_la
 from jobctl.jobs.catalog.schema import ModelEntry
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.spec.resolution import TARGETS, Choices, resolve
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.targets import registry
 
 ENTRIES: dict[str, type[Any]] = {"models": ModelEntry, "datasets": DatasetEntry, "tokenizers": TokenizerEntry}
 
@@ -36,9 +37,9 @@ def catalog_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_entries(kind: str | None, as_json: bool) -> None:
     """What there is, of one kind or of all."""
-    found = [(k, name, _entry(k, name).summary) for k in ([kind] if kind else KINDS) for name in names(k)]
-    facts = [{"kind": k, "name": name, "summary": summary} for k, name, summary in found]
-    emit(facts, as_json, table(("KIND", "NAME", "SUMMARY"), found))
+    chosen = [(k, name, _entry(k, name).summary) for k in ([kind] if kind else KINDS) for name in names(k)]
+    facts = [{"kind": k, "name": name, "summary": summary} for k, name, summary in chosen]
+    emit(facts, as_json, table(("KIND", "NAME", "SUMMARY"), chosen))
 
 
 @catalog_command.command("show")
@@ -97,7 +98,7 @@ def check_entries(as_json: bool) -> None:
         for name in names(kind):
             _entry(kind, name)
     combinations = itertools.product(
-        names("models"), names("hardware"), names("tiers"), names("stages"), names("sites"), TARGETS
+        names("models"), names("hardware"), names("tiers"), names("stages"), names("sites"), registry.names()
     )
     count = 0
     for model, hardware, tier, stage, site, target in combinations:

@@ -11,24 +11,24 @@ import click
 import msgspec
 
 import jobctl
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.loader import load_file
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.layers import Layer
 from jobctl.jobs.spec.patch import SOURCE, describe
-from jobctl.jobs.spec.resolution import Choices, Resolution, resolve
-from jobctl.jobs.targets import target
-from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.spec.resolution import Choices, Resolution, absolute_root, load_site, resolve
+from jobctl.jobs.targets import registry
+from jobctl.jobs.targets.registry import target_entry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-KINDS = ("train", "tokenizer", "prep", "preflight", "eval", "export", "sweep")
 PROJECT_FILE = "jobctl.yaml"
 
 
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``jobctl.yaml``: what one project chooses where the command line does not say."""
 
-    target: str = "local"
+    target: str = registry.DEFAULT
     site: str | None = None
     hardware: str | None = None
     settings: dict[str, Any] = {}
@@ -46,14 +46,18 @@ OPTIONS = [
         "words",
         nargs=-1,
         type=click.UNPROCESSED,
-        metavar="[tokenizer|prep|preflight|eval|export|sweep] [-- FLAGS]",
+        metavar=f"[{'|'.join(k.name for k in kinds.KINDS if k is not kinds.TRAIN)}] [-- FLAGS]",
     ),
     click.option("--model", "-m", metavar="NAME", help="Model of the catalogue, or a YAML file."),
     click.option("--tier", "-t", type=int, default=1, show_default=True, help="Optimisation level, 1 to 4."),
     click.option("--hardware", metavar="NAME", help="Node type; b200, or cpu for a smoke model."),
     click.option("--stage", metavar="NAME", help="smoke, mfu, train, eval or sweep.  [default: train]"),
     click.option(
-        "--target", "-g", metavar="NAME", help="local, slurm, k8s, k8s-trainjob or docker.  [default: local]"
+        "--target",
+        "-g",
+        metavar="NAME",
+        help=f"{', '.join(entry.name for entry in registry.BUILT_IN)}, or an installed package's."
+        f"  [default: {registry.DEFAULT}]",
     ),
     click.option("--site", metavar="NAME", help="Site of the catalogue, or a YAML file."),
     click.option("--nodes", "-N", type=int, help="Nodes of the job."),
@@ -83,70 +87,62 @@ def root(site: str | None = None) -> Path:
     if chosen := os.environ.get("JOBCTL_ROOT"):
         return Path(chosen).expanduser().absolute()
     project, layer = project_choices()
-    choices = Choices(kind="prep", site=site or project.site)
-    found = resolve(choices, version=jobctl.__version__, project=layer).spec.site.root
-    return Path(found or Path.home() / "jobctl").expanduser().absolute()
+    chosen = absolute_root(load_site(site or project.site, project=layer).root)
+    return Path(chosen or Path.home() / "jobctl")
 
 
-def resolution(
-    *, words: tuple[str, ...], run: str | None, trusted: tuple[str, ...] = (), **options: Any
-) -> Resolution:
-    """The job that a command line describes. Raises UserError."""
+def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **options: Any) -> Resolution:
+    """Return the job that a command line describes; ``stamp`` is the time of a submission. Raises UserError."""
     kind, flags = _split(words)
-    stage = options["stage"]
-    if kind in ("eval", "sweep"):
-        if stage not in (None, kind):
-            raise UserError(f"{kind} and --stage {stage} contradict each other")
-        kind, stage = "train", kind
-    if kind == "train" and not options["model"]:
+    if kind.has_model and not options["model"]:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
     keys = ("nodes", "gpus_per_node", "image", "dataset", "tokenizer", "context", "namespace")
     named = {key: options[key] for key in keys}
-    if options["patch"]:
-        named["project_dir"] = str(SOURCE)
     project, layer = project_choices()
+    target = options["target"] or project.target
+    if options["patch"]:
+        _check_patch(target)
+        named["project_dir"] = str(SOURCE)
     choices = Choices(
-        kind=kind,
+        kind=kind.name,
         model=options["model"] or "",
         hardware=options["hardware"] or project.hardware,
         tier=options["tier"],
-        stage=stage or "train",
-        target=options["target"] or project.target,
+        stage=options["stage"],
+        target=target,
         site=options["site"] or project.site,
         run=run,
         after=options["after"],
         sets=options["sets"],
         trainer_flags=flags,
         named={key: value for key, value in named.items() if value is not None},
+        trusted=options.get("trusted", ()),
+        patch=describe(SOURCE) if options["patch"] else None,
     )
-    found = resolve(
-        choices, version=jobctl.__version__, root=os.environ.get("JOBCTL_ROOT", ""), project=layer
+    return resolve(
+        choices,
+        version=jobctl.__version__,
+        root=os.environ.get("JOBCTL_ROOT", ""),
+        project=layer,
+        default_root=str(Path.home() / "jobctl"),
+        stamp=stamp,
     )
-    spec = found.spec
-    if trusted:
-        spec = msgspec.structs.replace(spec, trusted=trusted)
-    if options["patch"]:
-        spec = _patched(spec)
-    home = Path(spec.site.root).expanduser().absolute() if spec.site.root else root()
-    spec = msgspec.structs.replace(spec, site=msgspec.structs.replace(spec.site, root=str(home)))
-    return msgspec.structs.replace(found, spec=spec)
 
 
-def _patched(spec: JobSpec) -> JobSpec:
-    if isinstance(target(spec.target), Remote):
+def _check_patch(target: str) -> None:
+    """Raise UserError where the jobs of ``target`` do not see the files of this host."""
+    if not target_entry(target).shares_files:
         raise UserError(
             "--patch: pods do not see this machine's files",
             hint="make image, push it to your registry, and name it: --image REF",
         )
-    return msgspec.structs.replace(spec, patch=describe(SOURCE))
 
 
-def _split(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+def _split(words: tuple[str, ...]) -> tuple[JobKind, tuple[str, ...]]:
+    """Return the kind of job that a command line names, and the flags after it."""
     if not words or words[0].startswith("-"):
-        return "train", words
-    if words[0] not in KINDS:
-        raise UserError(f"unknown kind of job '{words[0]}'; known: {', '.join(KINDS)}")
-    return words[0], words[1:]
+        return kinds.TRAIN, words
+    return kinds.job_kind(words[0]), words[1:]
 
 
 def project_choices() -> tuple[Project, Layer | None]:

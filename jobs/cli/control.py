@@ -14,8 +14,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets import target
-from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
 
 @click.command("cancel")
@@ -28,32 +27,31 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
     if pipeline := find_pipeline(run, Place(**place)):
         _cancel_pipeline(pipeline, Place(**place), graceful, as_json)
         return
-    found = find_run(run, Place(**place))
-    (status,) = statuses([found])
+    chosen = find_run(run, Place(**place))
+    (status,) = statuses([chosen])
     if status.state in runs.ENDED:
         raise UserError(f"run '{run}' is {status.state} already", code=1)
-    gently = _cancel(found, status, graceful)
+    gently = _cancel(chosen, status, graceful)
     how = "asked to checkpoint and stop" if gently else "cancelled"
     emit({"run": run, "graceful": gently}, as_json, f"{run}: {how}; jobctl wait {run}")
 
 
-def _cancel(found: Run, status: Status, graceful: bool) -> bool:
+def _cancel(chosen: Run, status: Status, graceful: bool) -> bool:
     """End a run's job; whether it was left the time to checkpoint."""
-    scheduler = target(found.target)
-    graceful = graceful and status.state == "running" and found.sees_stop
-    if not graceful:
-        scheduler.cancel(found)
-    elif isinstance(scheduler, Remote):
-        scheduler.request_stop(found)
+    from jobctl.jobs.submission import store_of
+
+    graceful = graceful and status.state == "running" and chosen.job_kind.checkpoints
+    if graceful:
+        store_of(chosen).request_stop(chosen)
     else:
-        runs.request_stop(found.path, "cancel")
+        load_target(chosen.target).cancel(chosen)
     return graceful
 
 
 def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: bool) -> None:
     """The last steps first, so that none begins because the one before it has ended."""
-    found = pipeline_runs(pipeline, place)
-    alive = [pair for pair in zip(found, statuses(found), strict=True) if pair[1].state not in runs.ENDED]
+    chosen = pipeline_runs(pipeline, place)
+    alive = [pair for pair in zip(chosen, statuses(chosen), strict=True) if pair[1].state not in runs.ENDED]
     if not alive:
         raise UserError(f"pipeline '{pipeline.name}' has ended already", code=1)
     for run, status in reversed(alive):
@@ -76,5 +74,5 @@ def resume_command(run: str, trusted: tuple[str, ...], as_json: bool, **place: A
     """
     from jobctl.jobs.submission import resume_run
 
-    found, job_id = resume_run(find_run(run, Place(**place)), trusted)
-    emit({"run": run, "job_id": job_id}, as_json, f"resumed run {run} (job {job_id} on {found.target})")
+    chosen, job_id = resume_run(find_run(run, Place(**place)), trusted)
+    emit({"run": run, "job_id": job_id}, as_json, f"resumed run {run} (job {job_id} on {chosen.target})")

@@ -15,8 +15,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.figures import Training, read_training
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets import target
-from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.spec.job_spec import TrainSpec
 
 
 @click.command("describe")
@@ -25,17 +24,17 @@ from jobctl.jobs.targets.protocol import Remote
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe_command(run: str, as_json: bool, **place: Any) -> None:
     """A run in full: what it is, its attempts, its training, its files, what to do next."""
-    found = find_run(run, Place(**place))
-    (status,) = statuses([found])
-    training = read_training(found.path)
+    chosen = find_run(run, Place(**place))
+    (status,) = statuses([chosen])
+    training = read_training(chosen.path)
     facts: dict[str, Any] = {
         "status": status,
-        "directory": str(found.path),
-        "record": found.record,
-        "attempts": found.attempts,
+        "directory": str(chosen.path),
+        "record": chosen.record,
+        "attempts": chosen.attempts,
         "training": training,
     }
-    emit(msgspec.to_builtins(facts), as_json, description(found, status, training))
+    emit(msgspec.to_builtins(facts), as_json, description(chosen, status, training))
 
 
 def description(run: Run, status: Status, training: Training | None) -> str:
@@ -48,11 +47,10 @@ def description(run: Run, status: Status, training: Training | None) -> str:
 
 
 def _files(run: Run) -> str:
-    """Where the run directory is."""
-    if not isinstance(target(run.target), Remote):
-        return str(run.path)
-    volume = run.record["spec"]["site"]["root"]
-    return f"{volume}/runs/{run.path.name} on the cluster's volume; jobctl collect {run.path.name} -o DIR"
+    """Return the place of the run directory."""
+    from jobctl.jobs.submission import store_of
+
+    return store_of(run).location(run)
 
 
 def training_summary(training: Training) -> str:
@@ -97,16 +95,16 @@ def _attempts(run: Run) -> list[str]:
 
 def _next(run: Run, status: Status, training: Training | None) -> list[str]:
     """Commands that make sense from here."""
-    name, own = run.name, run.path.name
+    name = run.name
     lines = [f"  jobctl logs {name}" + (" -f" if status.state not in runs.ENDED else "")]
     if status.state in ("stopped", "failed", "cancelled", "lost"):
         lines.append(f"  jobctl resume {name}")
     elif status.state not in runs.ENDED:
         lines += [f"  jobctl cancel {name} --graceful", f"  jobctl wait {name}"]
-    if training and training.checkpoint:
-        spec = run.record["spec"]
-        tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec["inputs"]["tokenizer"])
+    if training and training.checkpoint and isinstance(run.record.spec, TrainSpec):
+        spec = run.record.spec
+        tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec.inputs.tokenizer)
         folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
-        lines.append(f"  jobctl submit eval --model {spec['model_name']} --run {own}")
+        lines.append(f"  jobctl submit eval --model {spec.model_name} --run {run.path.name}")
         lines.append(f"  python -m jobctl.trainer.sample {folders} --prompt 'The state of'")
     return ["next:", *lines]

@@ -41,18 +41,18 @@ def derived_of(spec: JobSpec) -> dict[str, int]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(as_json: bool, **options: Any) -> None:
     """Print every value of a job and the layer that it came from."""
-    found = resolution(**options)
-    warn(found.warnings)
-    values = values_of(found.spec)
-    facts = {key: {"value": value, "from": _origin(found, key)} for key, value in values.items()}
-    derived = derived_of(found.spec)
+    resolved = resolution(**options)
+    warn(resolved.warnings)
+    values = values_of(resolved.spec)
+    facts = {key: {"value": value, "from": _origin(resolved, key)} for key, value in values.items()}
+    derived = derived_of(resolved.spec)
     rows = [(key, _shown(fact["value"]), fact["from"]) for key, fact in facts.items()]
     rows += [(key, f"{value:,}", "arithmetic") for key, value in derived.items()]
     emit({"settings": facts, "derived": derived}, as_json, table(("KEY", "VALUE", "FROM"), rows))
 
 
-def _origin(found: Resolution, key: str) -> str:
-    return found.origins.get(key, "default")
+def _origin(resolved: Resolution, key: str) -> str:
+    return resolved.origins.get(key, "default")
 
 
 def _shown(value: object) -> str:

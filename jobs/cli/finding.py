@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-import jobctl
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.cli.choices import project_choices, root
 from jobctl.jobs.cli.output import warn
@@ -18,10 +18,9 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.runs import pipeline
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
-from jobctl.jobs.runs.store import Run
-from jobctl.jobs.spec.resolution import Choices, resolve
-from jobctl.jobs.targets import target
-from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.runs.store import Run, at_site
+from jobctl.jobs.spec.resolution import load_site
+from jobctl.jobs.targets.registry import target_entry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,31 +55,36 @@ def place_options(command: Command) -> Command:
 
 
 def find_run(name: str, place: Place) -> Run:
-    """The run called ``name``: by this host's record unless a target is named, else by the cluster's.
+    """Return the run ``name``: by this host's record unless a target is named, else by the cluster's.
 
     Raises UserError when neither knows it.
     """
-    home, remote = place.root or root(place.site), _remote(place)
-    own, step = layout.split_name(name)
-    here = layout.record_file(layout.run_dir(home, own)).is_file()
-    if remote and (place.target or not here):
-        return _find_in(*remote, name)
-    run = _elsewhere(runs.read(home, own if step else name), place)
-    if not step:
+    home = place.root or root(place.site)
+    run_name, kind = kinds.split_name(name)
+    cluster = _cluster_site(place)
+    recorded = layout.record_file(layout.run_dir(home, run_name)).is_file()
+    if cluster and (place.target or not recorded):
+        return _find_in(*cluster, home, name)
+
+    run = _elsewhere(runs.read(home, run_name if kind else name), place)
+    if not kind:
         return run
-    scheduler = target(run.target)
-    if isinstance(scheduler, Remote):  # which keeps the record of that job
-        return _find_in(scheduler, msgspec.convert(run.record["spec"]["site"], Site), name)
+    if target_entry(run.target).keeps_records:
+        # Only the cluster has the record of a job on a checkpoint.
+        return _find_in(run.target, run.record.spec.site, home, name)
     return _elsewhere(runs.read(home, name), place)
 
 
-def _find_in(where: Remote, site: Site, name: str) -> Run:
-    found = where.find(site, name)
-    if found is None:
-        known = [run.name for run in where.find_all(site)]
+def _find_in(target: str, site: Site, home: Path, name: str) -> Run:
+    from jobctl.jobs.submission import load_store
+
+    store = load_store(target, site, home)
+    run = store.find(name)
+    if run is None:
+        known = [other.name for other in store.find_all()]
         hint = nearest(name, known) if known else "it has none"
         raise UserError(f"no run '{name}' in namespace {site.namespace}; {hint}", hint="jobctl list", code=1)
-    return found
+    return run
 
 
 def find_pipeline(name: str, place: Place) -> Pipeline | None:
@@ -88,10 +92,10 @@ def find_pipeline(name: str, place: Place) -> Pipeline | None:
     return pipeline.read(place.root or root(place.site), name)
 
 
-def pipeline_runs(found: Pipeline, place: Place) -> list[Run]:
+def pipeline_runs(recorded: Pipeline, place: Place) -> list[Run]:
     """Those of a pipeline's runs that have been submitted, in their order."""
     home = place.root or root(place.site)
-    return [find_run(step.run, place) for step in found.steps if runs.is_submitted(home, step.run)]
+    return [find_run(step.run, place) for step in recorded.steps if runs.is_submitted(home, step.run)]
 
 
 def find_runs(place: Place) -> list[Run]:
@@ -99,32 +103,32 @@ def find_runs(place: Place) -> list[Run]:
 
     One that cannot be read is named on stderr, and the rest is returned.
     """
-    remote = _remote(place)
-    remote_runs = remote[0].find_all(remote[1]) if remote else []
-    if place.target and remote:
-        return remote_runs
-    local_runs = runs.read_all(root(place.site), tell=lambda reason: warn([f"left out: {reason}"]))
+    from jobctl.jobs.submission import load_store
+
+    home = root(place.site)
+    cluster = _cluster_site(place)
+    kept = load_store(*cluster, home).find_all() if cluster else []
+    if cluster and place.target:
+        return kept
+
+    recorded = runs.read_all(home, tell=lambda reason: warn([f"left out: {reason}"]))
     if place.target:
-        return [run for run in local_runs if run.target == place.target]
-    known = {run.name for run in remote_runs}
-    return [*(_elsewhere(run, place) for run in local_runs if run.name not in known), *remote_runs]
+        return [run for run in recorded if run.target == place.target]
+    known = {run.name for run in kept}
+    return [*(_elsewhere(run, place) for run in recorded if run.name not in known), *kept]
 
 
-def _remote(place: Place) -> tuple[Remote, Site] | None:
-    """The target to ask and its site, where the options or the project file name one that keeps records itself."""
+def _cluster_site(place: Place) -> tuple[str, Site] | None:
+    """Return the target and the site to ask, where the options or the project file name one that keeps records."""
     project, layer = project_choices()
-    name = place.target or project.target
-    found = target(name)
-    if not isinstance(found, Remote):
+    target = place.target or project.target
+    if not target_entry(target).keeps_records:
         return None
-    choices = Choices(kind="prep", target=name, site=place.site or project.site, named=dict(place.named))
-    return found, resolve(choices, version=jobctl.__version__, project=layer).spec.site
+    return target, load_site(place.site or project.site, project=layer, named=place.named)
 
 
 def _elsewhere(run: Run, place: Place) -> Run:
     """``run`` by way of another context or namespace, where the user says so."""
     if not place.named:
         return run
-    spec = run.record["spec"]
-    record = {**run.record, "spec": {**spec, "site": {**spec["site"], **place.named}}}
-    return msgspec.structs.replace(run, record=record)
+    return at_site(run, **place.named)

@@ -20,13 +20,11 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.text import visible, visible_but_colours
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.figures import read_training
-from jobctl.jobs.runs.logs import log_files, read_all_ranks, whole_lines
+from jobctl.jobs.runs.logs import log_files, whole_lines
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets import target
-from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target
 
-POLL_SECONDS = 0.5
 LONGEST_WATCH = 30.0
 """Seconds after which a job that says nothing is looked at all the same: why a pod waits is not said by its job."""
 
@@ -49,11 +47,11 @@ def logs_command(
     **place: Any,
 ) -> None:
     """Print a run's log."""
-    found = find_run(run, Place(**place))
+    chosen = find_run(run, Place(**place))
     if all_ranks:
-        lines = _of_all_ranks(found, attempt, follow)
+        lines = _of_all_ranks(chosen, attempt, follow)
     else:
-        lines = target(found.target).logs(found, rank=rank, attempt=attempt, follow=follow)
+        lines = load_target(chosen.target).logs(chosen, rank=rank, attempt=attempt, follow=follow)
     wanted = _pattern(grep or "")
     for line in lines:
         if wanted.search(line):
@@ -68,14 +66,9 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
-    scheduler = target(run.target)
-    if isinstance(scheduler, Remote):
-        return scheduler.all_logs(run, follow=follow)
+    from jobctl.jobs.submission import store_of
 
-    def ended() -> bool:
-        return statuses([runs.read_again(run)])[0].state in runs.ENDED
-
-    return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended, step=run.step)
+    return store_of(run).all_logs(run, attempt=attempt, follow=follow)
 
 
 @click.command("wait")
@@ -85,8 +78,8 @@ def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -> None:
     """Wait for a run or a pipeline to end, and exit with 0 only if it finished."""
-    if found := find_pipeline(run, Place(**place)):
-        wait_for_pipeline(found, Place(**place), timeout=timeout, as_json=as_json)
+    if chosen := find_pipeline(run, Place(**place)):
+        wait_for_pipeline(chosen, Place(**place), timeout=timeout, as_json=as_json)
         return
     follow_to_the_end(run, Place(**place), timeout=timeout, as_json=as_json)
 
@@ -109,8 +102,8 @@ def wait_for_pipeline(
     deadline = None if timeout is None else time.monotonic() + timeout
     worst, progress = None, Progress(quiet=as_json)
     for run in pipeline_runs(pipeline, place):
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        status = follow(run.name, place, progress, timeout=left)[1]
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        status = follow(run.name, place, progress, timeout=remaining)[1]
         if status.state != "finished":
             worst = status
             break
@@ -136,13 +129,11 @@ def follow(
 
 
 def _pause(run: Run, deadline: float | None) -> None:
-    """Until it is worth looking again: a cluster tells when its job changes, the others are asked."""
-    scheduler = target(run.target)
-    if isinstance(scheduler, Remote):
-        left = LONGEST_WATCH if deadline is None else deadline - time.monotonic()
-        scheduler.await_change(run, max(0.0, min(left, LONGEST_WATCH)))
-    else:
-        time.sleep(POLL_SECONDS)
+    """Return when it is worth looking again."""
+    from jobctl.jobs.submission import store_of
+
+    remaining = LONGEST_WATCH if deadline is None else deadline - time.monotonic()
+    store_of(run).await_change(run, max(0.0, min(remaining, LONGEST_WATCH)))
 
 
 def exit_code(status: Status) -> int:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.cli.choices import choice_options, resolution, root
 from jobctl.jobs.cli.finding import Place, pipeline_runs
 from jobctl.jobs.cli.output import emit, say, table
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
-from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.pipeline import ON_CPUS, STEPS, Pipeline, Step, plan, write
+from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
 from jobctl.jobs.runs.store import ENDED
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets import target
-from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target, target_entry
 
 OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", "spare_nodes")
 """Settings that would be wrong for a step that uses no GPU."""
@@ -43,28 +42,30 @@ def pipeline_command(
     from jobctl.jobs.submission import is_done
 
     name = options["run"] or f"{(options['model'] or '').rsplit('/')[-1]}-{datetime.now():%Y%m%d-%H%M%S}"
-    whole, specs = plan(name, skip), specs_of(name, skip, prep_nodes, options)
-    left = whole.without([step for step, spec in specs.items() if is_done(spec)])
-    if dry_run:
-        rows = [(step.name, step.run, ", ".join(step.after)) for step in left.steps]
-        emit(left, as_json, table(("STEP", "RUN", "AFTER"), rows))
-        return
+    whole = plan(name, skip)
+    specs = specs_of(name, skip, prep_nodes, options)
     spec = next(iter(specs.values()))
-    place = target(spec.target)
-    if not place.chains and not wait:
+    home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
+    remaining = whole.without([step for step, spec in specs.items() if is_done(spec, home)])
+    if dry_run:
+        rows = [(step.name, step.run, ", ".join(step.after)) for step in remaining.steps]
+        emit(remaining, as_json, table(("STEP", "RUN", "AFTER"), rows))
+        return
+    chains = target_entry(spec.target).chains
+    if not chains and not wait:
         raise UserError(
             f"target {spec.target} has no queue in which jobs wait for each other",
             hint="add --wait: jobctl then submits each step when the one before it has finished",
         )
-    home = root() if isinstance(place, Remote) else Path(spec.site.root)
     _refuse_while_alive(whole, home)
     write(home, whole)
-    if not place.chains:
-        _one_by_one(left, specs, home, quiet=as_json)
+    if not chains:
+        _one_by_one(remaining, specs, home, quiet=as_json)
         known = statuses(pipeline_runs(whole, Place(root=home)))
         emit(known, as_json, pipeline_table(whole, known))
         return
-    _chain(left, specs, home, quiet=as_json)
+    after = {step.name: step.after for step in remaining.steps}
+    _chain(remaining, specs_of(name, skip, prep_nodes, options, after), home, quiet=as_json)
     if wait:
         from jobctl.jobs.cli.follow import wait_for_pipeline
 
@@ -74,31 +75,50 @@ def pipeline_command(
 
 
 def specs_of(
-    name: str, skip: tuple[str, ...], prep_nodes: int, options: dict[str, Any]
+    name: str,
+    skip: tuple[str, ...],
+    prep_nodes: int,
+    options: dict[str, Any],
+    after: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, JobSpec]:
-    """The job of each step. Raises UserError for what cannot be, before anything is submitted."""
-    train = _spec(Step("train", f"{name}-train"), None, prep_nodes, options)
-    return {step.name: _spec(step, train, prep_nodes, options) for step in plan(name, skip).steps}
+    """Return the job of each step; ``after`` names the runs that a step waits for.
+
+    Raises UserError for what cannot be, before anything is submitted.
+    """
+    training = Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}")
+    train = _spec(training, None, prep_nodes, options)
+    waits = after or {}
+    return {
+        step.name: _spec(
+            step, train, prep_nodes, {**options, "after": waits.get(step.name) or options["after"]}
+        )
+        for step in plan(name, skip).steps
+    }
 
 
 def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str, Any]) -> JobSpec:
-    """The job of one step: what it reads and where it runs follow from the training's."""
-    words, own = options["words"], dict(options)
+    """Return the job of one step: its inputs and its hardware follow from the training's."""
+    words = options["words"]
+    step_options = dict(options)
     if words and not words[0].startswith("-"):
         raise UserError(f"'{words[0]}': a pipeline has all its steps", hint="--skip STEP leaves one out")
-    flags = words if step.name in ("train", "eval") else ()
-    own |= {"run": layout.split_name(step.run)[0], "words": (step.name, *flags)}
-    if step.name != "train":
-        own["stage"] = None
+
+    kind = kinds.job_kind(step.name)
+    flags = words if kind.has_model else ()
+    step_options |= {"run": kinds.split_name(step.run)[0], "words": (step.name, *flags)}
+    if kind is not kinds.TRAIN:
+        step_options["stage"] = None
+
     if train is not None:
-        own |= {"dataset": train.inputs.dataset, "tokenizer": train.inputs.tokenizer}
-    if train is not None and step.name == "preflight":
-        own |= {"hardware": options["hardware"] or train.hardware}
-    if step.name in ON_CPUS:
-        sets = tuple(text for text in own["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
-        nodes = prep_nodes if step.name == "prep" else 1
-        own |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
-    return resolution(**own).spec
+        step_options |= {"dataset": train.inputs.dataset, "tokenizer": train.inputs.tokenizer}
+    if train is not None and kind.about == "hardware":
+        step_options |= {"hardware": options["hardware"] or train.hardware}
+
+    if not kind.needs_gpu:
+        sets = tuple(text for text in step_options["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
+        nodes = prep_nodes if kind.array == "nodes" else 1
+        step_options |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
+    return resolution(**step_options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}").spec
 
 
 def _refuse_while_alive(pipeline: Pipeline, home: Path) -> None:
@@ -118,13 +138,13 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
     submitted: list[str] = []
     try:
         for step in pipeline.steps:
-            job = start_step(msgspec.structs.replace(specs[step.name], after=step.after), home)
+            job = start_step(specs[step.name], home)
             submitted.append(step.run)
             _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
     except BaseException:
         for run in reversed(pipeline_runs(pipeline, Place(root=home))):
             if run.name in submitted:
-                target(run.target).cancel(run)
+                load_target(run.target).cancel(run)
         raise
 
 

@@ -15,27 +15,27 @@ from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.preparation import read_preparation, summary
 from jobctl.jobs.runs.records import BadRun
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 
 
-def statuses(found: Sequence[Run]) -> list[Status]:
+def statuses(asked: Sequence[Run]) -> list[Status]:
     """Return where runs stand, each target asked once, in the order given."""
     by_name: dict[str, Status] = {}
-    for name in sorted({run.target for run in found}):
-        group = [run for run in found if run.target == name]
-        by_name.update(zip((run.name for run in group), target(name).statuses(group), strict=True))
-    return [by_name[run.name] for run in found]
+    for name in sorted({run.target for run in asked}):
+        group = [run for run in asked if run.target == name]
+        by_name.update(zip((run.name for run in group), load_target(name).statuses(group), strict=True))
+    return [by_name[run.name] for run in asked]
 
 
 def pipeline_statuses(pipeline: Pipeline, place: Place) -> list[Status]:
     """Return where those of a pipeline's runs stand that have been submitted; unknown where one cannot be read."""
-    found: list[Status] = []
+    known: list[Status] = []
     for step in pipeline.steps:
         try:
-            found += statuses(pipeline_runs(Pipeline(pipeline.name, (step,)), place))
+            known += statuses(pipeline_runs(Pipeline(pipeline.name, (step,)), place))
         except BadRun as error:
-            found.append(Status(run=step.run, state="unknown", target="", detail=error.message))
-    return found
+            known.append(Status(run=step.run, state="unknown", target="", detail=error.message))
+    return known
 
 
 def describe_status(status: Status) -> str:
@@ -73,9 +73,9 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
         known = pipeline_statuses(pipeline, Place(**place))
         emit({"pipeline": pipeline, "runs": known}, as_json, pipeline_table(pipeline, known))
         return
-    found = find_run(run, Place(**place))
-    (status,) = statuses([found])
-    preparation = read_preparation(found)
+    chosen = find_run(run, Place(**place))
+    (status,) = statuses([chosen])
+    preparation = read_preparation(chosen)
     if preparation:
         facts = {**msgspec.to_builtins(status), "preparation": preparation}
         emit(facts, as_json, f"{describe_status(status)}\n  {summary(preparation)}")
@@ -88,11 +88,11 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool, **place: Any) -> None:
     """All runs, the newest last."""
-    found = statuses(find_runs(Place(**place)))
-    rows = [(s.run, s.state, s.target, s.job_id, s.attempt or "", s.start, s.detail) for s in found]
+    known = statuses(find_runs(Place(**place)))
+    rows = [(s.run, s.state, s.target, s.job_id, s.attempt or "", s.start, s.detail) for s in known]
     header = ("RUN", "STATE", "TARGET", "JOB", "ATTEMPT", "START", "")
     emit(
-        found,
+        known,
         as_json,
         table(header, rows) if rows else f"no runs in {root(place['site'])}; start one: jobctl submit --help",
     )

@@ -7,30 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from jobctl.jobs.cli.choices import choice_options, resolution, root
 from jobctl.jobs.cli.output import emit, warn
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.store import Started
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets import target
-from jobctl.jobs.targets.protocol import Remote
+from jobctl.jobs.targets.registry import load_target, target_entry
 
 
 @click.command("render")
 @choice_options
 def render_command(**options: Any) -> None:
     """Print the job's script or manifest: no file, no network, no run directory."""
-    found = resolution(**options)
-    _check_run(found.spec)
-    warn(found.warnings)
-    if found.spec.after:
+    resolved = resolution(**options)
+    _check_run(resolved.spec, options["run"])
+    warn(resolved.warnings)
+    if resolved.spec.after:
         warn(
             [
                 "--after: only jobctl submit knows the job to wait for; with sbatch say --dependency=afterok:JOB"
             ]
         )
-    click.echo(target(found.spec.target).render(found.spec), nl=False)
+    click.echo(load_target(resolved.spec.target).render(resolved.spec), nl=False)
 
 
 @click.command("submit")
@@ -40,43 +39,44 @@ def render_command(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> None:
     """Start a job and return its run's name."""
-    from jobctl.jobs.submission import check_inputs, prepared, submit
+    from jobctl.jobs.submission import check_inputs, prepared, store_for
 
-    found = resolution(**options)
-    _check_run(found.spec)
-    warn(found.warnings)
-    spec = _named(found.spec)
+    resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
+    spec = resolved.spec
+    _check_run(spec, options["run"])
+    warn(resolved.warnings)
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return
     check_inputs(spec)
     if dry_run:
-        click.echo(target(spec.target).render(spec), nl=False)
+        click.echo(load_target(spec.target).render(spec), nl=False)
         click.echo(
             f"jobctl: would submit run {spec.run} to {spec.target}, in {spec.site.root}/runs", err=True
         )
         return
-    place = target(spec.target)
-    if isinstance(place, Remote):
-        _submit_remotely(place, spec, wait, as_json)
-        return
-    run, job_id = submit(spec)
-    facts = {"run": run.name, "job_id": job_id, "target": spec.target, "directory": str(run.path)}
-    emit(facts, as_json, f"submitted run {run.name} (job {job_id} on {spec.target}), in {run.path}")
+    home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
+    started = store_for(spec, home).start(spec)
+    emit(_facts(started), as_json, _summary(started))
     if wait:
-        _follow(run.name, Path(spec.site.root))
+        _follow(started.run.name, home)
 
 
-def _submit_remotely(place: Remote, spec: JobSpec, wait: bool, as_json: bool) -> None:
-    from jobctl.jobs.submission import submit_remotely
+def _facts(started: Started) -> dict[str, Any]:
+    run = started.run
+    facts: dict[str, Any] = {"run": run.name, "job_id": started.job_id, "target": run.target}
+    if target_entry(run.target).keeps_records:
+        return facts | {"new": started.new}
+    return facts | {"directory": str(run.path)}
 
-    run, started = submit_remotely(place, spec, root())
-    where = f"job {started.job_id} on {started.spec.target}, namespace {spec.site.namespace}"
-    facts = {"run": run.name, "job_id": started.job_id, "target": started.spec.target, "new": started.new}
-    said = "submitted run" if started.new else "nothing to do: submitted before is run"
-    emit(facts, as_json, f"{said} {run.name} ({where})")
-    if wait:
-        _follow(run.name, root())
+
+def _summary(started: Started) -> str:
+    run = started.run
+    job = f"job {started.job_id} on {run.target}"
+    if not target_entry(run.target).keeps_records:
+        return f"submitted run {run.name} ({job}), in {run.path}"
+    verb = "submitted run" if started.new else "nothing to do: submitted before is run"
+    return f"{verb} {run.name} ({job}, namespace {run.record.spec.site.namespace})"
 
 
 def _follow(name: str, home: Path) -> None:
@@ -86,14 +86,8 @@ def _follow(name: str, home: Path) -> None:
     follow_to_the_end(name, Place(root=home))
 
 
-def _check_run(spec: JobSpec) -> None:
-    if spec.on_a_checkpoint and spec.run is None:
+def _check_run(spec: JobSpec, run: str | None) -> None:
+    if spec.on_a_checkpoint and run is None:
         raise UserError(
             f"{spec.step} reads a run's checkpoint, and no run is named", hint="--run NAME; jobctl list"
         )
-
-
-def _named(spec: JobSpec) -> JobSpec:
-    from jobctl.jobs.runs.store import new_name
-
-    return msgspec.structs.replace(spec, run=new_name(spec, datetime.now()))

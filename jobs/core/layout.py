@@ -7,24 +7,6 @@ from pathlib import Path
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run's name is a folder's name, a Slurm job name and a label; so it is kept to what all of them allow."""
-ON_A_CHECKPOINT = ("eval", "export")
-"""Steps that read the checkpoint of a run that is there, in its directory, each as a job of its own: ``RUN:eval``."""
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """A run's name, and the step where ``name`` is that of a job on its checkpoint: ``RUN:eval``."""
-    run, _, step = name.partition(":")
-    return run, step
-
-
-def step_of(kind: str, stage: str | None) -> str:
-    """What a job does in a pipeline: its kind, or the stage of a training that is something else."""
-    return stage if stage in ("eval", "sweep") else kind
-
-
-def job_name(run: str, step: str) -> str:
-    """What the job that does ``step`` is called; the opposite of ``split_name``."""
-    return f"{run}:{step}" if step in ON_A_CHECKPOINT else run
 
 
 def runs(root: Path) -> Path:

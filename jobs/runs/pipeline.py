@@ -1,6 +1,6 @@
 """From text to an exported model: which steps there are, what each waits for, and the record of who belongs together.
 
-Nothing here knows a scheduler. A target whose jobs can wait for each other (``Target.chains``) gets all of them at
+Nothing here knows a scheduler. A target whose jobs can wait for each other (``TargetEntry.chains``) gets all of them at
 once; with any other jobctl waits itself and submits the next.
 """
 
@@ -12,15 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.names import shown
 from jobctl.jobs.core.reading import read_regular
 
-STEPS = ("tokenizer", "prep", "preflight", "train", "eval", "export")
-ON_CPUS = frozenset({"tokenizer", "prep", "export"})
-"""Steps that use no GPU, and run on one node each."""
+STEPS = tuple(kind.name for kind in kinds.PIPELINE)
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -54,8 +53,8 @@ def plan(name: str, skip: Collection[str] = ()) -> Pipeline:
 
 
 def _run_of(name: str, step: str) -> str:
-    if step in layout.ON_A_CHECKPOINT:
-        return layout.job_name(f"{name}-train", step)
+    if step in kinds.ON_A_CHECKPOINT:
+        return kinds.job_name(f"{name}-{kinds.TRAIN.name}", step)
     return f"{name}-{step}"
 
 
@@ -81,6 +80,6 @@ def read(root: Path, name: str) -> Pipeline | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a pipeline's record: {error}", code=1) from None
     for run in (run for step in pipeline.steps for run in (step.run, *step.after)):
-        if not layout.RUN_NAME.fullmatch(layout.split_name(run)[0]):
+        if not layout.RUN_NAME.fullmatch(kinds.split_name(run)[0]):
             raise UserError(f"{path}: {shown(run)} is not a run's name", code=1)
     return pipeline

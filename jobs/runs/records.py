@@ -1,25 +1,42 @@
-"""The records in a run directory, read as what someone else may have written: each is checked or refused by name."""
+"""The records in a run directory: each is checked, for somebody else may have written it.
+
+``run.json`` is read as a typed value, whatever version of jobctl wrote it. Format 1 has no number: jobctl 0.1 before
+the formats. A new format adds its step to ``_MIGRATIONS``.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from jobctl.jobs import kinds
+from jobctl.jobs.catalog.schema import HardwareFacts, Inputs, ModelConfig, Resources, Site, TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.reading import read_regular
-from jobctl.jobs.spec.resolution import TARGETS
+from jobctl.jobs.spec.job_spec import RECORD_FORMAT, JobSpec, TrainSpec
+from jobctl.jobs.targets.registry import target_entry
 
+Settings = dict[str, Any]
 _NUMBERED = re.compile(r"[0-9]{1,9}\.json")
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "resources": Resources,
+    "inputs": Inputs,
+    "site": Site,
+    "facts": HardwareFacts,
+    "model": ModelConfig,
+    "train": TrainConfig,
+}
 
 
 class BadRun(UserError):
     """A run directory that cannot be read: it is private, broken, or no run at all."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}", code=1)
+    def __init__(self, origin: object, reason: str, hint: str = "") -> None:
+        super().__init__(f"{origin}: {reason}", hint=hint, code=1)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,45 +52,47 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     end: str | None = None
     exit_code: int | None = None
     reason: str | None = None
-    step: str = "train"
-    """What it did: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
+    step: str = kinds.TRAIN.name
+    """The name of its kind: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
     task: int = 0
     tasks: int = 1
     """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
 
 
-class _Site(msgspec.Struct):
-    root: str
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One run as it was submitted."""
+
+    spec: JobSpec
+    format: int = RECORD_FORMAT
+    """The format that the record was written in."""
+    spec_hash: str = ""
+    """The hash that its writer computed. To compare two jobs, take ``spec.fingerprint()`` of both."""
+    submitted: str = ""
+    """UTC time in ISO 8601; empty where the script was submitted by hand."""
+    git_revision: str | None = None
+    """Revision of the source tree that submitted."""
+
+    def spec_to_resume(self, trusted: Sequence[str] = ()) -> JobSpec:
+        """Return the spec for another attempt.
+
+        It keeps the hash of its record, which the script compares, and trusts the owners ``trusted`` alone.
+        """
+        return msgspec.structs.replace(
+            self.spec,
+            trusted=tuple(trusted) or msgspec.UNSET,
+            recorded_hash=self.spec_hash or msgspec.UNSET,
+        )
 
 
-class _Inputs(msgspec.Struct):
-    dataset: str
-    tokenizer: str
+class _Submission(msgspec.Struct, frozen=True):
+    """The part of a record beside its spec."""
+
+    spec_hash: str = ""
+    submitted: str = ""
+    git_revision: str | None = None
 
 
-class _Resources(msgspec.Struct):
-    nodes: int
-
-
-class _Spec(msgspec.Struct):
-    """What every version of jobctl has written of a run, and every reader may ask for."""
-
-    target: str
-    kind: str
-    after: list[str]
-    site: _Site
-    inputs: _Inputs
-    resources: _Resources
-    stage: str | None = None
-
-
-class _Record(msgspec.Struct):
-    spec: _Spec
-    spec_hash: str
-    submitted: str | None = None
-
-
-def read_record(file: Path) -> dict[str, Any]:
+def read_record(file: Path) -> RunRecord:
     """Return a run's record. Raises BadRun where it is absent, private, or not one."""
     try:
         data = read_regular(file)
@@ -84,16 +103,72 @@ def read_record(file: Path) -> dict[str, Any]:
     return parse_record(data, file)
 
 
-def parse_record(data: bytes | str, origin: Path) -> dict[str, Any]:
+def parse_record(data: bytes | str, origin: object) -> RunRecord:
     """Return the record that ``data`` is. Raises BadRun, which names ``origin``, where it is none."""
     try:
-        record: dict[str, Any] = msgspec.json.decode(data)
-        checked = msgspec.convert(record, _Record)
+        settings = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadRun(origin, f"not a run's record: {error}") from None
-    if checked.spec.target not in TARGETS:
-        raise BadRun(origin, f"not a run's record: this jobctl has no target {checked.spec.target[:40]!r}")
-    return record
+    if not isinstance(settings, dict) or not isinstance(settings.get("spec"), dict):
+        raise BadRun(origin, "not a run's record: it has no spec")
+
+    written = settings.get("format", 1)
+    newer_hint = "use the version of jobctl that submitted the run, or submit it anew under another name"
+    if not isinstance(written, int) or not 1 <= written <= RECORD_FORMAT:
+        raise BadRun(
+            origin, f"its format is {written!r}, this jobctl reads up to {RECORD_FORMAT}", newer_hint
+        )
+    try:
+        for number in range(written, RECORD_FORMAT):
+            settings = _MIGRATIONS[number](settings)
+        spec = read_spec(settings["spec"])
+        submission = msgspec.convert(settings, _Submission)
+        target_entry(spec.target)
+    except msgspec.ValidationError as error:
+        version = str(settings["spec"].get("version", "unknown"))[:40]
+        reason = f"not a run's record that this version reads: {error}; jobctl {version} wrote it"
+        raise BadRun(origin, reason, newer_hint) from None
+    except UserError as error:
+        raise BadRun(origin, f"not a run's record: {error.message}"[:200]) from None
+    return RunRecord(spec=spec, format=written, **msgspec.structs.asdict(submission))
+
+
+def read_spec(settings: Mapping[str, Any]) -> JobSpec:
+    """Return the spec of ``settings``. A key that this version no longer has is left out.
+
+    Raises msgspec.ValidationError for a missing key and for a wrong value.
+    """
+    known = {name: _known(name, value) for name, value in settings.items()}
+    return msgspec.convert(known, TrainSpec if settings.get("kind") == kinds.TRAIN.name else JobSpec)
+
+
+def _known(name: str, value: Any) -> Any:
+    section = _SECTIONS.get(name)
+    if section is None or not isinstance(value, dict):
+        return value
+    return {key: value[key] for key in section.__struct_fields__ if key in value}
+
+
+def _from_1(settings: Settings) -> Settings:
+    """Format 2 leaves out what only other targets read. Image variants that are no longer built become an image."""
+    spec = {**settings["spec"]}
+    inputs: Any = spec.get("inputs")
+    variant = inputs.get("image_variant") if isinstance(inputs, dict) else None
+    if variant in _IMAGE_VARIANTS_OF_1:
+        image = inputs.get("image") or f"jobctl:{spec.get('version')}-{variant}"
+        spec["inputs"] = {**inputs, "image": image, "image_variant": _IMAGE_VARIANTS_OF_1[variant]}
+
+    facts = spec.get("facts")
+    if isinstance(facts, dict) and isinstance(facts.get("image_variants"), list):
+        variants = [_IMAGE_VARIANTS_OF_1.get(name, name) for name in facts["image_variants"]]
+        spec["facts"] = {**facts, "image_variants": variants}
+    return {**settings, "spec": spec, "submitted": settings.get("submitted") or ""}
+
+
+_IMAGE_VARIANTS_OF_1 = {"cu128": "cu132"}
+"""Variants that format 1 knew and that are gone, by the one that took their place."""
+_MIGRATIONS: dict[int, Callable[[Settings], Settings]] = {1: _from_1}
+"""How to make a record of the next format, by the format it has."""
 
 
 def read_attempts(run: Path) -> tuple[Attempt, ...]:

@@ -13,16 +13,18 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.ownership import check_run
 from jobctl.jobs.core.reading import read_regular
-from jobctl.jobs.runs.records import Attempt, BadRun, read_attempts, read_record
+from jobctl.jobs.kinds import JobKind
+from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record
 from jobctl.jobs.spec.job_spec import JobSpec
 
 ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued"})
@@ -37,27 +39,35 @@ class Run(msgspec.Struct, frozen=True):
 
     name: str
     path: Path
-    record: dict[str, Any]
+    record: RunRecord
     attempts: tuple[Attempt, ...]
 
     @property
     def step(self) -> str:
         """``eval`` or ``export`` of a job on the run's checkpoint; nothing for the run itself."""
-        return layout.split_name(self.name)[1]
+        return kinds.split_name(self.name)[1]
 
     @property
     def target(self) -> str:
-        return str(self.record["spec"]["target"])
+        return self.record.spec.target
 
     @property
-    def sees_stop(self) -> bool:
-        """Whether a STOP file lets it checkpoint, as ``JobSpec.checkpoints`` of the spec that was submitted."""
-        spec = self.record["spec"]
-        return not self.step and layout.step_of(spec["kind"], spec.get("stage")) == "train"
+    def job_kind(self) -> JobKind:
+        """The kind of the job. Raises UserError where the record names a kind that this version lacks."""
+        """The kind of the job. Raises UserError where the record names a kind that this version lacks."""
+        return kinds.job_kind(self.step) if self.step else self.record.spec.job_kind
+        return kinds.job_kind(self.step) if self.step else self.record.spec.job_kind
 
     @property
     def last(self) -> Attempt | None:
         return self.attempts[-1] if self.attempts else None
+
+
+def at_site(run: Run, **settings: str) -> Run:
+    """Return ``run`` as it is reached by other site settings, such as another context of the kubeconfig."""
+    site = msgspec.structs.replace(run.record.spec.site, **settings)
+    spec = msgspec.structs.replace(run.record.spec, site=site)
+    return msgspec.structs.replace(run, record=msgspec.structs.replace(run.record, spec=spec))
 
 
 State = Literal[
@@ -84,13 +94,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """A submission to a target that keeps the record of its runs itself."""
+    """A submission that was made."""
 
-    spec: JobSpec
-    """As it was submitted."""
-    script: str
+    run: Run
+    """With the spec as it was submitted."""
     job_id: str
-    new: bool
+    new: bool = True
     """False when the same submission had been made before, and nothing was done."""
 
 
@@ -120,15 +129,15 @@ def recorded_status(run: Run) -> Status:
 def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
     """Nodes that an attempt, or any in the run's directory, found unfit, and why."""
     numbers = [attempt] if attempt else [a.attempt for a in read_attempts(run.path)]
-    found: dict[str, str] = {}
+    unfit: dict[str, str] = {}
     for number in numbers:
         try:
             text = read_regular(layout.bad_nodes_file(run.path, number)).decode("utf-8", "replace")
         except OSError:  # none were found unfit, or it is no file of ours
             continue
         lines = (line.partition("\t") for line in text.splitlines())
-        found |= {node: reason for node, _, reason in lines if node}
-    return found
+        unfit |= {node: reason for node, _, reason in lines if node}
+    return unfit
 
 
 def unfinished_tasks(run: Run) -> list[int]:
@@ -155,11 +164,11 @@ def telling_attempt(run: Run) -> Attempt | None:
     None where tasks of an array have not begun and no other is at work or has failed. One that was refused beside
     another says nothing of the run.
     """
-    own = [a for a in run.attempts if a.reason != "busy"]
-    last = {a.task: a for a in own or run.attempts}  # the newest of each task
+    admitted = [a for a in run.attempts if a.reason != "busy"]
+    last = {a.task: a for a in admitted or run.attempts}  # the newest of each task
     for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
-        if found := [a for a in last.values() if state_of(a) in states]:
-            return max(found, key=lambda a: a.attempt)
+        if candidates := [a for a in last.values() if state_of(a) in states]:
+            return max(candidates, key=lambda a: a.attempt)
     finished = [a for a in (*last.values(), *run.attempts[-1:]) if state_of(a) == "finished"]
     newest = max(finished, key=lambda a: a.attempt, default=None)
     return newest if newest and len(last) == newest.tasks else None
@@ -167,11 +176,8 @@ def telling_attempt(run: Run) -> Attempt | None:
 
 def _has_swept(last: Mapping[int, Attempt]) -> bool:
     """Whether one size of a sweep fitted. That larger ones did not is what was to be found out."""
-    return any(a.step == "sweep" and state_of(a) == "finished" for a in last.values())
-
-
-def new_name(spec: JobSpec, now: datetime) -> str:
-    return spec.run or f"{spec.run_prefix}-{now:%Y%m%d-%H%M%S}"
+    sweeps = {kind.name for kind in kinds.KINDS if kind.may_fail_in_part}
+    return any(a.step in sweeps and state_of(a) == "finished" for a in last.values())
 
 
 def claim(root: Path, name: str) -> Path:
@@ -239,7 +245,7 @@ def git_revision() -> str | None:
 
 def _is_of(attempt: Attempt, step: str) -> bool:
     """Whether it is an attempt at ``step``; at what the run itself is for where that is empty."""
-    return attempt.step == step if step else attempt.step not in layout.ON_A_CHECKPOINT
+    return attempt.step == step if step else attempt.step not in kinds.ON_A_CHECKPOINT
 
 
 def numbers_of_others(path: Path, step: str) -> set[int]:
@@ -249,28 +255,28 @@ def numbers_of_others(path: Path, step: str) -> set[int]:
 
 def read(root: Path, name: str) -> Run:
     """The run ``name``, or the job on a checkpoint. Raises UserError with the nearest name when there is none."""
-    own, step = layout.split_name(name)
-    path = layout.run_dir(root, own)
-    if not layout.RUN_NAME.fullmatch(own) or not path.is_dir():
+    run_name, step = kinds.split_name(name)
+    path = layout.run_dir(root, run_name)
+    if not layout.RUN_NAME.fullmatch(run_name) or not path.is_dir():
         known = [p.name for p in layout.runs(root).iterdir()] if layout.runs(root).is_dir() else []
-        hint = nearest(own, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
-        raise UserError(f"no run '{own}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
-    if name != own and step not in steps_on(path):
-        hint = f"jobctl submit {step} --run {own}" if step in layout.ON_A_CHECKPOINT else "jobctl list"
-        raise UserError(f"run '{own}' has no {step or 'step without a name'}", hint=hint, code=1)
+        hint = nearest(run_name, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
+        raise UserError(f"no run '{run_name}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
+    if name != run_name and step not in steps_on(path):
+        hint = f"jobctl submit {step} --run {run_name}" if step in kinds.ON_A_CHECKPOINT else "jobctl list"
+        raise UserError(f"run '{run_name}' has no {step or 'step without a name'}", hint=hint, code=1)
     return _read(path, step)
 
 
 def steps_on(path: Path) -> list[str]:
     """What has been done or is to be done with a run's checkpoint."""
     done = {attempt.step for attempt in read_attempts(path)}
-    return [s for s in layout.ON_A_CHECKPOINT if s in done or layout.script_file(path, s).is_file()]
+    return [s for s in kinds.ON_A_CHECKPOINT if s in done or layout.script_file(path, s).is_file()]
 
 
 def is_submitted(root: Path, name: str) -> bool:
     """Whether a run or a job on its checkpoint has a record here. Raises BadRun where that cannot be seen."""
-    own, step = layout.split_name(name)
-    path = layout.run_dir(root, own)
+    run_name, step = kinds.split_name(name)
+    path = layout.run_dir(root, run_name)
     try:
         recorded = layout.record_file(path).is_file()
     except OSError as error:
@@ -283,16 +289,16 @@ def _read(path: Path, step: str = "") -> Run:
     has_own_record = bool(step) and file.is_file()
     record = read_record(file if has_own_record else layout.record_file(path))
     if step and not has_own_record:
-        record = {**record, "submitted": _submitted(path, step)}
+        record = msgspec.structs.replace(record, submitted=_submitted(path, step))
     attempts = tuple(attempt for attempt in read_attempts(path) if _is_of(attempt, step))
-    return Run(layout.job_name(path.name, step), path, record, attempts)
+    return Run(kinds.job_name(path.name, step), path, record, attempts)
 
 
-def _submitted(path: Path, step: str) -> str | None:
-    """When a job on the run's checkpoint was, by ``jobctl``."""
+def _submitted(path: Path, step: str) -> str:
+    """Return when ``jobctl`` submitted a job on the run's checkpoint; empty where it did not."""
     script = layout.script_file(path, step)
     if not script.is_file():
-        return None
+        return ""
     return datetime.fromtimestamp(script.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")
 
 
@@ -306,15 +312,15 @@ def read_all(root: Path, tell: Callable[[str], None] = lambda reason: None) -> l
 
     One that cannot be read is left out, and ``tell`` is told why: another user may have made it private, or broken.
     """
-    found: list[Run] = []
+    readable: list[Run] = []
     for path in _run_dirs(layout.runs(root)):
         try:
-            found += _with_steps(path)
+            readable += _with_steps(path)
         except BadRun as error:
             tell(error.message)
         except OSError as error:
             tell(f"{path}: {error.strerror}")
-    return sorted(found, key=lambda run: (str(run.record.get("submitted") or _started(run)), run.name))
+    return sorted(readable, key=lambda run: (run.record.submitted or _started(run), run.name))
 
 
 def _run_dirs(folder: Path) -> list[Path]:

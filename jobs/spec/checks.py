@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobctl.jobs.catalog import consistency
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.targets.registry import BUILT_IN, target_entry
 
 if TYPE_CHECKING:
     from jobctl.jobs.catalog.data import TokenizerEntry
@@ -23,10 +24,16 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
     """Raises UserError for the first thing about any job that cannot work."""
-    if spec.after and spec.target in ("local", "docker"):
+    target = target_entry(spec.target)
+    if spec.after and not target.accepts_after:
         raise UserError(
             f"--after {spec.after[0]}: target {spec.target} has no queue in which a job could wait for another",
             hint=f"jobctl wait {spec.after[0]} && jobctl submit …",
+        )
+    if spec.resources.nodes > 1 and not target.many_nodes:
+        raise UserError(
+            f"nodes {spec.resources.nodes}: the {spec.target} target is one machine",
+            hint="--target " + ", or --target ".join(entry.name for entry in BUILT_IN if entry.many_nodes),
         )
     _check_hardware(spec, gpus_on_a_node)
     _check_environment(spec)

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from jobctl.jobs.catalog.schema import HardwareFacts, Inputs, ModelConfig, Resources, Site, TrainConfig
-from jobctl.jobs.core import layout
+from jobctl.jobs import kinds
+from jobctl.jobs.catalog.schema import (
+    SITE_SECTIONS,
+    HardwareFacts,
+    Inputs,
+    ModelConfig,
+    Resources,
+    Site,
+    TrainConfig,
+)
+from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.patch import Patch
+from jobctl.jobs.targets.registry import target_entry
+
+RECORD_FORMAT = 2
+"""The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads the older ones."""
+
+_NOT_RECORDED = ("trusted", "recorded_hash")
+"""Fields that belong to one submission or resumption, and not to the run."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,43 +49,53 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     patch: Patch | msgspec.UnsetType = msgspec.UNSET
     """The source tree that runs in the place of the image's code."""
     trusted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    """Owners whose files the job may execute and write into, as whoever submits or resumes it says."""
+    """Owners whose files the job may execute and write into, as the submitting or resuming user says."""
     recorded_hash: str | msgspec.UnsetType = msgspec.UNSET
-    """The fingerprint that the run's record has, of a spec that was read from it."""
+    """The hash of the run's record, in a spec that was read from it."""
 
     @property
-    def run_prefix(self) -> str:
-        """What a run without a name of its own is called, before the part that makes it unique."""
-        about = {"tokenizer": self.inputs.tokenizer, "preflight": self.hardware}
-        return f"{self.kind}-{about.get(self.kind, f'{self.inputs.dataset}-{self.inputs.tokenizer}')}"
-
-    @property
-    def title(self) -> str:
-        about = {"tokenizer": self.inputs.tokenizer, "preflight": f"{self.resources.nodes} × {self.hardware}"}
-        return f"{self.kind} of {about.get(self.kind, f'{self.inputs.dataset} with {self.inputs.tokenizer}')}"
+    def job_kind(self) -> JobKind:
+        """The row of the table of kinds."""
+        return kinds.job_kind(self.kind)
 
     @property
     def step(self) -> str:
-        """What the job does in a pipeline, as ``layout.step_of`` has it."""
-        return self.kind
+        """The name of the job's kind, as an attempt's record keeps it."""
+        return self.job_kind.name
+
+    @property
+    def run_prefix(self) -> str:
+        """The name of a run that nobody named, before the part that makes it unique."""
+        return f"{self.kind}-{self._subject('-')}"
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        nodes = f"{self.resources.nodes} × " if self.job_kind.about == "hardware" else ""
+        return f"{self.kind} of {nodes}{self._subject(' with ')}"
+
+    def _subject(self, separator: str) -> str:
+        subjects = {
+            "data set": f"{self.inputs.dataset}{separator}{self.inputs.tokenizer}",
+            "tokenizer": self.inputs.tokenizer,
+            "hardware": self.hardware,
+        }
+        return subjects[self.job_kind.about]
 
     @property
     def on_a_checkpoint(self) -> bool:
         """Whether it reads the checkpoint of a run, in the run's directory."""
-        return self.step in layout.ON_A_CHECKPOINT
+        return self.job_kind.reads_checkpoint
 
     @property
     def checkpoints(self) -> bool:
-        """Whether it sees STOP, checkpoints and says 200; any other job is ended by a signal.
-
-        A sweep's trainings have directories of their own, and nothing of them is worth keeping.
-        """
-        return self.step == "train"
+        """Whether it sees STOP, checkpoints and exits with 200; any other job is ended by a signal."""
+        return self.job_kind.checkpoints
 
     @property
     def name(self) -> str | None:
-        """What ``jobctl`` calls the job: the run, or ``RUN:eval`` and the like."""
-        return layout.job_name(self.run, self.step) if self.run else None
+        """The name of the job: the run, or ``RUN:eval`` and the like."""
+        return kinds.job_name(self.run, self.step) if self.run else None
 
     @property
     def processes_per_node(self) -> int:
@@ -74,35 +103,66 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def checked(self) -> bool:
-        """Whether a scheduler's job looks at its nodes before it begins."""
-        return self.step == "train" and self.site.preflight != "off"
+        """Whether a scheduler's job checks its nodes before it begins."""
+        return self.job_kind.checked and self.site.preflight != "off"
 
     @property
     def retries(self) -> int:
-        """Failures after which the job starts again by itself; of a sweep, some sizes are meant to fail."""
-        return 0 if self.step == "sweep" else self.resources.retries
+        """Failures after which the job starts again by itself. Some tasks of a sweep are meant to fail."""
+        return 0 if self.job_kind.may_fail_in_part else self.resources.retries
 
     @property
     def image(self) -> str:
         return self.inputs.image or f"jobctl:{self.version}-{self.inputs.image_variant}"
 
     def json(self) -> bytes:
-        """Canonical JSON on one line: sorted keys, ASCII only."""
-        return _ascii(msgspec.json.encode(self, order="sorted"))
+        """Return canonical JSON on one line: sorted keys, ASCII only.
+
+        A key that only another target reads is left out where it has its default.
+        """
+        settings = msgspec.to_builtins(self)
+        for key in _NOT_RECORDED:
+            settings.pop(key, None)
+        site, defaults = settings["site"], _defaults(type(self.site))
+        for key in foreign_keys(self.target):
+            if key in site and site[key] == defaults[key]:
+                del site[key]
+        return _ascii(msgspec.json.encode(settings, order="sorted"))
+
+    def meaning(self) -> dict[str, Any]:
+        """Return what makes two submissions the same job.
+
+        That is the work, its inputs, its resources and the settings that its target reads. The name of the run, its
+        place in a queue, the version of jobctl and the code of a patch do not belong to it. Resources and site
+        settings are without their defaults, so that a key which a later version adds changes nothing.
+        """
+        site = _without_defaults(self.site)
+        for key in foreign_keys(self.target):
+            site.pop(key, None)
+        if self.patch:
+            site.pop("project_dir", None)
+        return {
+            "kind": self.step,
+            "hardware": self.hardware,
+            "target": self.target,
+            "arguments": self.arguments,
+            "inputs": msgspec.to_builtins(self.inputs),
+            "resources": _without_defaults(self.resources),
+            "site": site,
+        }
 
     def fingerprint(self) -> str:
-        """Hash of what makes two submissions the same job: not the run's name, its place in a queue, or its code."""
-        if self.recorded_hash:  # this version of jobctl may know more settings than the one that wrote it
+        """Return the hash of ``meaning``, 16 hexadecimal digits; of a resumed run the hash of its record."""
+        if self.recorded_hash:
             return self.recorded_hash
-        same = msgspec.structs.replace(self, run=None, after=(), patch=msgspec.UNSET, trusted=msgspec.UNSET)
-        if self.patch:
-            same = msgspec.structs.replace(same, site=msgspec.structs.replace(self.site, project_dir=""))
-        return hashlib.sha256(same.json()).hexdigest()[:16]
+        return hashlib.sha256(msgspec.json.encode(self.meaning(), order="sorted")).hexdigest()[:16]
 
     def record(self) -> str:
-        """``run.json`` on one line of ASCII, safe in a shell's here-document."""
-        bare = msgspec.structs.replace(self, trusted=msgspec.UNSET, recorded_hash=msgspec.UNSET)
-        return f'{{"spec_hash": "{self.fingerprint()}", "spec": {bare.json().decode()}}}'
+        """Return ``run.json`` on one line of ASCII, safe in a shell's here-document."""
+        return (
+            f'{{"format": {RECORD_FORMAT}, "spec_hash": "{self.fingerprint()}", '
+            f'"spec": {self.json().decode()}}}'
+        )
 
 
 class TrainSpec(JobSpec, frozen=True, kw_only=True):
@@ -123,8 +183,16 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
         return f"{self.model_name} on {self.hardware}, tier {self.tier}, stage {self.stage}"
 
     @property
-    def step(self) -> str:
-        return layout.step_of(self.kind, self.stage)
+    def job_kind(self) -> JobKind:
+        return kinds.recorded_kind(self.kind, self.stage)
+
+    def meaning(self) -> dict[str, Any]:
+        return super().meaning() | {
+            "model_name": self.model_name,
+            "stage": self.stage,
+            "model": msgspec.to_builtins(self.model),
+            "train": msgspec.to_builtins(self.train),
+        }
 
     @property
     def world_size(self) -> int:
@@ -138,6 +206,26 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
     @property
     def tokens_per_step(self) -> int:
         return self.global_batch_size * self.train.block_size
+
+
+def foreign_keys(target: str) -> Iterator[str]:
+    """Yield the keys of ``Site`` that only other targets than ``target`` read."""
+    section = target_entry(target).section
+    for name, keys in SITE_SECTIONS.items():
+        if name != section:
+            yield from keys
+
+
+def _without_defaults(section: msgspec.Struct) -> dict[str, Any]:
+    settings: dict[str, Any] = msgspec.to_builtins(section)
+    defaults = _defaults(type(section))
+    return {key: value for key, value in settings.items() if value != defaults[key]}
+
+
+@functools.cache
+def _defaults(section: type[msgspec.Struct]) -> dict[str, Any]:
+    defaults: dict[str, Any] = msgspec.to_builtins(section())
+    return defaults
 
 
 def seconds(time_limit: str) -> int:

@@ -26,6 +26,8 @@ class Layer(msgspec.Struct, frozen=True):
     settings: Mapping[str, Any]
     file: str = ""
     path: tuple[str | int, ...] = ("settings",)
+    is_limit: bool = False
+    """Whether these are limits of the hardware: a value of theirs is a note to the user."""
 
     def where(self, key: str) -> str:
         """``file:line`` of ``key``, or the layer's name where it has no file."""
@@ -84,12 +86,22 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
 
 def section(kind: type[Any], values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Any:
     """The keys of ``kind`` among ``values`` as a typed struct; a UserError says where a wrong value stands."""
-    own = {key: values[key] for key in kind.__struct_fields__ if key in values}
+    settings = {key: values[key] for key in kind.__struct_fields__ if key in values}
     try:
-        return msgspec.convert(own, kind)
+        return msgspec.convert(settings, kind)
     except msgspec.ValidationError as error:
-        message, _, location = str(error).partition(" - at `$.")
-        key = location.rstrip("`").split("[")[0].split(".")[0]
-        if key in origins:
-            raise UserError(f"{origins[key].where(key)}: {key}: {message}, not {own.get(key)!r}") from None
-        raise UserError(f"{message}; no layer sets it") from None
+        _refuse_value(kind, settings, origins)
+        # Every value that is there is right, so one is missing.
+        raise UserError(f"{error}; no layer sets it") from None
+
+
+def _refuse_value(kind: type[Any], settings: Mapping[str, Any], origins: Mapping[str, Layer]) -> None:
+    """Raise UserError for the first value of ``settings`` that is wrong by itself."""
+    for key, hint in get_type_hints(kind, include_extras=True).items():
+        if key not in settings:
+            continue
+        try:
+            msgspec.convert(settings[key], hint)
+        except msgspec.ValidationError as error:
+            message = str(error).partition(" - at `$")[0]
+            raise UserError(f"{origins[key].where(key)}: {key}: {message}, not {settings[key]!r}") from None

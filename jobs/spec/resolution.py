@@ -6,13 +6,15 @@ trainer flags < named flags.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.catalog.loader import entry_path, load_entry, load_file, load_layer, names
 from jobctl.jobs.catalog.schema import (
@@ -30,22 +32,26 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.spec.checks import check_job, check_training
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
+from jobctl.jobs.spec.patch import Patch
 from jobctl.jobs.spec.secrets import refuse_secrets
+from jobctl.jobs.targets import registry
+from jobctl.jobs.targets.registry import TargetEntry, target_entry
 
-TARGETS = ("local", "slurm", "k8s", "k8s-trainjob", "docker")
-KINDS = ("train", "tokenizer", "prep", "preflight", "export")
+DEFAULT_STAGE = "train"
+DEFAULT_SITE = "local"
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user said; everything else follows from it and the catalogue."""
+    """The choices of a user. Everything else follows from them and from the catalogue."""
 
-    kind: str = "train"
+    kind: str = kinds.TRAIN.name
     model: str = ""
-    """The model to train; a job of another kind has none."""
+    """The model to train; empty for a job of a kind without a model."""
     hardware: str | None = None
     tier: int = 1
-    stage: str = "train"
-    target: str = "local"
+    stage: str | None = None
+    """None: the stage of the kind."""
+    target: str = registry.DEFAULT
     site: str | None = None
     run: str | None = None
     after: tuple[str, ...] = ()
@@ -53,6 +59,10 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     trainer_flags: tuple[str, ...] = ()
     named: dict[str, Any] = {}
     """Values of named flags by catalogue key: ``--nodes 2`` is ``{"nodes": 2}``."""
+    patch: Patch | None = None
+    """The source tree that runs in the place of the image's code."""
+    trusted: tuple[str, ...] = ()
+    """Owners whose files the job may execute and write into."""
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -83,7 +93,16 @@ def default_hardware(model: str) -> str:
     return "cpu" if model.endswith("_smoke") else "b200"
 
 
-def _model_layers(choices: Choices, hardware: str) -> list[Layer]:
+def _stage_of(choices: Choices) -> str:
+    """Return the stage of a job with a model. Raises UserError where the kind has another one."""
+    kind = kinds.job_kind(choices.kind)
+    if kind.stage and choices.stage not in (None, kind.stage):
+        raise UserError(f"{kind.name} and --stage {choices.stage} contradict each other")
+
+    return choices.stage or kind.stage or DEFAULT_STAGE
+
+
+def _model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
     """Model, hardware, tier and stage, and what the hardware cannot go beyond."""
     model, model_file = _load("models", choices.model, ModelEntry)
     machine, machine_file = _load("hardware", hardware, HardwareEntry)
@@ -94,15 +113,15 @@ def _model_layers(choices: Choices, hardware: str) -> list[Layer]:
         Layer(f"hardware {hardware} for {name} ({rule.basis})", rule.settings, machine_file,
               ("models", name, index, "settings"))
         for index, rule in enumerate(machine.models.get(name, ()))
-        if rule.applies(choices.tier, choices.stage)
+        if rule.applies(choices.tier, stage)
     ]  # fmt: skip
     return [
         Layer(f"model {name}", model.settings, model_file),
         Layer(f"hardware {hardware}", machine.settings, machine_file),
         *rules,
         _named_layer("tiers", str(choices.tier)),
-        _named_layer("stages", choices.stage),
-        Layer(f"limits of {hardware}", machine.limits, machine_file, ("limits",)),
+        _named_layer("stages", stage),
+        Layer(f"limits of {hardware}", machine.limits, machine_file, ("limits",), is_limit=True),
     ]
 
 
@@ -112,12 +131,12 @@ def _named_layer(kind: str, name: str) -> Layer:
 
 def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Layer]:
     """Site, project file, ``--set``, trainer flags and named flags."""
-    site, file = _load("sites", choices.site or "local", LayerEntry)
+    site, file = _load("sites", choices.site or DEFAULT_SITE, LayerEntry)
     layers = [Layer(f"site {choices.site or 'local'}", site.settings, file)]
     if project:
         layers.append(project)
     layers.append(Layer("--set", dict(parse_set(text) for text in choices.sets)))
-    if choices.kind == "train":
+    if kinds.job_kind(choices.kind).has_model:
         layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags)))
     layers.append(Layer("flag", choices.named))
     if root:
@@ -128,7 +147,7 @@ def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Lay
 def _limit_warnings(
     layers: list[Layer], values: Mapping[str, Any], origins: Mapping[str, Layer]
 ) -> list[str]:
-    limits = next(layer for layer in layers if layer.name.startswith("limits"))
+    limits = next(layer for layer in layers if layer.is_limit)
     wanted = merge([layer for layer in layers if layer is not limits])[0]
     return [
         f"{limits.name}: {key} is {values[key]}, though tier or stage asks for {wanted[key]}"
@@ -137,53 +156,143 @@ def _limit_warnings(
     ]
 
 
-def resolve(choices: Choices, *, version: str, root: str = "", project: Layer | None = None) -> Resolution:
-    """The job that ``choices`` describe. ``root`` is $JOBCTL_ROOT where it is set.
+def load_site(
+    site: str | None = None,
+    *,
+    root: str = "",
+    project: Layer | None = None,
+    named: Mapping[str, Any] | None = None,
+) -> Site:
+    """Return the settings of a site, of the project file and of named flags, without a job.
+
+    Raises UserError for an unknown site or key.
+    """
+    choices = Choices(kind=kinds.PREP.name, site=site, named=dict(named or {}))
+    values, origins = merge(_user_layers(choices, root, project))
+    checked: Site = section(Site, values, origins)
+    return checked
+
+
+def absolute_root(root: str) -> str:
+    """Return ``root`` without ``~`` and from the top of the file system; an empty one stays empty."""
+    return str(Path(root).expanduser().absolute()) if root else ""
+
+
+def resolve(
+    choices: Choices,
+    *,
+    version: str,
+    root: str = "",
+    project: Layer | None = None,
+    default_root: str = "",
+    stamp: str = "",
+) -> Resolution:
+    """Return the job that ``choices`` describe; nothing of its spec changes afterwards.
+
+    ``root`` is $JOBCTL_ROOT where it is set, and ``default_root`` the root where no layer sets one. ``stamp`` is the
+    time of a submission: it completes the name of a run that nobody named, and a patched job then takes its code
+    from a copy in the run directory. Without it the spec is only rendered.
 
     Raises UserError for anything unknown, impossible or contradictory.
     """
     _check_choices(choices)
-    training = choices.kind == "train"
-    hardware = choices.hardware or (default_hardware(choices.model) if training else "cpu")
+    kind = kinds.job_kind(choices.kind)
+    stage = _stage_of(choices)
+    target = target_entry(choices.target)
+    hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
     machine, machine_file = _load("hardware", hardware, HardwareEntry)
-    if training:
-        layers = _model_layers(choices, hardware)
-    else:
-        layers = [Layer(f"hardware {hardware}", machine.settings, machine_file)]
+
+    # The weakest layer first.
+    layers = (
+        _model_layers(choices, hardware, stage)
+        if kind.has_model
+        else [Layer(f"hardware {hardware}", machine.settings, machine_file)]
+    )
     layers += _user_layers(choices, root, project)
-    refuse_secrets(layers, () if training else choices.trainer_flags)
+    refuse_secrets(layers, () if kind.has_model else choices.trainer_flags)
+    if target.root:
+        layers.append(Layer(f"target {target.name}", {"root": target.root}))
     values, origins = merge(layers)
-    job: dict[str, Any] = {
-        "version": version,
-        "kind": choices.kind,
-        "hardware": entry_name(hardware),
-        "target": choices.target,
-        "site_name": entry_name(choices.site or "local"),
-        "run": choices.run,
-        "after": choices.after,
-        "arguments": () if training else choices.trainer_flags,
-        "resources": section(Resources, values, origins),
-        "inputs": section(Inputs, values, origins),
-        "site": section(Site, values, origins),
-        "facts": machine.facts,
-    }
-    spec = JobSpec(**job) if not training else _train_spec(choices, job, values, origins)
+    values["root"] = absolute_root(values.get("root", "")) or default_root
+
+    job = _job_fields(choices, version, hardware, machine)
+    build = functools.partial(_build, choices, stage, job, values, origins)
+    spec = _with_run(build, choices, target, stamp)
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
     return Resolution(
         spec,
         {key: layer.name for key, layer in origins.items()},
-        tuple(_limit_warnings(layers, values, origins)) if training and choices.tier > 1 else (),
+        tuple(_limit_warnings(layers, values, origins)) if kind.has_model and choices.tier > 1 else (),
     )
 
 
+def _job_fields(choices: Choices, version: str, hardware: str, machine: HardwareEntry) -> dict[str, Any]:
+    """Return the fields of a spec that no layer sets."""
+    kind = kinds.job_kind(choices.kind)
+    return {
+        "version": version,
+        "kind": kinds.TRAIN.name if kind.has_model else kind.name,
+        "hardware": entry_name(hardware),
+        "target": choices.target,
+        "site_name": entry_name(choices.site or DEFAULT_SITE),
+        "run": choices.run,
+        "after": choices.after,
+        "arguments": () if kind.has_model else choices.trainer_flags,
+        "facts": machine.facts,
+        "patch": choices.patch or msgspec.UNSET,
+        "trusted": choices.trusted or msgspec.UNSET,
+    }
+
+
+def _with_run(build: Callable[..., JobSpec], choices: Choices, target: TargetEntry, stamp: str) -> JobSpec:
+    """Return the spec with the name of its run, which follows from the spec where the user chose none."""
+    spec = build()
+    run = choices.run
+    if run is None and stamp:
+        run = f"{spec.run_prefix}-{stamp}"
+    elif run is None and target.names_by_content:
+        run = f"{spec.run_prefix}-{spec.fingerprint()[:8]}"
+
+    changes: dict[str, Any] = {"run": run}
+    if choices.patch and stamp and run:
+        folder = layout.code_dir(
+            layout.run_dir(Path(spec.site.root), run), spec.step if spec.on_a_checkpoint else ""
+        )
+        changes["project_dir"] = str(folder)
+    return build(**changes) if changes != {"run": spec.run} else spec
+
+
+def _build(
+    choices: Choices,
+    stage: str,
+    job: Mapping[str, Any],
+    values: Mapping[str, Any],
+    origins: Mapping[str, Layer],
+    **changes: Any,
+) -> JobSpec:
+    """Return the spec of the merged values; ``changes`` are its run and the folder of its code."""
+    if "project_dir" in changes:
+        values = {**values, "project_dir": changes.pop("project_dir")}
+    fields = {
+        **job,
+        **changes,
+        "resources": section(Resources, values, origins),
+        "inputs": section(Inputs, values, origins),
+        "site": section(Site, values, origins),
+    }
+    if kinds.job_kind(choices.kind).has_model:
+        return _train_spec(choices, stage, fields, values, origins)
+    return JobSpec(**fields)
+
+
 def _train_spec(
-    choices: Choices, job: dict[str, Any], values: Mapping[str, Any], origins: Mapping[str, Layer]
+    choices: Choices, stage: str, job: dict[str, Any], values: Mapping[str, Any], origins: Mapping[str, Layer]
 ) -> TrainSpec:
     spec = TrainSpec(
         **job,
         model_name=entry_name(choices.model),
         tier=choices.tier,
-        stage=choices.stage,
+        stage=stage,
         model=section(ModelConfig, values, origins),
         train=section(TrainConfig, values, origins),
     )
@@ -192,13 +301,25 @@ def _train_spec(
 
 
 def _check_choices(choices: Choices) -> None:
-    if choices.kind not in KINDS:
-        raise UserError(f"unknown kind of job '{choices.kind}'; {nearest(choices.kind, KINDS)}")
-    if choices.target not in TARGETS:
-        raise UserError(f"unknown target '{choices.target}'; {nearest(choices.target, TARGETS)}")
-    for name in (choices.run, *choices.after):
-        if name is not None and not layout.RUN_NAME.fullmatch(name):
-            raise UserError(
-                f"run name {name!r}: only letters, digits, '.', '_' and '-', at most 100, "
-                "beginning with a letter or digit"
-            )
+    for name in choices.after:
+        run, kind = kinds.split_name(name)
+        _check_run_name(run)
+        if kind or name != run:
+            _check_kind_on_a_checkpoint(name, kind)
+    if choices.run is not None:
+        _check_run_name(choices.run)
+
+
+def _check_run_name(name: str) -> None:
+    if not layout.RUN_NAME.fullmatch(name):
+        raise UserError(
+            f"run name {name!r}: only letters, digits, '.', '_' and '-', at most 100, "
+            "beginning with a letter or digit"
+        )
+
+
+def _check_kind_on_a_checkpoint(name: str, kind: str) -> None:
+    if kind not in kinds.ON_A_CHECKPOINT:
+        raise UserError(
+            f"--after {name}: no job on a checkpoint is called '{kind}'; {nearest(kind, kinds.ON_A_CHECKPOINT)}"
+        )

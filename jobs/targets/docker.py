@@ -70,19 +70,15 @@ class DockerTarget(LocalTarget):
 
 
 def _check(spec: JobSpec) -> None:
-    if spec.resources.nodes > 1:
-        raise UserError(
-            f"nodes {spec.resources.nodes}: the docker target is one machine", hint="--target slurm"
-        )
     for path in (spec.site.root, spec.site.project_dir):
         if ":" in path:
             raise UserError(f"{path}: a container engine cannot mount a path with ':' in it")
 
 
 def _needs_network(spec: JobSpec) -> bool:
-    """Only what fetches text or talks to a logger gets a network; ranks on one machine need none."""
+    """Return whether the job reads from the internet or reports to a logger. Ranks on one machine need no network."""
     reports = any(name.startswith(NETWORK_VARIABLES) for name in spec.site.env)
-    return spec.kind == "prep" or reports or bool(spec.site.pass_env)
+    return spec.job_kind.network or reports or bool(spec.site.pass_env)
 
 
 def _mounts(spec: JobSpec) -> list[str]:

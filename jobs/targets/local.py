@@ -32,13 +32,7 @@ KILL_SECONDS = 60
 class LocalTarget:
     """Runs the script in the background on this host."""
 
-    chains = False
-
     def render(self, spec: JobSpec) -> str:
-        if spec.resources.nodes > 1:
-            raise UserError(
-                f"nodes {spec.resources.nodes}: the local target is one machine", hint="--target slurm"
-            )
         return render_template("local.sh.j2", payload_context(spec))
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:

@@ -1,10 +1,10 @@
-"""What every scheduler must be able to do; the verbs of ``jobctl`` know no more of it than this."""
+"""The interface of a scheduler, and of the place that keeps the records of its runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.runs.store import Run, Started, State, Status
@@ -13,9 +13,6 @@ from jobctl.jobs.spec.job_spec import JobSpec
 
 class Target(Protocol):
     """Renders a spec, and talks to one scheduler about runs that were submitted to it."""
-
-    chains: bool
-    """Whether a job can wait in the scheduler's queue until another one has finished."""
 
     def render(self, spec: JobSpec) -> str:
         """The text that is submitted. Pure."""
@@ -41,24 +38,34 @@ class Target(Protocol):
         ...
 
 
-@runtime_checkable
-class Remote(Protocol):
-    """What a target does besides, whose run directories this host does not see: it keeps their record itself."""
+class RunStore(Protocol):
+    """Keeps the records of runs and reaches their files: a root on this host, or a cluster."""
 
-    def start(self, spec: JobSpec) -> Started:
-        """Submit ``spec`` once, however often it is asked. UserError when the run exists with other settings."""
+    def find(self, name: str) -> Run | None:
+        """Return the run called ``name``, or the job on a checkpoint; None where it has no record here."""
+        ...
+
+    def find_all(self) -> list[Run]:
+        """Return all runs, the newest last."""
         ...
 
     def state(self, spec: JobSpec) -> State | None:
-        """How far the job of just this ``spec`` is; None where it was not submitted, or another one was."""
+        """Return the state of the job of just this ``spec``; None where it was not submitted."""
         ...
 
-    def find(self, site: Site, name: str) -> Run | None:
-        """The run called ``name``, by the record that the cluster of ``site`` keeps."""
+    def location(self, run: Run) -> str:
+        """Return the place of the run's files, for people."""
         ...
 
-    def find_all(self, site: Site) -> list[Run]:
-        """All runs that the cluster of ``site`` knows, the newest last."""
+    def start(self, spec: JobSpec) -> Started:
+        """Submit ``spec``, whose run is named. Raises UserError when the run exists with other settings."""
+        ...
+
+    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
+        """Start another attempt of an ended run as it was submitted; the job id.
+
+        ``trusted`` are owners whose files the job may execute and write into.
+        """
         ...
 
     def await_change(self, run: Run, seconds: float) -> None:
@@ -69,14 +76,18 @@ class Remote(Protocol):
         """Create STOP in the run directory."""
         ...
 
-    def resume(self, run: Run) -> str:
-        """Start another attempt of an ended run as it was submitted; the job id."""
-        ...
-
-    def all_logs(self, run: Run, *, follow: bool) -> Iterator[str]:
-        """Lines of all ranks as they come, each with its place before it."""
+    def all_logs(self, run: Run, *, attempt: int | None, follow: bool) -> Iterator[str]:
+        """Yield the lines of all ranks as they come, each with its rank before it."""
         ...
 
     def collect(self, run: Run, into: Path) -> Mapping[str, int]:
         """Copy the run directory to ``into``, going on where an earlier copy broke off; counts of files."""
+        ...
+
+
+class RecordKeeper(Target, Protocol):
+    """A target whose entry says ``keeps_records``."""
+
+    def store(self, site: Site, home: Path) -> RunStore:
+        """Return the runs that the cluster of ``site`` keeps; ``home`` is the root of this host, for notes."""
         ...

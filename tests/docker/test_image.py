@@ -8,22 +8,21 @@ import shutil
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from jobctl.docker import pin, variants
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Status
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.spec.patch import describe, ship
+from jobctl.jobs.spec.patch import ship
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.submission import resume, submit
-from jobctl.jobs.targets import target
-from tests.checkout import checkout
+from jobctl.jobs.targets.registry import load_target
+from tests.checkout import checkout, patched
 from tests.clusters import containers
 from tests.clusters.containers import Engine
 
-DOCKER = target("docker")
+DOCKER = load_target("docker")
 GREEDY = """
 import subprocess, sys
 from jobctl.trainer.lifecycle import memory_kill
@@ -208,7 +207,7 @@ def test_a_patched_job_runs_the_tree_in_the_place_of_the_images_code(
     tree = checkout(tmp_path, "print('not the code of the image')\n")
     name = f"patched-{engine.name}"
     spec = spec_of(prepared_root, image, model="qwen3_smoke", run=name)
-    run, _ = submit(msgspec.structs.replace(spec, patch=describe(tree)))
+    run, _ = submit(patched(spec, tree))
     assert ended(prepared_root, name).state == "finished"
     assert (run.path / "logs/1/batch.log").read_text() == "not the code of the image\n"
 

@@ -10,16 +10,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.spec.patch import describe
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.submission import submit
 from jobctl.slurm.target import TARGET
-from tests.checkout import checkout
+from tests.checkout import checkout, patched
 from tests.clusters.containers import Engine
 from tests.clusters.slurm import SlurmCluster
 from tests.trainer.corpus import write_corpus
@@ -83,7 +81,7 @@ def test_a_patched_job_runs_the_copy_on_every_node_in_the_place_of_the_images_co
     tree = checkout(tmp_path / "tree", "import os\nprint('patched on', os.environ['NODE'])\n")
     root = tmp_path / "root"
     spec = two_nodes(root, "podman", built_image)
-    submit(msgspec.structs.replace(spec, patch=describe(tree)))
+    submit(patched(spec, tree))
     log = log_of(finished(root))
     assert sorted(line for line in log.splitlines() if "patched" in line) == [
         "patched on n1",

@@ -15,11 +15,11 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.submission import resume, submit
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 from tests.clusters.containers import Engine
 
 Job = Callable[..., JobSpec]
-DOCKER = target("docker")
+DOCKER = load_target("docker")
 
 
 def status_of(root: Path, name: str = "r") -> Status:

@@ -84,7 +84,7 @@ write_durably() {
 
 write_record() {
   write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
-{"spec_hash": "817eb73ed169bb8c", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"account":"","comment":"","constraint":"","container_runtime":"none","context":"","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"preflight":"off","project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","secrets_file":"","spare_nodes":0,"tolerations":["nvidia.com/gpu"]},"site_name":"local","target":"slurm","version":"0.0.0"}}
+{"format": 2, "spec_hash": "48e816f0662131f7", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"account":"","comment":"","constraint":"","container_runtime":"none","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"nodelist":"","partition":"","pass_env":[],"preflight":"off","project_dir":"","python":"","qos":"","reservation":"","root":"/shared/jobctl","secrets_file":"","spare_nodes":0},"site_name":"local","target":"slurm","version":"0.0.0"}}
 JOBCTL_RECORD
   # A link is made by one of several writers only; the others find it there.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
@@ -104,7 +104,7 @@ begin_attempt() {
   check_run # before anything is written there
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
-  grep -Fq '"spec_hash": "817eb73ed169bb8c"' "$RUN_DIR/run.json" ||
+  grep -Fq '"spec_hash": "48e816f0662131f7"' "$RUN_DIR/run.json" ||
     fail "run $RUN exists and was made with other settings; take another name with --run"
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do

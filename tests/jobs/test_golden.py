@@ -12,7 +12,7 @@ import pytest
 from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ def check(name: str, text: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_rendered_files_are_those_that_were_reviewed(name: str) -> None:
     spec = resolve(Choices(**FILES[name]), version="0.0.0", root="/shared/jobctl").spec
-    check(name, target(spec.target).render(spec))
+    check(name, load_target(spec.target).render(spec))
 
 
 def test_the_shapes_of_the_catalogue_are_those_that_were_reviewed() -> None:

@@ -16,8 +16,9 @@ from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.render import Verbatim, quote_shell, quote_yaml, render_template
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.spec.resolution import TARGETS, Choices, resolve
-from jobctl.jobs.targets import target
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.targets import registry
+from jobctl.jobs.targets.registry import load_target
 from tests.jobs.spec.test_resolution import spec_of
 
 NASTY = "a b'c\"d$(touch pwned)`touch pwned`;touch pwned\n#!&|<>*?~\\ é"
@@ -56,7 +57,9 @@ def test_a_template_prints_nothing_unquoted_but_what_is_marked(
 
 
 def every_choice() -> list[dict[str, Any]]:
-    product = itertools.product(names("models"), names("hardware"), (1, 2, 3, 4), names("stages"), TARGETS)
+    product = itertools.product(
+        names("models"), names("hardware"), (1, 2, 3, 4), names("stages"), registry.names()
+    )
     return [
         {"model": model, "hardware": hardware, "tier": tier, "stage": stage, "target": place}
         for model, hardware, tier, stage, place in product
@@ -65,12 +68,12 @@ def every_choice() -> list[dict[str, Any]]:
 
 def rendered(**choices: Any) -> str:
     spec = resolve(Choices(**choices), version="0.0.0", root="/shared/jobctl").spec
-    return target(spec.target).render(spec)
+    return load_target(spec.target).render(spec)
 
 
 def test_every_model_tier_stage_target_and_hardware_renders_the_same_each_time() -> None:
     choices = every_choice()
-    assert len(choices) == len(names("models")) * len(names("hardware")) * 4 * 5 * len(TARGETS)
+    assert len(choices) == len(names("models")) * len(names("hardware")) * 4 * 5 * len(registry.names())
     texts = [rendered(**choice) for choice in choices]
     assert all(len(text) > 500 for text in texts)
     assert texts[::97] == [rendered(**choice) for choice in choices[::97]]
@@ -99,9 +102,9 @@ def scripts() -> list[tuple[str, str]]:
                 Choices(kind=kind, target=place, site=site, trainer_flags=("--workers=2",), run="r"),
                 version="0.0.0", root="/shared/jobctl",
             ).spec  # fmt: skip
-            found.append((f"{place}-{site}-{kind}", target(place).render(spec)))
+            found.append((f"{place}-{site}-{kind}", load_target(place).render(spec)))
     nasty = spec_of(target="local", sets=(f"project_dir={NASTY}", f"env.A={NASTY}", f"python={NASTY}"))
-    found.append(("nasty", target("local").render(nasty)))
+    found.append(("nasty", load_target("local").render(nasty)))
     return found
 
 
@@ -127,7 +130,7 @@ def run_with_a_fake_python(
 ) -> tuple[list[str], dict[str, str]]:
     """Arguments and environment that a local job's payload really gets."""
     seen = tmp_path / "seen"
-    script = target("local").render(spec)
+    script = load_target("local").render(spec)
     answer = subprocess.run(
         ["bash", "-c", script], env={**os.environ, "SEEN": str(seen), **environment}, cwd=tmp_path, text=True,
         capture_output=True, check=False,

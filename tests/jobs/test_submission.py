@@ -120,7 +120,7 @@ def test_a_run_of_an_older_version_is_resumed_under_the_hash_that_its_record_has
     (root / "runs/r/run.json").write_text(json.dumps(record | {"spec_hash": "0123456789abcdef"}))
     resume(root, "r")
     assert ended(root, "r").state == "finished"
-    assert runs.read(root, "r").record["spec_hash"] == "0123456789abcdef"
+    assert runs.read(root, "r").record.spec_hash == "0123456789abcdef"
 
 
 def test_a_record_that_cannot_be_read_any_more_is_said_in_words(root: Path, job: Job) -> None:
@@ -129,7 +129,7 @@ def test_a_record_that_cannot_be_read_any_more_is_said_in_words(root: Path, job:
     record = json.loads((root / "runs/r/run.json").read_text())
     record["spec"]["model"] = 7
     (root / "runs/r/run.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="run 'r' was submitted by another version of jobctl"):
+    with pytest.raises(UserError, match="not a run's record that this version reads"):
         resume(root, "r")
 
 
@@ -167,10 +167,10 @@ def test_a_step_is_resumed_by_its_own_record(root: Path, job: Job) -> None:
     submit(job('[ "$ATTEMPT" -ge 3 ] || exit 3', stage="eval"))
     assert ended(root, "r:eval").state == "failed"
     layout.script_file(root / "runs/r", "eval").write_text("exit 9")
-    assert runs.read(root, "r:eval").record["spec"]["stage"] == "eval"
+    assert runs.read(root, "r:eval").record.spec.step == "eval"
     resume(root, "r:eval")
     assert ended(root, "r:eval").state == "finished"
-    assert runs.read(root, "r").record["spec"]["stage"] == "train"
+    assert runs.read(root, "r").record.spec.step == "train"
 
 
 def test_a_step_without_a_record_is_not_resumed(root: Path, job: Job) -> None:
@@ -187,9 +187,9 @@ def test_a_run_that_is_alive_is_not_resumed(root: Path, job: Job) -> None:
     submit(job("sleep 30"))
     with pytest.raises(UserError, match="is running"):
         resume(root, "r")
-    from jobctl.jobs.targets import target
+    from jobctl.jobs.targets.registry import load_target
 
-    target("local").cancel(runs.read(root, "r"))
+    load_target("local").cancel(runs.read(root, "r"))
     assert ended(root, "r").state == "cancelled"
 
 
@@ -205,12 +205,12 @@ def test_an_evaluation_needs_the_run_whose_checkpoint_it_reads(root: Path, job: 
 
 def test_an_evaluation_beside_a_live_training_leaves_it_and_its_stop_alone(root: Path, job: Job) -> None:
     """Once it made ``status`` say finished and ``cancel`` refuse, and took away the STOP meant for the training."""
-    from jobctl.jobs.targets import target
+    from jobctl.jobs.targets.registry import load_target
 
     submit(job('until [ -e "$RUN_DIR/go" ]; do sleep 0.02; done; [ ! -e "$RUN_DIR/STOP" ] || exit 200'))
     submit(job('[ -e "$RUN_DIR/failed" ] || { touch "$RUN_DIR/failed"; exit 3; }', stage="eval"))
     assert ended(root, "r:eval").state == "failed"
-    (alive,) = target("local").statuses([runs.read(root, "r")])
+    (alive,) = load_target("local").statuses([runs.read(root, "r")])
     assert (alive.state, alive.attempt) == ("running", 1)
     runs.request_stop(root / "runs/r", "cancel")
     resume(root, "r:eval")
@@ -223,16 +223,16 @@ def test_an_evaluation_beside_a_live_training_leaves_it_and_its_stop_alone(root:
 
 @pytest.mark.parametrize("first", ["r", "r:eval"])
 def test_training_and_evaluation_are_cancelled_each_by_itself(root: Path, job: Job, first: str) -> None:
-    from jobctl.jobs.targets import target
+    from jobctl.jobs.targets.registry import load_target
 
     submit(job("trap 'exit 200' TERM; while :; do sleep 0.05; done"))
     submit(job("while :; do sleep 0.05; done", stage="eval"))
     second = "r:eval" if first == "r" else "r"
-    target("local").cancel(runs.read(root, first))
+    load_target("local").cancel(runs.read(root, first))
     assert ended(root, first).state == "cancelled"
-    (other,) = target("local").statuses([runs.read(root, second)])
+    (other,) = load_target("local").statuses([runs.read(root, second)])
     assert other.state == "running"
-    target("local").cancel(runs.read(root, second))
+    load_target("local").cancel(runs.read(root, second))
     assert ended(root, second).state == "cancelled"
 
 

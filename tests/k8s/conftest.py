@@ -10,12 +10,14 @@ import yaml
 
 import jobctl
 import jobctl.k8s.api
+import jobctl.k8s.cluster
 import jobctl.k8s.logs
 import jobctl.k8s.submission
 import jobctl.k8s.target
 import jobctl.k8s.volume
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.k8s.target import KubernetesTarget
 from tests.k8s.cluster import Cluster, python_stub
 from tests.k8s.server import ApiServer
 
@@ -48,12 +50,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServe
     monkeypatch.setattr(jobctl.k8s.api, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(jobctl.k8s.api, "LONGEST_PAUSE", 0.05)
     monkeypatch.setattr(jobctl.k8s.api, "PATIENCE", 3.0)
-    monkeypatch.setattr(jobctl.k8s.target, "ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr(jobctl.k8s.cluster, "ANSWER_SECONDS", 0.0)
     for module in (jobctl.k8s.logs, jobctl.k8s.volume, jobctl.k8s.submission):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
     for target in (jobctl.k8s.target.PYTORCH, jobctl.k8s.target.TRAIN):
-        target._apis.clear()
-        target._answers.clear()
+        target.clusters.forget()
     yield api
     api.close()
 
@@ -78,3 +79,8 @@ def spec_of(run: str | None = "demo", target: str = "k8s", nodes: int = 1, **mor
     choices = {"model": "qwen3_smoke", "target": target, "run": run, "stage": "smoke"} | more
     named = {"nodes": nodes, "processes_per_node": 1} | dict(choices.pop("named", {}))  # type: ignore[call-overload]
     return resolve(Choices(**choices, named=named), version=jobctl.__version__).spec
+
+
+def apply(target: KubernetesTarget, spec: JobSpec) -> bool:
+    """Make the objects of ``spec``; whether they were not there yet."""
+    return target.store(spec.site, Path("/no/home")).apply(spec)[2]

@@ -14,7 +14,7 @@ from jobctl.k8s import names
 from jobctl.k8s.api import Api
 from jobctl.k8s.resources import CONFIG_MAP, PYTORCHJOB
 from jobctl.k8s.target import PYTORCH
-from tests.k8s.conftest import MakeCluster, spec_of
+from tests.k8s.conftest import MakeCluster, apply, spec_of
 from tests.k8s.server import ApiServer, Fault
 from tests.k8s.test_verbs import SMOKE, jobctl_says, until
 
@@ -43,11 +43,10 @@ def test_a_submission_comes_through_at_whichever_request(server: ApiServer, faul
         return new
 
     server.faults = [Fault(first_time, times=100, **fault)]  # type: ignore[arg-type]
-    started = PYTORCH.start(spec_of())
-    assert started.job_id == "demo"
+    assert apply(PYTORCH, spec_of())
     assert sorted(key[1] for key in server.store.objects) == ["configmaps", "pytorchjobs"]
     server.faults = []
-    assert not PYTORCH.start(spec_of()).new
+    assert not apply(PYTORCH, spec_of())
 
 
 def test_an_expired_token_is_renewed(server: ApiServer) -> None:
@@ -100,17 +99,17 @@ def test_nothing_stays_behind_when_the_job_is_refused(server: ApiServer) -> None
         "requests.nvidia.com/gpu=8, used: requests.nvidia.com/gpu=8, limited: requests.nvidia.com/gpu=8"
     )
     with pytest.raises(UserError, match="quota gpus is exhausted"):
-        PYTORCH.start(spec_of())
+        apply(PYTORCH, spec_of())
     assert not server.store.objects
 
 
 def test_a_submission_that_broke_off_in_the_middle_is_completed(server: ApiServer) -> None:
-    PYTORCH.start(spec_of())
+    apply(PYTORCH, spec_of())
     server.store.delete("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo")
     server.store.patch(
         "v1", "configmaps", "jobctl", "demo", {"metadata": {"annotations": {"jobctl/job": None}}}
     )
-    assert PYTORCH.start(spec_of()).new
+    assert apply(PYTORCH, spec_of())
     assert server.store.get("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo")
 
 

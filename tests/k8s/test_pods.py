@@ -11,7 +11,7 @@ import pytest
 
 from jobctl.k8s.target import PYTORCH
 from tests.k8s.cluster import Cluster
-from tests.k8s.conftest import MakeCluster, spec_of
+from tests.k8s.conftest import MakeCluster, apply, spec_of
 from tests.k8s.server import ApiServer
 from tests.k8s.test_verbs import record_of, until
 
@@ -24,7 +24,7 @@ def conditions(server: ApiServer, job: str = "demo") -> set[str]:
 
 
 def start(cluster: Cluster, nodes: int, **named: object) -> None:
-    PYTORCH.start(spec_of(nodes=nodes, named=named))
+    apply(PYTORCH, spec_of(nodes=nodes, named=named))
 
 
 def test_all_pods_take_part_in_one_attempt(server: ApiServer, cluster: MakeCluster) -> None:
@@ -186,7 +186,7 @@ def test_a_preflight_that_only_reports_holds_nothing_up(server: ApiServer, clust
 def test_sigterm_ends_a_pod_that_trains_nothing_at_once(server: ApiServer, cluster: MakeCluster) -> None:
     """A worker that prepares data has nothing to checkpoint, and its pod is not held for the grace period."""
     running = cluster('touch "$root/up"; [ -e "$root/again" ] && exit 0; touch "$root/again"; sleep 60')
-    PYTORCH.start(spec_of("prep", kind="prep", model="", stage="train", named={"processes_per_node": 0}))
+    apply(PYTORCH, spec_of("prep", kind="prep", model="", stage="train", named={"processes_per_node": 0}))
     until((server.volume / "up").exists)
     process = running.process("prep-0")
     server.store.delete("v1", "pods", "jobctl", "prep-0")

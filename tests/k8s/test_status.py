@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from jobctl.jobs.runs.records import RunRecord
 from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.k8s.pods import read_pod, warnings_of
 from jobctl.k8s.status import ending, status_of
 from tests.k8s.schemas import DATA
 
-RECORD = {"spec": {"target": "k8s", "resources": {"nodes": 2}}}
+CHOICES = Choices(model="qwen3_smoke", target="k8s", named={"nodes": 2})
+RECORD = RunRecord(spec=resolve(CHOICES, version="0").spec)
 
 
 def job(*conditions: dict[str, str], workers: int = 1, **spec: Any) -> dict[str, Any]:

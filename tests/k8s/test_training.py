@@ -17,7 +17,7 @@ import pytest
 
 from jobctl.k8s.target import PYTORCH, TRAIN, KubernetesTarget
 from tests.k8s.cluster import Cluster
-from tests.k8s.conftest import spec_of
+from tests.k8s.conftest import apply, spec_of
 from tests.k8s.server import ApiServer
 from tests.k8s.test_verbs import record_of, until
 from tests.trainer.corpus import write_corpus
@@ -57,8 +57,9 @@ def test_prep_by_two_real_workers_is_whole_though_one_is_killed(server: ApiServe
     """Its pod is made again, and the claim of the dead one is taken over."""
     flags = ("--shard-bytes=500000", "--stale-seconds=2", "--workers=1")
     named = {"dataset": "sotu", "tokenizer": "gpt2"}
-    PYTORCH.start(
-        spec_of("data", nodes=2, kind="prep", model="", stage="train", trainer_flags=flags, named=named)
+    apply(
+        PYTORCH,
+        spec_of("data", nodes=2, kind="prep", model="", stage="train", trainer_flags=flags, named=named),
     )
     output = server.volume / "datasets" / "sotu-gpt2"
 
@@ -108,9 +109,9 @@ def test_an_evicted_pod_stops_all_with_200_and_the_next_attempt_ends_as_if_nothi
     name: str, server: ApiServer, nodes: Cluster
 ) -> None:
     target, runs = TARGETS[name], server.volume / "runs"
-    target.start(spec_of("whole", target=name, nodes=2, named=TINY))
+    apply(target, spec_of("whole", target=name, nodes=2, named=TINY))
     until(lambda: ended(target, server, "whole"), seconds=240)
-    target.start(spec_of("train", target=name, nodes=2, named=TINY))
+    apply(target, spec_of("train", target=name, nodes=2, named=TINY))
     until(lambda: len(losses(runs / "train")) >= 10, seconds=120)
     pods = [
         p["metadata"]["name"]

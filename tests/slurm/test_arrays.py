@@ -25,7 +25,7 @@ def submit_prep(runs: Submitter, run: str, body: str, tasks: int, *flags: str, *
 
 
 def test_prep_on_nodes_is_an_array_of_which_so_many_run_at_once(slurm_runs: Submitter) -> None:
-    body = 'until [ -e "$RUN_DIR/go" ]; do sleep 0.1; done; [ "$2" = prep ]'
+    body = 'until [ -e "$RUN_DIR/go" ]; do sleep 0.1; done; [ "$2" = jobctl.prep ]'
     job = submit_prep(slurm_runs, "prep", body, 3, array_limit=2)
     slurm_runs.until(lambda: len(slurm_runs.read("prep").attempts) == 2, "two tasks", 60)
     time.sleep(2)

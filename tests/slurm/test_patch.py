@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from jobctl.jobs import submission
 from jobctl.jobs.spec.patch import describe
-from tests.checkout import checkout
+from tests.checkout import checkout, patched
 from tests.slurm.conftest import Submitter
 
 
@@ -19,7 +18,7 @@ def test_a_patched_job_and_its_resumption_run_the_copy_even_if_submitted_in_the_
     tree = checkout(tmp_path / "tree", "import sys\nprint('first version')\nsys.exit(3)\n")
     monkeypatch.chdir(tree)
     patch = describe(tree)
-    submission.submit(msgspec.structs.replace(slurm_runs.spec("patched", None), patch=patch))
+    submission.submit(patched(slurm_runs.spec("patched", None), tree))
     assert slurm_runs.wait("patched", "failed", "finished").exit_code == 3, slurm_runs.log("patched")
     (tree / "trainer/launch.py").write_text("print('second version')\n")
     submission.resume(slurm_runs.root, "patched")
@@ -27,4 +26,4 @@ def test_a_patched_job_and_its_resumption_run_the_copy_even_if_submitted_in_the_
     assert slurm_runs.wait("patched", "failed", "finished").exit_code == 3, slurm_runs.log("patched")
     versions = [line for line in slurm_runs.log("patched") if "version" in line]
     assert versions == ["first version"] * 2
-    assert slurm_runs.read("patched").record["spec"]["patch"] == msgspec.structs.asdict(patch)
+    assert slurm_runs.read("patched").record.spec.patch == patch

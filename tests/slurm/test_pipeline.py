@@ -96,7 +96,7 @@ def test_a_step_that_fails_while_the_rest_is_still_handed_in_is_named(pipeline: 
 def test_cancel_ends_the_step_at_work_and_all_that_wait_for_it(
     pipeline: Submitter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    body = '[ "$2" != prep ] || sleep 600'
+    body = '[ "$2" != jobctl.prep ] || sleep 600'
     assert submit(pipeline, body) == 0
     pipeline.until(lambda: (pipeline.root / "runs/p-prep/attempts/1.json").exists(), "prep at work", 60)
     assert submit(pipeline, body) == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobctl.jobs.runs.records import Attempt
+from jobctl.jobs.runs.records import Attempt, RunRecord
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.client import Slurm
@@ -16,12 +16,12 @@ from jobctl.slurm.status import jobs_of, needs_history, seconds, status_of
 from jobctl.slurm.target import SlurmTarget
 
 START, END = "2026-11-24T10:00:00Z", "2026-11-24T10:10:00Z"
+SPEC = resolve(Choices(model="qwen3_smoke", target="slurm"), version="0").spec
 NOW = seconds("2026-11-24T12:00:00Z")
 
 
 def run(*attempts: Attempt, submitted: str = START, path: str = "/data/runs/x") -> Run:
-    record: dict[str, Any] = {"spec": {"target": "slurm", "after": []}, "submitted": submitted}
-    return Run(Path(path).name, Path(path), record, attempts)
+    return Run(Path(path).name, Path(path), RunRecord(spec=SPEC, submitted=submitted), attempts)
 
 
 def attempt(
@@ -128,11 +128,10 @@ def test_any_number_of_runs_is_one_call_each(tmp_path: Path) -> None:
             calls.append("sacct")
             return [Job(id="7", name="lost-1", state="CANCELLED")]
 
-    spec = resolve(Choices(model="qwen3_smoke", target="slurm"), version="1", root=str(tmp_path)).spec
     paths = [tmp_path / "runs" / f"{kind}-{n}" for kind in ("done", "lost") for n in range(100)]
     for path in paths:
         path.mkdir(parents=True)
-        (path / "run.json").write_text(spec.record())
+        (path / "run.json").write_text(SPEC.record())
     found = [
         run(*([attempt(code=0)] if path.name.startswith("done") else []), submitted=START, path=str(path))
         for path in paths

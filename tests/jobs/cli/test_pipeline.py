@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.pipeline import plan
 from tests.jobs.cli.test_cli import Invoke, jobctl, payload
 
 __all__ = ["jobctl", "payload"]
@@ -16,6 +17,14 @@ RECORD_STEPS = (
     ' echo \'{"vocab_size": 50257}\' >"$JOBCTL_ROOT/datasets/sotu-gpt2/meta.json"; }'
 )
 """What a pipeline's jobs do here: say that they were called, and prep makes what a training reads."""
+
+
+OPTIONS = {
+    "words": (), "run": "p", "model": "llama2_1.36b", "hardware": "h100", "nodes": 2, "gpus_per_node": 4,
+    "tier": 1, "stage": None, "target": "slurm", "site": None, "after": (), "sets": ("preflight=report",),
+    "image": None, "patch": False, "dataset": None, "tokenizer": None, "context": None, "namespace": None,
+}  # fmt: skip
+"""The options of the command line, as click gives them."""
 
 
 def steps(root: Path) -> list[str]:
@@ -75,12 +84,7 @@ def test_each_step_is_the_job_that_it_would_be_by_itself(jobctl: Invoke, root: P
     """A data set and a tokenizer follow from the model; GPUs are for those that compute."""
     from jobctl.jobs.cli.pipeline import specs_of
 
-    options = {
-        "words": (), "run": "p", "model": "llama2_1.36b", "hardware": "h100", "nodes": 2, "gpus_per_node": 4,
-        "tier": 1, "stage": None, "target": "slurm", "site": None, "after": (), "sets": ("preflight=report",),
-        "image": None, "patch": False, "dataset": None, "tokenizer": None, "context": None, "namespace": None,
-    }  # fmt: skip
-    found = {spec.step: spec for spec in specs_of("p", (), 3, options).values()}
+    found = {spec.step: spec for spec in specs_of("p", (), 3, OPTIONS).values()}
     assert [found[step].resources.nodes for step in ("prep", "preflight", "train", "export")] == [3, 2, 2, 1]
     assert [found[step].resources.gpus_per_node for step in ("prep", "preflight", "eval")] == [0, 4, 4]
     assert {spec.inputs.tokenizer for spec in found.values()} == {"llama2"}
@@ -91,3 +95,18 @@ def test_an_ended_pipeline_is_not_cancelled(jobctl: Invoke, root: Path, payload:
     code, _, err = jobctl("cancel", "p")
     assert code == 1
     assert "has ended already" in err
+
+
+def test_each_job_of_a_chain_knows_the_one_before_it(jobctl: Invoke, root: Path) -> None:
+    from jobctl.jobs.cli.pipeline import specs_of
+
+    after = {step.name: step.after for step in plan("p").steps}
+    specs = specs_of("p", (), 1, OPTIONS | {"after": ("data",)}, after)
+    assert {name: spec.after for name, spec in specs.items()} == {
+        "tokenizer": ("data",),
+        "prep": ("p-tokenizer",),
+        "preflight": ("p-prep",),
+        "train": ("p-preflight",),
+        "eval": ("p-train",),
+        "export": ("p-train:eval",),
+    }

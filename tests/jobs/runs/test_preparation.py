@@ -8,7 +8,9 @@ import pytest
 
 from jobctl.jobs.core.layout import dataset_dir, preparation_file
 from jobctl.jobs.runs.preparation import read_preparation, summary
+from jobctl.jobs.runs.records import RunRecord
 from jobctl.jobs.runs.store import Run
+from jobctl.jobs.spec.resolution import Choices, resolve
 
 FACTS = {
     "state": "tokenizing", "share": 0.25, "tasks": 8, "tasks_done": 2, "tokens": 3_000_000,
@@ -17,13 +19,11 @@ FACTS = {
 
 
 def run_of(root: Path, kind: str = "prep") -> Run:
-    spec = {
-        "kind": kind,
-        "target": "local",
-        "site": {"root": str(root)},
-        "inputs": {"dataset": "a", "tokenizer": "b"},
-    }
-    return Run("r", root / "runs" / "r", {"spec": spec}, ())
+    model = "qwen3_smoke" if kind == "train" else ""
+    named = {"dataset": "a", "tokenizer": "b"} if kind == "prep" else {}
+    choices = Choices(kind=kind, model=model, named=named)
+    spec = resolve(choices, version="0", root=str(root)).spec
+    return Run("r", root / "runs" / "r", RunRecord(spec=spec), ())
 
 
 def test_a_prep_run_shows_how_far_it_is(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -52,8 +51,8 @@ def test_a_submission_is_written_and_read_back(root: Path, job: Job) -> None:
     runs.write_submission(path, spec, "#!/bin/bash\n")
     run = runs.read(root, "r")
     assert run.target == "local"
-    assert run.record["spec"]["model_name"] == "qwen3_smoke"
-    assert run.record["spec_hash"] == spec.fingerprint()
+    assert run.record.spec == spec
+    assert run.record.spec_hash == spec.fingerprint()
     assert layout.script_file(path).read_text() == "#!/bin/bash\n"
     assert runs.recorded_status(run).state == "submitted"
 
@@ -102,14 +101,6 @@ def test_a_record_that_is_not_json_is_a_message(root: Path) -> None:
     layout.record_file(runs.claim(root, "r")).write_text("{")
     with pytest.raises(UserError, match=r"run\.json"):
         runs.read(root, "r")
-
-
-def test_a_name_is_made_of_the_job_and_the_time(job: Job) -> None:
-    assert (
-        runs.new_name(job("true", run=None), datetime(2026, 1, 2, 3, 4, 5))
-        == "qwen3_smoke-train-20260102-030405"
-    )
-    assert runs.new_name(job("true"), datetime(2026, 1, 2)) == "r"
 
 
 def told(root: Path, job: Job, *attempts: dict[str, object]) -> tuple[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from jobctl.jobs.core.errors import UserError
@@ -99,14 +98,15 @@ def test_a_patched_run_has_its_own_copy_and_the_hash_in_its_record(
     root = tmp_path_factory.mktemp("root")
     spec = resolve(Choices(model="qwen3_smoke", run="r"), version="0", root=str(root)).spec
     hash_without = spec.fingerprint()
-    spec = msgspec.structs.replace(spec, patch=describe(tree))
+    choices = Choices(model="qwen3_smoke", run="r", patch=describe(tree))
+    spec = resolve(choices, version="0", root=str(root), stamp="now").spec
     assert spec.fingerprint() == hash_without
     submit(spec)
     (tree / "trainer/loop.py").write_text("later = 1\n")
     code = root / "runs/r/code"
     assert (code / "trainer/loop.py").read_text() == "new = 1\n"
     assert f"export PYTHONPATH={code}" in (root / "runs/r/script").read_text()
-    patch = runs.read(root, "r").record["spec"]["patch"]
-    assert patch == msgspec.structs.asdict(spec.patch)
-    assert runs.read(root, "r").record["spec_hash"] == hash_without
-    assert patch != msgspec.structs.asdict(describe(tree))
+    record = runs.read(root, "r").record
+    assert record.spec.patch == spec.patch
+    assert record.spec_hash == hash_without
+    assert record.spec.patch != describe(tree)

@@ -9,7 +9,8 @@ import pytest
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.spec.layers import Layer
-from jobctl.jobs.spec.resolution import Choices, Resolution, resolve
+from jobctl.jobs.spec.patch import Patch
+from jobctl.jobs.spec.resolution import Choices, Resolution, load_site, resolve
 
 # The training guide's commands: model, hardware, tier, stage -> batch size, accumulation, iterations, GPUs, ZeRO-1.
 GUIDE = [
@@ -82,7 +83,7 @@ def test_stronger_layers_win_in_the_documented_order(tmp_path: Path) -> None:
     project = Layer("project file", {"log_interval": 4, "seed": 4, "max_iters": 4, "nodes": 4})
     result = found(
         project, site=str(site), sets=("seed=5", "max_iters=5", "nodes=5"),
-        trainer_flags=("--max_iters=6",), named={"nodes": 7},
+        target="slurm", trainer_flags=("--max_iters=6",), named={"nodes": 7},
     )  # fmt: skip
     spec = result.spec
     assert isinstance(spec, TrainSpec)
@@ -108,7 +109,7 @@ def test_what_the_hardware_cannot_do_is_switched_off_and_said() -> None:
 
 
 def test_the_batch_arithmetic() -> None:
-    spec = spec_of(named={"nodes": 2})
+    spec = spec_of(named={"nodes": 2}, target="slurm")
     assert (spec.world_size, spec.global_batch_size, spec.tokens_per_step) == (16, 1280, 1280 * 2048)
 
 
@@ -166,3 +167,82 @@ def test_a_model_of_the_users_own_file_resolves(tmp_path: Path) -> None:
     file.write_bytes((Path(__file__).parents[3] / "jobs/catalog/models/qwen3_smoke.yaml").read_bytes())
     spec = spec_of(model=str(file), hardware="cpu")
     assert (spec.model_name, spec.model.hidden_size) == ("tiny", 64)
+
+
+def test_a_submission_completes_the_name_of_a_run_that_nobody_named() -> None:
+    choices = Choices(model="qwen3_smoke")
+    stamped = resolve(choices, version="0", stamp="20260102-030405").spec
+    assert stamped.run == "qwen3_smoke-train-20260102-030405"
+    assert resolve(choices, version="0").spec.run is None
+    named = Choices(model="qwen3_smoke", run="r")
+    assert resolve(named, version="0", stamp="20260102-030405").spec.run == "r"
+
+
+def test_a_cluster_names_a_rendered_run_by_its_settings_and_decides_its_root() -> None:
+    choices = Choices(model="qwen3_smoke", target="k8s")
+    specs = [resolve(choices, version="0", root=root).spec for root in ("/a", "/b")]
+    assert specs[0] == specs[1]
+    assert specs[0].run == f"qwen3_smoke-train-{specs[0].fingerprint()[:8]}"
+    assert specs[0].site.root == "/workspace"
+    assert resolve(choices, version="0").origins["root"] == "target k8s"
+
+
+def test_a_root_begins_at_the_top_of_the_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+
+    def root_of(root: str) -> str:
+        return resolve(
+            Choices(model="qwen3_smoke"), version="0", root=root, default_root="/default"
+        ).spec.site.root
+
+    assert [root_of(root) for root in ("~/jobs", "jobs", "")] == [
+        "/home/me/jobs",
+        str(tmp_path / "jobs"),
+        "/default",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("train", "code"), ("eval", "code.eval")])
+def test_a_patched_submission_takes_its_code_from_the_run_directory(kind: str, folder: str) -> None:
+    patch = Patch(tree="/tree", revision="1", diff_sha256="2")
+    named = {"project_dir": "/tree"}
+    choices = Choices(kind=kind, model="qwen3_smoke", run="r", patch=patch, named=named)
+    rendered = resolve(choices, version="0", root="/root").spec
+    submitted = resolve(choices, version="0", root="/root", stamp="now").spec
+    assert rendered.site.project_dir == "/tree"
+    assert submitted.site.project_dir == f"/root/runs/r/{folder}"
+    assert submitted.patch == patch
+    assert submitted.fingerprint() == rendered.fingerprint()
+
+
+def test_a_job_may_come_after_a_job_on_a_checkpoint() -> None:
+    choices = Choices(kind="export", target="slurm", run="r", after=("r:eval",))
+    assert resolve(choices, version="0").spec.after == ("r:eval",)
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ("r:evil", "--after r:evil: no job on a checkpoint is called 'evil'; did you mean 'eval'"),
+        ("r:", "--after r:: no job on a checkpoint is called ''"),
+        ("r:train", "--after r:train: no job on a checkpoint is called 'train'"),
+        (":eval", "run name ''"),
+        ("a/b", "run name 'a/b'"),
+    ],
+)
+def test_a_name_to_come_after_is_a_run_or_a_job_on_its_checkpoint(after: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(Choices(kind="export", target="slurm", run="r", after=(after,)), version="0")
+
+
+def test_a_site_is_read_without_a_job(tmp_path: Path) -> None:
+    file = tmp_path / "here.yaml"
+    file.write_text("summary: here\nsettings:\n  namespace: team\n  context: one\n")
+    site = load_site(str(file), named={"context": "two"})
+    assert (site.namespace, site.context) == ("team", "two")
+    file.write_text("summary: here\nsettings:\n  namespce: team\n")
+    with pytest.raises(UserError, match=r"here\.yaml:3: unknown key 'namespce'; did you mean 'namespace'"):
+        load_site(str(file))
+    with pytest.raises(UserError, match="unknown site 'lcal'"):
+        load_site("lcal")

@@ -14,9 +14,9 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.resolution import Choices, resolve
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 
-DOCKER = target("docker")
+DOCKER = load_target("docker")
 
 
 def rendered(root: str = "/shared", **choices: object) -> str:

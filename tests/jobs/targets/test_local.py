@@ -16,10 +16,10 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.submission import submit
-from jobctl.jobs.targets import target
+from jobctl.jobs.targets.registry import load_target
 
 Job = Callable[..., JobSpec]
-LOCAL = target("local")
+LOCAL = load_target("local")
 
 
 def ended(root: Path, name: str, seconds: float = 30) -> Status:

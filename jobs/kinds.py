@@ -1,0 +1,150 @@
+"""The kinds of jobs: one frozen table that every other part asks.
+
+A kind is the word after ``jobctl submit``, the ``step`` of an attempt's record, and the name of a step in a
+pipeline. An evaluation and a sweep are trainings with a stage of their own, so a record keeps them as kind
+``train`` with that stage; ``recorded_kind`` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError, nearest
+
+
+class JobKind(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of job. A field is what other code may ask; no code compares names."""
+
+    name: str
+    module: str
+    """Module that runs in the image, as ``python -m MODULE``."""
+
+    stage: str = ""
+    """The one stage of the catalogue that this kind has; empty: the user chooses."""
+    has_model: bool = False
+    """Whether a model, a tier and a stage are chosen for it. Such a job also reads a data set."""
+    about: Literal["model", "data set", "tokenizer", "hardware"] = "data set"
+    """The subject of its title and of the default name of its run."""
+
+    distributed: bool = False
+    """Whether its processes are ranks of one program, on all nodes; else each node works for itself."""
+    needs_gpu: bool = False
+    """Whether it computes on GPUs; else it runs on CPUs, on one node unless more are asked for."""
+    network: bool = False
+    """Whether it reads from the internet."""
+    checkpoints: bool = False
+    """Whether it sees STOP, checkpoints and exits with 200; any other job is ended by a signal."""
+    reads_checkpoint: bool = False
+    """Whether it works on the checkpoint of a finished run, in the directory of that run."""
+    checked: bool = False
+    """Whether its nodes may be checked before it begins."""
+    may_fail_in_part: bool = False
+    """Whether it has finished as soon as one task has: a sweep looks for the size that fails."""
+    array: Literal["", "nodes", "sizes"] = ""
+    """Tasks of a scheduler's job array: one a node, or one a batch size."""
+    makes: Literal["", "data set", "tokenizer"] = ""
+    """Its product in the shared root. Where that is complete the job need not run."""
+    in_pipeline: bool = False
+    """Whether ``jobctl pipeline`` has it. The order there is the order of this table."""
+
+
+TOKENIZER = JobKind(
+    name="tokenizer",
+    module="jobctl.prep.fetch",
+    about="tokenizer",
+    network=True,
+    makes="tokenizer",
+    in_pipeline=True,
+)
+PREP = JobKind(
+    name="prep",
+    module="jobctl.prep",
+    network=True,
+    array="nodes",
+    makes="data set",
+    in_pipeline=True,
+)
+PREFLIGHT = JobKind(
+    name="preflight",
+    module="jobctl.trainer.preflight",
+    about="hardware",
+    distributed=True,
+    needs_gpu=True,
+    in_pipeline=True,
+)
+TRAIN = JobKind(
+    name="train",
+    module="jobctl.trainer.launch",
+    has_model=True,
+    about="model",
+    distributed=True,
+    needs_gpu=True,
+    checkpoints=True,
+    checked=True,
+    in_pipeline=True,
+)
+EVAL = JobKind(
+    name="eval",
+    module="jobctl.trainer.launch",
+    stage="eval",
+    has_model=True,
+    about="model",
+    distributed=True,
+    needs_gpu=True,
+    reads_checkpoint=True,
+    in_pipeline=True,
+)
+EXPORT = JobKind(
+    name="export",
+    module="jobctl.trainer.export",
+    reads_checkpoint=True,
+    in_pipeline=True,
+)
+SWEEP = JobKind(
+    name="sweep",
+    module="jobctl.trainer.launch",
+    stage="sweep",
+    has_model=True,
+    about="model",
+    distributed=True,
+    needs_gpu=True,
+    may_fail_in_part=True,
+    array="sizes",
+)
+
+KINDS = (TOKENIZER, PREP, PREFLIGHT, TRAIN, EVAL, EXPORT, SWEEP)
+PIPELINE = tuple(kind for kind in KINDS if kind.in_pipeline)
+ON_A_CHECKPOINT = tuple(kind.name for kind in KINDS if kind.reads_checkpoint)
+"""Names of the kinds that share the directory of a run, each as a job called ``RUN:KIND``."""
+_BY_STAGE = {kind.stage: kind for kind in KINDS if kind.stage}
+
+
+def job_kind(name: str, known: Iterable[JobKind] = KINDS) -> JobKind:
+    """Return the kind called ``name`` among ``known``. Raises UserError with the nearest name."""
+    names = {kind.name: kind for kind in known}
+    if name not in names:
+        raise UserError(f"unknown kind of job '{name}'; {nearest(name, names)}")
+    return names[name]
+
+
+def recorded_kind(kind: str, stage: str) -> JobKind:
+    """Return the kind of a spec or of a record: an evaluation is kept as ``train`` with stage ``eval``.
+
+    Raises UserError for a kind that this version does not know.
+    """
+    row = job_kind(kind)
+    return _BY_STAGE.get(stage, row) if row.has_model else row
+
+
+def job_name(run: str, kind: str) -> str:
+    """Return the name of a job of ``kind``: the run, or ``RUN:KIND`` where it works on the run's checkpoint."""
+    return f"{run}:{kind}" if kind in ON_A_CHECKPOINT else run
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the run of ``job_name``, and the kind where it works on the run's checkpoint; else an empty word."""
+    run, _, kind = name.partition(":")
+    return run, kind

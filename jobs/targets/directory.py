@@ -1,0 +1,180 @@
+"""The runs of a root on this host: the run directory is the record, and a target works on it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from jobctl.jobs import kinds
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.copying import copy_tree
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.logs import read_all_ranks
+from jobctl.jobs.runs.store import Run, Started, State
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.patch import ship
+from jobctl.jobs.targets.protocol import Target
+
+POLL_SECONDS = 0.5
+NAMED = 5
+"""Files left out that are named one by one."""
+
+
+class DirectoryStore:
+    """The run store of ``root``, as ``jobctl.jobs.targets.protocol.RunStore`` describes it."""
+
+    def __init__(self, root: Path, target: Target) -> None:
+        self._root = root
+        self._target = target
+
+    # ---- reading
+
+    def find(self, name: str) -> Run | None:
+        """Return the run called ``name``; None where it has no record under the root."""
+        return runs.read(self._root, name) if runs.is_submitted(self._root, name) else None
+
+    def find_all(self) -> list[Run]:
+        """Return all runs under the root, the newest last."""
+        return runs.read_all(self._root)
+
+    def state(self, spec: JobSpec) -> State | None:
+        """Return the state that the records tell of the job called like ``spec``; None where it has none."""
+        run = self.find(spec.name) if spec.name else None
+        if run is None:
+            return None
+        status = runs.recorded_status(run)
+        if status.state == "finished" and runs.unfinished_tasks(run):
+            return "failed"
+        return status.state
+
+    def location(self, run: Run) -> str:
+        """Return the run directory."""
+        return str(run.path)
+
+    # ---- starting
+
+    def start(self, spec: JobSpec) -> Started:
+        """Start ``spec``, whose run is named.
+
+        Of several submissions of one name at once, one wins. Nothing stays behind when the scheduler refuses.
+        """
+        assert spec.run is not None
+        if spec.on_a_checkpoint:
+            return self._start_on(runs.read(self._root, spec.run).path, spec)
+
+        script = self._target.render(spec)
+        path = runs.claim(self._root, spec.run)
+        try:
+            _ship_code(spec)
+            runs.write_submission(path, spec, script)
+            run = runs.read(self._root, spec.run)
+            job_id = self._target.submit(run, layout.script_file(path), spec.after)
+        except BaseException:
+            runs.release(path)
+            raise
+        return Started(run=run, job_id=job_id)
+
+    def _start_on(self, path: Path, spec: JobSpec) -> Started:
+        """Start ``spec``, which reads the checkpoint of the run in ``path``."""
+        runs.check_ours(path, spec.trusted or ())
+        script = self._target.render(spec)
+        _ship_code(spec)
+        file = layout.script_file(path, spec.step)
+        new = not file.exists()
+        write_whole(file, script.encode())
+        runs.write_record(path, spec, spec.step)
+        try:
+            run = runs.read(self._root, kinds.job_name(path.name, spec.step))
+            job_id = self._target.submit(run, file, spec.after)
+        except BaseException:
+            if new:
+                file.unlink()
+                layout.record_file(path, spec.step).unlink()
+            raise
+        return Started(run=run, job_id=job_id)
+
+    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
+        """Start another attempt by a script that is rendered anew from the run's record; the job id.
+
+        The script in the run directory is not executed: another user may have written it. Raises UserError when
+        someone else resumes the run at this moment, and where it belongs to a user who is not ``trusted``.
+        """
+        runs.check_ours(run.path, trusted)
+        _check_has_record(run)
+        spec = run.record.spec_to_resume(trusted)
+        claim = run.path / "attempts" / ".resuming"
+        busy = UserError(
+            f"run '{run.name}' is being resumed by someone else", hint=f"jobctl status {run.name}", code=1
+        )
+        try:
+            claim.mkdir()
+        except FileExistsError:
+            raise busy from None
+
+        try:
+            now = runs.read_again(run)
+            if len(now.attempts) != len(run.attempts):
+                raise busy
+            if self._target.statuses([now])[0].state not in runs.ENDED:
+                raise busy
+            script = layout.script_file(run.path, run.step)
+            write_whole(script, self._target.render(spec).encode())
+            return self._target.submit(now, script, () if run.step else spec.after)
+        finally:
+            claim.rmdir()
+
+    # ---- a running job
+
+    def await_change(self, run: Run, seconds: float) -> None:
+        """Return after a short time, for a file system does not tell."""
+        time.sleep(POLL_SECONDS)
+
+    def request_stop(self, run: Run) -> None:
+        """Create STOP in the run directory."""
+        runs.request_stop(run.path, "cancel")
+
+    def all_logs(self, run: Run, *, attempt: int | None, follow: bool) -> Iterator[str]:
+        """Yield the lines of every rank's log as they come."""
+
+        def ended() -> bool:
+            return self._target.statuses([runs.read_again(run)])[0].state in runs.ENDED
+
+        return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended, step=run.step)
+
+    def collect(self, run: Run, into: Path) -> Mapping[str, int]:
+        """Copy the run directory, and say which files were left out. Raises UserError where it cannot be copied."""
+        if into.resolve().is_relative_to(run.path.resolve()):
+            raise UserError(f"{into} is in the run directory itself", hint="name a folder elsewhere with -o")
+        try:
+            result = copy_tree(run.path, into)
+        except OSError as error:
+            raise UserError(f"{error.filename or into}: {error.strerror or error}", code=1) from None
+
+        for reason in result.skipped[:NAMED]:
+            _note(f"left out: {reason}")
+        if len(result.skipped) > NAMED:
+            _note(f"left out: {len(result.skipped) - NAMED} more")
+        return {"files": result.files, "copied": result.copied, "skipped": len(result.skipped)}
+
+
+def _note(text: str) -> None:
+    print(f"jobctl: note: {text}", file=sys.stderr)
+
+
+def _check_has_record(run: Run) -> None:
+    """Raise UserError for a job on a checkpoint whose own record is not there."""
+    if run.step and not layout.record_file(run.path, run.step).is_file():
+        raise UserError(
+            f"{run.name} was not submitted by this jobctl, so there is no record to resume it from",
+            hint=f"submit it again: jobctl submit {run.step} --run {run.path.name} …",
+            code=1,
+        )
+
+
+def _ship_code(spec: JobSpec) -> None:
+    if spec.patch:
+        ship(Path(spec.patch.tree), Path(spec.site.project_dir))

@@ -1,0 +1,147 @@
+"""The targets: one entry each, and the only place that knows a target by its name.
+
+An installed package adds one through the entry point group ``jobctl.targets``; its value is a ``TargetEntry``.
+A scheduler's own client is imported when its target is asked for, not before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from jobctl.jobs.targets.protocol import Target
+
+GROUP = "jobctl.targets"
+"""The group of Python entry points by which a package adds a target."""
+
+
+VOLUME = "/workspace"
+"""Where the pods of a cluster mount the shared volume."""
+
+
+class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What other code may ask about a target before its module is imported."""
+
+    name: str
+    module: str
+    """Python module with an object ``TARGET``, as ``jobctl.jobs.targets.protocol`` describes it."""
+
+    section: str = ""
+    """The section of site settings that only this target reads; empty: none."""
+    shares_files: bool = True
+    """Whether the submitting host sees the shared root under the same path as the jobs."""
+    keeps_records: bool = False
+    """Whether the scheduler keeps the record of a run; else the run directory on this host is the record."""
+    chains: bool = False
+    """Whether a job can wait in the scheduler's queue until another one has finished."""
+    accepts_after: bool = True
+    """Whether ``--after RUN`` has a meaning: the job waits, or is refused until that run has finished."""
+    root: str = ""
+    """$JOBCTL_ROOT in every job where the target decides it; empty: the site's."""
+    names_by_content: bool = False
+    """Whether a script that is only rendered names its run, after the hash of its settings.
+
+    Else the script itself names the run when it begins.
+    """
+    many_nodes: bool = True
+    """Whether a job can have more than one node."""
+
+
+BUILT_IN = (
+    TargetEntry(
+        name="local",
+        module="jobctl.jobs.targets.local",
+        accepts_after=False,
+        many_nodes=False,
+    ),
+    TargetEntry(
+        name="slurm",
+        module="jobctl.slurm.target",
+        section="slurm",
+        chains=True,
+    ),
+    TargetEntry(
+        name="k8s",
+        module="jobctl.k8s.pytorchjob",
+        section="kubernetes",
+        shares_files=False,
+        keeps_records=True,
+        root=VOLUME,
+        names_by_content=True,
+    ),
+    TargetEntry(
+        name="k8s-trainjob",
+        module="jobctl.k8s.trainjob",
+        section="kubernetes",
+        shares_files=False,
+        keeps_records=True,
+        root=VOLUME,
+        names_by_content=True,
+    ),
+    TargetEntry(
+        name="docker",
+        module="jobctl.jobs.targets.docker",
+        accepts_after=False,
+        many_nodes=False,
+    ),
+)
+DEFAULT = BUILT_IN[0].name
+_BUILT_IN = {entry.name: entry for entry in BUILT_IN}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all targets, those of installed packages last."""
+    installed = (point.name for point in _entry_points())
+    return (*_BUILT_IN, *sorted({name for name in installed if name not in _BUILT_IN}))
+
+
+def target_entry(name: str) -> TargetEntry:
+    """Return the entry of the target ``name``. A built-in one wins over a package's of the same name.
+
+    Raises UserError for an unknown name, and where the package of a target cannot be read.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+
+    # Only for a name that is not built in: looking through what is installed costs as much as a render.
+    for point in _entry_points():
+        if point.name == name:
+            return _read(point)
+    raise UserError(f"unknown target '{name}'; {nearest(name, names())}")
+
+
+def load_target(name: str) -> Target:
+    """Import the target ``name``. Raises UserError for an unknown name, and for a module without ``TARGET``."""
+    entry = target_entry(name)
+    try:
+        target: Target = importlib.import_module(entry.module).TARGET
+    except (ImportError, AttributeError) as error:
+        if name in _BUILT_IN:
+            raise
+        raise UserError(
+            f"target '{name}': {entry.module}: {error}", hint="install its package again"
+        ) from None
+    return target
+
+
+def _entry_points() -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=GROUP))
+
+
+def _read(point: EntryPoint) -> TargetEntry:
+    try:
+        entry = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"target '{point.name}': {point.value}: {error}") from None
+    if not isinstance(entry, TargetEntry) or entry.name != point.name:
+        raise UserError(f"target '{point.name}': {point.value} is no TargetEntry of that name")
+    return entry

@@ -1,0 +1,223 @@
+"""The runs of one namespace: the cluster keeps their records, and their files are on its volume."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.text import visible
+from jobctl.jobs.runs import store as directories
+from jobctl.jobs.runs.records import BadRun, parse_record
+from jobctl.jobs.runs.store import Run, Started, State
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets.registry import target_entry
+from jobctl.k8s import cluster, config_maps, manifest, names, submission
+from jobctl.k8s.resources import CONFIG_MAP, Kind, label_selector
+from jobctl.k8s.status import ended, status_of
+
+if TYPE_CHECKING:
+    from jobctl.k8s.target import KubernetesTarget
+
+_STOP = (
+    # The beginning of an attempt takes an old STOP away.
+    'until [ -e "${TMPDIR:-/tmp}/jobctl-live" ] || [ "$SECONDS" -gt 60 ]; do sleep 0.2; done; '
+    f'printf "cancel\\n" >"${{JOBCTL_ROOT:-{manifest.ROOT}}}/runs/$1/STOP"'
+)
+
+
+class ConfigMapStore:
+    """The run store of a target, as ``jobctl.jobs.targets.protocol.RunStore`` describes it."""
+
+    def __init__(self, target: KubernetesTarget, site: Site, home: Path) -> None:
+        self._target = target
+        self._clusters = target.clusters
+        self._site = site
+        self._home = home
+
+    # ---- reading
+
+    def find(self, name: str) -> Run | None:
+        """Return the run called ``name`` of the site's namespace."""
+        thing = self._clusters.api(self._site).get(CONFIG_MAP, self._site.namespace, names.object_name(name))
+        if thing is None or not config_maps.is_record(thing):
+            return None
+        run = config_maps.run_of(thing, self._site)
+        return run if run.name == name else None
+
+    def find_all(self) -> list[Run]:
+        """Return all runs of the site's namespace, the newest last."""
+        selector = f"{names.MANAGED_BY}=jobctl"
+        api = self._clusters.api(self._site)
+        things = api.list_all(CONFIG_MAP, self._site.namespace, labelSelector=selector)
+        things.sort(key=lambda thing: thing["metadata"].get("creationTimestamp") or "")
+        readable: list[Run] = []
+        for thing in filter(config_maps.is_record, things):
+            try:
+                readable.append(config_maps.run_of(thing, self._site))
+            except BadRun as problem:  # the others are listed all the same
+                print(visible(f"jobctl: note: left out: {problem.message}"), file=sys.stderr)
+        return readable
+
+    def state(self, spec: JobSpec) -> State | None:
+        """Return the state of the job of just this ``spec``; None where it was not submitted, or another one was."""
+        kind, spec = self._submitted_as(spec)
+        api = self._clusters.api(spec.site)
+        namespace = spec.site.namespace
+        name = names.job_name(spec)
+        thing = api.get(CONFIG_MAP, namespace, name)
+        if thing is None or not config_maps.is_record(thing):
+            return None
+
+        run = config_maps.run_of(thing, spec.site)
+        if run.record.spec.fingerprint() != spec.fingerprint():
+            return None
+        marks = thing["metadata"]["annotations"]
+        return status_of(run, api.get(kind, namespace, name), (), (), marks).state
+
+    def location(self, run: Run) -> str:
+        """Return the place of the run's files, and how to get them."""
+        volume = run.record.spec.site.root
+        return f"{volume}/runs/{run.path.name} on the cluster's volume; jobctl collect {run.path.name} -o DIR"
+
+    # ---- starting
+
+    def start(self, spec: JobSpec) -> Started:
+        """Make the run's objects, or find them made by an earlier submission of the same spec.
+
+        A note under the home of this host says which cluster it was. Raises UserError when the run exists with
+        other settings, or the cluster refuses.
+        """
+        assert spec.run is not None
+        path = layout.run_dir(self._home, spec.run)
+        if layout.record_file(path).is_file() and not _is_a_note(directories.read(self._home, spec.run)):
+            raise UserError(f"run '{spec.run}' exists: {path}", hint="take another name: --run")
+
+        spec, text, new = self.apply(spec)
+        if new and not spec.on_a_checkpoint:
+            directories.write_submission(path, spec, text)
+        elif path.is_dir():
+            write_whole(layout.script_file(path, spec.step), text.encode())
+        run = Run(str(spec.name), path, parse_record(spec.record(), "submission"), ())
+        return Started(run=run, job_id=names.job_name(spec), new=new)
+
+    def apply(self, spec: JobSpec) -> tuple[JobSpec, str, bool]:
+        """Make the objects of ``spec``; the spec as it was submitted, its manifest, and whether it was not there."""
+        kind, spec = self._submitted_as(spec)
+        fallback = self._target.fallback
+        if fallback is not None and kind is fallback.kind:
+            return fallback.store(self._site, self._home).apply(spec)
+
+        self._check_order(spec)
+        text = self._target.render(spec)
+        api = self._clusters.api(spec.site)
+        new = submission.submit(api, kind, text, replace_ended=spec.on_a_checkpoint)
+        self._clusters.forget_answers()
+        return spec, text, new
+
+    def _submitted_as(self, spec: JobSpec) -> tuple[Kind, JobSpec]:
+        """Return the kind of job that the cluster makes of ``spec``, and ``spec`` for the target of that kind."""
+        kind = submission.served_kind(self._clusters.api(spec.site), spec, self._target.kind)
+        fallback = self._target.fallback
+        if fallback is not None and kind is fallback.kind:
+            spec = msgspec.structs.replace(spec, target=fallback.name)
+        return kind, spec
+
+    def _check_order(self, spec: JobSpec) -> None:
+        """Kubernetes has no dependencies between jobs, so those that come before must have finished."""
+        for name in spec.after:
+            run = self.find(name)
+            state = self._target.statuses([run])[0].state if run else "unknown"
+            if state != "finished":
+                raise UserError(
+                    f"run '{name}' is {state}, and a job on Kubernetes cannot wait for another",
+                    hint=f"jobctl wait {name} && jobctl submit …",
+                    code=1,
+                )
+
+    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
+        """Start another attempt by the job that the run was submitted with, which its record keeps."""
+        api = self._clusters.api_of(run)
+        namespace = run.record.spec.site.namespace
+        thing = api.get(CONFIG_MAP, namespace, names.object_name(run.name))
+        if thing is None:
+            raise config_maps.no_record(run)
+        if "job.json" not in thing["data"]:
+            raise UserError(
+                f"run '{run.name}' was not submitted by jobctl, so there is no record of its job",
+                hint="delete the job, and apply its manifest again",
+                code=1,
+            )
+        self._clusters.forget_answers()
+        api.annotate(CONFIG_MAP, namespace, thing["metadata"]["name"], cancelled=None, ended=None)
+        return submission.restart(api, json.loads(thing["data"]["job.json"]))
+
+    # ---- a running job
+
+    def await_change(self, run: Run, seconds: float) -> None:
+        """Return when the run's job changes, or after ``seconds``."""
+        api = self._clusters.api_of(run)
+        namespace = run.record.spec.site.namespace
+        started = time.monotonic()
+        try:
+            jobs = self._clusters.look([run], fresh=True).jobs_of(run)
+            kind = jobs[-1][0] if jobs else self._target.kind
+            selector = label_selector(names.selector(run.path.name))
+            listed, version = api.list_at(kind, namespace, labelSelector=selector)
+            if not all(ended(job) for job in listed) or not listed:
+                api.wait_for_change(kind, namespace, since=version, seconds=seconds, labelSelector=selector)
+        except UserError:  # watching is a right of its own, and looking again will say what is wrong
+            time.sleep(min(cluster.ANSWER_SECONDS, seconds))
+        time.sleep(max(0.0, min(cluster.ANSWER_SECONDS, seconds) - (time.monotonic() - started)))
+        self._clusters.forget_answers()
+
+    def request_stop(self, run: Run) -> None:
+        """Create STOP in the run directory, by the first pod.
+
+        Where not all pods of a training run, none of them trains, and there is nothing to checkpoint.
+        """
+        from jobctl.k8s.volume import Command
+
+        spec = run.record.spec
+        pods = [pod for pod in self._clusters.look([run], fresh=True).pods_of(run) if pod.running]
+        if not run.job_kind.checkpoints or len(pods) < spec.resources.nodes:
+            self._target.delete(run, grace_seconds=None)
+            return
+
+        self._target.mark_cancelled(run)
+        api = self._clusters.api_of(run)
+        words = ["bash", "-c", _STOP, "stop", run.name]
+        try:
+            Command(api, spec.site.namespace, pods[0].name, pods[0].container, words).finish()
+        except (UserError, ConnectionError):  # deleting it runs the hook that creates STOP as well
+            self._target.delete(run, grace_seconds=None)
+        self._clusters.forget_answers()
+
+    def all_logs(self, run: Run, *, attempt: int | None, follow: bool) -> Iterator[str]:
+        """Yield the lines of every rank of every pod as they come; pods keep the newest attempt only."""
+        from jobctl.k8s.logs import all_logs
+
+        spec = run.record.spec
+        api = self._clusters.api_of(run)
+        return all_logs(api, spec.site.namespace, self._target.looker(run), spec.resources.nodes, follow)
+
+    def collect(self, run: Run, into: Path) -> Mapping[str, int]:
+        """Copy the run directory off the volume; how many files were there, came over, and changed meanwhile."""
+        from jobctl.k8s.collect import collect
+
+        spec = run.record.spec
+        return collect(self._clusters.api_of(run), spec.site, run.path.name, spec.image, into)
+
+
+def _is_a_note(run: Run) -> bool:
+    """Return whether the record on this host only says which cluster keeps the run's own record."""
+    return target_entry(run.target).keeps_records

@@ -1,0 +1,60 @@
+"""``jobctl explain`` names every value of a job, and the layer that it came from."""
+
+from __future__ import annotations
+
+import json
+
+from jobctl.jobs.catalog.schema import Inputs, Resources, Site
+from tests.jobs.cli.test_cli import Invoke, jobctl
+
+__all__ = ["jobctl"]
+
+
+def test_every_key_of_the_job_has_a_value_and_an_origin(jobctl: Invoke) -> None:
+    code, out, _ = jobctl(
+        "explain", "--model", "qwen3_smoke", "--set", "seed=7", "--nodes", "2", "-g", "slurm", "--json"
+    )
+    assert code == 0
+    settings = json.loads(out)["settings"]
+    for section in (Resources, Inputs, Site):
+        assert set(section.__struct_fields__) <= set(settings)
+    assert settings["seed"] == {"value": 7, "from": "--set"}
+    assert settings["nodes"] == {"value": 2, "from": "flag"}
+    assert settings["root"]["from"] == "$JOBCTL_ROOT"
+    assert settings["grad_clip"]["from"] == "default"
+
+
+def test_a_cluster_decides_the_root_of_its_pods(jobctl: Invoke) -> None:
+    out = jobctl("explain", "--model", "qwen3_smoke", "-g", "k8s", "--json")[1]
+    assert json.loads(out)["settings"]["root"] == {"value": "/workspace", "from": "target k8s"}
+
+
+def test_a_job_without_a_model_has_no_arithmetic(jobctl: Invoke) -> None:
+    out = jobctl("explain", "prep", "--dataset", "sotu", "--json")[1]
+    facts = json.loads(out)
+    assert facts["derived"] == {}
+    assert "hidden_size" not in facts["settings"]
+
+
+def test_derived_numbers_follow_from_the_settings(jobctl: Invoke) -> None:
+    words = (
+        "--set",
+        "batch_size=2",
+        "--set",
+        "gradient_accumulation_steps=3",
+        "--set",
+        "processes_per_node=2",
+    )
+    out = jobctl("explain", "--model", "qwen3_smoke", *words, "--json")[1]
+    facts = json.loads(out)
+    assert facts["derived"]["world_size"] == 2
+    assert facts["derived"]["global_batch_size"] == 12
+    assert facts["derived"]["tokens_per_step"] == 12 * facts["settings"]["block_size"]["value"]
+
+
+def test_text_has_a_line_for_each_key(jobctl: Invoke) -> None:
+    lines = jobctl("explain", "--model", "qwen3_smoke")[1].splitlines()
+    assert lines[0].split() == ["KEY", "VALUE", "FROM"]
+    rows = {line.split()[0]: line for line in lines[1:]}
+    assert rows["account"].split() == ["account", "-", "default"]
+    assert "arithmetic" in rows["parameters"]

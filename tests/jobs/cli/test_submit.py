@@ -1,0 +1,55 @@
+"""``jobctl render`` and ``jobctl submit``: what is printed, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.jobs.cli.test_cli import Invoke, jobctl, payload
+
+__all__ = ["jobctl", "payload"]
+
+TOKENIZER = ("submit", "tokenizer", "--tokenizer", "gpt2")
+
+
+def test_a_dry_run_prints_the_script_and_makes_nothing(jobctl: Invoke, root: Path) -> None:
+    code, out, err = jobctl(*TOKENIZER, "--run", "t", "--dry-run")
+    assert code == 0
+    assert out.startswith("#!/bin/bash")
+    assert f"would submit run t to local, in {root}/runs" in err
+    assert not root.exists()
+
+
+def test_an_unnamed_run_gets_a_name_with_the_time(
+    jobctl: Invoke, root: Path, payload: Callable[[str], str]
+) -> None:
+    code, out, _ = jobctl(*TOKENIZER, "--wait", "--json", payload("true"))
+    assert code == 0
+    facts = json.loads(out[: out.index("}") + 1])
+    assert facts["run"].startswith("tokenizer-gpt2-20")
+    assert facts["target"] == "local"
+    assert facts["directory"] == str(root / "runs" / facts["run"])
+    assert Path(facts["directory"], "run.json").is_file()
+
+
+def test_what_is_there_already_is_not_made_again(jobctl: Invoke, root: Path) -> None:
+    folder = root / "tokenizers/gpt2"
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
+    code, out, _ = jobctl(*TOKENIZER, "--json")
+    assert code == 0
+    assert json.loads(out) == {"run": None, "state": "there"}
+    assert not (root / "runs").exists()
+
+
+def test_rendering_twice_prints_the_same(jobctl: Invoke) -> None:
+    for target in ("local", "slurm", "k8s"):
+        words = ("render", "--model", "qwen3_smoke", "--target", target)
+        assert jobctl(*words)[1] == jobctl(*words)[1]
+
+
+def test_a_script_to_come_after_a_run_says_how(jobctl: Invoke) -> None:
+    code, _, err = jobctl("render", "--model", "qwen3_smoke", "--target", "slurm", "--after", "r")
+    assert code == 0
+    assert "with sbatch say --dependency=afterok:JOB" in err
