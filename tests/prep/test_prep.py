@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from jobctl.prep.shards.format import open_dataset, read_meta
-
-from .conftest import PROJECT, lines, run_prep, some_texts
+from tests.prep.conftest import PROJECT, lines, run_prep, some_texts
 
 
 @pytest.fixture

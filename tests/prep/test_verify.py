@@ -9,9 +9,8 @@ import pytest
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import ShardWriter, write_meta
 from jobctl.prep.verify import main, verify
-
-from .conftest import run_prep
-from .test_shards import dataset
+from tests.prep.conftest import run_prep
+from tests.prep.shards.test_format import dataset
 
 
 def documents(seed: int, count: int, vocab_size: int) -> list[int]:

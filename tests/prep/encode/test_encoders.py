@@ -31,8 +31,7 @@ from jobctl.prep.encode.encoders import (
     with_ends,
 )
 from jobctl.prep.sources.origins import package_files
-
-from . import real_tokenizers, torture
+from tests.prep import real_tokenizers, torture
 
 NAMES = ["gpt2", "llama2", "llama3", "qwen3"]
 

@@ -19,8 +19,7 @@ from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources import documents, files
 from jobctl.prep.sources.documents import Broken, Piece, read
 from jobctl.prep.sources.origins import Source
-
-from .conftest import lines, some_texts
+from tests.prep.conftest import lines, some_texts
 
 TEXTS = [*some_texts(200), "a\n\nb", "x" * 100_000, "é", "", "\u0000\u001f", "<|endoftext|>"]
 ENTRY = DatasetEntry(summary="test", license="none")

@@ -20,8 +20,7 @@ from jobctl.prep.work.job import work_dir
 from jobctl.prep.work.merge import merge
 from jobctl.prep.work.stages import guarded, stages
 from jobctl.prep.work.unit import UnitJob, prepare
-
-from .conftest import MakeUnit, lines, some_texts
+from tests.prep.conftest import MakeUnit, lines, some_texts
 
 TEXTS = some_texts(300)
 
