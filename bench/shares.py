@@ -25,7 +25,7 @@ from jobctl.prep.work.plan import plan
 from jobctl.prep.work.unit import UnitJob, prepare
 
 STEPS = {
-    "BPE": r"encode_batch|method 'encode' of 'builtins|gigatoken|fastokens|encoders\.py",
+    "BPE": r"encode_batch|method 'encode' of 'builtins|gigatoken|fastokens|(fast|reference|encoder)\.py",
     "decompression": r"decompress|ZstdFrames",
     "parsing": r"decode_lines|method 'decode' of 'msgspec|count_nonzero",
     "hash of the text, with its UTF-8": r"xxh|method 'encode' of 'str'",

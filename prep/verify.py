@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import tokenizer_dir
-from jobctl.prep.encode.encoders import ReferenceEncoder
+from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.work.pool import cores

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import xxhash
 
-from jobctl.prep.encode.encoders import PART, UNBROKEN, cuts
+from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
+from jobctl.prep.encode.encoder import PART
+from jobctl.prep.encode.long_texts import UNBROKEN, cuts
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.language import language_of
-from jobctl.prep.sources.documents import Batch
-from jobctl.prep.work.job import Job
+from jobctl.prep.sources.batches import Batch
 
 SPLITS = ("train", "val")
 HALF = 1 << 64
@@ -71,11 +72,13 @@ class Chosen(NamedTuple):
 class Selection:
     """The filters of a job; counts what it leaves out, by reason."""
 
-    def __init__(self, job: Job, repeated: Repeated | None = None) -> None:
+    def __init__(self, entry: DatasetEntry, config: PrepConfig, repeated: Repeated | None = None) -> None:
         """``repeated``: the documents of this unit that are left out as duplicates."""
-        self.entry, self.config, self.repeated = job.entry, job.config, repeated
+        self.entry = entry
+        self.config = config
+        self.repeated = repeated
         self.left_out: collections.Counter[str] = collections.Counter()
-        self._tells = bool(job.entry.languages) and not job.entry.language_field
+        self._tells = bool(entry.languages) and not entry.language_field
         self._kept = 0
 
     def reason(self, text: str, language: str) -> str:

@@ -33,6 +33,8 @@ BEGIN, WAIT = 2, 7
 FORMAT = 1
 TokenType = Literal["uint16", "uint32"]
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
+Ids = npt.NDArray[np.uint32]
+"""Token ids as encoders give them, shape [tokens]."""
 
 
 class TokenizerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from jobctl.prep.encode.encoders import Ids
-from jobctl.prep.shards.format import Shard, ShardWriter, numpy_dtype, token_dtype
+from jobctl.prep.shards.format import Ids, Shard, ShardWriter, numpy_dtype, token_dtype
 
 
 def shard_name(split: str, index: int, count: int, part: int = 0, parts: int = 1) -> str:

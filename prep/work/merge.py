@@ -9,8 +9,7 @@ import msgspec
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep import litdata
-from jobctl.prep.shards import statistics
+from jobctl.prep.shards import litdata_index, statistics
 from jobctl.prep.shards.format import Meta, check_size, token_dtype, write_meta
 from jobctl.prep.sources import manifest as manifests
 from jobctl.prep.sources.manifest import Manifest
@@ -85,5 +84,5 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     )
     for leftover in output.glob(".*.bin.*.partial"):
         leftover.unlink(missing_ok=True)  # of workers that were killed, or that are too slow to be needed
-    litdata.write(output, meta)
+    litdata_index.write(output, meta)
     return write_meta(output, meta)

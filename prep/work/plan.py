@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from jobctl.prep.sources.documents import Piece
+from jobctl.prep.sources.batches import Piece
 from jobctl.prep.sources.manifest import Manifest
 from jobctl.prep.sources.origins import Source, compression, kind
 

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobctl.jobs.core.durable import partial_path
-from jobctl.prep.encode.encoders import Ids
-from jobctl.prep.shards.format import Shard, checked, numpy_dtype, token_dtype
+from jobctl.prep.shards.format import Ids, Shard, checked, numpy_dtype, token_dtype
 from jobctl.prep.shards.output import Series
 from jobctl.prep.shards.sorted_runs import Columns, edges, places, run_file, write_run
 

@@ -119,7 +119,7 @@ def listed(work: UnitJob, name: str) -> dict[str, Runs]:
 
 def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
     """Write the keys of a unit's documents. Broken lines are left to tokenizing, which reads them again."""
-    selection, near = Selection(work.job), work.job.config.duplicates == "near"
+    selection, near = Selection(work.job.entry, work.job.config), work.job.config.duplicates == "near"
     writer, reading = duplicates.KeyWriter(work_dir(work.output) / "keys", index), Reading(seen)
     for piece in work.units[index]:
         for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, reading):

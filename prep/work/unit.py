@@ -14,13 +14,15 @@ import numpy as np
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.encode.encoders import Encoder, Encoders, differing, with_ends
+from jobctl.prep.encode.encoder import Encoder, differing, with_ends
+from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.selection import SPLITS, Chosen, Selection
 from jobctl.prep.shards.format import Shard, SourceFile
 from jobctl.prep.shards.output import Series
 from jobctl.prep.shards.statistics import Statistics
-from jobctl.prep.sources.documents import Broken, read
+from jobctl.prep.sources.batches import Broken
+from jobctl.prep.sources.documents import read
 from jobctl.prep.work.job import Job, work_dir
 from jobctl.prep.work.plan import Unit
 from jobctl.prep.work.shuffle import RunWriter
@@ -204,7 +206,7 @@ def write_batch(
 def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     """Prepare unit ``index`` with ``encoder``. ``seen`` is told source bytes and tokens as they are done."""
     job = work.job
-    selection, statistics = Selection(job, work.repeated(index)), Statistics()
+    selection, statistics = Selection(job.entry, job.config, work.repeated(index)), Statistics()
     rejects, spot = Rejects(job.config.max_reject_share), SpotCheck(encoder, work.encoders)
     reading, lines = Reading(seen), 0
     with contextlib.ExitStack() as stack:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.encode.encoders import Encoder, Ids
+from jobctl.prep.encode.encoder import Encoder
 from jobctl.prep.select.selection import copies, document_hash, is_validation
 from jobctl.prep.shards import output
-from jobctl.prep.shards.format import open_dataset
+from jobctl.prep.shards.format import Ids, open_dataset
 from jobctl.prep.sources import manifest as manifests
 from jobctl.prep.sources.origins import listed_files
 from jobctl.prep.work.job import work_dir
