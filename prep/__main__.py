@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens, file = tokenizers.entry_of(given.tokenizer), tokenizer_dir(given.root, given.tokenizer)
     if config.add_bos and tokens.bos_id is None:
         raise UserError(f"--add-bos: tokenizer '{given.tokenizer}' has no BOS")
-    encoders = Encoders(tokens, config.encoder, file / tokenizers.FILE)
+    encoders = Encoders(tokens, config.encoder, file / tokenizers.FILE, config.control_tokens)
     find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
     found = find()
     job = Job(

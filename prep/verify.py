@@ -22,6 +22,7 @@ import numpy.typing as npt
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode.reference import ReferenceEncoder
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.work.pool import cores
@@ -139,7 +140,7 @@ def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEn
         return None, [f"tokenizer {meta.tokenizer.name} is not in {file.parent}"] if root else []
     if sha256_of(file) != meta.tokenizer.sha256:
         return None, [f"{file} is not the tokenizer that made the data: its hash differs"]
-    return ReferenceEncoder(file), []
+    return ReferenceEncoder(TokenizerFile(file)), []
 
 
 def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:

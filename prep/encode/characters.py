@@ -6,12 +6,8 @@ gigatoken would split words elsewhere at them. A text that has one goes to the r
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 
 import numpy as np
-
-from jobctl.prep.encode.encoder import Encoder
-from jobctl.prep.shards.format import Ids
 
 NEW_RANGES = [
     (0x0088F, 0x0088F),
@@ -66,23 +62,3 @@ def has_new(text: str, data: bytes) -> bool:
 
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
     return bool(NEW[codes].any())
-
-
-class KnownCharacters:
-    """Encode with another encoder, and texts that have a new character with the reference."""
-
-    def __init__(self, encoder: Encoder, reference: Callable[[], Encoder]) -> None:
-        """``reference`` loads the reference; few jobs need it."""
-        self.name = encoder.name
-        self._encoder = encoder
-        self._reference = reference
-
-    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
-        encoded = self._encoder.encode(texts, data)
-        known_data = data or [b""] * len(texts)
-
-        for index, (text, datum) in enumerate(zip(texts, known_data, strict=True)):
-            if has_new(text, datum):
-                [encoded[index]] = self._reference().encode([text])
-
-        return encoded

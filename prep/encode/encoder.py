@@ -41,6 +41,16 @@ def differing(reference: Encoder, encoder: Encoder, texts: Sequence[str]) -> int
     return None
 
 
+def count_of(texts: Sequence[Ids], wanted: npt.NDArray[np.uint32]) -> int:
+    """Return how many ids of all texts are among the wanted ones, shape [ids], sorted."""
+    if not len(wanted):
+        return 0
+
+    # Control tokens are the last ids of a vocabulary, so most texts are done with one comparison.
+    candidates = [ids[ids >= wanted[0]] for ids in texts]
+    return sum(int(np.isin(ids, wanted).sum()) for ids in candidates if len(ids))
+
+
 def with_ends(texts: Sequence[Ids], eos_id: int, bos_id: int | None) -> tuple[Ids, npt.NDArray[np.int64]]:
     """Join encoded texts, each with its EOS, and with a BOS unless ``bos_id`` is None.
 

@@ -5,81 +5,84 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from jobctl.jobs.catalog.data import EncoderName, TokenizerEntry
+from jobctl.jobs.catalog.data import ControlTokens, EncoderName, TokenizerEntry
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.encode.characters import KnownCharacters
+from jobctl.prep.encode.characters import has_new
 from jobctl.prep.encode.encoder import Encoder
+from jobctl.prep.encode.exceptions import WithExceptions
 from jobctl.prep.encode.fast import FastokensEncoder, GigatokenEncoder
 from jobctl.prep.encode.long_texts import LongTexts
 from jobctl.prep.encode.reference import ReferenceEncoder
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
 
-CLASSES: dict[str, type[ReferenceEncoder | FastokensEncoder | GigatokenEncoder]] = {
+CLASSES: dict[str, Callable[[TokenizerFile], Encoder]] = {
     "tokenizers": ReferenceEncoder,
     "fastokens": FastokensEncoder,
     "gigatoken": GigatokenEncoder,
 }
 
 
-class Steps(msgspec.Struct):
-    """The steps of a ``tokenizer.json`` that come before its model."""
+def load_encoder(name: EncoderName, file: TokenizerFile, reference: Callable[[], Encoder]) -> Encoder:
+    """Load an encoder by name. Raises ImportError where its package is not installed."""
+    encoder = CLASSES[name](file)
+    if name != "gigatoken":
+        return encoder
 
-    normalizer: dict[str, Any] | None = None
-    pre_tokenizer: dict[str, Any] | None = None
+    def is_exception(text: str, data: bytes) -> bool:
+        return has_new(text, data) or file.order_matters(text)
 
-
-def puts_a_space_first(file: Path) -> bool:
-    """Return whether a ``tokenizer.json`` begins every text with a space, as SentencePiece does."""
-    steps = msgspec.json.decode(file.read_bytes(), type=Steps)
-    normalizer = steps.normalizer or {}
-    all_steps = [*normalizer.get("normalizers", [normalizer]), steps.pre_tokenizer or {}]
-    return any(step.get("type") in ("Prepend", "Metaspace") for step in all_steps)
+    return WithExceptions(encoder, reference, is_exception)
 
 
 def choose(
-    entry: TokenizerEntry, wanted: EncoderName, file: Path, reference: Callable[[], Encoder]
+    entry: TokenizerEntry, wanted: EncoderName, file: TokenizerFile, reference: Callable[[], Encoder]
 ) -> Encoder:
     """Return the encoder that is wanted; for ``auto`` the first of the entry's that is installed."""
-    names: Sequence[str] = entry.encoders if wanted == "auto" else [wanted]
+    names: Sequence[EncoderName] = entry.encoders if wanted == "auto" else [wanted]
 
     for name in names:
         try:
-            encoder: Encoder = CLASSES[name](file)
+            return load_encoder(name, file, reference)
         except ImportError:
             if wanted != "auto":
                 raise UserError(f"encoder {name} is not installed", hint=f"pip install {name}") from None
-            continue
 
-        if name == "gigatoken":
-            encoder = KnownCharacters(encoder, reference)
-        return LongTexts(encoder, puts_a_space_first(file))
-
-    return LongTexts(reference(), puts_a_space_first(file))
+    return reference()
 
 
 class Encoders:
     """The encoder in use and the reference. Each is loaded on first use, which takes up to a second."""
 
-    def __init__(self, tokens: TokenizerEntry, wanted: EncoderName, file: Path) -> None:
+    def __init__(
+        self,
+        tokens: TokenizerEntry,
+        wanted: EncoderName,
+        path: Path,
+        control_tokens: ControlTokens = "ids",
+    ) -> None:
         self._tokens = tokens
         self._wanted: EncoderName = wanted
-        self._file = file
+        self._path = path
+        self._control_tokens: ControlTokens = control_tokens
+
+    @functools.cached_property
+    def file(self) -> TokenizerFile:
+        return TokenizerFile(self._path, self._control_tokens)
 
     @functools.cached_property
     def fast(self) -> Encoder:
-        return choose(self._tokens, self._wanted, self._file, lambda: self.bare)
+        encoder = choose(self._tokens, self._wanted, self.file, lambda: self.bare)
+        return LongTexts(encoder, self.bare, self.file)
 
     @functools.cached_property
     def bare(self) -> ReferenceEncoder:
         """Return the reference without the care for long texts."""
-        return ReferenceEncoder(self._file)
+        return ReferenceEncoder(self.file)
 
     @functools.cached_property
     def reference(self) -> Encoder:
-        return LongTexts(self.bare, puts_a_space_first(self._file))
+        return LongTexts(self.bare, self.bare, self.file)
 
     def load(self) -> None:
         """Load both, so that processes forked from this one have them."""

@@ -8,10 +8,11 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from jobctl.jobs.catalog.data import EncoderName
+from jobctl.prep.encode.identity import nfc
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
 
 CACHE = 128 << 20
@@ -30,10 +31,10 @@ class FastokensEncoder:
 
     name: EncoderName = "fastokens"
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: TokenizerFile) -> None:
         from fastokens import Tokenizer  # type: ignore[import-untyped]
 
-        self._tokenizer = Tokenizer.from_file(str(file))
+        self._tokenizer = Tokenizer.from_json_str(file.for_reference())
         self._tokenizer.no_truncation()
 
     def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
@@ -54,14 +55,9 @@ def resident() -> int:
 
 
 def in_nfc(texts: Sequence[str], given: Sequence[str | bytes]) -> list[str | bytes]:
-    """Return ``given`` for each text that is in NFC, and the reference's NFC of the others.
-
-    A test holds that the reference leaves every text alone that Python calls NFC.
-    """
-    from tokenizers.normalizers import NFC
-
+    """Return ``given`` for each text that is in NFC, and the reference's NFC of the others."""
     return [
-        datum if unicodedata.is_normalized("NFC", text) else NFC().normalize_str(text)
+        datum if unicodedata.is_normalized("NFC", text) else nfc(text)
         for text, datum in zip(texts, given, strict=True)
     ]
 
@@ -69,25 +65,14 @@ def in_nfc(texts: Sequence[str], given: Sequence[str | bytes]) -> list[str | byt
 class GigatokenEncoder:
     """``gigatoken``: the fastest. Its cache of words has no bound, so a large one is thrown away.
 
-    It takes special tokens' strings in a text for the tokens, so its file names none.
-    Its NFC is of a newer Unicode than the reference's, so its file names no NFC either:
-    the few texts that are not in NFC are normalised before.
+    The few texts that are not in NFC are normalised before (see ``TokenizerFile.for_gigatoken``).
     """
 
     name: EncoderName = "gigatoken"
 
-    def __init__(self, file: Path) -> None:
-        data = msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])
-
-        added = msgspec.json.decode(data.get("added_tokens", b"[]"))
-        plain = [token for token in added if not token["special"]]
-        data["added_tokens"] = msgspec.Raw(msgspec.json.encode(plain))
-
-        self._nfc = msgspec.json.decode(data.get("normalizer", b"null")) == {"type": "NFC"}
-        if self._nfc:
-            data["normalizer"] = msgspec.Raw(b"null")
-
-        self._json = msgspec.json.encode(data).decode()
+    def __init__(self, file: TokenizerFile) -> None:
+        self._nfc = file.is_nfc
+        self._json = file.for_gigatoken()
         self._warm = 0
         self._renew()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from jobctl.jobs.catalog.data import EncoderName
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
 
 
@@ -19,10 +19,11 @@ class ReferenceEncoder:
 
     name: EncoderName = "tokenizers"
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: TokenizerFile, prefix: bool = True) -> None:
+        """Without ``prefix`` a text goes on where another ended: no space is put in front."""
         from tokenizers import Tokenizer
 
-        self._tokenizer = Tokenizer.from_file(str(file))
+        self._tokenizer = Tokenizer.from_str(file.for_reference(prefix))
 
         # Special tokens' strings in a text are text.
         self._tokenizer.encode_special_tokens = True
@@ -42,6 +43,11 @@ class ReferenceEncoder:
         """Return the text of ids, with special tokens shown."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
+
+    def words(self, text: str) -> list[int]:
+        """Return where the words of a text end: no merge reaches across. Empty without a pre-tokenizer."""
+        splitter = self._tokenizer.pre_tokenizer
+        return [end for _, (_, end) in splitter.pre_tokenize_str(text)] if splitter else []
 
     @property
     def vocab_size(self) -> int:

@@ -1,9 +1,9 @@
 """Which documents are kept, how often, and in which split: a function of the document's own text.
 
-The hash of a document is XXH3-128 (seed 0) of its text in UTF-8. Its upper 64 bits, as a fraction of 2^64,
-put the document into validation when they are below ``validation_share``; its lower 64 bits decide fractional
-weights. Neither knows the tokenizer or the order, so equal documents are always in the same split, whatever
-prepares them.
+The hash of a document is XXH3-128 (seed 0) of its identity in UTF-8: the form that is the same for all texts
+that a model cannot tell apart. The upper 64 bits, as a fraction of 2^64, put the document into validation when
+they are below ``validation_share``. The lower 64 bits decide fractional weights. Exact duplicates are documents
+of one hash. The tokenizer and the order have no part in it, so the split is the same for all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import xxhash
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.prep.encode.encoder import PART
-from jobctl.prep.encode.long_texts import UNBROKEN, cuts
+from jobctl.prep.encode.identity import identity
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.language import language_of
 from jobctl.prep.sources.batches import Batch
@@ -90,15 +90,13 @@ class Selection:
             return "long"
         if entry.languages and (language_of(text) if self._tells else language) not in entry.languages:
             return "language"
-        if len(text) > UNBROKEN and cuts(text) is None:
-            return "unbroken"
         return ""
 
     def document(self, text: str, label: str) -> Document:
         """Its split, and how often it is written. Validation has every document once."""
         data = text.encode()
         kept = data if len(text) <= PART else b""
-        digest = document_hash(data)
+        digest = document_hash(data if text.isascii() else identity(text).encode())
         if is_validation(digest, self.entry.validation_share):
             return Document(text, kept, label, digest, len(data), "val", 1)
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1

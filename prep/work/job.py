@@ -58,6 +58,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             "max_characters": entry.max_characters,
             "languages": entry.languages,
             "add_bos": config.add_bos,
+            "control_tokens": config.control_tokens,
             "duplicates": config.duplicates,
             "shuffle": config.shuffle,
             "weights": config.weights,

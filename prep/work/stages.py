@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.prep.encode.identity import identity
 from jobctl.prep.select import duplicates
 from jobctl.prep.select.selection import SPLITS, Selection
 from jobctl.prep.shards.format import Shard, numpy_dtype, token_dtype
@@ -124,7 +125,7 @@ def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
     for piece in work.units[index]:
         for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, reading):
             for document in selection.kept(batch):
-                writer.add(document.digest, duplicates.band_keys(document.text) if near else ())
+                writer.add(document.digest, duplicates.band_keys(identity(document.text)) if near else ())
     writer.flush()
     write_record(
         work.output, "hashing", index, Keys(runs=writer.runs, keys=writer.keys, read_bytes=reading.bytes)

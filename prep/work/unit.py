@@ -14,7 +14,7 @@ import numpy as np
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.encode.encoder import Encoder, differing, with_ends
+from jobctl.prep.encode.encoder import Encoder, count_of, differing, with_ends
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.selection import SPLITS, Chosen, Selection
@@ -189,7 +189,11 @@ def write_batch(
 ) -> int:
     """Encode one split's documents of a batch and append them; those written again come after. Returns the tokens."""
     bos = work.job.tokens.bos_id if work.job.config.add_bos else None
-    pairs, tokens = list(zip(chosen.documents, encoder.encode(chosen.texts, chosen.data), strict=True)), 0
+    encoded = encoder.encode(chosen.texts, chosen.data)
+    statistics.control_tokens += count_of(encoded, work.encoders.file.sorted_control_ids)
+
+    pairs = list(zip(chosen.documents, encoded, strict=True))
+    tokens = 0
     for time in itertools.count(1):
         documents, texts = zip(*pairs, strict=True)
         ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)

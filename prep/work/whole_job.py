@@ -102,7 +102,7 @@ def status(output: Path) -> Status:
     if manifest is None:
         return progress.status([], state="manifest", tasks=0, done=Sum(), size=0)
     nowhere = [Source(file.path, Path()) for file in manifest.files]
-    encoders = Encoders(job.tokens, job.config.encoder, Path())
+    encoders = Encoders(job.tokens, job.config.encoder, Path(), job.config.control_tokens)
     return status_of(work_of(output, job, manifest, nowhere, encoders), Tally(output))
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jobctl.jobs.catalog.data import DatasetEntry, TokenizerEntry
+from jobctl.jobs.catalog.data import DatasetEntry, EncoderName, TokenizerEntry
 from jobctl.jobs.catalog.loader import load_entry
 from jobctl.prep.encode.encoder import Encoder
-from jobctl.prep.encode.encoders import CLASSES
+from jobctl.prep.encode.encoders import load_encoder
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
 from jobctl.prep.sources.origins import package_files
 from tests.prep import torture
@@ -36,9 +37,9 @@ def english() -> list[str]:
 
 
 @functools.cache
-def made(name: str, file: Path) -> Encoder:
-    """An encoder, made once: loading one takes as long as most tests."""
-    return CLASSES[name](file)
+def made(name: EncoderName, file: Path) -> Encoder:
+    """Load an encoder once, for that takes as long as most tests."""
+    return load_encoder(name, TokenizerFile(file), lambda: made("tokenizers", file))
 
 
 @functools.cache

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from jobctl.prep.encode.encoder import differing
-from jobctl.prep.encode.encoders import CLASSES, Encoders
+from jobctl.prep.encode.encoders import Encoders
+from jobctl.prep.encode.fast import GigatokenEncoder
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from tests.prep.encode.real import entry_of, same
 
 
@@ -42,5 +44,5 @@ def test_texts_with_characters_that_the_reference_does_not_know_keep_their_place
     held = Encoders(entry_of("llama3"), "auto", files["llama3"])
     texts = ["plain", "two \U00011de0 three", "caf\xe9", "'\u088f's", "\U0001f642 end"]
     assert same(held.fast.encode(texts, [text.encode() for text in texts]), held.bare.encode(texts))
-    raw = CLASSES["gigatoken"](files["llama3"]).encode(texts)
+    raw = GigatokenEncoder(TokenizerFile(files["llama3"])).encode(texts)
     assert not same(raw, held.bare.encode(texts)), "gigatoken has learned better: NEW is not needed any more"

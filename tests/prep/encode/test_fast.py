@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import sys
-import unicodedata
 from pathlib import Path
 
 import pytest
-from tokenizers.normalizers import NFC
 
 from jobctl.prep.encode import fast
 from jobctl.prep.encode.encoder import differing
-from jobctl.prep.encode.encoders import CLASSES
-from jobctl.prep.encode.fast import in_nfc
-from jobctl.prep.encode.reference import ReferenceEncoder
+from jobctl.prep.encode.fast import GigatokenEncoder, in_nfc
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from tests.prep.encode.real import english, made, same, torture_set
 
 
@@ -20,21 +16,12 @@ def test_gigatokens_cache_is_thrown_away(files: dict[str, Path], monkeypatch: py
     monkeypatch.setattr(fast, "WARM", 1)
     memory = iter(range(0, 10**12, fast.CACHE + 1))
     monkeypatch.setattr(fast, "resident", lambda: next(memory))
-    encoder, reference = CLASSES["gigatoken"](files["gpt2"]), ReferenceEncoder(files["gpt2"])
+    encoder, reference = GigatokenEncoder(TokenizerFile(files["gpt2"])), made("tokenizers", files["gpt2"])
     texts, renewed = english()[:4], []
-    renew = encoder._renew  # type: ignore[union-attr]
+    renew = encoder._renew
     monkeypatch.setattr(encoder, "_renew", lambda: (renewed.append(1), renew()))
     assert all(differing(reference, encoder, [text]) is None for text in texts)
     assert len(renewed) == len(texts) - 1
-
-
-def test_what_python_takes_for_nfc_the_reference_leaves_as_it_is() -> None:
-    """Every character alone, and between marks that it might be composed with or change places with."""
-    characters = [chr(number) for number in range(sys.maxunicode + 1) if not 0xD800 <= number < 0xE000]
-    for before, after in [("", ""), ("a", "\u0301"), ("a\u0316", ""), ("a\u0301", "\u0316")]:
-        texts = [before + character + after for character in characters]
-        whole = "\n".join(text for text in texts if unicodedata.is_normalized("NFC", text))
-        assert NFC().normalize_str(whole) == whole
 
 
 def test_only_texts_that_are_not_in_nfc_are_changed() -> None:

@@ -140,7 +140,9 @@ def test_an_encoder_that_is_caught_is_replaced_by_the_reference(folder: Path, un
     work = unit_job(folder)
     right = prepare(work, 0, lambda size, tokens: None)
     encoders = SimpleNamespace(
-        fast=Wrong(work.encoders.reference, TEXTS[0]), reference=work.encoders.reference
+        fast=Wrong(work.encoders.reference, TEXTS[0]),
+        reference=work.encoders.reference,
+        file=work.encoders.file,
     )
     faulty = UnitJob(**{**work.__dict__, "encoders": encoders})
     record = prepare(faulty, 0, lambda size, tokens: None)
