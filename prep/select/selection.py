@@ -9,8 +9,10 @@ of one hash. The tokenizer and the order have no part in it, so the split is the
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
 import xxhash
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
@@ -69,6 +71,38 @@ class Chosen(NamedTuple):
         return [document.data for document in self.documents]
 
 
+MOST_NAMES = 1000
+"""Different labels or languages that are remembered, for an error that names the nearest one."""
+
+
+class Evidence(msgspec.Struct, kw_only=True):
+    """Which of the names that a user gave matched documents, before any filter."""
+
+    documents: int = 0
+    labelled: int = 0
+    with_language: int = 0
+    labels: set[str] = set()
+    languages: set[str] = set()
+
+    def see(self, batch: Batch) -> None:
+        self.documents += len(batch.texts)
+        self.labelled += sum(map(bool, batch.labels))
+        self.with_language += sum(map(bool, batch.languages))
+        self._remember(batch.labels, batch.languages)
+
+    def add(self, other: Evidence) -> None:
+        self.documents += other.documents
+        self.labelled += other.labelled
+        self.with_language += other.with_language
+        self._remember(other.labels, other.languages)
+
+    def _remember(self, labels: Iterable[str], languages: Iterable[str]) -> None:
+        if len(self.labels) < MOST_NAMES:
+            self.labels |= set(labels) - {""}
+        if len(self.languages) < MOST_NAMES:
+            self.languages |= set(languages) - {""}
+
+
 class Selection:
     """The filters of a job; counts what it leaves out, by reason."""
 
@@ -79,6 +113,7 @@ class Selection:
         self.repeated = repeated
         self.left_out: collections.Counter[str] = collections.Counter()
         self._tells = bool(entry.languages) and not entry.language_field
+        self.evidence = Evidence()
         self._kept = 0
 
     def reason(self, text: str, language: str) -> str:
@@ -104,6 +139,7 @@ class Selection:
 
     def kept(self, batch: Batch) -> list[Document]:
         """The documents that filters and weights keep, before duplicates are looked for."""
+        self.evidence.see(batch)
         labels = batch.labels or [""] * len(batch.texts)
         languages = batch.languages or [""] * len(batch.texts)
         found = []

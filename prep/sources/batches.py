@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -51,6 +52,11 @@ def whole_text(data: bytes) -> str:
     return data.decode("utf-8", errors="replace")
 
 
+def without_surrogates(text: str) -> str:
+    """Return a text with U+FFFD for each lone surrogate."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class Fields:
     """Which fields of a record hold what: the text at its top, label and language also further in."""
 
@@ -59,23 +65,57 @@ class Fields:
         self.label = entry.source_field.split(".") if entry.source_field else []
         self.language = entry.language_field.split(".") if entry.language_field else []
         self.roots = sorted({path[0] for path in (self.label, self.language) if path})
-        definitions: list[Any] = [("text", str), *((f"root{i}", Any, None) for i in range(len(self.roots)))]
-        names = {"text": self.text, **{f"root{i}": name for i, name in enumerate(self.roots)}}
+
+        root_names = {f"root{number}": name for number, name in enumerate(self.roots)}
+        definitions: list[Any] = [("text", str | None), *((root, Any, None) for root in root_names)]
+        names = {"text": self.text, **root_names}
         self.record = msgspec.defstruct("Record", definitions, rename=names, gc=False)
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.record)
+
+    def record_of(self, value: Any) -> Any:
+        """Return the record of a parsed line. Raises ValueError that says why it is no document."""
+        if not isinstance(value, dict):
+            raise ValueError(f"it is {json_type(value)}, not a JSON object")
+        if self.text not in value:
+            raise ValueError(f"it has no field '{self.text}'; its fields: {', '.join(list(value)[:20])}")
+
+        text = value[self.text]
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"its field '{self.text}' is {json_type(text)}, not text")
+
+        roots = [json.dumps(value.get(name), ensure_ascii=False) for name in self.roots]
+        clean_roots = [json.loads(without_surrogates(root)) for root in roots]
+        return self.record(None if text is None else without_surrogates(text), *clean_roots)
 
     def _followed(self, records: list[Any], path: list[str]) -> list[str]:
         if not path:
             return []
+
         root = f"root{self.roots.index(path[0])}"
-        found = []
+        values = []
         for record in records:
             value = getattr(record, root)
             for step in path[1:]:
                 value = value.get(step) if isinstance(value, dict) else None
-            found.append("" if value is None else str(value))
-        return found
+            values.append("" if value is None else str(value))
+        return values
 
     def batch(self, records: list[Any]) -> Batch:
-        texts = [record.text for record in records]
+        """Return the documents of records. A text that is null is an empty one."""
+        texts = [record.text or "" for record in records]
         return Batch(texts, self._followed(records, self.label), self._followed(records, self.language))
+
+
+JSON_TYPES = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
+
+
+def json_type(value: Any) -> str:
+    """Return what JSON calls a value."""
+    return JSON_TYPES.get(type(value), "null")

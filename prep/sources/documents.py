@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
 
 import zstandard
@@ -13,12 +15,35 @@ import zstandard
 from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import SourceFile
+from jobctl.prep.sources import parquet
 from jobctl.prep.sources.batches import BLOCK, Batch, Fields, Piece, Report, Seen
 from jobctl.prep.sources.files import CheckedFile, damaged, decompressed
 from jobctl.prep.sources.lines import from_lines
-from jobctl.prep.sources.origins import compression, kind
+from jobctl.prep.sources.origins import Source, compression, kind
 from jobctl.prep.sources.parquet import from_parquet
 from jobctl.prep.sources.plain_text import from_text
+
+
+def field_names(sources: Sequence[Source]) -> list[str]:
+    """Return the fields of the first record of the first file that has one, nested ones dotted."""
+    for source in sources:
+        with contextlib.suppress(UserError, OSError, ValueError):
+            if kind(source.name) == "parquet":
+                return parquet.column_names(source.path)
+            if kind(source.name) == "lines":
+                with CheckedFile(source.path) as file:
+                    stream = decompressed(cast(BinaryIO, file), compression(source.name))
+                    return nested_names(json.loads(stream.read(BLOCK).split(b"\n")[0]))
+    return []
+
+
+def nested_names(value: object, prefix: str = "") -> list[str]:
+    """Return the dotted names of all fields in a JSON value."""
+    names: list[str] = []
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            names += [prefix + name, *nested_names(inner, f"{prefix}{name}.")]
+    return names
 
 
 def hold(piece: Piece, expected: SourceFile, file: CheckedFile) -> None:

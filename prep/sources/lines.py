@@ -63,37 +63,57 @@ def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: in
 
 
 def repaired(line: bytes, fields: Fields) -> Any:
-    """The record of a line that is JSON once lone surrogates and what is not UTF-8 become U+FFFD.
+    """Return the record of a line that Python's tolerant parser takes.
 
-    Raises ValueError, saying why, for a line that is not.
+    It takes NaN and Infinity. Lone surrogates and bytes that are not UTF-8 become U+FFFD.
+    Raises ValueError that says why a line is no document.
     """
-    text = json.dumps(json.loads(whole_text(line)), ensure_ascii=False)
-    clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
-        return fields.decoder.decode(clean)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
+        value = json.loads(whole_text(line))
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            raise ValueError(f"it has more than one JSON value: the second is at {error.pos + 1}") from None
+        raise ValueError(f"it is not JSON: {error.msg} at {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return fields.record_of(value)
 
 
 def parsed(block: Block, fields: Fields, file: str, report: Report) -> list[Any]:
-    """Records of a block's lines; broken lines are reported and left out, blank ones only left out."""
+    """Return the records of a block's lines. Report broken lines, and leave out blank ones."""
     try:
-        return fields.decoder.decode_lines(block.data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass  # one of the lines: find out which
+        records: list[Any] = fields.decoder.decode_lines(block.data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # One of the lines is broken: find out which.
+        return one_by_one(block, fields, file, report)
+
+    # The decoder takes two values on a line for two lines; blank lines also make the numbers differ.
+    ends_with_newline = bytes(block.data[-1:]) == b"\n"
+    if len(records) == newlines(block.data) + (not ends_with_newline):
+        return records
+    return one_by_one(block, fields, file, report)
+
+
+def one_by_one(block: Block, fields: Fields, file: str, report: Report) -> list[Any]:
+    """Return the records of a block, and report each line that is broken, with its place."""
     records: list[Any] = []
     offset = block.offset
     for number, line in enumerate(bytes(block.data).split(b"\n"), block.line):
-        try:
-            if line.strip():
-                records += fields.decoder.decode_lines(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        if line.strip():
             try:
-                records.append(repaired(line, fields))
-            except (ValueError, RecursionError) as error:
+                records.append(record_of_line(line, fields))
+            except ValueError as error:
                 report(Broken(file, number, offset, str(error), whole_text(line[:80])))
         offset += len(line) + 1
     return records
+
+
+def record_of_line(line: bytes, fields: Fields) -> Any:
+    """Return the record of one line. Raises ValueError that says why it is no document."""
+    try:
+        return fields.decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return repaired(line, fields)
 
 
 def from_lines(piece: Piece, stream: BinaryIO, fields: Fields, report: Report) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.prep.encode.encoder import Encoder, count_of, differing, with_ends
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.select.duplicates import Repeated
-from jobctl.prep.select.selection import SPLITS, Chosen, Selection
+from jobctl.prep.select.selection import SPLITS, Chosen, Evidence, Selection
 from jobctl.prep.shards.format import Shard, SourceFile
 from jobctl.prep.shards.output import Series
 from jobctl.prep.shards.statistics import Statistics
@@ -47,6 +47,8 @@ class Record(msgspec.Struct, kw_only=True):
     encoder: str
     read_bytes: int
     lines: int
+    first_reject: str = ""
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
 
 
 class Reading:
@@ -103,15 +105,22 @@ class Rejects:
     def see(self, broken: Broken) -> None:
         self.found.append(broken)
 
+    @property
+    def first(self) -> str:
+        """Return where the first broken line is, and why it is one; empty without any."""
+        if not self.found:
+            return ""
+        broken = self.found[0]
+        return f"{broken.file} line {broken.line}: {broken.reason}"
+
     def check(self, documents: int) -> None:
         """Hold the share of broken lines against the limit."""
         share = len(self.found) / max(documents + len(self.found), 1)
         if share > self.limit:
-            first = self.found[0]
             raise UserError(
                 f"{len(self.found)} of {documents + len(self.found)} source lines are broken, more than the "
                 f"share of {self.limit:g} that is allowed; "
-                f"the first: {first.file} line {first.line}: {first.reason}",
+                f"the first: {self.first}",
                 hint="look at the source, or allow more with --max-reject-share",
             )
 
@@ -235,6 +244,8 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
         encoder=encoder.name,
         read_bytes=reading.bytes,
         lines=lines,
+        first_reject=rejects.first,
+        evidence=selection.evidence,
     )
 
 

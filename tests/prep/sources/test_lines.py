@@ -41,14 +41,14 @@ def test_broken_lines_of_a_piece_have_their_number_in_the_file(
 
 def test_broken_lines_are_reported_with_their_place_and_the_others_kept(tmp_path: Path) -> None:
     good = [b'{"text": "one"}', b'{"text": "two"}', b"", b'{"text": "three"}']
-    bad = [b'{"text": "cut', b'{"txt": "no field"}', b'{"text": null}', b'{"text": 5}', b"not json", b"[1]"]
+    bad = [b'{"text": "cut', b'{"txt": "no field"}', b'{"text": 5}', b"not json", b"[1]"]
     mixed = [good[0], bad[0], good[1], bad[1], good[2], *bad[2:], good[3]]
     path = write(tmp_path / "a.jsonl", b"\n".join(mixed))
     texts, broken = texts_of(path)
     assert texts == ["one", "two", "three"]
     data = path.read_bytes()
     assert [data[item.offset :].split(b"\n")[0] for item in broken] == bad
-    assert [item.line for item in broken] == [2, 4, 6, 7, 8, 9]
+    assert [item.line for item in broken] == [2, 4, 6, 7, 8]
     assert all(item.reason and item.file == "a.jsonl" for item in broken)
 
 
@@ -72,3 +72,50 @@ def test_byte_ranges_share_out_every_line_once(
         if stop > start:
             found += texts_of(path, piece=Piece(Source(path.name, path), start, stop))[0]
     assert found == texts
+
+
+def reason_of(tmp_path: Path, line: bytes) -> str:
+    """Return why a line between two good ones is rejected."""
+    path = write(tmp_path / "a.jsonl", b'{"text": "one"}\n' + line + b'\n{"text": "two"}\n')
+    texts, [broken] = texts_of(path)
+    assert texts == ["one", "two"]
+    assert broken.line == 2
+    return broken.reason
+
+
+@pytest.mark.parametrize("depth", [1100, 100_000])
+def test_a_record_that_is_nested_too_deeply_is_rejected(tmp_path: Path, depth: int) -> None:
+    line = b'{"text": "deep", "unused": ' + b"[" * depth + b"]" * depth + b"}"
+    assert reason_of(tmp_path, line) == "it is nested too deeply"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"txt": "x", "id": 1}', "it has no field 'text'; its fields: txt, id"),
+        (b'{"text": ["x"]}', "its field 'text' is an array, not text"),
+        (b'["x"]', "it is an array, not a JSON object"),
+        (b'{"text": "a"} {"text": "b"}', "it has more than one JSON value: the second is at 15"),
+        (b'{"text": "a"}{"text": "b"}', "it has more than one JSON value: the second is at 14"),
+        (b"{text: 1}", "it is not JSON: Expecting property name enclosed in double quotes at 2"),
+    ],
+)
+def test_the_reason_says_in_words_why_a_line_is_no_document(tmp_path: Path, line: bytes, reason: str) -> None:
+    assert reason_of(tmp_path, line) == reason
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
+def test_a_number_that_json_does_not_have_costs_no_document(tmp_path: Path, number: bytes) -> None:
+    path = write(tmp_path / "a.jsonl", b'{"text": "one", "score": ' + number + b"}\n")
+    assert texts_of(path) == (["one"], [])
+
+
+def test_a_text_that_is_null_is_an_empty_document(tmp_path: Path) -> None:
+    assert texts_of(write(tmp_path / "a.jsonl", b'{"text": null}\n{"text": "x"}\n')) == (["", "x"], [])
+
+
+def test_blank_lines_are_no_documents_and_keep_the_count(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", b'\n{"text": "one"}\n \n\nbroken\n{"text": "two"}')
+    texts, [broken] = texts_of(path)
+    assert texts == ["one", "two"]
+    assert broken.line == 5
