@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +17,20 @@ from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.mirror import mirror
 from jobctl.prep.select.language import check_languages
 from jobctl.prep.sources import origins as sources
+from jobctl.prep.sources.listing import Source, held_out
 from jobctl.prep.work import whole_job as run
 from jobctl.prep.work.job import Job
+
+
+def warn_of_held_out(found: Sequence[Source]) -> None:
+    """Say which files may not be meant for training. Their names are no proof, so nothing is left out."""
+    names = held_out(found)
+    if names and len(names) < len(found):
+        print(
+            f"warning: {len(names)} source files are named like test or validation data, and will be "
+            f"trained on: {', '.join(names[:5])}\n  leave them out with --patterns, as in: --patterns '!*test*'",
+            file=sys.stderr,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,8 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if config.add_bos and tokens.bos_id is None:
         raise UserError(f"--add-bos: tokenizer '{given.tokenizer}' has no BOS")
     encoders = Encoders(tokens, config.encoder, file / tokenizers.FILE, config.control_tokens)
-    find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
+    find = functools.partial(
+        sources.find, given.root, given.dataset, entry, given.source, given.ignore_unreadable
+    )
     found = find()
+    warn_of_held_out(found)
     job = Job(
         dataset=given.dataset,
         entry=entry,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from jobctl.jobs.catalog.data import DatasetEntry
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.listing import Source
 
 BLOCK = 4 << 20
 """Bytes of text read at once, about."""

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
@@ -18,8 +19,9 @@ from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources import parquet
 from jobctl.prep.sources.batches import BLOCK, Batch, Fields, Piece, Report, Seen
 from jobctl.prep.sources.files import CheckedFile, damaged, decompressed
+from jobctl.prep.sources.kinds import compression, kind
 from jobctl.prep.sources.lines import from_lines
-from jobctl.prep.sources.origins import Source, compression, kind
+from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.parquet import from_parquet
 from jobctl.prep.sources.plain_text import from_text
 
@@ -86,7 +88,7 @@ def read(
             else:
                 yield from from_text(source.name, stream, entry.separator, report)
             hold(piece, expected, file)
-    except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
+    except (zstandard.ZstdError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, ValueError) as error:
         raise damaged(source.path, error) from None
     except OSError as error:
         raise UserError(

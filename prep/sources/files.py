@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
 import hashlib
 import io
+import lzma
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +29,11 @@ CHUNK = 1 << 20
 """Bytes read at once of a file that is only hashed."""
 AHEAD = 1 << 18
 """Bytes read from a compressed file at once."""
-LARGEST_WINDOW = 1 << 27
-"""Bytes of the window that a Zstandard frame may ask for: what ``zstd -d`` takes without being told to."""
+LARGEST_WINDOW = 1 << 31
+"""Bytes of the window that a Zstandard frame may ask for: all that ``zstd --long=31`` writes.
+
+A frame takes the memory of its own window, which is 8 MB at most unless it was made with ``--long``.
+"""
 PAUSE = 1.0
 """Seconds before the second try; each further pause is twice as long."""
 
@@ -137,11 +142,15 @@ class ZstdFrames:
 
 
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
-    """The text of a ``.zst``, ``.gz`` or plain file."""
-    if suffix == ".zst":
+    """Return the text of a compressed or plain file."""
+    if suffix in (".zst", ".zstd"):
         return cast(BinaryIO, ZstdFrames(file))
     if suffix == ".gz":
         return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+    if suffix == ".xz":
+        return cast(BinaryIO, lzma.LZMAFile(file))
+    if suffix == ".bz2":
+        return cast(BinaryIO, bz2.BZ2File(file))
     return file
 
 

@@ -16,7 +16,7 @@ from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources.files import CheckedFile
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.listing import Source
 
 FILE = "manifest.json"
 
@@ -36,12 +36,15 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def described(source: Source) -> SourceFile:
-    """Size and SHA-256 of a source, read in pieces unless its hash is known; raises OSError."""
+    """Return the size and SHA-256 of a source, which is read unless its hash is known."""
     if source.sha256:
         return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=source.sha256)
-    with CheckedFile(source.path) as file:
-        file.read_on()
-        return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
+    try:
+        with CheckedFile(source.path) as file:
+            file.read_on()
+            return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
+    except OSError as error:
+        raise UserError(f"source {source.path} cannot be read: {error.strerror or error}", code=1) from None
 
 
 def make(

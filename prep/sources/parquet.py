@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.prep.sources.batches import BLOCK, LONGEST, Batch, Broken, Fields, Report, whole_text
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.listing import Source
 
 MOST_ROWS = 4096
 """Rows that are read at once at most."""

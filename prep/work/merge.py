@@ -14,8 +14,8 @@ from jobctl.prep.shards import litdata_index, statistics
 from jobctl.prep.shards.format import Meta, check_size, token_dtype, write_meta
 from jobctl.prep.sources import manifest as manifests
 from jobctl.prep.sources.documents import field_names
+from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.manifest import Manifest
-from jobctl.prep.sources.origins import Source
 from jobctl.prep.work import stages
 from jobctl.prep.work.job import Job
 from jobctl.prep.work.unit import Record, UnitJob, load_record, reject_file

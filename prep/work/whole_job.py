@@ -12,8 +12,8 @@ from pathlib import Path
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.shards.format import META_FILE, Meta, read_meta
 from jobctl.prep.sources import manifest as manifests
+from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.manifest import Manifest
-from jobctl.prep.sources.origins import Source
 from jobctl.prep.work import progress
 from jobctl.prep.work.claims import POLL
 from jobctl.prep.work.job import Job, claims, clear, create, load, work_dir

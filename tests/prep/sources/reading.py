@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import lzma
 from pathlib import Path
 
 import zstandard
@@ -12,7 +14,7 @@ from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources.batches import Broken, Piece
 from jobctl.prep.sources.documents import read
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.listing import Source
 from tests.prep.conftest import some_texts
 
 TEXTS = [*some_texts(200), "a\n\nb", "x" * 100_000, "é", "", "\u0000\u001f", "<|endoftext|>"]
@@ -33,11 +35,14 @@ def texts_of(
     return [text for batch in batches for text in batch.texts], broken
 
 
+PACK = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
 def write(path: Path, data: bytes) -> Path:
-    if path.suffix == ".zst":  # two frames: such files are often appended to
+    if path.suffix in (".zst", ".zstd"):  # two frames: such files are often appended to
         packer, half = zstandard.ZstdCompressor(), len(data) // 2
         data = packer.compress(data[:half]) + packer.compress(data[half:])
-    elif path.suffix == ".gz":
-        data = gzip.compress(data)
+    elif path.suffix in PACK:
+        data = PACK[path.suffix](data)
     path.write_bytes(data)
     return path

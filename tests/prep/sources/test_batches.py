@@ -6,7 +6,7 @@ from pathlib import Path
 from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.prep.sources.batches import Piece
 from jobctl.prep.sources.documents import read
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.listing import Source
 from tests.prep.sources.reading import described, write
 
 

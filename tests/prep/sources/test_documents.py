@@ -5,14 +5,15 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+import zstandard
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources import files, plain_text
 from jobctl.prep.sources import lines as json_lines
 from jobctl.prep.sources.batches import Piece
-from jobctl.prep.sources.documents import read
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.documents import field_names, read
+from jobctl.prep.sources.listing import Source
 from tests.prep.conftest import lines
 from tests.prep.sources.reading import ENTRY, TEXTS, described, texts_of, write
 
@@ -58,18 +59,30 @@ def test_a_damaged_container_is_named(tmp_path: Path, name: str) -> None:
         texts_of(path)
 
 
-def test_a_truncated_gzip_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl.gz", lines(TEXTS))
+@pytest.mark.parametrize("end", ["gz", "zst", "xz", "bz2"])
+def test_a_truncated_file_is_named(tmp_path: Path, end: str) -> None:
+    path = write(tmp_path / f"a.jsonl.{end}", lines(TEXTS))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match="is damaged"):
         texts_of(path)
 
 
-def test_a_truncated_zst_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl.zst", lines(TEXTS))
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="is damaged"):
-        texts_of(path)
+def test_a_zstandard_window_beyond_the_usual_is_read(tmp_path: Path) -> None:
+    """As ``zstd --long=28`` writes it: a plain ``zstd -d`` refuses it."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(packer.compress(lines(TEXTS)) + packer.flush())
+    assert texts_of(path) == (TEXTS, [])
+
+
+def test_the_fields_of_a_source_are_those_of_its_first_record(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl.gz", lines(["x"], meta={"set": "books"}))
+    assert field_names([Source(path.name, path)]) == ["text", "meta", "meta.set"]
+    table = pyarrow.table({"text": ["x"], "meta": [{"set": "books"}]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert field_names([Source("a.parquet", tmp_path / "a.parquet")]) == ["text", "meta", "meta.set"]
+    assert field_names([]) == []
 
 
 def test_reads_that_fail_and_come_back_are_tried_again(

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from jobctl.prep.sources import lines as json_lines
 from jobctl.prep.sources.batches import Piece
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.listing import Source
 from tests.prep.conftest import lines
 from tests.prep.sources.reading import TEXTS, texts_of, write
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.json.gz", "a.jsonl.gz", "a.json"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.jsonl.zst", "a.jsonl.zstd", "a.json.gz", "a.jsonl.xz", "a.jsonl.bz2", "a.json"]
+)
 def test_every_kind_of_lines_gives_the_same_documents(tmp_path: Path, name: str) -> None:
     assert texts_of(write(tmp_path / name, lines(TEXTS, id=1, meta={"set": "x"}))) == (TEXTS, [])
 

@@ -10,7 +10,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.prep.sources import parquet
 from jobctl.prep.sources.batches import BLOCK, Piece
 from jobctl.prep.sources.documents import read
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.listing import Source
 from tests.prep.sources.reading import ENTRY, TEXTS, described, texts_of
 
 

@@ -15,7 +15,7 @@ from jobctl.prep.select.selection import copies, document_hash, is_validation
 from jobctl.prep.shards import output
 from jobctl.prep.shards.format import Ids, open_dataset
 from jobctl.prep.sources import manifest as manifests
-from jobctl.prep.sources.origins import listed_files
+from jobctl.prep.sources.listing import listed_files
 from jobctl.prep.work.job import work_dir
 from jobctl.prep.work.merge import merge
 from jobctl.prep.work.stages import guarded, stages
@@ -35,7 +35,7 @@ def finish(work: UnitJob, folder: Path) -> None:
 def merged(work: UnitJob, folder: Path) -> None:
     manifest = manifests.load(work_dir(work.output))
     assert manifest
-    merge(work, manifest, listed_files([folder], []))
+    merge(work, manifest, listed_files([folder], []).sources)
 
 
 @pytest.fixture
