@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from jobctl.prep.sources import origins as sources
 from jobctl.prep.sources.listing import Source, held_out
 from jobctl.prep.work import whole_job as run
 from jobctl.prep.work.job import Job
+from jobctl.prep.work.origin import Origin
 
 
 def warn_of_held_out(found: Sequence[Source]) -> None:
@@ -50,14 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_languages(entry.languages)
     if config.weights and not entry.source_field:
         raise UserError("--weights go by a document's source", hint="name its field with --source-field")
-    tokens, file = tokenizers.entry_of(given.tokenizer), tokenizer_dir(given.root, given.tokenizer)
+    tokens = tokenizers.entry_of(given.tokenizer)
     if config.add_bos and tokens.bos_id is None:
         raise UserError(f"--add-bos: tokenizer '{given.tokenizer}' has no BOS")
-    encoders = Encoders(tokens, config.encoder, file / tokenizers.FILE, config.control_tokens)
-    find = functools.partial(
-        sources.find, given.root, given.dataset, entry, given.source, given.ignore_unreadable
+
+    file = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
+    encoders = Encoders(tokens, config.encoder, file, config.control_tokens)
+    origin = Origin(
+        root=str(given.root.resolve()),
+        sources=tuple(str(path.resolve()) for path in given.source),
+        ignore_unreadable=given.ignore_unreadable,
     )
-    found = find()
+
+    # The sources are listed before the tokenizer is made, so that a wrong name leaves nothing behind.
+    found = sources.find(given.root, given.dataset, entry, given.source, given.ignore_unreadable)
     warn_of_held_out(found)
     job = Job(
         dataset=given.dataset,
@@ -67,7 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config=config,
     )
     output = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
-    meta = run.run(output, job, found, find, encoders, run.show_on(), rank=given.rank, ranks=given.world_size)
+
+    def find() -> list[Source]:
+        return sources.find(given.root, given.dataset, entry, given.source, given.ignore_unreadable)
+
+    show = run.show_on()
+    meta = run.run(
+        output, job, found, find, encoders, show, origin=origin, rank=given.rank, ranks=given.world_size
+    )
     if given.json:
         print(msgspec.json.encode(meta).decode())
     else:

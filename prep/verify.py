@@ -26,6 +26,7 @@ from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.work.pool import cores
+from jobctl.prep.work.whole_job import repair, show_on
 
 CHUNK = 8 << 20
 """Bytes read at once: a multiple of both token sizes."""
@@ -191,8 +192,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workers", type=int, default=cores(), help="shards read at once")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--repair", action="store_true", help="make the shards again that are missing or damaged"
+    )
     given = parser.parse_args(arguments)
+
     report = verify(given.folder, given.root, given.workers)
+    if given.repair and report.problems:
+        repair(given.folder, show_on())
+        report = verify(given.folder, given.root, given.workers)
     if given.json:
         print(msgspec.json.encode(report).decode())
     else:

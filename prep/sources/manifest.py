@@ -25,6 +25,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Sorted by path."""
 
     files: tuple[SourceFile, ...]
+    times: dict[str, int] = {}
+    """When each file that was read for its hash was last changed, in nanoseconds."""
 
     @property
     def size(self) -> int:
@@ -47,6 +49,14 @@ def described(source: Source) -> SourceFile:
         raise UserError(f"source {source.path} cannot be read: {error.strerror or error}", code=1) from None
 
 
+def changed_at(source: Source) -> int:
+    """Return the time of a file's last change in nanoseconds; 0 where it is gone."""
+    try:
+        return source.path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def make(
     sources: Sequence[Source], workers: int, seen: Callable[[int], None] = lambda size: None
 ) -> Manifest:
@@ -58,7 +68,9 @@ def make(
                 seen(file.size)
                 yield file
 
-    return Manifest(tuple(all_described()))
+    # Taken before the files are read: one that changes meanwhile is read again.
+    times = {source.name: changed_at(source) for source in sources if not source.sha256}
+    return Manifest(tuple(all_described()), times)
 
 
 def save(manifest: Manifest, folder: Path) -> None:
@@ -77,6 +89,13 @@ def load(folder: Path) -> Manifest | None:
         ) from None
 
 
+def has_other_bytes(manifest: Manifest, source: Source, known: SourceFile) -> bool:
+    """Return whether a file was changed in place. One that was touched is read, for its time tells no more."""
+    if manifest.times.get(source.name, 0) in (0, changed_at(source)):
+        return False
+    return described(source).sha256 != known.sha256
+
+
 def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
     """Raise UserError where a file is missing, was added, has another size than in the manifest, or another hash than
     it must have."""
@@ -90,6 +109,8 @@ def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
             problems.append(f"{name} changed: {size} bytes, the manifest says {known[name].size}")
         elif sha256 not in ("", known[name].sha256):
             problems.append(f"{name} is not what the hub has: another SHA-256")
+        elif has_other_bytes(manifest, here[name], known[name]):
+            problems.append(f"{name} changed: other bytes of the same size")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise UserError(

@@ -14,13 +14,16 @@ from jobctl.prep.shards.format import META_FILE, Meta, read_meta
 from jobctl.prep.sources import manifest as manifests
 from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.manifest import Manifest
+from jobctl.prep.work import origin as origins
 from jobctl.prep.work import progress
 from jobctl.prep.work.claims import POLL
 from jobctl.prep.work.job import Job, claims, clear, create, load, work_dir
 from jobctl.prep.work.merge import merge
+from jobctl.prep.work.origin import Origin
 from jobctl.prep.work.plan import plan
 from jobctl.prep.work.pool import Pool, cores, work_off
 from jobctl.prep.work.progress import Reporter, Status, Sum, Tally
+from jobctl.prep.work.repair import forget_lost
 from jobctl.prep.work.stages import Stage, guarded, stages
 from jobctl.prep.work.unit import UnitJob
 
@@ -130,16 +133,25 @@ def run(
     find: Callable[[], Sequence[Source]],
     encoders: Encoders,
     show: Show,
+    origin: Origin | None = None,
     rank: int = 0,
     ranks: int = 1,
+    checksums: bool = False,
 ) -> Meta:
     """Prepare ``job`` into ``output`` and return its meta; what is done already is not done again.
+
+    A shard of another size than its record says is made again; with ``checksums`` also one of other bytes.
 
     ``find`` lists the source files again, at the end.
     ``rank`` of ``ranks`` only spreads the workers of several nodes over the tasks. Raises UserError.
     """
     workers = job.config.workers or cores()
     create(output, job)
+    if origin:
+        origins.save(output, origin)
+    lost = forget_lost(output, job, checksums)
+    if lost:
+        show(f"{lost} tasks are done again: their shards are gone or damaged", True)
     with beside(lambda: manifest_of(output, job, sources, workers, show)):
         if not (output / META_FILE).exists():
             encoders.load()
@@ -162,6 +174,18 @@ def run(
         report(work, tally, show, final=True)
     clear(output)
     return read_meta(output)
+
+
+def repair(output: Path, show: Show) -> Meta:
+    """Run the job of ``output`` again for the shards whose bytes are not what their records say."""
+    job = load(output)
+    origin = origins.load(output)
+    encoders = origin.encoders(job)
+
+    def find() -> list[Source]:
+        return origin.find(job)
+
+    return run(output, job, find(), find, encoders, show, origin=origin, checksums=True)
 
 
 def show_on(stream: object = None) -> Show:
