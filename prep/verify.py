@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
+from jobctl.prep.shards import statistics
 from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.work.pool import cores
@@ -48,6 +50,7 @@ class Report(msgspec.Struct, kw_only=True):
     common_ids: list[tuple[int, int]]
     samples: dict[str, str]
     problems: list[str]
+    unchecked: list[str] = []
 
 
 class ShardCheck:
@@ -112,6 +115,50 @@ class ShardCheck:
         return rest
 
 
+def sum_problems(folder: Path, meta: Meta) -> list[str]:
+    """Return what does not add up: shards against ``meta.json`` and against ``statistics.json``.
+
+    The statistics are counted from the documents, so they tell of a shard that was dropped or
+    given to the other split.
+    """
+    problems: list[str] = []
+    for file, count in Counter(shard.file for shard in meta.shards).items():
+        if count > 1:
+            problems.append(f"{folder / file}: {META_FILE} lists it {count} times")
+
+    sums = (sum(shard.documents for shard in meta.shards), sum(shard.tokens for shard in meta.shards))
+    if sums != (meta.documents, meta.tokens):
+        problems.append(f"{META_FILE}: its shards have {sums}, it says {(meta.documents, meta.tokens)}")
+
+    path = folder / statistics.FILE
+    if not path.exists():
+        return problems
+    try:
+        said = msgspec.json.decode(path.read_bytes(), type=statistics.Statistics)
+    except msgspec.DecodeError as error:
+        return [*problems, f"{path} is damaged: {error}"]
+
+    for split in sorted({*said.splits, *(shard.split for shard in meta.shards)}):
+        count_said = said.splits.get(split, statistics.Count())
+        shards = [shard for shard in meta.shards if shard.split == split]
+        counted = (sum(shard.documents for shard in shards), sum(shard.tokens for shard in shards))
+        if counted != (count_said.documents, count_said.tokens):
+            problems.append(
+                f"split '{split}': its shards have {counted[0]} documents and {counted[1]} tokens, "
+                f"{statistics.FILE} says {count_said.documents} and {count_said.tokens}"
+            )
+    return problems
+
+
+def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
+    """Return how ``meta.json`` and the tokenizer disagree."""
+    if reference.vocab_size == meta.vocab_size:
+        return []
+    return [
+        f"{META_FILE} says {meta.vocab_size} ids, tokenizer {meta.tokenizer.name} has {reference.vocab_size}"
+    ]
+
+
 def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
     """What the histogram of ids says: ids cut to 16 bits leave the vocabulary's upper part empty."""
     cut = 1 << 16
@@ -148,6 +195,11 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
     """Check everything. Raises UserError only where ``meta.json`` itself cannot be used."""
     meta = read_meta(folder)
     reference, problems = _reference(folder, meta, root)
+    unchecked: list[str] = []
+    if reference:
+        problems += vocabulary_problems(reference, meta)
+    elif not problems:
+        unchecked.append(f"ids against tokenizer {meta.tokenizer.name}: it was not found; name its --root")
     counts = np.zeros(meta.vocab_size, dtype=np.int64)
     listed = {shard.file for shard in meta.shards}
     problems += [
@@ -160,9 +212,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
         for check in itertools.chain(checks, pool.map(lambda check: check.run(held_out), rest)):
             counts += check.counts
             problems += check.problems
-    sums = (sum(shard.documents for shard in meta.shards), sum(shard.tokens for shard in meta.shards))
-    if sums != (meta.documents, meta.tokens):
-        problems.append(f"{META_FILE}: its shards have {sums}, it says {(meta.documents, meta.tokens)}")
+    problems += sum_problems(folder, meta)
     problems += id_problems(counts, meta)
     samples: dict[str, str] = {}
     for split in sorted({shard.split for shard in meta.shards}):
@@ -181,6 +231,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
         common_ids=[(int(index), int(counts[index])) for index in top],
         samples=samples,
         problems=problems,
+        unchecked=unchecked,
     )
 
 
@@ -213,7 +264,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  {place}: {text!r}")
         for problem in report.problems:
             print(f"WRONG: {problem}")
-        print("all is as meta.json says" if not report.problems else f"{len(report.problems)} problems")
+        for item in report.unchecked:
+            print(f"NOT CHECKED: {item}")
+        print(
+            "all that was checked is as meta.json says"
+            if not report.problems
+            else f"{len(report.problems)} problems"
+        )
     return 1 if report.problems else 0
 
 

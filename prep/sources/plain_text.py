@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -18,6 +19,9 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
     rest, offset, parts = b"", 0, 0
     skipping = False
     while chunk := stream.read(BLOCK):
+        if not offset and not rest:
+            # A byte order mark at the beginning is no text.
+            chunk = chunk.removeprefix(BOM_UTF8)
         rest += chunk
         if separator:
             documents, begin = list[bytes](), 0

@@ -117,3 +117,5 @@ def clear(output: Path) -> None:
     """Remove what is of no use once the data set is whole; others may be at it, too."""
     for folder in BULKY:
         shutil.rmtree(work_dir(output) / folder, ignore_errors=True)
+    for leftover in work_dir(output).rglob(".*.partial"):
+        leftover.unlink(missing_ok=True)  # of workers that were killed

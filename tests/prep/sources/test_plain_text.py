@@ -37,3 +37,12 @@ def test_separators_may_be_first_or_several_and_lines_may_end_as_they_like(
     monkeypatch.setattr(plain_text, "BLOCK", size)
     entry = DatasetEntry(summary="", license="", separator="<|end|>")
     assert texts_of(write(tmp_path / "a.txt", data), entry) == (["one", "two"], [])
+
+
+@pytest.mark.parametrize("separator", ["", "---"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, separator: str) -> None:
+    entry = DatasetEntry(summary="", license="", separator=separator)
+    assert texts_of(write(tmp_path / "a.txt", "\ufeffone\ufeff two".encode()), entry) == (
+        ["one\ufeff two"],
+        [],
+    )
