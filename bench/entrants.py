@@ -34,7 +34,7 @@ class Ours:
 
     def __init__(self, config: ModelConfig, device: torch.device, train: TrainConfig) -> None:
         from jobctl.trainer import distributed as parallel
-        from jobctl.trainer.checkpoint import checkpointer as checkpoint
+        from jobctl.trainer.checkpoint.optimizer_state import materialise
         from jobctl.trainer.fused import fuse
         from jobctl.trainer.optim.adamw import build_optimizer
         from jobctl.trainer.reporting.timing import StepTimer
@@ -45,7 +45,7 @@ class Ours:
         world = parallel.World(rank=0, size=1, device=device)
         fused, self.note = fuse(model, attention, train, "none", world)
         optimizer = build_optimizer(model, train, fused)
-        checkpoint.materialise(optimizer)
+        materialise(optimizer)
         self.timer, self.train, self.world = StepTimer(device), train, world
         self.make: Callable[[TrainConfig], Stepper] = lambda t: Stepper(
             model, optimizer, t, world, "none", eos_id=0

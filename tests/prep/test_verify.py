@@ -188,3 +188,17 @@ def test_another_vocabulary_is_found(prepared: Path) -> None:
 def test_a_tokenizer_that_is_not_there_is_said(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(whole)]) == 0
     assert "NOT CHECKED: ids against tokenizer test" in capsys.readouterr().out
+
+
+def test_a_tokenizer_outside_the_root_is_refused(whole: Path) -> None:
+    meta = read_meta(whole)
+    stray = msgspec.structs.replace(meta.tokenizer, name="../../home")
+    write_meta(whole, msgspec.structs.replace(meta, tokenizer=stray))
+    with pytest.raises(UserError, match="it leads out of its folder"):
+        verify(whole)
+
+
+def test_a_shard_that_is_a_link_is_a_problem_of_its_own(whole: Path, tmp_path: Path) -> None:
+    (whole / "train-0.bin").rename(tmp_path / "elsewhere")
+    (whole / "train-0.bin").symlink_to(tmp_path / "elsewhere")
+    assert any("train-0.bin is a symbolic link" in problem for problem in verify(whole).problems)

@@ -88,7 +88,7 @@ def fuse(
     if train.use_fp8:
         reason = fp8_obstacle(sharding, device)
         if not reason:
-            fused.use_fp8()
+            fused.use_fp8(world.size)
         name = f"fused, {f'bfloat16, float8 left out: {reason}' if reason else FLOAT8}"
     model.fused = fused.hidden_states
     model.cross_entropy = fused.cross_entropy

@@ -126,9 +126,9 @@ class FusedDecoder:
         self.scales: Scales | None = None
         self.refresh()
 
-    def use_fp8(self) -> None:
-        """Multiply in float8 in the blocks; embedding and head stay as they are."""
-        self.scales = Scales(self.head.working.device)
+    def use_fp8(self, ranks: int = 1) -> None:
+        """Multiply in float8 in the blocks, on so many ranks; embedding and head stay as they are."""
+        self.scales = Scales(self.head.working.device, ranks)
         for block in self.blocks:
             block.use_fp8(self.scales)
         self.scales.allocate()
@@ -138,6 +138,12 @@ class FusedDecoder:
         for block in self.blocks:
             for layer in block.fp8:
                 layer.refresh()
+
+    def resume(self) -> None:
+        """After a checkpoint has been loaded into the parameters and into ``scales.history``."""
+        if self.scales is not None:
+            self.scales.resume()
+        self.refresh()
 
     def end_step(self) -> None:
         """After the optimiser, which has left this rank's rows of the working copies as they should be."""

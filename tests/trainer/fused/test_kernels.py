@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jobctl.trainer.fused import activation, cross_entropy, cublaslt, embedding, fp8, linear, products
+from jobctl.trainer.fused import activation, cross_entropy, cublaslt, embedding, fp8, linear
 from jobctl.trainer.fused import adamw_kernel as adamw
 from jobctl.trainer.fused import add_norm as norm
 from jobctl.trainer.fused import rotated_heads as rotary
 from jobctl.trainer.fused.fused_decoder import FusedDecoder
-from jobctl.trainer.models import loss
+from jobctl.trainer.models import loss, products
 from jobctl.trainer.models.attention import ManualAttention
 from tests.trainer.models import tiny
 

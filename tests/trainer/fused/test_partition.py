@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from jobctl.jobs.catalog.schema import TrainConfig
-from jobctl.trainer.checkpoint import checkpointer as checkpoint
+from jobctl.trainer.checkpoint.optimizer_state import materialise, optimizer_tensors
 from jobctl.trainer.distributed import World, bytes_of, local, named_parameters
 from jobctl.trainer.fused import partition as partitions
 from jobctl.trainer.fused.fused_decoder import FusedDecoder
@@ -45,7 +45,7 @@ def steps(command: Sequence[str], world: World) -> dict[str, Any]:
     fused = FusedDecoder(model, ManualAttention(), torch.float32, partition)
     model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
     optimizer = build_optimizer(model, TRAIN, fused)
-    checkpoint.materialise(optimizer)
+    materialise(optimizer)
     stepper = Stepper(model, optimizer, TRAIN, world, sharding, 0, fused)  # type: ignore[arg-type]
     batches = (tiny.tokens(1, 9, seed=world.rank + RANKS * i) for i in itertools.count())
     results, scores = [], []
@@ -55,7 +55,7 @@ def steps(command: Sequence[str], world: World) -> dict[str, Any]:
             tokens = tiny.tokens(2, 9, seed=100)
             scores.append(float(model(tokens[:, :-1], tokens[:, 1:], reduction="none").sum()))
     names: dict[Tensor, str] = {p: name for name, p in named_parameters(model).items()}
-    states = checkpoint.optimizer_tensors(optimizer, names)
+    states = optimizer_tensors(optimizer, names)
     moments = [t for name, t in states.items() if "exp_avg" in name]
     stepper.micro_step(next(batches), last=False)
     stepper.zero_gradients(fused)
