@@ -58,7 +58,9 @@ class ShardCheck:
     """One pass over a shard's tokens."""
 
     def __init__(self, folder: Path, meta: Meta, shard: Shard) -> None:
-        self.path, self.meta, self.shard = folder / shard.file, meta, shard
+        self.path = folder / shard.file
+        self.meta = meta
+        self.shard = shard
         self.counts = np.zeros(meta.vocab_size, dtype=np.int64)
         self.problems: list[str] = []
         self.documents: set[bytes] = set()
@@ -80,7 +82,9 @@ class ShardCheck:
         except UserError as error:
             self.problems.append(error.message)
             return self
-        foreign, last, rest = 0, None, hashlib.blake2b(digest_size=16)
+        foreign = 0
+        last = None
+        rest = hashlib.blake2b(digest_size=16)
         for ids in self._tokens():
             inside = ids[ids < self.meta.vocab_size]
             foreign += len(ids) - len(inside)
@@ -111,7 +115,8 @@ class ShardCheck:
                 self.documents.add(digest)
             elif digest in against:
                 self.shared += 1
-            begin, rest = int(end), hashlib.blake2b(digest_size=16)
+            begin = int(end)
+            rest = hashlib.blake2b(digest_size=16)
         rest.update(ids[begin:].tobytes())
         return rest
 
@@ -163,7 +168,8 @@ def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
 def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
     """What the histogram of ids says: ids cut to 16 bits leave the vocabulary's upper part empty."""
     cut = 1 << 16
-    ordinary, different = min(meta.vocab_size, meta.eos_id), int(np.count_nonzero(counts[:cut]))
+    ordinary = min(meta.vocab_size, meta.eos_id)
+    different = int(np.count_nonzero(counts[:cut]))
     if ordinary > cut and different > RICH and not counts[cut:ordinary].any():
         return [f"of {different} different ids none is {cut} or above: the ids were cut to 16 bits"]
     return []
@@ -192,6 +198,16 @@ def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEn
     return ReferenceEncoder(TokenizerFile(file)), []
 
 
+def all_samples(folder: Path, meta: Meta, reference: ReferenceEncoder | None) -> dict[str, str]:
+    """Return sample texts of every split."""
+    samples: dict[str, str] = {}
+    for split in sorted({shard.split for shard in meta.shards}):
+        dataset = TokenDataset(folder, meta, split)
+        if dataset.num_tokens:
+            samples |= sample_texts(dataset, reference)
+    return samples
+
+
 def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
     """Check everything. Raises UserError only where ``meta.json`` itself cannot be used."""
     meta = read_meta(folder)
@@ -215,11 +231,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
             problems += check.problems
     problems += sum_problems(folder, meta)
     problems += id_problems(counts, meta)
-    samples: dict[str, str] = {}
-    for split in sorted({shard.split for shard in meta.shards}):
-        dataset = TokenDataset(folder, meta, split)
-        if dataset.num_tokens and not problems:
-            samples |= sample_texts(dataset, reference)
+    samples = {} if problems else all_samples(folder, meta, reference)
     top = np.argsort(counts)[::-1][:10]
     present = np.flatnonzero(counts)
     return Report(

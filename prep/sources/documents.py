@@ -71,7 +71,8 @@ def read(
     ``seen`` is told the bytes read. Raises UserError where the file is damaged, cannot be read, or was
     changed.
     """
-    source, fields = piece.source, Fields(entry)
+    source = piece.source
+    fields = Fields(entry)
     try:
         if kind(source.name) == "parquet":
             with io.BufferedReader(CheckedFile(source.path), BLOCK) as rows:

@@ -60,7 +60,9 @@ class CheckedFile(io.RawIOBase):
 
     def __init__(self, path: Path, seen: Callable[[int], None] = lambda size: None) -> None:
         super().__init__()
-        self.path, self._seen, self._position = path, seen, 0
+        self.path = path
+        self._seen = seen
+        self._position = 0
         self._digest = hashlib.sha256()
         self._file: BinaryIO = retried(self._open)
 
@@ -127,14 +129,17 @@ class ZstdFrames:
 
     def read(self, size: int) -> bytes:
         """At least ``size`` bytes, and what FEED became at most more; fewer only at the end."""
-        parts, ready = list[bytes](), 0
+        parts = list[bytes]()
+        ready = 0
         while ready < size and (data := self._file.read(FEED)):
             while data:
                 parts.append(self._frame.decompress(data))
                 ready += len(parts[-1])
-                data, self._begun = b"", True
+                data = b""
+                self._begun = True
                 if self._frame.eof:
-                    data, self._begun = self._frame.unused_data, False
+                    data = self._frame.unused_data
+                    self._begun = False
                     self._frame = self._decompressor.decompressobj()
         if ready < size and self._begun:
             raise EOFError("it ends inside a Zstandard frame")

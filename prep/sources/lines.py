@@ -33,7 +33,9 @@ def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: in
     With ``stop``, the stream begins at byte ``start - 1`` (or 0), and the lines are those that begin in
     [start, stop).
     """
-    rest, line, offset = b"", 1, max(start - 1, 0)
+    rest = b""
+    line = 1
+    offset = max(start - 1, 0)
     skipping = start > 0
     while chunk := stream.read(BLOCK):
         if skipping:
@@ -41,12 +43,14 @@ def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: in
             offset += begin or len(chunk)
             if not begin:
                 continue
-            skipping, chunk = False, chunk[begin:]
+            skipping = False
+            chunk = chunk[begin:]
         if stop and offset >= stop:
             return
         whole = rest + chunk
         end = whole.rfind(b"\n", len(rest)) + 1
-        lines, rest = memoryview(whole)[:end], whole[end:]
+        lines = memoryview(whole)[:end]
+        rest = whole[end:]
         if end:
             if stop and offset + end >= stop:
                 yield Block(lines[: whole.find(b"\n", stop - 1 - offset) + 1], line, offset)
@@ -56,8 +60,10 @@ def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: in
             offset += end
         if len(rest) > LONGEST:
             report(Broken(file, line, offset, f"longer than {LONGEST} bytes", whole_text(rest[:80])))
-            offset, line = offset + len(rest), line + 1
-            rest, skipping = b"", True
+            offset = offset + len(rest)
+            line = line + 1
+            rest = b""
+            skipping = True
     if rest and not (stop and offset >= stop):
         yield Block(memoryview(rest), line, offset)
 

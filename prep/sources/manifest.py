@@ -104,7 +104,8 @@ def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
     problems = [f"{name} is missing" for name in sorted(known.keys() - here.keys())]
     problems += [f"{name} was added" for name in sorted(here.keys() - known.keys())]
     for name in sorted(known.keys() & here.keys()):
-        size, sha256 = here[name].path.stat().st_size, here[name].sha256
+        size = here[name].path.stat().st_size
+        sha256 = here[name].sha256
         if size != known[name].size:
             problems.append(f"{name} changed: {size} bytes, the manifest says {known[name].size}")
         elif sha256 not in ("", known[name].sha256):

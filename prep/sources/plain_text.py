@@ -16,7 +16,9 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
     A part does not have its last line's end; parts without text are none.
     """
     mark = re.compile(rb"^" + re.escape(separator.encode()) + rb"\r?(?:\n|\Z)", re.MULTILINE)
-    rest, offset, parts = b"", 0, 0
+    rest = b""
+    offset = 0
+    parts = 0
     skipping = False
     while chunk := stream.read(BLOCK):
         if not offset and not rest:
@@ -24,13 +26,17 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
             chunk = chunk.removeprefix(BOM_UTF8)
         rest += chunk
         if separator:
-            documents, begin = list[bytes](), 0
+            documents = list[bytes]()
+            begin = 0
             for match in mark.finditer(rest, 0, rest.rfind(b"\n") + 1):
                 documents.append(rest[begin : match.start()])
                 begin = match.end()
-            offset, rest, parts = offset + begin, rest[begin:], parts + len(documents)
+            offset = offset + begin
+            rest = rest[begin:]
+            parts = parts + len(documents)
             if documents and skipping:
-                documents, skipping = documents[1:], False
+                documents = documents[1:]
+                skipping = False
             yield separated(documents)
         if len(rest) > LONGEST:
             if not skipping:
@@ -42,7 +48,8 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
                 )
             skipping = True
             kept = b"-" + rest[-len(separator.encode()) - 2 :]  # whose beginning is not a line's
-            offset, rest = offset + len(rest) - len(kept), kept
+            offset = offset + len(rest) - len(kept)
+            rest = kept
     if skipping:
         return
     yield separated(mark.split(rest)) if separator else Batch([whole_text(rest)], [], [])

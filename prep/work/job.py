@@ -50,7 +50,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def options(self) -> dict[str, Any]:
         """What ``meta.json`` says of how the documents were chosen."""
-        entry, config = self.entry, self.config
+        entry = self.entry
+        config = self.config
         return {
             "validation_share": entry.validation_share,
             "text_field": entry.text_field,

@@ -25,7 +25,8 @@ REJECTS = "rejects.jsonl"
 
 def records(output: Path, count: int) -> list[Record]:
     """The record of every unit. Raises UserError that says how many are missing."""
-    found, missing = [], []
+    found = []
+    missing = []
     for index in range(count):
         try:
             found.append(load_record(output, index))
@@ -97,7 +98,9 @@ def check_kept(total: statistics.Statistics) -> None:
 
 def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     """Check that all is there and unchanged; write statistics, rejects and ``meta.json``."""
-    output, job, count = work.output, work.job, len(work.units)
+    output = work.output
+    job = work.job
+    count = len(work.units)
     done = records(output, count)
     manifests.compare(manifest, sources)
     write_rejects(output, count)

@@ -55,7 +55,8 @@ class Reading:
     """Counts the bytes that a task reads, and passes them on to ``seen``."""
 
     def __init__(self, seen: Seen) -> None:
-        self._seen, self.bytes = seen, 0
+        self._seen = seen
+        self.bytes = 0
 
     def __call__(self, size: int) -> None:
         self.bytes += size
@@ -70,8 +71,10 @@ class SpotCheck:
     """Compares a deterministic sample of what an encoder is given with the reference."""
 
     def __init__(self, encoder: Encoder, encoders: Encoders) -> None:
-        self.encoder, self.encoders = encoder, encoders
-        self._left, self._first = CHECKED_TEXT, CHECKED_FIRST
+        self.encoder = encoder
+        self.encoders = encoders
+        self._left = CHECKED_TEXT
+        self._first = CHECKED_FIRST
 
     def sample(self, chosen: Chosen) -> list[str]:
         texts = []
@@ -100,7 +103,8 @@ class Rejects:
     """
 
     def __init__(self, limit: float) -> None:
-        self.limit, self.found = limit, list[Broken]()
+        self.limit = limit
+        self.found = list[Broken]()
 
     def see(self, broken: Broken) -> None:
         self.found.append(broken)
@@ -171,7 +175,8 @@ class UnitJob:
 
     def opened(self, split: str, index: int) -> Series | RunWriter:
         """Where the documents of a unit go: into its shards, or into runs that are put in order later."""
-        vocab_size, config = self.job.tokens.vocab_size, self.job.config
+        vocab_size = self.job.tokens.vocab_size
+        config = self.job.config
         if config.shuffle:
             folder = work_dir(self.output) / "runs" / split
             return RunWriter(folder, index=index, vocab_size=vocab_size, seed=config.shuffle)
@@ -189,7 +194,8 @@ class UnitJob:
         if self.job.config.duplicates == "keep":
             return None
         # By the records, not by what is in the folder: that is cleared when the job is at its end.
-        parts, folder = sorted(finished(self.output, "matching")), work_dir(self.output) / "repeated"
+        parts = sorted(finished(self.output, "matching"))
+        folder = work_dir(self.output) / "repeated"
         return Repeated([folder / f"{part:05d}.npy" for part in parts], index)
 
 
@@ -219,9 +225,12 @@ def write_batch(
 def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     """Prepare unit ``index`` with ``encoder``. ``seen`` is told source bytes and tokens as they are done."""
     job = work.job
-    selection, statistics = Selection(job.entry, job.config, work.repeated(index)), Statistics()
-    rejects, spot = Rejects(job.config.max_reject_share), SpotCheck(encoder, work.encoders)
-    reading, lines = Reading(seen), 0
+    selection = Selection(job.entry, job.config, work.repeated(index))
+    statistics = Statistics()
+    rejects = Rejects(job.config.max_reject_share)
+    spot = SpotCheck(encoder, work.encoders)
+    reading = Reading(seen)
+    lines = 0
     with contextlib.ExitStack() as stack:
         writers = {split: work.opened(split, index) for split in SPLITS}
         for writer in writers.values():
@@ -235,7 +244,8 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
                     spot.see(chosen)
                     seen(0, write_batch(work, chosen, writers[chosen.split], statistics, encoder))
         shards = tuple(shard for split in SPLITS for shard in writers[split].close())
-    statistics.left_out, statistics.rejected = dict(selection.left_out), len(rejects.found)
+    statistics.left_out = dict(selection.left_out)
+    statistics.rejected = len(rejects.found)
     rejects.write(reject_file(work.output, index))
     return Record(
         shards=shards,
