@@ -19,13 +19,13 @@ from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode import tokenizers
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.sources import manifest as manifests
-from jobctl.prep.sources.origins import listed_files
+from jobctl.prep.sources.listing import listed_files
 from jobctl.prep.work.job import Job, create, work_dir
 from jobctl.prep.work.plan import plan
 from jobctl.prep.work.unit import UnitJob, prepare
 
 STEPS = {
-    "BPE": r"encode_batch|method 'encode' of 'builtins|gigatoken|fastokens|encoders\.py",
+    "BPE": r"encode_batch|method 'encode' of 'builtins|gigatoken|fastokens|(fast|reference|encoder)\.py",
     "decompression": r"decompress|ZstdFrames",
     "parsing": r"decode_lines|method 'decode' of 'msgspec|count_nonzero",
     "hash of the text, with its UTF-8": r"xxh|method 'encode' of 'str'",
@@ -43,7 +43,7 @@ def step_of(name: str) -> str:
 
 def work_for(text: Path, root: Path, name: str, output: Path) -> UnitJob:
     """One job over the corpus, with loaded encoders."""
-    tokens, sources = tokenizers.entry_of(name), listed_files([text], [])
+    tokens, sources = tokenizers.entry_of(name), listed_files([text], []).sources
     entry = DatasetEntry(summary="", license="")
     record, config = tokenizers.ensure(root, name), PrepConfig()
     create(output, Job(dataset="x", entry=entry, tokenizer=record, tokens=tokens, config=config))

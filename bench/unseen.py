@@ -16,7 +16,8 @@ from bench.corpus import arguments, write
 from bench.prep import documents_of
 from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode import tokenizers
-from jobctl.prep.encode.encoders import Encoder, Encoders
+from jobctl.prep.encode.encoder import Encoder
+from jobctl.prep.encode.encoders import Encoders
 
 PARTS = 8
 AT_ONCE = 200

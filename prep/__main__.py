@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import dataset_dir, source_dir, tokenizer_dir
 from jobctl.prep import options
@@ -15,20 +17,28 @@ from jobctl.prep.encode import tokenizers
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.mirror import mirror
 from jobctl.prep.select.language import check_languages
+from jobctl.prep.shards.format import Meta
 from jobctl.prep.sources import origins as sources
+from jobctl.prep.sources.listing import Source, held_out
 from jobctl.prep.work import whole_job as run
 from jobctl.prep.work.job import Job
+from jobctl.prep.work.origin import Origin
+from jobctl.prep.work.whole_job import Nodes
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    given = options.parser().parse_args(arguments)
-    if given.root is None:
-        raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
-    entry, config = options.dataset_entry(given), options.prep_config(given)
-    if given.mirror_only:
-        fetched = mirror(given.dataset, entry, given.root)
-        print(f"{source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them")
-        return 0
+def warn_of_held_out(found: Sequence[Source]) -> None:
+    """Say which files may not be meant for training. Their names are no proof, so nothing is left out."""
+    names = held_out(found)
+    if names and len(names) < len(found):
+        print(
+            f"warning: {len(names)} source files are named like test or validation data, and will be "
+            f"trained on: {', '.join(names[:5])}\n  leave them out with --patterns, as in: --patterns '!*test*'",
+            file=sys.stderr,
+        )
+
+
+def check(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig, tokens: TokenizerEntry) -> None:
+    """Raise UserError for options that do not go together, before anything is written."""
     if given.dataset != Path(given.dataset).name:
         raise UserError(
             f"--dataset: '{given.dataset}' is not a name", hint="files and folders go to --source"
@@ -37,12 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_languages(entry.languages)
     if config.weights and not entry.source_field:
         raise UserError("--weights go by a document's source", hint="name its field with --source-field")
-    tokens, file = tokenizers.entry_of(given.tokenizer), tokenizer_dir(given.root, given.tokenizer)
     if config.add_bos and tokens.bos_id is None:
         raise UserError(f"--add-bos: tokenizer '{given.tokenizer}' has no BOS")
-    encoders = Encoders(tokens, config.encoder, file / tokenizers.FILE)
-    find = functools.partial(sources.find, given.root, given.dataset, entry, given.source)
-    found = find()
+
+
+def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) -> tuple[Path, Meta]:
+    """Run the job that the options describe. Return its folder and its meta."""
+    tokens = tokenizers.entry_of(given.tokenizer)
+    check(given, entry, config, tokens)
+
+    def find() -> list[Source]:
+        return sources.find(given.root, given.dataset, entry, given.source, given.ignore_unreadable)
+
+    # The sources are listed before the tokenizer is made, so that a wrong name leaves nothing behind.
+    listed = find()
+    warn_of_held_out(listed)
+
+    file = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
+    encoders = Encoders(tokens, config.encoder, file, config.control_tokens)
     job = Job(
         dataset=given.dataset,
         entry=entry,
@@ -50,8 +72,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tokens=tokens,
         config=config,
     )
-    output = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
-    meta = run.run(output, job, found, find, encoders, run.show_on(), rank=given.rank, ranks=given.world_size)
+    origin = Origin(
+        root=str(given.root.resolve()),
+        sources=tuple(str(path.resolve()) for path in given.source),
+        ignore_unreadable=given.ignore_unreadable,
+    )
+    output: Path = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
+    nodes = Nodes(given.rank, given.world_size)
+    return output, run.run(output, job, listed, find, encoders, run.show_on(), origin, nodes)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = options.parser().parse_args(arguments)
+    if given.root is None:
+        raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
+
+    entry = options.dataset_entry(given)
+    config = options.prep_config(given)
+    if given.mirror_only:
+        fetched = mirror(given.dataset, entry, given.root)
+        print(f"{source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them")
+        return 0
+
+    output, meta = prepare(given, entry, config)
     if given.json:
         print(msgspec.json.encode(meta).decode())
     else:

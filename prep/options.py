@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--output", type=Path, help="default: ROOT/datasets/DATASET-TOKENIZER")
     made.add_argument("--source", type=Path, nargs="+", default=[], help="files or folders to read instead")
     made.add_argument(
+        "--ignore-unreadable", action="store_true", help="leave out source files that prep cannot read"
+    )
+    made.add_argument(
         "--rank", type=int, default=number_of(RANK), help="number of this node; default: the scheduler's"
     )
     made.add_argument(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +23,13 @@ import numpy.typing as npt
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import tokenizers
 from jobctl.jobs.core.names import inside
-from jobctl.prep.encode.encoders import ReferenceEncoder
+from jobctl.prep.encode.reference import ReferenceEncoder
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
+from jobctl.prep.shards import statistics
 from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.work.pool import cores
+from jobctl.prep.work.whole_job import repair, show_on
 
 CHUNK = 8 << 20
 """Bytes read at once: a multiple of both token sizes."""
@@ -47,13 +51,16 @@ class Report(msgspec.Struct, kw_only=True):
     common_ids: list[tuple[int, int]]
     samples: dict[str, str]
     problems: list[str]
+    unchecked: list[str] = []
 
 
 class ShardCheck:
     """One pass over a shard's tokens."""
 
     def __init__(self, folder: Path, meta: Meta, shard: Shard) -> None:
-        self.path, self.meta, self.shard = folder / shard.file, meta, shard
+        self.path = folder / shard.file
+        self.meta = meta
+        self.shard = shard
         self.counts = np.zeros(meta.vocab_size, dtype=np.int64)
         self.problems: list[str] = []
         self.documents: set[bytes] = set()
@@ -75,7 +82,9 @@ class ShardCheck:
         except UserError as error:
             self.problems.append(error.message)
             return self
-        foreign, last, rest = 0, None, hashlib.blake2b(digest_size=16)
+        foreign = 0
+        last = None
+        rest = hashlib.blake2b(digest_size=16)
         for ids in self._tokens():
             inside = ids[ids < self.meta.vocab_size]
             foreign += len(ids) - len(inside)
@@ -106,15 +115,61 @@ class ShardCheck:
                 self.documents.add(digest)
             elif digest in against:
                 self.shared += 1
-            begin, rest = int(end), hashlib.blake2b(digest_size=16)
+            begin = int(end)
+            rest = hashlib.blake2b(digest_size=16)
         rest.update(ids[begin:].tobytes())
         return rest
+
+
+def sum_problems(folder: Path, meta: Meta) -> list[str]:
+    """Return what does not add up: shards against ``meta.json`` and against ``statistics.json``.
+
+    The statistics are counted from the documents, so they tell of a shard that was dropped or
+    given to the other split.
+    """
+    problems: list[str] = []
+    for file, count in Counter(shard.file for shard in meta.shards).items():
+        if count > 1:
+            problems.append(f"{folder / file}: {META_FILE} lists it {count} times")
+
+    sums = (sum(shard.documents for shard in meta.shards), sum(shard.tokens for shard in meta.shards))
+    if sums != (meta.documents, meta.tokens):
+        problems.append(f"{META_FILE}: its shards have {sums}, it says {(meta.documents, meta.tokens)}")
+
+    path = folder / statistics.FILE
+    if not path.exists():
+        return problems
+    try:
+        said = msgspec.json.decode(path.read_bytes(), type=statistics.Statistics)
+    except msgspec.DecodeError as error:
+        return [*problems, f"{path} is damaged: {error}"]
+
+    for split in sorted({*said.splits, *(shard.split for shard in meta.shards)}):
+        count_said = said.splits.get(split, statistics.Count())
+        shards = [shard for shard in meta.shards if shard.split == split]
+        counted = (sum(shard.documents for shard in shards), sum(shard.tokens for shard in shards))
+        if counted != (count_said.documents, count_said.tokens):
+            problems.append(
+                f"split '{split}': its shards have {counted[0]} documents and {counted[1]} tokens, "
+                f"{statistics.FILE} says {count_said.documents} and {count_said.tokens}"
+            )
+    return problems
+
+
+def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
+    """Return how ``meta.json`` and the tokenizer disagree."""
+    if reference.vocab_size == meta.vocab_size:
+        return []
+    return [
+        f"{META_FILE} says {meta.vocab_size} ids, tokenizer {meta.tokenizer.name} has {reference.vocab_size}"
+    ]
 
 
 def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
     """What the histogram of ids says: ids cut to 16 bits leave the vocabulary's upper part empty."""
     cut = 1 << 16
-    ordinary, different = min(meta.vocab_size, meta.eos_id), int(np.count_nonzero(counts[:cut]))
+    ordinary = min(meta.vocab_size, meta.eos_id)
+    different = int(np.count_nonzero(counts[:cut]))
     if ordinary > cut and different > RICH and not counts[cut:ordinary].any():
         return [f"of {different} different ids none is {cut} or above: the ids were cut to 16 bits"]
     return []
@@ -140,13 +195,28 @@ def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEn
         return None, [f"tokenizer {meta.tokenizer.name} is not in {file.parent}"] if root else []
     if sha256_of(file) != meta.tokenizer.sha256:
         return None, [f"{file} is not the tokenizer that made the data: its hash differs"]
-    return ReferenceEncoder(file), []
+    return ReferenceEncoder(TokenizerFile(file)), []
+
+
+def all_samples(folder: Path, meta: Meta, reference: ReferenceEncoder | None) -> dict[str, str]:
+    """Return sample texts of every split."""
+    samples: dict[str, str] = {}
+    for split in sorted({shard.split for shard in meta.shards}):
+        dataset = TokenDataset(folder, meta, split)
+        if dataset.num_tokens:
+            samples |= sample_texts(dataset, reference)
+    return samples
 
 
 def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
     """Check everything. Raises UserError only where ``meta.json`` itself cannot be used."""
     meta = read_meta(folder)
     reference, problems = _reference(folder, meta, root)
+    unchecked: list[str] = []
+    if reference:
+        problems += vocabulary_problems(reference, meta)
+    elif not problems:
+        unchecked.append(f"ids against tokenizer {meta.tokenizer.name}: it was not found; name its --root")
     counts = np.zeros(meta.vocab_size, dtype=np.int64)
     listed = {shard.file for shard in meta.shards}
     problems += [
@@ -159,15 +229,9 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
         for check in itertools.chain(checks, pool.map(lambda check: check.run(held_out), rest)):
             counts += check.counts
             problems += check.problems
-    sums = (sum(shard.documents for shard in meta.shards), sum(shard.tokens for shard in meta.shards))
-    if sums != (meta.documents, meta.tokens):
-        problems.append(f"{META_FILE}: its shards have {sums}, it says {(meta.documents, meta.tokens)}")
+    problems += sum_problems(folder, meta)
     problems += id_problems(counts, meta)
-    samples: dict[str, str] = {}
-    for split in sorted({shard.split for shard in meta.shards}):
-        dataset = TokenDataset(folder, meta, split)
-        if dataset.num_tokens and not problems:
-            samples |= sample_texts(dataset, reference)
+    samples = {} if problems else all_samples(folder, meta, reference)
     top = np.argsort(counts)[::-1][:10]
     present = np.flatnonzero(counts)
     return Report(
@@ -180,6 +244,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
         common_ids=[(int(index), int(counts[index])) for index in top],
         samples=samples,
         problems=problems,
+        unchecked=unchecked,
     )
 
 
@@ -191,8 +256,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workers", type=int, default=cores(), help="shards read at once")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--repair", action="store_true", help="make the shards again that are missing or damaged"
+    )
     given = parser.parse_args(arguments)
+
     report = verify(given.folder, given.root, given.workers)
+    if given.repair and report.problems:
+        repair(given.folder, show_on())
+        report = verify(given.folder, given.root, given.workers)
     if given.json:
         print(msgspec.json.encode(report).decode())
     else:
@@ -205,7 +277,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  {place}: {text!r}")
         for problem in report.problems:
             print(f"WRONG: {problem}")
-        print("all is as meta.json says" if not report.problems else f"{len(report.problems)} problems")
+        for item in report.unchecked:
+            print(f"NOT CHECKED: {item}")
+        print(
+            "all that was checked is as meta.json says"
+            if not report.problems
+            else f"{len(report.problems)} problems"
+        )
     return 1 if report.problems else 0
 
 

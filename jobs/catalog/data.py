@@ -7,6 +7,7 @@ from msgspec import Meta
 
 EncoderName = Literal["auto", "gigatoken", "fastokens", "tokenizers"]
 Duplicates = Literal["keep", "exact", "near"]
+ControlTokens = Literal["ids", "text"]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -94,6 +95,13 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         ),
     ] = 1_000_000_000
     add_bos: Annotated[bool, Meta(description="write the BOS id before every document")] = False
+    control_tokens: Annotated[
+        ControlTokens,
+        Meta(
+            description="strings such as <think> in a text: ids, as transformers reads them, or text; "
+            "special tokens such as <|endoftext|> are always text"
+        ),
+    ] = "ids"
     shuffle: Annotated[
         int,
         Meta(ge=0, le=2**63 - 1, description="seed that all documents are shuffled by; 0: keep the order"),

@@ -61,7 +61,8 @@ def check(
 
 def ensure(root: Path, name: str, encoders: Encoders | None = None) -> TokenizerRecord:
     """The record of a tokenizer in ``root``, checked; made first where we ship its files."""
-    entry, folder = entry_of(name), tokenizer_dir(root, name)
+    entry = entry_of(name)
+    folder = tokenizer_dir(root, name)
     if not (folder / FILE).is_file() and entry.shipped:
         build(folder, entry)
     return check(folder, name, entry, encoders)
@@ -126,7 +127,8 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
     UserError that says in words when the licence was not accepted, the token is missing or wrong, or the hub
     cannot be reached.
     """
-    entry, folder = entry_of(name), tokenizer_dir(root, name)
+    entry = entry_of(name)
+    folder = tokenizer_dir(root, name)
     if (folder / FILE).is_file() or entry.shipped:
         ensure(root, name)
         return folder

@@ -20,7 +20,9 @@ import xxhash
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.sorted_runs import Columns, between, edges, run_file, write_run
 
-PERMUTATIONS, BANDS, SEED = 128, 16, 1
+PERMUTATIONS = 128
+BANDS = 16
+SEED = 1
 """Rows a band: 8. Two texts whose word 5-grams overlap by s share a key with probability 1 - (1 - s^8)^16:
 0.06 at 0.5, 0.62 at 0.7, 0.95 at 0.8, nearly 1 at 0.9."""
 SHINGLE = 5
@@ -30,7 +32,8 @@ TAKEN = 1 << 16
 """Words that are hashed at once."""
 KEYS_A_RUN = 1 << 19
 KEYS_A_PART = 1 << 21
-EXACT, NEAR = 0, 1
+EXACT = 0
+NEAR = 1
 LOWER = (1 << 64) - 1
 REASONS = ("duplicate", "near-duplicate")
 
@@ -50,7 +53,8 @@ def shingles(text: str) -> Iterator[list[str]]:
     while more:
         found = last + more
         yield [" ".join(found[i : i + SHINGLE]) for i in range(len(found) - SHINGLE + 1)]
-        last, more = found[1 - SHINGLE :], list(itertools.islice(words, TAKEN))
+        last = found[1 - SHINGLE :]
+        more = list(itertools.islice(words, TAKEN))
 
 
 def band_keys(text: str) -> list[int]:
@@ -61,7 +65,8 @@ def band_keys(text: str) -> list[int]:
         raise UserError(
             "removing near-duplicates needs the Python package 'rensa'", hint="pip install rensa"
         ) from None
-    sketch, empty = RMinHash(num_perm=PERMUTATIONS, seed=SEED), True
+    sketch = RMinHash(num_perm=PERMUTATIONS, seed=SEED)
+    empty = True
     for some in shingles(text):
         sketch.update(some)
         empty = False
@@ -75,8 +80,10 @@ class KeyWriter:
     """The keys of one unit's documents, as runs in ``folder``."""
 
     def __init__(self, folder: Path, unit: int) -> None:
-        self._folder, self._unit = folder, unit
-        self._keys, self._places = list[int](), list[int]()
+        self._folder = folder
+        self._unit = unit
+        self._keys = list[int]()
+        self._places = list[int]()
         self.runs = self.keys = self.documents = 0
 
     def add(self, digest: int, bands: Sequence[int]) -> None:
@@ -92,12 +99,14 @@ class KeyWriter:
         """Write what was added since the last run."""
         if not self._keys:
             return
-        upper, lower = [key >> 64 for key in self._keys], [key & LOWER for key in self._keys]
+        upper = [key >> 64 for key in self._keys]
+        lower = [key & LOWER for key in self._keys]
         columns = np.array([upper, lower, self._places], np.uint64)
         columns = columns[:, np.argsort(columns[0], kind="stable")]
         write_run(run_file(self._folder, self._unit, self.runs), columns)
         self.runs, self.keys = self.runs + 1, self.keys + len(self._keys)
-        self._keys, self._places = [], []
+        self._keys = []
+        self._places = []
 
 
 def parts_of(keys: int) -> int:

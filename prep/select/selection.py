@@ -1,23 +1,26 @@
 """Which documents are kept, how often, and in which split: a function of the document's own text.
 
-The hash of a document is XXH3-128 (seed 0) of its text in UTF-8. Its upper 64 bits, as a fraction of 2^64,
-put the document into validation when they are below ``validation_share``; its lower 64 bits decide fractional
-weights. Neither knows the tokenizer or the order, so equal documents are always in the same split, whatever
-prepares them.
+The hash of a document is XXH3-128 (seed 0) of its identity in UTF-8: the form that is the same for all texts
+that a model cannot tell apart. The upper 64 bits, as a fraction of 2^64, put the document into validation when
+they are below ``validation_share``. The lower 64 bits decide fractional weights. Exact duplicates are documents
+of one hash. The tokenizer and the order have no part in it, so the split is the same for all of them.
 """
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
 import xxhash
 
-from jobctl.prep.encode.encoders import PART, UNBROKEN, cuts
+from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
+from jobctl.prep.encode.encoder import PART
+from jobctl.prep.encode.identity import identity
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.language import language_of
-from jobctl.prep.sources.documents import Batch
-from jobctl.prep.work.job import Job
+from jobctl.prep.sources.batches import Batch
 
 SPLITS = ("train", "val")
 HALF = 1 << 64
@@ -68,14 +71,49 @@ class Chosen(NamedTuple):
         return [document.data for document in self.documents]
 
 
+MOST_NAMES = 1000
+"""Different labels or languages that are remembered, for an error that names the nearest one."""
+
+
+class Evidence(msgspec.Struct, kw_only=True):
+    """Which of the names that a user gave matched documents, before any filter."""
+
+    documents: int = 0
+    labelled: int = 0
+    with_language: int = 0
+    labels: set[str] = set()
+    languages: set[str] = set()
+
+    def see(self, batch: Batch) -> None:
+        self.documents += len(batch.texts)
+        self.labelled += sum(map(bool, batch.labels))
+        self.with_language += sum(map(bool, batch.languages))
+        self._remember(batch.labels, batch.languages)
+
+    def add(self, other: Evidence) -> None:
+        self.documents += other.documents
+        self.labelled += other.labelled
+        self.with_language += other.with_language
+        self._remember(other.labels, other.languages)
+
+    def _remember(self, labels: Iterable[str], languages: Iterable[str]) -> None:
+        if len(self.labels) < MOST_NAMES:
+            self.labels |= set(labels) - {""}
+        if len(self.languages) < MOST_NAMES:
+            self.languages |= set(languages) - {""}
+
+
 class Selection:
     """The filters of a job; counts what it leaves out, by reason."""
 
-    def __init__(self, job: Job, repeated: Repeated | None = None) -> None:
+    def __init__(self, entry: DatasetEntry, config: PrepConfig, repeated: Repeated | None = None) -> None:
         """``repeated``: the documents of this unit that are left out as duplicates."""
-        self.entry, self.config, self.repeated = job.entry, job.config, repeated
+        self.entry = entry
+        self.config = config
+        self.repeated = repeated
         self.left_out: collections.Counter[str] = collections.Counter()
-        self._tells = bool(job.entry.languages) and not job.entry.language_field
+        self._tells = bool(entry.languages) and not entry.language_field
+        self.evidence = Evidence()
         self._kept = 0
 
     def reason(self, text: str, language: str) -> str:
@@ -87,15 +125,13 @@ class Selection:
             return "long"
         if entry.languages and (language_of(text) if self._tells else language) not in entry.languages:
             return "language"
-        if len(text) > UNBROKEN and cuts(text) is None:
-            return "unbroken"
         return ""
 
     def document(self, text: str, label: str) -> Document:
         """Its split, and how often it is written. Validation has every document once."""
         data = text.encode()
         kept = data if len(text) <= PART else b""
-        digest = document_hash(data)
+        digest = document_hash(data if text.isascii() else identity(text).encode())
         if is_validation(digest, self.entry.validation_share):
             return Document(text, kept, label, digest, len(data), "val", 1)
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
@@ -103,6 +139,7 @@ class Selection:
 
     def kept(self, batch: Batch) -> list[Document]:
         """The documents that filters and weights keep, before duplicates are looked for."""
+        self.evidence.see(batch)
         labels = batch.labels or [""] * len(batch.texts)
         languages = batch.languages or [""] * len(batch.texts)
         found = []

@@ -29,11 +29,14 @@ from jobctl.jobs.core.names import UnsafeName, inside, parts_of
 META_FILE = "meta.json"
 WRITTEN_BACK = 16 << 20
 """Bytes that the kernel is told to write to the disk at once."""
-BEGIN, WAIT = 2, 7
+BEGIN = 2
+WAIT = 7
 """Of sync_file_range(2): begin to write, wait for nothing; and write, and wait until it is written."""
 FORMAT = 1
 TokenType = Literal["uint16", "uint32"]
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
+Ids = npt.NDArray[np.uint32]
+"""Token ids as encoders give them, shape [tokens]."""
 
 
 class TokenizerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,19 +112,23 @@ class WriteBack:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._begun, self._forgotten = file, 0, 0
+        self._file = file
+        self._begun = 0
+        self._forgotten = 0
         self._call: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
 
     def grown(self, size: int) -> None:
         """The file has ``size`` bytes by now."""
         if not self._call or size - self._begun < WRITTEN_BACK:
             return
-        file, before = self._file.fileno(), self._begun - self._forgotten
+        file = self._file.fileno()
+        before = self._begun - self._forgotten
         if before:
             self._sync(file, self._forgotten, before, WAIT)
             os.posix_fadvise(file, self._forgotten, before, os.POSIX_FADV_DONTNEED)
         self._sync(file, self._begun, size - self._begun, BEGIN)
-        self._forgotten, self._begun = self._begun, size
+        self._forgotten = self._begun
+        self._begun = size
 
     def _sync(self, file: int, start: int, count: int, how: int) -> None:
         self._call(file, ctypes.c_int64(start), ctypes.c_int64(count), ctypes.c_uint(how))
@@ -149,7 +156,9 @@ class ShardWriter:
     """
 
     def __init__(self, path: Path, *, split: str, vocab_size: int) -> None:
-        self.path, self.split, self.vocab_size = path, split, vocab_size
+        self.path = path
+        self.split = split
+        self.vocab_size = vocab_size
         self.dtype = numpy_dtype(token_dtype(vocab_size))
         self.tokens = self.documents = self.text_bytes = 0
         self.record: Shard | None = None
@@ -281,7 +290,9 @@ class TokenDataset:
     """The tokens of one split, read through memory maps that are opened when they are first needed."""
 
     def __init__(self, folder: Path, meta: Meta, split: str) -> None:
-        self.folder, self.meta, self.split = folder, meta, split
+        self.folder = folder
+        self.meta = meta
+        self.split = split
         self.shards = tuple(shard for shard in meta.shards if shard.split == split and shard.tokens)
         self._ends = list(itertools.accumulate(shard.tokens for shard in self.shards))
         self._maps: dict[int, Tokens] = {}
@@ -315,7 +326,8 @@ class TokenDataset:
             begin = self._ends[index] - self.shards[index].tokens
             end = min(stop, self._ends[index])
             out[position - start : end - start] = self._map(index)[position - begin : end - begin]
-            position, index = end, index + 1
+            position = end
+            index = index + 1
         return out
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from jobctl.prep.encode.encoders import Ids
-from jobctl.prep.shards.format import Shard, ShardWriter, numpy_dtype, token_dtype
+from jobctl.prep.shards.format import Ids, Shard, ShardWriter, numpy_dtype, token_dtype
 
 
 def shard_name(split: str, index: int, count: int, part: int = 0, parts: int = 1) -> str:
@@ -18,7 +17,10 @@ def shard_name(split: str, index: int, count: int, part: int = 0, parts: int = 1
     Of a unit that became several: ``train-00003-of-00064-part-00-of-02.bin``.
     """
     if count == 1:
-        index, count, part, parts = part, parts, 0, 1
+        index = part
+        count = parts
+        part = 0
+        parts = 1
     if count == 1:
         return f"{split}.bin"
     suffix = f"-part-{part:02d}-of-{parts:02d}" if parts > 1 else ""
@@ -34,7 +36,10 @@ class Series:
     def __init__(
         self, folder: Path, *, split: str, index: int, count: int, vocab_size: int, limit: int
     ) -> None:
-        self._folder, self._split, self._index, self._count = folder, split, index, count
+        self._folder = folder
+        self._split = split
+        self._index = index
+        self._count = count
         self._vocab_size = vocab_size
         self._room = limit // numpy_dtype(token_dtype(vocab_size)).itemsize
         self._writers = list[ShardWriter]()
@@ -47,7 +52,9 @@ class Series:
 
     def write(self, ids: Ids, lengths: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> None:
         """Append documents: ids end to end, shape [tokens]; tokens and bytes of each, shape [documents]."""
-        ends, done, begin = np.cumsum(lengths), 0, 0
+        ends = np.cumsum(lengths)
+        done = 0
+        begin = 0
         while done < len(lengths):
             writer = self._writers[-1]
             fits = int(np.searchsorted(ends, begin + self._room - writer.tokens, side="right"))
@@ -58,7 +65,8 @@ class Series:
             fits = max(fits, done + 1)
             end = int(ends[fits - 1])
             writer.write(ids[begin:end], documents=fits - done, text_bytes=int(sizes[done:fits].sum()))
-            done, begin = fits, end
+            done = fits
+            begin = end
 
     def close(self) -> tuple[Shard, ...]:
         """Give the files their names, and return their records."""

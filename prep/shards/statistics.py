@@ -36,13 +36,17 @@ def counted(tokens: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Coun
 
 
 class Statistics(msgspec.Struct):
-    """What was kept, in all, by split and by source; what was left out, by reason; lines rejected as broken."""
+    """What was kept, in all, by split and by source; what was left out, by reason; lines rejected as broken.
+
+    ``control_tokens`` are ids of strings such as ``<think>`` in the texts.
+    """
 
     total: Count = msgspec.field(default_factory=Count)
     splits: dict[str, Count] = {}
     by_source: dict[str, Count] = {}
     left_out: dict[str, int] = {}
     rejected: int = 0
+    control_tokens: int = 0
     bytes_per_token: float = 0.0
 
     def see(
@@ -65,4 +69,5 @@ class Statistics(msgspec.Struct):
         for reason, number in other.left_out.items():
             self.left_out[reason] = self.left_out.get(reason, 0) + number
         self.rejected += other.rejected
+        self.control_tokens += other.control_tokens
         self.bytes_per_token = round(self.total.text_bytes / max(self.total.tokens, 1), 4)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
 import hashlib
 import io
+import lzma
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +29,11 @@ CHUNK = 1 << 20
 """Bytes read at once of a file that is only hashed."""
 AHEAD = 1 << 18
 """Bytes read from a compressed file at once."""
-LARGEST_WINDOW = 1 << 27
-"""Bytes of the window that a Zstandard frame may ask for: what ``zstd -d`` takes without being told to."""
+LARGEST_WINDOW = 1 << 31
+"""Bytes of the window that a Zstandard frame may ask for: all that ``zstd --long=31`` writes.
+
+A frame takes the memory of its own window, which is 8 MB at most unless it was made with ``--long``.
+"""
 PAUSE = 1.0
 """Seconds before the second try; each further pause is twice as long."""
 
@@ -55,7 +60,9 @@ class CheckedFile(io.RawIOBase):
 
     def __init__(self, path: Path, seen: Callable[[int], None] = lambda size: None) -> None:
         super().__init__()
-        self.path, self._seen, self._position = path, seen, 0
+        self.path = path
+        self._seen = seen
+        self._position = 0
         self._digest = hashlib.sha256()
         self._file: BinaryIO = retried(self._open)
 
@@ -122,14 +129,17 @@ class ZstdFrames:
 
     def read(self, size: int) -> bytes:
         """At least ``size`` bytes, and what FEED became at most more; fewer only at the end."""
-        parts, ready = list[bytes](), 0
+        parts = list[bytes]()
+        ready = 0
         while ready < size and (data := self._file.read(FEED)):
             while data:
                 parts.append(self._frame.decompress(data))
                 ready += len(parts[-1])
-                data, self._begun = b"", True
+                data = b""
+                self._begun = True
                 if self._frame.eof:
-                    data, self._begun = self._frame.unused_data, False
+                    data = self._frame.unused_data
+                    self._begun = False
                     self._frame = self._decompressor.decompressobj()
         if ready < size and self._begun:
             raise EOFError("it ends inside a Zstandard frame")
@@ -137,11 +147,15 @@ class ZstdFrames:
 
 
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
-    """The text of a ``.zst``, ``.gz`` or plain file."""
-    if suffix == ".zst":
+    """Return the text of a compressed or plain file."""
+    if suffix in (".zst", ".zstd"):
         return cast(BinaryIO, ZstdFrames(file))
     if suffix == ".gz":
         return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+    if suffix == ".xz":
+        return cast(BinaryIO, lzma.LZMAFile(file))
+    if suffix == ".bz2":
+        return cast(BinaryIO, bz2.BZ2File(file))
     return file
 
 

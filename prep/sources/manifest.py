@@ -16,7 +16,7 @@ from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources.files import CheckedFile
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.sources.listing import Source
 
 FILE = "manifest.json"
 
@@ -25,6 +25,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Sorted by path."""
 
     files: tuple[SourceFile, ...]
+    times: dict[str, int] = {}
+    """When each file that was read for its hash was last changed, in nanoseconds."""
 
     @property
     def size(self) -> int:
@@ -36,12 +38,23 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def described(source: Source) -> SourceFile:
-    """Size and SHA-256 of a source, read in pieces unless its hash is known; raises OSError."""
+    """Return the size and SHA-256 of a source, which is read unless its hash is known."""
     if source.sha256:
         return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=source.sha256)
-    with CheckedFile(source.path) as file:
-        file.read_on()
-        return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
+    try:
+        with CheckedFile(source.path) as file:
+            file.read_on()
+            return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
+    except OSError as error:
+        raise UserError(f"source {source.path} cannot be read: {error.strerror or error}", code=1) from None
+
+
+def changed_at(source: Source) -> int:
+    """Return the time of a file's last change in nanoseconds; 0 where it is gone."""
+    try:
+        return source.path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def make(
@@ -55,7 +68,9 @@ def make(
                 seen(file.size)
                 yield file
 
-    return Manifest(tuple(all_described()))
+    # Taken before the files are read: one that changes meanwhile is read again.
+    times = {source.name: changed_at(source) for source in sources if not source.sha256}
+    return Manifest(tuple(all_described()), times)
 
 
 def save(manifest: Manifest, folder: Path) -> None:
@@ -74,6 +89,13 @@ def load(folder: Path) -> Manifest | None:
         ) from None
 
 
+def has_other_bytes(manifest: Manifest, source: Source, known: SourceFile) -> bool:
+    """Return whether a file was changed in place. One that was touched is read, for its time tells no more."""
+    if manifest.times.get(source.name, 0) in (0, changed_at(source)):
+        return False
+    return described(source).sha256 != known.sha256
+
+
 def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
     """Raise UserError where a file is missing, was added, has another size than in the manifest, or another hash than
     it must have."""
@@ -82,11 +104,14 @@ def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
     problems = [f"{name} is missing" for name in sorted(known.keys() - here.keys())]
     problems += [f"{name} was added" for name in sorted(here.keys() - known.keys())]
     for name in sorted(known.keys() & here.keys()):
-        size, sha256 = here[name].path.stat().st_size, here[name].sha256
+        size = here[name].path.stat().st_size
+        sha256 = here[name].sha256
         if size != known[name].size:
             problems.append(f"{name} changed: {size} bytes, the manifest says {known[name].size}")
         elif sha256 not in ("", known[name].sha256):
             problems.append(f"{name} is not what the hub has: another SHA-256")
+        elif has_other_bytes(manifest, here[name], known[name]):
+            problems.append(f"{name} changed: other bytes of the same size")
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise UserError(

@@ -43,7 +43,8 @@ class Claims:
     """
 
     def __init__(self, folder: Path, stale: float) -> None:
-        self.folder, self.stale = folder, stale
+        self.folder = folder
+        self.stale = stale
         folder.mkdir(parents=True, exist_ok=True)
 
     def _now(self) -> float:
@@ -65,10 +66,12 @@ class Claims:
 
     def _take_over(self, path: Path, patience: float) -> bool:
         try:
-            now, touched = self._now(), path.stat().st_mtime
+            now = self._now()
+            touched = path.stat().st_mtime
             if now - touched < self.stale and now - taken(path, touched) < patience:
                 return False
-            mine, said = path.with_name(f".{path.name}.{owner()}"), f"{owner()} {now}"
+            mine = path.with_name(f".{path.name}.{owner()}")
+            said = f"{owner()} {now}"
             mine.write_text(said)
             os.replace(mine, path)
             return path.read_text() == said
@@ -78,7 +81,8 @@ class Claims:
     @contextlib.contextmanager
     def held(self, task: str) -> Iterator[None]:
         """Keep a taken claim alive while the block runs, and give it back at its end."""
-        path, over = self.folder / task, threading.Event()
+        path = self.folder / task
+        over = threading.Event()
 
         def touch() -> None:
             while not over.wait(self.stale / 4):

@@ -50,7 +50,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def options(self) -> dict[str, Any]:
         """What ``meta.json`` says of how the documents were chosen."""
-        entry, config = self.entry, self.config
+        entry = self.entry
+        config = self.config
         return {
             "validation_share": entry.validation_share,
             "text_field": entry.text_field,
@@ -59,6 +60,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             "max_characters": entry.max_characters,
             "languages": entry.languages,
             "add_bos": config.add_bos,
+            "control_tokens": config.control_tokens,
             "duplicates": config.duplicates,
             "shuffle": config.shuffle,
             "weights": config.weights,
@@ -121,3 +123,5 @@ def clear(output: Path) -> None:
     """Remove what is of no use once the data set is whole; others may be at it, too."""
     for folder in BULKY:
         shutil.rmtree(work_dir(output) / folder, ignore_errors=True)
+    for leftover in work_dir(output).rglob(".*.partial"):
+        leftover.unlink(missing_ok=True)  # of workers that were killed

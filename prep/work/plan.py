@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from jobctl.prep.sources.documents import Piece
+from jobctl.prep.sources.batches import Piece
+from jobctl.prep.sources.kinds import compression, kind
+from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.manifest import Manifest
-from jobctl.prep.sources.origins import Source, compression, kind
 
 EXPANSION = 3
 """Bytes of text in a byte of a compressed file, about; only the balance hangs on it."""

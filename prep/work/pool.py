@@ -18,7 +18,9 @@ from jobctl.prep.work.claims import POLL, Claims, owner
 from jobctl.prep.work.job import work_dir
 from jobctl.prep.work.stages import Stage
 
-PATIENCE, SHORTEST_PATIENCE, STRANGERS_PATIENCE = 3.0, 60.0, 600.0
+PATIENCE = 3.0
+SHORTEST_PATIENCE = 60.0
+STRANGERS_PATIENCE = 600.0
 """An idle worker does another's task as well that takes more than so many times its own longest one, more than the
 shortest in seconds; one that has not done a task itself waits longer."""
 LONGEST_POLL = 5.0
@@ -32,7 +34,8 @@ RESTARTS = 3
 def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]) -> bool:
     """Do a stage's tasks, from ``first`` on and around, until all are done by whomever; False: our parent is gone."""
     left = [(first + index) % stage.count for index in range(stage.count)]
-    longest, idle_since = 0.0, time.monotonic()
+    longest = 0.0
+    idle_since = time.monotonic()
     parent = os.getppid()
     while left := stage.undone(left):
         patience = max(SHORTEST_PATIENCE, PATIENCE * longest) if longest else STRANGERS_PATIENCE
@@ -80,7 +83,8 @@ class Pool:
         self._context = multiprocessing.get_context("fork")
         self._errors = self._context.SimpleQueue()
         self._claims = Claims(work_dir(output) / "claims", stale=float("inf"))
-        self._target, self._arguments = target, arguments
+        self._target = target
+        self._arguments = arguments
         self._threads = max(1, cores() // workers)
         self._restarts = [RESTARTS] * workers
         self._processes = [self._start(slot) for slot in range(workers)]

@@ -97,7 +97,9 @@ class Reporter:
         worker = self.worker
         worker.read_before += worker.read_bytes
         worker.tokens_before += worker.tokens
-        worker.task, worker.read_bytes, worker.tokens = None, 0, 0
+        worker.task = None
+        worker.read_bytes = 0
+        worker.tokens = 0
         self.write()
 
     def write(self) -> None:

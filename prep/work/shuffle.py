@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobctl.jobs.core.durable import partial_path
-from jobctl.prep.encode.encoders import Ids
-from jobctl.prep.shards.format import Shard, checked, numpy_dtype, token_dtype
+from jobctl.prep.shards.format import Ids, Shard, checked, numpy_dtype, token_dtype
 from jobctl.prep.shards.output import Series
 from jobctl.prep.shards.sorted_runs import Columns, edges, places, run_file, write_run
 
@@ -49,10 +48,14 @@ class RunWriter:
     """The documents of one split of a unit, as runs in ``folder``. Leaves no half run when the block raises."""
 
     def __init__(self, folder: Path, *, index: int, vocab_size: int, seed: int) -> None:
-        self._folder, self._index, self._vocab_size, self._seed = folder, index, vocab_size, seed
+        self._folder = folder
+        self._index = index
+        self._vocab_size = vocab_size
+        self._seed = seed
         self._itemsize = numpy_dtype(token_dtype(vocab_size)).itemsize
         self.runs = self._first = 0
-        self._lengths, self._sizes = list[npt.NDArray[np.int64]](), list[npt.NDArray[np.int64]]()
+        self._lengths = list[npt.NDArray[np.int64]]()
+        self._sizes = list[npt.NDArray[np.int64]]()
         self._plain, self._sorted = (
             partial_path(folder / f"{index:05d}.{kind}") for kind in ("plain", "sorted")
         )
@@ -69,7 +72,8 @@ class RunWriter:
     def _sort(self) -> None:
         if not self._lengths:
             return
-        lengths, sizes = np.concatenate(self._lengths), np.concatenate(self._sizes)
+        lengths = np.concatenate(self._lengths)
+        sizes = np.concatenate(self._sizes)
         keys = order_keys(self._seed, self._index, self._first, len(lengths))
         order = np.argsort(keys)
         ends = np.cumsum(lengths)
@@ -85,7 +89,8 @@ class RunWriter:
         columns = [keys[order], np.cumsum(lengths[order]), sizes[order]]
         write_run(path, np.stack([column.astype(np.uint64) for column in columns]))
         self.runs, self._first = self.runs + 1, self._first + len(lengths)
-        self._lengths, self._sizes = [], []
+        self._lengths = []
+        self._sizes = []
         self._file.seek(0)
         self._file.truncate()
 
@@ -124,7 +129,9 @@ def in_order(
     found: list[tuple[Path, int, int]], dtype: np.dtype[np.unsignedinteger]
 ) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The documents of these slices sorted by key: ids end to end, tokens of each, bytes of each."""
-    keys, sizes, texts = [], [], list[Ids]()
+    keys = []
+    sizes = []
+    texts = list[Ids]()
     for path, begin, end in found:
         columns = np.load(path, mmap_mode="r")
         first = int(columns[1, begin - 1]) if begin else 0

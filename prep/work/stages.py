@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.prep.encode.identity import identity
 from jobctl.prep.select import duplicates
 from jobctl.prep.select.selection import SPLITS, Selection
 from jobctl.prep.shards.format import Shard, numpy_dtype, token_dtype
@@ -35,7 +36,8 @@ from jobctl.prep.work.unit import (  # fmt: skip
     write_record,
 )
 
-LIST_KEYS, LIST_DOCUMENTS = "listing-keys", "listing-documents"
+LIST_KEYS = "listing-keys"
+LIST_DOCUMENTS = "listing-documents"
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,14 @@ def listed(work: UnitJob, name: str) -> dict[str, Runs]:
 
 def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
     """Write the keys of a unit's documents. Broken lines are left to tokenizing, which reads them again."""
-    selection, near = Selection(work.job), work.job.config.duplicates == "near"
-    writer, reading = duplicates.KeyWriter(work_dir(work.output) / "keys", index), Reading(seen)
+    selection = Selection(work.job.entry, work.job.config)
+    near = work.job.config.duplicates == "near"
+    writer = duplicates.KeyWriter(work_dir(work.output) / "keys", index)
+    reading = Reading(seen)
     for piece in work.units[index]:
         for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, reading):
             for document in selection.kept(batch):
-                writer.add(document.digest, duplicates.band_keys(document.text) if near else ())
+                writer.add(document.digest, duplicates.band_keys(identity(document.text)) if near else ())
     writer.flush()
     write_record(
         work.output, "hashing", index, Keys(runs=writer.runs, keys=writer.keys, read_bytes=reading.bytes)
@@ -138,11 +142,13 @@ def key_runs(work: UnitJob, index: int) -> dict[str, tuple[int, int]]:
 
 def matching(work: UnitJob) -> Stage:
     """Where the keys of all units are listed."""
-    keys, folder = listed(work, LIST_KEYS)["keys"], work_dir(work.output)
+    keys = listed(work, LIST_KEYS)["keys"]
+    folder = work_dir(work.output)
     parts = duplicates.parts_of(keys.total)
 
     def do(part: int, seen: Seen) -> None:
-        runs, target = keys.files(folder / "keys"), folder / "repeated" / f"{part:05d}.npy"
+        runs = keys.files(folder / "keys")
+        target = folder / "repeated" / f"{part:05d}.npy"
         size = 24 * duplicates.match(runs, target, part, parts)
         seen(size, 0)
         write_record(work.output, "matching", part, Part(read_bytes=size))
@@ -165,8 +171,10 @@ def tokens_of(record: Record, split: str) -> int:
 
 def shuffling(work: UnitJob) -> Stage:
     """Where the runs of all units are listed: one task for each shard of each split."""
-    runs, vocab_size = listed(work, LIST_DOCUMENTS), work.job.tokens.vocab_size
-    itemsize, limit = numpy_dtype(token_dtype(vocab_size)).itemsize, work.job.config.shard_bytes
+    runs = listed(work, LIST_DOCUMENTS)
+    vocab_size = work.job.tokens.vocab_size
+    itemsize = numpy_dtype(token_dtype(vocab_size)).itemsize
+    limit = work.job.config.shard_bytes
     sizes = {split: itemsize * runs[split].total for split in SPLITS}
     counts = {split: shards_of(size, limit) for split, size in sizes.items()}
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
@@ -195,7 +203,8 @@ def shuffling(work: UnitJob) -> Stage:
 
 def stages(work: UnitJob) -> Iterator[Stage]:
     """The job's stages; each may be asked for only when those before it are done."""
-    size, count = sum(file.size for file in work.files.values()), len(work.units)
+    size = sum(file.size for file in work.files.values())
+    count = len(work.units)
     if work.job.config.duplicates != "keep":
         yield Stage("hashing", count, size, work.output, partial(hash_unit, work))
         yield listing(work, LIST_KEYS, partial(key_runs, work))

@@ -14,13 +14,15 @@ import numpy as np
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.encode.encoders import Encoder, Encoders, differing, with_ends
+from jobctl.prep.encode.encoder import Encoder, count_of, differing, with_ends
+from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.select.duplicates import Repeated
-from jobctl.prep.select.selection import SPLITS, Chosen, Selection
+from jobctl.prep.select.selection import SPLITS, Chosen, Evidence, Selection
 from jobctl.prep.shards.format import Shard, SourceFile
 from jobctl.prep.shards.output import Series
 from jobctl.prep.shards.statistics import Statistics
-from jobctl.prep.sources.documents import Broken, read
+from jobctl.prep.sources.batches import Broken
+from jobctl.prep.sources.documents import read
 from jobctl.prep.work.job import Job, work_dir
 from jobctl.prep.work.plan import Unit
 from jobctl.prep.work.shuffle import RunWriter
@@ -45,13 +47,16 @@ class Record(msgspec.Struct, kw_only=True):
     encoder: str
     read_bytes: int
     lines: int
+    first_reject: str = ""
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
 
 
 class Reading:
     """Counts the bytes that a task reads, and passes them on to ``seen``."""
 
     def __init__(self, seen: Seen) -> None:
-        self._seen, self.bytes = seen, 0
+        self._seen = seen
+        self.bytes = 0
 
     def __call__(self, size: int) -> None:
         self.bytes += size
@@ -66,8 +71,10 @@ class SpotCheck:
     """Compares a deterministic sample of what an encoder is given with the reference."""
 
     def __init__(self, encoder: Encoder, encoders: Encoders) -> None:
-        self.encoder, self.encoders = encoder, encoders
-        self._left, self._first = CHECKED_TEXT, CHECKED_FIRST
+        self.encoder = encoder
+        self.encoders = encoders
+        self._left = CHECKED_TEXT
+        self._first = CHECKED_FIRST
 
     def sample(self, chosen: Chosen) -> list[str]:
         texts = []
@@ -96,20 +103,28 @@ class Rejects:
     """
 
     def __init__(self, limit: float) -> None:
-        self.limit, self.found = limit, list[Broken]()
+        self.limit = limit
+        self.found = list[Broken]()
 
     def see(self, broken: Broken) -> None:
         self.found.append(broken)
+
+    @property
+    def first(self) -> str:
+        """Return where the first broken line is, and why it is one; empty without any."""
+        if not self.found:
+            return ""
+        broken = self.found[0]
+        return f"{broken.file} line {broken.line}: {broken.reason}"
 
     def check(self, documents: int) -> None:
         """Hold the share of broken lines against the limit."""
         share = len(self.found) / max(documents + len(self.found), 1)
         if share > self.limit:
-            first = self.found[0]
             raise UserError(
                 f"{len(self.found)} of {documents + len(self.found)} source lines are broken, more than the "
                 f"share of {self.limit:g} that is allowed; "
-                f"the first: {first.file} line {first.line}: {first.reason}",
+                f"the first: {self.first}",
                 hint="look at the source, or allow more with --max-reject-share",
             )
 
@@ -160,7 +175,8 @@ class UnitJob:
 
     def opened(self, split: str, index: int) -> Series | RunWriter:
         """Where the documents of a unit go: into its shards, or into runs that are put in order later."""
-        vocab_size, config = self.job.tokens.vocab_size, self.job.config
+        vocab_size = self.job.tokens.vocab_size
+        config = self.job.config
         if config.shuffle:
             folder = work_dir(self.output) / "runs" / split
             return RunWriter(folder, index=index, vocab_size=vocab_size, seed=config.shuffle)
@@ -178,7 +194,8 @@ class UnitJob:
         if self.job.config.duplicates == "keep":
             return None
         # By the records, not by what is in the folder: that is cleared when the job is at its end.
-        parts, folder = sorted(finished(self.output, "matching")), work_dir(self.output) / "repeated"
+        parts = sorted(finished(self.output, "matching"))
+        folder = work_dir(self.output) / "repeated"
         return Repeated([folder / f"{part:05d}.npy" for part in parts], index)
 
 
@@ -187,7 +204,11 @@ def write_batch(
 ) -> int:
     """Encode one split's documents of a batch and append them; those written again come after. Returns the tokens."""
     bos = work.job.tokens.bos_id if work.job.config.add_bos else None
-    pairs, tokens = list(zip(chosen.documents, encoder.encode(chosen.texts, chosen.data), strict=True)), 0
+    encoded = encoder.encode(chosen.texts, chosen.data)
+    statistics.control_tokens += count_of(encoded, work.encoders.file.sorted_control_ids)
+
+    pairs = list(zip(chosen.documents, encoded, strict=True))
+    tokens = 0
     for time in itertools.count(1):
         documents, texts = zip(*pairs, strict=True)
         ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)
@@ -204,9 +225,12 @@ def write_batch(
 def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     """Prepare unit ``index`` with ``encoder``. ``seen`` is told source bytes and tokens as they are done."""
     job = work.job
-    selection, statistics = Selection(job, work.repeated(index)), Statistics()
-    rejects, spot = Rejects(job.config.max_reject_share), SpotCheck(encoder, work.encoders)
-    reading, lines = Reading(seen), 0
+    selection = Selection(job.entry, job.config, work.repeated(index))
+    statistics = Statistics()
+    rejects = Rejects(job.config.max_reject_share)
+    spot = SpotCheck(encoder, work.encoders)
+    reading = Reading(seen)
+    lines = 0
     with contextlib.ExitStack() as stack:
         writers = {split: work.opened(split, index) for split in SPLITS}
         for writer in writers.values():
@@ -220,7 +244,8 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
                     spot.see(chosen)
                     seen(0, write_batch(work, chosen, writers[chosen.split], statistics, encoder))
         shards = tuple(shard for split in SPLITS for shard in writers[split].close())
-    statistics.left_out, statistics.rejected = dict(selection.left_out), len(rejects.found)
+    statistics.left_out = dict(selection.left_out)
+    statistics.rejected = len(rejects.found)
     rejects.write(reject_file(work.output, index))
     return Record(
         shards=shards,
@@ -229,6 +254,8 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
         encoder=encoder.name,
         read_bytes=reading.bytes,
         lines=lines,
+        first_reject=rejects.first,
+        evidence=selection.evidence,
     )
 
 

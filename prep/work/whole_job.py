@@ -8,19 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.shards.format import META_FILE, Meta, read_meta
 from jobctl.prep.sources import manifest as manifests
+from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.manifest import Manifest
-from jobctl.prep.sources.origins import Source
+from jobctl.prep.work import origin as origins
 from jobctl.prep.work import progress
 from jobctl.prep.work.claims import POLL
 from jobctl.prep.work.job import Job, claims, clear, create, load, work_dir
 from jobctl.prep.work.merge import merge
+from jobctl.prep.work.origin import Origin
 from jobctl.prep.work.plan import plan
 from jobctl.prep.work.pool import Pool, cores, work_off
 from jobctl.prep.work.progress import Reporter, Status, Sum, Tally
+from jobctl.prep.work.repair import forget_lost
 from jobctl.prep.work.stages import Stage, guarded, stages
 from jobctl.prep.work.unit import UnitJob
 
@@ -33,7 +37,8 @@ Show = Callable[[str, bool], None]
 def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int, show: Show) -> Manifest:
     """The manifest, made by the first worker that comes; the others wait for it."""
     work = work_dir(output)
-    size, read = sum(source.path.stat().st_size for source in sources), 0
+    size = sum(source.path.stat().st_size for source in sources)
+    read = 0
 
     def seen(count: int) -> None:
         nonlocal read
@@ -98,11 +103,12 @@ def work_through(work: UnitJob, rank: int, ranks: int, slot: int) -> None:
 
 def status(output: Path) -> Status:
     """How far the job in ``output`` is, over all nodes. Raises UserError where there is none."""
-    job, manifest = load(output), manifests.load(work_dir(output))
+    job = load(output)
+    manifest = manifests.load(work_dir(output))
     if manifest is None:
         return progress.status([], state="manifest", tasks=0, done=Sum(), size=0)
     nowhere = [Source(file.path, Path()) for file in manifest.files]
-    encoders = Encoders(job.tokens, job.config.encoder, Path())
+    encoders = Encoders(job.tokens, job.config.encoder, Path(), job.config.control_tokens)
     return status_of(work_of(output, job, manifest, nowhere, encoders), Tally(output))
 
 
@@ -113,7 +119,8 @@ def status_of(work: UnitJob, tally: Tally) -> Status:
     for stage in stages(work):  # to the first that is not done
         if stage.undone(range(stage.count)):
             break
-    done, reports = tally.done(stage.name), progress.workers(work.output)
+    done = tally.done(stage.name)
+    reports = progress.workers(work.output)
     return progress.status(reports, state=stage.name, tasks=stage.count, done=done, size=stage.size)
 
 
@@ -123,6 +130,13 @@ def report(work: UnitJob, tally: Tally, show: Show, final: bool = False) -> None
     show(progress.bar(now), final)
 
 
+class Nodes(NamedTuple):
+    """This node's number and how many nodes there are: they only spread the workers over the tasks."""
+
+    rank: int = 0
+    ranks: int = 1
+
+
 def run(
     output: Path,
     job: Job,
@@ -130,38 +144,72 @@ def run(
     find: Callable[[], Sequence[Source]],
     encoders: Encoders,
     show: Show,
-    rank: int = 0,
-    ranks: int = 1,
+    origin: Origin | None = None,
+    nodes: Nodes = Nodes(),  # noqa: B008 - it is immutable
+    checksums: bool = False,
 ) -> Meta:
     """Prepare ``job`` into ``output`` and return its meta; what is done already is not done again.
 
-    ``find`` lists the source files again, at the end.
-    ``rank`` of ``ranks`` only spreads the workers of several nodes over the tasks. Raises UserError.
+    ``find`` lists the source files again, at the end. A shard of another size than its record says is
+    made again; with ``checksums`` also one of other bytes. Raises UserError.
     """
     workers = job.config.workers or cores()
     create(output, job)
+    if origin:
+        origins.save(output, origin)
+    lost = forget_lost(output, job, checksums)
+    if lost:
+        show(f"{lost} tasks are done again: their shards are gone or damaged", True)
+
     with beside(lambda: manifest_of(output, job, sources, workers, show)):
         if not (output / META_FILE).exists():
             encoders.load()
     manifest = manifest_of(output, job, sources, workers, show)
+
     if not (output / META_FILE).exists():
-        work, tally = work_of(output, job, manifest, sources, encoders), Tally(output)
-        pool = Pool(output, work_through, (work, rank, ranks), min(workers, len(work.units)))
-        try:
-            while pool.running():
-                began = time.monotonic()
-                report(work, tally, show)
-                pool.wait(max(POLL, 20 * (time.monotonic() - began)))  # many tasks take a while to look at
-        finally:
-            pool.stop()
-
-        def merged() -> Meta | None:
-            return read_meta(output) if (output / META_FILE).exists() else None
-
-        claims(output, job).once("merge", merged, lambda: merge(work, manifest, find()))
-        report(work, tally, show, final=True)
+        work = work_of(output, job, manifest, sources, encoders)
+        finish(work, manifest, find, show, nodes, workers)
     clear(output)
     return read_meta(output)
+
+
+def finish(
+    work: UnitJob,
+    manifest: Manifest,
+    find: Callable[[], Sequence[Source]],
+    show: Show,
+    nodes: Nodes,
+    workers: int,
+) -> None:
+    """Do the tasks that nobody has done, and write the meta."""
+    output = work.output
+    tally = Tally(output)
+    pool = Pool(output, work_through, (work, nodes.rank, nodes.ranks), min(workers, len(work.units)))
+    try:
+        while pool.running():
+            began = time.monotonic()
+            report(work, tally, show)
+            pool.wait(max(POLL, 20 * (time.monotonic() - began)))  # many tasks take a while to look at
+    finally:
+        pool.stop()
+
+    def merged() -> Meta | None:
+        return read_meta(output) if (output / META_FILE).exists() else None
+
+    claims(output, work.job).once("merge", merged, lambda: merge(work, manifest, find()))
+    report(work, tally, show, final=True)
+
+
+def repair(output: Path, show: Show) -> Meta:
+    """Run the job of ``output`` again for the shards whose bytes are not what their records say."""
+    job = load(output)
+    origin = origins.load(output)
+    encoders = origin.encoders(job)
+
+    def find() -> list[Source]:
+        return origin.find(job)
+
+    return run(output, job, find(), find, encoders, show, origin=origin, checksums=True)
 
 
 def show_on(stream: object = None) -> Show:

@@ -17,7 +17,7 @@ from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.prep.encode import tokenizers
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.sources import manifest as manifests
-from jobctl.prep.sources.origins import listed_files
+from jobctl.prep.sources.listing import listed_files
 from jobctl.prep.work.job import Job, create, work_dir
 from jobctl.prep.work.plan import plan
 from jobctl.prep.work.unit import UnitJob
@@ -100,7 +100,7 @@ def unit_job(root: Path, tmp_path: Path) -> MakeUnit:
         job = Job(dataset="test", entry=entry, tokenizer=record, tokens=tokens, config=config)
         output = tmp_path / "out"
         create(output, job)
-        sources = listed_files([folder], [])
+        sources = listed_files([folder], []).sources
         manifest = manifests.make(sources, 1)
         manifests.save(manifest, work_dir(output))
         file = root / "tokenizers" / "gpt2" / tokenizers.FILE

@@ -7,8 +7,7 @@ import pytest
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.fetch import main
-
-from . import real_tokenizers
+from tests.prep import real_tokenizers
 
 
 def test_a_tokenizer_that_a_package_ships_is_made_and_checked(

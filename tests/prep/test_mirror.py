@@ -15,10 +15,9 @@ from jobctl.jobs.core.layout import source_dir
 from jobctl.prep import mirror as mirrors
 from jobctl.prep.mirror import mirror
 from jobctl.prep.sources.origins import find
-
-from . import hub as hubs
-from .conftest import lines, run_prep, some_texts
-from .hub import Hub
+from tests.prep import hub as hubs
+from tests.prep.conftest import lines, run_prep, some_texts
+from tests.prep.hub import Hub
 
 ENTRY = DatasetEntry(summary="", license="", hub="someone/texts", patterns=["train/*.jsonl"])
 CONTENTS = {f"train/deep/chunk{i}.jsonl": lines(some_texts(400, i)) for i in range(4)} | {

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobctl.prep.shards.format import open_dataset, read_meta
-
-from .conftest import PROJECT, lines, run_prep, some_texts
+from jobctl.prep.shards.format import open_dataset
+from tests.prep.conftest import PROJECT, lines, run_prep, some_texts
 
 
 @pytest.fixture
@@ -193,14 +192,14 @@ def test_wrong_usage_is_an_error_in_words(root: Path, more: list[str], said: str
 
 @pytest.mark.parametrize("kind", ["exact", "near"])
 @pytest.mark.parametrize("text", ["", "short"])
-def test_a_job_that_keeps_no_document_ends_also_where_duplicates_are_looked_for(
+def test_a_job_that_keeps_no_document_says_so_also_where_duplicates_are_looked_for(
     root: Path, tmp_path: Path, kind: str, text: str
 ) -> None:
     source = tmp_path / "a.jsonl"
     source.write_bytes(lines([text]) if text else b"")
     options = ["--dataset", "x", "--tokenizer", "gpt2", "--source", source, "--min-characters", 100]
-    run_prep(*options, "--duplicates", kind, "--root", root)
-    assert read_meta(root / "datasets" / "x-gpt2").documents == 0
+    error = run_prep(*options, "--duplicates", kind, "--root", root, code=2).stderr
+    assert "no document was kept" in error
 
 
 def test_a_root_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -7,11 +8,10 @@ import numpy as np
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.shards.format import ShardWriter, read_meta, write_meta
+from jobctl.prep.shards.format import Shard, ShardWriter, read_meta, write_meta
 from jobctl.prep.verify import main, verify
-
-from .conftest import run_prep
-from .shards.test_format import dataset
+from tests.prep.conftest import lines, run_prep, some_texts
+from tests.prep.shards.test_format import dataset
 
 
 def documents(seed: int, count: int, vocab_size: int) -> list[int]:
@@ -129,6 +129,65 @@ def test_another_tokenizer_in_the_root_is_named(root: Path, tmp_path: Path) -> N
 def test_a_folder_without_meta_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not prepared to the end"):
         verify(tmp_path)
+
+
+@pytest.fixture
+def prepared(root: Path, tmp_path: Path) -> Path:
+    """A data set of prep's own, with several shards and statistics."""
+    source = tmp_path / "a.jsonl"
+    source.write_bytes(lines(some_texts(300)))
+    given = ["--dataset", "x", "--tokenizer", "gpt2", "--root", root, "--source", source, "--workers", 1]
+    run_prep(*given, "--shard-bytes", 10_000, "--validation-share", 0.1)
+    return root / "datasets" / "x-gpt2"
+
+
+def rewritten(folder: Path, shards: Sequence[Shard], vocab_size: int = 50257) -> None:
+    """Write another ``meta.json``, whose sums and fingerprint are right."""
+    meta = msgspec.structs.replace(
+        read_meta(folder),
+        shards=tuple(shards),
+        documents=sum(shard.documents for shard in shards),
+        tokens=sum(shard.tokens for shard in shards),
+        vocab_size=vocab_size,
+    )
+    write_meta(folder, meta)
+
+
+def test_prep_and_its_verifier_agree(prepared: Path) -> None:
+    report = verify(prepared)
+    assert (report.problems, report.unchecked) == ([], [])
+
+
+def test_a_shard_that_is_listed_twice_is_found(prepared: Path) -> None:
+    shards = read_meta(prepared).shards
+    rewritten(prepared, [*shards, shards[0]])
+    assert any("lists it 2 times" in problem for problem in verify(prepared).problems)
+
+
+def test_a_shard_that_was_dropped_is_found(prepared: Path) -> None:
+    shards = read_meta(prepared).shards
+    (prepared / shards[1].file).unlink()
+    rewritten(prepared, [shards[0], *shards[2:]])
+    assert any("split 'train': its shards have" in problem for problem in verify(prepared).problems)
+
+
+def test_a_shard_of_the_other_split_is_found(prepared: Path) -> None:
+    shards = read_meta(prepared).shards
+    relabelled = [msgspec.structs.replace(shards[0], split="val"), *shards[1:]]
+    rewritten(prepared, relabelled)
+    problems = verify(prepared).problems
+    assert any("split 'train'" in problem for problem in problems)
+    assert any("split 'val'" in problem for problem in problems)
+
+
+def test_another_vocabulary_is_found(prepared: Path) -> None:
+    rewritten(prepared, read_meta(prepared).shards, vocab_size=50300)
+    assert any("says 50300 ids, tokenizer gpt2 has 50257" in text for text in verify(prepared).problems)
+
+
+def test_a_tokenizer_that_is_not_there_is_said(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(whole)]) == 0
+    assert "NOT CHECKED: ids against tokenizer test" in capsys.readouterr().out
 
 
 def test_a_tokenizer_outside_the_root_is_refused(whole: Path) -> None:

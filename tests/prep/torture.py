@@ -28,6 +28,7 @@ SPACES = [
     "\r\n\r\n \r\n\r",
     "x\u00a0y\u3000z",
 ]
+MARKS = ["\u0338", "\u0301", "\u0338\u0301", " \u0338"]
 LONG = [
     "a" * 65_536, "ab" * 50_000, "1" * 10_000, " " * 10_000, "\n" * 10_000, "!" * 5_000, "é" * 3_000,
     "e\u0301" * 3_000,     "👩\u200d👩\u200d👧" * 500, "a\u0300\u0301\u0302" * 50, "x" * 1_000_000,
@@ -55,4 +56,9 @@ def texts() -> list[str]:
         unicodedata.normalize(form, "ẛ̣ 각 क़ ﬁ Å Ω café \u0344") for form in ("NFC", "NFD", "NFKC", "NFKD")
     ]
     mixed = ["".join(chance.choices(PARTS, k=chance.randint(1, 40))) for _ in range(1500)]
-    return SPACES + SPECIAL + OTHER + runs + planes + forms + mixed + LONG
+    # A mark behind or in front of a control token, which NFC would join to the token's last letter.
+    controls = ["<think>", "</think>", "<tool_call>", "</tool_response>", "<|fim_prefix|>", "<|file_sep|>"]
+    marked = [
+        f"{before}{token}{mark} x" for token in controls for mark in MARKS for before in ("", "e\u0301 ")
+    ]
+    return SPACES + marked + SPECIAL + OTHER + runs + planes + forms + mixed + LONG

@@ -14,8 +14,7 @@ from huggingface_hub import errors
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode import tokenizers
-
-from . import real_tokenizers
+from tests.prep import real_tokenizers
 
 
 def test_gpt2_is_made_of_the_shipped_files_once(tmp_path: Path) -> None:

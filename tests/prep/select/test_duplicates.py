@@ -12,9 +12,8 @@ from jobctl.prep.select.duplicates import EXACT, NEAR, Repeated, band_keys, plac
 from jobctl.prep.shards.sorted_runs import write_run
 from jobctl.prep.work.job import clear
 from jobctl.prep.work.stages import guarded, stages
-
-from .conftest import MakeUnit, lines
-from .test_unit import documents_of, finish
+from tests.prep.conftest import MakeUnit, lines
+from tests.prep.work.test_unit import documents_of, finish
 
 VOCABULARY = [f"w{number}" for number in range(5000)]
 

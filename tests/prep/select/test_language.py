@@ -7,9 +7,8 @@ import pytest
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.select.language import check_languages, language_of
-
-from .conftest import MakeUnit, lines
-from .test_unit import finish
+from tests.prep.conftest import MakeUnit, lines
+from tests.prep.work.test_unit import finish
 
 TEXTS = {
     "en": "Fellow citizens of the Senate and House of Representatives,\nI embrace with satisfaction.",

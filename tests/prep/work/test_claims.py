@@ -15,8 +15,7 @@ from jobctl.prep.work import claims as claiming
 from jobctl.prep.work import pool
 from jobctl.prep.work.claims import Claims
 from jobctl.prep.work.pool import work_off
-
-from .conftest import PROJECT
+from tests.prep.conftest import PROJECT
 
 
 def test_a_task_is_taken_once_and_given_back(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ import pytest
 from jobctl.prep.shards.sorted_runs import run_file
 from jobctl.prep.work import shuffle
 from jobctl.prep.work.shuffle import RunWriter, gather, order_keys, shards_of
-
-from .conftest import MakeUnit, lines, some_texts
-from .test_unit import documents_of, finish
+from tests.prep.conftest import MakeUnit, lines, some_texts
+from tests.prep.work.test_unit import documents_of, finish
 
 
 def test_keys_are_spread_evenly_and_no_two_documents_share_one() -> None:

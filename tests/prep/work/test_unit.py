@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.encode.encoders import Encoder, Ids
+from jobctl.prep.encode.encoder import Encoder
 from jobctl.prep.select.selection import copies, document_hash, is_validation
 from jobctl.prep.shards import output
-from jobctl.prep.shards.format import open_dataset
+from jobctl.prep.shards.format import Ids, open_dataset
 from jobctl.prep.sources import manifest as manifests
-from jobctl.prep.sources.origins import listed_files
+from jobctl.prep.sources.listing import listed_files
 from jobctl.prep.work.job import work_dir
 from jobctl.prep.work.merge import merge
 from jobctl.prep.work.stages import guarded, stages
 from jobctl.prep.work.unit import UnitJob, prepare
-
-from .conftest import MakeUnit, lines, some_texts
+from tests.prep.conftest import MakeUnit, lines, some_texts
 
 TEXTS = some_texts(300)
 
@@ -36,7 +35,7 @@ def finish(work: UnitJob, folder: Path) -> None:
 def merged(work: UnitJob, folder: Path) -> None:
     manifest = manifests.load(work_dir(work.output))
     assert manifest
-    merge(work, manifest, listed_files([folder], []))
+    merge(work, manifest, listed_files([folder], []).sources)
 
 
 @pytest.fixture
@@ -141,7 +140,9 @@ def test_an_encoder_that_is_caught_is_replaced_by_the_reference(folder: Path, un
     work = unit_job(folder)
     right = prepare(work, 0, lambda size, tokens: None)
     encoders = SimpleNamespace(
-        fast=Wrong(work.encoders.reference, TEXTS[0]), reference=work.encoders.reference
+        fast=Wrong(work.encoders.reference, TEXTS[0]),
+        reference=work.encoders.reference,
+        file=work.encoders.file,
     )
     faulty = UnitJob(**{**work.__dict__, "encoders": encoders})
     record = prepare(faulty, 0, lambda size, tokens: None)

@@ -1,0 +1,64 @@
+"""Letters and digits that gigatoken knows and the reference does not: those that Unicode 17 added.
+
+gigatoken would split words elsewhere at them. A text that has one goes to the reference.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+NEW_RANGES = [
+    (0x0088F, 0x0088F),
+    (0x00C5C, 0x00C5C),
+    (0x00CDC, 0x00CDC),
+    (0x0A7CE, 0x0A7CF),
+    (0x0A7D2, 0x0A7D2),
+    (0x0A7D4, 0x0A7D4),
+    (0x0A7F1, 0x0A7F1),
+    (0x10940, 0x10959),
+    (0x10EC5, 0x10EC7),
+    (0x11DB0, 0x11DDB),
+    (0x11DE0, 0x11DE9),
+    (0x16EA0, 0x16EB8),
+    (0x16EBB, 0x16ED3),
+    (0x16FF2, 0x16FF6),
+    (0x187F8, 0x187FF),
+    (0x18D09, 0x18D1E),
+    (0x18D80, 0x18DF2),
+    (0x1E6C0, 0x1E6DE),
+    (0x1E6E0, 0x1E6E2),
+    (0x1E6E4, 0x1E6E5),
+    (0x1E6E7, 0x1E6ED),
+    (0x1E6F0, 0x1E6F4),
+    (0x1E6FE, 0x1E6FF),
+    (0x2B73A, 0x2B73F),
+    (0x2CEA2, 0x2CEAD),
+    (0x323B0, 0x33479),
+]
+"""First and last code points of the new letters and digits."""
+NEW_FIRST_BYTES = (b"\xf0", b"\xe0", b"\xea")
+"""First bytes of their UTF-8. Most texts have none of these bytes, which is fast to see."""
+
+
+def _table() -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    table = np.zeros(sys.maxunicode + 1, np.bool_)
+    for first, last in NEW_RANGES:
+        table[first : last + 1] = True
+    return table
+
+
+NEW = _table()
+"""True at each new code point, shape [code points]."""
+
+
+def has_new(text: str, data: bytes) -> bool:
+    """Return whether a text has a new character. ``data`` is its UTF-8, or empty."""
+    if text.isascii():
+        return False
+    if data and not any(first in data for first in NEW_FIRST_BYTES):
+        return False
+
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    return bool(NEW[codes].any())

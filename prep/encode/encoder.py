@@ -1,0 +1,66 @@
+"""What an encoder is, and the small steps around one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jobctl.jobs.catalog.data import EncoderName
+from jobctl.prep.shards.format import Ids
+
+PART = 4 << 20
+"""The most characters that an encoder gets at once. A longer text is cut (see ``long_texts``)."""
+
+
+class Encoder(Protocol):
+    """Turns texts into token ids, without BOS, EOS or other additions."""
+
+    name: EncoderName
+
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+        """Return the ids of each text, each of shape [tokens].
+
+        ``data`` holds the same texts in UTF-8, which saves some encoders the conversion.
+        An item of it may be empty where its text is longer than ``PART``.
+        """
+        ...
+
+
+def differing(reference: Encoder, encoder: Encoder, texts: Sequence[str]) -> int | None:
+    """Return the index of the first text that the two encode differently, or None."""
+    expected = reference.encode(texts)
+    actual = encoder.encode(texts)
+
+    for index, (right, tried) in enumerate(zip(expected, actual, strict=True)):
+        if not np.array_equal(right, tried):
+            return index
+
+    return None
+
+
+def count_of(texts: Sequence[Ids], wanted: npt.NDArray[np.uint32]) -> int:
+    """Return how many ids of all texts are among the wanted ones, shape [ids], sorted."""
+    if not len(wanted):
+        return 0
+
+    # Control tokens are the last ids of a vocabulary, so most texts are done with one comparison.
+    candidates = [ids[ids >= wanted[0]] for ids in texts]
+    return sum(int(np.isin(ids, wanted).sum()) for ids in candidates if len(ids))
+
+
+def with_ends(texts: Sequence[Ids], eos_id: int, bos_id: int | None) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """Join encoded texts, each with its EOS, and with a BOS unless ``bos_id`` is None.
+
+    Return the ids, shape [tokens], and the length of each document, shape [documents].
+    """
+    begin = np.array([] if bos_id is None else [bos_id], np.uint32)
+    end = np.array([eos_id], np.uint32)
+
+    pieces = [piece for text in texts for piece in (begin, text, end)]
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + len(begin) + len(end)
+
+    # An empty first piece keeps the type right where there is no text at all.
+    return np.concatenate([end[:0], *pieces]), lengths

@@ -1,0 +1,98 @@
+"""The fast encoders. They are used only where tests prove them equal to the reference."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jobctl.jobs.catalog.data import EncoderName
+from jobctl.prep.encode.identity import nfc
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
+from jobctl.prep.shards.format import Ids
+
+CACHE = 128 << 20
+"""Bytes that a worker may grow by before gigatoken's cache of words is thrown away."""
+RENEW_AFTER = 1 << 24
+"""The fewest characters between two renewals, which cost LLaMA-3 half a second each."""
+WARM = 1 << 22
+"""Characters after which a worker's memory is measured for the first time.
+
+Their words take some 150 MB if none comes twice; in English they take three.
+"""
+
+
+class FastokensEncoder:
+    """``fastokens``: BPE with a bounded cache. It returns flat buffers, so no Python object a token."""
+
+    name: EncoderName = "fastokens"
+
+    def __init__(self, file: TokenizerFile) -> None:
+        from fastokens import Tokenizer  # type: ignore[import-untyped]
+
+        self._tokenizer = Tokenizer.from_json_str(file.for_reference())
+        self._tokenizer.no_truncation()
+
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+        flat, offsets = self._tokenizer.encode_batch_flat(
+            list(texts), add_special_tokens=False, split_special_tokens=True
+        )
+        ids = np.frombuffer(flat, "<u4")
+        places = np.frombuffer(offsets, "<u8").tolist()
+        return [ids[begin:end] for begin, end in itertools.pairwise(places)]
+
+
+def resident() -> int:
+    """Return this process's memory in bytes; its peak on systems that tell no more."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def in_nfc(texts: Sequence[str], given: Sequence[str | bytes]) -> list[str | bytes]:
+    """Return ``given`` for each text that is in NFC, and the reference's NFC of the others."""
+    return [
+        datum if unicodedata.is_normalized("NFC", text) else nfc(text)
+        for text, datum in zip(texts, given, strict=True)
+    ]
+
+
+class GigatokenEncoder:
+    """``gigatoken``: the fastest. Its cache of words has no bound, so a large one is thrown away.
+
+    The few texts that are not in NFC are normalised before (see ``TokenizerFile.for_gigatoken``).
+    """
+
+    name: EncoderName = "gigatoken"
+
+    def __init__(self, file: TokenizerFile) -> None:
+        self._nfc = file.is_nfc
+        self._json = file.for_gigatoken()
+        self._warm = 0
+        self._renew()
+
+    def _renew(self) -> None:
+        from gigatoken import Tokenizer
+
+        self._encode = Tokenizer.from_json(self._json).backend.encode
+        self._seen = 0
+
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+        self._bound_cache()
+        self._seen += sum(map(len, texts))
+
+        given: Sequence[str | bytes] = data or texts
+        if self._nfc:
+            given = in_nfc(texts, given)
+        return [self._encode(text) for text in given]
+
+    def _bound_cache(self) -> None:
+        if self._seen > WARM and not self._warm:
+            self._warm = resident()
+        if self._seen > RENEW_AFTER and resident() - self._warm > CACHE:
+            self._renew()

@@ -1,0 +1,173 @@
+"""Long texts are encoded in parts, for BPE needs many times the memory of its text.
+
+The parts' ids, end to end, are those of the whole text, in every script:
+a cut is only where the tokenizer itself never merges.
+
+1. Before a space between two letters, whatever their script. All our tokenizers split there.
+2. Else at the end of a word of the pre-tokenizer (GPT-2, LLaMA-3, Qwen3).
+3. Else between two characters that no token has side by side (LLaMA-2, which has no words).
+
+A text without any such place, as a word of millions of letters, is encoded whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jobctl.prep.encode.encoder import PART, Encoder
+from jobctl.prep.encode.identity import nfc
+from jobctl.prep.encode.reference import ReferenceEncoder
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
+from jobctl.prep.shards.format import Ids
+
+WINDOW = 1 << 16
+"""Characters that are split into words at once."""
+SPACE = "\u2581"
+"""SentencePiece's space, as the vocabulary has it."""
+
+
+class Part(NamedTuple):
+    """A part of a text; ``goes_on``: it does not begin at a space, so it may not get one in front."""
+
+    text: str
+    goes_on: bool = False
+
+
+def between_words(text: str, begin: int, end: int) -> int | None:
+    """Return the last place in [begin, end) that is a space between two letters."""
+    place = text.rfind(" ", begin, end)
+    while place > 0 and not (text[place - 1].isalpha() and text[place + 1 : place + 2].isalpha()):
+        place = text.rfind(" ", begin, place)
+    return place if place > 0 else None
+
+
+def after_a_word(text: str, begin: int, end: int, words: Callable[[str], list[int]]) -> int | None:
+    """Return the last place in (begin, end] where a word ends; ``begin`` has to be such a place.
+
+    ``words`` returns where the words of a text end. Its rules look no further than the next word's
+    first character, so the last two words of a window are not trusted: more text could change them.
+    A cut is not behind a space: what follows decides to which word a space belongs.
+    """
+    place = begin
+    cut = None
+    size = WINDOW
+    while place + 1 < end:
+        stop = min(place + size, len(text))
+        ends = [place + offset for offset in words(text[place:stop])[:-2]]
+        inside = [offset for offset in ends if offset <= end]
+        cut = next((offset for offset in reversed(inside) if not text[offset - 1].isspace()), cut)
+
+        if inside and len(inside) == len(ends):
+            place = inside[-1]
+            size = WINDOW
+        elif ends or stop == len(text):
+            # The next word ends behind the part, or the text has no further word's end.
+            break
+        else:
+            size *= 2
+
+    return cut
+
+
+class Pairs:
+    """The pairs of characters that some token of a vocabulary has side by side."""
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self._pairs = {token[i : i + 2] for token in vocabulary for i in range(len(token) - 1)}
+
+    def last_cut(self, text: str, begin: int, end: int) -> int | None:
+        """Return the last place in (begin, end) between two characters that no token joins."""
+        for place in range(end - 1, begin, -1):
+            if text[place - 1 : place + 1].replace(" ", SPACE) not in self._pairs:
+                return place
+        return None
+
+
+class LongTexts:
+    """Encode with another encoder, and never more than a part at once."""
+
+    def __init__(
+        self, encoder: Encoder, reference: ReferenceEncoder, file: TokenizerFile, part: int = PART
+    ) -> None:
+        self.name = encoder.name
+        self._encoder = encoder
+        self._reference = reference
+        self._file = file
+        self._part = part
+        self._pairs: Pairs | None = None
+        self._going_on: ReferenceEncoder | None = None
+
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+        if all(len(text) <= self._part for text in texts):
+            return self._encoder.encode(texts, data)
+        return [self._whole(text) for text in texts]
+
+    def _whole(self, text: str) -> Ids:
+        """Encode a text between its control tokens, as the reference does, and each stretch in parts."""
+        pieces: list[Ids] = []
+        for number, segment in enumerate(self._file.segments(text)):
+            if number % 2:
+                pieces.append(np.array([self._file.control_ids[segment]], np.uint32))
+            else:
+                pieces += [self._encoded(part) for part in self.parts(segment)]
+        return np.concatenate(pieces)
+
+    def _encoded(self, part: Part) -> Ids:
+        encoder: Encoder = self._encoder
+        if part.goes_on and self._file.puts_a_space_first:
+            if self._going_on is None:
+                self._going_on = ReferenceEncoder(self._file, prefix=False)
+            encoder = self._going_on
+        return encoder.encode([part.text])[0]
+
+    def parts(self, text: str) -> list[Part]:
+        """Cut a text that has no control token."""
+        if self._file.is_nfc:
+            # Words are those of the normalised text.
+            text = nfc(text)
+
+        places = [0]
+        while len(text) - places[-1] > self._part:
+            cut = self._next_cut(text, places[-1])
+            if cut is None:
+                break
+            places.append(cut)
+
+        ends = [*places[1:], len(text)]
+        return [self._part_of(text, begin, end) for begin, end in zip(places, ends, strict=True)]
+
+    def _part_of(self, text: str, begin: int, end: int) -> Part:
+        if begin and self._file.puts_a_space_first and text[begin] == " ":
+            # The encoder puts this space in front itself.
+            return Part(text[begin + 1 : end])
+        return Part(text[begin:end], goes_on=begin > 0)
+
+    def _next_cut(self, text: str, begin: int) -> int | None:
+        end = begin + self._part
+        cut = between_words(text, begin + 1, end)
+        if cut is None and self._file.pre_tokenizer:
+            cut = after_a_word(text, begin, end, self._reference.words)
+        elif cut is None:
+            self._pairs = self._pairs or Pairs(self._file.vocabulary())
+            cut = self._pairs.last_cut(text, begin, end)
+
+        if cut is not None or end >= len(text):
+            return cut
+        return self._later_cut(text, begin, end)
+
+    def _later_cut(self, text: str, begin: int, end: int) -> int | None:
+        """Return the first place behind a part that is too short for its first word."""
+        stop = end
+        while stop < len(text):
+            stop = min(len(text), stop + self._part)
+            cut = between_words(text, end, stop)
+            if cut is None and self._file.pre_tokenizer:
+                cut = after_a_word(text, begin, stop, self._reference.words)
+            elif cut is None and self._pairs:
+                cut = self._pairs.last_cut(text, end, stop)
+            if cut is not None:
+                return cut
+        return None

@@ -1,0 +1,56 @@
+"""The reference: Hugging Face ``tokenizers`` on ``tokenizer.json``, which ``transformers`` runs as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jobctl.jobs.catalog.data import EncoderName
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
+from jobctl.prep.shards.format import Ids
+
+
+class ReferenceEncoder:
+    """Encode as ``transformers`` does with ``split_special_tokens=True``.
+
+    Every other encoder is measured against this one.
+    """
+
+    name: EncoderName = "tokenizers"
+
+    def __init__(self, file: TokenizerFile, prefix: bool = True) -> None:
+        """Without ``prefix`` a text goes on where another ended: no space is put in front."""
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_str(file.for_reference(prefix))
+
+        # Special tokens' strings in a text are text.
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
+
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of one text, and start no thread: a process with threads cannot be forked."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, with special tokens shown."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def words(self, text: str) -> list[int]:
+        """Return where the words of a text end: no merge reaches across. Empty without a pre-tokenizer."""
+        splitter = self._tokenizer.pre_tokenizer
+        return [end for _, (_, end) in splitter.pre_tokenize_str(text)] if splitter else []
+
+    @property
+    def vocab_size(self) -> int:
+        """Return the largest id plus one, added tokens included."""
+        last_plain_id = self._tokenizer.get_vocab_size(with_added_tokens=False) - 1
+        return max([last_plain_id, *self._tokenizer.get_added_tokens_decoder()]) + 1

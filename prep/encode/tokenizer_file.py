@@ -1,0 +1,129 @@
+"""``tokenizer.json``: the steps before its model, and the tokens that are added to its vocabulary.
+
+The reference works in this order, and the steps do not commute:
+take the added tokens out of the text, normalise what is between them, split that into words, merge.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from jobctl.jobs.catalog.data import ControlTokens
+
+NFC = {"type": "NFC"}
+
+
+class AddedToken(msgspec.Struct, frozen=True):
+    """A token beside the model's vocabulary.
+
+    A special one in a text is always text. Any other one is a control token:
+    the reference gives its string in a text its id.
+    """
+
+    id: int
+    content: str
+    special: bool = False
+
+
+class TokenizerFile:
+    """One ``tokenizer.json``, with the control tokens that a job takes out of its texts."""
+
+    def __init__(self, file: Path, control_tokens: ControlTokens = "ids") -> None:
+        """With ``control_tokens="text"`` the string of a control token in a text is text."""
+        self._parts = msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])
+        self._as_text = control_tokens == "text"
+        self.added = msgspec.json.decode(self._parts.get("added_tokens", b"[]"), type=list[AddedToken])
+        self.normalizer: dict[str, Any] | None = self._part("normalizer")
+        self.pre_tokenizer: dict[str, Any] | None = self._part("pre_tokenizer")
+
+        controls = [] if self._as_text else [token for token in self.added if not token.special]
+        self.control_ids = {token.content: token.id for token in controls}
+
+        self.sorted_control_ids = np.array(sorted(self.control_ids.values()), np.uint32)
+
+        # The reference takes the longest of those that begin at the same place.
+        longest_first = sorted(self.control_ids, key=len, reverse=True)
+        self._controls = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def _part(self, name: str) -> Any:
+        return msgspec.json.decode(self._parts.get(name, b"null"))
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """Return the normaliser's and the pre-tokenizer's steps, in their order."""
+        steps: list[dict[str, Any]] = []
+        for step in (self.normalizer, self.pre_tokenizer):
+            if step:
+                steps += step.get("normalizers") or step.get("pretokenizers") or [step]
+        return steps
+
+    @property
+    def is_nfc(self) -> bool:
+        return self.normalizer == NFC
+
+    @property
+    def puts_a_space_first(self) -> bool:
+        """Return whether every text begins with a space, as with SentencePiece."""
+        return any(step.get("type") in ("Prepend", "Metaspace") for step in self.steps)
+
+    def has_controls(self, text: str) -> bool:
+        return self._controls.search(text) is not None
+
+    def segments(self, text: str) -> list[str]:
+        """Split a text at its control tokens, which stand at the odd places."""
+        segments: list[str] = []
+        begin = 0
+        for match in self._controls.finditer(text):
+            segments += [text[begin : match.start()], match.group()]
+            begin = match.end()
+        return [*segments, text[begin:]]
+
+    def order_matters(self, text: str) -> bool:
+        """Return whether normalising first would hide a control token: ``<think>`` before U+0338."""
+        return self.is_nfc and not unicodedata.is_normalized("NFC", text) and self.has_controls(text)
+
+    # -- the same file for each library --------------------------------------------------------------------
+
+    def for_reference(self, prefix: bool = True) -> str:
+        """Return JSON for ``tokenizers`` and fastokens, whose settings keep special tokens text.
+
+        Without ``prefix`` a text does not get a space in front.
+        """
+        changes: dict[str, Any] = {}
+        if self._as_text:
+            added = self._part("added_tokens") or []
+            changes["added_tokens"] = [{**token, "special": True} for token in added]
+        if not prefix and self.normalizer:
+            steps = self.normalizer.get("normalizers") or [self.normalizer]
+            rest = [step for step in steps if step.get("type") != "Prepend"]
+            changes["normalizer"] = {"type": "Sequence", "normalizers": rest}
+        return self._changed(changes)
+
+    def for_gigatoken(self) -> str:
+        """Return JSON for gigatoken, which takes every added token that it knows for an id.
+
+        NFC is left out: gigatoken's is of a newer Unicode than the reference's.
+        """
+        added = self._part("added_tokens") or []
+        changes: dict[str, Any] = {
+            "added_tokens": [token for token in added if token["content"] in self.control_ids]
+        }
+        if self.is_nfc:
+            changes["normalizer"] = None
+        return self._changed(changes)
+
+    def _changed(self, changes: dict[str, Any]) -> str:
+        raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in changes.items()}
+        return msgspec.json.encode({**self._parts, **raw}).decode()
+
+    def vocabulary(self) -> Sequence[str]:
+        """Return the strings of the model's own tokens."""
+        model = msgspec.json.decode(self._parts["model"], type=dict[str, msgspec.Raw])
+        return list(msgspec.json.decode(model["vocab"], type=dict[str, int]))
