@@ -43,8 +43,9 @@ class Ours:
 
         model, attention = build_whole_model(config, train, device)
         world = parallel.World(rank=0, size=1, device=device)
-        fused, self.note = fuse(model, attention, train, "none", world)
-        optimizer = build_optimizer(model, train, fused)
+        kernels = fuse(model, attention, train, "none", world)
+        self.note = kernels.words
+        optimizer = build_optimizer(model, train, kernels.decoder)
         checkpoint.materialise(optimizer)
         self.timer, self.train, self.world = StepTimer(device), train, world
         self.make: Callable[[TrainConfig], Stepper] = lambda t: Stepper(
@@ -172,7 +173,7 @@ def transformers(config: ModelConfig, device: torch.device, master: Master) -> P
     """The model class of ``transformers``, compiled whole, with SDPA attention."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from jobctl.trainer.interop.hf import hf_config
+    from jobctl.trainer.interop.hf_folder import hf_config
 
     values = hf_config(config, master, {})
     kind = values.pop("model_type")

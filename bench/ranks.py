@@ -87,7 +87,7 @@ def ours(job: dict[str, Any], world: World, folder: str) -> Subject:
         result = training.unlogged[-1][3]
         return result.loss, result.grad_norm
 
-    return Subject(step, run.stepper.optimizer, f"{run.attention.name}; {run.kernels}")
+    return Subject(step, run.stepper.optimizer, f"{run.attention.name}; {run.kernels.words}")
 
 
 def torchtitan(job: dict[str, Any], world: World, folder: str) -> Subject:

@@ -21,7 +21,8 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import EXIT_FAILED
 from jobctl.jobs.core.layout import export_dir, tokenizer_dir
 from jobctl.trainer.checkpoint.checkpointer import load_model_weights, recorded_state
-from jobctl.trainer.interop.hf import Weights, hf_config, to_hf
+from jobctl.trainer.interop.hf_folder import hf_config, to_hf
+from jobctl.trainer.models.hf_mapping import Weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

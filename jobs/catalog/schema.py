@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Architecture = Literal["gpt2", "llama", "qwen3"]
 AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash_attn_2", "flash_attn_3", "flash_attn_4", "manual"]
 Kernels = Literal["auto", "fused", "plain"]
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -26,7 +25,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An architecture, in the field names of ``transformers``. All of ours are bias-free."""
 
-    architecture: Annotated[Architecture, Meta(description="which file of trainer/models/ builds it")]
+    architecture: Annotated[
+        str, Meta(pattern=NAME, description="model family: an entry of the catalogue's families/")
+    ]
     vocab_size: Annotated[int, Meta(ge=1, description="rows of the embedding and of the output head")]
     hidden_size: Annotated[int, Meta(ge=1, description="width of the residual stream")]
     intermediate_size: Annotated[int, Meta(ge=1, description="width inside the feed-forward block")]
@@ -300,6 +301,21 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     settings: dict[str, object]
     note: str = ""
     optimal_tokens: float = 0.0
+
+
+class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``families/NAME.yaml``: facts about a model family that need no torch; NAME is its architecture.
+
+    ``trainer/models/NAME`` builds its models, and a test compares their size with these facts.
+    """
+
+    summary: str
+    gated_feed_forward: Annotated[bool, Meta(description="the feed-forward layer has a gate: three matrices")]
+    qk_norm: Annotated[bool, Meta(description="a norm on the queries and keys of each head")] = False
+    learned_positions: Annotated[bool, Meta(description="one learned row for each position")] = False
+    rotary_positions: Annotated[bool, Meta(description="queries and keys are rotated (RoPE)")] = True
+    grouped_queries: Annotated[bool, Meta(description="several query heads may share a key head")] = True
+    norms_per_block: Annotated[int, Meta(ge=0, description="norms of the residual stream in a block")] = 2
 
 
 class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

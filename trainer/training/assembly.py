@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,18 +17,16 @@ from jobctl.trainer.checkpoint import checkpointer as checkpoint
 from jobctl.trainer.checkpoint import files as checkpoint_files
 from jobctl.trainer.data.samples import BatchLayout, Samples, open_samples
 from jobctl.trainer.distributed import Sharding, World
-from jobctl.trainer.fused import fuse
+from jobctl.trainer.fused import KernelChoice, fuse
 from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import Attention, choose_attention
+from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
 from jobctl.trainer.optim.adamw import build_optimizer
 from jobctl.trainer.options import Options, Recipe, Source, resolve
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
 from jobctl.trainer.training.step import Stepper
-
-if TYPE_CHECKING:
-    from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
 T = TypeVar("T")
 
@@ -50,16 +48,14 @@ class Run:
     peak: Peak
     eos_id: int
     tokenizer: str
-    kernels: str = "plain"
-    """What computes the blocks, and why."""
-    fused: FusedDecoder | None = None
+    kernels: KernelChoice
     resumed: checkpoint.State | None = None
 
     def restore(self, step: int, state: checkpoint.State) -> None:
         """Continue where the checkpoint of ``step`` was made."""
         self.checkpoints.load(step)
-        if self.fused:
-            self.fused.refresh()
+        if self.kernels.decoder:
+            self.kernels.decoder.refresh()
         checkpoint.restore_random_state(state.random)
         self.resumed = state
 
@@ -111,7 +107,7 @@ def choose_start(run: Path, train: TrainConfig) -> bool:
 
 def build_whole_model(
     config: ModelConfig, train: TrainConfig, device: torch.device
-) -> tuple[nn.Module, Attention]:
+) -> tuple[Decoder, Attention]:
     """The model on ``device``, the same on every rank and for every layout: its weights depend on the seed alone."""
     dtype = parallel.TORCH_DTYPES[train.dtype]
     attention = choose_attention(
@@ -136,13 +132,15 @@ def assemble(options: Options, world: World) -> Run:
     model, attention = together(world, lambda: build_whole_model(recipe.model, recipe.train, world.device))
     train = recipe.train
     sharding = parallel.choose_sharding(train, world.size)
-    fused, kernels = together(world, lambda: fuse(model, attention, train, sharding, world))
+    kernels = together(world, lambda: fuse(model, attention, train, sharding, world))
+    fused = kernels.decoder
+    laid_out: nn.Module = model
     if fused is None:
-        model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
-    optimizer = build_optimizer(model, train, fused)
+        laid_out = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
+    optimizer = build_optimizer(laid_out, train, fused)
     checkpoint.materialise(optimizer)
     meta = data.sources[0].tokens.meta
-    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id, fused)
+    stepper = Stepper(laid_out, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
         directory=options.run_dir,
         recipe=recipe,
@@ -158,7 +156,6 @@ def assemble(options: Options, world: World) -> Run:
         eos_id=meta.eos_id,
         tokenizer=meta.tokenizer.name,
         kernels=kernels,
-        fused=fused,
     )
     if not train.eval_only:
         run.checkpoints.claim()

@@ -276,7 +276,7 @@ def test_adamw_is_torchs_with_the_factor_applied_and_skips_when_told() -> None:
     assert error(projection.working, ours[0]) < 0.01
 
 
-@pytest.mark.parametrize("shape", ["gpt2", "llama-gqa", "qwen3"])
+@pytest.mark.parametrize("shape", tiny.FUSED)
 def test_a_fused_model_has_the_plain_ones_gradients_over_two_micro_steps(shape: str) -> None:
     model = tiny.model(shape, head_dim=16, hidden_size=64, vocab_size=256).to(DEVICE)
     batches = [(tiny.tokens(2, 16, seed=s).to(DEVICE) % 256, tiny.tokens(2, 16, seed=s + 9).to(DEVICE) % 256)

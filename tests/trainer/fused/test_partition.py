@@ -80,7 +80,7 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-@pytest.mark.parametrize("shape", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("shape", tiny.FUSED)
 def test_sharded_ranks_take_the_steps_of_ddp_with_half_of_the_state(shape: str) -> None:
     commands = [[shape, "ddp"], [shape, "zero1"], [shape, "fsdp"], [shape, "fsdp", str(LAYERS)]]
     ddp, *others = cast("list[dict[str, Any]]", on_ranks(RANKS, *commands, action=steps))

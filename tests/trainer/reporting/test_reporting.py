@@ -25,7 +25,7 @@ from tests.trainer.running import PROJECT, Screen, prepare, records, train
 FACTS: dict[str, Any] = {
     "model": "m", "parameters": 1_830_395_904, "flops_per_token": 10, "flops_per_token_causal": 5, "device": "H200",
     "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn",
-    "attention_passed_over": "", "kernels": "plain: as asked",
+    "attention_passed_over": "", "kernels": "plain: as asked", "fused": False, "float8": False,
     "cuda_graphs": False, "without_cuda_graphs": "they need the fused kernels",
     "sharding": "fsdp",
     "weight_bytes_per_rank": 915_197_952, "optimizer_bytes_per_rank": 1_830_395_904, "global_batch_size": 512,
@@ -201,7 +201,7 @@ def test_tensorboard_gets_what_the_run_log_gets(tmp_path: Path) -> None:
 
 def test_starting_a_tracker_does_not_slow_the_command_down() -> None:
     """Its package is imported by the thread that feeds it."""
-    code = "import sys, trainer.loop; sys.exit('tensorboard' in sys.modules)"
+    code = "import sys, jobctl.trainer.training.loop; sys.exit('tensorboard' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
 
 
