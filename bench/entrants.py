@@ -34,9 +34,8 @@ class Ours:
 
     def __init__(self, config: ModelConfig, device: torch.device, train: TrainConfig) -> None:
         from jobctl.trainer import distributed as parallel
-        from jobctl.trainer.checkpoint import checkpointer as checkpoint
         from jobctl.trainer.fused import fuse
-        from jobctl.trainer.optim.adamw import build_optimizer
+        from jobctl.trainer.optim.registry import build_optimizer
         from jobctl.trainer.reporting.timing import StepTimer
         from jobctl.trainer.training.assembly import build_whole_model
         from jobctl.trainer.training.step import Stepper
@@ -45,11 +44,10 @@ class Ours:
         world = parallel.World(rank=0, size=1, device=device)
         kernels = fuse(model, attention, train, "none", world)
         self.note = kernels.words
-        optimizer = build_optimizer(model, train, kernels.decoder)
-        checkpoint.materialise(optimizer)
+        optimizer = build_optimizer(model, train, "none", kernels.decoder)
         self.timer, self.train, self.world = StepTimer(device), train, world
         self.make: Callable[[TrainConfig], Stepper] = lambda t: Stepper(
-            model, optimizer, t, world, "none", eos_id=0
+            model, optimizer, t, world, "none", eos_id=0, fused=kernels.decoder
         )
         self.steppers: dict[int, Stepper] = {}
 

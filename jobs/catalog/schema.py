@@ -11,6 +11,7 @@ from msgspec import Meta
 
 AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash_attn_2", "flash_attn_3", "flash_attn_4", "manual"]
 Kernels = Literal["auto", "fused", "plain"]
+OptimizerName = Literal["adamw", "torch_adamw"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 InitFrom = Literal["auto", "scratch", "resume"]
 ImageVariant = Literal["cpu", "cu124", "cu128"]
@@ -53,6 +54,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     gradient_accumulation_steps: Annotated[int, Meta(ge=1, description="micro-steps a GPU in one step")] = 1
     block_size: Annotated[int, Meta(ge=1, description="tokens a sequence")] = 2048
     # optimiser and schedule
+    optimizer: Annotated[
+        OptimizerName,
+        Meta(description="adamw takes the fastest for the kernels; torch_adamw always torch's own"),
+    ] = "adamw"
     learning_rate: Annotated[float, Meta(gt=0, description="peak learning rate")] = 3e-4
     min_lr: Annotated[float, Meta(ge=0, description="learning rate at the end of the decay")] = 3e-5
     warmup_iters: Annotated[int, Meta(ge=0, description="steps of linear warm-up")] = 2000

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jobctl.trainer.distributed import local
 from jobctl.trainer.fused.activation import gelu_project, swiglu
@@ -35,7 +35,8 @@ class Split(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, ...]:
         parts = qkv.unflatten(-1, (heads + 2 * kv_heads, -1))
-        return parts.split((heads, kv_heads, kv_heads), dim=2)
+        views: tuple[Tensor, ...] = parts.split((heads, kv_heads, kv_heads), dim=2)
+        return views
 
     @staticmethod
     def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, None, None]:
@@ -70,7 +71,7 @@ class FusedBlock:
         self.down = multiply([block.mlp.down_proj.weight])
         self.fp8: list[Fp8Projection] = []
 
-    def first_weights(self, mlp: FeedForward) -> list[nn.Parameter]:
+    def first_weights(self, mlp: FeedForward) -> list[Tensor]:
         """Return the weights that multiply the feed-forward layer's input; the gate comes first."""
         if self.gated:
             return [cast("GatedFeedForward", mlp).gate_proj.weight, mlp.up_proj.weight]
@@ -110,7 +111,9 @@ class FusedBlock:
             return q, k, v
         qkv = self.product(x, 0)
         if self.rotary is None:
-            parts: tuple[Tensor, Tensor, Tensor] = Split.apply(qkv, self.heads, self.kv_heads)
+            parts: tuple[Tensor, Tensor, Tensor] = Split.apply(  # type: ignore[no-untyped-call]
+                qkv, self.heads, self.kv_heads
+            )
             return parts
         q_weight = None if self.q_norm is None else self.q_norm.weight
         k_weight = None if self.k_norm is None else self.k_norm.weight
@@ -166,8 +169,13 @@ class FusedDecoder:
             for layer in block.fp8:
                 layer.refresh()
 
-    def end_step(self) -> None:
-        """After the optimiser, which has left this rank's rows of the working copies as they should be."""
+    def end_step(self, copied: bool) -> None:
+        """Renew the working copies after the optimiser's step.
+
+        ``copied``: the optimiser has left this rank's rows of them up to date itself.
+        """
+        if not copied:
+            self.round_parameters()
         self.gather()
         if self.scales is not None:
             self.refresh_fp8()
@@ -191,14 +199,18 @@ class FusedDecoder:
         return [*self.ends, *(projection for block in self.blocks for projection in block.projections)]
 
     @property
-    def weights(self) -> list[nn.Parameter]:
+    def weights(self) -> list[Tensor]:
         return [weight for projection in self.projections for weight in projection.weights]
 
     @torch.no_grad()
-    def refresh(self) -> None:
-        """Round the parameters into their working copies."""
-        copies = [own for projection in self.projections for own in projection.own]
+    def round_parameters(self) -> None:
+        """Round the parameters into this rank's rows of the working copies."""
+        copies = [rows for projection in self.projections for rows in projection.own]
         torch._foreach_copy_(copies, [local(weight) for weight in self.weights])
+
+    def refresh(self) -> None:
+        """Renew every working copy from the parameters."""
+        self.round_parameters()
         self.gather()
         self.refresh_fp8()
 

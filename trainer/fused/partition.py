@@ -50,14 +50,15 @@ class Partition:
         rows, left = divmod(whole.shape[0], self.world.size)
         return whole if left else whole[self.world.rank * rows : (self.world.rank + 1) * rows]
 
-    def as_part(self, rows: Tensor, weight: nn.Parameter) -> Tensor:
+    def as_part(self, rows: Tensor, weight: Tensor) -> Tensor:
         """This rank's rows of something of ``weight``'s shape, as a part of it."""
         return DTensor.from_local(rows, self.mesh, [Shard(0)]) if isinstance(weight, DTensor) else rows
 
     def gather(self, whole: Tensor, own: Tensor) -> dist.Work | None:
         """Begin to fill ``whole`` with every rank's ``own`` rows; what to wait for, if anything."""
         if own.shape[0] < whole.shape[0]:
-            return gather_rows(whole, own, async_op=True)
+            work: dist.Work | None = gather_rows(whole, own, async_op=True)
+            return work
         if own is not whole:
             whole.copy_(own)
         return None
@@ -71,7 +72,7 @@ def buffers_for(blocks: int, block_bytes: int, world: World) -> int:
     memory = 0
     if world.device.type == "cuda":
         memory = torch.cuda.get_device_properties(world.device).total_memory
-    fitting = min(world.gathered(int(memory * HELD / block_bytes)))
+    fitting: int = min(world.gathered(int(memory * HELD / block_bytes)))
     return max(2, min(blocks, fitting))
 
 
@@ -150,4 +151,5 @@ class BlockWeights:
         with torch.cuda.stream(stream):
             for part, source in self.readings[index]:
                 part.copy_(source, non_blocking=True)
-            return stream.record_event()
+            event: torch.cuda.Event = stream.record_event()
+            return event

@@ -167,7 +167,7 @@ def choose_attention(
     if backend not in BACKENDS:
         raise UserError(f"unknown attention backend '{backend}'", hint=nearest(backend, BACKENDS))
     candidates = automatic_order(device) if backend == "auto" else [backend]
-    reasons = []
+    reasons: list[str] = []
     for candidate in candidates:
         try:
             attention = build_attention(candidate, device, dtype, head_dim)
@@ -252,7 +252,7 @@ def flash_attention(generation: int, device: torch.device) -> FlashAttention:
     except (ImportError, AttributeError) as error:
         raise UserError(f"the package '{module}' cannot be imported ({first_line(error)})") from error
     if generation >= 3:  # not made of operators that torch.compile can see through
-        function = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        function = torch.compiler.disable(function)
     return FlashAttention(generation, function)
 
 

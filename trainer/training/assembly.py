@@ -22,7 +22,7 @@ from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import Attention, choose_attention
 from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
-from jobctl.trainer.optim.adamw import build_optimizer
+from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.options import Options, Recipe, Source, resolve
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
@@ -137,8 +137,7 @@ def assemble(options: Options, world: World) -> Run:
     laid_out: nn.Module = model
     if fused is None:
         laid_out = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
-    optimizer = build_optimizer(laid_out, train, fused)
-    checkpoint.materialise(optimizer)
+    optimizer = build_optimizer(laid_out, train, sharding, fused)
     meta = data.sources[0].tokens.meta
     stepper = Stepper(laid_out, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
@@ -176,11 +175,11 @@ def checkpointer(
 ) -> checkpoint.Checkpointer:
     """Saves and loads the stepper's weights, optimiser state and guards by their names."""
     parameters = parallel.named_parameters(stepper.model)
-    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in parameters.items()}
 
     def tensors() -> dict[str, torch.Tensor]:
         weights = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
-        return weights | checkpoint.optimizer_tensors(stepper.optimizer, names) | stepper.guard_tensors()
+        states = {f"optimizer.{name}": state for name, state in stepper.optimizer.state().items()}
+        return weights | states | stepper.guard_tensors()
 
     return checkpoint.Checkpointer(
         directory, world, tensors, train.keep_last_checkpoints, train.keep_every_checkpoint

@@ -33,7 +33,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = feed_forward_norm
         self.mlp = mlp
 
-    def residual_weights(self) -> tuple[nn.Parameter, ...]:
+    def residual_weights(self) -> tuple[Tensor, ...]:
         """Return the matrices whose products are added to the residual stream."""
         return self.self_attn.o_proj.weight, self.mlp.down_proj.weight
 
