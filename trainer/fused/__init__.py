@@ -82,7 +82,7 @@ def fuse(
     if train.kernels == "plain":
         return stay_plain(model, train, world.device, "as asked")
 
-    reason = obstacle(train, world.device) or undeclared(model.config.architecture)
+    reason = undeclared(model.config.architecture) or obstacle(train, world.device)
     if not reason:
         return take_fused(model, attention, train, sharding, world)
     if train.kernels == "fused":

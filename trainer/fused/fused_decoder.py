@@ -16,11 +16,12 @@ from torch import Tensor
 from jobctl.trainer.distributed import local
 from jobctl.trainer.fused.activation import gelu_project, swiglu
 from jobctl.trainer.fused.add_norm import Kind, add_norm
+from jobctl.trainer.fused.block_weights import BlockWeights
 from jobctl.trainer.fused.cross_entropy import HeadCrossEntropy
 from jobctl.trainer.fused.embedding import look_up
 from jobctl.trainer.fused.fp8 import Fp8Projection, Scales, fp8_feed_forward, fp8_project
 from jobctl.trainer.fused.linear import Projection, project, project_apart
-from jobctl.trainer.fused.partition import BlockWeights, Partition
+from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.fused.rotated_heads import rotated
 from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.models.family import BlockForm

@@ -9,7 +9,7 @@ input (q, k, v; gate, up) share one product: their copies and gradients are rows
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,10 +17,8 @@ from torch import Tensor
 
 from jobctl.trainer.distributed import local
 from jobctl.trainer.fused.cublaslt import product
+from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.models.products import add_product_into, product_into
-
-if TYPE_CHECKING:
-    from jobctl.trainer.fused.partition import Partition
 
 
 class Projection:

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.trainer.distributed import World, bytes_of, local, named_parameters
-from jobctl.trainer.fused import partition as partitions
+from jobctl.trainer.fused import block_weights
 from jobctl.trainer.fused.fused_decoder import FusedDecoder
 from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.models.attention import ManualAttention
@@ -37,7 +37,7 @@ def steps(command: Sequence[str], world: World) -> dict[str, Any]:
     """Train a few steps; what came of it, and how much state this rank holds."""
     shape, sharding, *held = command
     if held:
-        partitions.buffers_for = lambda *_: int(held[0])
+        block_weights.buffers_for = lambda *_: int(held[0])
     changes = {"head_dim": 16, "hidden_size": 64, "vocab_size": VOCABULARY, "num_hidden_layers": LAYERS}
     model = tiny.model(shape, seed=world.rank, **changes)  # rank 1's own weights must not be kept
     partition = Partition(world, reshard=sharding == "fsdp") if sharding != "ddp" else None
