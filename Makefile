@@ -5,13 +5,17 @@ PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 WORKERS ?= 2
 export JOBCTL_ROOT ?= $(CURDIR)/workspace
 
-.PHONY: demo test lint golden clean
+.PHONY: demo test lint style golden clean
 
-$(VENV)/.run: requirements/run.txt requirements/no-deps.txt pyproject.toml
+# By hash, and without a resolver. CUDA's libraries follow where torch is built for CUDA: a CPU build needs none.
+HASHED := install --no-warn-conflicts --no-deps --require-hashes
+
+$(VENV)/.run: requirements/locked.txt requirements/locked-cuda.txt pyproject.toml
 	@echo "installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --no-warn-conflicts -r requirements/run.txt
-	@$(PIP) install --no-warn-conflicts --no-deps -r requirements/no-deps.txt
+	@$(PIP) $(HASHED) -r requirements/locked.txt
+	@if $(VENV)/bin/python -c 'import importlib.metadata as m, sys; sys.exit("+cpu" in m.version("torch"))'; \
+	then $(PIP) $(HASHED) -r requirements/locked-cuda.txt; fi
 	@$(PIP) install --no-warn-conflicts --no-deps -e .
 	@touch $@
 
@@ -32,6 +36,9 @@ lint: $(VENV)/.test
 	@$(VENV)/bin/ruff format --quiet --check .
 	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/lint-imports --no-logo >/dev/null || $(VENV)/bin/lint-imports
+
+style: $(VENV)/.test
+	@$(VENV)/bin/python -m tests.style
 
 golden: $(VENV)/.test
 	@JOBCTL_UPDATE_GOLDEN=1 $(VENV)/bin/pytest tests/jobs/test_golden.py tests/k8s/test_manifest.py -k golden

@@ -14,9 +14,11 @@ RESULTS = Path(__file__).parent / "results"
 
 def save(path: Path, **facts: Any) -> None:
     """Write ``facts`` to ``path``, below the date and the command line of this process."""
+    script = Path(sys.argv[0])
+    module = script.parent.name if script.stem == "__main__" else script.stem
     head = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", f"bench.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"bench.{module}", *sys.argv[1:]]),
     }
     path.write_text(json.dumps(head | facts, indent=1) + "\n")
 

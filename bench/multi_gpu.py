@@ -31,7 +31,7 @@ from bench.fresh import last_words
 from bench.h200 import PEAK, catalogue_batch, mfu
 from bench.ranks import WAYS
 from jobctl.jobs.core.errors import run_command
-from jobctl.trainer.reporting.runlog import newest, records_of
+from jobctl.trainer.reporting.runlog import records_of_run
 
 MODELS = ("llama3_1.5b", "qwen3_1.8b")
 BLOCK = 2048
@@ -181,8 +181,7 @@ def trainer(run: Path, data: Path, gpus: int, accumulation: int) -> subprocess.P
 
 
 def losses(run: Path) -> dict[int, float]:
-    path = newest(run)
-    return {r["iter"]: r["loss"] for r in records_of(path) if r["kind"] == "iteration"} if path else {}
+    return {r["iter"]: r["loss"] for r in records_of_run(run) if r["kind"] == "iteration"}
 
 
 def smoke(data: Path, gpus: int) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
+import platform
+import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import jobctl
 from jobctl.docker import variants
+from jobctl.docker.pin import INDEX_DATE
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.runs.store import git_revision
 
@@ -21,21 +24,30 @@ SOURCE = Path(__file__).resolve().parent.parent
 CERTIFICATES = "/run/build/ca.crt"
 """Where the Dockerfile mounts the certificate bundle during a RUN that fetches packages."""
 WHEELS = "/run/build/wheels"
+PINS_ONLY = ("FIND_LINKS", "TORCH_SHA256")
+"""Settings of a variant that the Dockerfile does not take."""
+ARCHITECTURE = "x86_64"
+_WHEEL = re.compile(r"(?P<url>[^#\s]+\.whl)#sha256=(?P<sha256>[0-9a-f]{64})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    check_architecture(platform.machine())
+
     settings = variants.read(options.variant) | dict(text.split("=", 1) for text in options.set)
+    settings |= flash_attn_settings(options.flash_attn_wheel, options.variant)
     tag = options.tag or f"jobctl:{jobctl.__version__}-{options.variant}"
     engine = options.engine or find_engine()
+
     mounted = bool(options.find_links) and Path(options.find_links).is_dir()
     if mounted and Path(engine).name == "docker":
         raise UserError(
             "docker build cannot mount a folder of wheels", hint="--engine podman, or a URL as --find-links"
         )
     links = WHEELS if mounted else options.find_links or settings.get("FIND_LINKS", "")
+
     with pip_secrets(links, options.ca) as secrets:
-        command = build_command(engine, options.variant, settings, tag)
+        command = build_command(engine, options.variant, settings, tag, source_date())
         if mounted:
             command.append(f"--volume={options.find_links}:{WHEELS}:ro")
         code = subprocess.call(
@@ -48,27 +60,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python -m jobctl.docker.build", description=__doc__)
-    found.add_argument("--variant", default="cpu", metavar="NAME", help=", ".join(variants.NAMES))
-    found.add_argument("--tag", metavar="REF", help="default: jobctl:VERSION-VARIANT")
-    found.add_argument(
+    result = argparse.ArgumentParser(prog="python -m jobctl.docker.build", description=__doc__)
+    result.add_argument("--variant", default="cpu", metavar="NAME", help=", ".join(variants.NAMES))
+    result.add_argument("--tag", metavar="REF", help="default: jobctl:VERSION-VARIANT")
+    result.add_argument(
         "--engine", metavar="PROGRAM", help="docker, podman or buildah; default: the first that answers"
     )
-    found.add_argument(
+    result.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="another value of the variant's file"
     )
-    found.add_argument(
+    result.add_argument(
+        "--flash-attn-wheel",
+        default="",
+        metavar="URL#sha256=HASH",
+        help="also install this wheel of flash-attn, and import it; default: none",
+    )
+    result.add_argument(
         "--find-links", metavar="FOLDER", help="wheels that no package index has; a folder is mounted"
     )
-    found.add_argument("--ca", metavar="FILE", help="certificate bundle, where a proxy has one of its own")
-    found.add_argument(
+    result.add_argument("--ca", metavar="FILE", help="certificate bundle, where a proxy has one of its own")
+    result.add_argument(
         "--engine-option", action="append", default=[], metavar="OPTION", help="handed on to the engine"
     )
-    return found
+    return result
+
+
+def check_architecture(machine: str) -> None:
+    """Raise UserError on a machine whose processor the pinned packages are not for."""
+    if machine != ARCHITECTURE:
+        raise UserError(
+            f"the images are for {ARCHITECTURE} hosts; this machine is {machine}",
+            hint="on Grace hosts (GH200, GB200, GB300) install requirements/run.txt into a virtual environment "
+            "and set container_runtime: none",
+        )
+
+
+def flash_attn_settings(wheel: str, variant: str) -> dict[str, str]:
+    """Return the build arguments that install ``wheel``; none for an empty text. Raises UserError."""
+    if not wheel:
+        return {}
+    match = _WHEEL.fullmatch(wheel)
+    if match is None:
+        raise UserError(
+            f"--flash-attn-wheel {wheel}: there is no SHA-256 at its end",
+            hint="name the wheel as https://…/flash_attn-….whl#sha256=… (64 hexadecimal digits)",
+        )
+    if not variants.read(variant)["TORCH_CUDA"]:
+        raise UserError(
+            f"--flash-attn-wheel: the {variant} image has no CUDA", hint="--variant cu124 or cu132"
+        )
+    return {"FLASH_ATTN_WHEEL": match["url"], "FLASH_ATTN_SHA256": match["sha256"]}
+
+
+def source_date() -> int:
+    """Return the seconds since 1970 that the build stamps on everything: $SOURCE_DATE_EPOCH, else the pins' date.
+
+    It is no commit's date: a change of the source alone would rebuild every layer.
+    """
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given:
+        return int(given)
+    date = INDEX_DATE.read_text(encoding="utf-8").strip().replace("Z", "+00:00")
+    return int(datetime.datetime.fromisoformat(date).timestamp())
 
 
 def find_engine() -> str:
-    """The first engine that answers, as the docker target looks for one."""
+    """Return the first engine that answers, as the docker target looks for one. Raises UserError."""
     for engine in filter(None, (os.environ.get("JOBCTL_ENGINE"), "docker", "podman", "buildah")):
         probe = ["images"] if engine.endswith("buildah") else ["ps"]
         if shutil.which(engine) and not subprocess.call([engine, *probe, "-q"], stdout=-3, stderr=-3):
@@ -76,48 +133,46 @@ def find_engine() -> str:
     raise UserError("neither docker, podman nor buildah answers on this machine", hint="start one of them")
 
 
-def build_command(engine: str, variant: str, settings: dict[str, str], tag: str) -> list[str]:
-    """The engine's words, without the secrets and the context."""
+def build_command(engine: str, variant: str, settings: dict[str, str], tag: str, date: int) -> list[str]:
+    """Return the engine's words, without the secrets and the context."""
     arguments = {
-        **{key: value for key, value in settings.items() if value and key != "FIND_LINKS"},
+        **{key: value for key, value in settings.items() if value and key not in PINS_ONLY},
         "BASE": variants.with_digest(settings, "BASE"),
-        "CUDA_DEVEL": variants.with_digest(settings, "CUDA_DEVEL") or "scratch",
         "VARIANT": variant,
         "VERSION": jobctl.__version__,
         "REVISION": git_revision() or "unknown",
+        "SOURCE_DATE_EPOCH": str(date),
     }
-    if settings["FLASH_ATTN"] == "wheel" and not settings["FLASH_ATTN_SHA256"]:
-        # A file whose hash nobody knows is not installed; the sdist's hash is known.
-        arguments["FLASH_ATTN"] = "source"
-        print(
-            f"{variant}: the flash-attn wheel is not pinned (make pin), so it is built from source",
-            file=sys.stderr,
-        )
     name = Path(engine).name
     command = [engine, "build"] if name != "buildah" else [engine, "bud", "--layers"]
-    # The OCI image format has no HEALTHCHECK.
-    command += [] if name == "docker" else ["--format=docker"]
-    used = [f"--build-arg={key}={value}" for key, value in arguments.items() if not key.endswith("_DIGEST")]
+    if name != "docker":
+        # The OCI image format has no SHELL. BuildKit takes the time from SOURCE_DATE_EPOCH.
+        command += ["--format=docker", f"--timestamp={date}"]
+
+    options = [
+        f"--build-arg={key}={value}" for key, value in arguments.items() if not key.endswith("_DIGEST")
+    ]
     # Podman's layer cache does not see that an ARG of an ENV or LABEL has changed: the revision would be an old one.
-    used.append(f"--label=org.opencontainers.image.revision={arguments['REVISION']}")
-    return [*command, f"--file={SOURCE / 'docker' / 'Dockerfile'}", f"--tag={tag}", *used]
+    options.append(f"--label=org.opencontainers.image.revision={arguments['REVISION']}")
+    return [*command, f"--file={SOURCE / 'docker' / 'Dockerfile'}", f"--tag={tag}", *options]
 
 
 @contextmanager
 def pip_secrets(find_links: str, ca: str | None) -> Iterator[list[str]]:
-    """Options that show pip its configuration and the certificates while it runs; no layer keeps them."""
+    """Yield options that show pip its configuration and the certificates while it runs; no layer keeps them."""
     with tempfile.TemporaryDirectory() as folder:
-        lines = [
-            "[global]",
-            *([f"cert = {CERTIFICATES}"] if ca else []),
-            *([f"find-links = {find_links}"] if find_links else []),
-        ]
+        lines = ["[global]"]
+        if ca:
+            lines.append(f"cert = {CERTIFICATES}")
+        if find_links:
+            lines.append(f"find-links = {find_links}")
         config = Path(folder) / "pip.conf"
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        yield [
-            f"--secret=id=pipconf,src={config}",
-            *([f"--secret=id=ca,src={ca}"] if ca else []),
-        ]
+
+        options = [f"--secret=id=pipconf,src={config}"]
+        if ca:
+            options.append(f"--secret=id=ca,src={ca}")
+        yield options
 
 
 if __name__ == "__main__":

@@ -4,28 +4,63 @@ from __future__ import annotations
 
 import subprocess
 
-from jobctl.jobs.catalog.loader import load_entry, names
-from jobctl.jobs.catalog.schema import HardwareEntry
+from jobctl.jobs.catalog.devices import is_device
+from jobctl.jobs.catalog.loader import load_hardware, names
+from jobctl.jobs.core.errors import UserError, run_command
+
+QUERY = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+QUERY_SECONDS = 30
+
+
+def main() -> int:
+    print(*options(gpus()))
+    return 0
 
 
 def gpus() -> list[str]:
-    """The driver's names of the GPUs; empty without a driver."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    """Return the driver's names of the GPUs; none on a machine without NVIDIA's driver.
+
+    Raises UserError where there is a driver that does not answer: nobody knows then what the machine has.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False)
+    except FileNotFoundError:
         return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"nvidia-smi does not answer: {error}", hint="repair the driver", code=1) from None
+
+    if done.returncode != 0:
+        message = (done.stderr or done.stdout).strip().partition("\n")[0]
+        raise UserError(
+            f"nvidia-smi ended with {done.returncode}: {message}",
+            hint="repair the driver, or say --hardware cpu",
+            code=1,
+        )
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
-def options(found: list[str]) -> list[str]:
-    """Options for the hardware that ``found`` GPUs are; the CPU's where the catalogue knows none of them."""
+def options(names_of_gpus: list[str]) -> list[str]:
+    """Return the options for these GPUs; the CPU's for none.
+
+    Raises UserError where the catalogue does not know a GPU, and where the machine has several kinds.
+    """
+    if not names_of_gpus:
+        return ["--hardware=cpu"]
+    kinds = sorted(set(names_of_gpus))
+    if len(kinds) > 1:
+        raise UserError(
+            f"this machine has several kinds of GPUs: {', '.join(kinds)}",
+            hint="choose one kind with NVIDIA_VISIBLE_DEVICES",
+        )
+
     for name in names("hardware"):
-        device = load_entry("hardware", name, HardwareEntry).facts.device
-        if device and found and device.lower() in found[0].lower():
-            return [f"--hardware={name}", f"--gpus-per-node={len(found)}"]
-    return ["--hardware=cpu"]
+        if is_device(load_hardware(name).facts.device, kinds[0]):
+            return [f"--hardware={name}", f"--gpus-per-node={len(names_of_gpus)}"]
+    raise UserError(
+        f"the catalogue does not know the GPU {kinds[0]}",
+        hint=f"say the nearest with --hardware: {', '.join(names('hardware'))}",
+    )
 
 
 if __name__ == "__main__":
-    print(*options(gpus()))
+    run_command(main, "jobctl.docker.hardware")

@@ -24,12 +24,12 @@ pin-check: $(VENV)/.images
 	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m jobctl.docker.pin --check $(if $(FIND_LINKS),--find-links $(FIND_LINKS))
 	@$(VENV)/bin/hadolint docker/Dockerfile
 
-# What is in an image: syft looks into it; without syft, the pinned packages and their hashes.
+# What is in an image that was built: Python's and Debian's packages with their licences, as CycloneDX.
 SBOM ?= sbom-$(VARIANT).json
-PINNED = $(VARIANT) no-deps $(if $(filter cu%,$(VARIANT)),flash-attn)
-sbom: $(VENV)/.images
-	@if command -v syft >/dev/null; then syft $(IMAGE) --output cyclonedx-json=$(SBOM); \
-	else cat $(PINNED:%=docker/variants/%.txt) | $(VENV)/bin/cyclonedx-py requirements --output-file $(SBOM) -; fi
+sbom: $(VENV)/.run
+	@engine=$$($(VENV)/bin/python -c 'from jobctl.docker.build import find_engine; print(find_engine())') \
+	  && $$engine run --rm --network=none $(IMAGE) python3 -m jobctl.docker.inventory >$(SBOM).part \
+	  && mv $(SBOM).part $(SBOM)
 	@echo $(SBOM)
 
 test-image: $(VENV)/.test

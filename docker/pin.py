@@ -1,140 +1,170 @@
-"""``python -m jobctl.docker.pin``: what the images are made of, by version and hash.
+"""``python -m jobctl.docker.pin``: pin what the images and ``requirements/locked*.txt`` hold, by version and hash.
 
-``--check`` changes nothing and exits 1 where a pin is stale: where resolving anew gives another version, where the
-index has no wheel for this Python and this C library, or none of a pinned hash. The package pins need uv and PyPI. The
-digests of the base images and the hash of flash-attn's wheel need a connected machine with skopeo; what cannot be
-reached is left as it is, and said.
+Every list is resolved from nothing: from ``docker/requirements/*.in``, the versions of ``requirements/*.txt`` and the
+package index as it was at the time that ``docker/requirements/index-date.txt`` names. The answer is therefore the same
+today and in a year, and ``--check`` compares it to the last character. It changes nothing, and exits with 1 where
+anything differs. The package pins need uv. The digests of the base images need skopeo and a registry; one out of reach
+stays as it is, and a line says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import datetime
 import re
-import subprocess
 import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobctl.docker import variants
+from jobctl.docker import lock, references, variants
+from jobctl.docker.resolver import resolve
 from jobctl.jobs.core.errors import UserError, run_command
 
 SOURCE = Path(__file__).resolve().parent.parent
 REQUIREMENTS = SOURCE / "docker" / "requirements"
-RUN = SOURCE / "requirements" / "run.txt"
-PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
-"""Debian bookworm's Python, and the newest wheels its C library takes among those that projects build."""
+TESTED = (SOURCE / "requirements" / "run.txt", SOURCE / "requirements" / "no-deps.txt")
+INDEX_DATE = REQUIREMENTS / "index-date.txt"
+PYTHON = "3.11"
+"""Debian bookworm's Python."""
+PLATFORM = "x86_64-manylinux_2_28"
+"""The newest wheels that bookworm's C library takes, among those that projects build."""
+WITHOUT_DEPENDENCIES = ("no-deps",)
 HEADER = "# Made by `make pin` from docker/requirements/{name}.in; do not edit.\n"
+_HASH = re.compile(r"--hash=(sha256:\S+)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m jobctl.docker.pin", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a pin is stale")
-    parser.add_argument(
-        "--upgrade", action="store_true", help="take the newest versions the constraints allow"
-    )
-    parser.add_argument("--find-links", metavar="FOLDER", help="wheels that no package index has")
-    options = parser.parse_args(arguments)
-    stale = []
-    for name in pinned_files():
-        file = variants.FOLDER / f"{name}.txt"
-        text = compiled(name, file, options.find_links, options.upgrade)
-        if options.check:
-            pinned = file.read_text(encoding="utf-8") if file.exists() else ""
-            stale += [f"{file.name}: {difference}" for difference in differences(pinned, text)]
-        else:
-            file.write_text(text, encoding="utf-8")
-    if stale:
-        print("\n".join([*stale, "the pins are stale; run: make pin"]), file=sys.stderr)
-        return 1
-    if not options.check:
-        for variant in variants.NAMES:
-            pin_references(variant)
+    options = parser().parse_args(arguments)
+
+    if options.check:
+        date = INDEX_DATE.read_text(encoding="utf-8").strip()
+        return check(date, options.find_links)
+
+    date = options.index_date or datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for file, text in fresh_texts(date, options.find_links).items():
+        file.write_text(text, encoding="utf-8")
+    INDEX_DATE.write_text(date + "\n", encoding="utf-8")
+
+    for variant in variants.NAMES:
+        references.fill_in(variant)
     return 0
 
 
-def differences(pinned: str, fresh: str) -> list[str]:
-    """In what ``pinned`` is not ``fresh``, one line each. Files that joined a release since it was pinned are none."""
-    ours, theirs = hashes(pinned), hashes(fresh)
-    return [
-        *(f"{package} is not wanted any more" for package in sorted(ours.keys() - theirs.keys())),
-        *(f"{package} is not pinned" for package in sorted(theirs.keys() - ours.keys())),
-        *(
-            f"{package}: no file on the index has {lost}"
-            for package in sorted(ours.keys() & theirs.keys())
-            for lost in sorted(ours[package] - theirs[package])
-        ),
-    ]
-
-
-def hashes(requirements: str) -> dict[str, set[str]]:
-    """``name==version`` and its hashes, of the text of a pinned file."""
-    lines = [line for line in requirements.replace("\\\n", " ").splitlines() if line and line[0] != "#"]
-    return {line.partition(" --hash=")[0].strip(): set(re.findall(r"--hash=(\S+)", line)) for line in lines}
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m jobctl.docker.pin", description=__doc__)
+    result.add_argument("--check", action="store_true", help="change nothing; exit 1 where a pin differs")
+    result.add_argument(
+        "--index-date", metavar="TIME", help="an older index, as 2026-11-28T22:00:00Z; default: now"
+    )
+    result.add_argument("--find-links", metavar="FOLDER", help="wheels that no package index has")
+    return result
 
 
 def pinned_files() -> list[str]:
+    """Return the names of all lists."""
     return sorted(path.stem for path in REQUIREMENTS.glob("*.in") if path.stem != "common")
 
 
-def compiled(name: str, existing: Path, find_links: str | None, upgrade: bool = False) -> str:
-    """The requirements of one file, every version and hash; versions already in ``existing`` are kept."""
-    links = find_links or (variants.read(name).get("FIND_LINKS") if name in variants.NAMES else None)
-    with tempfile.TemporaryDirectory() as folder:
-        output, constraints = Path(folder) / "out.txt", Path(folder) / "constraints.txt"
-        pins = [RUN, RUN.with_name("no-deps.txt")]
-        lines = [line for pin in pins for line in pin.read_text(encoding="utf-8").splitlines()]
-        constraints.write_text("\n".join(line for line in lines if not line.startswith("torch==")))
-        if existing.exists():
-            output.write_text(existing.read_text(encoding="utf-8"), encoding="utf-8")
-        command = [
-            "uv", "pip", "compile", str(REQUIREMENTS / f"{name}.in"), "--quiet", "--generate-hashes", "--no-header",
-            "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", f"--python-version={PYTHON}",
-            f"--python-platform={PLATFORM}", f"--constraint={constraints}", f"--output-file={output}",
-            "--system-certs",
-            *(["--no-deps"] if name in ("no-deps", "flash-attn") else []),
-            *(["--only-binary=:all:"] if name != "flash-attn" else []),  # the images have no compiler to build with
-            *([f"--find-links={links}"] if links else []),
-            *(["--upgrade"] if upgrade else []),
-        ]  # fmt: skip
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise UserError("uv is not installed", hint="make pin installs it") from None
-        if done.returncode:
-            raise UserError(f"uv pip compile {name}.in: {done.stderr.strip()}", code=1)
-        text = output.read_text(encoding="utf-8")
-    return HEADER.format(name=name) + text.removeprefix(HEADER.format(name=name))
+def pinned_file(name: str) -> Path:
+    """Return the path of the list ``name``."""
+    return variants.FOLDER / f"{name}.txt"
 
 
-def pin_references(variant: str) -> None:
-    """Fill in what only the registries and the release page know: image digests, and the wheel's hash."""
-    settings = variants.read(variant)
-    for key in (key for key in ("BASE", "CUDA_DEVEL") if f"{key}_DIGEST" in settings):
-        command = ["skopeo", "inspect", "--format={{.Digest}}", f"docker://{settings[key]}"]
-        try:
-            digest = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            print(f"{variant}: {key} {settings[key]} not reached; its digest stays as it is", file=sys.stderr)
-        else:
-            variants.set_value(variant, f"{key}_DIGEST", digest)
-    if wheel := settings.get("FLASH_ATTN_WHEEL"):
-        try:
-            variants.set_value(variant, "FLASH_ATTN_SHA256", sha256_of(wheel))
-        except (urllib.error.URLError, OSError) as error:
-            print(f"{variant}: {wheel} not reached ({error}); its hash stays as it is", file=sys.stderr)
+def fresh_texts(date: str, find_links: str | None) -> dict[Path, str]:
+    """Return the text of every list: those of the images, and those of a machine without one."""
+    images = {pinned_file(name): compiled(name, date, find_links) for name in pinned_files()}
+    return images | lock.texts(date)
 
 
-def sha256_of(url: str) -> str:
-    """Hash of a file on the web, read as a stream."""
-    found = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        while block := answer.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+def check(date: str, find_links: str | None) -> int:
+    """Compare every list with a fresh answer. Return 1 and print each difference where one differs, else 0."""
+    problems: list[str] = []
+    for file, fresh in fresh_texts(date, find_links).items():
+        pinned = file.read_text(encoding="utf-8") if file.exists() else ""
+        problems += [f"{file.name}: {difference}" for difference in differences(pinned, fresh)]
+
+    if not problems:
+        return 0
+    print(
+        "\n".join([*problems, "the pins are not what the requirements lead to; run: make pin"]),
+        file=sys.stderr,
+    )
+    return 1
+
+
+def compiled(name: str, date: str, find_links: str | None) -> str:
+    """Resolve one list from nothing and return its text: every version and every hash on the index at ``date``.
+
+    Raises UserError as ``resolve`` does, and where torch's wheel is not the expected one.
+    """
+    settings = variants.read(name) if name in variants.NAMES else {}
+    options = [f"--python-version={PYTHON}", f"--python-platform={PLATFORM}"]
+    options.append("--only-binary=:all:")  # nothing in the build of an image compiles a package
+    if name in WITHOUT_DEPENDENCIES:
+        options.append("--no-deps")
+    links = find_links or settings.get("FIND_LINKS")
+    if links:
+        options.append(f"--find-links={links}")
+
+    answer = resolve(REQUIREMENTS / f"{name}.in", date, options, tested_versions())
+    text = HEADER.format(name=name) + answer
+    return with_one_hash(text, "torch", settings["TORCH_SHA256"]) if "TORCH_SHA256" in settings else text
+
+
+def tested_versions() -> str:
+    """Return the versions that jobctl was tested with, as constraints. Each variant has a torch of its own."""
+    lines = [line for file in TESTED for line in file.read_text(encoding="utf-8").splitlines()]
+    return "\n".join(line for line in lines if not line.startswith("torch==")) + "\n"
+
+
+def with_one_hash(text: str, package: str, sha256: str) -> str:
+    """Keep one hash of ``package``: a folder of wheels and the page they come from hold different files.
+
+    Raises UserError where none of the files has this hash.
+    """
+    entry = re.search(rf"^{re.escape(package)}==[^\\\n]*(?:\\\n[^\\\n]*)*", text, re.MULTILINE)
+    if entry is None or f"sha256:{sha256}" not in _HASH.findall(entry[0]):
+        raise UserError(
+            f"no file of {package} has the SHA-256 {sha256}", hint="see TORCH_SHA256 in docker/variants"
+        )
+
+    requirement = entry[0].partition(" ")[0]
+    return text[: entry.start()] + f"{requirement} \\\n    --hash=sha256:{sha256}" + text[entry.end() :]
+
+
+def differences(pinned: str, fresh: str) -> list[str]:
+    """Say where ``pinned`` differs from ``fresh``, one line for each difference; empty only for equal texts."""
+    before = entries(pinned)
+    after = entries(fresh)
+    lines = [f"{package} is superfluous" for package in sorted(before.keys() - after.keys())]
+    lines += [f"{package} is missing" for package in sorted(after.keys() - before.keys())]
+
+    for package in sorted(before.keys() & after.keys()):
+        version, hashes = before[package]
+        fresh_version, fresh_hashes = after[package]
+        if version != fresh_version:
+            lines.append(f"{package} is pinned to {version}, the requirements lead to {fresh_version}")
+            continue
+        lines += [f"{package}: no file on the index has {value}" for value in sorted(hashes - fresh_hashes)]
+        lines += [f"{package}: {value} is not pinned" for value in sorted(fresh_hashes - hashes)]
+
+    if not lines and pinned != fresh:
+        lines.append("a line is repeated, moved or no requirement")
+    return lines
+
+
+def entries(requirements: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return the version and the hashes of each package in the text of a list.
+
+    A package with several versions has one entry for each marker, as ``click ; python_version < '3.11'``.
+    """
+    lines = [line for line in requirements.replace("\\\n", " ").splitlines() if line and line[0] != "#"]
+    result = {}
+    for line in lines:
+        package, _, rest = line.partition(" --hash=")[0].strip().partition("==")
+        version, semicolon, marker = rest.partition(" ;")
+        result[f"{package}{semicolon and f' ;{marker}'}"] = (version, frozenset(_HASH.findall(line)))
+    return result
 
 
 if __name__ == "__main__":

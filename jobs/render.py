@@ -133,6 +133,7 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "root": spec.site.root,
         "record": Verbatim(spec.record()),
         "spec_hash": spec.fingerprint(),
+        "trusted": spec.trusted or (),
         "environment": job_environment(spec),
         "dataset": f"{spec.inputs.dataset}-{spec.inputs.tokenizer}",
         "exit_continue": exit_codes.EXIT_CONTINUE,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -11,10 +13,12 @@ from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Run, Started
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.patch import ship
+from jobctl.jobs.spec.recorded import recorded_spec
 from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
 
@@ -22,6 +26,12 @@ ON_THIS_FILE_SYSTEM = ("local", "slurm", "docker")
 """Targets whose shared root the submitting host sees under the same path."""
 CLUSTERS = ("k8s", "k8s-trainjob")
 """Targets that keep the record of a run themselves; what lies under this host's root only says where."""
+
+
+class _Meta(msgspec.Struct):
+    """What a submission asks of a data set's ``meta.json``."""
+
+    vocab_size: int
 
 
 def _dataset(spec: JobSpec) -> Path:
@@ -51,15 +61,14 @@ def check_inputs(spec: JobSpec) -> None:
     folder = _dataset(spec)
     make = f"make it: jobctl submit prep --dataset {spec.inputs.dataset} --tokenizer {spec.inputs.tokenizer}"
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = msgspec.json.decode(read_regular(folder / "meta.json"), type=_Meta)
     except FileNotFoundError:
         raise UserError(f"no data set in {folder}", hint=make) from None
-    except (OSError, ValueError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / 'meta.json'}: {error}", hint=make) from None
-    vocab_size = meta.get("vocab_size", 0)
-    if vocab_size > spec.model.vocab_size:
+    if meta.vocab_size > spec.model.vocab_size:
         raise UserError(
-            f"{folder} has ids up to {vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
+            f"{folder} has ids up to {meta.vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
             "rows in its embedding",
             hint="take the data set of the model's own tokenizer",
         )
@@ -131,19 +140,21 @@ def submit_remotely(place: Remote, spec: JobSpec, home: Path) -> tuple[Run, Star
 
 def _submit_on(path: Path, spec: JobSpec) -> tuple[Run, str]:
     """Start ``spec``, which reads the checkpoint of the run in ``path``."""
-    runs.check_writable(path)
+    runs.check_ours(path, spec.trusted or ())
     spec = _with_code(spec, layout.code_dir(path, spec.step))
     script = target(spec.target).render(spec)
     _ship_code(spec)
     file = layout.script_file(path, spec.step)
     new = not file.exists()
     write_whole(file, script.encode())
+    runs.write_record(path, spec, spec.step)
     try:
         run = runs.read(path.parent.parent, layout.job_name(path.name, spec.step))
         return run, target(spec.target).submit(run, file, spec.after)
     except BaseException:
         if new:
             file.unlink()
+            layout.record_file(path, spec.step).unlink()
         raise
 
 
@@ -162,7 +173,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
     run = runs.read(root, spec.run)
     if run.record.get("spec_hash") != spec.fingerprint():
         raise UserError(f"run '{spec.run}' was made with other settings", hint="take another name: --run")
-    return resume_run(run)[1]
+    return resume_run(run, spec.trusted or ())[1]
 
 
 def _start_remotely(place: Remote, spec: JobSpec, home: Path) -> str:
@@ -187,15 +198,17 @@ def is_done(spec: JobSpec) -> bool:
     return bool(mine) and all(attempt.exit_code == exit_codes.EXIT_FINISHED for attempt in mine.values())
 
 
-def resume(root: Path, name: str) -> tuple[Run, str]:
+def resume(root: Path, name: str, trusted: Sequence[str] = ()) -> tuple[Run, str]:
     """``resume_run`` of the run called ``name`` under ``root``."""
-    return resume_run(runs.read(root, name))
+    return resume_run(runs.read(root, name), trusted)
 
 
-def resume_run(run: Run) -> tuple[Run, str]:
-    """Start another attempt of an ended run by the script it was submitted with.
+def resume_run(run: Run, trusted: Sequence[str] = ()) -> tuple[Run, str]:
+    """Start another attempt of an ended run, by a script that is rendered anew from the run's record.
 
-    Raises UserError while the run is alive, when it is finished, or when someone else resumes it at this moment.
+    The script that lies in the run directory is not executed: someone else may have written it. Raises UserError
+    while the run is alive, when it is finished, when someone else resumes it at this moment, and where it belongs
+    to someone who is not among the ``trusted``.
     """
     name, place = run.name, target(run.target)
     (status,) = place.statuses([run])
@@ -207,7 +220,8 @@ def resume_run(run: Run) -> tuple[Run, str]:
         )
     if isinstance(place, Remote):
         return run, place.resume(run)
-    runs.check_writable(run.path)
+    runs.check_ours(run.path, trusted)
+    spec = recorded_spec(name, _record_to_resume(run), trusted)
     claim = run.path / "attempts" / ".resuming"
     busy = UserError(f"run '{name}' is being resumed by someone else", hint=f"jobctl status {name}", code=1)
     try:
@@ -218,7 +232,19 @@ def resume_run(run: Run) -> tuple[Run, str]:
         now = runs.read_again(run)
         if len(now.attempts) != len(run.attempts) or place.statuses([now])[0].state not in runs.ENDED:
             raise busy
-        after = () if run.step else run.record["spec"]["after"]
-        return now, place.submit(now, layout.script_file(run.path, run.step), after)
+        script = layout.script_file(run.path, run.step)
+        write_whole(script, place.render(spec).encode())
+        return now, place.submit(now, script, () if run.step else spec.after)
     finally:
         claim.rmdir()
+
+
+def _record_to_resume(run: Run) -> dict[str, Any]:
+    """Return what ``run`` was submitted as. Raises UserError for a step whose record is not there."""
+    if run.step and not layout.record_file(run.path, run.step).is_file():
+        raise UserError(
+            f"{run.name} was not submitted by this jobctl, so there is no record to go on with",
+            hint=f"submit it again: jobctl submit {run.step} --run {run.path.name} …",
+            code=1,
+        )
+    return run.record

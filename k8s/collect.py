@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import sys
 import tarfile
 import time
@@ -14,25 +15,27 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core.copying import aside
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.folder import Folder
+from jobctl.jobs.core.names import UnsafeName, shown
 from jobctl.k8s import volume
+from jobctl.k8s.listing import LIST, LISTING_BYTES, Listed, Listing, parse_listing
 from jobctl.k8s.manifest import ROOT
-from jobctl.k8s.volume import BEAT, Command, reader_pod
+from jobctl.k8s.volume import Command, reader_pod
 
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 FRUITLESS_TRIES = 5
 """Streams in a row that may break without a byte before we give up."""
-_LIST = (
-    BEAT + '[ -d "$1" ] || { echo "$1 is not there; has the job begun?" >&2; exit 1; }; '
-    # A file that is gone when its turn comes was an old checkpoint, and is no failure.
-    'cd "$1" && find . -type f ! -path "./.pods/*" -print0 |'
-    # sha256sum writes a name with a line break in it in two pieces, tr in one: no other process comes between.
-    """ xargs -0 -r -n 1 -P 4 bash -o pipefail -c 'sha256sum -z -- "$0" | tr "\\0" "\\0" || [ ! -e "$0" ]'"""
-)
+HEADER_BYTES = 1 << 20
+"""The longest name that an archive may announce: tarfile reads all of it into memory."""
+NAMED = 5
+"""Refused files that are named one by one."""
 _SEND = (
-    'cd "$1" && head -c "$2" | tar --create --file=- --no-recursion --null --verbatim-files-from --files-from=-'
+    'cd "$1" && head -c "$2" | tar --create --file=- --no-recursion --hard-dereference --null'
+    " --verbatim-files-from --files-from=-"
     " || [ $? -lt 3 ]"  # a file that has vanished or grown is no failure
 )
 _SEND_REST = '[ ! -e "$1" ] || exec tail -c "+$2" -- "$1"'
@@ -47,74 +50,104 @@ class Fetched:
         self.changed = 0
         """Files that were written to between their listing and their reading."""
         self.to_the_end = False
+        self.too_long: set[str] = set()
+        """Files that are longer than they may have grown."""
 
 
 class Copy:
     """One run directory on its way to ``into``."""
 
     def __init__(self, api: Api, namespace: str, pod: str, run: str, into: Path) -> None:
-        self._api, self._namespace, self._pod, self._into = api, namespace, pod, into
+        self._api = api
+        self._namespace = namespace
+        self._pod = pod
+        self._folder = Folder(into)
         self._directory = f"{ROOT}/runs/{run}"
 
-    def listing(self) -> dict[str, str]:
-        """SHA-256 of each file there, by its path in the run directory."""
-        output = self._run("bash", "-c", _LIST, "list", self._directory).finish()
-        entries = [entry for entry in output.decode("utf-8", "surrogateescape").split("\0") if entry]
-        return {entry[66:].removeprefix("./"): entry[:64] for entry in entries}
+    def listing(self) -> Listing:
+        """Return the files of the run directory, by their names in it."""
+        output = self._run("bash", "-c", LIST, "list", self._directory).finish(LISTING_BYTES)
+        return parse_listing(output)
 
-    def missing(self, wanted: dict[str, str]) -> dict[str, str]:
-        """Of the wanted files those that are not here, whole and the same."""
-        return {name: digest for name, digest in wanted.items() if sha256(self._into / name) != digest}
+    def missing(self, listing: Listing) -> dict[str, Listed]:
+        """Return the listed files that are not here, whole and the same; refuse those behind a link."""
+        missing = {}
+        for name, listed in list(listing.files.items()):
+            try:
+                if self._folder.sha256(name) != listed.sha256:
+                    missing[name] = listed
+            except UnsafeName as error:
+                listing.refuse(name, error.message)
+        return missing
 
-    def fetch(self, wanted: dict[str, str]) -> Fetched:
-        """What comes of the wanted files until a stream breaks: first the rest of those that are here in part."""
+    def check_space(self, wanted: dict[str, Listed]) -> None:
+        """Raise UserError where the wanted files do not fit on the disk."""
+        here = sum(self._folder.size(aside(name)) or 0 for name in wanted)
+        needed = sum(listed.size for listed in wanted.values()) - here
+        free = shutil.disk_usage(self._folder.path).free
+        if needed > free:
+            raise UserError(
+                f"{self._folder.path} has {free / 1e9:.1f} GB free, the run needs {needed / 1e9:.1f} GB more",
+                hint="name a folder on a larger disk with -o",
+                code=1,
+            )
+
+    def fetch(self, wanted: dict[str, Listed]) -> Fetched:
+        """Fetch the wanted files until a stream breaks: first the rest of those that are here in part."""
         fetched = Fetched()
         with contextlib.suppress(ConnectionError, tarfile.ReadError, EOFError):
-            for name, digest in wanted.items():
-                if (aside := _aside(self._into / name)).exists():
-                    self._fetch_rest(name, digest, aside, fetched)
-            self._fetch_whole({n: d for n, d in wanted.items() if n not in fetched.names}, fetched)
+            for name, listed in wanted.items():
+                if (begun := self._folder.size(aside(name))) is not None:
+                    self._fetch_rest(name, listed, begun, fetched)
+            done = fetched.names | fetched.too_long
+            self._fetch_whole({n: listed for n, listed in wanted.items() if n not in done}, fetched)
             fetched.to_the_end = True
         return fetched
 
-    def _fetch_rest(self, name: str, digest: str, aside: Path, fetched: Fetched) -> None:
-        command = self._run(
-            "bash", "-c", _SEND_REST, "send", f"{self._directory}/{name}", str(aside.stat().st_size + 1)
-        )
-        with aside.open("ab") as file, contextlib.closing(command.output()) as output:
+    def _fetch_rest(self, name: str, listed: Listed, begun: int, fetched: Fetched) -> None:
+        path = f"{self._directory}/{name}"
+        command = self._run("bash", "-c", _SEND_REST, "send", path, str(begun + 1))
+        size = begun
+        with self._folder.append(aside(name)) as file, contextlib.closing(command.output()) as output:
             for piece in output:
+                size += len(piece)
+                if size > listed.most:
+                    fetched.too_long.add(name)
+                    break
                 file.write(piece)
                 fetched.bytes += len(piece)
-        if sha256(aside) == digest:
-            aside.replace(self._into / name)
+        if name not in fetched.too_long and self._folder.sha256(aside(name)) == listed.sha256:
+            self._folder.replace(aside(name), name)
             fetched.names.add(name)
         else:  # written to meanwhile: what is here is not its beginning any more
-            aside.unlink()
+            self._folder.remove(aside(name))
 
-    def _fetch_whole(self, wanted: dict[str, str], fetched: Fetched) -> None:
+    def _fetch_whole(self, wanted: dict[str, Listed], fetched: Fetched) -> None:
         names = "".join(f"./{name}\0" for name in wanted).encode("utf-8", "surrogateescape")
         command = self._run("bash", "-c", _SEND, "send", self._directory, str(len(names)))
         with contextlib.closing(command.output()) as output:
             command.write(names)
-            with tarfile.open(fileobj=_Pipe(output), mode="r|") as archive:
+            with tarfile.open(fileobj=_Pipe(output), mode="r|", tarinfo=BoundedHeader) as archive:
                 for member in archive:
                     name = member.name.removeprefix("./")
-                    if (content := archive.extractfile(member)) and name in wanted:
-                        self._keep(content, name, wanted[name], fetched)
+                    if not member.isreg() or name not in wanted:  # what was not asked for is not kept
+                        continue
+                    if member.size > wanted[name].most:
+                        fetched.too_long.add(name)
+                    elif content := archive.extractfile(member):
+                        self._keep(content, name, wanted[name].sha256, fetched)
 
     def _keep(self, content: IO[bytes], name: str, digest: str, fetched: Fetched) -> None:
-        """The whole of a file, or what came of it aside."""
-        path = self._into / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the whole of a file, or the part of it that came aside."""
         came = hashlib.sha256()
-        with _aside(path).open("wb") as file:
+        with self._folder.create(aside(name)) as file:
             while block := content.read(1 << 20):
                 came.update(block)
                 file.write(block)
                 fetched.bytes += len(block)
             file.flush()
             os.fsync(file.fileno())
-        _aside(path).replace(path)
+        self._folder.replace(aside(name), name)
         fetched.names.add(name)
         fetched.changed += came.hexdigest() != digest
 
@@ -122,11 +155,28 @@ class Copy:
         return Command(self._api, self._namespace, self._pod, "reader", list(words))
 
 
+class BoundedHeader(tarfile.TarInfo):
+    """A member of an archive whose header cannot ask for more memory than a long name takes."""
+
+    _NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+              tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> BoundedHeader:
+        """Read a header. Raises UserError for one that no tar writes."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in cls._NAMES and header.size > HEADER_BYTES):
+            raise UserError(f"the pod sent an archive with a header of {header.size} bytes", code=1)
+        return header
+
+
 def collect(api: Api, site: Site, run: str, image: str, into: Path) -> dict[str, int]:
     """Copy the run directory of ``run`` to ``into``, by a pod of ``image``; counts of files.
 
     Called again it goes on where it was, in the middle of a file too. Files that grow while they are read come as
-    they were at that moment. Raises UserError when streams break again and again, or ``into`` cannot be written.
+    they were at that moment. The pod's names and sizes are not believed: nothing is written outside ``into``, over
+    a link, or much beyond the listed size. Raises UserError when streams break again and again, or ``into`` cannot
+    be written.
     """
     try:
         into.mkdir(parents=True, exist_ok=True)
@@ -142,13 +192,20 @@ def _goes_on(run: str, into: Path) -> str:
 
 
 def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
-    there = _patiently_listed(copy)
-    missing = copy.missing(there)
-    files, changed, fruitless = len(missing), 0, 0
+    listing = _patiently_listed(copy)
+    missing = copy.missing(listing)
+    copy.check_space(missing)
+    files = len(missing)
+    changed = 0
+    fruitless = 0
     while missing:
         fetched = copy.fetch(missing)
         changed += fetched.changed
-        missing = {name: digest for name, digest in missing.items() if name not in fetched.names}
+        for name in fetched.too_long:
+            listing.refuse(name, f"{shown(name)} is longer than the pod's list says")
+        files -= len(fetched.too_long)
+        done = fetched.names | fetched.too_long
+        missing = {name: listed for name, listed in missing.items() if name not in done}
         _tell(f"{files - len(missing)} of {files} files")
         if fetched.to_the_end:  # what has not come is not there any more: an old checkpoint, say
             break
@@ -161,10 +218,24 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
                 code=1,
             )
         time.sleep(volume.POLL_SECONDS * fruitless)
-    return {"files": len(there), "copied": files - len(missing), "changed": changed, "vanished": len(missing)}
+    _tell_refused(listing.refused)
+    return {
+        "files": len(listing.files),
+        "copied": files - len(missing),
+        "changed": changed,
+        "vanished": len(missing),
+        "refused": len(listing.refused),
+    }
 
 
-def _patiently_listed(copy: Copy) -> dict[str, str]:
+def _tell_refused(reasons: list[str]) -> None:
+    for reason in reasons[:NAMED]:
+        _tell(f"refused: {reason}")
+    if len(reasons) > NAMED:
+        _tell(f"refused: {len(reasons) - NAMED} more")
+
+
+def _patiently_listed(copy: Copy) -> Listing:
     for _ in range(FRUITLESS_TRIES):
         try:
             return copy.listing()
@@ -172,21 +243,6 @@ def _patiently_listed(copy: Copy) -> dict[str, str]:
             trouble = error
         time.sleep(volume.POLL_SECONDS)
     raise UserError(f"the run directory cannot be listed: {trouble}", code=1)
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content; empty where there is no such file."""
-    if not path.is_file():
-        return ""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
 
 
 class _Pipe(io.RawIOBase):

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.ownership import EVERYONE
 from jobctl.jobs.render import (
     Verbatim,
     gpu_environment,
@@ -88,6 +89,8 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         )
     context = payload_context(spec)
     return context | {
+        # Whoever writes the volume is a pod of this namespace, and many volumes show one owner and mode for all.
+        "trusted": (EVERYONE,),
         "version": Verbatim(spec.version),
         "job": names.job_name(spec),
         "labels": run_labels,

@@ -13,7 +13,6 @@ from jobctl.k8s.names import QUEUE_LABEL
 from jobctl.k8s.pods import Pod
 from jobctl.k8s.resources import Object
 
-_REMEMBERED = ("state", "exit_code", "start", "end")
 MAX_LINES = 8
 """Lines of explanation; a job of hundreds of pods repeats itself."""
 
@@ -49,15 +48,29 @@ def status_of(
     )
 
 
+class _Ending(msgspec.Struct, frozen=True):
+    """What is remembered of a run that has ended."""
+
+    state: State
+    exit_code: int | None
+    start: str
+    end: str
+
+
 def ending(status: Status) -> str:
     """What is remembered of a run that has ended, for the time when its job is gone."""
-    return msgspec.json.encode({key: getattr(status, key) for key in _REMEMBERED}).decode()
+    told = _Ending(state=status.state, exit_code=status.exit_code, start=status.start, end=status.end)
+    return msgspec.json.encode(told).decode()
 
 
 def _status_of_the_gone(run: Run, cancelled: bool, ending: str) -> Status:
     if ending:
-        told = msgspec.json.decode(ending)
-        return Status(run=run.name, target=run.target, **{key: told[key] for key in _REMEMBERED})
+        try:
+            told = msgspec.json.decode(ending, type=_Ending)
+        except msgspec.MsgspecError as error:  # someone else wrote the annotation
+            detail = f"how it ended is not to be read: {error}"
+            return Status(run=run.name, target=run.target, state="unknown", detail=detail)
+        return Status(run=run.name, target=run.target, **msgspec.structs.asdict(told))
     state: State = "cancelled" if cancelled else "lost"
     gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
     return Status(run=run.name, state=state, target=run.target, detail=gone)

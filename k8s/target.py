@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +16,14 @@ import msgspec
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.records import BadRun, parse_record
 from jobctl.jobs.runs.store import ENDED, Run, Started, State, Status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s import manifest, names, submission
-from jobctl.k8s.pods import Pod, newest, read_pod, warnings_of
+from jobctl.k8s.cluster import Cluster
+from jobctl.k8s.pods import Pod
 from jobctl.k8s.resources import (
     CONFIG_MAP,
-    EVENT,
     JOB,
     POD,
     PYTORCHJOB,
@@ -58,7 +60,7 @@ class KubernetesTarget:
             container,
         )
         self._apis: dict[str, Api] = {}
-        self._answers: dict[tuple[str, ...], tuple[float, _Cluster]] = {}
+        self._answers: dict[tuple[str, ...], tuple[float, Cluster]] = {}
 
     def render(self, spec: JobSpec) -> str:
         if manifest.distributed(spec):
@@ -154,16 +156,27 @@ class KubernetesTarget:
         selector = f"{names.MANAGED_BY}=jobctl"
         found = self.api(site).list_all(CONFIG_MAP, site.namespace, labelSelector=selector)
         found.sort(key=lambda record: record["metadata"].get("creationTimestamp") or "")
-        return [_run_of(record, site) for record in found if _is_ours(record)]
+        runs = []
+        for record in filter(_is_ours, found):
+            try:
+                runs.append(_run_of(record, site))
+            except BadRun as problem:  # the others are listed all the same
+                print(f"jobctl: note: left out: {problem.message}", file=sys.stderr)
+        return runs
 
     # ---- the verbs
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
         """Asks once a namespace. Of several runs, those of a cluster that does not answer are unknown."""
         groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
-        for run in runs:
-            groups[site_of(run).context, site_of(run).namespace].append(run)
         found: dict[str, Status] = {}
+        for run in runs:
+            try:
+                groups[site_of(run).context, site_of(run).namespace].append(run)
+            except UserError as problem:
+                if len(runs) == 1:
+                    raise
+                found[run.name] = _unknown(run, problem)
         for mine in groups.values():
             try:
                 cluster = self._look(mine)
@@ -172,14 +185,10 @@ class KubernetesTarget:
             except UserError as problem:
                 if len(runs) == 1:
                     raise
-                state: State = "unknown"
-                found |= {
-                    run.name: Status(run=run.name, state=state, target=run.target, detail=problem.message)
-                    for run in mine
-                }
+                found |= {run.name: _unknown(run, problem) for run in mine}
         return [found[run.name] for run in runs]
 
-    def _remember(self, runs: Sequence[Run], cluster: _Cluster, found: Mapping[str, Status]) -> None:
+    def _remember(self, runs: Sequence[Run], cluster: Cluster, found: Mapping[str, Status]) -> None:
         """Note how runs ended, for their jobs go after a week."""
         for run in runs:
             if found[run.name].state in ENDED and not cluster.is_remembered(run):
@@ -208,13 +217,13 @@ class KubernetesTarget:
         time.sleep(max(0.0, min(ANSWER_SECONDS, seconds) - (time.monotonic() - started)))
         self._answers.clear()
 
-    def _look(self, runs: Sequence[Run], *, fresh: bool = False) -> _Cluster:
+    def _look(self, runs: Sequence[Run], *, fresh: bool = False) -> Cluster:
         site = site_of(runs[0])
         one = runs[0].path.name if len(runs) == 1 else ""
         key = (site.context, site.namespace, one)
         when, cluster = self._answers.get(key, (0.0, None))
         if cluster is None or fresh or time.monotonic() - when > ANSWER_SECONDS:
-            cluster = _Cluster.seen(self.api(site), site.namespace, {self._kind, JOB}, one)
+            cluster = Cluster.seen(self.api(site), site.namespace, {self._kind, JOB}, one)
             self._answers[key] = (time.monotonic(), cluster)
         return cluster
 
@@ -289,71 +298,8 @@ class KubernetesTarget:
         )
 
 
-class _Cluster:
-    """What one look at a namespace showed."""
-
-    def __init__(
-        self, jobs: list[tuple[Kind, Object]], pods: list[Object], events: list[Object], records: list[Object]
-    ) -> None:
-        self._jobs, self._pods, self._events = jobs, pods, events
-        self._marks = {
-            thing["metadata"]["name"]: thing["metadata"].get("annotations") or {} for thing in records
-        }
-
-    @classmethod
-    def seen(cls, api: Api, namespace: str, kinds: set[Kind], run: str) -> _Cluster:
-        """All runs, or ``run`` alone. Events are asked for only where a pod waits."""
-        labels = names.selector(run) if run else {names.MANAGED_BY: "jobctl"}
-        selector = label_selector(labels)
-        jobs = []
-        for kind in sorted(kinds):
-            jobs += [(kind, job) for job in api.list_all(kind, namespace, labelSelector=selector)]
-        pods = api.list_all(POD, namespace, labelSelector=selector)
-        waits = run and (not pods or any(not read_pod(pod).running for pod in pods))
-        events = api.list_all(EVENT, namespace) if waits else []
-        return cls(jobs, pods, events, api.list_all(CONFIG_MAP, namespace, labelSelector=selector))
-
-    def jobs_of(self, run: Run) -> list[tuple[Kind, Object]]:
-        """The run's own jobs, or those on its checkpoint where ``run`` is one of these; the newest last."""
-        wanted = names.selector(run.path.name).items()
-        mine = [
-            (kind, job)
-            for kind, job in self._jobs
-            if wanted <= (labels := job["metadata"].get("labels") or {}).items()
-            and names.is_for(labels, run.step)
-        ]
-        return sorted(mine, key=lambda found: found[1]["metadata"].get("creationTimestamp") or "")
-
-    def newest_job(self, run: Run) -> Object | None:
-        jobs = self.jobs_of(run)
-        return jobs[-1][1] if jobs else None
-
-    def pods_of(self, run: Run) -> list[Pod]:
-        """The newest pod of each index of the newest job."""
-        job = self.newest_job(run)
-        if job is None:
-            return []
-        labels = {
-            **names.selector(run.path.name),
-            names.COMPONENT: job["metadata"]["labels"][names.COMPONENT],
-        }.items()
-        return newest(
-            read_pod(pod) for pod in self._pods if labels <= (pod["metadata"].get("labels") or {}).items()
-        )
-
-    def status(self, run: Run) -> Status:
-        job, pods = self.newest_job(run), self.pods_of(run)
-        involved = {pod.name for pod in pods}
-        if job:  # of a TrainJob's objects the JobSet is called like it, and the Job of that makes the pods
-            involved |= {job["metadata"]["name"], f"{job['metadata']['name']}-node-0"}
-        events = [event for event in self._events if event.get("involvedObject", {}).get("name") in involved]
-        return status_of(run, job, pods, warnings_of(events), self._marks_of(run))
-
-    def is_remembered(self, run: Run) -> bool:
-        return "jobctl/ended" in self._marks_of(run)
-
-    def _marks_of(self, run: Run) -> dict[str, str]:
-        return self._marks.get(names.object_name(run.name), {})
+def _unknown(run: Run, problem: UserError) -> Status:
+    return Status(run=run.name, state="unknown", target=run.target, detail=problem.message)
 
 
 def site_of(run: Run) -> Site:
@@ -373,16 +319,15 @@ def _decoded(run: Run, kind: type[Decoded], data: Object) -> Decoded:
 
 def _is_ours(record: Object) -> bool:
     """Whether a ConfigMap is a run's, and not somebody else's of the same name."""
-    return (
-        names.RUN_ANNOTATION in (record["metadata"].get("annotations") or {}) and "run.json" in record["data"]
-    )
+    run = (record["metadata"].get("annotations") or {}).get(names.RUN_ANNOTATION, "")
+    return bool(layout.RUN_NAME.fullmatch(run)) and "run.json" in (record.get("data") or {})
 
 
 def _run_of(record: Object, site: Site) -> Run:
     """A run by its ConfigMap; by way of the context that we found it with, which may be called otherwise here."""
     own = record["metadata"]["annotations"][names.RUN_ANNOTATION]
     name = layout.job_name(own, (record["metadata"].get("labels") or {}).get(names.COMPONENT, ""))
-    said = json.loads(record["data"]["run.json"])
+    said = parse_record(record["data"]["run.json"], Path(f"ConfigMap {record['metadata']['name']}"))
     said["spec"]["site"] |= {"context": site.context, "namespace": site.namespace}
     said["submitted"] = record["metadata"].get("creationTimestamp") or ""
     return Run(name, Path(manifest.ROOT) / "runs" / own, said, ())

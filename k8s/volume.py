@@ -30,6 +30,9 @@ SILENCE_SECONDS = 120.0
 BEAT = "while sleep 15 >/dev/null 2>&1; do printf '\\0' >&2; done & trap \"kill $!\" EXIT; "
 """Bash that says something all the while, for commands that work in silence: summing a large file takes minutes."""
 POLL_SECONDS = 0.5
+OUTPUT_BYTES = 1 << 20
+"""What a short command may say."""
+VERDICT_BYTES = 1 << 16
 _INPUT, _OUTPUT, _ERRORS, _VERDICT = range(4)
 
 
@@ -71,7 +74,7 @@ class Command:
                 elif channel == _ERRORS:
                     said = (said + piece.replace(b"\0", b""))[-4000:]
                 elif channel == _VERDICT:
-                    verdict += piece
+                    verdict = (verdict + piece)[:VERDICT_BYTES]
         except (WebSocketException, OSError) as error:
             if not verdict:
                 raise ConnectionError(f"{self._pod}: {error}") from None
@@ -84,8 +87,15 @@ class Command:
             why = said.decode("utf-8", "replace").strip() or answer.get("message", "")
             raise UserError(f"in pod {self._pod}: {why[-1000:]}", code=1)
 
-    def finish(self) -> bytes:
-        return b"".join(self.output())
+    def finish(self, most: int = OUTPUT_BYTES) -> bytes:
+        """Return all of its output. Raises UserError for more than ``most`` bytes."""
+        said = bytearray()
+        with contextlib.closing(self.output()) as output:
+            for piece in output:
+                said += piece
+                if len(said) > most:
+                    raise UserError(f"{self._pod} says more than {most} bytes", code=1)
+        return bytes(said)
 
 
 @contextlib.contextmanager

@@ -20,9 +20,10 @@ import msgspec
 
 from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.catalog.loader import load_entry
-from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import source_dir
+from jobctl.jobs.core.names import UnsafeName, inside, parts_of, shown
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.sources.origins import MIRROR_FILE, HubFile, Mirrored, mirrored
 
@@ -30,6 +31,10 @@ TRIES = 3
 """Times a file is asked for; each time the hub's client itself goes on after a broken connection, five times."""
 PAUSE = 2.0
 """Seconds before the second time; before each further one twice as long."""
+FILES = 1_000_000
+"""The most files that a mirror holds."""
+KEPT = (MIRROR_FILE, ".cache")
+"""Names that the mirror and the hub's client keep their own records under."""
 PATIENCE = 10
 """Files that may fail before the others are given up as well."""
 
@@ -54,9 +59,28 @@ def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
         for file in info.siblings or ()
         if any(fnmatch.fnmatchcase(file.rfilename, pattern) for pattern in entry.patterns or ["*"])
     )
+    check_names(entry.hub or "", files)
     if not files:
         raise UserError(f"{entry.hub} has no file like {entry.patterns}", hint=f"see {page}")
     return Mirrored(hub=entry.hub, commit=info.sha or entry.revision, files=files)
+
+
+def check_names(hub: str, files: Sequence[HubFile]) -> None:
+    """Raise UserError for a list that the mirror cannot hold, before anything is written or removed.
+
+    A name has to stay in the mirror's folder, and may not be that of a record that is kept there.
+    """
+    if len(files) > FILES:
+        raise UserError(
+            f"{hub} lists {len(files)} files; a mirror holds {FILES}", hint="name fewer by patterns"
+        )
+    for file in files:
+        try:
+            first = parts_of(file.path)[0]
+        except UnsafeName as error:
+            raise UserError(f"the hub's list of {hub} cannot be trusted: {error.message}", code=1) from None
+        if first in KEPT:
+            raise UserError(f"{hub} has a file {shown(file.path)}, a name that the mirror needs", code=1)
 
 
 def is_whole(path: Path, file: HubFile, hashed: bool) -> bool:
@@ -70,6 +94,7 @@ def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) ->
     """Fetch one file and check it. Raises UserError in words."""
     from huggingface_hub import hf_hub_download
 
+    path = inside(folder, file.path)
     where = f"{file.path} of {files.hub}"
     try:
         hf_hub_download(
@@ -82,8 +107,8 @@ def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) ->
         )
     except Exception as error:  # as above
         raise UserError(f"{where} could not be fetched: {error}", code=1) from None
-    if not is_whole(folder / file.path, file, hashed=True):
-        (folder / file.path).unlink(missing_ok=True)
+    if not is_whole(inside(folder, file.path), file, hashed=True):
+        path.unlink(missing_ok=True)
         raise UserError(f"{where} came with other bytes than the hub's list says", code=1)
 
 
@@ -96,9 +121,14 @@ class Fetching:
 
     def fetch(self, file: HubFile) -> bool:
         """Fetch one file unless it is there; whether it was fetched."""
-        if is_whole(self.folder / file.path, file, hashed=self.check):
+        try:
+            path = inside(self.folder, file.path)
+        except UnsafeName as error:  # someone put a link where the file belongs
+            self.failed.append(error)
             return False
-        (self.folder / file.path).unlink(missing_ok=True)
+        if is_whole(path, file, hashed=self.check):
+            return False
+        path.unlink(missing_ok=True)
         for attempt in range(TRIES):
             if len(self.failed) > PATIENCE:
                 return False
@@ -140,7 +170,8 @@ def mirror(
         raise UserError(f"data set '{name}' is not on the hub, so there is nothing to mirror")
     token, folder = os.environ.get(token_env) or None, source_dir(root, name)
     files, before = listing(entry, token), mirrored(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_shared(folder.parent)
+    folder.mkdir(exist_ok=True)
     write_whole(folder / MIRROR_FILE, msgspec.json.encode(files))
     moved = before is not None and before.files != files.files  # other bytes may have the same size
     return Fetching(files, folder, token, check or moved).all(workers)

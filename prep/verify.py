@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jobctl.jobs.core.errors import UserError, run_command
-from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.jobs.core.layout import tokenizers
+from jobctl.jobs.core.names import inside
 from jobctl.prep.encode.encoders import ReferenceEncoder
 from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
 from jobctl.prep.sources.files import sha256_of
@@ -134,7 +135,7 @@ def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> d
 def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEncoder | None, list[str]]:
     """The tokenizer of the data set where it can be found, and what is wrong with it."""
     base = root or folder.resolve().parent.parent
-    file = tokenizer_dir(base, meta.tokenizer.name) / meta.tokenizer.file
+    file = inside(tokenizers(base), f"{meta.tokenizer.name}/{meta.tokenizer.file}")
     if not file.is_file():
         return None, [f"tokenizer {meta.tokenizer.name} is not in {file.parent}"] if root else []
     if sha256_of(file) != meta.tokenizer.sha256:

@@ -19,8 +19,9 @@ from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.jobs.core.durable import sync_folder, write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import EXIT_FAILED
-from jobctl.jobs.core.layout import export_dir, tokenizer_dir
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights, recorded_state
+from jobctl.jobs.core.layout import export_dir, tokenizers
+from jobctl.jobs.core.names import inside
+from jobctl.trainer.checkpoint.weights import load_model_weights, recorded_state
 from jobctl.trainer.interop.hf_folder import hf_config, to_hf
 from jobctl.trainer.models.hf_mapping import Weights
 
@@ -101,7 +102,7 @@ def tokenizer_of(run: Path) -> Path | None:
     roots = [run.resolve().parent.parent]
     if os.environ.get("JOBCTL_ROOT"):
         roots.append(Path(os.environ["JOBCTL_ROOT"]))
-    folders = [tokenizer_dir(root, state.tokenizer) for root in roots]
+    folders = [inside(tokenizers(root), state.tokenizer) for root in roots]
     return next((folder for folder in folders if folder.is_dir()), None)
 
 

@@ -29,6 +29,8 @@ from jobctl.jobs.core.exit_codes import (
     EXIT_USAGE,
 )
 from jobctl.jobs.core.layout import log_dir, stop_file
+from jobctl.trainer.lifecycle import memory_kill
+from jobctl.trainer.lifecycle.stop import LAUNCHED_AT, LAUNCHER_WORDS
 from jobctl.trainer.options import parse
 from jobctl.trainer.reporting.ranklog import next_attempt
 
@@ -42,6 +44,7 @@ LINGER_SECONDS = 5.0
 def main(arguments: Sequence[str]) -> int:
     """Start the ranks of this node, wait for them, and return what their exit codes come to."""
     torchrun_options, trainer_options = split(arguments)
+    os.environ[LAUNCHED_AT] = str(time.time())
     try:
         options = None if {"-h", "--help"} & set(trainer_options) else parse(trainer_options)
     except UserError as error:
@@ -58,7 +61,10 @@ def main(arguments: Sequence[str]) -> int:
         set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
     except (ValueError, SystemExit) as error:
         return usage_error(error)
+    memory = memory_kill.watch()
     code = exit_code(run_ranks(parsed), parsed)
+    if code != EXIT_FINISHED:
+        print(memory.report(), end="", file=sys.stderr)
     if options and code not in (EXIT_FINISHED, EXIT_CONTINUE, EXIT_USAGE):
         print(hang_report(options.run_dir, options.attempt), end="", file=sys.stderr)
     if stop and options and options.attempt is None:  # a script looks at the file, and removes it, itself
@@ -105,8 +111,6 @@ def leave(number: int, _: FrameType | None) -> None:
 class StopFile:
     """Turns SIGTERM and SIGINT into the STOP file; a second SIGINT ends the launcher, and its ranks with it."""
 
-    WORDS = "launcher received "
-
     def __init__(self, run_dir: Path) -> None:
         self.path, self.asked = stop_file(run_dir), False
         signal.signal(signal.SIGTERM, self.ask)
@@ -118,12 +122,14 @@ class StopFile:
         self.asked = True
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a") as file:
-            file.write(f"{self.WORDS}{signal.Signals(number).name}\n")
+            file.write(f"{LAUNCHER_WORDS}{signal.Signals(number).name}\n")
 
     def take_back(self) -> None:
         """Remove what this launcher alone has asked for and all ranks have done, so that the same command resumes."""
         try:
-            if self.asked and all(line.startswith(self.WORDS) for line in self.path.read_text().splitlines()):
+            if self.asked and all(
+                line.startswith(LAUNCHER_WORDS) for line in self.path.read_text().splitlines()
+            ):
                 self.path.unlink()
         except OSError:  # somebody else has removed it
             pass

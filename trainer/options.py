@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,8 +102,8 @@ def parse_sources(text: str) -> tuple[Source, ...]:
             share = float(weight) if equals else 1.0
         except ValueError:
             path, share = part, 1.0
-        if share <= 0:
-            raise UserError(f"--dataset: the weight of {path} must be above 0, not {weight}")
+        if not 0 < share < math.inf:  # NaN is in no range
+            raise UserError(f"--dataset: the weight of {path} must be a finite number above 0, not {weight}")
         sources.append(Source(Path(path if equals and path else part), share))
     return tuple(sources)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.distributed import choose_device
 from jobctl.trainer.export import special_token_ids, tokenizer_of
 from jobctl.trainer.interop.hf_folder import load_hf

@@ -62,9 +62,11 @@ class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     hub: Annotated[str, Meta(description="repository on the Hugging Face hub")]
     revision: Annotated[str, Meta(description="revision on the hub")] = "main"
     gated: Annotated[bool, Meta(description="the hub wants a licence accepted and a token")] = False
-    package: Annotated[Package | None, Meta(description="the Python package that ships its files")] = None
+    shipped: Annotated[
+        str, Meta(description="folder of prep/data with the files it is made of; empty: none")
+    ] = ""
     sha256: Annotated[
-        dict[str, str], Meta(description="files of the package or the hub whose hash is known")
+        dict[str, str], Meta(description="shipped files, or files of the hub, whose hash is known")
     ] = {}
     vocab_size: Annotated[int, Meta(ge=1, description="ids it can give: the largest and one")]
     model_vocab_size: Annotated[int, Meta(ge=1, description="rows of the embedding of its own models")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import typing
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -45,7 +46,10 @@ def convert(name: str, text: str, hint: Any) -> Any:
     if is_boolean(name):
         return boolean(name, text)
     try:
-        return msgspec.convert(text, hint, strict=False)
+        value = msgspec.convert(text, hint, strict=False)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name}={text}: expected a finite number")
+        return value
     except msgspec.ValidationError as error:
         choices = [c for arg in typing.get_args(hint) for c in typing.get_args(arg)]
         raise UserError(f"--{name}={text}: {error}", hint=nearest(text, choices) if choices else "") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 import yaml
 
+from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.schema import (
     FamilyEntry,
     HardwareEntry,
@@ -62,6 +64,17 @@ for _tag, _pattern, _first in (
     ),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def _finite_float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    """Construct a float, which no setting may have as infinity or NaN."""
+    value = float(loader.construct_yaml_float(node))
+    if not math.isfinite(value):
+        raise yaml.MarkedYAMLError(problem=f"{node.value} is no finite number", problem_mark=node.start_mark)
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _finite_float)
 
 
 def parse_yaml(text: str, origin: str) -> Any:
@@ -223,6 +236,6 @@ def peak_flops(device_name: str, dtype: str = "bfloat16") -> tuple[float, str] |
     """
     for name in names("hardware"):
         facts = load_hardware(name).facts
-        if facts.device and facts.device in device_name and dtype in facts.peak_tflops:
+        if is_device(facts.device, device_name) and dtype in facts.peak_tflops:
             return facts.peak_tflops[dtype] * 1e12, name
     return None

@@ -12,9 +12,11 @@ from msgspec import Meta
 AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash_attn_2", "flash_attn_3", "flash_attn_4", "manual"]
 Kernels = Literal["auto", "fused", "plain"]
 OptimizerName = Literal["adamw", "torch_adamw"]
+Deterministic = Literal["auto", "on", "off"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 InitFrom = Literal["auto", "scratch", "resume"]
-ImageVariant = Literal["cpu", "cu124", "cu128"]
+CheckpointWhenBusy = Literal["wait", "skip"]
+ImageVariant = Literal["cpu", "cu124", "cu132"]
 ContainerRuntime = Literal["none", "pyxis", "apptainer", "podman", "docker", "oci"]
 Basis = Literal["guide", "arithmetic", "measured"]
 Preflight = Literal["off", "report", "stop"]
@@ -83,6 +85,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         Kernels,
         Meta(description="auto takes our fused kernels where they run, which leave nothing to compile"),
     ] = "auto"
+    deterministic: Annotated[
+        Deterministic,
+        Meta(description="the same bits in every run: on; auto where it costs less than 1% of a step; off"),
+    ] = "auto"
     use_cuda_graphs: Annotated[bool, Meta(description="replay the step as a CUDA graph (tier 3)")] = False
     document_masking: Annotated[bool, Meta(description="no attention across document boundaries")] = False
     # layout over GPUs
@@ -111,6 +117,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     keep_every_checkpoint: Annotated[
         int, Meta(ge=0, description="also keep checkpoints of steps divisible by this; 0: none")
     ] = 0
+    checkpoint_when_busy: Annotated[
+        CheckpointWhenBusy,
+        Meta(
+            description="a save is due while one is being written: skip it, or wait; the last one always waits"
+        ),
+    ] = "skip"
     init_from: Annotated[
         InitFrom, Meta(description="auto resumes where the run directory has a checkpoint")
     ] = "auto"
@@ -161,7 +173,7 @@ class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dataset: Annotated[str, Meta(pattern=NAME, description="a data set of the catalogue")] = "slimpajama_6b"
     tokenizer: Annotated[str, Meta(pattern=NAME, description="a tokenizer of the catalogue")] = "gpt2"
     image_variant: Annotated[ImageVariant, Meta(description="which of our images the hardware needs")] = (
-        "cu128"
+        "cu132"
     )
     image: Annotated[
         str, Meta(description="container image reference; empty: jobctl:<version>-<variant>")

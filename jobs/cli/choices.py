@@ -34,6 +34,13 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     settings: dict[str, Any] = {}
 
 
+TRUST_OPTION = click.option(
+    "--trust-owner",
+    "trusted",
+    metavar="NAME",
+    multiple=True,
+    help="Execute and write into what NAME owns in the run as well; 'everyone' allows all.",
+)
 OPTIONS = [
     click.argument(
         "words",
@@ -59,6 +66,7 @@ OPTIONS = [
     click.option("--patch", is_flag=True, help="Run this source tree in the place of the image's code."),
     click.option("--dataset", metavar="NAME", help="Data set of the catalogue."),
     click.option("--tokenizer", metavar="NAME", help="Tokenizer of the catalogue."),
+    TRUST_OPTION,
     click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of the catalogue."),
 ]
 
@@ -80,7 +88,9 @@ def root(site: str | None = None) -> Path:
     return Path(found or Path.home() / "jobctl").expanduser().absolute()
 
 
-def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Resolution:
+def resolution(
+    *, words: tuple[str, ...], run: str | None, trusted: tuple[str, ...] = (), **options: Any
+) -> Resolution:
     """The job that a command line describes. Raises UserError."""
     kind, flags = _split(words)
     stage = options["stage"]
@@ -113,6 +123,8 @@ def resolution(*, words: tuple[str, ...], run: str | None, **options: Any) -> Re
         choices, version=jobctl.__version__, root=os.environ.get("JOBCTL_ROOT", ""), project=layer
     )
     spec = found.spec
+    if trusted:
+        spec = msgspec.structs.replace(spec, trusted=trusted)
     if options["patch"]:
         spec = _patched(spec)
     home = Path(spec.site.root).expanduser().absolute() if spec.site.root else root()

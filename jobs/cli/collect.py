@@ -1,18 +1,23 @@
-"""``jobctl collect``: a run directory from a cluster's volume to this host."""
+"""``jobctl collect``: a run directory to this host, from a cluster's volume or from a shared root."""
 
 from __future__ import annotations
 
-import shutil
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from jobctl.jobs.cli.finding import Place, find_run, place_options
-from jobctl.jobs.cli.output import emit
+from jobctl.jobs.cli.output import emit, warn
+from jobctl.jobs.core.copying import copy_tree
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.targets import target
 from jobctl.jobs.targets.protocol import Remote
+
+NAMED = 5
+"""Files left out that are named one by one."""
 
 
 @click.command("collect")
@@ -27,16 +32,21 @@ def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None
     found = find_run(run, Place(**place))
     scheduler = target(found.target)
     counts = scheduler.collect(found, output) if isinstance(scheduler, Remote) else _copy(found.path, output)
-    words = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "files")
+    words = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind == "files")
     emit({"run": run, "directory": str(output), **counts}, as_json, f"{run}: {words}, in {output}")
+    if counts.get("refused"):
+        sys.exit(1)
 
 
-def _copy(source: Path, output: Path) -> dict[str, int]:
-    """A run directory that this host sees."""
-    if output.resolve() == source.resolve():
-        raise UserError(f"{output} is the run directory itself")
+def _copy(source: Path, output: Path) -> Mapping[str, int]:
+    """Copy a run directory that this host sees."""
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{output} is in the run directory itself", hint="name a folder elsewhere with -o")
     try:
-        shutil.copytree(source, output, dirs_exist_ok=True)
-    except (OSError, shutil.Error) as error:
-        raise UserError(f"{output}: {error}", code=1) from None
-    return {"files": sum(1 for path in output.rglob("*") if path.is_file())}
+        result = copy_tree(source, output)
+    except OSError as error:
+        raise UserError(f"{error.filename or output}: {error.strerror or error}", code=1) from None
+    warn(f"left out: {reason}" for reason in result.skipped[:NAMED])
+    if len(result.skipped) > NAMED:
+        warn([f"left out: {len(result.skipped) - NAMED} more"])
+    return {"files": result.files, "copied": result.copied, "skipped": len(result.skipped)}

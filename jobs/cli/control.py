@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from jobctl.jobs.cli.choices import TRUST_OPTION
 from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
 from jobctl.jobs.cli.output import emit
 from jobctl.jobs.cli.status import statuses
@@ -66,10 +67,14 @@ def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: 
 @click.command("resume")
 @click.argument("run")
 @place_options
+@TRUST_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def resume_command(run: str, as_json: bool, **place: Any) -> None:
-    """Start another attempt of a run that has stopped, failed or been cancelled."""
+def resume_command(run: str, trusted: tuple[str, ...], as_json: bool, **place: Any) -> None:
+    """Start another attempt of a run that has stopped, failed or been cancelled.
+
+    Its script is made anew from the run's record. A run of someone else is refused without --trust-owner.
+    """
     from jobctl.jobs.submission import resume_run
 
-    found, job_id = resume_run(find_run(run, Place(**place)))
+    found, job_id = resume_run(find_run(run, Place(**place)), trusted)
     emit({"run": run, "job_id": job_id}, as_json, f"resumed run {run} (job {job_id} on {found.target})")

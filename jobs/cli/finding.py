@@ -12,6 +12,7 @@ import msgspec
 import jobctl
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.cli.choices import project_choices, root
+from jobctl.jobs.cli.output import warn
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.runs import pipeline
@@ -94,20 +95,19 @@ def pipeline_runs(found: Pipeline, place: Place) -> list[Run]:
 
 
 def find_runs(place: Place) -> list[Run]:
-    """The runs that this host has records of, and those of the cluster that is asked for."""
+    """Return the runs that this host has records of, and those of the cluster that is asked for.
+
+    One that cannot be read is named on stderr, and the rest is returned.
+    """
     remote = _remote(place)
-    there = remote[0].find_all(remote[1]) if remote else []
+    remote_runs = remote[0].find_all(remote[1]) if remote else []
+    if place.target and remote:
+        return remote_runs
+    local_runs = runs.read_all(root(place.site), tell=lambda reason: warn([f"left out: {reason}"]))
     if place.target:
-        return (
-            there
-            if remote
-            else [run for run in runs.read_all(root(place.site)) if run.target == place.target]
-        )
-    known = {run.name for run in there}
-    return [
-        *(_elsewhere(run, place) for run in runs.read_all(root(place.site)) if run.name not in known),
-        *there,
-    ]
+        return [run for run in local_runs if run.target == place.target]
+    known = {run.name for run in remote_runs}
+    return [*(_elsewhere(run, place) for run in local_runs if run.name not in known), *remote_runs]
 
 
 def _remote(place: Place) -> tuple[Remote, Site] | None:

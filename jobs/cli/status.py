@@ -13,17 +13,42 @@ from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, find_runs, p
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.preparation import read_preparation, summary
+from jobctl.jobs.runs.records import BadRun
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.targets import target
 
 
 def statuses(found: Sequence[Run]) -> list[Status]:
-    """Where runs stand, each target asked once, in the order given."""
+    """Return where runs stand, each target asked once, in the order given.
+
+    A run that cannot be read any more is unknown, and the others are asked for without it.
+    """
     by_name: dict[str, Status] = {}
     for name in sorted({run.target for run in found}):
-        mine = [run for run in found if run.target == name]
-        by_name.update(zip((run.name for run in mine), target(name).statuses(mine), strict=True))
+        group = [run for run in found if run.target == name]
+        for status in _of_one_target(name, group):
+            by_name[status.run] = status
     return [by_name[run.name] for run in found]
+
+
+def _of_one_target(name: str, group: Sequence[Run]) -> list[Status]:
+    try:
+        return target(name).statuses(group)
+    except BadRun as error:
+        if len(group) == 1:
+            return [Status(run=group[0].name, state="unknown", target=name, detail=error.message)]
+    return [status for run in group for status in _of_one_target(name, [run])]
+
+
+def pipeline_statuses(pipeline: Pipeline, place: Place) -> list[Status]:
+    """Return where those of a pipeline's runs stand that have been submitted; unknown where one cannot be read."""
+    found: list[Status] = []
+    for step in pipeline.steps:
+        try:
+            found += statuses(pipeline_runs(Pipeline(pipeline.name, (step,)), place))
+        except BadRun as error:
+            found.append(Status(run=step.run, state="unknown", target="", detail=error.message))
+    return found
 
 
 def describe_status(status: Status) -> str:
@@ -58,7 +83,7 @@ def pipeline_table(pipeline: Pipeline, known: Sequence[Status]) -> str:
 def status_command(run: str, as_json: bool, **place: Any) -> None:
     """Where a run or a pipeline stands."""
     if pipeline := find_pipeline(run, Place(**place)):
-        known = statuses(pipeline_runs(pipeline, Place(**place)))
+        known = pipeline_statuses(pipeline, Place(**place))
         emit({"pipeline": pipeline, "runs": known}, as_json, pipeline_table(pipeline, known))
         return
     found = find_run(run, Place(**place))

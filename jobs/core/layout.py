@@ -39,8 +39,12 @@ def pipeline_file(root: Path, pipeline: str) -> Path:
     return root / "pipelines" / f"{pipeline}.json"
 
 
+def tokenizers(root: Path) -> Path:
+    return root / "tokenizers"
+
+
 def tokenizer_dir(root: Path, tokenizer: str) -> Path:
-    return root / "tokenizers" / tokenizer
+    return tokenizers(root) / tokenizer
 
 
 def source_dir(root: Path, dataset: str) -> Path:
@@ -57,8 +61,9 @@ def preparation_file(dataset: Path) -> Path:
     return dataset / ".prep" / "status.json"
 
 
-def record_file(run: Path) -> Path:
-    return run / "run.json"
+def record_file(run: Path, step: str = "") -> Path:
+    """What was submitted, as data; of a ``step`` that reads the run's checkpoint, its own."""
+    return run / (f"run.{step}.json" if step else "run.json")
 
 
 def attempt_file(run: Path, attempt: int) -> Path:

@@ -5,14 +5,18 @@ And from ``eval_<stamp>.json``, the newest evaluation of a checkpoint, for the l
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.names import UnsafeName, inside
+from jobctl.jobs.core.reading import read_regular
+
+DOCUMENT_BYTES = 1 << 30
+"""The longest metrics document that is read: some millions of iterations."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,30 +33,64 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     metrics: str
 
 
+class _Iteration(msgspec.Struct):
+    """What is read of one logged iteration or evaluation of a metrics document."""
+
+    iter: int
+    loss: float | None = None
+    val_loss: float | None = None
+    tokens_per_sec: float | None = None
+    mfu: float | None = None
+
+
+class _Document(msgspec.Struct):
+    training_iterations: list[_Iteration] = []
+    eval_steps: list[_Iteration] = []
+
+
 def read_training(run: Path) -> Training | None:
-    """The figures of ``run``; None before its first write, and for a run that trains nothing."""
+    """Return the figures of ``run``; None before its first write, and for a run that trains nothing.
+
+    Raises UserError where a document is not one.
+    """
     files = [path for kind in ("run", "eval") if (path := newest(run, kind))]
     if not files:
         return None
-    logs: list[dict[str, Any]] = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    iterations = logs[0].get("training_iterations", [])
-    evaluations = sorted((e for log in logs for e in log.get("eval_steps", [])), key=lambda e: e["iter"])
+    documents = [_read(path) for path in files]
+    iterations = documents[0].training_iterations
+    evaluations = sorted((e for d in documents for e in d.eval_steps), key=lambda step: step.iter)
     # The first logged step carries start-up: compilation, the first read of the data.
-    rates = [step["tokens_per_sec"] for step in iterations[1:] or iterations if step.get("tokens_per_sec")]
-    shares = [step["mfu"] for step in iterations[1:] or iterations if step.get("mfu")]
-    pointer = layout.checkpoints_dir(run) / "LATEST"
+    steady = iterations[1:] or iterations
+    rates = [step.tokens_per_sec for step in steady if step.tokens_per_sec]
+    shares = [step.mfu for step in steady if step.mfu]
     return Training(
-        iterations=iterations[-1]["iter"] if iterations else 0,
-        first_loss=iterations[0]["loss"] if iterations else None,
-        last_loss=iterations[-1]["loss"] if iterations else None,
-        validation_loss=evaluations[-1].get("val_loss") if evaluations else None,
+        iterations=iterations[-1].iter if iterations else 0,
+        first_loss=iterations[0].loss if iterations else None,
+        last_loss=iterations[-1].loss if iterations else None,
+        validation_loss=evaluations[-1].val_loss if evaluations else None,
         tokens_per_second=statistics.median(rates) if rates else None,
         mfu=statistics.median(shares) if shares else None,
-        checkpoint=str(pointer.parent / pointer.read_text(encoding="utf-8").strip())
-        if pointer.is_file()
-        else None,
+        checkpoint=_latest(run),
         metrics=str(files[0]),
     )
+
+
+def _read(path: Path) -> _Document:
+    try:
+        return msgspec.json.decode(read_regular(path, DOCUMENT_BYTES), type=_Document)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", code=1) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not the metrics of a run: {error}", code=1) from None
+
+
+def _latest(run: Path) -> str | None:
+    """Return the path of the checkpoint that LATEST names; None where it names nothing in its folder."""
+    folder = layout.checkpoints_dir(run)
+    try:
+        return str(inside(folder, read_regular(folder / "LATEST").decode().strip()))
+    except (OSError, UnicodeDecodeError, UnsafeName):
+        return None
 
 
 def newest(run: Path, kind: str) -> Path | None:

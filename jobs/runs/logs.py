@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.runs.store import numbers_of_others
 
 POLL_SECONDS = 0.5
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_RANK_LOG = re.compile(r"rank-[0-9]{1,9}\.log")
 
 
 def log_files(run: Path, rank: int | None, attempt: int | None, step: str = "") -> list[Path]:
@@ -25,8 +29,8 @@ def log_files(run: Path, rank: int | None, attempt: int | None, step: str = "") 
 
 def _numbers(run: Path, step: str) -> list[int]:
     others = numbers_of_others(run, step)
-    there = (int(path.name) for path in (run / "logs").glob("[0-9]*") if path.name.isdigit())
-    return sorted(number for number in there if number not in others)
+    numbers = (int(path.name) for path in (run / "logs").glob("[0-9]*") if _NUMBER.fullmatch(path.name))
+    return sorted(number for number in numbers if number not in others)
 
 
 def read_logs(
@@ -58,11 +62,15 @@ def read_all_ranks(
 
     def files() -> list[Path]:
         numbers = _numbers(run, step) if attempt is None else [attempt]
-        return [path for n in numbers for path in sorted(layout.log_dir(run, n).glob("rank-*.log"))]
+        return [path for n in numbers for path in _rank_logs(layout.log_dir(run, n))]
 
     for path, line in _lines(files, ended if follow else lambda: True):
         if line is not None:
             yield f"[rank {int(path.stem.removeprefix('rank-'))}] {line}"
+
+
+def _rank_logs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("rank-*.log") if _RANK_LOG.fullmatch(path.name))
 
 
 def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterator[tuple[Path, str | None]]:
@@ -83,7 +91,7 @@ def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterat
 
 def whole_lines(path: Path, offset: int, rest: bool) -> tuple[list[str], int]:
     """Lines after byte ``offset`` and the offset behind them; a last line without an end only with ``rest``."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(offset)
         data = file.read()
     end = len(data) if rest else data.rfind(b"\n") + 1

@@ -15,6 +15,8 @@ import msgspec
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.names import shown
+from jobctl.jobs.core.reading import read_regular
 
 STEPS = ("tokenizer", "prep", "preflight", "train", "eval", "export")
 ON_CPUS = frozenset({"tokenizer", "prep", "export"})
@@ -68,9 +70,17 @@ def write(root: Path, pipeline: Pipeline) -> None:
 def read(root: Path, name: str) -> Pipeline | None:
     """The pipeline that was recorded under ``name``, if there is one."""
     path = layout.pipeline_file(root, name)
-    if not layout.RUN_NAME.fullmatch(name) or not path.is_file():
+    if not layout.RUN_NAME.fullmatch(name):
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Pipeline)
-    except msgspec.MsgspecError as error:
+        pipeline = msgspec.json.decode(read_regular(path), type=Pipeline)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", code=1) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a pipeline's record: {error}", code=1) from None
+    for run in (run for step in pipeline.steps for run in (step.run, *step.after)):
+        if not layout.RUN_NAME.fullmatch(layout.split_name(run)[0]):
+            raise UserError(f"{path}: {shown(run)} is not a run's name", code=1)
+    return pipeline

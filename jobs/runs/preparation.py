@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs.store import Run
 
 
-def read_preparation(run: Run) -> dict[str, Any] | None:
+class Preparation(msgspec.Struct, frozen=True):
+    """How far the job is; ``seconds_left`` is None where it is unknown."""
+
+    state: str
+    tasks: int
+    tasks_done: int
+    share: float
+    tokens: int
+    tokens_per_second: float
+    seconds_left: float | None
+    workers: int = 0
+    read_bytes: int = 0
+    size: int = 0
+    bytes_per_second: float = 0.0
+
+
+def read_preparation(run: Run) -> Preparation | None:
     """Return what ``python -m jobctl.prep.status --json`` says, a few seconds old.
 
-    None for other runs and before the first report.
+    None for other runs, before the first report, and where the file is not one.
     """
     spec = run.record["spec"]
-    if spec.get("kind") != "prep":
+    if spec["kind"] != "prep":
         return None
     folder = layout.dataset_dir(
         Path(spec["site"]["root"]), spec["inputs"]["dataset"], spec["inputs"]["tokenizer"]
     )
     try:
-        found: dict[str, Any] = json.loads(layout.preparation_file(folder).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return msgspec.json.decode(read_regular(layout.preparation_file(folder)), type=Preparation)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return found
 
 
-def summary(found: dict[str, Any]) -> str:
+def summary(found: Preparation) -> str:
     """One line of it."""
-    left = found["seconds_left"]
     return (
-        f"{found['state']}: {found['share']:.1%}, {found['tasks_done']}/{found['tasks']} tasks, "
-        f"{found['tokens'] / 1e6:,.1f} M tokens, {found['tokens_per_second'] / 1e6:.1f} M/s"
-        + (f", {left:,.0f} s left" if left else "")
+        f"{found.state}: {found.share:.1%}, {found.tasks_done}/{found.tasks} tasks, "
+        f"{found.tokens / 1e6:,.1f} M tokens, {found.tokens_per_second / 1e6:.1f} M/s"
+        + (f", {found.seconds_left:,.0f} s left" if found.seconds_left else "")
     )

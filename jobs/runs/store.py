@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -20,28 +20,10 @@ import msgspec
 from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.ownership import check_run
+from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.runs.records import Attempt, BadRun, read_attempts, read_record
 from jobctl.jobs.spec.job_spec import JobSpec
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One scheduler job working on a run, as it wrote of itself."""
-
-    attempt: int
-    job_id: str
-    target: str
-    host: str
-    nodes: str
-    pid: int
-    start: str
-    end: str | None = None
-    exit_code: int | None = None
-    reason: str | None = None
-    step: str = "train"
-    """What it did: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
-    task: int = 0
-    tasks: int = 1
-    """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
-
 
 ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued"})
 """Reasons of an attempt's end that are not its own; the scheduler starts another one."""
@@ -132,13 +114,15 @@ def recorded_status(run: Run) -> Status:
 
 def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
     """Nodes that an attempt, or any in the run's directory, found unfit, and why."""
-    numbers = [attempt] if attempt else [a.attempt for a in _attempts(run.path)]
+    numbers = [attempt] if attempt else [a.attempt for a in read_attempts(run.path)]
     found: dict[str, str] = {}
     for number in numbers:
-        file = layout.bad_nodes_file(run.path, number)
-        if file.is_file():
-            lines = (line.partition("\t") for line in file.read_text(encoding="utf-8").splitlines())
-            found |= {node: reason for node, _, reason in lines if node}
+        try:
+            text = read_regular(layout.bad_nodes_file(run.path, number)).decode("utf-8", "replace")
+        except OSError:  # none were found unfit, or it is no file of ours
+            continue
+        lines = (line.partition("\t") for line in text.splitlines())
+        found |= {node: reason for node, _, reason in lines if node}
     return found
 
 
@@ -223,12 +207,17 @@ def write_submission(path: Path, spec: JobSpec, script: str) -> None:
     for folder in (path / "logs", path / "attempts"):
         folder.mkdir(parents=True, exist_ok=True)
     write_whole(layout.script_file(path), script.encode())
+    write_record(path, spec)
+
+
+def write_record(path: Path, spec: JobSpec, step: str = "") -> None:
+    """Write the record of a run, or of the ``step`` that reads its checkpoint."""
     record = json.loads(spec.record()) | {
         "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
     }
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-    write_whole(layout.record_file(path), text.encode())
+    write_whole(layout.record_file(path, step), text.encode())
 
 
 def git_revision() -> str | None:
@@ -243,17 +232,6 @@ def git_revision() -> str | None:
     return answer.stdout.strip() or None
 
 
-def _attempts(path: Path) -> tuple[Attempt, ...]:
-    """All in a run's directory."""
-    found = []
-    for file in (path / "attempts").glob("[0-9]*.json"):
-        try:
-            found.append(msgspec.json.decode(file.read_bytes(), type=Attempt))
-        except msgspec.MsgspecError as error:
-            raise UserError(f"{file}: not an attempt's record: {error}", code=1) from None
-    return tuple(sorted(found, key=lambda attempt: attempt.attempt))
-
-
 def _is_of(attempt: Attempt, step: str) -> bool:
     """Whether it is an attempt at ``step``; at what the run itself is for where that is empty."""
     return attempt.step == step if step else attempt.step not in layout.ON_A_CHECKPOINT
@@ -261,7 +239,7 @@ def _is_of(attempt: Attempt, step: str) -> bool:
 
 def numbers_of_others(path: Path, step: str) -> set[int]:
     """Attempts in a run's directory at something else than ``step``: an evaluation's beside those of the training."""
-    return {attempt.attempt for attempt in _attempts(path) if not _is_of(attempt, step)}
+    return {attempt.attempt for attempt in read_attempts(path) if not _is_of(attempt, step)}
 
 
 def read(root: Path, name: str) -> Run:
@@ -280,27 +258,28 @@ def read(root: Path, name: str) -> Run:
 
 def steps_on(path: Path) -> list[str]:
     """What has been done or is to be done with a run's checkpoint."""
-    done = {attempt.step for attempt in _attempts(path)}
+    done = {attempt.step for attempt in read_attempts(path)}
     return [s for s in layout.ON_A_CHECKPOINT if s in done or layout.script_file(path, s).is_file()]
 
 
 def is_submitted(root: Path, name: str) -> bool:
-    """Whether a run or a job on its checkpoint has a record here."""
+    """Whether a run or a job on its checkpoint has a record here. Raises BadRun where that cannot be seen."""
     own, step = layout.split_name(name)
     path = layout.run_dir(root, own)
-    return layout.record_file(path).is_file() and (not step or step in steps_on(path))
+    try:
+        recorded = layout.record_file(path).is_file()
+    except OSError as error:
+        raise BadRun(path, error.strerror or str(error)) from None
+    return recorded and (not step or step in steps_on(path))
 
 
 def _read(path: Path, step: str = "") -> Run:
-    try:
-        record = json.loads(layout.record_file(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: has no run.json; its submission did not finish", code=1) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{layout.record_file(path)}: {error}", code=1) from None
-    attempts = tuple(attempt for attempt in _attempts(path) if _is_of(attempt, step))
-    if step:
+    file = layout.record_file(path, step)
+    has_own_record = bool(step) and file.is_file()
+    record = read_record(file if has_own_record else layout.record_file(path))
+    if step and not has_own_record:
         record = {**record, "submitted": _submitted(path, step)}
+    attempts = tuple(attempt for attempt in read_attempts(path) if _is_of(attempt, step))
     return Run(layout.job_name(path.name, step), path, record, attempts)
 
 
@@ -317,13 +296,38 @@ def read_again(run: Run) -> Run:
     return read(run.path.parent.parent, run.name)
 
 
-def read_all(root: Path) -> list[Run]:
-    """Every run with a record and what was done with its checkpoint, the newest submission last."""
-    folder = layout.runs(root)
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    recorded = [path for path in paths if layout.record_file(path).is_file()]
-    found = [_read(path, step) for path in recorded for step in ("", *steps_on(path))]
+def read_all(root: Path, tell: Callable[[str], None] = lambda reason: None) -> list[Run]:
+    """Return every run with a record and what was done with its checkpoint, the newest submission last.
+
+    One that cannot be read is left out, and ``tell`` is told why: another user may have made it private, or broken.
+    """
+    found: list[Run] = []
+    for path in _run_dirs(layout.runs(root)):
+        try:
+            found += _with_steps(path)
+        except BadRun as error:
+            tell(error.message)
+        except OSError as error:
+            tell(f"{path}: {error.strerror}")
     return sorted(found, key=lambda run: (str(run.record.get("submitted") or _started(run)), run.name))
+
+
+def _run_dirs(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if layout.RUN_NAME.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+
+
+def _with_steps(path: Path) -> list[Run]:
+    """Return a run and the jobs on its checkpoint; nothing for a file, or where a submission is only beginning."""
+    try:
+        names = os.listdir(path)  # which says so where the folder is private
+    except NotADirectoryError:
+        return []
+    if layout.record_file(path).name not in names:
+        return []
+    return [_read(path, step) for step in ("", *steps_on(path))]
 
 
 def _started(run: Run) -> str:
@@ -341,6 +345,12 @@ def _owner(path: Path) -> str:
         return path.owner()
     except KeyError:  # no such user on this machine
         return f"user {path.stat().st_uid}"
+
+
+def check_ours(run: Path, trusted: Sequence[str] = ()) -> None:
+    """Raise UserError for a run that someone else made or may change, unless the owner is among the ``trusted``."""
+    check_writable(run)
+    check_run(run, run.parent.parent, trusted)
 
 
 def request_stop(run: Path, reason: str, step: str = "") -> None:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
 SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL)", re.IGNORECASE)
+LACKS = {
+    "cpu": "it has no CUDA",
+    "cu124": "CUDA 12.4 has no code for compute capability {} (it needs CUDA 12.8 and torch 2.7)",
+    "cu132": "CUDA 13.2 has no code for compute capability {}",
+}
+"""Why a variant of the image cannot run on a GPU that its hardware entry does not list it for."""
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -57,12 +63,10 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
         )
     variant = spec.inputs.image_variant
     if variant not in facts.image_variants:
-        reason = f"{variant} has no code for its architecture (compute capability {facts.compute_capability})"
-        if facts.compute_capability == "10.0":
-            reason = "CUDA 12.4 has no code for compute capability 10.0 (it needs CUDA 12.8 and torch 2.7)"
+        reason = LACKS[variant].format(facts.compute_capability) if gpus else "it has no GPU"
         raise UserError(
-            f"image_variant {variant} cannot run on {spec.hardware}: {reason if gpus else 'it has no GPU'}",
-            hint=f"--set image_variant={facts.image_variants[0]}",
+            f"image_variant {variant} cannot run on {spec.hardware}: {reason}",
+            hint=f"--set image_variant={facts.image_variants[-1]}",
         )
 
 

@@ -29,6 +29,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     facts: HardwareFacts
     patch: Patch | msgspec.UnsetType = msgspec.UNSET
     """The source tree that runs in the place of the image's code."""
+    trusted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Owners whose files the job may execute and write into, as whoever submits or resumes it says."""
+    recorded_hash: str | msgspec.UnsetType = msgspec.UNSET
+    """The fingerprint that the run's record has, of a spec that was read from it."""
 
     @property
     def run_prefix(self) -> str:
@@ -88,14 +92,17 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def fingerprint(self) -> str:
         """Hash of what makes two submissions the same job: not the run's name, its place in a queue, or its code."""
-        same = msgspec.structs.replace(self, run=None, after=(), patch=msgspec.UNSET)
+        if self.recorded_hash:  # this version of jobctl may know more settings than the one that wrote it
+            return self.recorded_hash
+        same = msgspec.structs.replace(self, run=None, after=(), patch=msgspec.UNSET, trusted=msgspec.UNSET)
         if self.patch:
             same = msgspec.structs.replace(same, site=msgspec.structs.replace(self.site, project_dir=""))
         return hashlib.sha256(same.json()).hexdigest()[:16]
 
     def record(self) -> str:
         """``run.json`` on one line of ASCII, safe in a shell's here-document."""
-        return f'{{"spec_hash": "{self.fingerprint()}", "spec": {self.json().decode()}}}'
+        bare = msgspec.structs.replace(self, trusted=msgspec.UNSET, recorded_hash=msgspec.UNSET)
+        return f'{{"spec_hash": "{self.fingerprint()}", "spec": {bare.json().decode()}}}'
 
 
 class TrainSpec(JobSpec, frozen=True, kw_only=True):

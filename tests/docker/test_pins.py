@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -19,9 +18,12 @@ from jobctl.jobs.core.errors import UserError
 from tests.docker.conftest import not_here
 
 PROJECT = Path(__file__).parents[2]
-GPU_VARIANTS = ("cu124", "cu128")
-CUDA_RUNTIME = {"cu124": "12.4.127", "cu128": "12.8.90"}
-"""The runtime package of CUDA 12.4.1 and of 12.8.1."""
+CUDA_RUNTIME = {
+    "cu124": ("nvidia-cuda-runtime-cu12", "12.4."),
+    "cu132": ("nvidia-cuda-runtime", "13.2."),
+}
+"""The package of CUDA's runtime that torch asks for, and the beginning of its version."""
+DIGEST = "0" * 64
 
 
 def pins(name: str) -> dict[str, str]:
@@ -52,61 +54,37 @@ def test_what_jobctl_was_tested_with_is_what_the_images_have(variant: str) -> No
     assert wrong == {}
 
 
-@pytest.mark.parametrize("variant", GPU_VARIANTS)
-def test_cuda_of_torch_is_the_variants(variant: str) -> None:
-    assert pins(variant)["nvidia-cuda-runtime-cu12"] == CUDA_RUNTIME[variant]
-    assert f":{CUDA_RUNTIME[variant][:4]}.1-devel" in variants.read(variant)["CUDA_DEVEL"]
+@pytest.mark.parametrize("variant", CUDA_RUNTIME)
+def test_a_variant_is_named_by_the_cuda_of_its_torch(variant: str) -> None:
+    package, beginning = CUDA_RUNTIME[variant]
+    assert pins(variant)[package].startswith(beginning)
+    cuda = variants.read(variant)["TORCH_CUDA"]
+    assert beginning == f"{cuda}."
+    assert variant == "cu" + cuda.replace(".", "")
 
 
-@pytest.mark.parametrize(("variant", "abi"), [("cu124", "FALSE"), ("cu128", "TRUE")])
-def test_the_wheel_of_flash_attn_is_for_this_torch_python_and_abi(variant: str, abi: str) -> None:
-    torch = ".".join(pins(variant)["torch"].split(".")[:2])
-    python = "cp" + pin.PYTHON.replace(".", "")
-    version = pins("flash-attn")["flash-attn"]
-    wheel = variants.read(variant)["FLASH_ATTN_WHEEL"].rsplit("/", 1)[1]
-    assert wheel == f"flash_attn-{version}+cu12torch{torch}cxx11abi{abi}-{python}-{python}-linux_x86_64.whl"
+@pytest.mark.parametrize("variant", variants.NAMES)
+def test_the_build_checks_the_torch_that_is_pinned(variant: str) -> None:
+    assert variants.read(variant)["TORCH_VERSION"] == pins(variant)["torch"]
 
 
-@pytest.mark.parametrize("variant", GPU_VARIANTS)
-def test_the_c_library_is_new_enough_for_all_that_is_linked_against_one(variant: str) -> None:
-    """The packages' wheels ask for 2.28 at most, flash-attn's own build for the devel image's 2.35."""
-    bookworm, jammy = 36, 35
+@pytest.mark.parametrize("variant", CUDA_RUNTIME)
+def test_a_driver_of_the_cudas_major_version_is_required(variant: str) -> None:
+    settings = variants.read(variant)
+    assert settings["NVIDIA_REQUIRE_CUDA"] == f"cuda>={settings['TORCH_CUDA'].partition('.')[0]}.0"
+
+
+@pytest.mark.parametrize("variant", CUDA_RUNTIME)
+def test_kernels_are_compiled_where_they_run_so_a_compiler_and_pythons_headers_stay(variant: str) -> None:
+    packages = variants.read(variant)["RUNTIME_PACKAGES"].split()
+    assert {"gcc", "libc6-dev", "python3-dev"} <= set(packages)
+
+
+@pytest.mark.parametrize("variant", variants.NAMES)
+def test_the_c_library_is_new_enough_for_the_wheels(variant: str) -> None:
+    bookworm = 36
     assert variants.read(variant)["BASE"].endswith(":bookworm-slim")
-    assert variants.read(variant)["CUDA_DEVEL"].endswith("-ubuntu22.04")
-    wheels = int(pin.PLATFORM.rpartition("_")[2])
-    assert max(wheels, jammy) <= bookworm
-
-
-def test_a_pin_is_stale_when_versions_or_hashes_are_gone_and_not_when_a_release_gets_another_file() -> None:
-    pinned = (
-        "# Made.\na==1 \\\n    --hash=sha256:1 \\\n    --hash=sha256:2\n"
-        "b==1 ; python_version < '4' \\\n    --hash=sha256:3\n"
-    )
-    assert pin.hashes(pinned) == {
-        "a==1": {"sha256:1", "sha256:2"},
-        "b==1 ; python_version < '4'": {"sha256:3"},
-    }
-    assert pin.differences(pinned, pinned.replace("sha256:3", "sha256:3 --hash=sha256:4")) == []
-    assert pin.differences(pinned, pinned.replace("sha256:2", "sha256:4")) == [
-        "a==1: no file on the index has sha256:2"
-    ]
-    assert pin.differences(pinned, pinned.replace("a==1", "a==2")) == [
-        "a==1 is not wanted any more",
-        "a==2 is not pinned",
-    ]
-
-
-def test_a_stale_pin_is_named_and_is_exit_code_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """uv's answer is what is pinned, but for one package."""
-    monkeypatch.setattr(pin, "compiled", lambda name, file, *_: file.read_text())
-    assert pin.main(["--check"]) == 0
-    monkeypatch.setattr(
-        pin, "compiled", lambda name, file, *_: file.read_text().replace("click==", "click==9")
-    )
-    assert pin.main(["--check"]) == 1
-    assert "cu128.txt: click==9" in capsys.readouterr().err
+    assert int(pin.PLATFORM.rpartition("_")[2]) <= bookworm
 
 
 def test_every_variant_of_the_catalogue_can_be_built_and_has_code_for_its_gpus() -> None:
@@ -115,22 +93,61 @@ def test_every_variant_of_the_catalogue_can_be_built_and_has_code_for_its_gpus()
         assert set(facts.image_variants) <= set(variants.NAMES)
         for variant in facts.image_variants:
             if facts.compute_capability:
-                major = int(facts.compute_capability.split(".")[0])
-                built = variants.read(variant)["FLASH_ATTN_CUDA_ARCHS"].split(";")
-                assert f"{major}0" in built, f"{variant} on {name}"
+                architecture = "sm_" + facts.compute_capability.replace(".", "")
+                assert architecture in variants.read(variant)["TORCH_ARCHITECTURES"].split(), (
+                    f"{variant} on {name}"
+                )
 
 
-def test_a_wheel_without_a_known_hash_is_built_from_source(capsys: pytest.CaptureFixture[str]) -> None:
-    settings = {**variants.read("cu128"), "FLASH_ATTN_SHA256": ""}
-    assert "--build-arg=FLASH_ATTN=source" in build.build_command("docker", "cu128", settings, "t")
-    assert "make pin" in capsys.readouterr().err
-    settings["FLASH_ATTN_SHA256"] = "0" * 64
-    assert "--build-arg=FLASH_ATTN=wheel" in build.build_command("docker", "cu128", settings, "t")
+def test_no_variant_has_flash_attn_by_default() -> None:
+    for variant in variants.NAMES:
+        assert not [line for line in command_of(variant) if "FLASH_ATTN" in line]
+        assert "flash-attn" not in pins(variant)
+
+
+def test_flash_attn_comes_from_a_wheel_whose_hash_is_given() -> None:
+    assert build.flash_attn_settings(f"https://example.org/flash_attn-2.whl#sha256={DIGEST}", "cu124") == {
+        "FLASH_ATTN_WHEEL": "https://example.org/flash_attn-2.whl",
+        "FLASH_ATTN_SHA256": DIGEST,
+    }
+
+
+@pytest.mark.parametrize(
+    ("wheel", "variant", "message"),
+    [
+        ("https://example.org/flash_attn-2.whl", "cu124", "there is no SHA-256 at its end"),
+        ("https://example.org/flash_attn-2.whl#sha256=12", "cu124", "there is no SHA-256 at its end"),
+        (f"https://example.org/flash_attn-2.tar.gz#sha256={DIGEST}", "cu124", "there is no SHA-256"),
+        (f"https://example.org/flash_attn-2.whl#sha256={DIGEST}", "cpu", "the cpu image has no CUDA"),
+    ],
+)
+def test_a_wheel_that_cannot_be_checked_or_used_is_refused(wheel: str, variant: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build.flash_attn_settings(wheel, variant)
+
+
+def test_a_host_that_is_not_x86_64_is_refused_with_another_way() -> None:
+    build.check_architecture("x86_64")
+    with pytest.raises(UserError, match=r"(?s)this machine is aarch64.*Grace hosts") as error:
+        build.check_architecture("aarch64")
+    assert error.value.code == 2
+
+
+def test_the_time_of_the_build_is_the_pins_or_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert f"--build-arg=SOURCE_DATE_EPOCH={build.source_date()}" in command_of("cpu")
+    assert f"--timestamp={build.source_date()}" in command_of("cpu", engine="podman")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
+    assert build.source_date() == 7
+
+
+def command_of(variant: str, engine: str = "docker") -> list[str]:
+    return build.build_command(engine, variant, variants.read(variant), "t", build.source_date())
 
 
 def test_a_base_whose_digest_is_known_is_taken_by_it() -> None:
     settings = {**variants.read("cpu"), "BASE": "r/debian:x", "BASE_DIGEST": "sha256:12"}
-    assert "--build-arg=BASE=r/debian:x@sha256:12" in build.build_command("docker", "cpu", settings, "t")
+    assert "--build-arg=BASE=r/debian:x@sha256:12" in build.build_command("docker", "cpu", settings, "t", 0)
 
 
 def test_pip_is_told_by_secrets_that_name_no_file_of_the_image() -> None:
@@ -142,15 +159,15 @@ def test_pip_is_told_by_secrets_that_name_no_file_of_the_image() -> None:
 
 
 def test_an_unknown_variant_is_an_error_with_the_nearest_name() -> None:
-    with pytest.raises(UserError, match="did you mean 'cu128'"):
-        variants.read("cu129")
+    with pytest.raises(UserError, match="did you mean 'cu132'"):
+        variants.read("cu130")
 
 
 def test_the_builder_gets_no_secret_no_data_and_no_history() -> None:
     rules = (PROJECT / ".dockerignore").read_text().splitlines()
     kept = {rule[1:] for rule in rules if rule.startswith("!")}
     assert rules.index("*") < min(rules.index(f"!{name}") for name in kept)
-    assert kept == {"jobs", "slurm", "k8s", "templates", "trainer", "prep", "docker"}
+    assert kept == {"jobs", "slurm", "k8s", "templates", "trainer", "prep", "docker", "src"}
 
 
 @pytest.mark.parametrize(
@@ -164,27 +181,3 @@ def test_checkers_find_nothing(program: str, file: str) -> None:
         [program, file], cwd=PROJECT, capture_output=True, text=True, check=False, env={"PATH": path}
     )
     assert done.stdout + done.stderr == ""
-
-
-def test_the_list_of_what_is_in_an_image_has_every_pinned_package_and_its_hashes(tmp_path: Path) -> None:
-    scripts = Path(sys.executable).parent
-    if not (scripts / "cyclonedx-py").exists():
-        not_here("not installed: cyclonedx-py (make pin-check installs it)")
-    command = [
-        "make",
-        "-s",
-        "-o",
-        f"{scripts.parent}/.images",
-        "sbom",
-        "VARIANT=cu128",
-        f"VENV={scripts.parent}",
-    ]
-    done = subprocess.run(
-        [*command, f"SBOM={tmp_path}/sbom.json"], cwd=PROJECT, capture_output=True, text=True, check=False,
-        env={"PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    listed = json.loads((tmp_path / "sbom.json").read_text())["components"]
-    pinned = {**pins("cu128"), **pins("no-deps"), **pins("flash-attn")}
-    assert {part["name"]: part["version"] for part in listed} == pinned
-    assert all(part["externalReferences"][0]["hashes"] for part in listed)

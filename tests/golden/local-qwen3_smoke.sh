@@ -18,6 +18,50 @@ STOP=$RUN_DIR/STOP
 
 fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
 
+# Others may write the shared root as well. What this job executes or writes into has to be its user's or root's, no link,
+# and nobody else's to change but that group's to which $JOBCTL_ROOT itself is open.
+check_run() {
+  local path
+  check_owned "$RUN_DIR"
+  for path in "$RUN_DIR"/* "$RUN_DIR"/.[!.]*; do
+    case ${path##*/} in STOP | STOP.*) ;; *) check_owned "$path" ;; esac # anyone may ask a run to stop
+  done
+}
+
+check_owned() {
+  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
+  [ -e "$1" ] || return 0
+  local mode uid gid user group
+  if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
+    [ ! -e "$1" ] || fail "$1 cannot be looked at"
+    return 0
+  fi
+  is_trusted "$uid" || fail "$1 belongs to $user ($uid), who may have put anything there; --trust-owner $user allows it"
+  if ((8#$mode & 8#002)); then
+    fail "$1 may be changed by everyone; chmod o-w, or --trust-owner everyone"
+  elif ((8#$mode & 8#020)) && ! is_own_group "$uid" "$gid" "$user" "$group"; then
+    fail "$1 may be changed by group $group; chmod g-w, or --trust-owner everyone"
+  fi
+}
+
+is_trusted() {
+  case $1 in 0 | "$(id -u)") return 0 ;; esac
+  return 1
+}
+
+# is_own_group UID GID USER GROUP: the group that the root is open to, or one of the user's own, which has the user's name.
+is_own_group() {
+  local mode gid
+  IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1
+  if ((8#$mode & 8#020)) && [ "$gid" = "$2" ]; then return 0; fi
+  if [ "$4" = UNKNOWN ]; then [ "$1" = "$2" ]; else [ "$3" = "$4" ]; fi
+}
+
+# make_shared FOLDER: for whoever may write the folder above it, with that one's mode, sticky bit and all.
+make_shared() {
+  [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
+}
+
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
 
 # Written aside, synced, renamed: a reader sees the old text or the new, never half of one.
@@ -27,7 +71,7 @@ write_durably() {
 
 write_record() {
   write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
-{"spec_hash": "51c37eb8aac1630e", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"sotu","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"qwen3","head_dim":16,"hidden_size":64,"initializer_range":0.02,"intermediate_size":192,"max_position_embeddings":256,"norm_eps":1e-6,"num_attention_heads":4,"num_hidden_layers":4,"num_key_value_heads":2,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":50304},"model_name":"qwen3_smoke","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","comment":"","constraint":"","container_runtime":"none","context":"","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"preflight":"off","project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","secrets_file":"","spare_nodes":0,"tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"local","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"sdpa","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":128,"checkpoint_interval":50,"compile":false,"dataloader_num_workers":4,"document_masking":false,"dtype":"float32","eval_interval":50,"eval_iters":4,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":1,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.005,"log_interval":10,"lr_decay_iters":0,"max_bad_steps":20,"max_iters":100,"min_lr":0.0005,"optimizer":"adamw","profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":10,"weight_decay":0.1},"version":"0.0.0"}}
+{"spec_hash": "1585a727bf5a1bcf", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"sotu","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"qwen3","head_dim":16,"hidden_size":64,"initializer_range":0.02,"intermediate_size":192,"max_position_embeddings":256,"norm_eps":1e-6,"num_attention_heads":4,"num_hidden_layers":4,"num_key_value_heads":2,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":50304},"model_name":"qwen3_smoke","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"account":"","comment":"","constraint":"","container_runtime":"none","context":"","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_resource":"nvidia.com/gpu","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"namespace":"jobctl","node_selector":{},"nodelist":"","partition":"","pass_env":[],"preflight":"off","project_dir":"","pull_secret":"","pvc":"jobctl-workspace","python":"","qos":"","queue":"","rdma_resource":"","reservation":"","root":"/shared/jobctl","run_as_user":1000,"secret":"","secrets_file":"","spare_nodes":0,"tolerations":["nvidia.com/gpu"]},"site_name":"local","stage":"train","target":"local","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"sdpa","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":128,"checkpoint_interval":50,"checkpoint_when_busy":"skip","compile":false,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"float32","eval_interval":50,"eval_iters":4,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":1,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.005,"log_interval":10,"lr_decay_iters":0,"max_bad_steps":20,"max_iters":100,"min_lr":0.0005,"optimizer":"adamw","profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":10,"weight_decay":0.1},"version":"0.0.0"}}
 JOBCTL_RECORD
   # A link is made by one of several writers only; the others find it there.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
@@ -42,11 +86,12 @@ write_attempt() {
 }
 
 begin_attempt() {
-  # For whoever may write the root: with its mode, sticky bit and all.
-  [ -d "$JOBCTL_ROOT/runs" ] || { mkdir -p "$JOBCTL_ROOT/runs" && chmod --reference="$JOBCTL_ROOT" "$JOBCTL_ROOT/runs"; } || true
+  make_shared "$JOBCTL_ROOT/runs"
+  [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
+  check_run # before anything is written there
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
-  grep -Fq '"spec_hash": "51c37eb8aac1630e"' "$RUN_DIR/run.json" ||
+  grep -Fq '"spec_hash": "1585a727bf5a1bcf"' "$RUN_DIR/run.json" ||
     fail "run $RUN exists and was made with other settings; take another name with --run"
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
@@ -125,6 +170,7 @@ TRAINER=(
   --attention_backend=sdpa
   --compile=False
   --kernels=auto
+  --deterministic=auto
   --use_cuda_graphs=False
   --document_masking=False
   --use_zero1=False
@@ -140,6 +186,7 @@ TRAINER=(
   --always_save_checkpoint=False
   --keep_last_checkpoints=2
   --keep_every_checkpoint=0
+  --checkpoint_when_busy=skip
   --init_from=auto
   --max_bad_steps=20
   --skip_loss_spikes=0.0

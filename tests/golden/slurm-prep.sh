@@ -31,6 +31,50 @@ STOP=$RUN_DIR/STOP
 
 fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
 
+# Others may write the shared root as well. What this job executes or writes into has to be its user's or root's, no link,
+# and nobody else's to change but that group's to which $JOBCTL_ROOT itself is open.
+check_run() {
+  local path
+  check_owned "$RUN_DIR"
+  for path in "$RUN_DIR"/* "$RUN_DIR"/.[!.]*; do
+    case ${path##*/} in STOP | STOP.*) ;; *) check_owned "$path" ;; esac # anyone may ask a run to stop
+  done
+}
+
+check_owned() {
+  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
+  [ -e "$1" ] || return 0
+  local mode uid gid user group
+  if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
+    [ ! -e "$1" ] || fail "$1 cannot be looked at"
+    return 0
+  fi
+  is_trusted "$uid" || fail "$1 belongs to $user ($uid), who may have put anything there; --trust-owner $user allows it"
+  if ((8#$mode & 8#002)); then
+    fail "$1 may be changed by everyone; chmod o-w, or --trust-owner everyone"
+  elif ((8#$mode & 8#020)) && ! is_own_group "$uid" "$gid" "$user" "$group"; then
+    fail "$1 may be changed by group $group; chmod g-w, or --trust-owner everyone"
+  fi
+}
+
+is_trusted() {
+  case $1 in 0 | "$(id -u)") return 0 ;; esac
+  return 1
+}
+
+# is_own_group UID GID USER GROUP: the group that the root is open to, or one of the user's own, which has the user's name.
+is_own_group() {
+  local mode gid
+  IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1
+  if ((8#$mode & 8#020)) && [ "$gid" = "$2" ]; then return 0; fi
+  if [ "$4" = UNKNOWN ]; then [ "$1" = "$2" ]; else [ "$3" = "$4" ]; fi
+}
+
+# make_shared FOLDER: for whoever may write the folder above it, with that one's mode, sticky bit and all.
+make_shared() {
+  [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
+}
+
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
 
 # Written aside, synced, renamed: a reader sees the old text or the new, never half of one.
@@ -55,8 +99,9 @@ write_attempt() {
 }
 
 begin_attempt() {
-  # For whoever may write the root: with its mode, sticky bit and all.
-  [ -d "$JOBCTL_ROOT/runs" ] || { mkdir -p "$JOBCTL_ROOT/runs" && chmod --reference="$JOBCTL_ROOT" "$JOBCTL_ROOT/runs"; } || true
+  make_shared "$JOBCTL_ROOT/runs"
+  [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
+  check_run # before anything is written there
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
   grep -Fq '"spec_hash": "817eb73ed169bb8c"' "$RUN_DIR/run.json" ||

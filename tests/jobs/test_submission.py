@@ -1,10 +1,12 @@
 """A submission happens whole or not at all."""
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core import layout
@@ -15,6 +17,7 @@ from jobctl.jobs.submission import check_inputs, prepared, resume, submit
 from tests.jobs.targets.test_local import ended
 
 Job = Callable[..., JobSpec]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which root alone may")
 
 
 def write_meta(root: Path, **facts: object) -> None:
@@ -92,6 +95,92 @@ def test_resume_goes_on_with_what_stopped_and_with_nothing_else(root: Path, job:
     assert (status.state, status.attempt) == ("finished", 2)
     with pytest.raises(UserError, match="has finished"):
         resume(root, "r")
+
+
+def test_resume_does_not_execute_the_script_that_lies_in_the_run(
+    root: Path, job: Job, tmp_path: Path
+) -> None:
+    submit(job('[ "$ATTEMPT" -ge 2 ] || exit 200'))
+    assert ended(root, "r").state == "stopped"
+    rendered = (root / "runs/r/script").read_text()
+    (root / "runs/r/script").write_text(f"touch {tmp_path}/executed\n")
+    resume(root, "r")
+    assert ended(root, "r").state == "finished"
+    assert not (tmp_path / "executed").exists()
+    assert (root / "runs/r/script").read_text() == rendered
+
+
+def test_a_run_of_an_older_version_is_resumed_under_the_hash_that_its_record_has(
+    root: Path, job: Job
+) -> None:
+    submit(job('[ "$ATTEMPT" -ge 2 ] || exit 200'))
+    assert ended(root, "r").state == "stopped"
+    record = json.loads((root / "runs/r/run.json").read_text())
+    del record["spec"]["site"]["preflight"]
+    (root / "runs/r/run.json").write_text(json.dumps(record | {"spec_hash": "0123456789abcdef"}))
+    resume(root, "r")
+    assert ended(root, "r").state == "finished"
+    assert runs.read(root, "r").record["spec_hash"] == "0123456789abcdef"
+
+
+def test_a_record_that_cannot_be_read_any_more_is_said_in_words(root: Path, job: Job) -> None:
+    submit(job("exit 3"))
+    assert ended(root, "r").state == "failed"
+    record = json.loads((root / "runs/r/run.json").read_text())
+    record["spec"]["model"] = 7
+    (root / "runs/r/run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="run 'r' was submitted by another version of jobctl"):
+        resume(root, "r")
+
+
+@needs_root
+@pytest.mark.parametrize("part", ["", "run.json", "code", "logs"])
+def test_a_run_that_someone_else_made_is_not_resumed_unless_the_user_trusts_them(
+    root: Path, job: Job, part: str
+) -> None:
+    submit(job('[ "$ATTEMPT" -ge 2 ] || exit 200'))
+    assert ended(root, "r").state == "stopped"
+    (root / "runs/r/code").mkdir()
+    os.chown(root / "runs/r" / part, 1, 1)
+    with pytest.raises(UserError, match=r"belongs to daemon.*\n.*--trust-owner daemon"):
+        resume(root, "r")
+    assert len(runs.read(root, "r").attempts) == 1
+    resume(root, "r", trusted=("daemon",))
+    assert ended(root, "r").state == "finished"
+
+
+@needs_root
+def test_an_evaluation_is_not_put_into_a_run_that_someone_else_made(root: Path, job: Job) -> None:
+    submit(job("true"))
+    ended(root, "r")
+    os.chown(root / "runs/r", 1, 1)
+    with pytest.raises(UserError, match="belongs to daemon"):
+        submit(job("true", stage="eval"))
+    assert not (root / "runs/r/script.eval").exists()
+    submit(msgspec.structs.replace(job("true", stage="eval"), trusted=("daemon",)))
+    assert ended(root, "r:eval").state == "finished"
+
+
+def test_a_step_is_resumed_by_its_own_record(root: Path, job: Job) -> None:
+    submit(job("true"))
+    ended(root, "r")
+    submit(job('[ "$ATTEMPT" -ge 3 ] || exit 3', stage="eval"))
+    assert ended(root, "r:eval").state == "failed"
+    layout.script_file(root / "runs/r", "eval").write_text("exit 9")
+    assert runs.read(root, "r:eval").record["spec"]["stage"] == "eval"
+    resume(root, "r:eval")
+    assert ended(root, "r:eval").state == "finished"
+    assert runs.read(root, "r").record["spec"]["stage"] == "train"
+
+
+def test_a_step_without_a_record_is_not_resumed(root: Path, job: Job) -> None:
+    submit(job("true"))
+    ended(root, "r")
+    submit(job("exit 3", stage="eval"))
+    assert ended(root, "r:eval").state == "failed"
+    layout.record_file(root / "runs/r", "eval").unlink()
+    with pytest.raises(UserError, match="r:eval was not submitted by this jobctl"):
+        resume(root, "r:eval")
 
 
 def test_a_run_that_is_alive_is_not_resumed(root: Path, job: Job) -> None:

@@ -9,7 +9,7 @@ import pytest
 from jobctl.prep import litdata
 from jobctl.prep.shards.format import read_meta
 
-from .test_shards import dataset
+from .shards.test_format import dataset
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype", "skipped"), [(1000, "<u2", 4), (100_000, "<i4", 2)])

@@ -152,3 +152,39 @@ def test_a_data_set_that_is_not_on_the_hub_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not on the hub"):
         mirror("sotu", DatasetEntry(summary="", license=""), tmp_path)
     assert source_dir(tmp_path, "sotu").exists() is False
+
+
+@pytest.mark.parametrize("name", ["../../../victim.txt", "/victim.txt", "a/../../victim.txt", "a\\b.jsonl"])
+def test_a_list_that_leads_out_of_the_mirror_touches_nothing(hub: Hub, tmp_path: Path, name: str) -> None:
+    root = tmp_path / "a" / "b"
+    victim = tmp_path / "victim.txt"
+    victim.write_text("precious")
+    hub.files[name] = b"evil"
+    everything = DatasetEntry(summary="", license="", hub="someone/texts")
+    with pytest.raises(UserError, match="the hub's list of someone/texts cannot be trusted"):
+        mirror("texts", everything, root)
+    assert victim.read_text() == "precious"
+    assert not source_dir(root, "texts").exists()
+    assert fetched(hub) == []
+
+
+@pytest.mark.parametrize("name", [".mirror.json", ".cache/huggingface/download/x"])
+def test_a_file_that_would_take_a_records_place_is_refused(hub: Hub, tmp_path: Path, name: str) -> None:
+    hub.files[name] = b"{}"
+    with pytest.raises(UserError, match="a name that the mirror needs"):
+        mirror("texts", DatasetEntry(summary="", license="", hub="someone/texts"), tmp_path)
+
+
+@pytest.mark.parametrize("link", ["train", "train/deep/chunk1.jsonl"])
+def test_nothing_is_removed_or_written_over_a_link_in_the_mirror(hub: Hub, tmp_path: Path, link: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    victim = elsewhere / "deep" / "chunk1.jsonl"
+    victim.write_text("precious")
+    path = source_dir(tmp_path, "texts") / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(elsewhere if link == "train" else victim)
+    with pytest.raises(UserError, match="is a symbolic link"):
+        mirror("texts", ENTRY, tmp_path)
+    assert victim.read_text() == "precious"
+    assert os.listdir(elsewhere / "deep") == ["chunk1.jsonl"]

@@ -276,3 +276,15 @@ def test_a_disk_that_fills_up_stops_the_job_and_a_larger_one_lets_it_go_on(
     run_prep(*given, "--output", output)
     run_prep(*given, "--output", tmp_path / "out")
     assert contents(output) == contents(tmp_path / "out")
+
+
+@pytest.mark.parametrize("part", [".prep", ".prep/claims"])
+def test_a_folder_whose_work_would_go_elsewhere_is_refused(root: Path, tmp_path: Path, part: str) -> None:
+    """Another user may have made it beforehand."""
+    (tmp_path / "home").mkdir()
+    path = root / "datasets/sotu-gpt2" / part
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "home")
+    said = run_prep("--dataset", "sotu", "--tokenizer", "gpt2", "--root", root, code=2).stderr
+    assert f"{path} is a symbolic link" in said
+    assert list((tmp_path / "home").iterdir()) == []

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.shards.format import ShardWriter, write_meta
+from jobctl.prep.shards.format import ShardWriter, read_meta, write_meta
 from jobctl.prep.verify import main, verify
 
 from .conftest import run_prep
-from .test_shards import dataset
+from .shards.test_format import dataset
 
 
 def documents(seed: int, count: int, vocab_size: int) -> list[int]:
@@ -129,3 +129,17 @@ def test_another_tokenizer_in_the_root_is_named(root: Path, tmp_path: Path) -> N
 def test_a_folder_without_meta_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not prepared to the end"):
         verify(tmp_path)
+
+
+def test_a_tokenizer_outside_the_root_is_refused(whole: Path) -> None:
+    meta = read_meta(whole)
+    stray = msgspec.structs.replace(meta.tokenizer, name="../../home")
+    write_meta(whole, msgspec.structs.replace(meta, tokenizer=stray))
+    with pytest.raises(UserError, match="it leads out of its folder"):
+        verify(whole)
+
+
+def test_a_shard_that_is_a_link_is_a_problem_of_its_own(whole: Path, tmp_path: Path) -> None:
+    (whole / "train-0.bin").rename(tmp_path / "elsewhere")
+    (whole / "train-0.bin").symlink_to(tmp_path / "elsewhere")
+    assert any("train-0.bin is a symbolic link" in problem for problem in verify(whole).problems)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -106,3 +111,40 @@ def test_no_value_of_a_secret_is_ever_in_the_script(monkeypatch: pytest.MonkeyPa
     assert "hf_secret" not in script
     assert "set -x" not in script
     assert "read_secrets \"$HOME\"'/odd name/s'" in script
+
+
+def said_on_a_node(root: Path, tmp_path: Path) -> tuple[int, str]:
+    """Exit code and errors of a GPU job's script, which ends where Slurm's commands would be needed."""
+    spec = resolve(
+        Choices(model="qwen3_smoke", target="slurm", run="x", **GPU), version="1", root=str(root)
+    ).spec
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    (tmp_path / "bin/scontrol").write_text('#!/bin/bash\n[ "$2" = hostnames ] && echo n1\n')
+    (tmp_path / "bin/scontrol").chmod(0o755)
+    variables = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NODELIST": "n1",
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["bash"], input=render(spec), env=variables, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which root alone may")
+def test_compiled_code_that_someone_else_left_is_not_executed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(0o1777)
+    said_on_a_node(root, tmp_path)
+    cache = root / "cache/root"
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    assert stat.S_IMODE(cache.parent.stat().st_mode) == 0o1777
+    os.chown(cache, 1, 1)
+    code, said = said_on_a_node(root, tmp_path)
+    assert (code, f"{cache} belongs to daemon (1)" in said) == (2, True)
+    cache.rmdir()
+    cache.symlink_to(tmp_path)
+    code, said = said_on_a_node(root, tmp_path)
+    assert (code, f"{cache} is a symbolic link" in said) == (2, True)

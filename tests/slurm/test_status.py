@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobctl.jobs.runs.store import Attempt, Run, Status
+from jobctl.jobs.runs.records import Attempt
+from jobctl.jobs.runs.store import Run, Status
 from jobctl.slurm.client import Slurm
 from jobctl.slurm.jobs import Job
 from jobctl.slurm.status import jobs_of, needs_history, seconds, status_of

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import shutil
 import subprocess
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobctl.jobs import submission
-from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.slurm.target import TARGET, SlurmTarget
 from tests.clusters.slurm import SlurmCluster
+from tests.other_user import OTHER, as_other
 from tests.slurm.conftest import UNTIL_STOPPED, Submitter
 from tests.slurm.test_attempts import ENDED
-
-OTHER = pwd.getpwnam("daemon")
 
 
 @pytest.fixture
@@ -32,34 +27,6 @@ def shared(slurm_cluster: SlurmCluster, slurm_runs: Submitter) -> Iterator[Submi
     yield Submitter(slurm_cluster, root)
     slurm_cluster.cancel_all()
     shutil.rmtree(root)
-
-
-def as_other(action: Callable[[], object]) -> str:
-    """Do something in a process of the other user; the message of the UserError it raised, if it did.
-
-    A process of its own may not read this Python's modules; so everything has been imported before.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(OTHER.pw_gid)
-            os.setuid(OTHER.pw_uid)
-            action()
-            said = ""
-        except UserError as error:
-            said = str(error)
-        except BaseException:
-            said = traceback.format_exc()
-        os.write(writer, said.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    assert "Traceback" not in said, said
-    return said
 
 
 def test_each_has_runs_of_his_own_and_sees_both(shared: Submitter) -> None:

@@ -19,7 +19,7 @@ from torch.distributed import TCPStore
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.options import parse
-from jobctl.trainer.reporting.runlog import Kind, newest, records_of
+from jobctl.trainer.reporting.runlog import Kind, logs, records_of_run
 from jobctl.trainer.training.assembly import Run, assemble
 from jobctl.trainer.training.loop import Training
 
@@ -62,9 +62,9 @@ def train(arguments: Sequence[str], world: parallel.World = ALONE) -> int:
 
 
 def records(run: Path, kind: str = "iteration", log: Kind = "run") -> list[dict[str, Any]]:
-    path = newest(run, log)
-    assert path, f"no log in {run}"
-    return [record for record in records_of(path) if record["kind"] == kind]
+    """Return the run's records of one kind, over all its attempts."""
+    assert logs(run, log), f"no log in {run}"
+    return [record for record in records_of_run(run, log) if record["kind"] == kind]
 
 
 def losses(run: Path) -> list[float]:

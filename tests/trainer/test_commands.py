@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.core.layout import metrics_dir, rank_log, stop_file
-from jobctl.trainer.checkpoint import files as checkpoint_files
+from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.distributed import SHARDS_ON_CPU
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import PROJECT, Ranks, command, records
@@ -52,7 +52,7 @@ def ranks_of(launcher: subprocess.Popen[str]) -> list[int]:
     children = sorted(int(pid) for thread in threads for pid in thread.read_text().split())
 
     def is_rank(pid: int) -> bool:
-        return "trainer" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        return "jobctl.trainer" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
     return [pid for pid in children if is_rank(pid)]
 
@@ -73,7 +73,7 @@ def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: P
     assert "MFU n/a" in output
     assert "Traceback" not in output
     assert "sharding  ddp" in rank_log(tmp_path, 3, 1).read_text()
-    assert checkpoint_files.steps(tmp_path)[-1] == 6
+    assert publication.steps(tmp_path)[-1] == 6
     assert list(metrics_dir(tmp_path).glob("run_*.json"))
     scored = records(tmp_path, "eval")[-1]
     code, output = ended(command("jobctl.trainer.launch", "--", f"--run_dir={tmp_path}", "--eval_only=True"))
@@ -81,7 +81,7 @@ def test_a_finished_run_ends_with_0_and_leaves_its_files(data: Path, tmp_path: P
     again = records(tmp_path, "eval", log="eval")[-1]
     assert (again["set"], again["iter"]) == (scored["set"], 6)
     assert again["val_loss"] == pytest.approx(scored["val_loss"], rel=1e-6)  # another number of ranks
-    assert checkpoint_files.steps(tmp_path) == [3, 6]
+    assert publication.steps(tmp_path) == [3, 6]
 
 
 def test_torchrun_in_the_guides_style(data: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_stop_file_ends_with_200_after_the_same_step_everywhere(data: Path, 
     stop_file(tmp_path).write_text("time limit\n")
     assert ranks.codes() == [200]
     assert records(tmp_path, "summary")[-1]["reason"].endswith("STOP: time limit")
-    assert checkpoint_files.steps(tmp_path)[-1] == records(tmp_path)[-1]["iter"]
+    assert publication.steps(tmp_path)[-1] == records(tmp_path)[-1]["iter"]
 
 
 @pytest.mark.parametrize("target", ["launcher", "rank"])
@@ -122,7 +122,7 @@ def test_sigterm_ends_with_200_also_with_worker_processes(data: Path, tmp_path: 
     assert "SIGTERM" in output
     assert "Traceback" not in output
     assert not stop_file(tmp_path).exists()  # so the same command resumes
-    assert checkpoint_files.steps(tmp_path)[-1] == records(tmp_path)[-1]["iter"]
+    assert publication.steps(tmp_path)[-1] == records(tmp_path)[-1]["iter"]
 
 
 def test_a_second_attempt_beside_a_live_one_is_refused_in_words(data: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_data_that_does_not_fit_ends_with_2_and_no_traceback(data: Path, tmp_pat
     assert code == 2, output
     assert output.count("256 ids (tokenizer bytes), the model only 100") == 1, output
     assert "Traceback" not in output
-    assert not checkpoint_files.steps(tmp_path)
+    assert not publication.steps(tmp_path)
 
 
 def test_a_run_directory_that_cannot_be_made_is_said_without_a_traceback(data: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from filelock import FileLock
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer import distributed as parallel
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.distributed import choose_device, choose_sharding
 from tests.trainer.corpus import SHARDINGS, arguments, write_corpus
 from tests.trainer.running import ALONE, losses, on_ranks, records, train

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,7 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer import export, sample
-from jobctl.trainer.checkpoint.checkpointer import Checkpointer, State
+from jobctl.trainer.checkpoint.checkpointer import Checkpointer
+from jobctl.trainer.checkpoint.state import State
 from jobctl.trainer.distributed import World
 from jobctl.trainer.models.layers.decoder import Decoder
 from tests.trainer.models import tiny
@@ -62,7 +64,7 @@ def test_transformers_loads_the_folder_with_equal_logits(
 
 
 def test_a_real_checkpoint_is_exported_with_its_tokenizer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -74,6 +76,7 @@ def test_a_real_checkpoint_is_exported_with_its_tokenizer(
         "name": "tiny",
         "sources": (),
         "fingerprint": "none",
+        "sample_order": 2,
         "tokenizer": "words",
         "train": TrainConfig(),
     }
@@ -81,6 +84,11 @@ def test_a_real_checkpoint_is_exported_with_its_tokenizer(
     assert writer.wait()
     assert export.main([str(run), "--output", str(tmp_path / "bare")]) == 0
     assert "tokenizer was not found" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        stray = msgspec.structs.replace(export.recorded_state(run), tokenizer="../runs/run")
+        patch.setattr(export, "recorded_state", lambda run: stray)
+        assert export.main([str(run)]) == 2
+        assert "it leads out of its folder" in capsys.readouterr().err
     (tmp_path / "tokenizers").mkdir()
     write_tokenizer(tmp_path / "tokenizers" / "words")
     assert export.main([str(run)]) == 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
+from torch import Tensor
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.trainer.models import build_model
+from jobctl.trainer.models import build_model, cudnn_attention
 from jobctl.trainer.models.attention import (
     BACKENDS,
+    Attention,
     ManualAttention,
     SdpaAttention,
     check_against_reference,
@@ -40,6 +44,33 @@ def test_a_backend_runs_or_says_why_not(backend: str, dtype: torch.dtype) -> Non
 def test_auto_takes_cudnn_on_hopper() -> None:
     if torch.cuda.get_device_capability()[0] == 9:
         assert choose_attention("auto", GPU, torch.bfloat16).name == "sdpa(cudnn)"
+
+
+def gradients(attention: Attention, inputs: list[Tensor], ids: Tensor | None) -> list[Tensor]:
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    torch.autograd.backward(attention(leaves[0], leaves[1], leaves[2], ids), inputs[0])
+    return [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+@pytest.mark.skipif(find_spec("cudnn") is None, reason="needs nvidia-cudnn-frontend")
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize("most", [cudnn_attention.MOST_WORKSPACE, 2**24, 1])
+def test_cudnn_s_gradients_repeat_and_are_right_in_parts_too(
+    monkeypatch: pytest.MonkeyPatch, documents: bool, most: int
+) -> None:
+    monkeypatch.setattr(cudnn_attention, "MOST_WORKSPACE", most)
+    kernel = cudnn_attention.RepeatableCudnn()
+    attention = SdpaAttention(kernel, kernel)
+    shapes = [(3, 1024, 8, 128), (3, 1024, 4, 128), (3, 1024, 4, 128)]
+    inputs = [torch.randn(shape, device=GPU, dtype=torch.bfloat16) for shape in shapes]
+    ids = (
+        torch.arange(1024, device=GPU).div(300, rounding_mode="floor").expand(3, 1024) if documents else None
+    )
+    first, expected = gradients(attention, inputs, ids), gradients(ManualAttention(), inputs, ids)
+    for got, wanted in zip(first, expected, strict=True):
+        assert float((got - wanted).norm() / wanted.norm()) < 2e-2
+    for _ in range(10):
+        assert all(map(torch.equal, gradients(attention, inputs, ids), first))
 
 
 @pytest.mark.parametrize("documents", [False, True])

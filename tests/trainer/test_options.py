@@ -92,6 +92,20 @@ def test_what_is_missing_is_named() -> None:
         resolve(parse([*BASE, "--model=qwen3_smok"]), None)
 
 
+@pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "0", "-1", "1e999"])
+def test_a_weight_that_is_no_share_is_refused(weight: str) -> None:
+    with pytest.raises(UserError, match="finite number above 0"):
+        parse(["--run_dir=r", f"--dataset=A={weight},B=1"])
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e999"])
+def test_a_number_that_is_not_finite_is_refused(value: str) -> None:
+    with pytest.raises(UserError):
+        parse(["--run_dir=r", f"--learning_rate={value}"])
+    with pytest.raises(UserError, match="finite"):
+        parse(["--run_dir=r", "--min_lr=inf"])
+
+
 def test_mixtures_are_read_with_their_weights(tmp_path: Path) -> None:
     assert parse_sources("/a=2,/b") == (Source(Path("/a"), 2.0), Source(Path("/b"), 1.0))
     odd = tmp_path / "a=1,b"

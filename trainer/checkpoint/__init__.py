@@ -1,1 +1,1 @@
-"""Checkpoints: what they hold, how they are written, published and read."""
+"""Checkpoints: what they hold, how they are written and read, and their names in a run's folder."""

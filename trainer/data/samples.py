@@ -18,12 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import Meta, TokenDataset, open_dataset
+from jobctl.trainer.data.mixture import ORDER, EvenTurns, ShuffledTurns, Turns
 from jobctl.trainer.data.permutation import key, permute
 from jobctl.trainer.options import Source
 
 Tokens = npt.NDArray[np.int64]
-CYCLE = 1 << 16
-"""Samples over which a mixture holds its weights exactly, to one part in this many."""
 
 
 class Blocks:
@@ -46,45 +45,39 @@ class Blocks:
         return self.tokens.read(index * self.block_size, self.block_size + 1).astype(np.int64)
 
 
-def counts_in_cycle(weights: Sequence[float]) -> tuple[int, ...]:
-    """Samples that each source gets of every CYCLE, by largest remainder; a source is never left out."""
-    if len(weights) == 1:
-        return (1,)  # nothing to mix: one cycle a sample
-    shares = [CYCLE * weight / sum(weights) for weight in weights]
-    counts = [max(1, int(share)) for share in shares]
-    by_remainder = sorted(range(len(shares)), key=lambda i: int(shares[i]) - shares[i])
-    for i in range(CYCLE - sum(counts)):
-        counts[by_remainder[i % len(counts)]] += 1
-    return tuple(counts)
-
-
 class Samples:
-    """Sample k of a run: which block of which source it is depends on (fingerprint, seed, k) alone.
+    """Sample k of a run: its source and its block depend on (fingerprint, seed, k) alone.
 
     Within a source no block comes twice in an epoch, and each epoch has an order of its own.
+    ``order`` is the format of the order (``mixture.ORDER``): a resumed run keeps the one it has.
     """
 
-    def __init__(self, sources: Sequence[Blocks], weights: Sequence[float], seed: int) -> None:
-        self.sources, self.seed = tuple(sources), seed
-        self.counts = counts_in_cycle(weights)
-        self.fingerprint = combined_fingerprint([blocks.tokens.meta for blocks in sources], weights)
+    def __init__(
+        self, sources: Sequence[Blocks], weights: Sequence[float], seed: int, order: int = ORDER
+    ) -> None:
+        self.sources = tuple(sources)
+        self.seed = seed
+        self.order = order
+        metas = [blocks.tokens.meta for blocks in sources]
+        self.fingerprint = combined_fingerprint(metas, weights)
+        self.vocab_size = max(meta.vocab_size for meta in metas)
+        self.turns: Turns
+        if order == 1:
+            self.turns = ShuffledTurns(weights, self.fingerprint, seed)
+        else:
+            self.turns = EvenTurns(weights)
 
     def locate(self, number: int) -> tuple[int, int, int]:
-        """(source, epoch of that source, block) of sample ``number``."""
-        cycle, place = divmod(number, sum(self.counts))
-        if len(self.counts) > 1:
-            place = permute(place, sum(self.counts), self.keys("mixture", cycle))
-        source = 0
-        while place >= self.counts[source]:
-            place -= self.counts[source]
-            source += 1
+        """Return (source, epoch of that source, block) of sample ``number``."""
+        source, position = self.turns.locate(number)
         size = len(self.sources[source])
-        epoch, position = divmod(cycle * self.counts[source] + place, size)
-        return source, epoch, permute(position, size, self.keys(source, epoch))
+        epoch, place = divmod(position, size)
+        return source, epoch, permute(place, size, self.keys(source, epoch))
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the run
-    def keys(self, what: object, cycle: int) -> tuple[int, ...]:
-        return key(self.fingerprint, self.seed, what, cycle)
+    def keys(self, source: int, epoch: int) -> tuple[int, ...]:
+        """Return the round keys of one epoch of one source."""
+        return key(self.fingerprint, self.seed, source, epoch)
 
     def __getitem__(self, number: int) -> Tokens:
         """Tokens of sample ``number``, shape [block_size + 1]."""
@@ -126,10 +119,18 @@ def open_sources(
     return [Blocks(tokens, train.block_size) for tokens in opened]
 
 
-def open_samples(sources: Sequence[Source], model: ModelConfig, train: TrainConfig) -> Samples:
-    """The training samples of a run."""
+def open_samples(
+    sources: Sequence[Source], model: ModelConfig, train: TrainConfig, order: int = ORDER
+) -> Samples:
+    """Return the training samples of a run. Raises UserError where data and model do not fit."""
+    if not 1 <= order <= ORDER:
+        raise UserError(
+            f"the run's order of samples has format {order}; this version knows 1 to {ORDER}",
+            hint="go on with the version of jobctl that began the run",
+        )
     blocks = open_sources(sources, "train", model, train)
-    return Samples(blocks, [source.weight for source in sources], train.seed)
+    weights = [source.weight for source in sources]
+    return Samples(blocks, weights, train.seed, order)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,24 @@ class MicroBatches(Dataset[torch.Tensor]):
         self.samples, self.layout, self.first = samples, layout, first
 
     def __getitem__(self, micro: int) -> torch.Tensor:
-        return torch.from_numpy(np.stack([self.samples[k] for k in self.layout.numbers(self.first, micro)]))
+        numbers = self.layout.numbers(self.first, micro)
+        tokens = np.stack([self.samples[number] for number in numbers])
+        self._check(tokens, numbers)
+        return torch.from_numpy(tokens)
+
+    def _check(self, tokens: Tokens, numbers: range) -> None:
+        """Raise UserError for an id that the vocabulary lacks; on a GPU it would end in an assertion."""
+        vocab_size = self.samples.vocab_size
+        if int(tokens.max()) < vocab_size:
+            return
+        row = int(tokens.max(axis=1).argmax())
+        source, _, block = self.samples.locate(numbers[row])
+        dataset = self.samples.sources[source].tokens
+        raise UserError(
+            f"sample {numbers[row]} holds token id {int(tokens.max())}, but the vocabulary of "
+            f"{dataset.folder} has {vocab_size} ids (split '{dataset.split}', block {block})",
+            hint=f"a shard is damaged; python -m jobctl.prep.verify {dataset.folder} names it",
+        )
 
 
 def leave_signals_to_the_parent(_: int) -> None:

@@ -124,5 +124,5 @@ def take_fused(
         return KernelChoice(decoder, "fused, bfloat16")
     if reason := fp8_obstacle(sharding, world.device):
         return KernelChoice(decoder, f"fused, bfloat16, float8 left out: {reason}")
-    decoder.use_fp8()
+    decoder.use_fp8(world.size)
     return KernelChoice(decoder, "fused, float8 in the blocks", float8=True)

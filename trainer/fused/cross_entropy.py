@@ -35,6 +35,9 @@ def softmax_kernel(
     for row in range(tl.program_id(0), rows, tl.num_programs(0)):
         base = logits_ptr + tl.cast(row, tl.int64) * size
         target = tl.load(targets_ptr + row)
+        scored = target != ignored
+        # Before the sums, which all warps wait for: later a fast warp may have put the gradient there.
+        picked = tl.load(base + tl.where(scored, target, 0)).to(tl.float32)
         highest = tl.full([BLOCK], -3e38, dtype=tl.float32)
         total = tl.zeros([BLOCK], dtype=tl.float32)
         for start in range(0, size, PIECES * BLOCK):
@@ -45,8 +48,6 @@ def softmax_kernel(
             highest = new
         top = tl.max(highest, 0)
         normaliser = top + tl.log2(tl.sum(total * tl.exp2(highest - top), 0))
-        scored = target != ignored
-        picked = tl.load(base + tl.where(scored, target, 0)).to(tl.float32)
         tl.store(losses_ptr + row, tl.where(scored, normaliser / LOG2_E - picked, 0.0))
         factor = tl.where(scored, scale, 0.0)
         for start in range(0, size, PIECES * BLOCK):

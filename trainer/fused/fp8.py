@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -129,10 +130,10 @@ def round_gradient_kernel(
 
 
 class Scales:
-    """The scales of all places where activations and gradients are rounded."""
+    """The scales of all places where activations and gradients are rounded; from the second step on all ranks' same."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.formats = device, list[torch.dtype]()
+    def __init__(self, device: torch.device, ranks: int = 1) -> None:
+        self.device, self.ranks, self.formats = device, ranks, list[torch.dtype]()
         self.measuring, self.measured = True, False
         """The first step takes each tensor's own scale; those after it the scales that the ones before left."""
 
@@ -155,15 +156,29 @@ class Scales:
     @torch.no_grad()
     def end_step(self) -> None:
         """Take the scales of the next step from what the last ones measured."""
+        latest = torch.where(self.amax.isfinite(), self.amax, 0.0)
+        if self.ranks > 1:  # a checkpoint holds one history, and any number of ranks may go on with it
+            dist.all_reduce(latest, dist.ReduceOp.MAX)
         self.history.copy_(self.history.roll(1, 0))
-        self.history[0] = torch.where(self.amax.isfinite(), self.amax, 0.0)
-        seen = self.history.amax(0)
-        self.scale.copy_(torch.where(seen > 0, self.largest / seen, self.scale))
-        self.inverse.copy_(1.0 / self.scale)
+        self.history[0] = latest
+        self.take()
         self.amax.zero_()
         self.measuring = (
             not self.measured
         )  # a step that only allocates the optimiser's state measures nothing
+
+    def take(self) -> None:
+        """The scales that the history asks for."""
+        seen = self.history.amax(0)
+        self.scale.copy_(torch.where(seen > 0, self.largest / seen, self.scale))
+        self.inverse.copy_(1.0 / self.scale)
+
+    @torch.no_grad()
+    def resume(self) -> None:
+        """Go on with the history that a checkpoint has filled; where it had none, the next step measures."""
+        if bool(self.history.any()):
+            self.take()
+            self.measured, self.measuring = True, False
 
     def measure(self, place: int, value: Tensor) -> None:
         """In the first step: the scale of this very tensor."""

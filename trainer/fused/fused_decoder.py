@@ -157,9 +157,9 @@ class FusedDecoder:
         self.scales: Scales | None = None
         self.refresh()
 
-    def use_fp8(self) -> None:
-        """Multiply in float8 in the blocks; embedding and head stay as they are."""
-        self.scales = Scales(self.head.working.device)
+    def use_fp8(self, ranks: int = 1) -> None:
+        """Multiply in float8 in the blocks, on so many ranks; embedding and head stay as they are."""
+        self.scales = Scales(self.head.working.device, ranks)
         for block in self.blocks:
             block.use_fp8(self.scales)
         self.scales.allocate()
@@ -169,6 +169,12 @@ class FusedDecoder:
         for block in self.blocks:
             for layer in block.fp8:
                 layer.refresh()
+
+    def resume(self) -> None:
+        """Go on after a checkpoint has filled the parameters and ``scales.history``."""
+        if self.scales is not None:
+            self.scales.resume()
+        self.refresh()
 
     def end_step(self, copied: bool) -> None:
         """Renew the working copies after the optimiser's step.

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 
 from jobctl.jobs.core.layout import stop_file
 from jobctl.trainer.distributed import World
+
+log = logging.getLogger(__name__)
+LAUNCHER_WORDS = "launcher received "
+"""How each line begins that a launcher writes into the stop file."""
+LAUNCHED_AT = "JOBCTL_LAUNCHED_AT"
+"""Environment variable in which a launcher tells its ranks when it began, in seconds since 1970."""
+STARTED_AT = time.time()
+"""When this process began, near enough: the start of a training without a launcher."""
 
 
 class StopRequest:
@@ -22,6 +33,24 @@ class StopRequest:
         """From now on SIGTERM and SIGINT ask for an end; a second SIGINT ends at once."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
+
+    def forget_earlier_launch(self) -> None:
+        """Remove a stop file that an earlier launcher has left.
+
+        A launcher removes its own request when its ranks have ended. One that was killed cannot,
+        and its request would end every later start after one step. Call this on rank 0, when no
+        other attempt is alive. A request of a person, a script or this launch stays.
+        """
+        launched_at = float(os.environ.get(LAUNCHED_AT, STARTED_AT))
+        try:
+            lines = self.path.read_text(errors="replace").splitlines()
+            if self.path.stat().st_mtime >= launched_at:
+                return
+            if lines and all(line.startswith(LAUNCHER_WORDS) for line in lines):
+                self.path.unlink()
+                log.info("removed %s, which a launcher that was killed had left", self.path)
+        except OSError:  # there is none, or it is not ours to remove
+            return
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal:

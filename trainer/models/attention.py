@@ -7,13 +7,14 @@ than the queries (grouped-query attention, Ainslie et al. 2023): head h reads ke
 
 from __future__ import annotations
 
+import functools
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,18 +22,21 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.trainer.models.cudnn_attention import RepeatableCudnn
 
 
 class Attention(ABC):
     """Scaled dot-product attention in which a query sees its own position and those before it.
 
     ``name`` says what really runs. ``supports_documents`` says whether ``document_ids`` may be given.
-    ``passed_over`` says which faster ones cannot run here, and why.
+    ``passed_over`` says which faster ones cannot run here, and why. ``unrepeatable`` says why a run with it does not
+    repeat bit for bit, and is empty where it does.
     """
 
     name: str
     supports_documents: bool = True
     passed_over: str = ""
+    unrepeatable: str = "nobody asked for it"
 
     @abstractmethod
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
@@ -72,6 +76,15 @@ class ManualAttention(Attention):
             return out
 
 
+class Kernel(Protocol):
+    """One implementation of ``scaled_dot_product_attention``, called ``label``; tensors ``[B, T, heads, D]``."""
+
+    @property
+    def label(self) -> str: ...
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class SdpaKernel:
     """One implementation behind ``scaled_dot_product_attention``; ``backend`` None: torch chooses."""
@@ -99,7 +112,7 @@ class SdpaKernel:
 class SdpaAttention(Attention):
     """torch's own kernels. FlashAttention takes no mask, so document masking may need another one."""
 
-    def __init__(self, causal: SdpaKernel, masked: SdpaKernel | None) -> None:
+    def __init__(self, causal: Kernel, masked: Kernel | None) -> None:
         self.causal, self.masked = causal, masked
         self.supports_documents = masked is not None
         self.name = f"sdpa({causal.label})"
@@ -155,11 +168,17 @@ FLASH_MODULES = {2: "flash_attn", 3: "flash_attn_interface", 4: "flash_attn.cute
 
 
 def choose_attention(
-    backend: str, device: torch.device, dtype: torch.dtype, head_dim: int = 128, documents: bool = False
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    head_dim: int = 128,
+    documents: bool = False,
+    deterministic: bool = False,
 ) -> Attention:
     """The attention that ``backend`` names on this device; ``auto`` takes the fastest that works.
 
-    With ``documents`` it must be able to keep documents apart.
+    With ``documents`` it must be able to keep documents apart. With ``deterministic`` its gradients must repeat bit
+    for bit; torch has been told so before (``training.repeatable.tell_torch``).
 
     ``dtype`` is that of the matrix products. A candidate works when it gives the reference's output and
     gradients on a small grouped-query problem. Raises UserError, with every candidate's reason, if none does.
@@ -170,7 +189,7 @@ def choose_attention(
     reasons: list[str] = []
     for candidate in candidates:
         try:
-            attention = build_attention(candidate, device, dtype, head_dim)
+            attention = build_attention(candidate, device, dtype, head_dim, deterministic)
             if documents and not attention.supports_documents:
                 raise documents_refused(attention.name)
             attention.passed_over = "; ".join(reasons)
@@ -196,20 +215,27 @@ def automatic_order(device: torch.device) -> list[str]:
     return ["flash_attn_2", "sdpa", "manual"]
 
 
-def build_attention(backend: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> Attention:
+def build_attention(
+    backend: str, device: torch.device, dtype: torch.dtype, head_dim: int, deterministic: bool = False
+) -> Attention:
     """The backend, tried out; raises whatever its kernel raises."""
     if backend == "manual":
         return ManualAttention()
     if backend.startswith("flash_attn_"):
-        attention: Attention = flash_attention(int(backend[-1]), device)
+        attention: Attention = flash_attention(int(backend[-1]), device, deterministic)
         check_against_reference(attention, device, dtype, head_dim, documents=False)
         return attention
     if device.type != "cuda":
         if backend == "cudnn":
             raise UserError("it needs an NVIDIA GPU")
-        kernel = SdpaKernel(device.type, None)
-        attention = SdpaAttention(kernel, kernel)
+        attention = SdpaAttention(SdpaKernel(device.type, None), SdpaKernel(device.type, None))
         check_against_reference(attention, device, dtype, head_dim, documents=True)
+        return attention
+    if backend == "cudnn" and deterministic:
+        kernel = RepeatableCudnn()
+        attention = SdpaAttention(kernel, kernel)
+        for documents in (False, True):
+            check_against_reference(attention, device, dtype, head_dim, documents)
         return attention
     labels = ["cudnn"] if backend == "cudnn" else ["cudnn", "flash", "efficient", "math"]
     if backend == "sdpa" and torch.cuda.get_device_capability(device)[0] < 9:
@@ -239,7 +265,7 @@ def working_kernel(
     raise RuntimeError("; ".join(reasons))
 
 
-def flash_attention(generation: int, device: torch.device) -> FlashAttention:
+def flash_attention(generation: int, device: torch.device, deterministic: bool = False) -> FlashAttention:
     """The package of a generation. Raises UserError where it is not installed or not for this GPU."""
     if device.type != "cuda":
         raise UserError("it needs an NVIDIA GPU")
@@ -253,6 +279,8 @@ def flash_attention(generation: int, device: torch.device) -> FlashAttention:
         raise UserError(f"the package '{module}' cannot be imported ({first_line(error)})") from error
     if generation >= 3:  # not made of operators that torch.compile can see through
         function = torch.compiler.disable(function)
+    if deterministic:
+        function = functools.partial(function, deterministic=True)
     return FlashAttention(generation, function)
 
 

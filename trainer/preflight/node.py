@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.trainer import compilers
+
 GIB = 2**30
 QUERY_SECONDS = 30
 FIELDS = (
@@ -55,6 +57,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     root_gib: float = 0.0
     locked_memory: int | None = None
     """Bytes that may be pinned; None for no limit."""
+    kernels_lack: str = ""
+    """What a GPU's kernels lack to be compiled here; empty where they lack nothing."""
 
 
 def look(name: str, run_dir: Path, clock: float) -> Node:
@@ -70,6 +74,7 @@ def look(name: str, run_dir: Path, clock: float) -> Node:
         tmp_gib=shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / GIB,
         root_gib=shutil.disk_usage(run_dir).free / GIB,
         locked_memory=None if limit == resource.RLIM_INFINITY else limit,
+        kernels_lack=compilers.kernels_lack(),
     )
 
 

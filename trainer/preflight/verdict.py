@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.schema import Expected
 from jobctl.trainer.preflight.node import Node
 
@@ -63,7 +64,7 @@ def _gpus(node: Node, expected: Expected) -> list[str]:
     if expected.gpus and len(node.gpus) < expected.gpus:
         found.append(f"the driver shows {len(node.gpus)} GPUs of {expected.gpus}")
     for gpu in node.gpus:
-        if expected.gpus and expected.device.lower() not in gpu.name.lower():
+        if expected.gpus and not is_device(expected.device, gpu.name):
             found.append(f"GPU {gpu.index} is {gpu.name}, not {expected.device}")
         if gpu.uncorrected_errors:
             found.append(f"GPU {gpu.index} has {gpu.uncorrected_errors:.0f} uncorrected ECC errors")
@@ -73,6 +74,8 @@ def _gpus(node: Node, expected: Expected) -> list[str]:
             found.append(f"GPU {gpu.index} must be reset to replace a bad row of its memory")
         if expected.gpus and (gpu.used_mib or 0.0) > MEMORY_IN_USE * (gpu.memory_mib or float("inf")):
             found.append(f"GPU {gpu.index} has {(gpu.used_mib or 0) / 1024:.0f} GiB in use by somebody else")
+    if expected.gpus and node.kernels_lack:
+        found.append(f"kernels cannot be compiled: {node.kernels_lack}; install gcc and Python's headers")
     return [*found, *node.xids]
 
 

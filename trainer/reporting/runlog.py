@@ -1,7 +1,11 @@
-"""The run log: a line a record as it happens, and the guide's one JSON document made from those lines.
+"""The run log: one line a record as it happens, and the guide's JSON document made from those lines.
 
-Records of kind ``iteration`` hold only what the same training gives every time, so a run that was killed and
-resumed has the very same ones as a run that was not; wall-clock facts are in ``timing`` records of their own.
+Each attempt writes a file of its own and copies nothing. A resumed attempt begins its file with a
+``resumed`` record; ``records_of_run`` joins the files and leaves out the steps that were rolled back.
+
+Records of kind ``iteration`` hold only facts that the same training gives every time. So a run that
+was killed and resumed has the same ones as a run that was not. Wall-clock facts are in ``timing``
+records.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable
@@ -26,28 +31,64 @@ DOCUMENT_SECONDS = 30.0
 """Between rewrites of the run's JSON document, at least; its lines are written at once."""
 DOCUMENT_SHARE = 300
 """And at least so many times what the last one took, which is over a second for a run of 300,000 steps."""
+LOG_NAME = re.compile(r"(?P<kind>run|eval)_\d{8}-\d{6}-\d{3}\.jsonl")
 Kind = Literal["run", "eval"]
 """A training's log, or that of an evaluation, which may go on beside the training and must not be taken for it."""
 
 
 def records_of(path: Path) -> list[Record]:
-    """The records of a ``.jsonl`` file; a last line that a kill cut short is left out."""
-    records = []
-    for line in path.read_bytes().splitlines():
+    """Return the records of a ``.jsonl`` file.
+
+    A last line that a kill cut short is left out. A damaged line before it is left out as well,
+    with a warning that names it: what comes after it still holds.
+    """
+    records: list[Record] = []
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append(msgspec.json.decode(line))
-        except msgspec.DecodeError:
-            break
+            record = msgspec.json.decode(line, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if number < len(lines):
+                log.warning("%s:%d is damaged and left out: %s", path, number, error)
+            continue
+        if "kind" in record:
+            records.append(record)
     return records
 
 
-def newest(run: Path, kind: Kind = "run") -> Path | None:
-    """The run's whole log so far: each attempt begins its file with what it resumes from. Or its last evaluation."""
-    return max(metrics_dir(run).glob(f"{kind}_*.jsonl"), default=None)
+def logs(run: Path, kind: Kind = "run") -> list[Path]:
+    """Return the log files of ``run`` that a trainer made, oldest first.
+
+    A file with another name, a copy or a backup, is none of them.
+    """
+    try:
+        names = sorted(path.name for path in metrics_dir(run).iterdir())
+    except OSError:
+        return []
+    paths = [metrics_dir(run) / name for name in names if _is_log_name(name, kind)]
+    return [path for path in paths if path.is_file()]
+
+
+def _is_log_name(name: str, kind: Kind) -> bool:
+    match = LOG_NAME.fullmatch(name)
+    return match is not None and match["kind"] == kind
+
+
+def records_of_run(run: Path, kind: Kind = "run") -> list[Record]:
+    """Return the records of all attempts as one log, without the steps that were rolled back."""
+    records: list[Record] = []
+    for path in logs(run, kind):
+        attempt = records_of(path)
+        if attempt and attempt[0]["kind"] == "resumed":
+            records = kept_on_resume(records, attempt[0]["iter"])
+            records += attempt[1:]
+        elif attempt:  # from the beginning; versions before this one copied what they resumed from
+            records = attempt
+    return records
 
 
 def kept_on_resume(records: Iterable[Record], step: int) -> list[Record]:
-    """What of an earlier attempt's log still holds when training goes on after ``step``."""
+    """Return the records of earlier attempts that still hold when training goes on after ``step``."""
     return [r for r in records if r.get("iter", 0) <= step and r["kind"] != "summary"]
 
 
@@ -103,12 +144,17 @@ class RunLog:
 
     def __init__(self, run: Path, resumed_step: int | None, kind: Kind = "run") -> None:
         metrics_dir(run).mkdir(parents=True, exist_ok=True)
-        earlier = newest(run, kind)
-        self.path = metrics_dir(run) / f"{kind}_{new_stamp(earlier)}.jsonl"
+        earlier = logs(run, kind)
+        self.run = run
+        self.kind = kind
+        self.path = metrics_dir(run) / f"{kind}_{new_stamp(earlier[-1] if earlier else None)}.jsonl"
         self._lock = threading.Lock()
         self._pending = b""
-        kept = kept_on_resume(records_of(earlier), resumed_step) if earlier and resumed_step else []
-        write_whole(self.path, encoded(kept))  # in one step, or a kill here would lose the attempts before
+
+        # The first line comes with the file, in one step. Without it a reader would take this
+        # attempt for one that began anew, and drop the attempts before.
+        first = [{"kind": "resumed", "iter": resumed_step}] if resumed_step else []
+        write_whole(self.path, encoded(first))
         self._descriptor = os.open(self.path, os.O_WRONLY)
         self._size = self.path.stat().st_size
         self._document_due = time.monotonic() + DOCUMENT_SECONDS
@@ -141,16 +187,28 @@ class RunLog:
             self._document_due = begin + max(DOCUMENT_SECONDS, took * DOCUMENT_SHARE)
 
     def write_document(self) -> None:
-        """Write ``run_<stamp>.json`` anew from the lines."""
+        """Write ``run_<stamp>.json`` anew from the lines of all attempts.
+
+        It holds what the documents of earlier attempts held, so those are removed.
+        """
+        path = self.path.with_suffix(".json")
         try:
-            data = msgspec.json.encode(document(records_of(self.path)))
-            write_whole(self.path.with_suffix(".json"), data)
+            data = msgspec.json.encode(document(self.records()))
+            write_whole(path, data)
+            if self.kind == "run":
+                for earlier in logs(self.run):
+                    if earlier != self.path:
+                        earlier.with_suffix(".json").unlink(missing_ok=True)
         except OSError as error:
-            log.warning("%s cannot be written: %s", self.path.with_suffix(".json"), error.strerror)
+            log.warning("%s cannot be written: %s", path, error.strerror)
+
+    def records(self) -> list[Record]:
+        """Return the records so far: of all attempts, or of this one evaluation."""
+        return records_of_run(self.run) if self.kind == "run" else records_of(self.path)
 
     def close(self, **summary: Any) -> Record:
         """Write the summary and the document; returns the summary."""
-        facts = totals(records_of(self.path)) | summary
+        facts = totals(self.records()) | summary
         self.write([{"kind": "summary", **facts}])
         self.sync()
         self.write_document()

@@ -54,6 +54,7 @@ def facts(
     resumed: int | None,
     kernels: KernelChoice,
     without_graphs: str = "not asked for",
+    saves: str = "",
 ) -> dict[str, Any]:
     """``startup_info`` of the run log."""
     train = recipe.train
@@ -65,6 +66,8 @@ def facts(
         "torch": str(torch.__version__),
         "attention_backend": attention.name,
         "attention_passed_over": attention.passed_over,
+        "repeatable": attention.unrepeatable == "",
+        "unrepeatable": attention.unrepeatable,
         "dtype": train.dtype,
         "kernels": kernels.words,
         "fused": kernels.decoder is not None,
@@ -83,6 +86,7 @@ def facts(
         "dataset": [str(source.path) for source in recipe.sources],
         "fingerprint": fingerprint,
         "resumed_from_step": resumed,
+        "checkpoint_saves": saves,
     }
 
 
@@ -97,6 +101,7 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         "attention": f"{info['attention_backend']} (asked for: {train.attention_backend}"
         + (f"; passed over: {info['attention_passed_over']})" if info["attention_passed_over"] else ")"),
         "arithmetic": arithmetic(info, train),
+        "repeatable": repeats(info, train),
         "kernels": f"{info['kernels']} (asked for: {train.kernels})",
         "compile": compiled(info, train),
         "sharding": f"{info['sharding']}: {EXPLAINED[info['sharding']]}",
@@ -109,6 +114,8 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         "validation": ", ".join(validation) or "none: the data has no validation split",
         "steps": f"{resumed or 0} to {train.max_iters}, {'resumed from a checkpoint' if resumed else 'from scratch'}",
     }
+    if info["checkpoint_saves"]:
+        rows["checkpoints"] = info["checkpoint_saves"]
     width = max(map(len, rows))
     return "\n".join(f"{name:>{width}}  {text}" for name, text in rows.items())
 
@@ -122,6 +129,11 @@ def arithmetic(info: dict[str, Any], train: TrainConfig) -> str:
             f"float8 matrix products in the blocks, {train.dtype} elsewhere (MFU: of the {train.dtype} peak)"
         )
     return f"{products}, float32 weights, gradients reduced in float32"
+
+
+def repeats(info: dict[str, Any], train: TrainConfig) -> str:
+    verdict = "yes, bit for bit" if info["repeatable"] else f"no: {info['unrepeatable']}"
+    return f"{verdict} (asked for: {train.deterministic})"
 
 
 def compiled(info: dict[str, Any], train: TrainConfig) -> str:

@@ -1,8 +1,14 @@
-"""TensorBoard always, Weights & Biases and MLflow where they are installed. None of them can stop or slow a run."""
+"""TensorBoard always, Weights & Biases and MLflow where they are installed.
+
+None of them can stop or slow a run. A resumed attempt goes on in the same series: TensorBoard hides
+the steps that were rolled back, and the other two are asked to go on with the run that they know.
+An evaluation has a series of its own.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import logging
@@ -10,15 +16,49 @@ import netrc
 import os
 import queue
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
+from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.layout import metrics_dir
 
 log = logging.getLogger(__name__)
+IDENTITIES = "trackers.json"
+"""File in the metrics folder: the id by which each service knows a series."""
 FLUSH_SECONDS = 10
 """What a kill may take from TensorBoard; the run log loses nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """What an attempt's values belong to."""
+
+    folder: Path
+    """The run's metrics folder."""
+    name: str
+    """The run's name; an evaluation adds ``-eval``."""
+    config: dict[str, Any]
+    resumed_step: int | None = None
+    """The step that the attempt resumed from; None where it began anew."""
+
+    def identity(self, service: str) -> str | None:
+        """Return the id that ``service`` knows the series by; None where it is new."""
+        return self._identities().get(f"{service} {self.name}")
+
+    def remember(self, service: str, identity: str) -> None:
+        """Keep the id for the next attempt."""
+        known = self._identities() | {f"{service} {self.name}": identity}
+        write_whole(self.folder / IDENTITIES, msgspec.json.encode(known))
+
+    def _identities(self) -> dict[str, str]:
+        try:
+            return msgspec.json.decode((self.folder / IDENTITIES).read_bytes(), type=dict[str, str])
+        except (OSError, msgspec.MsgspecError):  # none yet, or damaged: a new series begins
+            return {}
 
 
 class Tracker(Protocol):
@@ -30,12 +70,15 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in the run's metrics folder."""
+    """Event files in the run's metrics folder, one folder a series."""
 
-    def __init__(self, run: Path, name: str, config: dict[str, Any]) -> None:
+    def __init__(self, series: Series) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(metrics_dir(run) / "tensorboard"), flush_secs=FLUSH_SECONDS)
+        # TensorBoard drops what earlier files say of this step and later ones.
+        purge_step = None if series.resumed_step is None else series.resumed_step + 1
+        folder = series.folder / "tensorboard" / series.name
+        self.writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS, purge_step=purge_step)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -46,13 +89,23 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A W&B run of the same name, resumed by each attempt; kept for ``wandb sync`` where nobody has logged in."""
+    """A W&B run that each attempt resumes; kept for ``wandb sync`` where nobody has logged in.
 
-    def __init__(self, run: Path, name: str, config: dict[str, Any]) -> None:
+    The id is random and kept in the run directory: a new run of an old name is a new W&B run.
+    """
+
+    def __init__(self, series: Series) -> None:
+        identity = series.identity("wandb") or uuid.uuid4().hex[:12]
+        series.remember("wandb", identity)
         self.run = importlib.import_module("wandb").init(
-            project=os.environ.get("WANDB_PROJECT", "jobctl"), id=name, name=name, resume="allow",
-            config=config, dir=str(metrics_dir(run)), mode=None if logged_in_to_wandb() else "offline",
-        )  # fmt: skip
+            project=os.environ.get("WANDB_PROJECT", "jobctl"),
+            id=identity,
+            name=series.name,
+            resume="allow",
+            config=series.config,
+            dir=str(series.folder),
+            mode=None if logged_in_to_wandb() else "offline",
+        )
 
     def log(self, step: int, values: dict[str, float]) -> None:
         self.run.log(values, step=step)
@@ -72,15 +125,20 @@ def logged_in_to_wandb() -> bool:
 
 
 class MLflow:
-    """An MLflow run of the same name for each attempt; in the run's own folder where no server is named."""
+    """An MLflow run that each attempt resumes; in the run's own folder where no server is named."""
 
-    def __init__(self, run: Path, name: str, config: dict[str, Any]) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a training job tells nobody that it runs
+    def __init__(self, series: Series) -> None:
+        # A training job tells nobody that it runs.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self.client = importlib.import_module("mlflow")
         if "MLFLOW_TRACKING_URI" not in os.environ:
-            self.client.set_tracking_uri(f"sqlite:///{metrics_dir(run).resolve()}/mlflow.db")
-        self.client.start_run(run_name=name)
-        self.client.log_params(config)
+            self.client.set_tracking_uri(f"sqlite:///{series.folder.resolve()}/mlflow.db")
+
+        known = series.identity("mlflow")
+        run = self.client.start_run(run_id=known, run_name=series.name)
+        if known is None:
+            self.client.log_params(series.config)
+            series.remember("mlflow", str(run.info.run_id))
 
     def log(self, step: int, values: dict[str, float]) -> None:
         self.client.log_metrics(values, step=step)
@@ -89,7 +147,7 @@ class MLflow:
         self.client.end_run()
 
 
-Connect = Callable[[Path, str, dict[str, Any]], Tracker]
+Connect = Callable[[Series], Tracker]
 
 
 def wanted() -> dict[str, Connect]:
@@ -111,19 +169,26 @@ class Trackers:
 
     CLOSING_SECONDS = 10.0
 
-    def __init__(self, run: Path, services: dict[str, Connect] | None = None) -> None:
+    def __init__(
+        self, run: Path, services: dict[str, Connect] | None = None, *, evaluates: bool = False
+    ) -> None:
         self.run = run
+        self.evaluates = evaluates
         self.services = wanted() if services is None else services
         self._queues: list[queue.Queue[tuple[int, dict[str, float]] | None]] = []
         self._threads: list[threading.Thread] = []
 
-    def begin(self, name: str, config: dict[str, Any]) -> None:
+    def begin(self, name: str, config: dict[str, Any], resumed_step: int | None = None) -> None:
         """Connect, in the background."""
+        series = Series(
+            folder=metrics_dir(self.run),
+            name=f"{name}-eval" if self.evaluates else name,
+            config=config,
+            resumed_step=None if self.evaluates else resumed_step,
+        )
         for service, connect in self.services.items():
             lines: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(1000)
-            thread = threading.Thread(
-                target=self._feed, args=(service, connect, name, config, lines), daemon=True
-            )
+            thread = threading.Thread(target=self._feed, args=(service, connect, series, lines), daemon=True)
             self._queues.append(lines)
             self._threads.append(thread)
             thread.start()
@@ -132,12 +197,11 @@ class Trackers:
         self,
         service: str,
         connect: Connect,
-        name: str,
-        config: dict[str, Any],
+        series: Series,
         lines: queue.Queue[tuple[int, dict[str, float]] | None],
     ) -> None:
         try:
-            tracker = connect(self.run, name, config)
+            tracker = connect(series)
             log.info("logging to %s", service)
             while (item := lines.get()) is not None:
                 tracker.log(*item)

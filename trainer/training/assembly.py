@@ -12,20 +12,25 @@ from torch import nn
 
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
+from jobctl.trainer import compilers
 from jobctl.trainer import distributed as parallel
-from jobctl.trainer.checkpoint import checkpointer as checkpoint
-from jobctl.trainer.checkpoint import files as checkpoint_files
+from jobctl.trainer.checkpoint import publication
+from jobctl.trainer.checkpoint.checkpointer import Checkpointer
+from jobctl.trainer.checkpoint.state import State, differences, restore_random_state
+from jobctl.trainer.checkpoint.weights import recorded_state
+from jobctl.trainer.data.mixture import ORDER
 from jobctl.trainer.data.samples import BatchLayout, Samples, open_samples
 from jobctl.trainer.distributed import Sharding, World
 from jobctl.trainer.fused import KernelChoice, fuse
 from jobctl.trainer.models import build_model
-from jobctl.trainer.models.attention import Attention, choose_attention
+from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
 from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.options import Options, Recipe, Source, resolve
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
+from jobctl.trainer.training.repeatable import choose_repeatable_attention
 from jobctl.trainer.training.step import Stepper
 
 T = TypeVar("T")
@@ -44,20 +49,12 @@ class Run:
     validation: list[ValidationSet]
     attention: Attention
     stepper: Stepper
-    checkpoints: checkpoint.Checkpointer
+    checkpoints: Checkpointer
     peak: Peak
     eos_id: int
     tokenizer: str
     kernels: KernelChoice
-    resumed: checkpoint.State | None = None
-
-    def restore(self, step: int, state: checkpoint.State) -> None:
-        """Continue where the checkpoint of ``step`` was made."""
-        self.checkpoints.load(step)
-        if self.kernels.decoder:
-            self.kernels.decoder.refresh()
-        checkpoint.restore_random_state(state.random)
-        self.resumed = state
+    resumed: State | None = None
 
 
 def together(world: World, action: Callable[[], T]) -> T:
@@ -76,16 +73,22 @@ def together(world: World, action: Callable[[], T]) -> T:
 
 def recorded_recipe(run: Path) -> Recipe | None:
     """What the run's checkpoint was made with, for a command line that does not say."""
-    state = checkpoint.recorded_state(run)
+    state = recorded_state(run)
     if state is None:
         return None
     sources = tuple(Source(Path(source.path), source.weight) for source in state.sources)
     return Recipe(state.name, state.model, state.train, sources)
 
 
+def recorded_order(run: Path) -> int:
+    """Return the format of the order of samples that the run's checkpoint has."""
+    state = recorded_state(run)
+    return ORDER if state is None else state.sample_order
+
+
 def choose_start(run: Path, train: TrainConfig) -> bool:
     """Whether to resume. Raises UserError where ``--init_from`` and the run directory disagree."""
-    there, damaged = checkpoint_files.steps(run), checkpoint_files.damaged(run)
+    there, damaged = publication.steps(run), publication.damaged(run)
     if damaged and not there and train.init_from != "scratch":
         raise UserError(
             f"every checkpoint of {run} is damaged: {', '.join(path.name for path in damaged)}",
@@ -108,11 +111,15 @@ def choose_start(run: Path, train: TrainConfig) -> bool:
 def build_whole_model(
     config: ModelConfig, train: TrainConfig, device: torch.device
 ) -> tuple[Decoder, Attention]:
-    """The model on ``device``, the same on every rank and for every layout: its weights depend on the seed alone."""
+    """Build the model on ``device``, the same on every rank and for every layout.
+
+    Its weights depend on the seed alone. Raises UserError where it is to be compiled and this machine
+    has no compiler for that.
+    """
+    if train.compile:
+        check_compiler(device.type)
     dtype = parallel.TORCH_DTYPES[train.dtype]
-    attention = choose_attention(
-        train.attention_backend, device, dtype, config.head_dim, train.document_masking
-    )
+    attention = choose_repeatable_attention(train, device, dtype, config.head_dim)
     torch.manual_seed(train.seed)
     with torch.device(device):
         model = build_model(config, attention)
@@ -124,11 +131,23 @@ def build_whole_model(
     return model, attention
 
 
+def check_compiler(device_type: str) -> None:
+    """Raise UserError where ``compile`` would end in a compiler that is not there."""
+    lack = compilers.cpu_compile_lacks() if device_type == "cpu" else compilers.kernels_lack()
+    if lack:
+        raise UserError(
+            f"--compile=True on {device_type}: {lack}",
+            hint="--compile=False, or install the compiler (Debian: gcc g++ python3-dev)",
+        )
+
+
 def assemble(options: Options, world: World) -> Run:
     """Build the run that ``options`` ask for, or resume it. Raises UserError, the same on every rank."""
     recipe = together(world, lambda: resolve(options, recorded_recipe(options.run_dir)))
     resume = together(world, lambda: choose_start(options.run_dir, recipe.train))
-    data, validation = together(world, lambda: open_data(recipe))
+    # A resumed run keeps the order of samples that it began with.
+    order = recorded_order(options.run_dir) if resume else ORDER
+    data, validation = together(world, lambda: open_data(recipe, order))
     model, attention = together(world, lambda: build_whole_model(recipe.model, recipe.train, world.device))
     train = recipe.train
     sharding = parallel.choose_sharding(train, world.size)
@@ -163,16 +182,14 @@ def assemble(options: Options, world: World) -> Run:
     return run
 
 
-def open_data(recipe: Recipe) -> tuple[Samples, list[ValidationSet]]:
+def open_data(recipe: Recipe, order: int) -> tuple[Samples, list[ValidationSet]]:
     return (
-        open_samples(recipe.sources, recipe.model, recipe.train),
+        open_samples(recipe.sources, recipe.model, recipe.train, order),
         open_validation(recipe.sources, recipe.model, recipe.train),
     )
 
 
-def checkpointer(
-    directory: Path, world: World, stepper: Stepper, train: TrainConfig
-) -> checkpoint.Checkpointer:
+def checkpointer(directory: Path, world: World, stepper: Stepper, train: TrainConfig) -> Checkpointer:
     """Saves and loads the stepper's weights, optimiser state and guards by their names."""
     parameters = parallel.named_parameters(stepper.model)
 
@@ -181,25 +198,39 @@ def checkpointer(
         states = {f"optimizer.{name}": state for name, state in stepper.optimizer.state().items()}
         return weights | states | stepper.guard_tensors()
 
-    return checkpoint.Checkpointer(
-        directory, world, tensors, train.keep_last_checkpoints, train.keep_every_checkpoint
+    return Checkpointer(
+        directory,
+        world,
+        tensors,
+        keep_last=train.keep_last_checkpoints,
+        keep_every=train.keep_every_checkpoint,
+        when_busy=train.checkpoint_when_busy,
     )
 
 
 def restore(run: Run) -> None:
-    """Load the newest whole checkpoint, if it is of this model and this data. Raises UserError where it is not."""
-    found = run.checkpoints.newest_whole(set_aside=not run.recipe.train.eval_only)
-    if found is None:
+    """Load the newest whole checkpoint. Raises UserError where it is of another model or of other data."""
+    state = run.checkpoints.resume(
+        lambda state: check_resumable(state, run), set_aside=not run.recipe.train.eval_only
+    )
+    if state is None:
         raise UserError(
             f"every checkpoint of {run.directory} is damaged",
             hint="begin anew in another --run_dir, or here with --init_from=scratch",
         )
-    step, state = found
-    differences = checkpoint.differences(state, run.recipe.model, run.recipe.train, run.data.fingerprint)
-    if differences:
+
+    if run.kernels.decoder:
+        run.kernels.decoder.resume()
+    restore_random_state(state.random)
+    run.resumed = state
+
+
+def check_resumable(state: State, run: Run) -> None:
+    """Raise UserError unless the checkpoint is of this run's model and data."""
+    lines = differences(state, run.recipe.model, run.recipe.train, run.data.fingerprint)
+    if lines:
         raise UserError(
-            f"the checkpoint of step {step} in {run.directory} cannot be resumed:\n  "
-            + "\n  ".join(differences),
+            f"the checkpoint of step {state.step} in {run.directory} cannot be resumed:\n  "
+            + "\n  ".join(lines),
             hint="give the options that the run began with, or choose another --run_dir",
         )
-    run.restore(step, state)

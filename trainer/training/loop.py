@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +13,8 @@ import torch
 from jobctl.jobs.catalog.arithmetic import flops_per_token
 from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
 from jobctl.trainer import distributed as parallel
-from jobctl.trainer.checkpoint.checkpointer import SourceRecord, State, random_state
+from jobctl.trainer.checkpoint.save import Holds, Report
+from jobctl.trainer.checkpoint.state import SourceRecord, State, random_state
 from jobctl.trainer.data.samples import MicroBatches, micro_batches
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.lifecycle.watchdog import Watchdog
@@ -53,7 +53,9 @@ class Training:
         self.tokens_per_step = run.layout.global_batch_size * self.train.block_size
         self.flops = flops_per_token(run.recipe.model, self.train.block_size)
         self.log = self.open_log() if self.world.is_main else None
-        self.trackers = Trackers(run.directory) if self.world.is_main else None
+        self.trackers: Trackers | None = None
+        if self.world.is_main:
+            self.trackers = Trackers(run.directory, evaluates=self.train.eval_only)
 
     # -- the loop
 
@@ -108,9 +110,11 @@ class Training:
         best = False
         if evaluating:
             best = self.validate()
-            saving = saving or train.always_save_checkpoint or best
+            saving = saving or train.always_save_checkpoint
         if saving:
-            self.save(best)
+            self.save("everything", best, must=last)
+        elif best:
+            self.save("weights", best, must=False)
         if evaluating or saving:
             gc.collect()
             self.timer.reset()
@@ -160,6 +164,7 @@ class Training:
             weight_bytes=parallel.bytes_of(iter(parameters.values())),
             optimizer_bytes=parallel.bytes_of(iter(state.values())),
             resumed=run.resumed.step if run.resumed else None,
+            saves="" if self.train.eval_only else run.checkpoints.staging().describe(),
         )  # fmt: skip
         text = startup.block(info, self.train, run.peak, [chosen.name for chosen in run.validation])
         log.info("%s", text)
@@ -167,7 +172,7 @@ class Training:
             config = msgspec.to_builtins(run.recipe.model) | msgspec.to_builtins(self.train)
             name = run.directory.resolve().name
             self.log.write([{"kind": "start", "run_name": name, "config": config, "startup_info": info}])
-            self.trackers.begin(name, config)
+            self.trackers.begin(name, config, run.resumed.step if run.resumed else None)
 
     def flush(self) -> None:
         """Read the results of the steps since the last time (the one wait for the device) and log them."""
@@ -264,27 +269,42 @@ class Training:
         self.close("evaluated")
         return EXIT_FINISHED
 
-    def save(self, best: bool) -> None:
-        """Begin a checkpoint of this step, unless there is one."""
+    def save(self, holds: Holds, best: bool, must: bool) -> None:
+        """Begin a checkpoint of this step, or one of its weights, unless there is a checkpoint.
+
+        Where storage is still busy with the one before, it is skipped if it need not (``must``) be made.
+        """
         if self.saved_step == self.step:
             return
         if self.log:
             self.log.sync()
         recipe = self.run.recipe
         state = State(
-            step=self.step, samples=self.samples, name=recipe.name, model=recipe.model, train=recipe.train,
+            step=self.step,
+            samples=self.samples,
+            name=recipe.name,
+            model=recipe.model,
+            train=recipe.train,
             sources=tuple(SourceRecord(str(s.path), s.weight) for s in recipe.sources),
-            fingerprint=self.run.data.fingerprint, tokenizer=self.run.tokenizer,
-            best_val_loss=self.best_val_loss, bad_streak=self.bad_steps.streak, random=random_state(),
-        )  # fmt: skip
-        self.run.checkpoints.save(state, best)
-        self.saved_step = self.step
+            fingerprint=self.run.data.fingerprint,
+            sample_order=self.run.data.order,
+            tokenizer=self.run.tokenizer,
+            best_val_loss=self.best_val_loss,
+            bad_streak=self.bad_steps.streak,
+            random=random_state(),
+        )
+        begun = self.run.checkpoints.save(state, holds=holds, best=best, must=must)
+        if not begun.skipped:
+            self.saved_step = self.step if holds == "everything" else self.saved_step
+        elif self.log:
+            record = {"kind": "checkpoint_skipped", "iter": self.step, "holds": holds}
+            self.log.write([{**record, "writing_seconds": round(begun.writing_seconds, 1)}])
 
-    def note_checkpoint(self, step: int, path: Path) -> None:
+    def note_checkpoint(self, report: Report) -> None:
         """The background thread of rank 0 has published a checkpoint."""
         if self.log:
-            self.log.write([{"kind": "checkpoint", "iter": step, "path": str(path)}])
-        log.info("checkpoint of step %d is in %s", step, path)
+            self.log.write([report.record()])
+        log.info("%s", report)
 
 
 def number(value: float) -> float | str:

@@ -33,6 +33,8 @@ def train(options: Options, world: World, attempt: int, console: Console) -> int
         if world.is_main:
             heartbeat = Heartbeat(options.run_dir, attempt, console.line)
             together(world, lambda: stack.enter_context(heartbeat))
+            # Only now: no other attempt is alive, so a launcher's request can only be an old one.
+            stop.forget_earlier_launch()
         else:
             together(world, lambda: None)
         return attempted(options, world, stop, console)

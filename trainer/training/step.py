@@ -65,8 +65,10 @@ class Stepper:
         """For all micro-steps but the last of a step, and for the last."""
 
     def guard_tensors(self) -> dict[str, torch.Tensor]:
-        """What the guards remember, for the checkpoint."""
+        """What guards and float8's scales remember, for the checkpoint; one without it can be loaded, too."""
         tensors = {}
+        if self.fused and self.fused.scales is not None:
+            tensors["guard.float8_history"] = self.fused.scales.history
         if self.window:
             tensors["guard.losses"] = self.window.losses
         if self.loss_scale:

@@ -111,3 +111,9 @@ def test_peaks_are_dense_and_found_by_the_drivers_name() -> None:
 
 def test_entries_are_read_once() -> None:
     assert load_entry("hardware", "b200", HardwareEntry) is load_entry("hardware", "b200", HardwareEntry)
+
+
+@pytest.mark.parametrize("text", [".inf", "-1e999", ".nan", "1e999"])
+def test_a_number_that_is_not_finite_is_refused_with_its_line(text: str) -> None:
+    with pytest.raises(UserError, match=r"site\.yaml:2: not YAML: .* is no finite number"):
+        parse_yaml(f"a: 1.5\nb: {text}\n", "site.yaml")

@@ -12,6 +12,9 @@ import pytest
 
 from jobctl.jobs.cli import main
 from jobctl.jobs.core import layout
+from jobctl.jobs.runs import pipeline
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.submission import submit
 from tests.jobs.test_submission import write_meta
 
 Result = tuple[int, str, str]
@@ -270,3 +273,54 @@ def test_a_pattern_that_is_none_is_a_message(
     assert code == 2
     assert "is no regular expression" in err
     assert jobctl("logs", "r", "--grep", "^t")[1] == "two\n"
+
+
+def test_a_broken_run_ends_neither_list_nor_json(
+    jobctl: Invoke, root: Path, job: Callable[..., JobSpec]
+) -> None:
+    for name in ("good", "bad"):
+        submit(job("true", run=name))
+        assert jobctl("wait", name)[0] == 0
+    (root / "runs/bad/run.json").write_text("[]")
+    code, out, err = jobctl("list", "--json")
+    assert (code, [status["run"] for status in json.loads(out)]) == (0, ["good"])
+    assert "note: left out: " in err
+    assert "runs/bad/run.json: not a run's record" in err
+    code, _, err = jobctl("status", "bad")
+    assert (code, "runs/bad/run.json: not a run's record" in err) == (1, True)
+
+
+def test_metrics_that_are_none_are_named(jobctl: Invoke, root: Path, job: Callable[..., JobSpec]) -> None:
+    run, _ = submit(job("true"))
+    assert jobctl("wait", "r")[0] == 0
+    layout.metrics_dir(run.path).mkdir()
+    (layout.metrics_dir(run.path) / "run_1.json").write_text('{"training_iterations": [7]}')
+    code, _, err = jobctl("describe", "r")
+    assert (code, "run_1.json: not the metrics of a run" in err) == (1, True)
+
+
+def test_a_pipeline_is_shown_though_one_of_its_runs_is_broken(
+    jobctl: Invoke, root: Path, job: Callable[..., JobSpec]
+) -> None:
+    pipeline.write(root, pipeline.plan("p"))
+    for name in ("p-prep", "p-train"):
+        submit(job("true", run=name))
+        assert jobctl("wait", name)[0] == 0
+    (root / "runs/p-prep/run.json").write_text("[]")
+    code, out, _ = jobctl("status", "p", "--json")
+    states = {status["run"]: status["state"] for status in json.loads(out)["runs"]}
+    assert (code, states) == (0, {"p-prep": "unknown", "p-train": "finished"})
+
+
+@pytest.mark.parametrize("log", ["logs/1/batch.log", "logs/1/rank-00000.log"])
+def test_a_log_that_is_a_fifo_is_not_waited_for(
+    jobctl: Invoke, root: Path, job: Callable[..., JobSpec], log: str
+) -> None:
+    run, _ = submit(job("true"))
+    assert jobctl("wait", "r")[0] == 0
+    (run.path / log).unlink(missing_ok=True)
+    os.mkfifo(run.path / log)
+    (run.path / "logs/1²").mkdir()
+    (run.path / "logs/1/rank-x.log").touch()
+    code, _, err = jobctl("logs", "r", *(["--all-ranks"] if "rank" in log else []))
+    assert (code, "not a regular file" in err) == (1, True)

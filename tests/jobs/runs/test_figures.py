@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobctl.jobs.core.layout import metrics_dir
+import pytest
+
+from jobctl.jobs.core.layout import checkpoints_dir, metrics_dir
 from jobctl.jobs.runs.figures import read_training
 
 
@@ -38,3 +40,17 @@ def test_an_evaluation_adds_its_loss_to_the_figures_of_the_training(tmp_path: Pa
     training = read_training(tmp_path)
     assert training
     assert training.validation_loss == 3.0, "the training has gone on since"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("step-4\n", "step-4"), ("../../../etc", None), ("\x1b[2J/..", None), ("", None)]
+)
+def test_a_checkpoint_is_named_only_where_it_is_the_runs(
+    tmp_path: Path, text: str, shown: str | None
+) -> None:
+    write(tmp_path, "run_20260101-000001-000")
+    checkpoints_dir(tmp_path).mkdir()
+    (checkpoints_dir(tmp_path) / "LATEST").write_text(text)
+    training = read_training(tmp_path)
+    assert training
+    assert training.checkpoint == (str(checkpoints_dir(tmp_path) / shown) if shown else None)

@@ -6,7 +6,7 @@ import pytest
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import pipeline
-from jobctl.jobs.runs.pipeline import STEPS, plan
+from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan
 
 
 def test_each_step_waits_for_the_one_before_it() -> None:
@@ -39,4 +39,10 @@ def test_the_record_is_read_back(tmp_path: Path) -> None:
     assert pipeline.read(tmp_path, "../pipelines/p") is None
     (tmp_path / "pipelines/p.json").write_text("{")
     with pytest.raises(UserError, match="not a pipeline's record"):
+        pipeline.read(tmp_path, "p")
+
+
+def test_a_record_whose_runs_lie_elsewhere_is_refused(tmp_path: Path) -> None:
+    pipeline.write(tmp_path, Pipeline("p", (Step("train", "../../home/.ssh"),)))
+    with pytest.raises(UserError, match=r"'\.\./\.\./home/\.ssh' is not a run's name"):
         pipeline.read(tmp_path, "p")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core.layout import dataset_dir, preparation_file
@@ -30,12 +31,13 @@ def test_a_prep_run_shows_how_far_it_is(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(FACTS))
     found = read_preparation(run_of(tmp_path))
-    assert found == FACTS
-    assert summary(FACTS) == "tokenizing: 25.0%, 2/8 tasks, 3.0 M tokens, 1.5 M/s, 90 s left"
+    assert found
+    assert FACTS.items() <= msgspec.to_builtins(found).items()
+    assert summary(found) == "tokenizing: 25.0%, 2/8 tasks, 3.0 M tokens, 1.5 M/s, 90 s left"
     assert read_preparation(run_of(tmp_path, "train")) is None
 
 
-@pytest.mark.parametrize("text", [None, "", "{"])
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"state": 1}'])
 def test_nothing_is_shown_before_there_is_something(tmp_path: Path, text: str | None) -> None:
     file = preparation_file(dataset_dir(tmp_path, "a", "b"))
     if text is not None:

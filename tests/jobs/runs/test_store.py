@@ -1,6 +1,9 @@
 """Run directories: claimed once, written whole, read back with their attempts."""
 
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -12,6 +15,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.spec.job_spec import JobSpec
+from tests.other_user import as_other
 
 Job = Callable[..., JobSpec]
 
@@ -187,3 +191,77 @@ def test_unfit_nodes_are_read_with_their_reasons(root: Path, job: Job) -> None:
     assert runs.bad_nodes(run) == {"n2": "GPU 0 is ill", "n7": "its clock is off"}
     assert runs.bad_nodes(run, 2) == {"n7": "its clock is off"}
     assert runs.recorded_status(run).detail.startswith("n7: its clock is off; exit code 201")
+
+
+BROKEN = {
+    "list": "[]",
+    "number": "7",
+    "cut": '{"spec": ',
+    "bytes": "\udcff",
+    "deep": "[" * 100_000,
+    "no-spec": '{"spec_hash": "x"}',
+    "spec-of-words": '{"spec_hash": "x", "spec": {"target": 1}}',
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [*BROKEN, "fifo", "folder", "dead-link", "attempt", "attempt-fifo", "target"]
+)
+def test_a_broken_run_is_named_and_the_rest_is_listed(root: Path, job: Job, kind: str) -> None:
+    for name in ("a", "bad", "z"):
+        runs.write_submission(runs.claim(root, name), job("true"), "")
+    record = layout.record_file(root / "runs/bad")
+    text = record.read_text()
+    record.unlink()
+    match kind:
+        case "fifo":
+            os.mkfifo(record)
+        case "folder":
+            record.mkdir()
+        case "dead-link":
+            record.symlink_to("nowhere")
+        case "attempt" | "attempt-fifo":
+            record.write_text(text)
+            file = layout.attempt_file(root / "runs/bad", 1)
+            os.mkfifo(file) if kind == "attempt-fifo" else file.write_text("[]")
+        case "target":
+            record.write_text(text.replace('"target": "local"', '"target": "moon"'))
+        case _:
+            record.write_text(BROKEN[kind], errors="surrogateescape")
+    told: list[str] = []
+    assert [run.name for run in runs.read_all(root, told.append)] == ["a", "z"]
+    assert len(told) == 1
+    assert "runs/bad" in told[0]
+    with pytest.raises(UserError, match="runs/bad"):
+        runs.read(root, "bad")
+
+
+def test_what_is_no_run_at_all_is_not_mentioned(root: Path, job: Job) -> None:
+    runs.write_submission(runs.claim(root, "a"), job("true"), "")
+    runs.claim(root, "being-submitted")
+    (root / "runs/notes.txt").write_text("mine")
+    (root / "runs/\x1b[2J").mkdir()
+    told: list[str] = []
+    assert [run.name for run in runs.read_all(root, told.append)] == ["a"]
+    assert told == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user, which root alone may")
+def test_a_private_run_is_named_and_the_rest_is_listed_for_another_user(job: Job) -> None:
+    shared = Path(tempfile.mkdtemp(prefix="jobctl-shared-", dir="/tmp"))
+    shared.chmod(0o1777)
+    try:
+        for name in ("a", "private", "z"):
+            runs.write_submission(runs.claim(shared, name), job("true"), "")
+        (shared / "runs/private").chmod(0o700)
+
+        def listed() -> str:
+            told: list[str] = []
+            names = [run.name for run in runs.read_all(shared, told.append)]
+            return f"{names} {told}"
+
+        reason = f"{shared}/runs/private: Permission denied"
+        assert as_other(listed) == f"['a', 'z'] ['{reason}']"
+        assert reason in as_other(lambda: runs.is_submitted(shared, "private"))
+    finally:
+        shutil.rmtree(shared)

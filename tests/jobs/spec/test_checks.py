@@ -10,6 +10,8 @@ from tests.jobs.spec.test_resolution import spec_of
     ("sets", "message"),
     [
         (["image_variant=cu124"], "CUDA 12.4 has no code for compute capability 10.0"),
+        (["image_variant=cpu"], "image_variant cpu cannot run on b200: it has no CUDA"),
+        (["image_variant=cu128"], "image_variant"),
         (["use_zero1=true", "use_fsdp=true"], "use_zero1 and use_fsdp are both on"),
         (["num_key_value_heads=3"], "not a multiple"),
         (["head_dim=63"], "RoPE turns pairs"),
@@ -52,6 +54,11 @@ def test_gpu_kernels_are_refused_without_a_gpu() -> None:
 
 def test_cu124_is_right_where_it_has_code() -> None:
     assert spec_of(hardware="h100", sets=("image_variant=cu124",)).inputs.image_variant == "cu124"
+
+
+@pytest.mark.parametrize("hardware", ["h100", "h200", "b200"])
+def test_the_current_variant_is_the_default_of_hopper_and_blackwell(hardware: str) -> None:
+    assert spec_of(hardware=hardware).inputs.image_variant == "cu132"
 
 
 def test_only_a_queue_can_hold_a_job_back() -> None:

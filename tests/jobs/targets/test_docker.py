@@ -118,3 +118,45 @@ def test_the_callers_id_is_the_containers_but_for_rootless_docker(tmp_path: Path
         "--user=0:0"
         in run_script(text, fake_engines(tmp_path / "rootless", docker=rootless)).stdout.splitlines()
     )
+
+
+GPU_JOB = {"model": "qwen3_1.8b", "hardware": "h100", "stage": "smoke"}
+
+
+def test_podman_without_a_cdi_file_is_an_error_before_anything_is_made(tmp_path: Path) -> None:
+    text = rendered(root=str(tmp_path / "root"), **GPU_JOB)
+    env = fake_engines(tmp_path / "bin", podman=ECHO.format("podman"))
+    folder = tmp_path / "cdi"
+    folder.mkdir()
+    (folder / "other.yaml").write_text("kind: example.org/card\n")
+
+    done = run_script(text, {**env, "JOBCTL_CDI_DIRS": str(folder)})
+    assert done.returncode == 2
+    assert (
+        f"podman has no CDI file for NVIDIA's GPUs in {folder}; make it: sudo nvidia-ctk cdi generate"
+        in done.stderr
+    )
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("file", ["nvidia.yaml", "nvidia.json"])
+def test_podman_with_a_cdi_file_gets_the_gpus(tmp_path: Path, file: str) -> None:
+    text = rendered(root=str(tmp_path / "root"), **GPU_JOB)
+    env = fake_engines(tmp_path / "bin", podman=ECHO.format("podman"))
+    folder = tmp_path / "cdi"
+    folder.mkdir()
+    (folder / file).write_text('kind: "nvidia.com/gpu"\n')
+
+    done = run_script(text, {**env, "JOBCTL_CDI_DIRS": f"{tmp_path}/absent {folder}"})
+    assert "--device=nvidia.com/gpu=all" in done.stdout.splitlines()
+
+
+def test_docker_and_a_job_without_gpus_need_no_cdi_file(tmp_path: Path) -> None:
+    nowhere = {"JOBCTL_CDI_DIRS": str(tmp_path / "absent")}
+    docker = fake_engines(tmp_path / "docker", docker=ECHO.format("docker"))
+    text = rendered(root=str(tmp_path / "root"), **GPU_JOB)
+    assert "--gpus=all" in run_script(text, {**docker, **nowhere}).stdout.splitlines()
+    podman = fake_engines(tmp_path / "podman", podman=ECHO.format("podman"))
+    assert (
+        "run" in run_script(rendered(root=str(tmp_path / "cpu")), {**podman, **nowhere}).stdout.splitlines()
+    )

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core import layout
@@ -87,6 +89,38 @@ def test_a_stop_file_of_an_earlier_attempt_does_not_stop_the_next(root: Path, jo
     LOCAL.submit(runs.read(root, "r"), root / "runs/r/script")
     status = ended(root, "r")
     assert (status.attempt, status.exit_code) == (2, 200)
+
+
+def piped(root: Path, spec: JobSpec) -> subprocess.CompletedProcess[str]:
+    """Run a rendered script as ``jobctl render | bash`` does."""
+    return subprocess.run(
+        ["bash"], input=LOCAL.render(spec), capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("part", ["runs/r", "runs/r/logs", "runs/r/attempts", "runs/r/checkpoints"])
+def test_a_piped_script_does_not_work_in_a_directory_that_leads_elsewhere(
+    root: Path, job: Job, tmp_path: Path, part: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    (root / part).parent.mkdir(parents=True)
+    (root / part).symlink_to(tmp_path / "home")
+    done = piped(root, job('touch "$RUN_DIR/worked"'))
+    assert (done.returncode, "is a symbolic link" in done.stderr) == (2, True)
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which root alone may")
+def test_a_piped_script_does_not_work_in_a_run_that_someone_else_made(root: Path, job: Job) -> None:
+    run = root / "runs/r"
+    (run / "logs").mkdir(parents=True)
+    os.chown(run, 1, 1)
+    spec = job('touch "$RUN_DIR/worked"')
+    done = piped(root, spec)
+    assert (done.returncode, "runs/r belongs to daemon (1)" in done.stderr) == (2, True)
+    assert [path.name for path in run.iterdir()] == ["logs"]
+    done = piped(root, msgspec.structs.replace(spec, trusted=("daemon",)))
+    assert (done.returncode, (run / "worked").exists()) == (0, True)
 
 
 def test_a_job_that_was_killed_without_a_word_is_lost_and_says_how_to_go_on(root: Path, job: Job) -> None:

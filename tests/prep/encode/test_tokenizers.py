@@ -18,7 +18,7 @@ from jobctl.prep.encode import tokenizers
 from . import real_tokenizers
 
 
-def test_gpt2_is_made_of_its_package_once(tmp_path: Path) -> None:
+def test_gpt2_is_made_of_the_shipped_files_once(tmp_path: Path) -> None:
     record = tokenizers.ensure(tmp_path, "gpt2")
     file = tokenizer_dir(tmp_path, "gpt2") / "tokenizer.json"
     before = file.stat().st_mtime_ns

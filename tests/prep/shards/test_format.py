@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -203,3 +204,22 @@ def test_meta_says_what_the_shards_are(tmp_path: Path) -> None:
     assert (said["documents"], said["tokens"]) == (2, 5)
     assert said["shards"][0]["file"] == "train-0.bin"
     assert len(said["shards"][0]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["../secret.bin", "/etc/passwd", "a//b.bin"])
+def test_a_shard_outside_the_data_set_is_refused(tmp_path: Path, name: str) -> None:
+    meta = dataset(tmp_path / "d", [[1, 2, 3, 0]])
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 8)
+    stray = msgspec.structs.replace(meta.shards[0], file=name)
+    write_meta(tmp_path / "d", msgspec.structs.replace(meta, shards=(stray,)))
+    with pytest.raises(UserError, match=r"meta\.json cannot be trusted: the name .* is refused"):
+        open_dataset(tmp_path / "d")
+
+
+def test_a_shard_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    dataset(tmp_path / "d", [[1, 2, 3, 0]])
+    shard = tmp_path / "d" / "train-0.bin"
+    shard.rename(tmp_path / "elsewhere.bin")
+    shard.symlink_to(tmp_path / "elsewhere.bin")
+    with pytest.raises(UserError, match=r"train-0\.bin is a symbolic link"):
+        open_dataset(tmp_path / "d")

@@ -1,21 +1,23 @@
 import json
 import logging
-import os
-import pickle
 import resource
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.trainer.checkpoint import files as files
-from jobctl.trainer.checkpoint.checkpointer import CheckpointReader, load_model_weights, read_state
+from jobctl.trainer.checkpoint import checkpointer as checkpointing
+from jobctl.trainer.checkpoint import publication
+from jobctl.trainer.checkpoint.contents import read_contents
+from jobctl.trainer.checkpoint.save import Holds, Report
+from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.distributed import SHARDS_ON_CPU
+from tests.trainer.checkpoint.saving import checkpointer, spoil, state
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import losses, on_ranks, prepare, records, train
 
@@ -40,45 +42,28 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def spoil(path: Path, how: str) -> None:
-    content = bytearray(path.read_bytes())
-    if how == "flipped":
-        content[len(content) // 2] ^= 1
-    path.write_bytes(content[:-10] if how == "truncated" else content)
-    if how == "absent":
-        path.unlink()
-
-
 def test_a_checkpoint_holds_weights_optimiser_and_counters(run: Path) -> None:
-    state = read_state(files.folder(run, 4))
+    contents = read_contents(publication.folder(run, 4))
+    state = contents.state
     assert (state.step, state.samples, state.tokenizer) == (4, 8, "bytes")
     assert set(state.random) >= {"cpu"}
-    names = CheckpointReader(files.folder(run, 4)).read_metadata().state_dict_metadata
-    assert {"model.norm.weight", "optimizer.norm.weight.exp_avg", "optimizer.norm.weight.step"} <= set(names)
-    assert files.pointed(run, "LATEST") == 6
+    names = contents.table.tensors.keys()
+    assert {"model.norm.weight", "optimizer.norm.weight.exp_avg", "optimizer.norm.weight.step"} <= names
+    assert publication.pointed(run, "LATEST") == 6
     assert not list((run / "checkpoints").glob(".*"))
-
-
-@pytest.mark.parametrize("how", ["flipped", "truncated", "absent"])
-@pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata", "state.json", "checksums.json"])
-def test_any_damage_is_found(run: Path, name: str, how: str) -> None:
-    path = files.folder(run, 6)
-    assert files.damage(path) == []
-    spoil(path / name, how)
-    assert files.damage(path)
 
 
 def test_a_damaged_checkpoint_is_put_aside_loudly_and_the_one_before_used(
     data: Path, run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = load_model_weights(run)[1]
-    spoil(files.folder(run, 6) / "__0_0.distcp", "flipped")
-    spoil(files.folder(run, 4) / "__0_0.distcp", "truncated")
+    spoil(publication.folder(run, 6) / "rank-00000-00.safetensors", "flipped")
+    spoil(publication.folder(run, 4) / "rank-00000-00.safetensors", "truncated")
     with caplog.at_level(logging.WARNING):
         training = prepare(arguments(data, run, **SAVED))
     assert training.step == 2
     assert "step-6 IS DAMAGED" in caplog.text
-    assert "its checksum does not match" in caplog.text
+    assert "their checksum does not match" in caplog.text
     assert "step-4 IS DAMAGED" in caplog.text
     assert training.train_to_the_end() == 0
     assert all((load_model_weights(run)[1][name] == weight).all() for name, weight in before.items())
@@ -86,8 +71,8 @@ def test_a_damaged_checkpoint_is_put_aside_loudly_and_the_one_before_used(
 
 
 def test_all_damaged_is_an_error(data: Path, run: Path) -> None:
-    for step in files.steps(run):
-        spoil(files.folder(run, step) / "state.json", "absent")
+    for step in publication.steps(run):
+        spoil(publication.folder(run, step) / "state.json", "absent")
     for _ in range(2):  # also when they have been put aside: nothing begins anew unasked
         with pytest.raises(UserError, match=r"every checkpoint of .* is damaged"):
             train(arguments(data, run, **SAVED))
@@ -106,25 +91,13 @@ def test_a_sharded_checkpoint_loads_whole_and_its_damage_is_agreed_on_by_all_ran
     assert weights["embed_tokens.weight"].shape == (256, 32)
     assert {w.dtype for w in weights.values()} == {torch.float32}
     assert sum(w.numel() for w in weights.values()) == 35_040
-    assert json.loads((files.folder(tmp_path, 6) / "state.json").read_text())["step"] == 6
+    assert json.loads((publication.folder(tmp_path, 6) / "state.json").read_text())["step"] == 6
     whole = losses(tmp_path)
-    assert (files.folder(tmp_path, 6) / "__1_0.distcp").exists()
-    spoil(files.folder(tmp_path, 6) / "__1_0.distcp", "flipped")
+    assert (publication.folder(tmp_path, 6) / "rank-00001-00.safetensors").exists()
+    spoil(publication.folder(tmp_path, 6) / "rank-00001-00.safetensors", "flipped")
     assert on_ranks(2, arguments(data, tmp_path, **flags)) == [0]
     assert records(tmp_path, "start")[-1]["startup_info"]["resumed_from_step"] == 4
     assert losses(tmp_path) == whole
-
-
-def test_a_checkpoint_of_another_version_is_refused_in_words(data: Path, run: Path) -> None:
-    folder = files.folder(run, 6)
-    state = json.loads((folder / "state.json").read_text())
-    state["train"]["no_longer_known"] = 1
-    (folder / "state.json").write_text(json.dumps(state))
-    sums = json.loads((folder / "checksums.json").read_text())
-    sums |= json.loads(msgspec.json.encode(files.records(folder, ["state.json"])))
-    (folder / "checksums.json").write_text(json.dumps(sums))
-    with pytest.raises(UserError, match=r"another version of the trainer: .*no_longer_known"):
-        train(arguments(data, run, **SAVED))
 
 
 def test_a_save_that_a_rank_has_left_is_a_failed_one(
@@ -138,7 +111,7 @@ def test_a_save_that_a_rank_has_left_is_a_failed_one(
     checkpoints = training.run.checkpoints
     with monkeypatch.context() as alone:
         alone.setattr(type(checkpoints.world), "gathered", gathered)
-        training.save(best=False)
+        training.save("everything", best=False, must=True)
         assert not checkpoints.wait()
     assert "checkpoint of step 0 FAILED, training goes on: RuntimeError: connection closed" in caplog.text
 
@@ -165,9 +138,9 @@ def test_a_full_disk_fails_the_save_and_not_the_training(
     training = prepare(arguments(data, tmp_path, **SAVED))
     whole_save = training.save
 
-    def save(best: bool) -> None:
+    def save(holds: Holds, best: bool, must: bool) -> None:
         full_disk(training.step == 4)
-        whole_save(best)
+        whole_save(holds, best, must)
         training.run.checkpoints.wait()
         full_disk(False)
 
@@ -175,7 +148,7 @@ def test_a_full_disk_fails_the_save_and_not_the_training(
     with caplog.at_level(logging.WARNING):
         assert training.train_to_the_end() == 0
     assert "checkpoint of step 4 FAILED, training goes on" in caplog.text
-    assert files.steps(tmp_path) == [2, 6]
+    assert publication.steps(tmp_path) == [2, 6]
     assert not list((tmp_path / "checkpoints").glob(".*"))
     assert len(losses(tmp_path)) == 6
 
@@ -192,39 +165,112 @@ def test_a_last_save_that_fails_is_a_failure(
         training.train_to_the_end()
 
 
-def test_retention_keeps_the_last_every_nth_latest_and_best(tmp_path: Path) -> None:
-    for step in range(10, 110, 10):
-        files.temporary_folder(tmp_path, step).mkdir(parents=True)
-        files.publish(tmp_path, step, {}, best=step == 30)
-    assert files.prune(tmp_path, keep_last=2, keep_every=50) == [10, 20, 40, 60, 70, 80]
-    assert files.steps(tmp_path) == [30, 50, 90, 100]
-
-
-def test_latest_is_tried_first_and_then_the_ones_before(tmp_path: Path) -> None:
-    for step in (1, 2, 30):
-        files.folder(tmp_path, step).mkdir(parents=True)
-    assert files.candidates(tmp_path) == [30, 2, 1]
-    (tmp_path / "checkpoints/LATEST").write_text("step-2\n")
-    assert files.candidates(tmp_path) == [2, 1]
-    (tmp_path / "checkpoints/LATEST").write_text("step-999\n")
-    assert files.candidates(tmp_path) == [30, 2, 1]
-
-
 def test_what_a_killed_save_left_is_cleared(data: Path, run: Path) -> None:
-    files.temporary_folder(run, 8).mkdir()
-    (files.temporary_folder(run, 8) / "__0_0.distcp").write_bytes(b"half")
+    publication.temporary_folder(publication.folder(run, 8)).mkdir()
+    (publication.temporary_folder(publication.folder(run, 8)) / "rank-00000-00.safetensors").write_bytes(
+        b"half"
+    )
     prepare(arguments(data, run, **SAVED))
-    assert not files.temporary_folder(run, 8).exists()
+    assert not publication.temporary_folder(publication.folder(run, 8)).exists()
 
 
-class Trap:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("touch trapped",)
+class SlowStorage:
+    """Writes go on only while they are allowed to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allowed = threading.Event()
+        self.begun = threading.Event()
+        write_files = checkpointing.write_files
+
+        def write(*arguments: Any) -> Any:
+            self.begun.set()
+            assert self.allowed.wait(60)
+            return write_files(*arguments)
+
+        monkeypatch.setattr(checkpointing, "write_files", write)
 
 
-def test_a_table_of_contents_runs_no_code(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (files.folder(run, 6) / ".metadata").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(pickle.UnpicklingError, match="may not name"):
-        CheckpointReader(files.folder(run, 6)).read_metadata()
-    assert not (tmp_path / "trapped").exists()
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> SlowStorage:
+    return SlowStorage(monkeypatch)
+
+
+def test_while_storage_is_busy_a_save_is_skipped_and_said(
+    tmp_path: Path, storage: SlowStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = checkpointer(tmp_path, {"model.w": torch.ones(2)}, when_busy="skip")
+    assert not checkpoints.save(state(1), must=False).skipped
+    assert storage.begun.wait(60)
+
+    skipped = checkpoints.save(state(2), must=False)
+    storage.allowed.set()
+
+    assert skipped.skipped
+    assert skipped.writing_seconds > 0
+    assert checkpoints.wait()
+    assert publication.steps(tmp_path) == [1]
+    assert "checkpoint of step 2 SKIPPED: storage has taken" in caplog.text
+    assert "to write the checkpoint of step 1" in caplog.text
+    assert not checkpoints.save(state(3), must=False).skipped
+    assert checkpoints.wait()
+    assert publication.steps(tmp_path) == [1, 3]
+
+
+@pytest.mark.parametrize(("when_busy", "must"), [("wait", False), ("skip", True)])
+def test_a_save_that_waits_for_storage_says_so(
+    tmp_path: Path, storage: SlowStorage, caplog: pytest.LogCaptureFixture, when_busy: Any, must: bool
+) -> None:
+    checkpoints = checkpointer(tmp_path, {"model.w": torch.ones(2)}, when_busy=when_busy)
+    reports: list[Report] = []
+    checkpoints.on_saved = reports.append
+    checkpoints.save(state(1), must=False)
+    assert storage.begun.wait(60)
+    threading.Timer(0.1, storage.allowed.set).start()
+
+    begun = checkpoints.save(state(2), must=must)
+
+    assert not begun.skipped
+    assert begun.waited_seconds > 0
+    assert checkpoints.wait()
+    assert publication.steps(tmp_path) == [1, 2]
+    assert "training waited" in caplog.text
+    assert "to write the checkpoint of step 1" in caplog.text
+    assert [report.waited_seconds > 0 for report in reports] == [False, True]
+
+
+def test_without_memory_for_a_copy_training_waits_until_all_is_read(tmp_path: Path) -> None:
+    live = torch.ones(1000)
+    checkpoints = checkpointer(tmp_path, {"model.w": live}, memory_budget=0)
+    checkpoints.claim()
+
+    checkpoints.save(state())
+    live.zero_()  # the next step
+
+    assert checkpoints.wait()
+    assert load_model_weights(tmp_path)[1]["w"].sum() == 1000
+
+
+def test_a_failure_while_it_is_read_in_chunks_lets_training_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpointing, "write_files", full)
+    checkpoints = checkpointer(tmp_path, {"model.w": torch.ones(3)}, memory_budget=0)
+    checkpoints.save(state())
+    assert not checkpoints.wait()
+    assert "FAILED, training goes on: OSError: [Errno 28] No space left" in caplog.text
+
+
+def test_weights_alone_hold_the_model_and_are_never_resumed_from(tmp_path: Path) -> None:
+    live = {"model.w": torch.ones(2), "optimizer.w.exp_avg": torch.zeros(2)}
+    checkpoints = checkpointer(tmp_path, live)
+    checkpoints.save(state(5), holds="weights", best=True)
+    assert checkpoints.wait()
+
+    folder = publication.weights_folder(tmp_path, 5)
+    assert publication.pointed_folder(tmp_path, publication.BEST) == folder
+    assert read_contents(folder).table.tensors.keys() == {"model.w"}
+    assert publication.candidates(tmp_path) == []
+    assert checkpoints.resume(lambda state: None) is None

@@ -15,7 +15,6 @@ from jobctl.trainer.data.samples import (  # fmt: skip
     Blocks,
     MicroBatches,
     Samples,
-    counts_in_cycle,
     document_ids,
     leave_signals_to_the_parent,
     micro_batches,
@@ -26,6 +25,8 @@ from tests.trainer.corpus import TINY, write_corpus
 
 MODEL = msgspec.convert(TINY, ModelConfig)
 TRAIN = TrainConfig(block_size=16)
+OF_ORDER_1 = [(0, 7, 2324), (1, 20, 280), (0, 10, 1495), (0, 1, 1507), (1, 5, 425), (0, 11, 1683)]
+"""(source, epoch, block) of the first samples of ``mixed``, as the version before order 2 drew them."""
 
 
 @pytest.fixture
@@ -134,22 +135,66 @@ def test_a_worker_outlives_sigterm() -> None:
         signal.signal(signal.SIGINT, before[1])
 
 
-def test_a_mixture_holds_its_weights_and_still_repeats_nothing(tmp_path: Path) -> None:
-    sources = [
-        Source(write_corpus(tmp_path / "a", tokens=20_000, seed=1), 3.0),
-        Source(write_corpus(tmp_path / "b", tokens=20_000, seed=2), 1.0),
+@pytest.fixture
+def mixed(tmp_path: Path) -> list[Source]:
+    """A large and a small source; the small one has 437 blocks."""
+    return [
+        Source(write_corpus(tmp_path / "large", tokens=40_000, seed=1), 0.7),
+        Source(write_corpus(tmp_path / "small", tokens=437 * 16 + 1, seed=2), 0.3),
     ]
-    mixture = open_samples(sources, MODEL, TRAIN)
-    drawn = [mixture.locate(k) for k in range(1000)]
-    assert 0.70 < sum(source == 0 for source, _, _ in drawn) / 1000 < 0.80
-    assert len(set(drawn)) == 1000  # (source, epoch, block): no block twice in an epoch of its source
-    assert mixture.fingerprint != open_samples(sources[:1], MODEL, TRAIN).fingerprint
 
 
-def test_weights_are_shared_out_exactly() -> None:
-    assert sum(counts_in_cycle([1, 1, 1])) == 1 << 16
-    assert counts_in_cycle([3, 1]) == (49152, 16384)
-    assert counts_in_cycle([1e9, 1e-9])[1] == 1
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_mixture_repeats_no_block_within_an_epoch_of_its_source(mixed: list[Source], order: int) -> None:
+    mixture = open_samples(mixed, MODEL, TRAIN, order)
+    drawn = [mixture.locate(number) for number in range(5000)]
+    assert len(set(drawn)) == 5000  # (source, epoch, block)
+
+
+def test_a_small_source_shows_every_block_before_it_repeats_one(mixed: list[Source]) -> None:
+    mixture = open_samples(mixed, MODEL, TRAIN)
+    located = [mixture.locate(number) for number in range(4000)]
+    small = [(epoch, block) for source, epoch, block in located if source == 1]
+    size = len(mixture.sources[1])
+    assert size == 437
+    assert sorted(block for _, block in small[:size]) == list(range(size))
+    assert sorted(block for _, block in small[size : 2 * size]) == list(range(size))
+    assert [epoch for epoch, _ in small] == sorted(epoch for epoch, _ in small)
+
+
+def test_a_mixture_has_another_fingerprint_than_its_first_source(mixed: list[Source]) -> None:
+    alone = open_samples(mixed[:1], MODEL, TRAIN)
+    assert open_samples(mixed, MODEL, TRAIN).fingerprint != alone.fingerprint
+
+
+def test_one_source_has_the_same_order_in_every_format(mixed: list[Source]) -> None:
+    first = open_samples(mixed[:1], MODEL, TRAIN, 1)
+    second = open_samples(mixed[:1], MODEL, TRAIN, 2)
+    assert [first.locate(k) for k in range(6000)] == [second.locate(k) for k in range(6000)]
+
+
+def test_a_run_of_the_first_format_keeps_its_order(mixed: list[Source]) -> None:
+    located = [open_samples(mixed, MODEL, TRAIN, 1).locate(number) for number in range(6)]
+    assert located == OF_ORDER_1
+
+
+def test_an_order_of_a_later_version_is_refused_in_words(mixed: list[Source]) -> None:
+    with pytest.raises(UserError, match="format 3; this version knows 1 to 2"):
+        open_samples(mixed, MODEL, TRAIN, 3)
+
+
+def test_an_id_that_the_vocabulary_lacks_is_named_with_its_sample_and_block(
+    samples: Samples, tmp_path: Path
+) -> None:
+    shard = np.memmap(tmp_path / "data/train.bin", dtype="<u2", mode="r+")
+    shard[16 * 5 + 3] = 60_000
+    shard.flush()
+    (number,) = (k for k in range(len(samples.sources[0])) if samples.locate(k)[2] == 5)
+    batches = MicroBatches(samples, BatchLayout(1, 1, 1, 0), first=0)
+    with pytest.raises(UserError, match=rf"sample {number} holds token id 60000.*block 5") as caught:
+        batches[number]
+    assert "prep.verify" in caught.value.hint
+    assert batches[number + 1].shape == (1, 17)
 
 
 def test_document_ids_change_after_each_end() -> None:

@@ -25,7 +25,9 @@ def test_every_family_of_ours_is_made_of_the_files_that_the_recipe_names(name: s
 
 
 def test_a_family_made_after_the_recipe_trains_by_default_what_its_file_describes(tmp_path: Path) -> None:
-    command = arguments(write_corpus(tmp_path / "data"), tmp_path / "run", architecture="gemma_like")
+    command = arguments(
+        write_corpus(tmp_path / "data"), tmp_path / "run", architecture="gemma_like", max_iters=40
+    )
     training = prepare(command)
     assert type(training.run.stepper.model) is tiny.family("gemma_like").build
 

@@ -43,6 +43,7 @@ def test_good_nodes_have_no_problems() -> None:
         ({"gpus": (gpu(0, remapping_failed=True), gpu(1))}, "GPU 0 could not replace a bad row"),
         ({"gpus": (gpu(0, remapping_pending=True), gpu(1))}, "GPU 0 must be reset"),
         ({"gpus": (gpu(0, used_mib=40960.0), gpu(1))}, "GPU 0 has 40 GiB in use by somebody else"),
+        ({"kernels_lack": "there is no C compiler"}, "kernels cannot be compiled: there is no C compiler"),
         ({"xids": ("Xid 79 on PCI:0000:3b:00",)}, "Xid 79"),
         ({"memory_gib": 0.5}, "memory has 0.50 GiB free, 2 are needed"),
         ({"shm_gib": 0.06}, "/dev/shm has 0.06 GiB free, 2 are needed"),
@@ -54,6 +55,10 @@ def test_what_is_wrong_with_a_node_is_said_of_it(facts: dict[str, Any], reason: 
     (problem,) = of_node(a_node(**facts), H100)
     assert problem.node == "n1"
     assert reason in problem.reason
+
+
+def test_a_node_without_gpus_needs_no_compiler() -> None:
+    assert of_node(a_node(gpus=(), kernels_lack="there is no C compiler"), CPU) == []
 
 
 def test_a_node_that_does_not_report_is_named() -> None:

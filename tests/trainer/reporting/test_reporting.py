@@ -18,18 +18,20 @@ from jobctl.trainer.reporting.live_line import clock, line
 from jobctl.trainer.reporting.ranklog import next_attempt
 from jobctl.trainer.reporting.startup import Peak, block, size
 from jobctl.trainer.reporting.timing import StepTimer
-from jobctl.trainer.reporting.trackers import Trackers
+from jobctl.trainer.reporting.trackers import Series, TensorBoard, Trackers
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import PROJECT, Screen, prepare, records, train
 
 FACTS: dict[str, Any] = {
     "model": "m", "parameters": 1_830_395_904, "flops_per_token": 10, "flops_per_token_causal": 5, "device": "H200",
     "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn",
-    "attention_passed_over": "", "kernels": "plain: as asked", "fused": False, "float8": False,
+    "attention_passed_over": "", "repeatable": True, "unrepeatable": "",
+    "kernels": "plain: as asked", "fused": False, "float8": False,
     "cuda_graphs": False, "without_cuda_graphs": "they need the fused kernels",
     "sharding": "fsdp",
     "weight_bytes_per_rank": 915_197_952, "optimizer_bytes_per_rank": 1_830_395_904, "global_batch_size": 512,
     "tokens_per_iter": 1_048_576, "dataset": ["/d"], "fingerprint": "abcdef0123456789", "resumed_from_step": 500,
+    "checkpoint_saves": "a save goes in chunks",
 }  # fmt: skip
 
 
@@ -39,12 +41,14 @@ def test_the_block_says_what_was_chosen() -> None:
     text = block(FACTS, train_config, peak, ["val-1"])
     for fact in (
         "1,830,395,904 parameters", "cudnn (asked for: auto)", "bfloat16 matrix products",
-        "without: they need the fused kernels",
+        "without: they need the fused kernels", "yes, bit for bit (asked for: auto)",
         "fsdp: weights and optimiser", "optimiser 1.83 GB", "16 a rank × 4 micro-steps × 8 ranks = 512 sequences",
-        "1,048,576 tokens a step", "500 to 2000", "MFU is n/a", "val-1",
+        "1,048,576 tokens a step", "500 to 2000", "MFU is n/a", "val-1", "checkpoints  a save goes in chunks",
     ):  # fmt: skip
         assert fact in text
     assert max(map(len, text.splitlines())) < 140
+    other = FACTS | {"repeatable": False, "unrepeatable": "sdpa would take longer"}
+    assert "repeatable  no: sdpa would take longer" in block(other, train_config, peak, [])
     chosen = FACTS | {"attention_backend": "flash_attn_2", "attention_passed_over": "cudnn: no plan"}
     assert "flash_attn_2 (asked for: auto; passed over: cudnn: no plan)" in block(
         chosen, train_config, peak, []
@@ -115,8 +119,8 @@ class Recording:
 
     seen: list[Any] = []  # noqa: RUF012
 
-    def __init__(self, run: Path, name: str, config: dict[str, Any]) -> None:
-        self.seen.append(name)
+    def __init__(self, series: Series) -> None:
+        self.seen.append(series.name)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         self.seen.append((step, values))
@@ -130,9 +134,9 @@ class Broken(Recording):
         raise SystemExit("quota")
 
 
-def never_connects(run: Path, name: str, config: dict[str, Any]) -> Recording:
+def never_connects(series: Series) -> Recording:
     time.sleep(60)
-    return Recording(run, name, config)
+    return Recording(series)
 
 
 def test_no_tracker_can_stop_a_run(
@@ -189,7 +193,7 @@ def test_a_package_that_breaks_costs_a_warning_and_nothing_else(
 
 def test_tensorboard_gets_what_the_run_log_gets(tmp_path: Path) -> None:
     assert train(arguments(write_corpus(tmp_path / "data"), tmp_path / "run", eval_interval=3)) == 0
-    events = EventAccumulator(str(metrics_dir(tmp_path / "run") / "tensorboard"))
+    events = EventAccumulator(str(metrics_dir(tmp_path / "run") / "tensorboard/run"))
     events.Reload()
     shown = {event.step: event.value for event in events.Scalars("loss")}
     logged = {r["iter"]: r["loss"] for r in records(tmp_path / "run")}
@@ -197,6 +201,48 @@ def test_tensorboard_gets_what_the_run_log_gets(tmp_path: Path) -> None:
     assert {"lr", "grad_norm", "tokens_per_sec", "dt_ms", "memory_peak_gb"} <= set(events.Tags()["scalars"])
     (validation,) = [name for name in events.Tags()["scalars"] if name.startswith("val_loss/")]
     assert [event.step for event in events.Scalars(validation)] == [3, 6]
+
+
+def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def test_tensorboard_hides_the_steps_that_were_rolled_back(tmp_path: Path) -> None:
+    for resumed, steps in ((None, range(1, 11)), (6, range(7, 13))):
+        board = TensorBoard(Series(tmp_path, "run", {}, resumed))
+        for step in steps:
+            board.log(step, {"loss": float(step)})
+        board.close()
+        time.sleep(1.1)  # the files are told apart, and put in order, by the second in their names
+    shown = scalars(tmp_path / "tensorboard/run", "loss")
+    assert [step for step, _ in shown] == list(range(1, 13))
+
+
+def test_an_evaluation_writes_a_series_of_its_own(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "data")
+    run = tmp_path / "run"
+    assert train(arguments(data, run, eval_interval=3)) == 0
+    assert train(arguments(data, run, eval_only=True)) == 0
+    boards = sorted(path.name for path in (metrics_dir(run) / "tensorboard").iterdir())
+    assert boards == ["run", "run-eval"]
+
+
+def test_a_service_keeps_its_identity_over_attempts_and_a_new_run_has_another(tmp_path: Path) -> None:
+    first = Series(tmp_path, "run", {})
+    assert first.identity("wandb") is None
+    first.remember("wandb", "abc")
+    first.remember("mlflow", "7")
+    assert Series(tmp_path, "run", {}, 5).identity("wandb") == "abc"
+    assert Series(tmp_path, "run-eval", {}).identity("wandb") is None
+    assert Series(tmp_path / "again", "run", {}).identity("wandb") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"wandb run": 5}'])
+def test_damaged_identities_begin_a_new_series(tmp_path: Path, text: str) -> None:
+    (tmp_path / "trackers.json").write_text(text)
+    assert Series(tmp_path, "run", {}).identity("wandb") is None
 
 
 def test_starting_a_tracker_does_not_slow_the_command_down() -> None:

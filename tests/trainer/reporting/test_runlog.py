@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core.layout import metrics_dir
@@ -10,9 +11,10 @@ from jobctl.trainer.reporting.runlog import (
     RunLog,
     document,
     kept_on_resume,
+    logs,
     new_stamp,
-    newest,
     records_of,
+    records_of_run,
     totals,
 )
 
@@ -51,23 +53,90 @@ def test_resume_keeps_what_the_checkpoint_covers() -> None:
     assert kept_on_resume(records, 1) == records[:3]
 
 
-def test_each_attempts_file_holds_the_whole_run(tmp_path: Path) -> None:
+def test_the_attempts_logs_are_one_without_the_steps_that_were_rolled_back(tmp_path: Path) -> None:
     first = RunLog(tmp_path, None)
     first.write([START, *map(iteration, (1, 2, 3))])
     second = RunLog(tmp_path, 2)
-    second.write([iteration(3)])
-    assert newest(tmp_path) == second.path
-    assert [r["iter"] for r in records_of(second.path) if r["kind"] == "iteration"] == [1, 2, 3]
-    assert len(records_of(first.path)) == 4  # nothing of the earlier attempt is lost
+    second.write([START, iteration(3), iteration(4)])
+    third = RunLog(tmp_path, 3)
+    third.write([START, iteration(4)])
+    steps = [r["iter"] for r in records_of_run(tmp_path) if r["kind"] == "iteration"]
+    assert steps == [1, 2, 3, 4]
+    assert logs(tmp_path) == [first.path, second.path, third.path]
+    assert len(records_of(first.path)) == 4  # nothing of an earlier attempt is lost
 
 
-def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
+def test_attempts_do_not_copy_the_log(tmp_path: Path) -> None:
+    first = RunLog(tmp_path, None)
+    first.write([START, *map(iteration, range(1, 1001))])
+    for _ in range(20):
+        RunLog(tmp_path, 1000)
+    size = sum(path.stat().st_size for path in logs(tmp_path))
+    assert size < 1.1 * first.path.stat().st_size
+    assert len(records_of_run(tmp_path)) == 1001
+
+
+def test_an_attempt_that_was_killed_before_its_first_step_loses_nothing(tmp_path: Path) -> None:
+    RunLog(tmp_path, None).write([START, *map(iteration, (1, 2, 3))])
+    RunLog(tmp_path, 2)
+    assert [r["iter"] for r in records_of_run(tmp_path) if r["kind"] == "iteration"] == [1, 2]
+
+
+def test_a_log_of_an_earlier_version_holds_its_whole_run(tmp_path: Path) -> None:
+    """Before, each attempt began its file with a copy of what it resumed from."""
+    RunLog(tmp_path, None).write([START, *map(iteration, (1, 2, 3))])
+    RunLog(tmp_path, None).write([START, iteration(1), iteration(2), START, iteration(3)])
+    RunLog(tmp_path, 3).write([START, iteration(4)])
+    steps = [r["iter"] for r in records_of_run(tmp_path) if r["kind"] == "iteration"]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_one_document_tells_of_all_attempts(tmp_path: Path) -> None:
+    first = RunLog(tmp_path, None)
+    first.write([START, *map(iteration, (1, 2))])
+    first.write_document()
+    second = RunLog(tmp_path, 2)
+    second.write([START, iteration(3)])
+    second.close(iter=3)
+    (path,) = metrics_dir(tmp_path).glob("run_*.json")
+    assert path == second.path.with_suffix(".json")
+    written = msgspec.json.decode(path.read_bytes())
+    assert [step["iter"] for step in written["training_iterations"]] == [1, 2, 3]
+
+
+def test_a_copy_of_a_log_is_not_taken_for_one(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, None)
+    log.write([START, iteration(1)])
+    for name in (
+        f"{log.path.name}.bak",
+        "run_copy.jsonl",
+        f"run_{log.path.name}",
+        "run_29990101-000000-000.jsonl",
+    ):
+        (metrics_dir(tmp_path) / name).mkdir() if "2999" in name else (metrics_dir(tmp_path) / name).touch()
+    assert logs(tmp_path) == [log.path]
+    RunLog(tmp_path, 1)
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = RunLog(tmp_path, None)
     log.write([iteration(1)])
     with open(log.path, "ab") as file:
         file.write(b'{"kind":"iteration","iter":2,"lo')
-    resumed = RunLog(tmp_path, 5)
-    assert records_of(resumed.path) == [iteration(1)]
+    RunLog(tmp_path, 5)
+    assert records_of_run(tmp_path) == [iteration(1)]
+    assert caplog.text == ""
+
+
+def test_a_damaged_line_costs_that_line_and_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RunLog(tmp_path, None)
+    log.write([iteration(1), iteration(2), iteration(3)])
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    log.path.write_bytes(lines[0] + b"\xff\x00{]\n" + b"[1, 2]\n" + lines[2])
+    assert records_of(log.path) == [iteration(1), iteration(3)]
+    assert f"{log.path}:2 is damaged" in caplog.text
 
 
 def test_lines_wait_while_the_disk_is_full(

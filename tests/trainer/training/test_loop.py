@@ -1,14 +1,16 @@
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import metrics_dir, stop_file
-from jobctl.trainer.checkpoint import files as checkpoint_files
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.checkpoint import checkpointer, publication
+from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.models.attention import FlashAttention
 from jobctl.trainer.training.evaluate import Score
 from tests.trainer.corpus import SHARDINGS, arguments, write_corpus
@@ -21,9 +23,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines(run: Path) -> list[str]:
-    """The iteration lines of the run's log, as bytes would compare."""
-    newest = max(metrics_dir(run).glob("*.jsonl"))
-    return [line for line in newest.read_text().splitlines() if '"kind":"iteration"' in line]
+    """Return the iteration lines of the run's log, as bytes would compare."""
+    return [msgspec.json.encode(record).decode() for record in records(run)]
 
 
 def assert_same_training(run: Path, reference: Path) -> None:
@@ -127,7 +128,7 @@ def test_eval_only_needs_nothing_but_the_run(data: Path, tmp_path: Path) -> None
     before = records(tmp_path, "eval")
     assert train([f"--run_dir={tmp_path}", "--eval_only=True"]) == 0
     assert records(tmp_path, "eval", log="eval") == before
-    assert checkpoint_files.steps(tmp_path) == [3]
+    assert publication.steps(tmp_path) == [3]
 
 
 def test_an_evaluation_beside_a_training_leaves_it_alone(data: Path, tmp_path: Path) -> None:
@@ -135,42 +136,90 @@ def test_an_evaluation_beside_a_training_leaves_it_alone(data: Path, tmp_path: P
     training = prepare(arguments(data, tmp_path, **flags))
     training.stop.is_asked = lambda: training.step == 4  # type: ignore[method-assign]
     assert training.train_to_the_end() == 200
-    half_written = checkpoint_files.temporary_folder(tmp_path, 6)
+    half_written = publication.temporary_folder(publication.folder(tmp_path, 6))
     half_written.mkdir()
-    (checkpoint_files.folder(tmp_path, 4) / "state.json").write_text("{")
+    (publication.folder(tmp_path, 4) / "state.json").write_text("{")
     assert train([f"--run_dir={tmp_path}", "--eval_only=True"]) == 0
     assert [r["iter"] for r in records(tmp_path, "eval", log="eval")] == [2]
     assert half_written.is_dir()
-    assert checkpoint_files.steps(tmp_path) == [2, 4]
+    assert publication.steps(tmp_path) == [2, 4]
     assert train(arguments(data, tmp_path, **flags)) == 0
     assert [r["iter"] for r in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert not half_written.exists()
 
 
-def test_the_best_validation_is_kept(data: Path, tmp_path: Path) -> None:
-    flags = {"max_iters": 6, "eval_interval": 2, "keep_last_checkpoints": 1, "learning_rate": 1e-2}
-    assert train(arguments(data, tmp_path, **flags)) == 0
-    scores = {r["iter"]: r["val_loss"] for r in records(tmp_path, "eval")}
-    best = min(scores, key=lambda step: scores[step])
-    assert checkpoint_files.pointed(tmp_path, "BEST") == best
-    assert set(checkpoint_files.steps(tmp_path)) == {best, 6}
+SCORES = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.5}
+"""Losses of a validation, by step: the best one is that of step 4."""
 
 
-@pytest.mark.parametrize(("always", "saved"), [(False, {2, 4, 8}), (True, {2, 4, 6, 8})])
-def test_a_validation_saves_if_it_is_the_best_so_far_or_always(
-    data: Path, tmp_path: Path, always: bool, saved: set[int]
-) -> None:
-    """And the last step. What was best before a resumption still counts after it."""
-    scores = {2: 3.0, 4: 2.0, 6: 2.5, 8: 2.5}
-    flags = {"eval_interval": 2, "keep_last_checkpoints": 9, "always_save_checkpoint": always}
+def train_with_scores(data: Path, run: Path, **flags: object) -> None:
+    """Train 8 steps, stopped after the fifth and resumed."""
     for last in (5, 8):
-        training = prepare(arguments(data, tmp_path, max_iters=8, **flags))
-        training.scores = lambda training=training: [Score("v", scores[training.step], None)]  # type: ignore
+        training = prepare(
+            arguments(data, run, max_iters=8, eval_interval=2, keep_last_checkpoints=9, **flags)
+        )
+        training.scores = lambda training=training: [Score("v", SCORES[training.step], None)]  # type: ignore
         training.stop.is_asked = lambda training=training, last=last: training.step == last  # type: ignore
         assert training.train_to_the_end() == (200 if last == 5 else 0)
-    assert set(checkpoint_files.steps(tmp_path)) == saved | {5}
-    assert checkpoint_files.pointed(tmp_path, "BEST") == 4
-    assert checkpoint_files.pointed(tmp_path, "LATEST") == 8
+
+
+def test_the_best_validation_keeps_its_weights_where_no_checkpoint_is_due(data: Path, tmp_path: Path) -> None:
+    """What was best before a resumption still counts after it."""
+    train_with_scores(data, tmp_path)
+
+    assert publication.steps(tmp_path) == [5, 8]
+    assert publication.pointed_folder(tmp_path, "BEST") == publication.weights_folder(tmp_path, 4)
+    assert publication.pointed(tmp_path, "LATEST") == 8
+    assert [path.name for path in (tmp_path / "checkpoints").glob("weights-*")] == ["weights-4"]
+    saved = {(r["iter"], r["holds"]) for r in records(tmp_path, "checkpoint")}
+    assert saved == {(2, "weights"), (4, "weights"), (5, "everything"), (8, "everything")}
+
+
+@pytest.mark.parametrize("flags", [{"checkpoint_interval": 4}, {"always_save_checkpoint": True}])
+def test_the_best_validation_names_the_checkpoint_of_the_same_step(
+    data: Path, tmp_path: Path, flags: dict[str, object]
+) -> None:
+    train_with_scores(data, tmp_path, **flags)
+    assert publication.pointed(tmp_path, "BEST") == 4
+    assert not publication.weights_folder(tmp_path, 4).exists()
+    assert publication.steps(tmp_path) == ([4, 5, 8] if "checkpoint_interval" in flags else [2, 4, 5, 6, 8])
+
+
+def test_the_log_says_what_a_checkpoint_cost(data: Path, tmp_path: Path) -> None:
+    assert train(arguments(data, tmp_path, max_iters=4, checkpoint_interval=2)) == 0
+    entries = records(tmp_path, "checkpoint")
+    assert [entry["iter"] for entry in entries] == [2, 4]
+    for entry in entries:
+        assert entry["checkpoint_pause_ms"] > 0
+        assert entry["write_seconds"] > 0
+        assert entry["bytes"] > 35_040 * 12
+    (start,) = records(tmp_path, "start")
+    assert "GB a rank into host memory" in start["startup_info"]["checkpoint_saves"]
+
+
+def test_a_save_that_storage_is_too_slow_for_is_skipped_and_recorded(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The writer of step 2 waits until step 4 has been skipped; the last step is saved whatever happens."""
+    skipped = threading.Event()
+    write_files = checkpointer.write_files
+    monkeypatch.setattr(
+        checkpointer, "write_files", lambda *arguments: (skipped.wait(60), write_files(*arguments))[1]
+    )
+    training = prepare(
+        arguments(data, tmp_path, max_iters=6, checkpoint_interval=2, checkpoint_when_busy="skip")
+    )
+    after_step = training.after_step
+    monkeypatch.setattr(
+        training, "after_step", lambda last: (after_step(last), training.step == 4 and skipped.set())[0]
+    )
+
+    assert training.train_to_the_end() == 0
+
+    assert publication.steps(tmp_path) == [2, 6]
+    (record,) = records(tmp_path, "checkpoint_skipped")
+    assert (record["iter"], record["holds"]) == (4, "everything")
+    assert "checkpoint of step 4 SKIPPED: storage has taken" in caplog.text
 
 
 def test_the_json_document_has_the_guides_schema(data: Path, tmp_path: Path) -> None:
@@ -238,3 +287,15 @@ def test_lower_precision_trains_the_same_to_rounding(data: Path, tmp_path: Path,
         assert train(arguments(data, tmp_path / kind, dtype=kind)) == 0
     assert losses(tmp_path / dtype) == pytest.approx(losses(tmp_path / "float32"), rel=5e-3)
     assert not any(r["skipped"] for r in records(tmp_path / dtype))
+
+
+def test_a_resumed_run_keeps_the_order_of_samples_that_it_began_with(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("jobctl.trainer.training.assembly.ORDER", 1)
+        assert train(arguments(data, tmp_path / "run", max_iters=2)) == 0
+    resumed = prepare(arguments(data, tmp_path / "run", max_iters=4))
+    assert resumed.step == 2
+    assert resumed.run.data.order == 1
+    assert prepare(arguments(data, tmp_path / "new", max_iters=4)).run.data.order == 2

@@ -1,5 +1,6 @@
 """What only a GPU can show of the run side. Everything else about training is tested on the CPU."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,26 @@ import torch
 
 from jobctl.jobs.core.layout import stop_file
 from jobctl.trainer import distributed as parallel
-from jobctl.trainer.checkpoint.checkpointer import load_model_weights
+from jobctl.trainer.checkpoint.weights import load_model_weights
+from jobctl.trainer.training.repeatable import tell_torch
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import losses, prepare, records, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU")
 FLAGS: dict[str, Any] = {"device": "cuda", "dtype": "bfloat16", "head_dim": 64, "hidden_size": 128}
+REPEATED: dict[str, Any] = {"deterministic": "on", "block_size": 64, "batch_size": 8}
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_corpus(tmp_path / "data")
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before() -> Iterator[None]:
+    """A run tells torch for the whole process whether to be deterministic."""
+    yield
+    tell_torch(deterministic=False)
 
 
 def gpu() -> parallel.World:
@@ -45,17 +55,41 @@ def test_a_step_never_waits_for_the_device(data: Path, tmp_path: Path, changes: 
     assert len(losses(tmp_path / "run")) == 6
 
 
-def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path) -> None:
+def same_run(one: Path, other: Path) -> bool:
+    """Whether two runs logged the same and ended with the same bits."""
+    ours, theirs = load_model_weights(one)[1], load_model_weights(other)[1]
+    return records(one) == records(other) and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_fp8": True}, {"use_cuda_graphs": True}])
+def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    flags = FLAGS | REPEATED | changes
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(arguments(data, whole, **FLAGS), gpu()) == 0
+    assert train(arguments(data, whole, **flags), gpu()) == 0
     parts.mkdir()
     stop_file(parts).touch()
-    assert train(arguments(data, parts, **FLAGS), gpu()) == 200
+    assert train(arguments(data, parts, **flags), gpu()) == 200
     stop_file(parts).unlink()
-    assert train(arguments(data, parts, **FLAGS), gpu()) == 0
-    assert records(parts) == records(whole)
-    ours, theirs = load_model_weights(parts)[1], load_model_weights(whole)[1]
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert train(arguments(data, parts, **flags), gpu()) == 0
+    assert same_run(parts, whole)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"use_fp8": True},
+        {"document_masking": True},
+        {"attention_backend": "sdpa"},
+        {"kernels": "plain"},
+        {"kernels": "plain", "compile": True},
+    ],
+)
+def test_two_runs_have_the_same_bits(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    for name in ("one", "other"):
+        assert train(arguments(data, tmp_path / name, **FLAGS | REPEATED | changes), gpu()) == 0
+    assert records(tmp_path / "one", "start")[0]["startup_info"]["repeatable"]
+    assert same_run(tmp_path / "one", tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -67,9 +101,7 @@ def test_cuda_graphs_change_no_bit(data: Path, tmp_path: Path, changes: dict[str
     assert train(arguments(data, eager, **flags), gpu()) == 0
     assert train(arguments(data, graphed, use_cuda_graphs=True, **flags), gpu()) == 0
     assert records(graphed, "start")[0]["startup_info"]["cuda_graphs"]
-    assert records(graphed) == records(eager)
-    ours, theirs = load_model_weights(graphed)[1], load_model_weights(eager)[1]
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert same_run(graphed, eager)
 
 
 def test_the_facts_of_the_gpu_are_logged(data: Path, tmp_path: Path) -> None:

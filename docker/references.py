@@ -1,0 +1,23 @@
+"""The digests of the variants' base images, which only a registry knows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from jobctl.docker import variants
+
+
+def fill_in(variant: str) -> None:
+    """Ask for the digest of the base image and write it into the variant's file; say where it could not be reached."""
+    base = variants.read(variant)["BASE"]
+    try:
+        variants.set_value(variant, "BASE_DIGEST", image_digest(base))
+    except (OSError, subprocess.CalledProcessError):
+        print(f"{variant}: BASE {base} not reached; its digest stays as it is", file=sys.stderr)
+
+
+def image_digest(reference: str) -> str:
+    """Return the digest that a registry has for ``reference``. Raises OSError or CalledProcessError."""
+    command = ["skopeo", "inspect", "--format={{.Digest}}", f"docker://{reference}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,32 @@
+"""Ask uv for a list of packages, from nothing: it reads no list of an earlier time."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobctl.jobs.core.errors import UserError
+
+
+def resolve(requirements: Path, date: str, options: Sequence[str], constraints: str = "") -> str:
+    """Return every version and hash that ``requirements`` lead to, with the package index as it was at ``date``.
+
+    There is no output file: uv would keep the versions and hashes that it finds there.
+    Raises UserError without uv, and where there is no answer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "constraints.txt"
+        file.write_text(constraints, encoding="utf-8")
+        command = ["uv", "pip", "compile", str(requirements), f"--constraint={file}"]
+        command += ["--quiet", "--system-certs", "--generate-hashes", f"--exclude-newer={date}"]
+        command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
+        try:
+            done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise UserError("uv is not installed", hint="make pin installs it") from None
+
+    if done.returncode:
+        raise UserError(f"uv pip compile {requirements.name}: {done.stderr.strip()}", code=1)
+    return done.stdout

@@ -1,0 +1,104 @@
+"""A copy of a folder that others may write: regular files alone, over no link, and not without end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.folder import Folder
+from jobctl.jobs.core.names import DEPTH, UnsafeName, parts_of, shown
+
+FILES = 1_000_000
+"""The most files that one copy takes."""
+
+
+class Copied(msgspec.Struct, kw_only=True):
+    """How a copy went. ``skipped`` names what was left out, each with the reason."""
+
+    files: int = 0
+    copied: int = 0
+    skipped: list[str] = []
+
+
+def copy_tree(source: Path, into: Path) -> Copied:
+    """Copy the files below ``source`` to ``into``; a file that is there with the same size and time is kept.
+
+    Links, devices and what cannot be read are skipped and named. Raises UserError for too many files, OSError
+    where ``into`` cannot be written.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    result = Copied()
+    origin = Folder(source)
+    target = Folder(into)
+    for name in _names(source, "", result):
+        result.files += 1
+        if result.files > FILES:
+            raise UserError(f"{source} holds more than {FILES} files", hint="copy its folders one by one")
+        result.copied += _copy(origin, target, name, result)
+    return result
+
+
+def aside(name: str) -> str:
+    """Return where a file is written before it has its name; ``name`` may hold folders."""
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}.{last}.part"
+
+
+def _names(folder: Path, prefix: str, result: Copied) -> Iterator[str]:
+    """Relative names of all regular files, sorted; the rest goes into ``result.skipped``."""
+    try:
+        with os.scandir(folder / prefix) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        result.skipped.append(f"{shown(prefix or '.')}: {error.strerror}")
+        return
+    for entry in entries:
+        name = f"{prefix}/{entry.name}" if prefix else entry.name
+        if entry.is_symlink():
+            result.skipped.append(f"{shown(name)}: a symbolic link")
+        elif entry.is_file(follow_symlinks=False):
+            yield name
+        elif not entry.is_dir(follow_symlinks=False):
+            result.skipped.append(f"{shown(name)}: not a regular file")
+        elif name.count("/") + 2 > DEPTH:
+            result.skipped.append(f"{shown(name)}: deeper than {DEPTH} folders")
+        else:
+            yield from _names(folder, name, result)
+
+
+def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:
+    """Copy one file; whether it was not there yet."""
+    try:
+        parts_of(aside(name))
+        content = origin.read(name)
+    except UnsafeName as error:
+        result.skipped.append(f"{shown(name)}: {error.message}")
+        return False
+    except OSError as error:
+        result.skipped.append(f"{shown(name)}: {error.strerror}")
+        return False
+    with content:
+        facts = os.fstat(content.fileno())
+        if _is_same(target, name, facts):
+            return False
+        with target.create(aside(name)) as file:
+            shutil.copyfileobj(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.utime(file.fileno(), ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+        target.replace(aside(name), name)
+    return True
+
+
+def _is_same(target: Folder, name: str, facts: os.stat_result) -> bool:
+    try:
+        with target.read(name) as file:
+            here = os.fstat(file.fileno())
+    except (FileNotFoundError, UnsafeName):
+        return False
+    return (here.st_size, here.st_mtime_ns) == (facts.st_size, facts.st_mtime_ns)

@@ -1,0 +1,84 @@
+"""Names that come from elsewhere: from a pod, a hub, an archive, or a record that someone else wrote.
+
+``inside`` turns such a name into a path to read. ``jobs.core.folder.Folder`` writes by such a name.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jobctl.jobs.core.errors import UserError
+
+NAME_BYTES = 1024
+PART_BYTES = 255
+"""The longest name of a file on Linux."""
+DEPTH = 32
+"""A run directory and a data set of the hub are at most six folders deep."""
+SHOWN_CHARACTERS = 80
+
+
+class UnsafeName(UserError):
+    """A name that leaves its folder, or that leads over a symbolic link."""
+
+
+def shown(name: str) -> str:
+    """Return ``name`` in quotes for a message: without control characters, and cut where it is long."""
+    text = name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…"
+    return repr(text)
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """Return the parts of a relative name: folders first, the file last.
+
+    Raises UnsafeName for a name that is absolute, empty, too long or too deep, or that holds ``.``, ``..``,
+    a backslash or a NUL character.
+    """
+    if problem := _problem(name):
+        raise UnsafeName(f"the name {shown(name)} is refused: {problem}")
+    return tuple(name.split("/"))
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of ``name`` below ``folder``; ``folder`` itself may be a link, nothing below it.
+
+    Raises UnsafeName as ``parts_of`` does, and where a part of the path is a symbolic link.
+    """
+    path = folder
+    for part in parts_of(name):
+        path = path / part
+        if path.is_symlink():
+            raise UnsafeName(
+                f"{path} is a symbolic link, and a name from elsewhere may not lead over one",
+                hint="replace the link by a copy of the file",
+            )
+    return path
+
+
+def _problem(name: str) -> str:
+    """Say what is wrong with a name; nothing where it is safe."""
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        return "it has characters that no file name can hold"
+    if b"\0" in encoded:
+        return "it has a NUL character"
+    if "\\" in name:
+        return "it has a backslash"
+    if name.startswith("/"):
+        return "it is absolute"
+    if len(encoded) > NAME_BYTES:
+        return f"it is longer than {NAME_BYTES} bytes"
+    return _problem_of_parts(name.split("/"))
+
+
+def _problem_of_parts(parts: list[str]) -> str:
+    if len(parts) > DEPTH:
+        return f"it is deeper than {DEPTH} folders"
+    if ".." in parts:
+        return "it leads out of its folder"
+    if "" in parts or "." in parts:
+        return "a part of it is empty or '.'"
+    if any(len(os.fsencode(part)) > PART_BYTES for part in parts):
+        return f"a part of it is longer than {PART_BYTES} bytes"
+    return ""

@@ -1,0 +1,76 @@
+"""A copy of a folder that others may write: no link is followed, and one bad file does not end it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobctl.jobs.core import copying
+from jobctl.jobs.core.copying import copy_tree
+from jobctl.jobs.core.errors import UserError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    (folder / "logs" / "1").mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    (folder / "logs" / "1" / "rank-00000.log").write_text("step 1")
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+def test_files_are_copied_once_and_again_where_they_changed(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert (copy_tree(run, out).copied, copy_tree(run, out).copied) == (2, 0)
+    (run / "run.json").write_text("{ }")
+    assert copy_tree(run, out).copied == 1
+    assert (out / "run.json").read_text() == "{ }"
+    assert names(out) == ["logs/1/rank-00000.log", "run.json"]
+
+
+def test_a_link_to_a_home_a_pipe_and_an_endless_depth_are_named_and_left_out(
+    run: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "secret").write_text("key")
+    (run / "metrics").symlink_to(home)
+    (run / "file").symlink_to(home / "secret")
+    os.mkfifo(run / "pipe")
+    (run / "/".join(["deep"] * 40)).mkdir(parents=True)
+    result = copy_tree(run, tmp_path / "out")
+    assert names(tmp_path / "out") == ["logs/1/rank-00000.log", "run.json"]
+    assert (result.files, result.copied) == (2, 2)
+    reasons = "\n".join(result.skipped)
+    for reason in (
+        "'metrics': a symbolic link",
+        "'file': a symbolic link",
+        "'pipe': not a regular",
+        "deeper than",
+    ):
+        assert reason in reasons
+    assert len(result.skipped) == 4
+
+
+def test_a_link_that_stands_in_the_copy_is_not_written_through(run: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").symlink_to(victim)
+    copy_tree(run, tmp_path / "out")
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "out" / "run.json").read_text() == "{}"
+
+
+def test_more_files_than_a_run_can_have_are_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "FILES", 1)
+    with pytest.raises(UserError, match="more than 1 files"):
+        copy_tree(run, tmp_path / "out")

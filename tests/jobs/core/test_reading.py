@@ -1,0 +1,31 @@
+"""Only regular files are read, and not without end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobctl.jobs.core.reading import open_regular, read_regular
+
+
+def test_a_regular_file_is_read_also_over_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "file") == b"content"
+    assert read_regular(tmp_path / "link", most=7) == b"content"
+
+
+def test_a_fifo_a_device_and_a_folder_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="not a regular file") as caught:
+            open_regular(path)
+        assert caught.value.filename == str(path)
+
+
+def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    with pytest.raises(OSError, match="longer than 6 bytes"):
+        read_regular(tmp_path / "file", most=6)

@@ -1,0 +1,127 @@
+"""The small files of a checkpoint, read and checked before any tensor is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.checkpoint import legacy
+from jobctl.trainer.checkpoint.integrity import (
+    Checksums,
+    Damaged,
+    content_sum,
+    later_format,
+    read_checksums,
+    read_small,
+    size_problems,
+)
+from jobctl.trainer.checkpoint.state import STATE_FILE, State, decode_state
+from jobctl.trainer.checkpoint.table import TABLE_FORMAT, Table, problems_of
+from jobctl.trainer.distributed import World
+
+TABLE_FILE = "table.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """A checkpoint whose small files are whole: its state, and where its tensors lie."""
+
+    folder: Path
+    state: State
+    table: Table
+    checksums: Checksums
+
+
+def read_contents(folder: Path) -> Contents:
+    """Read all but the tensors. Raises Damaged, or UserError where another version wrote it."""
+    checksums = read_checksums(folder)
+    if checksums.old_files:
+        return read_old_contents(folder, checksums)
+
+    # Sizes first: a truncated file is found without reading any.
+    sizes = {name: record.size for name, record in checksums.files.items()}
+    if problems := size_problems(folder, sizes.items()):
+        raise Damaged(problems)
+
+    table = decode_table(checked(folder, TABLE_FILE, checksums), folder)
+    state = decode_state(checked(folder, STATE_FILE, checksums), folder)
+    if problems := problems_of(table, sizes):
+        raise Damaged(problems)
+
+    return Contents(folder, state, table, checksums)
+
+
+def read_old_contents(folder: Path, checksums: Checksums) -> Contents:
+    """The same of a checkpoint that torch's distributed checkpoint wrote."""
+    sizes = {name: record.size for name, record in checksums.old_files.items()}
+    if problems := size_problems(folder, sizes.items()):
+        raise Damaged(problems)
+
+    # The table is not parsed before its checksum is right.
+    small = {STATE_FILE, legacy.METADATA_FILE}
+    absent = sorted(small - checksums.old_files.keys())
+    if absent:
+        raise Damaged([f"checksums.json does not name {absent[0]}"])
+    if problems := legacy.damage(folder, {name: checksums.old_files[name] for name in small}):
+        raise Damaged(problems)
+
+    table = legacy.read_table(folder)
+    state = decode_state(read_small(folder / STATE_FILE), folder)
+    if problems := problems_of(table, sizes):
+        raise Damaged(problems)
+
+    return Contents(folder, state, table, checksums)
+
+
+def checked(folder: Path, name: str, checksums: Checksums) -> bytes:
+    """The content of a small file that has the checksum it should have. Raises Damaged."""
+    if name not in checksums.files:
+        raise Damaged([f"checksums.json does not name {name}"])
+
+    data = read_small(folder / name)
+    if content_sum(data) != checksums.files[name].xxh3_128:
+        raise Damaged([f"{name}: its checksum does not match"])
+    return data
+
+
+def decode_table(data: bytes, folder: Path) -> Table:
+    try:
+        format = msgspec.json.decode(data, type=Formatted).format
+        if format > TABLE_FORMAT:
+            raise later_format(folder, TABLE_FILE, format, TABLE_FORMAT)
+        return msgspec.json.decode(data, type=Table)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Damaged([f"{TABLE_FILE}: {error}"]) from None
+
+
+class Formatted(msgspec.Struct, frozen=True):
+    """Any of the JSON files, of whatever format."""
+
+    format: int
+
+
+def read_contents_together(world: World, folder: Path) -> Contents:
+    """The same on every rank, read by rank 0 alone. What it raises, every rank raises.
+
+    A checkpoint of the older format is read once more for its checksums, by all ranks, a share each.
+    """
+    answer: Contents | Damaged | UserError | None = None
+    if world.is_main:
+        try:
+            answer = read_contents(folder)
+        except (Damaged, UserError) as error:
+            answer = error
+
+    # One reader: a network file system may show other ranks an older folder for a while.
+    answer = world.from_main(answer)
+    if not isinstance(answer, Contents):
+        raise answer
+
+    old_files = sorted(answer.checksums.old_files.items())[world.rank :: world.size]
+    problems = world.gathered(legacy.damage(folder, dict(old_files)))
+    if any(problems):
+        raise Damaged([line for lines in problems for line in lines])
+    return answer

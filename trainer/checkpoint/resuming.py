@@ -1,0 +1,89 @@
+"""Fills live tensors from the newest checkpoint that is whole; all ranks agree on which one that is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.checkpoint import publication
+from jobctl.trainer.checkpoint.contents import Contents, read_contents_together
+from jobctl.trainer.checkpoint.integrity import Damaged
+from jobctl.trainer.checkpoint.reader import read_tensors_into
+from jobctl.trainer.checkpoint.state import State
+from jobctl.trainer.distributed import World
+
+log = logging.getLogger(__name__)
+
+OPTIONAL = "guard."
+"""Tensors with this prefix are new in some run: where a checkpoint has none, they stay as they are."""
+
+
+def resume(
+    run: Path,
+    world: World,
+    tensors: Mapping[str, torch.Tensor],
+    check: Callable[[State], None],
+    set_aside: bool = True,
+) -> State | None:
+    """Fill ``tensors`` from the newest undamaged checkpoint, whatever layout wrote it, and return its state.
+
+    ``check`` raises UserError where the checkpoint is not this run's. A damaged checkpoint is passed over,
+    loudly, and with ``set_aside`` loses its name. None where no whole one exists. Every rank returns and
+    raises the same.
+    """
+    live = {name: tensor.detach() for name, tensor in tensors.items()}
+    fresh = {name: tensor.clone() for name, tensor in live.items() if name.startswith(OPTIONAL)}
+
+    for step in world.from_main(publication.candidates(run)):
+        try:
+            contents = read_contents_together(world, publication.folder(run, step))
+            check(contents.state)
+            load(world, contents, live, fresh)
+            return contents.state
+        except Damaged as damage:
+            if world.is_main:
+                pass_over(run, step, damage, set_aside)
+            world.barrier()
+    return None
+
+
+def load(
+    world: World, contents: Contents, live: dict[str, torch.Tensor], fresh: dict[str, torch.Tensor]
+) -> None:
+    """Raises Damaged on every rank where one of them has read a wrong byte."""
+    check_names_and_shapes(contents, live)
+    for name, value in fresh.items():  # a damaged checkpoint may have been loaded before
+        live[name].copy_(value)
+
+    stored = {name: tensor for name, tensor in live.items() if name in contents.table.tensors}
+    problems = world.gathered(read_tensors_into(contents.folder, contents.table, stored))
+    if any(problems):
+        raise Damaged(sorted({line for lines in problems for line in lines}))
+
+
+def check_names_and_shapes(contents: Contents, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise UserError where the checkpoint does not hold the tensors that the run has."""
+    stored = contents.table.tensors
+    missing = [name for name in tensors if name not in stored and not name.startswith(OPTIONAL)]
+    if missing:
+        raise UserError(
+            f"checkpoint {contents.folder} has no {missing[0]} (and {len(missing) - 1} more are missing)"
+        )
+
+    for name, tensor in tensors.items():
+        if name in stored and stored[name].shape != tuple(tensor.shape):
+            raise UserError(
+                f"checkpoint {contents.folder}: {name} has shape {list(stored[name].shape)}, "
+                f"this run's has {list(tensor.shape)}"
+            )
+
+
+def pass_over(run: Path, step: int, damage: Damaged, set_aside: bool) -> None:
+    """Say that a checkpoint is damaged, and take its name away where that is wanted."""
+    path = publication.folder(run, step)
+    aside = f"; it is now {publication.set_aside(run, step).name}" if set_aside else ""
+    log.warning("CHECKPOINT %s IS DAMAGED, trying the one before%s: %s", path, aside, damage)

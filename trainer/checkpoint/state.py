@@ -1,0 +1,124 @@
+"""``state.json``: everything in a checkpoint besides its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.checkpoint.integrity import Damaged, later_format
+
+STATE_FILE = "state.json"
+STATE_FORMAT = 2
+
+Raw = dict[str, Any]
+
+
+class SourceRecord(msgspec.Struct, frozen=True):
+    """One data set of the run, and its share of the samples."""
+
+    path: str
+    weight: float
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters, the recipe, the data and the random state of a run after a step."""
+
+    format: int = STATE_FORMAT
+    step: int
+    samples: int
+    """Samples seen: the number of the next one."""
+    name: str
+    model: ModelConfig
+    train: TrainConfig
+    sources: tuple[SourceRecord, ...]
+    fingerprint: str
+    sample_order: int
+    """Format of the order of samples: a resumed run keeps the one that it began with."""
+    tokenizer: str
+    best_val_loss: float | None = None
+    bad_streak: int = 0
+    random: dict[str, bytes] = {}
+    """State of torch's generators on rank 0, by device type."""
+
+
+def from_format_1(raw: Raw) -> Raw:
+    """Format 1 had no number, and its runs have the first order of samples."""
+    return raw | {"format": 2, "sample_order": 1}
+
+
+MIGRATIONS: dict[int, Callable[[Raw], Raw]] = {1: from_format_1}
+"""By the format that they read. Whoever drops or renames a field raises STATE_FORMAT and adds the way here."""
+
+
+def decode_state(data: bytes, folder: Path) -> State:
+    """The state in ``data``, of this format or an earlier one.
+
+    Raises Damaged where it is not JSON, UserError where another version of the trainer wrote it.
+    """
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Damaged([f"{STATE_FILE}: {error}"]) from None
+
+    format = raw.get("format", 1) if isinstance(raw, dict) else None
+    if not isinstance(format, int) or format < 1:
+        raise Damaged([f"{STATE_FILE}: it is no state of a training"])
+    if format > STATE_FORMAT:
+        raise later_format(folder, STATE_FILE, format, STATE_FORMAT)
+
+    # One format at a time, so that each way has to know only the next one.
+    for step in range(format, STATE_FORMAT):
+        raw = MIGRATIONS[step](raw)
+
+    try:
+        return msgspec.convert(raw, State)
+    except msgspec.ValidationError as error:
+        raise UserError(
+            f"checkpoint {folder} was written by another version of the trainer: {error}",
+            hint="resume with that version, or choose another --run_dir",
+        ) from None
+
+
+def differences(saved: State, model: ModelConfig, train: TrainConfig, fingerprint: str) -> list[str]:
+    """Why a checkpoint cannot be resumed: another architecture, other data, another order of samples."""
+    lines = []
+    if saved.fingerprint != fingerprint:
+        lines.append(
+            f"data: the checkpoint's fingerprint is {saved.fingerprint[:12]}, now it is {fingerprint[:12]}"
+        )
+
+    for field in ModelConfig.__struct_fields__:
+        before = getattr(saved.model, field)
+        now = getattr(model, field)
+        if before != now:
+            lines.append(f"{field}: {before} in the checkpoint, {now} now")
+
+    for field in ("block_size", "seed"):
+        before = getattr(saved.train, field)
+        now = getattr(train, field)
+        if before != now:
+            lines.append(f"{field}: {before} in the checkpoint, {now} now")
+
+    return lines
+
+
+def random_state() -> dict[str, bytes]:
+    """The state of torch's generators, by device type."""
+    states = {"cpu": bytes(torch.get_rng_state().numpy())}
+    if torch.cuda.is_available():
+        states["cuda"] = bytes(torch.cuda.get_rng_state().numpy())
+    return states
+
+
+def restore_random_state(states: dict[str, bytes]) -> None:
+    """Set torch's generators to what ``random_state`` returned."""
+    if "cpu" in states:
+        torch.set_rng_state(torch.frombuffer(bytearray(states["cpu"]), dtype=torch.uint8))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.frombuffer(bytearray(states["cuda"]), dtype=torch.uint8))

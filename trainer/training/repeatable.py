@@ -1,0 +1,80 @@
+"""Whether a run's bits repeat: same machine type, GPUs, layout, versions and seed, same losses and same weights.
+
+Every operation of the training pass sums in a fixed order but for attention's backward pass, and so do torch's others
+when torch is told to (``torch.use_deterministic_algorithms``). On a CPU all do.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+
+from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.models.attention import Attention, choose_attention
+from jobctl.trainer.models.cudnn_attention import MODULE, PACKAGE
+
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+"""Workspaces of a fixed size (cuBLAS documentation, section 2.1.4); torch asks for them before the first product."""
+
+
+def tell_torch(deterministic: bool) -> None:
+    """From now on torch takes operations that repeat, and raises RuntimeError where it has none; or no longer does.
+
+    Call it before the first product on a GPU.
+    """
+    if deterministic:
+        os.environ.setdefault(*CUBLAS_WORKSPACE)
+        # Else torch fills all new memory with NaN, which takes time: 6% of a step.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def choose_repeatable_attention(
+    train: TrainConfig, device: torch.device, dtype: torch.dtype, head_dim: int
+) -> Attention:
+    """The attention of a run; its ``unrepeatable`` says whether the run's bits repeat.
+
+    ``train.deterministic`` auto takes an attention that repeats where that costs less than 1% of a step; on takes one
+    whatever it costs. Raises UserError where there is none.
+    """
+    choose = functools.partial(
+        choose_attention, device=device, dtype=dtype, head_dim=head_dim, documents=train.document_masking
+    )
+    if device.type != "cuda":
+        attention, reason = choose(train.attention_backend), ""
+    elif train.deterministic == "on":
+        tell_torch(deterministic=True)
+        attention, reason = choose(train.attention_backend, deterministic=True), ""
+    elif reason := "as asked" if train.deterministic == "off" else costly(train.attention_backend, device):
+        tell_torch(deterministic=False)
+        attention = choose(train.attention_backend)
+    else:
+        attention, reason = cheap_or_other(choose, train.attention_backend)
+    attention.unrepeatable = reason
+    return attention
+
+
+def cheap_or_other(choose: Callable[..., Attention], backend: str) -> tuple[Attention, str]:
+    """cuDNN's attention that repeats; where it cannot run, what ``backend`` names, and why."""
+    tell_torch(deterministic=True)
+    try:
+        return choose("cudnn", deterministic=True), ""
+    except UserError as error:
+        tell_torch(deterministic=False)
+        return choose(backend), error.message
+
+
+def costly(backend: str, device: torch.device) -> str:
+    """Why gradients that repeat would cost 1% of a step or more, or nobody has measured it; empty where they do not."""
+    if torch.cuda.get_device_capability(device)[0] != 9:
+        return "what it costs was measured on Hopper only"
+    if backend not in ("auto", "cudnn"):
+        return f"{backend} would take longer"
+    if find_spec(MODULE) is None:
+        return f"the package '{PACKAGE}' is not installed"
+    return ""
