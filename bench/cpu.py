@@ -27,8 +27,8 @@ from bench.document import of_today, save
 from jobctl.jobs.catalog.loader import load_model
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.trainer.distributed import World
-from jobctl.trainer.interop.hf import hf_config
-from jobctl.trainer.optim.adamw import build_optimizer
+from jobctl.trainer.interop.hf_folder import hf_config
+from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.reporting.timing import StepTimer
 from jobctl.trainer.training.assembly import build_whole_model
 from jobctl.trainer.training.step import Stepper

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from jobctl.jobs.catalog.loader import load_model
+from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.prep.shards.format import read_meta
 from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import choose_attention
-from jobctl.trainer.optim.adamw import parameter_groups
+from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.training.gradients import clip_factor
 
 STEPS, BATCH, BLOCK, WARMUP, RATE = 300, 4, 2048, 50, 3e-4
@@ -37,7 +38,6 @@ def batches(path: Path, device: torch.device) -> Iterator[torch.Tensor]:
 
 def train(name: str, arithmetic: str, path: Path) -> list[float]:
     """The loss of each step."""
-    from jobctl.trainer.fused.adamw_kernel import FusedAdamW
     from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
     device = torch.device("cuda", 0)
@@ -47,11 +47,10 @@ def train(name: str, arithmetic: str, path: Path) -> list[float]:
     with torch.device(device):
         model = build_model(config, attention)
     fused = FusedDecoder(model, attention, torch.bfloat16)
-    optimizer = FusedAdamW(
-        parameter_groups(model, 0.1), fused.projections, lr=RATE, betas=(0.9, 0.95), eps=1e-8
-    )
+    optimizer = build_optimizer(model, TrainConfig(), "none", fused)
     if arithmetic == "float8":
         fused.use_fp8()
+    never = torch.zeros((), dtype=torch.bool, device=device)
     losses = []
     for step, tokens in enumerate(batches(path, device)):
         hidden = fused.hidden_states(tokens[:, :-1])
@@ -59,12 +58,11 @@ def train(name: str, arithmetic: str, path: Path) -> list[float]:
         loss.backward()
         losses.append(loss.detach())
         norms = torch._foreach_norm([p.grad for p in model.parameters() if p.grad is not None], 2)
-        optimizer.factor = clip_factor(torch.stack(norms).norm(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / WARMUP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        fused.end_step()
+        factor = clip_factor(torch.stack(norms).norm(), 1.0)
+        optimizer.step(factor, never, RATE * min(1.0, (step + 1) / WARMUP))
+        for parameter in model.parameters():
+            parameter.grad = None
+        fused.end_step(copied=optimizer.leaves_copies)
     return [float(loss) for loss in torch.stack(losses)]
 
 

@@ -34,21 +34,20 @@ class Ours:
 
     def __init__(self, config: ModelConfig, device: torch.device, train: TrainConfig) -> None:
         from jobctl.trainer import distributed as parallel
-        from jobctl.trainer.checkpoint.optimizer_state import materialise
         from jobctl.trainer.fused import fuse
-        from jobctl.trainer.optim.adamw import build_optimizer
+        from jobctl.trainer.optim.registry import build_optimizer
         from jobctl.trainer.reporting.timing import StepTimer
         from jobctl.trainer.training.assembly import build_whole_model
         from jobctl.trainer.training.step import Stepper
 
         model, attention = build_whole_model(config, train, device)
         world = parallel.World(rank=0, size=1, device=device)
-        fused, self.note = fuse(model, attention, train, "none", world)
-        optimizer = build_optimizer(model, train, fused)
-        materialise(optimizer)
+        kernels = fuse(model, attention, train, "none", world)
+        self.note = kernels.words
+        optimizer = build_optimizer(model, train, "none", kernels.decoder)
         self.timer, self.train, self.world = StepTimer(device), train, world
         self.make: Callable[[TrainConfig], Stepper] = lambda t: Stepper(
-            model, optimizer, t, world, "none", eos_id=0
+            model, optimizer, t, world, "none", eos_id=0, fused=kernels.decoder
         )
         self.steppers: dict[int, Stepper] = {}
 
@@ -172,7 +171,7 @@ def transformers(config: ModelConfig, device: torch.device, master: Master) -> P
     """The model class of ``transformers``, compiled whole, with SDPA attention."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from jobctl.trainer.interop.hf import hf_config
+    from jobctl.trainer.interop.hf_folder import hf_config
 
     values = hf_config(config, master, {})
     kind = values.pop("model_type")

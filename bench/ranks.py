@@ -49,7 +49,8 @@ class Subject:
     """Something that takes steps: ``step`` queues one; its loss and, of ours, the gradient's norm, on the device."""
 
     step: Callable[[], tuple[torch.Tensor, ...]]
-    optimizer: torch.optim.Optimizer
+    states: Callable[[], Iterator[torch.Tensor]]
+    """The tensors of the optimiser's state."""
     note: str
 
 
@@ -87,7 +88,10 @@ def ours(job: dict[str, Any], world: World, folder: str) -> Subject:
         result = training.unlogged[-1][3]
         return result.loss, result.grad_norm
 
-    return Subject(step, run.stepper.optimizer, f"{run.attention.name}; {run.kernels}")
+    def states() -> Iterator[torch.Tensor]:
+        return iter(run.stepper.optimizer.state().values())
+
+    return Subject(step, states, f"{run.attention.name}; {run.kernels.words}")
 
 
 def torchtitan(job: dict[str, Any], world: World, folder: str) -> Subject:
@@ -102,7 +106,12 @@ def torchtitan(job: dict[str, Any], world: World, folder: str) -> Subject:
         peer = entrants.Peer(peer.model, peer.loss, "float32", peer.note)
         peer.autocast = False
     source = shuffled(Path(job["data"]), job["batch"], world)
-    return Subject(lambda: (peer.step(source, job["accumulation"]),), peer.optimizer, peer.note)
+
+    def states() -> Iterator[torch.Tensor]:
+        values = (value for state in peer.optimizer.state.values() for value in state.values())
+        return (value for value in values if isinstance(value, torch.Tensor))
+
+    return Subject(lambda: (peer.step(source, job["accumulation"]),), states, peer.note)
 
 
 def shuffled(data: Path, batch: int, world: World) -> Iterator[torch.Tensor]:
@@ -134,13 +143,11 @@ def measure(job: dict[str, Any], world: World) -> dict[str, Any]:
         gc.enable()
         steps = [round(a.elapsed_time(b), 2) for a, b in itertools.pairwise(marks)]
         waits = profiled(subject.step) if job.get("profile") else {}
-        states = (
-            t for s in subject.optimizer.state.values() for t in s.values() if isinstance(t, torch.Tensor)
-        )
         return {
             "steps_ms": steps, "step_ms": statistics.median(steps), "ready_s": round(ready, 1),
             "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2), "note": subject.note,
-            "optimizer_bytes": parallel.bytes_of(states), **waits, "losses": [round(float(r[0]), 5) for r in results],
+            "optimizer_bytes": parallel.bytes_of(subject.states()), **waits,
+            "losses": [round(float(r[0]), 5) for r in results],
             "gradient_norms": [round(float(norm), 5) for _, *norms in results for norm in norms],
         }  # fmt: skip
 

@@ -23,7 +23,8 @@ from jobctl.jobs.core.layout import export_dir, tokenizers
 from jobctl.jobs.core.names import inside
 from jobctl.jobs.core.ownership import check_link
 from jobctl.trainer.checkpoint.weights import load_model_weights, recorded_state
-from jobctl.trainer.interop.hf import Weights, hf_config, to_hf
+from jobctl.trainer.interop.hf_folder import hf_config, to_hf
+from jobctl.trainer.models.hf_mapping import Weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

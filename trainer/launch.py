@@ -56,9 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     from torch.distributed import run as torchrun  # after the checks: it takes a second to import
 
     try:
-        parsed: argparse.Namespace = torchrun.parse_args(  # type: ignore[no-untyped-call]
-            [*torchrun_options, "-m", WORKER, *trainer_options]
-        )
+        parsed: argparse.Namespace = torchrun.parse_args([*torchrun_options, "-m", WORKER, *trainer_options])
         meet_on_loopback(parsed)
         set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
     except (ValueError, SystemExit) as error:
@@ -142,7 +140,7 @@ def run_ranks(parsed: argparse.Namespace) -> BaseException | None:
     from torch.distributed import run as torchrun
 
     logging.disable(logging.ERROR)  # torchrun's own log calls an exit with 200 a failure
-    raised = in_thread(lambda: torchrun.run(parsed))  # type: ignore[no-untyped-call]
+    raised = in_thread(lambda: torchrun.run(parsed))
     logging.disable(logging.NOTSET)
     return raised
 

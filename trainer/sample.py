@@ -14,11 +14,11 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.distributed import choose_device
 from jobctl.trainer.export import special_token_ids, tokenizer_of
-from jobctl.trainer.interop.hf import load_hf
+from jobctl.trainer.interop.hf_folder import load_hf
 from jobctl.trainer.models import model_of_weights
 from jobctl.trainer.models.attention import ManualAttention
 from jobctl.trainer.models.cache import KeyValueCache
-from jobctl.trainer.models.decoder import Decoder
+from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.options import DEVICES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

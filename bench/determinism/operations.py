@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from bench.determinism.attentions import FUSED_WAYS, WAYS, told
 from bench.determinism.bits import Outputs
-from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.trainer.distributed import World
 from jobctl.trainer.fused.activation import gelu_project, swiglu
-from jobctl.trainer.fused.adamw_kernel import FusedAdamW
 from jobctl.trainer.fused.add_norm import add_norm
 from jobctl.trainer.fused.cross_entropy import HeadCrossEntropy
 from jobctl.trainer.fused.embedding import look_up
 from jobctl.trainer.fused.linear import Projection, project, project_apart
 from jobctl.trainer.fused.rotated_heads import rotated
+from jobctl.trainer.models.layers.norm import LayerNorm, RMSNorm
 from jobctl.trainer.models.loss import CrossEntropy
-from jobctl.trainer.models.norm import LayerNorm, RMSNorm
+from jobctl.trainer.optim.fused_adamw import FusedAdamW
 from jobctl.trainer.training.gradients import Gradients
 
 Run = Callable[[], Outputs]
@@ -168,13 +168,15 @@ class Operations:
     def adamw(self) -> Run:
         start = self.random(self.config.intermediate_size, self.config.hidden_size, dtype=torch.float32)
         gradient = torch.randn_like(start)
+        one = torch.ones((), device=self.device)
+        never = torch.zeros((), dtype=torch.bool, device=self.device)
 
         def run() -> Outputs:
             weight = nn.Parameter(start.clone())
             weight.grad = gradient
-            optimizer = FusedAdamW([{"params": [weight]}], [], lr=1e-3)
-            optimizer.step()
-            return {"weight": weight, "second": optimizer.state[weight]["exp_avg_sq"]}
+            optimizer = FusedAdamW({"weight": weight}, TrainConfig(), [])
+            optimizer.step(one, never, 1e-3)
+            return {"weight": weight, "second": optimizer.state()["weight.exp_avg_sq"]}
 
         return run
 

@@ -13,11 +13,10 @@ from bench.determinism.attentions import Exchangeable
 from jobctl.jobs.catalog.loader import load_model
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.trainer import distributed as parallel
-from jobctl.trainer.checkpoint import checkpointer as checkpoint
 from jobctl.trainer.fused import fuse
 from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import Attention
-from jobctl.trainer.optim.adamw import build_optimizer
+from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.reporting.timing import StepTimer
 from jobctl.trainer.training.step import Stepper
 
@@ -66,9 +65,10 @@ def build(
         for block in model.blocks:
             block.compile()
     world = parallel.World(rank=0, size=1, device=device)
-    fused, note = fuse(model, attention, train, "none", world)
-    optimizer = build_optimizer(model, train, fused)
-    checkpoint.materialise(optimizer)
+    kernels = fuse(model, attention, train, "none", world)
+    fused = kernels.decoder
+    note = kernels.words
+    optimizer = build_optimizer(model, train, "none", fused)
     stepper = Stepper(model, optimizer, train, world, "none", eos_id=0, fused=fused)
     return Subject(config, attention, stepper, StepTimer(device), note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobctl.jobs.catalog.loader import load_family
 from jobctl.jobs.catalog.schema import ModelConfig
 
 
@@ -15,20 +16,26 @@ def block_matmul_parameters(model: ModelConfig) -> int:
     queries = attention_width(model)
     keys = model.num_key_value_heads * model.head_dim
     attention = model.hidden_size * (2 * queries + 2 * keys)
-    matrices = 2 if model.architecture == "gpt2" else 3  # GELU has up and down; SwiGLU has a gate as well
+
+    matrices = 3 if load_family(model.architecture).gated_feed_forward else 2
     return attention + matrices * model.hidden_size * model.intermediate_size
 
 
 def norm_parameters(model: ModelConfig) -> int:
-    """Gains of all norms; no architecture here has biases."""
-    per_block = 2 * model.hidden_size
-    if model.architecture == "qwen3":
+    """Gains of all norms; no family has biases."""
+    family = load_family(model.architecture)
+    per_block = family.norms_per_block * model.hidden_size
+    if family.qk_norm:
         per_block += 2 * model.head_dim  # q-norm and k-norm, shared by the heads
-    return model.num_hidden_layers * per_block + model.hidden_size
+
+    final = model.hidden_size
+    return model.num_hidden_layers * per_block + final
 
 
 def embedding_parameters(model: ModelConfig) -> int:
-    positions = model.max_position_embeddings if model.architecture == "gpt2" else 0
+    """Rows of the token table, and of the position table where positions are learned."""
+    learned = load_family(model.architecture).learned_positions
+    positions = model.max_position_embeddings if learned else 0
     return (model.vocab_size + positions) * model.hidden_size
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from jobctl.jobs.catalog.loader import load_family
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
 
 
 def check_model(model: ModelConfig) -> None:
-    """Raises UserError for an architecture that cannot be built."""
-    heads, groups = model.num_attention_heads, model.num_key_value_heads
+    """Raise UserError for a model that cannot be built, and for an unknown family."""
+    family = load_family(model.architecture)
+    heads = model.num_attention_heads
+    groups = model.num_key_value_heads
+
     if heads % groups:
         raise UserError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {groups}")
-    if model.architecture == "gpt2" and heads != groups:
-        raise UserError(f"gpt2 has no grouped queries: num_key_value_heads must be {heads}, not {groups}")
-    if model.architecture != "gpt2" and model.head_dim % 2:
+    if not family.grouped_queries and heads != groups:
+        raise UserError(
+            f"{model.architecture} has no grouped queries: num_key_value_heads must be {heads}, not {groups}"
+        )
+    if family.rotary_positions and model.head_dim % 2:
         raise UserError(f"head_dim {model.head_dim}: RoPE turns pairs, so it must be even")
 
 
 def check_training(model: ModelConfig, train: TrainConfig) -> None:
-    """Raises UserError for a training of ``model`` that contradicts itself."""
+    """Raise UserError for a training of ``model`` that contradicts itself."""
     if train.block_size > model.max_position_embeddings:
         raise UserError(
             f"block_size {train.block_size} is longer than the model's max_position_embeddings "

@@ -13,7 +13,14 @@ import msgspec
 import yaml
 
 from jobctl.jobs.catalog.devices import is_device
-from jobctl.jobs.catalog.schema import HardwareEntry, LayerEntry, ModelConfig, ModelEntry, TrainConfig
+from jobctl.jobs.catalog.schema import (
+    FamilyEntry,
+    HardwareEntry,
+    LayerEntry,
+    ModelConfig,
+    ModelEntry,
+    TrainConfig,
+)
 from jobctl.jobs.core.errors import UserError, nearest
 
 CATALOG = Path(__file__).resolve().parent
@@ -25,6 +32,7 @@ KINDS = {
     "datasets": "data set",
     "tokenizers": "tokenizer",
     "sites": "site",
+    "families": "model family",
 }
 Entry = TypeVar("Entry")
 DEPTH = 64
@@ -190,6 +198,32 @@ def load_file(path: Path, entry: type[Entry]) -> Entry:
     return convert(parse_yaml(text, str(path)), entry, text, str(path))
 
 
+_declared: dict[str, FamilyEntry] = {}
+"""Families from outside the catalogue."""
+
+
+def declare_family(name: str, facts: FamilyEntry) -> None:
+    """Add a family whose facts are not in ``families/``; its module calls this when it is imported."""
+    _declared[name] = facts
+
+
+def family_names() -> list[str]:
+    """Return every family, of the catalogue and declared, sorted."""
+    return sorted({*names("families"), *_declared})
+
+
+def load_family(name: str) -> FamilyEntry:
+    """Return the facts of a family. Raises UserError with the nearest name where there is none."""
+    if name in _declared:
+        return _declared[name]
+    if name not in names("families"):
+        raise UserError(
+            f"unknown architecture '{name}'; {nearest(name, family_names())}",
+            hint="jobctl catalog list families",
+        )
+    return load_entry("families", name, FamilyEntry)
+
+
 class Model(msgspec.Struct, frozen=True):
     """A model as the trainer wants it: its architecture, and what its recipe sets of TrainConfig."""
 
@@ -207,7 +241,17 @@ def load_model(name: str) -> Model:
     recipe = {k: v for k, v in entry.settings.items() if k in TrainConfig.__struct_fields__}
     config = convert(architecture, ModelConfig, text, str(origin))
     convert(recipe, TrainConfig, text, str(origin))
+    check_family(config.architecture, text, str(origin))
     return Model(name, config, recipe)
+
+
+def check_family(architecture: str, text: str, origin: str) -> None:
+    """Raise UserError with file and line where a model's YAML names an unknown family."""
+    try:
+        load_family(architecture)
+    except UserError as error:
+        line = line_of(text, "settings", "architecture")
+        raise UserError(f"{origin}:{line}: {error.message}", hint=error.hint) from None
 
 
 def load_hardware(name: str) -> HardwareEntry:

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Architecture = Literal["gpt2", "llama", "qwen3"]
 AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash_attn_2", "flash_attn_3", "flash_attn_4", "manual"]
 Kernels = Literal["auto", "fused", "plain"]
+OptimizerName = Literal["adamw", "torch_adamw"]
 Deterministic = Literal["auto", "on", "off"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 InitFrom = Literal["auto", "scratch", "resume"]
@@ -28,7 +28,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An architecture, in the field names of ``transformers``. All of ours are bias-free."""
 
-    architecture: Annotated[Architecture, Meta(description="which file of trainer/models/ builds it")]
+    architecture: Annotated[
+        str, Meta(pattern=NAME, description="model family: an entry of the catalogue's families/")
+    ]
     vocab_size: Annotated[int, Meta(ge=1, description="rows of the embedding and of the output head")]
     hidden_size: Annotated[int, Meta(ge=1, description="width of the residual stream")]
     intermediate_size: Annotated[int, Meta(ge=1, description="width inside the feed-forward block")]
@@ -54,6 +56,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     gradient_accumulation_steps: Annotated[int, Meta(ge=1, description="micro-steps a GPU in one step")] = 1
     block_size: Annotated[int, Meta(ge=1, description="tokens a sequence")] = 2048
     # optimiser and schedule
+    optimizer: Annotated[
+        OptimizerName,
+        Meta(description="adamw takes the fastest for the kernels; torch_adamw always torch's own"),
+    ] = "adamw"
     learning_rate: Annotated[float, Meta(gt=0, description="peak learning rate")] = 3e-4
     min_lr: Annotated[float, Meta(ge=0, description="learning rate at the end of the decay")] = 3e-5
     warmup_iters: Annotated[int, Meta(ge=0, description="steps of linear warm-up")] = 2000
@@ -346,6 +352,21 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     settings: dict[str, object]
     note: str = ""
     optimal_tokens: float = 0.0
+
+
+class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``families/NAME.yaml``: facts about a model family that need no torch; NAME is its architecture.
+
+    ``trainer/models/NAME`` builds its models, and a test compares their size with these facts.
+    """
+
+    summary: str
+    gated_feed_forward: Annotated[bool, Meta(description="the feed-forward layer has a gate: three matrices")]
+    qk_norm: Annotated[bool, Meta(description="a norm on the queries and keys of each head")] = False
+    learned_positions: Annotated[bool, Meta(description="one learned row for each position")] = False
+    rotary_positions: Annotated[bool, Meta(description="queries and keys are rotated (RoPE)")] = True
+    grouped_queries: Annotated[bool, Meta(description="several query heads may share a key head")] = True
+    norms_per_block: Annotated[int, Meta(ge=0, description="norms of the residual stream in a block")] = 2
 
 
 class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

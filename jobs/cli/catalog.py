@@ -12,13 +12,18 @@ import jobctl
 from jobctl.jobs.catalog import arithmetic
 from jobctl.jobs.catalog.data import DatasetEntry, TokenizerEntry
 from jobctl.jobs.catalog.loader import KINDS, load_entry, load_hardware, load_layer, load_model, names
-from jobctl.jobs.catalog.schema import ModelEntry
+from jobctl.jobs.catalog.schema import FamilyEntry, ModelEntry
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.targets import registry
 
-ENTRIES: dict[str, type[Any]] = {"models": ModelEntry, "datasets": DatasetEntry, "tokenizers": TokenizerEntry}
+ENTRIES: dict[str, type[Any]] = {
+    "models": ModelEntry,
+    "families": FamilyEntry,
+    "datasets": DatasetEntry,
+    "tokenizers": TokenizerEntry,
+}
 
 
 def _entry(kind: str, name: str) -> Any:

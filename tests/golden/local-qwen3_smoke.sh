@@ -71,7 +71,7 @@ write_durably() {
 
 write_record() {
   write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
-{"format": 2, "spec_hash": "90e4a2422c2aff1a", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"sotu","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"qwen3","head_dim":16,"hidden_size":64,"initializer_range":0.02,"intermediate_size":192,"max_position_embeddings":256,"norm_eps":1e-6,"num_attention_heads":4,"num_hidden_layers":4,"num_key_value_heads":2,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":50304},"model_name":"qwen3_smoke","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"container_runtime":"none","cpus_per_task":0,"env":{},"exclude":"","modules":[],"mounts":[],"nodelist":"","pass_env":[],"preflight":"off","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":""},"site_name":"local","stage":"train","target":"local","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"sdpa","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":128,"checkpoint_interval":50,"checkpoint_when_busy":"skip","compile":false,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"float32","eval_interval":50,"eval_iters":4,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":1,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.005,"log_interval":10,"lr_decay_iters":0,"max_bad_steps":20,"max_iters":100,"min_lr":0.0005,"profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":10,"weight_decay":0.1},"version":"0.0.0"}}
+{"format": 2, "spec_hash": "701d121ff2f9560d", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"sotu","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"qwen3","head_dim":16,"hidden_size":64,"initializer_range":0.02,"intermediate_size":192,"max_position_embeddings":256,"norm_eps":1e-6,"num_attention_heads":4,"num_hidden_layers":4,"num_key_value_heads":2,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":50304},"model_name":"qwen3_smoke","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"container_runtime":"none","cpus_per_task":0,"env":{},"exclude":"","modules":[],"mounts":[],"nodelist":"","pass_env":[],"preflight":"off","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":""},"site_name":"local","stage":"train","target":"local","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"sdpa","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":128,"checkpoint_interval":50,"checkpoint_when_busy":"skip","compile":false,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"float32","eval_interval":50,"eval_iters":4,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":1,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.005,"log_interval":10,"lr_decay_iters":0,"max_bad_steps":20,"max_iters":100,"min_lr":0.0005,"optimizer":"adamw","profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":10,"weight_decay":0.1},"version":"0.0.0"}}
 JOBCTL_RECORD
   # A link is made by one of several writers only; the others find it there.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
@@ -91,7 +91,7 @@ begin_attempt() {
   check_run # before anything is written there
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
   [ -e "$RUN_DIR/run.json" ] || write_record
-  grep -Fq '"spec_hash": "90e4a2422c2aff1a"' "$RUN_DIR/run.json" ||
+  grep -Fq '"spec_hash": "701d121ff2f9560d"' "$RUN_DIR/run.json" ||
     fail "run $RUN exists and was made with other settings; take another name with --run"
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
@@ -155,6 +155,7 @@ TRAINER=(
   --batch_size=4
   --gradient_accumulation_steps=1
   --block_size=128
+  --optimizer=adamw
   --learning_rate=0.005
   --min_lr=0.0005
   --warmup_iters=10

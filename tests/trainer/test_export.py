@@ -17,7 +17,7 @@ from jobctl.trainer import export, sample
 from jobctl.trainer.checkpoint.checkpointer import Checkpointer
 from jobctl.trainer.checkpoint.state import State
 from jobctl.trainer.distributed import World
-from jobctl.trainer.models.decoder import Decoder
+from jobctl.trainer.models.layers.decoder import Decoder
 from tests.trainer.models import tiny
 
 
@@ -42,7 +42,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, model: Decoder) -> None:
     monkeypatch.setattr(export, "load_model_weights", lambda run: (model.config, model.state_dict()))
 
 
-@pytest.mark.parametrize("shape", tiny.SHAPES)
+@pytest.mark.parametrize("shape", tiny.WITH_HF)
 def test_transformers_loads_the_folder_with_equal_logits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str
 ) -> None:
@@ -176,7 +176,7 @@ def test_a_run_without_a_checkpoint_is_a_user_error(
 
 
 def test_training_imports_no_transformers() -> None:
-    names = ("models.attention", "models.loss", "optim", "training", "interop.hf")
+    names = ("training.session", "models", "interop.hf_folder")
     imports = ", ".join(f"jobctl.trainer.{name}" for name in names)
     check = f"import sys, {imports}; assert not {{'transformers', 'tokenizers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -10,7 +10,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.trainer import sample
 from jobctl.trainer.models.attention import choose_attention
 from jobctl.trainer.models.cache import KeyValueCache
-from jobctl.trainer.models.decoder import Decoder
+from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.sample import choose_token, generate
 from tests.trainer.models import tiny
 from tests.trainer.test_export import write_tokenizer

@@ -62,7 +62,7 @@ class Arena:
 
 def pin_all(blocks: Sequence[torch.Tensor]) -> None:
     """Lock the blocks in memory for the GPU's copy engine: all of them, or none and PinningRefused."""
-    driver = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    driver = torch.cuda.cudart()
 
     for index, block in enumerate(blocks):
         code = int(driver.cudaHostRegister(block.data_ptr(), block.numel(), 0))
@@ -73,7 +73,7 @@ def pin_all(blocks: Sequence[torch.Tensor]) -> None:
 
 def unpin_all(blocks: Sequence[torch.Tensor]) -> None:
     """Undo ``pin_all``."""
-    driver = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    driver = torch.cuda.cudart()
     for block in blocks:
         driver.cudaHostUnregister(block.data_ptr())
 

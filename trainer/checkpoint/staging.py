@@ -42,7 +42,7 @@ class Staging:
         self.needed = needed
         self.budget = budget
         on_gpu = device.type == "cuda"
-        self.stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
+        self.stream = torch.cuda.Stream(device) if on_gpu else None
         self.arena = Arena(needed, device) if needed <= budget else None
         self._preparation = threading.Thread(target=self._prepare, name="checkpoint-memory", daemon=True)
         self._preparation.start()

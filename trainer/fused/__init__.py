@@ -1,33 +1,42 @@
 """Fused training kernels, written in Triton; beside each stands its plain-PyTorch reference.
 
-This file is the one place that decides whether they run. It imports on machines without Triton; the others do not.
+This file is the one place that decides whether they run. It imports on machines without Triton; the
+others do not.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.distributed import Sharding, World
 from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.loss import CrossEntropy
+from jobctl.trainer.models.registry import family_of
 
 if TYPE_CHECKING:
     from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
 
-FLOAT8 = "float8 in the blocks"
-"""How ``fuse`` says that blocks multiply in float8."""
+@dataclass(frozen=True)
+class KernelChoice:
+    """The choice for a run, and ``words`` that say it with the reason. ``decoder`` None: plain blocks."""
+
+    decoder: FusedDecoder | None
+    words: str
+    float8: bool = False
+    """Whether blocks multiply in float8."""
 
 
 def obstacle(train: TrainConfig, device: torch.device) -> str:
-    """Why the fused kernels cannot run; empty where they can."""
+    """Return why the fused kernels cannot run; empty where they can."""
     if reason := without_triton(device):
         return reason
     if train.dtype != "bfloat16":
@@ -36,7 +45,7 @@ def obstacle(train: TrainConfig, device: torch.device) -> str:
 
 
 def without_triton(device: torch.device) -> str:
-    """Why no Triton kernel can run; empty where they can."""
+    """Return why no Triton kernel can run; empty where they can."""
     if device.type != "cuda":
         return "they need an NVIDIA GPU"
     if torch.cuda.get_device_capability(device) < (8, 0):
@@ -46,8 +55,15 @@ def without_triton(device: torch.device) -> str:
     return ""
 
 
+def undeclared(architecture: str) -> str:
+    """Return why a family's blocks are never fused; empty where it declares a fused block."""
+    if family_of(architecture).fused_block is None:
+        return f"the family {architecture} declares no fused block"
+    return ""
+
+
 def fp8_obstacle(sharding: str, device: torch.device) -> str:
-    """Why float8 products cannot run; empty where they can."""
+    """Return why float8 products cannot run; empty where they can."""
     if torch.cuda.get_device_capability(device) < (8, 9):
         return "it needs compute capability 8.9 or higher"
     if sharding == "fsdp":
@@ -55,41 +71,58 @@ def fp8_obstacle(sharding: str, device: torch.device) -> str:
     return ""
 
 
-def fuse_loss(model: nn.Module) -> None:
-    """Let the softmax and its gradient be one kernel; all else of ``model`` stays as it is, sharded or not."""
+def fuse(
+    model: Decoder, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
+) -> KernelChoice:
+    """Give ``model`` its fused counterpart where ``train`` asks for it and it runs.
+
+    A sharded model's matrices become this rank's rows of them. Float8 that cannot run is left out, and
+    the words say so. Raises UserError where ``kernels: fused`` cannot run.
+    """
+    if train.kernels == "plain":
+        return stay_plain(model, train, world.device, "as asked")
+
+    reason = undeclared(model.config.architecture) or obstacle(train, world.device)
+    if not reason:
+        return take_fused(model, attention, train, sharding, world)
+    if train.kernels == "fused":
+        raise UserError(f"kernels: fused cannot run here: {reason}", hint="kernels: auto takes what runs")
+    return stay_plain(model, train, world.device, reason)
+
+
+def stay_plain(model: Decoder, train: TrainConfig, device: torch.device, reason: str) -> KernelChoice:
+    """Leave the blocks as they are. The loss is fused where Triton runs, unless plain was asked for."""
+    words = f"plain: {reason}"
+    if train.use_fp8:
+        words += ", so float8 is left out"
+    if train.kernels == "plain" or without_triton(device):
+        return KernelChoice(None, words)
+
+    fuse_loss(model)
+    return KernelChoice(None, f"{words}; cross-entropy fused")
+
+
+def fuse_loss(model: Decoder) -> None:
+    """Compute the softmax and its gradient in one kernel; the rest of ``model`` stays as it is."""
     from jobctl.trainer.fused.cross_entropy import losses_and_gradient
 
     model.cross_entropy = CrossEntropy(kernel=losses_and_gradient)
 
 
-def fuse(
-    model: nn.Module, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
-) -> tuple[FusedDecoder | None, str]:
-    """Give ``model`` its fused counterpart where ``train`` wants it and it runs; and say in words what was chosen.
-
-    A sharded model's matrices become this rank's rows of them. Raises UserError where ``kernels`` asks for what cannot
-    run. Float8 that cannot run is left out and said.
-    """
-    device = world.device
-    reason = "as asked" if train.kernels == "plain" else obstacle(train, device)
-    if reason:
-        if train.kernels == "fused":
-            raise UserError(f"kernels: fused cannot run here: {reason}", hint="kernels: auto takes what runs")
-        name = f"plain: {reason}" + (", so float8 is left out" if train.use_fp8 else "")
-        if train.kernels == "plain" or without_triton(device):
-            return None, name
-        fuse_loss(model)
-        return None, f"{name}; cross-entropy fused"
+def take_fused(
+    model: Decoder, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
+) -> KernelChoice:
+    """Let the fused kernels compute ``model``, in float8 where it is asked for and runs."""
     from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
     partition = Partition(world, reshard=sharding == "fsdp") if sharding in ("zero1", "fsdp") else None
-    fused = FusedDecoder(model, attention, torch.bfloat16, partition)
-    name = "fused, bfloat16"
-    if train.use_fp8:
-        reason = fp8_obstacle(sharding, device)
-        if not reason:
-            fused.use_fp8(world.size)
-        name = f"fused, {f'bfloat16, float8 left out: {reason}' if reason else FLOAT8}"
-    model.fused = fused.hidden_states
-    model.cross_entropy = fused.cross_entropy
-    return fused, name
+    decoder = FusedDecoder(model, attention, torch.bfloat16, partition)
+    model.fused = decoder.hidden_states
+    model.cross_entropy = decoder.cross_entropy
+
+    if not train.use_fp8:
+        return KernelChoice(decoder, "fused, bfloat16")
+    if reason := fp8_obstacle(sharding, world.device):
+        return KernelChoice(decoder, f"fused, bfloat16, float8 left out: {reason}")
+    decoder.use_fp8(world.size)
+    return KernelChoice(decoder, "fused, float8 in the blocks", float8=True)

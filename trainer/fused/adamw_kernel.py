@@ -6,15 +6,10 @@ Loshchilov and Hutter 2019, algorithm 2, in the form and with the state of ``tor
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
-
-from jobctl.trainer.distributed import local
-from jobctl.trainer.fused.linear import Projection
+from torch import Tensor
 
 BLOCK = 4096
 
@@ -44,47 +39,46 @@ def adamw_kernel(
             tl.store(copy_ptr + at, weight.to(copy_ptr.dtype.element_ty), mask=inside)
 
 
-class FusedAdamW(torch.optim.AdamW):
-    """``torch.optim.AdamW`` with the update above.
+def update(
+    weight: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    step: Tensor,
+    *,
+    copy: Tensor | None,
+    factor: Tensor,
+    skipped: Tensor,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    decay: float,
+) -> None:
+    """Update a contiguous float32 weight, its moments and its working ``copy``, all of one size, in place.
 
-    Before ``step`` set ``factor``, which gradients are multiplied by, and ``found_inf`` (1.0: leave everything as
-    it is), both float32 scalars on the device. Of a sharded weight this rank's rows are updated.
+    ``step`` (float32 scalar) counts this update already. ``factor`` (float32 scalar) multiplies the
+    gradient; ``skipped`` (float32 scalar) other than 0 leaves everything as it is.
     """
-
-    def __init__(self, groups: list[dict[str, Any]], projections: list[Projection], **options: Any) -> None:
-        super().__init__(groups, fused=True, **options)
-        self.copies: dict[Tensor, Tensor] = {
-            weight: own for p in projections for weight, own in zip(p.weights, p.own, strict=True)
-        }
-        device = groups[0]["params"][0].device
-        self.factor = torch.ones((), device=device)
-        self.found_inf = torch.zeros((), device=device)
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            for weight in weights:
-                if not self.state[weight]:
-                    self.state[weight] = {
-                        "step": torch.zeros((), dtype=torch.float32, device=weight.device),
-                        "exp_avg": torch.zeros_like(weight),
-                        "exp_avg_sq": torch.zeros_like(weight),
-                    }
-            if weights:
-                steps, taken = [self.state[weight]["step"] for weight in weights], 1.0 - self.found_inf
-                torch._foreach_add_(steps, [taken] * len(steps))  # a bare tensor would be read on the host
-            for weight in weights:
-                self.update(weight, group)
-
-    def update(self, weight: nn.Parameter, group: dict[str, Any]) -> None:
-        state, copy = self.state[weight], self.copies.get(weight)
-        assert weight.grad is not None
-        own, gradient = local(weight), local(weight.grad)
-        beta1, beta2 = group["betas"]
-        adamw_kernel[(triton.cdiv(own.numel(), BLOCK),)](
-            own, gradient, local(state["exp_avg"]), local(state["exp_avg_sq"]), own if copy is None else copy,
-            state["step"], self.factor, self.found_inf, float(group["lr"]), beta1, beta2,
-            math.log(beta1), math.log(beta2),
-            group["eps"], group["weight_decay"], own.numel(), HAS_COPY=copy is not None, BLOCK=BLOCK, num_warps=8,
-        )  # fmt: skip
+    beta1, beta2 = betas
+    grid = (triton.cdiv(weight.numel(), BLOCK),)
+    adamw_kernel[grid](
+        weight,
+        gradient,
+        first,
+        second,
+        weight if copy is None else copy,
+        step,
+        factor,
+        skipped,
+        float(rate),
+        beta1,
+        beta2,
+        math.log(beta1),
+        math.log(beta2),
+        eps,
+        decay,
+        weight.numel(),
+        HAS_COPY=copy is not None,
+        BLOCK=BLOCK,
+        num_warps=8,
+    )

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jobctl.trainer.distributed import local
 from jobctl.trainer.fused.activation import gelu_project, swiglu
 from jobctl.trainer.fused.add_norm import Kind, add_norm
+from jobctl.trainer.fused.block_weights import BlockWeights
 from jobctl.trainer.fused.cross_entropy import HeadCrossEntropy
 from jobctl.trainer.fused.embedding import look_up
 from jobctl.trainer.fused.fp8 import Fp8Projection, Scales, fp8_feed_forward, fp8_project
 from jobctl.trainer.fused.linear import Projection, project, project_apart
-from jobctl.trainer.fused.partition import BlockWeights, Partition
+from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.fused.rotated_heads import rotated
 from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.family import BlockForm
+from jobctl.trainer.models.layers.decoder import Block, Decoder
+from jobctl.trainer.models.layers.feed_forward import FeedForward, GatedFeedForward
+from jobctl.trainer.models.registry import family_of
 
 
 class Split(torch.autograd.Function):
@@ -31,7 +36,8 @@ class Split(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, ...]:
         parts = qkv.unflatten(-1, (heads + 2 * kv_heads, -1))
-        return parts.split((heads, kv_heads, kv_heads), dim=2)
+        views: tuple[Tensor, ...] = parts.split((heads, kv_heads, kv_heads), dim=2)
+        return views
 
     @staticmethod
     def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, None, None]:
@@ -39,28 +45,41 @@ class Split(torch.autograd.Function):
 
 
 class FusedBlock:
-    """One block. It takes and gives the residual stream as a sum not yet done: (x, what is to be added)."""
+    """One block of the declared ``form``.
+
+    It takes and gives the residual stream as a sum not yet done: (x, the tensor to be added).
+    """
 
     def __init__(
-        self, block: nn.Module, attention: Attention, kind: Kind, multiply: Callable[..., Projection]
+        self, block: Block, attention: Attention, form: BlockForm, multiply: Callable[..., Projection]
     ) -> None:
-        layer, mlp = block.self_attn, block.mlp
-        self.attention, self.kind, self.rotary = attention, kind, layer.rotary
-        self.norms = block.input_layernorm, block.post_attention_layernorm
-        self.q_norm, self.k_norm = layer.q_norm, layer.k_norm
+        layer = block.self_attn
+        self.attention = attention
+        self.kind: Kind = form.norm
+        self.gated = form.feed_forward == "swiglu"
+
+        self.rotary = layer.rotary
+        self.norms = (block.input_layernorm, block.post_attention_layernorm)
+        self.q_norm = layer.q_norm
+        self.k_norm = layer.k_norm
         self.head_dim: int = layer.head_dim
         self.heads = layer.q_proj.weight.shape[0] // self.head_dim
         self.kv_heads = layer.k_proj.weight.shape[0] // self.head_dim
-        self.gated = hasattr(mlp, "gate_proj")
-        first = [mlp.gate_proj.weight, mlp.up_proj.weight] if self.gated else [mlp.up_proj.weight]
+
         self.qkv = multiply([layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight])
         self.out = multiply([layer.o_proj.weight])
-        self.up = multiply(first)
-        self.down = multiply([mlp.down_proj.weight])
+        self.up = multiply(self.first_weights(block.mlp))
+        self.down = multiply([block.mlp.down_proj.weight])
         self.fp8: list[Fp8Projection] = []
 
+    def first_weights(self, mlp: FeedForward) -> list[Tensor]:
+        """Return the weights that multiply the feed-forward layer's input; the gate comes first."""
+        if self.gated:
+            return [cast("GatedFeedForward", mlp).gate_proj.weight, mlp.up_proj.weight]
+        return [mlp.up_proj.weight]
+
     def use_fp8(self, scales: Scales) -> None:
-        """From now on multiply in float8."""
+        """Multiply in float8 from now on."""
         self.fp8 = [Fp8Projection(projection, scales) for projection in self.projections]
 
     @property
@@ -76,9 +95,11 @@ class FusedBlock:
         return x, self.feed_forward(y)
 
     def product(self, x: Tensor, index: int) -> Tensor:
+        """Return x times the weights of ``projections[index]``."""
         return fp8_project(x, self.fp8[index]) if self.fp8 else project(x, self.projections[index])
 
     def feed_forward(self, x: Tensor) -> Tensor:
+        """Map the normalised x ``[B, T, hidden]`` to the same shape."""
         if self.fp8:
             return fp8_feed_forward(x, self.fp8[2], self.fp8[3], self.gated)
         inner = project(x, self.up)
@@ -91,7 +112,9 @@ class FusedBlock:
             return q, k, v
         qkv = self.product(x, 0)
         if self.rotary is None:
-            parts: tuple[Tensor, Tensor, Tensor] = Split.apply(qkv, self.heads, self.kv_heads)
+            parts: tuple[Tensor, Tensor, Tensor] = Split.apply(  # type: ignore[no-untyped-call]
+                qkv, self.heads, self.kv_heads
+            )
             return parts
         q_weight = None if self.q_norm is None else self.q_norm.weight
         k_weight = None if self.k_norm is None else self.k_norm.weight
@@ -102,23 +125,31 @@ class FusedBlock:
 
 
 class FusedDecoder:
-    """The fused counterpart of a ``Decoder``. ``refresh`` after every change of the parameters.
+    """The fused counterpart of a ``Decoder``. Call ``refresh`` after every change of the parameters.
 
-    With a ``partition`` the model's matrices become this rank's rows of them.
+    With a ``partition`` the model's matrices become this rank's rows of them. Raises ValueError for a
+    model whose family declares no fused block.
     """
 
     def __init__(
-        self, model: nn.Module, attention: Attention, dtype: torch.dtype, partition: Partition | None = None
+        self, model: Decoder, attention: Attention, dtype: torch.dtype, partition: Partition | None = None
     ) -> None:
-        self.model, self.dtype = model, dtype
+        form = family_of(model.config.architecture).fused_block
+        if form is None:
+            raise ValueError(f"the family {model.config.architecture} declares no fused block")
+        self.model = model
+        self.dtype = dtype
+        self.kind: Kind = form.norm
+
+        # The projections below take the sharded parameters, so sharding comes first.
         if partition:
             partition.shard(model)
         multiply = functools.partial(Projection, dtype=dtype, partition=partition)
-        self.kind: Kind = "layer" if model.config.architecture == "gpt2" else "rms"
-        self.blocks = [FusedBlock(block, attention, self.kind, multiply) for block in model.blocks]
+        self.blocks = [FusedBlock(block, attention, form, multiply) for block in model.each_block()]
         tied = model.lm_head is None
         self.embedding = multiply([model.embed_tokens.weight], uses=2 if tied else 1)
-        self.head = self.embedding if tied else multiply([model.lm_head.weight])
+        self.head = self.embedding if model.lm_head is None else multiply([model.lm_head.weight])
+
         self.in_turn: BlockWeights | None = None
         if partition and partition.reshard:
             self.in_turn = BlockWeights([block.projections for block in self.blocks], partition)
@@ -140,13 +171,18 @@ class FusedDecoder:
                 layer.refresh()
 
     def resume(self) -> None:
-        """After a checkpoint has been loaded into the parameters and into ``scales.history``."""
+        """Go on after a checkpoint has filled the parameters and ``scales.history``."""
         if self.scales is not None:
             self.scales.resume()
         self.refresh()
 
-    def end_step(self) -> None:
-        """After the optimiser, which has left this rank's rows of the working copies as they should be."""
+    def end_step(self, copied: bool) -> None:
+        """Renew the working copies after the optimiser's step.
+
+        ``copied``: the optimiser has left this rank's rows of them up to date itself.
+        """
+        if not copied:
+            self.round_parameters()
         self.gather()
         if self.scales is not None:
             self.refresh_fp8()
@@ -170,14 +206,18 @@ class FusedDecoder:
         return [*self.ends, *(projection for block in self.blocks for projection in block.projections)]
 
     @property
-    def weights(self) -> list[nn.Parameter]:
+    def weights(self) -> list[Tensor]:
         return [weight for projection in self.projections for weight in projection.weights]
 
     @torch.no_grad()
-    def refresh(self) -> None:
-        """Round the parameters into their working copies."""
-        copies = [own for projection in self.projections for own in projection.own]
+    def round_parameters(self) -> None:
+        """Round the parameters into this rank's rows of the working copies."""
+        copies = [rows for projection in self.projections for rows in projection.own]
         torch._foreach_copy_(copies, [local(weight) for weight in self.weights])
+
+    def refresh(self) -> None:
+        """Renew every working copy from the parameters."""
+        self.round_parameters()
         self.gather()
         self.refresh_fp8()
 

@@ -9,18 +9,16 @@ input (q, k, v; gate, up) share one product: their copies and gradients are rows
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from jobctl.trainer.distributed import local
 from jobctl.trainer.fused.cublaslt import product
+from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.models.products import add_product_into, product_into
-
-if TYPE_CHECKING:
-    from jobctl.trainer.fused.partition import Partition
 
 
 class Projection:
@@ -33,7 +31,7 @@ class Projection:
 
     def __init__(
         self,
-        weights: Sequence[nn.Parameter],
+        weights: Sequence[Tensor],
         dtype: torch.dtype,
         uses: int = 1,
         partition: Partition | None = None,
@@ -119,7 +117,8 @@ class ApartProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x)
         ctx.projection = projection
-        return product(x, projection.working.t()).split(projection.rows, dim=-1)
+        parts: tuple[Tensor, ...] = product(x, projection.working.t()).split(projection.rows, dim=-1)
+        return parts
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:

@@ -278,7 +278,7 @@ def flash_attention(generation: int, device: torch.device, deterministic: bool =
     except (ImportError, AttributeError) as error:
         raise UserError(f"the package '{module}' cannot be imported ({first_line(error)})") from error
     if generation >= 3:  # not made of operators that torch.compile can see through
-        function = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        function = torch.compiler.disable(function)
     if deterministic:
         function = functools.partial(function, deterministic=True)
     return FlashAttention(generation, function)

@@ -112,7 +112,7 @@ def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: st
     from torch.distributed import run as torchrun  # a second to import
 
     words = [*torchrun_options, "-m", "jobctl.trainer.preflight.ranks", str(report), node, expect]
-    parsed = torchrun.parse_args(words)  # type: ignore[no-untyped-call]
+    parsed = torchrun.parse_args(words)
     meet_on_loopback(parsed)
     raised = run_ranks(parsed)
     return "" if raised is None else f"{type(raised).__name__}: {raised}".splitlines()[0]

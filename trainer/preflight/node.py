@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core.driver import DriverSilent, query
-from jobctl.trainer.preflight import compilers
+from jobctl.trainer import compilers
 
 GIB = 2**30
 QUERY_SECONDS = 30

@@ -12,7 +12,7 @@ from jobctl.jobs.catalog.loader import peak_flops
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.trainer.data.samples import BatchLayout
 from jobctl.trainer.distributed import EXPLAINED, Sharding, World
-from jobctl.trainer.fused import FLOAT8
+from jobctl.trainer.fused import KernelChoice
 from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.options import Recipe
 
@@ -52,7 +52,7 @@ def facts(
     weight_bytes: int,
     fingerprint: str,
     resumed: int | None,
-    kernels: str = "plain",
+    kernels: KernelChoice,
     without_graphs: str = "not asked for",
     saves: str = "",
 ) -> dict[str, Any]:
@@ -69,7 +69,9 @@ def facts(
         "repeatable": attention.unrepeatable == "",
         "unrepeatable": attention.unrepeatable,
         "dtype": train.dtype,
-        "kernels": kernels,
+        "kernels": kernels.words,
+        "fused": kernels.decoder is not None,
+        "float8": kernels.float8,
         "compile": train.compile,
         "cuda_graphs": without_graphs == "",
         "without_cuda_graphs": without_graphs,
@@ -122,7 +124,7 @@ def arithmetic(info: dict[str, Any], train: TrainConfig) -> str:
     if train.dtype == "float32":
         return "float32 throughout"
     products = f"{train.dtype} matrix products"
-    if FLOAT8 in info["kernels"]:
+    if info["float8"]:
         products = (
             f"float8 matrix products in the blocks, {train.dtype} elsewhere (MFU: of the {train.dtype} peak)"
         )
@@ -136,7 +138,7 @@ def repeats(info: dict[str, Any], train: TrainConfig) -> str:
 
 def compiled(info: dict[str, Any], train: TrainConfig) -> str:
     text = "each block" if train.compile else "off"
-    if info["kernels"].startswith("fused"):
+    if info["fused"]:
         text = "nothing left to compile"
     if train.use_cuda_graphs:
         why = info["without_cuda_graphs"]

@@ -39,7 +39,7 @@ class StepTimer:
     def mark(self, part: str) -> None:
         """The part of the step called ``part`` ends here in the device's queue."""
         if self.device.type == "cuda":
-            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event = torch.cuda.Event(enable_timing=True)
             event.record()
             self._marks.append((part, event))
         else:
@@ -67,7 +67,7 @@ class StepTimer:
         if sharding == "ddp":
             weight = embedding.weight
             assert isinstance(weight, nn.Parameter)
-            weight.register_post_accumulate_grad_hook(lambda _: self._end_compute())  # type: ignore[no-untyped-call]
+            weight.register_post_accumulate_grad_hook(lambda _: self._end_compute())
         else:  # fully_shard replaces the parameter, so the hook is on the node that computes its gradient
             embedding.register_forward_hook(self._watch_node)
 

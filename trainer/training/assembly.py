@@ -5,36 +5,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
+from jobctl.trainer import compilers
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.checkpoint.checkpointer import Checkpointer
-from jobctl.trainer.checkpoint.optimizer_state import materialise, optimizer_tensors
 from jobctl.trainer.checkpoint.state import State, differences, restore_random_state
 from jobctl.trainer.checkpoint.weights import recorded_state
 from jobctl.trainer.data.mixture import ORDER
 from jobctl.trainer.data.samples import BatchLayout, Samples, open_samples
 from jobctl.trainer.distributed import Sharding, World
-from jobctl.trainer.fused import fuse
+from jobctl.trainer.fused import KernelChoice, fuse
 from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
-from jobctl.trainer.optim.adamw import build_optimizer
+from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.options import Options, Recipe, Source, resolve
-from jobctl.trainer.preflight import compilers
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
 from jobctl.trainer.training.repeatable import choose_repeatable_attention
 from jobctl.trainer.training.step import Stepper
-
-if TYPE_CHECKING:
-    from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
 T = TypeVar("T")
 
@@ -56,9 +53,7 @@ class Run:
     peak: Peak
     eos_id: int
     tokenizer: str
-    kernels: str = "plain"
-    """What computes the blocks, and why."""
-    fused: FusedDecoder | None = None
+    kernels: KernelChoice
     resumed: State | None = None
 
 
@@ -115,10 +110,11 @@ def choose_start(run: Path, train: TrainConfig) -> bool:
 
 def build_whole_model(
     config: ModelConfig, train: TrainConfig, device: torch.device
-) -> tuple[nn.Module, Attention]:
-    """Build the model on ``device``, the same on every rank and for every layout: its weights depend on the seed alone.
+) -> tuple[Decoder, Attention]:
+    """Build the model on ``device``, the same on every rank and for every layout.
 
-    Raises UserError where it is to be compiled and this machine has no compiler for that.
+    Its weights depend on the seed alone. Raises UserError where it is to be compiled and this machine
+    has no compiler for that.
     """
     if train.compile:
         check_compiler(device.type)
@@ -155,13 +151,14 @@ def assemble(options: Options, world: World) -> Run:
     model, attention = together(world, lambda: build_whole_model(recipe.model, recipe.train, world.device))
     train = recipe.train
     sharding = parallel.choose_sharding(train, world.size)
-    fused, kernels = together(world, lambda: fuse(model, attention, train, sharding, world))
+    kernels = together(world, lambda: fuse(model, attention, train, sharding, world))
+    fused = kernels.decoder
+    laid_out: nn.Module = model
     if fused is None:
-        model = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
-    optimizer = build_optimizer(model, train, fused)
-    materialise(optimizer)
+        laid_out = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
+    optimizer = build_optimizer(laid_out, train, sharding, fused)
     meta = data.sources[0].tokens.meta
-    stepper = Stepper(model, optimizer, train, world, sharding, meta.eos_id, fused)
+    stepper = Stepper(laid_out, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
         directory=options.run_dir,
         recipe=recipe,
@@ -177,7 +174,6 @@ def assemble(options: Options, world: World) -> Run:
         eos_id=meta.eos_id,
         tokenizer=meta.tokenizer.name,
         kernels=kernels,
-        fused=fused,
     )
     if not train.eval_only:
         run.checkpoints.claim()
@@ -196,11 +192,11 @@ def open_data(recipe: Recipe, order: int) -> tuple[Samples, list[ValidationSet]]
 def checkpointer(directory: Path, world: World, stepper: Stepper, train: TrainConfig) -> Checkpointer:
     """Saves and loads the stepper's weights, optimiser state and guards by their names."""
     parameters = parallel.named_parameters(stepper.model)
-    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in parameters.items()}
 
     def tensors() -> dict[str, torch.Tensor]:
         weights = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
-        return weights | optimizer_tensors(stepper.optimizer, names) | stepper.guard_tensors()
+        states = {f"optimizer.{name}": state for name, state in stepper.optimizer.state().items()}
+        return weights | states | stepper.guard_tensors()
 
     return Checkpointer(
         directory,
@@ -223,8 +219,8 @@ def restore(run: Run) -> None:
             hint="begin anew in another --run_dir, or here with --init_from=scratch",
         )
 
-    if run.fused:
-        run.fused.resume()
+    if run.kernels.decoder:
+        run.kernels.decoder.resume()
     restore_random_state(state.random)
     run.resumed = state
 

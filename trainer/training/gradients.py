@@ -50,9 +50,10 @@ class Gradients:
         dist.all_reduce(message)
         return message[0], message[1:] if self.sharded else squares
 
-    def scale(self, factor: torch.Tensor) -> None:
-        """Multiply all gradients by a number that may still be on its way through the device's queue."""
-        torch._foreach_mul_(self.local_gradients(), factor)
+    def clear(self) -> None:
+        """Free all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def by_layer(self, squares: Sequence[float]) -> dict[str, float]:
         """Norm of each block's gradient, and of each tensor outside the blocks."""

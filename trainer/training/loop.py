@@ -156,13 +156,13 @@ class Training:
 
     def announce(self) -> None:
         run, parameters = self.run, parallel.named_parameters(self.run.stepper.model)
-        state = self.run.stepper.optimizer.state.values()
+        state = self.run.stepper.optimizer.state()
         info = startup.facts(
             run.recipe, self.world, run.sharding, run.layout,
             attention=run.attention, kernels=run.kernels, peak=run.peak, fingerprint=run.data.fingerprint,
             without_graphs=run.stepper.without_graphs,
             weight_bytes=parallel.bytes_of(iter(parameters.values())),
-            optimizer_bytes=parallel.bytes_of(t for s in state for t in s.values() if isinstance(t, torch.Tensor)),
+            optimizer_bytes=parallel.bytes_of(iter(state.values())),
             resumed=run.resumed.step if run.resumed else None,
             saves="" if self.train.eval_only else run.checkpoints.staging().describe(),
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from torch import nn
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.data.samples import document_ids
+from jobctl.trainer.optim.protocol import Optimizer
 from jobctl.trainer.reporting.timing import StepTimer
 from jobctl.trainer.training import graphs
 from jobctl.trainer.training.gradients import Gradients, clip_factor
@@ -40,7 +42,7 @@ class Stepper:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         train: TrainConfig,
         world: parallel.World,
         sharding: parallel.Sharding,
@@ -109,7 +111,7 @@ class Stepper:
             loss = self.loss(tokens) / self.train.gradient_accumulation_steps
             scaled = loss if self.loss_scale is None else loss * self.loss_scale.scale
             with timer.backward_pass(last) if timer else contextlib.nullcontext():
-                scaled.backward()  # type: ignore[no-untyped-call]
+                scaled.backward()
         if last and self.reduction:
             with timer.reduction() if timer else contextlib.nullcontext():
                 self.reduction.finish()
@@ -124,7 +126,8 @@ class Stepper:
                 parameter.grad = torch.zeros_like(parameter)
         device, pool = self.world.device, None
         for last in (False, True):
-            graph = graphs.MicroStepGraph(lambda t, last=last: self.micro_step(t, last), tokens, device, pool)
+            micro_step = functools.partial(self.micro_step, last=last)
+            graph = graphs.MicroStepGraph(micro_step, tokens, device, pool)
             self.graphs.append(graph)
             pool = graph.pool
 
@@ -145,30 +148,18 @@ class Stepper:
         factor = clip_factor(norm, self.train.grad_clip) if self.train.grad_clip else torch.ones_like(norm)
         if scale is not None:
             factor = factor / scale
-        if hasattr(self.optimizer, "factor"):  # ours multiplies the gradients while it reads them
-            self.optimizer.factor = factor
-        else:
-            self.gradients.scale(factor)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        step_unless(self.optimizer, skipped)
+
+        self.optimizer.step(factor, skipped, rate)
+
+        # The next forward pass multiplies by the working copies, whatever the optimiser knows of them.
+        if self.fused:
+            self.fused.end_step(copied=self.optimizer.leaves_copies)
+
+        # A CUDA graph writes gradients where they lay when it was captured.
         if self.graphs and self.fused:
             self.zero_gradients(self.fused)
         else:
-            self.optimizer.zero_grad()
+            self.gradients.clear()
         if self.loss_scale:
             self.loss_scale.update(~finite)
         return StepResult(loss, norm, finite, skipped, squares)
-
-
-def step_unless(optimizer: torch.optim.Optimizer, skipped: torch.Tensor) -> None:
-    """Take the optimiser's step, except where ``skipped``; weights and state are then as they were.
-
-    A fused optimiser reads the flag on the device (it is what ``torch.amp.GradScaler`` uses); any other is asked
-    on the host, which costs nothing on a CPU.
-    """
-    if all(group.get("fused") for group in optimizer.param_groups):
-        optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
-        optimizer.step()
-    elif not bool(skipped):
-        optimizer.step()

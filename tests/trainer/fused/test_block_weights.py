@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from jobctl.trainer.distributed import World
-from jobctl.trainer.fused import partition as partitions
+from jobctl.trainer.fused import block_weights
+from jobctl.trainer.fused.block_weights import BlockWeights, buffers_for
 from jobctl.trainer.fused.linear import Projection
-from jobctl.trainer.fused.partition import BlockWeights, Partition, buffers_for
+from jobctl.trainer.fused.partition import Partition
 
 RANKS, BLOCKS = 2, 5
 ROWS = ([4, 2, 3], [6])
@@ -74,8 +75,8 @@ def test_each_block_has_all_ranks_rows_when_it_is_needed(
             memories.extend(torch.full((elements,), torch.nan, dtype=dtype) for _ in range(RANKS))
         return Peers(world.rank, memories)
 
-    monkeypatch.setattr(partitions, "peer_memory", shared)
-    monkeypatch.setattr(partitions, "buffers_for", lambda *_: buffers)
+    monkeypatch.setattr(block_weights, "peer_memory", shared)
+    monkeypatch.setattr(block_weights, "buffers_for", lambda *_: buffers)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
@@ -115,7 +116,7 @@ def test_as_many_blocks_weights_are_held_as_fit_into_a_share_of_the_smallest_gpu
 ) -> None:
     class Unequal(World):
         def gathered(self, value: Any, group: Any = None) -> list[Any]:
-            return [value, int(48_000 * partitions.HELD / block_bytes)]
+            return [value, int(48_000 * block_weights.HELD / block_bytes)]
 
     found = SimpleNamespace(total_memory=50_000)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: found)

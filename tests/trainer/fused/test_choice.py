@@ -25,9 +25,9 @@ def config(**changes: object) -> TrainConfig:
 def test_auto_takes_the_plain_path_on_a_cpu_and_leaves_the_model_as_it_is() -> None:
     model = tiny.model("qwen3")
     loss = model.cross_entropy
-    fused, chosen = fuse(model, ManualAttention(), config(), "none", HOST)
-    assert fused is None
-    assert chosen == "plain: they need an NVIDIA GPU"
+    chosen = fuse(model, ManualAttention(), config(), "none", HOST)
+    assert chosen.decoder is None
+    assert chosen.words == "plain: they need an NVIDIA GPU"
     assert model.fused is None
     assert model.cross_entropy is loss
 
@@ -38,8 +38,8 @@ def test_asking_for_what_cannot_run_is_refused_with_the_reason() -> None:
 
 
 def test_float8_that_cannot_run_is_said_to_be_left_out() -> None:
-    _, chosen = fuse(tiny.model("qwen3"), ManualAttention(), config(use_fp8=True), "none", HOST)
-    assert "float8 is left out" in chosen
+    chosen = fuse(tiny.model("qwen3"), ManualAttention(), config(use_fp8=True), "none", HOST)
+    assert "float8 is left out" in chosen.words
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_blocks_that_stay_plain_leave_the_loss_to_be_fused_unless_plain_is_asked
     monkeypatch.setattr("jobctl.trainer.fused.find_spec", lambda _: object())
     model = tiny.model("qwen3")
     before = model.cross_entropy
-    fused, chosen = fuse(
+    chosen = fuse(
         model, ManualAttention(), config(kernels=kernels, dtype="float16"), "fsdp", World(0, 2, GPU)
     )
-    assert fused is None
+    assert chosen.decoder is None
     assert (model.cross_entropy is not before) == fuses
-    assert ("cross-entropy fused" in chosen) == fuses
+    assert ("cross-entropy fused" in chosen.words) == fuses

@@ -12,13 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.trainer.fused import activation, cross_entropy, cublaslt, embedding, fp8, linear
-from jobctl.trainer.fused import adamw_kernel as adamw
 from jobctl.trainer.fused import add_norm as norm
 from jobctl.trainer.fused import rotated_heads as rotary
 from jobctl.trainer.fused.fused_decoder import FusedDecoder
 from jobctl.trainer.models import loss, products
 from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.optim.fused_adamw import FusedAdamW
+from jobctl.trainer.optim.groups import parameter_groups
 from tests.trainer.models import tiny
 
 HAS_GPU = torch.cuda.is_available()
@@ -240,11 +242,11 @@ def test_float8_rounding_is_the_same_both_ways_and_close() -> None:
     assert not scales.amax.any()
 
 
-def test_float8s_first_scales_are_measured_though_the_optimiser_made_a_step_to_allocate_its_state() -> None:
+def test_float8s_first_scales_are_measured_though_a_step_without_a_forward_pass_came_before() -> None:
     scales = fp8.Scales(DEVICE)
     gradient = scales.place(fp8.BACKWARD)
     scales.allocate()
-    scales.end_step()  # checkpoint.materialise
+    scales.end_step()
     small = 1e-9 * random(64, 64)
     rounded, _ = scales.round(small, gradient)
     assert error(rounded.float() * scales.inverse[gradient], small) < 0.2
@@ -253,30 +255,30 @@ def test_float8s_first_scales_are_measured_though_the_optimiser_made_a_step_to_a
 
 
 def test_adamw_is_torchs_with_the_factor_applied_and_skips_when_told() -> None:
-    ours = [nn.Parameter(random(50, 60)), nn.Parameter(random(60))]
-    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
-    projection = linear.Projection([ours[0]], torch.bfloat16)
+    ours = {"matrix": nn.Parameter(random(50, 60)), "gain": nn.Parameter(random(60))}
+    theirs = {name: nn.Parameter(weight.detach().clone()) for name, weight in ours.items()}
+    projection = linear.Projection([ours["matrix"]], torch.bfloat16)
+    train = TrainConfig(weight_decay=0.1, beta1=0.9, beta2=0.95, adam_eps=1e-8)
+    fast = FusedAdamW(ours, train, [projection])
+    plain = torch.optim.AdamW(parameter_groups(theirs, 0.1), lr=1e-2, betas=(0.9, 0.95), eps=1e-8)
+    factor = torch.tensor(0.5, device=DEVICE)
 
-    def groups(p: list[nn.Parameter]) -> list[dict[str, Any]]:
-        return [{"params": p[:1], "weight_decay": 0.1}, {"params": p[1:], "weight_decay": 0.0}]
-
-    options: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8}
-    fast = adamw.FusedAdamW(groups(ours), [projection], **options)
-    plain = torch.optim.AdamW(groups(theirs), **options)
     for step in range(5):
-        for mine, other in zip(ours, theirs, strict=True):
-            mine.grad = torch.randn_like(mine)
-            other.grad = mine.grad * 0.5
-        fast.factor.fill_(0.5)
-        fast.found_inf.fill_(float(step == 3))
-        fast.step()
+        for name, weight in ours.items():
+            weight.grad = torch.randn_like(weight)
+            theirs[name].grad = weight.grad * 0.5
+        fast.step(factor, torch.tensor(step == 3, device=DEVICE), 1e-2)
         if step != 3:
             plain.step()
-    assert max(map(error, ours, theirs)) < 1e-6
-    assert error(projection.working, ours[0]) < 0.01
+
+    for name, weight in ours.items():
+        assert error(weight, theirs[name]) < 1e-6
+        for key, value in plain.state[theirs[name]].items():
+            torch.testing.assert_close(fast.state()[f"{name}.{key}"].cpu(), value.cpu())
+    assert error(projection.working, ours["matrix"]) < 0.01
 
 
-@pytest.mark.parametrize("shape", ["gpt2", "llama-gqa", "qwen3"])
+@pytest.mark.parametrize("shape", tiny.FUSED)
 def test_a_fused_model_has_the_plain_ones_gradients_over_two_micro_steps(shape: str) -> None:
     model = tiny.model(shape, head_dim=16, hidden_size=64, vocab_size=256).to(DEVICE)
     batches = [(tiny.tokens(2, 16, seed=s).to(DEVICE) % 256, tiny.tokens(2, 16, seed=s + 9).to(DEVICE) % 256)

@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from jobctl.jobs.catalog.schema import TrainConfig
-from jobctl.trainer.checkpoint.optimizer_state import materialise, optimizer_tensors
 from jobctl.trainer.distributed import World, bytes_of, local, named_parameters
-from jobctl.trainer.fused import partition as partitions
+from jobctl.trainer.fused import block_weights
 from jobctl.trainer.fused.fused_decoder import FusedDecoder
 from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.models.attention import ManualAttention
-from jobctl.trainer.optim.adamw import build_optimizer
+from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.reporting.timing import StepTimer
 from jobctl.trainer.training.step import Stepper
 from tests.trainer.fused import ranks_on_cpu
@@ -38,14 +37,13 @@ def steps(command: Sequence[str], world: World) -> dict[str, Any]:
     """Train a few steps; what came of it, and how much state this rank holds."""
     shape, sharding, *held = command
     if held:
-        partitions.buffers_for = lambda *_: int(held[0])
+        block_weights.buffers_for = lambda *_: int(held[0])
     changes = {"head_dim": 16, "hidden_size": 64, "vocab_size": VOCABULARY, "num_hidden_layers": LAYERS}
     model = tiny.model(shape, seed=world.rank, **changes)  # rank 1's own weights must not be kept
     partition = Partition(world, reshard=sharding == "fsdp") if sharding != "ddp" else None
     fused = FusedDecoder(model, ManualAttention(), torch.float32, partition)
     model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
-    optimizer = build_optimizer(model, TRAIN, fused)
-    materialise(optimizer)
+    optimizer = build_optimizer(model, TRAIN, sharding, fused)  # type: ignore[arg-type]
     stepper = Stepper(model, optimizer, TRAIN, world, sharding, 0, fused)  # type: ignore[arg-type]
     batches = (tiny.tokens(1, 9, seed=world.rank + RANKS * i) for i in itertools.count())
     results, scores = [], []
@@ -55,7 +53,7 @@ def steps(command: Sequence[str], world: World) -> dict[str, Any]:
             tokens = tiny.tokens(2, 9, seed=100)
             scores.append(float(model(tokens[:, :-1], tokens[:, 1:], reduction="none").sum()))
     names: dict[Tensor, str] = {p: name for name, p in named_parameters(model).items()}
-    states = optimizer_tensors(optimizer, names)
+    states = optimizer.state()
     moments = [t for name, t in states.items() if "exp_avg" in name]
     stepper.micro_step(next(batches), last=False)
     stepper.zero_gradients(fused)
@@ -80,7 +78,7 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-@pytest.mark.parametrize("shape", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("shape", tiny.FUSED)
 def test_sharded_ranks_take_the_steps_of_ddp_with_half_of_the_state(shape: str) -> None:
     commands = [[shape, "ddp"], [shape, "zero1"], [shape, "fsdp"], [shape, "fsdp", str(LAYERS)]]
     ddp, *others = cast("list[dict[str, Any]]", on_ranks(RANKS, *commands, action=steps))

@@ -64,7 +64,7 @@ def alone(command: Sequence[str], _: World) -> dict[str, Any]:
     return {name: gradient.numpy() for name, gradient in gradients(model).items()}
 
 
-@pytest.mark.parametrize("shape", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("shape", tiny.FUSED)
 def test_each_gradient_is_averaged_once_and_on_its_way_before_the_backward_pass_ends(
     shape: str,
 ) -> None:

@@ -13,13 +13,16 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.attention import SDPBackend
 
-from jobctl.jobs.catalog.arithmetic import parameters
+from jobctl.jobs.catalog.arithmetic import matmul_parameters, parameters
+from jobctl.jobs.catalog.loader import load_family
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.distributed import SHARDS_ON_CPU
 from jobctl.trainer.models import build_model, model_of_weights
 from jobctl.trainer.models.attention import ManualAttention, SdpaAttention, SdpaKernel
 from tests.trainer.models import tiny
+
+ROTARY = [shape for shape in tiny.SHAPES if load_family(tiny.family(shape).name).rotary_positions]
 
 FULL_SIZE = {
     "gpt2_1.36b": (("gpt2", 50_304, 2304, 9216, 18, 18, 18, True), 1_267_322_112),
@@ -33,7 +36,7 @@ FULL_SIZE = {
 def full_size(name: str) -> ModelConfig:
     architecture, vocabulary, width, inner, layers, heads, key_heads, tied = FULL_SIZE[name][0]
     return ModelConfig(
-        architecture=architecture,  # type: ignore[arg-type]
+        architecture=architecture,
         vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=inner,
@@ -44,6 +47,18 @@ def full_size(name: str) -> ModelConfig:
         max_position_embeddings=2048,
         tie_word_embeddings=tied,
     )
+
+
+@pytest.mark.parametrize("shape", tiny.SHAPES)
+def test_every_family_is_as_large_as_its_facts_say(shape: str) -> None:
+    with torch.device("meta"):
+        model = build_model(tiny.config(shape), ManualAttention())
+    built = sum(parameter.numel() for parameter in model.parameters())
+    matrices = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    multiplied = sum(matrix.weight.numel() for matrix in matrices)
+    tied = tiny.config(shape).tie_word_embeddings
+    assert built == parameters(tiny.config(shape))
+    assert multiplied + (101 * 48 if tied else 0) == matmul_parameters(tiny.config(shape))
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)
@@ -88,7 +103,8 @@ def test_initial_spread_follows_the_rule(shape: str) -> None:
     )
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
-            assert torch.equal(parameter, torch.ones_like(parameter)), name
+            gain = 0.0 if tiny.family(shape).name == "gemma_like" else 1.0
+            assert torch.equal(parameter, torch.full_like(parameter, gain)), name
         else:
             residual = name.endswith(("o_proj.weight", "down_proj.weight"))
             expected = 0.02 / math.sqrt(16) if residual else 0.02
@@ -127,7 +143,7 @@ def test_a_later_token_changes_no_earlier_logit(shape: str) -> None:
     assert not torch.allclose(before[:, 9:], after[:, 9:])
 
 
-@pytest.mark.parametrize("shape", [name for name in tiny.SHAPES if name != "gpt2"])
+@pytest.mark.parametrize("shape", ROTARY)
 def test_documents_in_one_row_are_as_if_alone(shape: str) -> None:
     """With rotary positions only distances count, so a document may stand anywhere."""
     model, words = tiny.model(shape), tiny.tokens(1, 20)
@@ -182,7 +198,7 @@ def test_a_sequence_beyond_the_positions_is_refused() -> None:
         tiny.model("gpt2")(tiny.tokens(length=65))
 
 
-@pytest.mark.parametrize("shape", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("shape", tiny.ONE_OF_EACH)
 def test_compiled_blocks_give_the_same_loss(shape: str) -> None:
     """In one graph a block, with the kernel picked as on a GPU."""
     kernel = SdpaKernel("math", SDPBackend.MATH)

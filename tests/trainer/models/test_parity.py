@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from jobctl.trainer.interop.hf import from_hf
+from jobctl.trainer.interop.hf_folder import from_hf
 from jobctl.trainer.models.attention import choose_attention
-from jobctl.trainer.models.rotary import RotaryEmbedding
+from jobctl.trainer.models.layers.rotary import RotaryEmbedding
 from tests.trainer.models import tiny
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("backend", ["manual", "sdpa"])
 @pytest.mark.parametrize("length", [1, 17, 64])
-@pytest.mark.parametrize("shape", tiny.SHAPES)
+@pytest.mark.parametrize("shape", tiny.WITH_HF)
 def test_logits_are_those_of_transformers(shape: str, length: int, backend: str) -> None:
     attention = choose_attention(backend, CPU, torch.float32, head_dim=16)
     ours, words = tiny.model(shape, attention), tiny.tokens(length=length)
@@ -26,7 +26,7 @@ def test_logits_are_those_of_transformers(shape: str, length: int, backend: str)
 
 @pytest.mark.parametrize("backend", ["manual", "sdpa"])
 @pytest.mark.parametrize(("batch", "length"), [(1, 2), (3, 33), (2, 64)])
-@pytest.mark.parametrize("shape", tiny.SHAPES)
+@pytest.mark.parametrize("shape", tiny.WITH_HF)
 def test_gradients_are_those_of_transformers(shape: str, batch: int, length: int, backend: str) -> None:
     ours = tiny.model(shape, choose_attention(backend, CPU, torch.float32, head_dim=16))
     theirs = tiny.twin(ours)
@@ -45,14 +45,12 @@ def test_gradients_are_those_of_transformers(shape: str, batch: int, length: int
 
 
 @pytest.mark.parametrize("backend", ["manual", "sdpa"])
-@pytest.mark.parametrize("shape", ["gpt2", "llama-gqa", "qwen3"])
+@pytest.mark.parametrize("shape", [shape for shape in tiny.ONE_OF_EACH if shape in tiny.WITH_HF])
 def test_they_agree_to_rounding_also_far_from_the_start(shape: str, backend: str) -> None:
     """At 512 positions with heads of 128; a rotation's error would grow on the way. Up to 4.3e-6 was seen (AMD)."""
-    heads = {"gpt2": {"hidden_size": 512}}.get(shape, {})
-    ours = tiny.model(
-        shape, choose_attention(backend, CPU, torch.float32, 128),
-        head_dim=128, max_position_embeddings=512, **heads,
-    )  # fmt: skip
+    attention = choose_attention(backend, CPU, torch.float32, 128)
+    # GPT-2 of transformers has a width of heads · head_dim.
+    ours = tiny.model(shape, attention, hidden_size=512, head_dim=128, max_position_embeddings=512)
     words = tiny.tokens(1, 512)
     with torch.no_grad():
         expected = tiny.twin(ours)(words).logits

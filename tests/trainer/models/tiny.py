@@ -1,4 +1,4 @@
-"""Small models of each architecture, and their twins in ``transformers``."""
+"""Small models of every registered family, and their twins in ``transformers``."""
 
 from __future__ import annotations
 
@@ -8,24 +8,50 @@ import torch
 from torch import Tensor, nn
 
 from jobctl.jobs.catalog.schema import ModelConfig
-from jobctl.trainer.interop.hf import hf_config, to_hf
+from jobctl.trainer.interop.hf_folder import hf_config, to_hf
 from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import Attention, ManualAttention
-from jobctl.trainer.models.decoder import Decoder
+from jobctl.trainer.models.family import Family
+from jobctl.trainer.models.layers.decoder import Decoder
+from jobctl.trainer.models.layers.norm import Norm
+from jobctl.trainer.models.registry import families, family_of
+from tests.trainer.models import gemma_like as gemma_like  # registers its family
+
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "gpt2": {"gpt2": {"tie_word_embeddings": True}},
+    "llama": {
+        "llama-gqa": {"num_key_value_heads": 2, "rope_theta": 500_000.0},
+        "llama-mha": {},
+        "llama-tied": {"num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True},
+    },
+    "qwen3": {
+        "qwen3": {"num_key_value_heads": 2, "head_dim": 16, "rope_theta": 1e6},
+        "qwen3-mqa": {"num_key_value_heads": 1, "head_dim": 8, "norm_eps": 1e-6},
+    },
+}
+"""Shapes by family. A family that is not here is tested in one shape, which has its name."""
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "gpt2": {"architecture": "gpt2", "num_key_value_heads": 4, "head_dim": 12, "tie_word_embeddings": True},
-    "llama-mha": {"architecture": "llama", "num_key_value_heads": 4, "head_dim": 12},
-    "llama-gqa": {"architecture": "llama", "num_key_value_heads": 2, "head_dim": 12, "rope_theta": 500_000.0},
-    "llama-tied": {
-        "architecture": "llama",
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "tie_word_embeddings": True,
-    },
-    "qwen3": {"architecture": "qwen3", "num_key_value_heads": 2, "head_dim": 16, "rope_theta": 1e6},
-    "qwen3-mqa": {"architecture": "qwen3", "num_key_value_heads": 1, "head_dim": 8, "norm_eps": 1e-6},
+    shape: {"architecture": family.name, **changes}
+    for family in families()
+    for shape, changes in VARIANTS.get(family.name, {family.name: {}}).items()
 }
+"""Every shape of every registered family."""
+
+ONE_OF_EACH = [next(iter(VARIANTS.get(family.name, {family.name: {}}))) for family in families()]
+"""The first shape of each family, for tests that take long."""
+
+
+def family(shape: str) -> Family:
+    """Return the family of a shape."""
+    return family_of(SHAPES[shape]["architecture"])
+
+
+FUSED = [shape for shape in ONE_OF_EACH if family(shape).fused_block is not None]
+"""One shape of each family that declares a fused block."""
+
+WITH_HF = [shape for shape in SHAPES if family(shape).hf is not None]
+"""Every shape that has a counterpart in ``transformers``."""
 
 
 def config(shape: str, **changes: Any) -> ModelConfig:
@@ -36,6 +62,8 @@ def config(shape: str, **changes: Any) -> ModelConfig:
         "intermediate_size": 80,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 12,
         "max_position_embeddings": 64,
     }
     return ModelConfig(**{**fields, **SHAPES[shape], **changes})
@@ -45,10 +73,12 @@ def model(shape: str, attention: Attention | None = None, seed: int = 0, **chang
     """With weights far from the initial ones, gains included, so that nothing is hidden by a small output."""
     torch.manual_seed(seed)
     built = build_model(config(shape, **changes), attention or ManualAttention())
+    gains = {id(norm.weight): norm.initial_gain for norm in built.modules() if isinstance(norm, Norm)}
     with torch.no_grad():
         for parameter in built.parameters():
             noise = torch.randn_like(parameter)
-            parameter.copy_(1 + 0.2 * noise if parameter.ndim == 1 else 0.15 * noise)
+            gain = gains.get(id(parameter))
+            parameter.copy_(0.15 * noise if gain is None else gain + 0.2 * noise)
     return built
 
 

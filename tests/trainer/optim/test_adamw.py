@@ -1,20 +1,26 @@
+"""AdamW as torch has it, and which parameters it decays."""
+
 from __future__ import annotations
 
 import pytest
 import torch
 
 from jobctl.jobs.catalog.schema import TrainConfig
-from jobctl.trainer.optim.adamw import build_optimizer, decay_groups, parameter_groups
+from jobctl.trainer.optim.groups import decay_groups, parameter_groups
+from jobctl.trainer.optim.registry import build_optimizer
+from jobctl.trainer.optim.torch_adapter import TorchOptimizer
 from tests.trainer.models import tiny
 
 TRAIN = TrainConfig(learning_rate=1e-2, weight_decay=0.5, beta1=0.8, beta2=0.9, adam_eps=1e-7)
+ONE = torch.ones(())
+NO = torch.tensor(False)
 
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)
 def test_matrices_decay_and_gains_do_not(shape: str) -> None:
-    model = tiny.model(shape)
-    decayed, exempt = decay_groups(model)
-    assert decayed.keys() | exempt.keys() == dict(model.named_parameters()).keys()
+    parameters = dict(tiny.model(shape).named_parameters())
+    decayed, exempt = decay_groups(parameters)
+    assert decayed.keys() | exempt.keys() == parameters.keys()
     assert not decayed.keys() & exempt.keys()
     assert "embed_tokens.weight" in decayed
     assert all("norm" in name for name in exempt)
@@ -23,16 +29,18 @@ def test_matrices_decay_and_gains_do_not(shape: str) -> None:
 
 def test_the_optimizer_is_told_what_the_run_says() -> None:
     optimizer = build_optimizer(tiny.model("gpt2"), TRAIN)
-    assert [(group["name"], group["weight_decay"]) for group in optimizer.param_groups] == [
+    assert isinstance(optimizer, TorchOptimizer)
+    assert [(group["name"], group["weight_decay"]) for group in optimizer.groups] == [
         ("decay", 0.5),
         ("no_decay", 0.0),
     ]
-    for group in optimizer.param_groups:
+    for group in optimizer.groups:
         assert (group["lr"], group["betas"], group["eps"]) == (1e-2, (0.8, 0.9), 1e-7)
 
 
 def test_an_empty_group_is_left_out() -> None:
-    groups = parameter_groups(torch.nn.Linear(2, 2, bias=False), 0.1)
+    layer = torch.nn.Linear(2, 2, bias=False)
+    groups = parameter_groups(dict(layer.named_parameters()), 0.1)
     assert [group["name"] for group in groups] == ["decay"]
 
 
@@ -43,7 +51,7 @@ def test_one_step_is_adamw() -> None:
     optimizer = build_optimizer(model, TRAIN)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter).sign()
-    optimizer.step()
+    optimizer.step(ONE, NO, 1e-2)
     for name, parameter in model.named_parameters():
         decay = 0.5 if parameter.ndim >= 2 else 0.0
         expected = before[name] * (1 - 1e-2 * decay) - 1e-2 * parameter.grad  # type: ignore[operator]

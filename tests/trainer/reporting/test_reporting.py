@@ -25,7 +25,8 @@ from tests.trainer.running import PROJECT, Screen, prepare, records, train
 FACTS: dict[str, Any] = {
     "model": "m", "parameters": 1_830_395_904, "flops_per_token": 10, "flops_per_token_causal": 5, "device": "H200",
     "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn",
-    "attention_passed_over": "", "repeatable": True, "unrepeatable": "", "kernels": "plain: as asked",
+    "attention_passed_over": "", "repeatable": True, "unrepeatable": "",
+    "kernels": "plain: as asked", "fused": False, "float8": False,
     "cuda_graphs": False, "without_cuda_graphs": "they need the fused kernels",
     "sharding": "fsdp",
     "weight_bytes_per_rank": 915_197_952, "optimizer_bytes_per_rank": 1_830_395_904, "global_batch_size": 512,

@@ -5,7 +5,6 @@ import torch
 
 from jobctl.trainer.data.samples import BatchLayout
 from jobctl.trainer.training.guards import ENOUGH, WINDOW, BadSteps, LossScale, LossWindow, TooManyBadSteps
-from jobctl.trainer.training.step import step_unless
 
 CPU = torch.device("cpu")
 
@@ -67,18 +66,3 @@ def test_the_loss_scale_halves_and_grows() -> None:
         scale.update(torch.tensor(False))
     assert scale.scale == 65536
     assert scale.good_steps == 0
-
-
-@pytest.mark.parametrize("fused", [True, False])
-def test_a_skipped_step_changes_neither_weights_nor_state(fused: bool) -> None:
-    weight = torch.nn.Parameter(torch.ones(8))
-    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=fused)
-    for skipped, value in ((False, 1.0), (True, math.nan), (False, 1.0)):
-        before = weight.detach().clone()
-        state = {k: v.clone() for k, v in optimizer.state[weight].items()}
-        weight.grad = torch.full((8,), value)
-        step_unless(optimizer, torch.tensor(skipped))
-        assert torch.equal(weight, before) == skipped
-        if skipped:
-            assert all(torch.equal(optimizer.state[weight][k], v) for k, v in state.items())
-    assert optimizer.state[weight]["step"] == 2

@@ -1,4 +1,4 @@
-"""The attention layer: projections, what each architecture does to queries and keys, and the kernel."""
+"""The attention layer: projections, norms and positions of queries and keys, and the kernel."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.models.cache import LayerCache
-from jobctl.trainer.models.norm import RMSNorm
-from jobctl.trainer.models.rotary import RotaryEmbedding
+from jobctl.trainer.models.layers.norm import RMSNorm
+from jobctl.trainer.models.layers.rotary import RotaryEmbedding
 
 
 class SelfAttention(nn.Module):
-    """Grouped-query self-attention; with ``rotary`` positions, and with q/k-norm if asked.
+    """Grouped-query self-attention, with ``rotary`` positions and q/k-norm where they are asked for.
 
-    q/k-norm is an RMSNorm over each head's own D values, before the rotation, its gain shared by the heads
-    (Qwen3 technical report 2025, section 2).
+    q/k-norm is an RMSNorm over the D values of each head, before the rotation. The heads share its
+    gain (Qwen3 technical report 2025, section 2).
     """
 
     def __init__(
@@ -25,26 +25,34 @@ class SelfAttention(nn.Module):
         self.head_dim = config.head_dim
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
+
         self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, keys, bias=False)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
         self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if qk_norm else None
         self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if qk_norm else None
-        self.rotary, self.attention = rotary, attention
+
+        self.rotary = rotary
+        self.attention = attention
 
     def forward(
         self, x: Tensor, document_ids: Tensor | None = None, cache: LayerCache | None = None
     ) -> Tensor:
-        """x ``[B, T, hidden]`` -> the same shape; with a cache, x are the tokens after those it holds."""
+        """Map x ``[B, T, hidden]`` to the same shape; with a cache, x follows the tokens in it."""
         q = self.q_proj(x).unflatten(-1, (-1, self.head_dim))
         k = self.k_proj(x).unflatten(-1, (-1, self.head_dim))
         v = self.v_proj(x).unflatten(-1, (-1, self.head_dim))
+
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q = self.q_norm(q)
+            k = self.k_norm(k)
         if self.rotary is not None:
             start = cache.length if cache is not None else 0
-            q, k = self.rotary(q, start), self.rotary(k, start)
+            q = self.rotary(q, start)
+            k = self.rotary(k, start)
+
+        # The cache holds keys that are already rotated, so it comes after the rotation.
         if cache is not None:
             k, v = cache.append(k, v)
         out: Tensor = self.o_proj(self.attention(q, k, v, document_ids).flatten(-2))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.trainer.interop.hf import config_from_hf, from_hf, hf_config, load_hf, to_hf
+from jobctl.trainer.interop.hf_folder import config_from_hf, from_hf, hf_config, load_hf, to_hf
 from jobctl.trainer.models import model_of_weights
 from jobctl.trainer.models.attention import ManualAttention
 from tests.trainer.models import tiny
@@ -18,7 +18,7 @@ from tests.trainer.models import tiny
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("shape", tiny.SHAPES)
+@pytest.mark.parametrize("shape", tiny.WITH_HF)
 def test_names_and_configurations_go_there_and_back(shape: str) -> None:
     model = tiny.model(shape)
     state = model.state_dict()
@@ -28,7 +28,7 @@ def test_names_and_configurations_go_there_and_back(shape: str) -> None:
     assert config_from_hf(hf_config(model.config, "float32", {})) == model.config
 
 
-@pytest.mark.parametrize("shape", tiny.SHAPES)
+@pytest.mark.parametrize("shape", tiny.WITH_HF)
 @pytest.mark.parametrize("shard_size", ["5GB", "20KB"])
 def test_a_folder_of_theirs_loads_into_ours(tmp_path: Path, shape: str, shard_size: str) -> None:
     theirs = tiny.twin(tiny.model(shape))
@@ -85,3 +85,17 @@ def test_weights_of_another_configuration_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(UserError, match=r"embed_tokens.weight is \(101, 48\), expected \(102, 48\)"):
         load_hf(tmp_path)
+
+
+def test_an_unknown_family_is_answered_with_the_nearest_name() -> None:
+    config = tiny.config("llama-gqa", architecture="lama")
+    with pytest.raises(UserError, match="unknown architecture 'lama'; did you mean 'llama'"):
+        hf_config(config, "float32", {})
+
+
+def test_a_family_without_a_counterpart_is_refused_in_words() -> None:
+    model = tiny.model("gemma_like")
+    with pytest.raises(UserError, match="gemma_like has no counterpart in transformers"):
+        hf_config(model.config, "float32", {})
+    with pytest.raises(UserError, match="gemma_like has no counterpart in transformers"):
+        to_hf(model.config, model.state_dict())

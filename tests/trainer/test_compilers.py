@@ -11,7 +11,7 @@ import torch
 from jobctl.jobs.catalog.loader import load_model
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.core.errors import UserError
-from jobctl.trainer.preflight import compilers
+from jobctl.trainer import compilers
 from jobctl.trainer.training import assembly
 
 

@@ -1,0 +1,1 @@
+"""The layers that the families share. None knows a family."""
