@@ -65,7 +65,7 @@ class KubernetesTarget:
     def render(self, spec: JobSpec) -> str:
         if manifest.distributed(spec):
             return manifest.render(spec, self._template, self._container, self._pod_template)
-        return manifest.render(spec, "podjob.yaml.j2", "jobctl", "podtemplate.yaml.j2")
+        return manifest.render(spec, "job.yaml.j2", "jobctl", "pod_template.yaml.j2")
 
     # ---- starting
 
@@ -346,8 +346,8 @@ def _now() -> str:
 
 
 PYTORCH = KubernetesTarget(
-    PYTORCHJOB, template="pytorchjob.yaml.j2", pod_template="podtemplate.yaml.j2", container="pytorch"
+    PYTORCHJOB, template="pytorchjob.yaml.j2", pod_template="pod_template.yaml.j2", container="pytorch"
 )
 TRAIN = KubernetesTarget(
-    TRAINJOB, template="trainjob.yaml.j2", pod_template="podpatch.yaml.j2", container="node"
+    TRAINJOB, template="trainjob.yaml.j2", pod_template="pod_patch.yaml.j2", container="node"
 )

@@ -39,7 +39,7 @@ class LocalTarget:
             raise UserError(
                 f"nodes {spec.resources.nodes}: the local target is one machine", hint="--target slurm"
             )
-        return render_template("local.sh.j2", payload_context(spec))
+        return render_template("local/script.sh.j2", payload_context(spec))
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Starts the script in a session of its own and waits until it has written its attempt's record."""
