@@ -30,8 +30,8 @@ begin_attempt() {
   LOG_DIR=$RUN_DIR/logs/$ATTEMPT
   STARTED=$(now)
 
-  # An earlier attempt has already done what this file asks for.
-  rm -f "$STOP"
+  # An earlier attempt has already done what an old STOP asks for. A new one is for this attempt.
+  [ "$(stamp "$STOP")" != "$OLD_STOP" ] || rm -f "$STOP"
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }

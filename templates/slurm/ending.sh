@@ -11,9 +11,10 @@ on_warning() {
   esac
 }
 
-# leave_early: end a job that was signalled before it began, so that nothing starts that cannot end in time.
+# leave_early: end a job that was told to end before it began, so that nothing starts that cannot end in time.
 leave_early() {
   [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
+  [ ! -e "$STOP" ] || exit "$EXIT_CONTINUE"
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" != continue ]; then exit "$EXIT_CONTINUE"; fi
 }
 

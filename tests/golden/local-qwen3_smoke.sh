@@ -106,6 +106,11 @@ make_shared() {
   [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
 }
 
+# stamp FILE: print what changes when FILE is written again; nothing where there is no file.
+stamp() {
+  stat -c '%i %y %s' "$1" 2>/dev/null || true
+}
+
 # write_durably FILE: write standard input to FILE. A reader sees the old text or the new text, never half of one.
 write_durably() {
   cat >"$1.$$" && sync "$1.$$" && mv -f "$1.$$" "$1"
@@ -247,8 +252,8 @@ begin_attempt() {
   LOG_DIR=$RUN_DIR/logs/$ATTEMPT
   STARTED=$(now)
 
-  # An earlier attempt has already done what this file asks for.
-  rm -f "$STOP"
+  # An earlier attempt has already done what an old STOP asks for. A new one is for this attempt.
+  [ "$(stamp "$STOP")" != "$OLD_STOP" ] || rm -f "$STOP"
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
@@ -333,6 +338,7 @@ run() {
 # --- Where: this machine, the run's directory, and the environment of the payload. ---------------------
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 STOP=$RUN_DIR/$JOB_STOP_FILE
+OLD_STOP=$(stamp "$STOP")
 JOB_ID=$$
 NODES=$(uname -n)
 export OMP_NUM_THREADS=1

@@ -144,6 +144,11 @@ make_shared() {
   [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
 }
 
+# stamp FILE: print what changes when FILE is written again; nothing where there is no file.
+stamp() {
+  stat -c '%i %y %s' "$1" 2>/dev/null || true
+}
+
 # write_durably FILE: write standard input to FILE. A reader sees the old text or the new text, never half of one.
 write_durably() {
   cat >"$1.$$" && sync "$1.$$" && mv -f "$1.$$" "$1"
@@ -285,8 +290,8 @@ begin_attempt() {
   LOG_DIR=$RUN_DIR/logs/$ATTEMPT
   STARTED=$(now)
 
-  # An earlier attempt has already done what this file asks for.
-  rm -f "$STOP"
+  # An earlier attempt has already done what an old STOP asks for. A new one is for this attempt.
+  [ "$(stamp "$STOP")" != "$OLD_STOP" ] || rm -f "$STOP"
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
@@ -382,9 +387,10 @@ on_warning() {
   esac
 }
 
-# leave_early: end a job that was signalled before it began, so that nothing starts that cannot end in time.
+# leave_early: end a job that was told to end before it began, so that nothing starts that cannot end in time.
 leave_early() {
   [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
+  [ ! -e "$STOP" ] || exit "$EXIT_CONTINUE"
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" != continue ]; then exit "$EXIT_CONTINUE"; fi
 }
 
@@ -576,6 +582,7 @@ check_nodes() {
 # --- Where: the nodes, the run's directory, and the environment of the payload. ------------------------
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 STOP=$RUN_DIR/$JOB_STOP_FILE
+OLD_STOP=$(stamp "$STOP")
 NODES=$SLURM_JOB_NODELIST
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 END=${SLURM_JOB_END_TIME:-$(($(date +%s) + JOB_LIMIT_SECONDS))}

@@ -40,7 +40,9 @@ def corpus(slurm_runs: Submitter) -> Submitter:
 def ranks(run: Path) -> list[int]:
     """Process ids of a run's ranks on all nodes."""
     mine = f"--run_dir={run}\0"
-    return [p for p in process_ids() if mine in (text := process_text(p)) and "\0-m\0jobctl.trainer\0" in text]
+    return [
+        p for p in process_ids() if mine in (text := process_text(p)) and "\0-m\0jobctl.trainer\0" in text
+    ]
 
 
 def test_two_nodes_stop_at_the_time_limit_twice_and_go_on_as_if_they_had_not(corpus: Submitter) -> None:
