@@ -14,7 +14,7 @@ import jinja2
 import msgspec
 
 from jobctl.jobs.catalog.schema import Expected
-from jobctl.jobs.core import exit_codes
+from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
@@ -42,6 +42,12 @@ def quote_shell(value: object) -> str:
     return shlex.quote(text)
 
 
+def in_quotes(text: str) -> Verbatim:
+    """Return ``text`` as one word of POSIX shell that is visibly a word, also where it is a command's name."""
+    quoted = quote_shell(text)
+    return Verbatim(quoted if quoted != text else f"'{text}'")
+
+
 def quote_yaml(value: object) -> str:
     """``value`` as one YAML scalar or flow collection: JSON, which YAML 1.2 contains."""
     if isinstance(value, Verbatim):
@@ -63,7 +69,7 @@ def _one_character(found: re.Match[str]) -> str:
 
 
 def _environment(quote: Callable[[object], str], folder: Path) -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         undefined=jinja2.StrictUndefined,
         finalize=quote,
@@ -74,6 +80,10 @@ def _environment(quote: Callable[[object], str], folder: Path) -> jinja2.Environ
         comment_end_string="##}",
         auto_reload=False,
     )
+    environment.filters["in_quotes"] = in_quotes
+    environment.globals["functions"] = shell_functions
+    environment.globals["exit_codes"] = exit_codes
+    return environment
 
 
 @functools.cache
@@ -88,6 +98,20 @@ def render_template(name: str, context: dict[str, Any], *, folder: Path = TEMPLA
     ``folder`` holds the templates of another package; they may include ours.
     """
     return _template(name, folder).render(context)
+
+
+def shell_functions(*names: str) -> Verbatim:
+    """Return the shell functions of these files, as they stand: a rendered script needs no other file.
+
+    ``supervise`` is ``templates/shell/supervise.sh``, and ``slurm/nodes`` is ``templates/slurm/nodes.sh``.
+    """
+    return Verbatim("\n".join(_shell_file(name) for name in names))
+
+
+@functools.cache
+def _shell_file(name: str) -> str:
+    folder = TEMPLATES if "/" in name else TEMPLATES / "shell"
+    return (folder / f"{name}.sh").read_text(encoding="utf-8")
 
 
 def trainer_flags(spec: TrainSpec) -> list[str]:
@@ -128,20 +152,25 @@ def expected(spec: JobSpec) -> str:
     return msgspec.json.encode(found).decode()
 
 
+def _stop_file(spec: JobSpec) -> str:
+    """Return the name of the job's STOP file. A training that is at work has one of its own."""
+    return layout.stop_file(Path(), spec.step if spec.on_a_checkpoint else "").name
+
+
 def payload_context(spec: JobSpec) -> dict[str, Any]:
     """What every target's template needs to say what runs."""
     context: dict[str, Any] = {
         "spec": spec,
         "title": Verbatim(spec.title),
         "root": spec.site.root,
-        "record": Verbatim(spec.record()),
+        "record": spec.record(),
         "spec_hash": spec.fingerprint(),
         "trusted": spec.trusted or (),
         "environment": job_environment(spec),
         "dataset": f"{spec.inputs.dataset}-{spec.inputs.tokenizer}",
-        "exit_continue": exit_codes.EXIT_CONTINUE,
-        "exit_hardware": exit_codes.EXIT_HARDWARE,
-        "exit_busy": exit_codes.EXIT_BUSY,
+        "stop_file": _stop_file(spec),
+        "check": False,
+        "sweep": (),
         "launch": [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"],
         "expected": expected(spec),
     }

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.patience import Patience, Unanswered, ask
 from jobctl.jobs.core.text import visible
 from jobctl.k8s.refusals import Refused, refused
 from jobctl.k8s.resources import Kind, Object
@@ -27,7 +28,10 @@ TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and between two pieces of an answer."""
 SILENCE = 300.0
 """Seconds after which a stream that says nothing is taken for dead: a connection may be gone without a word."""
-FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 0.5, 8.0, 60.0
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 8.0
+PATIENCE = 60.0
+"""Seconds between two requests to a server that does not answer, and seconds after which we give up."""
 _PASSING = frozenset((429, 500, 502, 503, 504))
 
 
@@ -43,7 +47,9 @@ class Api:
         ),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._context, self._announce, self._sleep = context, announce, sleep
+        self._context = context
+        self._announce = announce
+        self._sleep = sleep
         self._client = _client(context)
 
     @property
@@ -190,31 +196,42 @@ class Api:
         operator: str,
         endless: bool = False,
     ) -> Any:
-        deadline, pause, renewed = time.monotonic() + PATIENCE, FIRST_PAUSE, False
-        while True:
+        """Return a response that succeeded. What passes is asked again, for ``PATIENCE`` seconds.
+
+        Raises Refused, and UserError when no server answers.
+        """
+        renewed = False
+
+        def request() -> Any:
+            nonlocal renewed
             response, trouble = self._try(method, path, query, data, content_type, endless)
-            if response is not None and response.status < 300:
-                return response
-            status = 0 if response is None else response.status
-            if status == 401 and not renewed:  # a credential plugin gives a new token when it is asked again
+            if response is None:
+                raise Unanswered(self._notice(trouble), self._silence(what, trouble))
+            if response.status == 401 and not renewed:
+                # A credential plug-in gives a new token when we ask it again.
                 renewed = True
                 self._client = _client(self._context)
-                continue
-            if status not in _PASSING and response is not None:
-                raise refused(status, response.data, what, operator)
-            if time.monotonic() >= deadline:
-                if response is not None:
-                    raise refused(status, response.data, what, operator)
-                raise UserError(
-                    f"{what}: no API server answers at {self.host}: {trouble}",
-                    hint="is the cluster up, the VPN on, and --context right?",
-                    code=1,
-                )
-            if pause == FIRST_PAUSE:
-                self._announce(f"jobctl: {self.host} answers {status or trouble}; trying again")
-            wait = float(response.headers.get("Retry-After") or 0) if response is not None else 0.0
-            self._sleep(max(pause, min(wait, LONGEST_PAUSE)))
-            pause = min(2 * pause, LONGEST_PAUSE)
+                return request()
+            if response.status < 300:
+                return response
+            refusal = refused(response.status, response.data, what, operator)
+            if response.status not in _PASSING:
+                raise refusal
+            wait = float(response.headers.get("Retry-After") or 0)
+            raise Unanswered(self._notice(response.status), refusal, wait)
+
+        limits = Patience(PATIENCE, FIRST_PAUSE, LONGEST_PAUSE)
+        return ask(request, limits, announce=self._announce, sleep=self._sleep)
+
+    def _notice(self, answer: object) -> str:
+        return f"jobctl: {self.host} answers {answer}; trying again"
+
+    def _silence(self, what: str, trouble: str) -> UserError:
+        return UserError(
+            f"{what}: no API server answers at {self.host}: {trouble}",
+            hint="is the cluster up, the VPN on, and --context right?",
+            code=1,
+        )
 
     def _try(
         self,
@@ -234,10 +251,15 @@ class Api:
             headers["Content-Type"] = content_type
         try:
             response = self._client.rest_client.pool_manager.request(
-                method, self.host + path + ("?" + urlencode(query) if query else ""), body=data, headers=headers,
-                retries=False, preload_content=not endless, redirect=False,
+                method,
+                self.host + path + ("?" + urlencode(query) if query else ""),
+                body=data,
+                headers=headers,
+                retries=False,
+                preload_content=not endless,
+                redirect=False,
                 timeout=urllib3.Timeout(connect=connect, read=SILENCE if endless else read),
-            )  # fmt: skip
+            )
             if endless and response.status >= 300:
                 response.read(cache_content=True)
             return response, ""

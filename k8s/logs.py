@@ -1,7 +1,7 @@
 """The logs of a run's pods: of one rank, of the batch script, or of all; across cut streams and pods made anew.
 
 A pod's log holds the lines of its batch script as they are, and those of its ranks behind ``[rank N] ``
-(``templates/pod.sh.j2``).
+(``templates/kubernetes/script.sh.j2``).
 """
 
 from __future__ import annotations

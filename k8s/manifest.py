@@ -41,15 +41,15 @@ def render(spec: JobSpec, template: str, container: str, pod_template: str) -> s
     """
     context = _context(spec, container)
     context["run_json"] = literal_block(f"{context['record']}\n", 4)
-    context["script"] = literal_block(render_template("pod.sh.j2", context), 4)
-    context["stop"] = literal_block(render_template("podstop.sh.j2", context), 4)
-    pods = render_template(pod_template, context)
+    context["script"] = literal_block(render_template("kubernetes/script.sh.j2", context), 4)
+    context["stop"] = literal_block(render_template("kubernetes/stop.sh.j2", context), 4)
+    pods = render_template(f"kubernetes/{pod_template}", context)
     if not distributed(spec):
-        template = "podjob.yaml.j2"
+        template = "job.yaml.j2"
     # jinja2 keeps the column of an expression for its first line only.
-    columns = {"pytorchjob.yaml.j2": 8, "trainjob.yaml.j2": 22, "podjob.yaml.j2": 4}
+    columns = {"pytorchjob.yaml.j2": 8, "trainjob.yaml.j2": 22, "job.yaml.j2": 4}
     context["pod_template"] = Verbatim(indented(pods.rstrip("\n"), columns[template]))
-    return render_template(template, context)
+    return render_template(f"kubernetes/{template}", context)
 
 
 def indented(text: str, columns: int) -> str:

@@ -54,7 +54,7 @@ class KubernetesTarget:
         """Return the manifest of ``spec``."""
         if manifest.distributed(spec):
             return manifest.render(spec, self._template, self._container, self._pod_template)
-        return manifest.render(spec, "podjob.yaml.j2", "jobctl", "podtemplate.yaml.j2")
+        return manifest.render(spec, "job.yaml.j2", "jobctl", "pod_template.yaml.j2")
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Start another attempt by the manifest in ``script``."""
@@ -149,14 +149,14 @@ TRAIN = KubernetesTarget(
     "k8s-trainjob",
     TRAINJOB,
     template="trainjob.yaml.j2",
-    pod_template="podpatch.yaml.j2",
+    pod_template="pod_patch.yaml.j2",
     container="node",
 )
 PYTORCH = KubernetesTarget(
     "k8s",
     PYTORCHJOB,
     template="pytorchjob.yaml.j2",
-    pod_template="podtemplate.yaml.j2",
+    pod_template="pod_template.yaml.j2",
     container="pytorch",
     fallback=TRAIN,
 )

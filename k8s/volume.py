@@ -118,7 +118,7 @@ def reader_pod(api: Api, site: Site, run: str, image: str, tell: Callable[[str],
         "labels": {MANAGED_BY: "jobctl", "app.kubernetes.io/name": "jobctl", "app.kubernetes.io/component": "reader"},
     }  # fmt: skip
     try:
-        api.create(POD, yaml.safe_load(render_template("reader.yaml.j2", context)))
+        api.create(POD, yaml.safe_load(render_template("kubernetes/reader_pod.yaml.j2", context)))
     except Refused as refusal:
         if refusal.status != 409:  # it is there: our own, and the answer was lost
             raise

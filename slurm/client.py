@@ -1,4 +1,4 @@
-"""The only place that runs Slurm's commands: with a timeout, patience, and errors that people can use."""
+"""Run Slurm's commands, in this module only: with a timeout, patience, and errors that people can use."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.patience import Patience, Unanswered, ask
 from jobctl.jobs.core.text import visible
 from jobctl.slurm.jobs import FIELD, SACCT_FIELDS, SQUEUE_FORMAT, Job, parse_sacct, parse_squeue
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 15.0
+"""Seconds between two requests to a controller that does not answer."""
 
 _NOT_SENT = (
     "unable to contact slurm controller",
@@ -20,10 +25,19 @@ _NOT_SENT = (
     "unable to connect to",
     "backup controller",
 )
+"""Words of a command that has reached no controller."""
 _UNANSWERED = (
-    "socket timed out", "zero bytes were transmitted", "transport endpoint", "temporarily unable",
-    "resource temporarily unavailable", "in standby mode", "unexpected message received", "connection reset",
-)  # fmt: skip
+    "socket timed out",
+    "zero bytes were transmitted",
+    "transport endpoint",
+    "temporarily unable",
+    "resource temporarily unavailable",
+    "in standby mode",
+    "unexpected message received",
+    "connection reset",
+)
+"""Words of a command whose request may have arrived."""
+_NO_ACCOUNTS = "accounting storage is disabled"
 
 _HINTS = {
     "time limit": "sinfo -o '%P %l' shows each partition's limit; ask for less with --set time_limit=…",
@@ -44,23 +58,31 @@ _HINTS = {
 
 
 def refusal_hint(answer: str) -> str:
-    """What to look at after a refusal, by the word that it is about."""
+    """Return what to look at after a refusal, by the word that the refusal is about."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", answer).lower()
     return next((hint for word, hint in _HINTS.items() if word in spaced), "")
 
 
+class SlurmSilent(UserError):
+    """No controller answered a command in time."""
+
+    def __init__(self, command: str, answer: str) -> None:
+        super().__init__(f"{command}: {answer}", hint="scontrol ping says whether Slurm is up", code=1)
+
+
 class SlurmRefused(UserError):
-    """A command of Slurm's said no; ``answer`` is what it printed."""
+    """A command of Slurm refused; ``answer`` is what it printed."""
 
     def __init__(self, command: str, answer: str) -> None:
         lines = [re.sub(r"^\w+: (error: )?", "", line) for line in answer.strip().splitlines()]
         answer = "; ".join(dict.fromkeys(lines)) or "no reason given"
         super().__init__(f"{command} refused: {answer}", hint=refusal_hint(answer), code=1)
         self.answer = answer
+        self.keeps_no_accounts = _NO_ACCOUNTS in answer.lower()
 
 
 class Slurm:
-    """Slurm's commands on this machine. A controller that is down is waited for, ``patience`` seconds."""
+    """Slurm's commands on this machine. They wait up to ``patience`` seconds for a controller that is down."""
 
     def __init__(
         self,
@@ -72,34 +94,39 @@ class Slurm:
         ),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._timeout, self._patience, self._announce, self._sleep = timeout, patience, announce, sleep
+        self._timeout = timeout
+        self._patience = patience
+        self._announce = announce
+        self._sleep = sleep
 
     def submit(self, script: str, *, name: str, comment: str, options: Sequence[str] = ()) -> str:
-        """Hand in a script whose job is to have this name and comment; its job id. ``options`` are sbatch's.
+        """Submit a script under this job name and comment, and return the job id. ``options`` are sbatch's.
 
-        An answer that got lost does not make a second job: the queue is looked at before the next try.
+        An answer that got lost makes no second job: we look for the job in the queue before the next try.
         Raises SlurmRefused.
         """
 
-        def already_there() -> str | None:
-            ids = [
-                job.id for job in self.queue() if job.active and (job.name, job.comment) == (name, comment)
-            ]
+        def submitted_before() -> str | None:
+            jobs = [job for job in self.queue() if job.active]
+            ids = [job.id for job in jobs if (job.name, job.comment) == (name, comment)]
             return ids[-1] if ids else None
 
         command = ["sbatch", "--parsable", f"--job-name={name}", f"--comment={comment}", *options]
-        answer = self._run(command, stdin=script, before_retry=already_there)
+        answer = self._run(command, stdin=script, before_retry=submitted_before)
         return answer.strip().splitlines()[-1].split(";")[0]
 
     def queue(self, users: Iterable[int] = ()) -> list[Job]:
-        """One squeue call: the jobs of these user ids, or this user's, that wait, run, or ended just now."""
+        """Return the jobs that wait, run, or ended just now, by one squeue call.
+
+        They are the jobs of these user ids, or of this user.
+        """
         command = ["squeue", "--noheader", "--all", "--states=all", _user_option(users)]
         return parse_squeue(self._run([*command, f"--format={SQUEUE_FORMAT}"]))
 
     def history(self, since: float, users: Iterable[int] = ()) -> list[Job]:
-        """One sacct call: every attempt of these users' jobs, or this user's, since then.
+        """Return every attempt of these users' jobs, or of this user's, since then, by one sacct call.
 
-        Empty where Slurm keeps no accounts; and, with a message, where they cannot be had at the moment.
+        Empty where Slurm keeps no accounts. Also empty, with a message, where it cannot read them now.
         """
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
         form = ["--noheader", "--parsable2", f"--delimiter={FIELD}", f"--format={','.join(SACCT_FIELDS)}"]
@@ -107,14 +134,15 @@ class Slurm:
         try:
             return parse_sacct(self._run(["sacct", *form, *which], patience=0))
         except UserError as problem:
-            if "accounting storage is disabled" not in problem.message.lower():
-                self._announce(
-                    f"Slurm's accounts cannot be read, so ended jobs may be missing ({problem.message})"
-                )
+            if isinstance(problem, SlurmRefused) and problem.keeps_no_accounts:
+                return []
+            self._announce(
+                f"Slurm's accounts cannot be read, so ended jobs may be missing ({problem.message})"
+            )
             return []
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """End jobs, waiting or running; those that ended already are no error."""
+        """End jobs that wait or run. A job that has ended already is no error."""
         if ids:
             whole = [job.split("_[")[0] for job in ids]  # squeue calls an array's waiting part 7_[1-3%1]
             self._run(["scancel", "--quiet", *whole])
@@ -129,6 +157,11 @@ class Slurm:
         patience: float | None = None,
         before_retry: Callable[[], str | None] = lambda: None,
     ) -> str:
+        """Return what the command prints. A controller that is down is asked again, for ``patience`` seconds.
+
+        An answer that got lost may have done its work, so ``before_retry`` looks for the result first.
+        Raises SlurmRefused, and SlurmSilent when nobody answers in time.
+        """
         path = shutil.which(command[0])
         if path is None:
             raise UserError(
@@ -136,30 +169,41 @@ class Slurm:
                 hint="run jobctl on a login node of the cluster (or load its slurm module); "
                 "jobctl render works anywhere",
             )
-        deadline, pause = time.monotonic() + (self._patience if patience is None else patience), 1.0
-        while True:
-            try:
-                done = subprocess.run(
-                    [path, *command[1:]], input=stdin, capture_output=True, text=True, errors="replace",
-                    timeout=self._timeout, env=_environment(command[0]), check=False,
-                )  # fmt: skip
-                code, answer = done.returncode, done.stderr.strip() or done.stdout.strip()
-            except subprocess.TimeoutExpired:
-                done, code, answer = None, 1, f"socket timed out: no answer in {self._timeout:g} s"
-            if done is not None and code == 0:
-                return done.stdout
+        may_have_arrived = False
+
+        def request() -> str:
+            nonlocal may_have_arrived
+            if may_have_arrived and (result := before_retry()):
+                return result
+            code, output, answer = self._execute(path, command, stdin)
+            if code == 0:
+                return output
             if not _passes(answer):
                 raise SlurmRefused(command[0], answer)
-            if time.monotonic() >= deadline:
-                raise UserError(
-                    f"{command[0]}: {answer}", hint="scontrol ping says whether Slurm is up", code=1
-                )
-            if pause == 1.0:
-                self._announce(f"Slurm's controller does not answer; waiting for it ({_last_line(answer)})")
-            self._sleep(pause)
-            pause = min(2 * pause, 15.0)
-            if _may_have_arrived(answer) and (found := before_retry()):
-                return found
+            may_have_arrived = may_have_arrived or _may_have_arrived(answer)
+            notice = f"Slurm's controller does not answer; waiting for it ({_last_line(answer)})"
+            raise Unanswered(notice, SlurmSilent(command[0], answer))
+
+        total = self._patience if patience is None else patience
+        limits = Patience(total, FIRST_PAUSE, LONGEST_PAUSE)
+        return ask(request, limits, announce=self._announce, sleep=self._sleep)
+
+    def _execute(self, path: str, command: list[str], stdin: str) -> tuple[int, str, str]:
+        """Run a command once: its exit code, its output, and what it says where it failed."""
+        try:
+            done = subprocess.run(
+                [path, *command[1:]],
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self._timeout,
+                env=_environment(command[0]),
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return 1, "", f"socket timed out: no answer in {self._timeout:g} s"
+        return done.returncode, done.stdout, done.stderr.strip() or done.stdout.strip()
 
 
 def _user_option(users: Iterable[int]) -> str:
@@ -184,13 +228,12 @@ def _environment(command: str) -> dict[str, str]:
     ``SBATCH_*`` beats the script's directives; ``SLURM_*`` of an allocation that jobctl runs in would reach
     the new job's srun; ``SQUEUE_*`` and ``SACCT_*`` change the output.
     """
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_"))
-    }
-    kept |= {k: os.environ[k] for k in ("SLURM_CONF", "SLURM_CLUSTERS") if k in os.environ}
-    # BITSTR_LEN: squeue would cut the list of an array's waiting tasks at 64 characters.
-    return (
-        {**kept, "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
-        if command in ("squeue", "sacct")
-        else kept
-    )
+    foreign = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    kept |= {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ}
+
+    if command in ("squeue", "sacct"):
+        kept["SLURM_TIME_FORMAT"] = "%s"
+        # squeue would cut the list of an array's waiting tasks at 64 characters.
+        kept["SLURM_BITSTR_LEN"] = "0"
+    return kept

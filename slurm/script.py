@@ -95,20 +95,27 @@ def home_path(path: str) -> str:
     return Verbatim('"$HOME"' + quote_shell(path[1:])) if path.startswith("~/") else path
 
 
+def _at_warning(spec: JobSpec) -> str:
+    """Return what the job does when Slurm warns it: ``checkpoint``, ``continue`` to the end, or ``terminate``."""
+    if spec.checkpoints:
+        return "checkpoint"
+    return "continue" if spec.step in ("eval", "sweep") else "terminate"
+
+
 def render(spec: JobSpec) -> str:
     """The whole script: deterministic, and nothing in it but what ``spec`` says."""
     variables = environment(spec)
     return render_template(
-        "slurm.sh.j2",
+        "slurm/script.sh.j2",
         payload_context(spec)
         | {
             "directives": Verbatim(directives(options_of(spec))),
+            "at_warning": _at_warning(spec),
             "nodes": nodes_of(spec),
             "tasks": tasks(spec),
             "gpus": spec.resources.gpus_per_node > 0,
             "check": spec.checked,
             "environment": variables,
-            "names": Verbatim(" | ".join(spec.site.pass_env)),
             "secrets_file": home_path(spec.site.secrets_file),
             "avoided": f"{spec.site.exclude}," if spec.site.exclude else "",
             "limit_seconds": seconds(spec.resources.time_limit),

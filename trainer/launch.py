@@ -25,8 +25,9 @@ from jobctl.jobs.core.exit_codes import (
     EXIT_CONTINUE,
     EXIT_FAILED,
     EXIT_FINISHED,
-    EXIT_HARDWARE,
     EXIT_USAGE,
+    cause,
+    code_of,
 )
 from jobctl.jobs.core.layout import log_dir, stop_file
 from jobctl.trainer.lifecycle import memory_kill
@@ -174,9 +175,10 @@ def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
     if not isinstance(error, ChildFailedError):
         print(f"error: torchrun: {type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_FAILED
+
     failures = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
-    rank, failure = min(failures, key=lambda item: consequence(item[1].exitcode))
-    code = code_of(failure.exitcode)
+    code = cause(code_of(failure.exitcode) for _, failure in failures)
+    rank, failure = next(item for item in failures if code_of(item[1].exitcode) == code)
     if code not in (EXIT_BUSY, EXIT_CONTINUE, EXIT_USAGE):
         print(
             f"error: rank {rank} (pid {failure.pid}) ended with {meaning(failure.exitcode)}", file=sys.stderr
@@ -204,21 +206,6 @@ def tail(path: Path, size: int = 1 << 18) -> bytes:
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - size))
         return file.read()
-
-
-def consequence(exitcode: int) -> int:
-    """How likely a rank's end is only what another's end led to; the first of the least likely is the cause.
-
-    A rank that loses a peer fails with 1, and torchrun ends those that are left with SIGTERM.
-    """
-    if exitcode < 0:
-        return 4 if -exitcode == signal.SIGTERM else 0
-    return {EXIT_HARDWARE: 0, EXIT_USAGE: 1, EXIT_CONTINUE: 3}.get(exitcode, 2)
-
-
-def code_of(exitcode: int) -> int:
-    """A process's exit code as a shell gives it: 128 + n where signal n killed it."""
-    return 128 - exitcode if exitcode < 0 else exitcode
 
 
 def meaning(exitcode: int) -> str:

@@ -44,7 +44,7 @@ def write_whole(path: Path, data: bytes) -> None:
 def make_shared(folder: Path) -> None:
     """Create ``folder`` for everybody who may write its parent: with the parent's mode, sticky bit included.
 
-    ``templates/shared.sh.j2`` does the same in a job.
+    ``templates/shell/files.sh`` does the same in a job.
     """
     if folder.is_dir():
         return

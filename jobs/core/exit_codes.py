@@ -1,13 +1,90 @@
-"""The exit codes of the in-image entry point, each with its meaning."""
+"""The exit codes of a job's processes: what each one means, and which of several is the cause.
+
+Many processes work on one job. When one ends, the others end because of it, with codes of their own. ``CODES`` says
+which code led to the others. Python uses it within a node (``trainer/launch.py``). The shell gets it as
+``EXIT_RANKS`` and uses it over all nodes or pods (``templates/shell/exit_codes.sh``).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from typing import NamedTuple
 
 EXIT_FINISHED = 0
 EXIT_FAILED = 1
-"""Any failure that none of the others tells."""
-EXIT_CONTINUE = 200
-"""Checkpointed and wants to go on: the scheduler starts the job again and does not count a failure."""
-EXIT_BUSY = 75
-"""Another attempt trains in the run directory (EX_TEMPFAIL of sysexits.h): this one says nothing of how the run is."""
-EXIT_HARDWARE = 201
-"""A GPU of this node failed: not the program's fault, and the next attempt does without the node."""
+"""Any failure that no other code names."""
 EXIT_USAGE = 2
 """Wrong usage or configuration: never retried."""
+EXIT_BUSY = 75
+"""Another attempt trains in the run directory (EX_TEMPFAIL of sysexits.h)."""
+EXIT_HUNG_UP = 128 + signal.SIGHUP
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_ABORTED = 128 + signal.SIGABRT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+"""Ended by a signal, as a shell reports it."""
+EXIT_CONTINUE = 200
+"""Checkpointed and wants to go on: the scheduler starts the job again and counts no failure."""
+EXIT_HARDWARE = 201
+"""A GPU of this node failed: the next attempt avoids the node."""
+
+LAST_SIGNAL = 64
+"""The largest number of a signal on Linux."""
+SIGNAL_RANK = 2
+"""Rank of ``128 + n`` for most signals: a process that crashes or is killed takes its peers with it."""
+OTHER_RANK = 3
+"""Rank of a code outside the table: a program failed in its own way, and the end of a peer gives no such code."""
+UNKNOWN_REASON = "failed"
+"""Reason of an attempt that ended with a code outside the table."""
+
+
+class Meaning(NamedTuple):
+    """One row of the table."""
+
+    code: int
+    rank: int
+    """Of several codes, the one with the lowest rank is the cause; of equal ones, the first."""
+    reason: str
+    """What the record of an attempt says about this code when nothing else is known."""
+
+
+CODES = (
+    # Each retry would end in the same way. Whatever the other processes say, the user has to act.
+    Meaning(EXIT_USAGE, 0, "configuration"),
+    # The peers of a GPU that failed hang, abort or are killed. The next attempt must avoid the node.
+    Meaning(EXIT_HARDWARE, 1, "hardware"),
+    # Like any signal, but a person sent them: the attempt was cancelled.
+    Meaning(EXIT_HUNG_UP, SIGNAL_RANK, "cancelled"),
+    Meaning(EXIT_INTERRUPTED, SIGNAL_RANK, "cancelled"),
+    # NCCL's watchdog aborts a process whose peer is gone. So an abort may be the consequence of another failure.
+    Meaning(EXIT_ABORTED, 4, "failed"),
+    # All processes checkpoint the same step before one of them says 200. A failure after that loses nothing.
+    Meaning(EXIT_CONTINUE, 5, "stopped"),
+    # The process that meets another attempt leaves at once, and its peers fail with 1. The run itself is well.
+    Meaning(EXIT_BUSY, 6, "busy"),
+    # A trainer that loses a peer raises an exception and ends with 1.
+    Meaning(EXIT_FAILED, 7, "failed"),
+    # Launchers and schedulers end the remaining processes with SIGTERM.
+    Meaning(EXIT_TERMINATED, 8, "cancelled"),
+    Meaning(EXIT_FINISHED, 9, "finished"),
+)
+"""The codes with a meaning of their own, the likeliest cause first."""
+
+_BY_CODE = {row.code: row for row in CODES}
+
+
+def code_of(returncode: int) -> int:
+    """Return the exit code as a shell gives it: 128 + n where signal n ended the process (``returncode`` -n)."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
+def rank_of(code: int) -> int:
+    """Return how close ``code`` is to the cause; 0 is the closest."""
+    if code in _BY_CODE:
+        return _BY_CODE[code].rank
+    return SIGNAL_RANK if 128 < code <= 128 + LAST_SIGNAL else OTHER_RANK
+
+
+def cause(codes: Iterable[int]) -> int:
+    """Return the code that led to the others: the first one with the lowest rank."""
+    return min(codes, key=rank_of)

@@ -2,7 +2,7 @@
 
 A file is trusted when it belongs to the user or to root, is no symbolic link, and nobody else may change it. A group
 may change it where the shared root itself is open to that group: whoever set the root up has said so.
-``templates/ownership.sh.j2`` does the same in a job.
+``templates/shell/ownership.sh`` does the same in a job.
 """
 
 from __future__ import annotations

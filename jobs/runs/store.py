@@ -1,7 +1,7 @@
 """Run directories as a store: claim one, write its record once, read what its attempts wrote.
 
 There is no other database. The script that runs on the cluster writes ``attempts/<n>.json`` itself (see
-``templates/record.sh.j2``), so that it needs nothing but a shell there.
+``templates/shell/record.sh``), so that it needs nothing but a shell there.
 """
 
 from __future__ import annotations

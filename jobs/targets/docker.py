@@ -28,7 +28,7 @@ class DockerTarget(LocalTarget):
     def render(self, spec: JobSpec) -> str:
         _check(spec)
         return render_template(
-            "docker.sh.j2",
+            "docker/script.sh.j2",
             payload_context(spec)
             | {
                 "gpus": spec.resources.gpus_per_node > 0,

@@ -33,7 +33,7 @@ class LocalTarget:
     """Runs the script in the background on this host."""
 
     def render(self, spec: JobSpec) -> str:
-        return render_template("local.sh.j2", payload_context(spec))
+        return render_template("local/script.sh.j2", payload_context(spec))
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Starts the script in a session of its own and waits until it has written its attempt's record."""

@@ -16,237 +16,47 @@
 # gpt2_1.36b on b200, tier 1, stage sweep. Made by jobctl 0.0.0: sbatch THIS_FILE, or pipe it into sbatch.
 set -euo pipefail
 
+# Slurm may signal this shell at any time, so the traps are its first commands.
+WARNED=0
+TERMINATED=0
+trap 'WARNED=1' USR2
+trap 'TERMINATED=1' TERM
+
+# --- What: the data of this job. The rest is the same for all jobs of its kind. ------------------------
 JOBCTL_ROOT=/shared/jobctl
 JOB_ID=$SLURM_JOB_ID
-JOB_ID=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID TASK_INDEX=$SLURM_ARRAY_TASK_ID TASKS=6
+JOB_ID=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+TASK_INDEX=$SLURM_ARRAY_TASK_ID
+TASKS=6
 RUN=gpt2_1.36b-sweep-${JOB_ID%_*}
-RUN_DIR=$JOBCTL_ROOT/runs/$RUN
-NODES=$SLURM_JOB_NODELIST
-mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-CACHE=$JOBCTL_ROOT/cache/$(id -un)
-# --- environment ----------------------------------------------------------------------------------------
-export NCCL_DEBUG=WARN
-export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
-export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
-export TORCH_NCCL_DUMP_ON_TIMEOUT=1
-export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
-export TRITON_CACHE_DIR="$CACHE/triton"
-export OMP_NUM_THREADS=8
-export PYTHONSAFEPATH=1
-export PYTHONUNBUFFERED=1
-export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
-PYTHON=${JOBCTL_PYTHON:-python3}
-ulimit -l unlimited 2>/dev/null || echo "jobctl: memory cannot be pinned without limit (ulimit -l $(ulimit -l))" >&2
-
-# --- the run directory: its record, and this attempt's own ---------------------------------------------
-STOP=$RUN_DIR/STOP
-
-fail() { printf 'jobctl: %s\n' "$*" >&2; exit 2; }
-
-# Others may write the shared root as well. What this job executes or writes into has to be its user's or root's, no link,
-# and nobody else's to change but that group's to which $JOBCTL_ROOT itself is open.
-check_run() {
-  local path
-  check_owned "$RUN_DIR"
-  for path in "$RUN_DIR"/* "$RUN_DIR"/.[!.]*; do
-    case ${path##*/} in STOP | STOP.*) ;; *) check_owned "$path" ;; esac # anyone may ask a run to stop
-  done
-}
-
-check_owned() {
-  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
-  [ -e "$1" ] || return 0
-  local mode uid gid user group
-  if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
-    [ ! -e "$1" ] || fail "$1 cannot be looked at"
-    return 0
-  fi
-  is_trusted "$uid" || fail "$1 belongs to $user ($uid), who may have put anything there; --trust-owner $user allows it"
-  if ((8#$mode & 8#002)); then
-    fail "$1 may be changed by everyone; chmod o-w, or --trust-owner everyone"
-  elif ((8#$mode & 8#020)) && ! is_own_group "$uid" "$gid" "$user" "$group"; then
-    fail "$1 may be changed by group $group; chmod g-w, or --trust-owner everyone"
-  fi
-}
-
-is_trusted() {
-  case $1 in 0 | "$(id -u)") return 0 ;; esac
-  return 1
-}
-
-# is_own_group UID GID USER GROUP: the group that the root is open to, or one of the user's own, which has the user's name.
-is_own_group() {
-  local mode gid
-  IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1
-  if ((8#$mode & 8#020)) && [ "$gid" = "$2" ]; then return 0; fi
-  if [ "$4" = UNKNOWN ]; then [ "$1" = "$2" ]; else [ "$3" = "$4" ]; fi
-}
-
-# make_shared FOLDER: for whoever may write the folder above it, with that one's mode, sticky bit and all.
-make_shared() {
-  [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
-}
-
-now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
-
-# Written aside, synced, renamed: a reader sees the old text or the new, never half of one.
-write_durably() {
-  cat >"$1.$$" && sync "$1.$$" && mv -f "$1.$$" "$1"
-}
-
-write_record() {
-  write_durably "$RUN_DIR/.run.json" <<'JOBCTL_RECORD'
-{"format": 2, "spec_hash": "5ecb80a514863b09", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu132"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[12,16,20,24,28,32],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"gpt2","head_dim":128,"hidden_size":2304,"initializer_range":0.02,"intermediate_size":9216,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":18,"num_hidden_layers":18,"num_key_value_heads":18,"rope_theta":10000.0,"tie_word_embeddings":true,"vocab_size":50304},"model_name":"gpt2_1.36b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"4:00:00"},"run":null,"site":{"account":"","comment":"","constraint":"","container_runtime":"none","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"nodelist":"","partition":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","qos":"","reservation":"","root":"/shared/jobctl","secrets_file":"","spare_nodes":0},"site_name":"local","stage":"sweep","target":"slurm","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":16,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":0,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":500,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":8,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":1,"lr_decay_iters":32000,"max_bad_steps":20,"max_iters":10,"min_lr":0.00003,"optimizer":"adamw","profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":true,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}
-JOBCTL_RECORD
-  # A link is made by one of several writers only; the others find it there.
-  ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
-  rm -f "$RUN_DIR/.run.json"
-}
-
-# write_attempt END EXIT_CODE REASON, each as JSON
-write_attempt() {
-  printf '{"attempt": %d, "job_id": "%s", "target": "%s", "step": "%s", "task": %d, "tasks": %d, "host": "%s", "nodes": "%s", "pid": %d, "start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' \
-    "$ATTEMPT" "$JOB_ID" slurm sweep "${TASK_INDEX:-0}" "${TASKS:-1}" "$(uname -n)" "$NODES" "$$" "$STARTED" "$1" "$2" "$3" |
-    write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
-}
-
-begin_attempt() {
-  make_shared "$JOBCTL_ROOT/runs"
-  [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
-  check_run # before anything is written there
-  mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
-  [ -e "$RUN_DIR/run.json" ] || write_record
-  grep -Fq '"spec_hash": "5ecb80a514863b09"' "$RUN_DIR/run.json" ||
-    fail "run $RUN exists and was made with other settings; take another name with --run"
-  ATTEMPT=1
-  until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
-    [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; is run $RUN somebody else's?"
-    ATTEMPT=$((ATTEMPT + 1))
-  done
-  LOG_DIR="$RUN_DIR/logs/$ATTEMPT"
-  STARTED=$(now)
-  rm -f "$STOP" # a wish that an earlier attempt has already fulfilled
-  write_attempt null null null
-  export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
-}
-
-# reason EXIT_CODE: what it says of an attempt's end
-reason() {
-  case $1 in
-    0) echo finished ;;
-    200) if grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled; else echo stopped; fi ;;
-    2) echo configuration ;;
-    75) echo busy ;;
-    129 | 130 | 143) echo cancelled ;;
-    *) echo failed ;;
-  esac
-}
-
-# end_attempt EXIT_CODE [REASON]
-end_attempt() {
-  write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
-}
-[ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
-
-# What compilers leave here is executed by the next job, so it has to be this user's own.
-make_shared "${CACHE%/*}"
-[ -d "$CACHE" ] || mkdir -m 700 "$CACHE" 2>/dev/null || [ -d "$CACHE" ] || fail "$CACHE cannot be made"
-check_owned "$CACHE"
-
-begin_attempt
-printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"
-exec >>"$LOG_DIR/batch.log" 2>&1
-export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-
-
-# --- time limit, preemption, failure: what is started again --------------------------------------------
-# Slurm warns this shell before the time limit, or before it preempts the job. The trainer sees STOP, checkpoints and
-# says 200.
-END=${SLURM_JOB_END_TIME:-$(($(date +%s) + 14400))}
-warned=0 terminated=0
-trap 'warned=1' USR2 # nothing of it is kept, so it may use the time that is left
-trap 'terminated=1' TERM
-
-# Why the attempt ended, from its exit code. What Slurm does to the job, Slurm is asked: preempting it, it signals the
-# steps at once and this shell only after the partition's GraceTime.
-reason_of() {
-  local job
-  if [ "$1" != 0 ] && grep -q '^cancel' "$STOP" 2>/dev/null; then echo cancelled && return 0; fi
-  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || true
-  case $terminated/$1/$job in
-    */0/*) echo finished ;;
-    1/*/*JobState=CANCELLED*) echo cancelled ;;
-    1/*/*JobState=TIMEOUT*) echo "time limit" ;;
-    1/*/*JobState=PREEMPTED* | */*/*PreemptTime=[0-9]*) echo preempted ;;
-    1/*/*) echo requeued ;; # by hand, or by a node that died
-    0/200/*)
-      if [ "$warned" = 0 ]; then
-        echo stopped
-      elif [ "$(date +%s)" -ge "$((END - 420))" ]; then
-        echo "time limit"
-      else
-        echo preempted
-      fi
-      ;;
-    0/201/*) echo hardware ;;
-    *) reason "$1" ;;
-  esac
-}
-
-# How many attempts at the same have ended for one of these reasons, as a regular expression.
-count() {
-  cat "$RUN_DIR"/attempts/*.json |
-    grep -cE '"step": "sweep", "task": '"${TASK_INDEX:-0}"',.*"reason": "('"$1"')"' || true
-}
-
-finish() {
-  local code=$1 why
-  trap '' TERM USR2
-  if [ "$terminated" = 1 ] && [ "$code" = 0 ]; then code=143; fi # of a step that Slurm has killed srun says 0
-  why=$(reason_of "$code")
-  end_attempt "$code" "$why"
-  if [ "$terminated" = 1 ] && [ "$why/$code" != "time limit/200" ]; then exit "$code"; fi
-  case $why in
-    "time limit" | stopped)
-      if [ "$(count "time limit|stopped")" -ge 50 ]; then
-        echo "jobctl: 50 attempts made; not requeued" && exit 1
-      fi
-      ;;
-    preempted) ;;
-    failed | hardware | busy)
-      if [ "$(count "failed|hardware|busy")" -gt 0 ]; then exit "$code"; fi
-      ;;
-    *) exit "$code" ;;
-  esac
-  requeue
-  exit "$code"
-}
-trap 'finish $?' EXIT
-
-# A job cannot be told which nodes to avoid while it runs; so it is requeued on hold.
-requeue() {
-  local bad
-  bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
-  if [ -n "$bad" ]; then
-    echo "jobctl: requeued, without $bad"
-    scontrol requeuehold "$SLURM_JOB_ID"
-    scontrol update "JobId=$SLURM_JOB_ID" "ExcNodeList="''"$bad" || true
-    scontrol release "$SLURM_JOB_ID"
-  else
-    echo "jobctl: requeued"
-    scontrol requeue "$SLURM_JOB_ID"
-  fi
-}
-
-# --- what runs ------------------------------------------------------------------------------------------
+JOB_TARGET='slurm'
+JOB_STEP='sweep'
+JOB_READS_CHECKPOINT=''
+JOB_STOP_FILE=STOP
+JOB_SPEC_HASH=5ecb80a514863b09
+JOB_TRUSTED=(root)
+JOB_RECORD='{"format": 2, "spec_hash": "5ecb80a514863b09", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu132"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[12,16,20,24,28,32],"tokenizer":"gpt2"},"kind":"train","model":{"architecture":"gpt2","head_dim":128,"hidden_size":2304,"initializer_range":0.02,"intermediate_size":9216,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":18,"num_hidden_layers":18,"num_key_value_heads":18,"rope_theta":10000.0,"tie_word_embeddings":true,"vocab_size":50304},"model_name":"gpt2_1.36b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"4:00:00"},"run":null,"site":{"account":"","comment":"","constraint":"","container_runtime":"none","cpu_partition":"","cpus_per_task":0,"env":{},"exclude":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","modules":[],"mounts":[],"nodelist":"","partition":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","qos":"","reservation":"","root":"/shared/jobctl","secrets_file":"","spare_nodes":0},"site_name":"local","stage":"sweep","target":"slurm","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":16,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":0,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":500,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":8,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":1,"lr_decay_iters":32000,"max_bad_steps":20,"max_iters":10,"min_lr":0.00003,"optimizer":"adamw","profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":true,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
+JOB_AT_WARNING='continue'
+JOB_AVOIDED_NODES=''
+JOB_LAST_WORDS_SECONDS=20
+JOB_LIMIT_SECONDS=14400
+JOB_MAX_ATTEMPTS=50
+JOB_NODE_NAME=slurm
+JOB_RETRIES=0
+JOB_STOP_GRACE_SECONDS=300
+SRUN_OPTIONS=(
+  --ntasks-per-node=1
+  --kill-on-bad-exit=1
+  --wait=60
+)
+CONTAINER_COMMAND=(
+)
 LAUNCH=(
   --nnodes=1
   --nproc_per_node=8
 )
-TRAINER=(
-  --model_name=gpt2_1.36b
-  "--run_dir=$RUN_DIR"
-  "--attempt=$ATTEMPT"
-  "--dataset=$JOBCTL_ROOT/datasets/"slimpajama_6b-gpt2
+JOB_DATASET=slimpajama_6b-gpt2
+JOB_FLAGS=(
   --architecture=gpt2
   --vocab_size=50304
   --hidden_size=2304
@@ -303,112 +113,515 @@ TRAINER=(
   --hang_timeout=1800
   --profile=False
 )
+SIZES=(12 16 20 24 28 32)
 
-# supervise COMMAND...: its exit code, whatever signals arrive meanwhile. A signal interrupts bash's wait, and the
-# wait after that may have forgotten the code of a child that is gone (bash 5.2 answers -1); so the child's own shell,
-# where the command is in the foreground and nothing interrupts it, writes the code down.
-supervise() {
-  local file="$LOG_DIR/.exit_code-${POD:-0}" code=137
-  rm -f "$file"
-  (
-    trap : TERM INT HUP USR2
-    code=0
-    "$@" || code=$?
-    echo "$code" >"$file"
-  ) &
-  local child=$!
-  while kill -0 "$child" 2>/dev/null; do
-    wait "$child" || true
-  done
-  if [ -e "$file" ]; then
-    read -r code <"$file"
-    rm -f "$file"
-  fi
-  return "$code"
+# The exit codes; and of several, which one is the cause: the one with the lowest rank.
+# shellcheck disable=SC2034 # not every job needs every one
+{
+  EXIT_FAILED=1
+  EXIT_USAGE=2
+  EXIT_TERMINATED=143
+  EXIT_CONTINUE=200
+  EXIT_HARDWARE=201
+  EXIT_RANKS=([2]=0 [201]=1 [129]=2 [130]=2 [134]=4 [200]=5 [75]=6 [1]=7 [143]=8 [0]=9)
+  EXIT_SIGNAL_RANK=2
+  EXIT_LAST_SIGNAL=192
+  EXIT_OTHER_RANK=3
+  EXIT_REASONS=([2]=configuration [201]=hardware [129]=cancelled [130]=cancelled [134]=failed [200]=stopped [75]=busy [1]=failed [143]=cancelled [0]=finished)
+  EXIT_OTHER_REASON=failed
 }
 
-# task FOLDER FIRST_NODE TASKS COMMAND...: what each node runs. It leaves its exit code in the folder. A 200 must not reach
-# srun, which would take it for a failure and kill the other tasks while they still write. Slurm signals this shell
-# only, so it passes SIGTERM on. The command's own shell, which nothing signals, writes its code down: bash may lose that
-# of a child which ends just when a signal interrupts wait.
-task() {
-  local folder=$1 first=$2 tasks=$3 child said code=137 ended=0 waited=0
-  shift 3
-  export NODE=$SLURMD_NODENAME
-  if [ "$NODE" = "$first" ]; then export PET_RDZV_CONF=is_host=1; else export PET_RDZV_CONF=is_host=0; fi
-  trap 'ended=1; kill -TERM "$(cat "$folder/.pid-$NODE" 2>/dev/null)" 2>/dev/null' TERM
-  (
-    trap : TERM
-    code=0
-    (echo "$BASHPID" >"$folder/.pid-$NODE" && exec "$@") || code=$?
-    rm -f "$folder/.pid-$NODE"
-    echo "$code" >"$folder/.exit-$NODE" && mv "$folder/.exit-$NODE" "$folder/exit-$NODE"
-  ) &
-  child=$!
-  while kill -0 "$child" 2>/dev/null; do wait "$child"; done
-  read -r code <"$folder/exit-$NODE"
-  # srun ends all others at the first failure. So what may be the consequence of another node's waits for that one's
-  # word, and whom srun ends meanwhile was not the cause.
-  if [ "$code" = 1 ] || [ "$code" = 143 ]; then
-    while [ "$ended" = 0 ] && [ "$waited" -lt 20 ]; do
-      said=("$folder"/exit-*)
-      [ "${#said[@]}" -lt "$tasks" ] || break
-      sleep 1
-      waited=$((waited + 1))
-    done
-    [ "$ended" = 0 ] || echo 143 >"$folder/exit-$NODE"
-  fi
-  [ "$code" != 201 ] || printf '%s\t%s\n' "$NODE" "one of its GPUs failed; its ranks say more" >>"$folder/bad-nodes"
-  [ "$code" != 200 ] || code=0
-  return "$code"
+# --- Functions -----------------------------------------------------------------------------------------
+# fail WORDS...: say what is wrong, and end as wrong usage, which no scheduler retries.
+fail() {
+  printf 'jobctl: %s\n' "$*" >&2
+  exit "$EXIT_USAGE"
 }
 
-# cause CODE FILE...: of all nodes' exit codes, one a file, the one that led to the others. A trainer whose peer is gone
-# fails with 1, and what is left is ended with SIGTERM. CODE is what it comes to where no file says more.
+now() {
+  date -u +%Y-%m-%dT%H:%M:%SZ
+}
+
+# make_shared FOLDER: make the folder for all who may write the one above: with its mode, sticky bit included.
+make_shared() {
+  [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
+}
+
+# stamp FILE: print what changes when FILE is written again; nothing where there is no file.
+stamp() {
+  stat -c '%i %y %s' "$1" 2>/dev/null || true
+}
+
+# write_durably FILE: write standard input to FILE. A reader sees the old text or the new text, never half of one.
+write_durably() {
+  cat >"$1.$$" && sync "$1.$$" && mv -f "$1.$$" "$1"
+}
+
+# The table of exit codes is EXIT_RANKS and EXIT_REASONS; jobs/core/exit_codes.py gives the reasons for its order.
+
+# rank_of CODE: print how close the code is to the cause. 0 is the closest.
+rank_of() {
+  if [ -n "${EXIT_RANKS[$1]:-}" ]; then
+    echo "${EXIT_RANKS[$1]}"
+  elif [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]; then
+    echo "$EXIT_SIGNAL_RANK"
+  else
+    echo "$EXIT_OTHER_RANK"
+  fi
+}
+
+# cause CODE FILE...: print the exit code that led to the others. Each file holds the code of one node or pod.
+# CODE is what the launcher says. It counts where no file says more than "finished" or "ended by SIGTERM".
 cause() {
-  local code cause=$1 rank best=9
-  [ "$1" = 0 ] || best=5
+  local cause=$1 best code rank
   shift
+  if [ "$cause" = 0 ]; then
+    best=$(rank_of 0)
+  else
+    best=$(rank_of "$EXIT_TERMINATED")
+  fi
+
   while read -r code; do
-    case $code in
-      2) rank=0 ;; 201) rank=1 ;; 200) rank=3 ;; 1) rank=4 ;; 143) rank=6 ;; 0) rank=8 ;; *) rank=2 ;;
-    esac
-    if [ "$rank" -lt "$best" ]; then best=$rank cause=$code; fi
+    case $code in '' | *[!0-9]*) continue ;; esac
+    rank=$(rank_of "$code")
+    if [ "$rank" -lt "$best" ]; then
+      best=$rank
+      cause=$code
+    fi
   done < <(cat -- "$@" 2>/dev/null)
   echo "$cause"
 }
 
-# One task on each of HOSTS; the death of one ends all.
+# was_cancelled: whether a user has asked this job to stop.
+was_cancelled() {
+  grep -q '^cancel' "$STOP" 2>/dev/null
+}
+
+# reason CODE: print what the record says about an attempt that ended with this code.
+reason() {
+  if [ "$1" = "$EXIT_CONTINUE" ] && was_cancelled; then
+    echo cancelled
+  else
+    echo "${EXIT_REASONS[$1]:-$EXIT_OTHER_REASON}"
+  fi
+}
+
+# Others may write the shared root as well. What this job executes or writes into must belong to its user or to root.
+# It must be no symbolic link, and nobody else may change it, except the group to which $JOBCTL_ROOT itself is open.
+# JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
+
+# check_run: check the run's directory and each file and folder in it. STOP is left out: anyone may ask a run to stop.
+check_run() {
+  local path
+  check_owned "$RUN_DIR"
+  for path in "$RUN_DIR"/* "$RUN_DIR"/.[!.]*; do
+    case ${path##*/} in
+      STOP | STOP.*) ;;
+      *) check_owned "$path" ;;
+    esac
+  done
+}
+
+# check_owned PATH: fail where somebody else may have put this file there, or may change it.
+check_owned() {
+  local mode uid gid user group
+  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
+  case " ${JOB_TRUSTED[*]} " in *" everyone "*) return 0 ;; esac
+
+  [ -e "$1" ] || return 0
+  if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
+    [ ! -e "$1" ] || fail "$1 cannot be looked at"
+    return 0
+  fi
+
+  is_trusted "$uid" || fail "$1 belongs to $user ($uid), who may have put anything there; --trust-owner $user allows it"
+  if ((8#$mode & 8#002)); then
+    fail "$1 may be changed by everyone; chmod o-w, or --trust-owner everyone"
+  elif ((8#$mode & 8#020)) && ! is_own_group "$uid" "$gid" "$user" "$group"; then
+    fail "$1 may be changed by group $group; chmod g-w, or --trust-owner everyone"
+  fi
+}
+
+# is_trusted UID: whether a file of this owner is one of ours.
+is_trusted() {
+  local name
+  case $1 in 0 | "$(id -u)") return 0 ;; esac
+  for name in "${JOB_TRUSTED[@]}"; do
+    if [ "$1" = "$name" ] || [ "$1" = "$(id -u "$name" 2>/dev/null)" ]; then return 0; fi
+  done
+  return 1
+}
+
+# is_own_group UID GID USER GROUP: whether it is the group that the root is open to, or the user's own group, which has
+# the user's name.
+is_own_group() {
+  local mode gid
+  IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1
+  if ((8#$mode & 8#020)) && [ "$gid" = "$2" ]; then return 0; fi
+  if [ "$4" = UNKNOWN ]; then [ "$1" = "$2" ]; else [ "$3" = "$4" ]; fi
+}
+
+# write_record: write run.json, once for all attempts.
+write_record() {
+  printf '%s\n' "$JOB_RECORD" | write_durably "$RUN_DIR/.run.json"
+  # Of several writers, one makes the link; the others keep what it made.
+  ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
+  rm -f "$RUN_DIR/.run.json"
+}
+
+# write_attempt END EXIT_CODE REASON: write the record of this attempt. Each argument is JSON.
+write_attempt() {
+  {
+    printf '{"attempt": %d, "job_id": "%s", "target": "%s", ' "$ATTEMPT" "$JOB_ID" "$JOB_TARGET"
+    printf '"step": "%s", "task": %d, "tasks": %d, ' "$JOB_STEP" "${TASK_INDEX:-0}" "${TASKS:-1}"
+    printf '"host": "%s", "nodes": "%s", "pid": %d, ' "$(uname -n)" "$NODES" "$$"
+    printf '"start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' "$STARTED" "$1" "$2" "$3"
+  } | write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
+}
+
+# begin_attempt: make the run directory where it is missing, and take the next number of an attempt in it.
+begin_attempt() {
+  make_run_folders
+  check_record
+
+  # mkdir succeeds for one of several jobs that want the same number.
+  ATTEMPT=1
+  until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
+    [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; does run $RUN belong to someone else?"
+    ATTEMPT=$((ATTEMPT + 1))
+  done
+  LOG_DIR=$RUN_DIR/logs/$ATTEMPT
+  STARTED=$(now)
+
+  # An earlier attempt has already done what an old STOP asks for. A new one is for this attempt.
+  [ "$(stamp "$STOP")" != "$OLD_STOP" ] || rm -f "$STOP"
+  write_attempt null null null
+  export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
+}
+
+make_run_folders() {
+  make_shared "$JOBCTL_ROOT/runs"
+  [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
+  # Look before anything is written there.
+  check_run
+  mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
+}
+
+# check_record: fail where the directory belongs to a run with other settings.
+check_record() {
+  if [ -n "$JOB_READS_CHECKPOINT" ]; then
+    [ -e "$RUN_DIR/run.json" ] || fail "run $RUN does not exist; this job reads the checkpoint of a run"
+    return 0
+  fi
+  [ -e "$RUN_DIR/run.json" ] || write_record
+  grep -Fq "\"spec_hash\": \"$JOB_SPEC_HASH\"" "$RUN_DIR/run.json" ||
+    fail "run $RUN exists and was made with other settings; take another name with --run"
+}
+
+# end_attempt EXIT_CODE [REASON]: complete the record of this attempt.
+end_attempt() {
+  write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
+}
+
+# attempts_ended_by REASONS: count the attempts of this job that ended for one of the reasons, a regular expression.
+attempts_ended_by() {
+  cat "$RUN_DIR"/attempts/*.json |
+    grep -cE '"step": "'"$JOB_STEP"'", "task": '"${TASK_INDEX:-0}"',.*"reason": "('"$1"')"' || true
+}
+
+# has_attempts_left REASONS: whether a job that stops by itself may start again.
+has_attempts_left() {
+  [ "$(attempts_ended_by "$1")" -lt "$JOB_MAX_ATTEMPTS" ]
+}
+
+# has_retries_left: whether a job that failed may start again.
+has_retries_left() {
+  [ "$(attempts_ended_by "failed|hardware|busy")" -le "$JOB_RETRIES" ]
+}
+
+# keep_code FILE COMMAND...: run COMMAND, return its exit code and leave the code in FILE. Signals to this shell do not
+# end it. Bash may lose the code of a child that ends while a signal interrupts wait (bash 5.2 answers -1). So the
+# child's own shell writes the code down: there the command is in the foreground, and nothing interrupts it.
+# While COMMAND runs, kept_pid prints its process id.
+keep_code() {
+  local file=$1 code=137 child hidden
+  hidden=${file%/*}/.${file##*/}
+  shift
+  rm -f "$file"
+  (
+    trap : TERM INT HUP USR2
+    code=0
+    (echo "$BASHPID" >"$hidden.pid" && exec "$@") || code=$?
+    rm -f "$hidden.pid"
+    # A reader sees no file, or the whole code.
+    echo "$code" >"$hidden.new" && mv "$hidden.new" "$file"
+  ) &
+  child=$!
+  while kill -0 "$child" 2>/dev/null; do
+    wait "$child" || true
+  done
+  if [ -e "$file" ]; then read -r code <"$file"; fi
+  return "$code"
+}
+
+# kept_pid FILE: print the process id of the command that keep_code runs.
+kept_pid() {
+  cat "${1%/*}/.${1##*/}.pid" 2>/dev/null
+}
+
+# supervise COMMAND...: run COMMAND and return its exit code, whatever signals arrive meanwhile.
+supervise() {
+  local file=$LOG_DIR/.exit_code-${POD:-0} code=0
+  keep_code "$file" "$@" || code=$?
+  rm -f "$file"
+  return "$code"
+}
+
+# on_warning: Slurm sends USR2 before the time limit, or before it preempts the job.
+on_warning() {
+  WARNED=1
+  case $JOB_AT_WARNING in
+    # The trainer sees STOP, checkpoints and ends with EXIT_CONTINUE.
+    checkpoint) echo "time limit" >>"$STOP" ;;
+    # The next attempt goes on from what is done, so this one ends now.
+    terminate) scancel --signal=TERM "$SLURM_JOB_ID" ;;
+    # Nothing of it is kept, so it uses the time that remains.
+    continue) ;;
+  esac
+}
+
+# leave_early: end a job that was told to end before it began, so that nothing starts that cannot end in time.
+leave_early() {
+  [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
+  [ ! -e "$STOP" ] || exit "$EXIT_CONTINUE"
+  if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" != continue ]; then exit "$EXIT_CONTINUE"; fi
+}
+
+# reason_of CODE: print why the attempt ended. Slurm knows what it does to the job: when it preempts, it signals the
+# steps at once, and this shell only after the partition's GraceTime.
+reason_of() {
+  local job
+  if [ "$1" != 0 ] && was_cancelled; then echo cancelled && return 0; fi
+  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || true
+
+  case $TERMINATED/$1/$job in
+    */0/*) echo finished ;;
+    1/*/*JobState=CANCELLED*) echo cancelled ;;
+    1/*/*JobState=TIMEOUT*) echo "time limit" ;;
+    1/*/*JobState=PREEMPTED* | */*/*PreemptTime=[0-9]*) echo preempted ;;
+    1/*/*) echo requeued ;; # by hand, or because a node died
+    "0/$EXIT_CONTINUE/"*) reason_of_a_stop ;;
+    *) reason "$1" ;;
+  esac
+}
+
+reason_of_a_stop() {
+  if [ "$WARNED" = 0 ]; then
+    echo stopped
+  elif [ "$(date +%s)" -ge "$((END - JOB_STOP_GRACE_SECONDS - 120))" ]; then
+    echo "time limit"
+  else
+    echo preempted
+  fi
+}
+
+# finish CODE: record how the attempt ended, and requeue the job where it goes on.
+finish() {
+  local code=$1 why
+  trap '' TERM USR2
+
+  # srun answers 0 for a step that Slurm has killed.
+  if [ "$TERMINATED" = 1 ] && [ "$code" = 0 ]; then code=$EXIT_TERMINATED; fi
+  if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
+    code=$EXIT_CONTINUE
+  fi
+  why=$(reason_of "$code")
+  end_attempt "$code" "$why"
+
+  # Slurm has decided what becomes of a job that it terminated. At the time limit it decides nothing.
+  if [ "$TERMINATED" = 1 ] && [ "$why/$code" != "time limit/$EXIT_CONTINUE" ]; then exit "$code"; fi
+
+  case $why in
+    preempted) ;;
+    "time limit" | stopped)
+      if ! has_attempts_left "time limit|stopped"; then
+        echo "jobctl: $JOB_MAX_ATTEMPTS attempts made; not requeued"
+        exit "$EXIT_FAILED"
+      fi
+      ;;
+    failed | hardware | busy) has_retries_left || exit "$code" ;;
+    *) exit "$code" ;;
+  esac
+  requeue
+  exit "$code"
+}
+
+# requeue: start the job again, without the nodes that were found bad. A running job cannot be told which nodes to
+# avoid, so it is requeued on hold, changed, and released.
+requeue() {
+  local bad
+  bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
+  if [ -n "$bad" ]; then
+    echo "jobctl: requeued, without $bad"
+    scontrol requeuehold "$SLURM_JOB_ID"
+    scontrol update "JobId=$SLURM_JOB_ID" "ExcNodeList=$JOB_AVOIDED_NODES$bad" || true
+    scontrol release "$SLURM_JOB_ID"
+  else
+    echo "jobctl: requeued"
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+}
+
+# hosts: print the names of the job's nodes, joined by commas.
+hosts() {
+  (IFS=, && echo "${HOSTS[*]}")
+}
+
+# run COMMAND...: run COMMAND once on each of HOSTS, and return the exit code of the node that was the cause. When one
+# task dies, srun ends all.
 run() {
-  local hosts code=0
-  hosts=$(IFS=, && echo "${HOSTS[*]}")
+  local code=0 settings command=("$@")
+  if [ "${#CONTAINER_COMMAND[@]}" -gt 0 ]; then command=("${CONTAINER_COMMAND[@]}" "$@"); fi
   rm -f "$LOG_DIR"/exit-*
   [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-  supervise srun "--nodelist=$hosts" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" --ntasks-per-node=1 \
-    --kill-on-bad-exit=1 --wait=60 \
-    bash -c "$(declare -f task); task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "$@" || code=$?
+
+  # The shell on each node gets these functions and values as text: inside a container it has nothing else.
+  settings=$(
+    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
+    declare -f task name_node wait_for_others keep_code kept_pid
+  )
+  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" "${SRUN_OPTIONS[@]}" \
+    bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
 
-# meet ID PORT: torchrun's nodes find each other at the first one. Its name is resolved here, where it can be.
+# task FOLDER FIRST_NODE TASKS COMMAND...: what each node runs. It leaves its exit code in FOLDER. srun would take
+# EXIT_CONTINUE for a failure and kill the other tasks while they still write, so srun gets 0 instead.
+task() {
+  local folder=$1 first=$2 tasks=$3 code=0
+  shift 3
+  name_node "$first"
+
+  # Slurm signals this shell only, so it passes SIGTERM on.
+  ENDED=0
+  CODE_FILE=$folder/exit-$NODE
+  trap 'ENDED=1; kill -TERM "$(kept_pid "$CODE_FILE")" 2>/dev/null' TERM
+  keep_code "$CODE_FILE" "$@" || code=$?
+  wait_for_others "$folder" "$tasks" "$code"
+
+  if [ "$code" = "$EXIT_HARDWARE" ]; then
+    printf '%s\t%s\n' "$NODE" "one of its GPUs failed; its ranks say more" >>"$folder/bad-nodes"
+  fi
+  [ "$code" != "$EXIT_CONTINUE" ] || code=0
+  return "$code"
+}
+
+# name_node FIRST_NODE: export this node's name, and whether torchrun's ranks meet on it.
+name_node() {
+  if [ "$JOB_NODE_NAME" = host ]; then
+    # In these containers Slurm gives every task the environment of the batch script.
+    NODE=$(uname -n)
+    NODE=${NODE%%.*}
+  else
+    NODE=$SLURMD_NODENAME
+  fi
+  export NODE
+  if [ "$NODE" = "$1" ]; then
+    export PET_RDZV_CONF=is_host=1
+  else
+    export PET_RDZV_CONF=is_host=0
+  fi
+}
+
+# wait_for_others FOLDER TASKS CODE: srun ends all other tasks at the first failure. So a node whose failure may be
+# the consequence of another one waits until that one has left its code. If srun ends this node meanwhile, this node
+# was not the cause.
+wait_for_others() {
+  local codes waited=0
+  if [ "$3" != "$EXIT_FAILED" ] && [ "$3" != "$EXIT_TERMINATED" ]; then return 0; fi
+  while [ "$ENDED" = 0 ] && [ "$waited" -lt "$JOB_LAST_WORDS_SECONDS" ]; do
+    codes=("$1"/exit-*)
+    [ "${#codes[@]}" -lt "$2" ] || break
+    sleep 1
+    waited=$((waited + 1))
+  done
+  [ "$ENDED" = 0 ] || echo "$EXIT_TERMINATED" >"$1/exit-$NODE"
+}
+
+# meet ID PORT: torchrun's nodes find each other at the first node. Its name is looked up here, where it is known.
 meet() {
   local address
   read -r address _ < <(getent ahostsv4 "${HOSTS[0]}") || address=${HOSTS[0]}
   LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$2" "--rdzv_id=$1")
 }
-PORT=$((20000 + SLURM_JOB_ID % 20000))
-meet "$SLURM_JOB_ID" "$PORT"
 
-# One training a batch size. One that does not fit says so in its log and does not end the others.
-SIZES=(12 16 20 24 28 32)
+# make_cache FOLDER: make the folder for what compilers leave. The next job executes it, so it must be this user's own.
+make_cache() {
+  make_shared "${1%/*}"
+  [ -d "$1" ] || mkdir -m 700 "$1" 2>/dev/null || [ -d "$1" ] || fail "$1 cannot be made"
+  check_owned "$1"
+}
+
+# sweep SIZE...: train once for each batch size. A size that does not fit says so in its log; the others go on.
+# It succeeds when one size has fitted.
+sweep() {
+  local size code swept=1
+  for size in "$@"; do
+    code=0
+    run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}" \
+      "--run_dir=$RUN_DIR/sweep/$ATTEMPT/batch_size=$size" "--batch_size=$size" --init_from=scratch || code=$?
+    if [ "$code" = 0 ]; then swept=0; fi
+
+    # A job that is told to end begins no other size.
+    if [ "$code" = "$EXIT_CONTINUE" ] || [ "$code" = "$EXIT_TERMINATED" ] || was_cancelled; then
+      exit "$EXIT_TERMINATED"
+    fi
+  done
+  return "$swept"
+}
+
+# --- Where: the nodes, the run's directory, and the environment of the payload. ------------------------
+RUN_DIR=$JOBCTL_ROOT/runs/$RUN
+STOP=$RUN_DIR/$JOB_STOP_FILE
+OLD_STOP=$(stamp "$STOP")
+NODES=$SLURM_JOB_NODELIST
+mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+[ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
+END=${SLURM_JOB_END_TIME:-$(($(date +%s) + JOB_LIMIT_SECONDS))}
+CACHE=$JOBCTL_ROOT/cache/$(id -un)
+export NCCL_DEBUG=WARN
+export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
+export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
+export TORCH_NCCL_DUMP_ON_TIMEOUT=1
+export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
+export TRITON_CACHE_DIR="$CACHE/triton"
+export OMP_NUM_THREADS=8
+export PYTHONSAFEPATH=1
+export PYTHONUNBUFFERED=1
+export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+PYTHON=${JOBCTL_PYTHON:-python3}
+ulimit -l unlimited 2>/dev/null || echo "jobctl: memory cannot be pinned without limit (ulimit -l $(ulimit -l))" >&2
+make_cache "$CACHE"
+
+# --- Record: take an attempt's number, and record its end however it ends. -----------------------------
+begin_attempt
+printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"
+exec >>"$LOG_DIR/batch.log" 2>&1
+export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-
+trap 'finish $?' EXIT
+trap on_warning USR2
+leave_early
+
+TRAINER=(
+  --model_name=gpt2_1.36b
+  "--run_dir=$RUN_DIR"
+  "--attempt=$ATTEMPT"
+  "--dataset=$JOBCTL_ROOT/datasets/$JOB_DATASET"
+  "${JOB_FLAGS[@]}"
+)
+PORT=$((20000 + SLURM_JOB_ID % 20000))
+
+# --- Run -----------------------------------------------------------------------------------------------
+meet "$SLURM_JOB_ID" "$PORT"
 SIZES=("${SIZES[TASK_INDEX]}")
-swept=1
-for size in "${SIZES[@]}"; do
-  code=0
-  run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}" \
-    "--run_dir=$RUN_DIR/sweep/$ATTEMPT/batch_size=$size" "--batch_size=$size" --init_from=scratch || code=$?
-  if [ "$code" = 0 ]; then swept=0; fi
-  # Told to end: the other sizes are not begun.
-  if [ "$code" = 200 ] || [ "$code" = 143 ] || grep -q '^cancel' "$STOP" 2>/dev/null; then exit 143; fi
-done
-[ "$swept" = 0 ]
+sweep "${SIZES[@]}"

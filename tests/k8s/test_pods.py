@@ -222,4 +222,5 @@ def test_the_volumes_record_is_the_submitted_one(server: ApiServer, cluster: Mak
 def test_secrets_reach_the_trainer_and_no_object(server: ApiServer, tmp_path: Path) -> None:
     text = PYTORCH.render(spec_of(named={"secret": "tokens", "pass_env": ("HF_TOKEN",)}))
     assert 'secretName: "tokens"' in text
-    assert "HF_TOKEN" not in text.split("  script: |")[1].split("run.json")[0]
+    script = text.split("  script: |")[1].splitlines()
+    assert not [line for line in script if "HF_TOKEN" in line and "JOB_RECORD=" not in line]

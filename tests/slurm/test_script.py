@@ -19,9 +19,12 @@ def spec_of(*sets: str, **choices: object) -> JobSpec:
     return resolve(Choices(**given, sets=sets), version="1", root="/shared/root").spec  # type: ignore[arg-type]
 
 
-def words(spec: JobSpec) -> str:
-    """The script with continued lines joined."""
-    return render(spec).replace("\\\n    ", "")
+def container_words(spec: JobSpec) -> str:
+    """The options of srun and the words before the command, as bash reads them from the script."""
+    script = render(spec)
+    data = script[script.index("SRUN_OPTIONS=(") : script.index("LAUNCH=(")]
+    show = 'echo "${SRUN_OPTIONS[*]} ${CONTAINER_COMMAND[*]}"'
+    return subprocess.run(["bash", "-c", data + show], capture_output=True, text=True, check=True).stdout
 
 
 GPU = {"hardware": "h100"}
@@ -45,35 +48,33 @@ GPU = {"hardware": "h100"}
 def test_each_runtime_is_told_in_its_own_way(
     sets: tuple[str, ...], choices: dict[str, object], expected: str
 ) -> None:
-    assert expected in words(spec_of(*sets, **choices))
+    assert expected in container_words(spec_of(*sets, **choices))
 
 
 def test_a_job_without_gpus_asks_enroot_for_none() -> None:
     """Its hook would fail on a node without a driver."""
-    assert "NVIDIA_VISIBLE_DEVICES=void" in words(spec_of("container_runtime=pyxis"))
-    assert "NVIDIA_VISIBLE_DEVICES" not in words(spec_of("container_runtime=pyxis", **GPU))
-    assert "NVIDIA_VISIBLE_DEVICES" not in words(spec_of("container_runtime=none"))
+    assert "NVIDIA_VISIBLE_DEVICES=void" in render(spec_of("container_runtime=pyxis"))
+    assert "NVIDIA_VISIBLE_DEVICES" not in render(spec_of("container_runtime=pyxis", **GPU))
+    assert "NVIDIA_VISIBLE_DEVICES" not in render(spec_of("container_runtime=none"))
 
 
 @pytest.mark.parametrize("runtime", ["pyxis", "podman", "docker"])
 def test_all_of_the_environment_goes_into_the_container(runtime: str) -> None:
-    script = words(
-        spec_of(f"container_runtime={runtime}", "env.NCCL_IB_HCA=mlx5", "pass_env=[HF_TOKEN]", **GPU)
-    )
-    inside = script[script.index("supervise srun") : script.index("code=$?\n  return")]
+    spec = spec_of(f"container_runtime={runtime}", "env.NCCL_IB_HCA=mlx5", "pass_env=[HF_TOKEN]", **GPU)
+    inside = container_words(spec)
     for name in ("NCCL_IB_HCA", "HF_TOKEN", "PYTORCH_CUDA_ALLOC_CONF", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
         assert name in inside
 
 
 def test_a_gpu_job_has_what_a_hang_is_explained_by_and_a_cache_of_its_users_own() -> None:
-    script = words(spec_of("env.NCCL_DEBUG=INFO", **GPU))
+    script = render(spec_of("env.NCCL_DEBUG=INFO", **GPU))
     assert "export NCCL_DEBUG=INFO" in script, "the site's own setting wins"
     assert "export TORCH_NCCL_DUMP_ON_TIMEOUT=1" in script
     assert "export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-" in script
     assert "CACHE=$JOBCTL_ROOT/cache/$(id -un)\n" in script
     assert 'export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"' in script
     assert "ulimit -l unlimited" in script
-    assert "TORCH_NCCL" not in words(spec_of())
+    assert "TORCH_NCCL" not in render(spec_of())
 
 
 def test_where_a_job_runs_is_the_sites_word() -> None:

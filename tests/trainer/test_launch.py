@@ -38,7 +38,7 @@ def test_options_are_divided_at_the_first_dashes() -> None:
         ([1, -signal.SIGKILL], 137),
         ([-signal.SIGTERM, 1], 1),
         ([200, -signal.SIGTERM], 200),
-        ([200, 1], 1),
+        ([200, 1], 200),
         ([1, 201, -signal.SIGTERM], 201),
         ([-signal.SIGSEGV, -signal.SIGKILL], 139),
         ([-signal.SIGTERM, -signal.SIGTERM], 143),

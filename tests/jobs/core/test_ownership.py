@@ -11,7 +11,7 @@ import pytest
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.ownership import EVERYONE, Untrusted, check_link, check_run, user_id, user_name
-from jobctl.jobs.render import render_template
+from jobctl.jobs.render import shell_functions
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which root alone may")
 DAEMON = 1
@@ -39,8 +39,9 @@ def refusal_of_python(run: Path, trusted: tuple[str, ...]) -> str:
 
 
 def refusal_of_shell(run: Path, trusted: tuple[str, ...]) -> str:
-    functions = render_template("ownership.sh.j2", {"trusted": trusted})
-    script = f'set -euo pipefail\nfail() {{ echo "$*"; exit 2; }}\n{functions}\ncheck_run\n'
+    functions = shell_functions("ownership")
+    names = " ".join(trusted)
+    script = f'set -euo pipefail\nfail() {{ echo "$*"; exit 2; }}\n{functions}\nJOB_TRUSTED=(root {names})\ncheck_run\n'
     variables = {"RUN_DIR": str(run), "JOBCTL_ROOT": str(run.parent.parent), "PATH": os.environ["PATH"]}
     done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=False)
     assert done.stderr == ""

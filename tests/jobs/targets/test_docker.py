@@ -24,19 +24,6 @@ def rendered(root: str = "/shared", **choices: object) -> str:
     return DOCKER.render(resolve(Choices(**options), version="0.0.0", root=root).spec)  # type: ignore[arg-type]
 
 
-def test_gpus_are_passed_only_where_the_job_has_some() -> None:
-    cpu, gpu = rendered(), rendered(model="qwen3_1.8b", hardware="h100")
-    assert "--gpus=all" not in cpu
-    assert "nvidia.com/gpu=all" not in cpu
-    assert "OPTIONS+=(--gpus=all)" in gpu
-    assert "OPTIONS+=(--device=nvidia.com/gpu=all)" in gpu
-
-
-def test_only_a_job_with_gpus_asks_for_limits_that_a_caller_may_not_have() -> None:
-    assert "memlock" not in rendered()
-    assert "--ulimit=memlock=-1:-1" in rendered(model="qwen3_1.8b", hardware="h100")
-
-
 def test_shared_memory_and_time_to_stop_come_from_the_spec() -> None:
     text = rendered(model="qwen3_1.8b", hardware="b200", sets=("stop_grace_seconds=77",))
     assert "  --shm-size=256g\n" in text
@@ -227,3 +214,25 @@ def test_a_container_that_ends_while_it_is_stopped_is_stopped(
     run = lost_run(tmp_path / "root", monkeypatch, docker=ends)
     DOCKER.cancel(run)
     assert (run.path / "STOP").exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpus"), [("docker", "--gpus=all"), ("podman", "--device=nvidia.com/gpu=all")]
+)
+def test_gpus_are_passed_only_where_the_job_has_some(engine: str, gpus: str, tmp_path: Path) -> None:
+    env = fake_engines(tmp_path / "engines", **{"docker": "exit 1", engine: ECHO.format(engine)})
+    (tmp_path / "nvidia.yaml").write_text("kind: nvidia.com/gpu\n")
+    env["JOBCTL_CDI_DIRS"] = str(tmp_path)
+    without = run_script(rendered(root=str(tmp_path / "cpu")), env).stdout
+    text = rendered(root=str(tmp_path / "gpu"), model="qwen3_1.8b", hardware="h100")
+    assert gpus not in without.splitlines()
+    assert gpus in run_script(text, env).stdout.splitlines()
+
+
+def test_only_a_job_with_gpus_asks_for_limits_that_a_caller_may_not_have(tmp_path: Path) -> None:
+    raisable = "ulimit() { :; }; "  # as for a caller who may raise the limits
+    env = fake_engines(tmp_path / "engines", docker=ECHO.format("docker"))
+    without = run_script(raisable + rendered(root=str(tmp_path / "cpu")), env).stdout
+    text = rendered(root=str(tmp_path / "gpu"), model="qwen3_1.8b", hardware="h100")
+    assert "memlock" not in without
+    assert "--ulimit=memlock=-1:-1" in run_script(raisable + text, env).stdout.splitlines()

@@ -1,0 +1,61 @@
+"""Ask a service again while it does not answer: one loop for every service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+Answer = TypeVar("Answer")
+
+
+class Unanswered(Exception):
+    """A request got no usable answer, and the same request may get one later."""
+
+    def __init__(self, notice: str, final: Exception, wait: float = 0.0) -> None:
+        super().__init__(notice)
+        self.notice = notice
+        """What the user is told while we wait."""
+        self.final = final
+        """What is raised when the time is over."""
+        self.wait = wait
+        """Seconds that the service wants us to wait before the next request."""
+
+
+class Patience(NamedTuple):
+    """How long to go on asking, in seconds. Each pause is twice as long as the one before."""
+
+    total: float
+    first_pause: float
+    longest_pause: float
+
+
+def ask(
+    request: Callable[[], Answer],
+    patience: Patience,
+    *,
+    announce: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> Answer:
+    """Return what ``request`` returns. It raises Unanswered to be called again after a pause.
+
+    ``announce`` gets one message, before the first pause. When the time is over, ``ask`` raises the error that the
+    last Unanswered holds. Any other error of ``request`` passes through at once.
+    """
+    deadline = time.monotonic() + patience.total
+    pause = patience.first_pause
+    announced = False
+
+    while True:
+        try:
+            return request()
+        except Unanswered as trouble:
+            if time.monotonic() >= deadline:
+                raise trouble.final from None
+            if not announced:
+                announce(trouble.notice)
+                announced = True
+            wanted = min(trouble.wait, patience.longest_pause)
+
+        sleep(max(pause, wanted))
+        pause = min(2 * pause, patience.longest_pause)

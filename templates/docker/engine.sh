@@ -1,0 +1,93 @@
+answers() {
+  command -v "$1" >/dev/null && "$1" ps --quiet >/dev/null 2>&1
+}
+
+# ask ARGUMENT...: print what the engine answers, or end the job. A question without an answer is no answer.
+ask() {
+  "$ENGINE" "$@" 2>&1 || fail "$ENGINE $1 ended with $?"
+}
+
+# silence ENGINE: print why ENGINE does not answer.
+silence() {
+  if command -v "$1" >/dev/null; then
+    "$1" ps --quiet 2>&1 >/dev/null | tail -n 1
+  else
+    echo "$1 is not installed"
+  fi
+}
+
+# find_engine: set ENGINE to $JOBCTL_ENGINE, or to the first engine that answers.
+find_engine() {
+  if [ -n "${JOBCTL_ENGINE:-}" ]; then
+    answers "$JOBCTL_ENGINE" || fail "JOBCTL_ENGINE=$JOBCTL_ENGINE does not answer: $(silence "$JOBCTL_ENGINE")"
+    ENGINE=$JOBCTL_ENGINE
+  elif answers docker; then
+    ENGINE=docker
+  elif answers podman; then
+    ENGINE=podman
+  else
+    fail "neither docker nor podman answers on this machine ($(silence docker); $(silence podman)):" \
+      "start one, or take --target local"
+  fi
+  ENGINE_VERSION=$(ask --version) || exit
+}
+
+# check_gpus: Podman gets GPUs only by the CDI file of NVIDIA. Without it, it ends in a message that names neither.
+check_gpus() {
+  local folder
+  case $ENGINE_VERSION in *odman*) ;; *) return 0 ;; esac
+  for folder in ${JOBCTL_CDI_DIRS:-/etc/cdi /var/run/cdi}; do
+    ! grep -qs 'nvidia.com/gpu' "$folder"/*.yaml "$folder"/*.json || return 0
+  done
+  fail "podman has no CDI file for NVIDIA's GPUs in ${JOBCTL_CDI_DIRS:-/etc/cdi and /var/run/cdi}; make it:" \
+    "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml (elsewhere: set JOBCTL_CDI_DIRS)"
+}
+
+check_image() {
+  local answer
+  answer=$("$ENGINE" image inspect "$IMAGE" 2>&1 >/dev/null) ||
+    fail "$ENGINE shows no image $IMAGE (${answer##*$'\n'}); make it: make image VARIANT=$JOB_IMAGE_VARIANT"
+}
+
+# add_engine_options: add what each engine needs in its own words: the GPUs, the limits, and the owner of the files.
+add_engine_options() {
+  case $ENGINE_VERSION in
+    *odman*) add_podman_options ;;
+    *) add_docker_options ;;
+  esac
+}
+
+add_podman_options() {
+  if [ -n "$JOB_GPUS" ]; then OPTIONS+=(--device=nvidia.com/gpu=all); fi
+  [ "$(id -u)" = 0 ] || OPTIONS+=(--userns=keep-id)
+  # A health check would need systemd, and the run's record says more.
+  OPTIONS+=(--no-healthcheck)
+  if [ -n "$JOB_GPUS" ] && (ulimit -l unlimited) 2>/dev/null; then
+    OPTIONS+=("${LIMITS[@]}")
+  else
+    OPTIONS+=(--ulimit=host)
+  fi
+  OPTIONS+=("--user=$(id -u):$(id -g)")
+}
+
+add_docker_options() {
+  local user
+  local info
+  user=$(id -u):$(id -g)
+  if [ -n "$JOB_GPUS" ]; then OPTIONS+=(--gpus=all); fi
+  # A rootless daemon maps the caller to the container's root.
+  info=$(ask info) || exit
+  case $info in *rootless*) user=0:0 ;; esac
+  # Where root itself cannot raise its limits, the daemon beside it cannot either.
+  if [ -n "$JOB_GPUS" ] && { [ "$(id -u)" != 0 ] || (ulimit -l unlimited) 2>/dev/null; }; then
+    OPTIONS+=("${LIMITS[@]}")
+  fi
+  OPTIONS+=("--user=$user")
+}
+
+# stop_container: pass a signal on. The trainer in the container sees STOP, a job of another kind sees SIGTERM. This
+# shell outlives both.
+stop_container() {
+  echo "signalled" >>"$STOP"
+  "$ENGINE" kill --signal=TERM "$NAME" >/dev/null 2>&1 || true
+}

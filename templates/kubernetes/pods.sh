@@ -1,0 +1,76 @@
+# The pods of one attempt. The first pod takes the attempt's number. Each other pod asks for the number until it gets
+# an answer. The first pod begins by removing old questions, so it answers only pods that live now, and no pod joins
+# the attempt of a first pod that is dead. Questions and answers are files in DESK.
+
+# meet_pods: wait until all other pods have asked, and answer them.
+meet_pods() {
+  local pod asks=() asked ask
+  rm -rf "$DESK" && mkdir -p "$DESK"
+  for ((pod = 1; pod < JOB_PODS; pod++)); do
+    printf 'jobctl: waiting for pod %s of %s\n' "$((pod + 1))" "$JOB_PODS"
+    until asked=$(compgen -G "$DESK/$pod.*.ask"); do sleep 0.5; done
+    mapfile -t -O "${#asks[@]}" asks <<<"$asked"
+    NODES+=,$(cat "${asks[-1]}")
+  done
+  for ask in "${asks[@]}"; do
+    printf '%s %s\n' "$ATTEMPT" "$NODES" | write_durably "${ask%.ask}.attempt"
+  done
+
+  # While this pod waited, a pod of the attempt before may have asked to stop.
+  was_cancelled || rm -f "$STOP"
+  write_attempt null null null
+}
+
+# join_attempt: ask the first pod for the attempt's number until it answers.
+join_attempt() {
+  local question
+  question=$DESK/$POD.$(cat /proc/sys/kernel/random/uuid)
+  until read -r ATTEMPT NODES 2>/dev/null <"$question.attempt"; do
+    { mkdir -p "$DESK" && printf '%s' "$NODE" >"$question.ask"; } 2>/dev/null || true
+    sleep 0.5
+  done
+  LOG_DIR=$RUN_DIR/logs/$ATTEMPT
+  export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
+}
+
+# judge CODE: print the exit code of the whole attempt. A pod that dies breaks the connections of its peers, and they
+# fail through no fault of their own. So the first pod waits for the code of every pod and finds the cause, and the
+# others take its verdict. A pod that was killed leaves no code; then the others go on. The training operator ends
+# all pods when the first one has finished, so the first one leaves last.
+judge() {
+  local waited=0
+  printf '%s\n' "$1" | write_durably "$LOG_DIR/pod-$POD.exit"
+
+  # Inside a trap a bare return would return the script's code.
+  case $1/$POD in
+    "$EXIT_USAGE"/* | "$EXIT_CONTINUE"/* | 0/[1-9]*) printf '%s' "$1" && return 0 ;;
+  esac
+
+  until is_decided; do
+    if [ "$waited" -ge "$JOB_LAST_WORDS_SECONDS" ] && [ "$1" = 0 ]; then
+      break
+    elif [ "$waited" -ge "$JOB_LAST_WORDS_SECONDS" ]; then
+      echo "jobctl: another pod died and left no exit code; going on" >&2
+      printf '%s' "$EXIT_CONTINUE" && return 0
+    fi
+    sleep 1
+    waited=$((waited + 1))
+  done
+
+  if [ "$1" = 0 ]; then
+    sleep 1 # for the last lines of the other pods' logs
+    printf 0
+  elif [ "$POD" = 0 ]; then
+    cause "$1" "$LOG_DIR"/pod-*.exit
+  else
+    cat "$LOG_DIR/verdict"
+  fi
+}
+
+is_decided() {
+  if [ "$POD" != 0 ]; then
+    [ -e "$LOG_DIR/verdict" ]
+  else
+    [ "$(compgen -G "$LOG_DIR/pod-*.exit" | wc -l)" -ge "$JOB_PODS" ]
+  fi
+}

@@ -1,0 +1,54 @@
+# Others may write the shared root as well. What this job executes or writes into must belong to its user or to root.
+# It must be no symbolic link, and nobody else may change it, except the group to which $JOBCTL_ROOT itself is open.
+# JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
+
+# check_run: check the run's directory and each file and folder in it. STOP is left out: anyone may ask a run to stop.
+check_run() {
+  local path
+  check_owned "$RUN_DIR"
+  for path in "$RUN_DIR"/* "$RUN_DIR"/.[!.]*; do
+    case ${path##*/} in
+      STOP | STOP.*) ;;
+      *) check_owned "$path" ;;
+    esac
+  done
+}
+
+# check_owned PATH: fail where somebody else may have put this file there, or may change it.
+check_owned() {
+  local mode uid gid user group
+  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
+  case " ${JOB_TRUSTED[*]} " in *" everyone "*) return 0 ;; esac
+
+  [ -e "$1" ] || return 0
+  if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
+    [ ! -e "$1" ] || fail "$1 cannot be looked at"
+    return 0
+  fi
+
+  is_trusted "$uid" || fail "$1 belongs to $user ($uid), who may have put anything there; --trust-owner $user allows it"
+  if ((8#$mode & 8#002)); then
+    fail "$1 may be changed by everyone; chmod o-w, or --trust-owner everyone"
+  elif ((8#$mode & 8#020)) && ! is_own_group "$uid" "$gid" "$user" "$group"; then
+    fail "$1 may be changed by group $group; chmod g-w, or --trust-owner everyone"
+  fi
+}
+
+# is_trusted UID: whether a file of this owner is one of ours.
+is_trusted() {
+  local name
+  case $1 in 0 | "$(id -u)") return 0 ;; esac
+  for name in "${JOB_TRUSTED[@]}"; do
+    if [ "$1" = "$name" ] || [ "$1" = "$(id -u "$name" 2>/dev/null)" ]; then return 0; fi
+  done
+  return 1
+}
+
+# is_own_group UID GID USER GROUP: whether it is the group that the root is open to, or the user's own group, which has
+# the user's name.
+is_own_group() {
+  local mode gid
+  IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1
+  if ((8#$mode & 8#020)) && [ "$gid" = "$2" ]; then return 0; fi
+  if [ "$4" = UNKNOWN ]; then [ "$1" = "$2" ]; else [ "$3" = "$4" ]; fi
+}

@@ -1,0 +1,82 @@
+# hosts: print the names of the job's nodes, joined by commas.
+hosts() {
+  (IFS=, && echo "${HOSTS[*]}")
+}
+
+# run COMMAND...: run COMMAND once on each of HOSTS, and return the exit code of the node that was the cause. When one
+# task dies, srun ends all.
+run() {
+  local code=0 settings command=("$@")
+  if [ "${#CONTAINER_COMMAND[@]}" -gt 0 ]; then command=("${CONTAINER_COMMAND[@]}" "$@"); fi
+  rm -f "$LOG_DIR"/exit-*
+  [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+
+  # The shell on each node gets these functions and values as text: inside a container it has nothing else.
+  settings=$(
+    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
+    declare -f task name_node wait_for_others keep_code kept_pid
+  )
+  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" "${SRUN_OPTIONS[@]}" \
+    bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+  return "$(cause "$code" "$LOG_DIR"/exit-*)"
+}
+
+# task FOLDER FIRST_NODE TASKS COMMAND...: what each node runs. It leaves its exit code in FOLDER. srun would take
+# EXIT_CONTINUE for a failure and kill the other tasks while they still write, so srun gets 0 instead.
+task() {
+  local folder=$1 first=$2 tasks=$3 code=0
+  shift 3
+  name_node "$first"
+
+  # Slurm signals this shell only, so it passes SIGTERM on.
+  ENDED=0
+  CODE_FILE=$folder/exit-$NODE
+  trap 'ENDED=1; kill -TERM "$(kept_pid "$CODE_FILE")" 2>/dev/null' TERM
+  keep_code "$CODE_FILE" "$@" || code=$?
+  wait_for_others "$folder" "$tasks" "$code"
+
+  if [ "$code" = "$EXIT_HARDWARE" ]; then
+    printf '%s\t%s\n' "$NODE" "one of its GPUs failed; its ranks say more" >>"$folder/bad-nodes"
+  fi
+  [ "$code" != "$EXIT_CONTINUE" ] || code=0
+  return "$code"
+}
+
+# name_node FIRST_NODE: export this node's name, and whether torchrun's ranks meet on it.
+name_node() {
+  if [ "$JOB_NODE_NAME" = host ]; then
+    # In these containers Slurm gives every task the environment of the batch script.
+    NODE=$(uname -n)
+    NODE=${NODE%%.*}
+  else
+    NODE=$SLURMD_NODENAME
+  fi
+  export NODE
+  if [ "$NODE" = "$1" ]; then
+    export PET_RDZV_CONF=is_host=1
+  else
+    export PET_RDZV_CONF=is_host=0
+  fi
+}
+
+# wait_for_others FOLDER TASKS CODE: srun ends all other tasks at the first failure. So a node whose failure may be
+# the consequence of another one waits until that one has left its code. If srun ends this node meanwhile, this node
+# was not the cause.
+wait_for_others() {
+  local codes waited=0
+  if [ "$3" != "$EXIT_FAILED" ] && [ "$3" != "$EXIT_TERMINATED" ]; then return 0; fi
+  while [ "$ENDED" = 0 ] && [ "$waited" -lt "$JOB_LAST_WORDS_SECONDS" ]; do
+    codes=("$1"/exit-*)
+    [ "${#codes[@]}" -lt "$2" ] || break
+    sleep 1
+    waited=$((waited + 1))
+  done
+  [ "$ENDED" = 0 ] || echo "$EXIT_TERMINATED" >"$1/exit-$NODE"
+}
+
+# meet ID PORT: torchrun's nodes find each other at the first node. Its name is looked up here, where it is known.
+meet() {
+  local address
+  read -r address _ < <(getent ahostsv4 "${HOSTS[0]}") || address=${HOSTS[0]}
+  LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$2" "--rdzv_id=$1")
+}

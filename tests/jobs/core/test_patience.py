@@ -1,0 +1,66 @@
+"""A service that does not answer is asked again: with growing pauses, one message, and an end."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.patience import Patience, Unanswered, ask
+
+
+class Service:
+    """Answers after some failures, and keeps what the caller is told and how long it sleeps."""
+
+    def __init__(self, failures: int, wait: float = 0.0) -> None:
+        self.failures = failures
+        self.wait = wait
+        self.requests = 0
+        self.notices: list[str] = []
+        self.pauses: list[float] = []
+
+    def request(self) -> str:
+        self.requests += 1
+        if self.requests <= self.failures:
+            raise Unanswered(f"down {self.requests}", UserError(f"no answer {self.requests}"), self.wait)
+        return "answer"
+
+    def asked(self, total: float = 600.0) -> str:
+        limits = Patience(total, first_pause=1.0, longest_pause=4.0)
+        return ask(self.request, limits, announce=self.notices.append, sleep=self.pauses.append)
+
+
+def test_an_answer_at_once_needs_no_patience() -> None:
+    service = Service(failures=0)
+    assert service.asked(total=0.0) == "answer"
+    assert (service.notices, service.pauses) == ([], [])
+
+
+def test_pauses_grow_up_to_the_longest_and_one_message_is_said() -> None:
+    service = Service(failures=5)
+    assert service.asked() == "answer"
+    assert service.pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
+    assert service.notices == ["down 1"]
+
+
+def test_the_service_may_ask_for_a_longer_pause_within_the_longest() -> None:
+    service = Service(failures=2, wait=3.0)
+    service.asked()
+    assert service.pauses == [3.0, 3.0]
+    service = Service(failures=1, wait=900.0)
+    service.asked()
+    assert service.pauses == [4.0]
+
+
+def test_when_the_time_is_over_the_last_trouble_is_the_error() -> None:
+    service = Service(failures=9)
+    with pytest.raises(UserError, match="no answer 1"):
+        service.asked(total=0.0)
+    assert (service.notices, service.pauses) == ([], [])
+
+
+def test_any_other_error_is_not_tried_again() -> None:
+    def refuse() -> str:
+        raise UserError("refused")
+
+    with pytest.raises(UserError, match="refused"):
+        ask(refuse, Patience(60, 1, 4), announce=lambda _: None, sleep=lambda _: None)

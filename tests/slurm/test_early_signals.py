@@ -1,0 +1,113 @@
+"""A job that is told to end while its environment loads. Stand-ins for Slurm's commands make the moment certain."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.slurm.script import render
+
+COMMANDS = {
+    "scontrol": 'case "$1 $2" in "show hostnames") echo n1 ;; "show job") echo "JobState=${STATE:-RUNNING}" ;; '
+    '*) echo "$1" >>"$CALLS" ;; esac',
+    "scancel": "exit 0",
+    "srun": 'while [ "$1" != bash ]; do shift; done; SLURMD_NODENAME=n1 exec "$@"',
+    "module": 'eval "$WHILE_LOADING"',
+}
+
+
+class Ended(NamedTuple):
+    code: int
+    record: dict[str, Any]
+    """That of the last attempt."""
+    calls: list[str]
+    """``python``, and what the script asked scontrol to do."""
+
+
+def executed(
+    folder: Path, while_loading: str, *, stage: str = "train", kind: str = "train", **env: str
+) -> Ended:
+    """Run a job's script, with a shell command that runs while the site's module loads."""
+    commands = {**COMMANDS, "python3": 'echo python >>"$CALLS"'}
+    bin_folder = folder / "bin"
+    bin_folder.mkdir()
+    for name, body in commands.items():
+        (bin_folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (bin_folder / name).chmod(0o755)
+    (folder / "calls").touch()
+    model = "qwen3_smoke" if kind == "train" else ""
+    choices = Choices(
+        kind=kind, model=model, stage=stage, target="slurm", run="r", sets=("modules=[cuda]", "preflight=off")
+    )  # fmt: skip
+    script = render(resolve(choices, version="0", root=str(folder / "root")).spec)
+    environment = {
+        "PATH": f"{bin_folder}:/usr/bin:/bin",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "n1",
+        "SLURM_JOB_END_TIME": "0",
+        "CALLS": str(folder / "calls"),
+        "RUN_FOLDER": str(folder / "root/runs/r"),
+        "WHILE_LOADING": while_loading,
+        **env,
+    }
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
+    attempts = sorted((folder / "root/runs/r/attempts").glob("*.json"))
+    assert attempts, done.stderr
+    return Ended(
+        done.returncode, json.loads(attempts[-1].read_text()), (folder / "calls").read_text().split()
+    )
+
+
+def test_a_quiet_job_runs(tmp_path: Path) -> None:
+    ended = executed(tmp_path, "true")
+    assert (ended.code, ended.record["reason"], ended.calls) == (0, "finished", ["python"])
+
+
+@pytest.mark.parametrize("kind", ["train", "prep"])
+def test_a_warning_before_the_job_begins_starts_nothing_and_requeues_it(kind: str, tmp_path: Path) -> None:
+    ended = executed(tmp_path, "kill -USR2 $PPID", kind=kind)
+    assert (ended.code, ended.record["reason"], ended.calls) == (200, "time limit", ["requeue"])
+
+
+def test_an_evaluation_uses_the_time_that_remains(tmp_path: Path) -> None:
+    (tmp_path / "root/runs/r").mkdir(parents=True)
+    (tmp_path / "root/runs/r/run.json").write_text("{}")
+    ended = executed(tmp_path, "kill -USR2 $PPID", stage="eval")
+    assert (ended.code, ended.record["reason"], ended.calls) == (0, "finished", ["python"])
+
+
+@pytest.mark.parametrize(("state", "reason"), [("CANCELLED", "cancelled"), ("PREEMPTED", "preempted")])
+def test_a_job_that_is_ended_before_it_begins_says_why(state: str, reason: str, tmp_path: Path) -> None:
+    ended = executed(tmp_path, "kill -TERM $PPID", STATE=state)
+    assert (ended.code, ended.record["reason"], ended.calls) == (143, reason, [])
+
+
+def test_a_wish_to_stop_is_kept_while_the_environment_loads(tmp_path: Path) -> None:
+    ended = executed(tmp_path, 'mkdir -p "$RUN_FOLDER" && echo cancel >"$RUN_FOLDER/STOP"')
+    assert (ended.code, ended.record["reason"], ended.calls) == (200, "cancelled", [])
+
+
+def test_a_new_wish_in_the_words_of_the_old_one_is_kept(tmp_path: Path) -> None:
+    """``jobctl cancel`` renames a whole new file over the old one."""
+    stop = tmp_path / "root/runs/r/STOP"
+    stop.parent.mkdir(parents=True)
+    stop.write_text("cancel\n")
+    again = 'echo cancel >"$RUN_FOLDER/new" && mv "$RUN_FOLDER/new" "$RUN_FOLDER/STOP"'
+    assert executed(tmp_path, again).record["reason"] == "cancelled"
+
+
+def test_a_wish_that_an_earlier_attempt_has_fulfilled_is_forgotten(tmp_path: Path) -> None:
+    stop = tmp_path / "root/runs/r/STOP"
+    stop.parent.mkdir(parents=True)
+    stop.write_text("cancel\n")
+    ended = executed(tmp_path, "true")
+    assert (ended.code, ended.record["reason"], ended.calls) == (0, "finished", ["python"])
+    assert not os.path.exists(stop)
