@@ -44,18 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(
             "docker build cannot mount a folder of wheels", hint="--engine podman, or a URL as --find-links"
         )
+
     links = WHEELS if mounted else options.find_links or settings.get("FIND_LINKS", "")
 
     with pip_secrets(links, options.ca) as secrets:
         command = build_command(engine, options.variant, settings, tag, source_date())
         if mounted:
             command.append(f"--volume={options.find_links}:{WHEELS}:ro")
+
         code = subprocess.call(
             [*command, *secrets, *options.engine_option, str(SOURCE)],
             env={**os.environ, "DOCKER_BUILDKIT": "1"},
         )
+
     if code == 0:
         print(f"built {tag}")
+
     return code
 
 
@@ -75,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="URL#sha256=HASH",
         help="also install this wheel of flash-attn, and import it; default: none",
     )
+
     result.add_argument(
         "--find-links", metavar="FOLDER", help="wheels that no package index has; a folder is mounted"
     )
@@ -82,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--engine-option", action="append", default=[], metavar="OPTION", help="handed on to the engine"
     )
+
     return result
 
 
@@ -99,16 +105,19 @@ def flash_attn_settings(wheel: str, variant: str) -> dict[str, str]:
     """Return the build arguments that install ``wheel``; none for an empty text. Raises UserError."""
     if not wheel:
         return {}
+
     match = _WHEEL.fullmatch(wheel)
     if match is None:
         raise UserError(
             f"--flash-attn-wheel {wheel}: there is no SHA-256 at its end",
             hint="name the wheel as https://…/flash_attn-….whl#sha256=… (64 hexadecimal digits)",
         )
+
     if not variants.read(variant)["TORCH_CUDA"]:
         raise UserError(
             f"--flash-attn-wheel: the {variant} image has no CUDA", hint="--variant cu124 or cu132"
         )
+
     return {"FLASH_ATTN_WHEEL": match["url"], "FLASH_ATTN_SHA256": match["sha256"]}
 
 
@@ -120,6 +129,7 @@ def source_date() -> int:
     given = os.environ.get("SOURCE_DATE_EPOCH")
     if given:
         return int(given)
+
     date = INDEX_DATE.read_text(encoding="utf-8").strip().replace("Z", "+00:00")
     return int(datetime.datetime.fromisoformat(date).timestamp())
 
@@ -130,6 +140,7 @@ def find_engine() -> str:
         probe = ["images"] if engine.endswith("buildah") else ["ps"]
         if shutil.which(engine) and not subprocess.call([engine, *probe, "-q"], stdout=-3, stderr=-3):
             return engine
+
     raise UserError("neither docker, podman nor buildah answers on this machine", hint="start one of them")
 
 
@@ -143,6 +154,7 @@ def build_command(engine: str, variant: str, settings: dict[str, str], tag: str,
         "REVISION": git_revision() or "unknown",
         "SOURCE_DATE_EPOCH": str(date),
     }
+
     name = Path(engine).name
     command = [engine, "build"] if name != "buildah" else [engine, "bud", "--layers"]
     if name != "docker":
@@ -154,6 +166,7 @@ def build_command(engine: str, variant: str, settings: dict[str, str], tag: str,
     ]
     # Podman's layer cache does not see that an ARG of an ENV or LABEL has changed: the revision would be an old one.
     options.append(f"--label=org.opencontainers.image.revision={arguments['REVISION']}")
+
     return [*command, f"--file={SOURCE / 'docker' / 'Dockerfile'}", f"--tag={tag}", *options]
 
 
@@ -164,14 +177,17 @@ def pip_secrets(find_links: str, ca: str | None) -> Iterator[list[str]]:
         lines = ["[global]"]
         if ca:
             lines.append(f"cert = {CERTIFICATES}")
+
         if find_links:
             lines.append(f"find-links = {find_links}")
+
         config = Path(folder) / "pip.conf"
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
         options = [f"--secret=id=pipconf,src={config}"]
         if ca:
             options.append(f"--secret=id=ca,src={ca}")
+
         yield options
 
 

@@ -30,11 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expected_cuda=options.cuda,
         needed=options.architectures.split(),
     )
+
     if options.flash_attn:
         problems += flash_attn_problems(options.flash_attn)
 
     for problem in problems:
         print(f"check_packages: {problem}", file=sys.stderr)
+
     return 1 if problems else 0
 
 
@@ -45,12 +47,14 @@ def torch_problems(
     problems = []
     if version.partition("+")[0] != expected_version.partition("+")[0]:
         problems.append(f"torch is {version}, not {expected_version}")
+
     if cuda != expected_cuda:
         problems.append(f"torch is built for CUDA {cuda or 'none'}, not {expected_cuda or 'none'}")
 
     lacking = [name for name in needed if name not in built_for.split()]
     if lacking:
         problems.append(f"torch has no code for {', '.join(lacking)}; it has: {built_for}")
+
     return problems
 
 
@@ -60,6 +64,7 @@ def flash_attn_problems(wheel: str) -> list[str]:
         importlib.import_module("flash_attn").flash_attn_func  # noqa: B018
     except (ImportError, OSError, AttributeError) as error:
         return [f"flash-attn cannot be imported ({error}): {wheel} does not fit this torch and Python"]
+
     return []
 
 

@@ -20,6 +20,7 @@ def options(names_of_gpus: list[str]) -> list[str]:
     """
     if not names_of_gpus:
         return ["--hardware=cpu"]
+
     kinds = sorted(set(names_of_gpus))
     if len(kinds) > 1:
         raise UserError(
@@ -30,6 +31,7 @@ def options(names_of_gpus: list[str]) -> list[str]:
     for name in names("hardware"):
         if is_device(load_hardware(name).facts.device, kinds[0]):
             return [f"--hardware={name}", f"--gpus-per-node={len(names_of_gpus)}"]
+
     raise UserError(
         f"the catalogue does not know the GPU {kinds[0]}",
         hint=f"say the nearest with --hardware: {', '.join(names('hardware'))}",

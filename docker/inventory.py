@@ -43,6 +43,7 @@ def inventory(distributions: Iterable[metadata.Distribution], debian: list[Compo
         f"pkg:generic/jobctl@{jobctl.__version__}",
         [{"expression": OWN_LICENCE}],
     )
+
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -82,6 +83,7 @@ def python_licences(facts: metadata.PackageMetadata) -> list[Any]:
         return [named(text.rpartition(" :: ")[2]) for text in sorted(classifiers)]
 
     lines = (facts.get_all("License") or [""])[0].strip().splitlines()
+
     return [named(lines[0] if lines and len(lines[0]) <= LONGEST_NAME else NOT_STATED)]
 
 
@@ -92,6 +94,7 @@ def installed_debian_packages() -> list[Component]:
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"dpkg-query: {error}", hint="run this in an image: make sbom VARIANT=cpu") from None
+
     return debian_components(answer, DOCUMENTATION)
 
 
@@ -107,6 +110,7 @@ def debian_components(listing: str, documentation: Path) -> list[Component]:
         components.append(
             component_of(name, version, purl, [named(licence) for licence in debian_licences(text)])
         )
+
     return components
 
 

@@ -34,6 +34,7 @@ def texts(date: str) -> dict[Path, str]:
     cuda = [entry for entry in packages if CUDA.match(entry)]
     torch = [with_hash(entry, cpu_build) for entry in packages if TORCH.match(entry)]
     others = [entry for entry in packages if not CUDA.match(entry) and not TORCH.match(entry)]
+
     return {
         LOCKED: HEADER.format(sources="requirements/run.txt and no-deps.txt")
         + "".join(sorted(others + alone)),

@@ -41,12 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return check(date, options.find_links)
 
     date = options.index_date or datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
     for file, text in fresh_texts(date, options.find_links).items():
         file.write_text(text, encoding="utf-8")
+
     INDEX_DATE.write_text(date + "\n", encoding="utf-8")
 
     for variant in variants.NAMES:
         references.fill_in(variant)
+
     return 0
 
 
@@ -57,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "--index-date", metavar="TIME", help="an older index, as 2026-11-28T22:00:00Z; default: now"
     )
     result.add_argument("--find-links", metavar="FOLDER", help="wheels that no package index has")
+
     return result
 
 
@@ -85,10 +89,12 @@ def check(date: str, find_links: str | None) -> int:
 
     if not problems:
         return 0
+
     print(
         "\n".join([*problems, "the pins are not what the requirements lead to; run: make pin"]),
         file=sys.stderr,
     )
+
     return 1
 
 
@@ -102,12 +108,14 @@ def compiled(name: str, date: str, find_links: str | None) -> str:
     options.append("--only-binary=:all:")  # nothing in the build of an image compiles a package
     if name in WITHOUT_DEPENDENCIES:
         options.append("--no-deps")
+
     links = find_links or settings.get("FIND_LINKS")
     if links:
         options.append(f"--find-links={links}")
 
     answer = resolve(REQUIREMENTS / f"{name}.in", date, options, tested_versions())
     text = HEADER.format(name=name) + answer
+
     return with_one_hash(text, "torch", settings["TORCH_SHA256"]) if "TORCH_SHA256" in settings else text
 
 
@@ -129,6 +137,7 @@ def with_one_hash(text: str, package: str, sha256: str) -> str:
         )
 
     requirement = entry[0].partition(" ")[0]
+
     return text[: entry.start()] + f"{requirement} \\\n    --hash=sha256:{sha256}" + text[entry.end() :]
 
 
@@ -145,11 +154,13 @@ def differences(pinned: str, fresh: str) -> list[str]:
         if version != fresh_version:
             lines.append(f"{package} is pinned to {version}, the requirements lead to {fresh_version}")
             continue
+
         lines += [f"{package}: no file on the index has {value}" for value in sorted(hashes - fresh_hashes)]
         lines += [f"{package}: {value} is not pinned" for value in sorted(fresh_hashes - hashes)]
 
     if not lines and pinned != fresh:
         lines.append("a line is repeated, moved or no requirement")
+
     return lines
 
 
@@ -164,6 +175,7 @@ def entries(requirements: str) -> dict[str, tuple[str, frozenset[str]]]:
         package, _, rest = line.partition(" --hash=")[0].strip().partition("==")
         version, semicolon, marker = rest.partition(" ;")
         result[f"{package}{semicolon and f' ;{marker}'}"] = (version, frozenset(_HASH.findall(line)))
+
     return result
 
 

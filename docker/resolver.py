@@ -22,6 +22,7 @@ def resolve(requirements: Path, date: str, options: Sequence[str], constraints: 
         command = ["uv", "pip", "compile", str(requirements), f"--constraint={file}"]
         command += ["--quiet", "--system-certs", "--generate-hashes", f"--exclude-newer={date}"]
         command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
+
         try:
             done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
         except FileNotFoundError:
@@ -29,4 +30,5 @@ def resolve(requirements: Path, date: str, options: Sequence[str], constraints: 
 
     if done.returncode:
         raise UserError(f"uv pip compile {requirements.name}: {done.stderr.strip()}", code=1)
+
     return done.stdout

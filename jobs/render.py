@@ -36,9 +36,11 @@ def quote_shell(value: object) -> str:
     """``value`` as exactly one word of POSIX shell, whatever is in it."""
     if isinstance(value, Verbatim):
         return value
+
     text = value if isinstance(value, str) else str(value)
     if "\0" in text:
         raise UserError(f"{text!r}: a NUL character cannot be passed to a process")
+
     return shlex.quote(text)
 
 
@@ -52,6 +54,7 @@ def quote_yaml(value: object) -> str:
     """``value`` as one YAML scalar or flow collection: JSON, which YAML 1.2 contains."""
     if isinstance(value, Verbatim):
         return value
+
     text = json.dumps(value).replace(
         "\x7f", "\\u007f"
     )  # the one character that JSON may hold and YAML may not
@@ -80,9 +83,11 @@ def _environment(quote: Callable[[object], str], folder: Path) -> jinja2.Environ
         comment_end_string="##}",
         auto_reload=False,
     )
+
     environment.filters["in_quotes"] = in_quotes
     environment.globals["functions"] = shell_functions
     environment.globals["exit_codes"] = exit_codes
+
     return environment
 
 
@@ -129,6 +134,7 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
     if gpu:
         # Compiled training fragments the allocator's fixed segments until memory runs out.
         defaults["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+
     return {**defaults, **spec.site.env}
 
 
@@ -149,6 +155,7 @@ def expected(spec: JobSpec) -> str:
         allreduce_gb_s=facts.allreduce_gb_s,
         allreduce_network_gb_s=facts.allreduce_network_gb_s,
     )
+
     return msgspec.json.encode(found).decode()
 
 
@@ -174,7 +181,9 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "launch": [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"],
         "expected": expected(spec),
     }
+
     if isinstance(spec, TrainSpec):
         sizes = spec.inputs.sweep_batch_sizes if spec.job_kind.array == "sizes" else ()
         return context | {"flags": trainer_flags(spec), "stage": spec.stage, "sweep": sizes}
+
     return context | {"arguments": list(spec.arguments), "stage": ""}

@@ -35,11 +35,13 @@ def prepared(spec: JobSpec) -> Path | None:
     """The data set or the tokenizer that a job would make, where it is complete already."""
     if not target_entry(spec.target).shares_files:
         return None
+
     last_files = {
         "data set": _dataset(spec) / "meta.json",
         "tokenizer": layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer) / "tokenizer.json",
     }
     last = last_files.get(spec.job_kind.makes)
+
     return last.parent if last is not None and last.is_file() else None
 
 
@@ -50,18 +52,23 @@ def check_inputs(spec: JobSpec) -> None:
     """
     if spec.after or not target_entry(spec.target).shares_files:
         return
+
     if spec.job_kind.makes == "data set":
         _check_text(spec)
+
     if not isinstance(spec, TrainSpec):
         return
+
     folder = _dataset(spec)
     make = f"make it: jobctl submit prep --dataset {spec.inputs.dataset} --tokenizer {spec.inputs.tokenizer}"
+
     try:
         meta = msgspec.json.decode(read_regular(folder / "meta.json"), type=_Meta)
     except FileNotFoundError:
         raise UserError(f"no data set in {folder}", hint=make) from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / 'meta.json'}: {error}", hint=make) from None
+
     if meta.vocab_size > spec.model.vocab_size:
         raise UserError(
             f"{folder} has ids up to {meta.vocab_size - 1}, but {spec.model_name} has {spec.model.vocab_size} "
@@ -116,12 +123,15 @@ def start_step(spec: JobSpec, home: Path) -> str:
     run = None if spec.on_a_checkpoint else store.find(spec.name)
     if run is None:
         return store.start(spec).job_id
+
     if target_entry(spec.target).keeps_records:
         # The cluster compares the settings itself, and answers for a job that is alive.
         resumable = store.state(spec) in runs.ENDED - {"finished"}
         return store.resume(run) if resumable else store.start(spec).job_id
+
     if run.record.spec.fingerprint() != spec.fingerprint():
         raise UserError(f"run '{spec.run}' was made with other settings", hint="take another name: --run")
+
     return resume_run(run, spec.trusted or ())[1]
 
 
@@ -144,10 +154,12 @@ def resume_run(run: Run, trusted: Sequence[str] = ()) -> tuple[Run, str]:
     (status,) = load_target(run.target).statuses([run])
     if status.state == "finished":
         raise UserError(f"run '{run.name}' has finished: nothing to resume", code=1)
+
     if status.state not in runs.ENDED:
         raise UserError(
             f"run '{run.name}' is {status.state} (job {status.job_id or '?'})",
             hint=f"jobctl wait {run.name}",
             code=1,
         )
+
     return run, store_of(run).resume(run, trusted)

@@ -68,6 +68,7 @@ class Api:
         except Refused as refusal:
             if refusal.object_missing:
                 return None
+
             raise
 
     def list_all(self, kind: Kind, namespace: str, **query: str) -> list[Object]:
@@ -101,7 +102,8 @@ class Api:
             next(self.stream(kind.path(namespace), watch | query, f"watching {kind.plural}"), b"")
 
     def create(self, kind: Kind, thing: Object) -> Object:
-        name, namespace = thing["metadata"]["name"], thing["metadata"]["namespace"]
+        name = thing["metadata"]["name"]
+        namespace = thing["metadata"]["namespace"]
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         what = f"making {kind.name} {name}"
         made: Object = self.call("POST", kind.path(namespace), query=query, body=thing, what=what, kind=kind)
@@ -109,7 +111,8 @@ class Api:
 
     def apply(self, kind: Kind, thing: Object, *, dry_run: bool = False) -> Object:
         """Server-side apply, in strict mode."""
-        name, namespace = thing["metadata"]["name"], thing["metadata"]["namespace"]
+        name = thing["metadata"]["name"]
+        namespace = thing["metadata"]["namespace"]
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": "true"}
         query |= {"dryRun": "All"} if dry_run else {}
         what = f"{kind.name} {name}"
@@ -117,12 +120,14 @@ class Api:
         made: Object = self.call(
             "PATCH", path, query=query, body=thing, content_type=APPLY, what=what, kind=kind
         )
+
         return made
 
     def annotate(self, kind: Kind, namespace: str, name: str, **annotations: str | None) -> None:
         """Set annotations ``jobctl/NAME``; None takes one away."""
         body = {"metadata": {"annotations": {f"jobctl/{key}": value for key, value in annotations.items()}}}
-        path, what = kind.path(namespace, name), f"marking {kind.name} {name}"
+        path = kind.path(namespace, name)
+        what = f"marking {kind.name} {name}"
         query = {"fieldManager": MANAGER}
         self.call("PATCH", path, query=query, body=body, content_type=MERGE, what=what, kind=kind)
 
@@ -133,6 +138,7 @@ class Api:
         options: Object = {"propagationPolicy": "Foreground" if last else "Background"}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
+
         try:
             self.call(
                 "DELETE",
@@ -151,7 +157,9 @@ class Api:
         except Refused as refusal:
             if refusal.status == 404:
                 return False
+
             raise
+
         return any(resource["name"] == kind.plural for resource in answer.get("resources", ()))
 
     # ---- how a call is made
@@ -207,20 +215,25 @@ class Api:
             response, trouble = self._try(method, path, query, data, content_type, endless)
             if response is None:
                 raise Unanswered(self._notice(trouble), self._silence(what, trouble))
+
             if response.status == 401 and not renewed:
                 # A credential plug-in gives a new token when we ask it again.
                 renewed = True
                 self._client = _client(self._context)
                 return request()
+
             if response.status < 300:
                 return response
+
             refusal = refused(response.status, response.data, what, operator)
             if response.status not in _PASSING:
                 raise refusal
+
             wait = float(response.headers.get("Retry-After") or 0)
             raise Unanswered(self._notice(response.status), refusal, wait)
 
         limits = Patience(PATIENCE, FIRST_PAUSE, LONGEST_PAUSE)
+
         return ask(request, limits, announce=self._announce, sleep=self._sleep)
 
     def _notice(self, answer: object) -> str:
@@ -249,6 +262,7 @@ class Api:
         headers = {"Accept": "application/json", "User-Agent": "jobctl", **self._authorization()}
         if data is not None:
             headers["Content-Type"] = content_type
+
         try:
             response = self._client.rest_client.pool_manager.request(
                 method,
@@ -260,8 +274,10 @@ class Api:
                 redirect=False,
                 timeout=urllib3.Timeout(connect=connect, read=SILENCE if endless else read),
             )
+
             if endless and response.status >= 300:
                 response.read(cache_content=True)
+
             return response, ""
         except urllib3.exceptions.HTTPError as error:
             return None, str(error).rsplit(": ", 1)[-1]
@@ -284,11 +300,13 @@ class Api:
         query = urlencode([*words, *streams], quote_via=quote)
         url = self.host.replace("http", "ws", 1) + f"/api/v1/namespaces/{namespace}/pods/{pod}/exec?{query}"
         what = f"entering pod {pod}"
+
         try:
             return self._connect(url, what)
         except Refused as refusal:
             if refusal.status != 401:
                 raise
+
             self._client = _client(self._context)
             return self._connect(url, what)
 
@@ -301,6 +319,7 @@ class Api:
         except WebSocketBadStatusException as error:
             if error.status_code in _PASSING:
                 raise ConnectionError(f"{what}: the API server answers {error.status_code}") from None
+
             raise refused(error.status_code, error.resp_body or b"", what) from None
         except (WebSocketException, OSError) as error:
             raise ConnectionError(f"{what}: {error}") from None
@@ -315,6 +334,7 @@ def _client(context: str) -> Any:
             "the Kubernetes client is not installed",
             hint="pip install 'jobctl[k8s]'   (jobctl render works without)",
         ) from None
+
     configuration = client.Configuration()
     try:
         # The client looks at the variable once, when it is imported.
@@ -325,10 +345,12 @@ def _client(context: str) -> Any:
             raise UserError(
                 f"context {context}: {problem}", hint="kubectl config get-contexts lists them"
             ) from None
+
         try:
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
             raise UserError(
                 f"no cluster is configured: {problem}", hint="set KUBECONFIG, or choose with --context NAME"
             ) from None
+
     return client.ApiClient(configuration)

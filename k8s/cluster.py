@@ -26,7 +26,9 @@ class Cluster:
     def __init__(
         self, jobs: list[tuple[Kind, Object]], pods: list[Object], events: list[Object], records: list[Object]
     ) -> None:
-        self._jobs, self._pods, self._events = jobs, pods, events
+        self._jobs = jobs
+        self._pods = pods
+        self._events = events
         self._marks = {
             thing["metadata"]["name"]: thing["metadata"].get("annotations") or {} for thing in records
         }
@@ -37,11 +39,14 @@ class Cluster:
         labels = names.selector(run) if run else {names.MANAGED_BY: "jobctl"}
         selector = label_selector(labels)
         jobs = []
+
         for kind in sorted(kinds):
             jobs += [(kind, job) for job in api.list_all(kind, namespace, labelSelector=selector)]
+
         pods = api.list_all(POD, namespace, labelSelector=selector)
         waits = run and (not pods or any(not read_pod(pod).running for pod in pods))
         events = api.list_all(EVENT, namespace) if waits else []
+
         return cls(jobs, pods, events, api.list_all(CONFIG_MAP, namespace, labelSelector=selector))
 
     def jobs_of(self, run: Run) -> list[tuple[Kind, Object]]:
@@ -53,6 +58,7 @@ class Cluster:
             if wanted <= (labels := job["metadata"].get("labels") or {}).items()
             and names.is_for(labels, run.step)
         ]
+
         return sorted(mine, key=lambda found: found[1]["metadata"].get("creationTimestamp") or "")
 
     def newest_job(self, run: Run) -> Object | None:
@@ -64,20 +70,25 @@ class Cluster:
         job = self.newest_job(run)
         if job is None:
             return []
+
         labels = {
             **names.selector(run.path.name),
             names.COMPONENT: job["metadata"]["labels"][names.COMPONENT],
         }.items()
+
         return newest(
             read_pod(pod) for pod in self._pods if labels <= (pod["metadata"].get("labels") or {}).items()
         )
 
     def status(self, run: Run) -> Status:
-        job, pods = self.newest_job(run), self.pods_of(run)
+        job = self.newest_job(run)
+        pods = self.pods_of(run)
         involved = {pod.name for pod in pods}
         if job:  # of a TrainJob's objects the JobSet is called like it, and the Job of that makes the pods
             involved |= {job["metadata"]["name"], f"{job['metadata']['name']}-node-0"}
+
         events = [event for event in self._events if event.get("involvedObject", {}).get("name") in involved]
+
         return status_of(run, job, pods, warnings_of(events), self._marks_of(run))
 
     def is_remembered(self, run: Run) -> bool:
@@ -101,6 +112,7 @@ class Clusters:
             from jobctl.k8s.api import Api
 
             self._apis[site.context] = Api(site.context)
+
         return self._apis[site.context]
 
     def api_of(self, run: Run) -> Api:
@@ -116,6 +128,7 @@ class Clusters:
         if cluster is None or fresh or time.monotonic() - when > ANSWER_SECONDS:
             cluster = Cluster.seen(self.api(site), site.namespace, {self._kind, JOB}, one)
             self._answers[key] = (time.monotonic(), cluster)
+
         return cluster
 
     def forget_answers(self) -> None:

@@ -79,6 +79,7 @@ class Copy:
                     missing[name] = listed
             except UnsafeName as error:
                 listing.refuse(name, error.message)
+
         return missing
 
     def check_space(self, wanted: dict[str, Listed]) -> None:
@@ -100,23 +101,28 @@ class Copy:
             for name, listed in wanted.items():
                 if (begun := self._folder.size(aside(name))) is not None:
                     self._fetch_rest(name, listed, begun, fetched)
+
             done = fetched.names | fetched.too_long
             self._fetch_whole({n: listed for n, listed in wanted.items() if n not in done}, fetched)
             fetched.to_the_end = True
+
         return fetched
 
     def _fetch_rest(self, name: str, listed: Listed, begun: int, fetched: Fetched) -> None:
         path = f"{self._directory}/{name}"
         command = self._run("bash", "-c", _SEND_REST, "send", path, str(begun + 1))
         size = begun
+
         with self._folder.append(aside(name)) as file, contextlib.closing(command.output()) as output:
             for piece in output:
                 size += len(piece)
                 if size > listed.most:
                     fetched.too_long.add(name)
                     break
+
                 file.write(piece)
                 fetched.bytes += len(piece)
+
         if name not in fetched.too_long and self._folder.sha256(aside(name)) == listed.sha256:
             self._folder.replace(aside(name), name)
             fetched.names.add(name)
@@ -133,6 +139,7 @@ class Copy:
                     name = member.name.removeprefix("./")
                     if not member.isreg() or name not in wanted:  # what was not asked for is not kept
                         continue
+
                     if member.size > wanted[name].most:
                         fetched.too_long.add(name)
                     elif content := archive.extractfile(member):
@@ -146,8 +153,10 @@ class Copy:
                 came.update(block)
                 file.write(block)
                 fetched.bytes += len(block)
+
             file.flush()
             os.fsync(file.fileno())
+
         self._folder.replace(aside(name), name)
         fetched.names.add(name)
         fetched.changed += came.hexdigest() != digest
@@ -159,8 +168,13 @@ class Copy:
 class BoundedHeader(tarfile.TarInfo):
     """A member of an archive whose header cannot ask for more memory than a long name takes."""
 
-    _NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
-              tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+    _NAMES = (
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    )
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> BoundedHeader:
@@ -199,17 +213,20 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
     files = len(missing)
     changed = 0
     fruitless = 0
+
     while missing:
         fetched = copy.fetch(missing)
         changed += fetched.changed
         for name in fetched.too_long:
             listing.refuse(name, f"{shown(name)} is longer than the pod's list says")
+
         files -= len(fetched.too_long)
         done = fetched.names | fetched.too_long
         missing = {name: listed for name, listed in missing.items() if name not in done}
         _tell(f"{files - len(missing)} of {files} files")
         if fetched.to_the_end:  # what has not come is not there any more: an old checkpoint, say
             break
+
         fruitless = 0 if fetched.bytes else fruitless + 1
         if fruitless >= FRUITLESS_TRIES:
             came = f"{files - len(missing)} of {files} files came"
@@ -218,8 +235,11 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
                 hint=_goes_on(run, into),
                 code=1,
             )
+
         time.sleep(volume.POLL_SECONDS * fruitless)
+
     _tell_refused(listing.refused)
+
     return {
         "files": len(listing.files),
         "copied": files - len(missing),
@@ -242,7 +262,9 @@ def _patiently_listed(copy: Copy) -> Listing:
             return copy.listing()
         except ConnectionError as error:
             trouble = error
+
         time.sleep(volume.POLL_SECONDS)
+
     raise UserError(f"the run directory cannot be listed: {trouble}", code=1)
 
 
@@ -250,7 +272,8 @@ class _Pipe(io.RawIOBase):
     """Pieces of bytes as a file that tarfile reads from."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, b""
+        self._pieces = pieces
+        self._rest = b""
 
     def readable(self) -> bool:
         return True
@@ -260,9 +283,13 @@ class _Pipe(io.RawIOBase):
             piece = next(self._pieces, None)
             if piece is None:
                 return 0
+
             self._rest = piece
+
         size = min(len(buffer), len(self._rest))
-        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+
         return size
 
 

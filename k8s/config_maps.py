@@ -31,6 +31,7 @@ def run_of(thing: Object, site: Site) -> Run:
     record = parse_record(thing["data"]["run.json"], f"ConfigMap {metadata['name']}")
     record = msgspec.structs.replace(record, submitted=metadata.get("creationTimestamp") or "")
     unplaced = Run(name, Path(manifest.ROOT) / "runs" / run, record, ())
+
     return at_site(unplaced, context=site.context, namespace=site.namespace)
 
 

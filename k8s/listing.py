@@ -59,12 +59,15 @@ def parse_listing(output: bytes) -> Listing:
     entries = [entry for entry in output.split(b"\0") if entry]
     if len(entries) > FILES:
         raise UserError(f"the pod lists {len(entries)} files; at most {FILES} are taken", code=1)
+
     for entry in entries:
         match = _ENTRY.fullmatch(entry.decode("utf-8", "surrogateescape"))
         if match is None:
             listing.refused.append(f"an entry of the pod's list is not one: {shown(repr(entry[:60]))}")
             continue
+
         name = match[3].removeprefix("./")
+
         try:
             parts_of(name)
             parts_of(aside(name))
@@ -72,4 +75,5 @@ def parse_listing(output: bytes) -> Listing:
             listing.refused.append(error.message)
         else:
             listing.files[name] = Listed(int(match[1]), match[2])
+
     return listing

@@ -29,18 +29,22 @@ class Wanted:
     """Which lines of one pod's log are asked for. Knows the attempt by the line that each begins with."""
 
     def __init__(self, rank: int | None, attempt: int | None) -> None:
-        self._rank, self._attempt = rank, attempt
+        self._rank = rank
+        self._attempt = attempt
         self._now: int | None = None
 
     def pick(self, line: str) -> str | None:
         """What to print of ``line``, or None."""
         if found := _ATTEMPT.match(line):
             self._now = int(found[1])
+
         if self._attempt is not None and self._now != self._attempt:
             return None
+
         ranked = _RANK.match(line)
         if self._rank is None:
             return None if ranked else line
+
         return ranked[2] if ranked and int(ranked[1]) == self._rank else None
 
 
@@ -51,9 +55,11 @@ def read_log(api: Api, namespace: str, pod: Pod, follow: bool, since: str = "") 
     query |= {"sinceTime": since} if since else {}
     rest = b""
     path = f"{POD.path(namespace, pod.name)}/log"
+
     for piece in api.stream(path, query, f"reading the log of {pod.name}"):
         *lines, rest = (rest + piece).split(b"\n")
         yield from (_stamped(line) for line in lines)
+
     if rest:
         yield _stamped(rest)
 
@@ -78,12 +84,18 @@ class _Unseen:
     def is_new(self, stamp: str) -> bool:
         if stamp < self.last:
             return False
+
         if stamp > self.last:
-            self.last, self._seen, self._again = stamp, 0, 0
+            self.last = stamp
+            self._seen = 0
+            self._again = 0
+
         self._again += 1
         if self._again <= self._seen:
             return False
+
         self._seen += 1
+
         return True
 
 
@@ -94,12 +106,17 @@ def follow_pod(
 
     ``look`` says which pods there are and whether the job has ended.
     """
-    uid, unseen, cuts = "", _Unseen(), 0
+    uid = ""
+    unseen = _Unseen()
+    cuts = 0
+
     while True:
         pods, over = look()
         pod = next((pod for pod in pods if pod.index == index), None)
         if pod is not None and pod.uid != uid:
-            uid, unseen = pod.uid, _Unseen()
+            uid = pod.uid
+            unseen = _Unseen()
+
         done = over or not follow
         if pod is not None and (pod.running or pod.exit_code is not None):
             before = unseen.last
@@ -112,12 +129,15 @@ def follow_pod(
                 cuts = 1 if unseen.last > before else cuts + 1
                 if cuts > FRUITLESS_TRIES and done:
                     raise UserError(str(error), code=1) from None
+
                 done = False
             except Refused as refusal:
                 if refusal.status not in (400, 404):  # a container that is not up yet, a pod just replaced
                     raise
+
         if done:
             return
+
         time.sleep(POLL_SECONDS)
 
 
@@ -132,11 +152,13 @@ def pod_logs(
     follow: bool,
 ) -> Iterator[str]:
     """Lines of one rank, or of the batch script. Raises UserError when there are none to read or to wait for."""
-    wanted, some = Wanted(rank, attempt), False
+    wanted = Wanted(rank, attempt)
+    some = False
     for line in follow_pod(api, namespace, index, look, follow):
         if (text := wanted.pick(line)) is not None:
             some = True
             yield text
+
     if not some:
         who = "the batch script" if rank is None else f"rank {rank}"
         raise UserError(
@@ -156,13 +178,16 @@ def all_logs(
         try:
             for line in follow_pod(api, namespace, index, look, follow):
                 lines.put(f"pod {index}: {line}")
+
             lines.put(None)
         except BaseException as error:
             lines.put(error)
 
     for index in range(pods):
         threading.Thread(target=copy, args=(index,), daemon=True).start()
+
     open_ = pods
+
     while open_:
         line = lines.get()
         if line is None:

@@ -28,7 +28,8 @@ TTL_SECONDS = 7 * 24 * 3600
 """How long a finished job and the logs of its pods stay."""
 LAST_WORDS_SECONDS = 60
 """How long a pod that failed waits for the others to say how they ended."""
-CPUS_PER_PROCESS, GIB_PER_PROCESS = 4, 16
+CPUS_PER_PROCESS = 4
+GIB_PER_PROCESS = 16
 """What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
 
 _UNPRINTABLE = re.compile(r"[^\t\n -~]")
@@ -46,16 +47,19 @@ def render(spec: JobSpec, template: str, container: str, pod_template: str) -> s
     pods = render_template(f"kubernetes/{pod_template}", context)
     if not distributed(spec):
         template = "job.yaml.j2"
+
     # jinja2 keeps the column of an expression for its first line only.
     columns = {"pytorchjob.yaml.j2": 8, "trainjob.yaml.j2": 22, "job.yaml.j2": 4}
     context["pod_template"] = Verbatim(indented(pods.rstrip("\n"), columns[template]))
+
     return render_template(f"kubernetes/{template}", context)
 
 
 def indented(text: str, columns: int) -> str:
     """``text`` with all lines but the first moved to the right; empty ones stay empty."""
     end = "\n" + " " * columns
-    moved, blank = text.replace("\n", end), f"{end}\n"
+    moved = text.replace("\n", end)
+    blank = f"{end}\n"
     return moved.replace(blank, "\n\n").replace(blank, "\n\n")  # twice: two empty lines overlap
 
 
@@ -69,13 +73,16 @@ def literal_block(text: str, columns: int) -> Verbatim:
 def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     assert spec.run is not None
     run_labels = names.labels(spec, spec.run)
-    site, resources = spec.site, spec.resources
+    site = spec.site
+    resources = spec.resources
     if site.pass_env and not site.secret:
         raise UserError(
             f"pass_env {', '.join(site.pass_env)}: Kubernetes takes secrets by reference only",
             hint="kubectl create secret generic NAME --from-literal=…, and --set secret=NAME",
         )
+
     context = payload_context(spec)
+
     return context | {
         # Whoever writes the volume is a pod of this namespace, and many volumes show one owner and mode for all.
         "trusted": (EVERYONE,),
@@ -137,13 +144,16 @@ def _devices(spec: JobSpec) -> dict[str, str | int]:
     devices: dict[str, str | int] = {}
     if spec.resources.gpus_per_node:
         devices[spec.site.gpu_resource] = spec.resources.gpus_per_node
+
     if _needs_rdma(spec):
         devices[spec.site.rdma_resource] = max(1, spec.resources.gpus_per_node)
+
     return devices
 
 
 def _requests(spec: JobSpec) -> dict[str, str | int]:
-    wanted, facts = spec.processes_per_node if distributed(spec) else 1, spec.facts
+    wanted = spec.processes_per_node if distributed(spec) else 1
+    facts = spec.facts
     cpus = spec.site.cpus_per_task or min(wanted * CPUS_PER_PROCESS, max(1, facts.cpus * 3 // 4))
     memory = min(wanted * GIB_PER_PROCESS, facts.node_memory_gib * 3 // 4)
     return {"cpu": cpus, "memory": f"{memory}Gi", **_devices(spec)}
@@ -154,12 +164,15 @@ def _node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
     rules = []
     if spec.resources.gpus_per_node and spec.facts.gpu_product:
         rules.append(("nvidia.com/gpu.product", "In", [spec.facts.gpu_product]))
+
     for key, operator in (("nodelist", "In"), ("exclude", "NotIn")):
         value = getattr(spec.site, key)
         if "[" in value:
             raise UserError(
                 f"{key} {value}: Kubernetes has no ranges of nodes", hint="name them, joined by commas"
             )
+
         if value:
             rules.append(("kubernetes.io/hostname", operator, [name.strip() for name in value.split(",")]))
+
     return rules

@@ -26,9 +26,11 @@ def object_name(run: str) -> str:
     run = run.replace(":", "-")
     if len(run) <= MAX_NAME and _DNS_LABEL.fullmatch(run):
         return run
+
     plain = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
     plain = plain if plain[:1].isalpha() else f"run-{plain}"
     digest = hashlib.sha256(run.encode()).hexdigest()[:_DIGEST]
+
     return f"{plain[: MAX_NAME - _DIGEST - 1].rstrip('-')}-{digest}"
 
 

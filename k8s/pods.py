@@ -40,11 +40,14 @@ def index_of(labels: dict[str, str]) -> int:
 
 def read_pod(thing: Object) -> Pod:
     """A pod's JSON, of which any part may not be there yet."""
-    meta, spec, status = thing["metadata"], thing.get("spec", {}), thing.get("status", {})
+    meta = thing["metadata"]
+    spec = thing.get("spec", {})
+    status = thing.get("status", {})
     containers = spec.get("containers") or [{}]
     name = str(containers[0].get("name", ""))
     state = _state(status.get("containerStatuses") or [], name)
     ended = state.get("terminated") or {}
+
     return Pod(
         name=meta["name"],
         uid=meta["uid"],
@@ -77,12 +80,16 @@ def _waiting(status: Object, state: Object) -> str:
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return condition.get("message") or condition.get("reason") or ""
+
     waits = state.get("waiting") or {}
     for init in status.get("initContainerStatuses") or []:
         waits = waits or (init.get("state") or {}).get("waiting") or {}
-    reason, message = waits.get("reason", ""), waits.get("message", "")
+
+    reason = waits.get("reason", "")
+    message = waits.get("message", "")
     if reason in _BORING and not message:
         return ""
+
     return ": ".join(part for part in (reason, message) if part)
 
 

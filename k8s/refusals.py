@@ -34,6 +34,7 @@ def refused(status: int, body: bytes, what: str, operator: str = "") -> Refused:
     answer = _parse(body)
     if answer is None:
         return _not_json(status, body, what, operator)
+
     message = str(answer.get("message", "")) or f"status {status}"
     words = {400: _bad_request, 403: _forbidden, 404: _missing, 409: _conflict, 422: _invalid}.get(status)
     if status == 401:
@@ -42,10 +43,13 @@ def refused(status: int, body: bytes, what: str, operator: str = "") -> Refused:
             hint="they have expired or are another cluster's: log in again, or choose with --context",
             status=401,
         )
+
     if words is None:
         return Refused(f"{what}: the API server answers {status}: {message}", status=status)
+
     text, hint = words(message, answer)
     missing = status == 404 and not _NAMESPACE.search(message)
+
     return Refused(f"{what}: {text}", hint=hint, status=status, object_missing=missing)
 
 
@@ -54,6 +58,7 @@ def _parse(body: bytes) -> dict[str, Any] | None:
         answer = json.loads(body)
     except ValueError:
         return None
+
     return answer if isinstance(answer, dict) else None
 
 
@@ -65,6 +70,7 @@ def _not_json(status: int, body: bytes, what: str, operator: str) -> Refused:
             hint=f"{operator} is not installed there; docs/kubernetes.md says how" if operator else "",
             status=404,
         )
+
     text = body.decode("utf-8", "replace").strip()[:300]
     return Refused(f"{what}: the API server answers {status}: {text}", status=status)
 
@@ -76,6 +82,7 @@ def _bad_request(message: str, _: dict[str, Any]) -> tuple[str, str]:
             f"the cluster knows no field {', '.join(fields)}",
             "its operator is of another version than jobctl writes for: training operator 1.9, Trainer v2 from 2.2",
         )
+
     return message.split("cannot be handled as a ", 1)[-1], ""
 
 
@@ -85,19 +92,23 @@ def _forbidden(message: str, _: dict[str, Any]) -> tuple[str, str]:
             "the cluster has no ClusterTrainingRuntime that our TrainJobs run on",
             "an administrator makes it: kubectl apply --server-side -k k8s/manifests/trainer-v2",
         )
+
     if found := _WEBHOOK.search(message):
         return f"the cluster's policy {found[1]} says no: {found[2]}", ""
+
     if found := _QUOTA.search(message):
         name, requested, used, limited = found.groups()
         return (
             f"quota {name} is exhausted: asked for {requested}, in use {used}, limit {limited}",
             "wait for other jobs, ask for less, or set queue=… where the site has Kueue",
         )
+
     if "violates PodSecurity" in message:
         return (
             message.split("is forbidden: ", 1)[-1],
             "the namespace's pod-security level forbids it; RDMA needs level privileged, all else passes baseline",
         )
+
     if found := _RBAC.search(message):
         user, verb, resource, namespace = found.groups()
         place = f" in namespace {namespace}" if namespace else ""
@@ -105,6 +116,7 @@ def _forbidden(message: str, _: dict[str, Any]) -> tuple[str, str]:
             f"{user} may not {verb} {resource}{place}",
             "an administrator binds the role of k8s/manifests: kubectl apply -k k8s/manifests",
         )
+
     return message, ""
 
 
@@ -114,6 +126,7 @@ def _missing(message: str, _: dict[str, Any]) -> tuple[str, str]:
             f"there is no namespace {found[1]}",
             "choose one with --namespace, or make it: kubectl apply -k k8s/manifests",
         )
+
     return message, ""
 
 
@@ -130,6 +143,7 @@ def _invalid(message: str, answer: dict[str, Any]) -> tuple[str, str]:
         for cause in causes
         if _UNCHECKED not in cause.get("message", "")
     ]
+
     return "; ".join(words) or message, ""
 
 

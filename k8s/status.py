@@ -34,7 +34,9 @@ def status_of(
     cancelled = "jobctl/cancelled" in marks
     if job is None:
         return _status_of_the_gone(run, cancelled, marks.get("jobctl/ended", ""))
+
     state, code = _state(job, pods, cancelled)
+
     return Status(
         run=run.name,
         state=state,
@@ -70,9 +72,12 @@ def _status_of_the_gone(run: Run, cancelled: bool, ending: str) -> Status:
         except msgspec.MsgspecError as error:  # someone else wrote the annotation
             detail = f"how it ended is not to be read: {error}"
             return Status(run=run.name, target=run.target, state="unknown", detail=detail)
+
         return Status(run=run.name, target=run.target, **msgspec.structs.asdict(told))
+
     state: State = "cancelled" if cancelled else "lost"
     gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
+
     return Status(run=run.name, state=state, target=run.target, detail=gone)
 
 
@@ -80,15 +85,20 @@ def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, in
     true = conditions(job)
     if "Succeeded" in true or "Complete" in true:
         return ("cancelled" if cancelled else "finished"), exit_codes.EXIT_FINISHED
+
     if "Failed" in true:
         code = next((pod.exit_code for pod in pods if pod.exit_code not in (None, 0)), None)
         if cancelled:
             return "cancelled", code
+
         if _past_deadline(true["Failed"]):
             return "stopped", exit_codes.EXIT_CONTINUE
+
         return ("stopped" if code == exit_codes.EXIT_CONTINUE else "failed"), code
+
     if any(pod.running for pod in pods):
         return "running", None
+
     return ("pending" if true or pods else "submitted"), None
 
 
@@ -112,21 +122,27 @@ def _detail(
 ) -> list[str]:
     if state in ("finished", "cancelled"):
         return []
+
     if state in ("failed", "stopped"):
         condition = conditions(job)["Failed"]
         over = "its time limit is over" if _past_deadline(condition) else ""
         lines = [over or f"{condition.get('reason', '')}: {condition.get('message', '')}"]
         lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
         lines += _events(warnings)
+
         return [*_short(lines), f"jobctl logs {run.name}; jobctl resume {run.name}"]
+
     lines = ["asked to stop"] if cancelled and state == "running" else []
     if "Suspended" in conditions(job) or _suspended(job):
         queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
         lines.append(f"suspended: waits to be admitted in queue {queue}" if queue else "suspended")
+
     if replicas := _replicas(job, pods):
         lines.append(replicas)
+
     lines += [f"{pod.name}: {pod.waiting}" for pod in pods if pod.waiting]
     lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
+
     return _short([*lines, *_events(warnings)])
 
 
@@ -136,6 +152,7 @@ def _replicas(job: Object, pods: Sequence[Pod]) -> str:
     counts = Counter("running" if pod.running else pod.phase.lower() for pod in pods)
     if not pods or counts == {"running": 1} == {"running": wanted}:
         return ""
+
     words = [f"{count} {phase}" for phase, count in counts.most_common()]
     return f"pods: {', '.join(words)} of {wanted}"
 

@@ -51,6 +51,7 @@ class ConfigMapStore:
         thing = self._clusters.api(self._site).get(CONFIG_MAP, self._site.namespace, names.object_name(name))
         if thing is None or not config_maps.is_record(thing):
             return None
+
         run = config_maps.run_of(thing, self._site)
         return run if run.name == name else None
 
@@ -61,11 +62,13 @@ class ConfigMapStore:
         things = api.list_all(CONFIG_MAP, self._site.namespace, labelSelector=selector)
         things.sort(key=lambda thing: thing["metadata"].get("creationTimestamp") or "")
         readable: list[Run] = []
+
         for thing in filter(config_maps.is_record, things):
             try:
                 readable.append(config_maps.run_of(thing, self._site))
             except BadRun as problem:  # the others are listed all the same
                 print(visible(f"jobctl: note: left out: {problem.message}"), file=sys.stderr)
+
         return readable
 
     def state(self, spec: JobSpec) -> State | None:
@@ -81,7 +84,9 @@ class ConfigMapStore:
         run = config_maps.run_of(thing, spec.site)
         if run.record.spec.fingerprint() != spec.fingerprint():
             return None
+
         marks = thing["metadata"]["annotations"]
+
         return status_of(run, api.get(kind, namespace, name), (), (), marks).state
 
     def location(self, run: Run) -> str:
@@ -107,7 +112,9 @@ class ConfigMapStore:
             directories.write_submission(path, spec, text)
         elif path.is_dir():
             write_whole(layout.script_file(path, spec.step), text.encode())
+
         run = Run(str(spec.name), path, parse_record(spec.record(), "submission"), ())
+
         return Started(run=run, job_id=names.job_name(spec), new=new)
 
     def apply(self, spec: JobSpec) -> tuple[JobSpec, str, bool]:
@@ -122,6 +129,7 @@ class ConfigMapStore:
         api = self._clusters.api(spec.site)
         new = submission.submit(api, kind, text, replace_ended=spec.on_a_checkpoint)
         self._clusters.forget_answers()
+
         return spec, text, new
 
     def _submitted_as(self, spec: JobSpec) -> tuple[Kind, JobSpec]:
@@ -130,6 +138,7 @@ class ConfigMapStore:
         fallback = self._target.fallback
         if fallback is not None and kind is fallback.kind:
             spec = msgspec.structs.replace(spec, target=fallback.name)
+
         return kind, spec
 
     def _check_order(self, spec: JobSpec) -> None:
@@ -151,14 +160,17 @@ class ConfigMapStore:
         thing = api.get(CONFIG_MAP, namespace, names.object_name(run.name))
         if thing is None:
             raise config_maps.no_record(run)
+
         if "job.json" not in thing["data"]:
             raise UserError(
                 f"run '{run.name}' was not submitted by jobctl, so there is no record of its job",
                 hint="delete the job, and apply its manifest again",
                 code=1,
             )
+
         self._clusters.forget_answers()
         api.annotate(CONFIG_MAP, namespace, thing["metadata"]["name"], cancelled=None, ended=None)
+
         return submission.restart(api, json.loads(thing["data"]["job.json"]))
 
     # ---- a running job
@@ -168,6 +180,7 @@ class ConfigMapStore:
         api = self._clusters.api_of(run)
         namespace = run.record.spec.site.namespace
         started = time.monotonic()
+
         try:
             jobs = self._clusters.look([run], fresh=True).jobs_of(run)
             kind = jobs[-1][0] if jobs else self._target.kind
@@ -177,6 +190,7 @@ class ConfigMapStore:
                 api.wait_for_change(kind, namespace, since=version, seconds=seconds, labelSelector=selector)
         except UserError:  # watching is a right of its own, and looking again will say what is wrong
             time.sleep(min(cluster.ANSWER_SECONDS, seconds))
+
         time.sleep(max(0.0, min(cluster.ANSWER_SECONDS, seconds) - (time.monotonic() - started)))
         self._clusters.forget_answers()
 
@@ -196,10 +210,12 @@ class ConfigMapStore:
         self._target.mark_cancelled(run)
         api = self._clusters.api_of(run)
         words = ["bash", "-c", _STOP, "stop", run.name]
+
         try:
             Command(api, spec.site.namespace, pods[0].name, pods[0].container, words).finish()
         except (UserError, ConnectionError):  # deleting it runs the hook that creates STOP as well
             self._target.delete(run, grace_seconds=None)
+
         self._clusters.forget_answers()
 
     def all_logs(self, run: Run, *, attempt: int | None, follow: bool) -> Iterator[str]:

@@ -32,10 +32,13 @@ def served_kind(api: Api, spec: JobSpec, kind: Kind) -> Kind:
     """
     if not distributed(spec):
         return JOB
+
     if api.serves(kind):
         return kind
+
     if kind is PYTORCHJOB and api.serves(TRAINJOB):
         return TRAINJOB
+
     raise UserError(
         f"the cluster serves no {kind.name}: {kind.operator} is not installed",
         hint="docs/kubernetes.md says how to install it"
@@ -66,27 +69,35 @@ def submit(api: Api, kind: Kind, text: str, *, replace_ended: bool) -> bool:
     """
     record, job = objects_in(text)
     record["data"]["job.json"] = json.dumps(job, sort_keys=True)
-    namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+    namespace = job["metadata"]["namespace"]
+    name = job["metadata"]["name"]
     there = api.get(kind, namespace, name)
     # A job that is there cannot become this one by a patch, so this one is tried under a name of its own.
     tried = job if there is None else _renamed(job, object_name(f"{name}-try"))
+
     for thing in (record, tried):
         api.apply(kind_of(thing), thing, dry_run=True)
+
     claimed = _claim(api, record, replace=replace_ended)
     if there is not None and not (replace_ended and ended(there)):
         return False
+
     if there is not None:
         _remove(api, kind, namespace, name)
     elif not claimed and not replace_ended and _has_begun(api, record):
         raise _exists(record, "and its job is gone; go on with it: jobctl resume")
+
     try:
         made = api.apply(kind, job)
     except BaseException:
         if claimed:  # the job as well: it may have been made when nobody heard the answer
             api.delete(kind, namespace, name)
             api.delete(CONFIG_MAP, namespace, name)
+
         raise
+
     api.annotate(CONFIG_MAP, namespace, name, job=made["metadata"]["uid"])
+
     return True
 
 
@@ -102,11 +113,14 @@ def _claim(api: Api, record: Object, *, replace: bool) -> bool:
     except Refused as refusal:
         if refusal.status != 409:
             raise
+
     if replace:
         api.apply(CONFIG_MAP, record)
         return False
+
     if not _is_same_job(api, record):
         raise _exists(record, "with other settings; take another name: --run")
+
     return False
 
 
@@ -117,7 +131,9 @@ def _is_same_job(api: Api, record: Object) -> bool:
     text = existing.get("data", {}).get("run.json", "")
     if not text:
         return False
+
     before = parse_record(text, f"ConfigMap {metadata['name']}").spec
+
     return before.fingerprint() == parse_record(record["data"]["run.json"], "manifest").spec.fingerprint()
 
 
@@ -143,10 +159,13 @@ def _exists(record: Object, how: str) -> UserError:
 
 def restart(api: Api, job: Object) -> str:
     """Make an ended or deleted job again; its name."""
-    kind, namespace, name = kind_of(job), job["metadata"]["namespace"], job["metadata"]["name"]
+    kind = kind_of(job)
+    namespace = job["metadata"]["namespace"]
+    name = job["metadata"]["name"]
     _remove(api, kind, namespace, name)
     made = api.apply(kind, job)
     api.annotate(CONFIG_MAP, namespace, name, job=made["metadata"]["uid"])
+
     return str(name)
 
 
@@ -155,11 +174,15 @@ def _remove(api: Api, kind: Kind, namespace: str, name: str) -> None:
     there = api.get(kind, namespace, name)
     if there is None:
         return
+
     if not ended(there):
         raise UserError(f"job {name} has not ended", hint="jobctl cancel RUN, or jobctl wait RUN", code=1)
+
     api.delete(kind, namespace, name, last=True)
     deadline = time.monotonic() + GONE_SECONDS
+
     while api.get(kind, namespace, name) is not None:
         if time.monotonic() > deadline:
             raise UserError(f"the ended job {name} cannot be deleted: a finalizer holds it", code=1)
+
         time.sleep(POLL_SECONDS)

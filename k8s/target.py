@@ -71,13 +71,16 @@ class KubernetesTarget:
             groups[site.context, site.namespace].append(run)
 
         known: dict[str, Status] = {}
+
         for group in groups.values():
             try:
                 known |= self._statuses_in_namespace(group)
             except UserError as problem:
                 if len(runs) == 1:
                     raise
+
                 known |= {run.name: unknown_status(run, problem) for run in group}
+
         return [known[run.name] for run in runs]
 
     def _statuses_in_namespace(self, runs: Sequence[Run]) -> dict[str, Status]:
@@ -109,6 +112,7 @@ class KubernetesTarget:
         namespace = run.record.spec.site.namespace
         cluster = self.clusters.look([run], fresh=True)
         self.mark_cancelled(run)
+
         for kind, job in cluster.jobs_of(run):
             if not ended(job):
                 api.delete(kind, namespace, job["metadata"]["name"])
@@ -116,6 +120,7 @@ class KubernetesTarget:
         if grace_seconds is not None:
             for pod in cluster.pods_of(run):
                 api.delete(POD, namespace, pod.name, grace_seconds=grace_seconds)
+
         self.clusters.forget_answers()
 
     def mark_cancelled(self, run: Run) -> None:
@@ -132,6 +137,7 @@ class KubernetesTarget:
         api = self.clusters.api_of(run)
         namespace = run.record.spec.site.namespace
         look = self.looker(run)
+
         return pod_logs(api, namespace, look, index=index, rank=rank, attempt=attempt, follow=follow)
 
     def looker(self, run: Run) -> Callable[[], tuple[list[Pod], bool]]:

@@ -69,14 +69,18 @@ class Command:
         said = verdict = b""
         socket = self._socket.sock
         socket.settimeout(SILENCE_SECONDS)
+
         try:
             while True:
                 kind, frame = socket.recv_data_frame(True)
                 if kind == ABNF.OPCODE_CLOSE:
                     break
+
                 if kind not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or len(frame.data) < 2:
                     continue
-                channel, piece = frame.data[0], frame.data[1:]
+
+                channel = frame.data[0]
+                piece = frame.data[1:]
                 if channel == _OUTPUT:
                     yield piece
                 elif channel == _ERRORS:
@@ -88,12 +92,15 @@ class Command:
                 raise ConnectionError(f"{self._pod}: {error}") from None
         finally:
             self._socket.close()
+
         if not verdict:
             raise ConnectionError(f"{self._pod}: the stream was cut")
+
         try:
             answer = msgspec.json.decode(verdict, type=_Verdict)
         except msgspec.MsgspecError:
             raise ConnectionError(f"{self._pod}: the stream ended with no verdict") from None
+
         if answer.status != "Success":
             why = said.decode("utf-8", "replace").strip() or answer.message
             raise UserError(f"in pod {self._pod}: {why[-1000:]}", code=1)
@@ -106,6 +113,7 @@ class Command:
                 said += piece
                 if len(said) > most:
                     raise UserError(f"{self._pod} says more than {most} bytes", code=1)
+
         return bytes(said)
 
 
@@ -114,14 +122,23 @@ def reader_pod(api: Api, site: Site, run: str, image: str, tell: Callable[[str],
     """The name of a running pod with the volume mounted read-only, gone when the block is left."""
     name = f"{object_name(run)[:MAX_NAME]}-read-{secrets.token_hex(3)}"
     context = {
-        "name": name, "site": site, "image": image, "root": ROOT, "lifetime": LIFETIME_SECONDS,
-        "labels": {MANAGED_BY: "jobctl", "app.kubernetes.io/name": "jobctl", "app.kubernetes.io/component": "reader"},
-    }  # fmt: skip
+        "name": name,
+        "site": site,
+        "image": image,
+        "root": ROOT,
+        "lifetime": LIFETIME_SECONDS,
+        "labels": {
+            MANAGED_BY: "jobctl",
+            "app.kubernetes.io/name": "jobctl",
+            "app.kubernetes.io/component": "reader",
+        },
+    }
     try:
         api.create(POD, yaml.safe_load(render_template("kubernetes/reader_pod.yaml.j2", context)))
     except Refused as refusal:
         if refusal.status != 409:  # it is there: our own, and the answer was lost
             raise
+
     try:
         _wait_until_running(api, site.namespace, name, tell)
         yield name
@@ -133,17 +150,22 @@ def reader_pod(api: Api, site: Site, run: str, image: str, tell: Callable[[str],
 
 
 def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str], None]) -> None:
-    deadline, told = time.monotonic() + START_SECONDS, ""
+    deadline = time.monotonic() + START_SECONDS
+    told = ""
     while True:
         thing = api.get(POD, namespace, name)
         if thing is None:
             raise UserError(f"pod {name} was deleted before it ran", code=1)
+
         pod = read_pod(thing)
         if pod.running:
             return
+
         if pod.exit_code is not None or time.monotonic() > deadline:
             raise UserError(f"pod {name} does not run: {pod.last_words or pod.waiting or pod.phase}", code=1)
+
         if (why := pod.waiting or pod.phase) != told:
             told = why
             tell(f"waiting for pod {name}: {told}")
+
         time.sleep(POLL_SECONDS)

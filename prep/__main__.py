@@ -43,10 +43,13 @@ def check(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig, to
         raise UserError(
             f"--dataset: '{given.dataset}' is not a name", hint="files and folders go to --source"
         )
+
     if entry.languages and not entry.language_field:
         check_languages(entry.languages)
+
     if config.weights and not entry.source_field:
         raise UserError("--weights go by a document's source", hint="name its field with --source-field")
+
     if config.add_bos and tokens.bos_id is None:
         raise UserError(f"--add-bos: tokenizer '{given.tokenizer}' has no BOS")
 
@@ -72,13 +75,16 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
         tokens=tokens,
         config=config,
     )
+
     origin = Origin(
         root=str(given.root.resolve()),
         sources=tuple(str(path.resolve()) for path in given.source),
         ignore_unreadable=given.ignore_unreadable,
     )
+
     output: Path = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
     nodes = Nodes(given.rank, given.world_size)
+
     return output, run.run(output, job, listed, find, encoders, run.show_on(), origin, nodes)
 
 
@@ -102,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{output}: {meta.documents:,} documents, {meta.tokens:,} tokens, {meta.dtype}, "
             f"{meta.fingerprint}"
         )
+
     return 0
 
 

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = entry_of(given.name).sha256.get(FILE)
     other = bool(known) and sha256_of(folder / FILE) != known
     print(f"{folder}: complete and checked" + (f"{BY_IDS}: {FILE} is not the hub's own" if other else ""))
+
     return 0
 
 

@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     litdata_index.write(given.folder, read_meta(given.folder))
     print(f"{given.folder / litdata_index.FOLDER}: written")
+
     return 0
 
 

@@ -54,14 +54,17 @@ def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
         raise UserError(f"the hub knows no data set {entry.hub}", hint=f"see {page}") from None
     except Exception as error:  # also what the HTTP library below it raises, which changes with the version
         raise UserError(f"the hub cannot be asked for {entry.hub}: {error}", code=1) from None
+
     files = tuple(
         HubFile(path=file.rfilename, size=file.size or 0, sha256=file.lfs.sha256 if file.lfs else "")
         for file in info.siblings or ()
         if matches(file.rfilename, entry.patterns)
     )
+
     check_names(entry.hub or "", files)
     if not files:
         raise UserError(f"{entry.hub} has no file like {entry.patterns}", hint=f"see {page}")
+
     return Mirrored(hub=entry.hub, commit=info.sha or entry.revision, files=files)
 
 
@@ -74,11 +77,13 @@ def check_names(hub: str, files: Sequence[HubFile]) -> None:
         raise UserError(
             f"{hub} lists {len(files)} files; a mirror holds {FILES}", hint="name fewer by patterns"
         )
+
     for file in files:
         try:
             first = parts_of(file.path)[0]
         except UnsafeName as error:
             raise UserError(f"the hub's list of {hub} cannot be trusted: {error.message}", code=1) from None
+
         if first in KEPT:
             raise UserError(f"{hub} has a file {shown(file.path)}, a name that the mirror needs", code=1)
 
@@ -96,6 +101,7 @@ def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) ->
 
     path = inside(folder, file.path)
     where = f"{file.path} of {files.hub}"
+
     try:
         hf_hub_download(
             files.hub,
@@ -107,6 +113,7 @@ def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) ->
         )
     except Exception as error:  # as above
         raise UserError(f"{where} could not be fetched: {error}", code=1) from None
+
     if not is_whole(inside(folder, file.path), file, hashed=True):
         path.unlink(missing_ok=True)
         raise UserError(f"{where} came with other bytes than the hub's list says", code=1)
@@ -116,7 +123,10 @@ class Fetching:
     """Fetches the files of one data set, from several threads; remembers what failed."""
 
     def __init__(self, files: Mirrored, folder: Path, token: str | None, check: bool) -> None:
-        self.files, self.folder, self.token, self.check = files, folder, token, check
+        self.files = files
+        self.folder = folder
+        self.token = token
+        self.check = check
         self.failed = list[UserError]()
 
     def fetch(self, file: HubFile) -> bool:
@@ -126,12 +136,16 @@ class Fetching:
         except UnsafeName as error:  # someone put a link where the file belongs
             self.failed.append(error)
             return False
+
         if is_whole(path, file, hashed=self.check):
             return False
+
         path.unlink(missing_ok=True)
+
         for attempt in range(TRIES):
             if len(self.failed) > PATIENCE:
                 return False
+
             try:
                 download(self.files, file, self.folder, self.token)
                 return True
@@ -140,20 +154,24 @@ class Fetching:
                     self.failed.append(error)
                 else:
                     time.sleep(PAUSE * 2**attempt)
+
         return False
 
     def all(self, workers: int) -> int:
         """Fetch what is missing; returns how many files were. Raises UserError when some could not be."""
-        fetched, count = 0, len(self.files.files)
+        fetched = 0
+        count = len(self.files.files)
         with ThreadPoolExecutor(workers) as pool:
             for number, got in enumerate(pool.map(self.fetch, self.files.files), 1):
                 fetched += got
                 if got or number == count:
                     print(f"{number}/{count} files", file=sys.stderr)
+
         if self.failed:
             more = f" (and {len(self.failed) - 1} more)" if len(self.failed) > 1 else ""
             hint = "what is fetched stays; run the same command again"
             raise UserError(self.failed[0].message + more, hint=hint, code=1)
+
         return fetched
 
 
@@ -163,6 +181,7 @@ def has_moved(folder: Path, files: Mirrored) -> bool:
         before = mirrored(folder)
     except UserError:
         return True
+
     return before is not None and before.files != files.files
 
 
@@ -177,6 +196,7 @@ def mirror(
     """Bring the data set to ``root/sources/NAME``; the number of files fetched. ``check`` reads those there too."""
     if not entry.hub:
         raise UserError(f"data set '{name}' is not on the hub, so there is nothing to mirror")
+
     token = os.environ.get(token_env) or None
     folder = source_dir(root, name)
     files = listing(entry, token)
@@ -184,6 +204,7 @@ def mirror(
     make_shared(folder.parent)
     folder.mkdir(exist_ok=True)
     write_whole(folder / MIRROR_FILE, msgspec.json.encode(files))
+
     return Fetching(files, folder, token, check or moved).all(workers)
 
 
@@ -212,8 +233,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     else:
         entry = load_entry("datasets", given.dataset, DatasetEntry)
+
     fetched = mirror(given.dataset, entry, given.root, given.workers, given.check, given.token_env)
     print(f"{source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them")
+
     return 0
 
 

@@ -16,9 +16,16 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import source_dir
 
 OVERRIDES = (
-    "text_field", "source_field", "separator", "validation_share", "min_characters", "max_characters",
-    "languages", "language_field", "patterns",
-)  # fmt: skip
+    "text_field",
+    "source_field",
+    "separator",
+    "validation_share",
+    "min_characters",
+    "max_characters",
+    "languages",
+    "language_field",
+    "patterns",
+)
 """What of a data set's entry may be said on the command line instead."""
 
 
@@ -37,6 +44,7 @@ def add_fields(parser: argparse.ArgumentParser, kind: type[msgspec.Struct], chos
     for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]
         if field.name not in chosen:
             continue
+
         kind_ = field.type
         described = kind_.extra_json_schema if isinstance(kind_, msgspec.inspect.Metadata) else None
         bare = kind_.type if isinstance(kind_, msgspec.inspect.Metadata) else kind_
@@ -47,6 +55,7 @@ def add_fields(parser: argparse.ArgumentParser, kind: type[msgspec.Struct], chos
             extra |= {"nargs": "+", "metavar": "X"}
         else:
             extra |= {"metavar": "X"}
+
         parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, **extra)
 
 
@@ -74,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print the result as JSON")
     add_fields(made.add_argument_group("how"), PrepConfig, PrepConfig.__struct_fields__)  # type: ignore[arg-type]
     add_fields(made.add_argument_group("what, instead of the catalogue's"), DatasetEntry, OVERRIDES)  # type: ignore[arg-type]
+
     return made
 
 
@@ -84,12 +94,15 @@ def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[s
         value = getattr(arguments, name)
         if value is None:
             continue
+
         if name == "weights":
             value = dict(item.rpartition("=")[::2] for item in value)
+
         try:
             given[name] = getattr(msgspec.convert({name: value}, _only(kind, name), strict=False), name)
         except msgspec.ValidationError as error:
             raise UserError(f"--{name.replace('_', '-')}: {error}") from None
+
     return given
 
 
@@ -106,6 +119,7 @@ def dataset_entry(arguments: argparse.Namespace) -> DatasetEntry:
         entry = DatasetEntry(summary="files of the user's own", license="the user's")
     else:
         entry = load_entry("datasets", name, DatasetEntry)
+
     return msgspec.structs.replace(entry, **converted(arguments, DatasetEntry, OVERRIDES))
 
 

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     found = status(given.folder)
     print(msgspec.json.encode(found).decode() if given.json else progress.bar(found))
+
     return 0
 
 

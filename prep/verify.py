@@ -72,6 +72,7 @@ class ShardCheck:
             while data := file.read(CHUNK):
                 digest.update(data)
                 yield np.frombuffer(data, numpy_dtype(self.meta.dtype))
+
         if digest.hexdigest() != self.shard.sha256:
             self.problems.append(f"{self.path}: its checksum is not meta.json's: bytes were changed")
 
@@ -82,28 +83,35 @@ class ShardCheck:
         except UserError as error:
             self.problems.append(error.message)
             return self
+
         foreign = 0
         last = None
         rest = hashlib.blake2b(digest_size=16)
+
         for ids in self._tokens():
             inside = ids[ids < self.meta.vocab_size]
             foreign += len(ids) - len(inside)
             self.counts += np.bincount(inside, minlength=self.meta.vocab_size)
             last = int(ids[-1])
             rest = self._documents(ids, rest, against)
+
         if foreign:
             self.problems.append(
                 f"{self.path}: {foreign} ids are not of a vocabulary of {self.meta.vocab_size}"
             )
+
         ends = int(self.counts[self.meta.eos_id])
         if ends != self.shard.documents:
             self.problems.append(f"{self.path}: {ends} EOS for {self.shard.documents} documents")
+
         if last is not None and last != self.meta.eos_id:
             self.problems.append(f"{self.path}: does not end with EOS")
+
         if self.shared:
             self.problems.append(
                 f"{self.path}: {self.shared} of its documents are in the validation split as well"
             )
+
         return self
 
     def _documents(self, ids: npt.NDArray[Any], rest: Any, against: frozenset[bytes] | None) -> Any:
@@ -115,9 +123,12 @@ class ShardCheck:
                 self.documents.add(digest)
             elif digest in against:
                 self.shared += 1
+
             begin = int(end)
             rest = hashlib.blake2b(digest_size=16)
+
         rest.update(ids[begin:].tobytes())
+
         return rest
 
 
@@ -139,6 +150,7 @@ def sum_problems(folder: Path, meta: Meta) -> list[str]:
     path = folder / statistics.FILE
     if not path.exists():
         return problems
+
     try:
         said = msgspec.json.decode(path.read_bytes(), type=statistics.Statistics)
     except msgspec.DecodeError as error:
@@ -153,6 +165,7 @@ def sum_problems(folder: Path, meta: Meta) -> list[str]:
                 f"split '{split}': its shards have {counted[0]} documents and {counted[1]} tokens, "
                 f"{statistics.FILE} says {count_said.documents} and {count_said.tokens}"
             )
+
     return problems
 
 
@@ -160,6 +173,7 @@ def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
     """Return how ``meta.json`` and the tokenizer disagree."""
     if reference.vocab_size == meta.vocab_size:
         return []
+
     return [
         f"{META_FILE} says {meta.vocab_size} ids, tokenizer {meta.tokenizer.name} has {reference.vocab_size}"
     ]
@@ -172,6 +186,7 @@ def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
     different = int(np.count_nonzero(counts[:cut]))
     if ordinary > cut and different > RICH and not counts[cut:ordinary].any():
         return [f"of {different} different ids none is {cut} or above: the ids were cut to 16 bits"]
+
     return []
 
 
@@ -180,10 +195,12 @@ def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> d
     last = max(dataset.num_tokens - SAMPLE, 0)
     places = sorted({0, last, *(int(x) for x in np.random.default_rng(0).integers(0, last + 1, 3))})
     samples = {}
+
     for start in places:
         ids = dataset.read(start, min(SAMPLE, dataset.num_tokens - start)).tolist()
         text = reference.decode(ids) if reference else str(ids)
         samples[f"{dataset.split} {start}"] = text
+
     return samples
 
 
@@ -193,8 +210,10 @@ def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEn
     file = inside(tokenizers(base), f"{meta.tokenizer.name}/{meta.tokenizer.file}")
     if not file.is_file():
         return None, [f"tokenizer {meta.tokenizer.name} is not in {file.parent}"] if root else []
+
     if sha256_of(file) != meta.tokenizer.sha256:
         return None, [f"{file} is not the tokenizer that made the data: its hash differs"]
+
     return ReferenceEncoder(TokenizerFile(file)), []
 
 
@@ -205,6 +224,7 @@ def all_samples(folder: Path, meta: Meta, reference: ReferenceEncoder | None) ->
         dataset = TokenDataset(folder, meta, split)
         if dataset.num_tokens:
             samples |= sample_texts(dataset, reference)
+
     return samples
 
 
@@ -217,6 +237,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
         problems += vocabulary_problems(reference, meta)
     elif not problems:
         unchecked.append(f"ids against tokenizer {meta.tokenizer.name}: it was not found; name its --root")
+
     counts = np.zeros(meta.vocab_size, dtype=np.int64)
     listed = {shard.file for shard in meta.shards}
     problems += [
@@ -225,15 +246,18 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
     checks = [ShardCheck(folder, meta, shard).run() for shard in meta.shards if shard.split == "val"]
     held_out = frozenset().union(*(check.documents for check in checks))
     rest = [ShardCheck(folder, meta, shard) for shard in meta.shards if shard.split != "val"]
+
     with ThreadPoolExecutor(workers) as pool:
         for check in itertools.chain(checks, pool.map(lambda check: check.run(held_out), rest)):
             counts += check.counts
             problems += check.problems
+
     problems += sum_problems(folder, meta)
     problems += id_problems(counts, meta)
     samples = {} if problems else all_samples(folder, meta, reference)
     top = np.argsort(counts)[::-1][:10]
     present = np.flatnonzero(counts)
+
     return Report(
         folder=str(folder),
         fingerprint=meta.fingerprint,
@@ -265,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.repair and report.problems:
         repair(given.folder, show_on())
         report = verify(given.folder, given.root, given.workers)
+
     if given.json:
         print(msgspec.json.encode(report).decode())
     else:
@@ -273,17 +298,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"{report.distinct_ids:,} different ids, the largest {report.largest_id}; the most frequent:")
         print("  " + ", ".join(f"{index}: {count:,}" for index, count in report.common_ids))
+
         for place, text in report.samples.items():
             print(f"  {place}: {text!r}")
+
         for problem in report.problems:
             print(f"WRONG: {problem}")
+
         for item in report.unchecked:
             print(f"NOT CHECKED: {item}")
+
         print(
             "all that was checked is as meta.json says"
             if not report.problems
             else f"{len(report.problems)} problems"
         )
+
     return 1 if report.problems else 0
 
 

@@ -113,6 +113,7 @@ class Slurm:
 
         command = ["sbatch", "--parsable", f"--job-name={name}", f"--comment={comment}", *options]
         answer = self._run(command, stdin=script, before_retry=submitted_before)
+
         return answer.strip().splitlines()[-1].split(";")[0]
 
     def queue(self, users: Iterable[int] = ()) -> list[Job]:
@@ -131,11 +132,13 @@ class Slurm:
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
         form = ["--noheader", "--parsable2", f"--delimiter={FIELD}", f"--format={','.join(SACCT_FIELDS)}"]
         which = ["--allocations", "--duplicates", _user_option(users), f"--starttime={start}"]
+
         try:
             return parse_sacct(self._run(["sacct", *form, *which], patience=0))
         except UserError as problem:
             if isinstance(problem, SlurmRefused) and problem.keeps_no_accounts:
                 return []
+
             self._announce(
                 f"Slurm's accounts cannot be read, so ended jobs may be missing ({problem.message})"
             )
@@ -169,23 +172,28 @@ class Slurm:
                 hint="run jobctl on a login node of the cluster (or load its slurm module); "
                 "jobctl render works anywhere",
             )
+
         may_have_arrived = False
 
         def request() -> str:
             nonlocal may_have_arrived
             if may_have_arrived and (result := before_retry()):
                 return result
+
             code, output, answer = self._execute(path, command, stdin)
             if code == 0:
                 return output
+
             if not _passes(answer):
                 raise SlurmRefused(command[0], answer)
+
             may_have_arrived = may_have_arrived or _may_have_arrived(answer)
             notice = f"Slurm's controller does not answer; waiting for it ({_last_line(answer)})"
             raise Unanswered(notice, SlurmSilent(command[0], answer))
 
         total = self._patience if patience is None else patience
         limits = Patience(total, FIRST_PAUSE, LONGEST_PAUSE)
+
         return ask(request, limits, announce=self._announce, sleep=self._sleep)
 
     def _execute(self, path: str, command: list[str], stdin: str) -> tuple[int, str, str]:
@@ -203,6 +211,7 @@ class Slurm:
             )
         except subprocess.TimeoutExpired:
             return 1, "", f"socket timed out: no answer in {self._timeout:g} s"
+
         return done.returncode, done.stdout, done.stderr.strip() or done.stdout.strip()
 
 
@@ -236,4 +245,5 @@ def _environment(command: str) -> dict[str, str]:
         kept["SLURM_TIME_FORMAT"] = "%s"
         # squeue would cut the list of an array's waiting tasks at 64 characters.
         kept["SLURM_BITSTR_LEN"] = "0"
+
     return kept

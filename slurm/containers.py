@@ -12,8 +12,14 @@ from jobctl.jobs.render import Verbatim
 from jobctl.jobs.spec.job_spec import JobSpec
 
 OF_THE_JOB = (
-    "JOBCTL_ROOT", "RUN", "RUN_DIR", "ATTEMPT", "NODE", "PET_RDZV_CONF", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",
-)  # fmt: skip
+    "JOBCTL_ROOT",
+    "RUN",
+    "RUN_DIR",
+    "ATTEMPT",
+    "NODE",
+    "PET_RDZV_CONF",
+    "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",
+)
 """Variables that the script sets, whatever the spec."""
 
 
@@ -62,9 +68,18 @@ def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
                 "podman": ["--user=0:0", "--ulimit=host", "--no-healthcheck"],
                 "docker": [Verbatim('"--user=$(id -u):$(id -g)"'), *(["--ulimit=memlock=-1"] if gpu else [])],
             }
+
             return [
-                engine, "run", "--rm", "--network=host", "--ipc=host", *own_way[engine],
-                *(devices if gpu else []), *volumes, *variables, spec.image,
-            ]  # fmt: skip
+                engine,
+                "run",
+                "--rm",
+                "--network=host",
+                "--ipc=host",
+                *own_way[engine],
+                *(devices if gpu else []),
+                *volumes,
+                *variables,
+                spec.image,
+            ]
         case _:
             return []

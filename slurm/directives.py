@@ -33,14 +33,19 @@ def directives(options: Mapping[str, Value]) -> str:
 def _option(name: str, value: Value) -> str:
     if not _OPTION.fullmatch(name):
         raise ValueError(f"not the long name of an sbatch option: {name!r}")
+
     if value is True:
         return f"--{name}"
+
     if value is None or value is False or value == "":
         return ""
+
     if not isinstance(value, (str, int)):
         if not value:
             return ""
+
         value = ",".join(str(item) for item in value)
+
     try:
         return f"--{name}={quote_directive(str(value))}"
     except UserError as problem:
@@ -54,9 +59,12 @@ def quote_directive(value: str) -> str:
             raise UserError(
                 f"{value!r} has {word} in it, which no sbatch directive can hold", hint="take it out"
             )
+
     if _PLAIN.fullmatch(value):
         return value
+
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+
     return f'"{escaped}"'
 
 

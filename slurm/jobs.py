@@ -16,16 +16,28 @@ import msgspec
 from jobctl.jobs.core.errors import UserError
 from jobctl.slurm.directives import MAX_COMMENT
 
-RECORD, FIELD = "\x1e", "\x1f"
+RECORD = "\x1e"
+FIELD = "\x1f"
 """Put before each job and between its fields: names and comments may hold anything that people type."""
 
 _SQUEUE = ("%i", "%T", "%r", "%V", "%S", "%e", "%P", "%D", "%N", "%l", "%E", "%j", "%k")
 SQUEUE_FORMAT = RECORD + FIELD.join(_SQUEUE)
 
 SACCT_FIELDS = (
-    "JobID", "State", "Reason", "Submit", "Start", "End", "Partition", "NNodes", "NodeList", "Timelimit",
-    "ExitCode", "JobName", "Comment",
-)  # fmt: skip
+    "JobID",
+    "State",
+    "Reason",
+    "Submit",
+    "Start",
+    "End",
+    "Partition",
+    "NNodes",
+    "NodeList",
+    "Timelimit",
+    "ExitCode",
+    "JobName",
+    "Comment",
+)
 
 ACTIVE = frozenset(
     (
@@ -82,6 +94,7 @@ def run_comment(directory: Path, words: str = "") -> str:
             f"the comment, with the run directory's path, is too long: Slurm takes {MAX_COMMENT} bytes: {comment}",
             hint="choose a shorter root, run name or comment",
         )
+
     return comment
 
 
@@ -113,6 +126,7 @@ def _records(pieces: Iterable[str], size: int, separator: str) -> list[list[str]
             records.append(fields)
         elif records and piece:
             records[-1][-1] += separator + piece.removesuffix("\n")
+
     return [[_blank(field) for field in fields] for fields in records]
 
 
@@ -121,21 +135,41 @@ def _queued(fields: Sequence[str]) -> Job:
         fields
     )
     return Job(
-        id=id_, name=name, state=base_state(state), reason=reason, comment=comment, partition=partition,
-        nodes=_number(nodes) or 0, node_list=node_list, time_limit=limit, dependency=dependency,
-        submitted=_number(submit), started=_number(start), ended=_number(end),
-    )  # fmt: skip
+        id=id_,
+        name=name,
+        state=base_state(state),
+        reason=reason,
+        comment=comment,
+        partition=partition,
+        nodes=_number(nodes) or 0,
+        node_list=node_list,
+        time_limit=limit,
+        dependency=dependency,
+        submitted=_number(submit),
+        started=_number(start),
+        ended=_number(end),
+    )
 
 
 def _accounted(fields: Sequence[str]) -> Job:
     id_, state, reason, submit, start, end, partition, nodes, node_list, limit, ending, name, comment = fields
     code, _, signal = ending.partition(":")
     return Job(
-        id=id_, name=name, state=base_state(state), reason=reason, comment=comment, partition=partition,
-        nodes=_number(nodes) or 0, node_list=node_list, time_limit=limit,
-        submitted=_number(submit), started=_number(start), ended=_number(end),
-        exit_code=_number(code), signal=_number(signal),
-    )  # fmt: skip
+        id=id_,
+        name=name,
+        state=base_state(state),
+        reason=reason,
+        comment=comment,
+        partition=partition,
+        nodes=_number(nodes) or 0,
+        node_list=node_list,
+        time_limit=limit,
+        submitted=_number(submit),
+        started=_number(start),
+        ended=_number(end),
+        exit_code=_number(code),
+        signal=_number(signal),
+    )
 
 
 def base_state(state: str) -> str:

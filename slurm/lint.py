@@ -38,7 +38,9 @@ class Script(msgspec.Struct, frozen=True):
                 commands.append((number, text.removesuffix("\\")))
             else:
                 continue
+
             continued = text.endswith("\\")
+
         return commands
 
     def find(self, pattern: str) -> Iterator[tuple[int, str]]:
@@ -49,10 +51,24 @@ class Script(msgspec.Struct, frozen=True):
 _TOKEN = r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9]{16,}|ghp_[A-Za-z0-9]{16,})"
 """How tokens of well-known services begin."""
 _SHORT = {
-    "A": "account", "a": "array", "c": "cpus-per-task", "C": "constraint", "d": "dependency", "D": "chdir",
-    "e": "error", "G": "gpus", "J": "job-name", "N": "nodes", "n": "ntasks", "o": "output", "p": "partition",
-    "q": "qos", "t": "time", "w": "nodelist", "x": "exclude",
-}  # fmt: skip
+    "A": "account",
+    "a": "array",
+    "c": "cpus-per-task",
+    "C": "constraint",
+    "d": "dependency",
+    "D": "chdir",
+    "e": "error",
+    "G": "gpus",
+    "J": "job-name",
+    "N": "nodes",
+    "n": "ntasks",
+    "o": "output",
+    "p": "partition",
+    "q": "qos",
+    "t": "time",
+    "w": "nodelist",
+    "x": "exclude",
+}
 
 
 def lint(text: str) -> list[Finding]:
@@ -67,6 +83,7 @@ def read_script(text: str) -> Script:
     options: dict[str, tuple[int, str]] = {}
     ignored = []
     commands = False
+
     for number, line in enumerate(lines, 1):
         if line.startswith("#SBATCH"):
             if commands:
@@ -75,6 +92,7 @@ def read_script(text: str) -> Script:
                 options |= {name: (number, value) for name, value in _options(line)}
         elif line.strip() and not _is_comment(line):
             commands = True
+
     return Script(lines, options, tuple(ignored))
 
 
@@ -85,17 +103,24 @@ def _options(directive: str) -> Iterator[tuple[str, str]]:
     )
     words = [re.sub(r"""["']""", "", word) for word in words if not word.startswith("#")]
     index = 0
+
     while index < len(words):
-        word, following = words[index], words[index + 1] if index + 1 < len(words) else ""
+        word = words[index]
+        following = words[index + 1] if index + 1 < len(words) else ""
         index += 1
         if match := re.fullmatch(r"--([a-z][\w-]*)(?:=(.*))?", word):
-            name, value = match[1], match[2]
+            name = match[1]
+            value = match[2]
         elif match := re.fullmatch(r"-(\w)(.*)", word):
-            name, value = _SHORT.get(match[1], match[1]), match[2].removeprefix("=") or None
+            name = _SHORT.get(match[1], match[1])
+            value = match[2].removeprefix("=") or None
         else:
             continue
+
         if value is None and following and not following.startswith("-"):
-            value, index = following, index + 1
+            value = following
+            index = index + 1
+
         yield name, value or ""
 
 
@@ -135,19 +160,24 @@ def _warning(script: Script) -> Iterator[Finding]:
             0, "no-signal", message, "#SBATCH --signal=B:USR2@300 and a trap that asks for a checkpoint"
         )
         return
+
     if not value.startswith(("B:", "RB:", "BR:")):
         message = f"--signal={value}: goes to the job steps and not to this script"
         yield Finding(number, "signal-to-steps", message, f"--signal=B:{value}")
+
     name = re.sub(r"^.*:|@.*$", "", value).removeprefix("SIG")
     if value.startswith("B:") and not list(script.find(rf"\btrap\b.*\b(SIG)?{re.escape(name)}\b")):
         yield Finding(
             number, "signal-untrapped", f"{name} is not trapped, so it ends the script", f"trap … {name}"
         )
+
     if not list(script.find(r"\btrap\b")):
         return
+
     if list(script.find(r"^\s*srun\b[^&]*[^&\s]\s*$")):
         message = "bash runs a trap only after the command in the foreground has ended: srun holds it up"
         yield Finding(number, "trap-behind-srun", message, "srun … & and wait for it, again after the signal")
+
     waits = list(script.find(r"(^|[;&|]|\b(do|until|while)\b)\s*wait\b"))
     if (
         len(waits) == 1
@@ -163,6 +193,7 @@ def _requeue(script: Script) -> Iterator[Finding]:
         number = next(script.find(r"\bscontrol\s+requeue\b"))[0]
         message = "the job requeues itself, which a site may forbid where it was not asked for"
         yield Finding(number, "requeue-not-asked", message, "#SBATCH --requeue")
+
     for number, _ in script.find(r"\btrap\b.*\bscontrol\s+requeue\b"):
         message = "requeued on the signal, the job is ended before its checkpoint is written"
         yield Finding(
@@ -171,6 +202,7 @@ def _requeue(script: Script) -> Iterator[Finding]:
             message,
             "ask for a checkpoint in the trap, requeue when srun has ended",
         )
+
     number, mode = script.options.get("open-mode", (0, ""))
     if "requeue" in script.options and not mode.startswith("a"):
         number = script.options["requeue"][0]
@@ -190,6 +222,7 @@ def _cpus(script: Script) -> Iterator[Finding]:
         script.find(r"SRUN_CPUS_PER_TASK|srun\b.*(--cpus-per-task|-c\b)")
     ):
         return
+
     if list(script.find(r"^\s*srun\b")):
         number = script.options["cpus-per-task"][0]
         message = "since 22.05 srun does not take --cpus-per-task from the job: each task gets one CPU"
@@ -205,21 +238,26 @@ def _srun(script: Script) -> Iterator[Finding]:
     if several and launches and not list(script.find(r"\bsrun\b")):
         message = f"{nodes} nodes, but without srun it is started on the first one only"
         yield Finding(launches[0][0], "one-node-only", message, "srun --ntasks-per-node=1 torchrun …")
+
     tasks = script.options.get("ntasks-per-node", (0, "1"))[1]
+
     for number, line in launches:
         if tasks not in ("", "1") and not re.search(r"--ntasks-per-node[= ]1\b", line):
             message = f"{tasks} tasks a node, each of which starts all of a node's processes"
             yield Finding(number, "launched-by-every-task", message, "#SBATCH --ntasks-per-node=1")
+
         known = r"rdzv[_-]|master[_-]addr|--standalone"
         if several and not re.search(known, line, re.IGNORECASE) and not list(script.find("PET_RDZV")):
             message = "each node would make a training of its own: they do not know each other"
             yield Finding(
                 number, "no-rendezvous", message, "--rdzv_backend=c10d --rdzv_endpoint=$FIRST_NODE:$PORT"
             )
+
     for number, line in script.find(r"\bsrun\b.*--container-image"):
         if "container-mount-home" not in line:
             message = "packages in the home folder come before the image's"
             yield Finding(number, "home-in-container", message, "srun --no-container-mount-home …")
+
     for number, line in script.find(r"^\s*srun\b"):
         if several and "--kill-on-bad-exit" not in line and " -K" not in line:
             message = "when one task dies the others wait for it until the time limit"
@@ -231,6 +269,7 @@ def _rendezvous(script: Script) -> Iterator[Finding]:
         if "SLURM_JOB" not in line:
             message = "a fixed port: two jobs on one node meet on it"
             yield Finding(number, "fixed-port", message, "MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))")
+
     for number, _ in script.find(
         r"(MASTER_ADDR|rdzv[_-]endpoint)[= ]\"?\$?\(?(hostname|HOSTNAME|localhost|127\.0\.0\.1)\b"
     ):
@@ -246,13 +285,16 @@ def _secrets(script: Script) -> Iterator[Finding]:
         yield Finding(
             number, "secret", message, "export it before sbatch, or read it from a file of mode 600"
         )
+
     for number, _ in script.find(rf"{_TOKEN}"):
         message = "a token on a command line is seen by everyone in ps"
         yield Finding(number, "secret", message, "the program reads it from the environment")
+
     number, value = script.options.get("export", (0, ""))
     if re.search(r"(TOKEN|API_?KEY|SECRET|PASSWORD)\w*=", value):
         message = "a directive is part of the script, which Slurm keeps and shows"
         yield Finding(number, "secret", message, "export it before sbatch, which passes the environment on")
+
     for number, _ in script.find(r"^\s*set\s+-\w*x|^\s*set\s+-o\s+xtrace"):
         yield Finding(number, "xtrace", "writes every value into the log, tokens too", "leave it out")
 
@@ -271,6 +313,16 @@ def _time(script: Script) -> Iterator[Finding]:
 
 
 RULES: tuple[Callable[[Script], Iterator[Finding]], ...] = (
-    _first_line, _late_directives, _variables, _warning, _requeue, _dependency, _cpus, _srun,
-    _rendezvous, _secrets, _memory, _time,
-)  # fmt: skip
+    _first_line,
+    _late_directives,
+    _variables,
+    _warning,
+    _requeue,
+    _dependency,
+    _cpus,
+    _srun,
+    _rendezvous,
+    _secrets,
+    _memory,
+    _time,
+)

@@ -65,10 +65,12 @@ def waiting_words(reason: str) -> str:
     known, _, detail = reason.partition(",")
     if known in _WAITING:
         return f"{_WAITING[known]} ({detail.strip()})" if detail else _WAITING[known]
+
     limit = re.fullmatch(r"(QOS|Assoc)(Grp|Max)(.*?)(Limit|PerUser|PerJob|PerAccount|PerNode)*", known)
     if limit:
         whose = "QoS" if limit[1] == "QOS" else "account"
         return f"the {whose}'s limit is reached: {_spaced(limit[3])} ({known})"
+
     return _spaced(known)
 
 
@@ -77,22 +79,28 @@ def job_words(job: Job, now: float) -> str:
     if job.waiting:
         words = waiting_words(job.reason)
         return f"{'' if words.startswith('waiting') else 'waiting: '}{words}{_expected(job, now)}"
+
     if job.active:
         state = "ending" if job.state == "COMPLETING" else job.state.lower()
         return f"{state} on {job.node_list}" if job.node_list else state
+
     words = _ENDED.get(job.state, job.state.lower().replace("_", " "))
     if job.reason == "DependencyNeverSatisfied":
         return f"{words}: the job it depends on failed"
+
     if job.reason in NEVER_STARTS:
         return f"{words}: {_WAITING[job.reason]}"
+
     if job.signal:
         return f"{words} by signal {job.signal}"
+
     return f"{words} with exit code {job.exit_code}" if job.exit_code else words
 
 
 def _expected(job: Job, now: float) -> str:
     if job.started is None or job.started <= now:
         return ""
+
     at = datetime.fromtimestamp(job.started)
     day = "" if at.date() == datetime.fromtimestamp(now).date() else f" on {at:%Y-%m-%d}"
     return f"; expected to start in {duration_words(job.started - now)}, at {at:%H:%M}{day}"
@@ -103,10 +111,13 @@ def duration_words(seconds: float) -> str:
     minutes = round(seconds / 60)
     if seconds < 60:
         return f"{round(seconds)} s"
+
     if minutes < 60:
         return f"{minutes} min"
+
     if minutes < 24 * 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
+
     return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
 
 

@@ -26,9 +26,11 @@ LAST_WORDS_SECONDS = 20
 
 def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     """sbatch's options for ``spec``, by their long names; None and empty ones are left out."""
-    site, resources = spec.site, spec.resources
+    site = spec.site
+    resources = spec.resources
     gpus = resources.gpus_per_node
     kind = f"{site.gpu_type}:{gpus}" if site.gpu_type else str(gpus)
+
     return {
         "job-name": spec.name or spec.run_prefix,
         "array": _array(spec),
@@ -77,7 +79,8 @@ def _comment(spec: JobSpec) -> str:
 
 
 def _array(spec: JobSpec) -> str | None:
-    count, limit = tasks(spec), spec.resources.array_limit
+    count = tasks(spec)
+    limit = spec.resources.array_limit
     return f"0-{count - 1}{f'%{limit}' if limit else ''}" if count else None
 
 
@@ -86,6 +89,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
     if spec.resources.gpus_per_node:
         # What one job has compiled the next one need not; but nobody runs what somebody else has compiled.
         return gpu_environment(spec, lambda name: Verbatim(f'"$CACHE/{name}"'))
+
     own = job_environment(spec)
     return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container_runtime == "pyxis" else own
 

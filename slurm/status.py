@@ -53,20 +53,27 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
         status = _of_active(run, recorded, job, now)
         rest = [other for other in active if other is not job]
         if status is recorded and rest:  # one that came after this one, which has just ended
-            job, rest = rest[0], rest[1:]
+            job = rest[0]
+            rest = rest[1:]
             status = _of_active(run, recorded, job, now)
+
         return _replace(status, status.state, status.detail + _waiting(job, rest))
+
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
         return recorded
+
     if failed and recorded.state == "submitted":
         words = f"never started: {failed.run}, which it was to come after, is {failed.state}"
         return _replace(
             recorded, "cancelled", f"{words}; jobctl resume {failed.run}, then jobctl resume {run.name}"
         )
+
     if jobs:
         return _of_ended(run, recorded, jobs[-1], now)
+
     if recorded.state == "submitted" and now - submitted(run) < SUBMISSION_SECONDS:
         return recorded
+
     return _replace(recorded, "lost", f"Slurm knows of no job of this run any more; jobctl resume {run.name}")
 
 
@@ -81,6 +88,7 @@ def seconds(stamp: str) -> float:
         moment = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
     except ValueError:
         return 0.0
+
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
@@ -90,12 +98,15 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
     ended = run.last is not None and run.last.job_id == job.id and recorded.state in ENDED
     if ended and not job.waiting and (job.started or 0) > seconds(recorded.end):
         ended = False  # it runs again, and has not recorded its new attempt yet
+
     if ended and not job.waiting:
         if not _goes_on(run):
             return recorded  # Slurm is still clearing up
+
         detail = f"{'checkpointed' if recorded.state == 'stopped' else recorded.state}; ending"
     elif ended and job.waiting:
         detail = f"requeued; {detail}"
+
     return Status(
         run=run.name,
         state=state,
@@ -111,7 +122,8 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
 def _waiting(job: Job, rest: Sequence[Job]) -> str:
     """What else the run has in the queue: of ``job``'s array the tasks that wait while others run, and later jobs."""
     array = [job, *(other for other in rest if _array_of(other) == _array_of(job))]
-    waiting, total = sum(task.tasks for task in array if task.waiting), sum(task.tasks for task in array)
+    waiting = sum(task.tasks for task in array if task.waiting)
+    total = sum(task.tasks for task in array)
     later = {_array_of(other) for other in rest} - {_array_of(job)}
     tasks = f"; {waiting} of {total} tasks waiting" if 0 < waiting < total else ""
     return tasks + (f"; then job {', '.join(sorted(later, key=int))}" if later else "")
@@ -127,6 +139,7 @@ def _goes_on(run: Run) -> bool:
     last = run.last
     if last is None or state_of(last) == "stopped":
         return True
+
     retries = run.record.spec.resources.retries
     failures = sum(a.reason in RETRIED and a.task == last.task for a in run.attempts)
     return last.reason in RETRIED and failures <= retries

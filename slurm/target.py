@@ -25,7 +25,8 @@ from jobctl.slurm.status import comment_of, jobs_of, needs_history, status_of, s
 QUEUE_SECONDS = 3.0
 """How old an answer of squeue may be: who waits or follows asks often, and one controller serves all."""
 
-FIRST_LOOKS, FIRST_LOOK_SECONDS = 8, 0.2
+FIRST_LOOKS = 8
+FIRST_LOOK_SECONDS = 0.2
 """How often a new job is looked at until the scheduler has."""
 
 
@@ -38,7 +39,8 @@ class SlurmTarget:
     """Looks a run's jobs up by name and comment, so that nothing but its directory has to be remembered."""
 
     def __init__(self, client: Slurm | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._client, self._clock = client or Slurm(), clock
+        self._client = client or Slurm()
+        self._clock = clock
         self._queue: list[Job] = []
         self._queue_of: frozenset[int] = frozenset()
         self._queue_until = 0.0
@@ -55,28 +57,34 @@ class SlurmTarget:
             raise UserError(
                 f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
             )
+
         options = [f"--output={literal_path(str(slurm_output(run.path)))}", "--open-mode=append"]
         if avoided := ",".join(filter(None, (run.record.spec.site.exclude, *runs.bad_nodes(run)))):
             options.append(f"--exclude={avoided}")
+
         options += _array(run)
         if dependency := self._dependency(run, after):
             options.append(f"--dependency={dependency}")
+
         text = script.read_text(encoding="utf-8")
         job = self._client.submit(text, name=run.name, comment=comment_of(run), options=options)
         self._forget_queue()
         self._refuse_what_never_starts(run, job)
+
         return job
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
         """One squeue call, and one sacct call where neither it nor the records know how a run ended."""
         runs = [_resolved(run) for run in runs]
         users = frozenset(_owner(run) for run in runs)
-        queue, now = self._queued(users), self._clock()
+        queue = self._queued(users)
+        now = self._clock()
         known = {run.name: jobs_of(run, queue) for run in runs}
         unknown = [run for run in runs if needs_history(run, known[run.name])]
         if unknown:
             history = self._client.history(min(submitted(run) for run in unknown) - 1, users)
             known |= {run.name: jobs_of(run, history) for run in unknown}
+
         return [_status_of(run, known[run.name], now) for run in runs]
 
     def cancel(self, run: Run) -> None:
@@ -87,6 +95,7 @@ class SlurmTarget:
             # A trainer that still manages to checkpoint says 200; this tells the script not to go on.
             with contextlib.suppress(OSError, UserError):
                 runs.request_stop(run.path, "cancel", run.step)
+
         self._client.cancel([job.id for job in active])
         self._forget_queue()
 
@@ -105,9 +114,12 @@ class SlurmTarget:
     def _queued(self, users: frozenset[int]) -> list[Job]:
         if not users:
             return []
+
         if not users <= self._queue_of or time.monotonic() > self._queue_until:
-            self._queue, self._queue_of = self._client.queue(users), users
+            self._queue = self._client.queue(users)
+            self._queue_of = users
             self._queue_until = time.monotonic() + QUEUE_SECONDS
+
         return self._queue
 
     def _forget_queue(self) -> None:
@@ -119,11 +131,15 @@ class SlurmTarget:
             queued = next((queued for queued in self._jobs(run) if queued.id == job), None)
             if queued is None or not queued.active or not queued.waiting or queued.reason not in UNDECIDED:
                 break
+
             time.sleep(FIRST_LOOK_SECONDS)
+
         if queued is None or queued.reason not in NEVER_STARTS:
             return
+
         if queued.active:
             self.cancel(run)
+
         raise UserError(
             f"job {job} was taken, but {waiting_words(queued.reason)}",
             hint=refusal_hint(queued.reason),
@@ -149,6 +165,7 @@ class SlurmTarget:
                     hint=f"jobctl resume {name}",
                     code=1,
                 )
+
         return ",".join(conditions)
 
 
@@ -157,6 +174,7 @@ def _array(run: Run) -> list[str]:
     last = run.last
     if last is None or last.tasks == 1:
         return []
+
     limit = run.record.spec.resources.array_limit
     tasks = ",".join(str(task) for task in runs.unfinished_tasks(run))
     return [f"--array={tasks}{f'%{limit}' if limit else ''}"]
@@ -176,6 +194,7 @@ def _status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
     try:
         if any(job.active for job in jobs):
             return status_of(run, jobs, now)
+
         return status_of(_with_last_words(run), jobs, now, _failed_before(run))
     except BadRun as error:  # it has become unreadable, which hides none of the others
         return unknown_status(run, error)
@@ -185,14 +204,17 @@ def _failed_before(run: Run) -> Status | None:
     """The run that kept ``run`` from ever starting: the first of those it was to come after that did not end well."""
     if run.attempts:
         return None
+
     for name in run.record.spec.after:
         with contextlib.suppress(UserError):  # its directory has been removed
             before = runs.read(run.path.parent.parent, name)
             status = recorded_status(before)
             if status.state in runs.ENDED and status.state != "finished":
                 return status
+
             if status.state == "submitted" and (further := _failed_before(before)):
                 return further
+
     return None
 
 

@@ -17,9 +17,11 @@ from jobctl.trainer.options import Options, parse, usage
 
 PR_SET_PDEATHSIG = 1
 HARDWARE_ERRORS = (
-    "uncorrectable ecc error", "hardware stack error", "uncorrectable nvlink error",
+    "uncorrectable ecc error",
+    "hardware stack error",
+    "uncorrectable nvlink error",
     "invalid access of peer gpu memory over nvlink or a hardware error",
-)  # fmt: skip
+)
 """CUDA's words for errors that come from the GPU or its links, in lower case."""
 
 
@@ -28,11 +30,13 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(usage())
         return 0
+
     die_with_parent()
     try:
         options = parse(arguments)
     except UserError as error:
         return refuse(error)
+
     return run(options)
 
 
@@ -47,6 +51,7 @@ def run(options: Options) -> int:
         attempt, console = ranklog.begin(options.run_dir, options.attempt, world)
     except UserError as error:
         return refuse(error)
+
     try:
         code = train(options, world, attempt, console)
         parallel.leave(world)
@@ -58,6 +63,7 @@ def run(options: Options) -> int:
         traceback.print_exc()
         where = rank_log(options.run_dir, attempt, world.rank)
         console.line(f"rank {world.rank} failed: {type(error).__name__}: {error}\n  its log: {where}")
+
         return EXIT_HARDWARE if is_hardware(error) else EXIT_FAILED
 
 

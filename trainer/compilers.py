@@ -42,4 +42,5 @@ def _lack(
     headers = include or Path(sysconfig.get_path("include"))
     if not (headers / "Python.h").exists():
         return f"there is no {headers}/Python.h (Debian: python3-dev)"
+
     return ""

@@ -53,6 +53,7 @@ class World:
         """True on every rank where it is on one."""
         if self.control is None:
             return flag
+
         vote = torch.tensor([int(flag)])
         dist.all_reduce(vote, op=dist.ReduceOp.MAX, group=self.control)
         return bool(vote.item())
@@ -65,6 +66,7 @@ class World:
         """Each rank's value, by rank."""
         if self.control is None:
             return [value]
+
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value, group=group or self.control)
         return values
@@ -78,14 +80,17 @@ def choose_device(wanted: str) -> torch.device:
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise UserError("--device=cuda, but this machine has no usable CUDA GPU", hint="nvidia-smi says why")
+
     if wanted == "cpu" or not available:
         return torch.device("cpu")
+
     index = int(os.environ.get("LOCAL_RANK", "0"))
     if index >= torch.cuda.device_count():
         raise UserError(
             f"local rank {index} has no GPU: this node shows {torch.cuda.device_count()}",
             hint="lower --nproc_per_node, or ask the scheduler for more GPUs",
         )
+
     return torch.device("cuda", index)
 
 
@@ -94,12 +99,15 @@ def join(wanted_device: str, timeout_seconds: int) -> World:
     device = choose_device(wanted_device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World(rank=0, size=1, device=device)
+
     timeout = datetime.timedelta(seconds=timeout_seconds)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timeout)
+
     return World(
         rank=dist.get_rank(),
         size=size,
@@ -132,27 +140,33 @@ def distribute(model: nn.Module, sharding: Sharding, world: World, dtype: torch.
     """
     if sharding == "none":
         return model
+
     if sharding == "ddp":
         devices = [world.device.index] if world.device.type == "cuda" else None
         return DistributedDataParallel(
             model, device_ids=devices, gradient_as_bucket_view=True, **buffers_stay()
         )
+
     if world.device.type == "cpu" and not SHARDS_ON_CPU:
         raise UserError(
             f"--use_zero1 and --use_fsdp work on GPUs only in torch {torch.__version__}",
             hint="leave them out on a CPU, or use torch 2.8 or later",
         )
+
     mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy(
         param_dtype=None if dtype is torch.float32 else dtype, reduce_dtype=torch.float32
     )
     reshard = sharding == "fsdp"
+
     for block in model.blocks:  # type: ignore[union-attr]
         fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
+
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     if world.device.type == "cpu":
         for module in (*model.blocks, model):  # type: ignore[misc]
             module.set_force_sum_reduction_for_comms(True)  # and divides after it
+
     return model
 
 
@@ -168,10 +182,13 @@ def gradient_sync(model: nn.Module, sharding: Sharding, last: bool) -> Iterator[
     if isinstance(model, DistributedDataParallel) and not last:
         with model.no_sync():
             yield
+
         return
+
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(last)
         model.set_reshard_after_backward(last or sharding == "fsdp")
+
     yield
 
 

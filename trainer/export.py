@@ -51,8 +51,10 @@ def export_hf(
     """
     if output.exists():
         raise UserError(f"{output} exists already", hint="choose another with --output, or remove it")
+
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+
     try:
         partial.mkdir(parents=True)
         token_ids = copy_tokenizer(tokenizer, partial) if tokenizer is not None else {}
@@ -86,10 +88,12 @@ def copy_tokenizer(source: Path, target: Path) -> dict[str, int | None]:
     present = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
     if not any(path.name in ("tokenizer.json", "tokenizer.model", "vocab.json") for path in present):
         raise UserError(f"{source} holds no tokenizer", hint="give the folder that holds tokenizer.json")
+
     for path in present:
         check_link(path)
         shutil.copyfile(path, target / path.name)
         make_durable(target / path.name)
+
     return special_token_ids(source)
 
 
@@ -101,10 +105,13 @@ def tokenizer_of(run: Path) -> Path | None:
     state = recorded_state(run)
     if state is None or not state.tokenizer:
         return None
+
     roots = [run.resolve().parent.parent]
     if os.environ.get("JOBCTL_ROOT"):
         roots.append(Path(os.environ["JOBCTL_ROOT"]))
+
     folders = [inside(tokenizers(root), state.tokenizer) for root in roots]
+
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
@@ -116,10 +123,12 @@ def special_token_ids(tokenizer: Path) -> dict[str, int | None]:
     ids = dict(pieces) if isinstance(pieces, dict) else {}  # unigram models have a list of pairs
     ids.update({entry["content"]: entry["id"] for entry in vocabulary.get("added_tokens", [])})
     found: dict[str, int | None] = {}
+
     for kind in ("bos", "eos"):
         token = named.get(f"{kind}_token")
         text = token.get("content") if isinstance(token, dict) else token
         found[f"{kind}_token_id"] = ids.get(text)
+
     return found
 
 
@@ -127,10 +136,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is no file. Raises UserError where it is no JSON."""
     if not path.is_file():
         return {}
+
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}", hint="fetch the tokenizer again") from error
+
     return content
 
 
@@ -145,9 +156,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="folder whose tokenizer files are copied beside the weights (default: that of the run's data, "
         "from the tokenizers beside runs/)",
     )
+
     parser.add_argument(
         "--dtype", choices=list(DTYPES), default="float32", help="type of the weights written"
     )
+
     return parser.parse_args(arguments)
 
 
@@ -166,7 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, SafetensorError) as error:  # a full disk, a folder that may not be written
         print(f"error: {output} cannot be written: {error}", file=sys.stderr)
         return EXIT_FAILED
+
     print(output)
+
     return 0
 
 

@@ -51,9 +51,11 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
+
     stop = StopFile(options.run_dir) if options and not options.only_evaluates else None
     if stop is None:  # nothing to checkpoint, and STOP is for the training, which may be at work
         signal.signal(signal.SIGTERM, leave)
+
     from torch.distributed import run as torchrun  # after the checks: it takes a second to import
 
     try:
@@ -62,14 +64,18 @@ def main(arguments: Sequence[str]) -> int:
         set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
     except (ValueError, SystemExit) as error:
         return usage_error(error)
+
     memory = memory_kill.watch()
     code = exit_code(run_ranks(parsed), parsed)
     if code != EXIT_FINISHED:
         print(memory.report(), end="", file=sys.stderr)
+
     if options and code not in (EXIT_FINISHED, EXIT_CONTINUE, EXIT_USAGE):
         print(hang_report(options.run_dir, options.attempt), end="", file=sys.stderr)
+
     if stop and options and options.attempt is None:  # a script looks at the file, and removes it, itself
         stop.take_back()
+
     return code
 
 
@@ -78,6 +84,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     words = list(arguments)
     if "--" not in words:
         return ["--standalone"], words
+
     at = words.index("--")
     return words[:at], words[at + 1 :]
 
@@ -113,15 +120,18 @@ class StopFile:
     """Turns SIGTERM and SIGINT into the STOP file; a second SIGINT ends the launcher, and its ranks with it."""
 
     def __init__(self, run_dir: Path) -> None:
-        self.path, self.asked = stop_file(run_dir), False
+        self.path = stop_file(run_dir)
+        self.asked = False
         signal.signal(signal.SIGTERM, self.ask)
         signal.signal(signal.SIGINT, self.ask)
 
     def ask(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and self.asked:
             raise KeyboardInterrupt
+
         self.asked = True
         self.path.parent.mkdir(parents=True, exist_ok=True)
+
         with open(self.path, "a") as file:
             file.write(f"{LAUNCHER_WORDS}{signal.Signals(number).name}\n")
 
@@ -161,8 +171,10 @@ def in_thread(action: Callable[[], object]) -> BaseException | None:
 
     thread = threading.Thread(target=guarded, name="torchrun", daemon=True)
     thread.start()
+
     while thread.is_alive():
         thread.join(0.5)  # with a timeout, so that signals are handled in between
+
     return raised[0] if raised else None
 
 
@@ -172,6 +184,7 @@ def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
 
     if error is None:
         return EXIT_FINISHED
+
     if not isinstance(error, ChildFailedError):
         print(f"error: torchrun: {type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -183,8 +196,10 @@ def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
         print(
             f"error: rank {rank} (pid {failure.pid}) ended with {meaning(failure.exitcode)}", file=sys.stderr
         )
+
     if parsed.nnodes != "1":
         time.sleep(LINGER_SECONDS)
+
     return code
 
 
@@ -194,7 +209,9 @@ def hang_report(run_dir: Path, attempt: int | None) -> str:
     told = {path.stem: WATCHDOG_SAYS in tail(path) for path in sorted(folder.glob("rank-*.log"))}
     if not any(told.values()):
         return ""
+
     silent = ", ".join(rank for rank, has_told in told.items() if not has_told)
+
     return (
         f"error: training hung, no step within --hang_timeout; where each rank stood is in {folder}/rank-*.log"
         + (f" (not in that of {silent})\n" if silent else "\n")

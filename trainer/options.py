@@ -71,9 +71,11 @@ def parse(arguments: Sequence[str]) -> Options:
     own = {name: text for name, text in found if name in OWN_FLAGS}
     if not own.get("run_dir"):
         raise UserError("--run_dir is missing", hint="--run_dir DIR says where checkpoints and metrics go")
+
     device = own.get("device", "auto")
     if device not in DEVICES:
         raise UserError(f"--device={device}; {nearest(device, DEVICES)}")
+
     return Options(
         flags=settings(found),
         run_dir=Path(own["run_dir"]),
@@ -93,18 +95,25 @@ def parse_sources(text: str) -> tuple[Source, ...]:
     """``DIR`` or ``DIR=WEIGHT,DIR=WEIGHT``; a folder whose own name has ``=`` or ``,`` must stand alone."""
     if not text:
         return ()
+
     if Path(text).exists():
         return (Source(Path(text)),)
+
     sources = []
+
     for part in text.split(","):
         path, equals, weight = part.rpartition("=")
         try:
             share = float(weight) if equals else 1.0
         except ValueError:
-            path, share = part, 1.0
+            path = part
+            share = 1.0
+
         if not 0 < share < math.inf:  # NaN is in no range
             raise UserError(f"--dataset: the weight of {path} must be a finite number above 0, not {weight}")
+
         sources.append(Source(Path(path if equals and path else part), share))
+
     return tuple(sources)
 
 
@@ -115,24 +124,32 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
     """
     if options.model:
         entry = load_model(options.model)
-        name, model, train = entry.name, entry.config, msgspec.convert(entry.train, TrainConfig)
+        name = entry.name
+        model = entry.config
+        train = msgspec.convert(entry.train, TrainConfig)
     elif recorded:
-        name, model, train = recorded.name, recorded.model, recorded.train
+        name = recorded.name
+        model = recorded.model
+        train = recorded.train
     elif {"architecture", "vocab_size", "hidden_size"} <= options.flags.keys():
-        name, train = options.model_name or "custom", TrainConfig()
+        name = options.model_name or "custom"
+        train = TrainConfig()
         model = custom_model(options.flags)
     else:
         raise UserError("--model is missing", hint="jobctl catalog list models shows what there is")
+
     sources = options.sources or (recorded.sources if recorded else ())
     if not sources:
         raise UserError(
             "--dataset is missing", hint="--dataset DIR: a folder that python -m jobctl.prep has written"
         )
+
     model = msgspec.structs.replace(model, **chosen(options.flags, ModelConfig))
     train = msgspec.structs.replace(
         train, **other_sharding_off(options.flags), **chosen(options.flags, TrainConfig)
     )
     check(model, train)
+
     return Recipe(name, model, train, sources)
 
 

@@ -32,9 +32,11 @@ def choose_token(logits: Tensor, temperature: float, top_k: int, generator: torc
     """
     if temperature == 0.0:
         return logits.argmax(-1, keepdim=True)
+
     scaled = logits.float() / temperature
     if 0 < top_k < scaled.shape[-1]:
         scaled = scaled.masked_fill(scaled < scaled.topk(top_k).values[:, -1:], float("-inf"))
+
     return torch.multinomial(scaled.softmax(-1), 1, generator=generator)
 
 
@@ -61,9 +63,11 @@ def generate(
             "positions",
             hint=f"lower --max_new_tokens to {max(0, longest - prompt.shape[1])}, or shorten the prompt",
         )
+
     weight = model.head_weight
     cache = KeyValueCache(model.config, prompt.shape[0], total, weight.device, weight.dtype)
     tokens = prompt
+
     for _ in range(max_new_tokens):
         hidden = model.hidden_states(tokens, cache=cache)[:, -1]
         tokens = choose_token(hidden @ weight.t(), temperature, top_k, generator)
@@ -81,6 +85,7 @@ class Text:
             raise UserError(
                 f"{file} is missing", hint="give --tokenizer the folder that jobctl tokenizer wrote"
             )
+
         self.tokenizer = Tokenizer.from_file(str(file))
         self.end = special_token_ids(folder)["eos_token_id"]
 
@@ -89,11 +94,13 @@ class Text:
         ids: list[int] = self.tokenizer.encode(prompt, add_special_tokens=False).ids
         if not ids:
             raise UserError("the prompt has no token", hint="give --prompt some text")
+
         if max(ids) >= vocab_size:
             raise UserError(
                 f"the tokenizer gives token {max(ids)}, the model has {vocab_size}",
                 hint="give --tokenizer the one that the run was trained with",
             )
+
         return torch.tensor([ids])
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -120,6 +127,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1337, help="of the draws (default: %(default)s)")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="(default: %(default)s)")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of weights and arithmetic")
+
     return parser.parse_args(arguments)
 
 
@@ -127,6 +135,7 @@ def sample(options: argparse.Namespace) -> str:
     """The prompt and what follows it, up to the end of the document."""
     if options.temperature < 0 or options.top_k < 0 or options.max_new_tokens < 0:
         raise UserError("--temperature, --top_k and --max_new_tokens are never negative")
+
     device = choose_device(options.device)
     theirs = (options.run / "config.json").is_file()
     config, state = load_hf(options.run) if theirs else load_model_weights(options.run)
@@ -136,16 +145,20 @@ def sample(options: argparse.Namespace) -> str:
             f"the tokenizer of {options.run} was not found",
             hint="give --tokenizer the folder of its tokenizer.json",
         )
+
     text = Text(tokenizer)
     prompt = text.encode(options.prompt, config.vocab_size).to(device)
     model = model_of_weights(config, state, ManualAttention(), device, DTYPES[options.dtype])
     generator = torch.Generator(device).manual_seed(options.seed)
     ids = prompt[0].tolist()
     chosen = {"temperature": options.temperature, "top_k": options.top_k, "generator": generator}
+
     for token in generate(model, prompt, options.max_new_tokens, **chosen):
         if token.item() == text.end:
             break
+
         ids.append(token.item())
+
     return text.decode(ids)
 
 
@@ -155,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
+
     return 0
 
 

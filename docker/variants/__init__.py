@@ -28,5 +28,6 @@ def set_value(name: str, key: str, value: str) -> None:
 
 def with_digest(settings: dict[str, str], key: str) -> str:
     """The image reference ``key``, by its digest where that is known."""
-    reference, digest = settings.get(key, ""), settings.get(f"{key}_DIGEST", "")
+    reference = settings.get(key, "")
+    digest = settings.get(f"{key}_DIGEST", "")
     return f"{reference}@{digest}" if digest else reference

@@ -29,6 +29,7 @@ def norm_parameters(model: ModelConfig) -> int:
         per_block += 2 * model.head_dim  # q-norm and k-norm, shared by the heads
 
     final = model.hidden_size
+
     return model.num_hidden_layers * per_block + final
 
 

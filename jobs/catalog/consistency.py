@@ -15,10 +15,12 @@ def check_model(model: ModelConfig) -> None:
 
     if heads % groups:
         raise UserError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {groups}")
+
     if not family.grouped_queries and heads != groups:
         raise UserError(
             f"{model.architecture} has no grouped queries: num_key_value_heads must be {heads}, not {groups}"
         )
+
     if family.rotary_positions and model.head_dim % 2:
         raise UserError(f"head_dim {model.head_dim}: RoPE turns pairs, so it must be even")
 
@@ -31,12 +33,15 @@ def check_training(model: ModelConfig, train: TrainConfig) -> None:
             f"{model.max_position_embeddings}",
             hint="lower block_size, or raise max_position_embeddings before training begins",
         )
+
     if train.use_zero1 and train.use_fsdp:
         raise UserError(
             "use_zero1 and use_fsdp are both on; FSDP shards the optimiser state as well: choose one"
         )
+
     if train.min_lr > train.learning_rate:
         raise UserError(f"min_lr {train.min_lr} is above learning_rate {train.learning_rate}")
+
     if train.lr_decay_iters and train.lr_decay_iters < train.warmup_iters:
         raise UserError(
             f"lr_decay_iters {train.lr_decay_iters} is before the end of warmup_iters {train.warmup_iters}"

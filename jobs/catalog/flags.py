@@ -13,7 +13,8 @@ import msgspec
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError, nearest
 
-TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+TRUE = ("true", "1", "yes", "on")
+FALSE = ("false", "0", "no", "off")
 FLASH_ATTENTION = "flash_attn"
 """The guide's older spelling of ``--attention_backend=flash_attn_2``."""
 
@@ -26,6 +27,7 @@ def schema_fields() -> dict[str, tuple[Any, str]]:
         for name, hint in typing.get_type_hints(struct, include_extras=True).items():
             meta = next(m for m in hint.__metadata__ if isinstance(m, msgspec.Meta))
             fields[name] = (hint, meta.description or "")
+
     return fields
 
 
@@ -45,10 +47,12 @@ def convert(name: str, text: str, hint: Any) -> Any:
     """``text`` as the type ``hint``, its bounds checked."""
     if is_boolean(name):
         return boolean(name, text)
+
     try:
         value = msgspec.convert(text, hint, strict=False)
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"--{name}={text}: expected a finite number")
+
         return value
     except msgspec.ValidationError as error:
         choices = [c for arg in typing.get_args(hint) for c in typing.get_args(arg)]
@@ -61,18 +65,23 @@ def pairs(arguments: Sequence[str], others: Collection[str] = ()) -> list[tuple[
     ``others`` are flags with a value that the schema does not have. Raises UserError for any further name.
     """
     known = {*schema_fields(), *others, FLASH_ATTENTION}
-    found, rest = [], list(arguments)
+    found = []
+    rest = list(arguments)
+
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
             hint = "every flag begins with --"
             if word.endswith(".py"):
                 hint = "--model NAME takes the place of the guide's config/NAME.py"
+
             raise UserError(f"unexpected argument '{word}'", hint=hint)
+
         name, equals, text = word[2:].partition("=")
         name = name.replace("-", "_")
         if not equals and name.startswith("no_") and is_boolean(name[3:]):
-            name, text = name[3:], "false"
+            name = name[3:]
+            text = "false"
         elif name not in known:
             raise UserError(f"unknown flag --{name}; {nearest(name, known)}")
         elif not equals and is_boolean(name):
@@ -80,17 +89,22 @@ def pairs(arguments: Sequence[str], others: Collection[str] = ()) -> list[tuple[
         elif not equals:
             if not rest:
                 raise UserError(f"--{name} needs a value")
+
             text = rest.pop(0)
+
         found.append((name, text))
+
     return found
 
 
 def settings(found: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Fields of ModelConfig and TrainConfig among ``found``, of their own types."""
-    known, values = schema_fields(), {}
+    known = schema_fields()
+    values = {}
     for name, text in found:
         if name == FLASH_ATTENTION:
             values["attention_backend"] = "flash_attn_2" if boolean(name, text) else "sdpa"
         elif name in known:
             values[name] = convert(name, text, known[name][0])
+
     return values

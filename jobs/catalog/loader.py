@@ -52,8 +52,11 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"key '{key}' twice", problem_mark=key_node.start_mark)
+
             seen.add(key)
+
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+
         return mapping
 
 
@@ -102,6 +105,7 @@ def _refuse_bombs(text: str, origin: str) -> None:
     sizes = [0]  # of each collection that is open, in nodes, with what its aliases stand for
     anchors: list[str | None] = [None]
     known: dict[str, int] = {}
+
     for event in yaml.parse(text, Loader=_Loader):
         where = f"{origin}:{event.start_mark.line + 1}" if event.start_mark else origin
         size = 1
@@ -110,13 +114,16 @@ def _refuse_bombs(text: str, origin: str) -> None:
             anchors.append(event.anchor)
             if len(sizes) > DEPTH:
                 raise UserError(f"{where}: nested deeper than {DEPTH} levels", hint="it is no settings file")
+
             continue
+
         if isinstance(event, yaml.CollectionEndEvent):
             size = sizes.pop()
             if anchor := anchors.pop():
                 known[anchor] = size
         elif isinstance(event, yaml.AliasEvent):
             size = known.get(event.anchor or "", 1)
+
         sizes[-1] += size
         if sizes[-1] > NODES:
             raise UserError(f"{where}: more than {NODES} values", hint="it is no settings file")
@@ -131,12 +138,15 @@ def line_of(text: str, *path: str | int) -> int:
             pairs = [(k, v) for k, v in node.value if k.value == str(step)]
             if not pairs:
                 break
-            line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+
+            line = pairs[0][0].start_mark.line + 1
+            node = pairs[0][1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
             node = node.value[step]
             line = node.start_mark.line + 1
         else:
             break
+
     return line
 
 
@@ -157,6 +167,7 @@ def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
             path.append(unknown[1])
             fields = getattr(kind, "__struct_fields__", ())
             message = f"unknown key '{unknown[1]}'; {nearest(unknown[1], fields)}"
+
         key = ".".join(str(part) for part in path)
         raise UserError(f"{origin}:{line_of(text, *path)}: {key}: {message}") from None
 
@@ -173,8 +184,10 @@ def entry_path(kind: str, name: str) -> Path:
     path = CATALOG / kind / f"{name}.yaml"
     if name not in names(kind):
         known = names(kind)
-        raise UserError(f"unknown {KINDS[kind]} '{name}'; {nearest(name, known)}",
-                        hint=f"jobctl catalog list {kind}")  # fmt: skip
+        raise UserError(
+            f"unknown {KINDS[kind]} '{name}'; {nearest(name, known)}", hint=f"jobctl catalog list {kind}"
+        )
+
     return path
 
 
@@ -195,6 +208,7 @@ def load_file(path: Path, entry: type[Entry]) -> Entry:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
+
     return convert(parse_yaml(text, str(path)), entry, text, str(path))
 
 
@@ -216,11 +230,13 @@ def load_family(name: str) -> FamilyEntry:
     """Return the facts of a family. Raises UserError with the nearest name where there is none."""
     if name in _declared:
         return _declared[name]
+
     if name not in names("families"):
         raise UserError(
             f"unknown architecture '{name}'; {nearest(name, family_names())}",
             hint="jobctl catalog list families",
         )
+
     return load_entry("families", name, FamilyEntry)
 
 
@@ -242,6 +258,7 @@ def load_model(name: str) -> Model:
     config = convert(architecture, ModelConfig, text, str(origin))
     convert(recipe, TrainConfig, text, str(origin))
     check_family(config.architecture, text, str(origin))
+
     return Model(name, config, recipe)
 
 
@@ -271,4 +288,5 @@ def peak_flops(device_name: str, dtype: str = "bfloat16") -> tuple[float, str] |
         facts = load_hardware(name).facts
         if is_device(facts.device, device_name) and dtype in facts.peak_tflops:
             return facts.peak_tflops[dtype] * 1e12, name
+
     return None

@@ -46,6 +46,7 @@ class _Lazy(click.Group):
             raise UserError(
                 f"unknown command '{args[0]}'; {nearest(args[0], COMMANDS)}", hint="jobctl --help"
             )
+
         return super().resolve_command(ctx, args)
 
 
@@ -71,4 +72,5 @@ def invoke(arguments: list[str] | None) -> int:
         return leaving.exit_code
     except click.Abort:
         return 130
+
     return 0

@@ -58,9 +58,11 @@ def show_entry(name: str, kind: str | None, as_json: bool) -> None:
         from jobctl.jobs.core.errors import nearest
 
         raise UserError(f"nothing called '{name}'; {nearest(name, [n for k in KINDS for n in names(k)])}")
+
     facts: dict[str, Any] = {"name": name, "kind": kinds[0], **msgspec.to_builtins(_entry(kinds[0], name))}
     if kinds[0] == "models":
         facts |= model_facts(name)
+
     emit(facts, as_json, "\n".join(_lines(facts)))
 
 
@@ -69,6 +71,7 @@ def model_facts(name: str) -> dict[str, Any]:
     model = load_model(name)
     length = int(model.train.get("block_size", 2048))
     count = arithmetic.parameters(model.config)
+
     return {
         "parameters": count,
         "parameters_in_words": f"{count / 1e9:.2f}B" if count > 1e8 else f"{count / 1e6:.2f}M",
@@ -92,6 +95,7 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
                 )
         elif value not in ("", [], {}, None):
             lines.append(f"{indent}{key}: {f'{value:,}' if isinstance(value, int) else value}")
+
     return lines
 
 
@@ -102,16 +106,19 @@ def check_entries(as_json: bool) -> None:
     for kind in KINDS:
         for name in names(kind):
             _entry(kind, name)
+
     combinations = itertools.product(
         names("models"), names("hardware"), names("tiers"), names("stages"), names("sites"), registry.names()
     )
     count = 0
+
     for model, hardware, tier, stage, site, target in combinations:
         choices = Choices(
             model=model, hardware=hardware, tier=int(tier), stage=stage, site=site, target=target
         )
         resolve(choices, version=jobctl.__version__)
         count += 1
+
     entries = sum(len(names(kind)) for kind in KINDS)
     emit(
         {"entries": entries, "combinations": count},

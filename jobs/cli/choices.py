@@ -86,6 +86,7 @@ def root(site: str | None = None) -> Path:
     """$JOBCTL_ROOT, or the root of ``site`` or of the project file and its site, or ``~/jobctl``."""
     if chosen := os.environ.get("JOBCTL_ROOT"):
         return Path(chosen).expanduser().absolute()
+
     project, layer = project_choices()
     chosen = absolute_root(load_site(site or project.site, project=layer).root)
     return Path(chosen or Path.home() / "jobctl")
@@ -96,6 +97,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
     kind, flags = _split(words)
     if kind.has_model and not options["model"]:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
+
     keys = ("nodes", "gpus_per_node", "image", "dataset", "tokenizer", "context", "namespace")
     named = {key: options[key] for key in keys}
     project, layer = project_choices()
@@ -103,6 +105,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
     if options["patch"]:
         _check_patch(target)
         named["project_dir"] = str(SOURCE)
+
     choices = Choices(
         kind=kind.name,
         model=options["model"] or "",
@@ -119,6 +122,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         trusted=options.get("trusted", ()),
         patch=describe(SOURCE) if options["patch"] else None,
     )
+
     return resolve(
         choices,
         version=jobctl.__version__,
@@ -150,5 +154,6 @@ def project_choices() -> tuple[Project, Layer | None]:
     path = Path(PROJECT_FILE)
     if not path.is_file():
         return Project(), None
+
     project = load_file(path, Project)
     return project, Layer(f"project file {PROJECT_FILE}", project.settings, str(path))

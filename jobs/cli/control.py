@@ -27,10 +27,12 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
     if pipeline := find_pipeline(run, Place(**place)):
         _cancel_pipeline(pipeline, Place(**place), graceful, as_json)
         return
+
     chosen = find_run(run, Place(**place))
     (status,) = statuses([chosen])
     if status.state in runs.ENDED:
         raise UserError(f"run '{run}' is {status.state} already", code=1)
+
     gently = _cancel(chosen, status, graceful)
     how = "asked to checkpoint and stop" if gently else "cancelled"
     emit({"run": run, "graceful": gently}, as_json, f"{run}: {how}; jobctl wait {run}")
@@ -45,6 +47,7 @@ def _cancel(chosen: Run, status: Status, graceful: bool) -> bool:
         store_of(chosen).request_stop(chosen)
     else:
         load_target(chosen.target).cancel(chosen)
+
     return graceful
 
 
@@ -54,8 +57,10 @@ def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: 
     alive = [pair for pair in zip(chosen, statuses(chosen), strict=True) if pair[1].state not in runs.ENDED]
     if not alive:
         raise UserError(f"pipeline '{pipeline.name}' has ended already", code=1)
+
     for run, status in reversed(alive):
         _cancel(run, status, graceful)
+
     names = [run.name for run, _ in alive]
     emit(
         {"pipeline": pipeline.name, "runs": names}, as_json, f"{pipeline.name}: cancelled {', '.join(names)}"

@@ -34,6 +34,7 @@ def describe_command(run: str, as_json: bool, **place: Any) -> None:
         "attempts": chosen.attempts,
         "training": training,
     }
+
     emit(msgspec.to_builtins(facts), as_json, description(chosen, status, training))
 
 
@@ -42,6 +43,7 @@ def description(run: Run, status: Status, training: Training | None) -> str:
     parts = [describe_status(status), *_attempts(run)]
     if training:
         parts.append(training_summary(training))
+
     parts.append("\n".join([f"files: {_files(run)}", *_next(run, status, training)]))
     return "\n\n".join(parts)
 
@@ -58,21 +60,28 @@ def training_summary(training: Training) -> str:
     rows = [("iterations", str(training.iterations))]
     if training.first_loss is not None and training.last_loss is not None:
         rows.append(("training loss", f"{training.first_loss:.4f} first, {training.last_loss:.4f} last"))
+
     if training.validation_loss is not None:
         rows.append(("validation loss", f"{training.validation_loss:.4f}"))
+
     if training.tokens_per_second is not None:
         rows.append(("tokens/s", f"{training.tokens_per_second:,.0f}"))
+
     if training.mfu is not None:
         rows.append(("MFU", f"{training.mfu:.1%}"))
+
     if training.checkpoint:
         rows.append(("checkpoint", training.checkpoint))
+
     rows.append(("metrics", training.metrics))
+
     return "\n".join(f"{name:<16} {value}" for name, value in rows)
 
 
 def _attempts(run: Run) -> list[str]:
     if not run.attempts:
         return []
+
     header = ("ATTEMPT", "JOB", "NODES", "START", "END", "CODE", "REASON")
     rows = [
         (
@@ -86,7 +95,9 @@ def _attempts(run: Run) -> list[str]:
         )
         for a in run.attempts
     ]
+
     bad = [f"  {node}: {reason}" for node, reason in runs.bad_nodes(run).items()]
+
     return [
         table(header, rows),
         *(["\n".join(["unfit nodes, which the next attempt avoids:", *bad])] if bad else []),
@@ -101,10 +112,12 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
         lines.append(f"  jobctl resume {name}")
     elif status.state not in runs.ENDED:
         lines += [f"  jobctl cancel {name} --graceful", f"  jobctl wait {name}"]
+
     if training and training.checkpoint and isinstance(run.record.spec, TrainSpec):
         spec = run.record.spec
         tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec.inputs.tokenizer)
         folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
         lines.append(f"  jobctl submit eval --model {spec.model_name} --run {run.path.name}")
         lines.append(f"  python -m jobctl.trainer.sample {folders} --prompt 'The state of'")
+
     return ["next:", *lines]

@@ -26,6 +26,7 @@ def derived_of(spec: JobSpec) -> dict[str, int]:
     """Numbers that follow from the settings."""
     if not isinstance(spec, TrainSpec):
         return {}
+
     return {
         "parameters": arithmetic.parameters(spec.model),
         "flops_per_token": arithmetic.flops_per_token(spec.model, spec.train.block_size),

@@ -69,9 +69,11 @@ def find_run(name: str, place: Place) -> Run:
     run = _elsewhere(runs.read(home, run_name if kind else name), place)
     if not kind:
         return run
+
     if target_entry(run.target).keeps_records:
         # Only the cluster has the record of a job on a checkpoint.
         return _find_in(run.target, run.record.spec.site, home, name)
+
     return _elsewhere(runs.read(home, name), place)
 
 
@@ -84,6 +86,7 @@ def _find_in(target: str, site: Site, home: Path, name: str) -> Run:
         known = [other.name for other in store.find_all()]
         hint = nearest(name, known) if known else "it has none"
         raise UserError(f"no run '{name}' in namespace {site.namespace}; {hint}", hint="jobctl list", code=1)
+
     return run
 
 
@@ -114,7 +117,9 @@ def find_runs(place: Place) -> list[Run]:
     recorded = runs.read_all(home, tell=lambda reason: warn([f"left out: {reason}"]))
     if place.target:
         return [run for run in recorded if run.target == place.target]
+
     known = {run.name for run in kept}
+
     return [*(_elsewhere(run, place) for run in recorded if run.name not in known), *kept]
 
 
@@ -124,6 +129,7 @@ def _cluster_site(place: Place) -> tuple[str, Site] | None:
     target = place.target or project.target
     if not target_entry(target).keeps_records:
         return None
+
     return target, load_site(place.site or project.site, project=layer, named=place.named)
 
 

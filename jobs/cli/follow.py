@@ -52,7 +52,9 @@ def logs_command(
         lines = _of_all_ranks(chosen, attempt, follow)
     else:
         lines = load_target(chosen.target).logs(chosen, rank=rank, attempt=attempt, follow=follow)
+
     wanted = _pattern(grep or "")
+
     for line in lines:
         if wanted.search(line):
             click.echo(visible_but_colours(line))
@@ -100,13 +102,16 @@ def wait_for_pipeline(
 ) -> None:
     """Follows its runs one after the other; exits like ``wait`` of the first that does not finish."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    worst, progress = None, Progress(quiet=as_json)
+    worst = None
+    progress = Progress(quiet=as_json)
+
     for run in pipeline_runs(pipeline, place):
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         status = follow(run.name, place, progress, timeout=remaining)[1]
         if status.state != "finished":
             worst = status
             break
+
     known = statuses(pipeline_runs(pipeline, place))
     emit(known, as_json, pipeline_table(pipeline, known))
     if worst:
@@ -125,6 +130,7 @@ def follow(
         if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):
             progress.close()
             return run, status
+
         _pause(run, deadline)
 
 
@@ -145,22 +151,27 @@ class Progress:
     """The batch log as it grows: one line rewritten on a terminal, all lines elsewhere."""
 
     def __init__(self, quiet: bool) -> None:
-        self._quiet, self._terminal = quiet, sys.stderr.isatty()
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
         self._offsets: dict[Path, int] = {}
-        self._state, self._drawn = "", False
+        self._state = ""
+        self._drawn = False
 
     def show(self, run: Run, status: Status) -> None:
         if self._quiet:
             return
+
         if status.state != self._state and status.state not in runs.ENDED:
             self._state = status.state
             self._line(f"{status.run}: {status.state}" + (f" ({status.detail})" if status.detail else ""))
+
         for path in log_files(run.path, rank=None, attempt=None, step=run.step):
             for line in self._new_lines(path, status):
                 self._line(line)
 
     def _new_lines(self, path: Path, status: Status) -> list[str]:
-        offset, rest = self._offsets.get(path, 0), status.state in runs.ENDED
+        offset = self._offsets.get(path, 0)
+        rest = status.state in runs.ENDED
         lines, self._offsets[path] = whole_lines(path, offset, rest)
         return [line for line in lines if line.strip()]
 
@@ -168,6 +179,7 @@ class Progress:
         if not self._terminal:
             click.echo(visible_but_colours(text), err=True)
             return
+
         width = shutil.get_terminal_size().columns
         click.echo("\r\033[K" + visible(text)[: width - 1], nl=False, err=True)
         self._drawn = True

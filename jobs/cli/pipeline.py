@@ -51,19 +51,23 @@ def pipeline_command(
         rows = [(step.name, step.run, ", ".join(step.after)) for step in remaining.steps]
         emit(remaining, as_json, table(("STEP", "RUN", "AFTER"), rows))
         return
+
     chains = target_entry(spec.target).chains
     if not chains and not wait:
         raise UserError(
             f"target {spec.target} has no queue in which jobs wait for each other",
             hint="add --wait: jobctl then submits each step when the one before it has finished",
         )
+
     _refuse_while_alive(whole, home)
     write(home, whole)
     if not chains:
         _one_by_one(remaining, specs, home, quiet=as_json)
         known = statuses(pipeline_runs(whole, Place(root=home)))
         emit(known, as_json, pipeline_table(whole, known))
+
         return
+
     after = {step.name: step.after for step in remaining.steps}
     _chain(remaining, specs_of(name, skip, prep_nodes, options, after), home, quiet=as_json)
     if wait:
@@ -88,6 +92,7 @@ def specs_of(
     training = Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}")
     train = _spec(training, None, prep_nodes, options)
     waits = after or {}
+
     return {
         step.name: _spec(
             step, train, prep_nodes, {**options, "after": waits.get(step.name) or options["after"]}
@@ -111,6 +116,7 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
 
     if train is not None:
         step_options |= {"dataset": train.inputs.dataset, "tokenizer": train.inputs.tokenizer}
+
     if train is not None and kind.about == "hardware":
         step_options |= {"hardware": options["hardware"] or train.hardware}
 
@@ -118,6 +124,7 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
         sets = tuple(text for text in step_options["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
         nodes = prep_nodes if kind.array == "nodes" else 1
         step_options |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
+
     return resolution(**step_options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}").spec
 
 
@@ -145,6 +152,7 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
         for run in reversed(pipeline_runs(pipeline, Place(root=home))):
             if run.name in submitted:
                 load_target(run.target).cancel(run)
+
         raise
 
 
@@ -154,6 +162,7 @@ def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, qu
     from jobctl.jobs.submission import check_inputs, start_step
 
     progress = Progress(quiet)
+
     for step in pipeline.steps:
         check_inputs(specs[step.name])
         job = start_step(specs[step.name], home)

@@ -24,6 +24,7 @@ def statuses(asked: Sequence[Run]) -> list[Status]:
     for name in sorted({run.target for run in asked}):
         group = [run for run in asked if run.target == name]
         by_name.update(zip((run.name for run in group), load_target(name).statuses(group), strict=True))
+
     return [by_name[run.name] for run in asked]
 
 
@@ -35,6 +36,7 @@ def pipeline_statuses(pipeline: Pipeline, place: Place) -> list[Status]:
             known += statuses(pipeline_runs(Pipeline(pipeline.name, (step,)), place))
         except BadRun as error:
             known.append(Status(run=step.run, state="unknown", target="", detail=error.message))
+
     return known
 
 
@@ -42,10 +44,13 @@ def describe_status(status: Status) -> str:
     words = [f"{status.run}: {status.state}"]
     if status.attempt:
         words.append(f"attempt {status.attempt}")
+
     if status.job_id:
         words.append(f"job {status.job_id} on {status.target}")
+
     if status.nodes:
         words.append(status.nodes)
+
     return ", ".join(words) + (f"\n  {status.detail}" if status.detail else "")
 
 
@@ -60,6 +65,7 @@ def pipeline_table(pipeline: Pipeline, known: Sequence[Status]) -> str:
             if status
             else (step.name, step.run, "-", "", "not submitted")
         )
+
     return table(("STEP", "RUN", "STATE", "JOB", ""), rows)
 
 
@@ -73,6 +79,7 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
         known = pipeline_statuses(pipeline, Place(**place))
         emit({"pipeline": pipeline, "runs": known}, as_json, pipeline_table(pipeline, known))
         return
+
     chosen = find_run(run, Place(**place))
     (status,) = statuses([chosen])
     preparation = read_preparation(chosen)

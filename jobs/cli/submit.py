@@ -29,6 +29,7 @@ def render_command(**options: Any) -> None:
                 "--after: only jobctl submit knows the job to wait for; with sbatch say --dependency=afterok:JOB"
             ]
         )
+
     click.echo(load_target(resolved.spec.target).render(resolved.spec), nl=False)
 
 
@@ -48,6 +49,7 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return
+
     check_inputs(spec)
     if dry_run:
         click.echo(load_target(spec.target).render(spec), nl=False)
@@ -55,6 +57,7 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
             f"jobctl: would submit run {spec.run} to {spec.target}, in {spec.site.root}/runs", err=True
         )
         return
+
     home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
     started = store_for(spec, home).start(spec)
     emit(_facts(started), as_json, _summary(started))
@@ -67,6 +70,7 @@ def _facts(started: Started) -> dict[str, Any]:
     facts: dict[str, Any] = {"run": run.name, "job_id": started.job_id, "target": run.target}
     if target_entry(run.target).keeps_records:
         return facts | {"new": started.new}
+
     return facts | {"directory": str(run.path)}
 
 
@@ -75,6 +79,7 @@ def _summary(started: Started) -> str:
     job = f"job {started.job_id} on {run.target}"
     if not target_entry(run.target).keeps_records:
         return f"submitted run {run.name} ({job}), in {run.path}"
+
     verb = "submitted run" if started.new else "nothing to do: submitted before is run"
     return f"{verb} {run.name} ({job}, namespace {run.record.spec.site.namespace})"
 

@@ -29,4 +29,5 @@ def tokenizer_command(name: str, token_env: str) -> None:
         f"--root={root()}",
         f"--token-env={token_env}",
     ]
+
     sys.exit(subprocess.run(command, check=False).returncode)

@@ -35,11 +35,14 @@ def copy_tree(source: Path, into: Path) -> Copied:
     result = Copied()
     origin = Folder(source)
     target = Folder(into)
+
     for name in _names(source, "", result):
         result.files += 1
         if result.files > FILES:
             raise UserError(f"{source} holds more than {FILES} files", hint="copy its folders one by one")
+
         result.copied += _copy(origin, target, name, result)
+
     return result
 
 
@@ -57,6 +60,7 @@ def _names(folder: Path, prefix: str, result: Copied) -> Iterator[str]:
     except OSError as error:
         result.skipped.append(f"{shown(prefix or '.')}: {error.strerror}")
         return
+
     for entry in entries:
         name = f"{prefix}/{entry.name}" if prefix else entry.name
         if entry.is_symlink():
@@ -82,16 +86,20 @@ def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:
     except OSError as error:
         result.skipped.append(f"{shown(name)}: {error.strerror}")
         return False
+
     with content:
         facts = os.fstat(content.fileno())
         if _is_same(target, name, facts):
             return False
+
         with target.create(aside(name)) as file:
             shutil.copyfileobj(content, file)
             file.flush()
             os.fsync(file.fileno())
             os.utime(file.fileno(), ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+
         target.replace(aside(name), name)
+
     return True
 
 
@@ -101,4 +109,5 @@ def _is_same(target: Folder, name: str, facts: os.stat_result) -> bool:
             here = os.fstat(file.fileno())
     except (FileNotFoundError, UnsafeName):
         return False
+
     return (here.st_size, here.st_mtime_ns) == (facts.st_size, facts.st_mtime_ns)

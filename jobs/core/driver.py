@@ -34,10 +34,13 @@ def query(fields: Sequence[str], devices: Path = Path("/dev")) -> list[str]:
     except FileNotFoundError:
         if names := sorted(path.name for path in devices.glob("nvidia[0-9]*")):
             raise DriverSilent(f"there is {names[0]} in {devices}, but no nvidia-smi to ask for it") from None
+
         return []
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DriverSilent(f"nvidia-smi does not answer: {error}") from None
+
     if done.returncode != 0:
         message = (done.stderr or done.stdout).strip().partition("\n")[0]
         raise DriverSilent(f"nvidia-smi ended with {done.returncode}: {message}")
+
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]

@@ -32,6 +32,7 @@ def write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -48,6 +49,7 @@ def make_shared(folder: Path) -> None:
     """
     if folder.is_dir():
         return
+
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(PermissionError):  # another user has made it at this moment
         folder.chmod(folder.parent.stat().st_mode & 0o7777)

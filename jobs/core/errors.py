@@ -19,7 +19,9 @@ class UserError(Exception):
 
     def __init__(self, message: str, *, hint: str = "", code: int = 2) -> None:
         super().__init__(message)
-        self.message, self.hint, self.code = message, hint, code
+        self.message = message
+        self.hint = hint
+        self.code = code
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
@@ -49,4 +51,5 @@ def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
         code = 1
     except KeyboardInterrupt:
         code = 130
+
     sys.exit(code)

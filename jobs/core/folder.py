@@ -45,6 +45,7 @@ class Folder:
                     digest.update(block)
         except FileNotFoundError:
             return ""
+
         return digest.hexdigest()
 
     def read(self, name: str) -> BinaryIO:
@@ -61,6 +62,7 @@ class Folder:
         with self._parent(name, create=True) as (folder, last):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(last, dir_fd=folder)
+
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             return os.fdopen(os.open(last, flags | _FILE, 0o666, dir_fd=folder), "wb")
 
@@ -81,6 +83,7 @@ class Folder:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise UnsafeName(f"{self.path / name} is not a regular file")
+
             return os.fdopen(descriptor, "ab" if flags & os.O_APPEND else "rb")
 
     @contextlib.contextmanager
@@ -94,8 +97,10 @@ class Folder:
                     if create:
                         with contextlib.suppress(FileExistsError):
                             os.mkdir(part, dir_fd=folder)
+
                     self._refuse_link(folder, part, name)
                     folder = _opened(opened, part, folder)
+
                 yield folder, last
             except OSError as error:
                 error.filename = str(self.path / name)  # it had the last part alone

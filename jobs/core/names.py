@@ -52,6 +52,7 @@ def inside(folder: Path, name: str) -> Path:
                 f"{path} is a symbolic link, and a name from elsewhere may not lead over one",
                 hint="replace the link by a copy of the file",
             )
+
     return path
 
 
@@ -61,24 +62,33 @@ def _problem(name: str) -> str:
         encoded = os.fsencode(name)
     except UnicodeEncodeError:
         return "it has characters that no file name can hold"
+
     if b"\0" in encoded:
         return "it has a NUL character"
+
     if "\\" in name:
         return "it has a backslash"
+
     if name.startswith("/"):
         return "it is absolute"
+
     if len(encoded) > NAME_BYTES:
         return f"it is longer than {NAME_BYTES} bytes"
+
     return _problem_of_parts(name.split("/"))
 
 
 def _problem_of_parts(parts: list[str]) -> str:
     if len(parts) > DEPTH:
         return f"it is deeper than {DEPTH} folders"
+
     if ".." in parts:
         return "it leads out of its folder"
+
     if "" in parts or "." in parts:
         return "a part of it is empty or '.'"
+
     if any(len(os.fsencode(part)) > PART_BYTES for part in parts):
         return f"a part of it is longer than {PART_BYTES} bytes"
+
     return ""

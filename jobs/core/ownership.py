@@ -44,14 +44,17 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
         facts = os.lstat(path)
     except FileNotFoundError:
         return
+
     if stat.S_ISLNK(facts.st_mode):
         raise Untrusted(
             f"{path} is a symbolic link: what is written there would go elsewhere",
             hint="put a folder in its place; JOBCTL_ROOT itself may be a link",
             code=1,
         )
+
     if EVERYONE in trusted:
         return
+
     owners = {0, os.geteuid(), *(user_id(name) for name in trusted)}
     if facts.st_uid not in owners:
         raise Untrusted(
@@ -59,6 +62,7 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
             hint=f"take another run; or, where you trust the owner, add --trust-owner {user_name(facts.st_uid)}",
             code=1,
         )
+
     if changers := _changers(facts, root):
         raise Untrusted(
             f"{path} may be changed by {changers}, and so may what you would run",
@@ -86,6 +90,7 @@ def user_id(name: str) -> int:
     """Return the number of a user by name or number. Raises UserError for one that is not known here."""
     if name.isascii() and name.isdigit():
         return int(name)
+
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
@@ -104,8 +109,10 @@ def _changers(facts: os.stat_result, root: Path) -> str:
     """Say who may write a file besides its owner; nothing where nobody may, or the root's group alone."""
     if facts.st_mode & stat.S_IWOTH:
         return "everyone"
+
     if not facts.st_mode & stat.S_IWGRP or _is_private(facts) or _is_shared(facts.st_gid, root):
         return ""
+
     return f"group {_group_name(facts.st_gid)}"
 
 
@@ -115,6 +122,7 @@ def _is_private(facts: os.stat_result) -> bool:
         group = grp.getgrgid(facts.st_gid).gr_name
     except KeyError:  # a container may know neither name
         return facts.st_gid == facts.st_uid
+
     return group == user_name(facts.st_uid)
 
 

@@ -52,9 +52,11 @@ def ask(
         except Unanswered as trouble:
             if time.monotonic() >= deadline:
                 raise trouble.final from None
+
             if not announced:
                 announce(trouble.notice)
                 announced = True
+
             wanted = min(trouble.wait, patience.longest_pause)
 
         sleep(max(pause, wanted))

@@ -19,6 +19,7 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+
     return os.fdopen(descriptor, "rb")
 
 
@@ -26,6 +27,8 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file. Raises OSError, also where it is longer than ``most`` bytes."""
     with open_regular(path) as file:
         data = file.read(most + 1)
+
     if len(data) > most:
         raise OSError(errno.EFBIG, f"longer than {most} bytes", str(path))
+
     return data

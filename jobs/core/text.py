@@ -21,6 +21,7 @@ def visible_but_colours(line: str) -> str:
     """As ``visible``, of a line that a program printed: its colours stay, and end with the line."""
     if "\x1b" not in line:
         return visible(line)
+
     parts = [visible(part) for part in _COLOUR.split(line)]
     colours = _COLOUR.findall(line)
     text = "".join(part + colour for part, colour in zip(parts, [*colours, ""], strict=True))

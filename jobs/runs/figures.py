@@ -56,6 +56,7 @@ def read_training(run: Path) -> Training | None:
     files = [path for kind in ("run", "eval") if (path := newest(run, kind))]
     if not files:
         return None
+
     documents = [_read(path) for path in files]
     iterations = documents[0].training_iterations
     evaluations = sorted((e for d in documents for e in d.eval_steps), key=lambda step: step.iter)
@@ -63,6 +64,7 @@ def read_training(run: Path) -> Training | None:
     steady = iterations[1:] or iterations
     rates = [step.tokens_per_sec for step in steady if step.tokens_per_sec]
     shares = [step.mfu for step in steady if step.mfu]
+
     return Training(
         iterations=iterations[-1].iter if iterations else 0,
         first_loss=iterations[0].loss if iterations else None,

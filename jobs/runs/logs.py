@@ -51,6 +51,7 @@ def read_logs(
         seen = True
         if line is not None:
             yield line
+
     if not seen:
         raise UserError(f"no log of {_what(rank, attempt)} in {run / 'logs'}", hint=_hint(run), code=1)
 
@@ -81,11 +82,14 @@ def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterat
         for path in files():
             if path not in offsets:
                 yield path, None
+
             text, offsets[path] = whole_lines(path, offsets.get(path, 0), rest=finished)
             for line in text:
                 yield path, line
+
         if finished:
             return
+
         time.sleep(POLL_SECONDS)
 
 
@@ -94,6 +98,7 @@ def whole_lines(path: Path, offset: int, rest: bool) -> tuple[list[str], int]:
     with open_regular(path) as file:
         file.seek(offset)
         data = file.read()
+
     end = len(data) if rest else data.rfind(b"\n") + 1
     return data[:end].decode("utf-8", "replace").splitlines(), offset + end
 

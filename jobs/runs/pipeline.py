@@ -71,6 +71,7 @@ def read(root: Path, name: str) -> Pipeline | None:
     path = layout.pipeline_file(root, name)
     if not layout.RUN_NAME.fullmatch(name):
         return None
+
     try:
         pipeline = msgspec.json.decode(read_regular(path), type=Pipeline)
     except FileNotFoundError:
@@ -79,7 +80,9 @@ def read(root: Path, name: str) -> Pipeline | None:
         raise UserError(f"{path}: {error.strerror}", code=1) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a pipeline's record: {error}", code=1) from None
+
     for run in (run for step in pipeline.steps for run in (step.run, *step.after)):
         if not layout.RUN_NAME.fullmatch(kinds.split_name(run)[0]):
             raise UserError(f"{path}: {shown(run)} is not a run's name", code=1)
+
     return pipeline

@@ -35,7 +35,9 @@ def read_preparation(run: Run) -> Preparation | None:
     spec = run.record.spec
     if run.job_kind.makes != "data set":
         return None
+
     folder = layout.dataset_dir(Path(spec.site.root), spec.inputs.dataset, spec.inputs.tokenizer)
+
     try:
         return msgspec.json.decode(read_regular(layout.preparation_file(folder)), type=Preparation)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):

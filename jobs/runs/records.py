@@ -100,6 +100,7 @@ def read_record(file: Path) -> RunRecord:
         raise BadRun(file.parent, f"has no {file.name}; its submission did not finish") from None
     except OSError as error:
         raise BadRun(file, error.strerror or str(error)) from None
+
     return parse_record(data, file)
 
 
@@ -109,6 +110,7 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
         settings = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadRun(origin, f"not a run's record: {error}") from None
+
     if not isinstance(settings, dict) or not isinstance(settings.get("spec"), dict):
         raise BadRun(origin, "not a run's record: it has no spec")
 
@@ -118,9 +120,11 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
         raise BadRun(
             origin, f"its format is {written!r}, this jobctl reads up to {RECORD_FORMAT}", newer_hint
         )
+
     try:
         for number in range(written, RECORD_FORMAT):
             settings = _MIGRATIONS[number](settings)
+
         spec = read_spec(settings["spec"])
         submission = msgspec.convert(settings, _Submission)
         target_entry(spec.target)
@@ -130,6 +134,7 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
         raise BadRun(origin, reason, newer_hint) from None
     except UserError as error:
         raise BadRun(origin, f"not a run's record: {error.message}"[:200]) from None
+
     return RunRecord(spec=spec, format=written, **msgspec.structs.asdict(submission))
 
 
@@ -162,6 +167,7 @@ def _from_1(settings: Settings) -> Settings:
     if isinstance(facts, dict) and isinstance(facts.get("image_variants"), list):
         variants = [_IMAGE_VARIANTS_OF_1.get(name, name) for name in facts["image_variants"]]
         spec["facts"] = {**facts, "image_variants": variants}
+
     return {**settings, "spec": spec, "submitted": settings.get("submitted") or ""}
 
 
@@ -179,6 +185,7 @@ def read_attempts(run: Path) -> tuple[Attempt, ...]:
         return ()
     except OSError as error:
         raise BadRun(run / "attempts", error.strerror or str(error)) from None
+
     return tuple(sorted(map(_read_attempt, files), key=lambda attempt: attempt.attempt))
 
 

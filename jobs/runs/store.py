@@ -113,6 +113,7 @@ def recorded_status(run: Run) -> Status:
     last = telling_attempt(run)
     if last is None:
         return Status(run=run.name, state="submitted", target=run.target)
+
     state = state_of(last)
     bad = bad_nodes(run, last.attempt) if state == "failed" else {}
     ill = "".join(f"{node}: {reason}; " for node, reason in bad.items())
@@ -120,10 +121,19 @@ def recorded_status(run: Run) -> Status:
         "failed": f"{ill}exit code {last.exit_code}; jobctl logs {run.name}",
         "stopped": f"checkpointed; jobctl resume {run.name}",
     }
+
     return Status(
-        run=run.name, state=state, target=run.target, job_id=last.job_id, attempt=last.attempt, nodes=last.nodes,
-        exit_code=last.exit_code, start=last.start, end=last.end or "", detail=details.get(state, ""),
-    )  # fmt: skip
+        run=run.name,
+        state=state,
+        target=run.target,
+        job_id=last.job_id,
+        attempt=last.attempt,
+        nodes=last.nodes,
+        exit_code=last.exit_code,
+        start=last.start,
+        end=last.end or "",
+        detail=details.get(state, ""),
+    )
 
 
 def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
@@ -135,8 +145,10 @@ def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
             text = read_regular(layout.bad_nodes_file(run.path, number)).decode("utf-8", "replace")
         except OSError:  # none were found unfit, or it is no file of ours
             continue
+
         lines = (line.partition("\t") for line in text.splitlines())
         unfit |= {node: reason for node, _, reason in lines if node}
+
     return unfit
 
 
@@ -150,11 +162,16 @@ def unfinished_tasks(run: Run) -> list[int]:
 def state_of(attempt: Attempt) -> State:
     if attempt.reason == "cancelled":
         return "cancelled"
+
     if attempt.reason in ENDED_BY_SCHEDULER:
         return "stopped"
+
     states: dict[int | None, State] = {
-        None: "running", exit_codes.EXIT_FINISHED: "finished", exit_codes.EXIT_CONTINUE: "stopped",
-    }  # fmt: skip
+        None: "running",
+        exit_codes.EXIT_FINISHED: "finished",
+        exit_codes.EXIT_CONTINUE: "stopped",
+    }
+
     return states.get(attempt.exit_code, "failed")
 
 
@@ -169,8 +186,10 @@ def telling_attempt(run: Run) -> Attempt | None:
     for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
         if candidates := [a for a in last.values() if state_of(a) in states]:
             return max(candidates, key=lambda a: a.attempt)
+
     finished = [a for a in (*last.values(), *run.attempts[-1:]) if state_of(a) == "finished"]
     newest = max(finished, key=lambda a: a.attempt, default=None)
+
     return newest if newest and len(last) == newest.tasks else None
 
 
@@ -190,6 +209,7 @@ def claim(root: Path, name: str) -> Path:
         make_shared(path.parent)
     except OSError as error:
         raise _unwritable(root, error) from None
+
     try:
         path.mkdir()
     except FileExistsError:
@@ -199,6 +219,7 @@ def claim(root: Path, name: str) -> Path:
         ) from None
     except OSError as error:
         raise _unwritable(root, error) from None
+
     return path
 
 
@@ -235,11 +256,23 @@ def git_revision() -> str | None:
     """Revision of the source tree that submits, with ``-dirty`` where it has changes; None outside a checkout."""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            [
+                "git",
+                "-C",
+                str(Path(__file__).resolve().parent),
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=40",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
+
     return answer.stdout.strip() or None
 
 
@@ -261,9 +294,11 @@ def read(root: Path, name: str) -> Run:
         known = [p.name for p in layout.runs(root).iterdir()] if layout.runs(root).is_dir() else []
         hint = nearest(run_name, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
         raise UserError(f"no run '{run_name}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
+
     if name != run_name and step not in steps_on(path):
         hint = f"jobctl submit {step} --run {run_name}" if step in kinds.ON_A_CHECKPOINT else "jobctl list"
         raise UserError(f"run '{run_name}' has no {step or 'step without a name'}", hint=hint, code=1)
+
     return _read(path, step)
 
 
@@ -281,6 +316,7 @@ def is_submitted(root: Path, name: str) -> bool:
         recorded = layout.record_file(path).is_file()
     except OSError as error:
         raise BadRun(path, error.strerror or str(error)) from None
+
     return recorded and (not step or step in steps_on(path))
 
 
@@ -290,7 +326,9 @@ def _read(path: Path, step: str = "") -> Run:
     record = read_record(file if has_own_record else layout.record_file(path))
     if step and not has_own_record:
         record = msgspec.structs.replace(record, submitted=_submitted(path, step))
+
     attempts = tuple(attempt for attempt in read_attempts(path) if _is_of(attempt, step))
+
     return Run(kinds.job_name(path.name, step), path, record, attempts)
 
 
@@ -320,6 +358,7 @@ def read_all(root: Path, tell: Callable[[str], None] = lambda reason: None) -> l
             tell(error.message)
         except OSError as error:
             tell(f"{path}: {error.strerror}")
+
     return sorted(readable, key=lambda run: (run.record.submitted or _started(run), run.name))
 
 
@@ -336,8 +375,10 @@ def _with_steps(path: Path) -> list[Run]:
         names = os.listdir(path)  # which says so where the folder is private
     except NotADirectoryError:
         return []
+
     if layout.record_file(path).name not in names:
         return []
+
     return [_read(path, step) for step in ("", *steps_on(path))]
 
 

@@ -30,11 +30,13 @@ def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
             f"--after {spec.after[0]}: target {spec.target} has no queue in which a job could wait for another",
             hint=f"jobctl wait {spec.after[0]} && jobctl submit …",
         )
+
     if spec.resources.nodes > 1 and not target.many_nodes:
         raise UserError(
             f"nodes {spec.resources.nodes}: the {spec.target} target is one machine",
             hint="--target " + ", or --target ".join(entry.name for entry in BUILT_IN if entry.many_nodes),
         )
+
     _check_hardware(spec, gpus_on_a_node)
     _check_environment(spec)
 
@@ -57,16 +59,19 @@ def _check_vocabulary(spec: TrainSpec, tokenizer: TokenizerEntry) -> None:
 
 
 def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
-    facts, gpus = spec.facts, spec.resources.gpus_per_node
+    facts = spec.facts
+    gpus = spec.resources.gpus_per_node
     if gpus > gpus_on_a_node:
         raise UserError(
             f"gpus_per_node {gpus}: a node of {spec.hardware} has {gpus_on_a_node}",
             hint="take more nodes with --nodes, or another --hardware",
         )
+
     if gpus_on_a_node and not gpus:
         raise UserError(
             f"gpus_per_node 0 on {spec.hardware}", hint="for a job without GPUs say --hardware cpu"
         )
+
     variant = spec.inputs.image_variant
     if variant not in facts.image_variants:
         reason = LACKS[variant].format(facts.compute_capability) if gpus else "it has no GPU"
@@ -77,15 +82,18 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
 
 
 def _check_arithmetic(spec: TrainSpec) -> None:
-    facts, gpus = spec.facts, spec.resources.gpus_per_node
+    facts = spec.facts
+    gpus = spec.resources.gpus_per_node
     if spec.train.use_fp8 and "fp8" not in facts.peak_tflops:
         raise UserError(f"use_fp8: {spec.hardware} has no float8 arithmetic", hint="take tier 1, 2 or 3")
+
     backend = spec.train.attention_backend
     if backend == "flash_attn_3" and facts.compute_capability != "9.0":
         raise UserError(
             f"attention_backend flash_attn_3 is for Hopper only, not {spec.hardware}",
             hint="use auto or flash_attn_2",
         )
+
     if backend not in ("auto", "sdpa", "manual") and not gpus:
         raise UserError(f"attention_backend {backend} needs a GPU", hint="use auto, sdpa or manual")
 
@@ -94,9 +102,11 @@ def _check_environment(spec: JobSpec) -> None:
     for name in spec.site.env:
         if not ENV_NAME.fullmatch(name):
             raise UserError(f"env: {name!r} is not the name of an environment variable")
+
     for name in spec.site.pass_env:
         if not ENV_NAME.fullmatch(name):
             raise UserError(f"pass_env: {name!r} is not the name of an environment variable")
+
     for text in (spec.site.root, spec.site.project_dir, *spec.site.env.values(), *spec.site.mounts):
         if "\0" in text:
             raise UserError(f"{text!r}: a NUL character cannot be passed to a process")

@@ -80,6 +80,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
             "tokenizer": self.inputs.tokenizer,
             "hardware": self.hardware,
         }
+
         return subjects[self.job_kind.about]
 
     @property
@@ -123,10 +124,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         settings = msgspec.to_builtins(self)
         for key in _NOT_RECORDED:
             settings.pop(key, None)
-        site, defaults = settings["site"], _defaults(type(self.site))
+
+        site = settings["site"]
+        defaults = _defaults(type(self.site))
+
         for key in foreign_keys(self.target):
             if key in site and site[key] == defaults[key]:
                 del site[key]
+
         return _ascii(msgspec.json.encode(settings, order="sorted"))
 
     def meaning(self) -> dict[str, Any]:
@@ -139,8 +144,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         site = _without_defaults(self.site)
         for key in foreign_keys(self.target):
             site.pop(key, None)
+
         if self.patch:
             site.pop("project_dir", None)
+
         return {
             "kind": self.step,
             "hardware": self.hardware,

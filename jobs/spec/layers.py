@@ -42,11 +42,14 @@ def parse_set(assignment: str, source: str = "--set") -> tuple[str, Any]:
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise UserError(f"{source} {assignment!r}: not of the form key=value")
+
     head = key.split(".")[0]
     if head not in KEYS:
         raise UserError(f"{source} {assignment!r}: unknown key '{head}'; {nearest(head, KEYS)}")
+
     if "." in key or _is_text(head):
         return key, text
+
     return key, parse_yaml(text, f"{source} {key}")
 
 
@@ -72,15 +75,19 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
             head, _, rest = key.partition(".")
             if head not in KEYS:
                 raise UserError(f"{layer.where(key)}: unknown key '{head}'; {nearest(head, KEYS)}")
+
             if rest:
                 value = {rest: value}
+
             if isinstance(value, dict):
                 before = values.get(head)
                 values[head] = {**(before if isinstance(before, dict) else {}), **value}
                 origins.update((f"{head}.{name}", layer) for name in value)
             else:
                 values[head] = value
+
             origins[head] = layer
+
     return values, origins
 
 
@@ -100,6 +107,7 @@ def _refuse_value(kind: type[Any], settings: Mapping[str, Any], origins: Mapping
     for key, hint in get_type_hints(kind, include_extras=True).items():
         if key not in settings:
             continue
+
         try:
             msgspec.convert(settings[key], hint)
         except msgspec.ValidationError as error:

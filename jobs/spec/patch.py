@@ -32,6 +32,7 @@ def describe(tree: Path) -> Patch:
     diff = hashlib.sha256(_git(tree, "diff", "--binary", "HEAD"))
     for name in sorted(_names(tree, "--others")):
         diff.update(b"\0" + name + b"\0" + _content(_path(tree, name)))
+
     return Patch(tree=str(tree), revision=revision, diff_sha256=diff.hexdigest())
 
 
@@ -47,6 +48,7 @@ def ship(tree: Path, into: Path) -> None:
             target = _path(aside, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(_path(tree, name), target, tree)
+
         shutil.rmtree(into, ignore_errors=True)
         aside.rename(into)
     except OSError as error:
@@ -88,11 +90,13 @@ def _copy(source: Path, target: Path, tree: Path) -> None:
     if not source.is_symlink():
         shutil.copyfile(source, target)
         return
+
     link = os.readlink(source)
     if os.path.isabs(link) or not source.resolve().is_relative_to(tree.resolve()):
         raise UserError(
             f"--patch: {source} is a link to {link}, outside the checkout", hint="remove the link"
         )
+
     target.symlink_to(link)
 
 
@@ -109,4 +113,5 @@ def _git(tree: Path, *arguments: str) -> bytes:
         raise UserError(
             f"--patch: {tree} is not a git checkout", hint="run the jobctl of a checkout (README)"
         ) from None
+
     return done.stdout

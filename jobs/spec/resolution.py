@@ -108,13 +108,19 @@ def _model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
     machine, machine_file = _load("hardware", hardware, HardwareEntry)
     if str(choices.tier) not in names("tiers"):
         raise UserError(f"unknown tier '{choices.tier}'; known: {', '.join(names('tiers'))}")
+
     name = entry_name(choices.model)
     rules = [
-        Layer(f"hardware {hardware} for {name} ({rule.basis})", rule.settings, machine_file,
-              ("models", name, index, "settings"))
+        Layer(
+            f"hardware {hardware} for {name} ({rule.basis})",
+            rule.settings,
+            machine_file,
+            ("models", name, index, "settings"),
+        )
         for index, rule in enumerate(machine.models.get(name, ()))
         if rule.applies(choices.tier, stage)
-    ]  # fmt: skip
+    ]
+
     return [
         Layer(f"model {name}", model.settings, model_file),
         Layer(f"hardware {hardware}", machine.settings, machine_file),
@@ -135,12 +141,15 @@ def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Lay
     layers = [Layer(f"site {choices.site or 'local'}", site.settings, file)]
     if project:
         layers.append(project)
+
     layers.append(Layer("--set", dict(parse_set(text) for text in choices.sets)))
     if kinds.job_kind(choices.kind).has_model:
         layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags)))
+
     layers.append(Layer("flag", choices.named))
     if root:
         layers.append(Layer("$JOBCTL_ROOT", {"root": root}))
+
     return layers
 
 
@@ -208,10 +217,12 @@ def resolve(
         if kind.has_model
         else [Layer(f"hardware {hardware}", machine.settings, machine_file)]
     )
+
     layers += _user_layers(choices, root, project)
     refuse_secrets(layers, () if kind.has_model else choices.trainer_flags)
     if target.root:
         layers.append(Layer(f"target {target.name}", {"root": target.root}))
+
     values, origins = merge(layers)
     values["root"] = absolute_root(values.get("root", "")) or default_root
 
@@ -219,6 +230,7 @@ def resolve(
     build = functools.partial(_build, choices, stage, job, values, origins)
     spec = _with_run(build, choices, target, stamp)
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
+
     return Resolution(
         spec,
         {key: layer.name for key, layer in origins.items()},
@@ -259,6 +271,7 @@ def _with_run(build: Callable[..., JobSpec], choices: Choices, target: TargetEnt
             layout.run_dir(Path(spec.site.root), run), spec.step if spec.on_a_checkpoint else ""
         )
         changes["project_dir"] = str(folder)
+
     return build(**changes) if changes != {"run": spec.run} else spec
 
 
@@ -273,6 +286,7 @@ def _build(
     """Return the spec of the merged values; ``changes`` are its run and the folder of its code."""
     if "project_dir" in changes:
         values = {**values, "project_dir": changes.pop("project_dir")}
+
     fields = {
         **job,
         **changes,
@@ -280,8 +294,10 @@ def _build(
         "inputs": section(Inputs, values, origins),
         "site": section(Site, values, origins),
     }
+
     if kinds.job_kind(choices.kind).has_model:
         return _train_spec(choices, stage, fields, values, origins)
+
     return JobSpec(**fields)
 
 
@@ -296,6 +312,7 @@ def _train_spec(
         model=section(ModelConfig, values, origins),
         train=section(TrainConfig, values, origins),
     )
+
     check_training(spec, load_entry("tokenizers", spec.inputs.tokenizer, TokenizerEntry))
     return spec
 
@@ -306,6 +323,7 @@ def _check_choices(choices: Choices) -> None:
         _check_run_name(run)
         if kind or name != run:
             _check_kind_on_a_checkpoint(name, kind)
+
     if choices.run is not None:
         _check_run_name(choices.run)
 

@@ -35,6 +35,7 @@ def refuse_secrets(layers: Iterable[Layer], arguments: Iterable[str] = ()) -> No
             for name, text in _texts(key, value):
                 if reason := _reason(name, text):
                     raise UserError(f"{layer.where(name)}: {name}: {reason}", hint=HINT)
+
     for argument in arguments:
         name, _, text = argument.rpartition("=")
         if _is_secret_text(text):
@@ -54,9 +55,11 @@ def _reason(name: str, text: str) -> str:
     section, _, variable = name.partition(".")
     if section == "env" and looks_secret(variable):
         return "it looks like a secret, and env is written into the script and run.json"
+
     is_proxy = "proxy" in variable.lower() and _PROXY_PASSWORD.match(text)
     if _is_secret_text(text) or is_proxy:
         return "it holds a password, and would be written into the script and run.json"
+
     return ""
 
 

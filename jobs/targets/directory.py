@@ -46,9 +46,11 @@ class DirectoryStore:
         run = self.find(spec.name) if spec.name else None
         if run is None:
             return None
+
         status = runs.recorded_status(run)
         if status.state == "finished" and runs.unfinished_tasks(run):
             return "failed"
+
         return status.state
 
     def location(self, run: Run) -> str:
@@ -68,6 +70,7 @@ class DirectoryStore:
 
         script = self._target.render(spec)
         path = runs.claim(self._root, spec.run)
+
         try:
             _ship_code(spec)
             runs.write_submission(path, spec, script)
@@ -76,6 +79,7 @@ class DirectoryStore:
         except BaseException:
             runs.release(path)
             raise
+
         return Started(run=run, job_id=job_id)
 
     def _start_on(self, path: Path, spec: JobSpec) -> Started:
@@ -87,6 +91,7 @@ class DirectoryStore:
         new = not file.exists()
         write_whole(file, script.encode())
         runs.write_record(path, spec, spec.step)
+
         try:
             run = runs.read(self._root, kinds.job_name(path.name, spec.step))
             job_id = self._target.submit(run, file, spec.after)
@@ -94,7 +99,9 @@ class DirectoryStore:
             if new:
                 file.unlink()
                 layout.record_file(path, spec.step).unlink()
+
             raise
+
         return Started(run=run, job_id=job_id)
 
     def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
@@ -110,6 +117,7 @@ class DirectoryStore:
         busy = UserError(
             f"run '{run.name}' is being resumed by someone else", hint=f"jobctl status {run.name}", code=1
         )
+
         try:
             claim.mkdir()
         except FileExistsError:
@@ -119,10 +127,13 @@ class DirectoryStore:
             now = runs.read_again(run)
             if len(now.attempts) != len(run.attempts):
                 raise busy
+
             if self._target.statuses([now])[0].state not in runs.ENDED:
                 raise busy
+
             script = layout.script_file(run.path, run.step)
             write_whole(script, self._target.render(spec).encode())
+
             return self._target.submit(now, script, () if run.step else spec.after)
         finally:
             claim.rmdir()
@@ -149,6 +160,7 @@ class DirectoryStore:
         """Copy the run directory, and say which files were left out. Raises UserError where it cannot be copied."""
         if into.resolve().is_relative_to(run.path.resolve()):
             raise UserError(f"{into} is in the run directory itself", hint="name a folder elsewhere with -o")
+
         try:
             result = copy_tree(run.path, into)
         except OSError as error:
@@ -156,8 +168,10 @@ class DirectoryStore:
 
         for reason in result.skipped[:NAMED]:
             _note(f"left out: {reason}")
+
         if len(result.skipped) > NAMED:
             _note(f"left out: {len(result.skipped) - NAMED} more")
+
         return {"files": result.files, "copied": result.copied, "skipped": len(result.skipped)}
 
 

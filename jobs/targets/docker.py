@@ -48,21 +48,25 @@ class DockerTarget(LocalTarget):
         status = super()._status(run)
         if status.state != "lost":
             return status
+
         try:
             alive = _container_is_alive(status.job_id)
         except EngineSilent as error:
             return msgspec.structs.replace(status, state="unknown", detail=error.message)
+
         if alive:
             name = status.job_id.partition(":")[2]
             return msgspec.structs.replace(
                 status, state="running", detail=f"its script is gone, the container {name} is not"
             )
+
         return status
 
     def cancel(self, run: Run) -> None:
         """Stops the container: SIGTERM, and SIGKILL after the job's ``stop_grace_seconds``; its script then ends."""
         if (last := self._to_cancel(run)) is None:
             return
+
         runs.request_stop(run.path, "cancel", run.step)
         # Again and again: the container may not be there yet. It may also be there when its script is not.
         while _stop(last.job_id) or is_alive(last.pid, run.path):
@@ -106,11 +110,13 @@ def _stop(job_id: str) -> bool:
     engine, _, name = job_id.partition(":")
     if not _container_is_alive(job_id):
         return False
+
     try:
         _ask(engine, "stop", name)
     except EngineSilent:
         if _container_is_alive(job_id):  # it has not ended by itself meanwhile
             raise
+
     return True
 
 
@@ -122,13 +128,16 @@ def _ask(engine: str, *arguments: str) -> str:
     """Return what the engine prints. Raises EngineSilent."""
     if engine not in ("docker", "podman", os.environ.get("JOBCTL_ENGINE")):
         raise EngineSilent(f"{engine!r} is no container engine", hint="set JOBCTL_ENGINE to it", code=1)
+
     try:
         done = subprocess.run([engine, *arguments], capture_output=True, text=True, check=False)
     except OSError as error:
         raise EngineSilent(f"{engine} cannot be asked: {error.strerror}", code=1) from None
+
     if done.returncode != 0:
         said = done.stderr.strip().rpartition("\n")[2]
         raise EngineSilent(f"{engine} {arguments[0]} ended with {done.returncode}: {said}", code=1)
+
     return done.stdout.strip()
 
 

@@ -40,15 +40,23 @@ class LocalTarget:
         before = _recorded(run)
         with (run.path / "logs" / "local.out").open("ab") as output:
             process = subprocess.Popen(
-                ["bash", str(script)], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True, env={**os.environ, "JOBCTL_PYTHON": sys.executable, "JOBCTL_QUIET": "1"},
-            )  # fmt: skip
+                ["bash", str(script)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env={**os.environ, "JOBCTL_PYTHON": sys.executable, "JOBCTL_QUIET": "1"},
+            )
+
         deadline = time.monotonic() + START_SECONDS
+
         while _recorded(run) <= before:
             if process.poll() is not None or time.monotonic() > deadline:
                 said = (run.path / "logs" / "local.out").read_text(encoding="utf-8", errors="replace")
                 raise UserError(f"the job did not start: {said.strip()[-2000:]}", code=1)
+
             time.sleep(0.02)
+
         return str(process.pid)
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
@@ -64,9 +72,12 @@ class LocalTarget:
     def _status(self, run: Run) -> Status:
         if alive := _alive(run):  # a later attempt may have been refused beside it
             return recorded_status(msgspec.structs.replace(run, attempts=(alive,)))
-        status, last = recorded_status(run), run.last
+
+        status = recorded_status(run)
+        last = run.last
         if status.state != "running" or last is None:
             return status
+
         if last.host != os.uname().nodename:
             gone = (
                 f"no sign of life from {last.host} for {SILENT_SECONDS // 60} minutes"
@@ -77,8 +88,10 @@ class LocalTarget:
             # It may have ended between the reading of its record and the look at its process.
             status = recorded_status(runs.read_again(run))
             gone = f"process {last.pid} is gone without a word"
+
         if status.state != "running" or not gone:
             return status
+
         return msgspec.structs.replace(status, state="lost", detail=f"{gone}; jobctl resume {run.name}")
 
     def _to_cancel(self, run: Run) -> Attempt | None:
@@ -86,20 +99,25 @@ class LocalTarget:
         last = _alive(run) or run.last
         if last is None or last.exit_code is not None:
             return None
+
         if last.host != os.uname().nodename:
             raise UserError(f"run '{run.name}' is a process on {last.host}; cancel it there", code=1)
+
         return last
 
     def cancel(self, run: Run) -> None:
         if (last := self._to_cancel(run)) is None:
             return
+
         runs.request_stop(run.path, "cancel", run.step)
         started = time.monotonic()
+
         while is_alive(last.pid, run.path):
             # Again and again: a process that is just being started does not hear the first one.
             late = time.monotonic() - started > KILL_SECONDS
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(last.pid, signal.SIGKILL if late else signal.SIGTERM)
+
             _wait_for(lambda: not is_alive(last.pid, run.path), seconds=1)
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
@@ -122,6 +140,7 @@ def _is_silent(run: Run) -> bool:
         beaten = layout.heartbeat_file(run.path).stat().st_mtime
     except OSError:
         return False
+
     return time.time() - beaten > SILENT_SECONDS
 
 
@@ -143,6 +162,7 @@ def is_alive(pid: int, run: Path) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
     except OSError:
         return _is_hidden(pid)
+
     return state != "Z" and str(run).encode() in command
 
 
@@ -154,6 +174,7 @@ def _is_hidden(pid: int) -> bool:
         return True
     except (ProcessLookupError, OverflowError):
         return False
+
     return False
 
 

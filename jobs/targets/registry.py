@@ -114,6 +114,7 @@ def target_entry(name: str) -> TargetEntry:
     for point in _entry_points():
         if point.name == name:
             return _read(point)
+
     raise UserError(f"unknown target '{name}'; {nearest(name, names())}")
 
 
@@ -125,9 +126,11 @@ def load_target(name: str) -> Target:
     except (ImportError, AttributeError) as error:
         if name in _BUILT_IN:
             raise
+
         raise UserError(
             f"target '{name}': {entry.module}: {error}", hint="install its package again"
         ) from None
+
     return target
 
 
@@ -142,6 +145,8 @@ def _read(point: EntryPoint) -> TargetEntry:
         entry = point.load()
     except (ImportError, AttributeError) as error:
         raise UserError(f"target '{point.name}': {point.value}: {error}") from None
+
     if not isinstance(entry, TargetEntry) or entry.name != point.name:
         raise UserError(f"target '{point.name}': {point.value} is no TargetEntry of that name")
+
     return entry

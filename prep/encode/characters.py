@@ -57,8 +57,10 @@ def has_new(text: str, data: bytes) -> bool:
     """Return whether a text has a new character. ``data`` is its UTF-8, or empty."""
     if text.isascii():
         return False
+
     if data and not any(first in data for first in NEW_FIRST_BYTES):
         return False
 
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
     return bool(NEW[codes].any())

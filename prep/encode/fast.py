@@ -89,6 +89,7 @@ class GigatokenEncoder:
         given: Sequence[str | bytes] = data or texts
         if self._nfc:
             given = in_nfc(texts, given)
+
         return [self._encode(text) for text in given]
 
     def _bound_cache(self) -> None:

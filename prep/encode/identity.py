@@ -22,6 +22,7 @@ def nfc(text: str) -> str:
 
     if unicodedata.is_normalized("NFC", text):
         return text
+
     normalized: str = NFC().normalize_str(text)
     return normalized
 

@@ -54,6 +54,7 @@ def after_a_word(text: str, begin: int, end: int, words: Callable[[str], list[in
     place = begin
     cut = None
     size = WINDOW
+
     while place + 1 < end:
         stop = min(place + size, len(text))
         ends = [place + offset for offset in words(text[place:stop])[:-2]]
@@ -113,6 +114,7 @@ class LongTexts:
                 pieces.append(np.array([self._file.control_ids[segment]], np.uint32))
             else:
                 pieces += [self._encoded(part) for part in self.parts(segment)]
+
         return np.concatenate(pieces)
 
     def _encoded(self, part: Part) -> Ids:
@@ -120,7 +122,9 @@ class LongTexts:
         if part.goes_on and self._file.puts_a_space_first:
             if self._going_on is None:
                 self._going_on = ReferenceEncoder(self._file, prefix=False)
+
             encoder = self._going_on
+
         return encoder.encode([part.text])[0]
 
     def parts(self, text: str) -> list[Part]:
@@ -134,9 +138,11 @@ class LongTexts:
             cut = self._next_cut(text, places[-1])
             if cut is None:
                 break
+
             places.append(cut)
 
         ends = [*places[1:], len(text)]
+
         return [self._part_of(text, begin, end) for begin, end in zip(places, ends, strict=True)]
 
     def _part_of(self, text: str, begin: int, end: int) -> Part:
@@ -156,6 +162,7 @@ class LongTexts:
 
         if cut is not None or end >= len(text):
             return cut
+
         return self._later_cut(text, begin, end)
 
     def _later_cut(self, text: str, begin: int, end: int) -> int | None:
@@ -168,6 +175,8 @@ class LongTexts:
                 cut = after_a_word(text, begin, stop, self._reference.words)
             elif cut is None and self._pairs:
                 cut = self._pairs.last_cut(text, end, stop)
+
             if cut is not None:
                 return cut
+
         return None

@@ -62,6 +62,7 @@ class TokenizerFile:
         for step in (self.normalizer, self.pre_tokenizer):
             if step:
                 steps += step.get("normalizers") or step.get("pretokenizers") or [step]
+
         return steps
 
     @property
@@ -83,6 +84,7 @@ class TokenizerFile:
         for match in self._controls.finditer(text):
             segments += [text[begin : match.start()], match.group()]
             begin = match.end()
+
         return [*segments, text[begin:]]
 
     def order_matters(self, text: str) -> bool:
@@ -100,10 +102,12 @@ class TokenizerFile:
         if self._as_text:
             added = self._part("added_tokens") or []
             changes["added_tokens"] = [{**token, "special": True} for token in added]
+
         if not prefix and self.normalizer:
             steps = self.normalizer.get("normalizers") or [self.normalizer]
             rest = [step for step in steps if step.get("type") != "Prepend"]
             changes["normalizer"] = {"type": "Sequence", "normalizers": rest}
+
         return self._changed(changes)
 
     def for_gigatoken(self) -> str:
@@ -117,6 +121,7 @@ class TokenizerFile:
         }
         if self.is_nfc:
             changes["normalizer"] = None
+
         return self._changed(changes)
 
     def _changed(self, changes: dict[str, Any]) -> str:

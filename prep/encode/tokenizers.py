@@ -46,16 +46,20 @@ def check(
         raise UserError(
             f"tokenizer '{name}' is not in {folder}", hint=f"fetch it with: jobctl tokenizer {name}"
         )
+
     try:
         reference = (encoders or Encoders(entry, "tokenizers", file)).bare
     except Exception as error:  # the library raises bare Exception for a file it cannot read
         raise UserError(f"{file} is not a tokenizer: {error}", hint=again) from None
+
     if reference.vocab_size != entry.vocab_size:
         raise UserError(
             f"{file} has {reference.vocab_size} ids, tokenizer '{name}' has {entry.vocab_size}", hint=again
         )
+
     if reference.ids(entry.text) != entry.ids:
         raise UserError(f"{file} is not tokenizer '{name}': it gives the fixed text other ids", hint=again)
+
     return TokenizerRecord(name=name, file=FILE, sha256=sha256_of(file))
 
 
@@ -65,6 +69,7 @@ def ensure(root: Path, name: str, encoders: Encoders | None = None) -> Tokenizer
     folder = tokenizer_dir(root, name)
     if not (folder / FILE).is_file() and entry.shipped:
         build(folder, entry)
+
     return check(folder, name, entry, encoders)
 
 
@@ -112,6 +117,7 @@ def build(folder: Path, entry: TokenizerEntry) -> None:
         "eos_token": entry.eos_token,
         "bos_token": entry.eos_token,
     }
+
     write_whole(folder / SETTINGS, json.dumps(settings, indent=1).encode())
     data = json.dumps(byte_level_bpe(vocab, merges, entry.eos_token), ensure_ascii=False)
     write_whole(folder / FILE, data.encode())
@@ -132,20 +138,25 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
     if (folder / FILE).is_file() or entry.shipped:
         ensure(root, name)
         return folder
+
     make_shared(folder.parent)
     partial = partial_path(folder)
+
     try:
         for file in (FILE, SETTINGS):
             _download(entry, name, file, partial, os.environ.get(token_env) or None, token_env)
+
         check(partial, name, entry)
         try:
             os.replace(partial, folder)
         except OSError:  # something is there by now
             if not (folder / FILE).is_file():
                 raise UserError(f"{folder} is in the way: it holds no {FILE}", hint="remove it") from None
+
             check(folder, name, entry)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
     return folder
 
 
@@ -157,6 +168,7 @@ def _download(
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every try
     page = f"https://huggingface.co/{entry.hub}"
     where: dict[str, Any] = {"revision": entry.revision, "token": token or False}
+
     try:
         hf_hub_download(entry.hub, file, local_dir=folder, **where)
         [about] = HfApi().get_paths_info(entry.hub, file, **where)
@@ -173,9 +185,11 @@ def _download(
     except Exception as error:  # also what the HTTP library below it raises, which changes with the version
         hint = f"without a network: copy {FILE} of {page} into $JOBCTL_ROOT/tokenizers/{name}/"
         raise UserError(f"{file} of {entry.hub} could not be fetched: {error}", hint=hint, code=1) from None
+
     path = folder / file
     if file in entry.sha256 and sha256_of(path) != entry.sha256[file]:
         raise UserError(f"{file} of {entry.hub} is not the file the catalogue knows", hint=f"see {page}")
+
     if not is_what_the_hub_says(path, about):
         raise UserError(
             f"{file} of {entry.hub} was damaged on its way", hint="run the same command again", code=1
@@ -186,6 +200,7 @@ def is_what_the_hub_says(path: Path, about: Any) -> bool:
     """Whether a file has the hash that the hub's listing has: the SHA-256 of a large one, git's of a small one."""
     if about.lfs:
         return bool(sha256_of(path) == about.lfs.sha256)
+
     data = path.read_bytes()
     blob = b"blob %d\0" % len(data) + data
     return bool(hashlib.sha1(blob, usedforsecurity=False).hexdigest() == about.blob_id)

@@ -50,6 +50,7 @@ def shingles(text: str) -> Iterator[list[str]]:
     more = list(itertools.islice(words, TAKEN))
     if last and not more:
         yield [" ".join(last)]
+
     while more:
         found = last + more
         yield [" ".join(found[i : i + SHINGLE]) for i in range(len(found) - SHINGLE + 1)]
@@ -65,14 +66,19 @@ def band_keys(text: str) -> list[int]:
         raise UserError(
             "removing near-duplicates needs the Python package 'rensa'", hint="pip install rensa"
         ) from None
+
     sketch = RMinHash(num_perm=PERMUTATIONS, seed=SEED)
     empty = True
+
     for some in shingles(text):
         sketch.update(some)
         empty = False
+
     if empty:
         return []
+
     bands = np.array(sketch.digest(), dtype="<u4").reshape(BANDS, -1)
+
     return [xxhash.xxh3_128_intdigest(bytes([index]) + band.tobytes()) for index, band in enumerate(bands)]
 
 
@@ -99,12 +105,14 @@ class KeyWriter:
         """Write what was added since the last run."""
         if not self._keys:
             return
+
         upper = [key >> 64 for key in self._keys]
         lower = [key & LOWER for key in self._keys]
         columns = np.array([upper, lower, self._places], np.uint64)
         columns = columns[:, np.argsort(columns[0], kind="stable")]
         write_run(run_file(self._folder, self._unit, self.runs), columns)
-        self.runs, self.keys = self.runs + 1, self.keys + len(self._keys)
+        self.runs = self.runs + 1
+        self.keys = self.keys + len(self._keys)
         self._keys = []
         self._places = []
 
@@ -140,6 +148,7 @@ class Repeated:
                 places, [np.uint64(place(unit, 0, 0)), np.uint64(place(unit + 1, 0, 0))]
             )
             found.append(np.array(places[begin:end]))
+
         numbers = np.unique(np.concatenate(found)) - np.uint64(place(unit, 0, 0))
         self._numbers: npt.NDArray[np.int64] = numbers.astype(np.int64)
 

@@ -30,6 +30,7 @@ def _model() -> Any:
             "telling languages apart needs the Python package 'fasttext-predict'",
             hint="pip install fasttext-predict, or name the field that holds the language: --language-field",
         ) from None
+
     return fasttext.load_model(str(shipped_file(MODEL, MODEL_SHA256)))
 
 

@@ -121,10 +121,13 @@ class Selection:
         entry = self.entry
         if len(text) < entry.min_characters:
             return "short"
+
         if entry.max_characters and len(text) > entry.max_characters:
             return "long"
+
         if entry.languages and (language_of(text) if self._tells else language) not in entry.languages:
             return "language"
+
         return ""
 
     def document(self, text: str, label: str) -> Document:
@@ -134,7 +137,9 @@ class Selection:
         digest = document_hash(data if text.isascii() else identity(text).encode())
         if is_validation(digest, self.entry.validation_share):
             return Document(text, kept, label, digest, len(data), "val", 1)
+
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
+
         return Document(text, kept, label, digest, len(data), "train", times)
 
     def kept(self, batch: Batch) -> list[Document]:
@@ -143,6 +148,7 @@ class Selection:
         labels = batch.labels or [""] * len(batch.texts)
         languages = batch.languages or [""] * len(batch.texts)
         found = []
+
         for text, label, language in zip(batch.texts, labels, languages, strict=True):
             reason = self.reason(text, language)
             if not reason:
@@ -150,8 +156,11 @@ class Selection:
                 if document.times:
                     found.append(document)
                     continue
+
                 reason = "weight"
+
             self.left_out[reason] += 1
+
         return found
 
     def choose(self, batch: Batch) -> list[Chosen]:
@@ -160,8 +169,11 @@ class Selection:
         repeated = self.repeated.reasons(self._kept, len(documents)) if self.repeated else {}
         self.left_out.update(repeated.values())
         splits = {split: Chosen(split, []) for split in SPLITS}
+
         for number, document in enumerate(documents, self._kept):
             if number not in repeated:
                 splits[document.split].documents.append(document)
+
         self._kept += len(documents)
+
         return [chosen for chosen in splits.values() if chosen.documents]

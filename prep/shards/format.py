@@ -121,11 +121,13 @@ class WriteBack:
         """The file has ``size`` bytes by now."""
         if not self._call or size - self._begun < WRITTEN_BACK:
             return
+
         file = self._file.fileno()
         before = self._begun - self._forgotten
         if before:
             self._sync(file, self._forgotten, before, WAIT)
             os.posix_fadvise(file, self._forgotten, before, os.POSIX_FADV_DONTNEED)
+
         self._sync(file, self._begun, size - self._begun, BEGIN)
         self._forgotten = self._begun
         self._begun = size
@@ -146,6 +148,7 @@ def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
                 f"{name}: token id {wrong} does not fit a vocabulary of {vocab_size}",
                 hint="the tokenizer's files and its catalogue entry disagree; fetch the tokenizer again",
             )
+
     return np.ascontiguousarray(array, dtype=numpy_dtype(token_dtype(vocab_size)))
 
 
@@ -198,6 +201,7 @@ class ShardWriter:
                 text_bytes=self.text_bytes,
                 sha256=self._digest.hexdigest(),
             )
+
         return self.record
 
     def discard(self) -> None:
@@ -229,8 +233,10 @@ def write_meta(folder: Path, meta: Meta) -> Meta:
         "eos_token_id": meta.eos_id,
         "bos_token_id": meta.bos_id,
     }
+
     write_whole(folder / "meta.pkl", pickle.dumps(older, protocol=2))
     write_whole(folder / META_FILE, msgspec.json.format(msgspec.json.encode(meta), indent=1) + b"\n")
+
     return meta
 
 
@@ -248,25 +254,31 @@ def read_meta(folder: Path) -> Meta:
         raise UserError(f"data set {folder} {what}", hint=prepare) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
     try:
         meta = msgspec.json.decode(data, type=Meta)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise UserError(f"{path} is not a data set's meta.json: {error}", hint=prepare) from None
+
     if meta.format != FORMAT:
         raise UserError(
             f"{path} is of format {meta.format}; this version reads format {FORMAT}", hint=prepare
         )
+
     if meta.fingerprint != fingerprint(meta):
         raise UserError(
             f"{path} was changed after it was written: its fingerprint does not match", hint=prepare
         )
+
     if meta.dtype != token_dtype(meta.vocab_size):
         raise UserError(f"{path}: {meta.dtype} is not the type for {meta.vocab_size} ids", hint=prepare)
+
     try:
         for name in (*(shard.file for shard in meta.shards), meta.tokenizer.name, meta.tokenizer.file):
             parts_of(name)
     except UnsafeName as error:
         raise UserError(f"{path} cannot be trusted: {error.message}", hint=prepare) from None
+
     return meta
 
 
@@ -278,6 +290,7 @@ def check_size(folder: Path, shard: Shard, dtype: TokenType) -> None:
         size = path.stat().st_size
     except OSError as error:
         raise UserError(f"shard {path} cannot be read: {error.strerror}") from None
+
     if size != expected:
         kind = "truncated" if size < expected else "too long"
         raise UserError(
@@ -309,6 +322,7 @@ class TokenDataset:
                 self._maps[index] = np.memmap(path, dtype=dtype, mode="r", shape=(self.shards[index].tokens,))
             except (OSError, ValueError) as error:
                 raise UserError(f"shard {path} cannot be read: {error}") from None
+
         return self._maps[index]
 
     def read(self, start: int, count: int) -> Tokens:
@@ -319,15 +333,18 @@ class TokenDataset:
         stop = start + count
         if start < 0 or count < 0 or stop > self.num_tokens:
             raise IndexError(f"tokens {start} to {stop} of a split of {self.num_tokens}")
+
         out = np.empty(count, dtype=self.meta.dtype)
         index = bisect.bisect_right(self._ends, start)
         position = start
+
         while position < stop:
             begin = self._ends[index] - self.shards[index].tokens
             end = min(stop, self._ends[index])
             out[position - start : end - start] = self._map(index)[position - begin : end - begin]
             position = end
             index = index + 1
+
         return out
 
     def __getstate__(self) -> dict[str, Any]:
@@ -346,9 +363,12 @@ def open_dataset(path: Path, split: str = "train") -> TokenDataset:
     splits = {shard.split for shard in meta.shards}
     if split not in splits:
         raise UserError(f"data set {path} has no split '{split}'", hint=nearest(split, splits))
+
     dataset = TokenDataset(path, meta, split)
     if not dataset.num_tokens:
         raise UserError(f"split '{split}' of data set {path} is empty", hint="prepare it from more documents")
+
     for shard in dataset.shards:
         check_size(path, shard, meta.dtype)
+
     return dataset

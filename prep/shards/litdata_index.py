@@ -40,6 +40,7 @@ def index(meta: Meta, split: str) -> dict[str, Any]:
         for shard in meta.shards
         if shard.split == split and shard.tokens * itemsize > HEADER
     ]
+
     config = {
         "chunk_bytes": max((shard.tokens * itemsize for shard in meta.shards), default=0),
         "chunk_size": None,
@@ -49,6 +50,7 @@ def index(meta: Meta, split: str) -> dict[str, Any]:
         "encryption": None,
         "item_loader": "TokensLoader",
     }
+
     return {"chunks": chunks, "config": config, "updated_at": "0"}
 
 
@@ -58,8 +60,10 @@ def write(folder: Path, meta: Meta) -> None:
         target = folder / FOLDER / split
         target.mkdir(parents=True, exist_ok=True)
         found = index(meta, split)
+
         for chunk in found["chunks"]:
             link = target / chunk["filename"]
             with contextlib.suppress(FileExistsError):
                 os.symlink(Path("../..", chunk["filename"]), link)
+
         write_whole(target / "index.json", msgspec.json.encode(found))

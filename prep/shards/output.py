@@ -21,9 +21,12 @@ def shard_name(split: str, index: int, count: int, part: int = 0, parts: int = 1
         count = parts
         part = 0
         parts = 1
+
     if count == 1:
         return f"{split}.bin"
+
     suffix = f"-part-{part:02d}-of-{parts:02d}" if parts > 1 else ""
+
     return f"{split}-{index:05d}-of-{count:05d}{suffix}.bin"
 
 
@@ -55,6 +58,7 @@ class Series:
         ends = np.cumsum(lengths)
         done = 0
         begin = 0
+
         while done < len(lengths):
             writer = self._writers[-1]
             fits = int(np.searchsorted(ends, begin + self._room - writer.tokens, side="right"))
@@ -62,6 +66,7 @@ class Series:
                 writer.finish()
                 self._begin()
                 continue
+
             fits = max(fits, done + 1)
             end = int(ends[fits - 1])
             writer.write(ids[begin:end], documents=fits - done, text_bytes=int(sizes[done:fits].sum()))

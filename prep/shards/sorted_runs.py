@@ -50,4 +50,5 @@ def between(paths: Iterator[Path], low: int, high: int) -> Columns:
         columns = np.load(path, mmap_mode="r")
         begin, end = places(columns, [low, high])
         found.append(np.array(columns[:, begin:end]))
+
     return np.concatenate(found, axis=1)

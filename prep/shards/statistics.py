@@ -56,6 +56,7 @@ class Statistics(msgspec.Struct):
         found = counted(tokens, sizes)
         self.total.add(found)
         self.splits.setdefault(split, Count()).add(found)
+
         for name in set(labels):
             mine = np.fromiter((label == name for label in labels), np.bool_, len(labels))
             self.by_source.setdefault(name, Count()).add(counted(tokens[mine], sizes[mine]))
@@ -66,8 +67,10 @@ class Statistics(msgspec.Struct):
         for mine, theirs in ((self.splits, other.splits), (self.by_source, other.by_source)):
             for name, count in theirs.items():
                 mine.setdefault(name, Count()).add(count)
+
         for reason, number in other.left_out.items():
             self.left_out[reason] = self.left_out.get(reason, 0) + number
+
         self.rejected += other.rejected
         self.control_tokens += other.control_tokens
         self.bytes_per_token = round(self.total.text_bytes / max(self.total.tokens, 1), 4)

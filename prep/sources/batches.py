@@ -76,6 +76,7 @@ class Fields:
         """Return the record of a parsed line. Raises ValueError that says why it is no document."""
         if not isinstance(value, dict):
             raise ValueError(f"it is {json_type(value)}, not a JSON object")
+
         if self.text not in value:
             raise ValueError(f"it has no field '{self.text}'; its fields: {', '.join(list(value)[:20])}")
 
@@ -85,6 +86,7 @@ class Fields:
 
         roots = [json.dumps(value.get(name), ensure_ascii=False) for name in self.roots]
         clean_roots = [json.loads(without_surrogates(root)) for root in roots]
+
         return self.record(None if text is None else without_surrogates(text), *clean_roots)
 
     def _followed(self, records: list[Any], path: list[str]) -> list[str]:
@@ -93,11 +95,14 @@ class Fields:
 
         root = f"root{self.roots.index(path[0])}"
         values = []
+
         for record in records:
             value = getattr(record, root)
             for step in path[1:]:
                 value = value.get(step) if isinstance(value, dict) else None
+
             values.append("" if value is None else str(value))
+
         return values
 
     def batch(self, records: list[Any]) -> Batch:

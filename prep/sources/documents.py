@@ -32,10 +32,12 @@ def field_names(sources: Sequence[Source]) -> list[str]:
         with contextlib.suppress(UserError, OSError, ValueError):
             if kind(source.name) == "parquet":
                 return parquet.column_names(source.path)
+
             if kind(source.name) == "lines":
                 with CheckedFile(source.path) as file:
                     stream = decompressed(cast(BinaryIO, file), compression(source.name))
                     return nested_names(json.loads(stream.read(BLOCK).split(b"\n")[0]))
+
     return []
 
 
@@ -45,6 +47,7 @@ def nested_names(value: object, prefix: str = "") -> list[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             names += [prefix + name, *nested_names(inner, f"{prefix}{name}.")]
+
     return names
 
 
@@ -52,10 +55,13 @@ def hold(piece: Piece, expected: SourceFile, file: CheckedFile) -> None:
     """Raise UserError where the bytes read are not the manifest's; for pieces of a file, with the last."""
     if piece.stop and piece.stop < expected.size:
         return
+
     if piece.stop:
         file.seek(0)
+
     while file.read(BLOCK):
         pass
+
     if file.sha256 != expected.sha256:
         raise UserError(
             f"source {piece.source.path} has other bytes than the manifest says",
@@ -77,17 +83,22 @@ def read(
         if kind(source.name) == "parquet":
             with io.BufferedReader(CheckedFile(source.path), BLOCK) as rows:
                 yield from from_parquet(source, cast(BinaryIO, rows), fields, report)
+
             with CheckedFile(source.path, seen) as file:
                 hold(piece, expected, file)
+
             return
+
         with CheckedFile(source.path, seen) as file:
             if piece.start:
                 file.seek(piece.start - 1)
+
             stream = decompressed(cast(BinaryIO, file), compression(source.name))
             if kind(source.name) == "lines":
                 yield from from_lines(piece, stream, fields, report)
             else:
                 yield from from_text(source.name, stream, entry.separator, report)
+
             hold(piece, expected, file)
     except (zstandard.ZstdError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, ValueError) as error:
         raise damaged(source.path, error) from None

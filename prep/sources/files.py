@@ -18,9 +18,16 @@ import zstandard
 from jobctl.jobs.core.errors import UserError
 
 TRANSIENT = {
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN,
-    errno.ESHUTDOWN, errno.EREMOTEIO,
-}  # fmt: skip
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.ENOTCONN,
+    errno.ECONNRESET,
+    errno.EHOSTDOWN,
+    errno.ESHUTDOWN,
+    errno.EREMOTEIO,
+}
 """What a network file system answers while it is away for a moment."""
 TRIES = 6
 FEED = 1 << 12
@@ -44,11 +51,14 @@ def retried(action: Callable[[], Any], again: Callable[[], None] = lambda: None)
         try:
             if attempt:
                 again()
+
             return action()
         except OSError as error:
             if error.errno not in TRANSIENT or attempt == TRIES - 1:
                 raise
+
             time.sleep(PAUSE * 2**attempt)
+
     raise AssertionError("unreachable")
 
 
@@ -141,8 +151,10 @@ class ZstdFrames:
                     data = self._frame.unused_data
                     self._begun = False
                     self._frame = self._decompressor.decompressobj()
+
         if ready < size and self._begun:
             raise EOFError("it ends inside a Zstandard frame")
+
         return b"".join(parts)
 
 
@@ -150,12 +162,16 @@ def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
     """Return the text of a compressed or plain file."""
     if suffix in (".zst", ".zstd"):
         return cast(BinaryIO, ZstdFrames(file))
+
     if suffix == ".gz":
         return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+
     if suffix == ".xz":
         return cast(BinaryIO, lzma.LZMAFile(file))
+
     if suffix == ".bz2":
         return cast(BinaryIO, bz2.BZ2File(file))
+
     return file
 
 

@@ -37,16 +37,20 @@ def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: in
     line = 1
     offset = max(start - 1, 0)
     skipping = start > 0
+
     while chunk := stream.read(BLOCK):
         if skipping:
             begin = chunk.find(b"\n") + 1
             offset += begin or len(chunk)
             if not begin:
                 continue
+
             skipping = False
             chunk = chunk[begin:]
+
         if stop and offset >= stop:
             return
+
         whole = rest + chunk
         end = whole.rfind(b"\n", len(rest)) + 1
         lines = memoryview(whole)[:end]
@@ -55,15 +59,18 @@ def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: in
             if stop and offset + end >= stop:
                 yield Block(lines[: whole.find(b"\n", stop - 1 - offset) + 1], line, offset)
                 return
+
             yield Block(lines, line, offset)
             line += newlines(lines)
             offset += end
+
         if len(rest) > LONGEST:
             report(Broken(file, line, offset, f"longer than {LONGEST} bytes", whole_text(rest[:80])))
             offset = offset + len(rest)
             line = line + 1
             rest = b""
             skipping = True
+
     if rest and not (stop and offset >= stop):
         yield Block(memoryview(rest), line, offset)
 
@@ -79,9 +86,11 @@ def repaired(line: bytes, fields: Fields) -> Any:
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             raise ValueError(f"it has more than one JSON value: the second is at {error.pos + 1}") from None
+
         raise ValueError(f"it is not JSON: {error.msg} at {error.pos + 1}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
     return fields.record_of(value)
 
 
@@ -97,6 +106,7 @@ def parsed(block: Block, fields: Fields, file: str, report: Report) -> list[Any]
     ends_with_newline = bytes(block.data[-1:]) == b"\n"
     if len(records) == newlines(block.data) + (not ends_with_newline):
         return records
+
     return one_by_one(block, fields, file, report)
 
 
@@ -110,7 +120,9 @@ def one_by_one(block: Block, fields: Fields, file: str, report: Report) -> list[
                 records.append(record_of_line(line, fields))
             except ValueError as error:
                 report(Broken(file, number, offset, str(error), whole_text(line[:80])))
+
         offset += len(line) + 1
+
     return records
 
 
@@ -128,6 +140,7 @@ def from_lines(piece: Piece, stream: BinaryIO, fields: Fields, report: Report) -
     for block in blocks(stream, piece.source.name, report, piece.start, piece.stop):
         if block.offset == 0 and bytes(block.data[: len(BOM_UTF8)]) == BOM_UTF8:
             block = block._replace(data=block.data[len(BOM_UTF8) :], offset=len(BOM_UTF8))
+
         yield fields.batch(parsed(block, fields, piece.source.name, report))
 
 

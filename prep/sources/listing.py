@@ -50,6 +50,7 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
     if any(fnmatch.fnmatchcase(name, pattern) for pattern in unwanted):
         return False
+
     return not wanted or any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)
 
 
@@ -65,6 +66,7 @@ def walk(folder: Path) -> Iterator[Path | Skipped]:
         for name in folders:
             if os.path.islink(os.path.join(place, name)):
                 yield Skipped(Path(place, name), "a link to a folder, which is not followed")
+
         yield from (Path(place, name) for name in files if not hidden(name))
 
     for error in refused:
@@ -91,6 +93,7 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> Lis
         else:
             check_link(path)
             sources.append(Source(prefix + name, path))
+
     return Listing(sorted(sources), sorted(skipped))
 
 
@@ -106,12 +109,14 @@ def listed_files(paths: Sequence[Path], patterns: Sequence[str]) -> Listing:
         elif path.is_file():
             if not kind(path.name):
                 raise UserError(f"{path}: cannot tell its kind", hint=f"readable: {READABLE}")
+
             sources.append(Source(path.name, path))
         else:
             problem = "is neither a file nor a folder" if path.exists() else "does not exist"
             raise UserError(f"source {path} {problem}")
 
     check_sources(sources)
+
     return Listing(sorted(sources), skipped)
 
 
@@ -134,6 +139,7 @@ def check_skipped(skipped: Sequence[Skipped]) -> None:
     """Raise UserError that names what would not be read."""
     if not skipped:
         return
+
     named = "; ".join(f"{path}: {reason}" for path, reason in skipped[:5])
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     raise UserError(

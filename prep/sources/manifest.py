@@ -41,6 +41,7 @@ def described(source: Source) -> SourceFile:
     """Return the size and SHA-256 of a source, which is read unless its hash is known."""
     if source.sha256:
         return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=source.sha256)
+
     try:
         with CheckedFile(source.path) as file:
             file.read_on()
@@ -103,6 +104,7 @@ def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
     here = {source.name: source for source in sources}
     problems = [f"{name} is missing" for name in sorted(known.keys() - here.keys())]
     problems += [f"{name} was added" for name in sorted(here.keys() - known.keys())]
+
     for name in sorted(known.keys() & here.keys()):
         size = here[name].path.stat().st_size
         sha256 = here[name].sha256
@@ -112,6 +114,7 @@ def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
             problems.append(f"{name} is not what the hub has: another SHA-256")
         elif has_other_bytes(manifest, here[name], known[name]):
             problems.append(f"{name} changed: other bytes of the same size")
+
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise UserError(

@@ -44,15 +44,19 @@ def package_files(package: Package) -> list[Source]:
         found = importlib.metadata.distribution(package.name)
     except importlib.metadata.PackageNotFoundError:
         raise UserError(f"the Python package '{package.name}' is not installed", hint=install) from None
+
     if found.version != package.version:
         raise UserError(f"{package.name} {found.version} is installed, not {package.version}", hint=install)
+
     names = sorted(
         str(file)
         for file in found.files or ()
         if any(fnmatch.fnmatchcase(str(file), pattern) for pattern in package.files)
     )
+
     if not names:
         raise UserError(f"{package.name} {package.version} has no file like {package.files}", hint=install)
+
     return [Source(name, Path(str(found.locate_file(name)))) for name in names]
 
 
@@ -97,6 +101,7 @@ def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> Listing:
 
     # A hub's data set comes with a page about it, which is no data.
     skipped = [file for file in listing.skipped if Path(file.path).name not in ABOUT]
+
     return Listing(sources, skipped)
 
 
@@ -124,9 +129,12 @@ def find(
 
     if not ignore_unreadable:
         check_skipped(listing.skipped)
+
     if not listing.sources:
         raise UserError(f"no file to read in {place}", hint=f"readable: {READABLE}")
+
     check_patterns(listing.sources, entry.patterns)
+
     return listing.sources
 
 

@@ -32,6 +32,7 @@ def has_dictionary(file: Any, column: str) -> bool:
             chunk = group.column(index)
             if chunk.path_in_schema == column and any("DICTIONARY" in name for name in chunk.encodings):
                 return True
+
     return False
 
 
@@ -50,6 +51,7 @@ def check_columns(source: Source, names: list[str], fields: Fields) -> list[str]
                 f"source {source.path} has {names.count(name)} columns that are called '{name}'",
                 hint="write the file again with one of them",
             )
+
     return columns
 
 
@@ -94,6 +96,7 @@ def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Repor
     row = 0
     records: list[Any] = []
     size = 0
+
     with pyarrow.parquet.ParquetFile(
         stream, memory_map=False, buffer_size=BLOCK, read_dictionary=dictionary
     ) as file:
@@ -113,6 +116,7 @@ def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Repor
                     reason = f"longer than {LONGEST} characters"
                     report(Broken(source.name, row, 0, reason, record.text[:80]))
                     continue
+
                 records.append(record)
                 size += length
                 if size >= BLOCK:
@@ -129,8 +133,10 @@ def column_names(path: Path) -> list[str]:
 
     schema = pyarrow.parquet.read_schema(path)
     names: list[str] = []
+
     for field in schema:
         names.append(field.name)
         if pyarrow.types.is_struct(field.type):
             names += [f"{field.name}.{field.type.field(i).name}" for i in range(field.type.num_fields)]
+
     return names

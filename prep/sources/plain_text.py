@@ -20,10 +20,12 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
     offset = 0
     parts = 0
     skipping = False
+
     while chunk := stream.read(BLOCK):
         if not offset and not rest:
             # A byte order mark at the beginning is no text.
             chunk = chunk.removeprefix(BOM_UTF8)
+
         rest += chunk
         if separator:
             documents = list[bytes]()
@@ -31,13 +33,16 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
             for match in mark.finditer(rest, 0, rest.rfind(b"\n") + 1):
                 documents.append(rest[begin : match.start()])
                 begin = match.end()
+
             offset = offset + begin
             rest = rest[begin:]
             parts = parts + len(documents)
             if documents and skipping:
                 documents = documents[1:]
                 skipping = False
+
             yield separated(documents)
+
         if len(rest) > LONGEST:
             if not skipping:
                 advice = "" if separator else "; name a separator"
@@ -46,12 +51,15 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
                         name, parts + 1, offset, f"longer than {LONGEST} bytes{advice}", whole_text(rest[:80])
                     )
                 )
+
             skipping = True
             kept = b"-" + rest[-len(separator.encode()) - 2 :]  # whose beginning is not a line's
             offset = offset + len(rest) - len(kept)
             rest = kept
+
     if skipping:
         return
+
     yield separated(mark.split(rest)) if separator else Batch([whole_text(rest)], [], [])
 
 

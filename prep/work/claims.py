@@ -60,8 +60,10 @@ class Claims:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return self._take_over(path, patience)
+
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{owner()} {os.fstat(descriptor).st_mtime}")
+
         return True
 
     def _take_over(self, path: Path, patience: float) -> bool:
@@ -70,10 +72,12 @@ class Claims:
             touched = path.stat().st_mtime
             if now - touched < self.stale and now - taken(path, touched) < patience:
                 return False
+
             mine = path.with_name(f".{path.name}.{owner()}")
             said = f"{owner()} {now}"
             mine.write_text(said)
             os.replace(mine, path)
+
             return path.read_text() == said
         except FileNotFoundError:  # released in between
             return False
@@ -91,6 +95,7 @@ class Claims:
 
         thread = threading.Thread(target=touch, daemon=True)
         thread.start()
+
         try:
             yield
         finally:
@@ -112,9 +117,11 @@ class Claims:
                 waiting()
                 time.sleep(POLL)
                 continue
+
             with self.held(task):
                 if find() is None:  # nobody made it between our look and our claim
                     make()
+
         return found
 
     def drop(self, owner: str) -> None:

@@ -23,9 +23,20 @@ from jobctl.prep.work.claims import Claims
 WORK = ".prep"
 JOB_FILE = "job.json"
 FOLDERS = (
-    "claims", "progress", "rejects", "done/hashing", "done/listing-keys", "done/matching", "done/tokenizing",
-    "done/listing-documents", "done/shuffling", "keys", "repeated", "runs/train", "runs/val",
-)  # fmt: skip
+    "claims",
+    "progress",
+    "rejects",
+    "done/hashing",
+    "done/listing-keys",
+    "done/matching",
+    "done/tokenizing",
+    "done/listing-documents",
+    "done/shuffling",
+    "keys",
+    "repeated",
+    "runs/train",
+    "runs/val",
+)
 BULKY = ("keys", "repeated", "runs")
 """What is of no use once the data set is whole."""
 FREE = {"workers": 0, "stale_seconds": 1, "encoder": "auto", "max_reject_share": 0.0}
@@ -99,6 +110,7 @@ def create(output: Path, job: Job) -> None:
             raise UserError(
                 f"{output} has shards that no job of this folder made", hint="name another with --output"
             )
+
         write_whole(work / JOB_FILE, msgspec.json.format(msgspec.json.encode(job), indent=1))
 
     if claims(output, job).once("job", found, make).key != job.key:

@@ -32,9 +32,11 @@ def records(output: Path, count: int) -> list[Record]:
             found.append(load_record(output, index))
         except FileNotFoundError:
             missing.append(index)
+
     if missing:
         hint = "run the same command again; what is done stays"
         raise UserError(f"{len(missing)} of {count} shards are not done; the first: {missing[0]}", hint=hint)
+
     return found
 
 
@@ -89,6 +91,7 @@ def check_kept(total: statistics.Statistics) -> None:
     """Raise UserError where no document was kept."""
     if total.total.documents:
         return
+
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(total.left_out.items()))
     raise UserError(
         "no document was kept" + (f"; left out: {reasons}" if reasons else ": the sources have none"),
@@ -107,15 +110,19 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     check_rejects(job, done)
     total = statistics.Statistics()
     evidence = Evidence()
+
     for record in done:
         total.add(record.statistics)
         evidence.add(record.evidence)
+
     check_names(job, evidence, sources)
     check_kept(total)
     shards = stages.shards(work, done)
     dtype = token_dtype(job.tokens.vocab_size)
+
     for shard in shards:
         check_size(output, shard, dtype)
+
     write_whole(output / statistics.FILE, msgspec.json.format(msgspec.json.encode(total, order="sorted")))
     meta = Meta(
         dataset=job.dataset,
@@ -131,7 +138,10 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
         sources=manifest.files,
         options=job.options,
     )
+
     for leftover in output.glob(".*.bin.*.partial"):
         leftover.unlink(missing_ok=True)  # of workers that were killed, or that are too slow to be needed
+
     litdata_index.write(output, meta)
+
     return write_meta(output, meta)

@@ -25,6 +25,7 @@ def pieces(source: Source, size: int, shard_bytes: int) -> list[Piece]:
     parts = -(-size // shard_bytes)
     if parts < 2 or compression(source.name) or kind(source.name) != "lines":
         return [Piece(source)]
+
     edges = [size * part // parts for part in range(parts + 1)]
     return [Piece(source, start, stop) for start, stop in itertools.pairwise(edges)]
 
@@ -36,12 +37,16 @@ def plan(manifest: Manifest, sources: Sequence[Source], shard_bytes: int) -> lis
     for file in manifest.files:
         for piece in pieces(where[file.path], file.size, shard_bytes):
             sized.append((piece, weight(file.path, piece.stop - piece.start or file.size)))
+
     units: list[list[Piece]] = [[]]
     filled = 0
+
     for piece, size in sized:
         if units[-1] and filled + size > shard_bytes:
             units.append([])
             filled = 0
+
         units[-1].append(piece)
         filled += size
+
     return [tuple(unit) for unit in units]

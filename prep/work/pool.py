@@ -37,25 +37,32 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
     longest = 0.0
     idle_since = time.monotonic()
     parent = os.getppid()
+
     while left := stage.undone(left):
         patience = max(SHORTEST_PATIENCE, PATIENCE * longest) if longest else STRANGERS_PATIENCE
         for index in left:
             name = f"{stage.name}-{index:05d}"
             if stage.is_done(index) or not claims.take(name, patience):
                 continue
+
             began = time.monotonic()
+
             with claims.held(name):
                 if stage.is_done(index):  # by another, between our look and our claim
                     continue
+
                 do(index)
+
             idle_since = time.monotonic()
             longest = max(longest, idle_since - began)
             if os.getppid() != parent:
                 return False
+
         if any(not stage.is_done(index) for index in left):
             time.sleep(min(max(POLL, (time.monotonic() - idle_since) / 8), LONGEST_POLL))
             if os.getppid() != parent:
                 return False
+
     return True
 
 
@@ -64,6 +71,7 @@ def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Se
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends its workers
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+
     try:
         target(*arguments)
     except UserError as error:
@@ -100,16 +108,20 @@ class Pool:
         if not self._errors.empty():
             message, hint, code = self._errors.get()
             raise UserError(message, hint=hint, code=code)
+
         codes = [process.exitcode for process in self._processes]  # looked at once: they may end meanwhile
         for slot, code in enumerate(codes):
             if not code:
                 continue
+
             self._claims.drop(owner(self._processes[slot].pid))
             ended_by_others = code < 0 or code == TERMINATED
             if not ended_by_others or not self._restarts[slot]:
                 raise self._failure(code)
+
             self._restarts[slot] -= 1
             self._processes[slot] = self._start(slot)
+
         return any(code != 0 for code in codes)  # at work, or just replaced
 
     def wait(self, seconds: float) -> None:
@@ -120,17 +132,20 @@ class Pool:
         if not self._errors.empty():
             message, hint, code = self._errors.get()
             return UserError(message, hint=hint, code=code)
+
         how = (
             f"ended with {code}"
             if code > 0
             else f"was killed by signal {-code}, and so were those in its place"
         )
+
         return UserError(f"a worker {how}", hint="what is done stays; run the same command again", code=1)
 
     def stop(self) -> None:
         for process in self._processes:
             if process.exitcode is None:
                 process.terminate()
+
         for process in self._processes:
             process.join()
             self._claims.drop(owner(process.pid))

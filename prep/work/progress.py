@@ -116,6 +116,7 @@ def workers(output: Path) -> list[Worker]:
     for path in folder(output).glob("[!.]*.json"):
         with contextlib.suppress(OSError, msgspec.DecodeError):
             found.append(msgspec.json.decode(path.read_bytes(), type=Worker))
+
     return found
 
 
@@ -135,6 +136,7 @@ class Tally:
             total.tasks += 1
             total.read_bytes += record.read_bytes
             total.tokens += record.statistics.total.tokens
+
         return total
 
 
@@ -148,6 +150,7 @@ def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sum, size: 
         return round(sum(bytes_or_tokens(w) / max(w.updated - w.started, 1e-3) for w in running), 1)
 
     bytes_per_second = rate(lambda worker: worker.read_before + worker.read_bytes)
+
     return Status(
         state=state,
         tasks=tasks,
@@ -208,6 +211,7 @@ def bar(now: Status, width: int = 24) -> str:
     )
     if now.state == "finished":
         return done
+
     return (
         f"{done}  {now.tokens_per_second / 1e6:.2f} M/s  {now.bytes_per_second / 1e6:.1f} MB/s  {left} left"
     )

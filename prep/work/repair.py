@@ -56,6 +56,7 @@ def is_finished_and_whole(output: Path, checksums: bool) -> bool:
         meta = read_meta(output)
     except UserError:
         return False
+
     return all(is_whole(output, shard, meta.vocab_size, checksums) for shard in meta.shards)
 
 
@@ -79,12 +80,14 @@ def forget_lost(output: Path, job: Job, checksums: bool = False) -> int:
         stages.add(STAGE)
         forget_stage(output, STAGE)
         forget_stage(output, LIST_DOCUMENTS)
+
     if STAGE in stages and not any((work_dir(output) / "repeated").glob("*.npy")):
         for stage in ("hashing", LIST_KEYS, "matching"):
             forget_stage(output, stage)
 
     for stage, index in lost:
         record_file(output, stage, index).unlink(missing_ok=True)
+
     return len(lost)
 
 

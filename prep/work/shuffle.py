@@ -72,23 +72,28 @@ class RunWriter:
     def _sort(self) -> None:
         if not self._lengths:
             return
+
         lengths = np.concatenate(self._lengths)
         sizes = np.concatenate(self._sizes)
         keys = order_keys(self._seed, self._index, self._first, len(lengths))
         order = np.argsort(keys)
         ends = np.cumsum(lengths)
         self._file.flush()
+
         with open(self._sorted, "wb") as target:
             for begin, length in zip((ends - lengths)[order].tolist(), lengths[order].tolist(), strict=True):
                 size = length * self._itemsize
                 target.write(os.pread(self._file.fileno(), size, begin * self._itemsize))
+
             target.flush()
             os.fsync(target.fileno())
+
         path = run_file(self._folder, self._index, self.runs)
         os.replace(self._sorted, path.with_suffix(".bin"))
         columns = [keys[order], np.cumsum(lengths[order]), sizes[order]]
         write_run(path, np.stack([column.astype(np.uint64) for column in columns]))
-        self.runs, self._first = self.runs + 1, self._first + len(lengths)
+        self.runs = self.runs + 1
+        self._first = self._first + len(lengths)
         self._lengths = []
         self._sizes = []
         self._file.seek(0)
@@ -132,6 +137,7 @@ def in_order(
     keys = []
     sizes = []
     texts = list[Ids]()
+
     for path, begin, end in found:
         columns = np.load(path, mmap_mode="r")
         first = int(columns[1, begin - 1]) if begin else 0
@@ -140,16 +146,26 @@ def in_order(
         texts += np.split(ids, ends[:-1])
         keys.append(columns[0, begin:end])
         sizes.append(columns[2, begin:end])
+
     order = np.argsort(np.concatenate(keys))
     chosen = [texts[index] for index in order]
     lengths = np.fromiter(map(len, chosen), np.int64, len(chosen))
+
     return np.concatenate(chosen), lengths, np.concatenate(sizes)[order].astype(np.int64)
 
 
 def gather(
-    runs: Sequence[Path], folder: Path, *, split: str, index: int, count: int, size: int, vocab_size: int,
-    limit: int, read: Read,
-) -> tuple[Shard, ...]:  # fmt: skip
+    runs: Sequence[Path],
+    folder: Path,
+    *,
+    split: str,
+    index: int,
+    count: int,
+    size: int,
+    vocab_size: int,
+    limit: int,
+    read: Read,
+) -> tuple[Shard, ...]:
     """Write shard ``index`` of ``count`` of a split with ``size`` bytes of tokens; ``read`` is told those read."""
     dtype = numpy_dtype(token_dtype(vocab_size))
     bounds = edges(index, count, pieces=max(1, math.ceil(size / count / GATHERED)))
@@ -159,4 +175,5 @@ def gather(
                 ids, lengths, sizes = in_order(found, dtype)
                 series.write(ids, lengths, sizes)
                 read(ids.nbytes)
+
         return series.close()

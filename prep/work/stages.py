@@ -23,7 +23,7 @@ from jobctl.prep.shards.sorted_runs import run_file
 from jobctl.prep.sources.documents import read
 from jobctl.prep.work.job import work_dir
 from jobctl.prep.work.shuffle import gather, shards_of
-from jobctl.prep.work.unit import (  # fmt: skip
+from jobctl.prep.work.unit import (
     STAGE,
     Reading,
     Record,
@@ -106,6 +106,7 @@ def listing(work: UnitJob, name: str, runs_of: Callable[[int], dict[str, tuple[i
                 runs = found.setdefault(kind, Runs())
                 runs.counts.append(count)
                 runs.total += total
+
         write_record(work.output, name, task, Listing(runs=found))
 
     return Stage(name, 1, 0, work.output, do)
@@ -125,10 +126,12 @@ def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
     near = work.job.config.duplicates == "near"
     writer = duplicates.KeyWriter(work_dir(work.output) / "keys", index)
     reading = Reading(seen)
+
     for piece in work.units[index]:
         for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, reading):
             for document in selection.kept(batch):
                 writer.add(document.digest, duplicates.band_keys(identity(document.text)) if near else ())
+
     writer.flush()
     write_record(
         work.output, "hashing", index, Keys(runs=writer.runs, keys=writer.keys, read_bytes=reading.bytes)
@@ -193,6 +196,7 @@ def shuffling(work: UnitJob) -> Stage:
             limit=limit,
             read=reading,
         )
+
         write_record(work.output, "shuffling", task, Part(read_bytes=reading.bytes, shards=shards))
 
     return Stage("shuffling", len(tasks), sum(sizes.values()), work.output, do)
@@ -209,6 +213,7 @@ def stages(work: UnitJob) -> Iterator[Stage]:
         yield Stage("hashing", count, size, work.output, partial(hash_unit, work))
         yield listing(work, LIST_KEYS, partial(key_runs, work))
         yield matching(work)
+
     yield Stage(STAGE, count, size, work.output, partial(prepare, work))
     if work.job.config.shuffle:
         yield listing(work, LIST_DOCUMENTS, partial(document_runs, work))
@@ -223,9 +228,11 @@ def guarded(stage: Stage, index: int, seen: Seen) -> None:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and (stage.is_done(index) or (output / "meta.json").exists()):
             return  # another worker was faster, and the job is at its end
+
         hint = "what is done stays; run the same command again to go on"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left for {output}", hint=f"free some; {hint}", code=1) from None
+
         raise UserError(f"cannot write {output}: {error}", hint=hint, code=1) from None
 
 
@@ -236,4 +243,5 @@ def shards(work: UnitJob, units: list[Record]) -> list[Shard]:
         for task in range(shuffling(work).count):
             data = record_file(work.output, "shuffling", task).read_bytes()
             found += msgspec.json.decode(data, type=Part).shards
+
     return [shard for split in SPLITS for shard in found if shard.split == split]

@@ -83,13 +83,16 @@ class SpotCheck:
                 if len(document.text) <= self._left:
                     texts.append(document.text)
                     self._left -= len(document.text)
+
                 self._first -= 1
+
         return texts
 
     def see(self, chosen: Chosen) -> None:
         """Raise MismatchError where a sampled document's ids differ."""
         if self.encoder.name == "tokenizers":
             return
+
         texts = self.sample(chosen)
         wrong = differing(self.encoders.reference, self.encoder, texts) if texts else None
         if wrong is not None:
@@ -180,6 +183,7 @@ class UnitJob:
         if config.shuffle:
             folder = work_dir(self.output) / "runs" / split
             return RunWriter(folder, index=index, vocab_size=vocab_size, seed=config.shuffle)
+
         return Series(
             self.output,
             split=split,
@@ -193,6 +197,7 @@ class UnitJob:
         """The duplicates of a unit, once the stages before have found them."""
         if self.job.config.duplicates == "keep":
             return None
+
         # By the records, not by what is in the folder: that is cleared when the job is at its end.
         parts = sorted(finished(self.output, "matching"))
         folder = work_dir(self.output) / "repeated"
@@ -209,6 +214,7 @@ def write_batch(
 
     pairs = list(zip(chosen.documents, encoded, strict=True))
     tokens = 0
+
     for time in itertools.count(1):
         documents, texts = zip(*pairs, strict=True)
         ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)
@@ -219,6 +225,7 @@ def write_batch(
         pairs = [pair for pair in pairs if pair[0].times > time]
         if not pairs:
             break
+
     return tokens
 
 
@@ -231,22 +238,28 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     spot = SpotCheck(encoder, work.encoders)
     reading = Reading(seen)
     lines = 0
+
     with contextlib.ExitStack() as stack:
         writers = {split: work.opened(split, index) for split in SPLITS}
         for writer in writers.values():
             stack.enter_context(writer)
+
         for piece in work.units[index]:
             for batch in read(piece, job.entry, work.files[piece.source.name], rejects.see, reading):
                 lines += len(batch.texts)
                 if len(rejects.found) > MANY_BROKEN:
                     rejects.check(lines)
+
                 for chosen in selection.choose(batch):
                     spot.see(chosen)
                     seen(0, write_batch(work, chosen, writers[chosen.split], statistics, encoder))
+
         shards = tuple(shard for split in SPLITS for shard in writers[split].close())
+
     statistics.left_out = dict(selection.left_out)
     statistics.rejected = len(rejects.found)
     rejects.write(reject_file(work.output, index))
+
     return Record(
         shards=shards,
         runs={split: writer.runs for split, writer in writers.items() if isinstance(writer, RunWriter)},
@@ -265,5 +278,6 @@ def prepare(work: UnitJob, index: int, seen: Seen) -> Record:
         record = attempt(work, index, work.encoders.fast, seen)
     except MismatchError:
         record = attempt(work, index, work.encoders.reference, seen)
+
     write_record(work.output, STAGE, index, record)
     return record

@@ -54,6 +54,7 @@ def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int,
 
     found = claims(output, job).once("manifest", lambda: manifests.load(work), make, waiting)
     manifests.compare(found, sources)
+
     return found
 
 
@@ -67,6 +68,7 @@ def beside(do: Callable[[], object]) -> Iterator[None]:
 
     process = multiprocessing.get_context("fork").Process(target=quietly, daemon=True)
     process.start()
+
     try:
         yield
     finally:
@@ -107,8 +109,10 @@ def status(output: Path) -> Status:
     manifest = manifests.load(work_dir(output))
     if manifest is None:
         return progress.status([], state="manifest", tasks=0, done=Sum(), size=0)
+
     nowhere = [Source(file.path, Path()) for file in manifest.files]
     encoders = Encoders(job.tokens, job.config.encoder, Path(), job.config.control_tokens)
+
     return status_of(work_of(output, job, manifest, nowhere, encoders), Tally(output))
 
 
@@ -116,11 +120,14 @@ def status_of(work: UnitJob, tally: Tally) -> Status:
     """The same, of work whose finished tasks ``tally`` adds up."""
     if (work.output / META_FILE).exists():
         return progress.whole(read_meta(work.output), len(work.units))
+
     for stage in stages(work):  # to the first that is not done
         if stage.undone(range(stage.count)):
             break
+
     done = tally.done(stage.name)
     reports = progress.workers(work.output)
+
     return progress.status(reports, state=stage.name, tasks=stage.count, done=done, size=stage.size)
 
 
@@ -157,6 +164,7 @@ def run(
     create(output, job)
     if origin:
         origins.save(output, origin)
+
     lost = forget_lost(output, job, checksums)
     if lost:
         show(f"{lost} tasks are done again: their shards are gone or damaged", True)
@@ -164,12 +172,15 @@ def run(
     with beside(lambda: manifest_of(output, job, sources, workers, show)):
         if not (output / META_FILE).exists():
             encoders.load()
+
     manifest = manifest_of(output, job, sources, workers, show)
 
     if not (output / META_FILE).exists():
         work = work_of(output, job, manifest, sources, encoders)
         finish(work, manifest, find, show, nodes, workers)
+
     clear(output)
+
     return read_meta(output)
 
 
@@ -185,6 +196,7 @@ def finish(
     output = work.output
     tally = Tally(output)
     pool = Pool(output, work_through, (work, nodes.rank, nodes.ranks), min(workers, len(work.units)))
+
     try:
         while pool.running():
             began = time.monotonic()

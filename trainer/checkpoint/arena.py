@@ -38,6 +38,7 @@ class Arena:
 
         whole = torch.frombuffer(memory, dtype=torch.uint8)
         blocks = [whole[begin : begin + BLOCK_BYTES] for begin in range(0, self.size, BLOCK_BYTES)]
+
         # Touched now: page faults happen neither in the first save nor inside the driver, for which the
         # training may have to wait.
         for block in blocks:
@@ -48,6 +49,7 @@ class Arena:
             pin_all(blocks)
             # Memory must not be given back while it is pinned; at the end of the process the driver does both.
             weakref.finalize(self, unpin_all, blocks).atexit = False
+
         self.blocks = blocks
 
     def parts(self, position: int, count: int) -> Iterator[torch.Tensor]:

@@ -81,6 +81,7 @@ class Checkpointer:
             needed = bytes_needed(self._share(self.tensors()))
             budget = host_memory.budget() if self.memory_budget is None else self.memory_budget
             self._staging = Staging(self.world.device, needed, budget)
+
         return self._staging
 
     def _share(self, tensors: dict[str, torch.Tensor]) -> list[Rows]:
@@ -115,6 +116,7 @@ class Checkpointer:
             )
 
         self._begin(state, holds, best, waited)
+
         return Begun(skipped=False, writing_seconds=writing, waited_seconds=waited)
 
     def _say_skipped(self, step: int, holds: Holds, writing: float) -> None:
@@ -152,6 +154,7 @@ class Checkpointer:
         if save.snapshot.live:
             self._thread.start()
             save.copied.wait()
+
         save.pause_seconds = time.perf_counter() - begun
         if not save.snapshot.live:
             self._thread.start()
@@ -193,6 +196,7 @@ class Checkpointer:
             if error:
                 shutil.rmtree(save.temporary, ignore_errors=True)
                 log.warning("checkpoint of step %d FAILED, training goes on: %s", save.state.step, error)
+
         return not self.world.gathered(error, group=self.world.saving)[0]
 
     def _publish(self, save: Save, written: Written, pause: float) -> str:
@@ -209,10 +213,12 @@ class Checkpointer:
                 waited_seconds=save.waited_seconds,
                 write_seconds=time.perf_counter() - save.begun,
             )
+
             publication.prune(self.run, self.keep_last, self.keep_every)
             self.on_saved(report)
         except Exception as failure:
             return describe(failure)
+
         return ""
 
     # -- loading

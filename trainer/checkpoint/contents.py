@@ -65,6 +65,7 @@ def read_old_contents(folder: Path, checksums: Checksums) -> Contents:
     absent = sorted(small - checksums.old_files.keys())
     if absent:
         raise Damaged([f"checksums.json does not name {absent[0]}"])
+
     if problems := legacy.damage(folder, {name: checksums.old_files[name] for name in small}):
         raise Damaged(problems)
 
@@ -84,6 +85,7 @@ def checked(folder: Path, name: str, checksums: Checksums) -> bytes:
     data = read_small(folder / name)
     if content_sum(data) != checksums.files[name].xxh3_128:
         raise Damaged([f"{name}: its checksum does not match"])
+
     return data
 
 
@@ -92,6 +94,7 @@ def decode_table(data: bytes, folder: Path) -> Table:
         format = msgspec.json.decode(data, type=Formatted).format
         if format > TABLE_FORMAT:
             raise later_format(folder, TABLE_FILE, format, TABLE_FORMAT)
+
         return msgspec.json.decode(data, type=Table)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged([f"{TABLE_FILE}: {error}"]) from None
@@ -124,4 +127,5 @@ def read_contents_together(world: World, folder: Path) -> Contents:
     problems = world.gathered(legacy.damage(folder, dict(old_files)))
     if any(problems):
         raise Damaged([line for lines in problems for line in lines])
+
     return answer

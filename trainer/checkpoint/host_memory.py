@@ -37,6 +37,7 @@ def node_bytes(root: Path) -> int:
         text = (root / "proc/meminfo").read_text()
     except OSError:
         return 0
+
     match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
 
@@ -61,9 +62,11 @@ def group_bytes(root: Path) -> Iterator[int]:
 
         # In a container the path may be the host's, and the mount already the container's own group.
         folder = base / path.lstrip("/")
+
         for group in (folder, *folder.parents):
             if group != base and base not in group.parents:
                 break
+
             yield from rest_of_group(group, *files)
 
 

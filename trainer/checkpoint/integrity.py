@@ -86,6 +86,7 @@ def read_checksums(folder: Path) -> Checksums:
 
         if content["format"] > CHECKSUMS_FORMAT:
             raise later_format(folder, CHECKSUMS_FILE, content["format"], CHECKSUMS_FORMAT)
+
         return Checksums(check_names(msgspec.convert(content, _Stored).files), {})
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged([f"{CHECKSUMS_FILE}: {error}"]) from None
@@ -121,6 +122,7 @@ def open_regular(path: Path) -> Iterator[int]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "it is no regular file", str(path))
+
         yield descriptor
     finally:
         os.close(descriptor)
@@ -145,6 +147,8 @@ def size_problems(folder: Path, sizes: Iterable[tuple[str, int]]) -> list[str]:
         except OSError as error:
             problems.append(f"{name}: {error.strerror}")
             continue
+
         if size != expected:
             problems.append(f"{name}: {size} bytes instead of {expected}")
+
     return problems

@@ -37,6 +37,7 @@ def damage(folder: Path, files: Mapping[str, OldFileRecord]) -> list[str]:
                 problems.append(f"{name}: its checksum does not match")
         except OSError as error:
             problems.append(f"{name}: {error.strerror}")
+
     return problems
 
 
@@ -45,6 +46,7 @@ def sha256(path: Path) -> str:
     with open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
         while block := file.read(READ_BYTES):
             digest.update(block)
+
     return digest.hexdigest()
 
 
@@ -112,8 +114,10 @@ class OpenFiles:
         if name not in self.files:
             if name != Path(name).name:
                 raise Damaged([f"{METADATA_FILE}: {name!r} is no name of a file beside it"])
+
             with open_regular(self.folder / name) as descriptor:
                 self.files[name] = open(os.dup(descriptor), "rb")  # noqa: SIM115 - closed by __exit__
+
         return self.files[name]
 
     def __enter__(self) -> OpenFiles:
@@ -143,6 +147,7 @@ class Window(io.RawIOBase):
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.length}[whence]
         if base + offset < 0:
             raise ValueError("a position before the beginning")
+
         self.position = base + offset
         return self.position
 
@@ -177,6 +182,7 @@ def locate_tensor(archive: Window, file: str, dtype: torch.dtype, shape: tuple[i
     elements = data.header_offset + LOCAL_HEADER + name_length + extra_length
 
     begin = archive.begin + elements + tensor.offset * dtype.itemsize
+
     return begin, begin + torch.Size(shape).numel() * dtype.itemsize
 
 
@@ -211,4 +217,5 @@ def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
     for size in reversed(shape):
         strides.append(step)
         step *= size
+
     return tuple(reversed(strides))

@@ -70,6 +70,7 @@ def local_rows(tensor: torch.Tensor) -> tuple[int, int]:
 
     if tensor.to_local().shape[0] != stop - start:
         raise NotImplementedError(f"this rank holds {tensor.to_local().shape[0]} rows, not {stop - start}")
+
     return start, stop
 
 
@@ -119,6 +120,7 @@ def divide_into_files(share: Iterable[Rows], streams: int) -> list[list[Rows]]:
 
     files: list[list[Rows]] = [[] for _ in range(count)]
     lightest = [(0, index) for index in range(count)]
+
     for piece in sorted(pieces, key=lambda piece: -piece.bytes):
         load, index = heapq.heappop(lightest)
         files[index].append(piece)
@@ -127,6 +129,7 @@ def divide_into_files(share: Iterable[Rows], streams: int) -> list[list[Rows]]:
     # Largest first filled the files evenly; within a file the order is that of types and names.
     for file in files:
         file.sort(key=lambda piece: (-piece.dtype.itemsize, piece.name, piece.start))
+
     return [file for file in files if file]
 
 
@@ -142,8 +145,10 @@ def file_header(rows: Sequence[Rows]) -> bytes:
             "shape": list(piece.sizes),
             "data_offsets": [position, end],
         }
+
         position = end
 
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % HEADER_ALIGNMENT)
+
     return len(text).to_bytes(8, "little") + text

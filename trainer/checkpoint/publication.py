@@ -56,9 +56,12 @@ def pointed_folder(run: Path, pointer: str) -> Path | None:
         name = read_small(checkpoints_dir(run) / pointer).decode("utf-8", "replace").strip()
     except Damaged:
         return None
+
     if not STEP.fullmatch(name) and not WEIGHTS.fullmatch(name):
         return None
+
     target = checkpoints_dir(run) / name
+
     return target if target.is_dir() else None
 
 
@@ -76,12 +79,14 @@ def publish(final: Path, *, latest: bool, best: bool) -> None:
     sync_folder(temporary)
     if final.exists():  # of an attempt that was rolled back
         discard(final)
+
     os.rename(temporary, final)
     sync_folder(final.parent)
 
     # A kill here leaves LATEST at the checkpoint before, which is whole and still exists.
     if latest:
         write_whole(final.parent / LATEST, f"{final.name}\n".encode())
+
     if best:
         write_whole(final.parent / BEST, f"{final.name}\n".encode())
 
@@ -92,6 +97,7 @@ def discard(path: Path) -> None:
     shutil.rmtree(nameless, ignore_errors=True)
     if path.exists():
         os.rename(path, nameless)
+
     shutil.rmtree(nameless, ignore_errors=True)
 
 
@@ -122,9 +128,11 @@ def prune(run: Path, keep_last: int, keep_every: int) -> list[int]:
         discard(folder(run, step))
 
     best = pointed_folder(run, BEST)
+
     for path in list(checkpoints_dir(run).iterdir()):
         if WEIGHTS.fullmatch(path.name) and path != best:
             discard(path)
+
     return removed
 
 
@@ -136,6 +144,7 @@ def clear_leftovers(run: Path) -> None:
     for path in directory.iterdir():
         if not LEFTOVERS.fullmatch(path.name):
             continue
+
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

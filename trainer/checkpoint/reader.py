@@ -58,17 +58,20 @@ def read_tensors_into(folder: Path, table: Table, tensors: Mapping[str, torch.Te
         if part.dtype != DTYPES[entry.dtype] or not part.is_contiguous():
             target = torch.empty(part.shape, dtype=DTYPES[entry.dtype], device=part.device)
             converted.append((part, target))
+
         transfers += overlapping(name, entry, target, start, stop)
 
     # Neighbours in this order lie in different files, which several disks may hold.
     transfers.sort(key=lambda transfer: (transfer.segment.begin, transfer.segment.file))
     on_gpu = [transfer.target.device for transfer in transfers if transfer.target.is_cuda]
     buffers = ThreadBuffers(on_gpu[0] if on_gpu else torch.device("cpu"))
+
     with ThreadPoolExecutor(READERS, thread_name_prefix="checkpoint-reader") as readers:
         problems = list(readers.map(lambda transfer: carry_out(folder, transfer, buffers), transfers))
 
     for part, target in converted:
         part.copy_(target)
+
     return [problem for problem in problems if problem]
 
 
@@ -108,6 +111,7 @@ def carry_out(folder: Path, transfer: Transfer, buffers: ThreadBuffers) -> str:
                 piece = buffers.buffer[: min(PIECE_BYTES, segment.end - begin)]
                 if not read_all(descriptor, piece.numpy().data, begin):
                     return f"{segment.file}: it ends before byte {segment.end}"
+
                 digest.update(piece.numpy().data)
                 copy_needed(transfer, piece, begin - segment.begin)
     except OSError as error:
@@ -118,6 +122,7 @@ def carry_out(folder: Path, transfer: Transfer, buffers: ThreadBuffers) -> str:
             f"{segment.file}: bytes {segment.begin} to {segment.end} ({transfer.name}): "
             "their checksum does not match"
         )
+
     return ""
 
 
@@ -133,8 +138,10 @@ def read_all(descriptor: int, buffer: memoryview, position: int) -> bool:
         count = os.preadv(descriptor, [buffer], position)
         if not count:
             return False
+
         buffer = buffer[count:]
         position += count
+
     return True
 
 

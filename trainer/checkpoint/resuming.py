@@ -43,11 +43,14 @@ def resume(
             contents = read_contents_together(world, publication.folder(run, step))
             check(contents.state)
             load(world, contents, live, fresh)
+
             return contents.state
         except Damaged as damage:
             if world.is_main:
                 pass_over(run, step, damage, set_aside)
+
             world.barrier()
+
     return None
 
 

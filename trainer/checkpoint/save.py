@@ -132,6 +132,7 @@ def write_small_files(save: Save, written: Written) -> None:
     segments: dict[str, list[Segment]] = {name: [] for name in save.entries}
     for name, segment in written:
         segments[name].append(segment)
+
     table = Table(
         {
             name: msgspec.structs.replace(entry, segments=tuple(segments[name]))
@@ -141,6 +142,7 @@ def write_small_files(save: Save, written: Written) -> None:
 
     folder = save.temporary
     small_files = {TABLE_FILE: msgspec.json.encode(table), STATE_FILE: msgspec.json.encode(save.state)}
+
     for name, data in small_files.items():
         write_whole(folder / name, data)
 

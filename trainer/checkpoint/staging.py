@@ -51,6 +51,7 @@ class Staging:
         """The background thread: take the memory before the first save needs it."""
         if self.arena is None:
             return
+
         try:
             self.arena.reserve()
         except (PinningRefused, OSError) as error:
@@ -61,6 +62,7 @@ class Staging:
                 error,
                 locked_limit(),
             )
+
             self.arena = None
 
     def wait(self) -> None:
@@ -72,6 +74,7 @@ class Staging:
         kind = "pinned host memory" if self.device.type == "cuda" else "host memory"
         if self.needed <= self.budget:
             return f"a save copies {self.needed / GB:.2f} GB a rank into {kind} that is kept"
+
         return (
             f"a save goes in chunks, and training waits for it: a copy takes {self.needed / GB:.2f} GB a rank, "
             f"the host has {self.budget / GB:.2f} GB for it"
@@ -92,7 +95,9 @@ class Staging:
             with torch.cuda.stream(self.stream):
                 copy_into(self.arena, tensors, positions)
                 copied = self.stream.record_event()
+
             copied.synchronize()
+
         return KeptSnapshot(self.arena, positions)
 
 
@@ -135,6 +140,7 @@ def place(share: Iterable[Rows]) -> dict[Rows, int]:
     for rows in share:
         positions[rows] = end
         end += aligned(rows.bytes)
+
     return positions
 
 
@@ -159,6 +165,7 @@ def local_bytes(tensor: torch.Tensor, rows: Rows) -> torch.Tensor:
     if part.ndim:
         first, _ = local_rows(tensor)
         part = part[rows.start - first : rows.stop - first]
+
     return part.reshape(-1).view(torch.uint8)
 
 

@@ -69,6 +69,7 @@ def decode_state(data: bytes, folder: Path) -> State:
     format = raw.get("format", 1) if isinstance(raw, dict) else None
     if not isinstance(format, int) or format < 1:
         raise Damaged([f"{STATE_FILE}: it is no state of a training"])
+
     if format > STATE_FORMAT:
         raise later_format(folder, STATE_FILE, format, STATE_FORMAT)
 

@@ -107,9 +107,11 @@ def entry_problem(entry: TensorEntry, file_sizes: Mapping[str, int]) -> str:
             return problem
 
     next_row = 0
+
     for segment in sorted(entry.segments, key=lambda segment: segment.first_row):
         if segment.first_row != next_row:
             return f"its rows from {min(segment.first_row, next_row)} on are missing or stored twice"
+
         next_row += segment.rows
 
     return "" if next_row == entry.rows else f"its rows from {next_row} on are missing"
@@ -124,6 +126,7 @@ def segment_problem(segment: Segment, entry: TensorEntry, file_sizes: Mapping[st
         and segment.first_row >= 0
         and segment.rows > 0
     )
+
     if not whole_rows:
         return f"a segment of {list(segment.sizes)} at {list(segment.offsets)} is no block of its rows"
 

@@ -35,6 +35,7 @@ def load_model_weights(run: Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]
 
     if steps:
         raise UserError(f"every checkpoint of {run} is damaged", hint="train it anew; the warnings say why")
+
     raise UserError(f"run {run} has no checkpoint", hint="train it first, or check the path")
 
 
@@ -52,6 +53,7 @@ def read_tensors(contents: Contents, prefix: str = "") -> dict[str, torch.Tensor
     problems = problems or read_tensors_into(contents.folder, table, wanted)
     if problems:
         raise Damaged(problems)
+
     return {name.removeprefix(prefix): tensor for name, tensor in wanted.items()}
 
 
@@ -63,4 +65,5 @@ def recorded_state(run: Path) -> State | None:
             return decode_state(read_small(path / STATE_FILE), path)
         except Damaged:  # loading will say so
             continue
+
     return None

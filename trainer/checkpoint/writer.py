@@ -40,6 +40,7 @@ def write_files(
 
     # Each node makes its own entries durable; rank 0 may be on another one.
     sync_folder(folder)
+
     return [segment for segments in written for segment in segments]
 
 

@@ -56,8 +56,10 @@ def rounded_counts(weights: Sequence[float], cycle: int) -> tuple[int, ...]:
 
     # The largest remainders get the turns that rounding down left over.
     by_remainder = sorted(range(len(shares)), key=lambda source: int(shares[source]) - shares[source])
+
     for index in range(cycle - sum(counts)):
         counts[by_remainder[index % len(counts)]] += 1
+
     return tuple(counts)
 
 
@@ -88,13 +90,16 @@ def cycle_of(counts: Sequence[int]) -> npt.NDArray[np.uint16]:
             ahead = scale * ((sample + 1) * count - cycle * turns[source])
             if ahead < cycle:
                 continue
+
             # Time until the source is late, as the fraction slack / count.
             slack = (scale - 1) * cycle - ahead
             if chosen < 0 or slack * counts[chosen] < chosen_slack * count:
                 chosen = source
                 chosen_slack = slack
+
         order[sample] = chosen
         turns[chosen] += 1
+
     return order
 
 
@@ -104,6 +109,7 @@ def turn_numbers(order: npt.NDArray[np.uint16], sources: int) -> npt.NDArray[np.
     for source in range(sources):
         places = np.flatnonzero(order == source)
         numbers[places] = np.arange(len(places))
+
     return numbers
 
 
@@ -146,9 +152,11 @@ class ShuffledTurns:
             place = permute(place, sum(self.counts), self._keys(cycle))
 
         source = 0
+
         while place >= self.counts[source]:
             place -= self.counts[source]
             source += 1
+
         return source, cycle * self.counts[source] + place
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as the run

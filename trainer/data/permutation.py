@@ -30,12 +30,16 @@ def permute(index: int, size: int, keys: tuple[int, ...]) -> int:
     """
     if not 0 <= index < size:
         raise IndexError(f"{index} is not in range({size})")
+
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     low = (1 << half) - 1
+
     while True:
-        left, right = index >> half, index & low
+        left = index >> half
+        right = index & low
         for round_key in keys:
             left, right = right, left ^ (mix((right + round_key) & MASK) & low)
+
         index = (left << half) | right
         if index < size:
             return index

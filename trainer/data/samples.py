@@ -29,7 +29,8 @@ class Blocks:
     """A split cut into blocks of ``block_size`` tokens, each with the one token that follows it as last label."""
 
     def __init__(self, tokens: TokenDataset, block_size: int) -> None:
-        self.tokens, self.block_size = tokens, block_size
+        self.tokens = tokens
+        self.block_size = block_size
         if tokens.num_tokens <= block_size:
             raise UserError(
                 f"split '{tokens.split}' of {tokens.folder} has {tokens.num_tokens} tokens, "
@@ -110,12 +111,14 @@ def open_sources(
                 f"{meta.tokenizer.name}), the model only {model.vocab_size}",
                 hint="choose the data set that was made with the model's tokenizer",
             )
+
         if meta.tokenizer.sha256 != first.tokenizer.sha256:
             raise UserError(
                 f"data sets {opened[0].folder} and {tokens.folder} were made with different tokenizers: "
                 f"{first.tokenizer.name} and {meta.tokenizer.name}",
                 hint="a mixture needs one tokenizer",
             )
+
     return [Blocks(tokens, train.block_size) for tokens in opened]
 
 
@@ -128,8 +131,10 @@ def open_samples(
             f"the run's order of samples has format {order}; this version knows 1 to {ORDER}",
             hint="go on with the version of jobctl that began the run",
         )
+
     blocks = open_sources(sources, "train", model, train)
     weights = [source.weight for source in sources]
+
     return Samples(blocks, weights, train.seed, order)
 
 
@@ -159,7 +164,9 @@ class MicroBatches(Dataset[torch.Tensor]):
     """This rank's micro-batches by number: int64 tokens of shape [batch_size, block_size + 1]."""
 
     def __init__(self, samples: Samples, layout: BatchLayout, first: int) -> None:
-        self.samples, self.layout, self.first = samples, layout, first
+        self.samples = samples
+        self.layout = layout
+        self.first = first
 
     def __getitem__(self, micro: int) -> torch.Tensor:
         numbers = self.layout.numbers(self.first, micro)
@@ -172,6 +179,7 @@ class MicroBatches(Dataset[torch.Tensor]):
         vocab_size = self.samples.vocab_size
         if int(tokens.max()) < vocab_size:
             return
+
         row = int(tokens.max(axis=1).argmax())
         source, _, block = self.samples.locate(numbers[row])
         dataset = self.samples.sources[source].tokens
@@ -195,6 +203,7 @@ def micro_batches(
     if workers == 0:
         plain = (batches[micro] for micro in range(count))
         return (tokens.pin_memory() for tokens in plain) if pin_memory else plain
+
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores do no harm
     loader: Iterable[torch.Tensor] = DataLoader(
         batches,
@@ -205,6 +214,7 @@ def micro_batches(
         worker_init_fn=leave_signals_to_the_parent,
         multiprocessing_context="fork",
     )
+
     return iter(loader)
 
 

@@ -39,8 +39,10 @@ def obstacle(train: TrainConfig, device: torch.device) -> str:
     """Return why the fused kernels cannot run; empty where they can."""
     if reason := without_triton(device):
         return reason
+
     if train.dtype != "bfloat16":
         return f"they compute in bfloat16, not {train.dtype}"
+
     return ""
 
 
@@ -48,10 +50,13 @@ def without_triton(device: torch.device) -> str:
     """Return why no Triton kernel can run; empty where they can."""
     if device.type != "cuda":
         return "they need an NVIDIA GPU"
+
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "they need compute capability 8.0 or higher"
+
     if find_spec("triton") is None:
         return "the package 'triton' is not installed"
+
     return ""
 
 
@@ -66,8 +71,10 @@ def fp8_obstacle(sharding: str, device: torch.device) -> str:
     """Return why float8 products cannot run; empty where they can."""
     if torch.cuda.get_device_capability(device) < (8, 9):
         return "it needs compute capability 8.9 or higher"
+
     if sharding == "fsdp":
         return "it needs whole weights on each GPU, and fsdp gathers a block's when it runs"
+
     return ""
 
 
@@ -85,8 +92,10 @@ def fuse(
     reason = undeclared(model.config.architecture) or obstacle(train, world.device)
     if not reason:
         return take_fused(model, attention, train, sharding, world)
+
     if train.kernels == "fused":
         raise UserError(f"kernels: fused cannot run here: {reason}", hint="kernels: auto takes what runs")
+
     return stay_plain(model, train, world.device, reason)
 
 
@@ -95,10 +104,12 @@ def stay_plain(model: Decoder, train: TrainConfig, device: torch.device, reason:
     words = f"plain: {reason}"
     if train.use_fp8:
         words += ", so float8 is left out"
+
     if train.kernels == "plain" or without_triton(device):
         return KernelChoice(None, words)
 
     fuse_loss(model)
+
     return KernelChoice(None, f"{words}; cross-entropy fused")
 
 
@@ -122,7 +133,10 @@ def take_fused(
 
     if not train.use_fp8:
         return KernelChoice(decoder, "fused, bfloat16")
+
     if reason := fp8_obstacle(sharding, world.device):
         return KernelChoice(decoder, f"fused, bfloat16, float8 left out: {reason}")
+
     decoder.use_fp8(world.size)
+
     return KernelChoice(decoder, "fused, float8 in the blocks", float8=True)

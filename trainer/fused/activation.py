@@ -16,7 +16,8 @@ from torch import Tensor
 from jobctl.trainer.fused.cublaslt import gelu_gradient_product, product
 from jobctl.trainer.fused.linear import Projection
 
-COLUMNS, ROWS = 1024, 4
+COLUMNS = 1024
+ROWS = 4
 """Tile of one program."""
 
 
@@ -32,9 +33,7 @@ def plain_gelu(x: Tensor) -> Tensor:
 
 
 @triton.jit
-def swiglu_forward_kernel(
-    gate_up_ptr, out_ptr, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-):  # fmt: skip
+def swiglu_forward_kernel(gate_up_ptr, out_ptr, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     column = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
     inside = (row < rows) & (column < width)
@@ -47,7 +46,7 @@ def swiglu_forward_kernel(
 @triton.jit
 def swiglu_backward_kernel(
     gate_up_ptr, dout_ptr, dgate_up_ptr, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-):  # fmt: skip
+):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     column = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
     inside = (row < rows) & (column < width)
@@ -97,6 +96,7 @@ class SwiGlu(torch.autograd.Function):
         grid = (triton.cdiv(rows, ROWS), triton.cdiv(width, COLUMNS))
         swiglu_forward_kernel[grid](gate_up, out, rows, width, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8)
         ctx.save_for_backward(gate_up)
+
         return out
 
     @staticmethod
@@ -109,6 +109,7 @@ class SwiGlu(torch.autograd.Function):
         swiglu_backward_kernel[grid](
             gate_up, dout.contiguous(), dgate_up, rows, width, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8
         )
+
         return dgate_up
 
 

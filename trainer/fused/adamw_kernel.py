@@ -16,9 +16,25 @@ BLOCK = 4096
 
 @triton.jit
 def adamw_kernel(
-    weight_ptr, grad_ptr, first_ptr, second_ptr, copy_ptr, step_ptr, factor_ptr, skipped_ptr,
-    rate, beta1, beta2, log_beta1, log_beta2, eps, decay, size, HAS_COPY: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    weight_ptr,
+    grad_ptr,
+    first_ptr,
+    second_ptr,
+    copy_ptr,
+    step_ptr,
+    factor_ptr,
+    skipped_ptr,
+    rate,
+    beta1,
+    beta2,
+    log_beta1,
+    log_beta2,
+    eps,
+    decay,
+    size,
+    HAS_COPY: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     if tl.load(skipped_ptr) == 0.0:
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         inside = at < size

@@ -27,15 +27,27 @@ def plain_add_norm(
     centred = total.to(wide)
     if kind == "layer":
         centred = centred - centred.mean(-1, keepdim=True)
+
     scaled = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+
     return total, (scaled * weight.to(wide)).to(x.dtype)
 
 
 @triton.jit
 def forward_kernel(
-    x_ptr, delta_ptr, weight_ptr, total_ptr, y_ptr, mean_ptr, rstd_ptr,
-    size, eps, HAS_DELTA: tl.constexpr, CENTRE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    delta_ptr,
+    weight_ptr,
+    total_ptr,
+    y_ptr,
+    mean_ptr,
+    rstd_ptr,
+    size,
+    eps,
+    HAS_DELTA: tl.constexpr,
+    CENTRE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < size
@@ -45,10 +57,12 @@ def forward_kernel(
         total = x.to(total_ptr.dtype.element_ty)
         tl.store(total_ptr + row * size + columns, total, mask=inside)
         x = total.to(tl.float32)
+
     if CENTRE:
         mean = tl.sum(x, 0) / size
         tl.store(mean_ptr + row, mean)
         x = tl.where(inside, x - mean, 0.0)
+
     rstd = 1.0 / tl.sqrt(tl.sum(x * x, 0) / size + eps)
     tl.store(rstd_ptr + row, rstd)
     weight = tl.load(weight_ptr + columns, mask=inside, other=0.0).to(tl.float32)
@@ -57,33 +71,51 @@ def forward_kernel(
 
 @triton.jit
 def backward_kernel(
-    dy_ptr, dtotal_ptr, total_ptr, weight_ptr, mean_ptr, rstd_ptr, dx_ptr, partial_ptr,
-    rows, size, HAS_DTOTAL: tl.constexpr, CENTRE: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
-):  # fmt: skip
+    dy_ptr,
+    dtotal_ptr,
+    total_ptr,
+    weight_ptr,
+    mean_ptr,
+    rstd_ptr,
+    dx_ptr,
+    partial_ptr,
+    rows,
+    size,
+    HAS_DTOTAL: tl.constexpr,
+    CENTRE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
+):
     """Row by row: all of a row is asked for, STAGES - 1 rows ahead, before anything waits for a sum over it."""
     columns = tl.arange(0, BLOCK)
     inside = columns < size
     weight = tl.load(weight_ptr + columns, mask=inside, other=0.0).to(tl.float32)
     dweight = tl.zeros([BLOCK], dtype=tl.float32)
+
     for row in tl.range(tl.program_id(0), rows, tl.num_programs(0), num_stages=STAGES):
         at = tl.cast(row, tl.int64) * size + columns
         x = tl.load(total_ptr + at, mask=inside, other=0.0).to(tl.float32)
         dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
         if HAS_DTOTAL:
             dtotal = tl.load(dtotal_ptr + at, mask=inside, other=0.0).to(tl.float32)
+
         rstd = tl.load(rstd_ptr + row)
         if CENTRE:
             x = tl.where(inside, x - tl.load(mean_ptr + row), 0.0)
+
         x *= rstd
         dweight += dy * x
         dy *= weight
         dx = dy - x * (tl.sum(dy * x, 0) / size)
         if CENTRE:
             dx -= tl.sum(dy, 0) / size
+
         dx *= rstd
         if HAS_DTOTAL:
             dx += dtotal
+
         tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+
     tl.store(partial_ptr + tl.program_id(0) * size + columns, dweight, mask=inside)
 
 
@@ -111,14 +143,27 @@ class AddNorm(torch.autograd.Function):
         mean = torch.empty_like(rstd) if kind == "layer" else rstd
         block = triton.next_power_of_2(size)
         forward_kernel[(rows,)](
-            x, x if delta is None else delta, weight, total, y, mean, rstd, size, eps,
-            HAS_DELTA=delta is not None, CENTRE=kind == "layer", BLOCK=block, num_warps=4 if block <= 2048 else 8,
-        )  # fmt: skip
+            x,
+            x if delta is None else delta,
+            weight,
+            total,
+            y,
+            mean,
+            rstd,
+            size,
+            eps,
+            HAS_DELTA=delta is not None,
+            CENTRE=kind == "layer",
+            BLOCK=block,
+            num_warps=4 if block <= 2048 else 8,
+        )
         ctx.save_for_backward(total, weight, mean, rstd)
-        ctx.kind, ctx.added = kind, delta is not None
+        ctx.kind = kind
+        ctx.added = delta is not None
         ctx.set_materialize_grads(False)
         if delta is None:
             total = total.view_as(total)
+
         return total, y
 
     @staticmethod
@@ -134,10 +179,23 @@ class AddNorm(torch.autograd.Function):
         count = programs(rows, total.device, PROGRAMS)
         partial = torch.empty(count, size, dtype=torch.float32, device=total.device)
         backward_kernel[(count,)](
-            dy, dy if dtotal is None else dtotal, total, weight, mean, rstd, dx, partial, rows, size,
-            HAS_DTOTAL=dtotal is not None, CENTRE=ctx.kind == "layer", BLOCK=block, STAGES=2 if wide else 4,
+            dy,
+            dy if dtotal is None else dtotal,
+            total,
+            weight,
+            mean,
+            rstd,
+            dx,
+            partial,
+            rows,
+            size,
+            HAS_DTOTAL=dtotal is not None,
+            CENTRE=ctx.kind == "layer",
+            BLOCK=block,
+            STAGES=2 if wide else 4,
             num_warps=8 if wide else 4,
-        )  # fmt: skip
+        )
+
         return dx, dx if ctx.added else None, partial.sum(0).to(weight.dtype), None, None
 
 

@@ -26,6 +26,7 @@ def buffers_for(blocks: int, block_bytes: int, world: World) -> int:
     memory = 0
     if world.device.type == "cuda":
         memory = torch.cuda.get_device_properties(world.device).total_memory
+
     fitting: int = min(world.gathered(int(memory * HELD / block_bytes)))
     return max(2, min(blocks, fitting))
 
@@ -39,17 +40,20 @@ class BlockWeights:
     """
 
     def __init__(self, blocks: Sequence[Sequence[Projection]], partition: Partition) -> None:
-        self.blocks, self.partition = blocks, partition
+        self.blocks = blocks
+        self.partition = partition
         block_bytes = max(sum(p.working.nbytes for p in block) for block in blocks)
         self.buffers = buffers_for(len(blocks), block_bytes, partition.world)
         mine = [rows for block in blocks for projection in block for rows in projection.own]
-        elements, dtype = sum(rows.numel() for rows in mine), mine[0].dtype
+        elements = sum(rows.numel() for rows in mine)
+        dtype = mine[0].dtype
         self.peers = peer_memory(elements, dtype, partition.world)
         memory = self.peers.mine if self.peers else torch.empty(elements, dtype=dtype, device=mine[0].device)
         self.stream = torch.cuda.Stream(memory.device) if self.peers else None
         self.readings: list[list[tuple[Tensor, Tensor]]] = []
         """For each block what is copied from where, with peers."""
         end = 0
+
         for index, block in enumerate(blocks):
             self.readings.append([])
             for projection, buffer in zip(block, blocks[index % self.buffers], strict=True):
@@ -60,16 +64,19 @@ class BlockWeights:
                 ]
                 projection.move_to(buffer.working, own)
                 self.readings[index] += self.places(projection, begins)
+
         self.forget()
 
     def places(self, projection: Projection, begins: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """Each rank's rows of the working matrix, and where they are in that rank's memory; none without peers."""
-        world, found = self.partition.world, list[tuple[Tensor, Tensor]]()
+        world = self.partition.world
+        found = list[tuple[Tensor, Tensor]]()
         for copy, own, begin in zip(projection.copies, projection.own, begins, strict=True):
             ranks = range(world.size) if own.shape[0] < copy.shape[0] else [world.rank]
             for part, rank in zip(copy.split(own.shape[0]), ranks, strict=True):
                 if self.peers:
                     found.append((part, self.peers.of(rank, own.shape, begin)))
+
         return found
 
     def forget(self) -> None:
@@ -93,6 +100,7 @@ class BlockWeights:
     def fetch(self, index: int) -> None:
         if not 0 <= index < len(self.blocks) or self.held[index % self.buffers] == index:
             return
+
         self.held[index % self.buffers] = index
         if self.stream:
             self.under_way[index] = [self.read(index, self.stream)]
@@ -105,5 +113,6 @@ class BlockWeights:
         with torch.cuda.stream(stream):
             for part, source in self.readings[index]:
                 part.copy_(source, non_blocking=True)
+
             event: torch.cuda.Event = stream.record_event()
             return event

@@ -27,8 +27,16 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def softmax_kernel(
-    logits_ptr, targets_ptr, scale_ptr, losses_ptr, rows, size, ignored, PIECES: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip
+    logits_ptr,
+    targets_ptr,
+    scale_ptr,
+    losses_ptr,
+    rows,
+    size,
+    ignored,
+    PIECES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """PIECES of BLOCK columns at once: a lane has a column of each, so that it renews its maximum once for all."""
     scale = tl.load(scale_ptr)
     columns = (tl.arange(0, PIECES) * BLOCK)[:, None] + tl.arange(0, BLOCK)[None, :]
@@ -40,16 +48,19 @@ def softmax_kernel(
         picked = tl.load(base + tl.where(scored, target, 0)).to(tl.float32)
         highest = tl.full([BLOCK], -3e38, dtype=tl.float32)
         total = tl.zeros([BLOCK], dtype=tl.float32)
+
         for start in range(0, size, PIECES * BLOCK):
             at = start + columns
             x = tl.load(base + at, mask=at < size, other=float("-inf")).to(tl.float32) * LOG2_E
             new = tl.maximum(highest, tl.max(x, 0))
             total = total * tl.exp2(highest - new) + tl.sum(tl.exp2(x - new[None, :]), 0)
             highest = new
+
         top = tl.max(highest, 0)
         normaliser = top + tl.log2(tl.sum(total * tl.exp2(highest - top), 0))
         tl.store(losses_ptr + row, tl.where(scored, normaliser / LOG2_E - picked, 0.0))
         factor = tl.where(scored, scale, 0.0)
+
         for start in range(0, size, PIECES * BLOCK):
             at = start + columns
             x = tl.load(base + at, mask=at < size, other=float("-inf")).to(tl.float32)
@@ -66,6 +77,7 @@ def plain_softmax_(logits: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
     losses = torch.where(scored, -logarithms.gather(-1, safe), 0.0)[:, 0]
     gradient = logarithms.exp().scatter_add(-1, safe, -torch.ones_like(losses)[:, None])
     logits.copy_(torch.where(scored, gradient * scale, 0.0))
+
     return losses
 
 
@@ -80,9 +92,18 @@ def softmax_(logits: Tensor, targets: Tensor, scale: Tensor, block: int = 0) -> 
     long = size > 65536
     block = block or (8192 if long else 4096)
     softmax_kernel[(programs(rows, logits.device, 1 if long else 4),)](
-        logits, targets, scale, losses, rows, size, IGNORED,
-        PIECES=PIECES, BLOCK=block, num_warps=max(1, block // 256),
-    )  # fmt: skip
+        logits,
+        targets,
+        scale,
+        losses,
+        rows,
+        size,
+        IGNORED,
+        PIECES=PIECES,
+        BLOCK=block,
+        num_warps=max(1, block // 256),
+    )
+
     return losses
 
 
@@ -102,27 +123,35 @@ class HeadLoss(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, targets: Tensor, projection: Projection, chunk: int, weight: Tensor
     ) -> Tensor:
-        working, count = projection.working, (targets != IGNORED).sum().clamp(min=1)
+        working = projection.working
+        count = (targets != IGNORED).sum().clamp(min=1)
         scale = 1.0 / count.float()
-        ctx.projection, ctx.whole = projection, chunk >= len(targets)
+        ctx.projection = projection
+        ctx.whole = chunk >= len(targets)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         dhidden = torch.empty_like(hidden)
         dweight = None
+
         for start in range(0, len(targets), chunk):
-            part, labels = hidden[start : start + chunk], targets[start : start + chunk]
+            part = hidden[start : start + chunk]
+            labels = targets[start : start + chunk]
             gradient = product(part, working.t())
             total += softmax_(gradient, labels, scale).sum()
             if ctx.whole:
                 ctx.save_for_backward(hidden, gradient)
                 return total * scale
+
             torch.mm(gradient, working, out=dhidden[start : start + chunk])
             if dweight is None:
                 dweight = torch.empty(working.shape, dtype=torch.float32, device=hidden.device)
                 product_into(dweight, gradient.t(), part)
             else:
                 add_product_into(dweight, gradient.t(), part)
+
             del gradient
+
         ctx.save_for_backward(dhidden, dweight)
+
         return total * scale
 
     @staticmethod
@@ -132,12 +161,16 @@ class HeadLoss(torch.autograd.Function):
             hidden, gradient = ctx.saved_tensors
             dhidden = product(gradient, projection.working) * upstream.to(hidden.dtype)
             projection.add_product(hidden * upstream.to(hidden.dtype), gradient)
+
             return dhidden, None, None, None, None
+
         dhidden, dweight = ctx.saved_tensors
-        dhidden, dweight = dhidden * upstream.to(dhidden.dtype), dweight.mul_(upstream)
+        dhidden = dhidden * upstream.to(dhidden.dtype)
+        dweight = dweight.mul_(upstream)
         total, fresh = projection.gradient()
         _ = total.copy_(dweight) if fresh else total.add_(dweight)
         projection.added()
+
         return dhidden, None, None, None, None
 
 
@@ -153,12 +186,16 @@ class HeadCrossEntropy:
     ) -> Tensor:
         if reduction != "mean" or not torch.is_grad_enabled():
             return CrossEntropy()(hidden, self.projection.working, targets, reduction)
-        rows, labels = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        labels = targets.reshape(-1)
         a_row = self.projection.working.shape[0] * rows.element_size()
         chunk = max(128, self.kept_bytes // a_row)
         if chunk < len(labels):
             chunk = max(128, min(chunk, 2**31 // a_row) // 128 * 128)
+
         loss: Tensor = HeadLoss.apply(  # type: ignore[no-untyped-call]
             rows, labels, self.projection, chunk, self.projection.weights[0]
         )
+
         return loss

@@ -16,11 +16,18 @@ from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_uint32, c_uint64,
 import torch
 from torch import Tensor
 
-BFLOAT16, FLOAT32, COMPUTE_FLOAT32 = 14, 0, 68
-TRANSPOSE_FIRST, EPILOGUE, AUX_POINTER, AUX_LEADING = 3, 7, 11, 12
+BFLOAT16 = 14
+FLOAT32 = 0
+COMPUTE_FLOAT32 = 68
+TRANSPOSE_FIRST = 3
+EPILOGUE = 7
+AUX_POINTER = 11
+AUX_LEADING = 12
 GELU_GRADIENT = 192
 MAX_WORKSPACE = 1
-TILE, TILE_256X128, TILE_192X192 = 1, 24, 209
+TILE = 1
+TILE_256X128 = 24
+TILE_192X192 = 209
 CANDIDATES = 8
 """How many of its kernels cuBLASLt is asked for: as many as it offers for these shapes."""
 ALIGNMENT = 256
@@ -33,18 +40,27 @@ class Heuristic(ctypes.Structure):
     """cublasLtMatmulHeuristicResult_t."""
 
     _fields_ = (
-        ("algorithm", c_uint64 * 8), ("workspace", c_size_t), ("state", c_int), ("waves", c_float),
+        ("algorithm", c_uint64 * 8),
+        ("workspace", c_size_t),
+        ("state", c_int),
+        ("waves", c_float),
         ("reserved", c_int * 4),
-    )  # fmt: skip
+    )
 
     @property
     def tile(self) -> int:
         """Its cublasLtMatmulTile_t."""
-        value, written = c_uint32(), c_size_t()
+        value = c_uint32()
+        written = c_size_t()
         call(
-            "cublasLtMatmulAlgoConfigGetAttribute", byref(self), TILE, byref(value),
-            c_size_t(ctypes.sizeof(value)), byref(written),
-        )  # fmt: skip
+            "cublasLtMatmulAlgoConfigGetAttribute",
+            byref(self),
+            TILE,
+            byref(value),
+            c_size_t(ctypes.sizeof(value)),
+            byref(written),
+        )
+
         return value.value
 
 
@@ -97,15 +113,18 @@ class Product:
     def __init__(
         self, rows: int, n: int, k: int, transposed: bool, gelu_gradient: bool, device: torch.device
     ) -> None:
-        self.device, self.description = device, c_void_p()
+        self.device = device
+        self.description = c_void_p()
         call("cublasLtMatmulDescCreate", byref(self.description), COMPUTE_FLOAT32, FLOAT32)
         self.set(TRANSPOSE_FIRST, c_int(transposed))
         if gelu_gradient:
             self.set(EPILOGUE, c_int(GELU_GRADIENT))
             self.set(AUX_LEADING, c_int64(n))
             self.set(AUX_POINTER, c_void_p(workspace(device).data_ptr()))  # its alignment counts
+
         self.right = layout(k, n) if transposed else layout(n, k)
-        self.left, self.out = layout(k, rows), layout(n, rows)
+        self.left = layout(k, rows)
+        self.out = layout(n, rows)
         candidates = self.candidates()
         self.algorithm = candidates[preferred([each.tile for each in candidates])]
 
@@ -116,17 +135,33 @@ class Product:
 
     def candidates(self) -> list[Heuristic]:
         """cuBLASLt's kernels for this product, what it thinks fastest first; the same in every run on such a GPU."""
-        preference, found, offered = c_void_p(), c_int(), (Heuristic * CANDIDATES)()
+        preference = c_void_p()
+        found = c_int()
+        offered = (Heuristic * CANDIDATES)()
         size = c_size_t(WORKSPACE)
         call("cublasLtMatmulPreferenceCreate", byref(preference))
         call(
-            "cublasLtMatmulPreferenceSetAttribute", preference, MAX_WORKSPACE, byref(size), ctypes.sizeof(size)
-        )  # fmt: skip
+            "cublasLtMatmulPreferenceSetAttribute",
+            preference,
+            MAX_WORKSPACE,
+            byref(size),
+            ctypes.sizeof(size),
+        )
         call(
-            "cublasLtMatmulAlgoGetHeuristic", handle(self.device), self.description, self.right, self.left, self.out,
-            self.out, preference, CANDIDATES, offered, byref(found),
-        )  # fmt: skip
+            "cublasLtMatmulAlgoGetHeuristic",
+            handle(self.device),
+            self.description,
+            self.right,
+            self.left,
+            self.out,
+            self.out,
+            preference,
+            CANDIDATES,
+            offered,
+            byref(found),
+        )
         call("cublasLtMatmulPreferenceDestroy", preference)
+
         return list(offered)[: found.value]
 
     def __call__(
@@ -140,14 +175,29 @@ class Product:
         """``added`` ``[rows, n]`` is added to the product in float32."""
         if inner is not None:
             self.set(AUX_POINTER, c_void_p(inner.data_ptr()))
-        one, factor, space = c_float(1.0), c_float(added is not None), workspace(self.device)
+
+        one = c_float(1.0)
+        factor = c_float(added is not None)
+        space = workspace(self.device)
         call(
-            "cublasLtMatmul", handle(self.device), self.description, byref(one),
-            c_void_p(right.data_ptr()), self.right, c_void_p(left.data_ptr()), self.left, byref(factor),
-            c_void_p((out if added is None else added).data_ptr()), self.out, c_void_p(out.data_ptr()), self.out,
-            byref(self.algorithm), c_void_p(space.data_ptr()), c_size_t(WORKSPACE),
+            "cublasLtMatmul",
+            handle(self.device),
+            self.description,
+            byref(one),
+            c_void_p(right.data_ptr()),
+            self.right,
+            c_void_p(left.data_ptr()),
+            self.left,
+            byref(factor),
+            c_void_p((out if added is None else added).data_ptr()),
+            self.out,
+            c_void_p(out.data_ptr()),
+            self.out,
+            byref(self.algorithm),
+            c_void_p(space.data_ptr()),
+            c_size_t(WORKSPACE),
             c_void_p(torch.cuda.current_stream(self.device).cuda_stream),
-        )  # fmt: skip
+        )
 
 
 @functools.cache
@@ -185,10 +235,13 @@ def product(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
     found = None
     if is_hopper(left.device) and runs(*operands):
         found = product_for(left.numel() // k, n, k, transposed, False, left.device)
+
     if found is None:
         return left @ right if added is None else torch.addmm(added, left, right)
+
     out = left.new_empty(*left.shape[:-1], n)
     found(out, left, right, added)
+
     return out
 
 
@@ -196,10 +249,13 @@ def gelu_gradient_product(left: Tensor, right: Tensor, inner: Tensor) -> Tensor 
     """(left ``[rows, k]`` @ right ``[k, n]``) · GELU'(inner), in inner's shape ``[..., n]``; None where it cannot."""
     if not runs(left, right, inner):
         return None
+
     k, n = right.shape
     found = product_for(len(left), n, k, False, True, left.device)
     if found is None:
         return None
+
     out = torch.empty_like(inner)
     found(out, left, right, inner=inner)
+
     return out

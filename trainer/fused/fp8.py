@@ -20,10 +20,12 @@ from torch import Tensor
 from jobctl.trainer.fused.activation import tanh
 from jobctl.trainer.fused.linear import Projection
 
-FORWARD, BACKWARD = torch.float8_e4m3fn, torch.float8_e5m2
+FORWARD = torch.float8_e4m3fn
+BACKWARD = torch.float8_e5m2
 HISTORY = 16
 """Steps over whose largest value a scale is taken."""
-TILE, WARPS = 64, 8
+TILE = 64
+WARPS = 8
 """Rows and columns of one program's tile, and its warps."""
 
 
@@ -42,9 +44,17 @@ def store_twice(value, inside, row, column, out_ptr, transposed_ptr, amax_ptr, s
 
 @triton.jit
 def round_kernel(
-    x_ptr, out_ptr, transposed_ptr, amax_ptr, scale_ptr, largest, rows, columns,
-    MODE: tl.constexpr, TILE: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    out_ptr,
+    transposed_ptr,
+    amax_ptr,
+    scale_ptr,
+    largest,
+    rows,
+    columns,
+    MODE: tl.constexpr,
+    TILE: tl.constexpr,
+):
     """MODE 0: x itself; 1: SwiGLU of x, which has twice the columns; 2: GELU of x."""
     row = (tl.program_id(0) * TILE + tl.arange(0, TILE))[:, None]
     column = (tl.program_id(1) * TILE + tl.arange(0, TILE))[None, :]
@@ -59,6 +69,7 @@ def round_kernel(
             value = (
                 0.5 * value * (1.0 + tanh(0.7978845608028654 * (value + 0.044715 * value * value * value)))
             )
+
     scale = tl.load(scale_ptr)
     store_twice(
         value,
@@ -77,9 +88,18 @@ def round_kernel(
 
 @triton.jit
 def round_gradient_kernel(
-    x_ptr, dout_ptr, out_ptr, transposed_ptr, amax_ptr, scale_ptr, largest, rows, columns,
-    GATED: tl.constexpr, TILE: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    dout_ptr,
+    out_ptr,
+    transposed_ptr,
+    amax_ptr,
+    scale_ptr,
+    largest,
+    rows,
+    columns,
+    GATED: tl.constexpr,
+    TILE: tl.constexpr,
+):
     """The gradient of SwiGLU (two tiles, ``columns`` apart) or GELU to its input."""
     row = (tl.program_id(0) * TILE + tl.arange(0, TILE))[:, None]
     column = (tl.program_id(1) * TILE + tl.arange(0, TILE))[None, :]
@@ -105,10 +125,20 @@ def round_gradient_kernel(
             rows,
             2 * columns,
         )
+
         store_twice(
-            dout * gate * sigmoid, inside, row, column + columns, out_ptr, transposed_ptr, amax_ptr, scale, largest,
-            rows, 2 * columns,
-        )  # fmt: skip
+            dout * gate * sigmoid,
+            inside,
+            row,
+            column + columns,
+            out_ptr,
+            transposed_ptr,
+            amax_ptr,
+            scale,
+            largest,
+            rows,
+            2 * columns,
+        )
     else:
         x = tl.load(x_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
         t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
@@ -133,8 +163,11 @@ class Scales:
     """The scales of all places where activations and gradients are rounded; from the second step on all ranks' same."""
 
     def __init__(self, device: torch.device, ranks: int = 1) -> None:
-        self.device, self.ranks, self.formats = device, ranks, list[torch.dtype]()
-        self.measuring, self.measured = True, False
+        self.device = device
+        self.ranks = ranks
+        self.formats = list[torch.dtype]()
+        self.measuring = True
+        self.measured = False
         """The first step takes each tensor's own scale; those after it the scales that the ones before left."""
 
     def place(self, dtype: torch.dtype) -> int:
@@ -159,6 +192,7 @@ class Scales:
         latest = torch.where(self.amax.isfinite(), self.amax, 0.0)
         if self.ranks > 1:  # a checkpoint holds one history, and any number of ranks may go on with it
             dist.all_reduce(latest, dist.ReduceOp.MAX)
+
         self.history.copy_(self.history.roll(1, 0))
         self.history[0] = latest
         self.take()
@@ -178,7 +212,8 @@ class Scales:
         """Go on with the history that a checkpoint has filled; where it had none, the next step measures."""
         if bool(self.history.any()):
             self.take()
-            self.measured, self.measuring = True, False
+            self.measured = True
+            self.measuring = False
 
     def measure(self, place: int, value: Tensor) -> None:
         """In the first step: the scale of this very tensor."""
@@ -189,18 +224,31 @@ class Scales:
 
     def round(self, x: Tensor, place: int, mode: int = 0) -> tuple[Tensor, Tensor]:
         """x ``[N, C]`` (mode 1: SwiGLU of x ``[N, 2C]``; 2: GELU of x) rounded: ``[N, C]`` and ``[C, N]``."""
-        rows, columns = x.shape[0], x.shape[1] // (2 if mode == 1 else 1)
+        rows = x.shape[0]
+        columns = x.shape[1] // (2 if mode == 1 else 1)
         if self.measuring:
             value = x
             if mode == 1:
                 value = torch.nn.functional.silu(x[:, :columns]) * x[:, columns:]
+
             self.measure(place, value)
+
         out, transposed = self.pair(rows, columns, place)
         grid = (triton.cdiv(rows, TILE), triton.cdiv(columns, TILE))
         round_kernel[grid](
-            x, out, transposed, self.amax[place], self.scale[place], torch.finfo(self.formats[place]).max,
-            rows, columns, MODE=mode, TILE=TILE, num_warps=WARPS,
-        )  # fmt: skip
+            x,
+            out,
+            transposed,
+            self.amax[place],
+            self.scale[place],
+            torch.finfo(self.formats[place]).max,
+            rows,
+            columns,
+            MODE=mode,
+            TILE=TILE,
+            num_warps=WARPS,
+        )
+
         return out, transposed
 
     def round_gradient(self, x: Tensor, dout: Tensor, place: int, gated: bool) -> tuple[Tensor, Tensor]:
@@ -209,12 +257,24 @@ class Scales:
         if self.measuring:  # |SwiGLU'| and |GELU'| are at most 1.13 but for the other factor
             factor = x.abs().amax().clamp(min=1.0) if gated else 1.13
             self.measure(place, dout.abs().amax() * factor)
+
         out, transposed = self.pair(rows, x.shape[1], place)
         grid = (triton.cdiv(rows, TILE), triton.cdiv(columns, TILE))
         round_gradient_kernel[grid](
-            x, dout, out, transposed, self.amax[place], self.scale[place], torch.finfo(self.formats[place]).max,
-            rows, columns, GATED=gated, TILE=TILE, num_warps=WARPS,
-        )  # fmt: skip
+            x,
+            dout,
+            out,
+            transposed,
+            self.amax[place],
+            self.scale[place],
+            torch.finfo(self.formats[place]).max,
+            rows,
+            columns,
+            GATED=gated,
+            TILE=TILE,
+            num_warps=WARPS,
+        )
+
         return out, transposed
 
     def pair(self, rows: int, columns: int, place: int) -> tuple[Tensor, Tensor]:
@@ -229,8 +289,10 @@ class Fp8Projection:
     """A projection's weights in float8, both ways, and the places of its input and of its output's gradient."""
 
     def __init__(self, projection: Projection, scales: Scales) -> None:
-        self.projection, self.scales = projection, scales
-        self.input, self.gradient = scales.place(FORWARD), scales.place(BACKWARD)
+        self.projection = projection
+        self.scales = scales
+        self.input = scales.place(FORWARD)
+        self.gradient = scales.place(BACKWARD)
         rows, columns = projection.working.shape
         device = projection.working.device
         self.weight = torch.empty(rows, columns, dtype=FORWARD, device=device)
@@ -248,9 +310,18 @@ class Fp8Projection:
         rows, columns = working.shape
         grid = (triton.cdiv(rows, TILE), triton.cdiv(columns, TILE))
         round_kernel[grid](
-            working, self.weight, self.transposed, self.amax, self.scale, largest, rows, columns,
-            MODE=0, TILE=TILE, num_warps=WARPS,
-        )  # fmt: skip
+            working,
+            self.weight,
+            self.transposed,
+            self.amax,
+            self.scale,
+            largest,
+            rows,
+            columns,
+            MODE=0,
+            TILE=TILE,
+            num_warps=WARPS,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Rounded x ``[N, columns]`` -> ``[N, rows]``."""
@@ -271,15 +342,20 @@ class Fp8Projection:
             torch.float32,
             fast=False,
         )
+
         gradient, fresh = self.projection.gradient()
         _ = gradient.copy_(total) if fresh else gradient.add_(total)
         self.projection.added()
 
 
 def product(
-    left: Tensor, right: Tensor, left_scale: Tensor, right_scale: Tensor,
-    dtype: torch.dtype = torch.bfloat16, fast: bool = True,
-) -> Tensor:  # fmt: skip
+    left: Tensor,
+    right: Tensor,
+    left_scale: Tensor,
+    right_scale: Tensor,
+    dtype: torch.dtype = torch.bfloat16,
+    fast: bool = True,
+) -> Tensor:
     """left @ right, unscaled; ``fast`` sums in the tensor cores' own, shorter accumulators."""
     return torch._scaled_mm(
         left, right, scale_a=left_scale, scale_b=right_scale, out_dtype=dtype, use_fast_accum=fast
@@ -291,7 +367,8 @@ class Fp8Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, layer: Fp8Projection, *weights: Tensor) -> Tensor:
         rounded, transposed = layer.scales.round(x.reshape(-1, x.shape[-1]), layer.input)
         ctx.save_for_backward(transposed)
-        ctx.layer, ctx.shape = layer, x.shape
+        ctx.layer = layer
+        ctx.shape = x.shape
         return layer.forward(rounded).view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -314,13 +391,18 @@ class Fp8FeedForward(torch.autograd.Function):
         inner = up.forward(rounded)
         hidden, hidden_transposed = down.scales.round(inner, down.input, mode=1 if gated else 2)
         ctx.save_for_backward(x_transposed, inner, hidden_transposed)
-        ctx.up, ctx.down, ctx.gated, ctx.shape = up, down, gated, x.shape
+        ctx.up = up
+        ctx.down = down
+        ctx.gated = gated
+        ctx.shape = x.shape
+
         return down.forward(hidden).view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         x_transposed, inner, hidden_transposed = ctx.saved_tensors
-        up, down = ctx.up, ctx.down
+        up = ctx.up
+        down = ctx.down
         g, g_transposed = down.scales.round(upstream.reshape(-1, upstream.shape[-1]), down.gradient)
         down.add_weight_gradient(g_transposed, hidden_transposed)
         dhidden = down.backward(g)
@@ -328,6 +410,7 @@ class Fp8FeedForward(torch.autograd.Function):
         del dhidden
         up.add_weight_gradient(g_transposed, x_transposed)
         weights = (*up.projection.weights, *down.projection.weights)
+
         return up.backward(g).view(ctx.shape), None, None, None, *(None for _ in weights)
 
 

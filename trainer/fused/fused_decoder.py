@@ -110,15 +110,18 @@ class FusedBlock:
         if self.rotary is None and not self.fp8:
             q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in project_apart(x, self.qkv))
             return q, k, v
+
         qkv = self.product(x, 0)
         if self.rotary is None:
             parts: tuple[Tensor, Tensor, Tensor] = Split.apply(  # type: ignore[no-untyped-call]
                 qkv, self.heads, self.kv_heads
             )
             return parts
+
         q_weight = None if self.q_norm is None else self.q_norm.weight
         k_weight = None if self.k_norm is None else self.k_norm.weight
         eps = 0.0 if self.q_norm is None else self.q_norm.eps
+
         return rotated(
             qkv, self.rotary.cos, self.rotary.sin, q_weight, k_weight, self.heads, self.kv_heads, eps
         )
@@ -137,6 +140,7 @@ class FusedDecoder:
         form = family_of(model.config.architecture).fused_block
         if form is None:
             raise ValueError(f"the family {model.config.architecture} declares no fused block")
+
         self.model = model
         self.dtype = dtype
         self.kind: Kind = form.norm
@@ -144,6 +148,7 @@ class FusedDecoder:
         # The projections below take the sharded parameters, so sharding comes first.
         if partition:
             partition.shard(model)
+
         multiply = functools.partial(Projection, dtype=dtype, partition=partition)
         self.blocks = [FusedBlock(block, attention, form, multiply) for block in model.each_block()]
         tied = model.lm_head is None
@@ -153,6 +158,7 @@ class FusedDecoder:
         self.in_turn: BlockWeights | None = None
         if partition and partition.reshard:
             self.in_turn = BlockWeights([block.projections for block in self.blocks], partition)
+
         self.cross_entropy = HeadCrossEntropy(self.head)
         self.scales: Scales | None = None
         self.refresh()
@@ -162,6 +168,7 @@ class FusedDecoder:
         self.scales = Scales(self.head.working.device, ranks)
         for block in self.blocks:
             block.use_fp8(self.scales)
+
         self.scales.allocate()
         self.refresh_fp8()
 
@@ -183,6 +190,7 @@ class FusedDecoder:
         """
         if not copied:
             self.round_parameters()
+
         self.gather()
         if self.scales is not None:
             self.refresh_fp8()
@@ -194,6 +202,7 @@ class FusedDecoder:
         if self.in_turn:
             self.in_turn.forget()
             staying = self.ends
+
         for work in [work for projection in staying for work in projection.gather()]:
             work.wait()
 
@@ -226,12 +235,17 @@ class FusedDecoder:
         x = look_up(tokens, self.embedding)
         if self.model.embed_positions is not None:
             x = x + self.model.embed_positions.weight[: tokens.shape[1]].to(self.dtype)
+
         delta: Tensor | None = None
+
         for index, block in enumerate(self.blocks):
             if self.in_turn:
                 self.in_turn.need(index, 1)
+
             x, delta = block(x, delta, document_ids)
             if self.in_turn and delta.requires_grad:
                 delta.register_hook(functools.partial(self.in_turn.before_backward, index))
+
         _, hidden = add_norm(x, delta, self.model.norm.weight, self.model.norm.eps, self.kind)
+
         return hidden

@@ -36,7 +36,9 @@ class Projection:
         uses: int = 1,
         partition: Partition | None = None,
     ) -> None:
-        self.weights, self.uses, self.partition = tuple(weights), uses, partition
+        self.weights = tuple(weights)
+        self.uses = uses
+        self.partition = partition
         self.on_complete: Callable[[Projection], None] | None = None
         self._added = 0
         self.rows = [weight.shape[0] for weight in weights]
@@ -53,7 +55,8 @@ class Projection:
     def move_to(self, working: Tensor, own: Sequence[Tensor]) -> None:
         """Work in memory that others use in turn; this rank's rows are then kept apart from it, in flat ``own``."""
         self.own = [memory.view_as(rows) for memory, rows in zip(own, self.own, strict=True)]
-        self.working, self.copies = working, working.split(self.rows)
+        self.working = working
+        self.copies = working.split(self.rows)
 
     def gather(self) -> list[dist.Work]:
         """Begin to fill the working matrix with all ranks' rows; what to wait for."""
@@ -67,16 +70,21 @@ class Projection:
         fresh = all(weight.grad is None for weight in self.weights)
         if self._gradient is None:
             self._gradient = torch.empty(self.working.shape, dtype=torch.float32, device=self.working.device)
+
         for weight, part in zip(self.weights, self._gradient.split(self.rows), strict=True):
             own = self.own_rows(part)
             made_elsewhere = weight.grad is not None and local(weight.grad).data_ptr() != own.data_ptr()
             if weight.grad is not None and not made_elsewhere:
                 continue
+
             if not fresh:
                 part.zero_()
+
             if weight.grad is not None:
                 own.copy_(local(weight.grad))
+
             weight.grad = self.partition.as_part(own, weight) if self.partition else own
+
         return self._gradient, fresh
 
     def add_product(self, right: Tensor, *lefts: Tensor) -> None:
@@ -85,6 +93,7 @@ class Projection:
         put = product_into if fresh else add_product_into
         for left, part in zip(lefts, total.split([left.shape[1] for left in lefts]), strict=True):
             put(part, left.t(), right)
+
         self.added()
 
     def added(self) -> None:
@@ -126,9 +135,12 @@ class ApartProduct(torch.autograd.Function):
         projection: Projection = ctx.projection
         parts = [part.reshape(-1, part.shape[-1]) for part in upstream]
         dx = product(parts[0], projection.copies[0])
+
         for part, copy in zip(parts[1:], projection.copies[1:], strict=True):
             dx = product(part, copy, dx)
+
         projection.add_product(x.reshape(-1, x.shape[-1]), *parts)
+
         return dx.view(x.shape), None, *(None for _ in projection.weights)
 
 

@@ -23,7 +23,8 @@ class Partition:
 
     def __init__(self, world: World, reshard: bool) -> None:
         """``reshard``: blocks give the others' rows back when they have run (FSDP)."""
-        self.world, self.reshard = world, reshard
+        self.world = world
+        self.reshard = reshard
         self.mesh = init_device_mesh(world.device.type, (world.size,))
 
     def shard(self, model: nn.Module) -> None:
@@ -48,6 +49,8 @@ class Partition:
         if own.shape[0] < whole.shape[0]:
             work: dist.Work | None = gather_rows(whole, own, async_op=True)
             return work
+
         if own is not whole:
             whole.copy_(own)
+
         return None

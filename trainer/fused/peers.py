@@ -30,8 +30,10 @@ class PeerMemory:
         os.environ.setdefault("TORCH_SYMM_MEM_DISABLE_MULTICAST", "1")  # plain reads are all that is wanted
         group = dist.group.WORLD
         assert group is not None
+
         with warnings.catch_warnings(category=FutureWarning, action="ignore"):
             symmetric.enable_symm_mem_for_group(group.group_name)  # before torch 2.9 it has to be called
+
         self.mine = symmetric.empty(elements, dtype=dtype, device=world.device)
         self._shared = symmetric.rendezvous(self.mine, group)
 
@@ -50,19 +52,26 @@ def peer_memory(elements: int, dtype: torch.dtype, world: World) -> PeerMemory |
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
     if world.device.type != "cuda" or local_size != world.size:
         return None
+
     reachable = all(
         torch.cuda.can_device_access_peer(world.device, other)
         for other in range(torch.cuda.device_count())
         if other != world.device.index
     )
+
     if world.any(not reachable):
         return None
-    made, reason = None, ""
+
+    made = None
+    reason = ""
+
     try:
         made = PeerMemory(elements, dtype, world)
     except (ImportError, AttributeError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
+
     if world.any(made is None):
         log.warning("GPUs cannot read each other's memory here, so NCCL gathers weights: %s", reason)
         return None
+
     return made

@@ -17,36 +17,61 @@ from torch import Tensor
 
 from jobctl.trainer.fused.add_norm import programs
 
-TOKENS, TOKENS_BACKWARD = 16, 8
+TOKENS = 16
+TOKENS_BACKWARD = 8
 """Tokens of one program's tile."""
-PROGRAMS, WARPS = 16, 1
+PROGRAMS = 16
+WARPS = 1
 """Programs a multiprocessor in q/k-norm's backward, each summing the gains' gradients of its tiles; their warps."""
 
 
 def plain_rotated(
-    qkv: Tensor, cos: Tensor, sin: Tensor, q_weight: Tensor | None, k_weight: Tensor | None,
-    heads: int, kv_heads: int, eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    q_weight: Tensor | None,
+    k_weight: Tensor | None,
+    heads: int,
+    kv_heads: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The reference in plain PyTorch; arguments and results as those of ``rotated``."""
     wide = torch.promote_types(qkv.dtype, torch.float32)
     parts = qkv.unflatten(-1, (heads + 2 * kv_heads, -1))
     q, k, v = parts.split((heads, kv_heads, kv_heads), dim=2)
     turned = []
+
     for x, weight in ((q, q_weight), (k, k_weight)):
         y = x.to(wide)
         if weight is not None:
             y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps) * weight.to(wide)
+
         first, second = y.chunk(2, dim=-1)
-        c, s = cos[: x.shape[1], None].to(wide), sin[: x.shape[1], None].to(wide)
+        c = cos[: x.shape[1], None].to(wide)
+        s = sin[: x.shape[1], None].to(wide)
         turned.append(torch.cat((first * c - second * s, second * c + first * s), dim=-1).to(qkv.dtype))
+
     return turned[0], turned[1], v
 
 
 @triton.jit
 def forward_kernel(
-    qkv_ptr, q_ptr, k_ptr, cos_ptr, sin_ptr, q_weight_ptr, k_weight_ptr, tokens, length, eps,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, NORM: tl.constexpr, TOKENS: tl.constexpr,
-):  # fmt: skip
+    qkv_ptr,
+    q_ptr,
+    k_ptr,
+    cos_ptr,
+    sin_ptr,
+    q_weight_ptr,
+    k_weight_ptr,
+    tokens,
+    length,
+    eps,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    NORM: tl.constexpr,
+    TOKENS: tl.constexpr,
+):
     head = tl.program_id(1)
     token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
     column = tl.arange(0, HALF)[None, :]
@@ -60,6 +85,7 @@ def forward_kernel(
         rstd = (1.0 / tl.sqrt(squares / (2 * HALF) + eps))[:, None]
         first *= rstd * tl.load(weight_ptr + column).to(tl.float32)
         second *= rstd * tl.load(weight_ptr + HALF + column).to(tl.float32)
+
     position = token % length
     cos = tl.load(cos_ptr + position * HALF + column)
     sin = tl.load(sin_ptr + position * HALF + column)
@@ -67,6 +93,7 @@ def forward_kernel(
         target = q_ptr + (token.to(tl.int64) * HEADS + head) * (2 * HALF) + column
     else:
         target = k_ptr + (token.to(tl.int64) * KV_HEADS + head - HEADS) * (2 * HALF) + column
+
     element = q_ptr.dtype.element_ty
     tl.store(target, (first * cos - second * sin).to(element), mask=inside)
     tl.store(target + HALF, (second * cos + first * sin).to(element), mask=inside)
@@ -74,9 +101,20 @@ def forward_kernel(
 
 @triton.jit
 def backward_head(
-    source, x_source, target, cos, sin, gain_first, gain_second, dgain_first, dgain_second, inside, eps,
-    HALF: tl.constexpr, NORM: tl.constexpr,
-):  # fmt: skip
+    source,
+    x_source,
+    target,
+    cos,
+    sin,
+    gain_first,
+    gain_second,
+    dgain_first,
+    dgain_second,
+    inside,
+    eps,
+    HALF: tl.constexpr,
+    NORM: tl.constexpr,
+):
     """Turn a head's gradient back, through its norm where there is one, and add to its gains' gradient."""
     first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(source + HALF, mask=inside, other=0.0).to(tl.float32)
@@ -97,26 +135,49 @@ def backward_head(
         mean = (tl.sum(first * x_first + second * x_second, 1) / (2 * HALF))[:, None]
         first = rstd * (first - x_first * mean)
         second = rstd * (second - x_second * mean)
+
     tl.store(target, first.to(target.dtype.element_ty), mask=inside)
     tl.store(target + HALF, second.to(target.dtype.element_ty), mask=inside)
+
     return dgain_first, dgain_second
 
 
 @triton.jit
 def backward_kernel(
-    dq_ptr, dk_ptr, dv_ptr, qkv_ptr, dqkv_ptr, cos_ptr, sin_ptr, q_weight_ptr, k_weight_ptr, partial_ptr,
-    tokens, length, eps,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, NORM: tl.constexpr, TOKENS: tl.constexpr,
-):  # fmt: skip
+    dq_ptr,
+    dk_ptr,
+    dv_ptr,
+    qkv_ptr,
+    dqkv_ptr,
+    cos_ptr,
+    sin_ptr,
+    q_weight_ptr,
+    k_weight_ptr,
+    partial_ptr,
+    tokens,
+    length,
+    eps,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    NORM: tl.constexpr,
+    TOKENS: tl.constexpr,
+):
     column = tl.arange(0, HALF)[None, :]
     q_first = tl.zeros([TOKENS, HALF], dtype=tl.float32)
-    q_second, k_first, k_second = q_first, q_first, q_first
-    q_gain_first, q_gain_second, k_gain_first, k_gain_second = 1.0, 1.0, 1.0, 1.0
+    q_second = q_first
+    k_first = q_first
+    k_second = q_first
+    q_gain_first = 1.0
+    q_gain_second = 1.0
+    k_gain_first = 1.0
+    k_gain_second = 1.0
     if NORM:
         q_gain_first = tl.load(q_weight_ptr + column).to(tl.float32)
         q_gain_second = tl.load(q_weight_ptr + HALF + column).to(tl.float32)
         k_gain_first = tl.load(k_weight_ptr + column).to(tl.float32)
         k_gain_second = tl.load(k_weight_ptr + HALF + column).to(tl.float32)
+
     for tile in range(tl.program_id(0), tl.cdiv(tokens, TOKENS), tl.num_programs(0)):
         token = (tl.cast(tile, tl.int32) * TOKENS + tl.arange(0, TOKENS))[:, None]
         inside = token < tokens
@@ -126,23 +187,49 @@ def backward_kernel(
         at = token.to(tl.int64) * ((HEADS + 2 * KV_HEADS) * 2 * HALF) + column
         q_at = token.to(tl.int64) * (HEADS * 2 * HALF) + column
         kv_at = token.to(tl.int64) * (KV_HEADS * 2 * HALF) + column
+
         for head in range(HEADS):
             here = head * 2 * HALF
             q_first, q_second = backward_head(
-                dq_ptr + q_at + here, qkv_ptr + at + here, dqkv_ptr + at + here, cos, sin, q_gain_first, q_gain_second,
-                q_first, q_second, inside, eps, HALF, NORM,
-            )  # fmt: skip
+                dq_ptr + q_at + here,
+                qkv_ptr + at + here,
+                dqkv_ptr + at + here,
+                cos,
+                sin,
+                q_gain_first,
+                q_gain_second,
+                q_first,
+                q_second,
+                inside,
+                eps,
+                HALF,
+                NORM,
+            )
+
         for head in range(KV_HEADS):
             here = (HEADS + head) * 2 * HALF
             k_first, k_second = backward_head(
-                dk_ptr + kv_at + head * 2 * HALF, qkv_ptr + at + here, dqkv_ptr + at + here, cos, sin, k_gain_first,
-                k_gain_second, k_first, k_second, inside, eps, HALF, NORM,
-            )  # fmt: skip
+                dk_ptr + kv_at + head * 2 * HALF,
+                qkv_ptr + at + here,
+                dqkv_ptr + at + here,
+                cos,
+                sin,
+                k_gain_first,
+                k_gain_second,
+                k_first,
+                k_second,
+                inside,
+                eps,
+                HALF,
+                NORM,
+            )
+
         for head in range(KV_HEADS):
             source = dv_ptr + kv_at + head * 2 * HALF
             target = dqkv_ptr + at + (HEADS + KV_HEADS + head) * 2 * HALF
             tl.store(target, tl.load(source, mask=inside), mask=inside)
             tl.store(target + HALF, tl.load(source + HALF, mask=inside), mask=inside)
+
     if NORM:
         target = partial_ptr + tl.program_id(0) * (4 * HALF) + tl.arange(0, HALF)
         tl.store(target, tl.sum(q_first, 0))
@@ -154,51 +241,107 @@ def backward_kernel(
 class Rotated(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, q_weight: Tensor | None, k_weight: Tensor | None,
-        heads: int, kv_heads: int, eps: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        ctx: Any,
+        qkv: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        q_weight: Tensor | None,
+        k_weight: Tensor | None,
+        heads: int,
+        kv_heads: int,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         batch, length, width = qkv.shape
         head_dim = width // (heads + 2 * kv_heads)
         tokens = batch * length
         q = qkv.new_empty(batch, length, heads, head_dim)
         k = qkv.new_empty(batch, length, kv_heads, head_dim)
         forward_kernel[(triton.cdiv(tokens, TOKENS), heads + kv_heads)](
-            qkv, q, k, cos, sin, cos if q_weight is None else q_weight, cos if k_weight is None else k_weight,
-            tokens, length, eps,
-            HEADS=heads, KV_HEADS=kv_heads, HALF=head_dim // 2, NORM=q_weight is not None, TOKENS=TOKENS,
-        )  # fmt: skip
+            qkv,
+            q,
+            k,
+            cos,
+            sin,
+            cos if q_weight is None else q_weight,
+            cos if k_weight is None else k_weight,
+            tokens,
+            length,
+            eps,
+            HEADS=heads,
+            KV_HEADS=kv_heads,
+            HALF=head_dim // 2,
+            NORM=q_weight is not None,
+            TOKENS=TOKENS,
+        )
+
         v = qkv.view(batch, length, -1, head_dim)[:, :, heads + kv_heads :]
         ctx.save_for_backward(qkv if q_weight is not None else None, cos, sin, q_weight, k_weight)
         ctx.shape = batch, length, heads, kv_heads, head_dim, eps
+
         return q, k, v
 
     @staticmethod
     def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor | None, ...]:
         qkv, cos, sin, q_weight, k_weight = ctx.saved_tensors
         batch, length, heads, kv_heads, head_dim, eps = ctx.shape
-        tokens, norm = batch * length, q_weight is not None
-        dq, dk, dv = dq.contiguous(), dk.contiguous(), dv.contiguous()
+        tokens = batch * length
+        norm = q_weight is not None
+        dq = dq.contiguous()
+        dk = dk.contiguous()
+        dv = dv.contiguous()
         dqkv = dq.new_empty(batch, length, (heads + 2 * kv_heads) * head_dim)
         tiles = triton.cdiv(tokens, TOKENS_BACKWARD)
         count = programs(tiles, dq.device, PROGRAMS) if norm else tiles
         partial = torch.empty((count if norm else 1, 2, head_dim), dtype=torch.float32, device=dq.device)
         backward_kernel[(count,)](
-            dq, dk, dv, qkv if norm else dq, dqkv, cos, sin, q_weight if norm else cos, k_weight if norm else cos,
-            partial, tokens, length, eps,
-            HEADS=heads, KV_HEADS=kv_heads, HALF=head_dim // 2, NORM=norm, TOKENS=TOKENS_BACKWARD, num_warps=WARPS,
-        )  # fmt: skip
+            dq,
+            dk,
+            dv,
+            qkv if norm else dq,
+            dqkv,
+            cos,
+            sin,
+            q_weight if norm else cos,
+            k_weight if norm else cos,
+            partial,
+            tokens,
+            length,
+            eps,
+            HEADS=heads,
+            KV_HEADS=kv_heads,
+            HALF=head_dim // 2,
+            NORM=norm,
+            TOKENS=TOKENS_BACKWARD,
+            num_warps=WARPS,
+        )
+
         if not norm:
             return dqkv, None, None, None, None, None, None, None
+
         dq_weight, dk_weight = partial.sum(0)
+
         return (
-            dqkv, None, None, dq_weight.to(q_weight.dtype), dk_weight.to(k_weight.dtype), None, None, None,
-        )  # fmt: skip
+            dqkv,
+            None,
+            None,
+            dq_weight.to(q_weight.dtype),
+            dk_weight.to(k_weight.dtype),
+            None,
+            None,
+            None,
+        )
 
 
 def rotated(
-    qkv: Tensor, cos: Tensor, sin: Tensor, q_weight: Tensor | None, k_weight: Tensor | None,
-    heads: int, kv_heads: int, eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    q_weight: Tensor | None,
+    k_weight: Tensor | None,
+    heads: int,
+    kv_heads: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """qkv ``[B, T, (H + 2·KV)·D]``, tables ``[>= T, D/2]``, gains ``[D]`` or None -> q, k, v ``[B, T, heads, D]``."""
     result: tuple[Tensor, Tensor, Tensor] = Rotated.apply(  # type: ignore[no-untyped-call]
         qkv, cos, sin, q_weight, k_weight, heads, kv_heads, eps

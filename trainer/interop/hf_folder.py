@@ -29,6 +29,7 @@ def mapping_of(architecture: str) -> HfMapping:
             f"the family {architecture} has no counterpart in transformers",
             hint=f"give trainer/models/{architecture}/ an hf.py with its mapping",
         )
+
     return mapping
 
 
@@ -50,6 +51,7 @@ def hf_config(config: ModelConfig, dtype: str, token_ids: dict[str, int | None])
         "bos_token_id": token_ids.get("bos_token_id"),
         "eos_token_id": token_ids.get("eos_token_id"),
     }
+
     return shared | mapping.config_values(config)
 
 
@@ -64,7 +66,9 @@ def config_from_hf(values: dict[str, Any]) -> ModelConfig:
         raise UserError(
             f"config.json: model_type '{model_type}' is not one of ours", hint=nearest(model_type, by_type)
         )
+
     name = by_type[model_type].name
+
     return mapping_of(name).model_config(name, values)
 
 
@@ -99,10 +103,13 @@ def load_hf(folder: Path) -> tuple[ModelConfig, Weights]:
         raise UserError(f"{folder} has no model*.safetensors", hint=hint)
 
     theirs: Weights = {}
+
     for file in files:
         theirs.update(load_file(file))
+
     state = from_hf(config, theirs)
     check_shapes(config, state, folder)
+
     return config, state
 
 
@@ -113,6 +120,7 @@ def check_shapes(config: ModelConfig, state: Weights, folder: Path) -> None:
 
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     loaded = {name: tuple(tensor.shape) for name, tensor in state.items()}
+
     for name in sorted(expected.keys() | loaded.keys()):
         if expected.get(name) != loaded.get(name):
             raise UserError(

@@ -52,7 +52,8 @@ class Heartbeat:
     """
 
     def __init__(self, run: Path, attempt: int, say: Callable[[str], None]) -> None:
-        self.path, self.say = heartbeat_file(run), say
+        self.path = heartbeat_file(run)
+        self.say = say
         pid = os.getpid()
         self.sign = Sign(uuid.uuid4().hex, attempt, os.uname().nodename, pid, machine(), started(pid))
         self._ended = threading.Event()
@@ -65,11 +66,14 @@ class Heartbeat:
         except OSError as error:  # no reason not to train, though another one may now begin beside it
             self.say(f"WARNING: {self.path} cannot be written: {error.strerror}")
             return self
+
         time.sleep(POLL_SECONDS)
         now = decoded(self._read())
         if now and now.nonce != self.sign.nonce:  # begun at the same moment, and the later one
             raise busy(self.path.parent, now)
+
         self._thread.start()
+
         return self
 
     def __exit__(
@@ -77,6 +81,7 @@ class Heartbeat:
     ) -> None:
         if not self._thread.is_alive():
             return
+
         self._ended.set()
         self._thread.join()
         now = decoded(self._read())
@@ -89,15 +94,19 @@ class Heartbeat:
         there = decoded(first)
         if there is None or is_alive(there) is False:
             return
+
         self.say(f"attempt {there.attempt} on {there.host} left no word of its end; is it alive?")
         deadline = time.monotonic() + WATCH_SECONDS
+
         while time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
             now = self._read()
             if now is None or is_alive(there) is False:  # it was just ending
                 return
+
             if now != first and (moved := decoded(now)):
                 raise busy(self.path.parent, moved)
+
         if is_alive(there):  # and stuck
             raise busy(self.path.parent, there)
 
@@ -110,7 +119,9 @@ class Heartbeat:
                     f"ERROR: attempt {now.attempt} on {now.host} trains in this run now; this one ends without saving"
                 )
                 os._exit(EXIT_BUSY)
+
             self.sign = msgspec.structs.replace(self.sign, beat=self.sign.beat + 1)
+
             try:
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
                 try:
@@ -128,6 +139,7 @@ class Heartbeat:
             return None
         except OSError:
             return b""
+
         try:
             return os.pread(descriptor, SIZE, 0)
         except OSError:
@@ -179,5 +191,6 @@ def started(pid: int) -> str:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
     fields = text.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]

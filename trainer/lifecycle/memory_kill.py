@@ -33,6 +33,7 @@ class MemoryWatch(NamedTuple):
         reason = (
             f"its limit is {limit / GIB:.2f} GiB" if limit else "no limit is set, so the node itself ran out"
         )
+
         return (
             f"error: the kernel killed {kills} process{'es' if kills > 1 else ''} of this job for memory: {reason}; "
             "give the job more memory, or take a smaller --dataloader_num_workers or --batch_size\n"
@@ -59,10 +60,12 @@ def locate(membership: str, root: Path) -> tuple[Path, Path]:
             path = name
             top = root / "memory"
             break
+
         if not controllers:
             path = name
 
     folder = top / path.lstrip("/")
+
     return (folder if ".." not in folder.parts and folder.is_dir() else top), top
 
 
@@ -73,6 +76,7 @@ def kills_in(folder: Path) -> int:
             key, _, value = line.partition(" ")
             if key == "oom_kill":
                 return int(value)
+
     return 0
 
 

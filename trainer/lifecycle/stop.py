@@ -25,7 +25,8 @@ class StopRequest:
     """Asked once a step, by every rank; all get the same answer after the same step."""
 
     def __init__(self, run_dir: Path, world: World) -> None:
-        self.path, self.world = stop_file(run_dir), world
+        self.path = stop_file(run_dir)
+        self.world = world
         self.reason = ""
         self._signal = ""
 
@@ -46,6 +47,7 @@ class StopRequest:
             lines = self.path.read_text(errors="replace").splitlines()
             if self.path.stat().st_mtime >= launched_at:
                 return
+
             if lines and all(line.startswith(LAUNCHER_WORDS) for line in lines):
                 self.path.unlink()
                 log.info("removed %s, which a launcher that was killed had left", self.path)
@@ -63,6 +65,7 @@ class StopRequest:
             self.reason = f"received {self._signal}"
         elif self.world.is_main:
             self.reason = self._read_file()
+
         return self.world.any(bool(self.reason))
 
     def _read_file(self) -> str:
@@ -73,4 +76,5 @@ class StopRequest:
             return ""
         except OSError:  # a file system that is away for a moment is no reason to stop
             return ""
+
         return f"{self.path}: {text}" if text else f"{self.path} exists"

@@ -16,7 +16,8 @@ class Watchdog:
     """
 
     def __init__(self, timeout_seconds: int, log: TextIO) -> None:
-        self.timeout_seconds, self.log = timeout_seconds, log
+        self.timeout_seconds = timeout_seconds
+        self.log = log
 
     def beat(self) -> None:
         """A step (or a part of an evaluation, or a checkpoint) was done."""

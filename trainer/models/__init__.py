@@ -26,6 +26,7 @@ def build_model(config: ModelConfig, attention: Attention) -> Decoder:
     if device.type != "meta":
         model.to_empty(device=device)
         model.init_weights()
+
     return model
 
 
@@ -47,4 +48,5 @@ def model_of_weights(
     if model.rotary is not None:
         model.rotary.to_empty(device=device)
         model.rotary.fill_tables()
+
     return model.requires_grad_(False).eval()

@@ -53,6 +53,7 @@ def visible(queries: int, keys: int, document_ids: Tensor | None, device: torch.
     causal = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
     if document_ids is None:
         return causal
+
     same = document_ids[:, -queries:, None] == document_ids[:, None, :]
     return (causal & same)[:, None]
 
@@ -73,6 +74,7 @@ class ManualAttention(Attention):
             mask = visible(q.shape[1], k.shape[1], document_ids, q.device)
             probabilities = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
             out: Tensor = (probabilities @ values).transpose(1, 2).to(q.dtype)
+
             return out
 
 
@@ -94,18 +96,24 @@ class SdpaKernel:
     native_gqa: bool = True
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        q = q.transpose(1, 2)
+        k = k.transpose(1, 2)
+        v = v.transpose(1, 2)
         grouped = q.shape[1] != k.shape[1]
         if grouped and not self.native_gqa:
             groups = q.shape[1] // k.shape[1]
-            k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+            k = k.repeat_interleave(groups, dim=1)
+            v = v.repeat_interleave(groups, dim=1)
+
         chosen: AbstractContextManager[Any] = (
             nullcontext() if self.backend is None else sdpa_kernel(self.backend)
         )
+
         with chosen:
             out = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=grouped and self.native_gqa
             )
+
         return out.transpose(1, 2)
 
 
@@ -113,19 +121,25 @@ class SdpaAttention(Attention):
     """torch's own kernels. FlashAttention takes no mask, so document masking may need another one."""
 
     def __init__(self, causal: Kernel, masked: Kernel | None) -> None:
-        self.causal, self.masked = causal, masked
+        self.causal = causal
+        self.masked = masked
         self.supports_documents = masked is not None
         self.name = f"sdpa({causal.label})"
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
-        queries, keys = q.shape[1], k.shape[1]
+        queries = q.shape[1]
+        keys = k.shape[1]
         if document_ids is None and queries == keys:
             return self.causal(q, k, v, mask=None, is_causal=True)
+
         if document_ids is None and queries == 1:
             return self.causal(q, k, v, mask=None, is_causal=False)
+
         if self.masked is None:
             raise documents_refused(self.name)
+
         mask = visible(queries, keys, document_ids, q.device)
+
         return self.masked(q, k, v, mask=mask, is_causal=False)
 
 
@@ -135,15 +149,19 @@ class FlashAttention(Attention):
     supports_documents = False
 
     def __init__(self, generation: int, function: Callable[..., Any]) -> None:
-        self.name, self.function = f"flash_attn_{generation}", function
+        self.name = f"flash_attn_{generation}"
+        self.function = function
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
         if document_ids is not None:
             raise documents_refused(self.name)
+
         result = self.function(q, k, v, causal=True)
         if isinstance(result, tuple):  # some releases return the log-sum-exp as well
             result = result[0]
+
         out: Tensor = result
+
         return out
 
 
@@ -185,17 +203,22 @@ def choose_attention(
     """
     if backend not in BACKENDS:
         raise UserError(f"unknown attention backend '{backend}'", hint=nearest(backend, BACKENDS))
+
     candidates = automatic_order(device) if backend == "auto" else [backend]
     reasons: list[str] = []
+
     for candidate in candidates:
         try:
             attention = build_attention(candidate, device, dtype, head_dim, deterministic)
             if documents and not attention.supports_documents:
                 raise documents_refused(attention.name)
+
             attention.passed_over = "; ".join(reasons)
+
             return attention
         except Exception as error:  # a kernel that cannot run says so in as many types as there are kernels
             reasons.append(f"{candidate}: {first_line(error)}")
+
     raise UserError(
         f"attention backend '{backend}' cannot run on {describe(device)} in {dtype} "
         f"with heads of {head_dim}{', documents masked' * documents}: {'; '.join(reasons)}",
@@ -207,11 +230,14 @@ def automatic_order(device: torch.device) -> list[str]:
     """Fastest first. cuDNN takes half of FlashAttention-2's time on Hopper; before, the latter leads."""
     if device.type != "cuda":
         return ["sdpa", "manual"]
+
     major, _ = torch.cuda.get_device_capability(device)
     if major >= 10:
         return ["cudnn", "flash_attn_4", "flash_attn_2", "sdpa", "manual"]
+
     if major == 9:
         return ["cudnn", "flash_attn_3", "flash_attn_2", "sdpa", "manual"]
+
     return ["flash_attn_2", "sdpa", "manual"]
 
 
@@ -221,30 +247,40 @@ def build_attention(
     """The backend, tried out; raises whatever its kernel raises."""
     if backend == "manual":
         return ManualAttention()
+
     if backend.startswith("flash_attn_"):
         attention: Attention = flash_attention(int(backend[-1]), device, deterministic)
         check_against_reference(attention, device, dtype, head_dim, documents=False)
         return attention
+
     if device.type != "cuda":
         if backend == "cudnn":
             raise UserError("it needs an NVIDIA GPU")
+
         attention = SdpaAttention(SdpaKernel(device.type, None), SdpaKernel(device.type, None))
         check_against_reference(attention, device, dtype, head_dim, documents=True)
+
         return attention
+
     if backend == "cudnn" and deterministic:
         kernel = RepeatableCudnn()
         attention = SdpaAttention(kernel, kernel)
         for documents in (False, True):
             check_against_reference(attention, device, dtype, head_dim, documents)
+
         return attention
+
     labels = ["cudnn"] if backend == "cudnn" else ["cudnn", "flash", "efficient", "math"]
     if backend == "sdpa" and torch.cuda.get_device_capability(device)[0] < 9:
         labels = ["flash", "cudnn", "efficient", "math"]
+
     causal = working_kernel(labels, device, dtype, head_dim, documents=False)
+
     try:
         masked = working_kernel(["cudnn", "efficient", "math"], device, dtype, head_dim, documents=True)
     except RuntimeError:
         return SdpaAttention(causal, None)
+
     return SdpaAttention(causal, masked)
 
 
@@ -261,7 +297,9 @@ def working_kernel(
                 return kernel
             except Exception as error:  # as above
                 reason = f"{label}: {first_line(error)}"
+
         reasons.append(reason)
+
     raise RuntimeError("; ".join(reasons))
 
 
@@ -269,18 +307,24 @@ def flash_attention(generation: int, device: torch.device, deterministic: bool =
     """The package of a generation. Raises UserError where it is not installed or not for this GPU."""
     if device.type != "cuda":
         raise UserError("it needs an NVIDIA GPU")
+
     major, _ = torch.cuda.get_device_capability(device)
     if generation == 3 and major != 9:
         raise UserError("FlashAttention-3 is for Hopper (compute capability 9.0) only")
+
     module = FLASH_MODULES[generation]
+
     try:
         function = import_module(module).flash_attn_func
     except (ImportError, AttributeError) as error:
         raise UserError(f"the package '{module}' cannot be imported ({first_line(error)})") from error
+
     if generation >= 3:  # not made of operators that torch.compile can see through
         function = torch.compiler.disable(function)
+
     if deterministic:
         function = functools.partial(function, deterministic=True)
+
     return FlashAttention(generation, function)
 
 
@@ -294,6 +338,7 @@ def check_against_reference(
     upstream = torch.randn(shapes[0], generator=generator, device="cpu").to(device, dtype)
     ids = torch.arange(64, device=device).div(24, rounding_mode="floor").expand(2, 64) if documents else None
     results = []
+
     with torch.enable_grad(), torch.autocast(device.type, enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of each reason why a kernel cannot run
         for implementation in (attention, ManualAttention()):
@@ -301,7 +346,9 @@ def check_against_reference(
             out = implementation(leaves[0], leaves[1], leaves[2], ids)
             torch.autograd.backward(out, upstream)
             results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+
     tolerance = 5e-2 if dtype in (torch.bfloat16, torch.float16) else 2e-3
+
     for got, expected in zip(*results, strict=True):
         worst = (got.float() - expected.float()).abs().max() / expected.float().abs().max()
         if not worst <= tolerance:

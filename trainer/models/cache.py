@@ -12,16 +12,20 @@ class LayerCache:
     """One block's keys and values, ``[B, capacity, KV, D]`` each; the first ``length`` are filled."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values, self.length = keys, values, 0
+        self.keys = keys
+        self.values = values
+        self.length = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Adds ``[B, T, KV, D]`` at the end; returns all there is so far. Raises ValueError when full."""
         end = self.length + keys.shape[1]
         if end > self.keys.shape[1]:
             raise ValueError(f"the cache holds {self.keys.shape[1]} positions, not {end}")
+
         self.keys[:, self.length : end] = keys
         self.values[:, self.length : end] = values
         self.length = end
+
         return self.keys[:, :end], self.values[:, :end]
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from jobctl.jobs.core.errors import UserError
 
-MODULE, PACKAGE = "cudnn", "nvidia-cudnn-frontend"
+MODULE = "cudnn"
+PACKAGE = "nvidia-cudnn-frontend"
 NAMES = {torch.bfloat16: "BFLOAT16", torch.float16: "HALF"}
 """cuDNN's names of the types that it has attention for."""
 MOST_WORKSPACE = 5 * 2**28
@@ -75,6 +76,7 @@ class Problem:
             self.dk,
             self.dv,
         )
+
         return [tensor for tensor in every if tensor is not None]
 
     def halves(self) -> list[Problem]:
@@ -93,6 +95,7 @@ class Problem:
         bias: list[Tensor] | list[None] = [None, None]
         if self.bias is not None:
             bias = parts(self.bias) if dimension == 0 else [self.bias, self.bias]
+
         return [
             Problem(q[i], k[i], v[i], out[i], dout[i], stats[i], bias[i], dq[i], dk[i], dv[i])
             for i in range(2)
@@ -125,6 +128,7 @@ class Plan:
             compute_data_type=cudnn.data_type.FLOAT,
             handle=handle(device),
         )
+
         *given, dq, dk, dv = layouts
         inputs = [
             self.graph.tensor(dim=list(layout.shape), stride=list(layout.stride), data_type=layout.dtype)
@@ -132,12 +136,22 @@ class Plan:
         ]
         q, k, v, out, dout, stats, *bias = inputs
         outputs = self.graph.sdpa_backward(
-            q=q, k=k, v=v, o=out, dO=dout, stats=stats, attn_scale=layouts[0].shape[-1] ** -0.5,
-            bias=bias[0] if bias else None, use_causal_mask=not bias, use_deterministic_algorithm=True,
-        )  # fmt: skip
+            q=q,
+            k=k,
+            v=v,
+            o=out,
+            dO=dout,
+            stats=stats,
+            attn_scale=layouts[0].shape[-1] ** -0.5,
+            bias=bias[0] if bias else None,
+            use_causal_mask=not bias,
+            use_deterministic_algorithm=True,
+        )
+
         for output, layout in zip(outputs, (dq, dk, dv), strict=True):
             output.set_output(True).set_dim(list(layout.shape)).set_stride(list(layout.stride))
             output.set_data_type(layout.dtype)
+
         self.tensors = [*inputs, *outputs]
         self.graph.validate()
         self.graph.build_operation_graph()
@@ -168,6 +182,7 @@ def solve(problem: Problem) -> None:
     halves = problem.halves() if plan.workspace_bytes > MOST_WORKSPACE else []
     if not halves:
         plan.run(tensors)
+
     for half in halves:
         solve(half)
 
@@ -183,13 +198,15 @@ class CudnnAttention(torch.autograd.Function):
             q, k, v, bias_of(mask, q.dtype), True, 0.0, mask is None
         )
         ctx.save_for_backward(q, k, v, out, stats, mask)
+
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, stats, mask = ctx.saved_tensors
-        stats, bias = stats.view(*q.shape[:3], 1), bias_of(mask, q.dtype)
+        stats = stats.view(*q.shape[:3], 1)
+        bias = bias_of(mask, q.dtype)
         dq, dk, dv = (torch.empty_like(tensor) for tensor in (q, k, v))
         solve(Problem(q, k, v, out, dout, stats, bias, dq, dk, dv))
         return dq, dk, dv, None
@@ -210,11 +227,15 @@ class RepeatableCudnn:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        q = q.transpose(1, 2)
+        k = k.transpose(1, 2)
+        v = v.transpose(1, 2)
         if is_causal or mask is not None:
             if mask is not None:
                 mask = mask.expand(q.shape[0], 1, q.shape[2], k.shape[2])
+
             out: Tensor = CudnnAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]
         else:
             out = F.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1])
+
         return out.transpose(1, 2)

@@ -44,6 +44,7 @@ def losses_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
     losses = torch.where(scored, normaliser - wide.gather(-1, safe[:, None])[:, 0], 0.0)
     one_hot = torch.arange(logits.shape[-1], device=logits.device) == safe[:, None]
     gradient = (wide - normaliser[:, None]).exp() - one_hot.to(wide.dtype)
+
     return losses, (gradient * scored[:, None]).to(logits.dtype)
 
 
@@ -57,6 +58,7 @@ def losses_and_gradient_on_cpu(logits: Tensor, targets: Tensor) -> tuple[Tensor,
     gradient.scatter_add_(-1, safe, gradient.new_full((1, 1), -1.0).expand_as(safe))
     if not bool(scored.all()):
         gradient *= scored[:, None]
+
     return losses, gradient.to(logits.dtype)
 
 
@@ -75,16 +77,20 @@ class CrossEntropy:
         self, hidden: Tensor, weight: Tensor, targets: Tensor, reduction: Reduction = "mean"
     ) -> Tensor:
         """``mean``: a float32 scalar over scored targets, 0 if there are none. ``none``: one loss each."""
-        rows, labels = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        labels = targets.reshape(-1)
         dtype = product_dtype(weight)
         chunk = chunk_length(len(labels), weight.shape[0], self.chunk_elements)
         if reduction == "mean" and torch.is_grad_enabled():
             arguments = (rows, weight, labels, dtype, chunk, self.kernel)
             loss: Tensor = ChunkedMean.apply(*arguments)  # type: ignore[no-untyped-call]
             return loss
-        rows, weight = rows.to(dtype), weight.to(dtype)
+
+        rows = rows.to(dtype)
+        weight = weight.to(dtype)
         pairs = zip(torch.split(rows, chunk), torch.split(labels, chunk), strict=True)
         losses = torch.cat([token_losses(product(part, weight.t()), answer) for part, answer in pairs])
+
         return losses.view(targets.shape) if reduction == "none" else losses.sum() / scored_count(labels)
 
 
@@ -107,23 +113,29 @@ class ChunkedMean(torch.autograd.Function):
     ) -> Tensor:
         rows_wanted, weight_wanted = ctx.needs_input_grad[:2]
         ctx.dtypes = rows.dtype, weight.dtype
-        rows, weight = rows.to(dtype), weight.to(dtype)
+        rows = rows.to(dtype)
+        weight = weight.to(dtype)
         wide = torch.promote_types(dtype, torch.float32)
         rows_gradient = torch.empty_like(rows) if rows_wanted else None
         weight_gradient = torch.zeros_like(weight, dtype=wide) if weight_wanted else None
         total = torch.zeros((), dtype=wide, device=rows.device)
+
         for start in range(0, len(targets), chunk):
-            part, labels = rows[start : start + chunk], targets[start : start + chunk]
+            part = rows[start : start + chunk]
+            labels = targets[start : start + chunk]
             logits = product(part, weight.t())
             losses, gradient = kernel(logits, labels)
             total += losses.sum()
             if rows_gradient is not None:
                 rows_gradient[start : start + chunk] = product(gradient, weight)
+
             if weight_gradient is not None:
                 add_product(weight_gradient, gradient.t(), part)
+
         ctx.count = scored_count(targets)
         ctx.gradients = rows_gradient, weight_gradient
         mean: Tensor = total / ctx.count
+
         return mean
 
     @staticmethod
@@ -131,12 +143,15 @@ class ChunkedMean(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         if ctx.gradients is None:
             raise RuntimeError("the chunked cross-entropy gives its gradients away: backward runs once")
+
         (rows_gradient, weight_gradient), ctx.gradients = ctx.gradients, None
         scale = upstream / ctx.count
         if rows_gradient is not None:
             rows_gradient = (rows_gradient * scale).to(ctx.dtypes[0])
+
         if weight_gradient is not None:
             weight_gradient = weight_gradient.mul_(scale).to(ctx.dtypes[1])
+
         return rows_gradient, weight_gradient, None, None, None, None
 
 

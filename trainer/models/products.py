@@ -10,7 +10,8 @@ from torch import Tensor
 
 PIECES = 4
 """Pieces into which the summed dimension is cut where that pays."""
-TILE, PIECE = 256 * 128, 4096
+TILE = 256 * 128
+PIECE = 4096
 """Elements of the result that a multiprocessor computes at once; the shortest piece that pays."""
 
 
@@ -67,15 +68,18 @@ def wide_products(device: torch.device) -> frozenset[str]:
     narrow = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
     out = torch.ones(16, 16, dtype=torch.float32, device=device)
     found = set()
+
     try:
         torch.ops.aten.mm.dtype_out(narrow, narrow, torch.float32, out=out)
         found.add("product")
         torch.ops.aten.addmm.dtype_out(out, narrow, narrow, torch.float32, out=out)
         if bool((out == 32).all()):
             found.add("sum")
+
         if device.type == "cuda":
             in_pieces(narrow, narrow)
             found.add("pieces")
     except (AttributeError, RuntimeError, NotImplementedError):
         pass
+
     return frozenset(found)

@@ -29,4 +29,5 @@ def family_of(architecture: str) -> Family:
             f"unknown architecture '{architecture}'; {nearest(architecture, _families)}",
             hint="jobctl catalog list families",
         )
+
     return _families[architecture]

@@ -19,6 +19,7 @@ def build_adamw(parameters: Parameters, train: TrainConfig, fused: FusedDecoder 
     """Return the faster AdamW for these kernels; both update in one kernel."""
     if fused is None:
         return build_torch_adamw(parameters, train, fused)
+
     from jobctl.trainer.optim.fused_adamw import FusedAdamW
 
     return FusedAdamW(parameters, train, fused.projections)
@@ -33,4 +34,5 @@ def build_torch_adamw(parameters: Parameters, train: TrainConfig, fused: FusedDe
         eps=train.adam_eps,
         fused=True,
     )
+
     return TorchOptimizer(parameters, optimizer)

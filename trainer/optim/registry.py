@@ -63,4 +63,5 @@ def build_optimizer(
             f"optimizer: {name} needs whole matrices, and {sharding} leaves each rank a part of them",
             hint="leave use_zero1 and use_fsdp off, or take optimizer: adamw",
         )
+
     return entry.build(named_parameters(model), train, fused)

@@ -16,8 +16,11 @@ def learning_rate(step: int, train: TrainConfig) -> float:
     """
     if step < train.warmup_iters:
         return train.learning_rate * (step + 1) / (train.warmup_iters + 1)
+
     end = train.lr_decay_iters or train.max_iters
     if step >= end:
         return train.min_lr
+
     progress = (step - train.warmup_iters) / (end - train.warmup_iters)
+
     return train.min_lr + 0.5 * (1.0 + math.cos(math.pi * progress)) * (train.learning_rate - train.min_lr)

@@ -65,5 +65,6 @@ class TorchOptimizer:
 
         for group, rate in zip(self.groups, rates, strict=True):
             group["lr"] = rate
+
         for value in self.state().values():
             value.zero_()

@@ -54,8 +54,10 @@ class Folder:
         while time.monotonic() < deadline and not all(self._word(host).exists() for host in hosts):
             os.listdir(self.path)  # a network file system then asks its server again
             time.sleep(POLL_SECONDS)
+
         there = [self._word(host) for host in hosts if self._word(host).exists()]
         nodes = [msgspec.json.decode(file.read_bytes(), type=Node) for file in there]
+
         return {node.name: node for node in nodes}
 
     def skews(self, nodes: dict[str, Node]) -> dict[str, float]:
@@ -84,10 +86,12 @@ def main(arguments: Sequence[str]) -> int:
     torchrun_options, own = split(arguments)
     given = _parser().parse_args(own)
     hosts = given.hosts or [given.node]
+
     try:
         expected = msgspec.json.decode(given.expect, type=Expected)
     except msgspec.MsgspecError as error:
         raise UserError(f"--expect: {error}") from None
+
     folder = Folder(given.run_dir, given.attempt)
     folder.write(given.node)
     nodes = folder.read(hosts)
@@ -101,9 +105,12 @@ def main(arguments: Sequence[str]) -> int:
         problems = verdict.of_ranks(measured, expected)
         if failed and not problems:
             problems = [Problem("", f"the ranks could not measure: {failed}")]
+
     if given.node == hosts[0]:
         announce(folder, nodes, measured, problems)
+
     wait_for(folder.verdict, FAREWELL_SECONDS)
+
     return 1 if problems else 0
 
 
@@ -115,6 +122,7 @@ def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: st
     parsed = torchrun.parse_args(words)
     meet_on_loopback(parsed)
     raised = run_ranks(parsed)
+
     return "" if raised is None else f"{type(raised).__name__}: {raised}".splitlines()[0]
 
 
@@ -129,13 +137,17 @@ def announce(
             print(
                 f"preflight: {node.name}: its kernel's log may not be read, so its GPUs' Xids are not known"
             )
+
     for problem in problems:
         print(visible(f"preflight: {problem.node or 'all nodes'}: PROBLEM: {problem.reason}"))
+
     if not problems:
         print("preflight: all is well")
+
     lines = [f"{problem.node}\t{problem.reason}\n" for problem in problems if problem.node]
     if lines:
         write_whole(folder.bad_nodes, "".join(lines).encode())
+
     sys.stdout.flush()
     write_whole(folder.verdict, b"bad\n" if problems else b"good\n")
 
@@ -144,8 +156,10 @@ def _hardware(node: Node) -> str:
     """Say which GPUs a node has, as far as its driver could be asked."""
     if node.unanswered:
         return "its GPUs are not known"
+
     if not node.gpus:
         return "no GPU"
+
     kinds = sorted({gpu.name for gpu in node.gpus})
     return f"{len(node.gpus)} × {', '.join(kinds)}, driver {node.gpus[0].driver}"
 
@@ -153,12 +167,16 @@ def _hardware(node: Node) -> str:
 def _speeds(ranks: Sequence[Measured]) -> str:
     if not ranks:
         return ""
-    slowest, first = min(rank.tflops for rank in ranks), ranks[0]
+
+    slowest = min(rank.tflops for rank in ranks)
+    first = ranks[0]
     words = [f"matrix product {slowest:.3g} TFLOP/s or more"]
     if first.node_gb_s is not None:
         words.append(f"all-reduce within {first.node_gb_s:.3g} GB/s")
+
     if first.network_gb_s is not None:
         words.append(f"between nodes {first.network_gb_s:.3g} GB/s")
+
     return "; " + ", ".join(words)
 
 
@@ -181,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         "--hosts", type=lambda text: text.split(","), help="all nodes, joined by commas; this one alone"
     )
     parser.add_argument("--expect", default='{"gpus": 0}', help="what is expected of each node, as JSON")
+
     return parser
 
 

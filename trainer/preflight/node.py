@@ -18,9 +18,16 @@ from jobctl.trainer import compilers
 GIB = 2**30
 QUERY_SECONDS = 30
 FIELDS = (
-    "index", "name", "driver_version", "memory.total", "memory.used", "compute_cap",
-    "ecc.errors.uncorrected.volatile.total", "remapped_rows.pending", "remapped_rows.failure",
-)  # fmt: skip
+    "index",
+    "name",
+    "driver_version",
+    "memory.total",
+    "memory.used",
+    "compute_cap",
+    "ecc.errors.uncorrected.volatile.total",
+    "remapped_rows.pending",
+    "remapped_rows.failure",
+)
 BASIC = FIELDS[:5]
 """What every driver knows."""
 HARDWARE_XIDS = frozenset({46, 48, 62, 64, 74, 79, 92, 95, 110, 119, 120, 136, 140, 143, 145, 149, 154})
@@ -71,6 +78,7 @@ def look(name: str, run_dir: Path, clock: float) -> Node:
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     gpus, unanswered = ask_driver()
     log = kernel_log()
+
     return Node(
         name=name,
         clock=clock,
@@ -93,6 +101,7 @@ def ask_driver() -> tuple[tuple[Gpu, ...], str]:
             lines = query(FIELDS)
         except DriverSilent:  # an older driver does not know all fields
             lines = query(BASIC)
+
         return parse_gpus(lines), ""
     except DriverSilent as error:
         return (), error.message
@@ -128,6 +137,7 @@ def parse_xids(kernel_log: str, uptime: float) -> tuple[str, ...]:
         for stamp, device, number in _XID.findall(kernel_log)
         if int(number) in HARDWARE_XIDS and uptime - float(stamp) < XID_SECONDS
     }
+
     return tuple(sorted(found))
 
 
@@ -163,4 +173,5 @@ def kernel_log() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
+
     return done.stdout if done.returncode == 0 else None

@@ -23,9 +23,11 @@ from jobctl.trainer.preflight.verdict import Measured
 
 TIMEOUT_SECONDS = 60
 REPEATS = 5
-GPU_SIZE, CPU_SIZE = 8192, 512
+GPU_SIZE = 8192
+CPU_SIZE = 512
 """Rows and columns of the matrices: large enough that the GPU's arithmetic is what takes the time."""
-GPU_BYTES, CPU_BYTES = 256 * 2**20, 4 * 2**20
+GPU_BYTES = 256 * 2**20
+CPU_BYTES = 4 * 2**20
 """Of an all-reduce: where its bandwidth no longer grows."""
 
 
@@ -33,8 +35,10 @@ def main(report: Path, node: str, expected: Expected) -> int:
     """Measure, and write the list of ``Measured`` of all ranks to ``report`` from this node's first rank."""
     if expected.gpus:
         check_device()
+
     world = parallel.join("cuda" if expected.gpus else "cpu", TIMEOUT_SECONDS)
-    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    local_rank = int(os.environ["LOCAL_RANK"])
+    local_size = int(os.environ["LOCAL_WORLD_SIZE"])
     within, between = links(world, local_rank, local_size)
     mine = Measured(
         node=node,
@@ -44,10 +48,13 @@ def main(report: Path, node: str, expected: Expected) -> int:
         node_gb_s=within,
         network_gb_s=between,
     )
+
     measured = world.gathered(mine)
     if local_rank == 0:
         write_whole(report, msgspec.json.encode(measured))
+
     parallel.leave(world)
+
     return 0
 
 
@@ -56,6 +63,7 @@ def check_device() -> None:
     cuda = f"torch {torch.__version__} with CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
         raise UserError(f"{cuda} reaches no GPU: the driver may be too old for it")
+
     major, minor = torch.cuda.get_device_capability()
     built = torch.cuda.get_arch_list()
     if not any(arch.startswith((f"sm_{major}{minor}", f"sm_{major}0", f"compute_{major}")) for arch in built):
@@ -80,17 +88,20 @@ def links(world: parallel.World, local_rank: int, local_size: int) -> tuple[floa
     the node's bandwidth is their sum. A node has two neighbours, and the better of the two counts: one that is slow
     with both is slow itself.
     """
-    node, nodes = world.rank // local_size, world.size // local_size
+    node = world.rank // local_size
+    nodes = world.size // local_size
     within = between = None
     if local_size > 1:
         first = node * local_size
         within = all_reduce(world, list(range(first, first + local_size)))
+
     for odd in (0, 1) if nodes > 2 else (0,):
         pair = neighbours(node, nodes, odd)
         speed = all_reduce(world, [n * local_size + local_rank for n in pair]) if len(pair) == 2 else None
         together = [speed or 0.0 for speed in world.gathered(speed)]
         total = sum(together[node * local_size : (node + 1) * local_size])
         between = max(between or 0.0, total) if speed is not None else between
+
     return within, between
 
 
@@ -122,6 +133,7 @@ def median_seconds(action: Callable[[], object], device: torch.device) -> float:
         action()
         synchronize(device)
         times.append(time.perf_counter() - began)
+
     return sorted(times)[REPEATS // 2]
 
 
@@ -132,8 +144,10 @@ def synchronize(device: torch.device) -> None:
 
 def entry_point() -> int:
     """Ends with 1 where something failed, and says so in a file of this rank's: its error names its node."""
-    report, node = Path(sys.argv[1]), sys.argv[2]
+    report = Path(sys.argv[1])
+    node = sys.argv[2]
     expected = msgspec.json.decode(sys.argv[3], type=Expected)
+
     try:
         return main(report, node, expected)
     except Exception as error:
@@ -141,6 +155,7 @@ def entry_point() -> int:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         failed = Measured(node=node, local_rank=rank, gpu=expected.gpus > 0, tflops=0.0, error=said)
         write_whole(report.with_name(f"{report.name}.{rank}"), msgspec.json.encode([failed]))
+
         return 1
 
 

@@ -13,7 +13,9 @@ from jobctl.trainer.preflight.node import Node
 
 CLOCK_SECONDS = 2.0
 """More than this apart, files seem to come from the future, and logs cannot be put side by side."""
-MEMORY_GIB, TMP_GIB, ROOT_GIB = 1.0, 0.5, 1.0
+MEMORY_GIB = 1.0
+TMP_GIB = 0.5
+ROOT_GIB = 1.0
 ROOT_GIB_WITH_GPUS = 50.0
 """Two checkpoints of a model of 2 billion parameters, and what an attempt writes besides."""
 SHM_GIB_A_GPU = 1.0
@@ -65,19 +67,26 @@ def _gpus(node: Node, expected: Expected) -> list[str]:
         found.append(f"nobody knows which GPUs it has: {node.unanswered}")
     elif expected.gpus and len(node.gpus) < expected.gpus:
         found.append(f"the driver shows {len(node.gpus)} GPUs of {expected.gpus}")
+
     for gpu in node.gpus:
         if expected.gpus and not is_device(expected.device, gpu.name):
             found.append(f"GPU {gpu.index} is {gpu.name}, not {expected.device}")
+
         if gpu.uncorrected_errors:
             found.append(f"GPU {gpu.index} has {gpu.uncorrected_errors:.0f} uncorrected ECC errors")
+
         if gpu.remapping_failed:
             found.append(f"GPU {gpu.index} could not replace a bad row of its memory")
+
         if gpu.remapping_pending:
             found.append(f"GPU {gpu.index} must be reset to replace a bad row of its memory")
+
         if expected.gpus and (gpu.used_mib or 0.0) > MEMORY_IN_USE * (gpu.memory_mib or float("inf")):
             found.append(f"GPU {gpu.index} has {(gpu.used_mib or 0) / 1024:.0f} GiB in use by somebody else")
+
     if expected.gpus and node.kernels_lack:
         found.append(f"kernels cannot be compiled: {node.kernels_lack}; install gcc and Python's headers")
+
     return [*found, *(node.xids or ())]
 
 
@@ -89,6 +98,7 @@ def _room(node: Node, expected: Expected) -> list[str]:
         ("the folder of temporary files", node.tmp_gib, TMP_GIB),
         ("the shared volume", node.root_gib, root),
     )
+
     return [
         f"{what} has {there:.2f} GiB free, {least:g} are needed"
         for what, there, least in wanted
@@ -100,6 +110,7 @@ def of_clocks(skews: Mapping[str, float]) -> list[Problem]:
     """``skews``: each node's clock minus the shared volume's, in seconds. Compared with their median."""
     if len(skews) < 2:
         return []
+
     middle = statistics.median_low(skews.values())
     return [
         Problem(node, f"its clock is {skew - middle:+.1f} s off that of the others")
@@ -121,11 +132,13 @@ def _slow(measured: Sequence[Measured], expected: Expected) -> list[Problem]:
     for rank in measured:
         if not rank.gpu:  # processors share their cores with others; how fast they are says nothing
             continue
+
         said = f"{_who(rank)}: {rank.tflops:,.0f} TFLOP/s in a matrix product"
         if rank.tflops < SLOW_SHARE * middle:
             found.append(Problem(rank.node, f"{said}, the others {middle:,.0f}"))
         elif rank.tflops < PEAK_SHARE * expected.peak_tflops:
             found.append(Problem(rank.node, f"{said}, of {expected.peak_tflops:,.0f}"))
+
     return found
 
 
@@ -142,8 +155,10 @@ def _links(measured: Sequence[Measured], expected: Expected) -> list[Problem]:
             for rank, speed in zip(firsts, said, strict=True)
             if speed is not None and speed < BANDWIDTH_SHARE * wanted
         ]
+
         alike = len(slow) == len(firsts) > 1
         found += [Problem("", f"on every node {slow[0].reason}")] if alike else slow
+
     return found
 
 

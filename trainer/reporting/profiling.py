@@ -12,7 +12,9 @@ from jobctl.jobs.core.layout import metrics_dir
 from jobctl.trainer.distributed import World
 
 log = logging.getLogger(__name__)
-SKIPPED, WARMUP, TRACED = 2, 1, 3
+SKIPPED = 2
+WARMUP = 1
+TRACED = 3
 
 
 class Profiler:
@@ -27,11 +29,13 @@ class Profiler:
             activities = [ProfilerActivity.CPU]
             if world.device.type == "cuda":
                 activities.append(ProfilerActivity.CUDA)
+
             self._profile = profile(
                 activities=activities,
                 schedule=schedule(wait=SKIPPED, warmup=WARMUP, active=TRACED, repeat=1),
                 on_trace_ready=self._write,
             )
+
             self._profile.start()
 
     def step(self) -> None:

@@ -57,6 +57,7 @@ def begin(run: Path, attempt: int | None, world: World) -> tuple[int, Console]:
     try:
         if attempt is None:
             attempt = world.from_main(next_attempt(run) if world.is_main else None)
+
         return attempt, redirect(run, attempt, world.rank)
     except OSError as error:
         raise UserError(f"rank {world.rank} cannot write into --run_dir: {error}", code=1) from None
@@ -80,4 +81,5 @@ def redirect(run: Path, attempt: int, rank: int) -> Console:
         level=logging.INFO, handlers=[to_file, console] if rank == 0 else [to_file], force=True
     )
     logging.captureWarnings(True)
+
     return console

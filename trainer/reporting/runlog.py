@@ -50,9 +50,12 @@ def records_of(path: Path) -> list[Record]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if number < len(lines):
                 log.warning("%s:%d is damaged and left out: %s", path, number, error)
+
             continue
+
         if "kind" in record:
             records.append(record)
+
     return records
 
 
@@ -65,6 +68,7 @@ def logs(run: Path, kind: Kind = "run") -> list[Path]:
         names = sorted(path.name for path in metrics_dir(run).iterdir())
     except OSError:
         return []
+
     paths = [metrics_dir(run) / name for name in names if _is_log_name(name, kind)]
     return [path for path in paths if path.is_file()]
 
@@ -84,6 +88,7 @@ def records_of_run(run: Path, kind: Kind = "run") -> list[Record]:
             records += attempt[1:]
         elif attempt:  # from the beginning; versions before this one copied what they resumed from
             records = attempt
+
     return records
 
 
@@ -94,20 +99,30 @@ def kept_on_resume(records: Iterable[Record], step: int) -> list[Record]:
 
 def document(records: Iterable[Record]) -> Record:
     """The guide's schema: each training iteration with the timing of the interval it was logged in."""
-    out: Record = {"run_name": "", "config": {}, "startup_info": {}, "training_iterations": [], "eval_steps": [],
-                   "checkpoints": [], "summary": {}}  # fmt: skip
+    out: Record = {
+        "run_name": "",
+        "config": {},
+        "startup_info": {},
+        "training_iterations": [],
+        "eval_steps": [],
+        "checkpoints": [],
+        "summary": {},
+    }
     gradients: dict[int, Record] = {}
     for record in records:
-        kind, body = record["kind"], {k: v for k, v in record.items() if k != "kind"}
+        kind = record["kind"]
+        body = {k: v for k, v in record.items() if k != "kind"}
         if kind == "start":
             out |= {key: body[key] for key in ("run_name", "config", "startup_info")}
         elif kind == "iteration":
             out["training_iterations"].append(body)
         elif kind == "timing":
-            steps, last = body.pop("steps"), body.pop("iter")
+            steps = body.pop("steps")
+            last = body.pop("iter")
             for iteration in reversed(out["training_iterations"]):
                 if iteration["iter"] <= last - steps:
                     break
+
                 iteration.update(body)
         elif kind == "gradients":
             gradients[body["iter"]] = body["layers"]
@@ -115,9 +130,11 @@ def document(records: Iterable[Record]) -> Record:
             out["eval_steps" if kind == "eval" else "checkpoints"].append(body)
         elif kind == "summary":
             out["summary"] = body
+
     for iteration in out["training_iterations"]:
         if iteration["iter"] in gradients:
             iteration["grad_norm_by_layer"] = gradients[iteration["iter"]]
+
     return out
 
 
@@ -128,8 +145,10 @@ def totals(records: Iterable[Record]) -> Record:
     timings = [r for r in records if r["kind"] == "timing"]
     if not iterations or not timings:
         return {}
+
     seconds = sum(r["dt_ms"] * r["steps"] for r in timings) / 1e3
     tokens = sum(r["tokens_per_sec"] * r["dt_ms"] * r["steps"] for r in timings) / 1e3
+
     return {
         "first_loss": iterations[0]["loss"],
         "last_loss": iterations[-1]["loss"],
@@ -167,7 +186,8 @@ class RunLog:
             try:
                 while self._pending:
                     written = os.pwrite(self._descriptor, self._pending, self._size)
-                    self._pending, self._size = self._pending[written:], self._size + written
+                    self._pending = self._pending[written:]
+                    self._size = self._size + written
             except OSError as error:
                 log.warning("the run log waits, it cannot be written: %s: %s", self.path, error.strerror)
 
@@ -227,4 +247,5 @@ def new_stamp(earlier: Path | None) -> str:
     if earlier:
         before = datetime.datetime.strptime(earlier.stem.partition("_")[2] + "000", form)
         now = max(now, before.replace(tzinfo=datetime.timezone.utc) + datetime.timedelta(milliseconds=1))
+
     return now.strftime(form)[:-3]

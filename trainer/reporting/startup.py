@@ -114,20 +114,25 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         "validation": ", ".join(validation) or "none: the data has no validation split",
         "steps": f"{resumed or 0} to {train.max_iters}, {'resumed from a checkpoint' if resumed else 'from scratch'}",
     }
+
     if info["checkpoint_saves"]:
         rows["checkpoints"] = info["checkpoint_saves"]
+
     width = max(map(len, rows))
+
     return "\n".join(f"{name:>{width}}  {text}" for name, text in rows.items())
 
 
 def arithmetic(info: dict[str, Any], train: TrainConfig) -> str:
     if train.dtype == "float32":
         return "float32 throughout"
+
     products = f"{train.dtype} matrix products"
     if info["float8"]:
         products = (
             f"float8 matrix products in the blocks, {train.dtype} elsewhere (MFU: of the {train.dtype} peak)"
         )
+
     return f"{products}, float32 weights, gradients reduced in float32"
 
 
@@ -140,6 +145,7 @@ def compiled(info: dict[str, Any], train: TrainConfig) -> str:
     text = "each block" if train.compile else "off"
     if info["fused"]:
         text = "nothing left to compile"
+
     if train.use_cuda_graphs:
         why = info["without_cuda_graphs"]
         text += (
@@ -147,6 +153,7 @@ def compiled(info: dict[str, Any], train: TrainConfig) -> str:
             if why
             else "; micro-steps are CUDA graphs"
         )
+
     return text
 
 
@@ -156,5 +163,7 @@ def size(count: int) -> str:
     for unit in ("B", "kB", "MB"):
         if amount < 1000:
             return f"{amount:.3g} {unit}"
+
         amount /= 1000
+
     return f"{amount:.2f} GB"

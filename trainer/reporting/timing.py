@@ -50,6 +50,7 @@ class StepTimer:
         """On a CPU the time is no part of the computation; a GPU's queue may have work while the host waits."""
         if self.device.type != "cuda":
             self.mark("compute")
+
         asked = time.perf_counter()
         yield
         self.data_wait += time.perf_counter() - asked
@@ -82,10 +83,12 @@ class StepTimer:
     @contextlib.contextmanager
     def backward_pass(self, last: bool) -> Iterator[None]:
         """Around the backward pass of a micro-step; gradients are reduced in the last one."""
-        self.reducing, before = last, len(self._marks)
+        self.reducing = last
+        before = len(self._marks)
         yield
         if self.reducing and len(self._marks) > before:
             self.mark("communication")
+
         self.reducing = False
 
     @contextlib.contextmanager
@@ -105,14 +108,17 @@ class StepTimer:
                     begin.elapsed_time(end) if isinstance(begin, torch.cuda.Event) else (end - begin) * 1e3
                 )
                 totals[f"{part}_ms"] = totals.get(f"{part}_ms", 0.0) + spent
+
         return {name: round(total / steps, 3) for name, total in totals.items()}
 
 
 def memory_gb(device: torch.device) -> dict[str, float]:
     """Allocated and peak memory in GB: of the GPU, or this process's resident memory on a CPU."""
     if device.type == "cuda":
-        allocated, peak = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+        allocated = torch.cuda.memory_allocated(device)
+        peak = torch.cuda.max_memory_allocated(device)
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         allocated = peak
+
     return {"memory_allocated_gb": round(allocated / GIGA, 3), "memory_peak_gb": round(peak / GIGA, 3)}

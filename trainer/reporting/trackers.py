@@ -118,6 +118,7 @@ def logged_in_to_wandb() -> bool:
     """Whether W&B has been told who asks, or how to do without."""
     if {"WANDB_API_KEY", "WANDB_MODE"} & os.environ.keys():
         return True
+
     try:
         return netrc.netrc().authenticators("api.wandb.ai") is not None
     except (OSError, netrc.NetrcParseError):
@@ -157,6 +158,7 @@ def wanted() -> dict[str, Connect]:
         "Weights & Biases": ("wandb", WeightsAndBiases),
         "MLflow": ("mlflow", MLflow),
     }
+
     return {
         service: connect
         for service, (package, connect) in packages.items()
@@ -186,6 +188,7 @@ class Trackers:
             config=config,
             resumed_step=None if self.evaluates else resumed_step,
         )
+
         for service, connect in self.services.items():
             lines: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(1000)
             thread = threading.Thread(target=self._feed, args=(service, connect, series, lines), daemon=True)
@@ -205,6 +208,7 @@ class Trackers:
             log.info("logging to %s", service)
             while (item := lines.get()) is not None:
                 tracker.log(*item)
+
             tracker.close()
         except BaseException as error:
             log.warning(
@@ -223,4 +227,5 @@ class Trackers:
                 lines.put_nowait(None)
             except queue.Full:
                 continue
+
             thread.join(self.CLOSING_SECONDS)

@@ -59,15 +59,18 @@ class Run:
 
 def together(world: World, action: Callable[[], T]) -> T:
     """Do ``action`` on every rank; a UserError on one is raised on all, so that none waits for the others."""
-    result, found = None, ("", "", 0)
+    result = None
+    found = ("", "", 0)
     try:
         result = action()
     except UserError as error:
         found = error.message, error.hint, error.code
+
     for rank, (problem, hint, code) in enumerate(world.gathered(found)):
         if problem:
             where = f" (on rank {rank})" if rank else ""
             raise UserError(problem + where, hint=hint, code=code)
+
     return result  # type: ignore[return-value]
 
 
@@ -76,6 +79,7 @@ def recorded_recipe(run: Path) -> Recipe | None:
     state = recorded_state(run)
     if state is None:
         return None
+
     sources = tuple(Source(Path(source.path), source.weight) for source in state.sources)
     return Recipe(state.name, state.model, state.train, sources)
 
@@ -88,23 +92,28 @@ def recorded_order(run: Path) -> int:
 
 def choose_start(run: Path, train: TrainConfig) -> bool:
     """Whether to resume. Raises UserError where ``--init_from`` and the run directory disagree."""
-    there, damaged = publication.steps(run), publication.damaged(run)
+    there = publication.steps(run)
+    damaged = publication.damaged(run)
     if damaged and not there and train.init_from != "scratch":
         raise UserError(
             f"every checkpoint of {run} is damaged: {', '.join(path.name for path in damaged)}",
             hint="rename one to step-N to have it checked again, or begin anew with --init_from=scratch",
         )
+
     if train.init_from == "resume" and not there:
         raise UserError(
             f"--init_from=resume, but {run} has no checkpoint", hint="--init_from=auto starts where it can"
         )
+
     if train.init_from == "scratch" and there:
         raise UserError(
             f"--init_from=scratch, but {run} has checkpoints up to step {there[-1]}",
             hint="choose another --run_dir, or --init_from=auto to go on from them",
         )
+
     if train.eval_only and not there:
         raise UserError(f"--eval_only, but {run} has no checkpoint to evaluate")
+
     return bool(there)
 
 
@@ -118,16 +127,21 @@ def build_whole_model(
     """
     if train.compile:
         check_compiler(device.type)
+
     dtype = parallel.TORCH_DTYPES[train.dtype]
     attention = choose_repeatable_attention(train, device, dtype, config.head_dim)
     torch.manual_seed(train.seed)
+
     with torch.device(device):
         model = build_model(config, attention)
+
     if device.type == "cpu":
         model.cross_entropy = CPU_CROSS_ENTROPY
+
     if train.compile:
         for block in model.blocks:
             block.compile()
+
     return model, attention
 
 
@@ -156,6 +170,7 @@ def assemble(options: Options, world: World) -> Run:
     laid_out: nn.Module = model
     if fused is None:
         laid_out = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
+
     optimizer = build_optimizer(laid_out, train, sharding, fused)
     meta = data.sources[0].tokens.meta
     stepper = Stepper(laid_out, optimizer, train, world, sharding, meta.eos_id, fused)
@@ -175,10 +190,13 @@ def assemble(options: Options, world: World) -> Run:
         tokenizer=meta.tokenizer.name,
         kernels=kernels,
     )
+
     if not train.eval_only:
         run.checkpoints.claim()
+
     if resume:
         restore(run)
+
     return run
 
 
@@ -221,6 +239,7 @@ def restore(run: Run) -> None:
 
     if run.kernels.decoder:
         run.kernels.decoder.resume()
+
     restore_random_state(state.random)
     run.resumed = state
 

@@ -39,7 +39,8 @@ class ValidationSet:
     def bytes_per_token(self) -> float | None:
         """Bytes of text a token of the validation split stands for, if the data set says so."""
         shards = self.blocks.tokens.shards
-        text, tokens = sum(s.text_bytes for s in shards), sum(s.tokens for s in shards)
+        text = sum(s.text_bytes for s in shards)
+        tokens = sum(s.tokens for s in shards)
         return text / tokens if text else None
 
 
@@ -59,8 +60,11 @@ def open_validation(sources: Sequence[Source], model: ModelConfig, train: TrainC
         except UserError as error:
             if "no split" in error.message:
                 continue
+
             raise
+
         found.append(choose_blocks(blocks, train.eval_iters * SEQUENCES))
+
     return found
 
 
@@ -87,8 +91,10 @@ class Score:
             "val_loss": self.loss,
             "perplexity": self.perplexity,
         }
+
         if self.byte_perplexity is not None:
             facts["perplexity_per_byte"] = self.byte_perplexity
+
         return facts
 
 
@@ -106,19 +112,26 @@ def evaluate(
     dtype = parallel.TORCH_DTYPES[train.dtype]
     total = torch.zeros((), dtype=torch.float64, device=world.device)
     model.eval()
+
     for batch in shares(len(chosen.numbers), train.batch_size, world):
-        tokens = torch.from_numpy(np.stack([chosen.blocks[chosen.numbers[i]] for i in batch if i is not None]
-                                           or [chosen.blocks[0]])).to(world.device)  # fmt: skip
+        tokens = torch.from_numpy(
+            np.stack([chosen.blocks[chosen.numbers[i]] for i in batch if i is not None] or [chosen.blocks[0]])
+        ).to(world.device)
         targets = tokens[:, 1:] if batch[0] is not None else torch.full_like(tokens[:, 1:], IGNORED)
         documents = document_ids(tokens[:, :-1], eos_id) if train.document_masking else None
+
         with parallel.autocast(sharding, world.device, dtype):
             losses = model(tokens[:, :-1], targets, documents, reduction="none")
+
         total += losses.sum(dtype=torch.float64)
         beat()
+
     model.train()
     if world.size > 1:
         dist.all_reduce(total)
+
     scored = len(chosen.numbers) * chosen.blocks.block_size
+
     return Score(chosen.name, total.item() / scored, chosen.bytes_per_token)
 
 
@@ -129,4 +142,5 @@ def shares(count: int, batch_size: int, world: parallel.World) -> list[list[int 
     for turn in range(rounds):
         begin = (turn * world.size + world.rank) * batch_size
         batches.append(list(range(begin, min(begin + batch_size, count))) or [None])
+
     return batches

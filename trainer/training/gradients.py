@@ -19,7 +19,9 @@ class Gradients:
     """The gradients of a model's parameters, seen as one vector; of those that are sharded each rank has a part."""
 
     def __init__(self, parameters: dict[str, nn.Parameter], world: World) -> None:
-        self.names, self.parameters, self.world = list(parameters), list(parameters.values()), world
+        self.names = list(parameters)
+        self.parameters = list(parameters.values())
+        self.world = world
         sharded = [isinstance(parameter, DTensor) for parameter in self.parameters]
         self.sharded = any(sharded)
         # In a sum over the ranks each square counts once.
@@ -39,15 +41,19 @@ class Gradients:
         if len(grads) != len(self.parameters):
             missing = [n for n, p in zip(self.names, self.parameters, strict=True) if p.grad is None]
             raise RuntimeError(f"no gradient reached {', '.join(missing)}")
+
         norms = torch.stack(torch._foreach_norm(grads, 2, dtype=torch.float32))
         if loss_scale is not None:
             norms = norms / loss_scale
+
         squares = norms.square()
         if self.world.size == 1:
             return loss, squares
+
         counted = squares * self.counted if self.sharded else squares[:0]
         message = torch.cat([(loss / self.world.size).reshape(1), counted])
         dist.all_reduce(message)
+
         return message[0], message[1:] if self.sharded else squares
 
     def clear(self) -> None:
@@ -62,6 +68,7 @@ class Gradients:
             found = BLOCK.match(name)
             layer = found[0] if found else name
             totals[layer] = totals.get(layer, 0.0) + square
+
         return {layer: total**0.5 for layer, total in totals.items()}
 
 

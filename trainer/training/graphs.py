@@ -20,10 +20,13 @@ def obstacle(train: TrainConfig, fused: bool, sharding: str) -> str:
     """Why steps run without graphs; empty where they run with them."""
     if not train.use_cuda_graphs:
         return "not asked for"
+
     if not fused:
         return "they need the fused kernels"
+
     if sharding == "fsdp":
         return "what fsdp gathers depends on the step before"
+
     return ""
 
 

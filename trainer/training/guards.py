@@ -31,6 +31,7 @@ class LossWindow:
         spike = (loss > median + self.sigmas * deviation) & (known >= ENOUGH)
         remembered = torch.where(loss.isfinite(), loss, self.losses[0])
         self.losses = torch.cat([self.losses[1:], remembered.reshape(1)])
+
         return spike
 
 

@@ -38,8 +38,12 @@ class Training:
     """A run in progress on this rank."""
 
     def __init__(self, run: Run, console: Console, stop: StopRequest, watchdog: Watchdog) -> None:
-        self.run, self.console, self.stop, self.watchdog = run, console, stop, watchdog
-        self.train, self.world = run.recipe.train, run.world
+        self.run = run
+        self.console = console
+        self.stop = stop
+        self.watchdog = watchdog
+        self.train = run.recipe.train
+        self.world = run.world
         resumed = run.resumed
         self.step = resumed.step if resumed else 0
         self.samples = resumed.samples if resumed else 0
@@ -48,6 +52,7 @@ class Training:
         self.timer = StepTimer(self.world.device)
         if self.world.size > 1 and run.stepper.reduction is None:
             self.timer.time_reduction(run.stepper.model, run.sharding)
+
         self.unlogged: list[tuple[int, int, float, StepResult]] = []
         self.saved_step = self.step if resumed else None
         self.tokens_per_step = run.layout.global_batch_size * self.train.block_size
@@ -70,16 +75,19 @@ class Training:
         gc.disable()  # a collection in the middle of a step makes every other rank wait for this one
         stopping = False
         self.timer.reset()
+
         while self.step < self.train.max_iters and not stopping:
             self.take_step(batches)
             profiler.step()
             stopping = self.stop.is_asked()
             self.after_step(last=stopping or self.step == self.train.max_iters)
             self.watchdog.beat()
+
         del batches  # ends the worker processes
         gc.enable()
         gc.unfreeze()
         profiler.close()
+
         return self.finish(stopping and self.step < self.train.max_iters)
 
     def batches(self) -> Iterator[torch.Tensor]:
@@ -100,21 +108,25 @@ class Training:
 
     def after_step(self, last: bool) -> None:
         """Whatever is due after a step; logging comes first, for a checkpoint says that its steps are logged."""
-        train, step = self.train, self.step
+        train = self.train
+        step = self.step
         evaluating = bool(self.run.validation) and (
             step % train.eval_interval == 0 or step == train.max_iters
         )
         saving = last or (bool(train.checkpoint_interval) and step % train.checkpoint_interval == 0)
         if last or evaluating or saving or step % train.log_interval == 0:
             self.flush()
+
         best = False
         if evaluating:
             best = self.validate()
             saving = saving or train.always_save_checkpoint
+
         if saving:
             self.save("everything", best, must=last)
         elif best:
             self.save("weights", best, must=False)
+
         if evaluating or saving:
             gc.collect()
             self.timer.reset()
@@ -125,6 +137,7 @@ class Training:
         self.close("stopped" if unfinished else "finished", self.stop_reason() if unfinished else "")
         if not saved and not unfinished:
             raise RuntimeError("training finished, but its last checkpoint could not be written")
+
         return EXIT_CONTINUE if unfinished else EXIT_FINISHED
 
     def stop_reason(self) -> str:
@@ -135,10 +148,15 @@ class Training:
         """Rank 0: the last record, and the last words."""
         if not (self.log and self.trackers):
             return
+
         facts = self.log.close(
-            iter=self.step, status=status, reason=why, samples=self.samples,
-            tokens=self.samples * self.train.block_size, best_val_loss=self.best_val_loss,
-        )  # fmt: skip
+            iter=self.step,
+            status=status,
+            reason=why,
+            samples=self.samples,
+            tokens=self.samples * self.train.block_size,
+            best_val_loss=self.best_val_loss,
+        )
         self.trackers.close()
         losses = f", loss {facts['first_loss']} -> {facts['last_loss']}" if "first_loss" in facts else ""
         reason = f" ({why})" if why else ""
@@ -155,17 +173,25 @@ class Training:
         return RunLog(self.run.directory, self.step if self.run.resumed else None)
 
     def announce(self) -> None:
-        run, parameters = self.run, parallel.named_parameters(self.run.stepper.model)
+        run = self.run
+        parameters = parallel.named_parameters(self.run.stepper.model)
         state = self.run.stepper.optimizer.state()
         info = startup.facts(
-            run.recipe, self.world, run.sharding, run.layout,
-            attention=run.attention, kernels=run.kernels, peak=run.peak, fingerprint=run.data.fingerprint,
+            run.recipe,
+            self.world,
+            run.sharding,
+            run.layout,
+            attention=run.attention,
+            kernels=run.kernels,
+            peak=run.peak,
+            fingerprint=run.data.fingerprint,
             without_graphs=run.stepper.without_graphs,
             weight_bytes=parallel.bytes_of(iter(parameters.values())),
             optimizer_bytes=parallel.bytes_of(iter(state.values())),
             resumed=run.resumed.step if run.resumed else None,
             saves="" if self.train.eval_only else run.checkpoints.staging().describe(),
-        )  # fmt: skip
+        )
+
         text = startup.block(info, self.train, run.peak, [chosen.name for chosen in run.validation])
         log.info("%s", text)
         if self.log and self.trackers:
@@ -178,28 +204,44 @@ class Training:
         """Read the results of the steps since the last time (the one wait for the device) and log them."""
         if not self.unlogged:
             return
-        rows = torch.stack([
-            torch.stack([r.loss, r.grad_norm, r.finite.float(), r.skipped.float()])
-            for _, _, _, r in self.unlogged
-        ]).tolist()  # fmt: skip
+
+        rows = torch.stack(
+            [
+                torch.stack([r.loss, r.grad_norm, r.finite.float(), r.skipped.float()])
+                for _, _, _, r in self.unlogged
+            ]
+        ).tolist()
         timing = self.timing()
-        records, problem = [], None
+        records = []
+        problem = None
+
         for (step, first, rate, _), (loss, norm, finite, skipped) in zip(self.unlogged, rows, strict=True):
-            records.append({"kind": "iteration", "iter": step, "loss": number(loss), "lr": rate,
-                            "grad_norm": number(norm), "samples": first + self.run.layout.global_batch_size,
-                            "skipped": bool(skipped)})  # fmt: skip
+            records.append(
+                {
+                    "kind": "iteration",
+                    "iter": step,
+                    "loss": number(loss),
+                    "lr": rate,
+                    "grad_norm": number(norm),
+                    "samples": first + self.run.layout.global_batch_size,
+                    "skipped": bool(skipped),
+                }
+            )
             if skipped:
                 log.warning(
                     "step %d skipped: loss %g, gradient norm %g, samples from %d", step, loss, norm, first
                 )
+
             try:
                 self.bad_steps.count(step, first, bool(finite))
             except Exception as error:
                 problem = problem or error
+
         squares = self.unlogged[-1][3].squares
         self.unlogged.clear()
         if self.log:
             self.report(records, timing, rows[-1], squares)
+
         self.timer.reset()
         if problem:
             raise problem
@@ -220,8 +262,14 @@ class Training:
         lines = [*records, {"kind": "timing", "iter": self.step, "steps": len(records), **timing}]
         if every and self.step % every == 0:
             layers = self.run.stepper.gradients.by_layer(squares.tolist())
-            lines.append({"kind": "gradients", "iter": self.step,
-                          "layers": {layer: number(norm) for layer, norm in layers.items()}})  # fmt: skip
+            lines.append(
+                {
+                    "kind": "gradients",
+                    "iter": self.step,
+                    "layers": {layer: number(norm) for layer, norm in layers.items()},
+                }
+            )
+
         self.log.write(lines)
         shown = {"loss": row[0], "grad_norm": row[1], "lr": records[-1]["lr"]}
         self.console.progress(
@@ -240,9 +288,11 @@ class Training:
             for score in scores:
                 self.console.line(f"step {self.step}: validation {describe(score)}")
                 self.trackers.log(self.step, {f"val_loss/{score.name}": score.loss})
+
         best = self.best_val_loss is None or scores[0].loss < self.best_val_loss
         if best:
             self.best_val_loss = scores[0].loss
+
         return best
 
     def scores(self) -> list[Score]:
@@ -259,7 +309,9 @@ class Training:
             )
             for chosen in run.validation
         ]
+
         parallel.reshard(run.stepper.model)
+
         return found
 
     def evaluate_only(self) -> int:
@@ -276,8 +328,10 @@ class Training:
         """
         if self.saved_step == self.step:
             return
+
         if self.log:
             self.log.sync()
+
         recipe = self.run.recipe
         state = State(
             step=self.step,
@@ -293,6 +347,7 @@ class Training:
             bad_streak=self.bad_steps.streak,
             random=random_state(),
         )
+
         begun = self.run.checkpoints.save(state, holds=holds, best=best, must=must)
         if not begun.skipped:
             self.saved_step = self.step if holds == "everything" else self.saved_step

@@ -27,12 +27,14 @@ class OverlappedReduction:
     """
 
     def __init__(self, model: nn.Module, projections: Sequence[Projection], world: World) -> None:
-        self.projections, self.world_size = projections, world.size
+        self.projections = projections
+        self.world_size = world.size
         multiplied = {weight for projection in projections for weight in projection.weights}
         self.others = [parameter for parameter in model.parameters() if parameter not in multiplied]
         self.averages = world.device.type == "cuda"
         """NCCL divides by the number of ranks; gloo cannot."""
         self._under_way: list[tuple[dist.Work, Tensor]] = []
+
         with torch.no_grad():
             for parameter in model.parameters():
                 if not isinstance(parameter, DTensor):  # those have come from rank 0
@@ -47,13 +49,16 @@ class OverlappedReduction:
         """Reduce what is left, the gains in one message, and let the device wait for all."""
         for projection in self.projections:
             projection.on_complete = None
+
         gradients = [parameter.grad for parameter in self.others if parameter.grad is not None]
         message = torch.cat([gradient.reshape(-1) for gradient in gradients])
         self._reduce(message, message)
+
         for work, gradient in self._under_way:
             work.wait()
             if not self.averages:
                 gradient.div_(self.world_size)
+
         self._under_way.clear()
         parts = message.split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(
@@ -72,5 +77,6 @@ class OverlappedReduction:
             work = dist.all_reduce(gradient, operation, async_op=True)
         else:
             work = scatter_rows(own, gradient, operation, async_op=True)
+
         assert work is not None
         self._under_way.append((work, own))

@@ -31,6 +31,7 @@ def tell_torch(deterministic: bool) -> None:
         os.environ.setdefault(*CUBLAS_WORKSPACE)
         # Else torch fills all new memory with NaN, which takes time: 6% of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
     torch.use_deterministic_algorithms(deterministic)
 
 
@@ -46,16 +47,20 @@ def choose_repeatable_attention(
         choose_attention, device=device, dtype=dtype, head_dim=head_dim, documents=train.document_masking
     )
     if device.type != "cuda":
-        attention, reason = choose(train.attention_backend), ""
+        attention = choose(train.attention_backend)
+        reason = ""
     elif train.deterministic == "on":
         tell_torch(deterministic=True)
-        attention, reason = choose(train.attention_backend, deterministic=True), ""
+        attention = choose(train.attention_backend, deterministic=True)
+        reason = ""
     elif reason := "as asked" if train.deterministic == "off" else costly(train.attention_backend, device):
         tell_torch(deterministic=False)
         attention = choose(train.attention_backend)
     else:
         attention, reason = cheap_or_other(choose, train.attention_backend)
+
     attention.unrepeatable = reason
+
     return attention
 
 
@@ -73,8 +78,11 @@ def costly(backend: str, device: torch.device) -> str:
     """Why gradients that repeat would cost 1% of a step or more, or nobody has measured it; empty where they do not."""
     if torch.cuda.get_device_capability(device)[0] != 9:
         return "what it costs was measured on Hopper only"
+
     if backend not in ("auto", "cudnn"):
         return f"{backend} would take longer"
+
     if find_spec(MODULE) is None:
         return f"the package '{PACKAGE}' is not installed"
+
     return ""

@@ -28,7 +28,9 @@ def train(options: Options, world: World, attempt: int, console: Console) -> int
     stop = StopRequest(options.run_dir, world)
     if options.only_evaluates:
         return attempted(options, world, stop, console)
+
     stop.watch_signals()
+
     with contextlib.ExitStack() as stack:
         if world.is_main:
             heartbeat = Heartbeat(options.run_dir, attempt, console.line)
@@ -37,6 +39,7 @@ def train(options: Options, world: World, attempt: int, console: Console) -> int
             stop.forget_earlier_launch()
         else:
             together(world, lambda: None)
+
         return attempted(options, world, stop, console)
 
 
@@ -48,4 +51,5 @@ def attempted(options: Options, world: World, stop: StopRequest, console: Consol
         training = Training(run, console, stop, watchdog)
         if run.recipe.train.eval_only:
             return training.evaluate_only()
+
         return training.train_to_the_end()

@@ -49,16 +49,22 @@ class Stepper:
         eos_id: int,
         fused: FusedDecoder | None = None,
     ) -> None:
-        self.model, self.optimizer, self.train = model, optimizer, train
-        self.world, self.sharding, self.eos_id = world, sharding, eos_id
+        self.model = model
+        self.optimizer = optimizer
+        self.train = train
+        self.world = world
+        self.sharding = sharding
+        self.eos_id = eos_id
         self.dtype = parallel.TORCH_DTYPES[train.dtype]
         self.gradients = Gradients(parallel.named_parameters(model), world)
         self.window = LossWindow(train.skip_loss_spikes, world.device) if train.skip_loss_spikes else None
         self.loss_scale = LossScale(world.device) if self.dtype is torch.float16 else None
-        self.fused, self.reduction = fused, None
+        self.fused = fused
+        self.reduction = None
         if fused and world.size > 1:
             self.reduction = OverlappedReduction(model, fused.projections, world)
             fused.refresh()
+
         self.without_graphs = graphs.obstacle(train, fused is not None, sharding)
         self.warming = None if self.without_graphs else graphs.WARM_STEPS
         self.graphs: list[graphs.MicroStepGraph] = []
@@ -69,20 +75,26 @@ class Stepper:
         tensors = {}
         if self.fused and self.fused.scales is not None:
             tensors["guard.float8_history"] = self.fused.scales.history
+
         if self.window:
             tensors["guard.losses"] = self.window.losses
+
         if self.loss_scale:
             tensors["guard.loss_scale"] = self.loss_scale.scale
             tensors["guard.good_steps"] = self.loss_scale.good_steps
+
         return tensors
 
     def loss(self, tokens: torch.Tensor) -> torch.Tensor:
         """Mean loss of a micro-batch, int64 ``[B, T + 1]`` in host memory."""
         tokens = tokens.to(self.world.device, non_blocking=True)
-        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        inputs = tokens[:, :-1]
+        targets = tokens[:, 1:]
         documents = document_ids(inputs, self.eos_id) if self.train.document_masking else None
+
         with parallel.autocast(self.sharding, self.world.device, self.dtype):
             loss: torch.Tensor = self.model(inputs, targets, documents)
+
         return loss
 
     def run(self, batches: Iterator[torch.Tensor], rate: float, timer: StepTimer) -> StepResult:
@@ -92,29 +104,36 @@ class Stepper:
         for micro in range(micro_steps):
             with timer.waiting_for_data():
                 tokens = next(batches)
+
             last = micro == micro_steps - 1
             if self.warming == 0 and not self.graphs:
                 self.capture(tokens)
+
             total += self.graphs[last](tokens) if self.graphs else self.micro_step(tokens, last, timer)
+
         timer.mark("compute")
         result = self._update(total, rate)
         timer.mark("optimizer")
         if self.warming:
             self.warming -= 1
+
         return result
 
     def micro_step(self, tokens: torch.Tensor, last: bool, timer: StepTimer | None = None) -> torch.Tensor:
         """Add a micro-batch's gradient; its share of the step's loss. In the ``last`` of a step ranks reduce theirs."""
         if last and self.reduction:
             self.reduction.begin()
+
         with parallel.gradient_sync(self.model, self.sharding, last):
             loss = self.loss(tokens) / self.train.gradient_accumulation_steps
             scaled = loss if self.loss_scale is None else loss * self.loss_scale.scale
             with timer.backward_pass(last) if timer else contextlib.nullcontext():
                 scaled.backward()
+
         if last and self.reduction:
             with timer.reduction() if timer else contextlib.nullcontext():
                 self.reduction.finish()
+
         return loss.detach()
 
     def capture(self, tokens: torch.Tensor) -> None:
@@ -124,7 +143,10 @@ class Stepper:
         for parameter in self.gradients.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        device, pool = self.world.device, None
+
+        device = self.world.device
+        pool = None
+
         for last in (False, True):
             micro_step = functools.partial(self.micro_step, last=last)
             graph = graphs.MicroStepGraph(micro_step, tokens, device, pool)
@@ -145,6 +167,7 @@ class Stepper:
         skipped = ~finite
         if self.window:
             skipped = skipped | self.window.is_spike(loss)
+
         factor = clip_factor(norm, self.train.grad_clip) if self.train.grad_clip else torch.ones_like(norm)
         if scale is not None:
             factor = factor / scale
@@ -160,6 +183,8 @@ class Stepper:
             self.zero_gradients(self.fused)
         else:
             self.gradients.clear()
+
         if self.loss_scale:
             self.loss_scale.update(~finite)
+
         return StepResult(loss, norm, finite, skipped, squares)

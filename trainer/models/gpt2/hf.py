@@ -77,6 +77,7 @@ class GPT2Mapping:
         theirs: Weights = {}
         for ours, name in ROOT_NAMES.items():
             put(theirs, f"transformer.{name}", state[f"{ours}.weight"], biased=ours == "norm")
+
         if not config.tie_word_embeddings:
             put(theirs, "lm_head", state["lm_head.weight"], biased=False)
 
@@ -89,6 +90,7 @@ class GPT2Mapping:
 
             parts = [state[f"{block}self_attn.{letter}_proj.weight"] for letter in "qkv"]
             put(theirs, layer + "attn.c_attn", torch.cat(parts).t())
+
         return theirs
 
     def from_hf(self, state: Weights) -> Weights:
@@ -98,10 +100,13 @@ class GPT2Mapping:
             name = full_name.removeprefix("transformer.")
             if MASKS.fullmatch(name):
                 continue
+
             if name.endswith(".bias"):
                 refuse_bias(full_name, tensor)
                 continue
+
             ours.update(our_weights(name.removesuffix(".weight"), tensor))
+
         return ours
 
 
@@ -143,4 +148,5 @@ def our_weights(stem: str, tensor: Tensor) -> Weights:
 
     inside = {theirs: name for name, theirs in BLOCK_NAMES.items()}
     weight = tensor.t().contiguous() if tensor.ndim == 2 else tensor
+
     return {f"{block}{inside.get(match[2], match[2])}.weight": weight}

@@ -116,12 +116,15 @@ class Decoder(nn.Module, ABC):
         for name, parameter in self.named_parameters():
             if id(parameter) in gains:
                 continue
+
             if parameter.ndim < 2:
                 raise ValueError(f"{name} is neither a matrix nor the gain of a Norm: no rule fills it")
+
             nn.init.normal_(parameter, std=residual_std if id(parameter) in residual else std)
 
         for norm in norms:
             norm.reset_gain()
+
         if self.rotary is not None:
             self.rotary.fill_tables()
 
@@ -164,9 +167,12 @@ class Decoder(nn.Module, ABC):
         x = self.embed_tokens(tokens)
         if self.embed_positions is not None:
             x = x + self.embed_positions(torch.arange(start, end, device=tokens.device))
+
         for index, block in enumerate(self.blocks):
             x = block(x, document_ids, cache.layers[index] if cache is not None else None)
+
         normed: Tensor = self.norm(x)
+
         return normed
 
     def check_length(self, positions: int) -> None:

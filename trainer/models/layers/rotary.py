@@ -28,6 +28,7 @@ class RotaryEmbedding(nn.Module):
 
         for name in ("cos", "sin"):
             self.register_buffer(name, torch.empty(max_positions, head_dim // 2), persistent=False)
+
         self.fill_tables()
 
     @torch.no_grad()
@@ -49,4 +50,5 @@ class RotaryEmbedding(nn.Module):
 
         first, second = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=-1)
         turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
         return turned.to(x.dtype)

@@ -47,6 +47,7 @@ class SelfAttention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q = self.q_norm(q)
             k = self.k_norm(k)
+
         if self.rotary is not None:
             start = cache.length if cache is not None else 0
             q = self.rotary(q, start)
@@ -55,5 +56,7 @@ class SelfAttention(nn.Module):
         # The cache holds keys that are already rotated, so it comes after the rotation.
         if cache is not None:
             k, v = cache.append(k, v)
+
         out: Tensor = self.o_proj(self.attention(q, k, v, document_ids).flatten(-2))
+
         return out
