@@ -36,6 +36,8 @@ class Timed:
 
     pause: float
     durable: float
+    removed: float = 0.0
+    """Until the copy before is removed as well, where the way does that."""
 
 
 def model_tensors(model: str, gib: float, device: torch.device) -> dict[str, Tensor]:
@@ -91,7 +93,7 @@ class Ours:
         pause = time.perf_counter() - begun
         if not self.checkpoints.wait():
             raise RuntimeError("the save failed; its warning says why")
-        return Timed(pause, time.perf_counter() - begun)
+        return Timed(pause, self.reports[-1].write_seconds, time.perf_counter() - begun)
 
     def load(self) -> float:
         """Seconds of a resume, all checksums included."""
@@ -213,12 +215,15 @@ def dcp_async(folder: Path, tensors: dict[str, Tensor], threads: int, stager: An
     return Timed(pause, time.perf_counter() - begun)
 
 
-def pinned_stager(device: torch.device) -> Any:
-    """torch's stager that keeps its memory, pinned on a GPU (torch 2.9 and later)."""
+def pinned_stager(device: torch.device) -> tuple[Any, Callable[[], None]]:
+    """torch's stager that keeps its memory, pinned on a GPU (torch 2.9 and later), and how to close it.
+
+    Its own ``close`` does nothing: torch 2.11 calls it after each save, and the memory would not be kept.
+    """
     from torch.distributed.checkpoint import staging
 
     on_gpu = device.type == "cuda"
-    return staging.DefaultStager(
+    stager = staging.DefaultStager(
         staging.StagingOptions(
             use_pinned_memory=on_gpu,
             use_shared_memory=False,
@@ -226,6 +231,9 @@ def pinned_stager(device: torch.device) -> Any:
             use_non_blocking_copy=on_gpu,
         )
     )
+    close = stager.close
+    stager.close = lambda: None
+    return stager, close
 
 
 def repeated(folder: Path, times: int, save: Callable[[Path], Timed]) -> list[Timed]:

@@ -28,6 +28,8 @@ GB = 1e9
 GIB_OF_QWEN3 = 20.5
 """Weights and two moments of qwen3_1.8b in float32."""
 
+PARTS = ("disk, writing", "ours", "dcp.async_save, pinned", "dcp.async_save", "dcp.save", "ours, in chunks")
+
 
 class Bench:
     """The parts, one after another, and what they found."""
@@ -47,7 +49,9 @@ class Bench:
         self.results: dict[str, dict[str, Any]] = {}
 
     def part(self, name: str, action: Callable[[], dict[str, Any]]) -> None:
-        """Do one part, unless there is no time for it; report it, or how it failed."""
+        """Do one part, unless it is not asked for or there is no time; report it, or how it failed."""
+        if self.options.only and name not in self.options.only:
+            return
         if time.monotonic() > self.deadline:
             self.results[name] = {"error": "no time left"}
         else:
@@ -71,20 +75,19 @@ class Bench:
         )
 
     def run(self) -> None:
-        self.part("disk, writing", self.disk_writing)
+        disk, ours_whole, pinned, plain, waiting, chunks = PARTS
+        self.part(disk, self.disk_writing)
 
         ours = self.folder / "ours"
-        self.part("ours", lambda: self.ours(ours))
+        self.part(ours_whole, lambda: self.ours(ours))
         shutil.rmtree(ours, ignore_errors=True)
 
         threads = len(self.sizes)
         saves = self.options.saves
-        self.part("dcp.async_save, pinned", lambda: self.dcp_pinned(threads, saves))
-        self.part(
-            "dcp.async_save", lambda: self.dcp(saves, lambda f: entrants.dcp_async(f, self.tensors, threads))
-        )
-        self.part("dcp.save", lambda: self.dcp(1, lambda f: entrants.dcp_save(f, self.tensors, threads)))
-        self.part("ours, in chunks", lambda: self.chunks(ours))
+        self.part(pinned, lambda: self.dcp_pinned(threads, saves))
+        self.part(plain, lambda: self.dcp(saves, lambda f: entrants.dcp_async(f, self.tensors, threads)))
+        self.part(waiting, lambda: self.dcp(1, lambda f: entrants.dcp_save(f, self.tensors, threads)))
+        self.part(chunks, lambda: self.chunks(ours))
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def disk_writing(self) -> dict[str, Any]:
@@ -128,11 +131,11 @@ class Bench:
         return figures(entrants.repeated(self.folder / "dcp", times, way), self.bytes)
 
     def dcp_pinned(self, threads: int, times: int) -> dict[str, Any]:
-        stager = entrants.pinned_stager(self.device)
+        stager, close = entrants.pinned_stager(self.device)
         try:
             return self.dcp(times, lambda f: entrants.dcp_async(f, self.tensors, threads, stager))
         finally:
-            stager.close()
+            close()
 
 
 def figures(saves: Sequence[entrants.Timed], count: int) -> dict[str, Any]:
@@ -195,6 +198,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True, help="where the JSON goes")
     parser.add_argument("--model", default="qwen3_1.8b", help="whose shapes the tensors have")
     parser.add_argument("--gib", type=float, default=GIB_OF_QWEN3, help="take no more tensors than this")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="parts to do; all of them by default")
     parser.add_argument("--saves", type=int, default=2, help="saves of each way, the first one counted apart")
     parser.add_argument("--minutes", type=float, default=5.0, help="begin nothing new after so long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -213,13 +213,22 @@ class Checkpointer:
                 waited_seconds=save.waited_seconds,
                 write_seconds=time.perf_counter() - save.begun,
             )
-
-            publication.prune(self.run, self.keep_last, self.keep_every)
             self.on_saved(report)
         except Exception as failure:
             return describe(failure)
 
+        self._prune()
         return ""
+
+    def _prune(self) -> None:
+        """Remove what retention does not hold; old checkpoints that stay are no failure of the new one.
+
+        It counts as part of the save: the next one begins when the disk has room for it again.
+        """
+        try:
+            publication.prune(self.run, self.keep_last, self.keep_every)
+        except OSError as error:
+            log.warning("old checkpoints of %s could not be removed: %s", self.run, error)
 
     # -- loading
 

@@ -274,3 +274,22 @@ def test_weights_alone_hold_the_model_and_are_never_resumed_from(tmp_path: Path)
     assert read_contents(folder).table.tensors.keys() == {"model.w"}
     assert publication.candidates(tmp_path) == []
     assert checkpoints.resume(lambda state: None) is None
+
+
+def test_old_checkpoints_that_cannot_be_removed_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        assert [report.step for report in reports] == [1]  # what was saved is said before
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(publication, "prune", refuse)
+    checkpoints = checkpointer(tmp_path, {"model.w": torch.ones(3)})
+    reports: list[Report] = []
+    checkpoints.on_saved = reports.append
+    checkpoints.save(state(1))
+
+    assert checkpoints.wait()
+    assert publication.steps(tmp_path) == [1]
+    assert "could not be removed: [Errno 13] Permission denied" in caplog.text
+    assert "FAILED" not in caplog.text
