@@ -13,7 +13,17 @@ OTHER = pwd.getpwnam("daemon")
 
 
 def as_other(action: Callable[[], object]) -> str:
-    """Do something in a process of the other user; the message of the UserError it raised, or the text it returned.
+    """Do something in a process of the other user; the message of the UserError it raised, if it did."""
+
+    def silent() -> str:
+        action()
+        return ""
+
+    return told_by_other(silent)
+
+
+def told_by_other(action: Callable[[], str]) -> str:
+    """What ``action`` returns in a process of the other user, or the message of the UserError it raised.
 
     A process of its own may not read this Python's modules; so everything has been imported before.
     """
@@ -24,8 +34,7 @@ def as_other(action: Callable[[], object]) -> str:
             os.setgroups([])
             os.setgid(OTHER.pw_gid)
             os.setuid(OTHER.pw_uid)
-            result = action()
-            said = result if isinstance(result, str) else ""
+            said = action()
         except UserError as error:
             said = str(error)
         except BaseException:

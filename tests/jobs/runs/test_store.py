@@ -14,7 +14,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.spec.job_spec import JobSpec
-from tests.other_user import as_other
+from tests.other_user import as_other, told_by_other
 
 Job = Callable[..., JobSpec]
 
@@ -252,7 +252,7 @@ def test_a_private_run_is_named_and_the_rest_is_listed_for_another_user(job: Job
             return f"{names} {told}"
 
         reason = f"{shared}/runs/private: Permission denied"
-        assert as_other(listed) == f"['a', 'z'] ['{reason}']"
+        assert told_by_other(listed) == f"['a', 'z'] ['{reason}']"
         assert reason in as_other(lambda: runs.is_submitted(shared, "private"))
     finally:
         shutil.rmtree(shared)
