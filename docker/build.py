@@ -18,7 +18,7 @@ import jobctl
 from jobctl.docker import variants
 from jobctl.docker.pin import INDEX_DATE
 from jobctl.jobs.core.errors import UserError, run_command
-from jobctl.jobs.runs.store import git_revision
+from jobctl.jobs.runs.revision import git_revision
 
 SOURCE = Path(__file__).resolve().parent.parent
 CERTIFICATES = "/run/build/ca.crt"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +24,7 @@ from jobctl.jobs.core.ownership import check_run
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record
+from jobctl.jobs.runs.revision import git_revision
 from jobctl.jobs.spec.job_spec import JobSpec
 
 ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued"})
@@ -250,30 +250,6 @@ def write_record(path: Path, spec: JobSpec, step: str = "") -> None:
     }
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     write_whole(layout.record_file(path, step), text.encode())
-
-
-def git_revision() -> str | None:
-    """Revision of the source tree that submits, with ``-dirty`` where it has changes; None outside a checkout."""
-    try:
-        answer = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(Path(__file__).resolve().parent),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=40",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-    return answer.stdout.strip() or None
 
 
 def _is_of(attempt: Attempt, step: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from jobctl.docker import pin, variants
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.revision import git_revision
 from jobctl.jobs.runs.store import Status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.patch import ship
@@ -128,7 +129,7 @@ def test_its_labels_user_and_stop_signal(podman: Engine, built_image: str) -> No
     (found,) = json.loads(podman.run("image", "inspect", built_image))
     assert found["Labels"]["org.opencontainers.image.version"]
     revision = found["Labels"]["org.opencontainers.image.revision"]
-    assert revision.split("-")[0] == runs.git_revision().split("-")[0]  # type: ignore[union-attr]
+    assert revision.split("-")[0] == str(git_revision()).split("-")[0]
     assert found["Config"]["StopSignal"] == "SIGTERM"
     assert found["Config"]["User"] == "1000:1000"
     assert not found.get("Healthcheck"), "a job is no service, and Podman would want systemd for it"
