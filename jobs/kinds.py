@@ -37,6 +37,8 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it reads from the internet."""
     checkpoints: bool = False
     """Whether it sees STOP, checkpoints and exits with 200; any other job is ended by a signal."""
+    at_warning: Literal["terminate", "checkpoint", "continue"] = "terminate"
+    """What the job does when the scheduler warns it of its end: end now, checkpoint, or use the time that is left."""
     reads_checkpoint: bool = False
     """Whether it works on the checkpoint of a finished run, in the directory of that run."""
     checked: bool = False
@@ -83,6 +85,7 @@ TRAIN = JobKind(
     distributed=True,
     needs_gpu=True,
     checkpoints=True,
+    at_warning="checkpoint",
     checked=True,
     in_pipeline=True,
 )
@@ -90,6 +93,7 @@ EVAL = JobKind(
     name="eval",
     module="jobctl.trainer.launch",
     stage="eval",
+    at_warning="continue",
     has_model=True,
     about="model",
     distributed=True,
@@ -107,6 +111,7 @@ SWEEP = JobKind(
     name="sweep",
     module="jobctl.trainer.launch",
     stage="sweep",
+    at_warning="continue",
     has_model=True,
     about="model",
     distributed=True,

@@ -70,9 +70,25 @@ def literal_block(text: str, columns: int) -> Verbatim:
     return Verbatim("|\n" + " " * columns + indented(text.rstrip("\n"), columns))
 
 
+def _metadata(spec: JobSpec, run: str, spec_hash: str) -> dict[str, Any]:
+    """Return names, labels and annotations of the objects."""
+    labels = names.labels(spec, run)
+    queue = {names.QUEUE_LABEL: spec.site.queue} if spec.site.queue else {}
+    no_proxy = {"sidecar.istio.io/inject": "false"}
+    return {
+        "version": Verbatim(spec.version),
+        "job": names.job_name(spec),
+        "labels": labels,
+        "job_labels": labels | queue,
+        "annotations": {names.RUN_ANNOTATION: run, names.HASH_ANNOTATION: spec_hash},
+        "pod_labels": labels | no_proxy,
+        "pod_annotations": {names.RUN_ANNOTATION: run} | no_proxy,
+        "selector": names.selector(run),
+    }
+
+
 def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     assert spec.run is not None
-    run_labels = names.labels(spec, spec.run)
     site = spec.site
     resources = spec.resources
     if site.pass_env and not site.secret:
@@ -86,14 +102,7 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     return context | {
         # Whoever writes the volume is a pod of this namespace, and many volumes show one owner and mode for all.
         "trusted": (EVERYONE,),
-        "version": Verbatim(spec.version),
-        "job": names.job_name(spec),
-        "labels": run_labels,
-        "job_labels": run_labels | ({names.QUEUE_LABEL: site.queue} if site.queue else {}),
-        "annotations": {names.RUN_ANNOTATION: spec.run, names.HASH_ANNOTATION: context["spec_hash"]},
-        "pod_labels": run_labels | {"sidecar.istio.io/inject": "false"},
-        "pod_annotations": {names.RUN_ANNOTATION: spec.run, "sidecar.istio.io/inject": "false"},
-        "selector": names.selector(spec.run),
+        **_metadata(spec, spec.run, context["spec_hash"]),
         "container": container,
         "command": ["bash", f"{JOB_FILES}/script"],
         "stop_command": ["bash", f"{JOB_FILES}/stop"],
@@ -115,7 +124,14 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         "ttl": TTL_SECONDS,
         "last_words_seconds": LAST_WORDS_SECONDS,
         "shm": f"{spec.facts.shm_gib}Gi",
-        "tolerations": site.tolerations if resources.gpus_per_node else (),
+        **_placement(spec),
+    }
+
+
+def _placement(spec: JobSpec) -> dict[str, Any]:
+    """Return the nodes that the pods may be on, and what they take of them."""
+    return {
+        "tolerations": spec.site.tolerations if spec.resources.gpus_per_node else (),
         "node_rules": _node_rules(spec),
         "requests": _requests(spec),
         "limits": _devices(spec),

@@ -272,6 +272,24 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
     )
 
 
+def in_words(report: Report) -> str:
+    """Return the report as text for a person."""
+    lines = [
+        f"{report.folder}: {report.documents:,} documents, {report.tokens:,} tokens, {report.fingerprint}",
+        f"{report.distinct_ids:,} different ids, the largest {report.largest_id}; the most frequent:",
+        "  " + ", ".join(f"{index}: {count:,}" for index, count in report.common_ids),
+    ]
+    lines += [f"  {place}: {text!r}" for place, text in report.samples.items()]
+    lines += [f"WRONG: {problem}" for problem in report.problems]
+    lines += [f"NOT CHECKED: {item}" for item in report.unchecked]
+
+    if report.problems:
+        lines.append(f"{len(report.problems)} problems")
+    else:
+        lines.append("all that was checked is as meta.json says")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobctl.prep.verify", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="the data set: the folder of meta.json")
@@ -290,30 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         repair(given.folder, show_on())
         report = verify(given.folder, given.root, given.workers)
 
-    if given.json:
-        print(msgspec.json.encode(report).decode())
-    else:
-        print(
-            f"{report.folder}: {report.documents:,} documents, {report.tokens:,} tokens, {report.fingerprint}"
-        )
-        print(f"{report.distinct_ids:,} different ids, the largest {report.largest_id}; the most frequent:")
-        print("  " + ", ".join(f"{index}: {count:,}" for index, count in report.common_ids))
-
-        for place, text in report.samples.items():
-            print(f"  {place}: {text!r}")
-
-        for problem in report.problems:
-            print(f"WRONG: {problem}")
-
-        for item in report.unchecked:
-            print(f"NOT CHECKED: {item}")
-
-        print(
-            "all that was checked is as meta.json says"
-            if not report.problems
-            else f"{len(report.problems)} problems"
-        )
-
+    print(msgspec.json.encode(report).decode() if given.json else in_words(report))
     return 1 if report.problems else 0
 
 

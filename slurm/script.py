@@ -99,13 +99,6 @@ def home_path(path: str) -> str:
     return Verbatim('"$HOME"' + quote_shell(path[1:])) if path.startswith("~/") else path
 
 
-def _at_warning(spec: JobSpec) -> str:
-    """Return what the job does when Slurm warns it: ``checkpoint``, ``continue`` to the end, or ``terminate``."""
-    if spec.checkpoints:
-        return "checkpoint"
-    return "continue" if spec.step in ("eval", "sweep") else "terminate"
-
-
 def render(spec: JobSpec) -> str:
     """The whole script: deterministic, and nothing in it but what ``spec`` says."""
     variables = environment(spec)
@@ -114,7 +107,7 @@ def render(spec: JobSpec) -> str:
         payload_context(spec)
         | {
             "directives": Verbatim(directives(options_of(spec))),
-            "at_warning": _at_warning(spec),
+            "at_warning": spec.job_kind.at_warning,
             "nodes": nodes_of(spec),
             "tasks": tasks(spec),
             "gpus": spec.resources.gpus_per_node > 0,

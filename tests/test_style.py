@@ -24,23 +24,26 @@ def counted(tmp_path: Path, text: str) -> Counts:
 
 
 def test_no_file_is_two_rooms_in_one(figures: Style) -> None:
-    assert len(figures.long_files) <= 1, figures.long_files
+    assert figures.long_files == ()
 
 
 def test_functions_need_no_scrolling(figures: Style) -> None:
-    assert len(figures.long_functions) <= 3, figures.long_functions
+    kernels = ("trainer/fused/fp8_kernels.py", "trainer/fused/rotated_heads.py")
+    others = [line for line in figures.long_functions if not line.startswith(kernels)]
+    assert others == []
+    assert len(figures.long_functions) <= 3
 
 
 def test_the_code_does_not_become_denser(figures: Style) -> None:
-    assert figures.blank_in_functions >= 0.8
-    assert figures.comments >= 1.0
-    assert figures.packed_assignments <= 15.0
-    assert figures.empty_names <= 4.0
-    assert figures.formatter_off <= 69
+    assert figures.blank_in_functions >= 10
+    assert figures.comments >= 1.1
+    assert figures.packed_assignments <= 1
+    assert figures.empty_names <= 2
+    assert figures.formatter_off == 0
 
 
 def test_modules_have_their_test_at_the_mirrored_place(figures: Style) -> None:
-    assert figures.mirrored >= 74
+    assert figures.mirrored >= 148
 
 
 def test_no_room_is_called_by_what_it_does_not_say() -> None:

@@ -10,6 +10,22 @@ from typing import BinaryIO
 from jobctl.prep.sources.batches import BLOCK, LONGEST, Batch, Broken, Report, whole_text
 
 
+def too_long(name: str, part: int, offset: int, separator: str, text: bytes) -> Broken:
+    """Return what to say of a part that no document may be as long as."""
+    advice = "" if separator else "; name a separator"
+    return Broken(name, part, offset, f"longer than {LONGEST} bytes{advice}", whole_text(text[:80]))
+
+
+def ended_parts(mark: re.Pattern[bytes], text: bytes) -> tuple[list[bytes], int]:
+    """Return the parts of ``text`` that a separator line ends, and the byte after the last of those lines."""
+    parts = list[bytes]()
+    begin = 0
+    for match in mark.finditer(text, 0, text.rfind(b"\n") + 1):
+        parts.append(text[begin : match.start()])
+        begin = match.end()
+    return parts, begin
+
+
 def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> Iterator[Batch]:
     """Plain text: the file is one document, or its parts between lines that are the separator.
 
@@ -23,19 +39,13 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
 
     while chunk := stream.read(BLOCK):
         if not offset and not rest:
-            # A byte order mark at the beginning is no text.
-            chunk = chunk.removeprefix(BOM_UTF8)
+            chunk = chunk.removeprefix(BOM_UTF8)  # a byte order mark at the beginning is no text
 
         rest += chunk
         if separator:
-            documents = list[bytes]()
-            begin = 0
-            for match in mark.finditer(rest, 0, rest.rfind(b"\n") + 1):
-                documents.append(rest[begin : match.start()])
-                begin = match.end()
-
-            offset = offset + begin
-            rest = rest[begin:]
+            documents, end = ended_parts(mark, rest)
+            offset = offset + end
+            rest = rest[end:]
             parts = parts + len(documents)
             if documents and skipping:
                 documents = documents[1:]
@@ -45,12 +55,7 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
 
         if len(rest) > LONGEST:
             if not skipping:
-                advice = "" if separator else "; name a separator"
-                report(
-                    Broken(
-                        name, parts + 1, offset, f"longer than {LONGEST} bytes{advice}", whole_text(rest[:80])
-                    )
-                )
+                report(too_long(name, parts + 1, offset, separator, rest))
 
             skipping = True
             kept = b"-" + rest[-len(separator.encode()) - 2 :]  # whose beginning is not a line's

@@ -11,7 +11,7 @@ from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.prep.select.selection import Evidence
 from jobctl.prep.shards import litdata_index, statistics
-from jobctl.prep.shards.format import Meta, check_size, token_dtype, write_meta
+from jobctl.prep.shards.format import Meta, Shard, check_size, token_dtype, write_meta
 from jobctl.prep.sources import manifest as manifests
 from jobctl.prep.sources.documents import field_names
 from jobctl.prep.sources.listing import Source
@@ -99,6 +99,24 @@ def check_kept(total: statistics.Statistics) -> None:
     )
 
 
+def meta_of(job: Job, shards: Sequence[Shard], manifest: Manifest) -> Meta:
+    """Return what ``meta.json`` says of these shards; its fingerprint is still to come."""
+    return Meta(
+        dataset=job.dataset,
+        dtype=token_dtype(job.tokens.vocab_size),
+        vocab_size=job.tokens.vocab_size,
+        tokenizer=job.tokenizer,
+        eos_id=job.tokens.eos_id,
+        bos_id=job.tokens.bos_id,
+        documents=sum(shard.documents for shard in shards),
+        tokens=sum(shard.tokens for shard in shards),
+        text_bytes=sum(shard.text_bytes for shard in shards),
+        shards=tuple(shards),
+        sources=manifest.files,
+        options=job.options,
+    )
+
+
 def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     """Check that all is there and unchanged; write statistics, rejects and ``meta.json``."""
     output = work.output
@@ -124,20 +142,7 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
         check_size(output, shard, dtype)
 
     write_whole(output / statistics.FILE, msgspec.json.format(msgspec.json.encode(total, order="sorted")))
-    meta = Meta(
-        dataset=job.dataset,
-        dtype=dtype,
-        vocab_size=job.tokens.vocab_size,
-        tokenizer=job.tokenizer,
-        eos_id=job.tokens.eos_id,
-        bos_id=job.tokens.bos_id,
-        documents=sum(shard.documents for shard in shards),
-        tokens=sum(shard.tokens for shard in shards),
-        text_bytes=sum(shard.text_bytes for shard in shards),
-        shards=tuple(shards),
-        sources=manifest.files,
-        options=job.options,
-    )
+    meta = meta_of(job, shards, manifest)
 
     for leftover in output.glob(".*.bin.*.partial"):
         leftover.unlink(missing_ok=True)  # of workers that were killed, or that are too slow to be needed

@@ -97,7 +97,7 @@ def losses(run: Path) -> dict[int, float]:
 
 
 def ended(target: KubernetesTarget, server: ApiServer, run: str) -> bool:
-    status = server.store.get(target._kind.api_version, target._kind.plural, "jobctl", run).get("status", {})
+    status = server.store.get(target.kind.api_version, target.kind.plural, "jobctl", run).get("status", {})
     held = {condition["type"] for condition in status.get("conditions", [])}
     assert "Failed" not in held, status
     return bool(held & {"Succeeded", "Complete"})

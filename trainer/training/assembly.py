@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
@@ -167,11 +166,15 @@ def assemble(options: Options, world: World) -> Run:
     sharding = parallel.choose_sharding(train, world.size)
     kernels = together(world, lambda: fuse(model, attention, train, sharding, world))
     fused = kernels.decoder
+
+    # Fusing comes before sharding: the fused decoder shards the weights itself.
     laid_out: nn.Module = model
     if fused is None:
         laid_out = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
 
+    # The optimiser makes its state at once, so that the checkpointer knows every tensor.
     optimizer = build_optimizer(laid_out, train, sharding, fused)
+    layout = BatchLayout(train.batch_size, train.gradient_accumulation_steps, world.size, world.rank)
     meta = data.sources[0].tokens.meta
     stepper = Stepper(laid_out, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
@@ -179,7 +182,7 @@ def assemble(options: Options, world: World) -> Run:
         recipe=recipe,
         world=world,
         sharding=sharding,
-        layout=BatchLayout(train.batch_size, train.gradient_accumulation_steps, world.size, world.rank),
+        layout=layout,
         data=data,
         validation=validation,
         attention=attention,
@@ -191,13 +194,17 @@ def assemble(options: Options, world: World) -> Run:
         kernels=kernels,
     )
 
-    if not train.eval_only:
-        run.checkpoints.claim()
+    begin(run, resume)
+    return run
 
+
+def begin(run: Run, resume: bool) -> None:
+    """Take the run directory for this attempt, and load the checkpoint where there is one."""
+    # What a killed attempt was writing goes before anything is read.
+    if not run.recipe.train.eval_only:
+        run.checkpoints.claim()
     if resume:
         restore(run)
-
-    return run
 
 
 def open_data(recipe: Recipe, order: int) -> tuple[Samples, list[ValidationSet]]:

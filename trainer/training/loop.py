@@ -216,17 +216,8 @@ class Training:
         problem = None
 
         for (step, first, rate, _), (loss, norm, finite, skipped) in zip(self.unlogged, rows, strict=True):
-            records.append(
-                {
-                    "kind": "iteration",
-                    "iter": step,
-                    "loss": number(loss),
-                    "lr": rate,
-                    "grad_norm": number(norm),
-                    "samples": first + self.run.layout.global_batch_size,
-                    "skipped": bool(skipped),
-                }
-            )
+            samples = first + self.run.layout.global_batch_size
+            records.append(iteration_record(step, rate, samples, loss, norm, bool(skipped)))
             if skipped:
                 log.warning(
                     "step %d skipped: loss %g, gradient norm %g, samples from %d", step, loss, norm, first
@@ -360,6 +351,21 @@ class Training:
         if self.log:
             self.log.write([report.record()])
         log.info("%s", report)
+
+
+def iteration_record(
+    step: int, rate: float, samples: int, loss: float, norm: float, skipped: bool
+) -> dict[str, Any]:
+    """Return the log's line of one step: only facts that the same training gives every time."""
+    return {
+        "kind": "iteration",
+        "iter": step,
+        "loss": number(loss),
+        "lr": rate,
+        "grad_norm": number(norm),
+        "samples": samples,
+        "skipped": skipped,
+    }
 
 
 def number(value: float) -> float | str:

@@ -105,7 +105,7 @@ def test_a_patched_run_has_its_own_copy_and_the_hash_in_its_record(
     (tree / "trainer/loop.py").write_text("later = 1\n")
     code = root / "runs/r/code"
     assert (code / "trainer/loop.py").read_text() == "new = 1\n"
-    assert f"export PYTHONPATH={code}" in (root / "runs/r/script").read_text()
+    assert f"use_code_in {code}\n" in (root / "runs/r/script").read_text()
     record = runs.read(root, "r").record
     assert record.spec.patch == spec.patch
     assert record.spec_hash == hash_without

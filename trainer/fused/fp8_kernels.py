@@ -1,0 +1,142 @@
+"""The kernels that round to float8, in Triton: a matrix and its transpose, with its largest value, in one pass."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from jobctl.trainer.fused.activation import tanh
+
+TILE = 64
+WARPS = 8
+"""Rows and columns of one program's tile, and its warps."""
+
+
+@triton.jit
+def store_twice(value, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, columns):
+    """Round a tile, store it as it is and transposed, and note its largest absolute value."""
+    tl.atomic_max(amax_ptr, tl.max(tl.max(tl.abs(tl.where(inside, value, 0.0)), 1), 0), sem="relaxed")
+    value = tl.minimum(tl.maximum(value * scale, -largest), largest)
+    narrow = value.to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + row.to(tl.int64) * columns + column, narrow, mask=inside)
+    target = transposed_ptr + tl.trans(column).to(tl.int64) * rows + tl.trans(row)
+    # Through bfloat16: turned in float32 or float8, Triton 3.6 leaves parts of the tile unwritten.
+    turned = tl.trans(value.to(tl.bfloat16)).to(tl.float32).to(out_ptr.dtype.element_ty)
+    tl.store(target, turned, mask=tl.trans(inside))
+
+
+@triton.jit
+def round_kernel(
+    x_ptr,
+    out_ptr,
+    transposed_ptr,
+    amax_ptr,
+    scale_ptr,
+    largest,
+    rows,
+    columns,
+    MODE: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """MODE 0: x itself; 1: SwiGLU of x, which has twice the columns; 2: GELU of x."""
+    row = (tl.program_id(0) * TILE + tl.arange(0, TILE))[:, None]
+    column = (tl.program_id(1) * TILE + tl.arange(0, TILE))[None, :]
+    inside = (row < rows) & (column < columns)
+    if MODE == 1:
+        at = x_ptr + row.to(tl.int64) * (2 * columns) + column
+        gate = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        value = gate * tl.sigmoid(gate) * tl.load(at + columns, mask=inside, other=0.0).to(tl.float32)
+    else:
+        value = tl.load(x_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
+        if MODE == 2:
+            value = (
+                0.5 * value * (1.0 + tanh(0.7978845608028654 * (value + 0.044715 * value * value * value)))
+            )
+
+    scale = tl.load(scale_ptr)
+    store_twice(
+        value,
+        inside,
+        row,
+        column,
+        out_ptr,
+        transposed_ptr,
+        amax_ptr,
+        scale,
+        largest,
+        rows,
+        columns,
+    )
+
+
+@triton.jit
+def round_gradient_kernel(
+    x_ptr,
+    dout_ptr,
+    out_ptr,
+    transposed_ptr,
+    amax_ptr,
+    scale_ptr,
+    largest,
+    rows,
+    columns,
+    GATED: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """The gradient of SwiGLU (two tiles, ``columns`` apart) or GELU to its input."""
+    row = (tl.program_id(0) * TILE + tl.arange(0, TILE))[:, None]
+    column = (tl.program_id(1) * TILE + tl.arange(0, TILE))[None, :]
+    inside = (row < rows) & (column < columns)
+    scale = tl.load(scale_ptr)
+    dout = tl.load(dout_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
+    if GATED:
+        at = x_ptr + row.to(tl.int64) * (2 * columns) + column
+        gate = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        up = tl.load(at + columns, mask=inside, other=0.0).to(tl.float32)
+        sigmoid = tl.sigmoid(gate)
+        dgate = dout * up * sigmoid * (1.0 + gate * (1.0 - sigmoid))
+        store_twice(
+            dgate,
+            inside,
+            row,
+            column,
+            out_ptr,
+            transposed_ptr,
+            amax_ptr,
+            scale,
+            largest,
+            rows,
+            2 * columns,
+        )
+
+        store_twice(
+            dout * gate * sigmoid,
+            inside,
+            row,
+            column + columns,
+            out_ptr,
+            transposed_ptr,
+            amax_ptr,
+            scale,
+            largest,
+            rows,
+            2 * columns,
+        )
+    else:
+        x = tl.load(x_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
+        t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+        inner = 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * x * x)
+        dx = dout * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner)
+        store_twice(
+            dx,
+            inside,
+            row,
+            column,
+            out_ptr,
+            transposed_ptr,
+            amax_ptr,
+            scale,
+            largest,
+            rows,
+            columns,
+        )
