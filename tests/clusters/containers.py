@@ -189,7 +189,7 @@ def build_image(
         done = subprocess.run(
             command,
             cwd=source,
-            env={**os.environ, **engine.env},
+            env={**os.environ, **engine.env, "PYTHONPATH": str(source / "src")},
             text=True,
             capture_output=True,
             check=False,

@@ -18,12 +18,28 @@ from tests.clusters.containers import PROJECT, Engine
 from tests.prep import real_tokenizers
 
 SLOW = {
-    "prep": ("test_prep.py", "test_mirror.py", "test_encoders.py", "test_unit.py"),
-    "trainer": (
-        "kernels", "test_checkpoint.py", "test_commands.py", "test_evaluate.py", "test_export.py", "test_kills.py",
-        "test_loop.py", "test_loss.py", "test_parallel.py", "test_reduction.py", "test_reporting.py",
+    "prep": (
+        "encode",
+        "test_mirror.py",
+        "test_prep.py",
+        "test_shared_root.py",
+        "test_without_native_packages.py",
+        "work",
     ),
-}  # fmt: skip
+    "trainer": (
+        "checkpoint/test_kills.py",
+        "checkpoint/test_resuming.py",
+        "fused",
+        "models/test_loss.py",
+        "models/test_recipe.py",
+        "optim",
+        "reporting/test_reporting.py",
+        "test_commands.py",
+        "test_distributed.py",
+        "test_export.py",
+        "training",
+    ),
+}
 ONLY_TESTS_NEED = ("pytest", "hypothesis", "transformers", "triton")
 RUN = "import sys; sys.path += ['/tools/0', '/tools/1']; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 """Last on the path, so that nothing of the image is hidden."""
@@ -57,6 +73,7 @@ def test_the_suite_passes_in_the_images_python(podman: Engine, built_image: str,
         *ours, "--shm-size=1g",
         f"--volume={PROJECT}/tests:/opt/jobctl/tests:ro",
         f"--volume={PROJECT}/pyproject.toml:/opt/jobctl/pyproject.toml:ro",
+        f"--volume={PROJECT}/CONTRIBUTING.md:/opt/jobctl/CONTRIBUTING.md:ro",
         *(f"--volume={folder}:/tools/{number}:ro" for number, folder in enumerate(tools(python))),
         *(f"--volume={file}:/tokenizers/{file.name}:ro" for file in tokenizers), "--env=JOBCTL_TEST_CACHE=/tokenizers",
         "--env=HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis", "--workdir=/opt/jobctl", built_image,

@@ -67,7 +67,7 @@ def test_a_piped_script_cannot_go_on_with_another_users_run(shared: Submitter) -
     assert as_other(pipe) == ""
     shared.until(lambda: output.exists() and bool(output.read_text()), "its output", 60)
     shared.cluster.wait_until_idle()
-    assert "is run mine somebody else's?" in output.read_text()
+    assert "does run mine belong to someone else?" in output.read_text()
     assert len(runs.read(shared.root, "mine").attempts) == 1
 
 
