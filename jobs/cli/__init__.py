@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from jobctl import __version__
 from jobctl.jobs.core.errors import UserError, run_command
 
-COMMANDS = {
-    "render": "jobctl.jobs.cli.submit",
-    "submit": "jobctl.jobs.cli.submit",
-    "pipeline": "jobctl.jobs.cli.pipeline",
-    "explain": "jobctl.jobs.cli.explain",
-    "status": "jobctl.jobs.cli.status",
-    "list": "jobctl.jobs.cli.status",
-    "describe": "jobctl.jobs.cli.describe",
-    "logs": "jobctl.jobs.cli.follow",
-    "wait": "jobctl.jobs.cli.follow",
-    "cancel": "jobctl.jobs.cli.control",
-    "resume": "jobctl.jobs.cli.control",
-    "collect": "jobctl.jobs.cli.collect",
-    "catalog": "jobctl.jobs.cli.catalog",
-    "tokenizer": "jobctl.jobs.cli.tokenizer",
-    "lint": "jobctl.jobs.cli.lint",
+
+class Command(NamedTuple):
+    """One verb: its module, and the line that ``jobctl --help`` shows for it."""
+
+    module: str
+    summary: str
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "Start a job": {
+        "submit": Command("submit", "Start a job and print the name of its run."),
+        "pipeline": Command("pipeline", "Start all jobs from the text to an exported model."),
+        "resume": Command("control", "Start another attempt of a run that has ended."),
+    },
+    "See a run": {
+        "list": Command("status", "List all runs, the newest last."),
+        "status": Command("status", "Show the state of a run or a pipeline."),
+        "describe": Command("describe", "Show everything that is known of a run."),
+        "logs": Command("follow", "Print the log of a run; -f follows it."),
+        "wait": Command("follow", "Wait until a run or a pipeline has ended."),
+    },
+    "End a run, or take it home": {
+        "cancel": Command("control", "End the job of a run; --graceful saves it first."),
+        "collect": Command("collect", "Copy the directory of a run to this machine."),
+    },
+    "Look before you start": {
+        "render": Command("submit", "Print the script or manifest of a job."),
+        "explain": Command("explain", "Print every value of a job, and its origin."),
+        "catalog": Command("catalog", "Show models, hardware, tiers, stages and sites."),
+        "lint": Command("lint", "Find the usual mistakes in an sbatch script."),
+        "tokenizer": Command("tokenizer", "Fetch a tokenizer and verify it."),
+    },
 }
+"""The verbs, by the wish that a person has. A summary fits into a terminal of 80 columns."""
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
 class _Lazy(click.Group):
@@ -36,8 +54,15 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[name]), f"{name}_command")
+        module = importlib.import_module(f"jobctl.jobs.cli.{COMMANDS[name].module}")
+        command: click.Command = getattr(module, f"{name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs in their groups. No command's module is imported for it."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, command.summary) for name, command in commands.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from jobctl.jobs.core.errors import nearest
