@@ -132,12 +132,18 @@ class Training:
             self.timer.reset()
 
     def finish(self, unfinished: bool) -> int:
-        """Wait for the last checkpoint and close the log."""
-        saved = self.run.checkpoints.wait()
-        self.close("stopped" if unfinished else "finished", self.stop_reason() if unfinished else "")
-        if not saved and not unfinished:
-            raise RuntimeError("training finished, but its last checkpoint could not be written")
+        """Wait for the last checkpoint and close the log.
 
+        Raises RuntimeError where that checkpoint could not be written, whatever the end was: a job that
+        says "checkpointed, wants to go on" must have checkpointed.
+        """
+        status = "stopped" if unfinished else "finished"
+        reason = self.stop_reason() if unfinished else ""
+        if not self.run.checkpoints.wait():
+            self.close("failed", reason)
+            raise RuntimeError(f"training has {status}, but its last checkpoint could not be written")
+
+        self.close(status, reason)
         return EXIT_CONTINUE if unfinished else EXIT_FINISHED
 
     def stop_reason(self) -> str:

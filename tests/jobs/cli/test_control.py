@@ -41,6 +41,16 @@ def test_a_failed_run_is_resumed_and_says_its_job(jobctl: Invoke, root: Path, pa
     assert [attempt.exit_code for attempt in runs.read(root, "t").attempts] == [3, 0]
 
 
+@pytest.mark.parametrize("code", [0, 4])
+def test_a_resumed_run_is_followed_to_its_end_where_asked(
+    jobctl: Invoke, root: Path, payload: Payload, code: int
+) -> None:
+    body = f'[ "$ATTEMPT" -ge 2 ] || exit 3; exit {code}'
+    assert jobctl(*TOKENIZER, "--wait", payload(body))[0] == 3
+    assert jobctl("resume", "t", "--wait")[0] == code
+    assert [attempt.exit_code for attempt in runs.read(root, "t").attempts] == [3, code]
+
+
 @pytest.mark.parametrize("graceful", [True, False])
 def test_a_job_without_checkpoints_is_ended_at_once(
     jobctl: Invoke, root: Path, payload: Payload, graceful: bool

@@ -153,16 +153,26 @@ def test_a_full_disk_fails_the_save_and_not_the_training(
     assert len(losses(tmp_path)) == 6
 
 
-def test_a_last_save_that_fails_is_a_failure(
-    data: Path, tmp_path: Path, full_disk: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("asked_to_stop", "word"), [(False, "finished"), (True, "stopped")])
+def test_a_last_save_that_fails_is_a_failure_whichever_way_out(
+    data: Path,
+    tmp_path: Path,
+    full_disk: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    asked_to_stop: bool,
+    word: str,
 ) -> None:
     training = prepare(arguments(data, tmp_path, **SAVED | {"checkpoint_interval": 0}))
     whole_wait = training.run.checkpoints.wait
     monkeypatch.setattr(training.run.checkpoints, "wait", lambda: (whole_wait(), full_disk(False))[0])
     whole_write = training.run.checkpoints._write
     monkeypatch.setattr(training.run.checkpoints, "_write", lambda *a: (full_disk(True), whole_write(*a)))
-    with pytest.raises(RuntimeError, match="last checkpoint could not be written"):
+    monkeypatch.setattr(training.stop, "is_asked", lambda: asked_to_stop)
+    with pytest.raises(
+        RuntimeError, match=f"training has {word}, but its last checkpoint could not be written"
+    ):
         training.train_to_the_end()
+    assert records(tmp_path, "summary")[-1]["status"] == "failed"
 
 
 def test_what_a_killed_save_left_is_cleared(data: Path, run: Path) -> None:
