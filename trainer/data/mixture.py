@@ -116,6 +116,9 @@ def turn_numbers(order: npt.NDArray[np.uint16], sources: int) -> npt.NDArray[np.
 class Turns(Protocol):
     """Says whose turn each sample is."""
 
+    counts: tuple[int, ...]
+    """Turns of each source in one cycle."""
+
     def locate(self, number: int) -> tuple[int, int]:
         """Return (source, how many samples of that source came before) of sample ``number``."""
         ...

@@ -15,6 +15,7 @@ from jobctl.trainer.distributed import EXPLAINED, Sharding, World
 from jobctl.trainer.fused import KernelChoice
 from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.options import Recipe
+from jobctl.trainer.reporting.plan import Plan
 
 
 class Peak:
@@ -53,6 +54,7 @@ def facts(
     fingerprint: str,
     resumed: int | None,
     kernels: KernelChoice,
+    plan: Plan,
     without_graphs: str = "not asked for",
     saves: str = "",
 ) -> dict[str, Any]:
@@ -85,6 +87,9 @@ def facts(
         "peak_flops": peak.flops,
         "dataset": [str(source.path) for source in recipe.sources],
         "fingerprint": fingerprint,
+        "tokens_planned": plan.tokens,
+        "epochs_planned": dict(plan.epochs),
+        "plan": str(plan),
         "resumed_from_step": resumed,
         "checkpoint_saves": saves,
     }
@@ -111,6 +116,7 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         f"{info['world_size']} ranks = {info['global_batch_size']} sequences of {train.block_size} "
         f"= {info['tokens_per_iter']:,} tokens a step",
         "data": f"{', '.join(info['dataset'])} (fingerprint {info['fingerprint'][:12]})",
+        "plan": info["plan"],
         "validation": ", ".join(validation) or "none: the data has no validation split",
         "steps": f"{resumed or 0} to {train.max_iters}, {'resumed from a checkpoint' if resumed else 'from scratch'}",
     }

@@ -15,12 +15,13 @@ from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint.save import Holds, Report
 from jobctl.trainer.checkpoint.state import SourceRecord, State, random_state
-from jobctl.trainer.data.samples import MicroBatches, micro_batches
+from jobctl.trainer.data.samples import MicroBatches, Samples, micro_batches
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.lifecycle.watchdog import Watchdog
 from jobctl.trainer.optim.schedule import learning_rate
 from jobctl.trainer.reporting import live_line as progress
 from jobctl.trainer.reporting import startup
+from jobctl.trainer.reporting.plan import SourceShare, doubts, plan_of
 from jobctl.trainer.reporting.profiling import Profiler
 from jobctl.trainer.reporting.ranklog import Console
 from jobctl.trainer.reporting.runlog import RunLog
@@ -182,6 +183,7 @@ class Training:
         run = self.run
         parameters = parallel.named_parameters(self.run.stepper.model)
         state = self.run.stepper.optimizer.state()
+        plan = plan_of(self.train, run.layout.global_batch_size, source_shares(run.data))
         info = startup.facts(
             run.recipe,
             self.world,
@@ -189,6 +191,7 @@ class Training:
             run.layout,
             attention=run.attention,
             kernels=run.kernels,
+            plan=plan,
             peak=run.peak,
             fingerprint=run.data.fingerprint,
             without_graphs=run.stepper.without_graphs,
@@ -200,6 +203,10 @@ class Training:
 
         text = startup.block(info, self.train, run.peak, [chosen.name for chosen in run.validation])
         log.info("%s", text)
+        if self.world.is_main and not self.train.eval_only:
+            for doubt in doubts(plan, self.train):
+                log.warning("%s", doubt)
+
         if self.log and self.trackers:
             config = msgspec.to_builtins(run.recipe.model) | msgspec.to_builtins(self.train)
             name = run.directory.resolve().name
@@ -357,6 +364,15 @@ class Training:
         if self.log:
             self.log.write([report.record()])
         log.info("%s", report)
+
+
+def source_shares(samples: Samples) -> list[SourceShare]:
+    """Return the data sets of a run, each with its part of the samples."""
+    turns = samples.turns.counts
+    return [
+        SourceShare(name=blocks.tokens.folder.name, blocks=len(blocks), share=count / sum(turns))
+        for blocks, count in zip(samples.sources, turns, strict=True)
+    ]
 
 
 def iteration_record(

@@ -32,6 +32,7 @@ FACTS: dict[str, Any] = {
     "weight_bytes_per_rank": 915_197_952, "optimizer_bytes_per_rank": 1_830_395_904, "global_batch_size": 512,
     "tokens_per_iter": 1_048_576, "dataset": ["/d"], "fingerprint": "abcdef0123456789", "resumed_from_step": 500,
     "checkpoint_saves": "a save goes in chunks",
+    "plan": "2,097,152,000 tokens: 0.3 epochs of d",
 }  # fmt: skip
 
 
@@ -43,7 +44,8 @@ def test_the_block_says_what_was_chosen() -> None:
         "1,830,395,904 parameters", "cudnn (asked for: auto)", "bfloat16 matrix products",
         "without: they need the fused kernels", "yes, bit for bit (asked for: auto)",
         "fsdp: weights and optimiser", "optimiser 1.83 GB", "16 a rank × 4 micro-steps × 8 ranks = 512 sequences",
-        "1,048,576 tokens a step", "500 to 2000", "MFU is n/a", "val-1", "checkpoints  a save goes in chunks",
+        "1,048,576 tokens a step", "500 to 2000", "MFU is n/a", "val-1", "plan  2,097,152,000 tokens",
+        "checkpoints  a save goes in chunks",
     ):  # fmt: skip
         assert fact in text
     assert max(map(len, text.splitlines())) < 140

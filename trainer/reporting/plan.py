@@ -1,0 +1,70 @@
+"""What a training comes to in tokens and epochs, and what in it looks like a mistake. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from jobctl.jobs.catalog.schema import TrainConfig
+
+MANY_EPOCHS = 4.0
+"""Repeated data is worth almost as much as new data up to about four epochs (Muennighoff et al. 2023)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceShare:
+    """One data set of the run."""
+
+    name: str
+    blocks: int
+    """Blocks of ``block_size`` tokens in its training split."""
+    share: float
+    """Its part of all samples, 0 to 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The whole of a training, from step 0 to ``max_iters``."""
+
+    samples: int
+    tokens: int
+    epochs: tuple[tuple[str, float], ...]
+    """How often each data set is read, by its name."""
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{epochs:.3g} epochs of {name}" for name, epochs in self.epochs)
+        return f"{self.tokens:,} tokens: {times}"
+
+
+def plan_of(train: TrainConfig, global_batch_size: int, sources: Sequence[SourceShare]) -> Plan:
+    """Return what ``max_iters`` steps of ``global_batch_size`` samples come to."""
+    samples = train.max_iters * global_batch_size
+    return Plan(
+        samples=samples,
+        tokens=samples * train.block_size,
+        epochs=tuple((source.name, samples * source.share / source.blocks) for source in sources),
+    )
+
+
+def doubts(plan: Plan, train: TrainConfig) -> list[str]:
+    """Return one line for each thing that is allowed and rarely meant."""
+    lines = [
+        f"{name} is read {epochs:.3g} times; beyond {MANY_EPOCHS:.0f} epochs repeated text teaches little"
+        for name, epochs in plan.epochs
+        if epochs > MANY_EPOCHS
+    ]
+
+    if train.warmup_iters >= train.max_iters:
+        reached = train.learning_rate * train.max_iters / (train.warmup_iters + 1)
+        lines.append(
+            f"the warm-up of {train.warmup_iters} steps is longer than the run of {train.max_iters}: "
+            f"the learning rate ends at {reached:.3g} of {train.learning_rate:.3g}"
+        )
+
+    decay_end = train.lr_decay_iters or train.max_iters
+    if decay_end < train.max_iters:
+        lines.append(
+            f"the learning rate reaches its minimum at step {decay_end} of {train.max_iters}; "
+            "the rest of the run trains at that minimum"
+        )
+    return lines
