@@ -74,20 +74,13 @@ def together(world: World, action: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def recorded_recipe(run: Path) -> Recipe | None:
-    """What the run's checkpoint was made with, for a command line that does not say."""
-    state = recorded_state(run)
+def recipe_of(state: State | None) -> Recipe | None:
+    """Return what the run's checkpoint was made with, for a command line that does not say."""
     if state is None:
         return None
 
     sources = tuple(Source(Path(source.path), source.weight) for source in state.sources)
     return Recipe(state.name, state.model, state.train, sources)
-
-
-def recorded_order(run: Path) -> int:
-    """Return the format of the order of samples that the run's checkpoint has."""
-    state = recorded_state(run)
-    return ORDER if state is None else state.sample_order
 
 
 def choose_start(run: Path, train: TrainConfig) -> bool:
@@ -155,12 +148,18 @@ def check_compiler(device_type: str) -> None:
         )
 
 
+def distributed(model: nn.Module, train: TrainConfig, sharding: Sharding, world: World) -> nn.Module:
+    """Return the plain model as the ranks hold it."""
+    return parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
+
+
 def assemble(options: Options, world: World) -> Run:
     """Build the run that ``options`` ask for, or resume it. Raises UserError, the same on every rank."""
-    recipe = together(world, lambda: resolve(options, recorded_recipe(options.run_dir)))
+    recorded = together(world, lambda: recorded_state(options.run_dir))
+    recipe = together(world, lambda: resolve(options, recipe_of(recorded)))
     resume = together(world, lambda: choose_start(options.run_dir, recipe.train))
     # A resumed run keeps the order of samples that it began with.
-    order = recorded_order(options.run_dir) if resume else ORDER
+    order = recorded.sample_order if resume and recorded else ORDER
     data, validation = together(world, lambda: open_data(recipe, order))
     model, attention = together(world, lambda: build_whole_model(recipe.model, recipe.train, world.device))
     train = recipe.train
@@ -169,9 +168,7 @@ def assemble(options: Options, world: World) -> Run:
     fused = kernels.decoder
 
     # Fusing comes before sharding: the fused decoder shards the weights itself.
-    laid_out: nn.Module = model
-    if fused is None:
-        laid_out = parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
+    laid_out = model if fused else distributed(model, train, sharding, world)
 
     # The optimiser makes its state at once, so that the checkpointer knows every tensor.
     optimizer = build_optimizer(laid_out, train, sharding, fused)
