@@ -31,6 +31,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "logs": Command("follow", "Print the log of a run; -f follows it."),
         "wait": Command("follow", "Wait until a run or a pipeline has ended."),
     },
+    "Judge a run": {
+        "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens."),
+    },
     "End a run, or take it home": {
         "cancel": Command("control", "End the job of a run; --graceful saves it first."),
         "collect": Command("collect", "Copy the directory of a run to this machine."),

@@ -1,0 +1,362 @@
+"""The guide's analysis of a run: means without warm-up, the best MFU, and how long the optimal tokens take. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from jobctl.jobs.catalog.devices import is_device
+from jobctl.jobs.catalog.loader import load_entry, load_hardware, names
+from jobctl.jobs.catalog.schema import ModelEntry
+from jobctl.jobs.monitoring.history import PARTS, History, Interval, column, finite, number, whole
+from jobctl.jobs.runs.records import Attempt
+
+WARMUP_STEPS = 50
+"""Steps that the guide's analysis leaves out."""
+WARMUP_SHARE = 0.1
+"""But never more than this part of the run."""
+LOSS_STEPS = 50
+"""Steps whose mean is the final training loss, of a long run."""
+LOSS_SHARE = 0.1
+"""But never more than this part of the run."""
+
+
+class Projection(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a training to so many tokens takes at one rate."""
+
+    basis: str
+    """``steps``: while steps run. ``wall clock``: with all that came between them."""
+    tokens: float
+    tokens_per_second: float
+    iterations: float | None
+    hours: float
+    days: float
+    gpu_hours: float
+
+
+class Analysis(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's log comes to. A figure that the log does not give is None."""
+
+    run: str
+    model: str
+    device: str
+    world_size: int
+    status: str
+    steps: int
+    max_iters: int
+    tokens: float
+    attempts: int
+    repeated_steps: int
+    """Steps that were done again after an attempt ended without a checkpoint of them."""
+    skipped_steps: int
+    warmup_steps: int
+    """Steps at the beginning, and after each resume, that the means below leave out."""
+    first_loss: float | None
+    last_loss: float | None
+    """Mean of the last steps: a single one is noise."""
+    validation_loss: float | None
+    mfu: float | None
+    mfu_peak: float | None
+    peak_flops: float | None
+    """The dense peak of one GPU that MFU is a share of, in FLOP/s."""
+    tokens_per_second: float | None
+    ms_per_step: float | None
+    split: dict[str, float]
+    """Share of a step's time by part, 0 to 1."""
+    memory_gb: float | None
+    memory_peak_gb: float | None
+    memory_total_gb: float | None
+    """Memory of one GPU by the catalogue, in GB."""
+    wall_seconds: float | None
+    wall_tokens_per_second: float | None
+    optimal_tokens: float | None
+    projections: tuple[Projection, ...]
+
+
+def analyse(
+    history: History,
+    attempts: Sequence[Attempt] = (),
+    *,
+    skip: int | None = None,
+    tokens: float | None = None,
+) -> Analysis:
+    """Return the analysis of ``history``.
+
+    ``skip`` is the number of steps to leave out as warm-up, ``tokens`` the length of the training to project.
+    """
+    warmup = warmup_steps(history) if skip is None else skip
+    steady = steady_intervals(history, warmup)
+    losses = finite(column(history.steps, "loss"))
+    rate = _rate(steady)
+    wall = wall_seconds(history, attempts)
+    wall_rate = history.tokens / wall if wall and history.tokens else None
+    wanted = tokens or optimal_tokens(history.model)
+
+    return Analysis(
+        run=history.name,
+        model=history.model,
+        device=str(history.startup.get("device") or ""),
+        world_size=history.world_size,
+        status=history.summary.status if history.summary else "",
+        steps=history.last_step,
+        max_iters=history.max_iters,
+        tokens=history.tokens,
+        attempts=max(len(attempts), len(history.segments)),
+        repeated_steps=sum(segment.repeated for segment in history.segments),
+        skipped_steps=sum(step.skipped for step in history.steps),
+        warmup_steps=warmup,
+        first_loss=losses[0] if losses else None,
+        last_loss=final_loss(losses),
+        validation_loss=last_validation(history),
+        mfu=mean(steady, "mfu"),
+        mfu_peak=max(finite(column(steady, "mfu")), default=None),
+        peak_flops=known(number(history.startup.get("peak_flops"))),
+        tokens_per_second=rate,
+        ms_per_step=mean(steady, "dt_ms"),
+        split=split(steady),
+        memory_gb=mean(steady, "memory_allocated_gb"),
+        memory_peak_gb=max(finite(column(history.intervals, "memory_peak_gb")), default=None),
+        memory_total_gb=memory_total_gb(str(history.startup.get("device") or "")),
+        wall_seconds=wall,
+        wall_tokens_per_second=wall_rate,
+        optimal_tokens=wanted,
+        projections=projections(history, wanted, {"steps": rate, "wall clock": wall_rate}),
+    )
+
+
+def final_loss(losses: Sequence[float]) -> float | None:
+    """Return the mean loss of the last steps; None without any."""
+    last = min(LOSS_STEPS, max(1, int(LOSS_SHARE * len(losses))))
+    return statistics.fmean(losses[-last:]) if losses else None
+
+
+def known(value: float) -> float | None:
+    """Return ``value``, or None for NaN."""
+    return value if math.isfinite(value) else None
+
+
+def warmup_steps(history: History) -> int:
+    """Return how many steps at the beginning are no measure: compilation, first reads, filling caches."""
+    return min(WARMUP_STEPS, int(WARMUP_SHARE * history.last_step))
+
+
+def steady_intervals(history: History, warmup: int) -> list[Interval]:
+    """Return the intervals after warm-up: of the run, and after each resume its first one.
+
+    All intervals where that leaves none.
+    """
+    resumed = {segment.resumed_from for segment in history.segments if segment.resumed_from}
+    begins = {i.iter for i in history.intervals if i.iter - i.steps in resumed}
+    first = history.intervals[0].iter if history.intervals else 0
+    steady = [
+        i
+        for i in history.intervals
+        if i.iter - i.steps >= warmup and i.iter not in begins and i.iter != first
+    ]
+
+    return steady or history.intervals
+
+
+def mean(intervals: Sequence[Interval], name: str) -> float | None:
+    """Return the mean of a field over steps; None where no interval has it."""
+    pairs = [(getattr(i, name), i.steps) for i in intervals if math.isfinite(getattr(i, name))]
+    steps = sum(weight for _, weight in pairs)
+    return sum(value * weight for value, weight in pairs) / steps if steps else None
+
+
+def _rate(intervals: Sequence[Interval]) -> float | None:
+    """Return tokens/s while steps run: all tokens over all time, not the mean of the rates."""
+    timed = [i for i in intervals if math.isfinite(i.tokens_per_sec) and i.seconds]
+    seconds = sum(i.seconds for i in timed)
+    if seconds:
+        return sum(i.tokens_per_sec * i.seconds for i in timed) / seconds
+
+    # A log without step times still has rates.
+    return mean(intervals, "tokens_per_sec")
+
+
+def split(intervals: Sequence[Interval]) -> dict[str, float]:
+    """Return the share of a step's time by part, and ``other`` for the rest; empty where no part was measured."""
+    total = mean(intervals, "dt_ms")
+    if not total:
+        return {}
+
+    shares = {part: (mean(intervals, f"{part}_ms") or 0.0) / total for part in PARTS}
+    if not any(shares.values()):
+        return {}
+
+    return {**shares, "other": max(0.0, 1.0 - sum(shares.values()))}
+
+
+def last_validation(history: History) -> float | None:
+    """Return the loss of the newest evaluation, on the set that the run scored first."""
+    chosen = history.evaluations[0].set if history.evaluations else ""
+    losses = [number(e.val_loss) for e in history.evaluations if e.set == chosen]
+    return known(losses[-1]) if losses else None
+
+
+def seconds_of(moment: str | None) -> float | None:
+    """Return an ISO 8601 time as seconds since the epoch; None for what is none."""
+    try:
+        return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp() if moment else None
+    except ValueError:
+        return None
+
+
+def wall_seconds(history: History, attempts: Sequence[Attempt] = ()) -> float | None:
+    """Return the time from the first attempt's start to the last sign of life; None where nothing says it."""
+    starts = [seconds_of(a.start) for a in attempts] + [s.began for s in history.segments]
+    begin = min((s for s in starts if s is not None), default=None)
+
+    # A copy of a finished run has files of today; its attempts know when it ended.
+    ends = [seconds_of(a.end) for a in attempts]
+    end = history.last_write if None in ends or not ends else max(e for e in ends if e is not None)
+    if begin is None or end is None or end <= begin:
+        return None
+
+    return end - begin
+
+
+def optimal_tokens(model: str) -> float | None:
+    """Return the tokens that the catalogue names for ``model``; None for a model without them."""
+    if model not in names("models"):
+        return None
+
+    return load_entry("models", model, ModelEntry).optimal_tokens or None
+
+
+def memory_total_gb(device: str) -> float | None:
+    """Return the memory of the GPU that the driver calls ``device``, in GB; None where the catalogue has it not."""
+    for name in names("hardware"):
+        facts = load_hardware(name).facts
+        if facts.device and is_device(facts.device, device):
+            return facts.memory_gib * 1.073741824
+
+    return None
+
+
+def projections(
+    history: History, tokens: float | None, rates: dict[str, float | None]
+) -> tuple[Projection, ...]:
+    """Return how long ``tokens`` take at each rate that is known."""
+    if not tokens:
+        return ()
+
+    gpus = history.world_size
+    made = []
+    for basis, rate in rates.items():
+        if not rate:
+            continue
+
+        hours = tokens / rate / 3600
+        made.append(
+            Projection(
+                basis=basis,
+                tokens=tokens,
+                tokens_per_second=rate,
+                iterations=tokens / history.tokens_per_step if history.tokens_per_step else None,
+                hours=hours,
+                days=hours / 24,
+                gpu_hours=hours * gpus,
+            )
+        )
+
+    return tuple(made)
+
+
+def text(analysis: Analysis) -> str:
+    """Return the analysis for people."""
+    rows = [*_rows_of_run(analysis), *_rows_of_speed(analysis)]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    return "\n".join([*lines, *_projection_lines(analysis)])
+
+
+def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
+    share = f" of {a.max_iters:,} ({a.steps / a.max_iters:.0%})" if a.max_iters else ""
+    device = f"{a.world_size} × {a.device}" if a.device else f"{a.world_size} processes"
+    rows = [
+        ("run", f"{a.run}: {a.model or 'model unknown'} on {device}" + (f", {a.status}" if a.status else "")),
+        ("steps", f"{a.steps:,}{share}, {amount(a.tokens)} tokens, {_counted(a.attempts, 'attempt')}"),
+    ]
+
+    lost = [
+        (a.repeated_steps, f"{a.repeated_steps:,} done again after an attempt ended"),
+        (a.skipped_steps, f"{a.skipped_steps:,} skipped for their loss or gradient"),
+    ]
+    if any(count for count, _ in lost):
+        rows.append(("lost steps", ", ".join(words for count, words in lost if count)))
+
+    if a.first_loss is not None and a.last_loss is not None:
+        rows.append(("training loss", f"{a.first_loss:.4f} first, {a.last_loss:.4f} mean of the last steps"))
+
+    if a.validation_loss is not None:
+        rows.append(("validation loss", f"{a.validation_loss:.4f}"))
+
+    return rows
+
+
+def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
+    rows = [("means leave out", f"{a.warmup_steps} steps of warm-up, and the first interval of each attempt")]
+    peak = f" of {a.peak_flops / 1e12:,.1f} TFLOP/s dense" if a.peak_flops else ""
+    memory = f" of {a.memory_total_gb:.1f} GB" if a.memory_total_gb else ""
+    shown: list[tuple[str, float | None, Callable[[float], str]]] = [
+        ("MFU", a.mfu, lambda value: f"{value:.1%} mean, {a.mfu_peak or value:.1%} best interval{peak}"),
+        ("tokens/s", a.tokens_per_second, lambda value: f"{value:,.0f} while steps run"),
+        ("", a.wall_tokens_per_second, lambda value: f"{value:,.0f} by the wall clock"),
+        ("time a step", a.ms_per_step, lambda value: f"{value:,.1f} ms"),
+        (
+            "memory",
+            a.memory_gb,
+            lambda value: f"{value:.1f} GB, {a.memory_peak_gb or value:.1f} GB peak{memory}",
+        ),
+    ]
+
+    rows += [(name, words(value)) for name, value, words in shown if value is not None]
+    if a.split:
+        parts = [
+            f"{name.replace('_', ' ')} {share:.1%}" for name, share in a.split.items() if share >= 0.0005
+        ]
+        rows.append(("of a step", ", ".join(parts)))
+
+    return rows
+
+
+def _projection_lines(a: Analysis) -> list[str]:
+    if not a.projections:
+        return [
+            "",
+            f"no projection: the catalogue names no optimal tokens for {a.model or 'this model'}; --tokens N",
+        ]
+
+    first = a.projections[0]
+    steps = f"are {first.iterations:,.0f} steps of this batch, and " if first.iterations else ""
+    lines = ["", f"{amount(first.tokens)} tokens {steps}take"]
+    for p in a.projections:
+        days = f"{p.days:,.1f} days" if p.days < 1000 else f"{p.days / 365.25:,.1f} years"
+        lines.append(
+            f"  {p.hours:,.1f} hours ({days}, {p.gpu_hours:,.0f} GPU-hours) at the rate of {_rate_name(p)}"
+        )
+
+    return lines
+
+
+def _rate_name(projection: Projection) -> str:
+    return "the steps" if projection.basis == "steps" else f"the {projection.basis}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def amount(value: float) -> str:
+    """Return a large number for people: ``81.7B``."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+
+    return f"{whole(value)}"

@@ -1,0 +1,206 @@
+"""The guide's JSON document, ``run_<stamp>.json``: ours, and those of the tools that came before.
+
+Those tools differ. Iterations are in ``training_iterations`` or ``training_progress``, and ``mfu`` is a number or an
+object. They rewrite the file in place, so a reader may see the first half of it: what is whole in it counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.monitoring.history import (
+    PARTS,
+    Evaluation,
+    Gradients,
+    History,
+    Interval,
+    Save,
+    Segment,
+    Step,
+    Summary,
+    number,
+    whole,
+)
+
+LARGEST = 1 << 30
+"""The longest document that is read, in bytes: some millions of iterations."""
+ITERATION_KEYS = ("training_iterations", "training_progress")
+_MFU_KEYS = ("mfu", "value", "mfu_percent", "percent")
+
+Entry = dict[str, Any]
+
+
+def read_document(path: Path) -> History:
+    """Return the history that a document tells. Raises UserError where it cannot be read or tells of no run."""
+    try:
+        data = read_regular(path, LARGEST)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", code=1) from None
+
+    notes: list[str] = []
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        content = _salvaged(data.decode("utf-8", "replace"))
+        notes.append(f"{path}: ends in the middle; what is whole in it was read")
+
+    known = (*ITERATION_KEYS, "eval_steps", "startup_info", "config")
+    if not isinstance(content, dict) or not any(key in content for key in known):
+        raise UserError(
+            f"{path}: not the log of a training: it has none of {', '.join(ITERATION_KEYS)}", code=1
+        )
+
+    history = _history(path, content)
+    history.notes += notes
+    return history
+
+
+def _history(path: Path, content: Entry) -> History:
+    """Return the history of a decoded document. Entries that are none are left out."""
+    iterations = next((entries(content, key) for key in ITERATION_KEYS if entries(content, key)), [])
+    history = History(
+        name=str(content.get("run_name") or path.stem),
+        path=path,
+        config=_object(content.get("config")),
+        startup=_object(content.get("startup_info")),
+        last_write=path.stat().st_mtime,
+    )
+
+    last = 0
+    for entry in sorted(iterations, key=_iter):
+        step = _iter(entry)
+        history.steps.append(step_of(entry))
+        if math.isfinite(number(entry.get("dt_ms"))) or math.isfinite(number(entry.get("tokens_per_sec"))):
+            history.intervals.append(interval_of(entry, max(1, step - last)))
+
+        if layers := _object(entry.get("grad_norm_by_layer")):
+            history.gradients.append(Gradients(step, layers))
+
+        last = step
+
+    history.evaluations = [evaluation_of(entry) for entry in entries(content, "eval_steps")]
+    history.saves = [save_of(entry) for entry in entries(content, "checkpoints")]
+    if summary := _object(content.get("summary")):
+        status = str(summary.get("status") or "")
+        history.summary = Summary(iter=whole(summary.get("iter")), status=status)
+
+    segment = Segment(file=path.name, began=None, resumed_from=None, last=history.last_step)
+    history.segments = [segment]
+    return history
+
+
+def entries(content: Entry, key: str) -> list[Entry]:
+    """Return the objects in the list ``key``; none where it is no list."""
+    listed = content.get(key)
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+
+
+def _object(value: Any) -> Entry:
+    return value if isinstance(value, dict) else {}
+
+
+def _iter(entry: Entry) -> int:
+    return whole(_first(entry, "iter", "step", "iteration"))
+
+
+def _first(entry: Entry, *names: str) -> Any:
+    """Return the value of the first name that is present."""
+    return next((entry[name] for name in names if entry.get(name) is not None), None)
+
+
+def step_of(entry: Entry) -> Step:
+    return Step(
+        iter=_iter(entry),
+        loss=number(_first(entry, "loss", "train_loss")),
+        lr=number(_first(entry, "lr", "learning_rate")),
+        grad_norm=number(entry.get("grad_norm")),
+        samples=whole(entry.get("samples")),
+        skipped=bool(entry.get("skipped")),
+    )
+
+
+def interval_of(entry: Entry, steps: int) -> Interval:
+    """Return the timing of an iteration that stands for ``steps`` steps."""
+    allocated = number(_first(entry, "memory_allocated_gb", "memory_gb"))
+    peak = number(_first(entry, "memory_peak_gb", "memory_max_gb", "memory_reserved_gb"))
+    parts = {f"{part}_ms": number(entry.get(f"{part}_ms", 0.0)) for part in PARTS}
+    return Interval(
+        iter=_iter(entry),
+        steps=steps,
+        dt_ms=number(_first(entry, "dt_ms", "time_ms")),
+        tokens_per_sec=number(_first(entry, "tokens_per_sec", "tokens_per_second")),
+        mfu=share(entry.get("mfu")),
+        memory_allocated_gb=allocated,
+        memory_peak_gb=allocated if math.isnan(peak) else peak,
+        **parts,
+    )
+
+
+def share(mfu: Any) -> float:
+    """Return an MFU as a share of 1, from a number, a percentage or an object with one of them; NaN for none."""
+    if isinstance(mfu, dict):
+        mfu = _first(mfu, *_MFU_KEYS)
+
+    value = number(mfu)
+    # No device does one and a half times its peak: it is a percentage.
+    return value / 100 if value > 1.5 else value
+
+
+def evaluation_of(entry: Entry) -> Evaluation:
+    return Evaluation(
+        iter=_iter(entry),
+        val_loss=number(_first(entry, "val_loss", "loss")),
+        set=str(entry.get("set") or ""),
+    )
+
+
+def save_of(entry: Entry) -> Save:
+    return Save(iter=_iter(entry), path=str(entry.get("path") or ""), bytes=whole(entry.get("bytes")))
+
+
+def _salvaged(text: str) -> Entry:
+    """Return what is whole in a document that ends in the middle."""
+    content: Entry = {}
+    for key in ("config", "startup_info", "summary"):
+        value = _value(text, key)
+        if value is not None:
+            content[key] = value
+
+    for key in (*ITERATION_KEYS, "eval_steps", "checkpoints"):
+        if listed := list(_list(text, key)):
+            content[key] = listed
+
+    return content
+
+
+def _value(text: str, key: str) -> Any:
+    """Return the object ``key``; None where it is not whole."""
+    match = re.search(rf'"{key}"\s*:\s*(?=\{{)', text)
+    if not match:
+        return None
+
+    try:
+        return json.JSONDecoder().raw_decode(text, match.end())[0]
+    except ValueError:
+        return None
+
+
+def _list(text: str, key: str) -> Iterable[Any]:
+    """Yield the items of the list ``key``, up to the first that is not whole."""
+    match = re.search(rf'"{key}"\s*:\s*\[', text)
+    position = match.end() if match else len(text)
+    decoder = json.JSONDecoder()
+    while separator := re.compile(r"[\s,]*(?=\{)").match(text, position):
+        try:
+            item, position = decoder.raw_decode(text, separator.end())
+        except ValueError:
+            return
+
+        yield item

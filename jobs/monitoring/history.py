@@ -1,0 +1,300 @@
+"""The typed history of one run: what its log says over all attempts, whoever wrote it.
+
+All losses and norms are numbers here. Where a log says ``"nan"`` or has nothing, the value is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+PARTS = ("compute", "communication", "optimizer", "data_wait")
+"""Parts of a step's time, as the log names them: ``compute_ms`` and so on."""
+
+Number = float | int | str | None
+"""A number of a log. JSON has no NaN, so a log may say ``"nan"``."""
+
+
+def number(value: Any) -> float:
+    """Return ``value`` as a float; NaN where it is none."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return float(value)
+
+    try:
+        return float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return math.nan
+
+
+class Step(msgspec.Struct, tag_field="kind", tag="iteration", gc=False):
+    """One update of the weights."""
+
+    iter: int
+    loss: Number = None
+    lr: Number = None
+    grad_norm: Number = None
+    samples: int = 0
+    """Samples read up to the end of this step; 0 where the log does not say."""
+    skipped: bool = False
+
+
+class Interval(msgspec.Struct, tag_field="kind", tag="timing", gc=False):
+    """The mean over ``steps`` steps that end with ``iter``. Times are milliseconds a step; memory is GB."""
+
+    iter: int
+    steps: int = 1
+    dt_ms: float = math.nan
+    data_wait_ms: float = 0.0
+    compute_ms: float = 0.0
+    communication_ms: float = 0.0
+    optimizer_ms: float = 0.0
+    tokens_per_sec: float = math.nan
+    mfu: float = math.nan
+    """Share of the peak, 0 to 1; NaN where the device's peak is unknown."""
+    memory_allocated_gb: float = math.nan
+    memory_peak_gb: float = math.nan
+
+    def part_ms(self, part: str) -> float:
+        """Return the milliseconds of one of ``PARTS``."""
+        value: float = getattr(self, f"{part}_ms")
+        return value
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole interval; 0 where it is unknown."""
+        return self.dt_ms * self.steps / 1e3 if math.isfinite(self.dt_ms) else 0.0
+
+
+class Evaluation(msgspec.Struct, tag_field="kind", tag="eval", gc=False):
+    """A validation loss in nats a token."""
+
+    iter: int
+    val_loss: Number = None
+    set: str = ""
+    perplexity_per_byte: float | None = None
+
+
+class Save(msgspec.Struct, tag_field="kind", tag="checkpoint", gc=False):
+    """A checkpoint that was published."""
+
+    iter: int
+    path: str = ""
+    holds: str = "everything"
+    checkpoint_pause_ms: float = 0.0
+    checkpoint_wait_ms: float = 0.0
+    write_seconds: float = 0.0
+    bytes: int = 0
+
+
+class SkippedSave(msgspec.Struct, tag_field="kind", tag="checkpoint_skipped", gc=False):
+    """A checkpoint that was due while storage was still busy with the one before."""
+
+    iter: int
+    writing_seconds: float = 0.0
+
+
+class Gradients(msgspec.Struct, tag_field="kind", tag="gradients"):
+    """Gradient norms by layer."""
+
+    iter: int
+    layers: dict[str, Number] = {}
+
+
+class Start(msgspec.Struct, tag_field="kind", tag="start"):
+    """What an attempt chose."""
+
+    run_name: str = ""
+    config: dict[str, Any] = {}
+    startup_info: dict[str, Any] = {}
+
+
+class Resumed(msgspec.Struct, tag_field="kind", tag="resumed"):
+    """The first line of an attempt that goes on from the checkpoint of step ``iter``."""
+
+    iter: int = 0
+
+
+class Summary(msgspec.Struct, tag_field="kind", tag="summary"):
+    """The last line of an attempt that ended in order."""
+
+    iter: int = 0
+    status: str = ""
+    reason: str = ""
+    tokens: int = 0
+    skipped_steps: int = 0
+
+
+Line = Step | Interval | Evaluation | Save | SkippedSave | Gradients | Start | Resumed | Summary
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt added to the history."""
+
+    file: str
+    began: float | None
+    """Seconds since the epoch; None where the log does not say."""
+    resumed_from: int | None
+    """Step of the checkpoint; None for one that began anew."""
+    last: int
+    """Last step that it logged; ``resumed_from`` or 0 where it logged none."""
+    repeated: int = 0
+    """Steps of earlier attempts that it had to do again."""
+    status: str = ""
+    """``finished``, ``stopped``, ``failed``; empty where it left no last word."""
+    reason: str = ""
+
+
+class History(msgspec.Struct, kw_only=True):
+    """One run over all its attempts, without the steps that were rolled back."""
+
+    name: str
+    path: Path
+    """The run's directory, or the document of another tool."""
+    config: dict[str, Any] = {}
+    startup: dict[str, Any] = {}
+    steps: list[Step] = []
+    intervals: list[Interval] = []
+    evaluations: list[Evaluation] = []
+    saves: list[Save] = []
+    skipped_saves: list[SkippedSave] = []
+    gradients: list[Gradients] = []
+    segments: list[Segment] = []
+    summary: Summary | None = None
+    last_write: float | None = None
+    """When the log was last written, in seconds since the epoch."""
+    notes: list[str] = []
+    """What in the log could not be read."""
+
+    @property
+    def last_step(self) -> int:
+        return self.steps[-1].iter if self.steps else 0
+
+    @property
+    def max_iters(self) -> int:
+        """Steps that the run is to have; 0 where the log does not say."""
+        return whole(self.config.get("max_iters"))
+
+    @property
+    def world_size(self) -> int:
+        return whole(self.startup.get("world_size")) or whole(self.config.get("world_size")) or 1
+
+    @property
+    def model(self) -> str:
+        return str(self.startup.get("model") or self.config.get("model_name") or "")
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens of one step over all ranks; 0 where nothing says it."""
+        told = number(self.startup.get("tokens_per_iter"))
+        if math.isfinite(told):
+            return told
+
+        # Logs of other tools say only how fast a step was, and how long it took.
+        products = [i.tokens_per_sec * i.dt_ms / 1e3 for i in self.intervals]
+        known = [product for product in products if math.isfinite(product)]
+        return sorted(known)[len(known) // 2] if known else 0.0
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that the weights have seen."""
+        samples = self.steps[-1].samples if self.steps else 0
+        block = whole(self.config.get("block_size"))
+        return samples * block if samples and block else self.last_step * self.tokens_per_step
+
+
+def whole(value: Any) -> int:
+    """Return ``value`` as a whole number; 0 where it is none."""
+    amount = number(value)
+    return int(amount) if math.isfinite(amount) else 0
+
+
+Entry = TypeVar("Entry", Step, Interval, Evaluation, Save, SkippedSave, Gradients)
+
+
+def column(entries: Iterable[msgspec.Struct], name: str) -> list[float]:
+    """Return one field of all entries as floats, NaN where it is missing."""
+    values = [getattr(entry, name) for entry in entries]
+    # A log of numbers alone needs no look at each of them: that is most of the time of a long log.
+    if {type(value) for value in values} <= {float, int}:
+        return values
+
+    return [number(value) for value in values]
+
+
+def finite(values: Iterable[float]) -> list[float]:
+    """Return the values that are numbers."""
+    return [value for value in values if math.isfinite(value)]
+
+
+def kept(entries: list[Entry], step: int) -> list[Entry]:
+    """Return the entries that still hold when training goes on after ``step``; entries are in order of steps."""
+    end = len(entries)
+    while end and entries[end - 1].iter > step:
+        end -= 1
+
+    return entries[:end]
+
+
+class Joined:
+    """Joins the logs of a run's attempts, oldest first."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+
+    def add(self, file: str, began: float | None, lines: Sequence[Line]) -> None:
+        """Add one attempt. It goes on from its checkpoint, or begins anew and replaces all before it."""
+        history = self.history
+        resumed = lines[0].iter if lines and isinstance(lines[0], Resumed) else None
+        reached = history.last_step
+        self._roll_back(resumed or 0)
+        for line in lines:
+            self._take(line)
+
+        # A later attempt speaks for the run, so an earlier one's last word no longer does.
+        last_line = lines[-1] if lines else None
+        history.summary = last_line if isinstance(last_line, Summary) else None
+        history.segments.append(
+            Segment(
+                file=file,
+                began=began,
+                resumed_from=resumed,
+                last=max(history.last_step, resumed or 0),
+                repeated=max(0, reached - (resumed or 0)),
+                status=history.summary.status if history.summary else "",
+                reason=history.summary.reason if history.summary else "",
+            )
+        )
+
+    def _roll_back(self, step: int) -> None:
+        history = self.history
+        history.steps = kept(history.steps, step)
+        history.intervals = kept(history.intervals, step)
+        history.evaluations = kept(history.evaluations, step)
+        history.saves = kept(history.saves, step)
+        history.skipped_saves = kept(history.skipped_saves, step)
+        history.gradients = kept(history.gradients, step)
+
+    def _take(self, line: Line) -> None:
+        history = self.history
+        match line:
+            case Step():
+                history.steps.append(line)
+            case Interval():
+                history.intervals.append(line)
+            case Evaluation():
+                history.evaluations.append(line)
+            case Save():
+                history.saves.append(line)
+            case SkippedSave():
+                history.skipped_saves.append(line)
+            case Gradients():
+                history.gradients.append(line)
+            case Start():
+                history.config = line.config
+                history.startup = line.startup_info
+            case Resumed() | Summary():
+                pass

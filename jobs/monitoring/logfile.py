@@ -1,0 +1,183 @@
+"""Our own log files, ``metrics/run_<stamp>.jsonl``: read again and again while they grow, each line once.
+
+A kill may cut the last line short, a node's crash may leave a hole of zero bytes, and another version may write kinds
+of lines and fields that this one does not know. None of these is an error.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import re
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.reading import open_regular
+from jobctl.jobs.monitoring.history import History, Joined, Line
+
+LOG_NAME = re.compile(r"(?P<kind>run|eval)_(?P<stamp>\d{8}-\d{6}-\d{3})\.jsonl")
+_DECODER = msgspec.json.Decoder(Line)
+
+
+class _Kind(msgspec.Struct):
+    """The one field that every line has."""
+
+    kind: str = ""
+
+
+_KINDS = frozenset(
+    {
+        "iteration",
+        "timing",
+        "eval",
+        "checkpoint",
+        "checkpoint_skipped",
+        "gradients",
+        "start",
+        "resumed",
+        "summary",
+    }
+)
+_KIND = msgspec.json.Decoder(_Kind)
+
+
+def stamp_seconds(name: str) -> float | None:
+    """Return the time in a log's name as seconds since the epoch; None where it has none."""
+    match = LOG_NAME.fullmatch(name)
+    if not match:
+        return None
+
+    try:
+        moment = datetime.datetime.strptime(match["stamp"] + "000", "%Y%m%d-%H%M%S-%f")
+    except ValueError:  # digits, but no date
+        return None
+
+    return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+class LogFile:
+    """One log file as far as it has been read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[Line] = []
+        self.damaged = 0
+        self._offset = 0
+        self._torn = b""
+
+    def read_on(self) -> bool:
+        """Read what was added since the last call; whether there was anything. Raises OSError."""
+        with open_regular(self.path) as file:
+            file.seek(self._offset)
+            data = file.read()
+
+        if not data:
+            return False
+
+        self._offset += len(data)
+        data = self._torn + data
+        end = data.rfind(b"\n") + 1
+        # The last line may still be in the making: it waits for its end.
+        self._torn = data[end:]
+        self._decode(data[:end])
+        return True
+
+    def _decode(self, data: bytes) -> None:
+        # No object of a log refers to another one, so a collection in the middle finds nothing and costs a third.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self.lines += _DECODER.decode_lines(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            for line in data.splitlines():
+                self._decode_line(line)
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _decode_line(self, line: bytes) -> None:
+        """Take one line; one that is damaged costs that line alone."""
+        if not line.strip():
+            return
+
+        try:
+            self.lines.append(_DECODER.decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self.damaged += not _is_of_another_version(line)
+
+
+def _is_of_another_version(line: bytes) -> bool:
+    """Whether the line is whole, and only of a kind that this version does not know."""
+    try:
+        kind = _KIND.decode(line).kind
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+    return kind not in _KINDS
+
+
+class RunLog:
+    """All log files of one run directory. ``read`` may be called again and again; it reads what is new."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._files: dict[str, LogFile] = {}
+
+    def read(self) -> History:
+        """Return the history so far; an empty one before the first line."""
+        history = History(name=self.run.name, path=self.run)
+        joined = Joined(history)
+        for name, file in self._opened("run").items():
+            joined.add(name, stamp_seconds(name), file.lines)
+            if file.damaged:
+                history.notes.append(f"{file.path}: {file.damaged} damaged lines left out")
+
+        # Whoever scored a checkpoint later wrote a log of its own.
+        for name, file in self._opened("eval").items():
+            scored = History(name=name, path=file.path)
+            Joined(scored).add(name, None, file.lines)
+            history.evaluations += scored.evaluations
+            history.config = history.config or scored.config
+            history.startup = history.startup or scored.startup
+
+        history.evaluations.sort(key=lambda evaluation: evaluation.iter)
+        history.last_write = self._last_write()
+
+        return history
+
+    def _opened(self, kind: str) -> dict[str, LogFile]:
+        """Return the log files of a kind, oldest first, each read to its end."""
+        files: dict[str, LogFile] = {}
+        for name in log_names(self.run, kind):
+            file = self._files.setdefault(name, LogFile(layout.metrics_dir(self.run) / name))
+            try:
+                file.read_on()
+            except OSError:  # removed since it was listed, or no file of ours
+                continue
+
+            files[name] = file
+
+        return files
+
+    def _last_write(self) -> float | None:
+        """Return when the newest training log was last written."""
+        times: list[float] = []
+        for name in log_names(self.run, "run"):
+            try:
+                times.append((layout.metrics_dir(self.run) / name).stat().st_mtime)
+            except OSError:
+                continue
+
+        return max(times, default=None)
+
+
+def log_names(run: Path, kind: str = "run") -> list[str]:
+    """Return the names of the log files of a training ("run") or of evaluations ("eval"), oldest first."""
+    try:
+        names = sorted(path.name for path in layout.metrics_dir(run).iterdir())
+    except OSError:  # it has not begun
+        return []
+
+    return [name for name in names if (match := LOG_NAME.fullmatch(name)) and match["kind"] == kind]

@@ -1,0 +1,135 @@
+"""From the word that a user types to the log of a run: a run's name, a folder, or a file of another tool."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from jobctl.jobs import kinds
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.monitoring.document import read_document
+from jobctl.jobs.monitoring.history import History
+from jobctl.jobs.monitoring.logfile import RunLog, log_names
+from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record
+
+
+class Log(Protocol):
+    """Something that tells the history of a run, anew at each call."""
+
+    def read(self) -> History: ...
+
+
+class DocumentLog:
+    """A JSON document of the guide's tools."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> History:
+        """Return the history that it tells now. Raises UserError."""
+        return read_document(self.path)
+
+
+class Records(msgspec.Struct, frozen=True):
+    """What jobctl and the scheduler's script wrote of a run. A run that was started by hand has none."""
+
+    record: RunRecord | None = None
+    attempts: tuple[Attempt, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What could not be read."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last attempt has ended."""
+        return bool(self.attempts) and self.attempts[-1].end is not None
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A run whose log can be read."""
+
+    name: str
+    path: Path
+    """The run directory, or the file of another tool."""
+    log: Log
+
+    def records(self) -> Records:
+        """Return the run's records as they are now; what cannot be read becomes a note."""
+        if not self.path.is_dir():
+            return Records()
+
+        notes: list[str] = []
+        record: RunRecord | None = None
+        if layout.record_file(self.path).exists():
+            try:
+                record = read_record(layout.record_file(self.path))
+            except BadRun as error:
+                notes.append(error.message)
+
+        try:
+            attempts = tuple(a for a in read_attempts(self.path) if a.step not in kinds.ON_A_CHECKPOINT)
+        except BadRun as error:
+            attempts = ()
+            notes.append(error.message)
+
+        return Records(record, attempts, tuple(notes))
+
+
+def open_run(word: str, root: Path) -> Opened:
+    """Return the run that ``word`` names: one below ``root``, else a folder or a file.
+
+    Raises UserError with the nearest name where there is none.
+    """
+    named = layout.run_dir(root, word)
+    if layout.RUN_NAME.fullmatch(word) and named.is_dir():
+        return Opened(word, named, RunLog(named))
+
+    path = Path(word).expanduser()
+    if path.is_file():
+        return _file(path)
+
+    if path.is_dir():
+        return _folder(path)
+
+    runs = layout.runs(root)
+    known = sorted(entry.name for entry in runs.iterdir()) if runs.is_dir() else []
+    hint = nearest(word, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
+    raise UserError(
+        f"no run '{word}' in {runs}, and no such folder or file; {hint}",
+        hint="a run that only a cluster has: jobctl collect RUN -o DIR, then name the folder",
+        code=1,
+    )
+
+
+def _file(path: Path) -> Opened:
+    """Return the run of one file: a log of ours belongs to its run directory, any other file is a run by itself."""
+    in_metrics = path.parent.name == layout.metrics_dir(Path()).name
+    if path.suffix == ".jsonl" and in_metrics:
+        return _folder(path.resolve().parent.parent)
+
+    return Opened(path.stem, path, DocumentLog(path))
+
+
+def _folder(path: Path) -> Opened:
+    """Return the run of a folder: a run directory, or the newest document in an output folder of the guide's tools."""
+    name = path.resolve().name
+    if log_names(path) or log_names(path, "eval") or layout.record_file(path).exists():
+        return Opened(name, path, RunLog(path))
+
+    documents = [*path.glob("run_*.json"), *layout.metrics_dir(path).glob("run_*.json")]
+    if not documents:
+        if layout.metrics_dir(path).is_dir():
+            return Opened(name, path, RunLog(path))
+
+        raise UserError(
+            f"{path}: no run: it has neither metrics/run_*.jsonl nor run_*.json",
+            hint="jobctl list shows the runs of this root",
+            code=1,
+        )
+
+    newest = max(documents, key=lambda file: (os.stat(file).st_mtime, file.name))
+
+    return Opened(name, newest, DocumentLog(newest))
