@@ -12,7 +12,7 @@ from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
-from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.datasets import dataset_folder, read_meta
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
@@ -21,23 +21,13 @@ from jobctl.jobs.targets.protocol import RecordKeeper, RunStore
 from jobctl.jobs.targets.registry import load_target, target_entry
 
 
-class _Meta(msgspec.Struct):
-    """What a submission asks of a data set's ``meta.json``."""
-
-    vocab_size: int
-
-
-def _dataset(spec: JobSpec) -> Path:
-    return layout.dataset_dir(Path(spec.site.root), spec.inputs.dataset, spec.inputs.tokenizer)
-
-
 def prepared(spec: JobSpec) -> Path | None:
     """The data set or the tokenizer that a job would make, where it is complete already."""
     if not target_entry(spec.target).shares_files:
         return None
 
     last_files = {
-        "data set": _dataset(spec) / "meta.json",
+        "data set": dataset_folder(spec) / "meta.json",
         "tokenizer": layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer) / "tokenizer.json",
     }
     last = last_files.get(spec.job_kind.makes)
@@ -59,11 +49,11 @@ def check_inputs(spec: JobSpec) -> None:
     if not isinstance(spec, TrainSpec):
         return
 
-    folder = _dataset(spec)
+    folder = dataset_folder(spec)
     make = f"make it: jobctl submit prep --dataset {spec.inputs.dataset} --tokenizer {spec.inputs.tokenizer}"
 
     try:
-        meta = msgspec.json.decode(read_regular(folder / "meta.json"), type=_Meta)
+        meta = read_meta(folder)
     except FileNotFoundError:
         raise UserError(f"no data set in {folder}", hint=make) from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ import jobctl
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.loader import load_file
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.datasets import dataset_size
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.layers import Layer
 from jobctl.jobs.spec.patch import SOURCE, describe
@@ -70,6 +71,8 @@ OPTIONS = [
     click.option("--patch", is_flag=True, help="Run this source tree in the place of the image's code."),
     click.option("--dataset", metavar="NAME", help="Data set of the catalogue."),
     click.option("--tokenizer", metavar="NAME", help="Tokenizer of the catalogue."),
+    click.option("--tokens", metavar="N", help="Length of the training: 81.7e9, 82B, or optimal."),
+    click.option("--epochs", type=float, metavar="N", help="Length of the training in passes over its data."),
     TRUST_OPTION,
     click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of the catalogue."),
 ]
@@ -121,6 +124,8 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         named={key: value for key, value in named.items() if value is not None},
         trusted=options.get("trusted", ()),
         patch=describe(SOURCE) if options["patch"] else None,
+        tokens=options.get("tokens"),
+        epochs=options.get("epochs"),
     )
 
     return resolve(
@@ -130,6 +135,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         project=layer,
         default_root=str(Path.home() / "jobctl"),
         stamp=stamp,
+        dataset_size=dataset_size,
     )
 
 
@@ -156,4 +162,4 @@ def project_choices() -> tuple[Project, Layer | None]:
         return Project(), None
 
     project = load_file(path, Project)
-    return project, Layer(f"project file {PROJECT_FILE}", project.settings, str(path))
+    return project, Layer(f"project file {PROJECT_FILE}", project.settings, str(path), by_user=True)

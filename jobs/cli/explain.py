@@ -9,7 +9,8 @@ import msgspec
 
 from jobctl.jobs.catalog import arithmetic
 from jobctl.jobs.cli.choices import choice_options, resolution
-from jobctl.jobs.cli.output import emit, table, warn
+from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.cli.submit import announce
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.resolution import Resolution
 
@@ -43,7 +44,7 @@ def derived_of(spec: JobSpec) -> dict[str, int]:
 def explain_command(as_json: bool, **options: Any) -> None:
     """Print every value of a job and the layer that it came from."""
     resolved = resolution(**options)
-    warn(resolved.warnings)
+    announce(resolved)
     values = values_of(resolved.spec)
     facts = {key: {"value": value, "from": _origin(resolved, key)} for key, value in values.items()}
     derived = derived_of(resolved.spec)

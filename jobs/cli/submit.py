@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from jobctl.jobs.cli.choices import choice_options, resolution, root
-from jobctl.jobs.cli.output import emit, warn
+from jobctl.jobs.cli.output import emit, say, warn
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Started
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Resolution
 from jobctl.jobs.targets.registry import load_target, target_entry
 
 
@@ -22,7 +23,7 @@ def render_command(**options: Any) -> None:
     """Print the job's script or manifest: no file, no network, no run directory."""
     resolved = resolution(**options)
     _check_run(resolved.spec, options["run"])
-    warn(resolved.warnings)
+    announce(resolved)
     if resolved.spec.after:
         warn(
             [
@@ -45,7 +46,7 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
     resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
     spec = resolved.spec
     _check_run(spec, options["run"])
-    warn(resolved.warnings)
+    announce(resolved)
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return
@@ -63,6 +64,14 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
     emit(_facts(started), as_json, _summary(started))
     if wait:
         _follow(started.run.name, home)
+
+
+def announce(resolved: Resolution) -> None:
+    """Print the length of a training and what looks like a mistake, on standard error."""
+    if resolved.length:
+        say(f"jobctl: {resolved.length}", err=True)
+
+    warn(resolved.warnings)
 
 
 def _facts(started: Started) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Layer(msgspec.Struct, frozen=True):
     path: tuple[str | int, ...] = ("settings",)
     is_limit: bool = False
     """Whether these are limits of the hardware: a value of theirs is a note to the user."""
+    by_user: bool = False
+    """Whether the user set these values for this job, in the project file or on the command line."""
 
     def where(self, key: str) -> str:
         """``file:line`` of ``key``, or the layer's name where it has no file."""

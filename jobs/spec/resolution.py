@@ -32,6 +32,7 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.spec.checks import check_job, check_training
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
+from jobctl.jobs.spec.length import AskedLength, DatasetSize, catalogue_size, describe_length, length_layer
 from jobctl.jobs.spec.patch import Patch
 from jobctl.jobs.spec.secrets import refuse_secrets
 from jobctl.jobs.targets import registry
@@ -63,6 +64,15 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     """The source tree that runs in the place of the image's code."""
     trusted: tuple[str, ...] = ()
     """Owners whose files the job may execute and write into."""
+    tokens: str | None = None
+    """The length of a training in tokens, as ``--tokens`` spells it; None: the catalogue's number of steps."""
+    epochs: float | None = None
+    """The length of a training in passes over its data set."""
+
+    @property
+    def sets_length(self) -> bool:
+        """Whether the number of steps follows from ``tokens`` or ``epochs``."""
+        return self.tokens is not None or self.epochs is not None
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -71,6 +81,8 @@ class Resolution(msgspec.Struct, frozen=True):
     spec: JobSpec
     origins: dict[str, str]
     warnings: tuple[str, ...]
+    length: str = ""
+    """One line on the tokens of a training, its share of the optimum and its epochs; empty for any other job."""
 
 
 def _load(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
@@ -142,11 +154,11 @@ def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Lay
     if project:
         layers.append(project)
 
-    layers.append(Layer("--set", dict(parse_set(text) for text in choices.sets)))
+    layers.append(Layer("--set", dict(parse_set(text) for text in choices.sets), by_user=True))
     if kinds.job_kind(choices.kind).has_model:
-        layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags)))
+        layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags), by_user=True))
 
-    layers.append(Layer("flag", choices.named))
+    layers.append(Layer("flag", choices.named, by_user=True))
     if root:
         layers.append(Layer("$JOBCTL_ROOT", {"root": root}))
 
@@ -195,12 +207,14 @@ def resolve(
     project: Layer | None = None,
     default_root: str = "",
     stamp: str = "",
+    dataset_size: Callable[[JobSpec], DatasetSize | None] = catalogue_size,
 ) -> Resolution:
     """Return the job that ``choices`` describe; nothing of its spec changes afterwards.
 
     ``root`` is $JOBCTL_ROOT where it is set, and ``default_root`` the root where no layer sets one. ``stamp`` is the
     time of a submission: it completes the name of a run that nobody named, and a patched job then takes its code
-    from a copy in the run directory. Without it the spec is only rendered.
+    from a copy in the run directory. Without it the spec is only rendered. ``dataset_size`` tells the size of
+    a job's data set, None where nobody knows it.
 
     Raises UserError for anything unknown, impossible or contradictory.
     """
@@ -223,19 +237,46 @@ def resolve(
     if target.root:
         layers.append(Layer(f"target {target.name}", {"root": target.root}))
 
-    values, origins = merge(layers)
-    values["root"] = absolute_root(values.get("root", "")) or default_root
-
+    values, origins = _merge(layers, default_root)
     job = _job_fields(choices, version, hardware, machine)
+    if choices.sets_length:
+        # The steps follow from the batch, so the batch is resolved first.
+        batch = _build(choices, stage, job, values, origins)
+        asked = AskedLength(tokens=choices.tokens, epochs=choices.epochs)
+        layers.append(length_layer(asked, batch, origins, _optimal_tokens(choices), dataset_size(batch)))
+        values, origins = _merge(layers, default_root)
+
     build = functools.partial(_build, choices, stage, job, values, origins)
     spec = _with_run(build, choices, target, stamp)
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
 
-    return Resolution(
-        spec,
-        {key: layer.name for key, layer in origins.items()},
-        tuple(_limit_warnings(layers, values, origins)) if kind.has_model and choices.tier > 1 else (),
-    )
+    length, doubts = _length_in_words(choices, spec, dataset_size)
+    limits = _limit_warnings(layers, values, origins) if kind.has_model and choices.tier > 1 else []
+    names_of_layers = {key: layer.name for key, layer in origins.items()}
+    return Resolution(spec, names_of_layers, (*limits, *doubts), length)
+
+
+def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict[str, Layer]]:
+    values, origins = merge(layers)
+    values["root"] = absolute_root(values.get("root", "")) or default_root
+    return values, origins
+
+
+def _length_in_words(
+    choices: Choices, spec: JobSpec, dataset_size: Callable[[JobSpec], DatasetSize | None]
+) -> tuple[str, list[str]]:
+    """Return the length of a training in words, and its doubts; nothing for any other job."""
+    if not isinstance(spec, TrainSpec) or not spec.job_kind.checkpoints:
+        return "", []
+
+    length, doubts = describe_length(spec, _optimal_tokens(choices), dataset_size(spec))
+    # Any other stage is short on purpose.
+    return length, doubts if spec.stage == DEFAULT_STAGE else []
+
+
+def _optimal_tokens(choices: Choices) -> float:
+    entry: ModelEntry = _load("models", choices.model, ModelEntry)[0]
+    return entry.optimal_tokens
 
 
 def _job_fields(choices: Choices, version: str, hardware: str, machine: HardwareEntry) -> dict[str, Any]:

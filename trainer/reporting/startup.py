@@ -10,12 +10,12 @@ import torch
 from jobctl.jobs.catalog.arithmetic import flops_per_token, flops_per_token_causal, parameters
 from jobctl.jobs.catalog.loader import peak_flops
 from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.jobs.catalog.training_plan import Plan
 from jobctl.trainer.data.samples import BatchLayout
 from jobctl.trainer.distributed import EXPLAINED, Sharding, World
 from jobctl.trainer.fused import KernelChoice
 from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.options import Recipe
-from jobctl.trainer.reporting.plan import Plan
 
 
 class Peak:

@@ -11,6 +11,7 @@ import msgspec
 import torch
 
 from jobctl.jobs.catalog.arithmetic import flops_per_token
+from jobctl.jobs.catalog.training_plan import SourceShare, doubts, plan_of
 from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint.save import Holds, Report
@@ -21,7 +22,6 @@ from jobctl.trainer.lifecycle.watchdog import Watchdog
 from jobctl.trainer.optim.schedule import learning_rate
 from jobctl.trainer.reporting import live_line as progress
 from jobctl.trainer.reporting import startup
-from jobctl.trainer.reporting.plan import SourceShare, doubts, plan_of
 from jobctl.trainer.reporting.profiling import Profiler
 from jobctl.trainer.reporting.ranklog import Console
 from jobctl.trainer.reporting.runlog import RunLog

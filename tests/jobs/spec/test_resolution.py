@@ -105,7 +105,7 @@ def test_what_the_hardware_cannot_do_is_switched_off_and_said() -> None:
     result = found(hardware="a100", tier=4)
     assert isinstance(result.spec, TrainSpec)
     assert not result.spec.train.use_fp8
-    assert result.warnings == ("limits of a100: use_fp8 is False, though tier or stage asks for True",)
+    assert result.warnings[0] == "limits of a100: use_fp8 is False, though tier or stage asks for True"
 
 
 def test_the_batch_arithmetic() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.catalog.schema import TrainConfig
-from jobctl.trainer.reporting.plan import SourceShare, doubts, plan_of
+from jobctl.jobs.catalog.training_plan import SourceShare, doubts, plan_of
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import prepare, records
 

@@ -67,4 +67,10 @@ def doubts(plan: Plan, train: TrainConfig) -> list[str]:
             f"the learning rate reaches its minimum at step {decay_end} of {train.max_iters}; "
             "the rest of the run trains at that minimum"
         )
+    elif decay_end > train.max_iters:
+        lines.append(
+            f"the learning rate decays until step {decay_end}, and the run ends at step {train.max_iters}: "
+            "it ends before the rate is small"
+        )
+
     return lines

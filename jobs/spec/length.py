@@ -1,0 +1,177 @@
+"""How long a training is, from a number of tokens or of epochs: steps, warm-up and decay follow. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.catalog.data import DatasetEntry
+from jobctl.jobs.catalog.loader import load_entry, names
+from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.jobs.catalog.training_plan import SourceShare, doubts, plan_of
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
+from jobctl.jobs.spec.layers import Layer
+
+OPTIMAL = "optimal"
+"""The word that stands for the number of tokens that a model's entry calls optimal."""
+LONGEST_WARM_UP = 0.1
+"""The largest share of a run that its warm-up gets. Published recipes warm up for 0.1 to 5% of the steps."""
+
+
+class DatasetSize(msgspec.Struct, frozen=True, kw_only=True):
+    """The training split of one data set."""
+
+    tokens: float
+    is_exact: bool
+    """Whether a data set was counted; else the catalogue estimates it."""
+
+
+class AskedLength(msgspec.Struct, frozen=True, kw_only=True):
+    """The length that a user asks for: one of ``tokens`` and ``epochs``."""
+
+    tokens: str | None
+    epochs: float | None
+
+    def resolved(self, dataset: str, optimal: float, size: DatasetSize | None) -> tuple[str, float]:
+        """Return the flag as it was written, and its number of tokens. Raises UserError where it has none."""
+        if self.tokens is not None and self.epochs is not None:
+            raise UserError(
+                "--tokens and --epochs both set the length of the run", hint="leave one of them out"
+            )
+
+        if self.tokens is not None:
+            return f"--tokens {self.tokens}", parse_tokens(self.tokens, optimal)
+
+        epochs = self.epochs or 0.0
+        if not (epochs > 0 and math.isfinite(epochs)):
+            raise UserError(f"--epochs {epochs:g}: not a number of passes over the data")
+
+        if size is None:
+            raise UserError(
+                f"--epochs {epochs:g}: nothing says how many tokens {dataset} has",
+                hint="prepare the data set first, or give --tokens",
+            )
+
+        return f"--epochs {epochs:g}", epochs * size.tokens
+
+
+def parse_tokens(text: str, optimal: float) -> float:
+    """Return the number that ``--tokens`` says: ``81.7e9``, ``82B``, ``500M`` or ``optimal``.
+
+    ``optimal`` is the model's own number, 0 where its entry has none. Raises UserError for anything else.
+    """
+    if text == OPTIMAL:
+        if not optimal:
+            raise UserError(
+                "--tokens optimal: the model's entry has no optimal_tokens",
+                hint="give a number: --tokens 20e9",
+            )
+
+        return optimal
+
+    units = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+    unit = units.get(text[-1:].upper(), 1.0)
+    digits = text[:-1] if unit != 1.0 else text
+    try:
+        tokens = float(digits) * unit
+    except ValueError:
+        tokens = math.nan
+
+    if not (math.isfinite(tokens) and tokens >= 1):
+        raise UserError(
+            f"--tokens {text}: not a number of tokens", hint="for example 81.7e9, 82B, 500M or optimal"
+        )
+
+    return tokens
+
+
+def catalogue_size(spec: JobSpec) -> DatasetSize | None:
+    """Return the catalogue's estimate for the data set of ``spec``; None where it has none."""
+    if spec.inputs.dataset not in names("datasets"):
+        return None
+
+    entry = load_entry("datasets", spec.inputs.dataset, DatasetEntry)
+    if not entry.tokens:
+        return None
+
+    return DatasetSize(tokens=entry.tokens * (1 - entry.validation_share), is_exact=False)
+
+
+def length_layer(
+    asked: AskedLength, spec: JobSpec, origins: Mapping[str, Layer], optimal: float, size: DatasetSize | None
+) -> Layer:
+    """Return the settings that make ``spec`` as long as ``asked``.
+
+    The decay ends with the run. The warm-up is the recipe's share of the decay, at most a tenth. A warm-up or a
+    decay that the user sets stays as it is. Raises UserError where the user sets the number of steps too, and
+    where ``asked`` cannot be.
+    """
+    if not isinstance(spec, TrainSpec) or not spec.job_kind.checkpoints:
+        raise UserError(f"--tokens and --epochs are for a training, not for {spec.step}")
+
+    name, tokens = asked.resolved(spec.inputs.dataset, optimal, size)
+    train = spec.train
+    if _by_user("max_iters", origins):
+        raise UserError(
+            f"{name} and max_iters {train.max_iters} contradict each other", hint="leave one of them out"
+        )
+
+    steps = max(1, math.ceil(tokens / spec.tokens_per_step))
+    settings: dict[str, Any] = {"max_iters": steps}
+
+    if not _by_user("lr_decay_iters", origins):
+        settings["lr_decay_iters"] = 0
+
+    if not _by_user("warmup_iters", origins):
+        settings["warmup_iters"] = math.ceil(steps * _warm_up_share(train))
+
+    return Layer(name, settings)
+
+
+def _warm_up_share(train: TrainConfig) -> float:
+    """Return the part of the recipe's whole run in which the learning rate rises."""
+    whole = train.lr_decay_iters or train.max_iters
+    return min(LONGEST_WARM_UP, train.warmup_iters / whole)
+
+
+def _by_user(key: str, origins: Mapping[str, Layer]) -> bool:
+    return key in origins and origins[key].by_user
+
+
+def describe_length(spec: TrainSpec, optimal: float, size: DatasetSize | None) -> tuple[str, list[str]]:
+    """Return one line on the tokens of a training, and its doubts.
+
+    ``optimal`` is the compute-optimal number of tokens of the model, 0 where nobody says it. ``size`` is None
+    where the data set is not known.
+    """
+    sources = []
+    if size is not None:
+        blocks = max(1, int(size.tokens // spec.train.block_size))
+        sources = [SourceShare(spec.inputs.dataset, blocks, 1.0)]
+
+    plan = plan_of(spec.train, spec.global_batch_size, sources)
+    parts = [
+        f"{spec.train.max_iters:,} steps of {spec.tokens_per_step:,} tokens are {short(plan.tokens)} tokens"
+    ]
+
+    if optimal:
+        parts.append(f"{100 * plan.tokens / optimal:.3g}% of the model's optimum ({short(optimal)})")
+
+    for name, epochs in plan.epochs:
+        about = "" if size and size.is_exact else "about "
+        parts.append(f"{about}{epochs:.3g} epochs of {name}")
+
+    return ", ".join(parts), doubts(plan, spec.train)
+
+
+def short(tokens: float) -> str:
+    """Return a number of tokens in three digits: ``81.7B``."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if tokens >= size:
+            return f"{tokens / size:.3g}{unit}"
+
+    return f"{tokens:.0f}"
