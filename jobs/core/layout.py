@@ -75,6 +75,16 @@ def batch_log(run: Path, attempt: int) -> Path:
     return log_dir(run, attempt) / "batch.log"
 
 
+def hang_dir(run: Path, attempt: int) -> Path:
+    """What was found out about a hang of an attempt: stacks, flight records, and the verdict."""
+    return log_dir(run, attempt) / "hang"
+
+
+def hang_file(run: Path, attempt: int) -> Path:
+    """The verdict on a hang as JSON; it exists where the attempt was ended as hung."""
+    return hang_dir(run, attempt) / "verdict.json"
+
+
 def bad_nodes_file(run: Path, attempt: int) -> Path:
     """Nodes that the next attempt does without, one a line: its name, a tab, and why."""
     return log_dir(run, attempt) / "bad-nodes"

@@ -1,0 +1,252 @@
+"""Where the wall time of a run went: the share in steps that count, and the rest by cause.
+
+Goodput is that share. The facts come from three places: the run's record says when it was submitted,
+the records of attempts say when each began and ended, and the run log says what each start of the
+trainer did with its seconds. ``run_times`` reads them; here is arithmetic alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+STEPS = "steps"
+CAUSES = {
+    STEPS: "steps that count",
+    "queue": "in the queue",
+    "startup": "container, imports, compilation, first step",
+    "loading": "loading the checkpoint",
+    "data": "waiting for data",
+    "communication": "communication that nothing hides",
+    "checkpoint": "checkpoint pauses",
+    "evaluation": "evaluation",
+    "repeated": "steps done again",
+    "hang": "hang until detected",
+    "restart": "restart in place",
+    "requeue": "waiting for a requeue",
+    "other": "other: log, shutdown, unknown",
+}
+"""Every cause with its words for people, in the order in which they are shown."""
+OF_STEPS = (STEPS, "data", "communication")
+"""Causes that are lost with the steps, where a later start begins before them."""
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """What a start did since its interval before, or since its process began: a ``time`` record of the log."""
+
+    iter: int
+    """The last step that was done."""
+    at: float
+    """When the interval ended, in seconds since 1970."""
+    seconds: dict[str, float]
+    """Seconds by cause; together the length of the interval."""
+    tokens: int = 0
+    """Tokens of the run up to that step."""
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of the trainer: a log file. An attempt has several where it restarted in place."""
+
+    attempt: int
+    launched: float
+    """When the launcher began, or began again after a death, in seconds since 1970."""
+    resumed: int = 0
+    """The step it went on from; 0 where it began anew."""
+    died: float | None = None
+    """When the start before it died, where this one is a restart in place."""
+    ended: bool = False
+    """Whether it came to its own end, finished or stopped."""
+    intervals: tuple[Interval, ...] = ()
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt, as the scheduler's job recorded it. Times are in seconds since 1970."""
+
+    number: int
+    start: float
+    end: float | None = None
+    hung_since: float | None = None
+    """The last sign of progress, where the attempt was ended as hung."""
+
+
+class Goodput(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of a run by cause. They add up to ``wall_seconds``."""
+
+    wall_seconds: float
+    seconds: dict[str, float]
+    """Keys are those of ``CAUSES``; a cause that took no time is left out."""
+    tokens: int
+    """Tokens of the steps that count."""
+    attempts: int
+    starts: int
+
+    @property
+    def share(self) -> float:
+        """Share of the wall time in steps that count, 0 to 1."""
+        return self.seconds.get(STEPS, 0.0) / self.wall_seconds if self.wall_seconds else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens that count over the whole wall time: the rate of the run, not of a step."""
+        return self.tokens / self.wall_seconds if self.wall_seconds else 0.0
+
+    def shares(self) -> dict[str, float]:
+        """Share of the wall time by cause, 0 to 1, in the order of ``CAUSES``."""
+        return {c: self.seconds[c] / self.wall_seconds for c in CAUSES if c in self.seconds}
+
+    def lines(self) -> list[str]:
+        """For people: one line that says the goodput, and one for each cause, the largest first."""
+        first = (
+            f"goodput {self.share:.1%} of {duration(self.wall_seconds)}; "
+            f"{self.tokens_per_second:,.0f} tokens/s over all of it"
+        )
+        losses = sorted(((s, c) for c, s in self.seconds.items() if c != STEPS), reverse=True)
+        return [first, *(f"  {s / self.wall_seconds:6.1%}  {duration(s):>9}  {CAUSES[c]}" for s, c in losses)]
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for people: ``48.3 s``, ``12 min 05 s`` or ``3 h 20 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def account(
+    submitted: float | None, spans: Sequence[Span], starts: Sequence[Start], now: float | None = None
+) -> Goodput | None:
+    """Attribute every second from the submission to the end of the last attempt.
+
+    ``submitted`` is None for a run that nobody submitted: its time begins with its first attempt.
+    A run at work is accounted for up to its last interval, or up to ``now`` while it has none.
+    None is returned where nothing has begun. Starts are in the order of their log files.
+    """
+    spans = sorted(spans or spans_of(starts), key=lambda span: span.number)
+    if not spans:
+        return None
+
+    begin = spans[0].start if submitted is None else min(submitted, spans[0].start)
+    books = _Books(begin, kept_steps(starts))
+
+    for position, span in enumerate(spans):
+        books.until(span.start, "requeue" if position else "queue")
+        own = [start for start in starts if start.attempt == span.number]
+        for start in own:
+            books.enter(start, first=start is own[0])
+
+        is_last = position == len(spans) - 1
+        books.leave(span, own, now if is_last else None)
+
+    return Goodput(
+        wall_seconds=sum(books.seconds.values()),
+        seconds={cause: seconds for cause, seconds in books.seconds.items() if seconds > 0},
+        tokens=books.tokens,
+        attempts=len(spans),
+        starts=len(starts),
+    )
+
+
+def spans_of(starts: Sequence[Start]) -> list[Span]:
+    """Return attempts for a run that no script started: each lasts as long as its starts tell."""
+    numbers = sorted({start.attempt for start in starts})
+    spans = []
+
+    for number in numbers:
+        own = [start for start in starts if start.attempt == number]
+        ends = [interval.at for start in own for interval in start.intervals]
+        spans.append(Span(number=number, start=own[0].launched, end=max(ends, default=None)))
+
+    return spans
+
+
+def kept_steps(starts: Sequence[Start]) -> dict[int, float]:
+    """Return the last step that counts of each start, by its place: a later start may have begun before it."""
+    kept: dict[int, float] = {}
+    bound = float("inf")
+    for place in reversed(range(len(starts))):
+        kept[place] = bound
+        bound = min(bound, starts[place].resumed)
+
+    return kept
+
+
+class _Books:
+    """Time is attributed from front to back; ``cursor`` is how far."""
+
+    def __init__(self, begin: float, kept: Mapping[int, float]) -> None:
+        self.cursor = begin
+        self.kept = kept
+        self.entered = 0
+        self.tokens = 0
+        self.seconds = dict.fromkeys(CAUSES, 0.0)
+
+    def until(self, time: float, cause: str) -> None:
+        """The time up to ``time`` went to ``cause``; nothing where that is past already."""
+        if time > self.cursor:
+            self.seconds[cause] += time - self.cursor
+            self.cursor = time
+
+    def enter(self, start: Start, first: bool) -> None:
+        """Take what a start says. What lies before it is the start-up, or the death of the one before."""
+        if not first:
+            # What the start before did after its last interval is lost, and so done again.
+            self.until(start.launched if start.died is None else start.died, "repeated")
+            self.until(start.launched, "restart")
+
+        kept = self.kept[self.entered]
+        self.entered += 1
+        before = start.resumed
+
+        for number, interval in enumerate(start.intervals):
+            self.until(interval.at - sum(interval.seconds.values()), "other" if number else "startup")
+            self._take(interval, lost_share(before, interval.iter, kept))
+            before = interval.iter
+            if interval.iter <= kept:
+                self.tokens = interval.tokens
+
+    def _take(self, interval: Interval, lost: float) -> None:
+        """Add an interval; of its steps the share ``lost`` is done again later."""
+        told = sum(interval.seconds.values())
+        length = max(0.0, interval.at - self.cursor)
+
+        # Clocks of two nodes may differ: no second is counted twice.
+        scale = min(1.0, length / told) if told else 0.0
+
+        for cause, seconds in interval.seconds.items():
+            known = cause if cause in CAUSES else "other"
+            again = lost if cause in OF_STEPS else 0.0
+            self.seconds[known] += seconds * scale * (1 - again)
+            self.seconds["repeated"] += seconds * scale * again
+
+        self.cursor += told * scale
+        self.until(interval.at, "other")
+
+    def leave(self, span: Span, own: Sequence[Start], now: float | None) -> None:
+        """Attribute what an attempt did after its last interval."""
+        end = span.end
+        if end is None and now is not None and not any(start.intervals for start in own):
+            end = now
+
+        if end is None:  # at work, or lost without a word
+            return
+
+        if span.hung_since is not None:
+            self.until(min(span.hung_since, end), "repeated")
+            self.until(end, "hang")
+        elif not own or not own[-1].intervals:
+            self.until(end, "startup")
+        else:
+            self.until(end, "other" if own[-1].ended else "repeated")
+
+
+def lost_share(before: int, after: int, kept: float) -> float:
+    """Return the share of the steps from ``before`` to ``after`` that lie after step ``kept``."""
+    if after <= kept or after <= before:
+        return 0.0
+
+    return (after - max(before, kept)) / (after - before)

@@ -1,0 +1,172 @@
+"""Reads the times of a run from its directory: its record, its attempts, its log. Nothing else is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.goodput import Goodput, Interval, Span, Start, account
+from jobctl.jobs.core.reading import open_regular, read_regular
+
+LOG_NAME = re.compile(r"run_\d{8}-\d{6}-\d{3}\.jsonl")
+ATTEMPT_NAME = re.compile(r"[0-9]{1,9}\.json")
+TRAINING = "train"
+BEGAN = b'{"kind":"began"'
+TIME = b'{"kind":"time"'
+RESUMED = b'{"kind":"resumed"'
+SUMMARY = b'{"kind":"summary"'
+T = TypeVar("T")
+
+
+class _Record(msgspec.Struct):
+    submitted: str = ""
+
+
+class _Attempt(msgspec.Struct):
+    attempt: int
+    start: str
+    end: str | None = None
+    step: str = TRAINING
+
+
+class _Hang(msgspec.Struct):
+    last_progress: float
+
+
+class Began(msgspec.Struct, frozen=True, kw_only=True):
+    """The ``began`` record at the head of a log file: which start it is of."""
+
+    attempt: int
+    launched: float
+    died: float | None = None
+
+
+class _Resumed(msgspec.Struct):
+    iter: int
+
+
+def read_goodput(run: Path, now: float | None = None) -> Goodput | None:
+    """Return where the time of ``run`` went; None where no attempt has begun.
+
+    A damaged record is left out, and its time is then in ``other`` or in a gap: a report that
+    somebody only looks at must not fail.
+    """
+    return account(read_submitted(run), read_spans(run), read_starts(run), now)
+
+
+def read_submitted(run: Path) -> float | None:
+    """Return when the run was submitted, in seconds since 1970; None where nobody has recorded it."""
+    record = _decode_file(layout.record_file(run), _Record)
+    return seconds_of(record.submitted) if record else None
+
+
+def read_spans(run: Path) -> list[Span]:
+    """Return the attempts of the training, by their numbers; attempts of other steps are left out."""
+    spans = []
+    for path in _files(run / "attempts", ATTEMPT_NAME):
+        attempt = _decode_file(path, _Attempt)
+        if attempt is None or attempt.step != TRAINING:
+            continue
+
+        start = seconds_of(attempt.start)
+        if start is None:
+            continue
+
+        hang = _decode_file(layout.hang_file(run, attempt.attempt), _Hang)
+        spans.append(
+            Span(
+                number=attempt.attempt,
+                start=start,
+                end=seconds_of(attempt.end or ""),
+                hung_since=hang.last_progress if hang else None,
+            )
+        )
+
+    return sorted(spans, key=lambda span: span.number)
+
+
+def read_starts(run: Path) -> list[Start]:
+    """Return the starts of the trainer that wrote a log file, oldest first."""
+    starts = []
+    for path in _files(layout.metrics_dir(run), LOG_NAME):
+        try:
+            with open_regular(path) as file:
+                start = start_of(file)
+        except OSError:
+            continue
+
+        if start:
+            starts.append(start)
+
+    return starts
+
+
+def start_of(lines: Iterable[bytes]) -> Start | None:
+    """Return the start that a log file tells of; None for a log of a version that wrote no times."""
+    began: Began | None = None
+    resumed = 0
+    ended = False
+    intervals = []
+
+    for line in lines:
+        # A log has a line for each step; only the few that are needed are decoded.
+        if line.startswith(TIME):
+            interval = _decode(line, Interval)
+            if interval:
+                intervals.append(interval)
+        elif line.startswith(BEGAN):
+            began = _decode(line, Began)
+        elif line.startswith(RESUMED):
+            record = _decode(line, _Resumed)
+            resumed = record.iter if record else 0
+        elif line.startswith(SUMMARY):
+            ended = True
+
+    if began is None:
+        return None
+
+    return Start(
+        attempt=began.attempt,
+        launched=began.launched,
+        died=began.died,
+        resumed=resumed,
+        ended=ended,
+        intervals=tuple(intervals),
+    )
+
+
+def seconds_of(text: str) -> float | None:
+    """Return a time in ISO 8601 as seconds since 1970; None where ``text`` is none. Without a zone it is UTC."""
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+
+    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _files(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
+    except OSError:
+        return []
+
+
+def _decode_file(path: Path, kind: type[T]) -> T | None:
+    try:
+        return _decode(read_regular(path), kind)
+    except OSError:
+        return None
+
+
+def _decode(data: bytes, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

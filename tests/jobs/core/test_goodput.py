@@ -1,0 +1,152 @@
+import pytest
+
+from jobctl.jobs.core.goodput import CAUSES, Goodput, Interval, Span, Start, account, duration, lost_share
+
+
+def interval(iter: int, at: float, **seconds: float) -> Interval:
+    return Interval(iter=iter, at=at, seconds=seconds, tokens=100 * iter)
+
+
+def whole(goodput: Goodput | None) -> Goodput:
+    assert goodput
+    assert sum(goodput.seconds.values()) == pytest.approx(goodput.wall_seconds, rel=1e-9)
+    assert set(goodput.seconds) <= set(CAUSES)
+    return goodput
+
+
+def test_one_attempt_has_a_cause_for_every_second() -> None:
+    start = Start(
+        attempt=1,
+        launched=130.0,
+        ended=True,
+        intervals=(
+            interval(1, 150.0, startup=10.0, loading=5.0),
+            interval(11, 200.0, steps=40.0, data=4.0, communication=1.0, checkpoint=2.0, evaluation=3.0),
+        ),
+    )
+    goodput = whole(account(100.0, [Span(number=1, start=120.0, end=204.0)], [start]))
+    assert goodput.wall_seconds == 104.0
+    assert goodput.seconds == {
+        "queue": 20.0,
+        "startup": 25.0,  # 15 of them before the process could measure
+        "loading": 5.0,
+        "steps": 40.0,
+        "data": 4.0,
+        "communication": 1.0,
+        "checkpoint": 2.0,
+        "evaluation": 3.0,
+        "other": 4.0,
+    }
+    assert goodput.share == pytest.approx(40 / 104)
+    assert goodput.tokens_per_second == pytest.approx(1100 / 104)
+
+
+def test_steps_after_the_checkpoint_of_a_killed_attempt_are_done_again() -> None:
+    first = Start(
+        attempt=1,
+        launched=0.0,
+        intervals=(interval(10, 100.0, startup=20.0, steps=80.0), interval(20, 180.0, steps=70.0, data=10.0)),
+    )
+    second = Start(
+        attempt=2,
+        launched=250.0,
+        resumed=15,
+        ended=True,
+        intervals=(interval(30, 400.0, startup=30.0, steps=120.0),),
+    )
+    spans = [Span(number=1, start=0.0, end=190.0), Span(number=2, start=240.0, end=400.0)]
+    goodput = whole(account(None, spans, [first, second]))
+    # Half of the second interval, and the ten seconds after it that no interval tells of.
+    assert goodput.seconds["repeated"] == pytest.approx(40.0 + 10.0)
+    assert goodput.seconds["steps"] == pytest.approx(80 + 35 + 120)
+    assert goodput.seconds["data"] == pytest.approx(5.0)
+    assert goodput.seconds["requeue"] == pytest.approx(50.0)
+    assert goodput.tokens == 3000
+    assert goodput.wall_seconds == 400.0
+
+
+def test_a_restart_in_place_is_told_from_a_requeue() -> None:
+    starts = [
+        Start(attempt=1, launched=0.0, intervals=(interval(10, 50.0, steps=50.0),)),
+        Start(
+            attempt=1,
+            launched=64.0,
+            died=60.0,
+            resumed=10,
+            intervals=(interval(20, 120.0, startup=6.0, steps=50.0),),
+        ),
+    ]
+    goodput = whole(account(None, [Span(number=1, start=0.0, end=120.0)], starts))
+    assert goodput.seconds["restart"] == pytest.approx(4.0)
+    assert goodput.seconds["repeated"] == pytest.approx(10.0)
+    assert "requeue" not in goodput.seconds
+    assert (goodput.attempts, goodput.starts) == (1, 2)
+
+
+def test_a_hang_counts_from_the_last_progress() -> None:
+    start = Start(attempt=1, launched=0.0, intervals=(interval(10, 50.0, steps=50.0),))
+    goodput = whole(account(None, [Span(number=1, start=0.0, end=1900.0, hung_since=55.0)], [start]))
+    assert goodput.seconds["hang"] == pytest.approx(1845.0)
+    assert goodput.seconds["repeated"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("skew", [-30.0, 30.0])
+def test_clocks_that_differ_lose_and_invent_no_second(skew: float) -> None:
+    spans = [Span(number=1, start=0.0, end=100.0), Span(number=2, start=100.0, end=200.0)]
+    starts = [
+        Start(attempt=1, launched=1.0, intervals=(interval(10, 99.0 + skew, startup=8.0, steps=90.0),)),
+        Start(attempt=2, launched=101.0, resumed=10, intervals=(interval(20, 199.0, steps=98.0),)),
+    ]
+    assert whole(account(None, spans, starts)).wall_seconds == 200.0
+
+
+def test_an_attempt_without_a_word_of_its_end_loses_no_time() -> None:
+    spans = [Span(number=1, start=0.0), Span(number=2, start=100.0, end=200.0)]
+    starts = [
+        Start(attempt=1, launched=0.0, intervals=(interval(10, 60.0, steps=60.0),)),
+        Start(attempt=2, launched=100.0, resumed=10, intervals=(interval(20, 200.0, steps=100.0),)),
+    ]
+    goodput = whole(account(None, spans, starts))
+    assert goodput.seconds == {"steps": 160.0, "requeue": 40.0}
+
+
+def test_a_run_at_work_is_known_up_to_its_last_interval() -> None:
+    span = Span(number=1, start=10.0)
+    assert whole(account(0.0, [span], [], now=25.0)).seconds == {"queue": 10.0, "startup": 15.0}
+    start = Start(attempt=1, launched=10.0, intervals=(interval(10, 60.0, steps=50.0),))
+    assert whole(account(0.0, [span], [start], now=90.0)).wall_seconds == 60.0
+
+
+def test_a_run_without_scripts_has_the_attempts_that_its_log_tells_of() -> None:
+    starts = [
+        Start(attempt=1, launched=5.0, intervals=(interval(10, 55.0, steps=50.0),)),
+        Start(attempt=2, launched=75.0, resumed=10, intervals=(interval(20, 100.0, steps=25.0),)),
+    ]
+    assert whole(account(None, [], starts)).seconds == {"steps": 75.0, "requeue": 20.0}
+    assert account(0.0, [], []) is None
+
+
+def test_the_lines_name_the_share_and_the_largest_cause_first() -> None:
+    goodput = Goodput(
+        wall_seconds=200.0,
+        seconds={"steps": 100.0, "queue": 20.0, "startup": 80.0},
+        tokens=4000,
+        attempts=1,
+        starts=1,
+    )
+    lines = goodput.lines()
+    assert lines[0] == "goodput 50.0% of 3 min 20 s; 20 tokens/s over all of it"
+    assert [line.split()[0] for line in lines[1:]] == ["40.0%", "10.0%"]
+    assert sum(goodput.shares().values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept", "share"),
+    [(0, 10, 10, 0.0), (0, 10, 5, 0.5), (10, 20, 5, 1.0), (10, 10, 5, 0.0), (0, 10, float("inf"), 0.0)],
+)
+def test_the_share_of_steps_that_are_lost(before: int, after: int, kept: float, share: float) -> None:
+    assert lost_share(before, after, kept) == pytest.approx(share)
+
+
+def test_durations_are_for_people() -> None:
+    assert [duration(s) for s in (4.26, 725.0, 12000.0)] == ["4.3 s", "12 min 05 s", "3 h 20 min"]
