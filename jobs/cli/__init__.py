@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Judge a run": {
         "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens."),
+        "compare": Command("compare", "Show how settings and results of runs differ."),
     },
     "End a run, or take it home": {
         "cancel": Command("control", "End the job of a run; --graceful saves it first."),

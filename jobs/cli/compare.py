@@ -1,0 +1,39 @@
+"""``jobctl compare``: runs beside each other."""
+
+from __future__ import annotations
+
+import click
+
+from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.output import emit, warn
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.monitoring.analysis import analyse
+from jobctl.jobs.monitoring.comparison import Member, compared, facts
+from jobctl.jobs.monitoring.comparison_text import text
+from jobctl.jobs.monitoring.opening import open_run
+
+
+@click.command("compare")
+@click.argument("runs", metavar="RUN RUN…", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
+    """The settings that differ between runs, and whether their results do.
+
+    Runs that differ in the seed alone are repeats; their spread says what is chance. The first run's setting is what
+    the others are held against.
+    """
+    if len(runs) < 2:
+        raise UserError("one run has nothing to be compared with", hint="jobctl compare RUN RUN…")
+
+    comparison = compared([_member(word) for word in runs])
+    emit(facts(comparison), as_json, text(comparison))
+
+
+def _member(word: str) -> Member:
+    opened = open_run(word, root())
+    history = opened.log.read()
+    warn(history.notes)
+    if not history.steps:
+        raise UserError(f"{opened.path}: no step in its log yet", hint=f"jobctl logs {word} -f", code=1)
+
+    return Member(history, analyse(history, opened.records().attempts))

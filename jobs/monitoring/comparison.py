@@ -1,0 +1,252 @@
+"""Runs beside each other: the settings that differ, and whether their results do. Pure.
+
+Runs whose settings differ in the seed alone are repeats of one setting: a group. Their spread is the measure of chance.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.monitoring.analysis import Analysis
+from jobctl.jobs.monitoring.history import History, column, whole
+from jobctl.jobs.monitoring.significance import Difference, compare, compare_curves
+
+CHOSEN = (
+    "model",
+    "device",
+    "world_size",
+    "torch",
+    "attention_backend",
+    "kernels",
+    "float8",
+    "sharding",
+    "cuda_graphs",
+    "global_batch_size",
+    "dataset",
+    "fingerprint",
+)
+"""What a run chose at its start that belongs to its setting; the rest follows from these or is no choice."""
+NOT_SETTINGS = frozenset(
+    {
+        "seed",
+        "init_from",
+        "eval_only",
+        "profile",
+        "log_interval",
+        "gradient_log_interval",
+        "hang_timeout",
+        "keep_last_checkpoints",
+        "keep_every_checkpoint",
+        "run_dir",
+    }
+)
+"""Settings that change no result but by chance."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One row of the results: its name, where it is in an analysis, how it is shown."""
+
+    name: str
+    field: str
+    form: Callable[[float], str]
+    less_is_better: bool
+
+
+RESULTS = (
+    Result("validation loss", "validation_loss", "{:.4f}".format, True),
+    Result("training loss", "last_loss", "{:.4f}".format, True),
+    Result("tokens/s", "tokens_per_second", "{:,.0f}".format, False),
+    Result("MFU", "mfu", "{:.1%}".format, False),
+    Result("ms a step", "ms_per_step", "{:,.1f}".format, True),
+    Result("memory peak, GB", "memory_peak_gb", "{:.2f}".format, True),
+)
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One run of a comparison."""
+
+    history: History
+    analysis: Analysis
+
+    @property
+    def seed(self) -> int:
+        return whole(self.history.config.get("seed"))
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of one setting."""
+
+    name: str
+    """The name of its run where it has one; else a letter."""
+    settings: dict[str, Any]
+    members: tuple[Member, ...]
+
+    def values(self, field: str) -> dict[int, float]:
+        """Return a result of each run that has it, by seed; of two runs with one seed, both count."""
+        values: dict[int, float] = {}
+        for position, member in enumerate(self.members):
+            value = getattr(member.analysis, field)
+            if value is not None:
+                values[member.seed if member.seed not in values else -1 - position] = value
+
+        return values
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One result of two groups against each other."""
+
+    result: str
+    first: str
+    second: str
+    difference: Difference
+    words: str
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """All that differs between runs."""
+
+    groups: tuple[Group, ...]
+    settings: dict[str, tuple[Any, ...]]
+    """Each setting that differs, with its value in each group; None where a log does not say."""
+    verdicts: tuple[Verdict, ...]
+    """Of each group against the first."""
+
+
+def compared(members: Sequence[Member]) -> Comparison:
+    """Return the comparison of runs, the first one's setting being what the others are held against."""
+    groups = grouped(members)
+    verdicts = [
+        verdict
+        for group in groups[1:]
+        for result in RESULTS
+        if (verdict := _verdict(result, groups[0], group)) is not None
+    ]
+
+    return Comparison(groups=groups, settings=differing(groups), verdicts=tuple(verdicts))
+
+
+def setting_of(history: History) -> dict[str, Any]:
+    """Return what makes two runs repeats of each other: all settings but the seed."""
+    config = {key: value for key, value in history.config.items() if key not in NOT_SETTINGS}
+    chosen = {key: history.startup[key] for key in CHOSEN if key in history.startup}
+    return config | chosen
+
+
+def grouped(members: Sequence[Member]) -> tuple[Group, ...]:
+    """Return the runs by their setting, in the order of their first run."""
+    gathered: list[tuple[dict[str, Any], list[Member]]] = []
+    for member in members:
+        setting = setting_of(member.history)
+        for known, repeats in gathered:
+            if known == setting:
+                repeats.append(member)
+                break
+        else:
+            gathered.append((setting, [member]))
+
+    return tuple(
+        Group(name=_group_name(number, repeats), settings=setting, members=tuple(repeats))
+        for number, (setting, repeats) in enumerate(gathered)
+    )
+
+
+def _group_name(number: int, repeats: Sequence[Member]) -> str:
+    return repeats[0].analysis.run if len(repeats) == 1 else f"{chr(ord('A') + number % 26)}"
+
+
+def differing(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:
+    """Return the settings whose values are not the same in all groups."""
+    keys = dict.fromkeys(key for group in groups for key in group.settings)
+    rows = {key: tuple(group.settings.get(key) for group in groups) for key in keys}
+    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
+
+
+def _verdict(result: Result, first: Group, second: Group) -> Verdict | None:
+    difference = compare(first.values(result.field), second.values(result.field))
+    if difference is None:
+        return None
+
+    # A single run each, of the same seed: their curves saw the same batches, step by step.
+    alone = len(first.members) == 1 and len(second.members) == 1
+    if alone and result.field == "last_loss" and _same_batches(first, second):
+        losses = [column(group.members[0].history.steps, "loss") for group in (first, second)]
+        difference = compare_curves(losses[0], losses[1]) or difference
+
+    return Verdict(
+        result=result.name,
+        first=first.name,
+        second=second.name,
+        difference=difference,
+        words=words_of(difference, result),
+    )
+
+
+def _same_batches(first: Group, second: Group) -> bool:
+    """Whether two single runs read the same samples at each step."""
+    keys = ("fingerprint", "global_batch_size", "block_size")
+    same = all(first.settings.get(key) == second.settings.get(key) for key in keys)
+    return same and first.members[0].seed == second.members[0].seed
+
+
+def words_of(difference: Difference, result: Result) -> str:
+    """Return a difference as a sentence."""
+    percent = f"{difference.relative:+.2%}"
+    spreads = f", {abs(difference.spreads):.1f} spreads" if difference.spreads is not None else ""
+    if difference.is_real is None:
+        return f"{percent}: one run each, so nobody knows how much is chance"
+
+    chance = f"p {difference.p:.2g}" if difference.p is None or difference.p >= 1e-4 else "p < 0.0001"
+    if not difference.is_real:
+        return f"{percent}{spreads}: no difference ({chance})"
+
+    better = (difference.relative < 0) == result.less_is_better
+    seeds = ", but of one seed" if difference.method == "one seed" else ""
+    return f"{percent}{spreads}: {'better' if better else 'worse'} ({chance}{seeds})"
+
+
+def spread_text(values: Sequence[float], form: Callable[[float], str]) -> str:
+    """Return a mean with the standard deviation of repeats."""
+    if not values:
+        return "-"
+
+    mean = form(statistics.fmean(values))
+    return f"{mean} ± {form(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def facts(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison for machines."""
+    groups = [
+        {
+            "name": group.name,
+            "runs": [member.analysis.run for member in group.members],
+            "seeds": [member.seed for member in group.members],
+            "results": {
+                result.field: _figures(list(group.values(result.field).values())) for result in RESULTS
+            },
+        }
+        for group in comparison.groups
+    ]
+    verdicts = [
+        {
+            "result": verdict.result,
+            "first": verdict.first,
+            "second": verdict.second,
+            **msgspec.to_builtins(verdict.difference),
+            "is_real": verdict.difference.is_real,
+        }
+        for verdict in comparison.verdicts
+    ]
+
+    return {"groups": groups, "settings": comparison.settings, "verdicts": verdicts}
+
+
+def _figures(values: list[float]) -> dict[str, Any]:
+    return {
+        "values": values,
+        "mean": statistics.fmean(values) if values else None,
+        "spread": statistics.stdev(values) if len(values) > 1 else None,
+    }

@@ -1,0 +1,166 @@
+"""Is a difference between repeated runs more than chance? Student's t, in plain Python. Pure.
+
+Runs are compared by the logarithms of their results: a loss of 0.5% less is the same at every size.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+LEVEL = 0.02
+"""Chance of calling two groups different that are not. Stricter than 5%: a user looks at several results at once."""
+_TINY = 1e-300
+
+Method = Literal["pairs", "groups", "spread of one", "one seed", "none"]
+"""``pairs``: the same seeds on both sides. ``groups``: other seeds. ``spread of one``: one side has a single run.
+``one seed``: a single run each, of the same seed. ``none``: nothing tells how much is chance."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """How the results of two groups of runs differ."""
+
+    relative: float
+    """Second against first: 0.005 is half a percent more."""
+    spreads: float | None
+    """The same in units of the spread between repeats; None where no repeats tell it."""
+    p: float | None
+    """Chance of a difference this large without a cause; None where nothing tells it."""
+    method: Method
+
+    @property
+    def is_real(self) -> bool | None:
+        """Whether it is more than chance; None where nothing tells."""
+        return None if self.p is None else self.p < LEVEL
+
+
+def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
+    """Return how results differ; each is by its seed. None where a side has no positive result."""
+    a = {seed: math.log(value) for seed, value in first.items() if value > 0}
+    b = {seed: math.log(value) for seed, value in second.items() if value > 0}
+    if not a or not b:
+        return None
+
+    relative = math.expm1(statistics.fmean(b.values()) - statistics.fmean(a.values()))
+    spread = pooled_spread([list(a.values()), list(b.values())])
+    spreads = relative / spread if spread else None
+
+    # The same seeds mean the same weights and batches at the beginning: what is common to a pair cancels.
+    if len(a) >= 2 and a.keys() == b.keys():
+        p = paired([b[seed] - a[seed] for seed in a])
+        return Difference(relative=relative, spreads=spreads, p=p, method="pairs")
+
+    if len(a) >= 2 and len(b) >= 2:
+        p = welch(list(a.values()), list(b.values()))
+        return Difference(relative=relative, spreads=spreads, p=p, method="groups")
+
+    if len(a) >= 2 or len(b) >= 2:
+        p = pooled(list(a.values()), list(b.values()))
+        return Difference(relative=relative, spreads=spreads, p=p, method="spread of one")
+
+    return Difference(relative=relative, spreads=None, p=None, method="none")
+
+
+def compare_curves(first: Sequence[float], second: Sequence[float], blocks: int = 10) -> Difference | None:
+    """Return how two loss curves over the same steps of the same batches differ, from their last halves.
+
+    Neighbouring steps depend on each other, so the means of ``blocks`` stretches are compared, not steps.
+    None where there are too few steps.
+    """
+    pairs = [(a, b) for a, b in zip(first, second, strict=False) if a > 0 and b > 0]
+    ratios = [math.log(b / a) for a, b in pairs]
+    ratios = ratios[len(ratios) // 2 :]
+    length = len(ratios) // blocks
+    if not length:
+        return None
+
+    means = [statistics.fmean(ratios[i * length : (i + 1) * length]) for i in range(blocks)]
+    relative = math.expm1(statistics.fmean(means))
+    return Difference(relative=relative, spreads=None, p=paired(means), method="one seed")
+
+
+def pooled_spread(groups: Sequence[Sequence[float]]) -> float | None:
+    """Return the standard deviation within the groups together; None without repeats."""
+    freedom = sum(len(group) - 1 for group in groups)
+    if not freedom:
+        return None
+
+    squares = sum(statistics.variance(group) * (len(group) - 1) for group in groups if len(group) > 1)
+    return math.sqrt(squares / freedom)
+
+
+def paired(differences: Sequence[float]) -> float:
+    """Return the two-sided p of a mean difference of 0."""
+    count = len(differences)
+    error = statistics.stdev(differences) / math.sqrt(count)
+    return two_sided(statistics.fmean(differences), error, count - 1)
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the two-sided p of equal means, with a variance of each group's own (Welch, 1947)."""
+    errors = [statistics.variance(group) / len(group) for group in (a, b)]
+    total = sum(errors)
+    if not total:
+        return two_sided(statistics.fmean(b) - statistics.fmean(a), 0.0, 1)
+
+    parts = [error**2 / (len(group) - 1) for error, group in zip(errors, (a, b), strict=True)]
+    freedom = total**2 / sum(parts)
+    return two_sided(statistics.fmean(b) - statistics.fmean(a), math.sqrt(total), freedom)
+
+
+def pooled(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the two-sided p of equal means, with the one variance that the repeats of either side tell."""
+    spread = pooled_spread([a, b]) or 0.0
+    error = spread * math.sqrt(1 / len(a) + 1 / len(b))
+    return two_sided(statistics.fmean(b) - statistics.fmean(a), error, len(a) + len(b) - 2)
+
+
+def two_sided(difference: float, error: float, freedom: float) -> float:
+    """Return the chance of a Student's t at least as far from 0 as ``difference / error``."""
+    if abs(difference) < 1e-12:  # the same bits, but for the rounding of a mean
+        return 1.0
+
+    if error <= abs(difference) * 1e-9:
+        return 0.0
+
+    t = difference / error
+    return incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
+
+
+def incomplete_beta(x: float, a: float, b: float) -> float:
+    """Return the regularised incomplete beta function I_x(a, b) (Abramowitz and Stegun, 26.5.8)."""
+    if x <= 0 or x >= 1:
+        return 0.0 if x <= 0 else 1.0
+
+    logarithm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front = math.exp(logarithm + a * math.log(x) + b * math.log1p(-x))
+    # The fraction converges quickly on one side of the mean only; the other side follows by symmetry.
+    if x < (a + 1) / (a + b + 2):
+        return front * _fraction(x, a, b) / a
+
+    return 1.0 - front * _fraction(1 - x, b, a) / b
+
+
+def _fraction(x: float, a: float, b: float) -> float:
+    """Return the continued fraction of the incomplete beta function, by Lentz's method."""
+    numerator = 1.0
+    denominator = 1.0 / (1.0 - (a + b) * x / (a + 1) or _TINY)
+    value = denominator
+    for m in range(1, 300):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        factor = 1.0
+        for term in (even, odd):
+            denominator = 1.0 / (1.0 + term * denominator or _TINY)
+            numerator = 1.0 + term / numerator or _TINY
+            factor = denominator * numerator
+            value *= factor
+
+        if abs(factor - 1.0) < 1e-14:
+            break
+
+    return value

@@ -1,0 +1,55 @@
+"""``jobctl analyze`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from jobctl.jobs.cli import jobctl
+from jobctl.jobs.core import layout
+from tests.jobs.monitoring.runs import write_attempt, write_log, write_run
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(jobctl, list(words), prog_name="jobctl", catch_exceptions=False)
+
+
+def test_text_and_json_have_the_same_figures(root: Path) -> None:
+    run = write_run(layout.run_dir(root, "first"), steps=1000)
+    write_attempt(run, 1, end=10.0)
+    shown = call("analyze", "first")
+    assert shown.exit_code == 0
+    assert "60.0% mean, 60.0% best interval of 989.0 TFLOP/s dense" in shown.output
+    facts = json.loads(call("analyze", "first", "--json").output)
+    assert facts["mfu_peak"] == 0.6
+    assert [p["basis"] for p in facts["projections"]] == ["steps", "wall clock"]
+    assert f"{facts['projections'][0]['hours']:,.1f} hours" in shown.output
+
+
+def test_several_runs_are_a_list(root: Path) -> None:
+    for name in ("a", "b"):
+        write_run(layout.run_dir(root, name), steps=20)
+
+    assert [facts["run"] for facts in json.loads(call("analyze", "a", "b", "--json").output)] == ["a", "b"]
+
+
+def test_damage_is_told_beside_the_figures(root: Path) -> None:
+    run = layout.run_dir(root, "first")
+    write_run(run, steps=20)
+    write_log(run, [], torn='{"kind": "iteration"}\n', minutes=5)
+    shown = call("analyze", "first")
+    assert (shown.exit_code, "1 damaged lines left out" in shown.stderr) == (0, True)
+
+
+def test_the_verbs_need_no_torch(root: Path) -> None:
+    write_run(layout.run_dir(root, "first"), steps=20)
+    program = (
+        "import sys; from jobctl.jobs.cli import invoke; invoke(['analyze', 'first']);"
+        "print(sorted({'torch', 'numpy', 'rich', 'plotext', 'prometheus_client'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
