@@ -13,14 +13,8 @@ import msgspec
 import yaml
 
 from jobctl.jobs.catalog.devices import is_device
-from jobctl.jobs.catalog.schema import (
-    FamilyEntry,
-    HardwareEntry,
-    LayerEntry,
-    ModelConfig,
-    ModelEntry,
-    TrainConfig,
-)
+from jobctl.jobs.catalog.entries import FamilyEntry, HardwareEntry, LayerEntry, ModelEntry
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError, nearest
 
 CATALOG = Path(__file__).resolve().parent

@@ -18,7 +18,6 @@ InitFrom = Literal["auto", "scratch", "resume"]
 CheckpointWhenBusy = Literal["wait", "skip"]
 ImageVariant = Literal["cpu", "cu124", "cu132"]
 ContainerRuntime = Literal["none", "pyxis", "apptainer", "podman", "docker", "oci"]
-Basis = Literal["guide", "arithmetic", "measured"]
 Preflight = Literal["off", "report", "stop"]
 GpuRequest = Literal["gpus-per-node", "gres"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -330,63 +329,6 @@ class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Of bfloat16, dense, a GPU; 0: unknown."""
     allreduce_gb_s: float = 0.0
     allreduce_network_gb_s: float = 0.0
-
-
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings that hold on a hardware for one model, and only for the tiers and stages named, if any are."""
-
-    basis: Basis
-    settings: dict[str, object]
-    tiers: tuple[int, ...] = ()
-    stages: tuple[str, ...] = ()
-    note: str = ""
-
-    def applies(self, tier: int, stage: str) -> bool:
-        return (not self.tiers or tier in self.tiers) and (not self.stages or stage in self.stages)
-
-
-class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``models/NAME.yaml``."""
-
-    summary: str
-    settings: dict[str, object]
-    note: str = ""
-    optimal_tokens: float = 0.0
-
-
-class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``families/NAME.yaml``: facts about a model family that need no torch; NAME is its architecture.
-
-    ``trainer/models/NAME`` builds its models, and a test compares their size with these facts.
-    """
-
-    summary: str
-    gated_feed_forward: Annotated[bool, Meta(description="the feed-forward layer has a gate: three matrices")]
-    qk_norm: Annotated[bool, Meta(description="a norm on the queries and keys of each head")] = False
-    learned_positions: Annotated[bool, Meta(description="one learned row for each position")] = False
-    rotary_positions: Annotated[bool, Meta(description="queries and keys are rotated (RoPE)")] = True
-    grouped_queries: Annotated[bool, Meta(description="several query heads may share a key head")] = True
-    norms_per_block: Annotated[int, Meta(ge=0, description="norms of the residual stream in a block")] = 2
-
-
-class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``hardware/NAME.yaml``.
-
-    ``limits`` are settings that the hardware cannot go beyond: they beat tier and stage, and a warning says so.
-    """
-
-    summary: str
-    facts: HardwareFacts
-    settings: dict[str, object] = {}
-    limits: dict[str, object] = {}
-    models: dict[str, list[Rule]] = {}
-
-
-class LayerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``tiers/N.yaml``, ``stages/NAME.yaml`` and ``sites/NAME.yaml``: a summary and settings."""
-
-    summary: str
-    settings: dict[str, object] = {}
 
 
 SECTIONS: tuple[type[msgspec.Struct], ...] = (ModelConfig, TrainConfig, Resources, Inputs, Site)

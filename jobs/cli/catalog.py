@@ -11,8 +11,8 @@ import msgspec
 import jobctl
 from jobctl.jobs.catalog import arithmetic
 from jobctl.jobs.catalog.data import DatasetEntry, TokenizerEntry
+from jobctl.jobs.catalog.entries import FamilyEntry, ModelEntry
 from jobctl.jobs.catalog.loader import KINDS, load_entry, load_hardware, load_layer, load_model, names
-from jobctl.jobs.catalog.schema import FamilyEntry, ModelEntry
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.resolution import Choices, resolve

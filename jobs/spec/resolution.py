@@ -16,17 +16,9 @@ import msgspec
 
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.data import TokenizerEntry
+from jobctl.jobs.catalog.entries import HardwareEntry, LayerEntry, ModelEntry
 from jobctl.jobs.catalog.loader import entry_path, load_entry, load_file, load_layer, names
-from jobctl.jobs.catalog.schema import (
-    HardwareEntry,
-    Inputs,
-    LayerEntry,
-    ModelConfig,
-    ModelEntry,
-    Resources,
-    Site,
-    TrainConfig,
-)
+from jobctl.jobs.catalog.schema import Inputs, ModelConfig, Resources, Site, TrainConfig
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.spec.checks import check_job, check_training

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobctl.docker import build, pin, variants
+from jobctl.jobs.catalog.entries import HardwareEntry
 from jobctl.jobs.catalog.loader import load_entry, names
-from jobctl.jobs.catalog.schema import HardwareEntry
 from jobctl.jobs.core.errors import UserError
 from tests.docker.conftest import not_here
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from jobctl.jobs.catalog.entries import FamilyEntry
 from jobctl.jobs.catalog.loader import declare_family
-from jobctl.jobs.catalog.schema import FamilyEntry
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.trainer.models import gpt2, llama, qwen3
 from jobctl.trainer.models.family import Family

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.catalog.entries import HardwareEntry, LayerEntry
 from jobctl.jobs.catalog.loader import (
     KINDS,
     line_of,
@@ -16,7 +17,6 @@ from jobctl.jobs.catalog.loader import (
     parse_yaml,
     peak_flops,
 )
-from jobctl.jobs.catalog.schema import HardwareEntry, LayerEntry
 from jobctl.jobs.core.errors import UserError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobctl.jobs.catalog.schema import FamilyEntry
+from jobctl.jobs.catalog.entries import FamilyEntry
 from jobctl.trainer.models.family import Family
 from jobctl.trainer.models.registry import register
 from tests.trainer.models.gemma_like.model import Gemma

@@ -1,0 +1,67 @@
+"""The types of the catalogue's files: models, families, hardware, tiers, stages and sites."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from jobctl.jobs.catalog.schema import HardwareFacts
+
+Basis = Literal["guide", "arithmetic", "measured"]
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings that hold on a hardware for one model, and only for the tiers and stages named, if any are."""
+
+    basis: Basis
+    settings: dict[str, object]
+    tiers: tuple[int, ...] = ()
+    stages: tuple[str, ...] = ()
+    note: str = ""
+
+    def applies(self, tier: int, stage: str) -> bool:
+        return (not self.tiers or tier in self.tiers) and (not self.stages or stage in self.stages)
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``models/NAME.yaml``."""
+
+    summary: str
+    settings: dict[str, object]
+    note: str = ""
+    optimal_tokens: float = 0.0
+
+
+class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``families/NAME.yaml``: facts about a model family that need no torch; NAME is its architecture.
+
+    ``trainer/models/NAME`` builds its models, and a test compares their size with these facts.
+    """
+
+    summary: str
+    gated_feed_forward: Annotated[bool, Meta(description="the feed-forward layer has a gate: three matrices")]
+    qk_norm: Annotated[bool, Meta(description="a norm on the queries and keys of each head")] = False
+    learned_positions: Annotated[bool, Meta(description="one learned row for each position")] = False
+    rotary_positions: Annotated[bool, Meta(description="queries and keys are rotated (RoPE)")] = True
+    grouped_queries: Annotated[bool, Meta(description="several query heads may share a key head")] = True
+    norms_per_block: Annotated[int, Meta(ge=0, description="norms of the residual stream in a block")] = 2
+
+
+class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``hardware/NAME.yaml``.
+
+    ``limits`` are settings that the hardware cannot go beyond: they beat tier and stage, and a warning says so.
+    """
+
+    summary: str
+    facts: HardwareFacts
+    settings: dict[str, object] = {}
+    limits: dict[str, object] = {}
+    models: dict[str, list[Rule]] = {}
+
+
+class LayerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``tiers/N.yaml``, ``stages/NAME.yaml`` and ``sites/NAME.yaml``: a summary and settings."""
+
+    summary: str
+    settings: dict[str, object] = {}
