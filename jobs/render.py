@@ -122,7 +122,13 @@ def _shell_file(name: str) -> str:
 def trainer_flags(spec: TrainSpec) -> list[str]:
     """All of the model and of the training, so that a job does not depend on the image's catalogue."""
     settings = {**msgspec.structs.asdict(spec.model), **msgspec.structs.asdict(spec.train)}
-    return [f"--{name}={value}" for name, value in settings.items()]
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+
+    # Whoever edited the run has said so; anything else that differs is still refused.
+    if spec.edited:
+        flags.append(f"--allow_changes={','.join(spec.edited)}")
+
+    return flags
 
 
 def job_environment(spec: JobSpec) -> dict[str, str]:

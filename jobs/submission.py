@@ -14,6 +14,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.datasets import dataset_folder, read_meta
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.edits import lengthens, make_edit
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.targets.directory import DirectoryStore
@@ -135,15 +136,22 @@ def resume(root: Path, name: str, trusted: Sequence[str] = ()) -> tuple[Run, str
     return resume_run(runs.read(root, name), trusted)
 
 
-def resume_run(run: Run, trusted: Sequence[str] = ()) -> tuple[Run, str]:
-    """Start another attempt of an ended run as it was submitted; the run, and the job id.
+def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) -> tuple[Run, str]:
+    """Start another attempt of an ended run, with the settings ``sets`` (``KEY=VALUE``) from now on.
 
-    Raises UserError while the run is alive, when it is finished, when someone else resumes it at this moment, and
-    where it belongs to a user who is not among the ``trusted``.
+    Returns the run, and the job id. Raises UserError while the run is alive, when it is finished and not made
+    longer, when someone else resumes it at this moment, for a setting that cannot be, and where it belongs to a
+    user who is not among the ``trusted``.
     """
+    spec = run.record.edited_spec
+    edit = make_edit(spec, sets, run.last.attempt if run.last else 0) if sets else None
     (status,) = load_target(run.target).statuses([run])
-    if status.state == "finished":
-        raise UserError(f"run '{run.name}' has finished: nothing to resume", code=1)
+    if status.state == "finished" and not (edit and lengthens(spec, edit)):
+        raise UserError(
+            f"run '{run.name}' has finished: nothing to resume",
+            hint=f"jobctl resume {run.name} --set max_iters=N makes a training longer",
+            code=1,
+        )
 
     if status.state not in runs.ENDED:
         raise UserError(
@@ -152,4 +160,4 @@ def resume_run(run: Run, trusted: Sequence[str] = ()) -> tuple[Run, str]:
             code=1,
         )
 
-    return run, store_of(run).resume(run, trusted)
+    return run, store_of(run).resume(run, trusted, edit)

@@ -17,12 +17,13 @@ from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.text import visible
 from jobctl.jobs.runs import store as directories
-from jobctl.jobs.runs.records import BadRun, parse_record
+from jobctl.jobs.runs.edits import Edit
+from jobctl.jobs.runs.records import BadRun, parse_record, with_edit
 from jobctl.jobs.runs.store import Run, Started, State
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
 from jobctl.k8s import cluster, config_maps, manifest, names, submission
-from jobctl.k8s.resources import CONFIG_MAP, Kind, label_selector
+from jobctl.k8s.resources import CONFIG_MAP, Kind, Object, label_selector
 from jobctl.k8s.status import ended, status_of
 
 if TYPE_CHECKING:
@@ -153,8 +154,11 @@ class ConfigMapStore:
                     code=1,
                 )
 
-    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
-        """Start another attempt by the job that the run was submitted with, which its record keeps."""
+    def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
+        """Start another attempt by the job that the run was submitted with, which its record keeps.
+
+        With an ``edit`` the job is rendered anew, and is the one that the record keeps from now on.
+        """
         api = self._clusters.api_of(run)
         namespace = run.record.spec.site.namespace
         thing = api.get(CONFIG_MAP, namespace, names.object_name(run.name))
@@ -169,9 +173,28 @@ class ConfigMapStore:
             )
 
         self._clusters.forget_answers()
+        if edit is not None:
+            thing = self._edit(run, thing, edit)
+
         api.annotate(CONFIG_MAP, namespace, thing["metadata"]["name"], cancelled=None, ended=None)
 
         return submission.restart(api, json.loads(thing["data"]["job.json"]))
+
+    def _edit(self, run: Run, thing: Object, edit: Edit) -> Object:
+        """Put ``edit`` and the job that follows from it into the run's ConfigMap; the new ConfigMap."""
+        before = thing["data"]["run.json"]
+
+        # Another host may have edited the run: the cluster's record knows, and this host's note does not.
+        edits = parse_record(before, f"ConfigMap {thing['metadata']['name']}").edits
+        record = msgspec.structs.replace(run.record, edits=(*edits, edit))
+        text = self._target.render(record.spec_to_resume())
+        replaced = submission.replace(self._clusters.api_of(run), text, with_edit(before, edit))
+
+        note = layout.run_dir(self._home, run.name)
+        if layout.record_file(note).is_file():
+            directories.write_edit(note, edit)
+
+        return replaced
 
     # ---- a running job
 

@@ -157,6 +157,19 @@ def _exists(record: Object, how: str) -> UserError:
     )
 
 
+def replace(api: Api, text: str, run_json: str) -> Object:
+    """Keep the manifest ``text`` for the later attempts of a run, with its record ``run_json``; the ConfigMap.
+
+    Raises UserError where the server refuses it in a dry run; then nothing has changed.
+    """
+    record, job = objects_in(text)
+    record["data"] |= {"job.json": json.dumps(job, sort_keys=True), "run.json": run_json}
+    api.apply(kind_of(job), _renamed(job, object_name(f"{job['metadata']['name']}-try")), dry_run=True)
+    api.apply(CONFIG_MAP, record)
+
+    return record
+
+
 def restart(api: Api, job: Object) -> str:
     """Make an ended or deleted job again; its name."""
     kind = kind_of(job)

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.catalog.consistency import check_model, check_training
-from jobctl.jobs.catalog.flags import convert, pairs, schema_fields, settings
+from jobctl.jobs.catalog.flags import FALSE, TRUE, convert, pairs, schema_fields, settings
 from jobctl.jobs.catalog.loader import load_model
+from jobctl.jobs.catalog.resuming import MAY_BE_ALLOWED
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError, nearest
 
@@ -24,7 +25,10 @@ OWN_FLAGS = {
     "run_dir": "where checkpoints, metrics and logs go, and come from on resume",
     "attempt": "number of this attempt's log folder; the next free one by default",
     "device": "auto, cpu or cuda",
+    "allow_changes": "go on from a checkpoint with other settings: alone for all of them, or KEY,KEY",
 }
+STANDALONE = {"allow_changes": "all"}
+"""Flags of this module that need no value, and the value that they then have."""
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -48,6 +52,8 @@ class Options:
     sources: tuple[Source, ...] = ()
     attempt: int | None = None
     device: str = "auto"
+    allowed_changes: frozenset[str] = frozenset()
+    """Settings that may differ from those of the checkpoint, though they change the training."""
 
     @property
     def only_evaluates(self) -> bool:
@@ -67,7 +73,7 @@ class Recipe:
 
 def parse(arguments: Sequence[str]) -> Options:
     """The command line as Options. Raises UserError for an unknown flag or a value that cannot be."""
-    found = pairs(arguments, OWN_FLAGS)
+    found = pairs(arguments, OWN_FLAGS, STANDALONE)
     own = {name: text for name, text in found if name in OWN_FLAGS}
     if not own.get("run_dir"):
         raise UserError("--run_dir is missing", hint="--run_dir DIR says where checkpoints and metrics go")
@@ -84,7 +90,23 @@ def parse(arguments: Sequence[str]) -> Options:
         sources=parse_sources(own.get("dataset", "")),
         attempt=convert("attempt", own["attempt"], int_hint()) if "attempt" in own else None,
         device=device,
+        allowed_changes=parse_allowed(own.get("allow_changes", "")),
     )
+
+
+def parse_allowed(text: str) -> frozenset[str]:
+    """Return the settings that ``--allow_changes`` names. Raises UserError for one that it cannot allow."""
+    if text.lower() in (STANDALONE["allow_changes"], *TRUE):
+        return MAY_BE_ALLOWED
+
+    if text.lower() in ("", *FALSE):
+        return frozenset()
+
+    names = frozenset(text.split(","))
+    for name in sorted(names - MAY_BE_ALLOWED):
+        raise UserError(f"--allow_changes={text}: '{name}' is not among {', '.join(sorted(MAY_BE_ALLOWED))}")
+
+    return names
 
 
 def int_hint() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import typing
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from jobctl.jobs.core.errors import UserError, nearest
 
 TRUE = ("true", "1", "yes", "on")
 FALSE = ("false", "0", "no", "off")
+NO_FLAGS: Mapping[str, str] = {}
 FLASH_ATTENTION = "flash_attn"
 """The guide's older spelling of ``--attention_backend=flash_attn_2``."""
 
@@ -59,10 +60,13 @@ def convert(name: str, text: str, hint: Any) -> Any:
         raise UserError(f"--{name}={text}: {error}", hint=nearest(text, choices) if choices else "") from None
 
 
-def pairs(arguments: Sequence[str], others: Collection[str] = ()) -> list[tuple[str, str]]:
+def pairs(
+    arguments: Sequence[str], others: Collection[str] = (), standalone: Mapping[str, str] = NO_FLAGS
+) -> list[tuple[str, str]]:
     """Split ``--x=1 --y 2 --flag --no-flag`` into names and texts; a bare boolean is ``true``.
 
-    ``others`` are flags with a value that the schema does not have. Raises UserError for any further name.
+    ``others`` are flags with a value that the schema does not have; of these, ``standalone`` need none before
+    the next flag, and then have the one given here. Raises UserError for any further name.
     """
     known = {*schema_fields(), *others, FLASH_ATTENTION}
     found = []
@@ -86,6 +90,8 @@ def pairs(arguments: Sequence[str], others: Collection[str] = ()) -> list[tuple[
             raise UserError(f"unknown flag --{name}; {nearest(name, known)}")
         elif not equals and is_boolean(name):
             text = rest.pop(0) if rest and rest[0].lower() in TRUE + FALSE else "true"
+        elif not equals and name in standalone and (not rest or rest[0].startswith("--")):
+            text = standalone[name]
         elif not equals:
             if not rest:
                 raise UserError(f"--{name} needs a value")

@@ -71,16 +71,26 @@ def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: 
 @click.argument("run")
 @place_options
 @TRUST_OPTION
+@click.option(
+    "--set",
+    "sets",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change a setting for this attempt and all later ones; the run's record keeps it.",
+)
 @click.option("--wait", "wait", is_flag=True, help="Follow the run to its end, and exit with its code.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def resume_command(run: str, trusted: tuple[str, ...], wait: bool, as_json: bool, **place: Any) -> None:
+def resume_command(
+    run: str, trusted: tuple[str, ...], sets: tuple[str, ...], wait: bool, as_json: bool, **place: Any
+) -> None:
     """Start another attempt of a run that has stopped, failed or been cancelled.
 
-    Its script is made anew from the run's record. A run of someone else is refused without --trust-owner.
+    Its script is made anew from the run's record. One that has finished goes on with --set max_iters=N.
+    A run of someone else is refused without --trust-owner.
     """
     from jobctl.jobs.submission import resume_run
 
-    chosen, job_id = resume_run(find_run(run, Place(**place)), trusted)
+    chosen, job_id = resume_run(find_run(run, Place(**place)), trusted, sets)
     emit({"run": run, "job_id": job_id}, as_json, f"resumed run {run} (job {job_id} on {chosen.target})")
     if wait:
         from jobctl.jobs.cli.follow import follow_to_the_end

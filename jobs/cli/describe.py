@@ -13,6 +13,7 @@ from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.status import describe_status, statuses
 from jobctl.jobs.core import layout
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.edits import describe
 from jobctl.jobs.runs.figures import Training, read_training
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.job_spec import TrainSpec
@@ -40,7 +41,7 @@ def describe_command(run: str, as_json: bool, **place: Any) -> None:
 
 def description(run: Run, status: Status, training: Training | None) -> str:
     """All of it as text."""
-    parts = [describe_status(status), *_attempts(run)]
+    parts = [describe_status(status), *_edits(run), *_attempts(run)]
     if training:
         parts.append(training_summary(training))
 
@@ -76,6 +77,13 @@ def training_summary(training: Training) -> str:
     rows.append(("metrics", training.metrics))
 
     return "\n".join(f"{name:<16} {value}" for name, value in rows)
+
+
+def _edits(run: Run) -> list[str]:
+    """Return what was changed since the submission."""
+    if not run.record.edits:
+        return []
+    return ["\n".join(["edits:", *(f"  {describe(edit)}" for edit in run.record.edits)])]
 
 
 def _attempts(run: Run) -> list[str]:

@@ -6,6 +6,7 @@ the formats. A new format adds its step to ``_MIGRATIONS``.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import HardwareFacts, Inputs, ModelConfig, Resources, Site, TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.runs.edits import Edit, edited
 from jobctl.jobs.spec.job_spec import RECORD_FORMAT, JobSpec, TrainSpec
 from jobctl.jobs.targets.registry import target_entry
 
@@ -71,14 +73,21 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """UTC time in ISO 8601; empty where the script was submitted by hand."""
     git_revision: str | None = None
     """Revision of the source tree that submitted."""
+    edits: tuple[Edit, ...] = ()
+    """Settings that were changed since, the oldest first; ``spec`` is without them."""
+
+    @property
+    def edited_spec(self) -> JobSpec:
+        """The spec with all edits. Raises UserError for an edit that this version cannot read."""
+        return edited(self.spec, self.edits)
 
     def spec_to_resume(self, trusted: Sequence[str] = ()) -> JobSpec:
-        """Return the spec for another attempt.
+        """Return the spec for another attempt, with all edits.
 
         It keeps the hash of its record, which the script compares, and trusts the owners ``trusted`` alone.
         """
         return msgspec.structs.replace(
-            self.spec,
+            self.edited_spec,
             trusted=tuple(trusted) or msgspec.UNSET,
             recorded_hash=self.spec_hash or msgspec.UNSET,
         )
@@ -90,6 +99,7 @@ class _Submission(msgspec.Struct, frozen=True):
     spec_hash: str = ""
     submitted: str = ""
     git_revision: str | None = None
+    edits: tuple[Edit, ...] = ()
 
 
 def read_record(file: Path) -> RunRecord:
@@ -136,6 +146,13 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
         raise BadRun(origin, f"not a run's record: {error.message}"[:200]) from None
 
     return RunRecord(spec=spec, format=written, **msgspec.structs.asdict(submission))
+
+
+def with_edit(text: str, edit: Edit) -> str:
+    """Return the record ``text`` with one more edit; all else in it stays, also what this version does not know."""
+    settings = json.loads(text)
+    edits = [*settings.get("edits", []), msgspec.to_builtins(edit)]
+    return json.dumps({**settings, "edits": edits}, indent=1, sort_keys=True) + "\n"
 
 
 def read_spec(settings: Mapping[str, Any]) -> JobSpec:

@@ -23,7 +23,8 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.ownership import check_run
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.kinds import JobKind
-from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record
+from jobctl.jobs.runs.edits import Edit
+from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record, with_edit
 from jobctl.jobs.runs.revision import git_revision
 from jobctl.jobs.spec.job_spec import JobSpec
 
@@ -250,6 +251,12 @@ def write_record(path: Path, spec: JobSpec, step: str = "") -> None:
     }
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     write_whole(layout.record_file(path, step), text.encode())
+
+
+def write_edit(path: Path, edit: Edit, step: str = "") -> None:
+    """Add ``edit`` to the record of a run, or of the ``step`` that reads its checkpoint."""
+    file = layout.record_file(path, step)
+    write_whole(file, with_edit(read_regular(file).decode(), edit).encode())
 
 
 def _is_of(attempt: Attempt, step: str) -> bool:

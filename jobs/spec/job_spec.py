@@ -26,7 +26,7 @@ from jobctl.jobs.targets.registry import target_entry
 RECORD_FORMAT = 2
 """The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads the older ones."""
 
-_NOT_RECORDED = ("trusted", "recorded_hash")
+_NOT_RECORDED = ("trusted", "recorded_hash", "edited")
 """Fields that belong to one submission or resumption, and not to the run."""
 
 
@@ -52,6 +52,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Owners whose files the job may execute and write into, as the submitting or resuming user says."""
     recorded_hash: str | msgspec.UnsetType = msgspec.UNSET
     """The hash of the run's record, in a spec that was read from it."""
+    edited: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Settings of a training that its user has edited since it was submitted: they differ from the checkpoint's."""
 
     @property
     def job_kind(self) -> JobKind:

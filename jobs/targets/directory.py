@@ -7,13 +7,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from jobctl.jobs import kinds
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.copying import copy_tree
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.logs import read_all_ranks
+from jobctl.jobs.runs.records import RunRecord
 from jobctl.jobs.runs.store import Run, Started, State
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.patch import ship
@@ -104,7 +108,7 @@ class DirectoryStore:
 
         return Started(run=run, job_id=job_id)
 
-    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
+    def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
         """Start another attempt by a script that is rendered anew from the run's record; the job id.
 
         The script in the run directory is not executed: another user may have written it. Raises UserError when
@@ -112,7 +116,6 @@ class DirectoryStore:
         """
         runs.check_ours(run.path, trusted)
         _check_has_record(run)
-        spec = run.record.spec_to_resume(trusted)
         claim = run.path / "attempts" / ".resuming"
         busy = UserError(
             f"run '{run.name}' is being resumed by someone else", hint=f"jobctl status {run.name}", code=1
@@ -131,8 +134,15 @@ class DirectoryStore:
             if self._target.statuses([now])[0].state not in runs.ENDED:
                 raise busy
 
+            spec = _record_with(now, edit).spec_to_resume(trusted)
+            text = self._target.render(spec)
+
+            # The record comes first: what an attempt trains with must be found there, whatever happens next.
+            if edit is not None:
+                runs.write_edit(run.path, edit, run.step)
+
             script = layout.script_file(run.path, run.step)
-            write_whole(script, self._target.render(spec).encode())
+            write_whole(script, text.encode())
 
             return self._target.submit(now, script, () if run.step else spec.after)
         finally:
@@ -177,6 +187,12 @@ class DirectoryStore:
 
 def _note(text: str) -> None:
     print(f"jobctl: note: {text}", file=sys.stderr)
+
+
+def _record_with(run: Run, edit: Edit | None) -> RunRecord:
+    """Return the record of ``run`` as it will be with ``edit``."""
+    edits = run.record.edits if edit is None else (*run.record.edits, edit)
+    return msgspec.structs.replace(run.record, edits=edits)
 
 
 def _check_has_record(run: Run) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.store import Run, Started, State, Status
 from jobctl.jobs.spec.job_spec import JobSpec
 
@@ -61,10 +62,10 @@ class RunStore(Protocol):
         """Submit ``spec``, whose run is named. Raises UserError when the run exists with other settings."""
         ...
 
-    def resume(self, run: Run, trusted: Sequence[str] = ()) -> str:
-        """Start another attempt of an ended run as it was submitted; the job id.
+    def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
+        """Start another attempt of an ended run, as it was submitted and edited since; the job id.
 
-        ``trusted`` are owners whose files the job may execute and write into.
+        ``trusted`` are owners whose files the job may execute and write into. ``edit`` is recorded first.
         """
         ...
 

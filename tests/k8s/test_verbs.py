@@ -159,6 +159,27 @@ def test_graceful_cancel_creates_stop_and_the_run_can_be_resumed(
     assert jobctl_says(capfd, "resume", "demo")[0] == 1
 
 
+def test_an_edit_reaches_the_pods_and_stays_in_the_record(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(f'echo "$*" >"$run_dir/words.$attempt"; [ "$attempt" = 1 ] || exit 3; {UNTIL_STOP}')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    until(lambda: (server.volume / "runs/demo/logs/1/rank-00000.log").exists())
+    jobctl_says(capfd, "cancel", "demo", "--graceful")
+    until(lambda: "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1])
+    code, _, err = jobctl_says(capfd, "resume", "demo", "--set", "learning_rate=2e-3")
+    assert (code, err) == (0, "")
+    until(lambda: "demo: failed" in jobctl_says(capfd, "status", "demo")[1])
+    assert jobctl_says(capfd, "resume", "demo")[0] == 0
+    until(lambda: (server.volume / "runs/demo/words.3").exists())
+    for attempt in (2, 3):
+        words = (server.volume / f"runs/demo/words.{attempt}").read_text()
+        assert "--learning_rate=0.002" in words
+        assert "--allow_changes=learning_rate" in words
+
+    assert "learning_rate=0.002" in jobctl_says(capfd, "describe", "demo")[1]
+
+
 def test_cancel_deletes_the_job_and_keeps_the_record(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:

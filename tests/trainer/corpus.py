@@ -17,7 +17,7 @@ TINY = {
 QUICK = {
     "dtype": "float32", "compile": False, "device": "cpu", "block_size": 16, "batch_size": 2, "max_iters": 6,
     "log_interval": 2, "eval_interval": 1000, "eval_iters": 1, "warmup_iters": 2, "learning_rate": 1e-2,
-    "checkpoint_interval": 0, "checkpoint_when_busy": "wait", "gradient_log_interval": 0,
+    "lr_decay_iters": 60, "checkpoint_interval": 0, "checkpoint_when_busy": "wait", "gradient_log_interval": 0,
 }  # fmt: skip
 
 SHARDINGS: dict[str, dict[str, object]] = {"ddp": {}}

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.catalog.resuming import MAY_BE_ALLOWED
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.options import Recipe, Source, parse, parse_sources, resolve, usage
 from tests.trainer.corpus import arguments
@@ -104,6 +105,26 @@ def test_a_number_that_is_not_finite_is_refused(value: str) -> None:
         parse(["--run_dir=r", f"--learning_rate={value}"])
     with pytest.raises(UserError, match="finite"):
         parse(["--run_dir=r", "--min_lr=inf"])
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (["--allow_changes"], MAY_BE_ALLOWED),
+        (["--allow-changes", "--seed=3"], MAY_BE_ALLOWED),
+        (["--allow_changes=True"], MAY_BE_ALLOWED),
+        (["--allow_changes", "False"], frozenset()),
+        (["--allow_changes=beta2,dataset"], {"beta2", "dataset"}),
+        ([], frozenset()),
+    ],
+)
+def test_changes_are_allowed_by_name_or_all(words: list[str], allowed: frozenset[str]) -> None:
+    assert parse(["--run_dir=r", *words]).allowed_changes == allowed
+
+
+def test_a_change_that_is_never_allowed_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="'hidden_size' is not among adam_eps, "):
+        parse(["--run_dir=r", "--allow_changes=beta1,hidden_size"])
 
 
 def test_mixtures_are_read_with_their_weights(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     samples: int
     """Samples seen: the number of the next one."""
+    global_batch_size: int = 0
+    """Samples of a step, over all ranks; 0 in checkpoints of earlier versions."""
     name: str
     model: ModelConfig
     train: TrainConfig
@@ -84,29 +86,6 @@ def decode_state(data: bytes, folder: Path) -> State:
             f"checkpoint {folder} was written by another version of the trainer: {error}",
             hint="resume with that version, or choose another --run_dir",
         ) from None
-
-
-def differences(saved: State, model: ModelConfig, train: TrainConfig, fingerprint: str) -> list[str]:
-    """Why a checkpoint cannot be resumed: another architecture, other data, another order of samples."""
-    lines = []
-    if saved.fingerprint != fingerprint:
-        lines.append(
-            f"data: the checkpoint's fingerprint is {saved.fingerprint[:12]}, now it is {fingerprint[:12]}"
-        )
-
-    for field in ModelConfig.__struct_fields__:
-        before = getattr(saved.model, field)
-        now = getattr(model, field)
-        if before != now:
-            lines.append(f"{field}: {before} in the checkpoint, {now} now")
-
-    for field in ("block_size", "seed"):
-        before = getattr(saved.train, field)
-        now = getattr(train, field)
-        if before != now:
-            lines.append(f"{field}: {before} in the checkpoint, {now} now")
-
-    return lines
 
 
 def random_state() -> dict[str, bytes]:

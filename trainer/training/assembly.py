@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import nn
 
+from jobctl.jobs.catalog.resuming import Settings
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer import compilers
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.checkpoint.checkpointer import Checkpointer
-from jobctl.trainer.checkpoint.state import State, differences, restore_random_state
+from jobctl.trainer.checkpoint.state import State, restore_random_state
 from jobctl.trainer.checkpoint.weights import recorded_state
 from jobctl.trainer.data.mixture import ORDER
 from jobctl.trainer.data.samples import BatchLayout, Samples, open_samples
@@ -31,6 +32,7 @@ from jobctl.trainer.options import Options, Recipe, Source, resolve
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
 from jobctl.trainer.training.repeatable import choose_repeatable_attention
+from jobctl.trainer.training.resumption import check_changes
 from jobctl.trainer.training.step import Stepper
 
 T = TypeVar("T")
@@ -192,17 +194,17 @@ def assemble(options: Options, world: World) -> Run:
         kernels=kernels,
     )
 
-    begin(run, resume)
+    begin(run, resume, options.allowed_changes)
     return run
 
 
-def begin(run: Run, resume: bool) -> None:
+def begin(run: Run, resume: bool, allowed: Collection[str]) -> None:
     """Take the run directory for this attempt, and load the checkpoint where there is one."""
     # What a killed attempt was writing goes before anything is read.
     if not run.recipe.train.eval_only:
         run.checkpoints.claim()
     if resume:
-        restore(run)
+        restore(run, allowed)
 
 
 def open_data(recipe: Recipe, order: int) -> tuple[Samples, list[ValidationSet]]:
@@ -231,10 +233,10 @@ def checkpointer(directory: Path, world: World, stepper: Stepper, train: TrainCo
     )
 
 
-def restore(run: Run) -> None:
-    """Load the newest whole checkpoint. Raises UserError where it is of another model or of other data."""
+def restore(run: Run, allowed: Collection[str]) -> None:
+    """Load the newest whole checkpoint. Raises UserError where it was trained otherwise, unless that is allowed."""
     state = run.checkpoints.resume(
-        lambda state: check_resumable(state, run), set_aside=not run.recipe.train.eval_only
+        lambda state: check_resumable(state, run, allowed), set_aside=not run.recipe.train.eval_only
     )
     if state is None:
         raise UserError(
@@ -249,12 +251,8 @@ def restore(run: Run) -> None:
     run.resumed = state
 
 
-def check_resumable(state: State, run: Run) -> None:
-    """Raise UserError unless the checkpoint is of this run's model and data."""
-    lines = differences(state, run.recipe.model, run.recipe.train, run.data.fingerprint)
-    if lines:
-        raise UserError(
-            f"the checkpoint of step {state.step} in {run.directory} cannot be resumed:\n  "
-            + "\n  ".join(lines),
-            hint="give the options that the run began with, or choose another --run_dir",
-        )
+def check_resumable(state: State, run: Run, allowed: Collection[str]) -> None:
+    """Say what differs from the checkpoint. Raises UserError where that changes the training and is not allowed."""
+    recipe = run.recipe
+    now = Settings(recipe.model, recipe.train, run.layout.global_batch_size, run.data.fingerprint)
+    check_changes(state, now, run.directory, allowed, recipe.train.eval_only)

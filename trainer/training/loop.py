@@ -340,6 +340,7 @@ class Training:
         state = State(
             step=self.step,
             samples=self.samples,
+            global_batch_size=self.run.layout.global_batch_size,
             name=recipe.name,
             model=recipe.model,
             train=recipe.train,

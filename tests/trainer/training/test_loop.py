@@ -83,10 +83,17 @@ def test_resume_on_another_number_of_ranks_and_another_sharding(data: Path, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": 64}, "hidden_size: 32 in the checkpoint, 64 now"),
-        ({"rope_theta": 5.0}, "rope_theta"),
-        ({"seed": 1}, "seed: 1337 in the checkpoint, 1 now"),
-        ({"block_size": 32}, "block_size: 16 in the checkpoint, 32 now"),
+        ({"hidden_size": 64, "allow_changes": True}, "hidden_size: 32 -> 64"),
+        ({"rope_theta": 5.0}, "rope_theta: 10000.0 -> 5.0"),
+        ({"seed": 1}, "seed: 1337 -> 1"),
+        ({"block_size": 32}, "block_size: 16 -> 32"),
+        (
+            {"learning_rate": 2e-3, "beta2": 0.9},
+            r"learning_rate: 0\.01 -> 0\.002\n  beta2: 0\.95 -> 0\.9\n.*allow",
+        ),
+        ({"batch_size": 4}, "global batch .*: 2 -> 4"),
+        ({"lr_decay_iters": 0}, "end of the learning rate's decay: 60 -> 4"),
+        ({"beta2": 0.9, "allow_changes": "learning_rate"}, "beta2"),
         ({"init_from": "scratch"}, "has checkpoints up to step 2"),
     ],
 )

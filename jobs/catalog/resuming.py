@@ -1,0 +1,176 @@
+"""What another value of a setting does to a run that goes on from its checkpoint.
+
+Every setting of a training is in exactly one class, and a test holds that. The trainer compares the settings of
+the checkpoint with those of the new attempt; ``jobctl resume --set`` asks the same table before it records an edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
+
+FIXED = frozenset(ModelConfig.__struct_fields__) - {"initializer_range"}
+"""The checkpoint's weights are of this architecture; another one is another run."""
+
+TRAINING = frozenset(
+    {
+        "block_size",
+        "seed",
+        "optimizer",
+        "learning_rate",
+        "min_lr",
+        "warmup_iters",
+        "weight_decay",
+        "beta1",
+        "beta2",
+        "adam_eps",
+        "grad_clip",
+        "dtype",
+        "use_fp8",
+        "document_masking",
+        "skip_loss_spikes",
+    }
+)
+"""Another value changes the objective, the rate or the arithmetic: the curve has a bend at this step."""
+
+DERIVED = frozenset({"max_iters", "lr_decay_iters", "batch_size", "gradient_accumulation_steps"})
+"""Alone they say little: what counts is the end of the decay and the batch over all ranks."""
+
+EQUIVALENT = frozenset(
+    {
+        "attention_backend",
+        "compile",
+        "kernels",
+        "deterministic",
+        "use_cuda_graphs",
+        "use_zero1",
+        "use_fsdp",
+        "eval_iters",
+    }
+)
+"""The same training to rounding, by other means; a line says so."""
+
+WITHOUT_EFFECT = frozenset(
+    {
+        "initializer_range",
+        "use_dataloader",
+        "dataloader_num_workers",
+        "eval_interval",
+        "eval_only",
+        "log_interval",
+        "gradient_log_interval",
+        "checkpoint_interval",
+        "always_save_checkpoint",
+        "keep_last_checkpoints",
+        "keep_every_checkpoint",
+        "checkpoint_when_busy",
+        "init_from",
+        "max_bad_steps",
+        "hang_timeout",
+        "profile",
+    }
+)
+"""They decide what is written and when, and no weight depends on them."""
+
+DATA = "dataset"
+"""The name under which a change of the data may be allowed."""
+
+MAY_BE_ALLOWED = TRAINING | DERIVED | {DATA}
+"""The names that ``--allow_changes`` takes."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how a training goes on."""
+
+    model: ModelConfig
+    train: TrainConfig
+    global_batch_size: int
+    """Sequences of a step, over all ranks; 0 where an old checkpoint does not say."""
+    fingerprint: str
+    """Of the data, with the weights of a mixture."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting that differs between a checkpoint and the attempt that goes on from it."""
+
+    field: str
+    before: object
+    now: object
+    settings: frozenset[str] = frozenset()
+    """The settings that it comes from; it is allowed where one of them is. Empty: it is never allowed."""
+    matters: bool = True
+    """Whether the training is another one from here on."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.before} -> {self.now}"
+
+    def is_allowed(self, allowed: Collection[str]) -> bool:
+        """Return whether it may be, where the user allows changes of ``allowed``."""
+        return not self.matters or bool(self.settings & set(allowed))
+
+
+def changes(before: Settings, now: Settings) -> list[Change]:
+    """Return what differs and is worth a line, in the order of the schema. Pure."""
+    lines = []
+    for field in ModelConfig.__struct_fields__:
+        if field in FIXED:
+            lines += _compared(field, before.model, now.model, frozenset())
+
+    for field in TrainConfig.__struct_fields__:
+        if field in TRAINING:
+            lines += _compared(field, before.train, now.train, frozenset({field}))
+        elif field in EQUIVALENT:
+            lines += _compared(field, before.train, now.train, frozenset({field}), matters=False)
+
+    return lines + _length(before, now) + _batch(before, now) + _data(before, now)
+
+
+def _compared(
+    field: str, before: object, now: object, settings: frozenset[str], matters: bool = True
+) -> list[Change]:
+    old: Any = getattr(before, field)
+    new: Any = getattr(now, field)
+    return [] if old == new else [Change(field, old, new, settings, matters)]
+
+
+def _length(before: Settings, now: Settings) -> list[Change]:
+    """A longer run is the same training as long as the decay ends where it ended."""
+    old_end = before.train.lr_decay_iters or before.train.max_iters
+    new_end = now.train.lr_decay_iters or now.train.max_iters
+    lines = []
+    if before.train.max_iters != now.train.max_iters:
+        names = frozenset({"max_iters"})
+        lines.append(Change("max_iters", before.train.max_iters, now.train.max_iters, names, matters=False))
+
+    if old_end != new_end:
+        names = frozenset({"max_iters", "lr_decay_iters"})
+        lines.append(Change("end of the learning rate's decay", old_end, new_end, names))
+
+    return lines
+
+
+def _batch(before: Settings, now: Settings) -> list[Change]:
+    """One batch, however it is divided, is the same training to the order of additions."""
+    names = frozenset({"batch_size", "gradient_accumulation_steps"})
+    if before.global_batch_size and before.global_batch_size != now.global_batch_size:
+        field = "global batch (batch_size × gradient_accumulation_steps × ranks)"
+        return [Change(field, before.global_batch_size, now.global_batch_size, names)]
+
+    return [
+        change
+        for field in sorted(names)
+        for change in _compared(field, before.train, now.train, names, matters=False)
+    ]
+
+
+def _data(before: Settings, now: Settings) -> list[Change]:
+    if before.fingerprint == now.fingerprint:
+        return []
+
+    field = "data (fingerprint)"
+    return [Change(field, before.fingerprint[:12], now.fingerprint[:12], frozenset({DATA}))]

@@ -1,0 +1,127 @@
+"""Edits of a run: settings that a user changed after it was submitted, kept in its record beside the spec.
+
+The spec stays as it was submitted, and so does its hash: they say which run it is. Every later attempt takes the
+spec with all edits, in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.catalog import consistency
+from jobctl.jobs.catalog.resuming import DERIVED, FIXED, MAY_BE_ALLOWED
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
+from jobctl.jobs.spec.layers import Layer, merge, parse_set, section
+from jobctl.jobs.spec.secrets import refuse_secrets
+
+SECTIONS = ("resources", "inputs", "site", "model", "train")
+"""Fields of a spec whose keys a user may set."""
+
+ANOTHER_RUN = FIXED | {"tokenizer", "eval_only", "init_from", "sweep_batch_sizes"}
+"""Keys that say what the run is."""
+
+ANOTHER_PLACE = frozenset({"root", "context", "namespace", "pvc"})
+"""Keys that say where the run directory and its record are."""
+
+
+class Edit(msgspec.Struct, frozen=True, kw_only=True):
+    """One ``jobctl resume --set``: catalogue keys and their new values."""
+
+    settings: dict[str, Any]
+    time: str
+    """UTC time in ISO 8601."""
+    after_attempt: int
+    """The last attempt that went without it; 0 where none had begun, or the cluster keeps the attempts."""
+
+
+def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
+    """Return ``spec`` with ``edits``, and with the names of the settings that may differ from the checkpoint's.
+
+    Raises UserError for a key or a value that the catalogue does not have.
+    """
+    if not edits:
+        return spec
+
+    layers = [Layer("the run", _settings(spec))]
+    layers += [Layer(f"edit of {edit.time}", edit.settings) for edit in edits]
+    values, origins = merge(layers)
+    changed: dict[str, Any] = {
+        name: section(type(part), values, origins) for name, part in _sections(spec).items()
+    }
+    keys = {key.partition(".")[0] for edit in edits for key in edit.settings}
+    changed["edited"] = tuple(sorted(keys & MAY_BE_ALLOWED))
+
+    return msgspec.structs.replace(spec, **changed)
+
+
+def make_edit(spec: JobSpec, sets: Sequence[str], after_attempt: int) -> Edit:
+    """Return the edit that the words ``KEY=VALUE`` of a command line ask for; ``spec`` is the run as it is now.
+
+    Raises UserError for a key that makes it another run, and for settings that do not fit together.
+    """
+    settings = dict(parse_set(text) for text in sets)
+    for key in settings:
+        _check_key(key.partition(".")[0], spec)
+
+    refuse_secrets([Layer("--set", settings)], ())
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    edit = Edit(settings=settings, time=now, after_attempt=after_attempt)
+    _check_whole(spec, edited(spec, [edit]), settings)
+
+    return edit
+
+
+def lengthens(spec: JobSpec, edit: Edit) -> bool:
+    """Return whether a run that has finished has steps to do after ``edit``."""
+    wanted = edit.settings.get("max_iters")
+    return isinstance(spec, TrainSpec) and isinstance(wanted, int) and wanted > spec.train.max_iters
+
+
+def describe(edit: Edit) -> str:
+    """Return one line for people."""
+    settings = ", ".join(f"{key}={value}" for key, value in edit.settings.items())
+    return f"{edit.time} after attempt {edit.after_attempt}: {settings}"
+
+
+def _sections(spec: JobSpec) -> dict[str, msgspec.Struct]:
+    return {name: getattr(spec, name) for name in SECTIONS if hasattr(spec, name)}
+
+
+def _settings(spec: JobSpec) -> dict[str, Any]:
+    """Return all keys of the spec's sections; no name occurs in two of them."""
+    return {
+        key: value for part in _sections(spec).values() for key, value in msgspec.structs.asdict(part).items()
+    }
+
+
+def _check_key(key: str, spec: JobSpec) -> None:
+    if key in ANOTHER_RUN:
+        raise UserError(
+            f"--set {key}: it says what the run is, and a checkpoint of it is there",
+            hint=f"begin another run from its weights: jobctl submit … -- --init_from=run:{spec.run}",
+        )
+
+    if key in ANOTHER_PLACE:
+        raise UserError(f"--set {key}: it says where the run is kept", hint="submit the run there anew")
+
+
+def _check_whole(before: JobSpec, after: JobSpec, settings: dict[str, Any]) -> None:
+    if not (isinstance(before, TrainSpec) and isinstance(after, TrainSpec)):
+        return
+
+    consistency.check_training(after.model, after.train)
+    batch = before.global_batch_size
+    changed = after.global_batch_size
+    if batch == changed or settings.keys() & DERIVED & {"batch_size", "gradient_accumulation_steps"}:
+        return
+
+    raise UserError(
+        f"{before.world_size} -> {after.world_size} processes change the batch of a step from {batch} to "
+        f"{changed} sequences",
+        hint="set gradient_accumulation_steps as well: to keep the batch, or to say that another one is meant",
+    )

@@ -1,0 +1,61 @@
+"""Compares the settings of a checkpoint with those of the attempt that goes on from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from jobctl.jobs.catalog.resuming import Change, Settings, changes
+from jobctl.jobs.core.errors import UserError
+from jobctl.trainer.checkpoint.state import State
+
+log = logging.getLogger(__name__)
+
+
+def settings_of(state: State) -> Settings:
+    """Return the settings that a checkpoint was made with."""
+    batch = state.global_batch_size
+
+    # Older checkpoints do not say the batch; a run that never changed it has taken whole steps of it.
+    if not batch and state.step and state.samples % state.step == 0:
+        batch = state.samples // state.step
+
+    return Settings(state.model, state.train, batch, state.fingerprint)
+
+
+def check_changes(
+    state: State, now: Settings, directory: Path, allowed: Collection[str], only_evaluates: bool
+) -> None:
+    """Say each setting that differs from the checkpoint's, and refuse those that change the training.
+
+    ``allowed`` are the settings that may change all the same. An evaluation trains nothing, so that it asks
+    for the same architecture only. Raises UserError with one line a refused change.
+    """
+    differing = changes(settings_of(state), now)
+    if only_evaluates:
+        differing = [change for change in differing if not change.settings]
+
+    refused = [change for change in differing if not change.is_allowed(allowed)]
+    if refused:
+        raise refusal(state, refused, directory)
+
+    for change in differing:
+        log.info("step %d goes on with another %s", state.step, change)
+
+
+def refusal(state: State, refused: list[Change], directory: Path) -> UserError:
+    """Return the error that names each refused change, and the way to make it all the same."""
+    lines = "\n  ".join(str(change) for change in refused)
+    never = [change for change in refused if not change.settings]
+    hint = (
+        "--allow_changes goes on with the new values (jobctl resume RUN --set KEY=VALUE records them); "
+        "else give the options that the run began with"
+    )
+
+    if never:
+        hint = "give the options that the run began with, or choose another --run_dir"
+
+    return UserError(
+        f"the run in {directory} was trained otherwise up to step {state.step}:\n  {lines}", hint=hint
+    )
