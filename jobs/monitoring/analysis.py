@@ -10,8 +10,8 @@ from datetime import datetime
 import msgspec
 
 from jobctl.jobs.catalog.devices import is_device
+from jobctl.jobs.catalog.entries import ModelEntry
 from jobctl.jobs.catalog.loader import load_entry, load_hardware, names
-from jobctl.jobs.catalog.schema import ModelEntry
 from jobctl.jobs.monitoring.history import PARTS, History, Interval, column, finite, number, whole
 from jobctl.jobs.runs.records import Attempt
 
