@@ -24,6 +24,7 @@ from jobctl.trainer.reporting import live_line as progress
 from jobctl.trainer.reporting import startup
 from jobctl.trainer.reporting.profiling import Profiler
 from jobctl.trainer.reporting.ranklog import Console
+from jobctl.trainer.reporting.records import iteration_record, number
 from jobctl.trainer.reporting.runlog import RunLog
 from jobctl.trainer.reporting.timing import StepTimer, memory_gb
 from jobctl.trainer.reporting.trackers import Trackers
@@ -374,26 +375,6 @@ def source_shares(samples: Samples) -> list[SourceShare]:
         SourceShare(name=blocks.tokens.folder.name, blocks=len(blocks), share=count / sum(turns))
         for blocks, count in zip(samples.sources, turns, strict=True)
     ]
-
-
-def iteration_record(
-    step: int, rate: float, samples: int, loss: float, norm: float, skipped: bool
-) -> dict[str, Any]:
-    """Return the log's line of one step: only facts that the same training gives every time."""
-    return {
-        "kind": "iteration",
-        "iter": step,
-        "loss": number(loss),
-        "lr": rate,
-        "grad_norm": number(norm),
-        "samples": samples,
-        "skipped": skipped,
-    }
-
-
-def number(value: float) -> float | str:
-    """JSON has no NaN; such a loss is text."""
-    return value if abs(value) < float("inf") else str(value)
 
 
 def describe(score: Score) -> str:
