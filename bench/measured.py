@@ -20,6 +20,15 @@ from typing import Any
 STARTED = time.perf_counter()
 
 
+def random_batches(vocabulary: int, batch: int, block: int) -> Iterator[Any]:
+    """Endless int64 batches ``[batch, block + 1]`` of ids drawn alike, in pinned memory."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        yield torch.randint(vocabulary, (batch, block + 1), generator=generator).pin_memory()
+
+
 def batches(path: Path, batch: int, block: int) -> Iterator[Any]:
     """Endless int64 batches ``[batch, block + 1]`` in pinned memory: a data set in a fixed shuffled order."""
     import numpy as np
@@ -41,6 +50,7 @@ def build(job: dict[str, Any], device: Any) -> Any:
     """The entrant that the job names, with its batch: ours, ours-fp8, or a peer, ``-bf16`` with bfloat16 weights.
 
     ours-plain and ours-eager are the trainer without the fused kernels, with compiled blocks and without.
+    ``shape``, where the job has one, changes fields of the model's architecture.
     """
     import msgspec
 
@@ -49,6 +59,7 @@ def build(job: dict[str, Any], device: Any) -> Any:
     from jobctl.jobs.catalog.schema import TrainConfig
 
     entry = load_model(job["model"])
+    config = msgspec.structs.replace(entry.config, **job.get("shape", {}))
     name, _, variant = job["entrant"].partition("-")
     if name == "ours":
         train = msgspec.convert(entry.train, TrainConfig)
@@ -60,29 +71,48 @@ def build(job: dict[str, Any], device: Any) -> Any:
             kernels=kernels,
             compile=variant != "eager",
         )
-        return entrants.Ours(entry.config, device, train)
+        return entrants.Ours(config, device, train)
     master: entrants.Master = "bfloat16" if variant == "bf16" else "float32"
     if name == "nanogpt":
-        return entrants.nanogpt(entry.config, device, master, job["nanogpt"])
-    return getattr(entrants, name)(entry.config, device, master)
+        return entrants.nanogpt(config, device, master, job["nanogpt"])
+    return getattr(entrants, name)(config, device, master)
+
+
+def tokens_of(job: dict[str, Any], batch: int) -> Iterator[Any]:
+    """The job's batches: of its data set, or random where it names none."""
+    if job["data"]:
+        return batches(Path(job["data"]), batch, job["block"])
+
+    from jobctl.jobs.catalog.loader import load_model
+
+    vocabulary = job.get("shape", {}).get("vocab_size") or load_model(job["model"]).config.vocab_size
+    return random_batches(vocabulary, batch, job["block"])
 
 
 def measure(job: dict[str, Any], waited: float) -> dict[str, Any]:
-    """Milliseconds of whole optimiser steps, and the peaks of memory at each of the job's batch sizes."""
+    """Milliseconds of whole optimiser steps, and the peaks of memory at each of the job's batch sizes.
+
+    Without ``data`` the tokens are random. ``memory_gib`` makes the GPU as small as that.
+    """
     import torch
 
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
+    if "memory_gib" in job:
+        whole = torch.cuda.mem_get_info()[1] / 2**30
+        torch.cuda.set_per_process_memory_fraction(job["memory_gib"] / whole, device)
+
     entrant = build(job, device)
-    path = Path(job["data"])
-    result: dict[str, Any] = {"note": entrant.note, "peak_gib": {}}
+    result: dict[str, Any] = {"note": entrant.note, "peak_gib": {}, "reserved_gib": {}}
     for batch in [*job.get("also", []), job["batch"]]:
-        source = batches(path, batch, job["block"])
+        source = tokens_of(job, batch)
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         loss = entrant.step(source, 2).item()
         result.setdefault("first_step_s", time.perf_counter() - STARTED - waited)
         result.setdefault("first_loss", loss)
         result["peak_gib"][batch] = torch.cuda.max_memory_allocated() / 2**30
+        result["reserved_gib"][batch] = torch.cuda.max_memory_reserved() / 2**30
     result["gpu_gib"] = torch.cuda.mem_get_info()[1] / 2**30
     return result | (timed(entrant, source, job) if job["steps"] else {})
 

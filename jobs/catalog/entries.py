@@ -45,6 +45,23 @@ class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     rotary_positions: Annotated[bool, Meta(description="queries and keys are rotated (RoPE)")] = True
     grouped_queries: Annotated[bool, Meta(description="several query heads may share a key head")] = True
     norms_per_block: Annotated[int, Meta(ge=0, description="norms of the residual stream in a block")] = 2
+    fused_block: Annotated[bool, Meta(description="the trainer has fused kernels for its block")] = False
+
+
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a GPU does in a step of training: measured in trainings, or extrapolated from another GPU's."""
+
+    basis: Literal["measured", "extrapolated"]
+    source: Annotated[str, Meta(description="where the figures come from")]
+    product_tflops: Annotated[float, Meta(gt=0, description="matrix products in bfloat16, TFLOP/s")]
+    float8_tflops: Annotated[float, Meta(ge=0, description="matrix products in float8; 0: it has none")] = 0.0
+    attention_tflops: Annotated[float, Meta(gt=0, description="causal attention, forward and backward")]
+    memory_tb_s: Annotated[float, Meta(gt=0, description="kernels that only move memory, TB/s")]
+    optimizer_tb_s: Annotated[float, Meta(gt=0, description="the optimiser's update, TB/s")]
+    watts: Annotated[float, Meta(ge=0, description="power of one GPU in training, W; 0: unknown")] = 0.0
+    range: Annotated[
+        float, Meta(gt=0, lt=1, description="share by which a step's time may differ from the estimate")
+    ]
 
 
 class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,6 +72,10 @@ class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     summary: str
     facts: HardwareFacts
+    usable_gib: Annotated[
+        float, Meta(ge=0, description="memory of a GPU that its driver reports, GiB; 0: not looked at")
+    ] = 0.0
+    rates: Rates | None = None
     settings: dict[str, object] = {}
     limits: dict[str, object] = {}
     models: dict[str, list[Rule]] = {}

@@ -1,0 +1,254 @@
+"""Memory of one rank by part, at each moment of a step in which it may be largest.
+
+The largest moment is nearly always the loss: all blocks have kept their tensors, and the logits stand beside them.
+With a small vocabulary or long sequences it is the backward pass of the last block, and with one micro-step on the
+plain path the end of the backward pass, when all gradients are there.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobctl.jobs.catalog import arithmetic
+from jobctl.jobs.estimate.saved import Saved, saved_at_the_end, saved_by_block
+from jobctl.jobs.estimate.situation import WIDE, Situation
+from jobctl.jobs.estimate.weights import GIB, Fixed, fixed_bytes, own_rows
+
+KEPT_LOGITS = 12 * GIB
+CHUNK_BYTES = 2**31
+"""Bounds of ``trainer/fused/cross_entropy.py``: logits kept whole, and a chunk where they are not."""
+CHUNK_ELEMENTS = 2**29
+CPU_CHUNK_ELEMENTS = 2**23
+"""Bounds of ``trainer/models/loss.py``."""
+SCORES = 5 * 2**28
+"""Bytes that attention's repeatable backward pass takes at once (``trainer/models/cudnn_attention.py``)."""
+CONTEXT = 0.55
+"""GiB that CUDA and its libraries take of a GPU before the first tensor."""
+NCCL = 0.7
+"""GiB of NCCL's channels, where ranks reduce."""
+PROCESS = 0.45
+"""GiB of a trainer's process without a GPU: the interpreter and PyTorch."""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes by part at the largest moment of a step."""
+
+    moment: str
+    fixed: Fixed
+    activations: Saved
+    """Of all blocks, and all tokens."""
+    head: int
+    """The final norm, and what the loss keeps beside the logits."""
+    logits: int
+    temporary: int
+    """What one operation's backward pass holds while it runs."""
+
+    @property
+    def total(self) -> int:
+        """What the allocator has given away."""
+        return self.fixed.total + self.activations.total + self.head + self.logits + self.temporary
+
+    def gib(self) -> dict[str, float]:
+        """Return the parts and their ``total``, in GiB."""
+        parts = {name: getattr(self.fixed, name) for name in Fixed.__struct_fields__}
+        parts |= {f"activations_{name}": getattr(self.activations, name) for name in Saved.__struct_fields__}
+        parts |= {"head": self.head, "logits": self.logits, "temporary": self.temporary}
+        parts["total"] = self.total
+        return {name: round(count / GIB, 4) for name, count in parts.items()}
+
+
+def memory(situation: Situation) -> Memory:
+    """Return the memory of one rank when it is largest."""
+    moments = [_at_the_loss(situation), _behind_the_loss(situation), _in_attention(situation)]
+    if situation.path != "fused":
+        moments.append(_at_the_end(situation))
+
+    return max(moments, key=lambda moment: moment.total)
+
+
+def outside_gib(situation: Situation) -> float:
+    """Return GiB that a rank takes beside its allocator."""
+    if not situation.gpu:
+        return PROCESS
+
+    outside = CONTEXT + (NCCL if situation.ranks > 1 else 0.0)
+    if situation.path == "fused" and situation.sharding == "fsdp" and not situation.several_nodes:
+        # GPUs of one machine read each other's rows, which lie in memory of their own.
+        outside += own_rows(situation) / GIB
+
+    return outside
+
+
+def host_gib(situation: Situation) -> float:
+    """Return GiB of pinned host memory that a rank keeps for its share of a save."""
+    return checkpoint_bytes(situation) / situation.ranks / GIB
+
+
+def checkpoint_bytes(situation: Situation) -> int:
+    """Return bytes of one checkpoint: float32 weights and two moments of each."""
+    return 3 * WIDE * arithmetic.parameters(situation.model)
+
+
+def _all_blocks(situation: Situation) -> Saved:
+    """What all blocks have kept of a micro-batch."""
+    block = saved_by_block(situation)
+    factor = situation.tokens * situation.shapes.layers
+    return Saved(*(getattr(block, name) * factor for name in Saved.__struct_fields__))
+
+
+def _inputs(situation: Situation) -> int:
+    """The token ids, int64, and in float32 the embedding of a plain model's first block is its own input."""
+    return 8 * situation.tokens
+
+
+def _at_the_loss(situation: Situation) -> Memory:
+    logits = _logits(situation)
+    head = saved_at_the_end(situation) * situation.tokens + _inputs(situation)
+    return Memory(
+        moment="loss",
+        fixed=fixed_bytes(situation),
+        activations=_all_blocks(situation),
+        head=head + _head_gradient(situation),
+        logits=logits,
+        temporary=0,
+    )
+
+
+def _logits_kept(situation: Situation) -> bool:
+    """Whether the fused loss keeps the gradient of all logits from forward to backward."""
+    a_row = situation.narrow * situation.shapes.vocabulary
+    return max(128, KEPT_LOGITS // a_row) >= situation.tokens
+
+
+def _head_gradient(situation: Situation) -> int:
+    """The head's gradient of its own, where the loss is computed in chunks."""
+    if situation.path == "fused" and _logits_kept(situation):
+        return 0
+    return WIDE * arithmetic.head_parameters(situation.model)
+
+
+def _logits(situation: Situation) -> int:
+    """Logits at once, with what the loss makes of them."""
+    vocabulary = situation.shapes.vocabulary
+    a_row = situation.narrow * vocabulary
+    if situation.path == "fused":
+        if _logits_kept(situation):
+            return situation.tokens * a_row
+        return max(128, CHUNK_BYTES // a_row // 128 * 128) * a_row
+
+    chunk, chunks = chunk_of(situation)
+    return chunk * vocabulary * _bytes_of_a_score(situation, chunks)
+
+
+def chunk_of(situation: Situation) -> tuple[int, int]:
+    """Return tokens in a chunk of the plain loss, and the number of chunks."""
+    bound = CHUNK_ELEMENTS if situation.gpu else CPU_CHUNK_ELEMENTS
+    most = max(128, bound // situation.shapes.vocabulary // 128 * 128)
+    chunks = max(1, -(-situation.tokens // most))
+    if chunks == 1:
+        return situation.tokens, 1
+    return min(most, -(-situation.tokens // chunks // 128) * 128), chunks
+
+
+def _bytes_of_a_score(situation: Situation, chunks: int) -> int:
+    """Bytes of one logit in the plain loss while its kernel works; the chunk before leaves its gradient."""
+    narrow = situation.narrow
+    before = narrow if chunks > 1 else 0
+    if not situation.gpu:
+        # The logits and their log-softmax, which becomes the gradient.
+        return narrow + WIDE + before
+    if situation.train.kernels != "plain":
+        # One kernel, in place; the chunk before is given back after the next one's product.
+        return narrow + before
+
+    # logits, float32 copy, exponentials, one-hot as bytes and as float32, and their difference
+    copy = WIDE if narrow < WIDE else 0
+    return narrow + copy + WIDE + 1 + WIDE + WIDE + before
+
+
+def _behind_the_loss(situation: Situation) -> Memory:
+    """The activation's gradient of the last block, whose tensors are all still kept."""
+    shapes = situation.shapes
+    narrow = situation.narrow
+    stream = narrow if situation.path == "fused" or situation.sharded else WIDE
+    inputs = 2 if situation.family.gated_feed_forward else 1
+    gradient = stream * shapes.hidden + narrow * inputs * shapes.inner
+
+    return Memory(
+        moment="the last block's feed-forward layer",
+        fixed=_with_head_gradient(situation),
+        activations=_all_blocks(situation),
+        head=_inputs(situation),
+        logits=0,
+        temporary=gradient * situation.tokens,
+    )
+
+
+def _in_attention(situation: Situation) -> Memory:
+    """Attention's backward pass of the last block, whose feed-forward tensors are given back."""
+    shapes = situation.shapes
+    narrow = situation.narrow
+    stream = narrow if situation.path == "fused" or situation.sharded else WIDE
+
+    everything = _all_blocks(situation)
+    block = saved_by_block(situation)
+    rest = Saved(
+        norms=everything.norms - block.norms // 2 * situation.tokens,
+        attention=everything.attention,
+        feed_forward=everything.feed_forward - block.feed_forward * situation.tokens,
+    )
+
+    gradients = 2 * stream * shapes.hidden + narrow * (2 * shapes.queries + 2 * shapes.keys)
+    return Memory(
+        moment="the last block's attention",
+        fixed=_with_head_gradient(situation),
+        activations=rest,
+        head=_inputs(situation),
+        logits=0,
+        temporary=gradients * situation.tokens + _attention_workspace(situation),
+    )
+
+
+def _attention_workspace(situation: Situation) -> int:
+    """Scores' gradients where sums repeat, else a float32 sum of the queries' gradient."""
+    shapes = situation.shapes
+    block_size = situation.train.block_size
+    if situation.train.attention_backend == "manual":
+        return 2 * WIDE * shapes.heads * block_size * situation.tokens
+    if not situation.gpu:
+        return 0
+
+    sums = WIDE * shapes.queries * situation.tokens
+    if not situation.repeatable:
+        return sums
+
+    scores = situation.narrow * shapes.heads * block_size * situation.tokens
+    return min(scores + sums, SCORES)
+
+
+def _with_head_gradient(situation: Situation) -> Fixed:
+    """On the plain path the head has its gradient by now, also in a step's first micro-step."""
+    fixed = fixed_bytes(situation)
+    if fixed.gradients:
+        return fixed
+    return msgspec.structs.replace(fixed, gradients=WIDE * arithmetic.head_parameters(situation.model))
+
+
+def _at_the_end(situation: Situation) -> Memory:
+    """All gradients, when the embedding's has just been made whole."""
+    shapes = situation.shapes
+    whole = WIDE * arithmetic.parameters(situation.model)
+    fixed = msgspec.structs.replace(fixed_bytes(situation), gradients=whole)
+    if not situation.sharded:
+        fixed = msgspec.structs.replace(fixed, working_copies=0)
+
+    table = WIDE * shapes.vocabulary * shapes.hidden
+    accumulates = situation.train.gradient_accumulation_steps > 1
+    return Memory(
+        moment="the end of the backward pass",
+        fixed=fixed,
+        activations=Saved(0, 0, 0),
+        head=WIDE * shapes.hidden * situation.tokens + _inputs(situation),
+        logits=0,
+        temporary=table if accumulates else 0,
+    )

@@ -1,0 +1,166 @@
+"""The tensors that a forward pass keeps for its backward pass, counted kernel by kernel.
+
+Every figure is bytes a token. The counts follow the code: ``trainer/fused/fused_decoder.py`` for the fused
+blocks, ``trainer/models/layers`` for the plain ones. ``tests/jobs/estimate/test_saved.py`` holds the plain ones
+against what autograd really keeps, and ``docs/planning.md`` all of them against measured peaks.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobctl.jobs.estimate.situation import WIDE, Situation
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """Bytes a token that one block keeps, by what made them."""
+
+    norms: int
+    """The residual stream, what the norms make of it, and the products' inputs."""
+    attention: int
+    feed_forward: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.norms + self.attention + self.feed_forward
+
+
+def saved_by_block(situation: Situation) -> Saved:
+    """Return what one block keeps of a token."""
+    if situation.path == "fused":
+        return _float8_block(situation) if situation.float8 else _fused_block(situation)
+    if situation.path == "compiled":
+        return _compiled_block(situation)
+    return _eager_block(situation)
+
+
+def _statistics(situation: Situation) -> int:
+    """Two norms: the inverse deviation of each row in float32, and LayerNorm's mean beside it."""
+    layer_norm = situation.family.learned_positions
+    return 2 * WIDE * (2 if layer_norm else 1)
+
+
+def _attention_kept(situation: Situation) -> int:
+    """Rotated queries and keys, values, output and each row's log-sum-exp."""
+    shapes = situation.shapes
+    kept = situation.narrow * (2 * shapes.queries + 2 * shapes.keys) + WIDE * shapes.heads
+    if situation.train.attention_backend == "manual":
+        # In float32: queries, repeated keys and values, and the probabilities of all positions.
+        kept += WIDE * (3 * shapes.queries + shapes.heads * situation.train.block_size)
+
+    if situation.train.document_masking:
+        # One mask a layer, a byte for each pair of positions.
+        kept += situation.train.block_size
+
+    return kept
+
+
+def _fused_block(situation: Situation) -> Saved:
+    shapes = situation.shapes
+    narrow = situation.narrow
+    projected = narrow * (shapes.queries + 2 * shapes.keys)
+
+    # The values are a view of the product of q, k and v, so all of it stays.
+    attention = projected + narrow * shapes.queries + WIDE * shapes.heads
+    if situation.family.rotary_positions:
+        attention += narrow * (shapes.queries + shapes.keys)
+
+    if situation.train.document_masking:
+        attention += situation.train.block_size
+
+    inputs = 2 if situation.family.gated_feed_forward else 1
+    return Saved(
+        norms=narrow * 4 * shapes.hidden + _statistics(situation),
+        attention=attention,
+        feed_forward=narrow * (inputs + 1) * shapes.inner,
+    )
+
+
+def _float8_block(situation: Situation) -> Saved:
+    """Products keep their input rounded to one byte; the activation's input stays in bfloat16."""
+    shapes = situation.shapes
+    narrow = situation.narrow
+    plain = _fused_block(situation)
+
+    inputs = 2 if situation.family.gated_feed_forward else 1
+    return Saved(
+        norms=narrow * 2 * shapes.hidden + 2 * shapes.hidden + _statistics(situation),
+        attention=plain.attention + shapes.queries,
+        feed_forward=narrow * inputs * shapes.inner + shapes.inner,
+    )
+
+
+def _compiled_block(situation: Situation) -> Saved:
+    """What the compiler's partitioner keeps: products' inputs and outputs, and the block's own input.
+
+    Norms, rotation and SwiGLU are computed again. Under autocast the residual stream is float32.
+    """
+    shapes = situation.shapes
+    narrow = situation.narrow
+    stream = narrow if situation.sharded else WIDE
+    norms = (stream + 3 * narrow) * shapes.hidden + _statistics(situation)
+
+    attention = _attention_kept(situation)
+    if situation.family.qk_norm:
+        # Queries and keys before their norm, and its statistics.
+        attention += narrow * (shapes.queries + shapes.keys) + WIDE * (shapes.heads + shapes.key_heads)
+
+    matrices = 3 if situation.family.gated_feed_forward else 2
+    return Saved(norms=norms, attention=attention, feed_forward=narrow * matrices * shapes.inner)
+
+
+def _eager_block(situation: Situation) -> Saved:
+    """Each of PyTorch's operations keeps its own inputs."""
+    shapes = situation.shapes
+    narrow = situation.narrow
+
+    attention = _attention_kept(situation)
+    if situation.family.qk_norm:
+        # The float32 value and its scaled form, both of them inputs of a product with the gain.
+        attention += 2 * WIDE * (shapes.queries + shapes.keys) + WIDE * (shapes.heads + shapes.key_heads)
+
+    # SwiGLU: gate, silu(gate), up and their product. GELU: its input and its output.
+    values = 4 if situation.family.gated_feed_forward else 2
+    return Saved(
+        norms=_eager_norms(situation) + _statistics(situation),
+        attention=attention,
+        feed_forward=narrow * values * shapes.inner,
+    )
+
+
+def _eager_norms(situation: Situation) -> int:
+    hidden = situation.shapes.hidden
+    narrow = situation.narrow
+    layer_norm = situation.family.learned_positions
+    if situation.sharded and narrow < WIDE:
+        # fully_shard hands the blocks a narrow stream, and each norm's output is narrow already.
+        kept = 2 * narrow if layer_norm else 2 * WIDE + narrow
+        return 2 * kept * hidden
+
+    # LayerNorm keeps its input; RMSNorm, made of operations, its scaled form as well.
+    kept = WIDE if layer_norm else 2 * WIDE
+    if narrow == WIDE:
+        return 2 * (kept + WIDE) * hidden
+
+    # Autocast rounds a norm's output once for each product that reads it.
+    readers = 3 + (2 if situation.family.gated_feed_forward else 1)
+    return 2 * kept * hidden + readers * narrow * hidden
+
+
+def saved_at_the_end(situation: Situation) -> int:
+    """Return bytes a token of the final norm and of the loss, without logits."""
+    hidden = situation.shapes.hidden
+    narrow = situation.narrow
+    if situation.path == "fused":
+        # The last sum, and its norm; the gradient of the norm, twice while it is scaled.
+        return 4 * narrow * hidden + _statistics(situation) // 2
+
+    layer_norm = situation.family.learned_positions
+    stream = narrow if situation.sharded else WIDE
+    # RMSNorm, made of operations, keeps its float32 input and its scaled form.
+    kept = stream if layer_norm else 2 * WIDE
+
+    # The norm's output, and for the loss the rounded rows and their gradient.
+    rows = 0 if stream == narrow else narrow
+    return (kept + stream + rows + narrow) * hidden + _statistics(situation) // 2
