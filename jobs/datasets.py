@@ -12,6 +12,9 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.length import DatasetSize, catalogue_size
 from jobctl.jobs.targets.registry import target_entry
 
+TRAINING_SPLIT = "train"
+"""The split of the shards that a training reads."""
+
 
 class Shard(msgspec.Struct, frozen=True):
     """One file of tokens."""
@@ -54,5 +57,5 @@ def dataset_size(spec: JobSpec) -> DatasetSize | None:
         # A submission says what is wrong with it: ``check_inputs``.
         return catalogue_size(spec)
 
-    tokens = sum(shard.tokens for shard in meta.shards if shard.split == "train")
+    tokens = sum(shard.tokens for shard in meta.shards if shard.split == TRAINING_SPLIT)
     return DatasetSize(tokens=tokens, is_exact=True) if tokens else catalogue_size(spec)

@@ -14,6 +14,7 @@ from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import source_dir
+from jobctl.jobs.core.validation import in_words
 
 OVERRIDES = (
     "text_field",
@@ -101,7 +102,8 @@ def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[s
         try:
             given[name] = getattr(msgspec.convert({name: value}, _only(kind, name), strict=False), name)
         except msgspec.ValidationError as error:
-            raise UserError(f"--{name.replace('_', '-')}: {error}") from None
+            reason = in_words(str(error).partition(" - at `")[0])
+            raise UserError(f"--{name.replace('_', '-')}: {reason}, not {value!r}") from None
 
     return given
 

@@ -17,6 +17,7 @@ from jobctl.jobs.catalog.loader import load_model
 from jobctl.jobs.catalog.resuming import MAY_BE_ALLOWED
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.validation import in_words
 
 OWN_FLAGS = {
     "model": "catalogue entry that gives the architecture and its recipe",
@@ -179,7 +180,7 @@ def custom_model(flags: dict[str, Any]) -> ModelConfig:
     try:
         return msgspec.convert(chosen(flags, ModelConfig), ModelConfig)
     except msgspec.ValidationError as error:
-        raise UserError(f"without --model every size must be given: {error}") from None
+        raise UserError(f"without --model every size must be given: {in_words(str(error))}") from None
 
 
 def chosen(flags: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import msgspec
 
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.validation import expected
 
 TRUE = ("true", "1", "yes", "on")
 FALSE = ("false", "0", "no", "off")
@@ -55,9 +56,11 @@ def convert(name: str, text: str, hint: Any) -> Any:
             raise UserError(f"--{name}={text}: expected a finite number")
 
         return value
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError:
         choices = [c for arg in typing.get_args(hint) for c in typing.get_args(arg)]
-        raise UserError(f"--{name}={text}: {error}", hint=nearest(text, choices) if choices else "") from None
+        raise UserError(
+            f"--{name}={text}: it must be {expected(hint)}", hint=nearest(text, choices) if choices else ""
+        ) from None
 
 
 def pairs(
@@ -101,6 +104,45 @@ def pairs(
         found.append((name, text))
 
     return found
+
+
+def separate(arguments: Sequence[str], options: Collection[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into the words for jobctl and the flags of the trainer among them.
+
+    ``options`` are jobctl's own, such as ``--model``: they win over a flag of the same name. Everything after ``--``
+    is left as it is.
+    """
+    words: list[str] = []
+    flags: list[str] = []
+    rest = list(arguments)
+
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return words, [*flags, *rest]
+
+        name, equals, _ = word[2:].partition("=")
+        name = name.replace("-", "_")
+        option = word.partition("=")[0]
+        if not word.startswith("--") or option in options or not _is_flag(name):
+            words.append(word)
+            continue
+
+        flags.append(word)
+        takes_value = not equals and not is_boolean(name) and not _is_negated(name)
+        is_truth = not equals and bool(rest) and rest[0].lower() in TRUE + FALSE
+        if rest and (takes_value or (is_boolean(name) and is_truth)):
+            flags.append(rest.pop(0))
+
+    return words, flags
+
+
+def _is_flag(name: str) -> bool:
+    return name in schema_fields() or name == FLASH_ATTENTION or _is_negated(name)
+
+
+def _is_negated(name: str) -> bool:
+    return name.startswith("no_") and is_boolean(name[3:])
 
 
 def settings(found: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.entries import FamilyEntry, HardwareEntry, LayerEntry, ModelEntry
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.validation import in_words
 
 CATALOG = Path(__file__).resolve().parent
 KINDS = {
@@ -163,7 +164,8 @@ def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
             message = f"unknown key '{unknown[1]}'; {nearest(unknown[1], fields)}"
 
         key = ".".join(str(part) for part in path)
-        raise UserError(f"{origin}:{line_of(text, *path)}: {key}: {message}") from None
+        place = f"{origin}:{line_of(text, *path)}"
+        raise UserError(": ".join(part for part in (place, key, in_words(message)) if part)) from None
 
 
 @functools.cache

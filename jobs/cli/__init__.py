@@ -94,9 +94,14 @@ def invoke(arguments: list[str] | None) -> int:
     """Do what the command line says; the exit code of what click itself has to say of it."""
     try:
         jobctl.main(arguments, prog_name="jobctl", standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "jobctl"
+        raise UserError(error.format_message(), hint=f"{command} --help") from None
+    except click.ClickException as error:
+        raise UserError(error.format_message(), code=error.exit_code) from None
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.Abort:

@@ -12,6 +12,7 @@ import msgspec
 
 import jobctl
 from jobctl.jobs import kinds
+from jobctl.jobs.catalog import flags
 from jobctl.jobs.catalog.loader import load_file
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.datasets import dataset_size
@@ -78,6 +79,15 @@ OPTIONS = [
 ]
 
 
+class ChoiceCommand(click.Command):
+    """A command that chooses a job: it takes the trainer's flags before ``--`` as well as after it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}
+        words, given = flags.separate(args, {*options, *ctx.help_option_names})
+        return super().parse_args(ctx, [*words, "--", *given] if given else words)
+
+
 def choice_options(command: Command) -> Command:
     """Adds the options to a command, which receives them by name and hands them to ``resolution``."""
     for option in reversed(OPTIONS):
@@ -97,7 +107,7 @@ def root(site: str | None = None) -> Path:
 
 def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **options: Any) -> Resolution:
     """Return the job that a command line describes; ``stamp`` is the time of a submission. Raises UserError."""
-    kind, flags = _split(words)
+    kind, trainer_flags = _split(words)
     if kind.has_model and not options["model"]:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
 
@@ -120,7 +130,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         run=run,
         after=options["after"],
         sets=options["sets"],
-        trainer_flags=flags,
+        trainer_flags=trainer_flags,
         named={key: value for key, value in named.items() if value is not None},
         trusted=options.get("trusted", ()),
         patch=describe(SOURCE) if options["patch"] else None,

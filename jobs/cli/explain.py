@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from jobctl.jobs.catalog import arithmetic
-from jobctl.jobs.cli.choices import choice_options, resolution
+from jobctl.jobs.cli.choices import ChoiceCommand, choice_options, resolution
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.submit import announce
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
@@ -38,7 +38,7 @@ def derived_of(spec: JobSpec) -> dict[str, int]:
     }
 
 
-@click.command("explain")
+@click.command("explain", cls=ChoiceCommand)
 @choice_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(as_json: bool, **options: Any) -> None:

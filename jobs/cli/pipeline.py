@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from jobctl.jobs import kinds
-from jobctl.jobs.cli.choices import choice_options, resolution, root
+from jobctl.jobs.cli.choices import ChoiceCommand, choice_options, resolution, root
 from jobctl.jobs.cli.finding import Place, pipeline_runs
 from jobctl.jobs.cli.output import emit, say, table
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
@@ -25,7 +25,7 @@ OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", 
 """Settings that would be wrong for a step that uses no GPU."""
 
 
-@click.command("pipeline")
+@click.command("pipeline", cls=ChoiceCommand)
 @choice_options
 @click.option("--skip", metavar="STEP", multiple=True, help=f"Leave out one of: {', '.join(STEPS)}.")
 @click.option("--prep-nodes", type=click.IntRange(min=1), default=1, help="Nodes that tokenize.")

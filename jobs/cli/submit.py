@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobctl.jobs.cli.choices import choice_options, resolution, root
+from jobctl.jobs.cli.choices import ChoiceCommand, choice_options, resolution, root
 from jobctl.jobs.cli.output import emit, say, warn
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Started
@@ -17,7 +17,7 @@ from jobctl.jobs.spec.resolution import Resolution
 from jobctl.jobs.targets.registry import load_target, target_entry
 
 
-@click.command("render")
+@click.command("render", cls=ChoiceCommand)
 @choice_options
 def render_command(**options: Any) -> None:
     """Print the job's script or manifest: no file, no network, no run directory."""
@@ -34,7 +34,7 @@ def render_command(**options: Any) -> None:
     click.echo(load_target(resolved.spec.target).render(resolved.spec), nl=False)
 
 
-@click.command("submit")
+@click.command("submit", cls=ChoiceCommand)
 @choice_options
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")
 @click.option("--wait", "wait", is_flag=True, help="Follow the run to its end, and exit with its code.")

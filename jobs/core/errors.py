@@ -27,11 +27,22 @@ class UserError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
+SHORT_LIST = 12
+"""A list of up to so many names is printed whole."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``did you mean X?`` for the nearest known word, or the list of what there is."""
-    names = sorted(known)
+    """Return ``did you mean X?`` for the nearest known word, else the known words, or the likest three of many."""
+    names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+    if close:
+        return f"did you mean '{close[0]}'?"
+
+    if len(names) <= SHORT_LIST:
+        return f"known: {', '.join(names)}"
+
+    likest = difflib.get_close_matches(word, names, n=3, cutoff=0.0)
+    return f"the nearest of {len(names)} names: {', '.join(likest)}"
 
 
 def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:

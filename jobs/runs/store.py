@@ -55,8 +55,6 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def job_kind(self) -> JobKind:
         """The kind of the job. Raises UserError where the record names a kind that this version lacks."""
-        """The kind of the job. Raises UserError where the record names a kind that this version lacks."""
-        return kinds.job_kind(self.step) if self.step else self.record.spec.job_kind
         return kinds.job_kind(self.step) if self.step else self.record.spec.job_kind
 
     @property

@@ -13,6 +13,7 @@ from jobctl.jobs.catalog import flags
 from jobctl.jobs.catalog.loader import line_of, parse_yaml
 from jobctl.jobs.catalog.schema import SECTIONS
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.validation import expected, in_words
 
 KEYS: dict[str, type[msgspec.Struct]] = {
     key: section for section in SECTIONS for key in section.__struct_fields__
@@ -101,7 +102,7 @@ def section(kind: type[Any], values: Mapping[str, Any], origins: Mapping[str, La
     except msgspec.ValidationError as error:
         _refuse_value(kind, settings, origins)
         # Every value that is there is right, so one is missing.
-        raise UserError(f"{error}; no layer sets it") from None
+        raise UserError(f"{in_words(str(error))}; no layer sets it") from None
 
 
 def _refuse_value(kind: type[Any], settings: Mapping[str, Any], origins: Mapping[str, Layer]) -> None:
@@ -112,6 +113,6 @@ def _refuse_value(kind: type[Any], settings: Mapping[str, Any], origins: Mapping
 
         try:
             msgspec.convert(settings[key], hint)
-        except msgspec.ValidationError as error:
-            message = str(error).partition(" - at `$")[0]
-            raise UserError(f"{origins[key].where(key)}: {key}: {message}, not {settings[key]!r}") from None
+        except msgspec.ValidationError:
+            where = origins[key].where(key)
+            raise UserError(f"{where}: {key} is {settings[key]!r}; it must be {expected(hint)}") from None

@@ -64,7 +64,7 @@ def test_a_value_of_the_wrong_type_names_its_line(tmp_path: Path) -> None:
     text = (Path(__file__).parents[3] / "jobs/catalog/hardware/h200.yaml").read_text()
     file.write_text(text.replace("memory_gib: 141", "memory_gib: lots"))
     line = text[: text.index("memory_gib: 141")].count("\n") + 1
-    with pytest.raises(UserError, match=rf"node\.yaml:{line}: facts\.memory_gib: Expected `float`"):
+    with pytest.raises(UserError, match=rf"node\.yaml:{line}: facts\.memory_gib: must be a number"):
         load_file(file, HardwareEntry)
 
 

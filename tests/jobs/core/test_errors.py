@@ -63,3 +63,16 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word() -> None:
     with process.stderr:
         assert process.stderr.read() == b""
     assert process.wait() == 141
+
+
+def test_a_wrong_name_among_many_prints_a_few() -> None:
+    """One wrong word once printed sixty names."""
+    many = [f"setting_{number}" for number in range(60)]
+    assert nearest("setting_5x", many) == "did you mean 'setting_5'?"
+    answer = nearest("zzz", many)
+    assert answer.startswith("the nearest of 60 names: ")
+    assert answer.count(",") == 2
+
+
+def test_a_wrong_name_among_few_prints_them_all() -> None:
+    assert nearest("zzz", ["b", "a", "a"]) == "known: a, b"

@@ -60,7 +60,9 @@ def test_an_impossible_value_names_where_it_stands(tmp_path: Path) -> None:
     file = tmp_path / "jobctl.yaml"
     file.write_text("settings:\n  batch_size: 0\n")
     values, origins = merge([Layer("project file", {"batch_size": 0}, str(file))])
-    with pytest.raises(UserError, match=r"jobctl\.yaml:2: batch_size: Expected `int` >= 1, not 0"):
+    with pytest.raises(
+        UserError, match=r"jobctl\.yaml:2: batch_size is 0; it must be a whole number of at least 1"
+    ):
         section(TrainConfig, values, origins)
 
 
