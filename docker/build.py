@@ -97,7 +97,7 @@ def check_architecture(machine: str) -> None:
         raise UserError(
             f"the images are for {ARCHITECTURE} hosts; this machine is {machine}",
             hint="on Grace hosts (GH200, GB200, GB300) install requirements/run.txt into a virtual environment "
-            "and set container_runtime: none",
+            "and set container.runtime: none",
         )
 
 

@@ -108,12 +108,12 @@ class Clusters:
 
     def api(self, site: Site) -> Api:
         """Return the cluster of a site's context."""
-        if site.context not in self._apis:
+        if site.kubernetes.context not in self._apis:
             from jobctl.k8s.api import Api
 
-            self._apis[site.context] = Api(site.context)
+            self._apis[site.kubernetes.context] = Api(site.kubernetes.context)
 
-        return self._apis[site.context]
+        return self._apis[site.kubernetes.context]
 
     def api_of(self, run: Run) -> Api:
         """Return the cluster of a run."""
@@ -123,10 +123,10 @@ class Clusters:
         """Return the objects of ``runs``, which are of one namespace; ``fresh`` asks the server in any case."""
         site = runs[0].record.spec.site
         one = runs[0].path.name if len(runs) == 1 else ""
-        key = (site.context, site.namespace, one)
+        key = (site.kubernetes.context, site.kubernetes.namespace, one)
         when, cluster = self._answers.get(key, (0.0, None))
         if cluster is None or fresh or time.monotonic() - when > ANSWER_SECONDS:
-            cluster = Cluster.seen(self.api(site), site.namespace, {self._kind, JOB}, one)
+            cluster = Cluster.seen(self.api(site), site.kubernetes.namespace, {self._kind, JOB}, one)
             self._answers[key] = (time.monotonic(), cluster)
 
         return cluster

@@ -196,7 +196,7 @@ def collect(api: Api, site: Site, run: str, image: str, into: Path) -> dict[str,
     try:
         into.mkdir(parents=True, exist_ok=True)
         with reader_pod(api, site, run, image, _tell) as pod:
-            return _collect(Copy(api, site.namespace, pod, run, into), run, into)
+            return _collect(Copy(api, site.kubernetes.namespace, pod, run, into), run, into)
     except OSError as error:
         where = error.filename or into
         raise UserError(f"{where}: {error.strerror or error}", hint=_goes_on(run, into), code=1) from None

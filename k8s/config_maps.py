@@ -32,7 +32,7 @@ def run_of(thing: Object, site: Site) -> Run:
     record = msgspec.structs.replace(record, submitted=metadata.get("creationTimestamp") or "")
     unplaced = Run(name, Path(manifest.ROOT) / "runs" / run, record, ())
 
-    return at_site(unplaced, context=site.context, namespace=site.namespace)
+    return at_site(unplaced, context=site.kubernetes.context, namespace=site.kubernetes.namespace)
 
 
 def no_record(run: Run) -> UserError:

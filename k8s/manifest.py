@@ -73,7 +73,7 @@ def literal_block(text: str, columns: int) -> Verbatim:
 def _metadata(spec: JobSpec, run: str, spec_hash: str) -> dict[str, Any]:
     """Return names, labels and annotations of the objects."""
     labels = names.labels(spec, run)
-    queue = {names.QUEUE_LABEL: spec.site.queue} if spec.site.queue else {}
+    queue = {names.QUEUE_LABEL: spec.site.kubernetes.queue} if spec.site.kubernetes.queue else {}
     no_proxy = {"sidecar.istio.io/inject": "false"}
     return {
         "version": Verbatim(spec.version),
@@ -91,10 +91,10 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     assert spec.run is not None
     site = spec.site
     resources = spec.resources
-    if site.pass_env and not site.secret:
+    if site.pass_env and not site.kubernetes.secret:
         raise UserError(
             f"pass_env {', '.join(site.pass_env)}: Kubernetes takes secrets by reference only",
-            hint="kubectl create secret generic NAME --from-literal=…, and --set secret=NAME",
+            hint="kubectl create secret generic NAME --from-literal=…, and --set kubernetes.secret=NAME",
         )
 
     context = payload_context(spec)
@@ -119,7 +119,7 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         "pods": resources.nodes,
         "processes": spec.processes_per_node,
         "port": resources.master_port or PORT,
-        "suspend": bool(site.queue),
+        "suspend": bool(site.kubernetes.queue),
         "deadline": seconds(resources.time_limit),
         "ttl": TTL_SECONDS,
         "last_words_seconds": LAST_WORDS_SECONDS,
@@ -131,7 +131,7 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
 def _placement(spec: JobSpec) -> dict[str, Any]:
     """Return the nodes that the pods may be on, and what they take of them."""
     return {
-        "tolerations": spec.site.tolerations if spec.resources.gpus_per_node else (),
+        "tolerations": spec.site.kubernetes.tolerations if spec.resources.gpus_per_node else (),
         "node_rules": _node_rules(spec),
         "requests": _requests(spec),
         "limits": _devices(spec),
@@ -152,17 +152,17 @@ def distributed(spec: JobSpec) -> bool:
 
 
 def _needs_rdma(spec: JobSpec) -> bool:
-    return bool(spec.site.rdma_resource) and distributed(spec) and spec.resources.nodes > 1
+    return bool(spec.site.kubernetes.rdma_resource) and distributed(spec) and spec.resources.nodes > 1
 
 
 def _devices(spec: JobSpec) -> dict[str, str | int]:
     """GPUs and RDMA devices, which are limited and requested alike."""
     devices: dict[str, str | int] = {}
     if spec.resources.gpus_per_node:
-        devices[spec.site.gpu_resource] = spec.resources.gpus_per_node
+        devices[spec.site.kubernetes.gpu_resource] = spec.resources.gpus_per_node
 
     if _needs_rdma(spec):
-        devices[spec.site.rdma_resource] = max(1, spec.resources.gpus_per_node)
+        devices[spec.site.kubernetes.rdma_resource] = max(1, spec.resources.gpus_per_node)
 
     return devices
 

@@ -100,7 +100,7 @@ def _forbidden(message: str, _: dict[str, Any]) -> tuple[str, str]:
         name, requested, used, limited = found.groups()
         return (
             f"quota {name} is exhausted: asked for {requested}, in use {used}, limit {limited}",
-            "wait for other jobs, ask for less, or set queue=… where the site has Kueue",
+            "wait for other jobs, ask for less, or set kubernetes.queue=… where the site has Kueue",
         )
 
     if "violates PodSecurity" in message:

@@ -49,7 +49,9 @@ class ConfigMapStore:
 
     def find(self, name: str) -> Run | None:
         """Return the run called ``name`` of the site's namespace."""
-        thing = self._clusters.api(self._site).get(CONFIG_MAP, self._site.namespace, names.object_name(name))
+        thing = self._clusters.api(self._site).get(
+            CONFIG_MAP, self._site.kubernetes.namespace, names.object_name(name)
+        )
         if thing is None or not config_maps.is_record(thing):
             return None
 
@@ -60,7 +62,7 @@ class ConfigMapStore:
         """Return all runs of the site's namespace, the newest last."""
         selector = f"{names.MANAGED_BY}=jobctl"
         api = self._clusters.api(self._site)
-        things = api.list_all(CONFIG_MAP, self._site.namespace, labelSelector=selector)
+        things = api.list_all(CONFIG_MAP, self._site.kubernetes.namespace, labelSelector=selector)
         things.sort(key=lambda thing: thing["metadata"].get("creationTimestamp") or "")
         readable: list[Run] = []
 
@@ -76,7 +78,7 @@ class ConfigMapStore:
         """Return the state of the job of just this ``spec``; None where it was not submitted, or another one was."""
         kind, spec = self._submitted_as(spec)
         api = self._clusters.api(spec.site)
-        namespace = spec.site.namespace
+        namespace = spec.site.kubernetes.namespace
         name = names.job_name(spec)
         thing = api.get(CONFIG_MAP, namespace, name)
         if thing is None or not config_maps.is_record(thing):
@@ -160,7 +162,7 @@ class ConfigMapStore:
         With an ``edit`` the job is rendered anew, and is the one that the record keeps from now on.
         """
         api = self._clusters.api_of(run)
-        namespace = run.record.spec.site.namespace
+        namespace = run.record.spec.site.kubernetes.namespace
         thing = api.get(CONFIG_MAP, namespace, names.object_name(run.name))
         if thing is None:
             raise config_maps.no_record(run)
@@ -201,7 +203,7 @@ class ConfigMapStore:
     def await_change(self, run: Run, seconds: float) -> None:
         """Return when the run's job changes, or after ``seconds``."""
         api = self._clusters.api_of(run)
-        namespace = run.record.spec.site.namespace
+        namespace = run.record.spec.site.kubernetes.namespace
         started = time.monotonic()
 
         try:
@@ -235,7 +237,7 @@ class ConfigMapStore:
         words = ["bash", "-c", _STOP, "stop", run.name]
 
         try:
-            Command(api, spec.site.namespace, pods[0].name, pods[0].container, words).finish()
+            Command(api, spec.site.kubernetes.namespace, pods[0].name, pods[0].container, words).finish()
         except (UserError, ConnectionError):  # deleting it runs the hook that creates STOP as well
             self._target.delete(run, grace_seconds=None)
 
@@ -247,7 +249,9 @@ class ConfigMapStore:
 
         spec = run.record.spec
         api = self._clusters.api_of(run)
-        return all_logs(api, spec.site.namespace, self._target.looker(run), spec.resources.nodes, follow)
+        return all_logs(
+            api, spec.site.kubernetes.namespace, self._target.looker(run), spec.resources.nodes, follow
+        )
 
     def collect(self, run: Run, into: Path) -> Mapping[str, int]:
         """Copy the run directory off the volume; how many files were there, came over, and changed meanwhile."""

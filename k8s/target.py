@@ -68,7 +68,7 @@ class KubernetesTarget:
         groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
         for run in runs:
             site = run.record.spec.site
-            groups[site.context, site.namespace].append(run)
+            groups[site.kubernetes.context, site.kubernetes.namespace].append(run)
 
         known: dict[str, Status] = {}
 
@@ -97,7 +97,7 @@ class KubernetesTarget:
                     self._annotate(run, ended=ending(known[run.name]))
 
     def _annotate(self, run: Run, **marks: str | None) -> None:
-        namespace = run.record.spec.site.namespace
+        namespace = run.record.spec.site.kubernetes.namespace
         self.clusters.api_of(run).annotate(CONFIG_MAP, namespace, names.object_name(run.name), **marks)
 
     # ---- the end of a job
@@ -109,7 +109,7 @@ class KubernetesTarget:
     def delete(self, run: Run, grace_seconds: int | None) -> None:
         """Delete the job; its pods end after ``grace_seconds``, or in their own time where it is None."""
         api = self.clusters.api_of(run)
-        namespace = run.record.spec.site.namespace
+        namespace = run.record.spec.site.kubernetes.namespace
         cluster = self.clusters.look([run], fresh=True)
         self.mark_cancelled(run)
 
@@ -135,7 +135,7 @@ class KubernetesTarget:
 
         index = 0 if rank is None else rank // run.record.spec.processes_per_node
         api = self.clusters.api_of(run)
-        namespace = run.record.spec.site.namespace
+        namespace = run.record.spec.site.kubernetes.namespace
         look = self.looker(run)
 
         return pod_logs(api, namespace, look, index=index, rank=rank, attempt=attempt, follow=follow)

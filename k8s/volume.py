@@ -140,11 +140,11 @@ def reader_pod(api: Api, site: Site, run: str, image: str, tell: Callable[[str],
             raise
 
     try:
-        _wait_until_running(api, site.namespace, name, tell)
+        _wait_until_running(api, site.kubernetes.namespace, name, tell)
         yield name
     finally:
         try:
-            api.delete(POD, site.namespace, name, grace_seconds=0)
+            api.delete(POD, site.kubernetes.namespace, name, grace_seconds=0)
         except UserError as problem:
             tell(f"{problem.message}; it ends by itself in {LIFETIME_SECONDS // 3600} hours")
 

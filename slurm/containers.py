@@ -29,13 +29,13 @@ def mounts(spec: JobSpec) -> list[str]:
     return [
         f"{spec.site.root}:{spec.site.root}",
         *([f"{source}:{source}:ro"] if source else []),
-        *spec.site.mounts,
+        *spec.site.container.mounts,
     ]
 
 
 def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
     """srun's options: those of the pyxis plug-in, or Slurm's own for an OCI bundle. ``environment``: names."""
-    match spec.site.container_runtime:
+    match spec.site.container.runtime:
         case "pyxis":
             return [
                 f"--container-image={spec.image}",
@@ -53,7 +53,7 @@ def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
 def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
     """Words before the command, for runtimes that are programs. ``environment``: names."""
     gpu = spec.resources.gpus_per_node > 0
-    match spec.site.container_runtime:
+    match spec.site.container.runtime:
         case "apptainer":
             binds = [word for mount in mounts(spec) for word in ("--bind", mount)]
             return ["apptainer", "exec", *(["--nv"] if gpu else []), *binds, spec.image]

@@ -29,33 +29,33 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     site = spec.site
     resources = spec.resources
     gpus = resources.gpus_per_node
-    kind = f"{site.gpu_type}:{gpus}" if site.gpu_type else str(gpus)
+    kind = f"{site.slurm.gpu_type}:{gpus}" if site.slurm.gpu_type else str(gpus)
 
     return {
         "job-name": spec.name or spec.run_prefix,
         "array": _array(spec),
         "comment": _comment(spec),
-        "nodes": nodes_of(spec) + (site.spare_nodes if spec.checked else 0),
+        "nodes": nodes_of(spec) + (site.slurm.spare_nodes if spec.checked else 0),
         "ntasks-per-node": 1,
-        "gpus-per-node": kind if gpus and site.gpu_request == "gpus-per-node" else None,
-        "gres": f"gpu:{kind}" if gpus and site.gpu_request == "gres" else None,
+        "gpus-per-node": kind if gpus and site.slurm.gpu_request == "gpus-per-node" else None,
+        "gres": f"gpu:{kind}" if gpus and site.slurm.gpu_request == "gres" else None,
         "cpus-per-task": site.cpus_per_task or None,
-        "exclusive": site.exclusive,
-        "mem": site.memory or None,
+        "exclusive": site.slurm.exclusive,
+        "mem": site.slurm.memory or None,
         "time": resources.time_limit,
         "signal": f"B:USR2@{resources.stop_grace_seconds}",
         "requeue": True,
         "open-mode": "append",
         "kill-on-invalid-dep": "yes",
-        "partition": site.partition if gpus else site.cpu_partition or site.partition,
-        "account": site.account,
-        "qos": site.qos,
-        "reservation": site.reservation,
-        "constraint": site.constraint,
+        "partition": site.slurm.partition if gpus else site.slurm.cpu_partition or site.slurm.partition,
+        "account": site.slurm.account,
+        "qos": site.slurm.qos,
+        "reservation": site.slurm.reservation,
+        "constraint": site.slurm.constraint,
         "nodelist": site.nodelist,
         "exclude": site.exclude,
-        "mail-user": site.mail_user,
-        "mail-type": site.mail_type if site.mail_user else None,
+        "mail-user": site.slurm.mail_user,
+        "mail-type": site.slurm.mail_type if site.slurm.mail_user else None,
     }
 
 
@@ -74,8 +74,8 @@ def nodes_of(spec: JobSpec) -> int:
 def _comment(spec: JobSpec) -> str:
     """Of a script that is piped into sbatch before its run has a name, what all of ours have."""
     if spec.run:
-        return run_comment(layout.run_dir(Path(spec.site.root), spec.run), spec.site.comment)
-    return f"{spec.site.comment} jobctl".strip()
+        return run_comment(layout.run_dir(Path(spec.site.root), spec.run), spec.site.slurm.comment)
+    return f"{spec.site.slurm.comment} jobctl".strip()
 
 
 def _array(spec: JobSpec) -> str | None:
@@ -91,7 +91,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
         return gpu_environment(spec, lambda name: Verbatim(f'"$CACHE/{name}"'))
 
     own = job_environment(spec)
-    return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container_runtime == "pyxis" else own
+    return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container.runtime == "pyxis" else own
 
 
 def home_path(path: str) -> str:

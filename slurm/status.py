@@ -23,7 +23,7 @@ SUBMISSION_SECONDS = 120
 
 def comment_of(run: Run) -> str:
     """The comment of a run's jobs; raises UserError where it is too long for Slurm."""
-    return run_comment(run.path, run.record.spec.site.comment)
+    return run_comment(run.path, run.record.spec.site.slurm.comment)
 
 
 def jobs_of(run: Run, jobs: Collection[Job]) -> list[Job]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,9 +13,17 @@ import jobctl
 from jobctl.jobs.catalog import arithmetic
 from jobctl.jobs.catalog.data import DatasetEntry, TokenizerEntry
 from jobctl.jobs.catalog.entries import FamilyEntry, ModelEntry
-from jobctl.jobs.catalog.loader import KINDS, load_entry, load_hardware, load_layer, load_model, names
+from jobctl.jobs.catalog.loader import (
+    KINDS,
+    entry_path,
+    load_entry,
+    load_hardware,
+    load_layer,
+    load_model,
+    names,
+)
 from jobctl.jobs.cli.output import emit, table
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.targets import registry
 
@@ -52,18 +61,24 @@ def list_entries(kind: str | None, as_json: bool) -> None:
 @click.option("--kind", type=click.Choice(list(KINDS)), help="Where a name is of several kinds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_entry(name: str, kind: str | None, as_json: bool) -> None:
-    """All that the catalogue says of one entry."""
+    """Print one entry as a YAML file: copy it, change it, and pass it by its path."""
     kinds = [k for k in ([kind] if kind else KINDS) if name in names(k)]
     if not kinds:
-        from jobctl.jobs.core.errors import nearest
-
         raise UserError(f"nothing called '{name}'; {nearest(name, [n for k in KINDS for n in names(k)])}")
 
     facts: dict[str, Any] = {"name": name, "kind": kinds[0], **msgspec.to_builtins(_entry(kinds[0], name))}
-    if kinds[0] == "models":
-        facts |= model_facts(name)
+    counts = model_facts(name) if kinds[0] == "models" else {}
+    emit(facts | counts, as_json, shown(kinds[0], name, counts))
 
-    emit(facts, as_json, "\n".join(_lines(facts)))
+
+def shown(kind: str, name: str, counts: Mapping[str, object]) -> str:
+    """Return the file of an entry as it is, after comments that say what it is and what follows from it."""
+    path = entry_path(kind, name)
+    comments = [f"# {KINDS[kind]} {name}, from {path}"]
+    comments += [f"# {key}: {f'{n:,}' if isinstance(n, int) else n}" for key, n in counts.items()]
+    text = path.read_text(encoding="utf-8").rstrip("\n")
+
+    return "\n".join([*comments, text])
 
 
 def model_facts(name: str) -> dict[str, Any]:
@@ -80,23 +95,6 @@ def model_facts(name: str) -> dict[str, Any]:
         "flops_per_token": arithmetic.flops_per_token(model.config, length),
         "flops_per_token_causal": arithmetic.flops_per_token_causal(model.config, length),
     }
-
-
-def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
-    lines: list[str] = []
-    for key, value in facts.items():
-        if isinstance(value, dict) and value:
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            lines.append(f"{indent}{key}:")
-            for item in value:
-                lines.append(
-                    f"{indent}  - " + ", ".join(f"{k}: {v}" for k, v in item.items() if v not in ([], ""))
-                )
-        elif value not in ("", [], {}, None):
-            lines.append(f"{indent}{key}: {f'{value:,}' if isinstance(value, int) else value}")
-
-    return lines
 
 
 @catalog_command.command("check")

@@ -111,8 +111,9 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
     if kind.has_model and not options["model"]:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
 
-    keys = ("nodes", "gpus_per_node", "image", "dataset", "tokenizer", "context", "namespace")
+    keys = ("nodes", "gpus_per_node", "image", "dataset", "tokenizer")
     named = {key: options[key] for key in keys}
+    named |= {f"kubernetes.{key}": options[key] for key in ("context", "namespace")}
     project, layer = project_choices()
     target = options["target"] or project.target
     if options["patch"]:

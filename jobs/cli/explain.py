@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from jobctl.jobs.catalog import arithmetic
+from jobctl.jobs.catalog.schema.keys import flat
 from jobctl.jobs.cli.choices import ChoiceCommand, choice_options, resolution
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.submit import announce
@@ -16,11 +17,13 @@ from jobctl.jobs.spec.resolution import Resolution
 
 
 def values_of(spec: JobSpec) -> dict[str, Any]:
-    """All flat keys of ``spec`` with their values."""
-    sections: list[Any] = [spec.resources, spec.inputs, spec.site]
+    """Return every key of ``spec`` with its value; a key of a site's section is ``slurm.partition``."""
+    sections: list[Any] = [spec.resources, spec.inputs]
     if isinstance(spec, TrainSpec):
         sections = [spec.model, spec.train, *sections]
-    return {key: value for section in sections for key, value in msgspec.to_builtins(section).items()}
+
+    values = {key: value for section in sections for key, value in msgspec.to_builtins(section).items()}
+    return values | flat(spec.site)
 
 
 def derived_of(spec: JobSpec) -> dict[str, int]:

@@ -43,8 +43,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def named(self) -> dict[str, str]:
+        """The settings of the cluster that the user named."""
         values = {"context": self.context, "namespace": self.namespace}
         return {key: value for key, value in values.items() if value is not None}
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The same, by the keys of a site."""
+        return {f"kubernetes.{name}": value for name, value in self.named.items()}
 
 
 def place_options(command: Command) -> Command:
@@ -85,7 +91,9 @@ def _find_in(target: str, site: Site, home: Path, name: str) -> Run:
     if run is None:
         known = [other.name for other in store.find_all()]
         hint = nearest(name, known) if known else "it has none"
-        raise UserError(f"no run '{name}' in namespace {site.namespace}; {hint}", hint="jobctl list", code=1)
+        raise UserError(
+            f"no run '{name}' in namespace {site.kubernetes.namespace}; {hint}", hint="jobctl list", code=1
+        )
 
     return run
 
@@ -130,7 +138,7 @@ def _cluster_site(place: Place) -> tuple[str, Site] | None:
     if not target_entry(target).keeps_records:
         return None
 
-    return target, load_site(place.site or project.site, project=layer, named=place.named)
+    return target, load_site(place.site or project.site, project=layer, named=place.keys)
 
 
 def _elsewhere(run: Run, place: Place) -> Run:

@@ -90,7 +90,7 @@ def _summary(started: Started) -> str:
         return f"submitted run {run.name} ({job}), in {run.path}"
 
     verb = "submitted run" if started.new else "nothing to do: submitted before is run"
-    return f"{verb} {run.name} ({job}, namespace {run.record.spec.site.namespace})"
+    return f"{verb} {run.name} ({job}, namespace {run.record.spec.site.kubernetes.namespace})"
 
 
 def _follow(name: str, home: Path) -> None:

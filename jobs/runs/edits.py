@@ -14,9 +14,10 @@ import msgspec
 
 from jobctl.jobs.catalog import consistency
 from jobctl.jobs.catalog.resuming import DERIVED, FIXED, MAY_BE_ALLOWED
+from jobctl.jobs.catalog.schema.keys import flat, split_key
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
-from jobctl.jobs.spec.layers import Layer, merge, parse_set, section
+from jobctl.jobs.spec.layers import Layer, merge, parse_set, section, site_of
 from jobctl.jobs.spec.secrets import refuse_secrets
 
 SECTIONS = ("resources", "inputs", "site", "model", "train")
@@ -25,7 +26,7 @@ SECTIONS = ("resources", "inputs", "site", "model", "train")
 ANOTHER_RUN = FIXED | {"tokenizer", "eval_only", "init_from", "sweep_batch_sizes"}
 """Keys that say what the run is."""
 
-ANOTHER_PLACE = frozenset({"root", "context", "namespace", "pvc"})
+ANOTHER_PLACE = frozenset({"root", "kubernetes.context", "kubernetes.namespace", "kubernetes.pvc"})
 """Keys that say where the run directory and its record are."""
 
 
@@ -51,9 +52,10 @@ def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
     layers += [Layer(f"edit of {edit.time}", edit.settings) for edit in edits]
     values, origins = merge(layers)
     changed: dict[str, Any] = {
-        name: section(type(part), values, origins) for name, part in _sections(spec).items()
+        name: site_of(values, origins) if name == "site" else section(type(part), values, origins)
+        for name, part in _sections(spec).items()
     }
-    keys = {key.partition(".")[0] for edit in edits for key in edit.settings}
+    keys = {split_key(key)[0] for edit in edits for key in edit.settings}
     changed["edited"] = tuple(sorted(keys & MAY_BE_ALLOWED))
 
     return msgspec.structs.replace(spec, **changed)
@@ -66,7 +68,7 @@ def make_edit(spec: JobSpec, sets: Sequence[str], after_attempt: int) -> Edit:
     """
     settings = dict(parse_set(text) for text in sets)
     for key in settings:
-        _check_key(key.partition(".")[0], spec)
+        _check_key(split_key(key)[0], spec)
 
     refuse_secrets([Layer("--set", settings)], ())
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -94,9 +96,10 @@ def _sections(spec: JobSpec) -> dict[str, msgspec.Struct]:
 
 def _settings(spec: JobSpec) -> dict[str, Any]:
     """Return all keys of the spec's sections; no name occurs in two of them."""
-    return {
-        key: value for part in _sections(spec).values() for key, value in msgspec.structs.asdict(part).items()
-    }
+    parts = [part for name, part in _sections(spec).items() if name != "site"]
+    return {key: value for part in parts for key, value in msgspec.structs.asdict(part).items()} | flat(
+        spec.site
+    )
 
 
 def _check_key(key: str, spec: JobSpec) -> None:

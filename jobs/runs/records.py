@@ -15,7 +15,16 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs import kinds
-from jobctl.jobs.catalog.schema import HardwareFacts, Inputs, ModelConfig, Resources, Site, TrainConfig
+from jobctl.jobs.catalog.schema import (
+    SITE_SECTIONS,
+    HardwareFacts,
+    Inputs,
+    ModelConfig,
+    Resources,
+    Site,
+    TrainConfig,
+)
+from jobctl.jobs.catalog.schema.keys import OLD_NAMES
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs.edits import Edit, edited
@@ -168,7 +177,13 @@ def _known(name: str, value: Any) -> Any:
     section = _SECTIONS.get(name)
     if section is None or not isinstance(value, dict):
         return value
-    return {key: value[key] for key in section.__struct_fields__ if key in value}
+
+    known = {key: value[key] for key in section.__struct_fields__ if key in value}
+    for key in SITE_SECTIONS if section is Site else ():
+        if isinstance(known.get(key), dict):
+            known[key] = {k: v for k, v in known[key].items() if k in SITE_SECTIONS[key].__struct_fields__}
+
+    return known
 
 
 def _from_1(settings: Settings) -> Settings:
@@ -188,9 +203,26 @@ def _from_1(settings: Settings) -> Settings:
     return {**settings, "spec": spec, "submitted": settings.get("submitted") or ""}
 
 
+def _from_2(settings: Settings) -> Settings:
+    """Format 3 gives a site sections: ``slurm.partition`` was ``partition``."""
+    spec = {**settings["spec"]}
+    if not isinstance(spec.get("site"), dict):
+        return settings
+
+    site: Settings = {}
+    for key, value in spec["site"].items():
+        section, _, name = OLD_NAMES.get(key, "").partition(".")
+        if section:
+            site.setdefault(section, {})[name] = value
+        else:
+            site[key] = value
+
+    return {**settings, "spec": {**spec, "site": site}}
+
+
 _IMAGE_VARIANTS_OF_1 = {"cu128": "cu132"}
 """Variants that format 1 knew and that are gone, by the one that took their place."""
-_MIGRATIONS: dict[int, Callable[[Settings], Settings]] = {1: _from_1}
+_MIGRATIONS: dict[int, Callable[[Settings], Settings]] = {1: _from_1, 2: _from_2}
 """How to make a record of the next format, by the format it has."""
 
 

@@ -63,8 +63,9 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def at_site(run: Run, **settings: str) -> Run:
-    """Return ``run`` as it is reached by other site settings, such as another context of the kubeconfig."""
-    site = msgspec.structs.replace(run.record.spec.site, **settings)
+    """Return ``run`` as it is reached by other settings of the cluster, such as another context of the kubeconfig."""
+    site = run.record.spec.site
+    site = msgspec.structs.replace(site, kubernetes=msgspec.structs.replace(site.kubernetes, **settings))
     spec = msgspec.structs.replace(run.record.spec, site=site)
     return msgspec.structs.replace(run, record=msgspec.structs.replace(run.record, spec=spec))
 

@@ -107,6 +107,6 @@ def _check_environment(spec: JobSpec) -> None:
         if not ENV_NAME.fullmatch(name):
             raise UserError(f"pass_env: {name!r} is not the name of an environment variable")
 
-    for text in (spec.site.root, spec.site.project_dir, *spec.site.env.values(), *spec.site.mounts):
+    for text in (spec.site.root, spec.site.project_dir, *spec.site.env.values(), *spec.site.container.mounts):
         if "\0" in text:
             raise UserError(f"{text!r}: a NUL character cannot be passed to a process")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import (
+    SCHEDULERS,
     SITE_SECTIONS,
     HardwareFacts,
     Inputs,
@@ -19,11 +19,12 @@ from jobctl.jobs.catalog.schema import (
     Site,
     TrainConfig,
 )
+from jobctl.jobs.catalog.schema.keys import hash_name
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.patch import Patch
 from jobctl.jobs.targets.registry import target_entry
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 """The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads the older ones."""
 
 _NOT_RECORDED = ("trusted", "recorded_hash", "edited")
@@ -128,11 +129,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
             settings.pop(key, None)
 
         site = settings["site"]
-        defaults = _defaults(type(self.site))
-
-        for key in foreign_keys(self.target):
-            if key in site and site[key] == defaults[key]:
-                del site[key]
+        for name in foreign_sections(self.target):
+            site[name] = _without_defaults(getattr(self.site, name))
+            if not site[name]:
+                del site[name]
 
         return _ascii(msgspec.json.encode(settings, order="sorted"))
 
@@ -143,10 +143,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         place in a queue, the version of jobctl and the code of a patch do not belong to it. Resources and site
         settings are without their defaults, so that a key which a later version adds changes nothing.
         """
-        site = _without_defaults(self.site)
-        for key in foreign_keys(self.target):
-            site.pop(key, None)
-
+        site = self._site_that_the_target_reads()
         if self.patch:
             site.pop("project_dir", None)
 
@@ -159,6 +156,18 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
             "resources": _without_defaults(self.resources),
             "site": site,
         }
+
+    def _site_that_the_target_reads(self) -> dict[str, Any]:
+        """Return the site's settings that differ from their defaults, each by its name in a hash."""
+        site = {key: value for key, value in _without_defaults(self.site).items() if key not in SITE_SECTIONS}
+        foreign = foreign_sections(self.target)
+
+        for name in SITE_SECTIONS:
+            if name not in foreign:
+                settings = _without_defaults(getattr(self.site, name))
+                site.update((hash_name(f"{name}.{key}"), value) for key, value in settings.items())
+
+        return site
 
     def fingerprint(self) -> str:
         """Return the hash of ``meaning``, 16 hexadecimal digits; of a resumed run the hash of its record."""
@@ -217,12 +226,10 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
         return self.global_batch_size * self.train.block_size
 
 
-def foreign_keys(target: str) -> Iterator[str]:
-    """Yield the keys of ``Site`` that only other targets than ``target`` read."""
+def foreign_sections(target: str) -> tuple[str, ...]:
+    """Return the sections of ``Site`` that only other targets than ``target`` read."""
     section = target_entry(target).section
-    for name, keys in SITE_SECTIONS.items():
-        if name != section:
-            yield from keys
+    return tuple(name for name in SCHEDULERS if name != section)
 
 
 def _without_defaults(section: msgspec.Struct) -> dict[str, Any]:

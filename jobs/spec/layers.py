@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -11,13 +11,10 @@ import msgspec
 
 from jobctl.jobs.catalog import flags
 from jobctl.jobs.catalog.loader import line_of, parse_yaml
-from jobctl.jobs.catalog.schema import SECTIONS
-from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.catalog.schema import KEYS, SITE_SECTIONS, Site
+from jobctl.jobs.catalog.schema.keys import OLD_NAMES, nearest_key, split_key
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.validation import expected, in_words
-
-KEYS: dict[str, type[msgspec.Struct]] = {
-    key: section for section in SECTIONS for key in section.__struct_fields__
-}
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -36,29 +33,81 @@ class Layer(msgspec.Struct, frozen=True):
         """``file:line`` of ``key``, or the layer's name where it has no file."""
         if not self.file:
             return self.name
+
         text = Path(self.file).read_text(encoding="utf-8")
-        return f"{self.file}:{line_of(text, *self.path, *key.split('.'))}"
+        return f"{self.file}:{line_of(text, *self.path, *self._path_of(key))}"
+
+    def _path_of(self, key: str) -> list[str]:
+        """Return where ``key`` stands in the settings, as the file spells it."""
+        for spelled in self.settings:
+            name, entry = split_key(spelled)
+            if key in (name, f"{name}.{entry}"):
+                return [spelled]
+
+            if not entry and key.startswith(f"{name}."):
+                return [spelled, *key[len(name) + 1 :].split(".")]
+
+        return key.split(".")
+
+    def entries(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield each setting: its key, the entry of its mapping if it names one, and its value.
+
+        Raises UserError for a key that no section declares, with its file, line and the nearest right one.
+        """
+        for spelled, value in self.settings.items():
+            key, entry = split_key(spelled)
+            if key in SITE_SECTIONS:
+                yield from self._section_entries(key, value)
+            elif key in KEYS:
+                yield key, entry, value
+            else:
+                raise UserError(f"{self.where(spelled)}: unknown key '{key}'; {nearest_key(key)}")
+
+    def _section_entries(self, section: str, settings: Any) -> Iterator[tuple[str, str, Any]]:
+        if settings is None:  # all of its lines are comments
+            return
+
+        if not isinstance(settings, dict):
+            keys = ", ".join(SITE_SECTIONS[section].__struct_fields__)
+            raise UserError(f"{self.where(section)}: {section}: a section with keys was expected: {keys}")
+
+        for spelled, value in settings.items():
+            key, entry = split_key(f"{section}.{spelled}")
+            if key not in KEYS:
+                raise UserError(f"{self.where(key)}: unknown key '{key}'; {nearest_key(key)}")
+
+            yield key, entry, value
+
+    def old_names(self) -> dict[str, str]:
+        """Return the settings that are spelled as before a site had sections, with the name to write."""
+        return {key: OLD_NAMES[key] for key in self.settings if key in OLD_NAMES}
 
 
 def parse_set(assignment: str, source: str = "--set") -> tuple[str, Any]:
-    """``key=value`` as a key and a YAML value; a key whose type is text keeps its value as it stands."""
+    """Return ``key=value`` as a key of the schema and a YAML value; text stays as it is written."""
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise UserError(f"{source} {assignment!r}: not of the form key=value")
 
-    head = key.split(".")[0]
-    if head not in KEYS:
-        raise UserError(f"{source} {assignment!r}: unknown key '{head}'; {nearest(head, KEYS)}")
+    name, entry = split_key(key)
+    if name in SITE_SECTIONS:
+        example = next(key for key in KEYS if key.startswith(f"{name}."))
+        raise UserError(
+            f"{source} {assignment!r}: '{name}' is a section; set one of its keys, as {example}=…"
+        )
 
-    if "." in key or _is_text(head):
-        return key, text
+    if name not in KEYS:
+        raise UserError(f"{source} {assignment!r}: unknown key '{name}'; {nearest_key(name)}")
 
-    return key, parse_yaml(text, f"{source} {key}")
+    if entry:
+        return f"{name}.{entry}", text
+
+    return name, text if _is_text(name) else parse_yaml(text, f"{source} {key}")
 
 
 @functools.cache
 def _is_text(key: str) -> bool:
-    return get_type_hints(KEYS[key])[key] is str
+    return get_type_hints(KEYS[key])[key.rpartition(".")[2]] is str
 
 
 def parse_trainer_flags(words: tuple[str, ...]) -> dict[str, Any]:
@@ -67,45 +116,63 @@ def parse_trainer_flags(words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
-    """Values and origins by flat key, later layers winning; mappings merge key by key, ``env.X`` names one of them.
+    """Return values and origins by key, later layers winning.
 
-    Raises UserError for a key that no section declares, with its file, line and the nearest right one.
+    Mappings merge key by key, and ``env.X`` names one of them. Raises UserError for a key that no section declares,
+    and for one that a layer sets twice, under its old and its new name.
     """
     values: dict[str, Any] = {}
     origins: dict[str, Layer] = {}
     for layer in layers:
-        for key, value in layer.settings.items():
-            head, _, rest = key.partition(".")
-            if head not in KEYS:
-                raise UserError(f"{layer.where(key)}: unknown key '{head}'; {nearest(head, KEYS)}")
+        spelled: set[tuple[str, str]] = set()
+        for key, entry, value in layer.entries():
+            if (key, entry) in spelled:
+                raise UserError(f"{layer.where(key)}: {key} is set twice, also under its old name")
 
-            if rest:
-                value = {rest: value}
+            spelled.add((key, entry))
+            if entry:
+                value = {entry: value}
 
             if isinstance(value, dict):
-                before = values.get(head)
-                values[head] = {**(before if isinstance(before, dict) else {}), **value}
-                origins.update((f"{head}.{name}", layer) for name in value)
+                before = values.get(key)
+                values[key] = {**(before if isinstance(before, dict) else {}), **value}
+                origins.update((f"{key}.{name}", layer) for name in value)
             else:
-                values[head] = value
+                values[key] = value
 
-            origins[head] = layer
+            origins[key] = layer
 
     return values, origins
 
 
-def section(kind: type[Any], values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Any:
-    """The keys of ``kind`` among ``values`` as a typed struct; a UserError says where a wrong value stands."""
-    settings = {key: values[key] for key in kind.__struct_fields__ if key in values}
+def site_of(values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Site:
+    """Return the site's settings among ``values``. Raises UserError, which says where a wrong value is written."""
+    general: Site = section(Site, values, origins)
+    sections = {
+        name: section(kind, values, origins, prefix=f"{name}.") for name, kind in SITE_SECTIONS.items()
+    }
+    return msgspec.structs.replace(general, **sections)
+
+
+def section(
+    kind: type[Any], values: Mapping[str, Any], origins: Mapping[str, Layer], prefix: str = ""
+) -> Any:
+    """Return the keys of ``kind`` among ``values`` as a typed struct; each key begins with ``prefix``.
+
+    Raises UserError, which says where a wrong value is written.
+    """
+    settings = {key: values[prefix + key] for key in kind.__struct_fields__ if prefix + key in values}
     try:
         return msgspec.convert(settings, kind)
     except msgspec.ValidationError as error:
-        _refuse_value(kind, settings, origins)
+        _refuse_value(kind, settings, origins, prefix)
         # Every value that is there is right, so one is missing.
         raise UserError(f"{in_words(str(error))}; no layer sets it") from None
 
 
-def _refuse_value(kind: type[Any], settings: Mapping[str, Any], origins: Mapping[str, Layer]) -> None:
+def _refuse_value(
+    kind: type[Any], settings: Mapping[str, Any], origins: Mapping[str, Layer], prefix: str
+) -> None:
     """Raise UserError for the first value of ``settings`` that is wrong by itself."""
     for key, hint in get_type_hints(kind, include_extras=True).items():
         if key not in settings:
@@ -114,5 +181,6 @@ def _refuse_value(kind: type[Any], settings: Mapping[str, Any], origins: Mapping
         try:
             msgspec.convert(settings[key], hint)
         except msgspec.ValidationError:
-            where = origins[key].where(key)
-            raise UserError(f"{where}: {key} is {settings[key]!r}; it must be {expected(hint)}") from None
+            name = prefix + key
+            where = origins[name].where(name)
+            raise UserError(f"{where}: {name} is {settings[key]!r}; it must be {expected(hint)}") from None

@@ -23,7 +23,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.spec.checks import check_job, check_training
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
-from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section
+from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section, site_of
 from jobctl.jobs.spec.length import AskedLength, DatasetSize, catalogue_size, describe_length, length_layer
 from jobctl.jobs.spec.patch import Patch
 from jobctl.jobs.spec.secrets import refuse_secrets
@@ -169,6 +169,18 @@ def _limit_warnings(
     ]
 
 
+def _old_name_warnings(layers: list[Layer]) -> list[str]:
+    """Return one line for each file that spells keys as before a site had sections."""
+    warnings = []
+    for layer in layers:
+        old = layer.old_names()
+        if layer.file and old:
+            new = ", ".join(f"{name} for {key}" for key, name in old.items())
+            warnings.append(f"{layer.where(next(iter(old)))}: a site has sections now: write {new}")
+
+    return warnings
+
+
 def load_site(
     site: str | None = None,
     *,
@@ -182,8 +194,7 @@ def load_site(
     """
     choices = Choices(kind=kinds.PREP.name, site=site, named=dict(named or {}))
     values, origins = merge(_user_layers(choices, root, project))
-    checked: Site = section(Site, values, origins)
-    return checked
+    return site_of(values, origins)
 
 
 def absolute_root(root: str) -> str:
@@ -245,7 +256,7 @@ def resolve(
     length, doubts = _length_in_words(choices, spec, dataset_size)
     limits = _limit_warnings(layers, values, origins) if kind.has_model and choices.tier > 1 else []
     names_of_layers = {key: layer.name for key, layer in origins.items()}
-    return Resolution(spec, names_of_layers, (*limits, *doubts), length)
+    return Resolution(spec, names_of_layers, (*_old_name_warnings(layers), *limits, *doubts), length)
 
 
 def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict[str, Layer]]:
@@ -325,7 +336,7 @@ def _build(
         **changes,
         "resources": section(Resources, values, origins),
         "inputs": section(Inputs, values, origins),
-        "site": section(Site, values, origins),
+        "site": site_of(values, origins),
     }
 
     if kinds.job_kind(choices.kind).has_model:

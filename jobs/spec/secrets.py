@@ -21,7 +21,7 @@ _URL_TOKEN = re.compile(
 _PROXY_PASSWORD = re.compile(r"[^/\s:@]+:[^/\s@]+@[^/\s@]+")
 HINT = (
     "set it in your own environment and name it in pass_env, or write it into secrets_file (mode 600); "
-    "on Kubernetes into a Secret (the key secret)"
+    "on Kubernetes into a Secret (the key kubernetes.secret)"
 )
 
 

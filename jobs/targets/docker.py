@@ -88,7 +88,7 @@ def _needs_network(spec: JobSpec) -> bool:
 def _mounts(spec: JobSpec) -> list[str]:
     """``source:target[:ro]`` besides the shared root."""
     source = spec.site.project_dir
-    return [*spec.site.mounts, *([f"{source}:{source}:ro"] if source else [])]
+    return [*spec.site.container.mounts, *([f"{source}:{source}:ro"] if source else [])]
 
 
 def _variables(spec: JobSpec) -> list[str]:

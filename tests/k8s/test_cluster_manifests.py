@@ -57,8 +57,8 @@ def test_every_file_is_in_a_kustomization() -> None:
 
 def test_names_are_the_sites_defaults() -> None:
     site = Site()
-    assert one("Namespace")["metadata"]["name"] == site.namespace
-    assert one("PersistentVolumeClaim")["metadata"]["name"] == site.pvc
+    assert one("Namespace")["metadata"]["name"] == site.kubernetes.namespace
+    assert one("PersistentVolumeClaim")["metadata"]["name"] == site.kubernetes.pvc
 
 
 def test_the_role_grants_what_the_verbs_use_and_nothing_else(

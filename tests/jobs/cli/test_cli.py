@@ -112,14 +112,14 @@ def test_a_relative_root_is_one_of_the_working_directory(
 
 def test_the_project_file_and_its_mistakes(jobctl: Invoke, tmp_path: Path) -> None:
     project = tmp_path / "jobctl.yaml"
-    project.write_text("target: slurm\nsettings:\n  account: nlp\n")
+    project.write_text("target: slurm\nsettings:\n  slurm:\n    account: nlp\n")
     code, out, _ = jobctl("render", "--model", "qwen3_1.8b")
     assert code == 0
     assert "#SBATCH --account=nlp" in out
     project.write_text("target: slurm\nsettings:\n  acount: nlp\n")
     code, _, err = jobctl("render", "--model", "qwen3_1.8b")
     assert code == 2
-    assert "jobctl.yaml:3: unknown key 'acount'; did you mean 'account'?" in err
+    assert "jobctl.yaml:3: unknown key 'acount'; did you mean 'slurm.account'?" in err
     project.write_text("target: [slurm\n")
     code, _, err = jobctl("render", "--model", "qwen3_1.8b")
     assert code == 2

@@ -49,6 +49,13 @@ def test_an_edit_of_a_mapping_changes_one_of_its_keys(job: Job) -> None:
     assert edited(before, [make_edit(before, ["env.B=3"], 0)]).site.env == {"A": "1", "B": "3"}
 
 
+@pytest.mark.parametrize("word", ["partition=debug", "slurm.partition=debug"])
+def test_an_edit_changes_one_key_of_a_section(job: Job, word: str) -> None:
+    before = job("true", sets=("slurm.partition=gpu", "slurm.account=nlp", "container.mounts=[/a:/a]"))
+    site = edited(before, [make_edit(before, [word], 0)]).site
+    assert (site.slurm.partition, site.slurm.account, site.container.mounts) == ("debug", "nlp", ("/a:/a",))
+
+
 def test_the_record_keeps_the_spec_and_the_edits_apart(spec: TrainSpec) -> None:
     text = with_edit(with_edit(spec.record(), edit(beta2=0.9)), edit(beta1=0.8))
     record = parse_record(text, "test")
@@ -75,7 +82,7 @@ def test_what_makes_it_another_run_is_refused(spec: TrainSpec, key: str) -> None
     ("words", "message"),
     [
         (["learning_rat=1"], "mean 'learning_rate'"),
-        (["learning_rate=fast"], "learning_rate: Expected `float`"),
+        (["learning_rate=fast"], "learning_rate is 'fast'; it must be a number"),
         (["min_lr=1.0"], "min_lr 1.0 is above learning_rate"),
         (["env.API_TOKEN=abc"], "looks like a secret"),
         (["block_size=4096"], "longer than the model's max_position_embeddings"),

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobctl.jobs.catalog.schema import SITE_SECTIONS, Site
+from jobctl.jobs.catalog.schema import KubernetesSection, SlurmSection
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.records import BadRun, parse_record
 from jobctl.jobs.spec.job_spec import RECORD_FORMAT, JobSpec, TrainSpec
@@ -21,13 +21,15 @@ __all__ = ["jobctl"]
 
 FORMAT_1 = Path(__file__).parent / "data/format-1"
 """The root of a pipeline whose training failed, made by the version before the formats."""
+FORMAT_2 = Path(__file__).parent / "data/format-2"
+"""Records of three targets from before a site had sections."""
 PAYLOAD = """#!/bin/bash
 echo "$2" >>"$JOBCTL_ROOT/steps"
 """
 
 
-class NewerSite(Site, frozen=True, kw_only=True):
-    """A site of a later version, which has one key more."""
+class NewerSection(KubernetesSection, frozen=True, kw_only=True):
+    """A section of a later version, which has one key more."""
 
     fake: str = ""
 
@@ -39,7 +41,8 @@ def spec_of(target: str, **options: Any) -> JobSpec:
 
 
 def newer(spec: JobSpec, fake: str = "") -> JobSpec:
-    site = NewerSite(**msgspec.structs.asdict(spec.site), fake=fake)
+    section = NewerSection(**msgspec.structs.asdict(spec.site.kubernetes), fake=fake)
+    site = msgspec.structs.replace(spec.site, kubernetes=section)
     return msgspec.structs.replace(spec, site=site)
 
 
@@ -70,18 +73,17 @@ def test_a_record_is_read_as_the_spec_that_it_was(target: str) -> None:
 
 def test_a_record_has_no_key_that_only_another_target_reads() -> None:
     written = json.loads(spec_of("slurm").record())["spec"]["site"]
-    assert not set(written) & set(SITE_SECTIONS["kubernetes"])
-    assert set(SITE_SECTIONS["slurm"]) <= set(written)
+    assert "kubernetes" not in written
+    assert set(written["slurm"]) == set(SlurmSection.__struct_fields__)
     kept = json.loads(spec_of("slurm", named={"namespace": "team"}).record())["spec"]["site"]
-    assert kept["namespace"] == "team", "a choice is kept, though Slurm does not read it"
+    assert kept["kubernetes"] == {"namespace": "team"}, "a choice is kept, though Slurm does not read it"
 
 
-def test_a_new_key_of_another_target_does_not_change_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SITE_SECTIONS, "kubernetes", (*SITE_SECTIONS["kubernetes"], "fake"))
+def test_a_new_key_of_another_target_does_not_change_a_run() -> None:
     slurm = spec_of("slurm")
     assert newer(slurm).fingerprint() == slurm.fingerprint()
     assert newer(slurm, fake="used").fingerprint() == slurm.fingerprint()
-    assert "fake" not in json.loads(newer(slurm).record())["spec"]["site"]
+    assert "kubernetes" not in json.loads(newer(slurm).record())["spec"]["site"]
     kubernetes = spec_of("k8s")
     assert newer(kubernetes).fingerprint() == kubernetes.fingerprint()
     assert newer(kubernetes, fake="used").fingerprint() != kubernetes.fingerprint()
@@ -146,14 +148,37 @@ def test_a_pipeline_of_an_older_version_goes_on(old_root: Path, jobctl: Invoke) 
 def test_a_key_that_this_version_no_longer_has_is_left_out() -> None:
     data = json.loads(spec_of("slurm").record())
     data["spec"]["site"]["gone"] = 1
+    data["spec"]["site"]["slurm"]["gone"] = 1
     data["spec"]["train"]["gone"] = 2
     assert parse_record(json.dumps(data), "here").spec == spec_of("slurm")
+
+
+@pytest.mark.parametrize("target", ["slurm", "k8s", "local"])
+def test_a_record_from_before_the_sections_is_the_same_run(target: str) -> None:
+    text = (FORMAT_2 / f"{target}.json").read_text(encoding="utf-8")
+    record = parse_record(text, "here")
+    assert record.format == 2
+    assert record.spec.fingerprint() == record.spec_hash, "the upgrade does not change what a run is"
+    assert record.spec.site.container.mounts == ("/data:/data:ro",)
+    assert record.spec.site.nodelist == "n1,n2"
+
+
+def test_the_keys_of_format_2_are_in_their_sections() -> None:
+    slurm = parse_record((FORMAT_2 / "slurm.json").read_text(encoding="utf-8"), "here").spec.site
+    assert (slurm.slurm.partition, slurm.slurm.account, slurm.slurm.spare_nodes) == ("gpu", "nlp", 1)
+    assert (slurm.slurm.exclusive, slurm.container.runtime) == (False, "pyxis")
+    assert slurm.kubernetes.namespace == "kept"
+    cluster = parse_record((FORMAT_2 / "k8s.json").read_text(encoding="utf-8"), "here").spec.site
+    assert (cluster.kubernetes.context, cluster.kubernetes.run_as_user) == ("ours", 2000)
+    assert cluster.kubernetes.node_selector == {"zone": "a"}
+    assert cluster.slurm.partition == "kept"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "here: "),
+        ('{"format": 2, "spec": {"site": 1}}', "here: not a run's record"),
         ("[]", "here: not a run's record: it has no spec"),
         ('{"spec": 1}', "here: not a run's record: it has no spec"),
         ('{"format": 99, "spec": {}}', "here: its format is 99, this jobctl reads up to"),

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.jobs.catalog.loader import parse_yaml
+from jobctl.jobs.catalog.schema import SlurmSection, TrainConfig
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.spec.layers import KEYS, Layer, merge, parse_set, parse_trainer_flags, section
+from jobctl.jobs.spec.layers import KEYS, Layer, merge, parse_set, parse_trainer_flags, section, site_of
 
 PLAIN_KEYS = ["batch_size", "max_iters", "seed", "warmup_iters"]
 settings = st.dictionaries(st.sampled_from(PLAIN_KEYS), st.integers(1, 10**6))
@@ -42,9 +43,10 @@ def test_a_dotted_key_sets_one_entry_of_a_mapping() -> None:
 
 
 def test_no_key_belongs_to_two_sections() -> None:
-    from jobctl.jobs.catalog.schema import SECTIONS
+    from jobctl.jobs.catalog.schema import SECTIONS, SITE_SECTIONS
 
-    assert len(KEYS) == sum(len(kind.__struct_fields__) for kind in SECTIONS)
+    sections = [*SECTIONS, *SITE_SECTIONS.values()]
+    assert len(KEYS) == sum(len(kind.__struct_fields__) for kind in sections) - len(SITE_SECTIONS)
 
 
 def test_an_unknown_key_names_file_line_and_the_nearest(tmp_path: Path) -> None:
@@ -71,17 +73,78 @@ def test_an_impossible_value_names_where_it_stands(tmp_path: Path) -> None:
     [
         ("batch_size=4", ("batch_size", 4)),
         ("learning_rate=3e-4", ("learning_rate", 3e-4)),
-        ("account=0123", ("account", "0123")),
+        ("account=0123", ("slurm.account", "0123")),
+        ("slurm.account=0123", ("slurm.account", "0123")),
+        ("slurm.spare_nodes=2", ("slurm.spare_nodes", 2)),
+        ("kubernetes.node_selector.gpu/x=1", ("kubernetes.node_selector.gpu/x", "1")),
+        ("node_selector.gpu/x=1", ("kubernetes.node_selector.gpu/x", "1")),
         ("env.NCCL_DEBUG=1", ("env.NCCL_DEBUG", "1")),
         ("pass_env=[A, B]", ("pass_env", ["A", "B"])),
-        ("constraint=a=b", ("constraint", "a=b")),
+        ("constraint=a=b", ("slurm.constraint", "a=b")),
     ],
 )
 def test_set_reads_yaml_but_leaves_text_alone(text: str, pair: tuple[str, Any]) -> None:
     assert parse_set(text) == pair
 
 
-@pytest.mark.parametrize("text", ["batch_size", "=3", "nonsense=1", "batch_size=[1"])
+def site_layer(tmp_path: Path, text: str) -> Layer:
+    """A site file's layer; ``text`` holds the lines under ``settings:``."""
+    file = tmp_path / "site.yaml"
+    file.write_text(f"settings:\n{text}")
+    return Layer("site", parse_yaml(file.read_text(), str(file))["settings"], str(file))
+
+
+def test_a_section_and_the_old_flat_keys_mean_the_same(tmp_path: Path) -> None:
+    new = site_layer(tmp_path, "  slurm:\n    partition: gpu\n  container:\n    runtime: pyxis\n")
+    old = Layer("site", {"partition": "gpu", "container_runtime": "pyxis"})
+    sites = [site_of(*merge([layer])) for layer in (new, old)]
+    assert sites[0] == sites[1]
+    assert (sites[0].slurm.partition, sites[0].container.runtime) == ("gpu", "pyxis")
+
+
+def test_a_stronger_layer_changes_one_key_of_a_section(tmp_path: Path) -> None:
+    site = site_layer(tmp_path, "  slurm:\n    partition: gpu\n    account: nlp\n")
+    values, origins = merge([site, Layer("--set", dict([parse_set("partition=debug")]))])
+    assert site_of(values, origins).slurm == SlurmSection(partition="debug", account="nlp")
+    assert (origins["slurm.partition"].name, origins["slurm.account"].name) == ("--set", "site")
+
+
+def test_a_section_without_keys_sets_nothing(tmp_path: Path) -> None:
+    assert merge([site_layer(tmp_path, "  slurm:\n    # partition: gpu\n")]) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "  slurm:\n    partiton: gpu\n",
+            ":3: unknown key 'slurm.partiton'; did you mean 'slurm.partition'?",
+        ),
+        ("  slurm:\n    qos: a\n    pvc: b\n", ":4: unknown key 'slurm.pvc'"),
+        ("  slrum:\n    qos: a\n", ":2: unknown key 'slrum'"),
+        ("  seed: 1\n  namespce: a\n", ":3: unknown key 'namespce'; did you mean 'kubernetes.namespace'?"),
+        ("  slurm: gpu\n", ":2: slurm: a section with keys was expected: partition, "),
+        ("  partition: a\n  slurm:\n    partition: b\n", ":2: slurm.partition is set twice"),
+        (
+            "  slurm:\n    qos: a\n    spare_nodes: -1\n",
+            ":4: slurm.spare_nodes is -1; it must be a whole number of at least 0",
+        ),
+        ("  seed: 1\n  spare_nodes: x\n", ":3: slurm.spare_nodes is 'x'; it must be a whole number"),
+        (
+            "  seed: 1\n  kubernetes.run_as_user: 0\n",
+            ":3: kubernetes.run_as_user is 0; it must be a whole number of at least 1",
+        ),
+    ],
+)
+def test_a_mistake_in_a_section_names_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        site_of(*merge([site_layer(tmp_path, text)]))
+    assert f"site.yaml{message}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["batch_size", "=3", "nonsense=1", "batch_size=[1", "slurm.nonsense=1", "slurm={qos: a}"]
+)
 def test_a_set_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(UserError):
         parse_set(text)

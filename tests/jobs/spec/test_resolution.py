@@ -123,7 +123,7 @@ def test_a_spec_is_one_line_of_ascii() -> None:
     record = spec_of(sets=("account=größe €𝄞",)).record()
     assert record.isascii()
     assert "\n" not in record
-    assert json.loads(record)["spec"]["site"]["account"] == "größe €𝄞"
+    assert json.loads(record)["spec"]["site"]["slurm"]["account"] == "größe €𝄞"
 
 
 def test_a_job_of_another_kind_needs_no_model() -> None:
@@ -236,13 +236,31 @@ def test_a_name_to_come_after_is_a_run_or_a_job_on_its_checkpoint(after: str, me
         resolve(Choices(kind="export", target="slurm", run="r", after=(after,)), version="0")
 
 
+def test_old_flat_keys_are_named_once_for_each_file(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("summary: old\nsettings:\n  seed: 1\n  partition: gpu\n  mounts: [/a:/a]\n")
+    result = found(site=str(file), sets=("account=nlp",))
+    assert result.warnings == (
+        f"{file}:4: a site has sections now: write slurm.partition for partition, container.mounts for mounts",
+    )
+    assert result.spec.site.slurm.partition == "gpu"
+    assert result.origins["slurm.account"] == "--set"
+
+
+@pytest.mark.parametrize("site", ["example-slurm", "example-k8s", "local"])
+def test_a_shipped_site_needs_no_warning(site: str) -> None:
+    assert found(site=site).warnings == ()
+
+
 def test_a_site_is_read_without_a_job(tmp_path: Path) -> None:
     file = tmp_path / "here.yaml"
     file.write_text("summary: here\nsettings:\n  namespace: team\n  context: one\n")
     site = load_site(str(file), named={"context": "two"})
-    assert (site.namespace, site.context) == ("team", "two")
+    assert (site.kubernetes.namespace, site.kubernetes.context) == ("team", "two")
     file.write_text("summary: here\nsettings:\n  namespce: team\n")
-    with pytest.raises(UserError, match=r"here\.yaml:3: unknown key 'namespce'; did you mean 'namespace'"):
+    with pytest.raises(
+        UserError, match=r"here\.yaml:3: unknown key 'namespce'; did you mean 'kubernetes\.namespace'"
+    ):
         load_site(str(file))
     with pytest.raises(UserError, match="unknown site 'lcal'"):
         load_site("lcal")

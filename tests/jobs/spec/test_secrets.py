@@ -67,8 +67,8 @@ def test_an_ordinary_variable_is_not(name: str) -> None:
         f"env.http_proxy=me:{VALUE}@proxy:3128",
         f"env.MLFLOW_TRACKING_URI=https://logs/?access_token={VALUE}",
         f"image=https://me:{VALUE}@registry/jobctl:1",
-        f"mounts=['//me:{VALUE}@nas/x:/x', 'smb://me:{VALUE}@nas/x:/x']",
-        f"comment=see https://:{VALUE}@wiki/",
+        f"container.mounts=['//me:{VALUE}@nas/x:/x', 'smb://me:{VALUE}@nas/x:/x']",
+        f"slurm.comment=see https://:{VALUE}@wiki/",
     ],
 )
 def test_a_url_with_a_password_is_refused_in_any_value(setting: str) -> None:

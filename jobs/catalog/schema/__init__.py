@@ -1,0 +1,54 @@
+"""The types of everything the catalogue may say.
+
+Every key is declared once, in this folder, with its type, its bounds and one line of help. The YAML files, ``jobctl
+--set``, ``jobctl explain`` and the command lines of the trainer and of prep are all read against these structs.
+"""
+
+from jobctl.jobs.catalog.schema.container_section import ContainerRuntime, ContainerSection
+from jobctl.jobs.catalog.schema.hardware import Expected, HardwareFacts
+from jobctl.jobs.catalog.schema.job import Inputs, Resources
+from jobctl.jobs.catalog.schema.keys import KEYS, SECTIONS
+from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
+from jobctl.jobs.catalog.schema.model import ModelConfig
+from jobctl.jobs.catalog.schema.naming import NAME, ImageVariant
+from jobctl.jobs.catalog.schema.site import SCHEDULERS, SITE_SECTIONS, Preflight, Site
+from jobctl.jobs.catalog.schema.slurm_section import GpuRequest, SlurmSection
+from jobctl.jobs.catalog.schema.training import (
+    AttentionBackend,
+    CheckpointWhenBusy,
+    Deterministic,
+    Dtype,
+    InitFrom,
+    Kernels,
+    OptimizerName,
+    TrainConfig,
+)
+
+__all__ = [
+    "KEYS",
+    "NAME",
+    "SCHEDULERS",
+    "SECTIONS",
+    "SITE_SECTIONS",
+    "AttentionBackend",
+    "CheckpointWhenBusy",
+    "ContainerRuntime",
+    "ContainerSection",
+    "Deterministic",
+    "Dtype",
+    "Expected",
+    "GpuRequest",
+    "HardwareFacts",
+    "ImageVariant",
+    "InitFrom",
+    "Inputs",
+    "Kernels",
+    "KubernetesSection",
+    "ModelConfig",
+    "OptimizerName",
+    "Preflight",
+    "Resources",
+    "Site",
+    "SlurmSection",
+    "TrainConfig",
+]

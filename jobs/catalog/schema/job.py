@@ -1,0 +1,54 @@
+"""The keys of any job: its resources and its inputs."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from jobctl.jobs.catalog.schema.naming import NAME, ImageVariant
+
+
+class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a job asks of the scheduler."""
+
+    nodes: Annotated[int, Meta(ge=1, description="nodes of the job")] = 1
+    gpus_per_node: Annotated[int, Meta(ge=0, description="GPUs on each node; 0 on the cpu hardware")] = 8
+    processes_per_node: Annotated[int, Meta(ge=0, description="trainer processes a node; 0: one a GPU")] = 0
+    time_limit: Annotated[
+        str,
+        Meta(pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$", description="wall time, [days-]hours:minutes:seconds"),
+    ] = "24:00:00"
+    stop_grace_seconds: Annotated[
+        int, Meta(ge=1, description="warning before the time limit, to checkpoint in")
+    ] = 300
+    max_attempts: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="times a run is stopped by its time limit before it gives up; preemptions do not count",
+        ),
+    ] = 50
+    retries: Annotated[
+        int,
+        Meta(ge=0, description="failures after which a run starts again by itself; never after wrong usage"),
+    ] = 0
+    array_limit: Annotated[
+        int, Meta(ge=0, description="tasks of a Slurm array at work at once; 0: as many as there is room for")
+    ] = 0
+    master_port: Annotated[int, Meta(ge=0, le=65535, description="rendezvous port; 0: from the job's id")] = 0
+
+
+class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a job reads."""
+
+    dataset: Annotated[str, Meta(pattern=NAME, description="a data set of the catalogue")] = "slimpajama_6b"
+    tokenizer: Annotated[str, Meta(pattern=NAME, description="a tokenizer of the catalogue")] = "gpt2"
+    image_variant: Annotated[ImageVariant, Meta(description="which of our images the hardware needs")] = (
+        "cu132"
+    )
+    image: Annotated[
+        str, Meta(description="container image reference; empty: jobctl:<version>-<variant>")
+    ] = ""
+    sweep_batch_sizes: Annotated[
+        tuple[int, ...], Meta(description="the batch sizes that stage sweep tries one after another")
+    ] = ()

@@ -1,0 +1,30 @@
+"""The shape of a model: the keys of an architecture."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from jobctl.jobs.catalog.schema.naming import NAME
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An architecture, in the field names of ``transformers``. All of ours are bias-free."""
+
+    architecture: Annotated[
+        str, Meta(pattern=NAME, description="model family: an entry of the catalogue's families/")
+    ]
+    vocab_size: Annotated[int, Meta(ge=1, description="rows of the embedding and of the output head")]
+    hidden_size: Annotated[int, Meta(ge=1, description="width of the residual stream")]
+    intermediate_size: Annotated[int, Meta(ge=1, description="width inside the feed-forward block")]
+    num_hidden_layers: Annotated[int, Meta(ge=1, description="transformer blocks")]
+    num_attention_heads: Annotated[int, Meta(ge=1, description="query heads")]
+    num_key_value_heads: Annotated[int, Meta(ge=1, description="key and value heads (GQA when fewer)")]
+    head_dim: Annotated[int, Meta(ge=2, description="size of one head")]
+    max_position_embeddings: Annotated[
+        int, Meta(ge=1, description="longest sequence; GPT-2 learns one row each")
+    ]
+    rope_theta: Annotated[float, Meta(gt=0, description="RoPE base (unused by gpt2)")] = 10000.0
+    norm_eps: Annotated[float, Meta(gt=0, description="epsilon of RMSNorm or LayerNorm")] = 1e-5
+    tie_word_embeddings: Annotated[bool, Meta(description="the output head is the embedding")] = False
+    initializer_range: Annotated[float, Meta(gt=0, description="std of the normal initialisation")] = 0.02

@@ -1,0 +1,32 @@
+"""The section ``slurm`` of a site: settings that only the target slurm reads."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+GpuRequest = Literal["gpus-per-node", "gres"]
+
+
+class SlurmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of a Slurm cluster. Empty: Slurm's own default."""
+
+    partition: Annotated[str, Meta(description="Slurm partition")] = ""
+    cpu_partition: Annotated[
+        str, Meta(description="Slurm partition of jobs without GPUs; empty: the same")
+    ] = ""
+    account: Annotated[str, Meta(description="Slurm account")] = ""
+    qos: Annotated[str, Meta(description="Slurm quality of service")] = ""
+    reservation: Annotated[str, Meta(description="Slurm reservation")] = ""
+    constraint: Annotated[str, Meta(description="Slurm node features")] = ""
+    mail_user: Annotated[str, Meta(description="address that is told of the job's end")] = ""
+    mail_type: Annotated[str, Meta(description="events that are mailed, as sbatch spells them")] = "END,FAIL"
+    comment: Annotated[str, Meta(description="words in the job's comment, before jobctl's own")] = ""
+    gpu_request: Annotated[GpuRequest, Meta(description="how the site asks for GPUs")] = "gpus-per-node"
+    gpu_type: Annotated[str, Meta(description="the GPU's name in gres.conf, where the site requires it")] = ""
+    spare_nodes: Annotated[
+        int,
+        Meta(ge=0, description="extra nodes, which take the place of bad ones that the preflight names"),
+    ] = 0
+    exclusive: Annotated[bool, Meta(description="whole nodes")] = True
+    memory: Annotated[str, Meta(description="memory a node as sbatch spells it; 0: all of it")] = "0"

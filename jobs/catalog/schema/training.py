@@ -1,0 +1,104 @@
+"""The keys of a training: its length, schedule, arithmetic, layout, logs and checkpoints."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash_attn_2", "flash_attn_3", "flash_attn_4", "manual"]
+Kernels = Literal["auto", "fused", "plain"]
+OptimizerName = Literal["adamw", "torch_adamw"]
+Deterministic = Literal["auto", "on", "off"]
+Dtype = Literal["bfloat16", "float16", "float32"]
+InitFrom = Literal["auto", "scratch", "resume"]
+CheckpointWhenBusy = Literal["wait", "skip"]
+
+
+class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything ``python -m jobctl.trainer`` can be told besides the architecture; names as in the training guide."""
+
+    # how long, and how much a step
+    max_iters: Annotated[int, Meta(ge=1, description="optimiser steps in the whole run")] = 2000
+    batch_size: Annotated[int, Meta(ge=1, description="sequences a GPU in one micro-step")] = 4
+    gradient_accumulation_steps: Annotated[int, Meta(ge=1, description="micro-steps a GPU in one step")] = 1
+    block_size: Annotated[int, Meta(ge=1, description="tokens a sequence")] = 2048
+    # optimiser and schedule
+    optimizer: Annotated[
+        OptimizerName,
+        Meta(description="adamw takes the fastest for the kernels; torch_adamw always torch's own"),
+    ] = "adamw"
+    learning_rate: Annotated[float, Meta(gt=0, description="peak learning rate")] = 3e-4
+    min_lr: Annotated[float, Meta(ge=0, description="learning rate at the end of the decay")] = 3e-5
+    warmup_iters: Annotated[int, Meta(ge=0, description="steps of linear warm-up")] = 2000
+    lr_decay_iters: Annotated[
+        int, Meta(ge=0, description="step at which the cosine reaches min_lr; 0: at max_iters")
+    ] = 0
+    weight_decay: Annotated[float, Meta(ge=0, description="decoupled decay, on matrices only")] = 0.1
+    beta1: Annotated[float, Meta(ge=0, lt=1, description="AdamW's first decay rate")] = 0.9
+    beta2: Annotated[float, Meta(ge=0, lt=1, description="AdamW's second decay rate")] = 0.95
+    adam_eps: Annotated[float, Meta(gt=0, description="AdamW's epsilon")] = 1e-8
+    grad_clip: Annotated[float, Meta(ge=0, description="largest gradient norm; 0: no clipping")] = 1.0
+    seed: Annotated[int, Meta(ge=0, description="seed of weights and of the order of samples")] = 1337
+    # arithmetic
+    dtype: Annotated[Dtype, Meta(description="type of the matrix products; weights stay float32")] = (
+        "bfloat16"
+    )
+    use_fp8: Annotated[bool, Meta(description="float8 matrix products in the blocks (tier 4)")] = False
+    attention_backend: Annotated[
+        AttentionBackend, Meta(description="auto takes the fastest that works on the GPU")
+    ] = "auto"
+    compile: Annotated[bool, Meta(description="torch.compile of each block")] = True
+    kernels: Annotated[
+        Kernels,
+        Meta(description="auto takes our fused kernels where they run, which leave nothing to compile"),
+    ] = "auto"
+    deterministic: Annotated[
+        Deterministic,
+        Meta(description="the same bits in every run: on; auto where it costs less than 1% of a step; off"),
+    ] = "auto"
+    use_cuda_graphs: Annotated[bool, Meta(description="replay the step as a CUDA graph (tier 3)")] = False
+    document_masking: Annotated[bool, Meta(description="no attention across document boundaries")] = False
+    # layout over GPUs
+    use_zero1: Annotated[bool, Meta(description="shard the optimiser state over the ranks")] = False
+    use_fsdp: Annotated[bool, Meta(description="shard weights, gradients and optimiser state")] = False
+    # data
+    use_dataloader: Annotated[bool, Meta(description="read batches in worker processes")] = False
+    dataloader_num_workers: Annotated[int, Meta(ge=0, description="worker processes a rank")] = 4
+    # evaluation, logs, checkpoints
+    eval_interval: Annotated[int, Meta(ge=1, description="steps between validations")] = 500
+    eval_iters: Annotated[
+        int, Meta(ge=1, description="validation batches of 8 sequences, over all ranks together")
+    ] = 20
+    eval_only: Annotated[bool, Meta(description="validate the checkpoint and stop")] = False
+    log_interval: Annotated[int, Meta(ge=1, description="steps between lines of the run log")] = 10
+    gradient_log_interval: Annotated[
+        int, Meta(ge=0, description="steps between per-layer norms; 0: never")
+    ] = 50
+    checkpoint_interval: Annotated[
+        int, Meta(ge=0, description="steps between checkpoints; 0: at the end")
+    ] = 500
+    always_save_checkpoint: Annotated[
+        bool, Meta(description="save after every validation, not only after the best")
+    ] = False
+    keep_last_checkpoints: Annotated[int, Meta(ge=1, description="newest checkpoints to keep")] = 2
+    keep_every_checkpoint: Annotated[
+        int, Meta(ge=0, description="also keep checkpoints of steps divisible by this; 0: none")
+    ] = 0
+    checkpoint_when_busy: Annotated[
+        CheckpointWhenBusy,
+        Meta(
+            description="a save is due while one is being written: skip it, or wait; the last one always waits"
+        ),
+    ] = "skip"
+    init_from: Annotated[
+        InitFrom, Meta(description="auto resumes where the run directory has a checkpoint")
+    ] = "auto"
+    # guards
+    max_bad_steps: Annotated[int, Meta(ge=1, description="non-finite steps in a row that end the run")] = 20
+    skip_loss_spikes: Annotated[
+        float, Meta(ge=0, description="skip a step whose loss is this many robust sigmas high; 0: never")
+    ] = 0.0
+    hang_timeout: Annotated[
+        int, Meta(ge=1, description="seconds without a step after which a rank is reported as hung")
+    ] = 1800
+    profile: Annotated[bool, Meta(description="write a PyTorch profiler trace of a few steps")] = False
