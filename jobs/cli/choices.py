@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,14 +111,10 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
     if kind.has_model and not options["model"]:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
 
-    keys = ("nodes", "gpus_per_node", "image", "dataset", "tokenizer")
-    named = {key: options[key] for key in keys}
-    named |= {f"kubernetes.{key}": options[key] for key in ("context", "namespace")}
     project, layer = project_choices()
     target = options["target"] or project.target
     if options["patch"]:
         _check_patch(target)
-        named["project_dir"] = str(SOURCE)
 
     choices = Choices(
         kind=kind.name,
@@ -132,7 +128,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         after=options["after"],
         sets=options["sets"],
         trainer_flags=trainer_flags,
-        named={key: value for key, value in named.items() if value is not None},
+        named=_named_settings(options),
         trusted=options.get("trusted", ()),
         patch=describe(SOURCE) if options["patch"] else None,
         tokens=options.get("tokens"),
@@ -148,6 +144,16 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         stamp=stamp,
         dataset_size=dataset_size,
     )
+
+
+def _named_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that have an option of their own, by their keys."""
+    named = {key: options[key] for key in ("nodes", "gpus_per_node", "image", "dataset", "tokenizer")}
+    named |= {f"kubernetes.{key}": options[key] for key in ("context", "namespace")}
+    if options["patch"]:
+        named["project_dir"] = str(SOURCE)
+
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def _check_patch(target: str) -> None:
