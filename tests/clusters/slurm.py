@@ -1,8 +1,8 @@
 """A real Slurm of two nodes on this machine, for the tests: up in about a second, gone with its owner.
 
 Every daemon and every job lives in one PID namespace, whose first process dies with the Python process that
-made it; so nothing outlives a test run, not even one that was killed. Each node also has a mount and a host
-name of its own, so that ``n1`` and ``n2`` resolve to loopback addresses without a change to the machine.
+made it; so nothing outlives a test run, not even one that was killed. Each node also has mounts, a host name and a
+network of its own: its loopback is its alone, and it calls itself as its hosts file says. Timings are Slurm's defaults.
 
 Needs root and Debian's packages (``PACKAGES``). Commands reach a cluster through ``SLURM_CONF`` alone.
 """
@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import IO
 
 from tests.clusters import slurm_conf
-from tests.clusters.slurm_conf import NODES
+from tests.clusters.network import Network
+from tests.clusters.slurm_conf import NODES, HostsStyle
 
-PACKAGES = "slurmctld slurmd slurm-client munge"
+PACKAGES = "slurmctld slurmd slurm-client munge iproute2"
 ACCOUNTING_PACKAGES = "slurmdbd mariadb-server"
 CGROUPS = Path("/sys/fs/cgroup")
 SLOTS = Path("/tmp")
@@ -33,7 +34,7 @@ PREFIX = "jobctl-slurm-"
 
 def missing(accounting: bool = False) -> str:
     """Why a cluster cannot start here; empty when it can."""
-    binaries = ["slurmctld", "slurmd", "sbatch", "munged", "unshare", "nsenter"]
+    binaries = ["slurmctld", "slurmd", "sbatch", "munged", "unshare", "nsenter", "ip"]
     packages = PACKAGES
     if accounting:
         binaries += ["slurmdbd", "mariadbd"]
@@ -45,13 +46,15 @@ def missing(accounting: bool = False) -> str:
 
 class SlurmCluster:
     """Two nodes of sixteen CPUs and eight stand-in GPUs each. Partition ``short`` is for 5 minutes on one; jobs in
-    ``low`` are preempted by those in the others.
+    ``low`` and ``scavenge`` are preempted by those in the others: requeued after a warning, and cancelled at once.
 
     ``directory`` holds all its files; ``conf`` is what ``SLURM_CONF`` must name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: HostsStyle = "debian") -> None:
         self.directory = Path()
+        self._hosts = hosts
+        self._network: Network | None = None
         self._slot: tuple[int, IO[str]] | None = None
         self._init: subprocess.Popen[bytes] | None = None
         self._init_pid = 0
@@ -75,6 +78,8 @@ class SlurmCluster:
         self.directory.chmod(0o711)
         try:
             self._slot = _claim_slot(self.directory)
+            self._network = Network(self._slot[0])
+            self._network.make()
             self._write_files(accounting)
             self._start_namespace()
             self.inside("munged", "--force", *self._munge_options())
@@ -95,6 +100,8 @@ class SlurmCluster:
             self._init.kill()
             self._init.wait()
             self._init = None
+        if self._network is not None:
+            self._network.remove()
         _remove(self.directory)
         if self._slot is not None:
             self._slot[1].truncate(0)
@@ -135,9 +142,11 @@ class SlurmCluster:
         self.inside("sh", "-c", f"kill {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.02; done")
 
     def start_node(self, node: str) -> None:
-        hosts = self.directory / "etc" / "hosts"
+        """Boot a node: an empty machine with its own name and network, which runs slurmd."""
+        assert self._network is not None
+        hosts = self.directory / "etc" / f"hosts-{node}"
         private = f"hostname {node}; mount --bind {hosts} /etc/hosts; exec slurmd -N {node}"
-        self.inside("unshare", "--mount", "--uts", "sh", "-ec", private)
+        self.inside("sh", "-ec", self._network.script(NODES.index(node), private))
 
     def stop_node(self, node: str) -> None:
         """Kill a node's slurmd and all that it runs, as when the machine dies; the controller is not told."""
@@ -152,6 +161,12 @@ class SlurmCluster:
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
+
+    def power_off(self, node: str) -> None:
+        """As ``stop_node``, but no connection is closed: a machine without power sends nothing."""
+        assert self._network is not None
+        self._network.cut(NODES.index(node))
+        self.stop_node(node)
 
     def wait_until_idle(self) -> None:
         self._wait_until(self._all_idle, 60, "two idle nodes")
@@ -199,8 +214,9 @@ class SlurmCluster:
             ),
             "gres.conf": slurm_conf.gres_conf(self.directory),
             "cgroup.conf": slurm_conf.cgroup_conf(self.directory),
-            "hosts": slurm_conf.hosts(slot),
         }
+        for index, node in enumerate(NODES):
+            files[f"hosts-{node}"] = slurm_conf.hosts(slot, index, self._hosts)
         for name, text in files.items():
             (self.directory / "etc" / name).write_text(text)
         if accounting:

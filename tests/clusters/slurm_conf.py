@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+HostsStyle = Literal["debian", "clean", "fqdn"]
+"""How a node's hosts file names the node itself.
+
+``debian``: as 127.0.1.1, Debian's default. ``clean``: by its address. ``fqdn``: by a long name that no other node
+can look up.
+"""
 NODES = ("n1", "n2")
 GPUS_PER_NODE = 8
 PORTS = 4
@@ -17,7 +24,9 @@ def first_port(slot: int) -> int:
 
 
 def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool) -> str:
-    port, d = first_port(slot), directory
+    """Return slurm.conf with a production cluster's timings: Slurm's own defaults, unless a comment says why."""
+    port = first_port(slot)
+    d = directory
     nodes = "\n".join(
         f"NodeName={node} NodeHostname={node} NodeAddr={address(slot, i)} Port={port + 1 + i} "
         f"CPUs=16 RealMemory=8000 Gres=gpu:h100:{GPUS_PER_NODE}"
@@ -26,7 +35,7 @@ def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool) -
     record = (
         f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
         f"AccountingStoragePort={port + 3}\nAccountingStoragePass={d}/munge/munge.socket\n"
-        f"AccountingStorageTRES=gres/gpu\nAccountingStoreFlags=job_comment\nJobAcctGatherType=jobacct_gather/linux"
+        f"JobAcctGatherType=jobacct_gather/linux"
         if accounting
         else "AccountingStorageType=accounting_storage/none\nJobAcctGatherType=jobacct_gather/none"
     )
@@ -34,7 +43,7 @@ def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool) -
     # cred_expire: a requeued job waits for its old credential. FirstJobId: a rendezvous port made of the job
     # id must not meet that of a neighbour cluster on the same loopback.
     return f"""ClusterName=lab
-SlurmctldHost=localhost
+SlurmctldHost=localhost({controller(slot)})
 SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
@@ -55,16 +64,17 @@ FirstJobId={1 + slot * _JOB_IDS_PER_SLOT}
 ReturnToService=2
 JobRequeue=1
 KillWait=3
-MinJobAge=3600
+MinJobAge=300
 MaxJobCount=20000
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,sched_interval=1,bf_interval=1,default_queue_depth=1000
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=400
 GresTypes=gpu
 SlurmdParameters=config_overrides
 SlurmctldTimeout=30
-SlurmdTimeout=30
+SlurmdTimeout=300
 {record}
 {nodes}
 PreemptType=preempt/partition_prio
@@ -72,6 +82,7 @@ PreemptMode=REQUEUE
 PartitionName=gpu Nodes={",".join(NODES)} Default=YES DefaultTime=10 State=UP PriorityTier=2 PreemptMode=OFF
 PartitionName=short Nodes={",".join(NODES)} MaxTime=5 MaxNodes=1 State=UP PriorityTier=2 PreemptMode=OFF
 PartitionName=low Nodes={",".join(NODES)} DefaultTime=10 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=scavenge Nodes={",".join(NODES)} DefaultTime=10 State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=0
 """
 
 
@@ -100,9 +111,23 @@ def cgroup_conf(directory: Path) -> str:
     return f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={directory}/cgroup\n"
 
 
-def hosts(slot: int) -> str:
-    return Path("/etc/hosts").read_text() + "".join(f"{address(slot, i)} {n}\n" for i, n in enumerate(NODES))
+def hosts(slot: int, node: int, style: HostsStyle) -> str:
+    """Return the hosts file of a node, by its index."""
+    names = [f"{address(slot, i)} {name}" for i, name in enumerate(NODES)]
+    own_name = NODES[node]
+    if style == "debian":
+        names[node] = f"127.0.1.1 {own_name}"
+    elif style == "fqdn":
+        names[node] = f"{address(slot, node)} {own_name}.internal.lan {own_name}"
+
+    return "\n".join(["127.0.0.1 localhost", *names, f"{controller(slot)} controller", ""])
 
 
 def address(slot: int, node: int) -> str:
-    return f"127.1.{slot}.{node + 1}"
+    """Return the address of a node in the cluster's own network."""
+    return f"10.78.{slot}.{node + 1}"
+
+
+def controller(slot: int) -> str:
+    """Return the address of this machine in the cluster's network: the controller's, and that of who submits."""
+    return f"10.78.{slot}.254"
