@@ -23,6 +23,11 @@ WAIT_SECONDS = 60
 LAST_WORDS_SECONDS = 20
 """How long a node whose failure may be another's fault waits for that one to say how it ended."""
 
+ANSWER_SECONDS = 30
+"""How long a node may take to start a process before it counts as dead. A living one takes one or two seconds."""
+FRUITLESS_ATTEMPTS = 3
+"""Attempts in a row that may be stopped before they have saved a step."""
+
 
 def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     """sbatch's options for ``spec``, by their long names; None and empty ones are left out."""
@@ -118,6 +123,8 @@ def render(spec: JobSpec) -> str:
             "limit_seconds": seconds(spec.resources.time_limit),
             "retries": spec.retries,
             "wait_seconds": WAIT_SECONDS,
+            "answer_seconds": ANSWER_SECONDS,
+            "fruitless_attempts": FRUITLESS_ATTEMPTS,
             "last_words_seconds": LAST_WORDS_SECONDS,
             "container_options": container_options(spec, variables),
             "container_command": container_command(spec, variables),

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from jobctl.jobs.runs.store import ENDED, Run, State, Status, recorded_status, state_of
+from jobctl.jobs.core.layout import log_dir
+from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.text import visible
+from jobctl.jobs.runs.store import ENDED, NODE_FAILURE, Run, State, Status, recorded_status, state_of
 from jobctl.slurm.jobs import Job, of_run, run_comment
 from jobctl.slurm.reasons import job_words
 
@@ -59,6 +62,11 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
 
         return _replace(status, status.state, status.detail + _waiting(job, rest))
 
+    if recorded.state in ENDED and (lost := _lost_requeue(run)):
+        return _replace(
+            recorded, recorded.state, f"{_why(run, recorded)}, but {lost}; jobctl resume {run.name}"
+        )
+
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
         return recorded
 
@@ -75,6 +83,19 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
         return recorded
 
     return _replace(recorded, "lost", f"Slurm knows of no job of this run any more; jobctl resume {run.name}")
+
+
+def _lost_requeue(run: Run) -> str:
+    """What the last attempt has left where it wanted to start again and Slurm did not take it."""
+    if run.last is None:
+        return ""
+
+    try:
+        text = read_regular(log_dir(run.path, run.last.attempt) / "requeue-lost")
+    except OSError:  # there is none, which is the rule
+        return ""
+
+    return visible(text.decode("utf-8", "replace").strip())
 
 
 def submitted(run: Run) -> float:
@@ -96,14 +117,15 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
     state: State = "pending" if job.waiting else "running"
     detail = job_words(job, now)
     ended = run.last is not None and run.last.job_id == job.id and recorded.state in ENDED
-    if ended and not job.waiting and (job.started or 0) > seconds(recorded.end):
+    ending = job.state == "COMPLETING"
+    if ended and not (job.waiting or ending) and (job.started or 0) > seconds(recorded.end):
         ended = False  # it runs again, and has not recorded its new attempt yet
 
     if ended and not job.waiting:
         if not _goes_on(run):
             return recorded  # Slurm is still clearing up
 
-        detail = f"{'checkpointed' if recorded.state == 'stopped' else recorded.state}; ending"
+        detail = f"{_why(run, recorded)}; ending"
     elif ended and job.waiting:
         detail = f"requeued; {detail}"
 
@@ -117,6 +139,14 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
         start="" if job.waiting else recorded.start,
         detail=detail,
     )
+
+
+def _why(run: Run, recorded: Status) -> str:
+    """Why the last attempt ended, where another one follows it."""
+    if run.last is not None and run.last.reason == NODE_FAILURE:
+        return "a node died"
+
+    return "checkpointed" if recorded.state == "stopped" else recorded.state
 
 
 def _waiting(job: Job, rest: Sequence[Job]) -> str:

@@ -28,7 +28,9 @@ from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, 
 from jobctl.jobs.runs.revision import git_revision
 from jobctl.jobs.spec.job_spec import JobSpec
 
-ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued"})
+NODE_FAILURE = "node failure"
+"""The reason of an attempt that ended because one of its nodes died."""
+ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued", NODE_FAILURE})
 """Reasons of an attempt's end that are not its own; the scheduler starts another one."""
 
 
@@ -115,11 +117,11 @@ def recorded_status(run: Run) -> Status:
         return Status(run=run.name, state="submitted", target=run.target)
 
     state = state_of(last)
-    bad = bad_nodes(run, last.attempt) if state == "failed" else {}
+    bad = bad_nodes(run, last.attempt) if state == "failed" or last.reason == NODE_FAILURE else {}
     ill = "".join(f"{node}: {reason}; " for node, reason in bad.items())
     details = {
         "failed": f"{ill}exit code {last.exit_code}; jobctl logs {run.name}",
-        "stopped": f"checkpointed; jobctl resume {run.name}",
+        "stopped": f"{ill or 'checkpointed; '}jobctl resume {run.name}",
     }
 
     return Status(

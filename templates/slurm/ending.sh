@@ -4,8 +4,8 @@ on_warning() {
   case $JOB_AT_WARNING in
     # The trainer sees STOP, checkpoints and ends with EXIT_CONTINUE.
     checkpoint) echo "time limit" >>"$STOP" ;;
-    # The next attempt goes on from what is done, so this one ends now.
-    terminate) scancel --signal=TERM "$SLURM_JOB_ID" ;;
+    # The next attempt goes on from what is done, so this one ends now. In the background, so that TERM is heard.
+    terminate) ask_slurm "$(seconds_left)" scancel --signal=TERM "$JOB_ID" & ;;
     # Nothing of it is kept, so it uses the time that remains.
     continue) ;;
   esac
@@ -18,22 +18,33 @@ leave_early() {
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" != continue ]; then exit "$EXIT_CONTINUE"; fi
 }
 
-# reason_of CODE: print why the attempt ended. Slurm knows what it does to the job: when it preempts, it signals the
+# reason_of CODE JOB: print why the attempt ended. JOB is what Slurm says of the job: when it preempts, it signals the
 # steps at once, and this shell only after the partition's GraceTime.
 reason_of() {
-  local job
   if [ "$1" != 0 ] && was_cancelled; then echo cancelled && return 0; fi
-  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || true
 
-  case $TERMINATED/$1/$job in
+  case $TERMINATED/$1/$2 in
     */0/*) echo finished ;;
     1/*/*JobState=CANCELLED*) echo cancelled ;;
     1/*/*JobState=TIMEOUT*) echo "time limit" ;;
     1/*/*JobState=PREEMPTED* | */*/*PreemptTime=[0-9]*) echo preempted ;;
-    1/*/*) echo requeued ;; # by hand, or because a node died
+    1/*/*) reason_of_a_requeue ;;
     "0/$EXIT_CONTINUE/"*) reason_of_a_stop ;;
-    *) reason "$1" ;;
+    *) reason_of_a_failure "$1" ;;
   esac
+}
+
+# reason_of_a_requeue: Slurm requeues a job whose node is down. Else somebody did.
+reason_of_a_requeue() {
+  local host
+  for host in "${HOSTS[@]}"; do
+    if is_down "$host"; then
+      blame "$host" "Slurm says that it is down"
+      echo "node failure"
+      return 0
+    fi
+  done
+  echo requeued
 }
 
 reason_of_a_stop() {
@@ -46,9 +57,18 @@ reason_of_a_stop() {
   fi
 }
 
+# reason_of_a_failure CODE: the peers of a node that dies fail, each in its own way.
+reason_of_a_failure() {
+  if [ "$1" != "$EXIT_USAGE" ] && grep -qs "$DEAD" "$LOG_DIR/bad-nodes"; then
+    echo "node failure"
+  else
+    reason "$1"
+  fi
+}
+
 # finish CODE: record how the attempt ended, and requeue the job where it goes on.
 finish() {
-  local code=$1 why
+  local code=$1 job="" why
   trap '' TERM USR2
 
   # srun answers 0 for a step that Slurm has killed.
@@ -56,15 +76,23 @@ finish() {
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
     code=$EXIT_CONTINUE
   fi
-  why=$(reason_of "$code")
+  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
+  why=$(reason_of "$code" "$job")
   end_attempt "$code" "$why"
 
-  # Slurm has decided what becomes of a job that it terminated. At the time limit it decides nothing.
-  if [ "$TERMINATED" = 1 ] && [ "$why/$code" != "time limit/$EXIT_CONTINUE" ]; then exit "$code"; fi
+  case $TERMINATED/$why/$code/$job in
+    # Where preemption cancels, nobody but the job itself starts it again.
+    1/preempted/*JobState=PREEMPTED*) ;;
+    # At the time limit Slurm decides nothing. Of any other job that it ends it has decided what becomes.
+    "1/time limit/$EXIT_CONTINUE/"*) ;;
+    1/*) exit "$code" ;;
+  esac
 
   case $why in
     preempted) ;;
+    "node failure") leave_without_progress ;;
     "time limit" | stopped)
+      leave_without_progress
       if ! has_attempts_left "time limit|stopped"; then
         echo "jobctl: $JOB_MAX_ATTEMPTS attempts made; not requeued"
         exit "$EXIT_FAILED"
@@ -77,18 +105,44 @@ finish() {
   exit "$code"
 }
 
+# leave_without_progress: end a job that was stopped JOB_FRUITLESS_ATTEMPTS times in a row before it saved anything.
+leave_without_progress() {
+  local attempt=$ATTEMPT
+  [ "$JOB_AT_WARNING" = checkpoint ] && [ "$(checkpoint_name)" = "$FIRST_CHECKPOINT" ] || return 0
+
+  touch "$LOG_DIR/no-progress"
+  while [ -e "$RUN_DIR/logs/$attempt/no-progress" ]; do attempt=$((attempt - 1)); done
+  if [ "$((ATTEMPT - attempt))" -ge "$JOB_FRUITLESS_ATTEMPTS" ]; then
+    echo "jobctl: $((ATTEMPT - attempt)) attempts in a row saved no step, so another one would not either; not requeued." \
+      "A longer time_limit or a shorter stop_grace_seconds gives more time"
+    exit "$EXIT_FAILED"
+  fi
+}
+
+# checkpoint_name: print the newest checkpoint of the run.
+checkpoint_name() {
+  cat "$RUN_DIR/checkpoints/LATEST" 2>/dev/null || true
+}
+
 # requeue: start the job again, without the nodes that were found bad. A running job cannot be told which nodes to
-# avoid, so it is requeued on hold, changed, and released.
+# avoid, and one on hold would wait for ever if this shell died. So the job is requeued and then changed. Slurm does
+# not start it before this shell has ended.
 requeue() {
   local bad
+  # While this file is there, the request has not been taken; jobctl status reports it.
+  echo "Slurm has not taken the requeue" >"$LOG_DIR/requeue-lost"
+  if ! ask_slurm "$(seconds_left)" scontrol requeue "$JOB_ID" >/dev/null; then
+    echo "jobctl: not requeued; go on with: jobctl resume $RUN"
+    return 0
+  fi
+  rm -f "$LOG_DIR/requeue-lost"
+
   bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
-  if [ -n "$bad" ]; then
-    echo "jobctl: requeued, without $bad"
-    scontrol requeuehold "$SLURM_JOB_ID"
-    scontrol update "JobId=$SLURM_JOB_ID" "ExcNodeList=$JOB_AVOIDED_NODES$bad" || true
-    scontrol release "$SLURM_JOB_ID"
-  else
+  if [ -z "$bad" ]; then
     echo "jobctl: requeued"
-    scontrol requeue "$SLURM_JOB_ID"
+  elif ask_slurm 20 scontrol update "JobId=$JOB_ID" "ExcNodeList=$JOB_AVOIDED_NODES$bad" >/dev/null; then
+    echo "jobctl: requeued, without $bad"
+  else
+    echo "jobctl: requeued, but Slurm may give it $bad again"
   fi
 }

@@ -18,6 +18,7 @@ run() {
   )
   supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" "${SRUN_OPTIONS[@]}" \
     bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+  if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
 
@@ -72,6 +73,44 @@ wait_for_others() {
     waited=$((waited + 1))
   done
   [ "$ENDED" = 0 ] || echo "$EXIT_TERMINATED" >"$1/exit-$NODE"
+}
+
+# blame_the_dead: write into bad-nodes which of HOSTS have died. A node that lives leaves its exit code, unless all
+# that it runs was killed at once. So only of one without a code Slurm is asked.
+blame_the_dead() {
+  local host
+  for host in "${HOSTS[@]}"; do
+    [ ! -e "$LOG_DIR/exit-$host" ] || continue
+    if is_down "$host" || ! lives "$host"; then blame "$host" "$DEAD"; fi
+  done
+}
+
+# blame NODE REASON: name a node that the next attempt avoids.
+blame() {
+  printf '%s\t%s\n' "$1" "$2" >>"$LOG_DIR/bad-nodes"
+  echo "jobctl: $1: $2"
+}
+
+# is_down NODE: whether Slurm itself takes the node for dead. A star is for one that does not respond.
+is_down() {
+  local state
+  state=$(ask_slurm 20 scontrol show node --oneliner "$1") || return 1
+  state=${state#*State=}
+  case ${state%% *} in
+    DOWN* | *'*'* | *NOT_RESPONDING* | *POWERED_DOWN*) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+# lives NODE: whether Slurm can still start a process there. It takes minutes to notice by itself that a node is dead.
+# Where it cannot even start one on this node, that says nothing of the other.
+lives() {
+  starts_on "$1" || ! starts_on "$SLURMD_NODENAME"
+}
+
+starts_on() {
+  timeout --kill-after=5 "$JOB_ANSWER_SECONDS" srun --overlap "--nodelist=$1" --nodes=1 --ntasks=1 --mem=0 \
+    --gres=none true >/dev/null 2>&1
 }
 
 # meet ID PORT: torchrun's nodes find each other at the first node. Its name is looked up here, where it is known.

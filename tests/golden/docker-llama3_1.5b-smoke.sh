@@ -276,10 +276,21 @@ begin_attempt() {
   LOG_DIR=$RUN_DIR/logs/$ATTEMPT
   STARTED=$(now)
 
-  # An earlier attempt has already done what an old STOP asks for. A new one is for this attempt.
-  [ "$(stamp "$STOP")" != "$OLD_STOP" ] || rm -f "$STOP"
+  forget_old_stop
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
+}
+
+# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or in which only a job and not a person has
+# written why it ends. Any other one is a wish for this attempt, also where it came while the job waited.
+forget_old_stop() {
+  local stop
+  stop=$(stamp "$STOP")
+  if cat "$RUN_DIR"/logs/*/.obeyed 2>/dev/null | grep -Fxq -- "$stop"; then
+    rm -f "$STOP"
+  elif [ -s "$STOP" ] && ! grep -qv -e '^time limit$' -e '^launcher received ' "$STOP"; then
+    rm -f "$STOP"
+  fi
 }
 
 make_run_folders() {
@@ -303,6 +314,7 @@ check_record() {
 
 # end_attempt EXIT_CODE [REASON]: complete the record of this attempt.
 end_attempt() {
+  [ ! -e "$STOP" ] || stamp "$STOP" >"$LOG_DIR/.obeyed"
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
@@ -460,7 +472,6 @@ run() {
 # --- Where: the container engine, and the run's directory on this machine. -----------------------------
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 STOP=$RUN_DIR/$JOB_STOP_FILE
-OLD_STOP=$(stamp "$STOP")
 find_engine
 check_gpus
 check_image

@@ -36,8 +36,10 @@ JOB_SPEC_HASH=2b899d34003b4a53
 JOB_TRUSTED=(root)
 JOB_RECORD='{"format": 3, "spec_hash": "2b899d34003b4a53", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":8.0,"allreduce_network_gb_s":3.0,"compute_capability":"8.6","cpus":32,"device":"RTX A6000","gpu_product":"NVIDIA-RTX-A6000","image_variants":["cu124","cu132"],"memory_gib":48.0,"node_memory_gib":256,"peak_tflops":{"bfloat16":154.8,"float16":154.8},"shm_gib":32},"hardware":"a6000","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu124","sweep_batch_sizes":[],"tokenizer":"llama2"},"kind":"train","model":{"architecture":"llama","head_dim":128,"hidden_size":2304,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":18,"num_hidden_layers":18,"num_key_value_heads":18,"rope_theta":10000.0,"tie_word_embeddings":false,"vocab_size":32000},"model_name":"llama2_1.36b","resources":{"array_limit":0,"gpus_per_node":2,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":3,"stop_grace_seconds":300,"time_limit":"2:00:00"},"run":"llama2-mfu","site":{"container":{"mounts":["/shared:/shared"],"runtime":"pyxis"},"cpus_per_task":0,"env":{"NCCL_DEBUG":"WARN","NCCL_IB_HCA":"mlx5"},"exclude":"","modules":[],"nodelist":"","pass_env":["HF_TOKEN","WANDB_API_KEY"],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"~/.config/jobctl/secrets","slurm":{"account":"nlp","comment":"","constraint":"","cpu_partition":"cpu","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","partition":"gpu","qos":"normal","reservation":"","spare_nodes":0}},"site_name":"example-slurm","stage":"mfu","target":"slurm","tier":1,"train":{"adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":6,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":0,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":200,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":32,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":32000,"max_bad_steps":20,"max_iters":100,"min_lr":0.00003,"optimizer":"adamw","profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":true,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
 JOB_EXPECTED='{"gpus":2,"device":"RTX A6000","compute_capability":"8.6","peak_tflops":154.8,"allreduce_gb_s":8.0,"allreduce_network_gb_s":3.0}'
+JOB_ANSWER_SECONDS=30
 JOB_AT_WARNING='checkpoint'
 JOB_AVOIDED_NODES=''
+JOB_FRUITLESS_ATTEMPTS=3
 JOB_LAST_WORDS_SECONDS=20
 JOB_LIMIT_SECONDS=7200
 JOB_MAX_ATTEMPTS=50
@@ -47,6 +49,7 @@ JOB_PREFLIGHT=stop
 JOB_RETRIES=3
 JOB_STOP_GRACE_SECONDS=300
 JOB_SECRET_NAMES=(HF_TOKEN WANDB_API_KEY)
+DEAD="it died: no exit code of it, and it starts no process"
 SRUN_OPTIONS=(
   --ntasks-per-node=1
   --kill-on-bad-exit=1
@@ -300,10 +303,21 @@ begin_attempt() {
   LOG_DIR=$RUN_DIR/logs/$ATTEMPT
   STARTED=$(now)
 
-  # An earlier attempt has already done what an old STOP asks for. A new one is for this attempt.
-  [ "$(stamp "$STOP")" != "$OLD_STOP" ] || rm -f "$STOP"
+  forget_old_stop
   write_attempt null null null
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
+}
+
+# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or in which only a job and not a person has
+# written why it ends. Any other one is a wish for this attempt, also where it came while the job waited.
+forget_old_stop() {
+  local stop
+  stop=$(stamp "$STOP")
+  if cat "$RUN_DIR"/logs/*/.obeyed 2>/dev/null | grep -Fxq -- "$stop"; then
+    rm -f "$STOP"
+  elif [ -s "$STOP" ] && ! grep -qv -e '^time limit$' -e '^launcher received ' "$STOP"; then
+    rm -f "$STOP"
+  fi
 }
 
 make_run_folders() {
@@ -327,6 +341,7 @@ check_record() {
 
 # end_attempt EXIT_CODE [REASON]: complete the record of this attempt.
 end_attempt() {
+  [ ! -e "$STOP" ] || stamp "$STOP" >"$LOG_DIR/.obeyed"
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
@@ -384,14 +399,42 @@ supervise() {
   return "$code"
 }
 
+# ask_slurm SECONDS COMMAND...: run one of Slurm's commands until it succeeds, and print its answer. A controller that
+# restarts is waited for, SECONDS at most. One that answers and refuses three times will go on to refuse.
+ask_slurm() {
+  local answer command deadline pause=1 refusals=0
+  deadline=$(($(date +%s) + $1))
+  shift
+  command="$1 $2"
+
+  until answer=$(timeout 60 "$@" 2>&1); do
+    if timeout 60 scontrol ping 2>/dev/null | grep -qw UP; then refusals=$((refusals + 1)); fi
+    if [ "$refusals" -ge 3 ] || [ "$(date +%s)" -ge "$deadline" ]; then
+      echo "jobctl: $command: $answer" >&2
+      return 1
+    fi
+    [ "$pause" != 2 ] || echo "jobctl: $command: waiting for Slurm's controller ($answer)" >&2
+    sleep "$pause"
+    pause=$((pause < 15 ? pause * 2 : 15))
+  done
+  printf '%s\n' "$answer"
+}
+
+# seconds_left: print how long this job may still wait for a controller. A job that Slurm is ending has KillWait.
+seconds_left() {
+  local left=$((END - $(date +%s) - 10))
+  if [ "$TERMINATED" = 1 ] || [ "$left" -lt 20 ]; then left=20; fi
+  echo "$left"
+}
+
 # on_warning: Slurm sends USR2 before the time limit, or before it preempts the job.
 on_warning() {
   WARNED=1
   case $JOB_AT_WARNING in
     # The trainer sees STOP, checkpoints and ends with EXIT_CONTINUE.
     checkpoint) echo "time limit" >>"$STOP" ;;
-    # The next attempt goes on from what is done, so this one ends now.
-    terminate) scancel --signal=TERM "$SLURM_JOB_ID" ;;
+    # The next attempt goes on from what is done, so this one ends now. In the background, so that TERM is heard.
+    terminate) ask_slurm "$(seconds_left)" scancel --signal=TERM "$JOB_ID" & ;;
     # Nothing of it is kept, so it uses the time that remains.
     continue) ;;
   esac
@@ -404,22 +447,33 @@ leave_early() {
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" != continue ]; then exit "$EXIT_CONTINUE"; fi
 }
 
-# reason_of CODE: print why the attempt ended. Slurm knows what it does to the job: when it preempts, it signals the
+# reason_of CODE JOB: print why the attempt ended. JOB is what Slurm says of the job: when it preempts, it signals the
 # steps at once, and this shell only after the partition's GraceTime.
 reason_of() {
-  local job
   if [ "$1" != 0 ] && was_cancelled; then echo cancelled && return 0; fi
-  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || true
 
-  case $TERMINATED/$1/$job in
+  case $TERMINATED/$1/$2 in
     */0/*) echo finished ;;
     1/*/*JobState=CANCELLED*) echo cancelled ;;
     1/*/*JobState=TIMEOUT*) echo "time limit" ;;
     1/*/*JobState=PREEMPTED* | */*/*PreemptTime=[0-9]*) echo preempted ;;
-    1/*/*) echo requeued ;; # by hand, or because a node died
+    1/*/*) reason_of_a_requeue ;;
     "0/$EXIT_CONTINUE/"*) reason_of_a_stop ;;
-    *) reason "$1" ;;
+    *) reason_of_a_failure "$1" ;;
   esac
+}
+
+# reason_of_a_requeue: Slurm requeues a job whose node is down. Else somebody did.
+reason_of_a_requeue() {
+  local host
+  for host in "${HOSTS[@]}"; do
+    if is_down "$host"; then
+      blame "$host" "Slurm says that it is down"
+      echo "node failure"
+      return 0
+    fi
+  done
+  echo requeued
 }
 
 reason_of_a_stop() {
@@ -432,9 +486,18 @@ reason_of_a_stop() {
   fi
 }
 
+# reason_of_a_failure CODE: the peers of a node that dies fail, each in its own way.
+reason_of_a_failure() {
+  if [ "$1" != "$EXIT_USAGE" ] && grep -qs "$DEAD" "$LOG_DIR/bad-nodes"; then
+    echo "node failure"
+  else
+    reason "$1"
+  fi
+}
+
 # finish CODE: record how the attempt ended, and requeue the job where it goes on.
 finish() {
-  local code=$1 why
+  local code=$1 job="" why
   trap '' TERM USR2
 
   # srun answers 0 for a step that Slurm has killed.
@@ -442,15 +505,23 @@ finish() {
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
     code=$EXIT_CONTINUE
   fi
-  why=$(reason_of "$code")
+  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
+  why=$(reason_of "$code" "$job")
   end_attempt "$code" "$why"
 
-  # Slurm has decided what becomes of a job that it terminated. At the time limit it decides nothing.
-  if [ "$TERMINATED" = 1 ] && [ "$why/$code" != "time limit/$EXIT_CONTINUE" ]; then exit "$code"; fi
+  case $TERMINATED/$why/$code/$job in
+    # Where preemption cancels, nobody but the job itself starts it again.
+    1/preempted/*JobState=PREEMPTED*) ;;
+    # At the time limit Slurm decides nothing. Of any other job that it ends it has decided what becomes.
+    "1/time limit/$EXIT_CONTINUE/"*) ;;
+    1/*) exit "$code" ;;
+  esac
 
   case $why in
     preempted) ;;
+    "node failure") leave_without_progress ;;
     "time limit" | stopped)
+      leave_without_progress
       if ! has_attempts_left "time limit|stopped"; then
         echo "jobctl: $JOB_MAX_ATTEMPTS attempts made; not requeued"
         exit "$EXIT_FAILED"
@@ -463,19 +534,45 @@ finish() {
   exit "$code"
 }
 
+# leave_without_progress: end a job that was stopped JOB_FRUITLESS_ATTEMPTS times in a row before it saved anything.
+leave_without_progress() {
+  local attempt=$ATTEMPT
+  [ "$JOB_AT_WARNING" = checkpoint ] && [ "$(checkpoint_name)" = "$FIRST_CHECKPOINT" ] || return 0
+
+  touch "$LOG_DIR/no-progress"
+  while [ -e "$RUN_DIR/logs/$attempt/no-progress" ]; do attempt=$((attempt - 1)); done
+  if [ "$((ATTEMPT - attempt))" -ge "$JOB_FRUITLESS_ATTEMPTS" ]; then
+    echo "jobctl: $((ATTEMPT - attempt)) attempts in a row saved no step, so another one would not either; not requeued." \
+      "A longer time_limit or a shorter stop_grace_seconds gives more time"
+    exit "$EXIT_FAILED"
+  fi
+}
+
+# checkpoint_name: print the newest checkpoint of the run.
+checkpoint_name() {
+  cat "$RUN_DIR/checkpoints/LATEST" 2>/dev/null || true
+}
+
 # requeue: start the job again, without the nodes that were found bad. A running job cannot be told which nodes to
-# avoid, so it is requeued on hold, changed, and released.
+# avoid, and one on hold would wait for ever if this shell died. So the job is requeued and then changed. Slurm does
+# not start it before this shell has ended.
 requeue() {
   local bad
+  # While this file is there, the request has not been taken; jobctl status reports it.
+  echo "Slurm has not taken the requeue" >"$LOG_DIR/requeue-lost"
+  if ! ask_slurm "$(seconds_left)" scontrol requeue "$JOB_ID" >/dev/null; then
+    echo "jobctl: not requeued; go on with: jobctl resume $RUN"
+    return 0
+  fi
+  rm -f "$LOG_DIR/requeue-lost"
+
   bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
-  if [ -n "$bad" ]; then
-    echo "jobctl: requeued, without $bad"
-    scontrol requeuehold "$SLURM_JOB_ID"
-    scontrol update "JobId=$SLURM_JOB_ID" "ExcNodeList=$JOB_AVOIDED_NODES$bad" || true
-    scontrol release "$SLURM_JOB_ID"
-  else
+  if [ -z "$bad" ]; then
     echo "jobctl: requeued"
-    scontrol requeue "$SLURM_JOB_ID"
+  elif ask_slurm 20 scontrol update "JobId=$JOB_ID" "ExcNodeList=$JOB_AVOIDED_NODES$bad" >/dev/null; then
+    echo "jobctl: requeued, without $bad"
+  else
+    echo "jobctl: requeued, but Slurm may give it $bad again"
   fi
 }
 
@@ -499,6 +596,7 @@ run() {
   )
   supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" "${SRUN_OPTIONS[@]}" \
     bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+  if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
 
@@ -553,6 +651,44 @@ wait_for_others() {
     waited=$((waited + 1))
   done
   [ "$ENDED" = 0 ] || echo "$EXIT_TERMINATED" >"$1/exit-$NODE"
+}
+
+# blame_the_dead: write into bad-nodes which of HOSTS have died. A node that lives leaves its exit code, unless all
+# that it runs was killed at once. So only of one without a code Slurm is asked.
+blame_the_dead() {
+  local host
+  for host in "${HOSTS[@]}"; do
+    [ ! -e "$LOG_DIR/exit-$host" ] || continue
+    if is_down "$host" || ! lives "$host"; then blame "$host" "$DEAD"; fi
+  done
+}
+
+# blame NODE REASON: name a node that the next attempt avoids.
+blame() {
+  printf '%s\t%s\n' "$1" "$2" >>"$LOG_DIR/bad-nodes"
+  echo "jobctl: $1: $2"
+}
+
+# is_down NODE: whether Slurm itself takes the node for dead. A star is for one that does not respond.
+is_down() {
+  local state
+  state=$(ask_slurm 20 scontrol show node --oneliner "$1") || return 1
+  state=${state#*State=}
+  case ${state%% *} in
+    DOWN* | *'*'* | *NOT_RESPONDING* | *POWERED_DOWN*) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+# lives NODE: whether Slurm can still start a process there. It takes minutes to notice by itself that a node is dead.
+# Where it cannot even start one on this node, that says nothing of the other.
+lives() {
+  starts_on "$1" || ! starts_on "$SLURMD_NODENAME"
+}
+
+starts_on() {
+  timeout --kill-after=5 "$JOB_ANSWER_SECONDS" srun --overlap "--nodelist=$1" --nodes=1 --ntasks=1 --mem=0 \
+    --gres=none true >/dev/null 2>&1
 }
 
 # meet ID PORT: torchrun's nodes find each other at the first node. Its name is looked up here, where it is known.
@@ -611,7 +747,6 @@ check_nodes() {
 # --- Where: the nodes, the run's directory, and the environment of the payload. ------------------------
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 STOP=$RUN_DIR/$JOB_STOP_FILE
-OLD_STOP=$(stamp "$STOP")
 NODES=$SLURM_JOB_NODELIST
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 [ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
@@ -638,6 +773,7 @@ begin_attempt
 printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"
 exec >>"$LOG_DIR/batch.log" 2>&1
 export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-
+FIRST_CHECKPOINT=$(checkpoint_name)
 trap 'finish $?' EXIT
 trap on_warning USR2
 leave_early

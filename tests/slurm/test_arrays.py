@@ -50,6 +50,27 @@ def test_only_the_tasks_that_failed_are_resumed(slurm_runs: Submitter) -> None:
     assert [a.task for a in slurm_runs.read("prep").attempts][3:] == [1]
 
 
+def test_a_task_that_starts_again_leaves_the_others_alone(slurm_runs: Submitter) -> None:
+    """The last task has the array's id for its own. Slurm takes that id for all tasks."""
+    body = """
+if [ "$SLURM_JOB_ID" = "$SLURM_ARRAY_JOB_ID" ]; then
+  until ls "$RUN_DIR"/begun-* 2>/dev/null; do sleep 0.1; done
+  [ ! -e "$RUN_DIR/again" ] || exit 0
+  touch "$RUN_DIR/again"
+  exit 1
+fi
+touch "$RUN_DIR/begun-$SLURM_ARRAY_TASK_ID"
+until [ -e "$RUN_DIR/go" ]; do sleep 0.1; done
+"""
+    submit_prep(slurm_runs, "prep", body, 2, retries=1)
+    slurm_runs.until(lambda: len(slurm_runs.read("prep").attempts) == 3, "a second attempt of one task", 60)
+    ended = [attempt for attempt in slurm_runs.read("prep").attempts if attempt.reason == "failed"]
+    (slurm_runs.root / "runs/prep/go").touch()
+    assert slurm_runs.wait("prep", *ENDED).state == "finished"
+    tasks = sorted(attempt.task for attempt in slurm_runs.read("prep").attempts)
+    assert tasks == sorted([0, 1, ended[0].task])
+
+
 KILLED_AT_WORK = """
 prep() { exec %s "$@"; }
 if [ "$SLURM_ARRAY_TASK_ID" != 1 ] || [ -e "$RUN_DIR/killed" ]; then

@@ -114,6 +114,77 @@ def test_a_preempted_job_goes_on_uncounted(slurm_runs: Submitter, grace: str) ->
     assert slurm_runs.status("urgent").state == "finished"
 
 
+@pytest.mark.parametrize("checkpoint", ["exit 200", "sleep 60"])
+def test_where_preemption_cancels_the_job_starts_itself_again(slurm_runs: Submitter, checkpoint: str) -> None:
+    """PreemptMode=CANCEL and no grace: TERM to all at once, and nobody else requeues."""
+    trainer = until_attempt(2, f"trap '{checkpoint}' TERM; echo ready; while :; do sleep 0.1; done")
+    slurm_runs.submit("nu", trainer, partition="scavenge", exclusive="true", nodes=2, max_attempts=1)
+    slurm_runs.wait_for_line("nu", "ready")
+    slurm_runs.submit("urgent", "sleep 2", exclusive="true", nodes=2)
+    status = slurm_runs.wait("nu", *ENDED)
+    assert (status.state, status.attempt) == ("finished", 2)
+    assert reasons(slurm_runs, "nu")[0] == "preempted"
+
+
+def test_a_node_that_dies_is_no_failure_and_is_avoided(
+    slurm_runs: Submitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm itself takes five minutes to notice. The peers fail in their own way, long before that."""
+    monkeypatch.setattr("jobctl.slurm.script.LAST_WORDS_SECONDS", 2)
+    monkeypatch.setattr("jobctl.slurm.script.ANSWER_SECONDS", 10)
+    fails = 'until [ -e "$RUN_DIR/dead" ]; do sleep 0.1; done; exit 1'
+    body = until_attempt(2, f'echo ready; [ "$(hostname)" = n1 ] || sleep 600; {fails}')
+    job = slurm_runs.submit("xi", body, nodes=2, retries=0)
+    slurm_runs.wait_for_line("xi", "ready")
+    slurm_runs.until(lambda: slurm_runs.log("xi").count("ready") == 2, "both at work", 60)
+
+    slurm_runs.cluster.power_off("n2")
+    (slurm_runs.root / "runs/xi/dead").touch()
+    slurm_runs.until(lambda: reasons(slurm_runs, "xi") == ["node failure"], "its reason", 120)
+    requeued = "requeued, without n2"
+    slurm_runs.until(lambda: requeued in "\n".join(slurm_runs.log("xi")), requeued, 60)
+    # Slurm still waits for the dead node's word that the attempt has ended.
+    assert slurm_runs.status("xi").detail == "a node died; ending"
+    bad = (slurm_runs.root / "runs/xi/logs/1/bad-nodes").read_text()
+    assert bad.startswith("n2\tit died: ")
+
+    slurm_runs.cluster.start_node("n2")
+    slurm_runs.wait("xi", "pending", seconds=60)
+    assert "ExcNodeList=n2" in slurm_runs.cluster.run("scontrol", "show", "job", job)
+    slurm_runs.cluster.run("scontrol", "update", f"jobid={job}", "excnodelist=")
+    assert slurm_runs.wait("xi", *ENDED).state == "finished"
+
+
+def test_a_living_node_that_leaves_no_word_is_not_blamed(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("omicron", "(sleep 1; kill -KILL 0) & sleep 60", nodes=2)
+    assert slurm_runs.wait("omicron", *ENDED, seconds=60).exit_code == 137
+    assert reasons(slurm_runs, "omicron") == ["failed"]
+    assert not (slurm_runs.root / "runs/omicron/logs/1/bad-nodes").exists()
+
+
+def test_a_controller_that_restarts_at_the_requeue_loses_no_job(slurm_runs: Submitter) -> None:
+    job = slurm_runs.submit("pi", until_attempt(2, UNTIL_STOPPED))
+    slurm_runs.wait_for_line("pi", "started 1")
+    slurm_runs.cluster.run("scancel", "--signal=USR2", "--batch", job)
+    slurm_runs.cluster.stop_controller()
+    lost = slurm_runs.root / "runs/pi/logs/1/requeue-lost"
+    slurm_runs.until(lost.exists, "a requeue that nobody takes", 90)
+    assert "jobctl: requeued" not in slurm_runs.log("pi")
+    slurm_runs.cluster.start_controller()
+    assert slurm_runs.wait("pi", *ENDED).state == "finished"
+    assert len(slurm_runs.read("pi").attempts) == 2
+    assert not lost.exists()
+
+
+def test_attempts_that_save_nothing_are_not_repeated_for_ever(slurm_runs: Submitter) -> None:
+    slurm_runs.submit("rho", "exit 200", max_attempts=50)
+    slurm_runs.until(lambda: len(slurm_runs.read("rho").attempts) == 3, "three attempts", 60)
+    assert slurm_runs.wait("rho", "stopped", "failed").attempt == 3
+    slurm_runs.cluster.wait_until_idle()
+    assert slurm_runs.cluster.run("squeue", "-h") == ""
+    assert "3 attempts in a row saved no step" in slurm_runs.log("rho")[-1]
+
+
 def test_a_warning_before_the_time_limit_is_near_is_a_preemption(slurm_runs: Submitter) -> None:
     """Slurm sends the same signal as before the time limit where the site has send_user_signal."""
     job = slurm_runs.submit("eta", until_attempt(2, UNTIL_STOPPED), max_attempts=1)

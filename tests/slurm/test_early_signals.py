@@ -15,6 +15,8 @@ from jobctl.slurm.script import render
 
 COMMANDS = {
     "scontrol": 'case "$1 $2" in "show hostnames") echo n1 ;; "show job") echo "JobState=${STATE:-RUNNING}" ;; '
+    '"show node") echo "NodeName=n1 State=IDLE ThreadsPerCore=1" ;; '
+    '"ping "*) echo "Slurmctld(primary) at controller is UP" ;; '
     '*) echo "$1" >>"$CALLS" ;; esac',
     "scancel": "exit 0",
     "srun": 'while [ "$1" != bash ]; do shift; done; SLURMD_NODENAME=n1 exec "$@"',
@@ -84,10 +86,16 @@ def test_an_evaluation_uses_the_time_that_remains(tmp_path: Path) -> None:
     assert (ended.code, ended.record["reason"], ended.calls) == (0, "finished", ["python"])
 
 
-@pytest.mark.parametrize(("state", "reason"), [("CANCELLED", "cancelled"), ("PREEMPTED", "preempted")])
-def test_a_job_that_is_ended_before_it_begins_says_why(state: str, reason: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("state", "reason", "calls"),
+    [("CANCELLED", "cancelled", []), ("PREEMPTED", "preempted", ["requeue"]), ("PENDING", "requeued", [])],
+)
+def test_a_job_that_is_ended_before_it_begins_says_why(
+    state: str, reason: str, calls: list[str], tmp_path: Path
+) -> None:
+    """What preemption has cancelled requeues itself. Slurm does that for all else that is to go on."""
     ended = executed(tmp_path, "kill -TERM $PPID", STATE=state)
-    assert (ended.code, ended.record["reason"], ended.calls) == (143, reason, [])
+    assert (ended.code, ended.record["reason"], ended.calls) == (143, reason, calls)
 
 
 def test_a_wish_to_stop_is_kept_while_the_environment_loads(tmp_path: Path) -> None:
@@ -95,11 +103,22 @@ def test_a_wish_to_stop_is_kept_while_the_environment_loads(tmp_path: Path) -> N
     assert (ended.code, ended.record["reason"], ended.calls) == (200, "cancelled", [])
 
 
+def obeyed(stop: Path) -> None:
+    """Leave what an attempt leaves that has ended because of this STOP."""
+    folder = stop.parent / "logs" / "1"
+    folder.mkdir(parents=True)
+    stamp = subprocess.run(
+        ["stat", "-c", "%i %y %s", stop], capture_output=True, text=True, check=True
+    ).stdout
+    (folder / ".obeyed").write_text(stamp)
+
+
 def test_a_new_wish_in_the_words_of_the_old_one_is_kept(tmp_path: Path) -> None:
     """``jobctl cancel`` renames a whole new file over the old one."""
     stop = tmp_path / "root/runs/r/STOP"
     stop.parent.mkdir(parents=True)
     stop.write_text("cancel\n")
+    obeyed(stop)
     again = 'echo cancel >"$RUN_FOLDER/new" && mv "$RUN_FOLDER/new" "$RUN_FOLDER/STOP"'
     assert executed(tmp_path, again).record["reason"] == "cancelled"
 
@@ -108,6 +127,24 @@ def test_a_wish_that_an_earlier_attempt_has_fulfilled_is_forgotten(tmp_path: Pat
     stop = tmp_path / "root/runs/r/STOP"
     stop.parent.mkdir(parents=True)
     stop.write_text("cancel\n")
+    obeyed(stop)
     ended = executed(tmp_path, "true")
     assert (ended.code, ended.record["reason"], ended.calls) == (0, "finished", ["python"])
     assert not os.path.exists(stop)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("cancel\n", "cancelled"), ("", "stopped")])
+def test_a_wish_that_came_while_the_job_waited_is_obeyed(text: str, reason: str, tmp_path: Path) -> None:
+    stop = tmp_path / "root/runs/r/STOP"
+    stop.parent.mkdir(parents=True)
+    stop.write_text(text)
+    ended = executed(tmp_path, "true")
+    assert (ended.code, ended.record["reason"], "python" in ended.calls) == (200, reason, False)
+
+
+def test_what_a_killed_attempt_wrote_of_its_own_end_is_no_wish(tmp_path: Path) -> None:
+    stop = tmp_path / "root/runs/r/STOP"
+    stop.parent.mkdir(parents=True)
+    stop.write_text("time limit\nlauncher received SIGTERM\n")
+    ended = executed(tmp_path, "true")
+    assert (ended.code, ended.record["reason"], ended.calls) == (0, "finished", ["python"])

@@ -120,7 +120,7 @@ def said_on_a_node(root: Path, tmp_path: Path) -> tuple[int, str]:
         Choices(model="qwen3_smoke", target="slurm", run="x", **GPU), version="1", root=str(root)
     ).spec
     (tmp_path / "bin").mkdir(exist_ok=True)
-    (tmp_path / "bin/scontrol").write_text('#!/bin/bash\n[ "$2" = hostnames ] && echo n1\n')
+    (tmp_path / "bin/scontrol").write_text('#!/bin/bash\n[ "$2" != hostnames ] || echo n1\n')
     (tmp_path / "bin/scontrol").chmod(0o755)
     variables = {
         "SLURM_JOB_ID": "1",

@@ -38,6 +38,19 @@ def job(state: str, *, started: float | None = None, **facts: Any) -> Job:
     return Job(id="7", name="x", state=state, started=None if started is None else int(started), **facts)
 
 
+def test_a_requeue_that_slurm_did_not_take_is_reported(tmp_path: Path) -> None:
+    stopped = run(attempt(code=200), path=str(tmp_path / "x"))
+    folder = stopped.path / "logs" / "1"
+    folder.mkdir(parents=True)
+    (folder / "requeue-lost").write_text("Slurm has not taken the requeue\n")
+    status = status_of(stopped, [job("COMPLETED")], NOW)
+    assert (status.state, status.detail) == (
+        "stopped",
+        "checkpointed, but Slurm has not taken the requeue; jobctl resume x",
+    )
+    assert status_of(stopped, [job("PENDING")], NOW).state == "pending"
+
+
 @pytest.mark.parametrize(
     ("attempts", "jobs", "state", "words"),
     [
@@ -47,6 +60,13 @@ def job(state: str, *, started: float | None = None, **facts: Any) -> Job:
         ([attempt(code=0)], [job("COMPLETING", started=seconds(START))], "finished", ""),
         ([attempt(code=200)], [job("COMPLETING", started=seconds(START))], "running", "checkpointed"),
         ([attempt(code=200)], [job("PENDING", reason="BeginTime")], "pending", "requeued"),
+        ([attempt(code=1, reason="node failure")], [], "stopped", "resume"),
+        (
+            [attempt(code=1, reason="node failure")],
+            [job("COMPLETING", started=seconds(END) + 5)],
+            "running",
+            "a node died; ending",
+        ),
         ([attempt(code=0)], [job("RUNNING", started=seconds(END) + 5)], "running", ""),
         ([attempt(code=0)], [], "finished", ""),
         ([attempt(code=200)], [job("FAILED", exit_code=200)], "stopped", "resume"),

@@ -1,0 +1,27 @@
+# ask_slurm SECONDS COMMAND...: run one of Slurm's commands until it succeeds, and print its answer. A controller that
+# restarts is waited for, SECONDS at most. One that answers and refuses three times will go on to refuse.
+ask_slurm() {
+  local answer command deadline pause=1 refusals=0
+  deadline=$(($(date +%s) + $1))
+  shift
+  command="$1 $2"
+
+  until answer=$(timeout 60 "$@" 2>&1); do
+    if timeout 60 scontrol ping 2>/dev/null | grep -qw UP; then refusals=$((refusals + 1)); fi
+    if [ "$refusals" -ge 3 ] || [ "$(date +%s)" -ge "$deadline" ]; then
+      echo "jobctl: $command: $answer" >&2
+      return 1
+    fi
+    [ "$pause" != 2 ] || echo "jobctl: $command: waiting for Slurm's controller ($answer)" >&2
+    sleep "$pause"
+    pause=$((pause < 15 ? pause * 2 : 15))
+  done
+  printf '%s\n' "$answer"
+}
+
+# seconds_left: print how long this job may still wait for a controller. A job that Slurm is ending has KillWait.
+seconds_left() {
+  local left=$((END - $(date +%s) - 10))
+  if [ "$TERMINATED" = 1 ] || [ "$left" -lt 20 ]; then left=20; fi
+  echo "$left"
+}
