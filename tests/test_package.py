@@ -157,7 +157,7 @@ def test_what_is_installed_carries_its_licences(distributions: Path) -> None:
         text = file.read(metadata).decode()
         names = set(file.namelist())
     assert licences == {"LICENSE", "NOTICE"}
-    for extra in ("k8s", "native", "prep", "trainer"):
+    for extra in ("k8s", "monitoring", "native", "prep", "trainer"):
         assert f"Provides-Extra: {extra}" in text
-    assert "License-Expression: Apache-2.0 AND CC-BY-SA-3.0 AND LicenseRef-Modified-MIT" in text
+    assert "License-Expression: Apache-2.0 AND CC-BY-SA-3.0 AND LicenseRef-Modified-MIT AND MIT" in text
     assert {f"jobctl/prep/data/{name}" for name in SHIPPED} <= names

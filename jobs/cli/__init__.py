@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Judge a run": {
         "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens."),
         "compare": Command("compare", "Show how settings and results of runs differ."),
+        "report": Command("report", "Write one page with all figures of runs."),
     },
     "End a run, or take it home": {
         "cancel": Command("control", "End the job of a run; --graceful saves it first."),

@@ -270,10 +270,14 @@ def projections(
 
 def text(analysis: Analysis) -> str:
     """Return the analysis for people."""
-    rows = [*_rows_of_run(analysis), *_rows_of_speed(analysis)]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
-    return "\n".join([*lines, *_projection_lines(analysis)])
+    named = rows(analysis)
+    width = max(len(name) for name, _ in named)
+    return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in named)
+
+
+def rows(analysis: Analysis) -> list[tuple[str, str]]:
+    """Return the analysis as names and values."""
+    return [*_rows_of_run(analysis), *_rows_of_speed(analysis), *_rows_of_projection(analysis)]
 
 
 def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
@@ -307,7 +311,7 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
     shown: list[tuple[str, float | None, Callable[[float], str]]] = [
         ("MFU", a.mfu, lambda value: f"{value:.1%} mean, {a.mfu_peak or value:.1%} best interval{peak}"),
         ("tokens/s", a.tokens_per_second, lambda value: f"{value:,.0f} while steps run"),
-        ("", a.wall_tokens_per_second, lambda value: f"{value:,.0f} by the wall clock"),
+        ("by the clock", a.wall_tokens_per_second, lambda value: f"{value:,.0f} tokens/s over all the time"),
         ("time a step", a.ms_per_step, lambda value: f"{value:,.1f} ms"),
         (
             "memory",
@@ -326,27 +330,24 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
     return rows
 
 
-def _projection_lines(a: Analysis) -> list[str]:
+def _rows_of_projection(a: Analysis) -> list[tuple[str, str]]:
     if not a.projections:
-        return [
-            "",
-            f"no projection: the catalogue names no optimal tokens for {a.model or 'this model'}; --tokens N",
-        ]
+        model = a.model or "this model"
+        return [("projection", f"none: the catalogue names no optimal tokens for {model}; --tokens N")]
 
     first = a.projections[0]
-    steps = f"are {first.iterations:,.0f} steps of this batch, and " if first.iterations else ""
-    lines = ["", f"{amount(first.tokens)} tokens {steps}take"]
+    steps = f", {first.iterations:,.0f} steps of this batch" if first.iterations else ""
+    named = [("projection", f"to {amount(first.tokens)} tokens{steps}")]
     for p in a.projections:
         days = f"{p.days:,.1f} days" if p.days < 1000 else f"{p.days / 365.25:,.1f} years"
-        lines.append(
-            f"  {p.hours:,.1f} hours ({days}, {p.gpu_hours:,.0f} GPU-hours) at the rate of {_rate_name(p)}"
-        )
+        cost = f"{p.hours:,.1f} hours ({days}, {p.gpu_hours:,.0f} GPU-hours)"
+        named.append((f"at {_rate_name(p)}", cost))
 
-    return lines
+    return named
 
 
 def _rate_name(projection: Projection) -> str:
-    return "the steps" if projection.basis == "steps" else f"the {projection.basis}"
+    return "rate of steps" if projection.basis == "steps" else "wall clock"
 
 
 def _counted(count: int, noun: str) -> str:

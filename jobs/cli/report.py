@@ -1,0 +1,80 @@
+"""``jobctl report``: one page about one or more runs."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from pathlib import Path
+
+import click
+
+from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.output import say, warn
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.monitoring.analysis import analyse
+from jobctl.jobs.monitoring.browser import find_browser, take_picture
+from jobctl.jobs.monitoring.opening import open_run
+from jobctl.jobs.monitoring.report_data import Subject
+from jobctl.jobs.monitoring.report_page import page
+
+FIGURES = ("loss", "mfu", "tokens_per_sec", "memory", "grad_norm", "lr", "layers", "split")
+
+
+@click.command("report")
+@click.argument("runs", metavar="RUN…", nargs=-1, required=True)
+@click.option("-o", "output", type=click.Path(path_type=Path), help="The page.  [default: RUN.html]")
+@click.option("--png", type=click.Path(path_type=Path), help="Also a picture of the figures, 1920 x 1080.")
+@click.option("--figure", type=click.Choice(FIGURES), help="Only this figure in the picture.")
+@click.option("--dark", is_flag=True, help="The picture on a dark ground.")
+def report_command(
+    runs: tuple[str, ...], output: Path | None, png: Path | None, figure: str | None, dark: bool
+) -> None:
+    """One page with all figures of runs, that opens in any browser without a network.
+
+    With --png and without -o only the picture is written; it needs a Chromium.
+    """
+    if (figure or dark) and not png:
+        raise UserError("--figure and --dark are about the picture", hint="--png FILE.png")
+
+    if png:
+        find_browser()
+
+    home = root()
+    text = page([_subject(word, home) for word in runs], _now())
+    if output or not png:
+        target = output or Path(f"{Path(runs[0]).name if len(runs) == 1 else 'report'}.html")
+        _write(target, text)
+
+    if png:
+        with tempfile.TemporaryDirectory(prefix="jobctl-report-") as folder:
+            source = Path(folder) / "report.html"
+            source.write_text(text, encoding="utf-8")
+            take_picture(source, png, figure=figure or "", dark=dark)
+
+        say(f"{png}")
+
+
+def _write(target: Path, text: str) -> None:
+    """Write the page. Raises UserError where that cannot be done."""
+    data = text.encode()
+    try:
+        write_whole(target, data)
+    except OSError as error:
+        raise UserError(
+            f"{target}: cannot be written: {error.strerror}", hint="-o FILE.html", code=1
+        ) from None
+
+    say(f"{target} ({len(data) / 1e6:.2f} MB)")
+
+
+def _subject(word: str, home: Path) -> Subject:
+    opened = open_run(word, home)
+    history = opened.log.read()
+    records = opened.records()
+    warn([*history.notes, *records.notes])
+    return Subject(history, analyse(history, records.attempts), records.attempts)
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")

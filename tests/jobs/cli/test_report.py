@@ -1,0 +1,68 @@
+"""``jobctl report`` as a user meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobctl.jobs.cli import main
+from jobctl.jobs.cli.report import FIGURES
+from jobctl.jobs.core import layout
+from jobctl.jobs.monitoring.report_page import text_of
+from tests.jobs.cli.test_analyze import call
+from tests.jobs.monitoring.chromium import need_browser
+from tests.jobs.monitoring.runs import write_run
+
+
+def test_the_page_is_named_after_the_run(root: Path) -> None:
+    write_run(layout.run_dir(root, "first"))
+    write_run(layout.run_dir(root, "second"))
+    assert call("report", "first").output.startswith("first.html (0.")
+    assert "Report of first" in Path("first.html").read_text()
+    call("report", "first", "second")
+    assert "Report of first, second" in Path("report.html").read_text()
+    call("report", "first", "-o", "x.html")
+    assert Path("x.html").is_file()
+
+
+def test_a_picture_alone_or_beside_the_page(root: Path) -> None:
+    need_browser()
+    write_run(layout.run_dir(root, "first"))
+    assert call("report", "first", "--png", "x.png", "--figure", "loss").output == "x.png\n"
+    assert Path("x.png").read_bytes().startswith(b"\x89PNG")
+    assert not Path("first.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["first", "--dark"], 2, "are about the picture"),
+        (["first", "-o", "no/such/x.html"], 1, "cannot be written"),
+        (["gone"], 1, "no run 'gone'"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    root: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str
+) -> None:
+    write_run(layout.run_dir(root, "first"))
+    with pytest.raises(SystemExit) as leaving:
+        main(["report", *words])
+
+    assert (leaving.value.code, message in capsys.readouterr().err) == (code, True)
+
+
+def test_a_missing_browser_is_said_before_any_work(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBCTL_BROWSER", "gone")
+    with pytest.raises(SystemExit):
+        main(["report", "gone", "--png", "x.png"])
+
+    assert "each figure has a PNG button" in capsys.readouterr().err
+
+
+def test_the_figures_of_the_option_are_those_of_the_page() -> None:
+    script = text_of("figures.js")
+    assert all(f'key: "{figure}"' in script for figure in FIGURES)
+    assert script.count('{ key: "') == len(FIGURES)
