@@ -43,6 +43,8 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it works on the checkpoint of a finished run, in the directory of that run."""
     checked: bool = False
     """Whether its nodes may be checked before it begins."""
+    checks_nodes: bool = False
+    """Whether the job itself is the check of its nodes."""
     may_fail_in_part: bool = False
     """Whether it has finished as soon as one task has: a sweep looks for the size that fails."""
     array: Literal["", "nodes", "sizes"] = ""
@@ -75,6 +77,7 @@ PREFLIGHT = JobKind(
     about="hardware",
     distributed=True,
     needs_gpu=True,
+    checks_nodes=True,
     in_pipeline=True,
 )
 TRAIN = JobKind(

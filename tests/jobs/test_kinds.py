@@ -80,6 +80,25 @@ def test_no_other_file_compares_the_name_of_a_kind() -> None:
     assert [place for file in files for place in _comparisons(file)] == []
 
 
+def test_no_template_compares_the_name_of_a_kind() -> None:
+    files = [*TOP.joinpath("templates").rglob("*.j2")]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in files}
+    assert len(texts) > 15
+    assert [
+        name for name, text in texts.items() if re.search(r"spec\.(kind|step|stage)\s*(==|!=|in\b)", text)
+    ] == []
+
+
+def test_a_template_takes_a_kinds_module_from_the_table() -> None:
+    """The shell functions for a sweep and for a check before a job name the two modules that they run."""
+    files = [*TOP.joinpath("templates").rglob("*.j2")]
+    modules = [kind.module for kind in KINDS]
+    named = [
+        f.name for f in files for module in modules if re.search(rf"-m {module}\b", f.read_text("utf-8"))
+    ]
+    assert named == []
+
+
 def _comparisons(file: Path) -> list[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     comparisons = (node for node in ast.walk(tree) if isinstance(node, ast.Compare))
