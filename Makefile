@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 WORKERS ?= 2
 export JOBCTL_ROOT ?= $(CURDIR)/workspace
 
-.PHONY: demo test lint style golden clean
+.PHONY: demo test lint docs style golden clean
 
 # By hash, and without a resolver. pip takes a file whose hash PyPI tells before one on the disk: torch is fetched as pip
 # likes, then checked. CUDA's libraries follow where torch is built for CUDA: a CPU build needs none.
@@ -41,6 +41,9 @@ lint: $(VENV)/.test
 	@$(VENV)/bin/ruff format --quiet --check .
 	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/lint-imports --no-logo >/dev/null || $(VENV)/bin/lint-imports
+
+docs: $(VENV)/.run
+	@$(VENV)/bin/python -m jobctl.jobs.cli.reference >docs/cli.md
 
 style: $(VENV)/.test
 	@$(VENV)/bin/python -m tests.style

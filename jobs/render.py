@@ -65,10 +65,10 @@ _SURROGATES = re.compile(r"\\\\|\\u(d[89ab]..)\\u(d[c-f]..)")
 """A pair that JSON escapes a character beyond U+FFFF with, which YAML does not know; and a backslash, to skip it."""
 
 
-def _one_character(found: re.Match[str]) -> str:
-    if found[1] is None:
-        return found[0]
-    return f"\\U{0x10000 + ((int(found[1], 16) - 0xD800) << 10) + int(found[2], 16) - 0xDC00:08x}"
+def _one_character(match: re.Match[str]) -> str:
+    if match[1] is None:
+        return match[0]
+    return f"\\U{0x10000 + ((int(match[1], 16) - 0xD800) << 10) + int(match[2], 16) - 0xDC00:08x}"
 
 
 def _environment(quote: Callable[[object], str], folder: Path) -> jinja2.Environment:
@@ -135,8 +135,8 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
     """Environment of the payload; the site's own settings win."""
     gpu = spec.resources.gpus_per_node > 0
     # A folder called jobs or torch where somebody happens to stand is not the package (Python 3.11 and later).
-    own = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-    defaults = {"OMP_NUM_THREADS": "8" if gpu else "1", **own}
+    always = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    defaults = {"OMP_NUM_THREADS": "8" if gpu else "1", **always}
     if gpu:
         # Compiled training fragments the allocator's fixed segments until memory runs out.
         defaults["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
@@ -153,7 +153,7 @@ def gpu_environment(spec: JobSpec, cached: Callable[[str], str]) -> dict[str, st
 def expected(spec: JobSpec) -> str:
     """What the preflight compares each node with, as JSON."""
     facts = spec.facts
-    found = Expected(
+    node = Expected(
         gpus=spec.resources.gpus_per_node,
         device=facts.device,
         compute_capability=facts.compute_capability,
@@ -162,7 +162,7 @@ def expected(spec: JobSpec) -> str:
         allreduce_network_gb_s=facts.allreduce_network_gb_s,
     )
 
-    return msgspec.json.encode(found).decode()
+    return msgspec.json.encode(node).decode()
 
 
 def _stop_file(spec: JobSpec) -> str:

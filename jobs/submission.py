@@ -70,11 +70,11 @@ def check_inputs(spec: JobSpec) -> None:
 
 def _check_text(spec: JobSpec) -> None:
     name = spec.inputs.dataset
-    here = layout.source_dir(Path(spec.site.root), name)
+    folder = layout.source_dir(Path(spec.site.root), name)
     has_source = any(argument.partition("=")[0] == "--source" for argument in spec.arguments)
-    if not (has_source or here.is_dir() or name in names("datasets")):
+    if not (has_source or folder.is_dir() or name in names("datasets")):
         raise UserError(
-            f"no data set '{name}': the catalogue does not know it, and {here} does not exist",
+            f"no data set '{name}': the catalogue does not know it, and {folder} does not exist",
             hint=f"{nearest(name, names('datasets'))}; or for text of your own: -- --source=FOLDER",
         )
 

@@ -72,7 +72,7 @@ def pairs(
     the next flag, and then have the one given here. Raises UserError for any further name.
     """
     known = {*schema_fields(), *others, FLASH_ATTENTION}
-    found = []
+    given = []
     rest = list(arguments)
 
     while rest:
@@ -101,9 +101,9 @@ def pairs(
 
             text = rest.pop(0)
 
-        found.append((name, text))
+        given.append((name, text))
 
-    return found
+    return given
 
 
 def separate(arguments: Sequence[str], options: Collection[str]) -> tuple[list[str], list[str]]:
@@ -145,11 +145,11 @@ def _is_negated(name: str) -> bool:
     return name.startswith("no_") and is_boolean(name[3:])
 
 
-def settings(found: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Fields of ModelConfig and TrainConfig among ``found``, of their own types."""
+def settings(given: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Fields of ModelConfig and TrainConfig among ``given``, of their own types."""
     known = schema_fields()
     values = {}
-    for name, text in found:
+    for name, text in given:
         if name == FLASH_ATTENTION:
             values["attention_backend"] = "flash_attn_2" if boolean(name, text) else "sdpa"
         elif name in known:

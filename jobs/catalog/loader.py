@@ -89,8 +89,8 @@ def parse_yaml(text: str, origin: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{origin}:{mark.line + 1}" if mark else origin
-        raise UserError(f"{where}: not YAML: {error.problem or error.context}") from None
+        place = f"{origin}:{mark.line + 1}" if mark else origin
+        raise UserError(f"{place}: not YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{origin}: not YAML: {error}") from None
 
@@ -102,13 +102,13 @@ def _refuse_bombs(text: str, origin: str) -> None:
     known: dict[str, int] = {}
 
     for event in yaml.parse(text, Loader=_Loader):
-        where = f"{origin}:{event.start_mark.line + 1}" if event.start_mark else origin
+        place = f"{origin}:{event.start_mark.line + 1}" if event.start_mark else origin
         size = 1
         if isinstance(event, yaml.CollectionStartEvent):
             sizes.append(1)
             anchors.append(event.anchor)
             if len(sizes) > DEPTH:
-                raise UserError(f"{where}: nested deeper than {DEPTH} levels", hint="it is no settings file")
+                raise UserError(f"{place}: nested deeper than {DEPTH} levels", hint="it is no settings file")
 
             continue
 
@@ -121,7 +121,7 @@ def _refuse_bombs(text: str, origin: str) -> None:
 
         sizes[-1] += size
         if sizes[-1] > NODES:
-            raise UserError(f"{where}: more than {NODES} values", hint="it is no settings file")
+            raise UserError(f"{place}: more than {NODES} values", hint="it is no settings file")
 
 
 def line_of(text: str, *path: str | int) -> int:
@@ -194,8 +194,8 @@ def load_entry(kind: str, name: str, entry: type[Entry]) -> Entry:
     """The entry ``name`` of ``kind``, read once: ``load_entry("tokenizers", "gpt2", TokenizerEntry)``."""
     if (kind, name) not in _loaded:
         _loaded[kind, name] = load_file(entry_path(kind, name), entry)
-    found: Entry = _loaded[kind, name]
-    return found
+    loaded: Entry = _loaded[kind, name]
+    return loaded
 
 
 def load_file(path: Path, entry: type[Entry]) -> Entry:

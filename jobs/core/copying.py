@@ -106,8 +106,8 @@ def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:
 def _is_same(target: Folder, name: str, facts: os.stat_result) -> bool:
     try:
         with target.read(name) as file:
-            here = os.fstat(file.fileno())
+            copied = os.fstat(file.fileno())
     except (FileNotFoundError, UnsafeName):
         return False
 
-    return (here.st_size, here.st_mtime_ns) == (facts.st_size, facts.st_mtime_ns)
+    return (copied.st_size, copied.st_mtime_ns) == (facts.st_size, facts.st_mtime_ns)

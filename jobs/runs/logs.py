@@ -104,10 +104,10 @@ def whole_lines(path: Path, offset: int, rest: bool) -> tuple[list[str], int]:
 
 
 def _what(rank: int | None, attempt: int | None) -> str:
-    who = "the batch script" if rank is None else f"rank {rank}"
-    return who if attempt is None else f"{who} in attempt {attempt}"
+    author = "the batch script" if rank is None else f"rank {rank}"
+    return author if attempt is None else f"{author} in attempt {attempt}"
 
 
 def _hint(run: Path) -> str:
-    there = sorted(str(p.relative_to(run / "logs")) for p in (run / "logs").glob("*/*.log"))
-    return f"there are: {', '.join(there[:20])}" if there else "the job has not started yet"
+    logs = sorted(str(p.relative_to(run / "logs")) for p in (run / "logs").glob("*/*.log"))
+    return f"there are: {', '.join(logs[:20])}" if logs else "the job has not started yet"

@@ -37,11 +37,11 @@ class Pipeline(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
     def without(self, done: Collection[str]) -> Pipeline:
-        """What is left of it when the steps ``done`` need not be done: each after the one that is then before it."""
-        left: list[Step] = []
+        """Return the pipeline without the steps ``done``; each step waits for the one that is now before it."""
+        rest: list[Step] = []
         for step in (step for step in self.steps if step.name not in done):
-            left.append(msgspec.structs.replace(step, after=(left[-1].run,) if left else ()))
-        return Pipeline(self.name, tuple(left))
+            rest.append(msgspec.structs.replace(step, after=(rest[-1].run,) if rest else ()))
+        return Pipeline(self.name, tuple(rest))
 
 
 def plan(name: str, skip: Collection[str] = ()) -> Pipeline:

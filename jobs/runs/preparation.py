@@ -44,10 +44,10 @@ def read_preparation(run: Run) -> Preparation | None:
         return None
 
 
-def summary(found: Preparation) -> str:
-    """One line of it."""
+def summary(progress: Preparation) -> str:
+    """Return one line for people."""
     return (
-        f"{found.state}: {found.share:.1%}, {found.tasks_done}/{found.tasks} tasks, "
-        f"{found.tokens / 1e6:,.1f} M tokens, {found.tokens_per_second / 1e6:.1f} M/s"
-        + (f", {found.seconds_left:,.0f} s left" if found.seconds_left else "")
+        f"{progress.state}: {progress.share:.1%}, {progress.tasks_done}/{progress.tasks} tasks, "
+        f"{progress.tokens / 1e6:,.1f} M tokens, {progress.tokens_per_second / 1e6:.1f} M/s"
+        + (f", {progress.seconds_left:,.0f} s left" if progress.seconds_left else "")
     )

@@ -182,5 +182,5 @@ def _refuse_value(
             msgspec.convert(settings[key], hint)
         except msgspec.ValidationError:
             name = prefix + key
-            where = origins[name].where(name)
-            raise UserError(f"{where}: {name} is {settings[key]!r}; it must be {expected(hint)}") from None
+            place = origins[name].where(name)
+            raise UserError(f"{place}: {name} is {settings[key]!r}; it must be {expected(hint)}") from None

@@ -92,11 +92,11 @@ def _mounts(spec: JobSpec) -> list[str]:
 
 
 def _variables(spec: JobSpec) -> list[str]:
-    """``NAME=value`` of the job's own, and ``NAME`` alone where the value is the submitter's."""
-    own = [f"{name}={value}" for name, value in job_environment(spec).items()]
+    """``NAME=value`` of the job's variables, and ``NAME`` alone where the value is the submitter's."""
+    variables = [f"{name}={value}" for name, value in job_environment(spec).items()]
     if spec.site.project_dir:
-        own.append(f"PYTHONPATH={spec.site.project_dir}/src")
-    return [*own, *FROM_THE_SUBMITTER, *spec.site.pass_env]
+        variables.append(f"PYTHONPATH={spec.site.project_dir}/src")
+    return [*variables, *FROM_THE_SUBMITTER, *spec.site.pass_env]
 
 
 def _container_is_alive(job_id: str) -> bool:

@@ -129,9 +129,9 @@ class LocalTarget:
 
 def _alive(run: Run) -> Attempt | None:
     """The newest attempt whose process is alive on this host."""
-    here = os.uname().nodename
-    mine = [a for a in run.attempts if a.exit_code is None and a.host == here and is_alive(a.pid, run.path)]
-    return mine[-1] if mine else None
+    host = os.uname().nodename
+    alive = [a for a in run.attempts if a.exit_code is None and a.host == host and is_alive(a.pid, run.path)]
+    return alive[-1] if alive else None
 
 
 def _is_silent(run: Run) -> bool:
