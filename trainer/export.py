@@ -137,10 +137,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
 
+    hint = "fetch the tokenizer again"
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}", hint="fetch the tokenizer again") from error
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}", hint=hint) from error
+
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not an object of JSON", hint=hint)
 
     return content
 

@@ -139,7 +139,7 @@ class StopFile:
         """Remove what this launcher alone has asked for and all ranks have done, so that the same command resumes."""
         try:
             if self.asked and all(
-                line.startswith(LAUNCHER_WORDS) for line in self.path.read_text().splitlines()
+                line.startswith(LAUNCHER_WORDS) for line in self.path.read_text(errors="replace").splitlines()
             ):
                 self.path.unlink()
         except OSError:  # somebody else has removed it

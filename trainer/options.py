@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,7 +120,8 @@ def parse_sources(text: str) -> tuple[Source, ...]:
     if not text:
         return ()
 
-    if Path(text).exists():
+    # os.path answers also where the text is too long for a path.
+    if os.path.exists(text):
         return (Source(Path(text)),)
 
     sources = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -86,7 +87,11 @@ class Text:
                 f"{file} is missing", hint="give --tokenizer the folder that jobctl tokenizer wrote"
             )
 
-        self.tokenizer = Tokenizer.from_file(str(file))
+        try:
+            self.tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing narrower
+            raise UserError(f"{file} cannot be read: {error}", hint="fetch the tokenizer again") from error
+
         self.end = special_token_ids(folder)["eos_token_id"]
 
     def encode(self, prompt: str, vocab_size: int) -> Tensor:
@@ -133,8 +138,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def sample(options: argparse.Namespace) -> str:
     """The prompt and what follows it, up to the end of the document."""
-    if options.temperature < 0 or options.top_k < 0 or options.max_new_tokens < 0:
-        raise UserError("--temperature, --top_k and --max_new_tokens are never negative")
+    # Not a number is in no range, so the comparisons ask for what may be.
+    if not (0 <= options.temperature < math.inf and options.top_k >= 0 and options.max_new_tokens >= 0):
+        raise UserError("--temperature, --top_k and --max_new_tokens are finite and never negative")
+
+    if not 0 <= options.seed < 2**63:
+        raise UserError(f"--seed={options.seed}: expected a number from 0 to 2^63 - 1")
 
     device = choose_device(options.device)
     theirs = (options.run / "config.json").is_file()

@@ -118,6 +118,16 @@ def test_biases_of_an_exported_gpt2_are_zeros(tmp_path: Path) -> None:
         assert not any(file.get_tensor(name).any() for name in biases)
 
 
+@pytest.mark.parametrize("text", [b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_tokenizer_is_named_and_nothing_stays_behind(tmp_path: Path, text: bytes) -> None:
+    source = write_tokenizer(tmp_path / "tokenizer")
+    (source / "tokenizer_config.json").write_bytes(text)
+    model = tiny.model("qwen3")
+    with pytest.raises(UserError, match=r"tokenizer_config\.json"):
+        export.export_hf(model.config, model.state_dict(), tmp_path / "out", source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tokenizer"]
+
+
 def test_the_tokenizer_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoTokenizer
 

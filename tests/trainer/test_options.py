@@ -127,6 +127,17 @@ def test_a_change_that_is_never_allowed_is_refused_by_name() -> None:
         parse(["--run_dir=r", "--allow_changes=beta1,hidden_size"])
 
 
+@pytest.mark.parametrize("flag", [f"--seed={2**63}", "--hang_timeout=999999999999"])
+def test_a_number_that_no_clock_and_no_generator_takes_is_refused(flag: str) -> None:
+    with pytest.raises(UserError, match="<="):
+        parse(["--run_dir=r", flag])
+
+
+def test_a_mixture_of_very_long_paths_is_no_path() -> None:
+    text = f"/{'a' * 300}=1,/{'b' * 300}=2"
+    assert [source.weight for source in parse_sources(text)] == [1.0, 2.0]
+
+
 def test_mixtures_are_read_with_their_weights(tmp_path: Path) -> None:
     assert parse_sources("/a=2,/b") == (Source(Path("/a"), 2.0), Source(Path("/b"), 1.0))
     odd = tmp_path / "a=1,b"

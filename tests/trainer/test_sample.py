@@ -100,6 +100,9 @@ def test_the_end_of_the_document_ends_it(
     [
         (["--prompt", ""], "the prompt has no token"),
         (["--prompt", "w1", "--temperature", "-1"], "never negative"),
+        (["--prompt", "w1", "--temperature", "nan"], "finite and never negative"),
+        (["--prompt", "w1", "--seed", "-1"], "expected a number from 0"),
+        (["--prompt", "w1", "--seed", str(2**64)], "expected a number from 0"),
         (["--prompt", "w1", "--tokenizer", "/nowhere"], "tokenizer.json is missing"),
         pytest.param(["--prompt", "w1", "--device", "cuda"], "no usable CUDA GPU", marks=NO_GPU),
     ],
@@ -109,6 +112,15 @@ def test_mistakes_are_explained(
 ) -> None:
     assert sample.main([*run, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b'{"model": 3}'])
+def test_a_damaged_tokenizer_is_named(
+    run: list[str], capsys: pytest.CaptureFixture[str], text: bytes
+) -> None:
+    (Path(run[2]) / "tokenizer.json").write_bytes(text)
+    assert sample.main([*run, "--prompt", "w1"]) == 2
+    assert "tokenizer.json cannot be read" in capsys.readouterr().err
 
 
 def test_without_a_tokenizer_it_asks_for_one(run: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def node_bytes(root: Path) -> int:
 def group_bytes(root: Path) -> Iterator[int]:
     """What each control group of this process still allows, for those that have a limit."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
     except OSError:
         return
 

@@ -156,7 +156,7 @@ def decoded(data: bytes | None) -> Sign | None:
     """None for what is no sign: it keeps nobody from training."""
     try:
         return msgspec.json.decode(data, type=Sign) if data else None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

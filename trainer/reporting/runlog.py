@@ -47,7 +47,7 @@ def records_of(path: Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             record = msgspec.json.decode(line, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if number < len(lines):
                 log.warning("%s:%d is damaged and left out: %s", path, number, error)
 

@@ -57,7 +57,11 @@ class Series:
     def _identities(self) -> dict[str, str]:
         try:
             return msgspec.json.decode((self.folder / IDENTITIES).read_bytes(), type=dict[str, str])
-        except (OSError, msgspec.MsgspecError):  # none yet, or damaged: a new series begins
+        except (
+            OSError,
+            msgspec.MsgspecError,
+            UnicodeDecodeError,
+        ):  # none yet, or damaged: a new series begins
             return {}
 
 
@@ -121,7 +125,7 @@ def logged_in_to_wandb() -> bool:
 
     try:
         return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
         return False
 
 

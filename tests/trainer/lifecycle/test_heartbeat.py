@@ -88,7 +88,9 @@ def test_one_that_hangs_on_this_machine_still_has_its_run(tmp_path: Path, said: 
         Heartbeat(tmp_path, 4, said.append).__enter__()
 
 
-@pytest.mark.parametrize("left", [b"", b"no sign", encoded(sign(ELSEWHERE))[:40], b"\0" * 512])
+@pytest.mark.parametrize(
+    "left", [b"", b"no sign", encoded(sign(ELSEWHERE))[:40], b"\0" * 512, b'{"host": "\xff"}']
+)
 def test_what_is_no_sign_keeps_nobody_from_training(tmp_path: Path, said: list[str], left: bytes) -> None:
     heartbeat_file(tmp_path).write_bytes(left)
     with Heartbeat(tmp_path, 4, said.append):

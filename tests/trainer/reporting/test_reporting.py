@@ -18,7 +18,7 @@ from jobctl.trainer.reporting.live_line import clock, line
 from jobctl.trainer.reporting.ranklog import next_attempt
 from jobctl.trainer.reporting.startup import Peak, block, size
 from jobctl.trainer.reporting.timing import StepTimer
-from jobctl.trainer.reporting.trackers import Series, TensorBoard, Trackers
+from jobctl.trainer.reporting.trackers import Series, TensorBoard, Trackers, logged_in_to_wandb
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import PROJECT, Screen, prepare, records, train
 
@@ -241,10 +241,18 @@ def test_a_service_keeps_its_identity_over_attempts_and_a_new_run_has_another(tm
     assert Series(tmp_path / "again", "run", {}).identity("wandb") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"wandb run": 5}'])
-def test_damaged_identities_begin_a_new_series(tmp_path: Path, text: str) -> None:
-    (tmp_path / "trackers.json").write_text(text)
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"wandb run": 5}', b'{"wandb run": "\xff"}'])
+def test_damaged_identities_begin_a_new_series(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "trackers.json").write_bytes(data)
     assert Series(tmp_path, "run", {}).identity("wandb") is None
+
+
+def test_a_netrc_that_is_no_text_is_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_bytes(b"machine \xff login a password b\n")
+    assert not logged_in_to_wandb()
 
 
 def test_starting_a_tracker_does_not_slow_the_command_down() -> None:
