@@ -70,6 +70,7 @@ def build(job: dict[str, Any], device: Any) -> Any:
             use_fp8=variant == "fp8",
             kernels=kernels,
             compile=variant != "eager",
+            activation_checkpointing=job.get("activation_checkpointing", "none"),
         )
         return entrants.Ours(config, device, train)
     master: entrants.Master = "bfloat16" if variant == "bf16" else "float32"

@@ -46,6 +46,7 @@ EQUIVALENT = frozenset(
         "kernels",
         "deterministic",
         "use_cuda_graphs",
+        "activation_checkpointing",
         "use_zero1",
         "use_fsdp",
         "eval_iters",

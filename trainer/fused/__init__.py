@@ -127,7 +127,8 @@ def take_fused(
     from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
     partition = Partition(world, reshard=sharding == "fsdp") if sharding in ("zero1", "fsdp") else None
-    decoder = FusedDecoder(model, attention, torch.bfloat16, partition)
+    checkpointing = train.activation_checkpointing
+    decoder = FusedDecoder(model, attention, torch.bfloat16, partition, checkpointing)
     model.fused = decoder.hidden_states
     model.cross_entropy = decoder.cross_entropy
 

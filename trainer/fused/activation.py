@@ -87,17 +87,22 @@ def gelu_backward_kernel(x_ptr, dout_ptr, dx_ptr, size, BLOCK: tl.constexpr):
     tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
 
 
+def swiglu_forward(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up, outside autograd."""
+    width = gate_up.shape[-1] // 2
+    rows = gate_up.numel() // (2 * width)
+    out = gate_up.new_empty(*gate_up.shape[:-1], width)
+    grid = (triton.cdiv(rows, ROWS), triton.cdiv(width, COLUMNS))
+    swiglu_forward_kernel[grid](gate_up, out, rows, width, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8)
+
+    return out
+
+
 class SwiGlu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        width = gate_up.shape[-1] // 2
-        rows = gate_up.numel() // (2 * width)
-        out = gate_up.new_empty(*gate_up.shape[:-1], width)
-        grid = (triton.cdiv(rows, ROWS), triton.cdiv(width, COLUMNS))
-        swiglu_forward_kernel[grid](gate_up, out, rows, width, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8)
         ctx.save_for_backward(gate_up)
-
-        return out
+        return swiglu_forward(gate_up)
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> Tensor:
@@ -131,19 +136,22 @@ def gelu_backward(x: Tensor, dout: Tensor) -> Tensor:
 
 class GeluProject(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, projection: Projection, keep: bool, *weights: Tensor) -> Tensor:
         hidden = gelu_forward(x)
-        ctx.save_for_backward(x, hidden)
+        ctx.save_for_backward(x, hidden if keep else None)
         ctx.projection = projection
         return product(hidden, projection.working.t())
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         x, hidden = ctx.saved_tensors
+        hidden = gelu_forward(x) if hidden is None else hidden
         projection: Projection = ctx.projection
         upstream = upstream.reshape(-1, upstream.shape[-1])
         projection.add_product(hidden.reshape(-1, hidden.shape[-1]), upstream)
-        return gelu_gradient(upstream, projection.working, x), None, *(None for _ in projection.weights)
+        dx = gelu_gradient(upstream, projection.working, x)
+
+        return dx, None, None, *(None for _ in projection.weights)
 
 
 def gelu_gradient(upstream: Tensor, weight: Tensor, x: Tensor) -> Tensor:
@@ -158,7 +166,10 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return out
 
 
-def gelu_project(x: Tensor, projection: Projection) -> Tensor:
-    """GELU in its tanh form of contiguous x ``[..., columns]``, then the projection: ``[..., rows]``."""
-    out: Tensor = GeluProject.apply(x, projection, *projection.weights)  # type: ignore[no-untyped-call]
+def gelu_project(x: Tensor, projection: Projection, keep: bool = True) -> Tensor:
+    """GELU in its tanh form of contiguous x ``[..., columns]``, then the projection: ``[..., rows]``.
+
+    Without ``keep`` backward computes the GELU again.
+    """
+    out: Tensor = GeluProject.apply(x, projection, keep, *projection.weights)  # type: ignore[no-untyped-call]
     return out

@@ -126,6 +126,43 @@ def programs(rows: int, device: torch.device, per_processor: int) -> int:
     return min(rows, per_processor * torch.cuda.get_device_properties(device).multi_processor_count)
 
 
+def forward(
+    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, kind: Kind
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return x + delta, its norm, and the mean and 1 / deviation of each row, of which "rms" has no mean."""
+    size = x.shape[-1]
+    rows = x.numel() // size
+    x = x.contiguous()
+    delta = delta.contiguous() if delta is not None else None
+    total = torch.empty_like(x) if delta is not None else x
+    y = torch.empty_like(x)
+    rstd = torch.empty(rows, dtype=torch.float32, device=x.device)
+    mean = torch.empty_like(rstd) if kind == "layer" else rstd
+    block = triton.next_power_of_2(size)
+    forward_kernel[(rows,)](
+        x,
+        x if delta is None else delta,
+        weight,
+        total,
+        y,
+        mean,
+        rstd,
+        size,
+        eps,
+        HAS_DELTA=delta is not None,
+        CENTRE=kind == "layer",
+        BLOCK=block,
+        num_warps=4 if block <= 2048 else 8,
+    )
+
+    return total, y, mean, rstd
+
+
+def normed(x: Tensor, weight: Tensor, eps: float, kind: Kind) -> Tensor:
+    """Return the norm of x alone, the same bits as in the forward pass, outside autograd."""
+    return forward(x, None, weight, eps, kind)[1]
+
+
 class AddNorm(torch.autograd.Function):
     """(x ``[..., size]``, delta or None, weight ``[size]``) -> (x + delta, normalised), both in x's dtype."""
 
@@ -133,30 +170,7 @@ class AddNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, kind: Kind
     ) -> tuple[Tensor, Tensor]:
-        size = x.shape[-1]
-        rows = x.numel() // size
-        x = x.contiguous()
-        delta = delta.contiguous() if delta is not None else None
-        total = torch.empty_like(x) if delta is not None else x
-        y = torch.empty_like(x)
-        rstd = torch.empty(rows, dtype=torch.float32, device=x.device)
-        mean = torch.empty_like(rstd) if kind == "layer" else rstd
-        block = triton.next_power_of_2(size)
-        forward_kernel[(rows,)](
-            x,
-            x if delta is None else delta,
-            weight,
-            total,
-            y,
-            mean,
-            rstd,
-            size,
-            eps,
-            HAS_DELTA=delta is not None,
-            CENTRE=kind == "layer",
-            BLOCK=block,
-            num_warps=4 if block <= 2048 else 8,
-        )
+        total, y, mean, rstd = forward(x, delta, weight, eps, kind)
         ctx.save_for_backward(total, weight, mean, rstd)
         ctx.kind = kind
         ctx.added = delta is not None

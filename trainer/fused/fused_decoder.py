@@ -13,20 +13,24 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from jobctl.jobs.catalog.schema import ActivationCheckpointing
 from jobctl.trainer.distributed import local
-from jobctl.trainer.fused.activation import gelu_project, swiglu
-from jobctl.trainer.fused.add_norm import Kind, add_norm
+from jobctl.trainer.fused.activation import gelu_project, swiglu, swiglu_forward
+from jobctl.trainer.fused.add_norm import Kind, add_norm, normed
 from jobctl.trainer.fused.block_weights import BlockWeights
 from jobctl.trainer.fused.cross_entropy import HeadCrossEntropy
 from jobctl.trainer.fused.embedding import look_up
 from jobctl.trainer.fused.fp8 import Fp8Projection, Scales, fp8_feed_forward, fp8_project
 from jobctl.trainer.fused.linear import Projection, project, project_apart
 from jobctl.trainer.fused.partition import Partition
-from jobctl.trainer.fused.rotated_heads import rotated
+from jobctl.trainer.fused.recompute import Discarding
+from jobctl.trainer.fused.rotated_heads import rotate, rotated
 from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.models.family import BlockForm
 from jobctl.trainer.models.layers.decoder import Block, Decoder
 from jobctl.trainer.models.layers.feed_forward import FeedForward, GatedFeedForward
+from jobctl.trainer.models.layers.norm import Norm
+from jobctl.trainer.models.recompute import recomputed
 from jobctl.trainer.models.registry import family_of
 
 
@@ -51,9 +55,15 @@ class FusedBlock:
     """
 
     def __init__(
-        self, block: Block, attention: Attention, form: BlockForm, multiply: Callable[..., Projection]
+        self,
+        block: Block,
+        attention: Attention,
+        form: BlockForm,
+        multiply: Callable[..., Projection],
+        checkpointing: ActivationCheckpointing = "none",
     ) -> None:
         layer = block.self_attn
+        self.checkpointing = checkpointing
         self.attention = attention
         self.kind: Kind = form.norm
         self.gated = form.feed_forward == "swiglu"
@@ -87,25 +97,60 @@ class FusedBlock:
         return [self.qkv, self.out, self.up, self.down]
 
     def __call__(self, x: Tensor, delta: Tensor | None, document_ids: Tensor | None) -> tuple[Tensor, Tensor]:
-        first, second = self.norms
-        x, y = add_norm(x, delta, first.weight, first.eps, self.kind)
-        q, k, v = self.heads_of(y)
+        """Map the sum x + delta, not yet done, ``[B, T, hidden]`` each, to the next one."""
+        if self.checkpointing == "none" or not torch.is_grad_enabled():
+            return self.compute(None, x, delta, document_ids)
+
+        if self.checkpointing == "selective":
+            with Discarding() as discarding:
+                return self.compute(discarding, x, delta, document_ids)
+
+        # One tensor is kept for the block: the sum is done first, as its first norm would do it.
+        x = x if delta is None else x + delta
+        result: tuple[Tensor, Tensor] = recomputed("full", self.compute, None, x, None, document_ids)
+        return result
+
+    def compute(
+        self, discarding: Discarding | None, x: Tensor, delta: Tensor | None, document_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The block itself; with ``discarding`` it names what is cheap to make again."""
+        x, y = self.add_norm(discarding, x, delta, self.norms[0])
+        q, k, v = self.heads_of(y, discarding)
         delta = self.product(self.attention(q, k, v, document_ids).flatten(-2), 1)
-        x, y = add_norm(x, delta, second.weight, second.eps, self.kind)
-        return x, self.feed_forward(y)
+        x, y = self.add_norm(discarding, x, delta, self.norms[1])
+        return x, self.feed_forward(y, discarding)
+
+    def add_norm(
+        self, discarding: Discarding | None, x: Tensor, delta: Tensor | None, norm: Norm
+    ) -> tuple[Tensor, Tensor]:
+        """Return x + delta, and its norm."""
+        x, y = add_norm(x, delta, norm.weight, norm.eps, self.kind)
+        if discarding:
+            total = x.detach()
+            discarding.discard(lambda: [normed(total, norm.weight.detach(), norm.eps, self.kind)], y)
+        return x, y
 
     def product(self, x: Tensor, index: int) -> Tensor:
         """Return x times the weights of ``projections[index]``."""
         return fp8_project(x, self.fp8[index]) if self.fp8 else project(x, self.projections[index])
 
-    def feed_forward(self, x: Tensor) -> Tensor:
+    def feed_forward(self, x: Tensor, discarding: Discarding | None = None) -> Tensor:
         """Map the normalised x ``[B, T, hidden]`` to the same shape."""
         if self.fp8:
             return fp8_feed_forward(x, self.fp8[2], self.fp8[3], self.gated)
-        inner = project(x, self.up)
-        return project(swiglu(inner), self.down) if self.gated else gelu_project(inner, self.down)
 
-    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        inner = project(x, self.up)
+        if not self.gated:
+            return gelu_project(inner, self.down, keep=discarding is None)
+
+        hidden = swiglu(inner)
+        if discarding:
+            kept = inner.detach()
+            discarding.discard(lambda: [swiglu_forward(kept)], hidden)
+
+        return project(hidden, self.down)
+
+    def heads_of(self, x: Tensor, discarding: Discarding | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v ``[B, T, heads, D]``."""
         if self.rotary is None and not self.fp8:
             q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in project_apart(x, self.qkv))
@@ -122,9 +167,17 @@ class FusedBlock:
         k_weight = None if self.k_norm is None else self.k_norm.weight
         eps = 0.0 if self.q_norm is None else self.q_norm.eps
 
-        return rotated(
-            qkv, self.rotary.cos, self.rotary.sin, q_weight, k_weight, self.heads, self.kv_heads, eps
-        )
+        tables = self.rotary.cos, self.rotary.sin
+        q, k, v = rotated(qkv, *tables, q_weight, k_weight, self.heads, self.kv_heads, eps)
+
+        # The values lie in the product itself, which is kept with them.
+        if discarding:
+            kept = qkv.detach()
+            discarding.discard(
+                lambda: rotate(kept, *tables, q_weight, k_weight, self.heads, self.kv_heads, eps), q, k
+            )
+
+        return q, k, v
 
 
 class FusedDecoder:
@@ -135,7 +188,12 @@ class FusedDecoder:
     """
 
     def __init__(
-        self, model: Decoder, attention: Attention, dtype: torch.dtype, partition: Partition | None = None
+        self,
+        model: Decoder,
+        attention: Attention,
+        dtype: torch.dtype,
+        partition: Partition | None = None,
+        checkpointing: ActivationCheckpointing = "none",
     ) -> None:
         form = family_of(model.config.architecture).fused_block
         if form is None:
@@ -150,7 +208,9 @@ class FusedDecoder:
             partition.shard(model)
 
         multiply = functools.partial(Projection, dtype=dtype, partition=partition)
-        self.blocks = [FusedBlock(block, attention, form, multiply) for block in model.each_block()]
+        self.blocks = [
+            FusedBlock(block, attention, form, multiply, checkpointing) for block in model.each_block()
+        ]
         tied = model.lm_head is None
         self.embedding = multiply([model.embed_tokens.weight], uses=2 if tied else 1)
         self.head = self.embedding if model.lm_head is None else multiply([model.lm_head.weight])

@@ -238,6 +238,43 @@ def backward_kernel(
         tl.store(target + 3 * HALF, tl.sum(k_second, 0))
 
 
+def rotate(
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    q_weight: Tensor | None,
+    k_weight: Tensor | None,
+    heads: int,
+    kv_heads: int,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """The rotated queries and keys of ``rotated``, outside autograd."""
+    batch, length, width = qkv.shape
+    head_dim = width // (heads + 2 * kv_heads)
+    tokens = batch * length
+    q = qkv.new_empty(batch, length, heads, head_dim)
+    k = qkv.new_empty(batch, length, kv_heads, head_dim)
+    forward_kernel[(triton.cdiv(tokens, TOKENS), heads + kv_heads)](
+        qkv,
+        q,
+        k,
+        cos,
+        sin,
+        cos if q_weight is None else q_weight,
+        cos if k_weight is None else k_weight,
+        tokens,
+        length,
+        eps,
+        HEADS=heads,
+        KV_HEADS=kv_heads,
+        HALF=head_dim // 2,
+        NORM=q_weight is not None,
+        TOKENS=TOKENS,
+    )
+
+    return q, k
+
+
 class Rotated(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -253,27 +290,7 @@ class Rotated(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         batch, length, width = qkv.shape
         head_dim = width // (heads + 2 * kv_heads)
-        tokens = batch * length
-        q = qkv.new_empty(batch, length, heads, head_dim)
-        k = qkv.new_empty(batch, length, kv_heads, head_dim)
-        forward_kernel[(triton.cdiv(tokens, TOKENS), heads + kv_heads)](
-            qkv,
-            q,
-            k,
-            cos,
-            sin,
-            cos if q_weight is None else q_weight,
-            cos if k_weight is None else k_weight,
-            tokens,
-            length,
-            eps,
-            HEADS=heads,
-            KV_HEADS=kv_heads,
-            HALF=head_dim // 2,
-            NORM=q_weight is not None,
-            TOKENS=TOKENS,
-        )
-
+        q, k = rotate(qkv, cos, sin, q_weight, k_weight, heads, kv_heads, eps)
         v = qkv.view(batch, length, -1, head_dim)[:, :, heads + kv_heads :]
         ctx.save_for_backward(qkv if q_weight is not None else None, cos, sin, q_weight, k_weight)
         ctx.shape = batch, length, heads, kv_heads, head_dim, eps

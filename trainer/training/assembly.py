@@ -27,6 +27,7 @@ from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
+from jobctl.trainer.models.recompute import checkpoint_blocks
 from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.options import Options, Recipe, Source, resolve
 from jobctl.trainer.reporting.startup import Peak
@@ -133,6 +134,7 @@ def build_whole_model(
     if device.type == "cpu":
         model.cross_entropy = CPU_CROSS_ENTROPY
 
+    checkpoint_blocks(model.blocks, train.activation_checkpointing)
     if train.compile:
         for block in model.blocks:
             block.compile()

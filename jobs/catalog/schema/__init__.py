@@ -14,6 +14,7 @@ from jobctl.jobs.catalog.schema.naming import NAME, ImageVariant
 from jobctl.jobs.catalog.schema.site import SCHEDULERS, SITE_SECTIONS, Preflight, Site
 from jobctl.jobs.catalog.schema.slurm_section import GpuRequest, SlurmSection
 from jobctl.jobs.catalog.schema.training import (
+    ActivationCheckpointing,
     AttentionBackend,
     CheckpointWhenBusy,
     Deterministic,
@@ -30,6 +31,7 @@ __all__ = [
     "SCHEDULERS",
     "SECTIONS",
     "SITE_SECTIONS",
+    "ActivationCheckpointing",
     "AttentionBackend",
     "CheckpointWhenBusy",
     "ContainerRuntime",

@@ -11,6 +11,7 @@ OptimizerName = Literal["adamw", "torch_adamw"]
 Deterministic = Literal["auto", "on", "off"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 InitFrom = Literal["auto", "scratch", "resume"]
+ActivationCheckpointing = Literal["none", "selective", "full"]
 CheckpointWhenBusy = Literal["wait", "skip"]
 
 
@@ -57,6 +58,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         Meta(description="the same bits in every run: on; auto where it costs less than 1% of a step; off"),
     ] = "auto"
     use_cuda_graphs: Annotated[bool, Meta(description="replay the step as a CUDA graph (tier 3)")] = False
+    activation_checkpointing: Annotated[
+        ActivationCheckpointing,
+        Meta(description="backward computes again: nothing; what costs one pass over memory; whole blocks"),
+    ] = "none"
     document_masking: Annotated[bool, Meta(description="no attention across document boundaries")] = False
     # layout over GPUs
     use_zero1: Annotated[bool, Meta(description="shard the optimiser state over the ranks")] = False

@@ -265,3 +265,17 @@ def test_a_site_is_read_without_a_job(tmp_path: Path) -> None:
         load_site(str(file))
     with pytest.raises(UserError, match="unknown site 'lcal'"):
         load_site("lcal")
+
+
+@pytest.mark.parametrize(("stage", "how"), [("train", "selective"), ("mfu", "selective"), ("smoke", "none")])
+def test_a_card_that_needs_it_computes_activations_again(stage: str, how: str) -> None:
+    spec = resolve(Choices(model="llama3_2.2b", hardware="a6000", stage=stage), version="0").spec
+    assert isinstance(spec, TrainSpec)
+    assert spec.train.activation_checkpointing == how
+
+
+def test_other_models_and_cards_keep_everything() -> None:
+    for model, hardware in (("llama3_2.2b", "h200"), ("qwen3_1.8b", "a6000")):
+        spec = resolve(Choices(model=model, hardware=hardware), version="0").spec
+        assert isinstance(spec, TrainSpec)
+        assert spec.train.activation_checkpointing == "none"

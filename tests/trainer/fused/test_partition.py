@@ -35,13 +35,15 @@ TRAIN = msgspec.structs.replace(
 
 def steps(command: Sequence[str], world: World) -> dict[str, Any]:
     """Train a few steps; what came of it, and how much state this rank holds."""
-    shape, sharding, *held = command
+    shape, sharding, *rest = command
+    held = rest[0] if rest else ""
+    how = rest[1] if len(rest) > 1 else "none"
     if held:
-        block_weights.buffers_for = lambda *_: int(held[0])
+        block_weights.buffers_for = lambda *_: int(held)
     changes = {"head_dim": 16, "hidden_size": 64, "vocab_size": VOCABULARY, "num_hidden_layers": LAYERS}
     model = tiny.model(shape, seed=world.rank, **changes)  # rank 1's own weights must not be kept
     partition = Partition(world, reshard=sharding == "fsdp") if sharding != "ddp" else None
-    fused = FusedDecoder(model, ManualAttention(), torch.float32, partition)
+    fused = FusedDecoder(model, ManualAttention(), torch.float32, partition, how)  # type: ignore[arg-type]
     model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
     optimizer = build_optimizer(model, TRAIN, sharding, fused)  # type: ignore[arg-type]
     stepper = Stepper(model, optimizer, TRAIN, world, sharding, 0, fused)  # type: ignore[arg-type]
@@ -97,3 +99,17 @@ def test_sharded_ranks_take_the_steps_of_ddp_with_half_of_the_state(shape: str) 
         assert 0 < unshared < 0.5 * ddp["bytes"]  # the gains, and the table, whose rows do not divide by two
         assert sharded["bytes"] == unshared + (ddp["bytes"] - unshared) // RANKS
     assert [sharded["buffers"] for sharded in others] == [LAYERS, 2, LAYERS]
+
+
+@pytest.mark.parametrize("shape", tiny.FUSED)
+@pytest.mark.parametrize("how", ["selective", "full"])
+def test_what_is_computed_again_changes_no_bit_of_a_sharded_step(shape: str, how: str) -> None:
+    layouts = [[shape, "zero1", "2"], [shape, "fsdp", "2"]]
+    commands = [[*layout, mode] for layout in layouts for mode in ("none", how)]
+    results = cast("list[dict[str, Any]]", on_ranks(RANKS, *commands, action=steps))
+    for plain, again in zip(results[::2], results[1::2], strict=True):
+        assert again["losses"] == plain["losses"]
+        assert again["norms"] == plain["norms"]
+        assert all(
+            np.array_equal(again["weights"][name], plain["weights"][name]) for name in plain["weights"]
+        )
