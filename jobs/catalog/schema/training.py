@@ -39,7 +39,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     beta2: Annotated[float, Meta(ge=0, lt=1, description="AdamW's second decay rate")] = 0.95
     adam_eps: Annotated[float, Meta(gt=0, description="AdamW's epsilon")] = 1e-8
     grad_clip: Annotated[float, Meta(ge=0, description="largest gradient norm; 0: no clipping")] = 1.0
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1, description="seed of weights and of the order of samples")] = 1337
+    seed: Annotated[
+        int, Meta(ge=0, le=2**63 - 1, description="seed of weights and of the order of samples")
+    ] = 1337
     # arithmetic
     dtype: Annotated[Dtype, Meta(description="type of the matrix products; weights stay float32")] = (
         "bfloat16"
@@ -104,6 +106,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         float, Meta(ge=0, description="skip a step whose loss is this many robust sigmas high; 0: never")
     ] = 0.0
     hang_timeout: Annotated[
-        int, Meta(ge=1, le=31_536_000, description="seconds without a step after which a rank is reported as hung")
+        int,
+        Meta(
+            ge=1, le=31_536_000, description="seconds without a step after which a rank is reported as hung"
+        ),
     ] = 1800
     profile: Annotated[bool, Meta(description="write a PyTorch profiler trace of a few steps")] = False
