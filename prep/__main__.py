@@ -89,7 +89,7 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = options.parser().parse_args(arguments)
+    given = options.parsed(arguments)
     if given.root is None:
         raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
 

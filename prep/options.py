@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,28 @@ def parser() -> argparse.ArgumentParser:
     add_fields(made.add_argument_group("what, instead of the catalogue's"), DatasetEntry, OVERRIDES)  # type: ignore[arg-type]
 
     return made
+
+
+def with_dashes(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with a separator of dashes joined to its option.
+
+    argparse takes ``---`` for an option of its own.
+    """
+    known = set(parser()._option_string_actions)
+    joined: list[str] = []
+    for argument in arguments:
+        follows = bool(joined) and joined[-1] == "--separator"
+        if follows and argument.startswith("-") and argument.partition("=")[0] not in known:
+            joined[-1] = f"--separator={argument}"
+        else:
+            joined.append(argument)
+
+    return joined
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says; ``None`` is this process's own."""
+    return parser().parse_args(with_dashes(sys.argv[1:] if arguments is None else arguments))
 
 
 def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[str]) -> dict[str, Any]:

@@ -58,29 +58,79 @@ def without_surrogates(text: str) -> str:
 
 
 class Fields:
-    """Which fields of a record hold what: the text at its top, label and language also further in."""
+    """Which fields of a record hold what: text, label and language, each also further in (``meta.text``)."""
 
     def __init__(self, entry: DatasetEntry) -> None:
         self.text = entry.text_field
+        self.text_path = entry.text_field.split(".")
         self.label = entry.source_field.split(".") if entry.source_field else []
         self.language = entry.language_field.split(".") if entry.language_field else []
         self.roots = sorted({path[0] for path in (self.label, self.language) if path})
 
-        root_names = {f"root{number}": name for number, name in enumerate(self.roots)}
-        definitions: list[Any] = [("text", str | None), *((root, Any, None) for root in root_names)]
-        names = {"text": self.text, **root_names}
-        self.record = msgspec.defstruct("Record", definitions, rename=names, gc=False)
-        self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.record)
+        roots: list[Any] = [(f"root{number}", Any, None) for number in range(len(self.roots))]
+        names = {f"root{number}": name for number, name in enumerate(self.roots)}
+        self.record = msgspec.defstruct("Record", [("text", str | None), *roots], gc=False)
+
+        # What is read of a line: the record itself, but for a text that is further in.
+        self._is_nested = len(self.text_path) > 1
+        if self._is_nested and self.text_path[0] in self.roots:
+            self._text_root = f"root{self.roots.index(self.text_path[0])}"
+            line = msgspec.defstruct("Line", roots, rename=names, gc=False)
+        else:
+            self._text_root = "text"
+            text_type: Any = Any if self._is_nested else str | None
+            names["text"] = self.text_path[0]
+            line = msgspec.defstruct("Line", [("text", text_type), *roots], rename=names, gc=False)
+
+        self._lines: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line)
+
+    def decoded_lines(self, data: memoryview) -> list[Any]:
+        """Return the records of JSON lines. Raises msgspec.DecodeError where one of them is no document."""
+        lines: list[Any] = self._lines.decode_lines(data)
+        return [self._unnested(line) for line in lines] if self._is_nested else lines
+
+    def decoded(self, data: bytes) -> Any:
+        """Return the record of one line. Raises msgspec.DecodeError where it is no document."""
+        line = self._lines.decode(data)
+        return self._unnested(line) if self._is_nested else line
+
+    def _unnested(self, line: Any) -> Any:
+        text = getattr(line, self._text_root)
+        for step in self.text_path[1:]:
+            if not isinstance(text, dict) or step not in text:
+                raise msgspec.ValidationError(f"it has no field '{self.text}'")
+
+            text = text[step]
+
+        if text is not None and not isinstance(text, str):
+            raise msgspec.ValidationError(f"its field '{self.text}' is {json_type(text)}, not text")
+
+        return self.record(text, *(getattr(line, f"root{number}") for number in range(len(self.roots))))
+
+    def text_of(self, value: dict[str, Any]) -> Any:
+        """Return what a parsed line has for a text. Raises ValueError that names the fields that it has.
+
+        A field whose own name has dots comes before one that is further in.
+        """
+        if self.text in value:
+            return value[self.text]
+
+        inner: Any = value
+        for step in self.text_path:
+            if not isinstance(inner, dict) or step not in inner:
+                names = ", ".join(nested_names(value)[:20])
+                raise ValueError(f"it has no field '{self.text}'; its fields: {names}")
+
+            inner = inner[step]
+
+        return inner
 
     def record_of(self, value: Any) -> Any:
         """Return the record of a parsed line. Raises ValueError that says why it is no document."""
         if not isinstance(value, dict):
             raise ValueError(f"it is {json_type(value)}, not a JSON object")
 
-        if self.text not in value:
-            raise ValueError(f"it has no field '{self.text}'; its fields: {', '.join(list(value)[:20])}")
-
-        text = value[self.text]
+        text = self.text_of(value)
         if text is not None and not isinstance(text, str):
             raise ValueError(f"its field '{self.text}' is {json_type(text)}, not text")
 
@@ -109,6 +159,16 @@ class Fields:
         """Return the documents of records. A text that is null is an empty one."""
         texts = [record.text or "" for record in records]
         return Batch(texts, self._followed(records, self.label), self._followed(records, self.language))
+
+
+def nested_names(value: object, prefix: str = "") -> list[str]:
+    """Return the dotted names of all fields in a JSON value."""
+    names: list[str] = []
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            names += [prefix + name, *nested_names(inner, f"{prefix}{name}.")]
+
+    return names
 
 
 JSON_TYPES = {

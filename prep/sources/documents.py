@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
 import io
 import json
@@ -17,38 +18,64 @@ from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources import parquet
-from jobctl.prep.sources.batches import BLOCK, Batch, Fields, Piece, Report, Seen
+from jobctl.prep.sources.arrow import from_arrow, record_batches
+from jobctl.prep.sources.batches import BLOCK, Batch, Fields, Piece, Report, Seen, nested_names
+from jobctl.prep.sources.csv_rows import TextLines, from_csv, separator_of
 from jobctl.prep.sources.files import CheckedFile, damaged, decompressed
-from jobctl.prep.sources.kinds import compression, kind
+from jobctl.prep.sources.json_values import HEAD, Values, form_of, from_values
+from jobctl.prep.sources.kinds import CUT, TABLES, compression, kind
 from jobctl.prep.sources.lines import from_lines
 from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.parquet import from_parquet
 from jobctl.prep.sources.plain_text import from_text
+from jobctl.prep.sources.warc import Bytes, from_warc, next_header
 
 
 def field_names(sources: Sequence[Source]) -> list[str]:
     """Return the fields of the first record of the first file that has one, nested ones dotted."""
     for source in sources:
-        with contextlib.suppress(UserError, OSError, ValueError):
-            if kind(source.name) == "parquet":
-                return parquet.column_names(source.path)
-
-            if kind(source.name) == "lines":
-                with CheckedFile(source.path) as file:
-                    stream = decompressed(cast(BinaryIO, file), compression(source.name))
-                    return nested_names(json.loads(stream.read(BLOCK).split(b"\n")[0]))
+        with contextlib.suppress(UserError, OSError, ValueError, EOFError, StopIteration):
+            names = names_in(source)
+            if names:
+                return names
 
     return []
 
 
-def nested_names(value: object, prefix: str = "") -> list[str]:
-    """Return the dotted names of all fields in a JSON value."""
-    names: list[str] = []
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            names += [prefix + name, *nested_names(inner, f"{prefix}{name}.")]
+def names_in(source: Source) -> list[str]:
+    """Return the fields of a file's first record. Raises whatever its reader does."""
+    kind_of_file = kind(source.name)
+    if kind_of_file == "parquet":
+        return parquet.column_names(source.path)
 
-    return names
+    with CheckedFile(source.path) as file:
+        if kind_of_file == "arrow":
+            rows = cast(BinaryIO, io.BufferedReader(file, BLOCK))
+            return parquet.names_of(record_batches(rows, source)[0])
+
+        stream = decompressed(cast(BinaryIO, file), compression(source.name))
+        if kind_of_file == "csv":
+            lines = TextLines(stream, source.name, lambda broken: None)
+            return next(csv.reader(iter(lines), delimiter=separator_of(source.name)))
+
+        if kind_of_file == "warc":
+            header = next_header(Bytes(stream))
+            return list(header.fields) if header else []
+
+        if kind_of_file in CUT:
+            return nested_names(first_value(stream, source))
+
+    return []
+
+
+def first_value(stream: BinaryIO, source: Source) -> object:
+    """Return the first value of a file of JSON. Raises ValueError where it has none."""
+    form = form_of_json(source) if kind(source.name) == "json" else "lines"
+    if form == "lines":
+        return json.loads(stream.read(BLOCK).split(b"\n")[0])
+
+    values = Values(stream, source.name, lambda broken: None, form == "array")
+    return json.loads(next(iter(values)).data)
 
 
 def hold(piece: Piece, expected: SourceFile, file: CheckedFile) -> None:
@@ -80,10 +107,8 @@ def read(
     source = piece.source
     fields = Fields(entry)
     try:
-        if kind(source.name) == "parquet":
-            with io.BufferedReader(CheckedFile(source.path), BLOCK) as rows:
-                yield from from_parquet(source, cast(BinaryIO, rows), fields, report)
-
+        if kind(source.name) in TABLES:
+            yield from from_table(source, fields, report)
             with CheckedFile(source.path, seen) as file:
                 hold(piece, expected, file)
 
@@ -93,18 +118,55 @@ def read(
             if piece.start:
                 file.seek(piece.start - 1)
 
+            # The stream is held here: with it the file would be closed before its bytes are checked.
             stream = decompressed(cast(BinaryIO, file), compression(source.name))
-            if kind(source.name) == "lines":
-                yield from from_lines(piece, stream, fields, report)
-            else:
-                yield from from_text(source.name, stream, entry.separator, report)
-
+            yield from from_stream(piece, stream, entry, fields, report)
             hold(piece, expected, file)
     except (zstandard.ZstdError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, ValueError) as error:
         raise damaged(source.path, error) from None
     except OSError as error:
+        if error.errno is None:
+            # pyarrow has OSError for bytes that it does not understand, too.
+            raise damaged(source.path, error) from None
+
         raise UserError(
             f"source {source.path} cannot be read: {error.strerror or error}",
             hint="what is done stays: mend it, and run the same command again",
             code=1,
         ) from None
+
+
+def from_table(source: Source, fields: Fields, report: Report) -> Iterator[Batch]:
+    """Read a file of rows and columns, which is read at any place."""
+    with io.BufferedReader(CheckedFile(source.path), BLOCK) as rows:
+        reader = from_parquet if kind(source.name) == "parquet" else from_arrow
+        yield from reader(source, cast(BinaryIO, rows), fields, report)
+
+
+def from_stream(
+    piece: Piece, stream: BinaryIO, entry: DatasetEntry, fields: Fields, report: Report
+) -> Iterator[Batch]:
+    """Read a piece of a file that is read from its beginning to its end."""
+    source = piece.source
+    kind_of_file = kind(source.name)
+    form = form_of_json(source) if kind_of_file == "json" else "lines"
+    if form != "lines" and piece.start:
+        # Its values are not found from the middle: the first piece's task reads them all.
+        return
+
+    if form != "lines":
+        yield from from_values(source.name, stream, fields, report, form == "array")
+    elif kind_of_file in CUT:
+        yield from from_lines(piece, stream, fields, report)
+    elif kind_of_file == "csv":
+        yield from from_csv(source, stream, fields, report)
+    elif kind_of_file == "warc":
+        yield from from_warc(source.name, stream, fields, report)
+    else:
+        yield from from_text(source.name, stream, entry.separator, report)
+
+
+def form_of_json(source: Source) -> str:
+    """Return whether a ``.json`` file is an array, values over several lines, or lines."""
+    with CheckedFile(source.path) as file:
+        return form_of(decompressed(cast(BinaryIO, file), compression(source.name)).read(HEAD))

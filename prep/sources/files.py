@@ -160,6 +160,12 @@ class ZstdFrames:
 
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
     """Return the text of a compressed or plain file."""
+    if suffix == ".lz4":
+        # The library that reads parquet has it; it goes on where a second frame follows.
+        import pyarrow  # type: ignore[import-untyped]
+
+        return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "lz4"))
+
     if suffix in (".zst", ".zstd"):
         return cast(BinaryIO, ZstdFrames(file))
 
@@ -176,7 +182,13 @@ def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """What a reader says of a file that cannot be decompressed or parsed at all."""
+    """Return what to say of a file that cannot be decompressed or parsed at all."""
+    if "too much memory" in str(error):
+        return UserError(
+            f"source {path} asks for a Zstandard window of more than {LARGEST_WINDOW >> 30} GiB",
+            hint="pack it again: zstd --long=31 is the most that prep reads",
+        )
+
     return UserError(
         f"source {path} is damaged: {error}", hint="fetch it again, and prepare into a new folder"
     )

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-COMPRESSIONS = (".zst", ".zstd", ".gz", ".xz", ".bz2")
-READABLE = ".jsonl, .ndjson, .json, .txt, each also as .zst, .zstd, .gz, .xz or .bz2; .parquet"
-KINDS = {".jsonl": "lines", ".ndjson": "lines", ".json": "lines", ".txt": "text", ".parquet": "parquet"}
+COMPRESSIONS = (".zst", ".zstd", ".gz", ".xz", ".bz2", ".lz4")
+READABLE = (
+    ".jsonl, .ndjson, .json, .txt, .csv, .tsv, .warc, each also as .zst, .zstd, .gz, .xz, .bz2 or .lz4; "
+    ".parquet, .arrow, .feather"
+)
+KINDS = {
+    ".jsonl": "lines",
+    ".ndjson": "lines",
+    ".json": "json",
+    ".txt": "text",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".warc": "warc",
+    ".wet": "warc",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
+TABLES = ("parquet", "arrow")
+"""Kinds that are read at any place of the file, and so are not packed as a whole."""
+CUT = ("lines", "json")
+"""Kinds of which a large file is read in pieces by several tasks."""
 
 
 def compression(name: str) -> str:
@@ -15,8 +34,11 @@ def compression(name: str) -> str:
 
 
 def kind(name: str) -> str | None:
-    """``lines`` (a JSON object a line), ``text`` or ``parquet``, by the name's end; None: not ours."""
+    """Return the kind of a file by the end of its name. None: prep does not read it.
+
+    ``lines`` is a JSON object a line; ``json`` may also be an array, or objects over several lines.
+    """
     name = name.lower()
     packed = compression(name)
-    found = KINDS.get(Path(name.removesuffix(packed)).suffix)
-    return None if packed and found == "parquet" else found
+    bare_kind = KINDS.get(Path(name.removesuffix(packed)).suffix)
+    return None if packed and bare_kind in TABLES else bare_kind

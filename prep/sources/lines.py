@@ -27,6 +27,22 @@ def newlines(data: memoryview) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
 
 
+def lines_of_objects(data: memoryview) -> int | None:
+    """Return the number of lines where each ends with the bracket of an object; else None."""
+    codes = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(codes == ord("\n"))
+    if not len(ends) or ends[-1] != len(codes) - 1:
+        ends = np.append(ends, len(codes))
+
+    last = codes[ends - 1]
+    before_return = codes[ends - 2]
+    last = np.where(last == ord("\r"), before_return, last)
+    if ends[0] < 2 or (last != ord("}")).any():
+        return None
+
+    return len(ends)
+
+
 def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: int = 0) -> Iterator[Block]:
     """Whole lines of a stream, several megabytes at a time; one longer than LONGEST is reported and left out.
 
@@ -97,14 +113,13 @@ def repaired(line: bytes, fields: Fields) -> Any:
 def parsed(block: Block, fields: Fields, file: str, report: Report) -> list[Any]:
     """Return the records of a block's lines. Report broken lines, and leave out blank ones."""
     try:
-        records: list[Any] = fields.decoder.decode_lines(block.data)
+        records: list[Any] = fields.decoded_lines(block.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # One of the lines is broken: find out which.
         return one_by_one(block, fields, file, report)
 
-    # The decoder takes two values on a line for two lines; blank lines also make the numbers differ.
-    ends_with_newline = bytes(block.data[-1:]) == b"\n"
-    if len(records) == newlines(block.data) + (not ends_with_newline):
+    # The decoder takes two values on a line for two lines, and passes over blank ones.
+    if len(records) == lines_of_objects(block.data):
         return records
 
     return one_by_one(block, fields, file, report)
@@ -129,7 +144,7 @@ def one_by_one(block: Block, fields: Fields, file: str, report: Report) -> list[
 def record_of_line(line: bytes, fields: Fields) -> Any:
     """Return the record of one line. Raises ValueError that says why it is no document."""
     try:
-        return fields.decoder.decode(line)
+        return fields.decoded(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return repaired(line, fields)
 

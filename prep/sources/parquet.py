@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,15 +36,21 @@ def has_dictionary(file: Any, column: str) -> bool:
     return False
 
 
+def no_column(source: Source, fields: Fields, names: Sequence[str]) -> UserError:
+    """Return what to say of a table without the text's column."""
+    return UserError(
+        f"source {source.path} has no column '{fields.text}'",
+        hint=f"name the text's column with --text-field; {nearest(fields.text, names)}",
+    )
+
+
 def check_columns(source: Source, names: list[str], fields: Fields) -> list[str]:
     """Return the columns to read. Raises UserError where the text's is absent, or a name stands for two."""
-    if fields.text not in names:
-        raise UserError(
-            f"source {source.path} has no column '{fields.text}'",
-            hint=f"name the text's column with --text-field; {nearest(fields.text, names)}",
-        )
+    text = fields.text if fields.text in names else fields.text_path[0]
+    if text not in names:
+        raise no_column(source, fields, names)
 
-    columns = [name for name in [fields.text, *fields.roots] if name in names]
+    columns = [name for name in dict.fromkeys([text, *fields.roots]) if name in names]
     for name in columns:
         if names.count(name) > 1:
             raise UserError(
@@ -74,14 +80,73 @@ def texts_of(column: Any) -> list[str | None]:
     return [None if value is None else whole_text(value) for value in column.to_pylist()]
 
 
-def rows_of(table: Any, columns: list[str], fields: Fields) -> Iterator[Any]:
-    """Yield the records of a record batch."""
-    texts = texts_of(table.column(fields.text))
-    roots = [
-        table.column(name).to_pylist() if name in columns else [None] * len(table) for name in fields.roots
-    ]
-    for text, *values in zip(texts, *roots, strict=True):
-        yield fields.record(text, *values)
+class Rows:
+    """Turns the rows of a table's parts into batches. A row that is too long is reported and left out."""
+
+    def __init__(self, source: Source, fields: Fields, columns: list[str], report: Report) -> None:
+        self._source = source
+        self._fields = fields
+        self._columns = columns
+        self._report = report
+        self._row = 0
+        self._records: list[Any] = []
+        self._size = 0
+
+    def _text_column(self, table: Any) -> Any:
+        """Return the column of texts. Raises UserError where there is none so far in."""
+        import pyarrow.compute  # type: ignore[import-untyped]
+
+        fields = self._fields
+        if fields.text in table.schema.names:
+            return table.column(fields.text)
+
+        column = table.column(fields.text_path[0])
+        for step in fields.text_path[1:]:
+            if not pyarrow.types.is_struct(column.type) or column.type.get_field_index(step) < 0:
+                raise no_column(self._source, fields, names_of(table.schema))
+
+            column = pyarrow.compute.struct_field(column, step)
+
+        return column
+
+    def _rows(self, table: Any) -> Iterator[Any]:
+        """Yield the records of a record batch. Raises UserError where the texts are none."""
+        try:
+            texts = texts_of(self._text_column(table))
+        except TypeError as error:
+            raise UserError(
+                f"source {self._source.path}: column '{self._fields.text}' is {error}, not text",
+                hint="name the text's column with --text-field",
+            ) from None
+
+        roots = [
+            table.column(name).to_pylist() if name in self._columns else [None] * len(table)
+            for name in self._fields.roots
+        ]
+        for text, *values in zip(texts, *roots, strict=True):
+            yield self._fields.record(text, *values)
+
+    def batches(self, table: Any) -> Iterator[Batch]:
+        """Yield the batches that are full with the rows of a record batch."""
+        for record in self._rows(table):
+            self._row += 1
+            length = len(record.text or "")
+            if length > LONGEST:
+                reason = f"longer than {LONGEST} characters"
+                self._report(Broken(self._source.name, self._row, 0, reason, record.text[:80]))
+                continue
+
+            self._records.append(record)
+            self._size += length
+            if self._size >= BLOCK:
+                yield self.rest()
+
+    def rest(self) -> Batch:
+        """Return the documents that are in no batch yet."""
+        batch = self._fields.batch(self._records)
+        self._records = []
+        self._size = 0
+        return batch
 
 
 def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Report) -> Iterator[Batch]:
@@ -93,47 +158,29 @@ def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Repor
         dictionary = [fields.text] if has_dictionary(file, fields.text) else []
 
     stream.seek(0)
-    row = 0
-    records: list[Any] = []
-    size = 0
+    rows = Rows(source, fields, columns, report)
 
     with pyarrow.parquet.ParquetFile(
         stream, memory_map=False, buffer_size=BLOCK, read_dictionary=dictionary
     ) as file:
         for table in file.iter_batches(batch_size=rows_at_once(file), columns=columns, use_threads=False):
-            try:
-                rows = list(rows_of(table, columns, fields))
-            except TypeError as error:
-                raise UserError(
-                    f"source {source.path}: column '{fields.text}' is {error}, not text",
-                    hint="name the text's column with --text-field",
-                ) from None
+            yield from rows.batches(table)
 
-            for record in rows:
-                row += 1
-                length = len(record.text or "")
-                if length > LONGEST:
-                    reason = f"longer than {LONGEST} characters"
-                    report(Broken(source.name, row, 0, reason, record.text[:80]))
-                    continue
-
-                records.append(record)
-                size += length
-                if size >= BLOCK:
-                    yield fields.batch(records)
-                    records = []
-                    size = 0
-
-    yield fields.batch(records)
+    yield rows.rest()
 
 
 def column_names(path: Path) -> list[str]:
     """Return the columns of a file, nested ones dotted."""
     import pyarrow.parquet
 
-    schema = pyarrow.parquet.read_schema(path)
-    names: list[str] = []
+    return names_of(pyarrow.parquet.read_schema(path))
 
+
+def names_of(schema: Any) -> list[str]:
+    """Return the columns of a schema, those of the first level further in dotted."""
+    import pyarrow
+
+    names: list[str] = []
     for field in schema:
         names.append(field.name)
         if pyarrow.types.is_struct(field.type):

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from jobctl.prep.sources.batches import Piece
-from jobctl.prep.sources.kinds import compression, kind
+from jobctl.prep.sources.kinds import CUT, TABLES, compression, kind
 from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.manifest import Manifest
 
@@ -17,13 +17,13 @@ Unit = tuple[Piece, ...]
 
 def weight(name: str, size: int) -> int:
     """Bytes of text in a file, about."""
-    return size * (EXPANSION if compression(name) or kind(name) == "parquet" else 1)
+    return size * (EXPANSION if compression(name) or kind(name) in TABLES else 1)
 
 
 def pieces(source: Source, size: int, shard_bytes: int) -> list[Piece]:
-    """A large file of lines in parts of equal size; any other file whole."""
+    """A large file of JSON in parts of equal size; any other file whole."""
     parts = -(-size // shard_bytes)
-    if parts < 2 or compression(source.name) or kind(source.name) != "lines":
+    if parts < 2 or compression(source.name) or kind(source.name) not in CUT:
         return [Piece(source)]
 
     edges = [size * part // parts for part in range(parts + 1)]

@@ -8,6 +8,7 @@ import hashlib
 import lzma
 from pathlib import Path
 
+import pyarrow
 import zstandard
 
 from jobctl.jobs.catalog.data import DatasetEntry
@@ -35,7 +36,14 @@ def texts_of(
     return [text for batch in batches for text in batch.texts], broken
 
 
-PACK = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+def lz4(data: bytes) -> bytes:
+    """Two frames, as the reader of an appended file meets them."""
+    codec = pyarrow.Codec("lz4")
+    half = len(data) // 2
+    return bytes(codec.compress(data[:half], asbytes=True) + codec.compress(data[half:], asbytes=True))
+
+
+PACK = {".lz4": lz4, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
 
 
 def write(path: Path, data: bytes) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import zstandard
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.prep.encode.fast import resident
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources import files, plain_text
 from jobctl.prep.sources import lines as json_lines
@@ -51,7 +52,9 @@ def test_a_file_changed_since_the_manifest_is_refused(tmp_path: Path, name: str)
         list(read(Piece(Source(name, path)), ENTRY, other, lambda item: None, lambda size: None))
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl.zst", "a.jsonl.gz", "a.jsonl.lz4", "a.parquet", "a.arrow", "a.warc"]
+)
 def test_a_damaged_container_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"this is no such file" * 10)
@@ -59,7 +62,7 @@ def test_a_damaged_container_is_named(tmp_path: Path, name: str) -> None:
         texts_of(path)
 
 
-@pytest.mark.parametrize("end", ["gz", "zst", "xz", "bz2"])
+@pytest.mark.parametrize("end", ["gz", "zst", "xz", "bz2", "lz4"])
 def test_a_truncated_file_is_named(tmp_path: Path, end: str) -> None:
     path = write(tmp_path / f"a.jsonl.{end}", lines(TEXTS))
     path.write_bytes(path.read_bytes()[:-20])
@@ -74,6 +77,50 @@ def test_a_zstandard_window_beyond_the_usual_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(packer.compress(lines(TEXTS)) + packer.flush())
     assert texts_of(path) == (TEXTS, [])
+
+
+def window_frame(data: bytes, exponent: int) -> bytes:
+    """Make a Zstandard frame of one raw block that asks for a window of 2^(10 + exponent) bytes (RFC 8878)."""
+    header = b"\x28\xb5\x2f\xfd" + bytes([0, exponent << 3])
+    last_raw_block = (len(data) << 3 | 1).to_bytes(3, "little")
+    return header + last_raw_block + data
+
+
+def test_the_longest_window_is_read_in_little_memory(tmp_path: Path) -> None:
+    """A frame that asks for 2 GiB takes memory only for the text that it has."""
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(window_frame(lines(["one", "two"]), 21))
+    before = resident()
+    assert texts_of(path) == (["one", "two"], [])
+    assert resident() - before < 64 << 20
+
+
+def test_a_window_that_nobody_reads_is_not_called_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(window_frame(lines(["one"]), 22))
+    with pytest.raises(
+        UserError, match=r"a\.jsonl\.zst asks for a Zstandard window of more than 2 GiB\n.*long=31"
+    ):
+        texts_of(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.json", b'[{"text": "x", "meta": {"set": 1}}]', ["text", "meta", "meta.set"]),
+        ("a.json", b'{\n "text": "x"\n}', ["text"]),
+        ("a.csv.gz", b"id,text\n1,x\n", ["id", "text"]),
+        (
+            "a.warc",
+            b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: 0\r\n\r\n\r\n\r\n",
+            ["WARC-Type", "Content-Length"],
+        ),
+        ("a.txt", b"x", []),
+    ],
+)
+def test_every_kind_tells_its_fields(tmp_path: Path, name: str, data: bytes, expected: list[str]) -> None:
+    path = write(tmp_path / name, data)
+    assert field_names([Source(path.name, path)]) == expected
 
 
 def test_the_fields_of_a_source_are_those_of_its_first_record(tmp_path: Path) -> None:

@@ -4,19 +4,31 @@ import itertools
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobctl.prep.sources import lines as json_lines
 from jobctl.prep.sources.batches import Piece
+from jobctl.prep.sources.documents import read
 from jobctl.prep.sources.listing import Source
 from tests.prep.conftest import lines
-from tests.prep.sources.reading import TEXTS, texts_of, write
+from tests.prep.sources.reading import ENTRY, TEXTS, described, texts_of, write
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jsonl", "a.jsonl.zst", "a.jsonl.zstd", "a.json.gz", "a.jsonl.xz", "a.jsonl.bz2", "a.json"]
+    "name",
+    [
+        "a.jsonl",
+        "a.jsonl.zst",
+        "a.jsonl.zstd",
+        "a.json.gz",
+        "a.jsonl.xz",
+        "a.jsonl.bz2",
+        "a.jsonl.lz4",
+        "a.json",
+    ],
 )
 def test_every_kind_of_lines_gives_the_same_documents(tmp_path: Path, name: str) -> None:
     assert texts_of(write(tmp_path / name, lines(TEXTS, id=1, meta={"set": "x"}))) == (TEXTS, [])
@@ -121,3 +133,41 @@ def test_blank_lines_are_no_documents_and_keep_the_count(tmp_path: Path) -> None
     texts, [broken] = texts_of(path)
     assert texts == ["one", "two"]
     assert broken.line == 5
+
+
+def test_a_text_field_may_be_further_in(tmp_path: Path) -> None:
+    """The fast parser and the tolerant one, which a NaN brings in, follow the same path."""
+    entry = msgspec.structs.replace(ENTRY, text_field="meta.text", source_field="meta.set")
+    good = [b'{"meta": {"text": "one", "set": "a"}}', b'{"x": NaN, "meta": {"text": "two", "set": "b"}}']
+    path = write(tmp_path / "a.jsonl", b"\n".join(good) + b"\n")
+    [batch] = read(Piece(Source(path.name, path)), entry, described(path), print, lambda size: None)
+    assert batch.texts == ["one", "two"]
+    assert batch.labels == ["a", "b"]
+
+    bad = [b'{"meta": {"txt": "x"}}', b'{"meta": 5}', b'{"meta": {"text": ["x"]}}']
+    path = write(tmp_path / "b.jsonl", b"\n".join([good[0], *bad]))
+    texts, broken = texts_of(path, entry)
+    assert texts == ["one"]
+    assert [item.reason for item in broken] == [
+        "it has no field 'meta.text'; its fields: meta, meta.txt",
+        "it has no field 'meta.text'; its fields: meta",
+        "its field 'meta.text' is an array, not text",
+    ]
+
+
+def test_a_field_whose_own_name_has_dots_is_read(tmp_path: Path) -> None:
+    entry = msgspec.structs.replace(ENTRY, text_field="meta.text")
+    path = write(tmp_path / "a.jsonl", b'{"meta.text": "one"}\n')
+    assert texts_of(path, entry) == (["one"], [])
+
+
+@pytest.mark.parametrize("between", [b"\n", b"\n\n", b"\n \n", b"\r\n\r\n", b"\r\n"])
+@pytest.mark.parametrize("end", [b"\n", b"", b"\r\n"])
+def test_two_objects_on_a_line_are_rejected_whatever_the_other_lines_are(
+    tmp_path: Path, between: bytes, end: bytes
+) -> None:
+    """A blank line makes up for the second object where only numbers are compared."""
+    good = b'{"text": "one"}'
+    texts, [broken] = texts_of(write(tmp_path / "a.jsonl", good + good + between + good + end))
+    assert texts == ["one"]
+    assert (broken.line, broken.reason) == (1, "it has more than one JSON value: the second is at 16")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from jobctl.jobs.catalog.data import PrepConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep import options
+
+NEEDED = ["--dataset", "mine", "--tokenizer", "gpt2"]
+
+
+@pytest.mark.parametrize("separator", ["---", "-- --", "-", "--- next ---"])
+def test_a_separator_may_begin_with_a_dash(separator: str) -> None:
+    for given in (["--separator", separator], [f"--separator={separator}"]):
+        assert options.parsed([*NEEDED, *given, "--json"]).separator == separator
+
+
+def test_an_option_behind_separator_is_no_separator(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--json", "--text-field=x"):
+        with pytest.raises(SystemExit):
+            options.parsed([*NEEDED, "--separator", option])
+
+        assert "--separator: expected one argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--shard-bytes", "0"], "--shard-bytes 0: Expected int >= 1"),
+        (["--shard-bytes", "many"], "--shard-bytes many: Expected int, got str"),
+        (["--weights", "books=x"], "--weights books=x: Expected float, got str"),
+        (["--duplicates", "fuzzy"], "--duplicates fuzzy: Invalid enum value 'fuzzy'"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_said_in_plain_words(given: list[str], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        options.prep_config(options.parsed([*NEEDED, *given]))
+
+    assert raised.value.message == message
+
+
+def test_every_option_of_prep_has_its_type() -> None:
+    given = ["--weights", "books=2", "web=0.5", "--shuffle", "7", "--add-bos", "--duplicates", "near"]
+    config = options.prep_config(options.parsed([*NEEDED, *given]))
+    assert config == PrepConfig(
+        weights={"books": 2.0, "web": 0.5}, shuffle=7, add_bos=True, duplicates="near"
+    )
+
+
+def test_the_number_of_a_node_is_the_schedulers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*options.RANK, *options.COUNT):
+        monkeypatch.delenv(name, raising=False)
+
+    assert (options.parsed(NEEDED).rank, options.parsed(NEEDED).world_size) == (0, 1)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "8")
+    assert (options.parsed(NEEDED).rank, options.parsed(NEEDED).world_size) == (3, 8)
