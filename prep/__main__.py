@@ -26,13 +26,14 @@ from jobctl.prep.work.origin import Origin
 from jobctl.prep.work.whole_job import Nodes
 
 
-def warn_of_held_out(found: Sequence[Source]) -> None:
+def warn_of_held_out(listed: Sequence[Source], entry: DatasetEntry) -> None:
     """Say which files may not be meant for training. Their names are no proof, so nothing is left out."""
-    names = held_out(found)
-    if names and len(names) < len(found):
+    names = held_out(listed, entry)
+    if names and len(names) < len(listed):
         print(
             f"warning: {len(names)} source files are named like test or validation data, and will be "
-            f"trained on: {', '.join(names[:5])}\n  leave them out with --patterns, as in: --patterns '!*test*'",
+            f"trained on: {', '.join(names[:5])}\n  leave them out: --patterns '!*test*'\n"
+            "  or make them the validation split: --validation-files '*valid*'",
             file=sys.stderr,
         )
 
@@ -64,7 +65,7 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
 
     # The sources are listed before the tokenizer is made, so that a wrong name leaves nothing behind.
     listed = find()
-    warn_of_held_out(listed)
+    warn_of_held_out(listed, entry)
 
     file = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
     encoders = Encoders(tokens, config.encoder, file, config.control_tokens)

@@ -24,7 +24,7 @@ from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import source_dir
 from jobctl.jobs.core.names import UnsafeName, inside, parts_of, shown
 from jobctl.prep.sources.files import sha256_of
-from jobctl.prep.sources.listing import matches
+from jobctl.prep.sources.listing import all_patterns, matches
 from jobctl.prep.sources.origins import MIRROR_FILE, HubFile, Mirrored, mirrored
 
 TRIES = 3
@@ -58,7 +58,7 @@ def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
     files = tuple(
         HubFile(path=file.rfilename, size=file.size or 0, sha256=file.lfs.sha256 if file.lfs else "")
         for file in info.siblings or ()
-        if matches(file.rfilename, entry.patterns)
+        if matches(file.rfilename, all_patterns(entry))
     )
 
     check_names(entry.hub or "", files)

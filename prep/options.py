@@ -27,6 +27,7 @@ OVERRIDES = (
     "languages",
     "language_field",
     "patterns",
+    "validation_files",
 )
 """What of a data set's entry may be said on the command line instead."""
 

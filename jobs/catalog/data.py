@@ -35,7 +35,14 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         list[str],
         Meta(description="which files of the source folder to read; empty: all that can be"),
     ] = []
-    text_field: Annotated[str, Meta(description="field of a record that holds the text")] = "text"
+    validation_files: Annotated[
+        list[str],
+        Meta(
+            description="patterns of the source's own validation files: all of them are the validation split, and "
+            "no training document is; what stands in them is left out of training"
+        ),
+    ] = []
+    text_field: Annotated[str, Meta(description="field, dotted, of a record that holds the text")] = "text"
     source_field: Annotated[
         str, Meta(description="field, dotted, of where a record is from, for statistics and weights")
     ] = ""

@@ -2,8 +2,9 @@
 
 The hash of a document is XXH3-128 (seed 0) of its identity in UTF-8: the form that is the same for all texts
 that a model cannot tell apart. The upper 64 bits, as a fraction of 2^64, put the document into validation when
-they are below ``validation_share``. The lower 64 bits decide fractional weights. Exact duplicates are documents
-of one hash. The tokenizer and the order have no part in it, so the split is the same for all of them.
+they are below ``validation_share``; where the source's own validation files are ours, they are the split instead.
+The lower 64 bits decide fractional weights. Exact duplicates are documents of one hash.
+The tokenizer and the order have no part in it, so the split is the same for all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
@@ -24,6 +27,8 @@ from jobctl.prep.sources.batches import Batch
 
 SPLITS = ("train", "val")
 HALF = 1 << 64
+Halves = npt.NDArray[np.uint64]
+NO_HALVES: Halves = np.empty(0, np.uint64)
 
 
 def document_hash(text: bytes) -> int:
@@ -106,11 +111,21 @@ class Evidence(msgspec.Struct, kw_only=True):
 class Selection:
     """The filters of a job; counts what it leaves out, by reason."""
 
-    def __init__(self, entry: DatasetEntry, config: PrepConfig, repeated: Repeated | None = None) -> None:
-        """``repeated``: the documents of this unit that are left out as duplicates."""
+    def __init__(
+        self,
+        entry: DatasetEntry,
+        config: PrepConfig,
+        repeated: Repeated | None = None,
+        held_out: Halves = NO_HALVES,
+    ) -> None:
+        """``repeated``: the documents of this unit that are left out as duplicates.
+
+        ``held_out``: upper halves of the hashes of the source's own validation split, sorted, shape [documents].
+        """
         self.entry = entry
         self.config = config
         self.repeated = repeated
+        self._held_out = held_out
         self.left_out: collections.Counter[str] = collections.Counter()
         self._tells = bool(entry.languages) and not entry.language_field
         self.evidence = Evidence()
@@ -130,19 +145,32 @@ class Selection:
 
         return ""
 
-    def document(self, text: str, label: str) -> Document:
-        """Its split, and how often it is written. Validation has every document once."""
+    def document(self, text: str, label: str, is_from_validation: bool = False) -> Document:
+        """Its split, and how often it is written. Validation has every document once.
+
+        ``is_from_validation``: the document is of a file of the source's own validation split.
+        """
         data = text.encode()
         kept = data if len(text) <= PART else b""
         digest = document_hash(data if text.isascii() else identity(text).encode())
-        if is_validation(digest, self.entry.validation_share):
+        share = 0.0 if self.entry.validation_files else self.entry.validation_share
+        if is_from_validation or is_validation(digest, share):
             return Document(text, kept, label, digest, len(data), "val", 1)
 
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
 
         return Document(text, kept, label, digest, len(data), "train", times)
 
-    def kept(self, batch: Batch) -> list[Document]:
+    def is_held_out(self, document: Document) -> bool:
+        """Whether a training document stands in the source's own validation split as well."""
+        if document.split == "val" or not len(self._held_out):
+            return False
+
+        half = np.uint64(document.digest >> 64)
+        place = int(np.searchsorted(self._held_out, half))
+        return place < len(self._held_out) and bool(self._held_out[place] == half)
+
+    def kept(self, batch: Batch, is_from_validation: bool = False) -> list[Document]:
         """The documents that filters and weights keep, before duplicates are looked for."""
         self.evidence.see(batch)
         labels = batch.labels or [""] * len(batch.texts)
@@ -152,20 +180,21 @@ class Selection:
         for text, label, language in zip(batch.texts, labels, languages, strict=True):
             reason = self.reason(text, language)
             if not reason:
-                document = self.document(text, label)
-                if document.times:
+                document = self.document(text, label, is_from_validation)
+                reason = "in validation" if self.is_held_out(document) else ""
+                if document.times and not reason:
                     found.append(document)
                     continue
 
-                reason = "weight"
+                reason = reason or "weight"
 
             self.left_out[reason] += 1
 
         return found
 
-    def choose(self, batch: Batch) -> list[Chosen]:
+    def choose(self, batch: Batch, is_from_validation: bool = False) -> list[Chosen]:
         """The batch's documents of each split, in their order."""
-        documents = self.kept(batch)
+        documents = self.kept(batch, is_from_validation)
         repeated = self.repeated.reasons(self._kept, len(documents)) if self.repeated else {}
         self.left_out.update(repeated.values())
         splits = {split: Chosen(split, []) for split in SPLITS}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.ownership import check_link
 from jobctl.prep.sources.kinds import READABLE, kind
@@ -52,6 +53,17 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
         return False
 
     return not wanted or any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)
+
+
+def all_patterns(entry: DatasetEntry) -> list[str]:
+    """Return the patterns of all files to read: those to train on, and the source's own validation split."""
+    wanted = [pattern for pattern in entry.patterns if not pattern.startswith("!")]
+    return [*entry.patterns, *(entry.validation_files if wanted else ())]
+
+
+def is_validation_file(name: str, entry: DatasetEntry) -> bool:
+    """Return whether a file is of the source's own validation split, which is to be ours."""
+    return bool(entry.validation_files) and matches(name, entry.validation_files)
 
 
 def hidden(name: str) -> bool:
@@ -148,6 +160,10 @@ def check_skipped(skipped: Sequence[Skipped]) -> None:
     )
 
 
-def held_out(sources: Sequence[Source]) -> list[str]:
-    """Return the names that say test or validation."""
-    return [source.name for source in sources if SAYS_HELD_OUT.search(source.name)]
+def held_out(sources: Sequence[Source], entry: DatasetEntry) -> list[str]:
+    """Return the names that say test or validation, of the files that are to be trained on."""
+    return [
+        source.name
+        for source in sources
+        if SAYS_HELD_OUT.search(source.name) and not is_validation_file(source.name, entry)
+    ]

@@ -14,7 +14,15 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.layout import source_dir
 from jobctl.jobs.core.reading import read_regular
 from jobctl.prep.sources.kinds import READABLE, kind
-from jobctl.prep.sources.listing import Listing, Source, check_skipped, folder_files, listed_files
+from jobctl.prep.sources.listing import (
+    Listing,
+    Source,
+    all_patterns,
+    check_skipped,
+    folder_files,
+    is_validation_file,
+    listed_files,
+)
 
 MIRROR_FILE = ".mirror.json"
 ABOUT = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
@@ -114,10 +122,10 @@ def find(
     """
     mirror = source_dir(root, name)
     if paths:
-        listing = listed_files(paths, entry.patterns)
+        listing = listed_files(paths, all_patterns(entry))
         place = ", ".join(map(str, paths))
     elif mirror.is_dir():
-        listing = mirror_files(mirror, name, entry.patterns)
+        listing = mirror_files(mirror, name, all_patterns(entry))
         place = str(mirror)
     elif entry.package:
         return package_files(entry.package)
@@ -134,6 +142,7 @@ def find(
         raise UserError(f"no file to read in {place}", hint=f"readable: {READABLE}")
 
     check_patterns(listing.sources, entry.patterns)
+    check_validation_files(listing.sources, entry)
 
     return listing.sources
 
@@ -144,3 +153,20 @@ def check_patterns(sources: Sequence[Source], patterns: Sequence[str]) -> None:
     for pattern in patterns:
         if not pattern.startswith("!") and not fnmatch.filter(names, pattern):
             raise UserError(f"--patterns: no file is like '{pattern}'", hint=nearest(pattern, names[:1000]))
+
+
+def check_validation_files(sources: Sequence[Source], entry: DatasetEntry) -> None:
+    """Raise UserError where no file, or every file, is the source's own validation split."""
+    if not entry.validation_files:
+        return
+
+    names = [source.name for source in sources]
+    held_out = [name for name in names if is_validation_file(name, entry)]
+    if not held_out:
+        raise UserError(
+            f"--validation-files: no file is like {' or '.join(entry.validation_files)}",
+            hint=nearest(entry.validation_files[0], names[:1000]),
+        )
+
+    if len(held_out) == len(names):
+        raise UserError("--validation-files: every source file is like it, so none is left for training")

@@ -26,6 +26,8 @@ FOLDERS = (
     "claims",
     "progress",
     "rejects",
+    "held-out",
+    "done/holding-out",
     "done/hashing",
     "done/listing-keys",
     "done/matching",
@@ -65,6 +67,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         config = self.config
         return {
             "validation_share": entry.validation_share,
+            "validation_files": entry.validation_files,
             "text_field": entry.text_field,
             "separator": entry.separator,
             "min_characters": entry.min_characters,

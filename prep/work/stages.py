@@ -13,17 +13,21 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.encode.identity import identity
 from jobctl.prep.select import duplicates
 from jobctl.prep.select.selection import SPLITS, Selection
 from jobctl.prep.shards.format import Shard, numpy_dtype, token_dtype
-from jobctl.prep.shards.sorted_runs import run_file
+from jobctl.prep.shards.sorted_runs import run_file, write_run
 from jobctl.prep.sources.documents import read
+from jobctl.prep.sources.listing import is_validation_file
 from jobctl.prep.work.job import work_dir
 from jobctl.prep.work.shuffle import gather, shards_of
 from jobctl.prep.work.unit import (
+    HELD_OUT,
+    HOLD_OUT,
     STAGE,
     Reading,
     Record,
@@ -122,14 +126,15 @@ def listed(work: UnitJob, name: str) -> dict[str, Runs]:
 
 def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
     """Write the keys of a unit's documents. Broken lines are left to tokenizing, which reads them again."""
-    selection = Selection(work.job.entry, work.job.config)
+    selection = Selection(work.job.entry, work.job.config, held_out=work.held_out())
     near = work.job.config.duplicates == "near"
     writer = duplicates.KeyWriter(work_dir(work.output) / "keys", index)
     reading = Reading(seen)
 
     for piece in work.units[index]:
+        is_from_validation = is_validation_file(piece.source.name, work.job.entry)
         for batch in read(piece, work.job.entry, work.files[piece.source.name], lambda broken: None, reading):
-            for document in selection.kept(batch):
+            for document in selection.kept(batch, is_from_validation):
                 writer.add(document.digest, duplicates.band_keys(identity(document.text)) if near else ())
 
     writer.flush()
@@ -157,6 +162,32 @@ def matching(work: UnitJob) -> Stage:
         write_record(work.output, "matching", part, Part(read_bytes=size))
 
     return Stage("matching", parts, 24 * keys.total, work.output, do)
+
+
+# -- the source's own validation split -----------------------------------------------------------------------
+
+
+def holding_out(work: UnitJob) -> Stage:
+    """One task for each file of the source's own validation split: the hashes of its documents."""
+    entry = work.job.entry
+    pieces = [piece for unit in work.units for piece in unit if is_validation_file(piece.source.name, entry)]
+
+    def do(task: int, seen: Seen) -> None:
+        piece = pieces[task]
+        selection = Selection(entry, work.job.config)
+        reading = Reading(seen)
+        halves: list[int] = []
+        for batch in read(piece, entry, work.files[piece.source.name], lambda broken: None, reading):
+            halves += [document.digest >> 64 for document in selection.kept(batch, True)]
+
+        write_run(
+            work_dir(work.output) / HELD_OUT / f"{task:05d}.npy",
+            np.unique(np.array([halves], np.uint64))[None],
+        )
+        write_record(work.output, HOLD_OUT, task, Part(read_bytes=reading.bytes))
+
+    size = sum(piece.stop - piece.start or work.files[piece.source.name].size for piece in pieces)
+    return Stage(HOLD_OUT, len(pieces), size, work.output, do)
 
 
 # -- shuffling -----------------------------------------------------------------------------------------------
@@ -209,6 +240,9 @@ def stages(work: UnitJob) -> Iterator[Stage]:
     """The job's stages; each may be asked for only when those before it are done."""
     size = sum(file.size for file in work.files.values())
     count = len(work.units)
+    if work.job.entry.validation_files:
+        yield holding_out(work)
+
     if work.job.config.duplicates != "keep":
         yield Stage("hashing", count, size, work.output, partial(hash_unit, work))
         yield listing(work, LIST_KEYS, partial(key_runs, work))

@@ -17,17 +17,21 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.prep.encode.encoder import Encoder, count_of, differing, with_ends
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.select.duplicates import Repeated
-from jobctl.prep.select.selection import SPLITS, Chosen, Evidence, Selection
+from jobctl.prep.select.selection import NO_HALVES, SPLITS, Chosen, Evidence, Halves, Selection
 from jobctl.prep.shards.format import Shard, SourceFile
 from jobctl.prep.shards.output import Series
 from jobctl.prep.shards.statistics import Statistics
 from jobctl.prep.sources.batches import Broken
 from jobctl.prep.sources.documents import read
+from jobctl.prep.sources.listing import is_validation_file
 from jobctl.prep.work.job import Job, work_dir
 from jobctl.prep.work.plan import Unit
 from jobctl.prep.work.shuffle import RunWriter
 
 STAGE = "tokenizing"
+HOLD_OUT = "holding-out"
+HELD_OUT = "held-out"
+"""The stage that reads the source's own validation split, and the folder of the hashes of its documents."""
 CHECKED_FIRST = 2
 CHECKED_SHARE = 1 / 4096
 CHECKED_TEXT = 500_000
@@ -203,6 +207,15 @@ class UnitJob:
         folder = work_dir(self.output) / "repeated"
         return Repeated([folder / f"{part:05d}.npy" for part in parts], index)
 
+    def held_out(self) -> Halves:
+        """Return the sorted hashes' upper halves of the source's own validation split; empty without one."""
+        if not self.job.entry.validation_files:
+            return NO_HALVES
+
+        folder = work_dir(self.output) / HELD_OUT
+        parts = [np.load(folder / f"{index:05d}.npy")[0] for index in sorted(finished(self.output, HOLD_OUT))]
+        return np.unique(np.concatenate([NO_HALVES, *parts]))
+
 
 def write_batch(
     work: UnitJob, chosen: Chosen, writer: Series | RunWriter, statistics: Statistics, encoder: Encoder
@@ -232,7 +245,7 @@ def write_batch(
 def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     """Prepare unit ``index`` with ``encoder``. ``seen`` is told source bytes and tokens as they are done."""
     job = work.job
-    selection = Selection(job.entry, job.config, work.repeated(index))
+    selection = Selection(job.entry, job.config, work.repeated(index), work.held_out())
     statistics = Statistics()
     rejects = Rejects(job.config.max_reject_share)
     spot = SpotCheck(encoder, work.encoders)
@@ -245,12 +258,13 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
             stack.enter_context(writer)
 
         for piece in work.units[index]:
+            is_from_validation = is_validation_file(piece.source.name, job.entry)
             for batch in read(piece, job.entry, work.files[piece.source.name], rejects.see, reading):
                 lines += len(batch.texts)
                 if len(rejects.found) > MANY_BROKEN:
                     rejects.check(lines)
 
-                for chosen in selection.choose(batch):
+                for chosen in selection.choose(batch, is_from_validation):
                     spot.see(chosen)
                     seen(0, write_batch(work, chosen, writers[chosen.split], statistics, encoder))
 

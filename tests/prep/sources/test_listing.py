@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobctl.jobs.catalog.data import DatasetEntry
@@ -109,7 +110,39 @@ def test_names_that_say_test_or_validation_are_told() -> None:
         "latest/b.txt",
         "x.dev.jsonl",
     ]
-    assert held_out([Source(name, Path(name)) for name in names]) == [names[1], names[2], names[5]]
+    sources = [Source(name, Path(name)) for name in names]
+    assert held_out(sources, ENTRY) == [names[1], names[2], names[5]]
+    entry = msgspec.structs.replace(ENTRY, validation_files=["*validation*"])
+    assert held_out(sources, entry) == [names[1], names[5]]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ([], ["test/a.txt", "train/a.txt", "valid/a.txt"]),
+        (["train/*"], ["train/a.txt", "valid/a.txt"]),
+        (["!test/*"], ["train/a.txt", "valid/a.txt"]),
+    ],
+)
+def test_the_sources_own_validation_files_are_read_beside_those_of_the_patterns(
+    tmp_path: Path, patterns: list[str], expected: list[str]
+) -> None:
+    for name in ("test", "train", "valid"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+
+    entry = msgspec.structs.replace(ENTRY, patterns=patterns, validation_files=["valid/*"])
+    assert [source.name for source in find(tmp_path, "x", entry, [tmp_path])] == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("dev/*", "no file is like dev/"), ("*", "every source file is")]
+)
+def test_validation_files_that_are_none_or_all_are_an_error(tmp_path: Path, pattern: str, said: str) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    entry = msgspec.structs.replace(ENTRY, validation_files=[pattern])
+    with pytest.raises(UserError, match=f"--validation-files: {said}"):
+        find(tmp_path, "x", entry, [tmp_path])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users, which root alone may")
