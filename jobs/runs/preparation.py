@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,15 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs.store import Run
 
+SILENT = 60.0
+"""Seconds after which a report is old. One is written every two seconds while somebody is at work."""
+
 
 class Preparation(msgspec.Struct, frozen=True):
-    """How far the job is; ``seconds_left`` is None where it is unknown."""
+    """How far the job is; ``seconds_left`` is None where it is unknown.
+
+    ``silent_for`` is the age of the report in seconds. Behind an old one nobody is at work, so it has no rates.
+    """
 
     state: str
     tasks: int
@@ -25,6 +32,7 @@ class Preparation(msgspec.Struct, frozen=True):
     read_bytes: int = 0
     size: int = 0
     bytes_per_second: float = 0.0
+    silent_for: float = 0.0
 
 
 def read_preparation(run: Run) -> Preparation | None:
@@ -37,17 +45,35 @@ def read_preparation(run: Run) -> Preparation | None:
         return None
 
     folder = layout.dataset_dir(Path(spec.site.root), spec.inputs.dataset, spec.inputs.tokenizer)
+    path = layout.preparation_file(folder)
 
     try:
-        return msgspec.json.decode(read_regular(layout.preparation_file(folder)), type=Preparation)
+        said = msgspec.json.decode(read_regular(path), type=Preparation)
+        age = max(time.time() - path.stat().st_mtime, 0.0)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+    return as_of_now(said, age)
+
+
+def as_of_now(said: Preparation, age: float) -> Preparation:
+    """Return a report that is ``age`` seconds old, without its rates where nobody can be at work any more."""
+    if age <= SILENT or said.state == "finished":
+        return said
+
+    return msgspec.structs.replace(
+        said, silent_for=age, workers=0, tokens_per_second=0.0, bytes_per_second=0.0, seconds_left=None
+    )
 
 
 def summary(progress: Preparation) -> str:
     """Return one line for people."""
+    rate = f"{progress.tokens_per_second / 1e6:.1f} M/s"
+    if progress.silent_for:
+        rate = f"no worker reports since {progress.silent_for / 60:,.0f} minutes"
+
     return (
         f"{progress.state}: {progress.share:.1%}, {progress.tasks_done}/{progress.tasks} tasks, "
-        f"{progress.tokens / 1e6:,.1f} M tokens, {progress.tokens_per_second / 1e6:.1f} M/s"
+        f"{progress.tokens / 1e6:,.1f} M tokens, {rate}"
         + (f", {progress.seconds_left:,.0f} s left" if progress.seconds_left else "")
     )

@@ -36,11 +36,15 @@ class Broken(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Bytes [start, stop) of a source; ``stop`` 0 is the whole file. A line belongs to where it starts."""
+    """Bytes [start, stop) of a source; ``stop`` 0 is the whole file. A line belongs to where it starts.
+
+    ``sha256`` is of these bytes; empty for a whole file, whose hash the manifest has.
+    """
 
     source: Source
     start: int = 0
     stop: int = 0
+    sha256: str = ""
 
 
 Report = Callable[[Broken], None]

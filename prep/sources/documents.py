@@ -21,7 +21,7 @@ from jobctl.prep.sources import parquet
 from jobctl.prep.sources.arrow import from_arrow, record_batches
 from jobctl.prep.sources.batches import BLOCK, Batch, Fields, Piece, Report, Seen, nested_names
 from jobctl.prep.sources.csv_rows import TextLines, from_csv, separator_of
-from jobctl.prep.sources.files import CheckedFile, damaged, decompressed
+from jobctl.prep.sources.files import CheckedFile, check_packed, damaged, decompressed
 from jobctl.prep.sources.json_values import HEAD, Values, form_of, from_values
 from jobctl.prep.sources.kinds import CUT, TABLES, compression, kind
 from jobctl.prep.sources.lines import from_lines
@@ -79,17 +79,13 @@ def first_value(stream: BinaryIO, source: Source) -> object:
 
 
 def hold(piece: Piece, expected: SourceFile, file: CheckedFile) -> None:
-    """Raise UserError where the bytes read are not the manifest's; for pieces of a file, with the last."""
-    if piece.stop and piece.stop < expected.size:
-        return
-
-    if piece.stop:
-        file.seek(0)
-
-    while file.read(BLOCK):
+    """Raise UserError where the bytes read are not the manifest's. Bytes of the piece that nobody read are read."""
+    while (not piece.stop or file.tell() < piece.stop) and file.read(BLOCK):
         pass
 
-    if file.sha256 != expected.sha256:
+    # A manifest of an earlier version has no hashes of pieces.
+    right = piece.sha256 if piece.stop else expected.sha256
+    if right and file.sha256 != right:
         raise UserError(
             f"source {piece.source.path} has other bytes than the manifest says",
             hint="put it back (in a mirror: python -m jobctl.prep.mirror --check), or choose a new --output",
@@ -114,9 +110,12 @@ def read(
 
             return
 
+        check_packed(source.path, compression(source.name))
         with CheckedFile(source.path, seen) as file:
-            if piece.start:
-                file.seek(piece.start - 1)
+            if piece.stop:
+                # A line belongs to where it begins, so a byte before the piece is looked at, and some behind it.
+                file.hash_between(piece.start, piece.stop)
+                file.seek(max(piece.start - 1, 0))
 
             # The stream is held here: with it the file would be closed before its bytes are checked.
             stream = decompressed(cast(BinaryIO, file), compression(source.name))

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,8 @@ class CheckedFile(io.RawIOBase):
         self._seen = seen
         self._position = 0
         self._digest = hashlib.sha256()
+        self._first = 0
+        self._last = sys.maxsize
         self._file: BinaryIO = retried(self._open)
 
     def _open(self) -> BinaryIO:
@@ -89,7 +92,8 @@ class CheckedFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         count = int(retried(lambda: cast(io.RawIOBase, self._file).readinto(buffer), self._reopen))
-        self._digest.update(memoryview(buffer)[:count])
+        begin = max(self._first - self._position, 0)
+        self._digest.update(memoryview(buffer)[begin : min(count, max(self._last - self._position, 0))])
         self._position += count
         self._seen(count)
         return count
@@ -105,6 +109,11 @@ class CheckedFile(io.RawIOBase):
         self._position = int(retried(lambda: self._file.seek(offset, whence), self._reopen))
         self._digest = hashlib.sha256()
         return self._position
+
+    def hash_between(self, start: int, stop: int) -> None:
+        """Let the checksum be of bytes [start, stop) alone, from the next seek on."""
+        self._first = start
+        self._last = stop
 
     def read_on(self) -> None:
         """Read what is left of it."""
@@ -156,6 +165,39 @@ class ZstdFrames:
             raise EOFError("it ends inside a Zstandard frame")
 
         return b"".join(parts)
+
+
+MAGIC = {
+    ".zst": (b"\x28\xb5\x2f\xfd",),
+    ".zstd": (b"\x28\xb5\x2f\xfd",),
+    ".gz": (b"\x1f\x8b",),
+    ".xz": (b"\xfd7zXZ\0", b"\x5d\0\0"),
+    ".bz2": (b"BZh",),
+    ".lz4": (b"\x04\x22\x4d\x18",),
+}
+"""The first bytes of a packed file; LZMA's older form is read as .xz, too."""
+SKIPPABLE = b"\x2a\x4d\x18"
+"""Bytes 2 to 4 of a frame that Zstandard and LZ4 pass over."""
+
+
+def check_packed(path: Path, suffix: str) -> None:
+    """Raise UserError where a file is not packed as its name says. It is not damaged, so fetching it is no help."""
+    if not suffix:
+        return
+
+    with CheckedFile(path) as file:
+        head = file.read(6)
+
+    is_skippable = suffix in (".zst", ".zstd", ".lz4") and head[1:4] == SKIPPABLE
+    if head.startswith(MAGIC[suffix]) or is_skippable:
+        return
+
+    other = next((name for name, magic in MAGIC.items() if head.startswith(magic)), "")
+    holds = f"it is packed as {other}" if other else "it is not packed" if head else "it is empty"
+    raise UserError(
+        f"source {path} is no {suffix} file: {holds}",
+        hint="give it the name that it should have, or leave it out with --patterns",
+    )
 
 
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:

@@ -6,16 +6,18 @@ Files of a mirror are not read for it: the hub's list has their hashes, and read
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.shards.format import SourceFile
-from jobctl.prep.sources.files import CheckedFile
+from jobctl.prep.sources.files import CHUNK, CheckedFile
 from jobctl.prep.sources.listing import Source
 
 FILE = "manifest.json"
@@ -26,7 +28,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     files: tuple[SourceFile, ...]
     times: dict[str, int] = {}
-    """When each file that was read for its hash was last changed, in nanoseconds."""
+    """When each file was last changed, in nanoseconds; taken before it was read."""
+    pieces: dict[str, tuple[str, ...]] = {}
+    """The SHA-256 of each piece of the files that are read in pieces, by path."""
 
     @property
     def size(self) -> int:
@@ -37,17 +41,35 @@ class Manifest(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
 
-def described(source: Source) -> SourceFile:
-    """Return the size and SHA-256 of a source, which is read unless its hash is known."""
-    if source.sha256:
-        return SourceFile(path=source.name, size=source.path.stat().st_size, sha256=source.sha256)
+class Part(NamedTuple):
+    """A file, or a piece of one, that is read at once for the manifest; ``edges`` bound its pieces, in bytes."""
 
-    try:
-        with CheckedFile(source.path) as file:
-            file.read_on()
-            return SourceFile(path=source.name, size=file.tell(), sha256=file.sha256)
-    except OSError as error:
-        raise UserError(f"source {source.path} cannot be read: {error.strerror or error}", code=1) from None
+    source: Source
+    edges: tuple[int, ...] = ()
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading a part told: ``sha256`` of the whole file where it was read from end to end, else empty."""
+
+    path: str
+    size: int
+    sha256: str
+    pieces: tuple[str, ...] = ()
+    changed: int = 0
+
+
+Cut = Callable[[Source, int], Sequence[int]]
+"""Gets a source and its size, and returns the edges of its pieces; none where it is read whole."""
+
+
+def whole(source: Source, size: int) -> Sequence[int]:
+    """Cut nothing."""
+    return ()
+
+
+def edges(size: int, count: int) -> tuple[int, ...]:
+    """Return the edges of ``count`` pieces of about equal size: ``count`` + 1 places, in bytes."""
+    return tuple(size * piece // count for piece in range(count + 1))
 
 
 def changed_at(source: Source) -> int:
@@ -58,20 +80,115 @@ def changed_at(source: Source) -> int:
         return 0
 
 
+def size_of(source: Source) -> int:
+    """Return the size of a source. Raises UserError where it is gone."""
+    try:
+        return source.path.stat().st_size
+    except OSError as error:
+        raise UserError(f"source {source.path} cannot be read: {error.strerror or error}", code=1) from None
+
+
+def parts(sources: Sequence[Source], cut: Cut = whole) -> list[Part]:
+    """Return what is to be read for the manifest: no file whose hash is known, unless it is read in pieces.
+
+    A file of known hash is one part, for its hash is of the whole. Others are a part a piece, so that many
+    workers share a large one.
+    """
+    wanted: list[Part] = []
+    for source in sources:
+        places = tuple(cut(source, size_of(source)))
+        if places and not source.sha256:
+            wanted += [Part(source, pair) for pair in itertools.pairwise(places)]
+        elif places or not source.sha256:
+            wanted.append(Part(source, places))
+
+    return wanted
+
+
+def described(part: Part) -> Described:
+    """Read a part. Raises UserError where that fails, or a whole file has not the hash that it must have."""
+    source = part.source
+    changed = changed_at(source)
+    digest = hashlib.sha256()
+    pieces: list[str] = []
+
+    try:
+        with CheckedFile(source.path) as file:
+            for start, stop in itertools.pairwise(part.edges):
+                file.seek(start)
+                while data := file.read(min(CHUNK, stop - file.tell())):
+                    digest.update(data)
+
+                pieces.append(file.sha256)
+
+            if not part.edges:
+                file.read_on()
+                return Described(path=source.name, size=file.tell(), sha256=file.sha256, changed=changed)
+    except OSError as error:
+        raise UserError(f"source {source.path} cannot be read: {error.strerror or error}", code=1) from None
+
+    if source.sha256 and digest.hexdigest() != source.sha256:
+        raise UserError(
+            f"source {source.path} has other bytes than the hub's list says",
+            hint="fetch it again: python -m jobctl.prep.mirror --check",
+        )
+
+    return Described(
+        path=source.name,
+        size=size_of(source),
+        sha256=digest.hexdigest() if source.sha256 else "",
+        pieces=tuple(pieces),
+        changed=changed,
+    )
+
+
+def combined(sources: Sequence[Source], all_described: Sequence[Described]) -> Manifest:
+    """Return the manifest of all sources. Raises UserError where the parts are not those of these files.
+
+    The hash of a file in pieces is the SHA-256 of its pieces' hashes, in hexadecimal digits end to end.
+    """
+    by_path: dict[str, list[Described]] = {}
+    for item in all_described:
+        by_path.setdefault(item.path, []).append(item)
+
+    files: list[SourceFile] = []
+    times: dict[str, int] = {}
+    pieces: dict[str, tuple[str, ...]] = {}
+    for source in sources:
+        items = by_path.pop(source.name, [])
+        digests = tuple(digest for item in items for digest in item.pieces)
+        known = source.sha256 or "".join(item.sha256 for item in items)
+        sha256 = known or hashlib.sha256("".join(digests).encode()).hexdigest()
+        size = items[0].size if items else size_of(source)
+        files.append(SourceFile(path=source.name, size=size, sha256=sha256))
+        times[source.name] = min((item.changed for item in items), default=changed_at(source))
+        if digests:
+            pieces[source.name] = digests
+
+        if len({item.size for item in items}) > 1 or len({item.changed for item in items}) > 1:
+            raise UserError(
+                f"source {source.path} changed while its hash was taken",
+                hint="wait until nobody writes to it, and prepare into a new folder with --output",
+            )
+
+    return Manifest(tuple(files), times, pieces)
+
+
 def make(
-    sources: Sequence[Source], workers: int, seen: Callable[[int], None] = lambda size: None
+    sources: Sequence[Source],
+    workers: int,
+    seen: Callable[[int], None] = lambda size: None,
+    cut: Cut = whole,
 ) -> Manifest:
-    """Read every source once whose hash is not known. ``seen`` is told the bytes of each file that is done."""
+    """Read every source once whose hash is not known. ``seen`` is told the bytes of each part that is done."""
+    wanted = parts(sources, cut)
+    with ThreadPoolExecutor(workers) as pool:  # hashing leaves the interpreter lock
+        results: list[Described] = []
+        for item in pool.map(described, wanted):
+            seen(item.size)
+            results.append(item)
 
-    def all_described() -> Iterator[SourceFile]:
-        with ThreadPoolExecutor(workers) as pool:  # hashing leaves the interpreter lock
-            for file in pool.map(described, sources):
-                seen(file.size)
-                yield file
-
-    # Taken before the files are read: one that changes meanwhile is read again.
-    times = {source.name: changed_at(source) for source in sources if not source.sha256}
-    return Manifest(tuple(all_described()), times)
+    return combined(sources, results)
 
 
 def save(manifest: Manifest, folder: Path) -> None:
@@ -94,7 +211,13 @@ def has_other_bytes(manifest: Manifest, source: Source, known: SourceFile) -> bo
     """Return whether a file was changed in place. One that was touched is read, for its time tells no more."""
     if manifest.times.get(source.name, 0) in (0, changed_at(source)):
         return False
-    return described(source).sha256 != known.sha256
+
+    digests = manifest.pieces.get(source.name, ())
+    bare = source._replace(sha256="")
+    if digests:
+        return described(Part(bare, edges(known.size, len(digests)))).pieces != digests
+
+    return described(Part(bare)).sha256 != known.sha256
 
 
 def compare(manifest: Manifest, sources: Sequence[Source]) -> None:

@@ -27,6 +27,7 @@ FOLDERS = (
     "progress",
     "rejects",
     "held-out",
+    "done/describing",
     "done/holding-out",
     "done/hashing",
     "done/listing-keys",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jobctl.prep.sources.batches import Piece
 from jobctl.prep.sources.kinds import CUT, TABLES, compression, kind
 from jobctl.prep.sources.listing import Source
-from jobctl.prep.sources.manifest import Manifest
+from jobctl.prep.sources.manifest import Manifest, edges
 
 EXPANSION = 3
 """Bytes of text in a byte of a compressed file, about; only the balance hangs on it."""
@@ -20,14 +20,26 @@ def weight(name: str, size: int) -> int:
     return size * (EXPANSION if compression(name) or kind(name) in TABLES else 1)
 
 
-def pieces(source: Source, size: int, shard_bytes: int) -> list[Piece]:
-    """A large file of JSON in parts of equal size; any other file whole."""
-    parts = -(-size // shard_bytes)
-    if parts < 2 or compression(source.name) or kind(source.name) not in CUT:
+def cuts(name: str, size: int, shard_bytes: int) -> tuple[int, ...]:
+    """Return the edges of the pieces of a large file of JSON; none for any other file, which is read whole."""
+    count = -(-size // shard_bytes)
+    if count < 2 or compression(name) or kind(name) not in CUT:
+        return ()
+
+    return edges(size, count)
+
+
+def pieces(source: Source, size: int, shard_bytes: int, digests: Sequence[str]) -> list[Piece]:
+    """Return the pieces of a source, each with its hash where the manifest has ``digests`` of them."""
+    places = cuts(source.name, size, shard_bytes)
+    if not places:
         return [Piece(source)]
 
-    edges = [size * part // parts for part in range(parts + 1)]
-    return [Piece(source, start, stop) for start, stop in itertools.pairwise(edges)]
+    known = digests or [""] * (len(places) - 1)
+    return [
+        Piece(source, start, stop, sha256)
+        for (start, stop), sha256 in zip(itertools.pairwise(places), known, strict=True)
+    ]
 
 
 def plan(manifest: Manifest, sources: Sequence[Source], shard_bytes: int) -> list[Unit]:
@@ -35,7 +47,8 @@ def plan(manifest: Manifest, sources: Sequence[Source], shard_bytes: int) -> lis
     where = {source.name: source for source in sources}
     sized: list[tuple[Piece, int]] = []
     for file in manifest.files:
-        for piece in pieces(where[file.path], file.size, shard_bytes):
+        digests = manifest.pieces.get(file.path, ())
+        for piece in pieces(where[file.path], file.size, shard_bytes, digests):
             sized.append((piece, weight(file.path, piece.stop - piece.start or file.size)))
 
     units: list[list[Piece]] = [[]]

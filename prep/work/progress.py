@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,8 +21,10 @@ EVERY = 0.5
 """Seconds between writes of a worker's file."""
 PUBLISHED = 2.0
 """Seconds between writes of the job's."""
-SILENT = 60.0
-"""Seconds after which a worker no longer counts as running."""
+BEAT = 5.0
+"""Seconds between writes of a worker that is at one long document."""
+SILENT = 20.0
+"""Seconds after which a worker no longer counts as running: some of its beats may be late."""
 
 
 class Worker(msgspec.Struct, kw_only=True):
@@ -80,6 +83,17 @@ class Reporter:
         self.path = folder(output) / f"{owner()}.json"
         self.worker = Worker(owner=owner())
         self._written = 0.0
+        self._lock = threading.Lock()
+
+    def beat(self) -> None:
+        """Have a thread write the file now and then, so that a worker that is silent is a dead one."""
+
+        def write_on() -> None:
+            while True:
+                time.sleep(BEAT)
+                self.write()
+
+        threading.Thread(target=write_on, daemon=True).start()
 
     def begin(self, stage: str, task: int) -> None:
         if self.worker.stage != stage:
@@ -103,8 +117,9 @@ class Reporter:
         self.write()
 
     def write(self) -> None:
-        self._written = self.worker.updated = time.time()
-        with contextlib.suppress(OSError):
+        self._written = time.time()
+        self.worker.updated = self._written
+        with self._lock, contextlib.suppress(OSError):
             aside = self.path.with_name(f".{self.path.name}")
             aside.write_bytes(msgspec.json.encode(self.worker))
             aside.replace(self.path)
@@ -211,6 +226,9 @@ def bar(now: Status, width: int = 24) -> str:
     )
     if now.state == "finished":
         return done
+
+    if not now.workers:
+        return f"{done}  no worker reports"
 
     return (
         f"{done}  {now.tokens_per_second / 1e6:.2f} M/s  {now.bytes_per_second / 1e6:.1f} MB/s  {left} left"

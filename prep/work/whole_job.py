@@ -18,6 +18,7 @@ from jobctl.prep.sources.manifest import Manifest
 from jobctl.prep.work import origin as origins
 from jobctl.prep.work import progress
 from jobctl.prep.work.claims import POLL
+from jobctl.prep.work.describing import all_described, describe, describing
 from jobctl.prep.work.job import Job, claims, clear, create, load, work_dir
 from jobctl.prep.work.merge import merge
 from jobctl.prep.work.origin import Origin
@@ -35,19 +36,20 @@ Show = Callable[[str, bool], None]
 
 
 def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int, show: Show) -> Manifest:
-    """The manifest, made by the first worker that comes; the others wait for it."""
+    """The manifest. All nodes read the files for it; the first that finds them read puts it together."""
     work = work_dir(output)
-    size = sum(source.path.stat().st_size for source in sources)
-    read = 0
+    size = sum(manifests.size_of(source) for source in sources)
+    stage = describing(output, job, sources)
 
     def seen(count: int) -> None:
-        nonlocal read
-        read += count
-        show(f"manifest: {read / 1e6:,.1f} of {size / 1e6:,.1f} MB checked", False)
+        show(f"manifest: {count / 1e6:,.1f} of {size / 1e6:,.1f} MB checked by this node", False)
 
     def make() -> None:
-        manifests.save(manifests.make(sources, workers, seen), work)
+        manifests.save(manifests.combined(sources, all_described(stage, sources)), work)
         show(f"manifest: {len(sources)} files, {size / 1e6:,.1f} MB", True)
+
+    if manifests.load(work) is None:
+        describe(stage, claims(output, job), workers, seen)
 
     def waiting() -> None:
         show("manifest: waiting for the process that makes it", False)
@@ -91,6 +93,7 @@ def work_of(
 def work_through(work: UnitJob, rank: int, ranks: int, slot: int) -> None:
     """What a worker process does: stage after stage, tasks until none is left."""
     reporter = Reporter(work.output)
+    reporter.beat()
     place = (rank + slot * ranks) * GOLDEN % 1
     for stage in stages(work):
 

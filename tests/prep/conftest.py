@@ -19,7 +19,7 @@ from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.sources import manifest as manifests
 from jobctl.prep.sources.listing import listed_files
 from jobctl.prep.work.job import Job, create, work_dir
-from jobctl.prep.work.plan import plan
+from jobctl.prep.work.plan import cuts, plan
 from jobctl.prep.work.unit import UnitJob
 
 PROJECT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def unit_job(root: Path, tmp_path: Path) -> MakeUnit:
         output = tmp_path / "out"
         create(output, job)
         sources = listed_files([folder], []).sources
-        manifest = manifests.make(sources, 1)
+        manifest = manifests.make(sources, 1, cut=lambda source, size: cuts(source.name, size, shard_bytes))
         manifests.save(manifest, work_dir(output))
         file = root / "tokenizers" / "gpt2" / tokenizers.FILE
         return UnitJob(

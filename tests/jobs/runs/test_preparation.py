@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from jobctl.jobs.core.layout import dataset_dir, preparation_file
-from jobctl.jobs.runs.preparation import read_preparation, summary
+from jobctl.jobs.runs.preparation import SILENT, Preparation, as_of_now, read_preparation, summary
 from jobctl.jobs.runs.records import RunRecord
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.resolution import Choices, resolve
@@ -44,3 +44,35 @@ def test_nothing_is_shown_before_there_is_something(tmp_path: Path, text: str | 
         file.parent.mkdir(parents=True)
         file.write_text(text)
     assert read_preparation(run_of(tmp_path)) is None
+
+
+SAID = Preparation(
+    state="tokenizing",
+    tasks=4,
+    tasks_done=1,
+    share=0.25,
+    tokens=5_000_000,
+    tokens_per_second=2e6,
+    seconds_left=60.0,
+    workers=2,
+    bytes_per_second=8e6,
+)
+
+
+def test_a_fresh_report_has_its_rates() -> None:
+    assert as_of_now(SAID, 3.0) == SAID
+    assert summary(SAID) == "tokenizing: 25.0%, 1/4 tasks, 5.0 M tokens, 2.0 M/s, 60 s left"
+
+
+@pytest.mark.parametrize("age", [SILENT + 1, 86400.0])
+def test_a_report_that_is_old_tells_no_rate(age: float) -> None:
+    """All workers were killed: nobody writes a last report."""
+    now = as_of_now(SAID, age)
+    assert (now.workers, now.tokens_per_second, now.bytes_per_second, now.seconds_left) == (0, 0.0, 0.0, None)
+    assert (now.tasks_done, now.tokens, now.silent_for) == (1, 5_000_000, age)
+    assert summary(now).endswith(f"5.0 M tokens, no worker reports since {age / 60:,.0f} minutes")
+
+
+def test_the_report_of_a_finished_job_does_not_age() -> None:
+    finished = msgspec.structs.replace(SAID, state="finished")
+    assert as_of_now(finished, 86400.0) == finished

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import bz2
+import gzip
+import hashlib
+import itertools
 from pathlib import Path
 
 import pyarrow
@@ -52,9 +56,7 @@ def test_a_file_changed_since_the_manifest_is_refused(tmp_path: Path, name: str)
         list(read(Piece(Source(name, path)), ENTRY, other, lambda item: None, lambda size: None))
 
 
-@pytest.mark.parametrize(
-    "name", ["a.jsonl.zst", "a.jsonl.gz", "a.jsonl.lz4", "a.parquet", "a.arrow", "a.warc"]
-)
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.warc"])
 def test_a_damaged_container_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"this is no such file" * 10)
@@ -63,6 +65,27 @@ def test_a_damaged_container_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["gz", "zst", "xz", "bz2", "lz4"])
+@pytest.mark.parametrize("end", ["gz", "zst", "xz", "bz2", "lz4"])
+def test_a_file_that_is_not_packed_as_its_name_says_is_not_called_damaged(tmp_path: Path, end: str) -> None:
+    path = tmp_path / f"a.jsonl.{end}"
+    for data, said in ((b'{"text": "x"}', "it is not packed"), (b"", "it is empty")):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=rf"a\.jsonl\.{end} is no \.{end} file: {said}"):
+            texts_of(path)
+
+    path.write_bytes((gzip.compress if end != "gz" else bz2.compress)(b"x"))
+    with pytest.raises(UserError, match=r"it is packed as \.(gz|bz2)"):
+        texts_of(path)
+
+
+@pytest.mark.parametrize("end", ["zst", "lz4"])
+def test_a_frame_that_is_to_be_skipped_may_come_first(tmp_path: Path, end: str) -> None:
+    """As pzstd and seekable files have them."""
+    path = write(tmp_path / f"a.jsonl.{end}", lines(["one"]))
+    path.write_bytes(b"\x50\x2a\x4d\x18\x03\0\0\0abc" + path.read_bytes())
+    assert texts_of(path) == (["one"], [])
+
+
 def test_a_truncated_file_is_named(tmp_path: Path, end: str) -> None:
     path = write(tmp_path / f"a.jsonl.{end}", lines(TEXTS))
     path.write_bytes(path.read_bytes()[:-20])
@@ -169,3 +192,24 @@ def test_reads_that_stay_away_are_an_error_in_words(tmp_path: Path, monkeypatch:
         UserError, match=r"a\.jsonl cannot be read: Input/output error\n.*the same command again"
     ):
         list(read(Piece(Source("a.jsonl", path)), ENTRY, expected, print, lambda size: None))
+
+
+def test_a_piece_is_held_to_its_own_bytes_alone(tmp_path: Path) -> None:
+    """The lines at its edges reach into other pieces, whose tasks look at those bytes."""
+    path = write(tmp_path / "a.jsonl", lines(TEXTS))
+    data = path.read_bytes()
+    edges = [0, 1000, 5000, len(data)]
+    texts: list[str] = []
+    for start, stop in itertools.pairwise(edges):
+        digest = hashlib.sha256(data[start:stop]).hexdigest()
+        texts += texts_of(path, piece=Piece(Source("a.jsonl", path), start, stop, digest))[0]
+
+    assert texts == TEXTS
+
+    piece = Piece(Source("a.jsonl", path), 1000, 5000, hashlib.sha256(data[1000:5000]).hexdigest())
+    path.write_bytes(data[:999] + b"?" + data[1000:5000] + b"?" + data[5001:])
+    texts_of(path, piece=piece)
+    for place in (1000, 4999):
+        path.write_bytes(data[:place] + b"~" + data[place + 1 :])
+        with pytest.raises(UserError, match=r"a\.jsonl has other bytes"):
+            texts_of(path, piece=piece)

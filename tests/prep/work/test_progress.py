@@ -3,8 +3,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from jobctl.prep.shards.statistics import Count, Statistics
-from jobctl.prep.work.progress import Done, Sum, Tally, Worker, bar, duration, status
+from jobctl.prep.work import progress
+from jobctl.prep.work.progress import SILENT, Done, Reporter, Sum, Tally, Worker, bar, duration, status
 from jobctl.prep.work.unit import record_file, write_record
 
 DONE = Sum(tasks=2, read_bytes=300, tokens=250)
@@ -39,7 +42,33 @@ def test_nothing_done_has_no_rate_and_an_unknown_end() -> None:
     found = status([], state="manifest", tasks=0, done=Sum(), size=0)
     assert found.seconds_left is None
     assert found.share == 0.0
-    assert "-:-- left" in bar(found)
+    assert "no worker reports" in bar(found)
+
+
+def test_a_rate_is_that_of_workers_which_live() -> None:
+    dead = worker("dead:1", read_bytes=100, tokens=50)
+    dead.updated -= SILENT + 1
+    found = status([dead], state="tokenizing", tasks=4, done=DONE, size=1000)
+    assert (found.workers, found.tokens_per_second, found.seconds_left) == (0, 0.0, None)
+    assert bar(found).endswith("2/4 tasks  0.0 M tokens  no worker reports")
+
+
+def test_a_worker_that_is_at_one_long_document_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "BEAT", 0.001)
+    progress.folder(tmp_path).mkdir(parents=True)
+    reporter = Reporter(tmp_path)
+    reporter.begin("tokenizing", 3)
+    first = progress.workers(tmp_path)[0].updated
+
+    reporter.beat()
+    deadline = time.monotonic() + 30
+    while progress.workers(tmp_path)[0].updated == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+    assert progress.workers(tmp_path)[0].task == 3
 
 
 def test_the_bar_shows_stage_share_tasks_tokens_rates_and_time_left() -> None:
