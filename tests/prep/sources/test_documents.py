@@ -65,7 +65,6 @@ def test_a_damaged_container_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["gz", "zst", "xz", "bz2", "lz4"])
-@pytest.mark.parametrize("end", ["gz", "zst", "xz", "bz2", "lz4"])
 def test_a_file_that_is_not_packed_as_its_name_says_is_not_called_damaged(tmp_path: Path, end: str) -> None:
     path = tmp_path / f"a.jsonl.{end}"
     for data, said in ((b'{"text": "x"}', "it is not packed"), (b"", "it is empty")):
@@ -86,6 +85,7 @@ def test_a_frame_that_is_to_be_skipped_may_come_first(tmp_path: Path, end: str) 
     assert texts_of(path) == (["one"], [])
 
 
+@pytest.mark.parametrize("end", ["gz", "zst", "xz", "bz2", "lz4"])
 def test_a_truncated_file_is_named(tmp_path: Path, end: str) -> None:
     path = write(tmp_path / f"a.jsonl.{end}", lines(TEXTS))
     path.write_bytes(path.read_bytes()[:-20])
