@@ -28,6 +28,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "list": Command("status", "List all runs, the newest last."),
         "status": Command("status", "Show the state of a run or a pipeline."),
         "describe": Command("describe", "Show everything that is known of a run."),
+        "watch": Command("watch", "Follow runs in the terminal: loss, speed, time left."),
         "logs": Command("follow", "Print the log of a run; -f follows it."),
         "wait": Command("follow", "Wait until a run or a pipeline has ended."),
     },

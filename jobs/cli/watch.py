@@ -1,0 +1,118 @@
+"""``jobctl watch``: runs as they go on, in the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.output import say
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.monitoring.glance import Glance, glance, last_warnings, newest_attempt
+from jobctl.jobs.monitoring.glance_text import line
+from jobctl.jobs.monitoring.opening import Opened, open_run
+
+
+@click.command("watch")
+@click.argument("runs", metavar="RUN…", nargs=-1, required=True)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option("--once", is_flag=True, help="Look once and leave.")
+@click.option("--plain", is_flag=True, help="Lines in the place of a view, as without a terminal.")
+def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: bool) -> None:
+    """Runs as they go on: progress, loss, MFU, speed, memory, warnings; several beside each other.
+
+    It ends when all of them have ended; a run that was requeued is waited for. Ctrl-C leaves, and ends no run. Where
+    the output is no terminal it prints a line a run, whenever something has changed.
+    """
+    home = root()
+    opened = [open_run(word, home) for word in runs]
+    if plain or not sys.stdout.isatty():
+        _lines(opened, interval, once)
+    else:
+        _view(opened, interval, once)
+
+
+def look_at(run: Opened) -> Glance:
+    """Return how a run stands now. A document that is being rewritten at this moment is looked at again later."""
+    records = run.records()
+    history = run.log.read()
+    return glance(history, records, time.time(), warnings=_warnings(run.path))
+
+
+def _warnings(path: Path) -> list[str]:
+    attempt = newest_attempt(path) if path.is_dir() else 0
+    return last_warnings(path, attempt) if attempt else []
+
+
+def _lines(opened: Sequence[Opened], interval: float, once: bool) -> None:
+    """Print a line a run whenever it differs from the one before."""
+    shown: dict[str, str] = {}
+
+    def show(looks: list[Glance]) -> None:
+        for look in looks:
+            text = line(look)
+            # A silence grows by the second; that is no news.
+            news = f"{look.state} {look.step} {look.attempt} {look.validation_loss}"
+            if shown.get(look.run) != news:
+                say(text)
+                shown[look.run] = news
+
+        sys.stdout.flush()
+
+    _until_ended(opened, interval, once, show)
+
+
+def _view(opened: Sequence[Opened], interval: float, once: bool) -> None:
+    """Show panels that follow the size of the terminal."""
+    try:
+        from rich.console import Console
+        from rich.live import Live
+
+        from jobctl.jobs.monitoring.terminal import View
+    except ModuleNotFoundError as missing:
+        raise UserError(
+            f"the live view needs the package {missing.name}",
+            hint="pip install 'jobctl[monitoring]', or: jobctl watch --plain",
+        ) from None
+
+    console = Console()
+    if once:
+        _until_ended(opened, interval, once, lambda looks: console.print(View(looks)))
+        return
+
+    footer = f"a look every {interval:g} s; Ctrl-C leaves"
+    # The whole screen is ours while the view lasts; what was there comes back after it.
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        last: list[Glance] = []
+
+        def show(looks: list[Glance]) -> None:
+            last[:] = looks
+            live.update(View(looks, footer), refresh=True)
+
+        _until_ended(opened, interval, once, show)
+
+    for look in last:
+        say(line(look))
+
+
+def _until_ended(
+    opened: Sequence[Opened], interval: float, once: bool, show: Callable[[list[Glance]], None]
+) -> None:
+    """Look again and again until all runs have ended."""
+    while True:
+        looks = [look_at(run) for run in opened]
+        show(looks)
+        if once or all(look.has_ended for look in looks):
+            return
+
+        time.sleep(interval)

@@ -1,0 +1,178 @@
+"""One look at a run that is going on: how far, how well, how fast, how long still. Pure, but for the tail of a log."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.reading import open_regular
+from jobctl.jobs.core.text import visible
+from jobctl.jobs.monitoring.analysis import mean, seconds_of, split
+from jobctl.jobs.monitoring.history import History, column, finite, number
+from jobctl.jobs.monitoring.opening import Records
+from jobctl.jobs.runs import store
+
+RECENT = 5
+"""Intervals whose mean is the present speed."""
+STALE_FACTOR = 10
+"""Times the usual interval after which a silent log is worth a word."""
+STALE_SECONDS = 120.0
+TAIL_BYTES = 1 << 16
+_WARNING = re.compile(r" (?P<level>WARNING|ERROR|CRITICAL) [\w.]+: (?P<message>.+)")
+
+
+class Glance(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person wants to know of a run now. A figure that is unknown is None."""
+
+    run: str
+    state: str
+    """``waiting``, ``running``, ``silent``, ``stopped``, ``finished`` or ``failed``."""
+    detail: str
+    model: str
+    step: int
+    max_iters: int
+    seconds_left: float | None
+    attempt: int
+    loss: float | None
+    validation_loss: float | None
+    learning_rate: float | None
+    grad_norm: float | None
+    tokens_per_second: float | None
+    mfu: float | None
+    mfu_peak: float | None
+    """The best interval so far."""
+    ms_per_step: float | None
+    memory_gb: float | None
+    split: dict[str, float]
+    goodput: float | None
+    """Share of the wall-clock time in steps that count; None where it cannot be told."""
+    warnings: tuple[str, ...]
+    steps: list[int]
+    losses: list[float]
+    rates: list[tuple[int, float]]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come by itself."""
+        return self.state in ("finished", "failed", "cancelled")
+
+
+def glance(
+    history: History,
+    records: Records,
+    now: float,
+    *,
+    warnings: Sequence[str] = (),
+    goodput: float | None = None,
+) -> Glance:
+    """Return the look at a run at the time ``now``, in seconds since the epoch."""
+    recent = history.intervals[-RECENT:]
+    per_step = mean(recent, "dt_ms")
+    remaining = max(0, history.max_iters - history.last_step)
+    state, detail = state_of(history, records, now)
+    going = state in ("running", "silent")
+    last = history.steps[-1] if history.steps else None
+    losses = column(history.steps, "loss")
+    shares = finite(column(history.intervals, "mfu"))
+    memory = finite(column(history.intervals, "memory_peak_gb"))
+    evaluations = finite(number(e.val_loss) for e in history.evaluations)
+
+    return Glance(
+        run=history.name,
+        state=state,
+        detail=detail,
+        model=history.model,
+        step=history.last_step,
+        max_iters=history.max_iters,
+        seconds_left=remaining * per_step / 1e3 if per_step and going and history.max_iters else None,
+        attempt=max(len(history.segments), records.attempts[-1].attempt if records.attempts else 0),
+        loss=_known(losses[-1]) if losses else None,
+        validation_loss=evaluations[-1] if evaluations else None,
+        learning_rate=_known(number(last.lr)) if last else None,
+        grad_norm=_known(number(last.grad_norm)) if last else None,
+        tokens_per_second=mean(recent, "tokens_per_sec"),
+        mfu=mean(recent, "mfu"),
+        mfu_peak=max(shares, default=None),
+        ms_per_step=per_step,
+        memory_gb=max(memory, default=None),
+        split=split(recent),
+        goodput=goodput,
+        warnings=tuple(warnings),
+        steps=[step.iter for step in history.steps],
+        losses=losses,
+        rates=[(i.iter, i.tokens_per_sec) for i in history.intervals if math.isfinite(i.tokens_per_sec)],
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
+    """Return the state of a run and a word about it, from its records and its log alone."""
+    # One that was refused beside another says nothing of the run.
+    admitted = [attempt for attempt in records.attempts if attempt.reason != "busy"]
+    last = admitted[-1] if admitted else None
+    if last and last.end is not None:
+        state = store.state_of(last)
+        details = {
+            "stopped": f"{last.reason or 'checkpointed'}; another attempt goes on from the checkpoint",
+            "failed": f"exit code {last.exit_code}" + (f", {last.reason}" if last.reason else ""),
+        }
+        return state, details.get(state, "")
+
+    # Of a run that was started by hand, and of one whose script could not write its end, the log has the last word.
+    began = seconds_of(last.start) if last else None
+    summary = history.summary
+    if summary and (began is None or (history.last_write or 0) >= began):
+        return (summary.status, summary.reason) if summary.status else ("stopped", summary.reason)
+
+    if not history.steps or (began is not None and (history.last_write or 0) < began):
+        return "waiting", "no step of this attempt yet" if last else "no step yet"
+
+    return _progress(history, now)
+
+
+def _progress(history: History, now: float) -> tuple[str, str]:
+    """Return whether a run that has not ended still writes."""
+    silence = now - (history.last_write or now)
+    usual = max((i.seconds for i in history.intervals[-RECENT:]), default=0.0)
+    if silence > max(STALE_SECONDS, STALE_FACTOR * usual):
+        return "silent", f"nothing logged for {clock(silence)}; jobctl doctor {history.name}"
+
+    return "running", ""
+
+
+def clock(seconds: float) -> str:
+    """Return a time for people: ``1d 02:03:04``, without the day where there is none."""
+    days, rest = divmod(round(seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    return (f"{days}d " if days else "") + f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def last_warnings(run: Path, attempt: int, count: int = 3) -> list[str]:
+    """Return the newest warnings and errors in the log of rank 0; none where it cannot be read."""
+    try:
+        with open_regular(layout.rank_log(run, attempt, 0)) as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+
+    matches = [_WARNING.search(line) for line in text.splitlines()]
+    return [visible(f"{m['level'].lower()}: {m['message']}") for m in matches if m][-count:]
+
+
+def newest_attempt(run: Path) -> int:
+    """Return the highest number of a log folder; 0 where there is none."""
+    folder = layout.log_dir(run, 0).parent
+    try:
+        return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0)
+    except OSError:
+        return 0
