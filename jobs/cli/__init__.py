@@ -25,7 +25,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "resume": Command("control", "Start another attempt of a run that has ended."),
     },
     "See a run": {
-        "list": Command("status", "List all runs, the newest last."),
+        "list": Command("listing", "List all runs, the newest last."),
         "status": Command("status", "Show the state of a run or a pipeline."),
         "describe": Command("describe", "Show everything that is known of a run."),
         "watch": Command("watch", "Follow runs in the terminal: loss, speed, time left."),

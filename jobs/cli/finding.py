@@ -118,7 +118,16 @@ def find_runs(place: Place) -> list[Run]:
 
     home = root(place.site)
     cluster = _cluster_site(place)
-    kept = load_store(*cluster, home).find_all() if cluster else []
+    kept: list[Run] = []
+    try:
+        kept = list(load_store(*cluster, home).find_all()) if cluster else []
+    except UserError as error:
+        # Whoever names the target wants its runs, and nothing else.
+        if place.target:
+            raise
+
+        warn([f"runs of the cluster are left out: {error.message}"])
+
     if cluster and place.target:
         return kept
 

@@ -8,24 +8,35 @@ from typing import Any
 import click
 import msgspec
 
-from jobctl.jobs.cli.choices import root
-from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, find_runs, pipeline_runs, place_options
+from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
 from jobctl.jobs.cli.output import emit, table
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.monitoring.progress import in_words, progress_facts, read_progress
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.preparation import read_preparation, summary
 from jobctl.jobs.runs.records import BadRun
-from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.runs.store import Run, Status, unknown_status
 from jobctl.jobs.targets.registry import load_target
 
 
 def statuses(asked: Sequence[Run]) -> list[Status]:
-    """Return where runs stand, each target asked once, in the order given."""
+    """Return where runs stand, each target asked once, in the order given.
+
+    The runs of a target that does not answer are unknown, and the others are not affected.
+    """
     by_name: dict[str, Status] = {}
     for name in sorted({run.target for run in asked}):
         group = [run for run in asked if run.target == name]
-        by_name.update(zip((run.name for run in group), load_target(name).statuses(group), strict=True))
+        by_name.update(zip((run.name for run in group), _ask(name, group), strict=True))
 
     return [by_name[run.name] for run in asked]
+
+
+def _ask(target: str, group: Sequence[Run]) -> Sequence[Status]:
+    try:
+        return load_target(target).statuses(group)
+    except UserError as error:
+        return [unknown_status(run, error) for run in group]
 
 
 def pipeline_statuses(pipeline: Pipeline, place: Place) -> list[Status]:
@@ -82,24 +93,17 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
 
     chosen = find_run(run, Place(**place))
     (status,) = statuses([chosen])
+    facts = msgspec.to_builtins(status)
+    lines = [describe_status(status)]
+
     preparation = read_preparation(chosen)
     if preparation:
-        facts = {**msgspec.to_builtins(status), "preparation": preparation}
-        emit(facts, as_json, f"{describe_status(status)}\n  {summary(preparation)}")
-    else:
-        emit(status, as_json, describe_status(status))
+        facts["preparation"] = preparation
+        lines.append(f"  {summary(preparation)}")
 
+    progress = read_progress(chosen)
+    if progress:
+        facts["progress"] = progress_facts(progress)
+        lines.append(f"  {in_words(progress, is_going=status.state == 'running')}")
 
-@click.command("list")
-@place_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_command(as_json: bool, **place: Any) -> None:
-    """All runs, the newest last."""
-    known = statuses(find_runs(Place(**place)))
-    rows = [(s.run, s.state, s.target, s.job_id, s.attempt or "", s.start, s.detail) for s in known]
-    header = ("RUN", "STATE", "TARGET", "JOB", "ATTEMPT", "START", "")
-    emit(
-        known,
-        as_json,
-        table(header, rows) if rows else f"no runs in {root(place['site'])}; start one: jobctl submit --help",
-    )
+    emit(facts, as_json, "\n".join(lines))

@@ -1,0 +1,131 @@
+"""How far a training is: read from the end of its log, so that a list of a hundred long runs stays quick."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.reading import open_regular
+from jobctl.jobs.monitoring.history import Interval, Line, Step, finite, number
+from jobctl.jobs.monitoring.logfile import log_names
+from jobctl.jobs.runs.store import Run
+from jobctl.jobs.spec.job_spec import TrainSpec
+
+TAIL_BYTES = 128 << 10
+"""The end of a log that is read. A line has some 300 bytes, so this holds hundreds of steps."""
+_DECODER = msgspec.json.Decoder(Line)
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a training is."""
+
+    step: int
+    steps: int
+    """Steps of the whole run."""
+    loss: float | None
+    """Loss of the last logged step; None where it was no number."""
+    seconds_per_step: float | None
+    """Mean of the newest interval of the log; None before the first."""
+
+    @property
+    def share(self) -> float:
+        """The part that is done, 0 to 1."""
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
+
+    @property
+    def seconds_remaining(self) -> float | None:
+        """The time that the remaining steps take at the newest rate, without what comes between steps."""
+        if self.seconds_per_step is None:
+            return None
+
+        return max(0, self.steps - self.step) * self.seconds_per_step
+
+
+def read_progress(run: Run) -> Progress | None:
+    """Return how far ``run`` is; None before its first logged step, and for a job that trains nothing.
+
+    An evaluation or an export has no steps of its own.
+    """
+    spec = run.record.spec
+    if run.step or not isinstance(spec, TrainSpec) or not spec.checkpoints:
+        return None
+
+    # The newest attempt may not have logged a step yet.
+    for name in reversed(log_names(run.path)):
+        progress = _of_log(layout.metrics_dir(run.path) / name, spec.train.max_iters)
+        if progress is not None:
+            return progress
+
+    return None
+
+
+def _of_log(path: Path, steps: int) -> Progress | None:
+    lines = _tail(path)
+    done = [line for line in lines if isinstance(line, Step)]
+    if not done:
+        return None
+
+    times = finite([line.dt_ms for line in lines if isinstance(line, Interval)])
+    losses = finite([number(done[-1].loss)])
+
+    return Progress(
+        step=done[-1].iter,
+        steps=steps,
+        loss=losses[0] if losses else None,
+        seconds_per_step=times[-1] / 1e3 if times else None,
+    )
+
+
+def _tail(path: Path) -> list[Line]:
+    """Return the lines at the end of a log. A damaged line, and one that is cut at either end, is left out."""
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - TAIL_BYTES)
+            file.seek(start)
+            data = file.read(TAIL_BYTES)
+    except OSError:  # removed since it was listed, or no file of ours
+        return []
+
+    texts = data.split(b"\n")
+    if start:
+        texts = texts[1:]
+
+    lines: list[Line] = []
+    for text in texts:
+        try:
+            lines.append(_DECODER.decode(text))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+
+    return lines
+
+
+def in_words(progress: Progress, *, is_going: bool) -> str:
+    """Return one line: ``step 500 of 2,000 (25%), loss 4.21, 1:02:03 to go``."""
+    parts = [f"step {progress.step:,} of {progress.steps:,} ({progress.share:.0%})"]
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.4f}")
+
+    remaining = progress.seconds_remaining
+    if is_going and remaining:
+        parts.append(f"{clock(remaining)} to go")
+
+    return ", ".join(parts)
+
+
+def progress_facts(progress: Progress) -> dict[str, Any]:
+    """Return what JSON says of a training's progress."""
+    facts: dict[str, Any] = msgspec.to_builtins(progress)
+    return facts | {"share": progress.share, "seconds_remaining": progress.seconds_remaining}
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as hours, minutes and seconds: ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
