@@ -49,19 +49,17 @@ class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a GPU does in a step of training: measured in trainings, or extrapolated from another GPU's."""
+    """What one device does in a step of training, as trainings on it measured it."""
 
-    basis: Literal["measured", "extrapolated"]
-    source: Annotated[str, Meta(description="where the figures come from")]
-    product_tflops: Annotated[float, Meta(gt=0, description="matrix products in bfloat16, TFLOP/s")]
+    product_tflops: Annotated[float, Meta(gt=0, description="matrix products at the training's dtype")]
     float8_tflops: Annotated[float, Meta(ge=0, description="matrix products in float8; 0: it has none")] = 0.0
     attention_tflops: Annotated[float, Meta(gt=0, description="causal attention, forward and backward")]
-    memory_tb_s: Annotated[float, Meta(gt=0, description="kernels that only move memory, TB/s")]
-    optimizer_tb_s: Annotated[float, Meta(gt=0, description="the optimiser's update, TB/s")]
-    watts: Annotated[float, Meta(ge=0, description="power of one GPU in training, W; 0: unknown")] = 0.0
+    memory_tb_s: Annotated[float, Meta(gt=0, description="kernels that only move memory")]
+    update_tb_s: Annotated[float, Meta(gt=0, description="the optimiser's update")]
     range: Annotated[
-        float, Meta(gt=0, lt=1, description="share by which a step's time may differ from the estimate")
+        float, Meta(gt=0, lt=1, description="share by which a step may differ from the estimate")
     ]
+    source: Annotated[str, Meta(description="which trainings they come from")]
 
 
 class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -75,7 +73,11 @@ class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     usable_gib: Annotated[
         float, Meta(ge=0, description="memory of a GPU that its driver reports, GiB; 0: not looked at")
     ] = 0.0
+    bandwidth_tb_s: Annotated[float, Meta(ge=0, description="memory bandwidth of its data sheet")] = 0.0
+    watts: Annotated[float, Meta(ge=0, description="power limit of one GPU, W; 0: unknown")] = 0.0
     rates: Rates | None = None
+    """None: nothing was measured, and rates are extrapolated from another GPU's."""
+    source: Annotated[str, Meta(description="where the facts come from; empty: the data sheet")] = ""
     settings: dict[str, object] = {}
     limits: dict[str, object] = {}
     models: dict[str, list[Rule]] = {}

@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Look before you start": {
         "render": Command("submit", "Print the script or manifest of a job."),
+        "estimate": Command("estimate", "Print memory, time and cost of a training."),
         "explain": Command("explain", "Print every value of a job, and its origin."),
         "catalog": Command("catalog", "Show models, hardware, tiers, stages and sites."),
         "lint": Command("lint", "Find the usual mistakes in an sbatch script."),

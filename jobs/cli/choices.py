@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,6 +43,9 @@ TRUST_OPTION = click.option(
     metavar="NAME",
     multiple=True,
     help="Execute and write into what NAME owns in the run as well; 'everyone' allows all.",
+)
+FORCE_OPTION = click.option(
+    "--force", is_flag=True, help="Go on where the estimate says that the job does not fit into memory."
 )
 OPTIONS = [
     click.argument(
@@ -135,8 +139,8 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         epochs=options.get("epochs"),
     )
 
-    return resolve(
-        choices,
+    find = functools.partial(
+        resolve,
         version=jobctl.__version__,
         root=os.environ.get("JOBCTL_ROOT", ""),
         project=layer,
@@ -144,6 +148,13 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         stamp=stamp,
         dataset_size=dataset_size,
     )
+
+    if any(text.replace(" ", "") == "batch_size=auto" for text in choices.sets):
+        from jobctl.jobs.cli.room import resolve_with_auto
+
+        return resolve_with_auto(choices, find)
+
+    return find(choices)
 
 
 def _named_settings(options: Mapping[str, Any]) -> dict[str, Any]:

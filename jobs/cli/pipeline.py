@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from jobctl.jobs import kinds
-from jobctl.jobs.cli.choices import ChoiceCommand, choice_options, resolution, root
+from jobctl.jobs.cli.choices import FORCE_OPTION, ChoiceCommand, choice_options, resolution, root
 from jobctl.jobs.cli.finding import Place, pipeline_runs
 from jobctl.jobs.cli.output import emit, say, table
+from jobctl.jobs.cli.room import check_room
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
@@ -31,6 +32,7 @@ OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", 
 @click.option("--prep-nodes", type=click.IntRange(min=1), default=1, help="Nodes that tokenize.")
 @click.option("--wait", is_flag=True, help="Follow it to its end, and exit with its code.")
 @click.option("--dry-run", is_flag=True, help="Show the steps, and submit nothing.")
+@FORCE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def pipeline_command(
     skip: tuple[str, ...], prep_nodes: int, wait: bool, dry_run: bool, as_json: bool, **options: Any
@@ -125,7 +127,12 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
         nodes = prep_nodes if kind.array == "nodes" else 1
         step_options |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
 
-    return resolution(**step_options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}").spec
+    resolved = resolution(**step_options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
+    if kind is kinds.TRAIN:
+        # Refused at once: after hours of tokenizing it would be too late.
+        check_room(resolved, force=options.get("force", False), quiet=True)
+
+    return resolved.spec
 
 
 def _refuse_while_alive(pipeline: Pipeline, home: Path) -> None:

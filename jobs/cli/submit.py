@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobctl.jobs.cli.choices import ChoiceCommand, choice_options, resolution, root
+from jobctl.jobs.cli.choices import FORCE_OPTION, ChoiceCommand, choice_options, resolution, root
 from jobctl.jobs.cli.output import emit, say, warn
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Started
@@ -19,11 +19,15 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 
 @click.command("render", cls=ChoiceCommand)
 @choice_options
-def render_command(**options: Any) -> None:
+@FORCE_OPTION
+def render_command(force: bool, **options: Any) -> None:
     """Print the job's script or manifest: no file, no network, no run directory."""
+    from jobctl.jobs.cli.room import check_room
+
     resolved = resolution(**options)
     _check_run(resolved.spec, options["run"])
     announce(resolved)
+    check_room(resolved, force=force)
     if resolved.spec.after:
         warn(
             [
@@ -38,9 +42,11 @@ def render_command(**options: Any) -> None:
 @choice_options
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")
 @click.option("--wait", "wait", is_flag=True, help="Follow the run to its end, and exit with its code.")
+@FORCE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> None:
+def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **options: Any) -> None:
     """Start a job and return its run's name."""
+    from jobctl.jobs.cli.room import check_room
     from jobctl.jobs.submission import check_inputs, prepared, store_for
 
     resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
@@ -51,6 +57,9 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return
 
+    # Before the inputs: whoever makes a data set for a job that cannot fit has made it in vain.
+    home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
+    check_room(resolved, force=force, root=home)
     check_inputs(spec)
     if dry_run:
         click.echo(load_target(spec.target).render(spec), nl=False)
@@ -59,7 +68,6 @@ def submit_command(dry_run: bool, wait: bool, as_json: bool, **options: Any) -> 
         )
         return
 
-    home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
     started = store_for(spec, home).start(spec)
     emit(_facts(started), as_json, _summary(started))
     if wait:

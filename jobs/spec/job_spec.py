@@ -10,6 +10,7 @@ import msgspec
 
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import (
+    READ_BY_NO_JOB,
     SCHEDULERS,
     SITE_SECTIONS,
     HardwareFacts,
@@ -227,9 +228,9 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
 
 
 def foreign_sections(target: str) -> tuple[str, ...]:
-    """Return the sections of ``Site`` that only other targets than ``target`` read."""
+    """Return the sections of ``Site`` that only other targets than ``target`` read, or none at all."""
     section = target_entry(target).section
-    return tuple(name for name in SCHEDULERS if name != section)
+    return (*(name for name in SCHEDULERS if name != section), *READ_BY_NO_JOB)
 
 
 def _without_defaults(section: msgspec.Struct) -> dict[str, Any]:

@@ -75,6 +75,10 @@ class Resolution(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
     length: str = ""
     """One line on the tokens of a training, its share of the optimum and its epochs; empty for any other job."""
+    machine: HardwareEntry | None = None
+    """The hardware that was chosen, by name or as a file of the user's."""
+    optimal_tokens: float = 0.0
+    """Tokens that the model's entry calls compute-optimal; 0: it says nothing."""
 
 
 def _load(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
@@ -256,7 +260,9 @@ def resolve(
     length, doubts = _length_in_words(choices, spec, dataset_size)
     limits = _limit_warnings(layers, values, origins) if kind.has_model and choices.tier > 1 else []
     names_of_layers = {key: layer.name for key, layer in origins.items()}
-    return Resolution(spec, names_of_layers, (*_old_name_warnings(layers), *limits, *doubts), length)
+    optimal = _optimal_tokens(choices) if kind.has_model else 0.0
+    warnings = (*_old_name_warnings(layers), *limits, *doubts)
+    return Resolution(spec, names_of_layers, warnings, length, machine, optimal)
 
 
 def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict[str, Layer]]:

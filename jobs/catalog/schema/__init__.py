@@ -11,7 +11,8 @@ from jobctl.jobs.catalog.schema.keys import KEYS, SECTIONS
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
 from jobctl.jobs.catalog.schema.model import ModelConfig
 from jobctl.jobs.catalog.schema.naming import NAME, ImageVariant
-from jobctl.jobs.catalog.schema.site import SCHEDULERS, SITE_SECTIONS, Preflight, Site
+from jobctl.jobs.catalog.schema.prices_section import PricesSection
+from jobctl.jobs.catalog.schema.site import READ_BY_NO_JOB, SCHEDULERS, SITE_SECTIONS, Preflight, Site
 from jobctl.jobs.catalog.schema.slurm_section import GpuRequest, SlurmSection
 from jobctl.jobs.catalog.schema.training import (
     ActivationCheckpointing,
@@ -28,6 +29,7 @@ from jobctl.jobs.catalog.schema.training import (
 __all__ = [
     "KEYS",
     "NAME",
+    "READ_BY_NO_JOB",
     "SCHEDULERS",
     "SECTIONS",
     "SITE_SECTIONS",
@@ -49,6 +51,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerName",
     "Preflight",
+    "PricesSection",
     "Resources",
     "Site",
     "SlurmSection",

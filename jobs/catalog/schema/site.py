@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from jobctl.jobs.catalog.schema.container_section import ContainerSection
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
+from jobctl.jobs.catalog.schema.prices_section import PricesSection
 from jobctl.jobs.catalog.schema.slurm_section import SlurmSection
 
 Preflight = Literal["off", "report", "stop"]
@@ -46,14 +47,19 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     container: ContainerSection = ContainerSection()
     slurm: SlurmSection = SlurmSection()
     kubernetes: KubernetesSection = KubernetesSection()
+    prices: PricesSection = PricesSection()
 
 
 SITE_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "container": ContainerSection,
     "slurm": SlurmSection,
     "kubernetes": KubernetesSection,
+    "prices": PricesSection,
 }
 """The sections of ``Site`` by their names. A test holds this table equal to the fields of ``Site``."""
 
 SCHEDULERS = ("slurm", "kubernetes")
 """The sections that one scheduler reads. All others are general."""
+
+READ_BY_NO_JOB = ("prices",)
+"""Sections that neither a job nor its scheduler reads; they are not part of what a run is."""

@@ -1,0 +1,116 @@
+"""What the verbs ask before they estimate: this host's memory, probes, and the goodput of earlier runs."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.run_times import read_goodput
+from jobctl.jobs.estimate.rates import REFERENCE, Probe, rates_of
+from jobctl.jobs.estimate.report import Estimate, Question, available, estimate
+from jobctl.jobs.estimate.situation import Situation, situation_of
+from jobctl.jobs.runs import store
+from jobctl.jobs.spec.job_spec import TrainSpec
+from jobctl.jobs.spec.resolution import Resolution
+from jobctl.jobs.targets.registry import target_entry
+
+GIB = 2**30
+MEMINFO = Path("/proc/meminfo")
+PROBES = "probes"
+MOST_RUNS = 20
+"""Runs whose goodput is read: the newest ones."""
+
+
+def probes_dir(root: Path) -> Path:
+    """Return the folder of the probes of a root."""
+    return root / PROBES
+
+
+def read_probe(root: Path, hardware: str) -> Probe | None:
+    """Return the probe of ``hardware`` that the root keeps; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(read_regular(probes_dir(root) / f"{hardware}.json"), type=Probe)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def host_gib_free(meminfo: Path = MEMINFO) -> float | None:
+    """Return GiB that this host has available; None where it does not say."""
+    try:
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1024 / GIB if match else None
+
+
+def goodput_of(root: Path, spec: TrainSpec) -> tuple[float | None, int]:
+    """Return the mean goodput of ended runs with this model and hardware, and how many there are."""
+    folder = layout.runs(root)
+    paths = sorted(folder.glob("*"), key=lambda path: path.name)[-MOST_RUNS:] if folder.is_dir() else []
+    shares = []
+    for path in paths:
+        if not _same_kind(root, path.name, spec):
+            continue
+
+        goodput = read_goodput(path)
+        if goodput and goodput.share > 0:
+            shares.append(goodput.share)
+
+    return (statistics.mean(shares), len(shares)) if shares else (None, 0)
+
+
+def _same_kind(root: Path, name: str, spec: TrainSpec) -> bool:
+    """Whether a run of the root trained this model on this hardware; what cannot be read did not."""
+    try:
+        other = store.read(root, name).record.spec
+    except Exception:  # whatever is wrong with a run of somebody's: it is no evidence
+        return False
+
+    if not isinstance(other, TrainSpec):
+        return False
+    kind = (spec.model_name, spec.hardware, spec.stage)
+    return (other.model_name, other.hardware, other.stage) == kind
+
+
+def available_gib(resolved: Resolution, situation: Situation) -> float:
+    """Return GiB of a GPU or of the machine: of this host where the job runs on it without a GPU."""
+    assert resolved.machine is not None
+    # Targets of one machine run their jobs on this host.
+    on_this_host = not target_entry(resolved.spec.target).many_nodes
+    here = host_gib_free() if on_this_host else None
+    return available(situation, resolved.machine, here)
+
+
+def estimate_of(resolved: Resolution, root: Path | None = None) -> Estimate | None:
+    """Return the estimate of a training; None for any other job.
+
+    ``root``: where probes and earlier runs are looked for.
+    """
+    spec = resolved.spec
+    if not isinstance(spec, TrainSpec) or resolved.machine is None:
+        return None
+
+    situation = situation_of(spec)
+    probe = read_probe(root, spec.hardware) if root else None
+    reference = read_probe(root, REFERENCE) if root else None
+    goodput, count = goodput_of(root, spec) if root else (None, 0)
+
+    return estimate(
+        Question(
+            model_name=spec.model_name,
+            hardware_name=spec.hardware,
+            situation=situation,
+            machine=resolved.machine,
+            site=spec.site,
+            known=rates_of(resolved.machine, probe, reference),
+            optimal_tokens=resolved.optimal_tokens,
+            available_gib=available_gib(resolved, situation),
+            goodput=goodput,
+            goodput_runs=count,
+        )
+    )

@@ -1,0 +1,65 @@
+"""Whether a training has room: the line that a submission gets, the refusal, and ``batch_size=auto``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.cli.estimating import available_gib, estimate_of
+from jobctl.jobs.cli.output import say
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.estimate.batch import automatic_batch
+from jobctl.jobs.estimate.situation import situation_of
+from jobctl.jobs.estimate.words import refuse, short
+from jobctl.jobs.spec.job_spec import TrainSpec
+from jobctl.jobs.spec.resolution import Choices, Resolution
+
+AUTO = re.compile(r"\s*batch_size\s*=\s*auto\s*")
+
+
+def check_room(resolved: Resolution, *, force: bool, root: Path | None = None, quiet: bool = False) -> None:
+    """Print the estimate in one line on standard error.
+
+    Raises UserError for a training that cannot fit, unless ``force``. A sweep looks for what fits, and an
+    evaluation keeps nothing for a backward pass: neither is refused.
+    """
+    spec = resolved.spec
+    if not isinstance(spec, TrainSpec) or spec.train.eval_only or spec.job_kind.may_fail_in_part:
+        return
+
+    estimated = estimate_of(resolved, root)
+    if estimated is None:
+        return
+
+    if not estimated.fits and not force:
+        raise refuse(estimated)
+    if not quiet:
+        say(f"jobctl: {short(estimated)}", err=True)
+
+
+def resolve_with_auto(choices: Choices, find: Callable[[Choices], Resolution]) -> Resolution:
+    """Return the job with the largest micro-batch that fits and the global batch that it has without ``auto``.
+
+    ``find`` resolves choices. Raises UserError where not even one sequence fits.
+    """
+    sets = tuple(text for text in choices.sets if not AUTO.fullmatch(text))
+    base = find(msgspec.structs.replace(choices, sets=sets))
+    if not isinstance(base.spec, TrainSpec):
+        raise UserError("--set batch_size=auto: only a training has a batch", hint="leave it out")
+
+    situation = situation_of(base.spec)
+    train = automatic_batch(situation, available_gib(base, situation))
+    if train is None:
+        estimated = estimate_of(base)
+        assert estimated is not None
+        raise refuse(estimated)
+
+    chosen = (
+        f"batch_size={train.batch_size}",
+        f"gradient_accumulation_steps={train.gradient_accumulation_steps}",
+    )
+    # A set of the user's for the same keys comes before, so these are what counts.
+    return find(msgspec.structs.replace(choices, sets=(*sets, *chosen)))

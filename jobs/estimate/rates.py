@@ -1,0 +1,135 @@
+"""How fast a device is in training: measured on it, carried over by a probe, or extrapolated from its data sheet.
+
+The reference is one H200, whose rates are fitted to trainings of five models (``hardware/h200.yaml``). Another GPU's
+are the reference's, times the ratio of what the same probe says of both, or else of what the data sheets say.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Literal
+
+import msgspec
+
+from jobctl.jobs.catalog.entries import HardwareEntry, Rates
+from jobctl.jobs.catalog.loader import load_hardware
+
+REFERENCE = "h200"
+PROBED_RANGE = 0.08
+EXTRAPOLATED_RANGE = 0.25
+"""Shares by which a step may differ where no training has run on the device."""
+Basis = Literal["measured", "probed", "extrapolated", "unknown"]
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``python -m jobctl.trainer.probe`` prints."""
+
+    device: str
+    torch: str
+    cpus: int
+    product_tflops: dict[str, float]
+    float8_tflops: dict[str, float]
+    attention_tflops: float
+    copy_tb_s: dict[str, float]
+
+    @property
+    def product(self) -> float:
+        """The geometric mean over the sizes, TFLOP/s."""
+        return statistics.geometric_mean(self.product_tflops.values())
+
+    @property
+    def float8(self) -> float:
+        """The same of float8; 0 where the device has none."""
+        return statistics.geometric_mean(self.float8_tflops.values()) if self.float8_tflops else 0.0
+
+    @property
+    def copy(self) -> float:
+        """The largest copy, TB/s: what no cache holds."""
+        return self.copy_tb_s[max(self.copy_tb_s, key=int)]
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """Rates, and how they are known."""
+
+    rates: Rates
+    basis: Basis
+
+
+def rates_of(
+    machine: HardwareEntry, probe: Probe | None = None, reference_probe: Probe | None = None
+) -> Known | None:
+    """Return the rates of a device, the best that is known; None where nothing is.
+
+    ``probe`` is of this device, and ``reference_probe`` of the reference; without the latter a GPU's probe
+    says nothing of trainings.
+    """
+    if probe is not None and not machine.facts.device:
+        return Known(rates=_of_a_cpu(probe), basis="probed")
+    if probe is not None and reference_probe is not None:
+        return Known(rates=_carried(probe, reference_probe), basis="probed")
+    if machine.rates is not None:
+        return Known(rates=machine.rates, basis="measured" if machine.facts.device else "extrapolated")
+
+    rates = _extrapolated(machine)
+    return Known(rates=rates, basis="extrapolated") if rates else None
+
+
+def _reference() -> Rates:
+    rates = load_hardware(REFERENCE).rates
+    assert rates is not None
+    return rates
+
+
+def _of_a_cpu(probe: Probe) -> Rates:
+    """A CPU's probe is of the trainer's own operations, so its rates stand as they are."""
+    return Rates(
+        product_tflops=probe.product,
+        attention_tflops=probe.attention_tflops,
+        memory_tb_s=probe.copy,
+        update_tb_s=probe.copy,
+        range=0.3,
+        source=f"probe of {probe.device}, torch {probe.torch}",
+    )
+
+
+def _carried(probe: Probe, reference_probe: Probe) -> Rates:
+    """Each of the reference's rates, times what the device does better than it in the same probe."""
+    reference = _reference()
+    products = probe.product / reference_probe.product
+    copies = probe.copy / reference_probe.copy
+    float8 = probe.float8 / reference_probe.float8 if reference_probe.float8 else 0.0
+
+    return Rates(
+        product_tflops=reference.product_tflops * products,
+        float8_tflops=reference.float8_tflops * float8,
+        attention_tflops=reference.attention_tflops
+        * probe.attention_tflops
+        / reference_probe.attention_tflops,
+        memory_tb_s=reference.memory_tb_s * copies,
+        update_tb_s=reference.update_tb_s * copies,
+        range=PROBED_RANGE,
+        source=f"probe of {probe.device}, carried over from {REFERENCE}",
+    )
+
+
+def _extrapolated(machine: HardwareEntry) -> Rates | None:
+    """The reference's shares of its peaks, of this device's peaks. None without a peak or a bandwidth."""
+    reference = _reference()
+    base = load_hardware(REFERENCE)
+    peaks = machine.facts.peak_tflops
+    if "bfloat16" not in peaks or not machine.bandwidth_tb_s:
+        return None
+
+    products = peaks["bfloat16"] / base.facts.peak_tflops["bfloat16"]
+    float8 = peaks.get("fp8", 0.0) / base.facts.peak_tflops["fp8"]
+    bandwidth = machine.bandwidth_tb_s / base.bandwidth_tb_s
+
+    return Rates(
+        product_tflops=reference.product_tflops * products,
+        float8_tflops=reference.float8_tflops * float8,
+        attention_tflops=reference.attention_tflops * products,
+        memory_tb_s=reference.memory_tb_s * bandwidth,
+        update_tb_s=reference.update_tb_s * bandwidth,
+        range=EXTRAPOLATED_RANGE,
+        source=f"data sheets, shares of the peak as on {REFERENCE}",
+    )

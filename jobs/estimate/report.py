@@ -1,0 +1,219 @@
+"""The whole estimate of a training: what ``jobctl estimate`` prints, and the line that a submission gets."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobctl.jobs.catalog import arithmetic
+from jobctl.jobs.catalog.entries import HardwareEntry
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.estimate.batch import fits, largest_batch, needed_gib, room_gib
+from jobctl.jobs.estimate.memory import checkpoint_bytes, host_gib, memory
+from jobctl.jobs.estimate.rates import Basis, Known
+from jobctl.jobs.estimate.situation import Situation, usable_gib
+from jobctl.jobs.estimate.speed import speed
+from jobctl.jobs.estimate.weights import GIB
+
+HOUR = 3600.0
+
+
+class Duration(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole training to a number of tokens. None: nobody knows the rate, or the price."""
+
+    tokens: int
+    steps: int
+    seconds: float | None
+    """In steps alone."""
+    seconds_with_goodput: float | None
+    """Also in the queue, in starts and in saves, as runs of this kind have had it."""
+    gpu_hours: float | None
+    kwh: float | None
+    cost: float | None
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What saves take of disk and time."""
+
+    gib: float
+    disk_gib: float
+    """Of all that are kept, and one that is being written."""
+    save_seconds: float | None
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A training before it is submitted. Memory is of one rank, in GiB; rates are of all ranks together."""
+
+    model: str
+    hardware: str
+    ranks: int
+    sharding: str
+    kernels: str
+    float8: bool
+    batch_size: int
+    gradient_accumulation_steps: int
+    block_size: int
+    tokens_per_step: int
+    parameters: int
+    flops_per_token: int
+    memory_gib: dict[str, float]
+    memory_moment: str
+    needed_gib: float
+    """The total, and what CUDA and NCCL take beside it."""
+    available_gib: float
+    host_memory_gib: float
+    fits: bool
+    largest_batch_size: int
+    step_seconds: float | None
+    step_seconds_range: tuple[float, float] | None
+    step_seconds_by_part: dict[str, float]
+    tokens_per_second: float | None
+    mfu: float | None
+    basis: Basis
+    rates_source: str
+    goodput: float | None
+    goodput_runs: int
+    stage: Duration
+    optimal: Duration
+    currency: str
+    checkpoint: Checkpoint
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What an estimate is made of."""
+
+    model_name: str
+    hardware_name: str
+    situation: Situation
+    machine: HardwareEntry
+    site: Site
+    known: Known | None
+    optimal_tokens: float
+    """0: the rule of 20 tokens a parameter (Hoffmann et al. 2022)."""
+    available_gib: float
+    """Of a GPU, or of the whole machine where there is none."""
+    goodput: float | None = None
+    goodput_runs: int = 0
+
+
+TOKENS_A_PARAMETER = 20
+
+
+def available(situation: Situation, machine: HardwareEntry, host_gib_free: float | None = None) -> float:
+    """Return GiB of a GPU; without one what this host has free, or the hardware's own where it is another."""
+    if situation.gpu:
+        return usable_gib(machine)
+    return machine.facts.node_memory_gib if host_gib_free is None else host_gib_free
+
+
+def estimate(question: Question) -> Estimate:
+    """Return what the training will take."""
+    situation = question.situation
+    train = situation.train
+    peak = memory(situation)
+    tokens_per_step = situation.tokens * train.gradient_accumulation_steps * situation.ranks
+    timed = speed(situation, question.known) if question.known else None
+    parts = msgspec.to_builtins(timed) if timed else {}
+    parts.pop("range", None)
+
+    rate = tokens_per_step / timed.seconds if timed else None
+    parameters = arithmetic.parameters(situation.model)
+    optimal = question.optimal_tokens or float(TOKENS_A_PARAMETER * parameters)
+
+    return Estimate(
+        model=question.model_name,
+        hardware=question.hardware_name,
+        ranks=situation.ranks,
+        sharding=situation.sharding,
+        kernels=situation.path,
+        float8=situation.float8,
+        batch_size=train.batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        block_size=train.block_size,
+        tokens_per_step=tokens_per_step,
+        parameters=parameters,
+        flops_per_token=arithmetic.flops_per_token(situation.model, train.block_size),
+        memory_gib=peak.gib(),
+        memory_moment=peak.moment,
+        needed_gib=round(needed_gib(situation), 3),
+        available_gib=round(room_gib(situation, question.available_gib), 3),
+        host_memory_gib=round(host_gib(situation), 3),
+        fits=fits(situation, question.available_gib),
+        largest_batch_size=largest_batch(situation, question.available_gib),
+        step_seconds=timed.seconds if timed else None,
+        step_seconds_range=(timed.least, timed.most) if timed else None,
+        step_seconds_by_part=parts,
+        tokens_per_second=rate,
+        mfu=_mfu(question, rate),
+        basis=question.known.basis if question.known else "unknown",
+        rates_source=question.known.rates.source if question.known else "",
+        goodput=question.goodput,
+        goodput_runs=question.goodput_runs,
+        stage=_duration(question, train.max_iters * tokens_per_step, tokens_per_step, rate),
+        optimal=_duration(question, round(optimal), tokens_per_step, rate),
+        currency=question.site.prices.currency,
+        checkpoint=_checkpoint(question),
+    )
+
+
+def _mfu(question: Question, rate: float | None) -> float | None:
+    """The share of the dense bfloat16 peak, as the trainer counts it."""
+    situation = question.situation
+    peak = situation.facts.peak_tflops.get("bfloat16")
+    if rate is None or peak is None:
+        return None
+
+    flops = arithmetic.flops_per_token(situation.model, situation.train.block_size)
+    return rate * flops / (peak * 1e12 * situation.ranks)
+
+
+def _duration(question: Question, tokens: int, tokens_per_step: int, rate: float | None) -> Duration:
+    steps = -(-tokens // tokens_per_step)
+    if rate is None:
+        return Duration(
+            tokens=tokens,
+            steps=steps,
+            seconds=None,
+            seconds_with_goodput=None,
+            gpu_hours=None,
+            kwh=None,
+            cost=None,
+        )
+
+    seconds = tokens / rate
+    whole = seconds / question.goodput if question.goodput else None
+    # Devices are paid for and heat also while they do not step.
+    hours = (whole or seconds) * question.situation.ranks / HOUR
+    kwh = hours * question.machine.watts / 1000 * question.site.prices.pue if question.machine.watts else None
+
+    return Duration(
+        tokens=tokens,
+        steps=steps,
+        seconds=seconds,
+        seconds_with_goodput=whole,
+        gpu_hours=hours if question.situation.gpu else None,
+        kwh=kwh,
+        cost=_cost(question.site, hours if question.situation.gpu else 0.0, kwh),
+    )
+
+
+def _cost(site: Site, gpu_hours: float, kwh: float | None) -> float | None:
+    """Return the price by the site's own figures; None where it names none."""
+    prices = site.prices
+    if not prices.gpu_hour and not prices.kwh:
+        return None
+    return gpu_hours * prices.gpu_hour + (kwh or 0.0) * prices.kwh
+
+
+def _checkpoint(question: Question) -> Checkpoint:
+    situation = question.situation
+    count = checkpoint_bytes(situation)
+    # The best validation's weights lie apart, a third of a checkpoint.
+    kept = situation.train.keep_last_checkpoints + 1 + 1 / 3
+    nodes = max(1, situation.ranks // situation.ranks_per_node)
+    rate = question.site.prices.disk_gb_s * nodes
+
+    return Checkpoint(
+        gib=round(count / GIB, 3),
+        disk_gib=round(kept * count / GIB, 3),
+        save_seconds=round(count / 1e9 / rate, 2) if rate else None,
+    )

@@ -1,0 +1,78 @@
+"""Seconds of a step: each kind of work at its rate, and what ranks send each other behind it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobctl.jobs.catalog.entries import Rates
+from jobctl.jobs.estimate.rates import Known
+from jobctl.jobs.estimate.situation import Situation
+from jobctl.jobs.estimate.work import work_of_step
+
+TERA = 1e12
+PLAIN_PRODUCTS = 0.96
+"""What PyTorch's own choice of kernels reaches of our products' rate on an H200 (docs/performance.md)."""
+PLAIN_RANGE = 0.1
+"""Share by which a plain step may differ: its passes over memory are counted less exactly."""
+DELAY = 2.0
+"""Seconds that a step loses for each second of communication: it is hidden, but takes processors and power."""
+SEVERAL_RANGE = 0.04
+"""Added where ranks reduce: links and networks differ more than GPUs do."""
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of one step by what they go to, and how far they may be off."""
+
+    products: float
+    attention: float
+    memory: float
+    update: float
+    communication: float
+    range: float
+
+    @property
+    def seconds(self) -> float:
+        """All of them."""
+        return self.products + self.attention + self.memory + self.update + self.communication
+
+    @property
+    def least(self) -> float:
+        """The short end of the range."""
+        return self.seconds * (1 - self.range)
+
+    @property
+    def most(self) -> float:
+        """The long end of the range."""
+        return self.seconds * (1 + self.range)
+
+
+def speed(situation: Situation, known: Known) -> Speed:
+    """Return the seconds of one step of ``situation`` on a device of ``known`` rates."""
+    rates = known.rates
+    work = work_of_step(situation)
+    fused = situation.path == "fused"
+    products = work.product_flops / (rates.product_tflops * (1 if fused else PLAIN_PRODUCTS)) / TERA
+    if work.float8_flops:
+        products += work.float8_flops / rates.float8_tflops / TERA
+
+    return Speed(
+        products=products,
+        attention=work.attention_flops / rates.attention_tflops / TERA,
+        memory=work.moved_bytes / rates.memory_tb_s / TERA,
+        update=work.update_bytes / rates.update_tb_s / TERA,
+        communication=_communication(situation, work.sent_bytes),
+        range=_range(situation, rates),
+    )
+
+
+def _communication(situation: Situation, sent: float) -> float:
+    """Seconds on the slowest link, which NCCL drives at the rate that the preflight asks of it."""
+    facts = situation.facts
+    rate = facts.allreduce_network_gb_s if situation.several_nodes else facts.allreduce_gb_s
+    return DELAY * sent / (rate * 1e9) if rate else 0.0
+
+
+def _range(situation: Situation, rates: Rates) -> float:
+    plain = PLAIN_RANGE if situation.path != "fused" and situation.gpu else 0.0
+    several = SEVERAL_RANGE if situation.ranks > 1 else 0.0
+    return min(0.9, max(rates.range, plain) + several)

@@ -1,0 +1,184 @@
+"""An estimate for people: the page of ``jobctl estimate``, the one line of a submission, and a refusal."""
+
+from __future__ import annotations
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.estimate.report import Duration, Estimate
+
+PARTS = {
+    "weights": "float32 weights",
+    "optimizer": "two moments of AdamW",
+    "gradients": "float32 gradients",
+    "working_copies": "rounded weights for the products",
+    "communication": "buckets of DDP",
+    "workspaces": "workspaces of cuBLAS",
+    "activations_norms": "residual stream and norms",
+    "activations_attention": "attention",
+    "activations_feed_forward": "feed-forward layers",
+    "head": "final norm, and the head's gradients",
+    "logits": "logits",
+    "temporary": "one operation's own",
+}
+DAY = 86400
+
+
+def page(estimate: Estimate) -> str:
+    """Return everything, in lines."""
+    lines = [
+        f"{estimate.model} on {estimate.hardware}: {size_of(estimate.parameters)} parameters, "
+        f"{estimate.flops_per_token / 1e9:.2f} GFLOPs a token",
+        f"{estimate.ranks} ranks, {estimate.sharding}; {estimate.kernels} kernels"
+        + (", float8 in the blocks" if estimate.float8 else ""),
+        f"batch {estimate.batch_size} × {estimate.gradient_accumulation_steps} micro-steps × {estimate.ranks} ranks "
+        f"of {estimate.block_size} tokens: {estimate.tokens_per_step:,} tokens a step",
+        "",
+        f"memory of a rank, GiB, largest at {_the(estimate.memory_moment)}:",
+        *_memory_lines(estimate),
+        "",
+        *_time_lines(estimate),
+        "",
+        *_checkpoint_lines(estimate),
+    ]
+
+    return "\n".join(lines)
+
+
+def _the(moment: str) -> str:
+    return moment if moment.startswith("the ") else f"the {moment}"
+
+
+def _memory_lines(estimate: Estimate) -> list[str]:
+    lines = [
+        f"  {estimate.memory_gib[part]:8.2f}  {words}"
+        for part, words in PARTS.items()
+        if estimate.memory_gib[part]
+    ]
+    verdict = "fits" if estimate.fits else "does NOT fit"
+    lines += [
+        f"  {estimate.memory_gib['total']:8.2f}  in all; with what lies beside it {estimate.needed_gib:.2f} "
+        f"of {estimate.available_gib:.2f}: {verdict}",
+        f"  the largest batch_size that fits is {estimate.largest_batch_size}",
+        f"  {estimate.host_memory_gib:.2f} GiB of host memory a rank hold the copy of a save",
+    ]
+
+    return lines
+
+
+def _time_lines(estimate: Estimate) -> list[str]:
+    if estimate.step_seconds is None or estimate.step_seconds_range is None:
+        return [
+            f"time: nobody has measured {estimate.hardware}, and its entry names no peak",
+            "  jobctl probe measures this machine",
+        ]
+
+    least, most = estimate.step_seconds_range
+    share = f", {estimate.mfu:.1%} of the peak" if estimate.mfu else ""
+    lines = [
+        f"a step takes {seconds(estimate.step_seconds)} ({seconds(least)} to {seconds(most)}), "
+        f"{estimate.tokens_per_second:,.0f} tokens/s{share}",
+        f"  {BASIS[estimate.basis]}: {estimate.rates_source}",
+    ]
+
+    lines.append(
+        "  "
+        + ", ".join(f"{name} {seconds(part)}" for name, part in estimate.step_seconds_by_part.items() if part)
+    )
+    if estimate.goodput:
+        lines.append(
+            f"  goodput {estimate.goodput:.1%}, the mean of {estimate.goodput_runs} runs of this kind in this root"
+        )
+
+    lines += [
+        _duration_line("the stage", estimate.stage, estimate.currency),
+        _duration_line("compute-optimal", estimate.optimal, estimate.currency),
+    ]
+    return lines
+
+
+BASIS = {
+    "measured": "measured",
+    "probed": "by a probe",
+    "extrapolated": "EXTRAPOLATED, nothing of ours was measured there",
+    "unknown": "unknown",
+}
+
+
+def _duration_line(name: str, duration: Duration, currency: str) -> str:
+    if duration.seconds is None:
+        return f"  {name}: {size_of(duration.tokens)} tokens"
+
+    words = [
+        f"  {name}: {size_of(duration.tokens)} tokens, {duration.steps:,} steps, {seconds(duration.seconds)}"
+    ]
+    if duration.seconds_with_goodput:
+        words.append(f"{seconds(duration.seconds_with_goodput)} with that goodput")
+    if duration.gpu_hours is not None:
+        words.append(f"{duration.gpu_hours:,.1f} GPU-hours")
+    if duration.kwh is not None:
+        words.append(f"{duration.kwh:,.1f} kWh")
+    if duration.cost is not None:
+        words.append(f"{duration.cost:,.2f} {currency}")
+
+    return ", ".join(words)
+
+
+def _checkpoint_lines(estimate: Estimate) -> list[str]:
+    checkpoint = estimate.checkpoint
+    line = f"a checkpoint is {checkpoint.gib:.2f} GiB; disk for those kept: {checkpoint.disk_gib:.2f} GiB"
+    if checkpoint.save_seconds is not None:
+        return [f"{line}; a save is durable after {seconds(checkpoint.save_seconds)}"]
+    return [f"{line}; prices.disk_gb_s of the site would say how long a save takes"]
+
+
+def short(estimate: Estimate) -> str:
+    """Return the one line that a submission prints."""
+    words = [f"{estimate.needed_gib:.1f} of {estimate.available_gib:.1f} GiB a rank"]
+    if estimate.step_seconds is not None and estimate.stage.seconds is not None:
+        mark = " (extrapolated)" if estimate.basis == "extrapolated" else ""
+        words.append(f"a step of {seconds(estimate.step_seconds)}{mark}")
+        words.append(f"{estimate.tokens_per_second:,.0f} tokens/s")
+        words.append(f"{seconds(estimate.stage.seconds)} for {size_of(estimate.stage.tokens)} tokens")
+        if estimate.stage.gpu_hours is not None:
+            words.append(f"{estimate.stage.gpu_hours:,.1f} GPU-hours")
+        if estimate.stage.cost is not None:
+            words.append(f"{estimate.stage.cost:,.2f} {estimate.currency}")
+
+    return "estimate: " + ", ".join(words)
+
+
+def refuse(estimate: Estimate) -> UserError:
+    """Return the error of a training that has no room."""
+    largest = estimate.largest_batch_size
+    hint = (
+        f"--set batch_size={largest} is the largest that fits, --set batch_size=auto keeps the global batch"
+        if largest
+        else "not even one sequence fits: take more GPUs with --set use_fsdp=true, other hardware or a smaller model"
+    )
+
+    return UserError(
+        f"{estimate.model} with batch_size {estimate.batch_size} needs {estimate.needed_gib:.1f} GiB a rank, "
+        f"and a rank of {estimate.hardware} has {estimate.available_gib:.1f}",
+        hint=f"{hint}; --force submits it all the same; jobctl estimate shows where the memory goes",
+    )
+
+
+def seconds(value: float) -> str:
+    """Return seconds for people: ``312 ms``, ``4.25 s``, ``12 min``, ``3.4 h`` or ``26.0 days``."""
+    if value < 1:
+        return f"{value * 1e3:.3g} ms"
+    if value < 120:
+        return f"{value:.3g} s"
+    if value < 2 * 3600:
+        return f"{value / 60:.0f} min"
+    if value < 2 * DAY:
+        return f"{value / 3600:.1f} h"
+    return f"{value / DAY:.1f} days"
+
+
+def size_of(count: float) -> str:
+    """Return a count for people: ``1.83B``, ``22.6M``."""
+    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g}{unit}"
+
+    return f"{count:.0f}"
