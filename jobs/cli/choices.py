@@ -139,6 +139,11 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         epochs=options.get("epochs"),
     )
 
+    return _resolved(choices, layer, stamp)
+
+
+def _resolved(choices: Choices, layer: Layer | None, stamp: str) -> Resolution:
+    """Return the job of ``choices``, over the project file's ``layer`` and this user's root."""
     find = functools.partial(
         resolve,
         version=jobctl.__version__,
@@ -149,6 +154,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         dataset_size=dataset_size,
     )
 
+    # Imported where it is asked for: a render without it starts sooner.
     if any(text.replace(" ", "") == "batch_size=auto" for text in choices.sets):
         from jobctl.jobs.cli.room import resolve_with_auto
 

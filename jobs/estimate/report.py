@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from jobctl.jobs.catalog import arithmetic
@@ -11,7 +13,7 @@ from jobctl.jobs.estimate.batch import fits, largest_batch, needed_gib, room_gib
 from jobctl.jobs.estimate.memory import checkpoint_bytes, host_gib, memory
 from jobctl.jobs.estimate.rates import Basis, Known
 from jobctl.jobs.estimate.situation import Situation, usable_gib
-from jobctl.jobs.estimate.speed import speed
+from jobctl.jobs.estimate.speed import Speed, speed
 from jobctl.jobs.estimate.weights import GIB
 
 HOUR = 3600.0
@@ -109,12 +111,8 @@ def estimate(question: Question) -> Estimate:
     """Return what the training will take."""
     situation = question.situation
     train = situation.train
-    peak = memory(situation)
     tokens_per_step = situation.tokens * train.gradient_accumulation_steps * situation.ranks
     timed = speed(situation, question.known) if question.known else None
-    parts = msgspec.to_builtins(timed) if timed else {}
-    parts.pop("range", None)
-
     rate = tokens_per_step / timed.seconds if timed else None
     parameters = arithmetic.parameters(situation.model)
     optimal = question.optimal_tokens or float(TOKENS_A_PARAMETER * parameters)
@@ -132,20 +130,10 @@ def estimate(question: Question) -> Estimate:
         tokens_per_step=tokens_per_step,
         parameters=parameters,
         flops_per_token=arithmetic.flops_per_token(situation.model, train.block_size),
-        memory_gib=peak.gib(),
-        memory_moment=peak.moment,
-        needed_gib=round(needed_gib(situation), 3),
-        available_gib=round(room_gib(situation, question.available_gib), 3),
-        host_memory_gib=round(host_gib(situation), 3),
-        fits=fits(situation, question.available_gib),
-        largest_batch_size=largest_batch(situation, question.available_gib),
-        step_seconds=timed.seconds if timed else None,
-        step_seconds_range=(timed.least, timed.most) if timed else None,
-        step_seconds_by_part=parts,
+        **_memory_fields(question),
+        **_time_fields(question, timed),
         tokens_per_second=rate,
         mfu=_mfu(question, rate),
-        basis=question.known.basis if question.known else "unknown",
-        rates_source=question.known.rates.source if question.known else "",
         goodput=question.goodput,
         goodput_runs=question.goodput_runs,
         stage=_duration(question, train.max_iters * tokens_per_step, tokens_per_step, rate),
@@ -153,6 +141,34 @@ def estimate(question: Question) -> Estimate:
         currency=question.site.prices.currency,
         checkpoint=_checkpoint(question),
     )
+
+
+def _memory_fields(question: Question) -> dict[str, Any]:
+    """Return the fields of an estimate that are about memory."""
+    situation = question.situation
+    peak = memory(situation)
+    return {
+        "memory_gib": peak.gib(),
+        "memory_moment": peak.moment,
+        "needed_gib": round(needed_gib(situation), 3),
+        "available_gib": round(room_gib(situation, question.available_gib), 3),
+        "host_memory_gib": round(host_gib(situation), 3),
+        "fits": fits(situation, question.available_gib),
+        "largest_batch_size": largest_batch(situation, question.available_gib),
+    }
+
+
+def _time_fields(question: Question, timed: Speed | None) -> dict[str, Any]:
+    """Return the fields of an estimate that are about one step's time."""
+    parts = msgspec.to_builtins(timed) if timed else {}
+    parts.pop("range", None)
+    return {
+        "step_seconds": timed.seconds if timed else None,
+        "step_seconds_range": (timed.least, timed.most) if timed else None,
+        "step_seconds_by_part": parts,
+        "basis": question.known.basis if question.known else "unknown",
+        "rates_source": question.known.rates.source if question.known else "",
+    }
 
 
 def _mfu(question: Question, rate: float | None) -> float | None:

@@ -230,20 +230,8 @@ def resolve(
     stage = _stage_of(choices)
     target = target_entry(choices.target)
     hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
-    machine, machine_file = _load("hardware", hardware, HardwareEntry)
-
-    # The weakest layer first.
-    layers = (
-        _model_layers(choices, hardware, stage)
-        if kind.has_model
-        else [Layer(f"hardware {hardware}", machine.settings, machine_file)]
-    )
-
-    layers += _user_layers(choices, root, project)
-    refuse_secrets(layers, () if kind.has_model else choices.trainer_flags)
-    if target.root:
-        layers.append(Layer(f"target {target.name}", {"root": target.root}))
-
+    machine: HardwareEntry = _load("hardware", hardware, HardwareEntry)[0]
+    layers = _all_layers(choices, hardware, stage, root, project)
     values, origins = _merge(layers, default_root)
     job = _job_fields(choices, version, hardware, machine)
     if choices.sets_length:
@@ -259,10 +247,32 @@ def resolve(
 
     length, doubts = _length_in_words(choices, spec, dataset_size)
     limits = _limit_warnings(layers, values, origins) if kind.has_model and choices.tier > 1 else []
-    names_of_layers = {key: layer.name for key, layer in origins.items()}
-    optimal = _optimal_tokens(choices) if kind.has_model else 0.0
-    warnings = (*_old_name_warnings(layers), *limits, *doubts)
-    return Resolution(spec, names_of_layers, warnings, length, machine, optimal)
+    return Resolution(
+        spec,
+        {key: layer.name for key, layer in origins.items()},
+        (*_old_name_warnings(layers), *limits, *doubts),
+        length,
+        machine,
+        _optimal_tokens(choices) if kind.has_model else 0.0,
+    )
+
+
+def _all_layers(choices: Choices, hardware: str, stage: str, root: str, project: Layer | None) -> list[Layer]:
+    """Return every layer, the weakest first. Raises UserError for a secret in one of them."""
+    has_model = kinds.job_kind(choices.kind).has_model
+    target = target_entry(choices.target)
+    if has_model:
+        layers = _model_layers(choices, hardware, stage)
+    else:
+        machine, machine_file = _load("hardware", hardware, HardwareEntry)
+        layers = [Layer(f"hardware {hardware}", machine.settings, machine_file)]
+
+    layers += _user_layers(choices, root, project)
+    refuse_secrets(layers, () if has_model else choices.trainer_flags)
+    if target.root:
+        layers.append(Layer(f"target {target.name}", {"root": target.root}))
+
+    return layers
 
 
 def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict[str, Layer]]:
