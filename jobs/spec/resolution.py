@@ -76,9 +76,8 @@ class Resolution(msgspec.Struct, frozen=True):
     length: str = ""
     """One line on the tokens of a training, its share of the optimum and its epochs; empty for any other job."""
     machine: HardwareEntry | None = None
-    """The hardware that was chosen, by name or as a file of the user's."""
     optimal_tokens: float = 0.0
-    """Tokens that the model's entry calls compute-optimal; 0: it says nothing."""
+    """Of the model's entry; 0: it says nothing."""
 
 
 def _load(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
@@ -230,7 +229,7 @@ def resolve(
     stage = _stage_of(choices)
     target = target_entry(choices.target)
     hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
-    machine: HardwareEntry = _load("hardware", hardware, HardwareEntry)[0]
+    machine = _load("hardware", hardware, HardwareEntry)[0]
     layers = _all_layers(choices, hardware, stage, root, project)
     values, origins = _merge(layers, default_root)
     job = _job_fields(choices, version, hardware, machine)
@@ -260,7 +259,6 @@ def resolve(
 def _all_layers(choices: Choices, hardware: str, stage: str, root: str, project: Layer | None) -> list[Layer]:
     """Return every layer, the weakest first. Raises UserError for a secret in one of them."""
     has_model = kinds.job_kind(choices.kind).has_model
-    target = target_entry(choices.target)
     if has_model:
         layers = _model_layers(choices, hardware, stage)
     else:
@@ -269,16 +267,15 @@ def _all_layers(choices: Choices, hardware: str, stage: str, root: str, project:
 
     layers += _user_layers(choices, root, project)
     refuse_secrets(layers, () if has_model else choices.trainer_flags)
-    if target.root:
-        layers.append(Layer(f"target {target.name}", {"root": target.root}))
+    if fixed := target_entry(choices.target).root:
+        layers.append(Layer(f"target {choices.target}", {"root": fixed}))
 
     return layers
 
 
 def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict[str, Layer]]:
     values, origins = merge(layers)
-    values["root"] = absolute_root(values.get("root", "")) or default_root
-    return values, origins
+    return values | {"root": absolute_root(values.get("root", "")) or default_root}, origins
 
 
 def _length_in_words(
