@@ -18,6 +18,7 @@ OF_THE_JOB = (
     "ATTEMPT",
     "NODE",
     "PET_RDZV_CONF",
+    "JOBCTL_INTERFACE",
     "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",
 )
 """Variables that the script sets, whatever the spec."""

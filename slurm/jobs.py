@@ -98,13 +98,29 @@ def run_comment(directory: Path, words: str = "") -> str:
     return comment
 
 
-def of_run(jobs: Iterable[Job], run: str, comment: str, ids: Collection[str] = ()) -> list[Job]:
+def of_run(
+    jobs: Iterable[Job], run: str, comment: str, ids: Collection[str] = (), submitted: Collection[str] = ()
+) -> list[Job]:
     """The jobs of one run, oldest first: by name and comment, or by the ids that its attempts have recorded.
 
-    A job whose script came through a pipe may have another name; accounting may store no comments.
+    A job whose script came through a pipe may have another name. Accounts store no comments unless told to, and a run
+    of another root may have the same name: then a job must be one of those that were ``submitted``.
     """
-    mine = [j for j in jobs if j.id in ids or (j.name == run and j.comment in (comment, ""))]
-    return sorted(mine, key=lambda job: (job.submitted or 0, _number(job.id) or 0))
+
+    def is_of_run(job: Job) -> bool:
+        if job.id in ids:
+            return True
+
+        return job.name == run and (
+            job.comment == comment or (not job.comment and array_of(job) in submitted)
+        )
+
+    return sorted(filter(is_of_run, jobs), key=lambda job: (job.submitted or 0, _number(job.id) or 0))
+
+
+def array_of(job: Job) -> str:
+    """The id that all tasks of an array have in common: ``7`` of ``7_2`` and of ``7_[3-5%2]``."""
+    return job.id.partition("_")[0]
 
 
 def parse_squeue(text: str) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from jobctl.jobs.core import layout
@@ -13,10 +14,11 @@ from jobctl.jobs.render import (
     quote_shell,
     render_template,
 )
-from jobctl.jobs.spec.job_spec import JobSpec, seconds
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec, seconds
 from jobctl.slurm.containers import container_command, container_options
 from jobctl.slurm.directives import directives
 from jobctl.slurm.jobs import run_comment
+from jobctl.slurm.options import added, as_words
 
 WAIT_SECONDS = 60
 """How long the other nodes may go on when one has ended well; when one fails they are ended at once."""
@@ -36,7 +38,7 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     gpus = resources.gpus_per_node
     kind = f"{site.slurm.gpu_type}:{gpus}" if site.slurm.gpu_type else str(gpus)
 
-    return {
+    own: dict[str, str | int | bool | None] = {
         "job-name": spec.name or spec.run_prefix,
         "array": _array(spec),
         "comment": _comment(spec),
@@ -44,9 +46,9 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
         "ntasks-per-node": 1,
         "gpus-per-node": kind if gpus and site.slurm.gpu_request == "gpus-per-node" else None,
         "gres": f"gpu:{kind}" if gpus and site.slurm.gpu_request == "gres" else None,
-        "cpus-per-task": site.cpus_per_task or None,
+        "cpus-per-task": site.cpus_per_task or _cpus_of_a_part(spec),
         "exclusive": site.slurm.exclusive,
-        "mem": site.slurm.memory or None,
+        "mem": site.slurm.memory if site.slurm.exclusive or site.slurm.memory != "0" else None,
         "time": resources.time_limit,
         "signal": f"B:USR2@{resources.stop_grace_seconds}",
         "requeue": True,
@@ -62,6 +64,37 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
         "mail-user": site.slurm.mail_user,
         "mail-type": site.slurm.mail_type if site.slurm.mail_user else None,
     }
+
+    return added(own, site.slurm.options, "slurm.options")
+
+
+def srun_options(spec: JobSpec, variables: Iterable[str]) -> list[str]:
+    """srun's options for each run of the payload. ``variables``: names that go into a container."""
+    own: dict[str, str | int | bool | None] = {
+        "ntasks-per-node": 1,
+        "kill-on-bad-exit": 1,
+        # The ranks have all of the job's CPUs and divide them among themselves.
+        "cpu-bind": "none",
+        "wait": WAIT_SECONDS,
+    }
+    words = as_words(added(own, spec.site.slurm.srun_options, "slurm.srun_options"))
+
+    return [*words, *container_options(spec, variables)]
+
+
+def _cpus_of_a_part(spec: JobSpec) -> int | None:
+    """CPUs that a job on a part of a node asks for: one a rank, and one a process that reads its batches.
+
+    None where it has whole nodes, or where Slurm knows better: a job without ranks takes what it gets.
+    """
+    if spec.site.slurm.exclusive or not spec.job_kind.distributed:
+        return None
+
+    readers = 0
+    if isinstance(spec, TrainSpec) and spec.train.use_dataloader:
+        readers = spec.train.dataloader_num_workers
+
+    return spec.processes_per_node * (1 + readers)
 
 
 def tasks(spec: JobSpec) -> int:
@@ -93,7 +126,12 @@ def environment(spec: JobSpec) -> dict[str, str]:
     """Of the job, with what every node of a cluster wants; the site's own settings win."""
     if spec.resources.gpus_per_node:
         # What one job has compiled the next one need not; but nobody runs what somebody else has compiled.
-        return gpu_environment(spec, lambda name: Verbatim(f'"$CACHE/{name}"'))
+        variables = gpu_environment(spec, lambda name: Verbatim(f'"$CACHE/{name}"'))
+        if "OMP_NUM_THREADS" not in spec.site.env:
+            # What Slurm has given the job is known in the job alone.
+            variables["OMP_NUM_THREADS"] = Verbatim(f'"$(threads {spec.processes_per_node})"')
+
+        return variables
 
     own = job_environment(spec)
     return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container.runtime == "pyxis" else own
@@ -122,11 +160,10 @@ def render(spec: JobSpec) -> str:
             "avoided": f"{spec.site.exclude}," if spec.site.exclude else "",
             "limit_seconds": seconds(spec.resources.time_limit),
             "retries": spec.retries,
-            "wait_seconds": WAIT_SECONDS,
             "answer_seconds": ANSWER_SECONDS,
             "fruitless_attempts": FRUITLESS_ATTEMPTS,
             "last_words_seconds": LAST_WORDS_SECONDS,
-            "container_options": container_options(spec, variables),
+            "srun_options": srun_options(spec, variables),
             "container_command": container_command(spec, variables),
         },
     )

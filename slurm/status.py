@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from jobctl.jobs.core.layout import log_dir
+from jobctl.jobs.core.layout import log_dir, record_file
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.core.text import visible
 from jobctl.jobs.runs.store import ENDED, NODE_FAILURE, Run, State, Status, recorded_status, state_of
-from jobctl.slurm.jobs import Job, of_run, run_comment
+from jobctl.slurm.job_ids import read_job_ids
+from jobctl.slurm.jobs import Job, array_of, of_run, run_comment
 from jobctl.slurm.reasons import job_words
 
 RETRIED = frozenset({"busy", "failed", "hardware"})
@@ -31,7 +32,21 @@ def comment_of(run: Run) -> str:
 
 def jobs_of(run: Run, jobs: Collection[Job]) -> list[Job]:
     """The jobs that work, worked or will work on ``run``, oldest first."""
-    return of_run(jobs, run.name, comment_of(run), ids={attempt.job_id for attempt in run.attempts})
+    attempts = {attempt.job_id for attempt in run.attempts}
+    return of_run(jobs, run.name, comment_of(run), attempts, _submitted_ids(run, jobs))
+
+
+def _submitted_ids(run: Run, jobs: Collection[Job]) -> set[str]:
+    """The ids of the jobs that ``jobctl`` has submitted for the run.
+
+    A run of an older version recorded none: there a job counts that was submitted when the run was.
+    """
+    recorded = read_job_ids(run.path)
+    if recorded:
+        return recorded
+
+    moment = submitted(run)
+    return {array_of(job) for job in jobs if abs((job.submitted or 0) - moment) < SUBMISSION_SECONDS}
 
 
 def needs_history(run: Run, queued: Sequence[Job]) -> bool:
@@ -99,8 +114,18 @@ def _lost_requeue(run: Run) -> str:
 
 
 def submitted(run: Run) -> float:
-    """Seconds since 1970 at which the run was submitted, or its first attempt began."""
-    return seconds(run.record.submitted or (run.attempts[0].start if run.attempts else ""))
+    """Seconds since 1970 at which the run was submitted, or its first attempt began.
+
+    A job that came through a pipe writes its record itself, so its time is that of the record. 0 where nothing tells.
+    """
+    recorded = seconds(run.record.submitted or (run.attempts[0].start if run.attempts else ""))
+    if recorded:
+        return recorded
+
+    try:
+        return record_file(run.path, run.step).stat().st_mtime
+    except OSError:  # it was removed meanwhile
+        return 0.0
 
 
 def seconds(stamp: str) -> float:
@@ -151,17 +176,12 @@ def _why(run: Run, recorded: Status) -> str:
 
 def _waiting(job: Job, rest: Sequence[Job]) -> str:
     """What else the run has in the queue: of ``job``'s array the tasks that wait while others run, and later jobs."""
-    array = [job, *(other for other in rest if _array_of(other) == _array_of(job))]
+    array = [job, *(other for other in rest if array_of(other) == array_of(job))]
     waiting = sum(task.tasks for task in array if task.waiting)
     total = sum(task.tasks for task in array)
-    later = {_array_of(other) for other in rest} - {_array_of(job)}
+    later = {array_of(other) for other in rest} - {array_of(job)}
     tasks = f"; {waiting} of {total} tasks waiting" if 0 < waiting < total else ""
     return tasks + (f"; then job {', '.join(sorted(later, key=int))}" if later else "")
-
-
-def _array_of(job: Job) -> str:
-    """The id that all tasks of an array have in common: ``7`` of ``7_2`` and of ``7_[3-5%2]``."""
-    return job.id.partition("_")[0]
 
 
 def _goes_on(run: Run) -> bool:

@@ -12,13 +12,13 @@ import msgspec
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import read_logs
-from jobctl.jobs.runs.records import BadRun
 from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.slurm import script as sbatch_script
 from jobctl.slurm.client import Slurm, refusal_hint
 from jobctl.slurm.directives import literal_path
-from jobctl.slurm.jobs import Job
+from jobctl.slurm.job_ids import record_job_id
+from jobctl.slurm.jobs import Job, array_of
 from jobctl.slurm.reasons import NEVER_STARTS, UNDECIDED, waiting_words
 from jobctl.slurm.status import comment_of, jobs_of, needs_history, status_of, submitted
 
@@ -68,6 +68,7 @@ class SlurmTarget:
 
         text = script.read_text(encoding="utf-8")
         job = self._client.submit(text, name=run.name, comment=comment_of(run), options=options)
+        record_job_id(run.path, job)
         self._forget_queue()
         self._refuse_what_never_starts(run, job)
 
@@ -76,14 +77,17 @@ class SlurmTarget:
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
         """One squeue call, and one sacct call where neither it nor the records know how a run ended."""
         runs = [_resolved(run) for run in runs]
-        users = frozenset(_owner(run) for run in runs)
+        owners = {run.name: _owner(run) for run in runs}
+        users = frozenset(owner for owner in owners.values() if owner is not None)
         queue = self._queued(users)
         now = self._clock()
-        known = {run.name: jobs_of(run, queue) for run in runs}
-        unknown = [run for run in runs if needs_history(run, known[run.name])]
+        known = {run.name: _jobs_among(run, queue) for run in runs}
+        unknown = [run for run in runs if _needs_history(run, known[run.name])]
         if unknown:
-            history = self._client.history(min(submitted(run) for run in unknown) - 1, users)
-            known |= {run.name: jobs_of(run, history) for run in unknown}
+            # One run whose time nobody knows must not hide the history of all others.
+            times = [moment for moment in (submitted(run) for run in unknown) if moment]
+            history = self._client.history(min(times, default=now) - 1, users)
+            known |= {run.name: _jobs_among(run, history) for run in unknown}
 
         return [_status_of(run, known[run.name], now) for run in runs]
 
@@ -109,7 +113,8 @@ class SlurmTarget:
     # ---- what the queue says
 
     def _jobs(self, run: Run) -> list[Job]:
-        return jobs_of(run, self._queued(frozenset([_owner(run)])))
+        owner = _owner(run)
+        return jobs_of(run, self._queued(frozenset() if owner is None else frozenset([owner])))
 
     def _queued(self, users: frozenset[int]) -> list[Job]:
         if not users:
@@ -128,7 +133,7 @@ class SlurmTarget:
     def _refuse_what_never_starts(self, run: Run, job: str) -> None:
         for _ in range(FIRST_LOOKS):
             self._forget_queue()
-            queued = next((queued for queued in self._jobs(run) if queued.id == job), None)
+            queued = next((queued for queued in self._jobs(run) if array_of(queued) == job), None)
             if queued is None or not queued.active or not queued.waiting or queued.reason not in UNDECIDED:
                 break
 
@@ -157,7 +162,8 @@ class SlurmTarget:
             parent = _resolved(runs.read(root, name))
             (status,) = self.statuses([parent])
             if status.state in ("pending", "running"):
-                conditions.append(f"afterok:{status.job_id}")
+                # Of an array the id of all its tasks: each of them must have finished.
+                conditions.append(f"afterok:{status.job_id.partition('_')[0]}")
             elif status.state != "finished":
                 code = "" if status.exit_code is None else f": exit code {status.exit_code}"
                 raise UserError(
@@ -196,7 +202,7 @@ def _status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
             return status_of(run, jobs, now)
 
         return status_of(_with_last_words(run), jobs, now, _failed_before(run))
-    except BadRun as error:  # it has become unreadable, which hides none of the others
+    except UserError as error:  # it has become unreadable, which hides none of the others
         return unknown_status(run, error)
 
 
@@ -218,8 +224,27 @@ def _failed_before(run: Run) -> Status | None:
     return None
 
 
-def _owner(run: Run) -> int:
-    return run.path.stat().st_uid
+def _jobs_among(run: Run, jobs: Sequence[Job]) -> list[Job]:
+    """Those of ``jobs`` that are the run's; none where its record cannot be used, which hides no other run."""
+    try:
+        return jobs_of(run, jobs)
+    except UserError:
+        return []
+
+
+def _needs_history(run: Run, queued: Sequence[Job]) -> bool:
+    try:
+        return needs_history(run, queued)
+    except (UserError, OSError):
+        return False
+
+
+def _owner(run: Run) -> int | None:
+    """The user whose jobs work on the run; None where its directory was removed meanwhile."""
+    try:
+        return run.path.stat().st_uid
+    except OSError:
+        return None
 
 
 TARGET = SlurmTarget()

@@ -30,6 +30,7 @@ from jobctl.jobs.core.exit_codes import (
     code_of,
 )
 from jobctl.jobs.core.layout import log_dir, stop_file
+from jobctl.trainer import rendezvous
 from jobctl.trainer.lifecycle import memory_kill
 from jobctl.trainer.lifecycle.stop import LAUNCHED_AT, LAUNCHER_WORDS
 from jobctl.trainer.options import parse
@@ -60,10 +61,13 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         parsed: argparse.Namespace = torchrun.parse_args([*torchrun_options, "-m", WORKER, *trainer_options])
-        meet_on_loopback(parsed)
+        rendezvous.prepare(parsed)
         set_threads(torchrun.determine_local_world_size(parsed.nproc_per_node))
     except (ValueError, SystemExit) as error:
         return usage_error(error)
+    except UserError as error:
+        print(error_text(error), file=sys.stderr)
+        return error.code
 
     memory = memory_kill.watch()
     code = exit_code(run_ranks(parsed), parsed)
@@ -89,20 +93,16 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
+def error_text(error: UserError) -> str:
+    """What is wrong, and what to do."""
+    return f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else "")
+
+
 def usage_error(error: BaseException) -> int:
     if isinstance(error, SystemExit):  # argparse has printed what is wrong
         return EXIT_USAGE if error.code else EXIT_FINISHED
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USAGE
-
-
-def meet_on_loopback(parsed: argparse.Namespace) -> None:
-    """Let the ranks of a single node find each other where its host name resolves to nothing.
-
-    torchrun tells them the host's name; in a Docker container without a network, no name but localhost is known.
-    """
-    if parsed.nnodes in ("1", "1:1") and parsed.local_addr is None:
-        parsed.local_addr = "127.0.0.1"
 
 
 def set_threads(ranks: int) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import jobctl
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog import flags
-from jobctl.jobs.catalog.loader import load_file
+from jobctl.jobs.catalog.loader import convert, parse_yaml
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.datasets import dataset_size
 from jobctl.jobs.kinds import JobKind
@@ -190,10 +190,33 @@ def _split(words: tuple[str, ...]) -> tuple[JobKind, tuple[str, ...]]:
 
 
 def project_choices() -> tuple[Project, Layer | None]:
-    """The project file of the working directory, if there is one."""
+    """The project file of the working directory, if there is one.
+
+    A file without ``settings:`` has its settings beside the choices, as one who writes only a few would expect.
+    """
     path = Path(PROJECT_FILE)
     if not path.is_file():
         return Project(), None
 
-    project = load_file(path, Project)
-    return project, Layer(f"project file {PROJECT_FILE}", project.settings, str(path), by_user=True)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+    entries = parse_yaml(text, str(path))
+    if entries is None:  # all of its lines are comments
+        entries = {}
+
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}:1: must be a mapping of keys to values")
+
+    name = f"project file {PROJECT_FILE}"
+    if "settings" in entries:
+        entries = {**entries, "settings": entries["settings"] or {}}
+        project = convert(entries, Project, text, str(path))
+        return project, Layer(name, project.settings, str(path), by_user=True)
+
+    choices = {key: value for key, value in entries.items() if key in Project.__struct_fields__}
+    settings = {key: value for key, value in entries.items() if key not in choices}
+    project = convert(choices, Project, text, str(path))
+    return project, Layer(name, settings, str(path), (), by_user=True)

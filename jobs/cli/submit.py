@@ -35,7 +35,8 @@ def render_command(force: bool, **options: Any) -> None:
             ]
         )
 
-    click.echo(load_target(resolved.spec.target).render(resolved.spec), nl=False)
+    # As it is: without a terminal, click would take escape sequences out of a value.
+    click.echo(load_target(resolved.spec.target).render(resolved.spec), nl=False, color=True)
 
 
 @click.command("submit", cls=ChoiceCommand)
@@ -62,7 +63,7 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
     check_room(resolved, force=force, root=home)
     check_inputs(spec)
     if dry_run:
-        click.echo(load_target(spec.target).render(spec), nl=False)
+        click.echo(load_target(spec.target).render(spec), nl=False, color=True)
         click.echo(
             f"jobctl: would submit run {spec.run} to {spec.target}, in {spec.site.root}/runs", err=True
         )

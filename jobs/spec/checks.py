@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jobctl.jobs import kinds
 from jobctl.jobs.catalog import consistency
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.spec.reserved import is_reserved
 from jobctl.jobs.targets.registry import BUILT_IN, target_entry
 
 if TYPE_CHECKING:
@@ -20,6 +24,40 @@ LACKS = {
 }
 """Why a variant of the image cannot run on a GPU that its hardware entry does not list it for."""
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check_names(run: str | None, after: Sequence[str], kind: str) -> None:
+    """Raises UserError for a name that no run can have, and for a run that is to come after itself."""
+    for name in after:
+        parent, parent_kind = kinds.split_name(name)
+        _check_run_name(parent)
+        if parent_kind or name != parent:
+            _check_kind_on_a_checkpoint(name, parent_kind)
+
+    if run is None:
+        return
+
+    _check_run_name(run)
+    own_name = kinds.job_name(run, kind)
+    if own_name in after:
+        raise UserError(
+            f"--after {own_name}: the run would wait for itself", hint="name the run that has to finish first"
+        )
+
+
+def _check_run_name(name: str) -> None:
+    if not layout.RUN_NAME.fullmatch(name):
+        raise UserError(
+            f"run name {name!r}: only letters, digits, '.', '_' and '-', at most 100, "
+            "beginning with a letter or digit"
+        )
+
+
+def _check_kind_on_a_checkpoint(name: str, kind: str) -> None:
+    if kind not in kinds.ON_A_CHECKPOINT:
+        raise UserError(
+            f"--after {name}: no job on a checkpoint is called '{kind}'; {nearest(kind, kinds.ON_A_CHECKPOINT)}"
+        )
 
 
 def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
@@ -102,6 +140,13 @@ def _check_environment(spec: JobSpec) -> None:
     for name in spec.site.env:
         if not ENV_NAME.fullmatch(name):
             raise UserError(f"env: {name!r} is not the name of an environment variable")
+
+    for name in (*spec.site.env, *spec.site.pass_env):
+        if is_reserved(name):
+            raise UserError(
+                f"env: {name} is a variable of the job's script or of bash, which would not work with another value",
+                hint="leave it out, or call yours otherwise",
+            )
 
     for name in spec.site.pass_env:
         if not ENV_NAME.fullmatch(name):

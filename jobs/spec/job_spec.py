@@ -246,10 +246,21 @@ def _defaults(section: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def seconds(time_limit: str) -> int:
-    """``[days-]hours:minutes:seconds`` in seconds."""
-    days, _, clock = time_limit.rpartition("-")
-    hours, minutes, rest = (int(part) for part in clock.split(":"))
-    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + rest
+    """Return the seconds of a time limit in any of sbatch's spellings.
+
+    They are ``minutes``, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours``, ``days-hours:minutes`` and
+    ``days-hours:minutes:seconds`` (sbatch(1), --time).
+    """
+    days, dash, clock = time_limit.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if dash:
+        # From the left: hours, minutes, seconds.
+        parts += [0] * (3 - len(parts))
+    elif len(parts) < 3:
+        # Minutes, and seconds where they are said.
+        parts = [0, *parts, 0][:3]
+
+    return int(days or 0) * 86400 + parts[0] * 3600 + parts[1] * 60 + parts[2]
 
 
 def _ascii(encoded: bytes) -> bytes:

@@ -20,12 +20,14 @@ from jobctl.jobs.catalog.entries import HardwareEntry, LayerEntry, ModelEntry
 from jobctl.jobs.catalog.loader import entry_path, load_entry, load_file, load_layer, names
 from jobctl.jobs.catalog.schema import Inputs, ModelConfig, Resources, Site, TrainConfig
 from jobctl.jobs.core import layout
-from jobctl.jobs.core.errors import UserError, nearest
-from jobctl.jobs.spec.checks import check_job, check_training
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.checks import check_job, check_names, check_training
+from jobctl.jobs.spec.grace import grace_in_words, grace_layer
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section, site_of
 from jobctl.jobs.spec.length import AskedLength, DatasetSize, catalogue_size, describe_length, length_layer
 from jobctl.jobs.spec.patch import Patch
+from jobctl.jobs.spec.prep_flags import check_flags
 from jobctl.jobs.spec.secrets import refuse_secrets
 from jobctl.jobs.targets import registry
 from jobctl.jobs.targets.registry import TargetEntry, target_entry
@@ -224,13 +226,14 @@ def resolve(
 
     Raises UserError for anything unknown, impossible or contradictory.
     """
-    _check_choices(choices)
+    check_names(choices.run, choices.after, kinds.recorded_kind(choices.kind, choices.stage or "").name)
     kind = kinds.job_kind(choices.kind)
     stage = _stage_of(choices)
     target = target_entry(choices.target)
     hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
     machine = _load("hardware", hardware, HardwareEntry)[0]
     layers = _all_layers(choices, hardware, stage, root, project)
+    shorter = _fit_warning(choices, stage, layers, default_root)
     values, origins = _merge(layers, default_root)
     job = _job_fields(choices, version, hardware, machine)
     if choices.sets_length:
@@ -249,16 +252,32 @@ def resolve(
     return Resolution(
         spec,
         {key: layer.name for key, layer in origins.items()},
-        (*_old_name_warnings(layers), *limits, *doubts),
+        (*_old_name_warnings(layers), *limits, *grace_in_words(shorter), *doubts),
         length,
         machine,
         _optimal_tokens(choices) if kind.has_model else 0.0,
     )
 
 
+def _fit_warning(choices: Choices, stage: str, layers: list[Layer], default_root: str) -> Layer | None:
+    """Add a layer with a shorter warning where the time limit is short, and return it."""
+    if target_entry(choices.target).section != "slurm":
+        return None
+
+    shorter = grace_layer(kinds.recorded_kind(choices.kind, stage), *_merge(layers, default_root))
+    if shorter:
+        layers.append(shorter)
+
+    return shorter
+
+
 def _all_layers(choices: Choices, hardware: str, stage: str, root: str, project: Layer | None) -> list[Layer]:
     """Return every layer, the weakest first. Raises UserError for a secret in one of them."""
-    has_model = kinds.job_kind(choices.kind).has_model
+    kind = kinds.job_kind(choices.kind)
+    has_model = kind.has_model
+    if kind.makes == "data set":
+        check_flags(choices.trainer_flags)
+
     if has_model:
         layers = _model_layers(choices, hardware, stage)
     else:
@@ -372,29 +391,3 @@ def _train_spec(
 
     check_training(spec, load_entry("tokenizers", spec.inputs.tokenizer, TokenizerEntry))
     return spec
-
-
-def _check_choices(choices: Choices) -> None:
-    for name in choices.after:
-        run, kind = kinds.split_name(name)
-        _check_run_name(run)
-        if kind or name != run:
-            _check_kind_on_a_checkpoint(name, kind)
-
-    if choices.run is not None:
-        _check_run_name(choices.run)
-
-
-def _check_run_name(name: str) -> None:
-    if not layout.RUN_NAME.fullmatch(name):
-        raise UserError(
-            f"run name {name!r}: only letters, digits, '.', '_' and '-', at most 100, "
-            "beginning with a letter or digit"
-        )
-
-
-def _check_kind_on_a_checkpoint(name: str, kind: str) -> None:
-    if kind not in kinds.ON_A_CHECKPOINT:
-        raise UserError(
-            f"--after {name}: no job on a checkpoint is called '{kind}'; {nearest(kind, kinds.ON_A_CHECKPOINT)}"
-        )

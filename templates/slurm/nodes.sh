@@ -9,15 +9,14 @@ run() {
   local code=0 settings command=("$@")
   if [ "${#CONTAINER_COMMAND[@]}" -gt 0 ]; then command=("${CONTAINER_COMMAND[@]}" "$@"); fi
   rm -f "$LOG_DIR"/exit-*
-  [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
   # The shell on each node gets these functions and values as text: inside a container it has nothing else.
   settings=$(
     declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
     declare -f task name_node wait_for_others keep_code kept_pid
   )
-  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" "${SRUN_OPTIONS[@]}" \
-    bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
+    "--cpus-per-task=$(cpus_per_node)" "${SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
   if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
@@ -113,9 +112,3 @@ starts_on() {
     --gres=none true >/dev/null 2>&1
 }
 
-# meet ID PORT: torchrun's nodes find each other at the first node. Its name is looked up here, where it is known.
-meet() {
-  local address
-  read -r address _ < <(getent ahostsv4 "${HOSTS[0]}") || address=${HOSTS[0]}
-  LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$2" "--rdzv_id=$1")
-}

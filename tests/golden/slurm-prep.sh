@@ -30,7 +30,7 @@ JOB_READS_CHECKPOINT=''
 JOB_STOP_FILE=STOP
 JOB_SPEC_HASH=48e816f0662131f7
 JOB_TRUSTED=(root)
-JOB_RECORD='{"format": 3, "spec_hash": "48e816f0662131f7", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"container":{"mounts":[],"runtime":"none"},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"off","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","partition":"","qos":"","reservation":"","spare_nodes":0}},"site_name":"local","target":"slurm","version":"0.0.0"}}'
+JOB_RECORD='{"format": 3, "spec_hash": "48e816f0662131f7", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"container":{"mounts":[],"runtime":"none"},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"off","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","target":"slurm","version":"0.0.0"}}'
 JOB_ANSWER_SECONDS=30
 JOB_AT_WARNING='terminate'
 JOB_AVOIDED_NODES=''
@@ -43,9 +43,10 @@ JOB_RETRIES=0
 JOB_STOP_GRACE_SECONDS=300
 DEAD="it died: no exit code of it, and it starts no process"
 SRUN_OPTIONS=(
-  --ntasks-per-node=1
-  --kill-on-bad-exit=1
-  --wait=60
+  '--ntasks-per-node=1'
+  '--kill-on-bad-exit=1'
+  '--cpu-bind=none'
+  '--wait=60'
 )
 CONTAINER_COMMAND=(
 )
@@ -324,6 +325,40 @@ supervise() {
   return "$code"
 }
 
+# forget_inherited: unset what Slurm's commands would take from elsewhere: from an allocation in which sbatch was called,
+# from a profile, or from --export=NONE. What Slurm says of this job stays.
+forget_inherited() {
+  local name
+  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SALLOC_@}" "${!SRUN_@}"; do
+    case $name in
+      SLURM_JOB_* | SLURM_JOBID | SLURM_ARRAY_* | SLURM_HET_* | SLURM_RESTART_COUNT) ;;
+      SLURM_NODELIST | SLURM_NNODES | SLURM_NODEID | SLURM_PROCID | SLURM_LOCALID | SLURM_TASKS_PER_NODE) ;;
+      SLURM_CLUSTER_NAME | SLURM_CLUSTERS | SLURM_WORKING_CLUSTER | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      *) unset "$name" ;;
+    esac
+  done
+  # Else srun would pass nothing on where sbatch did not.
+  export SLURM_EXPORT_ENV=ALL
+}
+
+# cpus_per_node: print how many CPUs the job has on the node where it has the fewest: 8 of "16(x2),8".
+cpus_per_node() {
+  local cpus fewest=""
+  for cpus in ${SLURM_JOB_CPUS_PER_NODE//,/ }; do
+    cpus=${cpus%%(*}
+    if [ -z "$fewest" ] || [ "$cpus" -lt "$fewest" ]; then fewest=$cpus; fi
+  done
+  echo "${fewest:-1}"
+}
+
+# threads RANKS: print each rank's share of a node's CPUs, but 8 at most: more do not help it.
+threads() {
+  local share=$(($(cpus_per_node) / $1))
+  if [ "$share" -gt 8 ]; then share=8; fi
+  if [ "$share" -lt 1 ]; then share=1; fi
+  echo "$share"
+}
+
 # ask_slurm SECONDS COMMAND...: run one of Slurm's commands until it succeeds, and print its answer. A controller that
 # restarts is waited for, SECONDS at most. One that answers and refuses three times will go on to refuse.
 ask_slurm() {
@@ -512,15 +547,14 @@ run() {
   local code=0 settings command=("$@")
   if [ "${#CONTAINER_COMMAND[@]}" -gt 0 ]; then command=("${CONTAINER_COMMAND[@]}" "$@"); fi
   rm -f "$LOG_DIR"/exit-*
-  [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
   # The shell on each node gets these functions and values as text: inside a container it has nothing else.
   settings=$(
     declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
     declare -f task name_node wait_for_others keep_code kept_pid
   )
-  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" "${SRUN_OPTIONS[@]}" \
-    bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
+    "--cpus-per-task=$(cpus_per_node)" "${SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
   if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
@@ -616,14 +650,9 @@ starts_on() {
     --gres=none true >/dev/null 2>&1
 }
 
-# meet ID PORT: torchrun's nodes find each other at the first node. Its name is looked up here, where it is known.
-meet() {
-  local address
-  read -r address _ < <(getent ahostsv4 "${HOSTS[0]}") || address=${HOSTS[0]}
-  LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$2" "--rdzv_id=$1")
-}
 
 # --- Where: the nodes, the run's directory, and the environment of the payload. ------------------------
+forget_inherited
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 STOP=$RUN_DIR/$JOB_STOP_FILE
 NODES=$SLURM_JOB_NODELIST

@@ -31,12 +31,13 @@ JOB_READS_CHECKPOINT=''
 JOB_STOP_FILE=STOP
 JOB_SPEC_HASH=c249d77223fd35bf
 JOB_TRUSTED=(root)
-JOB_RECORD='{"format": 3, "spec_hash": "c249d77223fd35bf", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu132"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"train","model":{"architecture":"qwen3","head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":1e-6,"num_attention_heads":16,"num_hidden_layers":24,"num_key_value_heads":8,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":151936},"model_name":"qwen3_1.8b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"container":{"mounts":[],"runtime":"none"},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","mail_type":"END,FAIL","mail_user":"","memory":"0","partition":"","qos":"","reservation":"","spare_nodes":0}},"site_name":"local","stage":"train","target":"slurm","tier":2,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":20,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":100,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":4,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":39000,"max_bad_steps":20,"max_iters":1000,"min_lr":0.00003,"optimizer":"adamw","profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
+JOB_RECORD='{"format": 3, "spec_hash": "c249d77223fd35bf", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu132"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"train","model":{"architecture":"qwen3","head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":1e-6,"num_attention_heads":16,"num_hidden_layers":24,"num_key_value_heads":8,"rope_theta":1000000.0,"tie_word_embeddings":false,"vocab_size":151936},"model_name":"qwen3_1.8b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"container":{"mounts":[],"runtime":"none"},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","stage":"train","target":"slurm","tier":2,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":20,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":100,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":4,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":39000,"max_bad_steps":20,"max_iters":1000,"min_lr":0.00003,"optimizer":"adamw","profile":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
 JOB_EXPECTED='{"gpus":8,"device":"B200","compute_capability":"10.0","peak_tflops":2250.0,"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0}'
 JOB_ANSWER_SECONDS=30
 JOB_AT_WARNING='checkpoint'
 JOB_AVOIDED_NODES=''
 JOB_FRUITLESS_ATTEMPTS=3
+JOB_INTERFACE=''
 JOB_LAST_WORDS_SECONDS=20
 JOB_LIMIT_SECONDS=86400
 JOB_MAX_ATTEMPTS=50
@@ -47,9 +48,10 @@ JOB_RETRIES=0
 JOB_STOP_GRACE_SECONDS=300
 DEAD="it died: no exit code of it, and it starts no process"
 SRUN_OPTIONS=(
-  --ntasks-per-node=1
-  --kill-on-bad-exit=1
-  --wait=60
+  '--ntasks-per-node=1'
+  '--kill-on-bad-exit=1'
+  '--cpu-bind=none'
+  '--wait=60'
 )
 CONTAINER_COMMAND=(
 )
@@ -391,6 +393,40 @@ supervise() {
   return "$code"
 }
 
+# forget_inherited: unset what Slurm's commands would take from elsewhere: from an allocation in which sbatch was called,
+# from a profile, or from --export=NONE. What Slurm says of this job stays.
+forget_inherited() {
+  local name
+  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SALLOC_@}" "${!SRUN_@}"; do
+    case $name in
+      SLURM_JOB_* | SLURM_JOBID | SLURM_ARRAY_* | SLURM_HET_* | SLURM_RESTART_COUNT) ;;
+      SLURM_NODELIST | SLURM_NNODES | SLURM_NODEID | SLURM_PROCID | SLURM_LOCALID | SLURM_TASKS_PER_NODE) ;;
+      SLURM_CLUSTER_NAME | SLURM_CLUSTERS | SLURM_WORKING_CLUSTER | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      *) unset "$name" ;;
+    esac
+  done
+  # Else srun would pass nothing on where sbatch did not.
+  export SLURM_EXPORT_ENV=ALL
+}
+
+# cpus_per_node: print how many CPUs the job has on the node where it has the fewest: 8 of "16(x2),8".
+cpus_per_node() {
+  local cpus fewest=""
+  for cpus in ${SLURM_JOB_CPUS_PER_NODE//,/ }; do
+    cpus=${cpus%%(*}
+    if [ -z "$fewest" ] || [ "$cpus" -lt "$fewest" ]; then fewest=$cpus; fi
+  done
+  echo "${fewest:-1}"
+}
+
+# threads RANKS: print each rank's share of a node's CPUs, but 8 at most: more do not help it.
+threads() {
+  local share=$(($(cpus_per_node) / $1))
+  if [ "$share" -gt 8 ]; then share=8; fi
+  if [ "$share" -lt 1 ]; then share=1; fi
+  echo "$share"
+}
+
 # ask_slurm SECONDS COMMAND...: run one of Slurm's commands until it succeeds, and print its answer. A controller that
 # restarts is waited for, SECONDS at most. One that answers and refuses three times will go on to refuse.
 ask_slurm() {
@@ -579,15 +615,14 @@ run() {
   local code=0 settings command=("$@")
   if [ "${#CONTAINER_COMMAND[@]}" -gt 0 ]; then command=("${CONTAINER_COMMAND[@]}" "$@"); fi
   rm -f "$LOG_DIR"/exit-*
-  [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
   # The shell on each node gets these functions and values as text: inside a container it has nothing else.
   settings=$(
     declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
     declare -f task name_node wait_for_others keep_code kept_pid
   )
-  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" "${SRUN_OPTIONS[@]}" \
-    bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
+    "--cpus-per-task=$(cpus_per_node)" "${SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
   if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
@@ -683,18 +718,61 @@ starts_on() {
     --gres=none true >/dev/null 2>&1
 }
 
-# meet ID PORT: torchrun's nodes find each other at the first node. Its name is looked up here, where it is known.
-meet() {
-  local address
-  read -r address _ < <(getent ahostsv4 "${HOSTS[0]}") || address=${HOSTS[0]}
-  LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$2" "--rdzv_id=$1")
-}
 
 # make_cache FOLDER: make the folder for what compilers leave. The next job executes it, so it must be this user's own.
 make_cache() {
   make_shared "${1%/*}"
   [ -d "$1" ] || mkdir -m 700 "$1" 2>/dev/null || [ -d "$1" ] || fail "$1 cannot be made"
   check_owned "$1"
+}
+
+# meet ID PORT: let torchrun's nodes find each other at an address of the first node.
+meet() {
+  local address=127.0.0.1 port
+  if [ "${#HOSTS[@]}" -gt 1 ]; then
+    address=$(first_address) || fail "${HOSTS[0]} has no address that the other nodes reach; set slurm.interface in the site file"
+  fi
+  port=$(free_port "$2")
+  LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$port" "--rdzv_id=$1")
+}
+
+# first_address: print the address by which the others of HOSTS reach the first one.
+first_address() {
+  if [ "${HOSTS[0]}" = "$SLURMD_NODENAME" ]; then
+    address_towards "${HOSTS[1]}"
+  else
+    timeout --kill-after=5 60 srun --overlap "--nodelist=${HOSTS[0]}" --nodes=1 --ntasks=1 --mem=0 --gres=none \
+      bash -c "$(declare -p JOB_INTERFACE); $(declare -f address_towards node_address); address_towards ${HOSTS[1]}"
+  fi
+}
+
+# address_towards NODE: print this node's own address on its way to another node. A node's name would not do: on itself it
+# may mean 127.0.1.1, and elsewhere nothing.
+address_towards() {
+  local address="" other PATH=$PATH:/usr/sbin:/sbin
+  if [ -n "$JOB_INTERFACE" ]; then
+    address=$(ip -o -4 addr show dev "$JOB_INTERFACE" | grep -o 'inet [0-9.]*') || true
+  else
+    other=$(node_address "$1") || true
+    address=$(ip -o -4 route get "$other" 2>/dev/null | grep -o 'src [0-9.]*') || address="any $(hostname -I)" || true
+  fi
+  read -r _ address _ <<<"$address" || true
+  case $address in '' | 127.*) return 1 ;; esac
+  echo "$address"
+}
+
+# node_address NODE: print the address by which Slurm reaches a node.
+node_address() {
+  local address
+  address=$(scontrol show node --oneliner "$1" 2>/dev/null | grep -o ' NodeAddr=[^ ]*') || address="=$1"
+  getent ahostsv4 "${address#*=}" | { read -r address _ && echo "$address"; }
+}
+
+# free_port PORT: print this port, or the next one on which nothing of this node listens or talks.
+free_port() {
+  local port=$1
+  while grep -qsE ": [0-9A-F]+:$(printf %04X "$port") " /proc/net/tcp /proc/net/tcp6; do port=$((port + 1)); done
+  echo "$port"
 }
 
 # check_nodes: look which of HOSTS are fit, and keep as many of those as the job needs.
@@ -718,6 +796,7 @@ check_nodes() {
 }
 
 # --- Where: the nodes, the run's directory, and the environment of the payload. ------------------------
+forget_inherited
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 STOP=$RUN_DIR/$JOB_STOP_FILE
 NODES=$SLURM_JOB_NODELIST
@@ -731,7 +810,7 @@ export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
 export TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
 export TRITON_CACHE_DIR="$CACHE/triton"
-export OMP_NUM_THREADS=8
+export OMP_NUM_THREADS="$(threads 8)"
 export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
@@ -757,7 +836,8 @@ TRAINER=(
   "${JOB_FLAGS[@]}"
 )
 PREFLIGHT=("--run_dir=$RUN_DIR" "--attempt=$ATTEMPT" "--expect=$JOB_EXPECTED")
-PORT=$((20000 + SLURM_JOB_ID % 20000))
+# Below the ports that Linux gives to connections, which begin at 32768.
+PORT=$((20000 + SLURM_JOB_ID % 10000))
 
 # --- Check: which of the nodes are fit. ----------------------------------------------------------------
 check_nodes

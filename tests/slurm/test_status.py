@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jobctl.jobs.runs.records import Attempt, RunRecord
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.client import Slurm
+from jobctl.slurm.job_ids import record_job_id
 from jobctl.slurm.jobs import Job
 from jobctl.slurm.status import jobs_of, needs_history, seconds, status_of
 from jobctl.slurm.target import SlurmTarget
@@ -129,6 +131,47 @@ def test_a_job_from_a_pipe_is_known_by_its_attempt() -> None:
     assert jobs_of(run(), [piped]) == []
 
 
+def test_a_job_of_the_same_name_under_another_root_is_another_runs(tmp_path: Path) -> None:
+    """Accounts keep no comment unless they are told to."""
+    mine = run(path=str(tmp_path / "x"))
+    theirs = Job(id="8", name="x", state="FAILED", submitted=int(seconds(START)) + 1)
+    assert jobs_of(mine, [theirs]) == [theirs], "a run of an older version has recorded no id"
+    assert jobs_of(mine, [Job(id="8", name="x", state="FAILED", submitted=int(seconds(START)) + 3600)]) == []
+
+    (tmp_path / "x" / "logs").mkdir(parents=True)
+    record_job_id(mine.path, "9")
+    record_job_id(mine.path, "10")
+    array = Job(id="10_3", name="x", state="FAILED")
+    assert jobs_of(mine, [theirs, array]) == [array]
+
+
+def test_a_run_whose_time_nobody_knows_hides_no_other(tmp_path: Path) -> None:
+    asked: list[float] = []
+
+    class Recording(Slurm):
+        def queue(self, users: object = ()) -> list[Job]:
+            return []
+
+        def history(self, since: float, users: object = ()) -> list[Job]:
+            asked.append(since)
+            return [Job(id="9", name="known", state="TIMEOUT", submitted=int(seconds(START)))]
+
+    for name in ("piped", "known"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text(SPEC.record())
+    os.utime(tmp_path / "runs/piped/run.json", (seconds(START) + 60, seconds(START) + 60))
+    gone = run(submitted="", path=str(tmp_path / "runs" / "gone"))
+    piped = run(submitted="", path=str(tmp_path / "runs" / "piped"))
+    known = run(submitted=START, path=str(tmp_path / "runs" / "known"))
+    (tmp_path / "runs" / "known" / "run.json").write_text(SPEC.record()[:-1] + f', "submitted": "{START}"}}')
+
+    target = SlurmTarget(Recording(), clock=lambda: NOW)
+    states = {status.run: status.state for status in target.statuses([gone, piped, known])}
+    assert states == {"gone": "unknown", "piped": "lost", "known": "failed"}
+    assert asked == [seconds(START) - 1], "sacct refuses a time before 1970, for all"
+    assert [target.statuses([each])[0].state for each in (piped, known)] == ["lost", "failed"]
+
+
 def test_only_an_unexplained_end_asks_the_accounts() -> None:
     assert needs_history(run(attempt()), [])
     assert needs_history(run(attempt(code=143)), [])
@@ -146,12 +189,13 @@ def test_any_number_of_runs_is_one_call_each(tmp_path: Path) -> None:
 
         def history(self, since: float, users: object = ()) -> list[Job]:
             calls.append("sacct")
-            return [Job(id="7", name="lost-1", state="CANCELLED")]
+            return [Job(id="7", name="lost-1", state="CANCELLED", submitted=int(seconds(START)) + 5)]
 
     paths = [tmp_path / "runs" / f"{kind}-{n}" for kind in ("done", "lost") for n in range(100)]
     for path in paths:
         path.mkdir(parents=True)
         (path / "run.json").write_text(SPEC.record())
+        os.utime(path / "run.json", (seconds(START), seconds(START)))
     found = [
         run(*([attempt(code=0)] if path.name.startswith("done") else []), submitted=START, path=str(path))
         for path in paths

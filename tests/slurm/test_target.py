@@ -13,6 +13,7 @@ from jobctl.jobs.runs import store as runs
 from jobctl.slurm.target import TARGET
 from tests.clusters.slurm import SlurmCluster, process_ids, process_text
 from tests.slurm.conftest import FIRST_UNTIL_STOPPED, TERMINATED, UNTIL_STOPPED, Submitter
+from tests.slurm.test_attempts import ENDED
 
 
 def test_a_run_goes_from_submission_to_its_end(slurm_runs: Submitter) -> None:
@@ -225,3 +226,46 @@ def test_a_rendered_script_runs_from_a_pipe(slurm_runs: Submitter, tmp_path: Pat
     assert (status.state, status.job_id, status.nodes) == ("running", job, "n[1-2]")
     TARGET.cancel(slurm_runs.read(run))
     assert slurm_runs.wait(run, "cancelled", "stopped", "lost").state == "cancelled"
+
+
+def test_a_job_submitted_inside_an_allocation_is_its_own(slurm_runs: Submitter) -> None:
+    """sbatch passes on the environment of salloc, Jupyter or VS Code, and srun would obey it."""
+    script = slurm_runs.root / "script"
+    spec = slurm_runs.spec(
+        "inside", 'echo "cpus $(nproc), mem $SLURM_MEM_PER_GPU."', nodes=2, cpus_per_task=2
+    )
+    script.write_text(TARGET.render(spec))
+    foreign = (
+        "export SLURM_MEM_PER_GPU=5 SLURM_MEM_PER_NODE=70 SLURM_MEM_PER_CPU=3 SLURM_GPUS_PER_TASK=1 "
+        "SLURM_NTASKS_PER_NODE=4 SLURM_CPU_BIND=quiet,mask_cpu:0x1 SBATCH_EXPORT=NONE"
+    )
+    slurm_runs.cluster.run(
+        "salloc", "--nodes=1", "--ntasks=3", "--mem-per-cpu=100", "--quiet", "bash", "-c",
+        f"{foreign}; sbatch --output=/dev/null {script}",
+    )  # fmt: skip
+    slurm_runs.until((slurm_runs.root / "runs/inside/run.json").exists, "its run", 60)
+    assert slurm_runs.wait("inside", *ENDED).state == "finished", slurm_runs.log("inside")
+    lines = [line for line in slurm_runs.log("inside") if line.startswith("cpus")]
+    assert len(lines) == 2
+    assert all(line.endswith("mem .") for line in lines)
+
+
+def test_a_job_has_its_share_of_a_node_and_leaves_the_rest(slurm_runs: Submitter) -> None:
+    asked = slurm_runs.submit("part", "echo ready; sleep 600", processes_per_node=2)
+    slurm_runs.wait_for_line("part", "ready")
+    facts = slurm_runs.cluster.run("scontrol", "--oneliner", "show", "job", asked)
+    assert "CPUs/Task=2" in facts
+    assert "MinMemoryCPU=400M" in facts, "Slurm's default a CPU, and not the whole node"
+    slurm_runs.submit("beside", "true", nodelist="n1")
+    assert slurm_runs.wait("beside", *ENDED).state == "finished"
+
+
+def test_a_piped_run_can_be_resumed(slurm_runs: Submitter) -> None:
+    script = TARGET.render(slurm_runs.spec("piped", '[ -e "$JOBCTL_ROOT/mended" ] || exit 1'))
+    slurm_runs.cluster.run("sbatch", "--output=/dev/null", stdin=script)
+    slurm_runs.until((slurm_runs.root / "runs/piped/run.json").exists, "its run", 60)
+    assert slurm_runs.wait("piped", *ENDED).state == "failed"
+    (slurm_runs.root / "mended").touch()
+    submission.resume(slurm_runs.root, "piped")
+    status = slurm_runs.wait("piped", "finished")
+    assert status.attempt == 2

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from jobctl.jobs.core.layout import rank_log, stop_file
@@ -75,21 +74,6 @@ def test_sigterm_becomes_the_stop_file(tmp_path: Path) -> None:
     assert stop.path.read_text() == "launcher received SIGTERM\n"
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)  # asked once already, so this one means now
-
-
-@pytest.mark.parametrize(
-    ("options", "address"),
-    [
-        (["--standalone"], "127.0.0.1"),
-        (["--nnodes=1"], "127.0.0.1"),
-        (["--nnodes=1", "--local_addr=10.0.0.1"], "10.0.0.1"),
-        (["--nnodes=2"], None),
-    ],
-)
-def test_ranks_of_one_node_need_no_host_name(options: list[str], address: str | None) -> None:
-    parsed = torchrun.parse_args([*options, "-m", "jobctl.trainer"])
-    launch.meet_on_loopback(parsed)
-    assert parsed.local_addr == address
 
 
 @pytest.mark.parametrize("others", ["", "cancel\n"])

@@ -22,7 +22,8 @@ from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import bad_nodes_file, log_dir
 from jobctl.jobs.core.text import visible
-from jobctl.trainer.launch import meet_on_loopback, run_ranks, split
+from jobctl.trainer import rendezvous
+from jobctl.trainer.launch import error_text, run_ranks, split
 from jobctl.trainer.preflight import verdict
 from jobctl.trainer.preflight.node import Node, look
 from jobctl.trainer.preflight.verdict import Measured, Problem
@@ -120,7 +121,13 @@ def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: st
 
     words = [*torchrun_options, "-m", "jobctl.trainer.preflight.ranks", str(report), node, expect]
     parsed = torchrun.parse_args(words)
-    meet_on_loopback(parsed)
+    try:
+        rendezvous.prepare(parsed)
+    except UserError as error:
+        # The first node, which waits for this one, cannot say it.
+        print(error_text(error), file=sys.stderr)
+        return error.message
+
     raised = run_ranks(parsed)
 
     return "" if raised is None else f"{type(raised).__name__}: {raised}".splitlines()[0]

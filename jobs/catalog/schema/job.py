@@ -16,7 +16,10 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     processes_per_node: Annotated[int, Meta(ge=0, description="trainer processes a node; 0: one a GPU")] = 0
     time_limit: Annotated[
         str,
-        Meta(pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$", description="wall time, [days-]hours:minutes:seconds"),
+        Meta(
+            pattern=r"^(\d+-\d{1,2}(:\d{1,2}){0,2}|\d+(:\d{1,2}){0,2})$",
+            description="wall time, [days-]hours:minutes:seconds or another of sbatch's spellings",
+        ),
     ] = "24:00:00"
     stop_grace_seconds: Annotated[
         int, Meta(ge=1, description="warning before the time limit, to checkpoint in")

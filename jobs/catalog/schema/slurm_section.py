@@ -28,5 +28,23 @@ class SlurmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         int,
         Meta(ge=0, description="extra nodes, which take the place of bad ones that the preflight names"),
     ] = 0
+    interface: Annotated[
+        str, Meta(description="network interface on which the nodes meet; empty: the one of their addresses")
+    ] = ""
     exclusive: Annotated[bool, Meta(description="whole nodes")] = True
-    memory: Annotated[str, Meta(description="memory a node as sbatch spells it; 0: all of it")] = "0"
+    memory: Annotated[
+        str,
+        Meta(
+            description="memory a node as sbatch spells it; 0: all of a whole node, Slurm's default of a part"
+        ),
+    ] = "0"
+    options: Annotated[
+        dict[str, str | int | bool | None],
+        Meta(
+            description="any other options of sbatch by their long names; true: a flag, false: leave it out"
+        ),
+    ] = {}
+    srun_options: Annotated[
+        dict[str, str | int | bool | None],
+        Meta(description="options of srun for the payload, in the same form"),
+    ] = {}

@@ -90,3 +90,48 @@ def test_trusted_owners_are_no_part_of_the_record(project: Path) -> None:
     spec = choose(trusted=("daemon",)).spec
     assert spec.trusted == ("daemon",)
     assert spec.record() == choose().spec.record()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "target: slurm\nseed: 7\nslurm: {partition: p}\n",
+        "target: slurm\nsettings: {seed: 7, slurm.partition: p}\n",
+    ],
+)
+def test_a_project_file_needs_no_settings_key(project: Path, text: str) -> None:
+    project.write_text(text)
+    spec = choose(target=None).spec
+    assert (spec.target, spec.train.seed, spec.site.slurm.partition) == ("slurm", 7, "p")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "settings:\n", "target: local\nsettings:\n"])
+def test_a_project_file_may_say_nothing(project: Path, text: str) -> None:
+    project.write_text(text)
+    assert choose(target=None).spec.target == "local"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n", "jobctl.yaml:1: must be a mapping"),
+        (
+            "target: slurm\nlearning_rat: 7\n",
+            "jobctl.yaml:2: unknown key 'learning_rat'; did you mean 'learning_rate'?",
+        ),
+        (
+            "settings:\n  learning_rat: 7\n",
+            "jobctl.yaml:2: unknown key 'learning_rat'; did you mean 'learning_rate'?",
+        ),
+    ],
+)
+def test_a_wrong_project_file_is_refused_with_the_line(project: Path, text: str, message: str) -> None:
+    project.write_text(text)
+    with pytest.raises(UserError) as error:
+        choose(target=None)
+    assert message in error.value.message
+
+
+def test_a_run_cannot_come_after_itself() -> None:
+    with pytest.raises(UserError, match="--after x: the run would wait for itself"):
+        choose(target="slurm", run="x", after=("x",))

@@ -21,6 +21,14 @@ def test_a_dry_run_prints_the_script_and_makes_nothing(jobctl: Invoke, root: Pat
     assert not root.exists()
 
 
+def test_a_rendered_script_has_each_byte_of_a_value(jobctl: Invoke) -> None:
+    """Without a terminal, click takes escape sequences out of what it prints."""
+    value = "\x1b[31mred\x1b[0m"
+    words = ("--target", "slurm", "--set", f"env.COLOUR={value}", "--model", "qwen3_smoke")
+    _, rendered, _ = jobctl("render", *words)
+    assert f"COLOUR='{value}'" in rendered
+
+
 def test_an_unnamed_run_gets_a_name_with_the_time(
     jobctl: Invoke, root: Path, payload: Callable[[str], str]
 ) -> None:

@@ -1,0 +1,59 @@
+"""The warning before a time limit, fitted to a limit that is short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobctl.jobs.catalog.schema import Resources
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.kinds import JobKind
+from jobctl.jobs.spec.job_spec import seconds
+from jobctl.jobs.spec.layers import Layer
+
+EARLY_SECONDS = 60
+"""How much earlier than asked Slurm may send its warning (sbatch(1), --signal)."""
+LEAST_SECONDS = 20
+"""The shortest warning that is worth having."""
+SHARE = 3
+"""A short limit gives a third of it to the warning."""
+
+
+def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Layer | None:
+    """Return a layer with a shorter warning, where the usual one would come before the job has begun.
+
+    None where the warning fits, or means nothing to the job. Raises UserError where the user chose one that does not
+    fit: such a job would be stopped and requeued without a step.
+    """
+    limit_text = values.get("time_limit", Resources().time_limit)
+    grace = values.get("stop_grace_seconds", Resources().stop_grace_seconds)
+    if kind.at_warning == "continue" or not isinstance(limit_text, str) or not isinstance(grace, int):
+        return None
+
+    try:
+        limit = seconds(limit_text)
+    except ValueError:  # whoever checks the values says it better
+        return None
+
+    if limit > grace + EARLY_SECONDS:
+        return None
+
+    chosen = origins.get("stop_grace_seconds")
+    if chosen is not None and chosen.by_user:
+        raise UserError(
+            f"stop_grace_seconds {grace} leaves nothing of time_limit {limit_text}: Slurm may warn "
+            f"{EARLY_SECONDS} s early",
+            hint=f"less than {max(0, limit - EARLY_SECONDS)} fits; without the setting jobctl takes a third",
+        )
+
+    shorter = max(LEAST_SECONDS, (limit - EARLY_SECONDS) // SHARE)
+    return Layer("short time limit", {"stop_grace_seconds": shorter})
+
+
+def grace_in_words(layer: Layer | None) -> list[str]:
+    """Return what the user is told of a shorter warning; nothing where there is none."""
+    if layer is None:
+        return []
+
+    shorter = layer.settings["stop_grace_seconds"]
+    return [f"the time limit is short, so the job is warned {shorter} s before it (stop_grace_seconds)"]

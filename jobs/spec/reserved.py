@@ -1,0 +1,46 @@
+"""Names that no setting may give to an environment variable: bash owns them, or a job's script uses them.
+
+``tests/jobs/spec/test_reserved.py`` finds both kinds, in bash and in the templates, and compares them with this list.
+"""
+
+from __future__ import annotations
+
+PREFIXES = ("BASH", "EXIT_", "JOB_", "COMP_")
+"""How groups of them begin."""
+OF_BASH = frozenset(
+    (
+        *("DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "GROUPS", "HISTCMD", "HOSTTYPE", "IFS"),
+        *("LINENO", "MACHTYPE", "OPTERR", "OPTIND", "OSTYPE", "PPID", "PWD", "RANDOM", "SECONDS"),
+        *("SHELLOPTS", "SHLVL", "SRANDOM", "UID", "_"),
+        # These change how bash reads the script.
+        *("ENV", "FUNCNAME", "GLOBIGNORE", "OLDPWD", "PIPESTATUS", "POSIXLY_CORRECT", "REPLY"),
+    )
+)
+OF_THE_SCRIPT = frozenset(
+    (
+        *("ATTEMPT", "BATCH_LOG", "CACHE", "CODE_FILE", "CONTAINER_COMMAND", "DEAD", "DESK", "END", "ENDED"),
+        *("ENGINE", "ENGINE_VERSION", "FIRST_CHECKPOINT", "FOLLOWERS", "HOSTS", "HOST_ROOT", "HOST_RUN_DIR"),
+        *("IMAGE", "JOBCTL_INTERFACE", "JOBCTL_ROOT", "LAUNCH", "LIMITS", "LIVE", "LOG_DIR", "NAME", "NODE"),
+        *("NODES", "OPTIONS", "PAYLOAD", "PET_RDZV_CONF", "POD", "PORT", "PREFLIGHT", "PYTHON"),
+        *(
+            "RENDEZVOUS_HOST",
+            "RENDEZVOUS_PORT",
+            "RUN",
+            "RUN_DIR",
+            "SIZES",
+            "SLURM_EXPORT_ENV",
+            "SRUN_OPTIONS",
+        ),
+        *("STARTED", "STOP", "TASKS", "TASK_INDEX", "TEE", "TERMINATED", "TRAINER", "VARIANT", "WARNED"),
+        *("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", "WATCHED"),
+    )
+)
+MAY_BE_SET = frozenset(
+    (*("HOME", "HOSTNAME", "JOBCTL_ENGINE", "PATH", "PS4", "PYTHONPATH", "SHELL", "TERM", "USER"),)
+)
+"""What a script extends or sets for itself where it needs to; another value does no harm."""
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether no setting may give this name to a variable of the job."""
+    return name in OF_BASH or name in OF_THE_SCRIPT or name.startswith(PREFIXES)

@@ -1,0 +1,30 @@
+"""The ids of a run's jobs, in its directory: accounts may keep no comment, and a name may be another run's as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.reading import read_regular
+
+
+def job_ids_file(run: Path) -> Path:
+    """One id a line, in the order of submission. Piped jobs are known by their attempts alone."""
+    return run / "logs" / "slurm-jobs"
+
+
+def read_job_ids(run: Path) -> set[str]:
+    """Return the ids that were recorded; none where the file is absent or cannot be read."""
+    try:
+        text = read_regular(job_ids_file(run)).decode("ascii", "replace")
+    except OSError:
+        return set()
+
+    return {line for line in text.splitlines() if line.isdigit()}
+
+
+def record_job_id(run: Path, job: str) -> None:
+    """Add the id of a job that was submitted for the run."""
+    known = read_job_ids(run)
+    lines = sorted({*known, job}, key=int)
+    write_whole(job_ids_file(run), "".join(f"{line}\n" for line in lines).encode())

@@ -1,0 +1,33 @@
+# forget_inherited: unset what Slurm's commands would take from elsewhere: from an allocation in which sbatch was called,
+# from a profile, or from --export=NONE. What Slurm says of this job stays.
+forget_inherited() {
+  local name
+  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SALLOC_@}" "${!SRUN_@}"; do
+    case $name in
+      SLURM_JOB_* | SLURM_JOBID | SLURM_ARRAY_* | SLURM_HET_* | SLURM_RESTART_COUNT) ;;
+      SLURM_NODELIST | SLURM_NNODES | SLURM_NODEID | SLURM_PROCID | SLURM_LOCALID | SLURM_TASKS_PER_NODE) ;;
+      SLURM_CLUSTER_NAME | SLURM_CLUSTERS | SLURM_WORKING_CLUSTER | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      *) unset "$name" ;;
+    esac
+  done
+  # Else srun would pass nothing on where sbatch did not.
+  export SLURM_EXPORT_ENV=ALL
+}
+
+# cpus_per_node: print how many CPUs the job has on the node where it has the fewest: 8 of "16(x2),8".
+cpus_per_node() {
+  local cpus fewest=""
+  for cpus in ${SLURM_JOB_CPUS_PER_NODE//,/ }; do
+    cpus=${cpus%%(*}
+    if [ -z "$fewest" ] || [ "$cpus" -lt "$fewest" ]; then fewest=$cpus; fi
+  done
+  echo "${fewest:-1}"
+}
+
+# threads RANKS: print each rank's share of a node's CPUs, but 8 at most: more do not help it.
+threads() {
+  local share=$(($(cpus_per_node) / $1))
+  if [ "$share" -gt 8 ]; then share=8; fi
+  if [ "$share" -lt 1 ]; then share=1; fi
+  echo "$share"
+}
