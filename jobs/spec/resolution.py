@@ -170,7 +170,7 @@ def _limit_warnings(
     return [
         f"{limits.name}: {key} is {values[key]}, though tier or stage asks for {wanted[key]}"
         for key in limits.settings
-        if origins[key] is limits and wanted.get(key) != values[key]
+        if origins[key] is limits and key in wanted and wanted[key] != values[key]
     ]
 
 

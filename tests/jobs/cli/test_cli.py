@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobctl.jobs.cli import main
+from jobctl.jobs.cli import COMMANDS, main
 from jobctl.jobs.core import layout
 from jobctl.jobs.runs import pipeline
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -228,7 +228,9 @@ def test_shell_completion_knows_the_commands(root: Path) -> None:
         [sys.executable, "-c", "from jobctl.jobs.cli import main; main()"], capture_output=True, text=True, check=False,
         env={**os.environ, "_JOBCTL_COMPLETE": "bash_complete", "COMP_WORDS": "jobctl re", "COMP_CWORD": "1"},
     )  # fmt: skip
-    assert {line.partition(",")[2] for line in answer.stdout.split()} == {"render", "report", "resume"}
+    completed = {line.partition(",")[2] for line in answer.stdout.split()}
+    assert {"render", "resume"} <= completed
+    assert completed == {name for name in COMMANDS if name.startswith("re")}
 
 
 def test_a_reader_that_goes_away_is_no_traceback(root: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from jobctl.jobs.catalog import loader
+from jobctl.jobs.catalog.entries import LayerEntry
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.spec.layers import Layer
@@ -106,6 +108,14 @@ def test_what_the_hardware_cannot_do_is_switched_off_and_said() -> None:
     assert isinstance(result.spec, TrainSpec)
     assert not result.spec.train.use_fp8
     assert result.warnings[0] == "limits of a100: use_fp8 is False, though tier or stage asks for True"
+
+
+def test_a_limit_of_a_key_that_no_tier_sets_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loader._loaded, ("tiers", "4"), LayerEntry(summary="empty"))
+    result = found(model="qwen3_smoke", hardware="cpu", tier=4)
+    assert isinstance(result.spec, TrainSpec)
+    assert not result.spec.train.compile
+    assert not [line for line in result.warnings if line.startswith("limits of cpu: compile")]
 
 
 def test_the_batch_arithmetic() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,12 +13,10 @@ import pytest
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.targets import registry
 from tests.jobs.cli.test_cli import Invoke, jobctl, payload
+from tests.recipes.recipe import CONTRIBUTING, File, section, steps
 
 __all__ = ["jobctl", "payload"]
 
-CONTRIBUTING = Path(__file__).parents[3] / "CONTRIBUTING.md"
-BLOCK = re.compile(r"^ *```(?:toml|python|sh)\n *# (\S+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-"""A fenced block whose first line is a comment with the path of a file."""
 QSUB = """#!/bin/bash
 PBS_JOBID=1.pbs setsid bash "$1" >/dev/null 2>&1 &
 until [ -e "$(dirname "$1")/attempts/1.json" ]; do sleep 0.05; done
@@ -32,10 +28,12 @@ echo 1.pbs
 def pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The package of the recipe, as if it were installed, and a ``qsub`` that runs the script at once."""
     folder = tmp_path / "installed"
-    for name, text in BLOCK.findall(CONTRIBUTING.read_text(encoding="utf-8")):
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(textwrap.dedent(text), encoding="utf-8")
+    recipe = steps(section("A target", CONTRIBUTING.read_text(encoding="utf-8")))
+    assert len(recipe) == 4
+
+    for step in recipe:
+        assert isinstance(step, File)
+        step.follow(folder)
 
     # An installer copies the table of entry points out of pyproject.toml.
     table = (folder / "pyproject.toml").read_text(encoding="utf-8")
