@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Judge a run": {
         "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens."),
+        "doctor": Command("doctor", "Say what is wrong with a run or a machine, and why."),
         "compare": Command("compare", "Show how settings and results of runs differ."),
         "report": Command("report", "Write one page with all figures of runs."),
     },

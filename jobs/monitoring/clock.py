@@ -20,13 +20,15 @@ class Clock:
         began = next((s.began for s in history.segments if s.began is not None), None)
         starts = _starts(history, began)
         now = 0.0
+        # A log that says when each interval ended needs no adding up.
+        told = {moment.iter: moment.at - began for moment in history.moments} if began is not None else {}
 
         for interval in history.intervals:
             before = interval.iter - interval.steps
             while starts and before >= starts[0][0]:
                 now = max(now, starts.pop(0)[1])
 
-            now += interval.seconds
+            now = max(now, told.get(interval.iter, now + interval.seconds))
             self.steps.append(interval.iter)
             self.hours.append(now / 3600)
 

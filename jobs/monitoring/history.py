@@ -112,6 +112,19 @@ class Start(msgspec.Struct, tag_field="kind", tag="start"):
     startup_info: dict[str, Any] = {}
 
 
+class Began(msgspec.Struct, tag_field="kind", tag="began"):
+    """When the launcher began this start, in seconds since the epoch."""
+
+    launched: float = math.nan
+
+
+class Moment(msgspec.Struct, tag_field="kind", tag="time", gc=False):
+    """When the step ``iter`` was done, in seconds since the epoch."""
+
+    iter: int
+    at: float = math.nan
+
+
 class Resumed(msgspec.Struct, tag_field="kind", tag="resumed"):
     """The first line of an attempt that goes on from the checkpoint of step ``iter``."""
 
@@ -128,7 +141,9 @@ class Summary(msgspec.Struct, tag_field="kind", tag="summary"):
     skipped_steps: int = 0
 
 
-Line = Step | Interval | Evaluation | Save | SkippedSave | Gradients | Start | Resumed | Summary
+Line = (
+    Step | Interval | Evaluation | Save | SkippedSave | Gradients | Start | Began | Moment | Resumed | Summary
+)
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +177,7 @@ class History(msgspec.Struct, kw_only=True):
     saves: list[Save] = []
     skipped_saves: list[SkippedSave] = []
     gradients: list[Gradients] = []
+    moments: list[Moment] = []
     segments: list[Segment] = []
     summary: Summary | None = None
     last_write: float | None = None
@@ -212,7 +228,9 @@ def whole(value: Any) -> int:
     return int(amount) if math.isfinite(amount) else 0
 
 
-Entry = TypeVar("Entry", Step, Interval, Evaluation, Save, SkippedSave, Gradients)
+Entry = TypeVar("Entry", Step, Interval, Evaluation, Save, SkippedSave, Gradients, Moment)
+HEAD = 3
+"""Lines at the beginning of a log among which the word of a resume stands."""
 
 
 def column(entries: Iterable[msgspec.Struct], name: str) -> list[float]:
@@ -248,7 +266,8 @@ class Joined:
     def add(self, file: str, began: float | None, lines: Sequence[Line]) -> None:
         """Add one attempt. It goes on from its checkpoint, or begins anew and replaces all before it."""
         history = self.history
-        resumed = lines[0].iter if lines and isinstance(lines[0], Resumed) else None
+        resumed = next((line.iter for line in lines[:HEAD] if isinstance(line, Resumed)), None)
+        launched = [line.launched for line in lines[:HEAD] if isinstance(line, Began)]
         reached = history.last_step
         self._roll_back(resumed or 0)
         for line in lines:
@@ -260,7 +279,7 @@ class Joined:
         history.segments.append(
             Segment(
                 file=file,
-                began=began,
+                began=launched[0] if launched and math.isfinite(launched[0]) else began,
                 resumed_from=resumed,
                 last=max(history.last_step, resumed or 0),
                 repeated=max(0, reached - (resumed or 0)),
@@ -277,6 +296,7 @@ class Joined:
         history.saves = kept(history.saves, step)
         history.skipped_saves = kept(history.skipped_saves, step)
         history.gradients = kept(history.gradients, step)
+        history.moments = kept(history.moments, step)
 
     def _take(self, line: Line) -> None:
         history = self.history
@@ -296,5 +316,7 @@ class Joined:
             case Start():
                 history.config = line.config
                 history.startup = line.startup_info
-            case Resumed() | Summary():
+            case Moment():
+                history.moments.append(line)
+            case Began() | Resumed() | Summary():
                 pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import gc
 import re
+import typing
 from pathlib import Path
 
 import msgspec
@@ -27,19 +28,7 @@ class _Kind(msgspec.Struct):
     kind: str = ""
 
 
-_KINDS = frozenset(
-    {
-        "iteration",
-        "timing",
-        "eval",
-        "checkpoint",
-        "checkpoint_skipped",
-        "gradients",
-        "start",
-        "resumed",
-        "summary",
-    }
-)
+_KINDS = frozenset(str(kind.__struct_config__.tag) for kind in typing.get_args(Line))
 _KIND = msgspec.json.Decoder(_Kind)
 
 

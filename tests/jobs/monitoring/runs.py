@@ -29,7 +29,9 @@ def curve(step: int) -> float:
 def start_line(run: str = "r", **changes: Any) -> dict[str, Any]:
     """The first line of an attempt; ``changes`` go into its config or, where they are known there, its facts."""
     model = msgspec.to_builtins(load_model("qwen3_1.8b").config)
-    train = msgspec.to_builtins(TrainConfig(max_iters=200, block_size=128, batch_size=8, compile=True))
+    train = msgspec.to_builtins(
+        TrainConfig(max_iters=200, warmup_iters=20, block_size=128, batch_size=8, compile=True)
+    )
     facts = {
         "model": "qwen3_1.8b",
         "device": GPU,
@@ -45,8 +47,13 @@ def start_line(run: str = "r", **changes: Any) -> dict[str, Any]:
         "dataset": ["/root/datasets/slimpajama_6b-qwen3"],
         "fingerprint": "f" * 64,
         "resumed_from_step": None,
+        "parameters": 1_830_395_904,
+        "fused": True,
+        "attention_passed_over": "",
+        "epochs_planned": {"slimpajama_6b-qwen3": 0.01},
     }
-    config = model | train | {key: value for key, value in changes.items() if key not in facts}
+    config = model | train
+    config |= {key: value for key, value in changes.items() if key in config or key not in facts}
     facts |= {key: value for key, value in changes.items() if key in facts}
     return {"kind": "start", "run_name": run, "config": config, "startup_info": facts}
 

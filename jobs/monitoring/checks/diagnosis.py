@@ -1,0 +1,36 @@
+"""All checks of a run, in the order in which a person would ask."""
+
+from __future__ import annotations
+
+from jobctl.jobs.monitoring.checks import ending, learning, speed
+from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
+
+RUN_CHECKS: tuple[RunCheck, ...] = (*ending.CHECKS, *learning.CHECKS, *speed.CHECKS)
+"""Why it ended, what it learns, how fast it is."""
+_FOLLOWS = {
+    "loss_diverged": ("gradients_out_of_range", "loss_not_falling"),
+    "loss_not_falling": ("gradients_out_of_range",),
+    "bad_steps": ("loss_not_a_number", "died_by_signal"),
+    "hang": ("silent", "network"),
+    "broken_gpu": ("network", "died_by_signal"),
+}
+"""Findings that say no more than the one they follow from."""
+_LEADS = frozenset(
+    {"much_data_wait", "much_communication", "much_optimizer", "not_compiled", "slow_attention"}
+)
+"""Causes of a low MFU: where one of them is known, the low MFU says no more."""
+
+
+def diagnose(facts: RunFacts) -> list[Finding]:
+    """Return what is wrong with a run; what only follows from another finding is left out."""
+    findings = [finding for check in RUN_CHECKS if (finding := check(facts)) is not None]
+    names = {finding.check for finding in findings}
+    dropped: set[str] = set()
+    for cause, effects in _FOLLOWS.items():
+        if cause in names:
+            dropped.update(effects)
+
+    if "low_mfu" in names and names & _LEADS:
+        dropped.add("low_mfu")
+
+    return [finding for finding in findings if finding.check not in dropped]

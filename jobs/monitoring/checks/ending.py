@@ -1,0 +1,178 @@
+"""Checks of how attempts ended, by their records and the words in their logs."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.catalog.loader import load_file
+from jobctl.jobs.core.exit_codes import EXIT_HARDWARE, EXIT_USAGE
+from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
+from jobctl.jobs.monitoring.glance import clock, glance
+
+PAGE = "docs/training.md#stop-and-exit-codes"
+MANY_REPEATED = 0.05
+FRUITLESS = 3
+"""Attempts in a row that add no step, after which another one is no use."""
+
+
+class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A failure that the logs say in words."""
+
+    check: str
+    pattern: str
+    """A regular expression over one line."""
+    cause: str
+    remedy: str
+    page: str
+
+
+class _Failures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    failures: tuple[Words, ...]
+
+
+def _said(words: Words) -> RunCheck:
+    def check(facts: RunFacts) -> Finding | None:
+        # What an attempt survived is no matter: only one that failed, or has not ended, is asked why.
+        if facts.last_exit_code in (0, 200) or (facts.last_exit_code is None and facts.history.summary):
+            return None
+
+        line = facts.search(words.pattern)
+        if line is None:
+            return None
+
+        return Finding(
+            check=words.check,
+            cause=words.cause,
+            evidence=f"{line[0]}: {line[1]}",
+            remedy=words.remedy,
+            page=words.page,
+        )
+
+    check.__name__ = words.check
+    check.__doc__ = words.cause
+    return check
+
+
+def wrong_configuration(facts: RunFacts) -> Finding | None:
+    """An attempt that was refused as configured."""
+    if facts.last_exit_code != EXIT_USAGE:
+        return None
+
+    line = facts.search(r"^(error|ERROR|jobctl)[: ]")
+    return Finding(
+        check="wrong_configuration",
+        cause="The job was refused as it is configured, and no retry changes that.",
+        evidence=f"{line[0]}: {line[1]}" if line else "exit code 2",
+        remedy="Change what the line names, and submit again.",
+        page=PAGE,
+    )
+
+
+def broken_gpu(facts: RunFacts) -> Finding | None:
+    """The driver said that a GPU is broken."""
+    line = facts.search(
+        r"\bXid\b|uncorrectable ECC|GPU has fallen off the bus|CUDA error: unspecified launch failure"
+    )
+    ill = facts.last_exit_code == EXIT_HARDWARE
+    if not ill and (line is None or facts.last_exit_code in (0, 200)):
+        return None
+
+    last = facts.records.attempts[-1] if facts.records.attempts else None
+    return Finding(
+        check="broken_gpu",
+        cause="A GPU is broken, or its driver has lost it.",
+        evidence=f"{line[0]}: {line[1]}"
+        if line
+        else f"exit code {EXIT_HARDWARE} on {last.nodes if last else '?'}",
+        remedy="The next attempt avoids the node by itself. Tell those who run the cluster; "
+        "jobctl describe RUN names it.",
+        page="docs/slurm.md",
+    )
+
+
+def silent(facts: RunFacts) -> Finding | None:
+    """A run that has not ended, and writes nothing any more."""
+    look = glance(facts.history, facts.records, facts.now)
+    if look.state != "silent":
+        return None
+
+    silence = facts.now - (facts.history.last_write or facts.now)
+    return Finding(
+        check="silent",
+        cause="The run has not ended, and its log is silent: a rank hangs, its storage does, or its node is gone.",
+        evidence=f"nothing logged for {clock(silence)}; the last step is {look.step}, "
+        f"at {look.ms_per_step or 0:,.0f} ms a step",
+        remedy="jobctl status RUN asks the scheduler whether the job lives. kill -USR1 of a rank writes its stacks "
+        "into its log. The watchdog ends the job after hang_timeout seconds by itself.",
+        page="docs/training.md#guards",
+    )
+
+
+def fruitless_attempts(facts: RunFacts) -> Finding | None:
+    """Attempts that end again and again without one step more."""
+    ended = [a for a in facts.records.attempts if a.exit_code not in (None, 0, 200) and a.reason != "busy"]
+    segments = facts.history.segments[-FRUITLESS:]
+    stuck = len(segments) == FRUITLESS and len({s.last for s in segments}) == 1 and not facts.history.summary
+    if not stuck and not (len(ended) >= FRUITLESS and len(facts.history.segments) < len(ended) - 1):
+        return None
+
+    step = segments[-1].last if segments else 0
+    return Finding(
+        check="fruitless_attempts",
+        cause="Attempt after attempt ends without a step more: another one will end so as well.",
+        evidence=f"{len(facts.records.attempts) or len(segments)} attempts, the last step is {step}; exit codes "
+        + (", ".join(str(a.exit_code) for a in ended[-5:]) or "not recorded"),
+        remedy="Read the first error: jobctl logs RUN --attempt 1. If it is always the same step, look at its samples.",
+        page=PAGE,
+    )
+
+
+def much_repeated(facts: RunFacts) -> Finding | None:
+    """Steps done again because an attempt ended long after its last checkpoint."""
+    repeated = [segment.repeated for segment in facts.history.segments if segment.repeated]
+    steps = facts.history.last_step
+    if not repeated or sum(repeated) < MANY_REPEATED * steps or steps < 100:
+        return None
+
+    return Finding(
+        check="much_repeated",
+        cause="Many steps were done twice, because attempts ended long after their last checkpoint.",
+        evidence=f"{sum(repeated):,} of {steps:,} steps, {statistics.fmean(repeated):,.0f} an interruption; "
+        f"checkpoint_interval {facts.setting('checkpoint_interval')}",
+        remedy="Save more often (checkpoint_interval): a save pauses the training for less than a second.",
+        page="docs/training.md#checkpoints-and-resume",
+    )
+
+
+def died_by_signal(facts: RunFacts) -> Finding | None:
+    """A rank that a signal ended, where no log says why."""
+    code = facts.last_exit_code
+    told = any(check(facts) for check in _SAID_CHECKS)
+    if code is None or not 128 < code < 193 or code in (129, 130, 143) or told:
+        return None
+
+    line = facts.search(r"^error: rank \d+")
+    return Finding(
+        check="died_by_signal",
+        cause=f"A rank was ended by signal {code - 128}, and no log says why.",
+        evidence=f"{line[0]}: {line[1]}" if line else f"exit code {code}",
+        remedy="Signal 9 is most often the kernel's for memory (ask for more), 11 a fault in a library, "
+        "7 a full /dev/shm. dmesg on the node says more.",
+        page=PAGE,
+    )
+
+
+SAID = load_file(Path(__file__).with_name("failures.yaml"), _Failures).failures
+_SAID_CHECKS: tuple[RunCheck, ...] = tuple(map(_said, SAID))
+CHECKS: tuple[RunCheck, ...] = (
+    *_SAID_CHECKS,
+    wrong_configuration,
+    broken_gpu,
+    silent,
+    fruitless_attempts,
+    much_repeated,
+    died_by_signal,
+)

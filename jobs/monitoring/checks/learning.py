@@ -1,0 +1,296 @@
+"""Checks of what a run learns: its loss, its gradients, its learning rate, its data. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from jobctl.jobs.catalog.arithmetic import parameters
+from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
+from jobctl.jobs.monitoring.history import column, finite, number, whole
+
+ENOUGH_STEPS = 100
+"""Steps without which a loss curve is not judged."""
+PAGE = "docs/training.md#guards"
+LOWEST_LOSS = 1.5
+"""Nats a token that no model reaches on new text within ``EARLY_TOKENS``."""
+EARLY_TOKENS = 5e9
+SMALL_VOCABULARY = 1000
+"""Below it a token is a byte, and its loss is low by nature."""
+RISE = 1.15
+"""Times the best loss that a loss may have afterwards."""
+OVERFIT = 1.02
+NORMS = (0.02, 20.0)
+"""Gradient norms far outside of what the guide calls healthy, 0.5 to 2."""
+RATE_FACTORS = (30.0, 8.0)
+"""How far below and above the published rule a learning rate may be."""
+MANY_EPOCHS = 4.0
+"""Repeated data is worth almost as much as new data up to about four epochs (Muennighoff et al. 2023)."""
+
+
+def _losses(facts: RunFacts) -> list[float]:
+    return finite(column(facts.history.steps, "loss"))
+
+
+def _window(losses: list[float]) -> int:
+    return max(5, len(losses) // 10)
+
+
+def loss_not_a_number(facts: RunFacts) -> Finding | None:
+    """Losses or gradients that are not finite, and the steps that were skipped for them."""
+    bad = [
+        step
+        for step in facts.history.steps
+        if step.loss is not None
+        and not (math.isfinite(number(step.loss)) and math.isfinite(number(step.grad_norm)))
+    ]
+    if not bad:
+        return None
+
+    first = bad[0]
+    return Finding(
+        check="loss_not_a_number",
+        cause="The loss or the gradient is not a number in some steps; these were skipped.",
+        evidence=f"{len(bad)} steps, the first is {first.iter}: loss {first.loss}, gradient norm {first.grad_norm}",
+        remedy="Lower the learning rate, or take --dtype=bfloat16 or float32. If it is always the same step, look at "
+        "the samples that the log names for it.",
+        page=PAGE,
+    )
+
+
+def loss_not_falling(facts: RunFacts) -> Finding | None:
+    """A loss that is where it began."""
+    losses = _losses(facts)
+    if len(losses) < ENOUGH_STEPS or facts.history.steps[0].iter > 1:
+        return None
+
+    first = statistics.fmean(losses[:5])
+    last = statistics.fmean(losses[-_window(losses) :])
+    if last < 0.97 * first:
+        return None
+
+    rate = max(finite(column(facts.history.steps, "lr")), default=0.0)
+    return Finding(
+        check="loss_not_falling",
+        cause="The loss does not fall.",
+        evidence=f"{first:.3f} in the first steps, {last:.3f} in the last of {len(losses)}; "
+        f"the learning rate reached {rate:.2e}",
+        remedy="Look whether the learning rate is about 3e-4, warm-up about 2000 steps and grad_clip 1.0. A warm-up "
+        "that is longer than the run keeps the rate near zero. Look at the data: jobctl's prep.verify checks it.",
+        page=PAGE,
+    )
+
+
+def loss_diverged(facts: RunFacts) -> Finding | None:
+    """A loss that had been much lower before."""
+    losses = _losses(facts)
+    if len(losses) < ENOUGH_STEPS:
+        return None
+
+    size = _window(losses)
+    means = [statistics.fmean(losses[i : i + size]) for i in range(0, len(losses) - size + 1, size)]
+    best = min(means)
+    last = statistics.fmean(losses[-size:])
+    never_fell = best >= 0.95 * losses[0]
+    if last < RISE * best or never_fell:
+        return None
+
+    step = facts.history.steps[min(len(losses) - 1, means.index(best) * size)].iter
+    return Finding(
+        check="loss_diverged",
+        cause="The loss has risen again and stayed high: the training has diverged.",
+        evidence=f"{best:.3f} around step {step}, {last:.3f} now",
+        remedy="Resume from a checkpoint before the rise with a lower learning rate, or with skip_loss_spikes=6. "
+        "Look whether grad_clip is 1.0 and beta2 is 0.95.",
+        page=PAGE,
+    )
+
+
+def loss_too_low(facts: RunFacts) -> Finding | None:
+    """A loss that new text does not allow: the labels are known, or the data is broken."""
+    losses = _losses(facts)
+    vocabulary = whole(facts.setting("vocab_size"))
+    if len(losses) < 20 or vocabulary < SMALL_VOCABULARY or facts.history.tokens > EARLY_TOKENS:
+        return None
+
+    last = statistics.fmean(losses[-_window(losses) :])
+    if last >= LOWEST_LOSS or math.isclose(facts.history.tokens, 0.0):
+        return None
+
+    return Finding(
+        check="loss_too_low",
+        cause="The loss is too low too early: the model sees what it should predict, or the data is broken.",
+        evidence=f"{last:.3f} nats a token after {facts.history.tokens:,.0f} tokens; text takes 2 to 3 much later",
+        remedy="Check the data: ids of a large vocabulary kept as uint16 wrap around, overlapping windows read in "
+        "order repeat themselves, and a small data set is learned by heart. python -m jobctl.prep.verify DIR "
+        "looks at it.",
+        page="docs/data.md",
+    )
+
+
+def loss_starts_wrong(facts: RunFacts) -> Finding | None:
+    """A first loss far from that of a model that knows nothing, ln of the vocabulary."""
+    steps = facts.history.steps
+    vocabulary = whole(facts.setting("vocab_size"))
+    fresh = facts.setting("init_from") in (None, "", "auto", "scratch")
+    if not steps or steps[0].iter != 1 or vocabulary < SMALL_VOCABULARY or not fresh:
+        return None
+
+    first = number(steps[0].loss)
+    expected = math.log(vocabulary)
+    if not math.isfinite(first) or 0.75 * expected <= first <= 1.3 * expected:
+        return None
+
+    return Finding(
+        check="loss_starts_wrong",
+        cause="The first loss is not that of a model that knows nothing.",
+        evidence=f"{first:.3f} in step 1; ln({vocabulary:,}) is {expected:.3f}",
+        remedy="Higher: the initial weights are too large (initializer_range). Lower: the weights are not new, or most "
+        "tokens of the data are the same one. Look whether data set and model have the same tokenizer.",
+        page="docs/data.md",
+    )
+
+
+def validation_rises(facts: RunFacts) -> Finding | None:
+    """A validation loss that rises while the training loss falls."""
+    scored = [e for e in facts.history.evaluations if e.set == facts.history.evaluations[0].set]
+    losses = finite(column(scored, "val_loss"))
+    training = _losses(facts)
+    if len(losses) < 4 or len(training) < ENOUGH_STEPS:
+        return None
+
+    # Single evaluations are noise: neighbours are taken together.
+    width = max(2, len(losses) // 8)
+    means = [statistics.fmean(losses[i : i + width]) for i in range(len(losses) - width + 1)]
+    size = _window(training)
+    middle = training[len(training) // 2 :][:size]
+    falls = statistics.fmean(training[-size:]) < 0.995 * statistics.fmean(middle)
+    if means[-1] < OVERFIT * min(means) or not falls:
+        return None
+
+    return Finding(
+        check="validation_rises",
+        cause="The validation loss rises while the training loss falls: the model learns the data by heart.",
+        evidence=f"validation {min(means):.3f} at best, {means[-1]:.3f} now; training {training[-1]:.3f}",
+        remedy="Take more data, or stop at the best validation: checkpoints/BEST names its weights.",
+    )
+
+
+def gradients_out_of_range(facts: RunFacts) -> Finding | None:
+    """Gradient norms far from the healthy ones, not in single steps but always."""
+    norms = finite(column(facts.history.steps, "grad_norm"))
+    if len(norms) < ENOUGH_STEPS:
+        return None
+
+    middle = statistics.median(norms[-_window(norms) * 2 :])
+    if NORMS[0] <= middle <= NORMS[1]:
+        return None
+
+    large = middle > NORMS[1]
+    return Finding(
+        check="gradients_out_of_range",
+        cause=f"The gradient norms are {'very large' if large else 'almost zero'}.",
+        evidence=f"{middle:.3g} in the middle of the last steps; 0.5 to 2 is usual",
+        remedy="Lower the learning rate, and look at grad_clip (1.0) and initializer_range."
+        if large
+        else "Nothing is learned any more: look at the learning rate, the loss and the data.",
+        page=PAGE,
+    )
+
+
+def learning_rate_unusual(facts: RunFacts) -> Finding | None:
+    """A learning rate far from a published rule for models of this size.
+
+    LR(N) = 0.003239 - 0.0001395 ln(N), N without embeddings (Kaplan et al. 2020, appendix D.6).
+    """
+    rate = number(facts.setting("learning_rate"))
+    size = whole(facts.history.startup.get("parameters")) or _parameters(facts)
+    if not rate > 0 or size < 1_000_000:
+        return None
+
+    usual = max(1e-4, 0.003239 - 0.0001395 * math.log(size))
+    if usual / RATE_FACTORS[0] <= rate <= usual * RATE_FACTORS[1]:
+        return None
+
+    return Finding(
+        check="learning_rate_unusual",
+        cause=f"The learning rate is far {'above' if rate > usual else 'below'} what is usual for this size.",
+        evidence=f"{rate:.2e} for {size / 1e6:,.0f}M parameters; about {usual:.1e} is usual (Kaplan et al. 2020)",
+        remedy=f"--set learning_rate={usual:.1e}, unless you know better.",
+        page=PAGE,
+    )
+
+
+def _parameters(facts: RunFacts) -> int:
+    """Return the parameters of the configured model; 0 where the log does not say its sizes."""
+    known = {
+        key: value for key, value in facts.history.config.items() if key in ModelConfig.__struct_fields__
+    }
+    try:
+        return parameters(ModelConfig(**known))
+    except Exception:  # a log of another tool, or of another version
+        return 0
+
+
+def warmup_too_long(facts: RunFacts) -> Finding | None:
+    """A warm-up that the run does not outlast; a short test of a long recipe is meant so."""
+    warmup = whole(facts.setting("warmup_iters"))
+    length = facts.history.max_iters
+    if warmup < length or length < 2 * ENOUGH_STEPS:
+        return None
+
+    return Finding(
+        check="warmup_too_long",
+        cause="The warm-up is longer than the run, so the learning rate never gets to its value.",
+        evidence=f"warmup_iters {warmup:,}, max_iters {length:,}",
+        remedy=f"--set warmup_iters={max(1, length // 20)}, or train longer.",
+        page=PAGE,
+    )
+
+
+def no_gradient_clipping(facts: RunFacts) -> Finding | None:
+    """Gradients that nothing bounds."""
+    clip = facts.setting("grad_clip")
+    if clip is None or number(clip) > 0 or facts.history.max_iters < ENOUGH_STEPS:
+        return None
+
+    return Finding(
+        check="no_gradient_clipping",
+        cause="Gradients are not clipped, so one bad batch may spoil the weights.",
+        evidence=f"grad_clip {clip}",
+        remedy="--set grad_clip=1.0",
+        page=PAGE,
+    )
+
+
+def data_repeated(facts: RunFacts) -> Finding | None:
+    """Data that the run reads many times."""
+    planned = facts.history.startup.get("epochs_planned")
+    epochs = {name: number(times) for name, times in planned.items()} if isinstance(planned, dict) else {}
+    many = {name: times for name, times in epochs.items() if times > MANY_EPOCHS}
+    if not many:
+        return None
+
+    return Finding(
+        check="data_repeated",
+        cause="The data is read many times.",
+        evidence=", ".join(f"{name}: {times:.1f} epochs" for name, times in many.items()),
+        remedy=f"Beyond {MANY_EPOCHS:.0f} epochs repeated text teaches little: take a larger data set, or fewer steps.",
+        page="docs/data.md",
+    )
+
+
+CHECKS: tuple[RunCheck, ...] = (
+    loss_not_a_number,
+    loss_not_falling,
+    loss_diverged,
+    loss_too_low,
+    loss_starts_wrong,
+    validation_rises,
+    gradients_out_of_range,
+    learning_rate_unusual,
+    warmup_too_long,
+    no_gradient_clipping,
+    data_repeated,
+)

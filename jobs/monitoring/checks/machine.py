@@ -1,0 +1,335 @@
+"""Checks of this machine before a run: what a job here will meet. Each looks at the real thing."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.monitoring.checks.finding import Finding
+from jobctl.jobs.spec.job_spec import JobSpec
+
+GIB = 1 << 30
+LEAST_OPEN_FILES = 4096
+LEAST_DISK_GIB = 20.0
+LEAST_WRITE_MB_S = 100.0
+PROBE_BYTES = 64 << 20
+LEAST_SHM_GIB = 1.0
+HOT_CELSIUS = 88
+DRIVERS = {"cu132": 580, "cu124": 550}
+"""The oldest driver that serves an image variant (docs/images.md)."""
+COMMANDS = {"slurm": ("sbatch", "squeue", "scontrol"), "docker": ("docker",)}
+"""Programs that a target calls."""
+QUERY = (
+    "name",
+    "driver_version",
+    "memory.total",
+    "memory.used",
+    "temperature.gpu",
+    "ecc.errors.uncorrected.volatile.total",
+)
+PATIENCE_SECONDS = 20
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU as its driver tells of it. Memory is MiB."""
+
+    name: str
+    driver: str
+    memory_total: float
+    memory_used: float
+    temperature: float
+    uncorrected_errors: float
+
+
+class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a check of a machine may look at."""
+
+    root: Path
+    spec: JobSpec | None = None
+    """The job that is to run; None where only the machine is looked at."""
+    shm: Path = Path("/dev/shm")
+    gpus: tuple[Gpu, ...] | str = ()
+    """The GPUs, or why they cannot be asked."""
+    inputs: Callable[[JobSpec], None] | None = None
+    """Raises UserError where the inputs of a job are missing or do not fit."""
+
+
+MachineCheck = Callable[[MachineFacts], Finding | None]
+
+
+def ask_gpus() -> tuple[Gpu, ...] | str:
+    """Return this machine's GPUs; nothing without a driver, and the reason where the driver fails."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+
+    words = [program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"nvidia-smi does not answer: {error}"
+
+    if done.returncode:
+        return (done.stdout + done.stderr).strip()[:300] or f"nvidia-smi ended with {done.returncode}"
+
+    return tuple(_gpu(line) for line in done.stdout.splitlines() if line.count(",") == len(QUERY) - 1)
+
+
+def _gpu(line: str) -> Gpu:
+    name, driver, *numbers = [field.strip() for field in line.split(",")]
+    total, used, heat, errors = (_number(field) for field in numbers)
+    return Gpu(
+        name=name,
+        driver=driver,
+        memory_total=total,
+        memory_used=used,
+        temperature=heat,
+        uncorrected_errors=errors,
+    )
+
+
+def _number(field: str) -> float:
+    """Return a field of nvidia-smi; 0 for ``[N/A]``."""
+    return float(field) if re.fullmatch(r"[0-9.]+", field) else 0.0
+
+
+def driver_answers(facts: MachineFacts) -> Finding | None:
+    """A driver that is installed and does not work."""
+    if not isinstance(facts.gpus, str):
+        return None
+
+    return Finding(
+        check="driver_broken",
+        cause="The GPU driver of this machine does not work.",
+        evidence=facts.gpus,
+        remedy="A reboot helps after an update of the driver; else tell those who run the machine.",
+        page="docs/images.md",
+    )
+
+
+def _gpus(facts: MachineFacts) -> tuple[Gpu, ...]:
+    return facts.gpus if isinstance(facts.gpus, tuple) else ()
+
+
+def driver_serves_image(facts: MachineFacts) -> Finding | None:
+    """A driver older than the image of the job asks for."""
+    variant = facts.spec.inputs.image_variant if facts.spec else ""
+    least = DRIVERS.get(variant, 0)
+    old = [gpu for gpu in _gpus(facts) if int(_number(gpu.driver.partition(".")[0])) < least]
+    if not old:
+        return None
+
+    return Finding(
+        check="driver_too_old",
+        cause=f"The driver is too old for the image {variant}.",
+        evidence=f"driver {old[0].driver}; {variant} needs {least} or newer",
+        remedy="--set image_variant=cu124 where the GPU is not a B200, or renew the driver.",
+        page="docs/images.md",
+    )
+
+
+def gpus_are_free(facts: MachineFacts) -> Finding | None:
+    """GPUs whose memory somebody else uses."""
+    used = [(n, g) for n, g in enumerate(_gpus(facts)) if g.memory_used > 0.05 * g.memory_total]
+    if not used:
+        return None
+
+    return Finding(
+        check="gpu_in_use",
+        cause="Somebody uses GPUs of this machine.",
+        evidence=", ".join(
+            f"GPU {n}: {g.memory_used / 1024:.1f} of {g.memory_total / 1024:.1f} GiB" for n, g in used
+        ),
+        remedy="nvidia-smi shows whose processes these are. A scheduler gives a job GPUs of its own.",
+    )
+
+
+def gpus_are_well(facts: MachineFacts) -> Finding | None:
+    """GPUs that are too hot, or have errors in their memory."""
+    ill = [
+        f"GPU {n}: {g.temperature:.0f} °C, {g.uncorrected_errors:.0f} uncorrected memory errors"
+        for n, g in enumerate(_gpus(facts))
+        if g.temperature >= HOT_CELSIUS or g.uncorrected_errors > 0
+    ]
+    if not ill:
+        return None
+
+    return Finding(
+        check="gpu_ill",
+        cause="A GPU is too hot or has memory errors.",
+        evidence=", ".join(ill),
+        remedy="Avoid the node (--set exclude=NODE), and tell those who run it. jobctl submit preflight measures it.",
+        page="docs/slurm.md",
+    )
+
+
+def shared_memory(facts: MachineFacts) -> Finding | None:
+    """Too little shared memory for data workers."""
+    try:
+        free = shutil.disk_usage(facts.shm).free / GIB
+    except OSError:
+        free = 0.0
+
+    if free >= LEAST_SHM_GIB:
+        return None
+
+    return Finding(
+        check="shared_memory_small",
+        cause="There is little shared memory, which data workers and NCCL need.",
+        evidence=f"{free:.2f} GiB free in {facts.shm}",
+        remedy="docker run --shm-size 16g, or a memory-backed emptyDir at /dev/shm; jobctl's own targets do so.",
+        page="docs/images.md",
+    )
+
+
+def existing(path: Path) -> Path:
+    """Return the nearest folder above ``path`` that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+
+    return path
+
+
+def root_is_writable(facts: MachineFacts) -> Finding | None:
+    """A root that this user cannot write."""
+    folder = existing(facts.root)
+    if os.access(folder, os.W_OK | os.X_OK):
+        return None
+
+    return Finding(
+        check="root_not_writable",
+        cause="The root of all runs cannot be written.",
+        evidence=f"{folder} is not writable for this user",
+        remedy="Set JOBCTL_ROOT to a folder of yours, or ask its owner.",
+    )
+
+
+def disk_space(facts: MachineFacts) -> Finding | None:
+    """Too little room for checkpoints."""
+    folder = existing(facts.root)
+    free = shutil.disk_usage(folder).free / GIB
+    if free >= LEAST_DISK_GIB:
+        return None
+
+    return Finding(
+        check="disk_small",
+        cause="The root has little room left; one checkpoint of a 1.8B model takes 22 GB.",
+        evidence=f"{free:.1f} GiB free at {folder}",
+        remedy="Make room, or point JOBCTL_ROOT to a larger file system.",
+        page="docs/training.md#checkpoints-and-resume",
+    )
+
+
+def disk_rate(facts: MachineFacts) -> Finding | None:
+    """A root that takes its data slowly. Writes and syncs 64 MiB, and removes it."""
+    folder = existing(facts.root)
+    if not os.access(folder, os.W_OK | os.X_OK) or shutil.disk_usage(folder).free < 4 * PROBE_BYTES:
+        return None
+
+    rate = measured_rate(folder)
+    if rate >= LEAST_WRITE_MB_S:
+        return None
+
+    return Finding(
+        check="disk_slow",
+        cause="The root takes data slowly: a checkpoint of 22 GB would take long.",
+        evidence=f"{rate:.0f} MB/s for {PROBE_BYTES >> 20} MiB at {folder}, synced",
+        remedy="Choose faster storage for JOBCTL_ROOT, or save less often (checkpoint_interval).",
+        page="docs/training.md#checkpoints-and-resume",
+    )
+
+
+def measured_rate(folder: Path) -> float:
+    """Return how fast ``folder`` takes data until it is durable, in MB/s. Raises OSError."""
+    path = folder / f".jobctl-doctor-{uuid.uuid4().hex}"
+    data = os.urandom(1 << 20)
+    begin = time.perf_counter()
+    try:
+        with path.open("wb") as file:
+            for _ in range(PROBE_BYTES // len(data)):
+                file.write(data)
+
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+
+    return PROBE_BYTES / 1e6 / (time.perf_counter() - begin)
+
+
+def open_files(facts: MachineFacts) -> Finding | None:
+    """A limit of open files that many workers and shards reach."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if limit == resource.RLIM_INFINITY or limit >= LEAST_OPEN_FILES:
+        return None
+
+    return Finding(
+        check="few_open_files",
+        cause="A process may open few files; data workers and shards need many.",
+        evidence=f"the hard limit is {limit}",
+        remedy="Ask for a higher limit: ulimit -Hn, LimitNOFILE of slurmd, or --ulimit nofile of the container.",
+    )
+
+
+def commands(facts: MachineFacts) -> Finding | None:
+    """Programs that the target calls and this machine lacks."""
+    target = facts.spec.target if facts.spec else ""
+    missing = [name for name in COMMANDS.get(target, ()) if shutil.which(name) is None]
+    if not missing:
+        return None
+
+    return Finding(
+        check="commands_missing",
+        cause=f"This machine lacks what the target {target} calls.",
+        evidence=f"not on the PATH: {', '.join(missing)}",
+        remedy="Log in where they are, load the cluster's module, or choose another --target.",
+    )
+
+
+def inputs(facts: MachineFacts) -> Finding | None:
+    """Data and tokenizer against the model: whether they are there, and belong together."""
+    if facts.spec is None or facts.inputs is None:
+        return None
+
+    try:
+        facts.inputs(facts.spec)
+    except UserError as error:
+        return Finding(
+            check="inputs",
+            cause="The job's data is missing, or does not belong to its model.",
+            evidence=error.message,
+            remedy=error.hint or "jobctl submit prep prepares it.",
+            page="docs/data.md",
+        )
+
+    return None
+
+
+MACHINE_CHECKS: tuple[MachineCheck, ...] = (
+    driver_answers,
+    driver_serves_image,
+    gpus_are_free,
+    gpus_are_well,
+    shared_memory,
+    root_is_writable,
+    disk_space,
+    disk_rate,
+    open_files,
+    commands,
+    inputs,
+)
+
+
+def examine(facts: MachineFacts) -> list[Finding]:
+    """Return what is wrong with this machine for a job."""
+    return [finding for check in MACHINE_CHECKS if (finding := check(facts)) is not None]

@@ -1,0 +1,222 @@
+"""Checks of how fast a run is, and which part of a step is to blame. Pure."""
+
+from __future__ import annotations
+
+import statistics
+
+from jobctl.jobs.monitoring.analysis import analyse, memory_total_gb, steady_intervals, warmup_steps
+from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
+from jobctl.jobs.monitoring.history import Interval, column, finite
+
+PAGE = "docs/performance.md"
+LOW_MFU = 0.20
+"""The guide's bound."""
+MOST_DATA_WAIT = 0.10
+MOST_COMMUNICATION = 0.25
+MOST_OPTIMIZER = 0.25
+SLOWER = 1.2
+"""Times its early duration that a step's computation may take later."""
+FULL_MEMORY = 0.97
+MOST_PAUSES = 0.05
+ENOUGH_INTERVALS = 5
+REMEDIES = {
+    "data_wait": "Read ahead: --set use_dataloader=true --set dataloader_num_workers=4; keep the data on local or fast "
+    "storage.",
+    "communication": "Take a larger batch_size or more gradient_accumulation_steps, so that a step has fewer "
+    "reductions; look at the network with a preflight job: jobctl submit preflight.",
+    "optimizer": "Take more gradient_accumulation_steps: the optimiser works once a step, whatever its size.",
+    "compute": "Take the largest batch_size that fits (jobctl submit sweep), compile=true and kernels=auto, and look "
+    "which attention the start of the log names.",
+    "other": "The host is the limit: look at the CPU's load, and at what else runs on the node.",
+}
+
+
+def _steady(facts: RunFacts) -> list[Interval]:
+    return steady_intervals(facts.history, warmup_steps(facts.history))
+
+
+def _shares(facts: RunFacts) -> dict[str, float]:
+    return analyse(facts.history).split if len(_steady(facts)) >= ENOUGH_INTERVALS else {}
+
+
+def low_mfu(facts: RunFacts) -> Finding | None:
+    """An MFU below the guide's bound, and the part of the step that is to blame."""
+    mfu = analyse(facts.history).mfu
+    if mfu is None or mfu >= LOW_MFU or len(_steady(facts)) < ENOUGH_INTERVALS:
+        return None
+
+    shares = _shares(facts)
+    usual = {"compute": 0.9, "optimizer": 0.04, "communication": 0.02, "data_wait": 0.01, "other": 0.03}
+    blame = max(shares, key=lambda part: shares[part] - usual[part], default="compute")
+    return Finding(
+        check="low_mfu",
+        cause=f"The MFU is low; {blame.replace('_', ' ')} is to blame.",
+        evidence=f"MFU {mfu:.1%}; of a step: "
+        + (
+            ", ".join(f"{part.replace('_', ' ')} {share:.0%}" for part, share in shares.items())
+            or "not measured"
+        ),
+        remedy=REMEDIES[blame],
+        page=PAGE,
+    )
+
+
+def _large_share(facts: RunFacts, part: str, most: float, words: str) -> Finding | None:
+    share = _shares(facts).get(part, 0.0)
+    if share <= most:
+        return None
+
+    return Finding(
+        check=f"much_{part}",
+        cause=words,
+        evidence=f"{share:.0%} of a step's time; {most:.0%} is much",
+        remedy=REMEDIES[part],
+        page=PAGE,
+    )
+
+
+def much_data_wait(facts: RunFacts) -> Finding | None:
+    """Steps that wait for their data."""
+    return _large_share(facts, "data_wait", MOST_DATA_WAIT, "Steps wait for data.")
+
+
+def much_communication(facts: RunFacts) -> Finding | None:
+    """Communication that no computation hides."""
+    words = "Much of a step is communication that no computation hides."
+    return _large_share(facts, "communication", MOST_COMMUNICATION, words)
+
+
+def much_optimizer(facts: RunFacts) -> Finding | None:
+    """An optimiser that works more than it should; on a CPU small models are so."""
+    if not facts.on_gpu:
+        return None
+
+    return _large_share(facts, "optimizer", MOST_OPTIMIZER, "The optimiser takes much of a step.")
+
+
+def becomes_slower(facts: RunFacts) -> Finding | None:
+    """The same computation takes longer than before: a GPU lowers its clock, or shares its node."""
+    steady = _steady(facts)
+    times = finite(i.compute_ms or i.dt_ms for i in steady)
+    if not facts.on_gpu or len(times) < 4 * ENOUGH_INTERVALS:
+        return None
+
+    quarter = len(times) // 4
+    early = statistics.median(times[:quarter])
+    late = statistics.median(times[-quarter:])
+    if late < SLOWER * early:
+        return None
+
+    return Finding(
+        check="becomes_slower",
+        cause="The same computation takes longer than at the beginning: a GPU may lower its clock.",
+        evidence=f"{early:,.1f} ms of computation a step early, {late:,.1f} ms now",
+        remedy="On the node: nvidia-smi -q -d PERFORMANCE,TEMPERATURE shows throttling and why. jobctl submit "
+        "preflight measures each GPU; a bad node is avoided with --set exclude=NODE.",
+        page=PAGE,
+    )
+
+
+def uneven_steps(facts: RunFacts) -> Finding | None:
+    """Single intervals that take several times the usual one."""
+    steady = _steady(facts)
+    times = finite(column(steady, "dt_ms"))
+    if not facts.on_gpu or len(times) < 4 * ENOUGH_INTERVALS:
+        return None
+
+    middle = statistics.median(times)
+    slow = [i for i in steady if i.dt_ms > 2 * middle]
+    if len(slow) < max(3, len(times) // 20):
+        return None
+
+    worst = max(slow, key=lambda i: i.dt_ms)
+    return Finding(
+        check="uneven_steps",
+        cause="Steps stall now and then.",
+        evidence=f"{len(slow)} of {len(times)} intervals take over twice the usual {middle:,.0f} ms a step; "
+        f"the worst ends with step {worst.iter}: {worst.dt_ms:,.0f} ms, of it data wait {worst.data_wait_ms:,.0f} ms",
+        remedy="Where it is data wait: the storage stalls. Else look for another job on the node, and at the network.",
+        page=PAGE,
+    )
+
+
+def not_compiled(facts: RunFacts) -> Finding | None:
+    """A long run on a GPU whose blocks are neither fused nor compiled."""
+    startup = facts.history.startup
+    fast = startup.get("fused") or facts.setting("compile") or startup.get("compile")
+    if not facts.on_gpu or fast or facts.history.max_iters < 200 or facts.setting("compile") is None:
+        return None
+
+    return Finding(
+        check="not_compiled",
+        cause="The model runs without compilation and without fused kernels.",
+        evidence=f"compile {facts.setting('compile')}, kernels: {startup.get('kernels')}",
+        remedy="--set compile=true --set kernels=auto: 20 to 30% faster.",
+        page=PAGE,
+    )
+
+
+def slow_attention(facts: RunFacts) -> Finding | None:
+    """Attention that writes out its matrix, on a GPU."""
+    backend = str(facts.history.startup.get("attention_backend") or "")
+    if not facts.on_gpu or not any(word in backend for word in ("manual", "math")):
+        return None
+
+    passed = facts.history.startup.get("attention_passed_over") or "asked for"
+    return Finding(
+        check="slow_attention",
+        cause="Attention runs in its slowest form.",
+        evidence=f"attention {backend} ({passed})",
+        remedy="--set attention_backend=auto; the start of the log says why faster ones were passed over.",
+        page=PAGE,
+    )
+
+
+def memory_nearly_full(facts: RunFacts) -> Finding | None:
+    """A GPU with so little memory left that a longer evaluation or fragmentation ends the run."""
+    total = memory_total_gb(str(facts.history.startup.get("device") or ""))
+    peak = max(finite(column(facts.history.intervals, "memory_peak_gb")), default=0.0)
+    if total is None or peak < FULL_MEMORY * total:
+        return None
+
+    return Finding(
+        check="memory_nearly_full",
+        cause="The GPU's memory is almost full: the next larger allocation ends the run.",
+        evidence=f"{peak:.1f} GB of {total:.1f} GB at the peak",
+        remedy="Halve batch_size and double gradient_accumulation_steps, or --set use_zero1=true.",
+        page=PAGE,
+    )
+
+
+def storage_too_slow(facts: RunFacts) -> Finding | None:
+    """Checkpoints that were skipped because storage was still busy, or that stop the training for long."""
+    history = facts.history
+    seconds = sum(i.seconds for i in history.intervals)
+    paused = sum(save.checkpoint_pause_ms + save.checkpoint_wait_ms for save in history.saves) / 1e3
+    skipped = len(history.skipped_saves)
+    if not skipped and (paused < MOST_PAUSES * seconds or paused < 30.0):
+        return None
+
+    slowest = max((save.write_seconds for save in history.saves), default=0.0)
+    return Finding(
+        check="storage_too_slow",
+        cause="Storage is too slow for the checkpoints.",
+        evidence=f"{skipped} saves skipped, training paused {paused:,.0f} s for others; "
+        f"the slowest took {slowest:,.0f} s to write",
+        remedy="Save less often (checkpoint_interval), or put the run's root on faster storage.",
+        page="docs/training.md#checkpoints-and-resume",
+    )
+
+
+CHECKS: tuple[RunCheck, ...] = (
+    low_mfu,
+    much_data_wait,
+    much_communication,
+    much_optimizer,
+    becomes_slower,
+    uneven_steps,
+    not_compiled,
+    slow_attention,
+    memory_nearly_full,
+    storage_too_slow,
+)

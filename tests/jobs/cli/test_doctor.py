@@ -1,0 +1,34 @@
+"""``jobctl doctor`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jobctl.jobs.core import layout
+from tests.jobs.cli.test_analyze import call
+from tests.jobs.monitoring.checks.faults import failed, healthy
+
+
+def test_a_run_that_is_well_and_one_that_is_not(root: Path) -> None:
+    healthy(layout.run_dir(root, "well"))
+    failed(layout.run_dir(root, "ill"), "torch.OutOfMemoryError: CUDA out of memory")
+    shown = call("doctor", "well")
+    assert (shown.exit_code, "nothing wrong" in shown.output) == (0, True)
+    shown = call("doctor", "ill")
+    assert shown.exit_code == 1
+    assert "1. A GPU ran out of memory." in shown.output
+    assert "rank-00001.log: torch.OutOfMemoryError" in shown.output
+    facts = json.loads(call("doctor", "well", "ill", "--json").output)
+    assert [len(found) for found in facts["findings"].values()] == [0, 1]
+    assert facts["findings"]["ill"][0]["check"] == "gpu_out_of_memory"
+
+
+def test_the_machine_and_what_a_job_needs(root: Path) -> None:
+    root.mkdir()
+    machine = call("doctor")
+    assert "11 checks" in machine.output
+    job = call("doctor", "--model", "qwen3_smoke", "--json")
+    checks = [finding["check"] for finding in json.loads(job.output)["findings"]["this machine"]]
+    assert "inputs" in checks, "no data set has been prepared"
+    assert job.exit_code == 1

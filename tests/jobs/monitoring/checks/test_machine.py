@@ -1,0 +1,118 @@
+"""Checks of a machine, each with its fault."""
+
+from __future__ import annotations
+
+import os
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.monitoring.checks import machine
+from jobctl.jobs.monitoring.checks.machine import Gpu, MachineFacts, ask_gpus, examine, measured_rate
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
+
+GIB = 1 << 30
+Usage = namedtuple("Usage", "total used free")
+
+
+def gpu(**changes: Any) -> Gpu:
+    facts = {"name": "NVIDIA H200", "driver": "580.95.05", "memory_total": 143_771.0, "memory_used": 4.0}
+    return Gpu(**{**facts, "temperature": 35.0, "uncorrected_errors": 0.0, **changes})
+
+
+def spec(root: Path, **choices: Any) -> JobSpec:
+    options = {"model": "qwen3_1.8b", "hardware": "h200", **choices}
+    return resolve(Choices(**options), version="0.0.0", root=str(root)).spec
+
+
+def told(facts: MachineFacts) -> list[str]:
+    return [finding.check for finding in examine(facts)]
+
+
+@pytest.fixture(autouse=True)
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with room, whatever this one has."""
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: Usage(500 * GIB, 0, 400 * GIB))
+    monkeypatch.setattr(machine, "measured_rate", lambda folder: 900.0)
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (1024, 1_048_576))
+
+
+def test_a_good_machine_raises_no_alarm(tmp_path: Path) -> None:
+    facts = MachineFacts(
+        root=tmp_path, spec=spec(tmp_path, target="local"), gpus=(gpu(), gpu()), inputs=lambda job: None
+    )
+    assert told(facts) == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "check"),
+    [
+        ("Failed to initialize NVML: Driver/library version mismatch", "driver_broken"),
+        ((gpu(driver="535.104.05"),), "driver_too_old"),
+        ((gpu(), gpu(memory_used=60_000.0)), "gpu_in_use"),
+        ((gpu(temperature=93.0),), "gpu_ill"),
+        ((gpu(uncorrected_errors=2.0),), "gpu_ill"),
+    ],
+)
+def test_a_gpu_that_is_not_well(tmp_path: Path, gpus: Any, check: str) -> None:
+    assert told(MachineFacts(root=tmp_path, spec=spec(tmp_path, target="local"), gpus=gpus)) == [check]
+
+
+def test_little_room_and_slow_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shm = tmp_path / "shm"
+    usage = {tmp_path: Usage(30 * GIB, 0, 5 * GIB), shm: Usage(GIB, 0, GIB // 16)}
+    monkeypatch.setattr(machine.shutil, "disk_usage", usage.__getitem__)
+    monkeypatch.setattr(machine, "measured_rate", lambda folder: 20.0)
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (256, 1024))
+    facts = MachineFacts(root=tmp_path / "not/yet", shm=shm)
+    assert told(facts) == ["shared_memory_small", "disk_small", "disk_slow", "few_open_files"]
+
+
+def test_a_root_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
+    assert told(MachineFacts(root=tmp_path)) == ["root_not_writable"]
+
+
+def test_missing_programs_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def absent(job: JobSpec) -> None:
+        raise UserError("no data set in /x", hint="make it")
+
+    facts = MachineFacts(root=tmp_path, spec=spec(tmp_path, target="slurm"), inputs=absent)
+    findings = examine(facts)
+    assert [finding.check for finding in findings] == ["commands_missing", "inputs"]
+    assert findings[0].evidence == "not on the PATH: sbatch, squeue, scontrol"
+    assert (findings[1].evidence, findings[1].remedy) == ("no data set in /x", "make it")
+
+
+def test_the_driver_is_asked_as_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\necho 'NVIDIA H200, 580.95.05, 143771, 4, 31, 0'\necho 'A6000, 550.1, 49140, 2, 40, [N/A]'\n"
+    )
+    program.chmod(0o755)
+    gpus = ask_gpus()
+    assert gpus == (
+        gpu(temperature=31.0),
+        Gpu(
+            name="A6000",
+            driver="550.1",
+            memory_total=49140,
+            memory_used=2,
+            temperature=40,
+            uncorrected_errors=0,
+        ),
+    )
+    program.write_text("#!/bin/sh\necho 'Failed to initialize NVML'\nexit 9\n")
+    assert ask_gpus() == "Failed to initialize NVML"
+
+
+def test_a_rate_is_measured_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured_rate(tmp_path) > 0
+    assert list(tmp_path.iterdir()) == []
