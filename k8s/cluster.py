@@ -7,95 +7,161 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.k8s import names
+from jobctl.k8s.attempts import read_attempt
 from jobctl.k8s.pods import Pod, newest, read_pod, warnings_of
-from jobctl.k8s.resources import CONFIG_MAP, EVENT, JOB, POD, Kind, Object, label_selector
-from jobctl.k8s.status import status_of
+from jobctl.k8s.refusals import Refused
+from jobctl.k8s.resources import CONFIG_MAP, EVENT, JOB, POD, WORKLOAD, Kind, Object, label_selector
+from jobctl.k8s.status import ENDED_MARK, ended, status_of
 
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 ANSWER_SECONDS = 2.0
 """How old an answer may be: a waiting jobctl asks often, and one API server serves everybody."""
+MOST_PODS = 4
+"""Waiting pods whose events are asked for: the others of a job wait for the same reason."""
 
 
 class Cluster:
     """What one look at a namespace showed."""
 
     def __init__(
-        self, jobs: list[tuple[Kind, Object]], pods: list[Object], events: list[Object], records: list[Object]
+        self,
+        jobs: list[tuple[Kind, Object]],
+        pods: list[Object],
+        records: list[Object],
+        events: Sequence[Object] = (),
+        queue: str = "",
     ) -> None:
         self._jobs = jobs
         self._pods = pods
         self._events = events
+        self._queue = queue
         self._marks = {
             thing["metadata"]["name"]: thing["metadata"].get("annotations") or {} for thing in records
         }
 
     @classmethod
     def seen(cls, api: Api, namespace: str, kinds: set[Kind], run: str) -> Cluster:
-        """All runs, or ``run`` alone. Events are asked for only where a pod waits."""
+        """All runs, or ``run`` alone. What keeps a pod waiting is asked for only where one waits."""
         labels = names.selector(run) if run else {names.MANAGED_BY: "jobctl"}
         selector = label_selector(labels)
         jobs = []
 
         for kind in sorted(kinds):
-            jobs += [(kind, job) for job in api.list_all(kind, namespace, labelSelector=selector)]
+            jobs += [(kind, job) for job in _list_if_served(api, kind, namespace, selector)]
 
         pods = api.list_all(POD, namespace, labelSelector=selector)
-        waits = run and (not pods or any(not read_pod(pod).running for pod in pods))
-        events = api.list_all(EVENT, namespace) if waits else []
+        records = api.list_all(CONFIG_MAP, namespace, labelSelector=selector)
+        events: list[Object] = []
+        queue = ""
 
-        return cls(jobs, pods, events, api.list_all(CONFIG_MAP, namespace, labelSelector=selector))
+        if run and any(not ended(job) for _, job in jobs):
+            events = _events_of(api, namespace, jobs, pods)
+            queue = why_not_admitted(api, namespace, [job for _, job in jobs])
+
+        return cls(jobs, pods, records, events, queue)
 
     def jobs_of(self, run: Run) -> list[tuple[Kind, Object]]:
         """The run's own jobs, or those on its checkpoint where ``run`` is one of these; the newest last."""
-        wanted = names.selector(run.path.name).items()
-        mine = [
-            (kind, job)
-            for kind, job in self._jobs
-            if wanted <= (labels := job["metadata"].get("labels") or {}).items()
-            and names.is_for(labels, run.step)
-        ]
-
-        return sorted(mine, key=lambda found: found[1]["metadata"].get("creationTimestamp") or "")
+        chosen = [(kind, job) for kind, job in self._jobs if names.is_of(job, run.path.name, run.step)]
+        return sorted(chosen, key=lambda pair: pair[1]["metadata"].get("creationTimestamp") or "")
 
     def newest_job(self, run: Run) -> Object | None:
         jobs = self.jobs_of(run)
         return jobs[-1][1] if jobs else None
 
     def pods_of(self, run: Run) -> list[Pod]:
-        """The newest pod of each index of the newest job."""
-        job = self.newest_job(run)
-        if job is None:
-            return []
-
-        labels = {
-            **names.selector(run.path.name),
-            names.COMPONENT: job["metadata"]["labels"][names.COMPONENT],
-        }.items()
-
-        return newest(
-            read_pod(pod) for pod in self._pods if labels <= (pod["metadata"].get("labels") or {}).items()
-        )
+        """The newest pod of each index. They may outlive the job that made them."""
+        return newest(read_pod(pod) for pod in self._pods if names.is_of(pod, run.path.name, run.step))
 
     def status(self, run: Run) -> Status:
         job = self.newest_job(run)
         pods = self.pods_of(run)
         involved = {pod.name for pod in pods}
-        if job:  # of a TrainJob's objects the JobSet is called like it, and the Job of that makes the pods
-            involved |= {job["metadata"]["name"], f"{job['metadata']['name']}-node-0"}
+        if job:
+            involved |= _makers(job)
 
         events = [event for event in self._events if event.get("involvedObject", {}).get("name") in involved]
 
-        return status_of(run, job, pods, warnings_of(events), self._marks_of(run))
+        return status_of(run, job, pods, warnings_of(events), self.marks_of(run), queue=self._queue)
 
     def is_remembered(self, run: Run) -> bool:
-        return "jobctl/ended" in self._marks_of(run)
+        """Whether the record says already how the newest job ended."""
+        job = self.newest_job(run)
+        return job is None or job["metadata"].get("uid", "") in self.marks_of(run).get(ENDED_MARK, "")
 
-    def _marks_of(self, run: Run) -> dict[str, str]:
+    def marks_of(self, run: Run) -> dict[str, str]:
+        """The annotations of the run's record."""
         return self._marks.get(names.object_name(run.name), {})
+
+
+def _list_if_served(api: Api, kind: Kind, namespace: str, selector: str) -> list[Object]:
+    """Objects of a kind; none where the operator is not installed, or not any more: the records are still there."""
+    try:
+        return api.list_all(kind, namespace, labelSelector=selector)
+    except Refused as refusal:
+        if refusal.status == 404 and not refusal.object_missing and kind.operator:
+            return []
+
+        raise
+
+
+def _makers(job: Object) -> set[str]:
+    """Names of the objects whose events say why a job has no pods.
+
+    Of a TrainJob's objects the JobSet is called like it, and the Job of that makes the pods.
+    """
+    name = job["metadata"]["name"]
+    return {name, f"{name}-node-0"}
+
+
+def _events_of(api: Api, namespace: str, jobs: list[tuple[Kind, Object]], pods: list[Object]) -> list[Object]:
+    """Warnings about the jobs that have not ended, and about their pods that do not run."""
+    involved: set[str] = set()
+    for _, job in jobs:
+        if not ended(job):
+            involved |= _makers(job)
+
+    waiting = [pod["metadata"]["name"] for pod in pods if not read_pod(pod).running]
+    events: list[Object] = []
+
+    for name in [*sorted(involved), *sorted(waiting)[:MOST_PODS]]:
+        selector = f"type=Warning,involvedObject.name={name}"
+        events += api.list_all(EVENT, namespace, fieldSelector=selector)
+
+    return events
+
+
+def why_not_admitted(api: Api, namespace: str, jobs: Sequence[Object]) -> str:
+    """Return why Kueue has not admitted the newest of ``jobs``; empty where it has, or has said nothing."""
+    queued = [job for job in jobs if names.QUEUE_LABEL in (job["metadata"].get("labels") or {})]
+    if not queued or ended(queued[-1]):
+        return ""
+
+    uid = queued[-1]["metadata"].get("uid", "")
+    try:
+        workloads = api.list_all(WORKLOAD, namespace)
+    except Refused:  # no right to read them, or another version of Kueue
+        return ""
+
+    for workload in workloads:
+        owners = workload["metadata"].get("ownerReferences") or []
+        if any(owner.get("uid") == uid for owner in owners):
+            return _refusal_of(workload)
+
+    return ""
+
+
+def _refusal_of(workload: Object) -> str:
+    for condition in (workload.get("status") or {}).get("conditions") or []:
+        if condition.get("type") in ("QuotaReserved", "Admitted") and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "")
+
+    return ""
 
 
 class Clusters:
@@ -105,6 +171,7 @@ class Clusters:
         self._kind = kind
         self._apis: dict[str, Api] = {}
         self._answers: dict[tuple[str, str, str], tuple[float, Cluster]] = {}
+        self._attempts: dict[str, int] = {}
 
     def api(self, site: Site) -> Api:
         """Return the cluster of a site's context."""
@@ -130,6 +197,19 @@ class Clusters:
             self._answers[key] = (time.monotonic(), cluster)
 
         return cluster
+
+    def attempt_of(self, api: Api, namespace: str, pod: Pod) -> int:
+        """Return the attempt that a running pod is at, from the beginning of its log; 0 where that does not say it."""
+        if pod.uid not in self._attempts:
+            try:
+                self._attempts[pod.uid] = read_attempt(api, namespace, pod)
+            except UserError:  # no right to read logs, or the container is not up yet
+                return 0
+
+        if not self._attempts[pod.uid]:
+            return self._attempts.pop(pod.uid)
+
+        return self._attempts[pod.uid]
 
     def forget_answers(self) -> None:
         """Ask again next time: something has changed."""

@@ -11,8 +11,9 @@ from jobctl.jobs import kinds
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.places import at_site
 from jobctl.jobs.runs.records import parse_record
-from jobctl.jobs.runs.store import Run, at_site
+from jobctl.jobs.runs.store import Run
 from jobctl.k8s import manifest, names
 from jobctl.k8s.resources import Object
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.k8s.api import Api
+from jobctl.k8s.attempts import ATTEMPT_LINE
 from jobctl.k8s.pods import Pod
 from jobctl.k8s.refusals import Refused
 from jobctl.k8s.resources import POD
@@ -22,7 +23,6 @@ POLL_SECONDS = 2.0
 FRUITLESS_TRIES = 5
 """Cut streams in a row without a line before we give up on a log that does not grow."""
 _RANK = re.compile(r"\[rank (\d+)\] (.*)")
-_ATTEMPT = re.compile(r"jobctl: run \S+, attempt (\d+), pod \d+ on ")
 
 
 class Wanted:
@@ -35,8 +35,8 @@ class Wanted:
 
     def pick(self, line: str) -> str | None:
         """What to print of ``line``, or None."""
-        if found := _ATTEMPT.match(line):
-            self._now = int(found[1])
+        if begins := ATTEMPT_LINE.match(line):
+            self._now = int(begins[1])
 
         if self._attempt is not None and self._now != self._attempt:
             return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import yaml
+
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.ownership import EVERYONE
 from jobctl.jobs.render import (
@@ -18,6 +20,10 @@ from jobctl.jobs.render import (
 from jobctl.jobs.spec.job_spec import JobSpec, seconds
 from jobctl.jobs.targets import registry
 from jobctl.k8s import names
+from jobctl.k8s.placement import distributed, placement
+from jobctl.k8s.pod_options import merged
+from jobctl.k8s.resources import PYTORCHJOB, TRAINJOB, Kind, Object
+from jobctl.k8s.settings import check_settings
 
 ROOT = registry.VOLUME
 """$JOBCTL_ROOT in every pod: where the claim is mounted."""
@@ -28,9 +34,25 @@ TTL_SECONDS = 7 * 24 * 3600
 """How long a finished job and the logs of its pods stay."""
 LAST_WORDS_SECONDS = 60
 """How long a pod that failed waits for the others to say how they ended."""
-CPUS_PER_PROCESS = 4
-GIB_PER_PROCESS = 16
-"""What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
+KILL_SECONDS = 30
+"""Seconds between SIGTERM and SIGKILL at the time limit, as Slurm's default has it."""
+START_SECONDS = 1800
+"""How long a pod waits for the others of its attempt: their images are large, and their nodes may not have them."""
+
+OPERATORS_INIT_CONTAINER: Object = {
+    "name": "init-pytorch",
+    "image": "alpine:3.10",
+    "command": ["sh", "-c", "true"],
+    "resources": {
+        "requests": {"cpu": "50m", "memory": "10Mi"},
+        "limits": {"cpu": "100m", "memory": "20Mi"},
+    },
+}
+"""What the training operator 1.9 adds to each worker, as far as a namespace's policies look at it."""
+DEAD_NODE_SECONDS = 60
+"""How long the pods of a node that does not answer are left there."""
+
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _UNPRINTABLE = re.compile(r"[^\t\n -~]")
 
@@ -44,7 +66,7 @@ def render(spec: JobSpec, template: str, container: str, pod_template: str) -> s
     context["run_json"] = literal_block(f"{context['record']}\n", 4)
     context["script"] = literal_block(render_template("kubernetes/script.sh.j2", context), 4)
     context["stop"] = literal_block(render_template("kubernetes/stop.sh.j2", context), 4)
-    pods = render_template(f"kubernetes/{pod_template}", context)
+    pods = _with_options(spec, render_template(f"kubernetes/{pod_template}", context), container)
     if not distributed(spec):
         template = "job.yaml.j2"
 
@@ -53,6 +75,41 @@ def render(spec: JobSpec, template: str, container: str, pod_template: str) -> s
     context["pod_template"] = Verbatim(indented(pods.rstrip("\n"), columns[template]))
 
     return render_template(f"kubernetes/{template}", context)
+
+
+def _with_options(spec: JobSpec, text: str, container: str) -> str:
+    """Return the pod template ``text`` with ``kubernetes.pod``. Without options it keeps its comments."""
+    options = spec.site.kubernetes.pod
+    if not options:
+        return text
+
+    kind = TRAINJOB if container == "node" else PYTORCHJOB
+    template = merged(yaml.load(text, Loader=SafeLoader), options, kind)
+
+    return yaml.dump(template, Dumper=PlainDumper, sort_keys=False, default_flow_style=False)
+
+
+class PlainDumper(yaml.SafeDumper):
+    """Writes equal lists twice, and not as a reference to the first."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return that no value is written as a reference."""
+        return True
+
+
+def pod_of(spec: JobSpec, kind: Kind) -> Object:
+    """Return a pod like those that the operator of ``kind`` makes of ``spec``, for a dry run."""
+    container = {PYTORCHJOB: "pytorch", TRAINJOB: "node"}.get(kind, "jobctl")
+    text = render_template("kubernetes/pod_template.yaml.j2", _context(spec, container))
+    template = merged(yaml.load(text, Loader=SafeLoader), spec.site.kubernetes.pod, PYTORCHJOB)
+    pod_spec = {"restartPolicy": "Never", **template["spec"]}
+    if kind == PYTORCHJOB and spec.resources.nodes > 1:
+        pod_spec["initContainers"] = [OPERATORS_INIT_CONTAINER]
+
+    name = names.object_name(f"{names.job_name(spec)}-try")
+    metadata = {**template["metadata"], "name": name, "namespace": spec.site.kubernetes.namespace}
+
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod_spec}
 
 
 def indented(text: str, columns: int) -> str:
@@ -82,13 +139,21 @@ def _metadata(spec: JobSpec, run: str, spec_hash: str) -> dict[str, Any]:
         "job_labels": labels | queue,
         "annotations": {names.RUN_ANNOTATION: run, names.HASH_ANNOTATION: spec_hash},
         "pod_labels": labels | no_proxy,
-        "pod_annotations": {names.RUN_ANNOTATION: run} | no_proxy,
+        "pod_annotations": {names.RUN_ANNOTATION: run} | no_proxy | _topology(spec),
         "selector": names.selector(run),
     }
 
 
+def _topology(spec: JobSpec) -> dict[str, str]:
+    """Return the annotations by which Kueue puts the pods near each other."""
+    site = spec.site.kubernetes
+    wanted = {"required": site.topology_required, "preferred": site.topology_preferred}
+    return {f"kueue.x-k8s.io/podset-{how}-topology": level for how, level in wanted.items() if level}
+
+
 def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     assert spec.run is not None
+    check_settings(spec)
     site = spec.site
     resources = spec.resources
     if site.pass_env and not site.kubernetes.secret:
@@ -120,22 +185,27 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         "processes": spec.processes_per_node,
         "port": resources.master_port or PORT,
         "suspend": bool(site.kubernetes.queue),
-        "deadline": seconds(resources.time_limit),
+        **_times(spec),
         "ttl": TTL_SECONDS,
-        "last_words_seconds": LAST_WORDS_SECONDS,
         "shm": f"{spec.facts.shm_gib}Gi",
-        **_placement(spec),
+        **placement(spec),
     }
 
 
-def _placement(spec: JobSpec) -> dict[str, Any]:
-    """Return the nodes that the pods may be on, and what they take of them."""
+def _times(spec: JobSpec) -> dict[str, int]:
+    """Return the limits of one attempt, in seconds.
+
+    The training operator looks at a limit of the job only when something else changes (kubeflow/trainer#3358). So the
+    script keeps the limit, and the kubelet keeps one of the pod, which also counts the start and the end.
+    """
+    limit = seconds(spec.resources.time_limit)
     return {
-        "tolerations": spec.site.kubernetes.tolerations if spec.resources.gpus_per_node else (),
-        "node_rules": _node_rules(spec),
-        "requests": _requests(spec),
-        "limits": _devices(spec),
-        "rdma": _needs_rdma(spec),
+        "limit_seconds": limit,
+        "kill_seconds": KILL_SECONDS,
+        "last_words_seconds": LAST_WORDS_SECONDS,
+        "start_seconds": START_SECONDS,
+        "dead_node_seconds": DEAD_NODE_SECONDS,
+        "pod_deadline": limit + START_SECONDS + KILL_SECONDS + LAST_WORDS_SECONDS,
     }
 
 
@@ -144,51 +214,3 @@ def environment(spec: JobSpec) -> dict[str, str]:
     if spec.resources.gpus_per_node == 0:
         return job_environment(spec)
     return gpu_environment(spec, lambda name: f"{ROOT}/cache/{name}")
-
-
-def distributed(spec: JobSpec) -> bool:
-    """Whether the pods work as ranks of one program, and so are an operator's; else each is a worker for itself."""
-    return spec.job_kind.distributed
-
-
-def _needs_rdma(spec: JobSpec) -> bool:
-    return bool(spec.site.kubernetes.rdma_resource) and distributed(spec) and spec.resources.nodes > 1
-
-
-def _devices(spec: JobSpec) -> dict[str, str | int]:
-    """GPUs and RDMA devices, which are limited and requested alike."""
-    devices: dict[str, str | int] = {}
-    if spec.resources.gpus_per_node:
-        devices[spec.site.kubernetes.gpu_resource] = spec.resources.gpus_per_node
-
-    if _needs_rdma(spec):
-        devices[spec.site.kubernetes.rdma_resource] = max(1, spec.resources.gpus_per_node)
-
-    return devices
-
-
-def _requests(spec: JobSpec) -> dict[str, str | int]:
-    wanted = spec.processes_per_node if distributed(spec) else 1
-    facts = spec.facts
-    cpus = spec.site.cpus_per_task or min(wanted * CPUS_PER_PROCESS, max(1, facts.cpus * 3 // 4))
-    memory = min(wanted * GIB_PER_PROCESS, facts.node_memory_gib * 3 // 4)
-    return {"cpu": cpus, "memory": f"{memory}Gi", **_devices(spec)}
-
-
-def _node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
-    """Key, operator and values of what a node must be: the right GPU, and wanted or not avoided."""
-    rules = []
-    if spec.resources.gpus_per_node and spec.facts.gpu_product:
-        rules.append(("nvidia.com/gpu.product", "In", [spec.facts.gpu_product]))
-
-    for key, operator in (("nodelist", "In"), ("exclude", "NotIn")):
-        value = getattr(spec.site, key)
-        if "[" in value:
-            raise UserError(
-                f"{key} {value}: Kubernetes has no ranges of nodes", hint="name them, joined by commas"
-            )
-
-        if value:
-            rules.append(("kubernetes.io/hostname", operator, [name.strip() for name in value.split(",")]))
-
-    return rules

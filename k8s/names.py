@@ -8,30 +8,40 @@ from collections.abc import Mapping
 
 from jobctl.jobs import kinds
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.k8s.resources import Object
 
 MAX_NAME = 45
 """Of a pod's 63 characters the operators take ``-worker-9999``, or ``-node-0-999-`` and five more of JobSet's."""
 _DIGEST = 8
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_MADE = re.compile(r".*(--.*|-[0-9a-f]{8})")
+"""The form of the names that ``object_name`` makes itself. A run that is called like one gets a digest as well."""
 
 COMPONENT = "app.kubernetes.io/component"
+INSTANCE = "app.kubernetes.io/instance"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN_ANNOTATION = "jobctl/run"
 HASH_ANNOTATION = "jobctl/spec-hash"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
-def object_name(run: str) -> str:
-    """The name of the run's ConfigMap and job: a DNS label that begins with a letter, and no other run's."""
-    run = run.replace(":", "-")
-    if len(run) <= MAX_NAME and _DNS_LABEL.fullmatch(run):
-        return run
+def object_name(job: str) -> str:
+    """Return the name of the objects of ``job``: a run, or ``RUN:eval`` of a job on its checkpoint.
 
-    plain = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
-    plain = plain if plain[:1].isalpha() else f"run-{plain}"
-    digest = hashlib.sha256(run.encode()).hexdigest()[:_DIGEST]
+    It is a DNS label that begins with a letter, and no other job's. A run keeps its name where that is possible, and
+    its evaluation is then ``RUN--eval``; else a digest of the whole name makes the difference.
+    """
+    run, step = kinds.split_name(job)
+    is_plain = bool(_DNS_LABEL.fullmatch(run)) and not _MADE.fullmatch(run)
+    name = f"{run}--{step}" if step else run
+    if is_plain and len(name) <= MAX_NAME:
+        return name
 
-    return f"{plain[: MAX_NAME - _DIGEST - 1].rstrip('-')}-{digest}"
+    readable = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")
+    readable = readable if readable[:1].isalpha() else f"run-{readable}"
+    digest = hashlib.sha256(job.encode()).hexdigest()[:_DIGEST]
+
+    return f"{readable[: MAX_NAME - _DIGEST - 1].rstrip('-')}-{digest}"
 
 
 def job_name(spec: JobSpec) -> str:
@@ -42,13 +52,27 @@ def job_name(spec: JobSpec) -> str:
 
 def selector(run: str) -> dict[str, str]:
     """The labels that all objects of one run, and no others, have."""
-    return {"app.kubernetes.io/instance": object_name(run), MANAGED_BY: "jobctl"}
+    return {INSTANCE: object_name(run), MANAGED_BY: "jobctl"}
 
 
-def is_for(object_labels: Mapping[str, str], step: str) -> bool:
-    """Whether an object is of the job on a checkpoint that does ``step``, or of the run itself for none."""
-    component = object_labels.get(COMPONENT)
+def is_of(thing: Object, run: str, step: str) -> bool:
+    """Whether an object is of the job on the checkpoint of ``run`` that does ``step``, or of the run itself for none.
+
+    Its annotation says the run's whole name. Operators copy labels and annotations of the template to a pod.
+    """
+    metadata = thing["metadata"]
+    labels: Mapping[str, str] = metadata.get("labels") or {}
+    if not selector(run).items() <= labels.items():
+        return False
+
+    component = labels.get(COMPONENT)
     return component == step if step else component not in kinds.ON_A_CHECKPOINT
+
+
+def is_ours(thing: Object, run: str, step: str) -> bool:
+    """Whether an object that has the name of this job was made for it, so that it may be replaced or deleted."""
+    annotations: Mapping[str, str] = thing["metadata"].get("annotations") or {}
+    return is_of(thing, run, step) and annotations.get(RUN_ANNOTATION, run) == run
 
 
 def labels(spec: JobSpec, run: str) -> dict[str, str]:

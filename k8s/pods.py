@@ -9,6 +9,17 @@ import msgspec
 from jobctl.k8s.resources import Object
 
 _BORING = frozenset(("ContainerCreating", "PodInitializing"))
+"""Reasons of waiting that say nothing but that it waits."""
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How an attempt ended, as its script tells Kubernetes (``report_end`` of ``templates/kubernetes/ending.sh``)."""
+
+    attempt: int
+    exit_code: int
+    reason: str
+    bad_nodes: str = ""
+    """Nodes that its preflight found unfit, with commas between them."""
 
 
 class Pod(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,12 +33,31 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     container: str = ""
     running: bool = False
-    deleted: bool = False
+    deleted: str = ""
+    """When it should be gone, where someone has deleted it; else nothing."""
     exit_code: int | None = None
+    ending: Ending | None = None
+    """How its attempt ended. None while it runs, and where the container was killed before it could say so."""
     last_words: str = ""
     """What its container printed last, where it ended badly."""
     waiting: str = ""
     """Why it does not run yet."""
+    waits_for_ever: bool = False
+    """Whether it will not run unless somebody changes something, such as the name of its image."""
+
+
+_HOPELESS = frozenset(
+    (
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    )
+)
+"""Reasons of waiting that seldom pass by themselves."""
 
 
 def index_of(labels: dict[str, str]) -> int:
@@ -47,6 +77,8 @@ def read_pod(thing: Object) -> Pod:
     name = str(containers[0].get("name", ""))
     state = _state(status.get("containerStatuses") or [], name)
     ended = state.get("terminated") or {}
+    ending, words = split_message(str(ended.get("message") or ""))
+    waits = {} if ended or "running" in state else _waits(status, state)
 
     return Pod(
         name=meta["name"],
@@ -57,11 +89,25 @@ def read_pod(thing: Object) -> Pod:
         node=spec.get("nodeName") or "",
         container=name,
         running="running" in state,
-        deleted=bool(meta.get("deletionTimestamp")),
+        deleted=meta.get("deletionTimestamp") or "",
         exit_code=ended.get("exitCode"),
-        last_words=_last_words(ended, status),
-        waiting="" if ended or "running" in state else _waiting(status, state),
+        ending=ending,
+        last_words=_last_words({**ended, "message": words}, status),
+        waiting=_in_words(waits),
+        waits_for_ever=waits.get("reason") in _HOPELESS,
     )
+
+
+def split_message(message: str) -> tuple[Ending | None, str]:
+    """Return the first line of a container's message as the end of its attempt, and the rest of the message.
+
+    A message of any other form is returned as it is: the container was killed, or it is no script of ours.
+    """
+    first, _, rest = message.partition("\n")
+    try:
+        return msgspec.json.decode(first, type=Ending), rest
+    except msgspec.MsgspecError:
+        return None, message
 
 
 def _state(statuses: Iterable[Object], container: str) -> Object:
@@ -76,15 +122,24 @@ def _last_words(ended: Object, status: Object) -> str:
     return ": ".join([*words, *([said[-2000:]] if said else [])])
 
 
-def _waiting(status: Object, state: Object) -> str:
+def _waits(status: Object, state: Object) -> Object:
+    """Return the reason and the message of what keeps a pod from running."""
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return condition.get("message") or condition.get("reason") or ""
+            return {"message": condition.get("message") or condition.get("reason") or ""}
 
-    waits = state.get("waiting") or {}
+    waits: Object = state.get("waiting") or {}
+    # An operator's init container runs first, and its image may be the one that is missing.
     for init in status.get("initContainerStatuses") or []:
-        waits = waits or (init.get("state") or {}).get("waiting") or {}
+        init_waits = (init.get("state") or {}).get("waiting") or {}
+        if init_waits.get("reason") and init_waits["reason"] not in _BORING:
+            message = f"init container {init.get('name', '')}: {init_waits.get('message', '')}"
+            waits = {"reason": init_waits["reason"], "message": message.rstrip(": ")}
 
+    return waits
+
+
+def _in_words(waits: Object) -> str:
     reason = waits.get("reason", "")
     message = waits.get("message", "")
     if reason in _BORING and not message:
@@ -95,10 +150,11 @@ def _waiting(status: Object, state: Object) -> str:
 
 def newest(pods: Iterable[Pod]) -> list[Pod]:
     """One pod an index, the youngest, in the order of their index."""
-    found: dict[int, Pod] = {}
+    youngest: dict[int, Pod] = {}
     for pod in sorted(pods, key=lambda pod: pod.created):
-        found[pod.index] = pod
-    return [found[index] for index in sorted(found)]
+        youngest[pod.index] = pod
+
+    return [youngest[index] for index in sorted(youngest)]
 
 
 def warnings_of(events: Iterable[Object]) -> list[str]:

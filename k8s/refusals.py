@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from jobctl.jobs.core.errors import UserError
 
-_UNKNOWN = re.compile(r'unknown field "([^"]+)"')
-_QUOTA = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)")
-_RBAC = re.compile(r'User "([^"]+)" cannot (\w+) resource "([^"]+)".*?(?:in the namespace "([^"]+)")?$', re.S)
-_WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied the request: (.*)', re.S)
+Answer = dict[str, Any]
+"""A Status object of Kubernetes."""
+
+_UNKNOWN_FIELD = re.compile(r'unknown field "([^"]+)"')
+_EXCEEDED_QUOTA = re.compile(
+    r"exceeded quota: (?P<name>\S+), requested: (?P<requested>\S+), used: (?P<used>\S+), limited: (?P<limit>\S+)"
+)
+_UNMET_QUOTA = re.compile(r"failed quota: (?P<name>\S+): must specify (?P<missing>.*)", re.DOTALL)
+_NO_RIGHT = re.compile(
+    r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
+    r'.*?(?:in the namespace "(?P<namespace>[^"]+)")?$',
+    re.DOTALL,
+)
+_WEBHOOK = re.compile(r'admission webhook "(?P<name>[^"]+)" denied the request: (?P<reason>.*)', re.DOTALL)
+_POLICY = re.compile(
+    r"ValidatingAdmissionPolicy '(?P<name>[^']+)' with binding '[^']+' denied request: (?P<reason>.*)",
+    re.DOTALL,
+)
 _NO_RUNTIME = re.compile(r"ClusterTrainingRuntime\S* \S+ not found")
-_NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
+_NO_NAMESPACE = re.compile(r'namespaces "(?P<name>[^"]+)" not found')
+_POD_SECURITY = re.compile(r'violates PodSecurity "(?P<level>[a-z]+)[^"]*": (?P<reason>.*)', re.DOTALL)
 _UNCHECKED = "some validation rules were not checked"
 
 
@@ -21,39 +37,87 @@ class Refused(UserError):
     """The API server said no; ``status`` is HTTP's."""
 
     def __init__(
-        self, message: str, *, hint: str = "", status: int = 0, object_missing: bool = False
+        self, message: str, *, hint: str = "", status: int = 0, object_missing: bool = False, answer: str = ""
     ) -> None:
         super().__init__(message, hint=hint, code=1)
         self.status = status
         self.object_missing = object_missing
         """Nothing is there under that name, though the kind is served."""
+        self.answer = answer
+        """The server's own words."""
 
 
-def refused(status: int, body: bytes, what: str, operator: str = "") -> Refused:
-    """``what`` was asked; ``operator`` is who serves its kind, where that is not Kubernetes itself."""
+class Explanation(NamedTuple):
+    """A refusal in our words, and what to do about it."""
+
+    text: str
+    hint: str = ""
+
+
+def refused(status: int, body: bytes, subject: str, operator: str = "") -> Refused:
+    """Return the error for an answer that is no success.
+
+    ``subject`` is what the call was for; ``operator`` is who serves its kind, where that is not Kubernetes itself.
+    """
     answer = _parse(body)
     if answer is None:
-        return _not_json(status, body, what, operator)
+        return _refused_in_plain_text(status, body, subject, operator)
 
     message = str(answer.get("message", "")) or f"status {status}"
-    words = {400: _bad_request, 403: _forbidden, 404: _missing, 409: _conflict, 422: _invalid}.get(status)
-    if status == 401:
-        return Refused(
-            f"{what}: the API server does not accept your credentials",
-            hint="they have expired or are another cluster's: log in again, or choose with --context",
-            status=401,
-        )
+    if status in _EXPLAIN:
+        explanation = _EXPLAIN[status](message, answer)
+    else:
+        explanation = Explanation(f"the API server answers {status}: {message}")
 
-    if words is None:
-        return Refused(f"{what}: the API server answers {status}: {message}", status=status)
-
-    text, hint = words(message, answer)
-    missing = status == 404 and not _NAMESPACE.search(message)
-
-    return Refused(f"{what}: {text}", hint=hint, status=status, object_missing=missing)
+    return Refused(
+        f"{subject}: {explanation.text}",
+        hint=explanation.hint,
+        status=status,
+        object_missing=status == 404 and not _NO_NAMESPACE.search(message),
+        answer=message,
+    )
 
 
-def _parse(body: bytes) -> dict[str, Any] | None:
+def exceeds_for_ever(message: str) -> bool:
+    """Whether a quota can never be met, because the request alone is more than its limit allows.
+
+    Else the pods wait until other jobs have ended.
+    """
+    quota = _EXCEEDED_QUOTA.search(message)
+    if quota is None:
+        return True
+
+    requested = _amounts(quota["requested"])
+    limits = _amounts(quota["limit"])
+
+    return any(amount > limits.get(name, amount) for name, amount in requested.items())
+
+
+_UNITS = {
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+
+
+def _amounts(text: str) -> dict[str, float]:
+    """Return ``cpu=8,memory=2Gi`` as numbers. What cannot be read is left out."""
+    amounts: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, quantity = part.partition("=")
+        if number := re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]*)", quantity):
+            amounts[name] = float(number[1]) * _UNITS.get(number[2], 1)
+
+    return amounts
+
+
+def _parse(body: bytes) -> Answer | None:
     try:
         answer = json.loads(body)
     except ValueError:
@@ -62,91 +126,186 @@ def _parse(body: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def _not_json(status: int, body: bytes, what: str, operator: str) -> Refused:
+def _refused_in_plain_text(status: int, body: bytes, subject: str, operator: str) -> Refused:
     """A kind that is not installed has no handler, and what answers then writes plain text."""
     if status == 404:
         return Refused(
-            f"{what}: the cluster does not serve this kind of object",
+            f"{subject}: the cluster does not serve this kind of object",
             hint=f"{operator} is not installed there; docs/kubernetes.md says how" if operator else "",
             status=404,
         )
 
     text = body.decode("utf-8", "replace").strip()[:300]
-    return Refused(f"{what}: the API server answers {status}: {text}", status=status)
+    return Refused(f"{subject}: the API server answers {status}: {text}", status=status, answer=text)
 
 
-def _bad_request(message: str, _: dict[str, Any]) -> tuple[str, str]:
-    fields = list(dict.fromkeys(_UNKNOWN.findall(message)))
+# ---- by status
+
+
+def _bad_request(message: str, _: Answer) -> Explanation:
+    fields = list(dict.fromkeys(_UNKNOWN_FIELD.findall(message)))
     if fields:
-        return (
+        return Explanation(
             f"the cluster knows no field {', '.join(fields)}",
-            "its operator is of another version than jobctl writes for: training operator 1.9, Trainer v2 from 2.2",
+            "its operator is of another version than jobctl writes for: training operator 1.9, Trainer v2 from 2.2; "
+            "or it is a word of yours in kubernetes.pod",
         )
 
-    return message.split("cannot be handled as a ", 1)[-1], ""
+    return Explanation(message.split("cannot be handled as a ", 1)[-1])
 
 
-def _forbidden(message: str, _: dict[str, Any]) -> tuple[str, str]:
-    if _NO_RUNTIME.search(message):
-        return (
-            "the cluster has no ClusterTrainingRuntime that our TrainJobs run on",
-            "an administrator makes it: kubectl apply --server-side -k k8s/manifests/trainer-v2",
-        )
-
-    if found := _WEBHOOK.search(message):
-        return f"the cluster's policy {found[1]} says no: {found[2]}", ""
-
-    if found := _QUOTA.search(message):
-        name, requested, used, limited = found.groups()
-        return (
-            f"quota {name} is exhausted: asked for {requested}, in use {used}, limit {limited}",
-            "wait for other jobs, ask for less, or set kubernetes.queue=… where the site has Kueue",
-        )
-
-    if "violates PodSecurity" in message:
-        return (
-            message.split("is forbidden: ", 1)[-1],
-            "the namespace's pod-security level forbids it; RDMA needs level privileged, all else passes baseline",
-        )
-
-    if found := _RBAC.search(message):
-        user, verb, resource, namespace = found.groups()
-        place = f" in namespace {namespace}" if namespace else ""
-        return (
-            f"{user} may not {verb} {resource}{place}",
-            "an administrator binds the role of k8s/manifests: kubectl apply -k k8s/manifests",
-        )
-
-    return message, ""
+def _unauthorized(_: str, __: Answer) -> Explanation:
+    return Explanation(
+        "the API server does not accept your credentials",
+        "they have expired or are another cluster's: log in again, or choose with --context",
+    )
 
 
-def _missing(message: str, _: dict[str, Any]) -> tuple[str, str]:
-    if found := _NAMESPACE.search(message):
-        return (
-            f"there is no namespace {found[1]}",
+def _forbidden(message: str, _: Answer) -> Explanation:
+    for explain in _FORBIDDEN:
+        if explanation := explain(message):
+            return explanation
+
+    return Explanation(message.split(" is forbidden: ", 1)[-1])
+
+
+def _missing(message: str, _: Answer) -> Explanation:
+    if namespace := _NO_NAMESPACE.search(message):
+        return Explanation(
+            f"there is no namespace {namespace['name']}",
             "choose one with --namespace, or make it: kubectl apply -k k8s/manifests",
         )
 
-    return message, ""
+    return Explanation(message)
 
 
-def _conflict(message: str, answer: dict[str, Any]) -> tuple[str, str]:
+def _conflict(message: str, answer: Answer) -> Explanation:
+    if "object is being deleted" in message:
+        return Explanation(message, "it is on its way out; try again in a minute")
+
     if answer.get("reason") == "AlreadyExists":
-        return message, ""
-    return f"someone else changed it at the same moment: {message}", "try again"
+        return Explanation(message)
+
+    return Explanation(f"someone else changed it at the same moment: {message}", "try again")
 
 
-def _invalid(message: str, answer: dict[str, Any]) -> tuple[str, str]:
-    causes = answer.get("details", {}).get("causes", [])
-    words = [
-        f"{cause.get('field', '').lstrip('.')}: {_after_field(cause)}"
-        for cause in causes
-        if _UNCHECKED not in cause.get("message", "")
-    ]
+def _invalid(message: str, answer: Answer) -> Explanation:
+    if policy := _of_policy(message):
+        return policy
 
-    return "; ".join(words) or message, ""
+    causes = (answer.get("details") or {}).get("causes") or []
+    words = [_cause(cause) for cause in causes if _UNCHECKED not in cause.get("message", "")]
+
+    return Explanation("; ".join(words) or message)
 
 
-def _after_field(cause: dict[str, str]) -> str:
-    """A cause without the field's name, which the server says twice."""
-    return cause.get("message", "").split(f"{cause.get('field', '')} in body ", 1)[-1]
+def _cause(cause: dict[str, str]) -> str:
+    """Return the field and what is wrong with it. The server's message often begins with the field as well."""
+    field = cause.get("field", "")
+    message = cause.get("message", "")
+    if not field:
+        return message
+    return f"{field.lstrip('.')}: {message.split(f'{field} in body ', 1)[-1]}"
+
+
+# ---- why something is forbidden
+
+
+def _of_runtime(message: str) -> Explanation | None:
+    if not _NO_RUNTIME.search(message):
+        return None
+
+    return Explanation(
+        "the cluster has no ClusterTrainingRuntime that our TrainJobs run on",
+        "an administrator makes it: kubectl apply --server-side -k k8s/manifests/trainer-v2",
+    )
+
+
+def _of_webhook(message: str) -> Explanation | None:
+    webhook = _WEBHOOK.search(message)
+    return (
+        Explanation(f"the cluster's policy {webhook['name']} says no: {webhook['reason']}")
+        if webhook
+        else None
+    )
+
+
+def _of_policy(message: str) -> Explanation | None:
+    policy = _POLICY.search(message)
+    return (
+        Explanation(f"the cluster's policy {policy['name']} says no: {policy['reason']}") if policy else None
+    )
+
+
+def _of_quota(message: str) -> Explanation | None:
+    if quota := _EXCEEDED_QUOTA.search(message):
+        return Explanation(
+            f"quota {quota['name']} is exhausted: asked for {quota['requested']}, in use {quota['used']}, "
+            f"limit {quota['limit']}",
+            "wait for other jobs, ask for less, or set kubernetes.queue=… where the site has Kueue",
+        )
+
+    if quota := _UNMET_QUOTA.search(message):
+        return Explanation(
+            f"quota {quota['name']} wants each container to say {quota['missing']}",
+            "--set kubernetes.cpu_limit=CORES, --set kubernetes.memory_limit=GIB",
+        )
+
+    return None
+
+
+def _of_pod_security(message: str) -> Explanation | None:
+    violation = _POD_SECURITY.search(message)
+    if violation is None:
+        return None
+
+    return Explanation(
+        f"the namespace's pod security level {violation['level']} forbids it: {violation['reason']}",
+        _security_hint(violation["reason"]),
+    )
+
+
+def _security_hint(reason: str) -> str:
+    for word, hint in _SECURITY_HINTS.items():
+        if word in reason:
+            return hint
+
+    return "our pods pass level restricted as they are; look at kubernetes.pod and at the mounts"
+
+
+_SECURITY_HINTS = {
+    "IPC_LOCK": "RDMA pins memory, and level privileged alone allows that: "
+    "kubectl label namespace NAME pod-security.kubernetes.io/enforce=privileged",
+    "init-pytorch": "the training operator's init container for workers passes baseline at most; "
+    "or take --target k8s-trainjob",
+}
+
+
+def _of_rights(message: str) -> Explanation | None:
+    missing = _NO_RIGHT.search(message)
+    if missing is None:
+        return None
+
+    place = f" in namespace {missing['namespace']}" if missing["namespace"] else ""
+    return Explanation(
+        f"{missing['user']} may not {missing['verb']} {missing['resource']}{place}",
+        "an administrator binds the role of k8s/manifests: kubectl apply -k k8s/manifests",
+    )
+
+
+_FORBIDDEN: tuple[Callable[[str], Explanation | None], ...] = (
+    _of_runtime,
+    _of_webhook,
+    _of_policy,
+    _of_quota,
+    _of_pod_security,
+    _of_rights,
+)
+_EXPLAIN: dict[int, Callable[[str, Answer], Explanation]] = {
+    400: _bad_request,
+    401: _unauthorized,
+    403: _forbidden,
+    404: _missing,
+    409: _conflict,
+    422: _invalid,
+}

@@ -16,21 +16,40 @@ class Kind(NamedTuple):
     plural: str
     operator: str = ""
     """Who serves it, where Kubernetes itself does not."""
+    namespaced: bool = True
+    """Whether it belongs to a namespace; else to the whole cluster, and the namespace in a call is empty."""
 
     @property
     def group_path(self) -> str:
         return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
 
     def path(self, namespace: str, name: str = "") -> str:
-        return f"{self.group_path}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+        place = f"/namespaces/{namespace}" if self.namespaced else ""
+        return f"{self.group_path}{place}/{self.plural}" + (f"/{name}" if name else "")
 
 
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 POD = Kind("v1", "Pod", "pods")
+ALL_PODS = Kind("v1", "Pod", "pods", namespaced=False)
+"""The pods of all namespaces, to be listed."""
+NODE = Kind("v1", "Node", "nodes", namespaced=False)
+NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+SECRET = Kind("v1", "Secret", "secrets")
 EVENT = Kind("v1", "Event", "events")
 JOB = Kind("batch/v1", "Job", "jobs")
 PYTORCHJOB = Kind("kubeflow.org/v1", "PyTorchJob", "pytorchjobs", "Kubeflow's training operator")
 TRAINJOB = Kind("trainer.kubeflow.org/v1alpha1", "TrainJob", "trainjobs", "Kubeflow Trainer v2")
+
+LOCAL_QUEUE = Kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues", "Kueue")
+RUNTIME = Kind(
+    "trainer.kubeflow.org/v1alpha1",
+    "ClusterTrainingRuntime",
+    "clustertrainingruntimes",
+    "Kubeflow Trainer v2",
+    namespaced=False,
+)
+WORKLOAD = Kind("kueue.x-k8s.io/v1beta2", "Workload", "workloads", "Kueue")
 
 KINDS = (CONFIG_MAP, POD, EVENT, JOB, PYTORCHJOB, TRAINJOB)
 

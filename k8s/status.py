@@ -15,12 +15,23 @@ from jobctl.k8s.resources import Object
 
 MAX_LINES = 8
 """Lines of explanation; a job of hundreds of pods repeats itself."""
+CANCEL_MARK = "jobctl/cancelled"
+ENDED_MARK = "jobctl/ended"
+JOB_MARK = "jobctl/job"
+"""The uid of the job that was made last."""
+OWNER_MARK = "jobctl/owner"
+"""Who submitted the run, as the API server calls them."""
+
+_NO_PODS = ("FailedCreate",)
+"""Reasons of events that say why a job has no pods."""
+_NO_VOLUME = ("FailedMount", "FailedAttachVolume")
+"""Reasons of events that say why a pod does not start."""
 
 
 def conditions(job: Object) -> dict[str, Object]:
     """The conditions of a job that hold. A job that was just made has no status yet."""
-    found = (job.get("status") or {}).get("conditions") or []
-    return {condition["type"]: condition for condition in found if condition.get("status") == "True"}
+    listed = (job.get("status") or {}).get("conditions") or []
+    return {condition["type"]: condition for condition in listed if condition.get("status") == "True"}
 
 
 def ended(job: Object) -> bool:
@@ -28,12 +39,24 @@ def ended(job: Object) -> bool:
 
 
 def status_of(
-    run: Run, job: Object | None, pods: Sequence[Pod], warnings: Sequence[str], marks: Mapping[str, str]
+    run: Run,
+    job: Object | None,
+    pods: Sequence[Pod],
+    warnings: Sequence[str],
+    marks: Mapping[str, str],
+    *,
+    queue: str = "",
 ) -> Status:
-    """``pods`` are the newest of each index; ``marks`` the annotations of the run's record."""
-    cancelled = "jobctl/cancelled" in marks
+    """Return where a run stands.
+
+    ``pods`` are the newest of each index, ``marks`` the annotations of the run's record, and ``queue`` is why a queue
+    has not admitted the job.
+    """
+    uid = job["metadata"].get("uid", "") if job else marks.get(JOB_MARK, "")
+    cancelled = _is_cancelled(marks, uid)
+    owner = marks.get(OWNER_MARK, "")
     if job is None:
-        return _status_of_the_gone(run, cancelled, marks.get("jobctl/ended", ""))
+        return msgspec.structs.replace(_status_without_job(run, pods, cancelled, marks), owner=owner)
 
     state, code = _state(job, pods, cancelled)
 
@@ -42,12 +65,39 @@ def status_of(
         state=state,
         target=run.target,
         job_id=job["metadata"]["name"],
-        nodes=",".join(dict.fromkeys(pod.node for pod in pods if pod.node)),
+        attempt=_attempt(pods),
+        nodes=_nodes(pods),
         exit_code=code,
         start=(job.get("status") or {}).get("startTime") or job["metadata"].get("creationTimestamp") or "",
         end=_end(job) if ended(job) else "",
-        detail="\n  ".join(_detail(run, state, job, pods, warnings, cancelled)),
+        detail="\n  ".join(_detail(run, state, job, pods, warnings, cancelled, queue)),
+        blocked="" if ended(job) else _blocked(pods, warnings),
+        owner=owner,
     )
+
+
+def cancel_mark(time: str, uid: str) -> str:
+    """Return the mark of a job that a user asked to end at ``time``. It holds for the job ``uid`` and no later one."""
+    return f"{time} {uid}"
+
+
+def _is_cancelled(marks: Mapping[str, str], uid: str) -> bool:
+    """Return whether a user asked this very job to end: the mark of a job that was replaced says nothing of it."""
+    if CANCEL_MARK not in marks:
+        return False
+
+    _, _, marked = marks[CANCEL_MARK].partition(" ")
+    # Earlier versions wrote the time alone.
+    return not marked or not uid or marked == uid
+
+
+def _attempt(pods: Sequence[Pod]) -> int:
+    """Return the newest attempt that a pod has told the end of; 0 where none has."""
+    return max((pod.ending.attempt for pod in pods if pod.ending), default=0)
+
+
+def _nodes(pods: Sequence[Pod]) -> str:
+    return ",".join(dict.fromkeys(pod.node for pod in pods if pod.node))
 
 
 class _Ending(msgspec.Struct, frozen=True):
@@ -57,23 +107,46 @@ class _Ending(msgspec.Struct, frozen=True):
     exit_code: int | None
     start: str
     end: str
+    attempt: int = 0
+    job: str = ""
+    """The uid of the job that ended so; empty: written by an earlier version."""
 
 
-def ending(status: Status) -> str:
-    """What is remembered of a run that has ended, for the time when its job is gone."""
-    told = _Ending(state=status.state, exit_code=status.exit_code, start=status.start, end=status.end)
-    return msgspec.json.encode(told).decode()
+def ending(status: Status, job: str = "") -> str:
+    """Return what is remembered of a run whose job ``job`` (its uid) has ended, for the time when that is gone."""
+    remembered = _Ending(
+        state=status.state,
+        exit_code=status.exit_code,
+        start=status.start,
+        end=status.end,
+        attempt=status.attempt,
+        job=job,
+    )
+    return msgspec.json.encode(remembered).decode()
 
 
-def _status_of_the_gone(run: Run, cancelled: bool, ending: str) -> Status:
-    if ending:
+def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: Mapping[str, str]) -> Status:
+    """Return the status of a run whose job is gone. Its pods may still be at work on their last checkpoint."""
+    if alive := [pod for pod in pods if pod.running]:
+        return Status(
+            run=run.name,
+            state="running",
+            target=run.target,
+            nodes=_nodes(alive),
+            detail="\n  ".join(_short(["asked to stop", *(leaving(pod) for pod in alive)])),
+        )
+
+    if remembered := marks.get(ENDED_MARK, ""):
         try:
-            told = msgspec.json.decode(ending, type=_Ending)
+            told = msgspec.json.decode(remembered, type=_Ending)
         except msgspec.MsgspecError as error:  # someone else wrote the annotation
             detail = f"how it ended is not to be read: {error}"
             return Status(run=run.name, target=run.target, state="unknown", detail=detail)
 
-        return Status(run=run.name, target=run.target, **msgspec.structs.asdict(told))
+        if not told.job or told.job == marks.get(JOB_MARK, told.job):
+            facts = msgspec.structs.asdict(told)
+            del facts["job"]
+            return Status(run=run.name, target=run.target, **facts)
 
     state: State = "cancelled" if cancelled else "lost"
     gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
@@ -82,12 +155,19 @@ def _status_of_the_gone(run: Run, cancelled: bool, ending: str) -> Status:
 
 
 def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, int | None]:
+    """Return the state, and the exit code of the attempt where it has ended."""
     true = conditions(job)
+    endings = [pod.ending for pod in pods if pod.ending]
+    cancelled = cancelled or any(ending.reason == "cancelled" for ending in endings)
+
     if "Succeeded" in true or "Complete" in true:
-        return ("cancelled" if cancelled else "finished"), exit_codes.EXIT_FINISHED
+        # A job that was asked to stop and reached its end before that has finished.
+        finished = bool(endings) and all(ending.exit_code == 0 for ending in endings)
+        return ("cancelled" if cancelled and not finished else "finished"), exit_codes.EXIT_FINISHED
 
     if "Failed" in true:
-        code = next((pod.exit_code for pod in pods if pod.exit_code not in (None, 0)), None)
+        told = [ending.exit_code for ending in endings if ending.exit_code]
+        code = next(iter(told), None) or next((pod.exit_code for pod in pods if pod.exit_code), None)
         if cancelled:
             return "cancelled", code
 
@@ -103,7 +183,7 @@ def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, in
 
 
 def _past_deadline(failed: Object) -> bool:
-    """Whether a job failed for its time limit alone: its pods were asked to stop, and so they checkpointed."""
+    """Whether a limit of the job itself ended it, as earlier versions set one."""
     return failed.get("reason") == "DeadlineExceeded" or "than specified deadline" in failed.get(
         "message", ""
     )
@@ -118,32 +198,79 @@ def _end(job: Object) -> str:
 
 
 def _detail(
-    run: Run, state: State, job: Object, pods: Sequence[Pod], warnings: Sequence[str], cancelled: bool
+    run: Run,
+    state: State,
+    job: Object,
+    pods: Sequence[Pod],
+    warnings: Sequence[str],
+    cancelled: bool,
+    queue: str,
 ) -> list[str]:
     if state in ("finished", "cancelled"):
         return []
 
     if state in ("failed", "stopped"):
-        condition = conditions(job)["Failed"]
-        over = "its time limit is over" if _past_deadline(condition) else ""
-        lines = [over or f"{condition.get('reason', '')}: {condition.get('message', '')}"]
-        lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
-        lines += _events(warnings)
-
-        return [*_short(lines), f"jobctl logs {run.name}; jobctl resume {run.name}"]
+        return [
+            *_short([*_why_ended(job, pods), *_events(warnings)]),
+            f"jobctl logs {run.name}; jobctl resume {run.name}",
+        ]
 
     lines = ["asked to stop"] if cancelled and state == "running" else []
     if "Suspended" in conditions(job) or _suspended(job):
-        queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
-        lines.append(f"suspended: waits to be admitted in queue {queue}" if queue else "suspended")
+        lines.append(_why_suspended(job, queue))
 
     if replicas := _replicas(job, pods):
         lines.append(replicas)
 
     lines += [f"{pod.name}: {pod.waiting}" for pod in pods if pod.waiting]
+    lines += [leaving(pod) for pod in pods if pod.deleted]
     lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
 
     return _short([*lines, *_events(warnings)])
+
+
+def _why_ended(job: Object, pods: Sequence[Pod]) -> list[str]:
+    """Return the reason that the pods tell, and where none does the one of the job's condition."""
+    condition = conditions(job)["Failed"]
+    reasons = dict.fromkeys(pod.ending.reason for pod in pods if pod.ending and pod.ending.exit_code)
+    if _past_deadline(condition):
+        first = "its time limit is over"
+    elif reasons:
+        first = ", ".join(reasons)
+    else:
+        first = f"{condition.get('reason', '')}: {condition.get('message', '')}"
+
+    return [first, *(_end_of(pod) for pod in pods if pod.exit_code not in (None, 0))]
+
+
+def _why_suspended(job: Object, queue: str) -> str:
+    label = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
+    if not label:
+        return "suspended"
+    return f"suspended: waits to be admitted in queue {label}" + (f": {queue}" if queue else "")
+
+
+def leaving(pod: Pod) -> str:
+    """Return a line about a pod that was deleted and is still there."""
+    node = f" on {pod.node}" if pod.node else ""
+    if not pod.deleted:
+        return f"{pod.name}: still runs{node}"
+    return f"{pod.name}: was deleted and is to be gone by {pod.deleted}{node}"
+
+
+def _blocked(pods: Sequence[Pod], warnings: Sequence[str]) -> str:
+    """Return why the job will never begin unless somebody changes something; empty where it may begin by itself."""
+    for pod in pods:
+        if pod.waits_for_ever:
+            return f"{pod.name}: {pod.waiting}"
+
+    if not pods:
+        return next((text for text in reversed(warnings) if text.startswith(_NO_PODS)), "")
+
+    if any(not pod.running and pod.exit_code is None for pod in pods):
+        return next((text for text in reversed(warnings) if text.startswith(_NO_VOLUME)), "")
+
+    return ""
 
 
 def _replicas(job: Object, pods: Sequence[Pod]) -> str:
@@ -175,7 +302,9 @@ def _suspended(job: Object) -> bool:
 
 
 def _end_of(pod: Pod) -> str:
-    return f"{pod.name}: exit code {pod.exit_code}" + (f"\n    {pod.last_words}" if pod.last_words else "")
+    code = pod.ending.exit_code if pod.ending else pod.exit_code
+    bad = f"; bad nodes: {pod.ending.bad_nodes}" if pod.ending and pod.ending.bad_nodes else ""
+    return f"{pod.name}: exit code {code}{bad}" + (f"\n    {pod.last_words}" if pod.last_words else "")
 
 
 def _short(lines: list[str]) -> list[str]:

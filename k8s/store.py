@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,16 +13,18 @@ from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.text import visible
 from jobctl.jobs.runs import store as directories
 from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.records import BadRun, parse_record, with_edit
 from jobctl.jobs.runs.store import Run, Started, State
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
-from jobctl.k8s import cluster, config_maps, manifest, names, submission
-from jobctl.k8s.resources import CONFIG_MAP, Kind, Object, label_selector
-from jobctl.k8s.status import ended, status_of
+from jobctl.k8s import admission, cluster, config_maps, manifest, names, submission
+from jobctl.k8s.manifest import pod_of
+from jobctl.k8s.nodes import avoided_nodes, avoiding, remove_dead
+from jobctl.k8s.ownership import check_owner, tell
+from jobctl.k8s.resources import CONFIG_MAP, Kind, label_selector
+from jobctl.k8s.status import OWNER_MARK, ended, status_of
 
 if TYPE_CHECKING:
     from jobctl.k8s.target import KubernetesTarget
@@ -70,7 +70,7 @@ class ConfigMapStore:
             try:
                 readable.append(config_maps.run_of(thing, self._site))
             except BadRun as problem:  # the others are listed all the same
-                print(visible(f"jobctl: note: left out: {problem.message}"), file=sys.stderr)
+                tell(f"note: left out: {problem.message}")
 
         return readable
 
@@ -130,10 +130,25 @@ class ConfigMapStore:
         self._check_order(spec)
         text = self._target.render(spec)
         api = self._clusters.api(spec.site)
-        new = submission.submit(api, kind, text, replace_ended=spec.on_a_checkpoint)
+        owner = api.user()
+        self._warn_of_another(spec, owner)
+        admission.check(api, spec, pod_of(spec, kind), tell)
+        new = submission.submit(api, kind, text, replace_ended=spec.on_a_checkpoint, owner=owner)
         self._clusters.forget_answers()
 
         return spec, text, new
+
+    def _warn_of_another(self, spec: JobSpec, user: str) -> None:
+        """Say whose run it is that a job on a checkpoint writes into, where that is another user's."""
+        if not spec.on_a_checkpoint:
+            return
+
+        thing = self._clusters.api(spec.site).get(
+            CONFIG_MAP, spec.site.kubernetes.namespace, names.object_name(str(spec.run))
+        )
+        owner = ((thing or {}).get("metadata", {}).get("annotations") or {}).get(OWNER_MARK, "")
+        if owner and user and owner != user:
+            tell(f"run '{spec.run}' is {owner}'s; {spec.step} writes into its directory")
 
     def _submitted_as(self, spec: JobSpec) -> tuple[Kind, JobSpec]:
         """Return the kind of job that the cluster makes of ``spec``, and ``spec`` for the target of that kind."""
@@ -157,9 +172,10 @@ class ConfigMapStore:
                 )
 
     def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
-        """Start another attempt by the job that the run was submitted with, which its record keeps.
+        """Start another attempt by a job that is rendered anew from the run's record; its name.
 
-        With an ``edit`` the job is rendered anew, and is the one that the record keeps from now on.
+        Nodes that were dead or unfit are avoided. Raises UserError for the run of another user who is not among the
+        ``trusted``, and where a dead node still holds pods of the run.
         """
         api = self._clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
@@ -167,36 +183,42 @@ class ConfigMapStore:
         if thing is None:
             raise config_maps.no_record(run)
 
-        if "job.json" not in thing["data"]:
-            raise UserError(
-                f"run '{run.name}' was not submitted by jobctl, so there is no record of its job",
-                hint="delete the job, and apply its manifest again",
-                code=1,
-            )
+        marks = thing["metadata"].get("annotations") or {}
+        check_owner(run, marks.get(OWNER_MARK, ""), api.user(), trusted)
 
-        self._clusters.forget_answers()
-        if edit is not None:
-            thing = self._edit(run, thing, edit)
-
-        api.annotate(CONFIG_MAP, namespace, thing["metadata"]["name"], cancelled=None, ended=None)
-
-        return submission.restart(api, json.loads(thing["data"]["job.json"]))
-
-    def _edit(self, run: Run, thing: Object, edit: Edit) -> Object:
-        """Put ``edit`` and the job that follows from it into the run's ConfigMap; the new ConfigMap."""
-        before = thing["data"]["run.json"]
-
+        text = thing["data"]["run.json"]
+        text = text if edit is None else with_edit(text, edit)
         # Another host may have edited the run: the cluster's record knows, and this host's note does not.
-        edits = parse_record(before, f"ConfigMap {thing['metadata']['name']}").edits
-        record = msgspec.structs.replace(run.record, edits=(*edits, edit))
-        text = self._target.render(record.spec_to_resume())
-        replaced = submission.replace(self._clusters.api_of(run), text, with_edit(before, edit))
+        edits = parse_record(text, f"ConfigMap {thing['metadata']['name']}").edits
+        record = msgspec.structs.replace(run.record, edits=edits)
+        avoided = self._avoided(run, marks)
+        spec = avoiding(record.spec_to_resume(trusted), avoided)
 
+        made = submission.restart(api, self._target.render(spec), text)
+        self._clusters.forget_answers()
+        if avoided:
+            api.annotate(CONFIG_MAP, namespace, made, avoid=",".join(avoided))
+            tell(f"note: the pods avoid {', '.join(avoided)}")
+
+        if edit is not None:
+            self._note_edit(run, edit)
+
+        return made
+
+    def _avoided(self, run: Run, marks: Mapping[str, str]) -> list[str]:
+        """Return the nodes that another attempt avoids. Pods of nodes that are gone are removed."""
+        pods = self._clusters.look([run], fresh=True).pods_of(run)
+        removed = remove_dead(
+            self._clusters.api_of(run), run.record.spec.site.kubernetes.namespace, pods, force=False
+        )
+
+        return avoided_nodes(marks, pods, removed)
+
+    def _note_edit(self, run: Run, edit: Edit) -> None:
+        """Add ``edit`` to the note of the run on this host, where there is one."""
         note = layout.run_dir(self._home, run.name)
         if layout.record_file(note).is_file():
             directories.write_edit(note, edit)
-
-        return replaced
 
     # ---- a running job
 
@@ -232,7 +254,7 @@ class ConfigMapStore:
             self._target.delete(run, grace_seconds=None)
             return
 
-        self._target.mark_cancelled(run)
+        self._target.mark_cancelled(run, self._clusters.look([run]).newest_job(run))
         api = self._clusters.api_of(run)
         words = ["bash", "-c", _STOP, "stop", run.name]
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
 import yaml
 
+from jobctl.jobs import kinds
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.records import parse_record
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.k8s.manifest import distributed
-from jobctl.k8s.names import RUN_ANNOTATION, object_name
+from jobctl.k8s.names import COMPONENT, INSTANCE, RUN_ANNOTATION, is_ours, object_name
+from jobctl.k8s.nodes import cannot_go, dead_pods
+from jobctl.k8s.placement import distributed
+from jobctl.k8s.pods import Pod, read_pod
 from jobctl.k8s.refusals import Refused
-from jobctl.k8s.resources import CONFIG_MAP, JOB, PYTORCHJOB, TRAINJOB, Kind, Object, kind_of
-from jobctl.k8s.status import ended
+from jobctl.k8s.resources import (
+    CONFIG_MAP,
+    JOB,
+    POD,
+    PYTORCHJOB,
+    TRAINJOB,
+    Kind,
+    Object,
+    kind_of,
+    label_selector,
+)
+from jobctl.k8s.status import JOB_MARK, OWNER_MARK, ended
 
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api
@@ -61,91 +73,133 @@ def job_in(text: str) -> Object:
     return objects_in(text)[1]
 
 
-def submit(api: Api, kind: Kind, text: str, *, replace_ended: bool) -> bool:
+def submit(api: Api, kind: Kind, text: str, *, replace_ended: bool, owner: str = "") -> bool:
     """Make what the manifest says; whether it was not there yet.
 
     All is tried first by a strict dry run on the server. The ConfigMap is the claim on the run's name: of several
-    submissions at once one makes it, and the others find it. Raises UserError when the name belongs to another spec.
+    submissions at once one makes it, and the others see it. Raises UserError when the name belongs to another spec,
+    and when an object of that name was not made for this job.
     """
     record, job = objects_in(text)
-    record["data"]["job.json"] = json.dumps(job, sort_keys=True)
     namespace = job["metadata"]["namespace"]
     name = job["metadata"]["name"]
-    there = api.get(kind, namespace, name)
-    # A job that is there cannot become this one by a patch, so this one is tried under a name of its own.
-    tried = job if there is None else _renamed(job, object_name(f"{name}-try"))
+    existing = api.get(kind, namespace, name)
+    _check_ours(existing, record, kind)
+    # An existing job cannot become this one by a patch, so this one is tried under a name of its own.
+    tried = job if existing is None else _renamed(job, object_name(f"{name}-try"))
 
     for thing in (record, tried):
         api.apply(kind_of(thing), thing, dry_run=True)
 
-    claimed = _claim(api, record, replace=replace_ended)
-    if there is not None and not (replace_ended and ended(there)):
+    claimed = _claim(api, record, replace=replace_ended, owner=owner)
+    if existing is not None and not (replace_ended and ended(existing)):
         return False
 
-    if there is not None:
-        _remove(api, kind, namespace, name)
+    if existing is not None:
+        _remove(api, kind, existing)
     elif not claimed and not replace_ended and _has_begun(api, record):
         raise _exists(record, "and its job is gone; go on with it: jobctl resume")
 
     try:
-        made = api.apply(kind, job)
+        _make(api, kind, job)
     except BaseException:
-        if claimed:  # the job as well: it may have been made when nobody heard the answer
-            api.delete(kind, namespace, name)
-            api.delete(CONFIG_MAP, namespace, name)
+        if claimed:
+            _withdraw(api, kind, record)
 
         raise
 
+    return True
+
+
+def _make(api: Api, kind: Kind, job: Object) -> None:
+    """Make the job. What was noted of an earlier job of this name says nothing of this one."""
+    namespace = job["metadata"]["namespace"]
+    name = job["metadata"]["name"]
+    api.annotate(CONFIG_MAP, namespace, name, cancelled=None, ended=None)
+    made = api.apply(kind, job)
     api.annotate(CONFIG_MAP, namespace, name, job=made["metadata"]["uid"])
 
-    return True
+
+def _withdraw(api: Api, kind: Kind, record: Object) -> None:
+    """Take back a submission that was refused: the job too, which may have been made though no answer came."""
+    namespace = record["metadata"]["namespace"]
+    name = record["metadata"]["name"]
+    existing = api.get(kind, namespace, name)
+    if existing is not None and _is_for(existing, record):
+        api.delete(kind, namespace, name)
+
+    api.delete(CONFIG_MAP, namespace, name)
+
+
+def _is_for(thing: Object, record: Object) -> bool:
+    """Whether an object was made for the job of ``record``: the same run and the same step."""
+    metadata = record["metadata"]
+    run = metadata["annotations"][RUN_ANNOTATION]
+    step = metadata["labels"][COMPONENT]
+
+    return is_ours(thing, run, step if step in kinds.ON_A_CHECKPOINT else "")
+
+
+def _check_ours(existing: Object | None, record: Object, kind: Kind) -> None:
+    """Raise UserError where an object has the name of this job, and was made for something else."""
+    if existing is None or _is_for(existing, record):
+        return
+
+    metadata = existing["metadata"]
+    run = (metadata.get("annotations") or {}).get(RUN_ANNOTATION, "")
+    whose = f"run '{run}'" if run else "somebody else"
+    raise UserError(
+        f"{kind.name} {metadata['name']} in namespace {metadata['namespace']} was made for {whose}",
+        hint="take another name: --run",
+    )
 
 
 def _renamed(job: Object, name: str) -> Object:
     return {**job, "metadata": {**job["metadata"], "name": name}}
 
 
-def _claim(api: Api, record: Object, *, replace: bool) -> bool:
+def _claim(api: Api, record: Object, *, replace: bool, owner: str) -> bool:
     """Whether the run's name is ours now; False when this very submission was made before."""
+    metadata = record["metadata"]
+    mark = {OWNER_MARK: owner} if owner else {}
+    marked = {**record, "metadata": {**metadata, "annotations": {**metadata["annotations"], **mark}}}
     try:
-        api.create(CONFIG_MAP, record)
+        api.create(CONFIG_MAP, marked)
         return True
     except Refused as refusal:
         if refusal.status != 409:
             raise
 
+    existing = api.get(CONFIG_MAP, metadata["namespace"], metadata["name"])
+    _check_ours(existing, record, CONFIG_MAP)
     if replace:
-        api.apply(CONFIG_MAP, record)
+        api.apply(CONFIG_MAP, marked)
         return False
 
-    if not _is_same_job(api, record):
+    if existing is None or not _is_same_job(existing, record):
         raise _exists(record, "with other settings; take another name: --run")
 
     return False
 
 
-def _is_same_job(api: Api, record: Object) -> bool:
+def _is_same_job(existing: Object, record: Object) -> bool:
     """Return whether the record that the cluster has is of this very job, whatever version of jobctl made it."""
-    metadata = record["metadata"]
-    existing = api.get(CONFIG_MAP, metadata["namespace"], metadata["name"]) or {}
-    text = existing.get("data", {}).get("run.json", "")
+    text = (existing.get("data") or {}).get("run.json", "")
     if not text:
         return False
 
-    before = parse_record(text, f"ConfigMap {metadata['name']}").spec
+    name = record["metadata"]["name"]
+    before = parse_record(text, f"ConfigMap {name}").spec
 
     return before.fingerprint() == parse_record(record["data"]["run.json"], "manifest").spec.fingerprint()
 
 
-def _annotations(api: Api, record: Object) -> dict[str, str]:
-    metadata = record["metadata"]
-    there = api.get(CONFIG_MAP, metadata["namespace"], metadata["name"])
-    return (there or {}).get("metadata", {}).get("annotations") or {}
-
-
 def _has_begun(api: Api, record: Object) -> bool:
     """Whether the job was made once: else an earlier submission broke off between the record and the job."""
-    return "jobctl/job" in _annotations(api, record)
+    metadata = record["metadata"]
+    existing = api.get(CONFIG_MAP, metadata["namespace"], metadata["name"]) or {}
+
+    return JOB_MARK in (existing.get("metadata", {}).get("annotations") or {})
 
 
 def _exists(record: Object, how: str) -> UserError:
@@ -157,45 +211,56 @@ def _exists(record: Object, how: str) -> UserError:
     )
 
 
-def replace(api: Api, text: str, run_json: str) -> Object:
-    """Keep the manifest ``text`` for the later attempts of a run, with its record ``run_json``; the ConfigMap.
+def restart(api: Api, text: str, run_json: str) -> str:
+    """Make an ended or deleted job again, as the manifest ``text`` says, with the record ``run_json``; its name.
 
-    Raises UserError where the server refuses it in a dry run; then nothing has changed.
+    Raises UserError while the job has not ended, and where the server refuses the new one in a dry run; then nothing
+    has changed.
     """
     record, job = objects_in(text)
-    record["data"] |= {"job.json": json.dumps(job, sort_keys=True), "run.json": run_json}
-    api.apply(kind_of(job), _renamed(job, object_name(f"{job['metadata']['name']}-try")), dry_run=True)
-    api.apply(CONFIG_MAP, record)
-
-    return record
-
-
-def restart(api: Api, job: Object) -> str:
-    """Make an ended or deleted job again; its name."""
+    record["data"]["run.json"] = run_json
     kind = kind_of(job)
     namespace = job["metadata"]["namespace"]
     name = job["metadata"]["name"]
-    _remove(api, kind, namespace, name)
-    made = api.apply(kind, job)
-    api.annotate(CONFIG_MAP, namespace, name, job=made["metadata"]["uid"])
+    api.apply(kind, _renamed(job, object_name(f"{name}-try")), dry_run=True)
+
+    if existing := api.get(kind, namespace, name):
+        _check_ours(existing, record, kind)
+        _remove(api, kind, existing)
+
+    # The pods read their script from the record.
+    api.apply(CONFIG_MAP, record)
+    _make(api, kind, job)
 
     return str(name)
 
 
-def _remove(api: Api, kind: Kind, namespace: str, name: str) -> None:
+def _remove(api: Api, kind: Kind, job: Object) -> None:
     """Delete a job and wait until it is gone, for its name is wanted again."""
-    there = api.get(kind, namespace, name)
-    if there is None:
-        return
-
-    if not ended(there):
+    namespace = job["metadata"]["namespace"]
+    name = job["metadata"]["name"]
+    if not ended(job) and not job["metadata"].get("deletionTimestamp"):
         raise UserError(f"job {name} has not ended", hint="jobctl cancel RUN, or jobctl wait RUN", code=1)
 
     api.delete(kind, namespace, name, last=True)
     deadline = time.monotonic() + GONE_SECONDS
 
-    while api.get(kind, namespace, name) is not None:
-        if time.monotonic() > deadline:
-            raise UserError(f"the ended job {name} cannot be deleted: a finalizer holds it", code=1)
+    while (existing := api.get(kind, namespace, name)) is not None:
+        if existing["metadata"]["uid"] != job["metadata"]["uid"]:
+            raise UserError(f"job {name} was made again by somebody else at this moment", code=1)
+
+        dead = dead_pods(api, pods_made_by(api, existing))
+        if dead or time.monotonic() > deadline:
+            raise cannot_go(name, dead)
 
         time.sleep(POLL_SECONDS)
+
+
+def pods_made_by(api: Api, job: Object) -> list[Pod]:
+    """Return the pods of a job, by the labels that it gives them."""
+    labels = job["metadata"].get("labels") or {}
+    chosen = {key: labels[key] for key in (INSTANCE, COMPONENT) if key in labels}
+    return [
+        read_pod(pod)
+        for pod in api.list_all(POD, job["metadata"]["namespace"], labelSelector=label_selector(chosen))
+    ]

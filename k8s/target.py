@@ -8,15 +8,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.store import ENDED, Run, Status, unknown_status
+from jobctl.jobs.runs.store import Run, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.k8s import config_maps, manifest, names, submission
+from jobctl.jobs.targets.protocol import Capacity, Trouble
+from jobctl.k8s import config_maps, manifest, names, placement, submission
 from jobctl.k8s.cluster import Cluster, Clusters
+from jobctl.k8s.nodes import avoided_nodes, remove_dead
+from jobctl.k8s.ownership import tell_owner
 from jobctl.k8s.pods import Pod
-from jobctl.k8s.resources import CONFIG_MAP, POD, PYTORCHJOB, TRAINJOB, Kind
-from jobctl.k8s.status import ended, ending
+from jobctl.k8s.resources import CONFIG_MAP, POD, PYTORCHJOB, TRAINJOB, Kind, Object
+from jobctl.k8s.status import OWNER_MARK, cancel_mark, ended, ending
 
 if TYPE_CHECKING:
     from jobctl.k8s.store import ConfigMapStore
@@ -52,14 +57,27 @@ class KubernetesTarget:
 
     def render(self, spec: JobSpec) -> str:
         """Return the manifest of ``spec``."""
-        if manifest.distributed(spec):
+        if placement.distributed(spec):
             return manifest.render(spec, self._template, self._container, self._pod_template)
         return manifest.render(spec, "job.yaml.j2", "jobctl", "pod_template.yaml.j2")
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Start another attempt by the manifest in ``script``."""
-        job = submission.job_in(script.read_text(encoding="utf-8"))
-        return submission.restart(self.clusters.api_of(run), job)
+        text = script.read_text(encoding="utf-8")
+        run_json = submission.objects_in(text)[0]["data"]["run.json"]
+        return submission.restart(self.clusters.api_of(run), text, run_json)
+
+    def capacity(self, site: Site) -> Capacity:
+        """Return the GPUs of a site's cluster."""
+        from jobctl.k8s.capacity import read_capacity
+
+        return read_capacity(self.clusters.api(site), site)
+
+    def examine(self, site: Site, nodes: int) -> list[Trouble]:
+        """Return what is wrong with a site's cluster for jobs of ``nodes`` nodes."""
+        from jobctl.k8s.diagnosis import examine, read_facts
+
+        return examine(read_facts(self.clusters.api(site), site, nodes))
 
     # ---- states
 
@@ -85,16 +103,31 @@ class KubernetesTarget:
 
     def _statuses_in_namespace(self, runs: Sequence[Run]) -> dict[str, Status]:
         cluster = self.clusters.look(runs)
-        known = {run.name: cluster.status(run) for run in runs}
+        known = {run.name: self._with_attempt(run, cluster) for run in runs}
         self._remember(runs, cluster, known)
         return known
+
+    def _with_attempt(self, run: Run, cluster: Cluster) -> Status:
+        """Return the status of a run. Which attempt is at work only the log of its first pod says."""
+        status = cluster.status(run)
+        first = next((pod for pod in cluster.pods_of(run) if pod.index == 0 and pod.running), None)
+        if first is None:
+            return status
+
+        namespace = run.record.spec.site.kubernetes.namespace
+        attempt = self.clusters.attempt_of(self.clusters.api_of(run), namespace, first)
+
+        return msgspec.structs.replace(status, attempt=attempt or status.attempt)
 
     def _remember(self, runs: Sequence[Run], cluster: Cluster, known: Mapping[str, Status]) -> None:
         """Note how runs ended, for their jobs are deleted after a week."""
         for run in runs:
-            if known[run.name].state in ENDED and not cluster.is_remembered(run):
-                with contextlib.suppress(UserError):  # a user who may only read can still look
-                    self._annotate(run, ended=ending(known[run.name]))
+            job = cluster.newest_job(run)
+            if job is None or not ended(job) or cluster.is_remembered(run):
+                continue
+
+            with contextlib.suppress(UserError):  # a user who may only read can still look
+                self._annotate(run, ended=ending(known[run.name], job["metadata"].get("uid", "")))
 
     def _annotate(self, run: Run, **marks: str | None) -> None:
         namespace = run.record.spec.site.kubernetes.namespace
@@ -111,7 +144,8 @@ class KubernetesTarget:
         api = self.clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
         cluster = self.clusters.look([run], fresh=True)
-        self.mark_cancelled(run)
+        tell_owner(run, cluster.marks_of(run).get(OWNER_MARK, ""), api.user())
+        self.mark_cancelled(run, cluster.newest_job(run))
 
         for kind, job in cluster.jobs_of(run):
             if not ended(job):
@@ -123,9 +157,24 @@ class KubernetesTarget:
 
         self.clusters.forget_answers()
 
-    def mark_cancelled(self, run: Run) -> None:
-        """Note in the record that a user asked the job to end."""
-        self._annotate(run, cancelled=config_maps.now())
+    def remove_dead(self, run: Run) -> list[str]:
+        """Remove the pods of a run that cannot end because their nodes do not answer; those nodes are avoided."""
+        api = self.clusters.api_of(run)
+        namespace = run.record.spec.site.kubernetes.namespace
+        cluster = self.clusters.look([run], fresh=True)
+        removed = remove_dead(api, namespace, cluster.pods_of(run), force=True)
+        if removed:
+            avoided = avoided_nodes(cluster.marks_of(run), cluster.pods_of(run), removed)
+            self._annotate(run, avoid=",".join(avoided))
+
+        self.clusters.forget_answers()
+
+        return [f"{dead.pod.name} on {dead.pod.node}" for dead in removed]
+
+    def mark_cancelled(self, run: Run, job: Object | None) -> None:
+        """Note in the record that a user asked this job to end."""
+        uid = job["metadata"].get("uid", "") if job else ""
+        self._annotate(run, cancelled=cancel_mark(config_maps.now(), uid).strip())
 
     # ---- logs
 

@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "collect": Command("collect", "Copy the directory of a run to this machine."),
     },
     "Look before you start": {
+        "nodes": Command("nodes", "Show the GPUs of a cluster, and which are free."),
         "render": Command("submit", "Print the script or manifest of a job."),
         "estimate": Command("estimate", "Print memory, time and cost of a training."),
         "explain": Command("explain", "Print every value of a job, and its origin."),

@@ -14,6 +14,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.targets.protocol import RemovesDead
 from jobctl.jobs.targets.registry import load_target
 
 
@@ -21,9 +22,16 @@ from jobctl.jobs.targets.registry import load_target
 @click.argument("run")
 @place_options
 @click.option("--graceful", is_flag=True, help="Let it finish its step and checkpoint first.")
+@click.option(
+    "--force", is_flag=True, help="Remove what a dead node keeps from ending; you know that the node is off."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> None:
+def cancel_command(run: str, graceful: bool, force: bool, as_json: bool, **place: Any) -> None:
     """End a run's job; of a pipeline, all that have not ended."""
+    if force:
+        _remove_dead(find_run(run, Place(**place)), as_json)
+        return
+
     if pipeline := find_pipeline(run, Place(**place)):
         _cancel_pipeline(pipeline, Place(**place), graceful, as_json)
         return
@@ -36,6 +44,21 @@ def cancel_command(run: str, graceful: bool, as_json: bool, **place: Any) -> Non
     gently = _cancel(chosen, status, graceful)
     how = "asked to checkpoint and stop" if gently else "cancelled"
     emit({"run": run, "graceful": gently}, as_json, f"{run}: {how}; jobctl wait {run}")
+
+
+def _remove_dead(chosen: Run, as_json: bool) -> None:
+    """End a run's job, and remove what its scheduler cannot end because a node does not answer."""
+    target = load_target(chosen.target)
+    if not isinstance(target, RemovesDead):
+        raise UserError(f"--force: target {chosen.target} ends jobs of dead nodes by itself")
+
+    (status,) = statuses([chosen])
+    if status.state not in runs.ENDED:
+        target.cancel(chosen)
+
+    removed = target.remove_dead(chosen)
+    text = f"removed {', '.join(removed)}" if removed else "cancelled; no dead node holds anything of it"
+    emit({"run": chosen.name, "removed": removed}, as_json, f"{chosen.name}: {text}")
 
 
 def _cancel(chosen: Run, status: Status, graceful: bool) -> bool:

@@ -18,7 +18,8 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.runs import pipeline
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import Pipeline
-from jobctl.jobs.runs.store import Run, at_site
+from jobctl.jobs.runs.places import at_site
+from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.resolution import load_site
 from jobctl.jobs.targets.registry import target_entry
 

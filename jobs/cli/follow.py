@@ -25,6 +25,8 @@ from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.targets.registry import load_target
 
+BLOCKED_SECONDS = 600.0
+"""How long ``wait`` waits for a job that cannot begin, such as one whose image cannot be pulled."""
 LONGEST_WATCH = 30.0
 """Seconds after which a job that says nothing is looked at all the same: why a pod waits is not said by its job."""
 
@@ -121,17 +123,45 @@ def wait_for_pipeline(
 def follow(
     name: str, place: Place, progress: Progress, *, timeout: float | None = None
 ) -> tuple[Run, Status]:
-    """Shows a run's progress until it ends or ``timeout`` seconds are over; where it stands then."""
+    """Shows a run's progress until it ends or ``timeout`` seconds are over; where it stands then.
+
+    Raises UserError where the run cannot begin unless somebody changes something. Its job stays.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
+    patience = BlockedPatience()
     while True:
         run = find_run(name, place)
         (status,) = statuses([run])
         progress.show(run, status)
+        patience.check(status)
         if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):
             progress.close()
             return run, status
 
         _pause(run, deadline)
+
+
+class BlockedPatience:
+    """Ends a wait for a job that its scheduler cannot begin. A registry or a quota may be out of order for a while."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def check(self, status: Status) -> None:
+        """Raise UserError where the job has been blocked for ``BLOCKED_SECONDS`` without a break."""
+        if not status.blocked or status.state in runs.ENDED:
+            self._since = None
+            return
+
+        if self._since is None:
+            self._since = time.monotonic()
+
+        if time.monotonic() - self._since >= BLOCKED_SECONDS:
+            raise UserError(
+                f"run '{status.run}' does not begin: {status.blocked}",
+                hint=f"its job is still there: jobctl wait {status.run}, or jobctl cancel {status.run}",
+                code=1,
+            )
 
 
 def _pause(run: Run, deadline: float | None) -> None:
@@ -154,15 +184,16 @@ class Progress:
         self._quiet = quiet
         self._terminal = sys.stderr.isatty()
         self._offsets: dict[Path, int] = {}
-        self._state = ""
+        self._said = ""
         self._drawn = False
 
     def show(self, run: Run, status: Status) -> None:
         if self._quiet:
             return
 
-        if status.state != self._state and status.state not in runs.ENDED:
-            self._state = status.state
+        said = f"{status.state} {status.blocked}"
+        if said != self._said and status.state not in runs.ENDED:
+            self._said = said
             self._line(f"{status.run}: {status.state}" + (f" ({status.detail})" if status.detail else ""))
 
         for path in log_files(run.path, rank=None, attempt=None, step=run.step):

@@ -11,7 +11,7 @@ import msgspec
 from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.finding import Place, find_runs, place_options
 from jobctl.jobs.cli.output import emit, table
-from jobctl.jobs.cli.status import statuses
+from jobctl.jobs.cli.status import shortened, statuses
 from jobctl.jobs.monitoring.progress import Progress, read_progress
 from jobctl.jobs.runs.store import Run, State, Status
 from jobctl.jobs.spec.job_spec import TrainSpec
@@ -41,16 +41,13 @@ class Listed(msgspec.Struct, frozen=True):
             "loss": progress.loss if progress else None,
         }
 
-    def cells(self) -> tuple[object, ...]:
+    def cells(self, *, with_owner: bool) -> tuple[object, ...]:
         """Return the line as the table shows it."""
         facts = self.facts()
         status = self.status
         step = f"{facts['step']:,}/{facts['steps']:,}" if self.progress else ""
         loss = "" if facts["loss"] is None else f"{facts['loss']:.4f}"
         subject = facts["model"] or facts["kind"]
-        # The detail of some targets has more than one line.
-        detail = status.detail.partition("\n")[0]
-
         return (
             status.run,
             status.state,
@@ -62,7 +59,8 @@ class Listed(msgspec.Struct, frozen=True):
             loss,
             status.attempt or "",
             status.start,
-            detail,
+            *((status.owner,) if with_owner else ()),
+            shortened(status.detail),
         )
 
 
@@ -77,7 +75,6 @@ HEADER = (
     "LOSS",
     "ATTEMPT",
     "START",
-    "",
 )
 
 
@@ -95,8 +92,14 @@ def list_command(
     """All runs, the newest last."""
     chosen = [run for run in find_runs(Place(**place)) if model in (None, _model(run))]
     lines = _lines(chosen, states, newest)
-    text = table(HEADER, [line.cells() for line in lines]) if lines else _none(chosen, place["site"])
-    emit([line.facts() for line in lines], as_json, text)
+    emit([line.facts() for line in lines], as_json, _table(lines) or _none(chosen, place["site"]))
+
+
+def _table(lines: Sequence[Listed]) -> str:
+    """Return one line a run. Owners have a column where a scheduler keeps them."""
+    owned = any(line.status.owner for line in lines)
+    header = (*HEADER, *(("OWNER",) if owned else ()), "")
+    return table(header, [line.cells(with_owner=owned) for line in lines]) if lines else ""
 
 
 def _lines(chosen: Sequence[Run], states: Sequence[str], newest: int | None) -> list[Listed]:

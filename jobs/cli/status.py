@@ -18,6 +18,9 @@ from jobctl.jobs.runs.records import BadRun
 from jobctl.jobs.runs.store import Run, Status, unknown_status
 from jobctl.jobs.targets.registry import load_target
 
+DETAIL_WIDTH = 60
+"""Characters of a run's detail that a table shows."""
+
 
 def statuses(asked: Sequence[Run]) -> list[Status]:
     """Return where runs stand, each target asked once, in the order given.
@@ -72,7 +75,7 @@ def pipeline_table(pipeline: Pipeline, known: Sequence[Status]) -> str:
     for step in pipeline.steps:
         status = by_run.get(step.run)
         rows.append(
-            (step.name, step.run, status.state, status.job_id, status.detail.split("\n")[0])
+            (step.name, step.run, status.state, status.job_id, shortened(status.detail))
             if status
             else (step.name, step.run, "-", "", "not submitted")
         )
@@ -107,3 +110,11 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
         lines.append(f"  {in_words(progress, is_going=status.state == 'running')}")
 
     emit(facts, as_json, "\n".join(lines))
+
+
+def shortened(detail: str) -> str:
+    """Return the first line of a detail, as far as a table has room for it; the rest is what ``status`` shows."""
+    first, _, rest = detail.partition("\n")
+    if len(first) > DETAIL_WIDTH:
+        return first[: DETAIL_WIDTH - 1] + "…"
+    return first + (" …" if rest else "")

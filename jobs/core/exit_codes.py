@@ -70,6 +70,9 @@ CODES = (
 )
 """The codes with a meaning of their own, the likeliest cause first."""
 
+STARTED_AGAIN = (*range(129, 128 + LAST_SIGNAL + 1), EXIT_CONTINUE)
+"""The codes of a pod that Kubernetes starts again: it wants to go on, or a signal ended it."""
+
 _BY_CODE = {row.code: row for row in CODES}
 
 

@@ -64,14 +64,6 @@ class Run(msgspec.Struct, frozen=True):
         return self.attempts[-1] if self.attempts else None
 
 
-def at_site(run: Run, **settings: str) -> Run:
-    """Return ``run`` as it is reached by other settings of the cluster, such as another context of the kubeconfig."""
-    site = run.record.spec.site
-    site = msgspec.structs.replace(site, kubernetes=msgspec.structs.replace(site.kubernetes, **settings))
-    spec = msgspec.structs.replace(run.record.spec, site=site)
-    return msgspec.structs.replace(run, record=msgspec.structs.replace(run.record, spec=spec))
-
-
 State = Literal[
     "submitted", "pending", "running", "finished", "stopped", "failed", "cancelled", "lost", "unknown"
 ]
@@ -81,7 +73,7 @@ ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "cancelled
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run stands. ``detail`` is for people: a pending reason, an exit code, how to go on."""
+    """Where a run stands. ``detail`` is for people, ``blocked`` is why it cannot begin unless somebody acts."""
 
     run: str
     state: State
@@ -93,6 +85,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     start: str = ""
     end: str = ""
     detail: str = ""
+    blocked: str = ""
+    owner: str = ""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):

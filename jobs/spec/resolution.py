@@ -22,6 +22,7 @@ from jobctl.jobs.catalog.schema import Inputs, ModelConfig, Resources, Site, Tra
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.checks import check_job, check_names, check_training
+from jobctl.jobs.spec.foreign import refuse_foreign
 from jobctl.jobs.spec.grace import grace_in_words, grace_layer
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section, site_of
@@ -231,6 +232,7 @@ def resolve(
     stage = _stage_of(choices)
     target = target_entry(choices.target)
     hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
+    refuse_foreign(choices.sets, target)
     machine = _load("hardware", hardware, HardwareEntry)[0]
     layers = _all_layers(choices, hardware, stage, root, project)
     shorter = _fit_warning(choices, stage, layers, default_root)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import msgspec
 
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.runs.edits import Edit
@@ -91,4 +93,70 @@ class RecordKeeper(Target, Protocol):
 
     def store(self, site: Site, home: Path) -> RunStore:
         """Return the runs that the cluster of ``site`` keeps; ``home`` is the root of this host, for notes."""
+        ...
+
+
+@runtime_checkable
+class RemovesDead(Protocol):
+    """A target whose scheduler waits for a node that does not answer, until somebody says that it is off."""
+
+    def cancel(self, run: Run) -> None:
+        """End the run's job now."""
+        ...
+
+    def remove_dead(self, run: Run) -> list[str]:
+        """Remove what dead nodes keep of a run; names of what was removed, each with its node."""
+        ...
+
+
+class NodeCapacity(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, as far as GPUs go."""
+
+    name: str
+    product: str
+    gpus: int
+    free: int
+    state: str
+    """``ready``; ``drained`` where no new job is put there; ``silent`` where it does not answer."""
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """The nodes with GPUs, and whether all jobs on them were seen."""
+
+    nodes: tuple[NodeCapacity, ...]
+    sees_all: bool
+    """Else jobs of others may hold GPUs that are shown as free."""
+
+    @property
+    def free(self) -> int:
+        """GPUs that a new job may get."""
+        return sum(node.free for node in self.nodes if node.state == "ready")
+
+
+@runtime_checkable
+class ShowsNodes(Protocol):
+    """A target that can be asked for the free GPUs of its cluster."""
+
+    def capacity(self, site: Site) -> Capacity:
+        """Return the nodes with GPUs. Raises UserError where the user may not see them."""
+        ...
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong with a cluster, in sentences."""
+
+    check: str
+    """The name of the check; stable, for machines."""
+    cause: str
+    evidence: str
+    remedy: str
+    page: str
+
+
+@runtime_checkable
+class Examines(Protocol):
+    """A target that can look at its cluster before a job is made."""
+
+    def examine(self, site: Site, nodes: int) -> list[Trouble]:
+        """Return what is wrong with the cluster of ``site`` for jobs of ``nodes`` nodes. Raises UserError."""
         ...

@@ -26,6 +26,17 @@ VOLUME = "/workspace"
 """Where the pods of a cluster mount the shared volume."""
 
 
+KUBERNETES_INSTEAD: dict[str, str] = {
+    "slurm.exclusive": "ask for all GPUs of a node: --gpus-per-node",
+    "slurm.gpu_type": "kubernetes.gpu_product is the value of the nodes' label",
+    "slurm.memory": "kubernetes.memory is promised, kubernetes.memory_limit is the most",
+    "slurm.partition": "kubernetes.queue is a queue of Kueue, kubernetes.node_selector chooses nodes",
+    "slurm.reservation": "kubernetes.node_selector and kubernetes.tolerations choose reserved nodes",
+    "slurm.spare_nodes": "Kubernetes puts a pod on another node by itself; exclude=NODE avoids one",
+}
+"""What takes the place of a key that only Slurm reads."""
+
+
 class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What other code may ask about a target before its module is imported."""
 
@@ -35,6 +46,8 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     section: str = ""
     """The section of site settings that only this target reads; empty: none."""
+    instead: dict[str, str] = {}
+    """What takes the place of another scheduler's key, by the key."""
     shares_files: bool = True
     """Whether the submitting host sees the shared root under the same path as the jobs."""
     keeps_records: bool = False
@@ -71,6 +84,7 @@ BUILT_IN = (
         name="k8s",
         module="jobctl.k8s.pytorchjob",
         section="kubernetes",
+        instead=KUBERNETES_INSTEAD,
         shares_files=False,
         keeps_records=True,
         root=VOLUME,
@@ -80,6 +94,7 @@ BUILT_IN = (
         name="k8s-trainjob",
         module="jobctl.k8s.trainjob",
         section="kubernetes",
+        instead=KUBERNETES_INSTEAD,
         shares_files=False,
         keeps_records=True,
         root=VOLUME,

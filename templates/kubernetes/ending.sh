@@ -1,6 +1,13 @@
 # reason_of CODE: print why the attempt ended, from its exit code and from who asked it to stop.
 reason_of() {
-  if [ "$1" = "$EXIT_CONTINUE" ] && grep -q '^pod' "$STOP" 2>/dev/null; then
+  # The first line of STOP is of the one who asked first: a pod may get SIGTERM while it checkpoints.
+  if [ "$1" = 0 ] || was_cancelled; then
+    reason "$1"
+  elif [ -e "$TIME_IS_UP" ]; then
+    echo "time limit"
+  elif [ "$1" = "$EXIT_CONTINUE" ] && head -n 1 "$STOP" 2>/dev/null | grep -q '^time limit'; then
+    echo "time limit"
+  elif [ "$1" = "$EXIT_CONTINUE" ] && grep -q '^pod' "$STOP" 2>/dev/null; then
     echo preempted
   else
     reason "$1"
@@ -10,15 +17,24 @@ reason_of() {
 # finish CODE: record how the attempt ended, and leave with the code that tells Kubernetes whether to try again.
 # It tries again for codes of 128 and more: EXIT_CONTINUE, and those of a process that a signal ended.
 finish() {
-  local code=$1
+  local code=$1 own
   trap '' TERM
   rm -f "$LIVE"
+  stop_clock
+
+  # What is done stays done, so a job that ended at the warning goes on in the next attempt.
+  if [ "$JOB_AT_WARNING" = terminate ] && [ -e "$TIME_IS_UP" ] && [ "$code" = "$EXIT_TERMINATED" ]; then
+    code=$EXIT_CONTINUE
+  fi
+  own=$code
+
   if [ "$POD" = 0 ]; then end_attempt "$code" "$(reason_of "$code")"; fi
   if [ "$JOB_PEERS" -gt 1 ]; then
     code=$(judge "$code")
-    if [ "$POD" = 0 ]; then record_verdict "$1" "$code"; fi
+    if [ "$POD" = 0 ]; then record_verdict "$own" "$code"; fi
   fi
 
+  report_end "$code"
   code=$(code_for_kubernetes "$code")
   stop_following
   exec >&3 2>&3
@@ -36,20 +52,39 @@ record_verdict() {
   printf '%s\n' "$2" | write_durably "$LOG_DIR/verdict"
 }
 
-# code_for_kubernetes CODE: print the code to leave with, after looking at the limits on attempts.
+# report_end CODE: write how the attempt ended to the file that Kubernetes shows in the pod's status. jobctl status
+# reads its first line; the last lines of the log follow, for people.
+report_end() {
+  local bad
+  bad=$(cut -f 1 "$LOG_DIR/bad-nodes" 2>/dev/null | sort -u | paste -sd,) || true
+  {
+    printf '{"attempt": %d, "exit_code": %d, "reason": "%s", "bad_nodes": "%s"}\n' \
+      "${ATTEMPT:-0}" "$1" "$(reason_of "$1")" "$bad"
+    # Kubernetes takes 4096 bytes, and no more than 12 KiB of all containers together.
+    if [ "$1" != 0 ]; then tail -n 8 "$BATCH_LOG" | tail -c 2000; fi
+  } >"$TERMINATION_LOG" 2>/dev/null || true
+}
+
+# code_for_kubernetes CODE: print the code to leave with, after looking at the limits on attempts. Kubernetes starts
+# the pod again for EXIT_CONTINUE and for the codes of signals, and for no other.
 code_for_kubernetes() {
   local code=$1
-  if [ "$code" -ge 128 ] && was_cancelled; then
-    echo "jobctl: stopped by a user; not started again" >&2
-    code=0
-  elif is_own_failure "$code"; then
-    if has_retries_left; then
+  if is_own_failure "$code"; then
+    if ! was_cancelled && has_retries_left; then
       echo "jobctl: exit code $code; tried again" >&2
       code=$EXIT_CONTINUE
-    elif [ "$code" = "$EXIT_HARDWARE" ]; then
+    elif [ "$code" -ge 128 ]; then
       code=$EXIT_FAILED
     fi
-  elif [ "$code" -ge 128 ] && ! has_attempts_left "stopped|failed|requeued"; then
+  elif [ "$code" = 0 ] || [ "$code" = "$EXIT_USAGE" ]; then
+    : # the end
+  elif was_cancelled; then
+    echo "jobctl: stopped by a user; not started again" >&2
+    code=0
+  elif [ "$code" != "$EXIT_CONTINUE" ] && [ -e "$TIME_IS_UP" ]; then
+    echo "jobctl: its time was over before it had checkpointed; not started again" >&2
+    code=$EXIT_FAILED
+  elif ! has_attempts_left "stopped|time limit|failed|requeued"; then
     echo "jobctl: $JOB_MAX_ATTEMPTS attempts made; not started again" >&2
     code=$EXIT_FAILED
   fi
@@ -59,8 +94,28 @@ code_for_kubernetes() {
 # is_own_failure CODE: whether the job failed by itself, and another try may help.
 is_own_failure() {
   case $1 in
-    "$EXIT_HARDWARE") return 0 ;;
-    0 | "$EXIT_USAGE") return 1 ;;
-    *) [ "$1" -lt 128 ] ;;
+    0 | "$EXIT_USAGE" | "$EXIT_CONTINUE") return 1 ;;
+    *) ! is_signal "$1" ;;
   esac
+}
+
+# is_signal CODE: whether a signal ended the process.
+is_signal() {
+  [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]
+}
+
+# close_attempts: complete the records of this job's earlier attempts whose first pod was killed before it could do so.
+close_attempts() {
+  local file log end
+  for file in "$RUN_DIR"/attempts/*.json; do
+    if [ "$file" = "$RUN_DIR/attempts/$ATTEMPT.json" ]; then continue; fi
+    if grep -q '"job_id": "'"$JOB_ID"'", .*"step": "'"$JOB_STEP"'", .*"end": null' "$file"; then
+      # The log was written to for the last time when the pod was still alive.
+      log=$RUN_DIR/logs/$(basename "$file" .json)/batch.log
+      if [ ! -e "$log" ]; then log=${log%/*}; fi
+      end=$(date -u -r "$log" +%Y-%m-%dT%H:%M:%SZ)
+      sed 's/"end": null, "exit_code": null, "reason": null/"end": "'"$end"'", "exit_code": null, "reason": "requeued"/' \
+        "$file" | write_durably "$file"
+    fi
+  done
 }

@@ -8,7 +8,10 @@ meet_pods() {
   rm -rf "$DESK" && mkdir -p "$DESK"
   for ((pod = 1; pod < JOB_PODS; pod++)); do
     printf 'jobctl: waiting for pod %s of %s\n' "$((pod + 1))" "$JOB_PODS"
-    until asked=$(compgen -G "$DESK/$pod.*.ask"); do sleep 0.5; done
+    until asked=$(compgen -G "$DESK/$pod.*.ask"); do
+      give_up_after_the_wait "pod $((pod + 1)) of $JOB_PODS"
+      sleep 0.5
+    done
     mapfile -t -O "${#asks[@]}" asks <<<"$asked"
     NODES+=,$(cat "${asks[-1]}")
   done
@@ -27,10 +30,28 @@ join_attempt() {
   question=$DESK/$POD.$(cat /proc/sys/kernel/random/uuid)
   until read -r ATTEMPT NODES 2>/dev/null <"$question.attempt"; do
     { mkdir -p "$DESK" && printf '%s' "$NODE" >"$question.ask"; } 2>/dev/null || true
+    give_up_after_the_wait "the first pod"
     sleep 0.5
   done
   LOG_DIR=$RUN_DIR/logs/$ATTEMPT
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
+}
+
+# give_up_after_the_wait WHO: end this pod when it has waited too long. It holds GPUs that others may want, and the pod
+# that it waits for may be bound to a dead node. Kubernetes starts it again.
+give_up_after_the_wait() {
+  [ "$SECONDS" -ge "$JOB_START_SECONDS" ] || return 0
+  echo "jobctl: $1 did not come within $JOB_START_SECONDS s; this pod ends and is started again"
+  printf '{"attempt": %d, "exit_code": %d, "reason": "requeued"}\n%s did not come within %d s\n' \
+    "${ATTEMPT:-0}" "$EXIT_CONTINUE" "$1" "$JOB_START_SECONDS" >"$TERMINATION_LOG" 2>/dev/null || true
+  if [ "$POD" = 0 ]; then
+    end_attempt "$EXIT_CONTINUE" requeued
+    if ! has_attempts_left "stopped|time limit|failed|requeued"; then
+      echo "jobctl: $JOB_MAX_ATTEMPTS attempts made; not started again"
+      exit "$EXIT_FAILED"
+    fi
+  fi
+  exit "$EXIT_CONTINUE"
 }
 
 # judge CODE: print the exit code of the whole attempt. A pod that dies breaks the connections of its peers, and they

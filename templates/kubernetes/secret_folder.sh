@@ -9,3 +9,11 @@ read_secrets() {
     fi
   done
 }
+
+# require_variables NAME...: end as wrong usage where the Secret has no key for a variable that the job needs.
+require_variables() {
+  local name
+  for name in "$@"; do
+    [ -n "${!name:-}" ] || fail "pass_env $name: the Secret has no key of that name"
+  done
+}

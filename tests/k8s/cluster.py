@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 from tests.k8s import operators
+from tests.k8s.refusal import Refusal
 from tests.k8s.server import ApiServer
-from tests.k8s.store import Object, Refusal, now
+from tests.k8s.store import Object, now
 
 OPERATED = (
     ("kubeflow.org/v1", "pytorchjobs"),
@@ -32,6 +33,13 @@ class Cluster:
         self.api, self.environment = api, environment
         self.unschedulable: dict[str, str] = {}
         """By pod: the scheduler's words for why no node fits."""
+        self.images_missing = False
+        """Whether no image can be pulled."""
+        self.dead: set[str] = set()
+        """Names of pods whose node is dead: their state stays as it was, and nobody ends them."""
+        self._ending: set[str] = set()
+        self._grace: dict[str, float] = {}
+        self._started: dict[str, float] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._pods: dict[str, Object] = {}
         self._stop = threading.Event()
@@ -42,8 +50,7 @@ class Cluster:
         self._stop.set()
         self._thread.join()
         for process in self._processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
 
     def process(self, pod: str) -> subprocess.Popen[bytes]:
         """The container of the pod of that name."""
@@ -59,26 +66,23 @@ class Cluster:
             for pod in self.api.store.list_all("v1", "pods", "jobctl"):
                 with contextlib.suppress(Refusal):
                     self._run(pod)
-            self._end_deleted()
+            self._kill_removed()
 
     # ---- operators
 
     def _reconcile(self, version: str, plural: str, job: Object) -> None:
         spec, name = job["spec"], job["metadata"]["name"]
-        if _over(job):
+        if _over(job) or job["metadata"].get("deletionTimestamp"):
             return
         if spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend"):
             self._condition(version, plural, name, "Suspended")
             return
         pods = {pod["metadata"]["name"]: pod for pod in self.api.store.list_all("v1", "pods", "jobctl")}
         wanted = operators.pods_of(plural, job, self.api.store.runtimes)
-        # A name is free again when the pod that had it has ended, which may be long after it was deleted.
-        ending = {
-            self._pods[uid]["metadata"]["name"] for uid, p in self._processes.items() if p.poll() is None
-        }
+        # A name is free again when the pod that had it is gone, which may be long after it was deleted.
         for pod in wanted:
-            if pod["metadata"]["name"] not in {*pods, *ending}:
-                self.api.store.create("v1", "pods", "jobctl", pod)
+            if pod["metadata"]["name"] not in pods:
+                self._create(job, pod)
         if plural == "pytorchjobs":
             self._condition(version, plural, name, "Created")
         mine = [pods[p["metadata"]["name"]] for p in wanted if p["metadata"]["name"] in pods]
@@ -91,6 +95,24 @@ class Cluster:
             delete = [pod for pod, code in codes.items() if code is None]
         for pod in delete:
             self.api.store.delete("v1", "pods", "jobctl", pod)
+
+    def _create(self, job: Object, pod: Object) -> None:
+        """What the server refuses, the operator says in an event of the job, and tries again."""
+        try:
+            self.api.store.create("v1", "pods", "jobctl", pod)
+        except Refusal as refusal:
+            words = f"Error creating: {refusal}"
+            self.warn(job["kind"], job["metadata"]["name"], "FailedCreatePod", words)
+
+    def warn(self, kind: str, name: str, reason: str, message: str) -> None:
+        """An event of type Warning; a second one like it changes nothing but the count."""
+        event = {
+            "apiVersion": "v1", "kind": "Event", "type": "Warning", "reason": reason, "message": message,
+            "metadata": {"name": f"{name}.{reason}", "namespace": "jobctl", "uid": f"{name}.{reason}"},
+            "involvedObject": {"kind": kind, "name": name}, "lastTimestamp": now(),
+        }  # fmt: skip
+        with self.api.store.lock:
+            self.api.store.objects["v1", "events", "jobctl", event["metadata"]["name"]] = event
 
     def _condition(self, version: str, plural: str, name: str, type_: str, message: str = "") -> None:
         with self.api.store.lock:
@@ -108,6 +130,11 @@ class Cluster:
     def _run(self, pod: Object) -> None:
         uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
         process = self._processes.get(uid)
+        if name in self.dead:
+            return
+        if pod["metadata"].get("deletionTimestamp"):
+            self._end_deleted(pod)
+            return
         if process is None:
             if why := self.unschedulable.get(name):
                 no = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
@@ -115,16 +142,36 @@ class Cluster:
                     "v1", "pods", "jobctl", name, {"status": {"phase": "Pending", "conditions": [no]}}
                 )
                 return
+            if self.images_missing:
+                words = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
+                self._container(name, pod, "Pending", {"waiting": words})
+                return
             self._start(pod)
         elif (
             (code := process.poll()) is not None and _exit_code(pod) is None and uid not in self.api.open_pods
         ):
             code = code if code >= 0 else 128 - code
-            last = "\n".join(line for _, line in self.api.logs[uid][-3:])
-            said = {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}
-            self._container(
-                name, pod, "Succeeded" if code == 0 else "Failed", {"terminated": said | {"message": last}}
-            )
+            self._container(name, pod, "Succeeded" if code == 0 else "Failed", self._terminated(uid, code))
+        elif process.poll() is None:
+            self._keep_deadline(pod)
+
+    def _terminated(self, uid: str, code: int) -> Object:
+        """The file for the last words is shown; where it is empty and the container failed, the end of its log."""
+        file = self.api.folder / uid / "termination-log"
+        message = file.read_text()[:4096] if file.exists() else ""
+        if not message and code:
+            message = "\n".join(line for _, line in self.api.logs[uid][-3:])
+        reason = "Completed" if code == 0 else "Error"
+        return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+    def _keep_deadline(self, pod: Object) -> None:
+        """A pod that is active for longer than it may is ended, as a kubelet does it."""
+        limit = pod["spec"].get("activeDeadlineSeconds")
+        uid = pod["metadata"]["uid"]
+        if limit and time.monotonic() - self._started[uid] > limit and uid not in self._ending:
+            self._ending.add(uid)
+            self._grace[uid] = 1
+            threading.Thread(target=self._end, args=(uid, self._processes[uid]), daemon=True).start()
 
     def _start(self, pod: Object) -> None:
         uid, container = pod["metadata"]["uid"], pod["spec"]["containers"][0]
@@ -134,7 +181,8 @@ class Cluster:
             if "configMap" in volume:
                 record = self.api.store.get("v1", "configmaps", "jobctl", volume["configMap"]["name"])
                 for key, text in record["data"].items():
-                    (files / key).write_text(text)
+                    (files / key).write_text(text.replace("/dev/termination-log", f"{files}/termination-log"))
+        (files / "termination-log").touch()
         words = [word.replace("/etc/jobctl", str(files)) for word in container["command"]]
         process = subprocess.Popen(
             words,
@@ -144,6 +192,7 @@ class Cluster:
             start_new_session=True,
         )
         self._processes[uid], self._pods[uid] = process, pod
+        self._started[uid] = time.monotonic()
         self.api.logs[uid] = []
         self.api.open_pods.add(uid)
         threading.Thread(target=self._copy_log, args=(uid, process), daemon=True).start()
@@ -179,28 +228,59 @@ class Cluster:
     def _status(self, name: str, status: Object) -> None:
         self.api.store.patch("v1", "pods", "jobctl", name, {"status": status, "spec": {"nodeName": "node-0"}})
 
-    def _end_deleted(self) -> None:
-        """preStop, then SIGTERM, as a pod that was deleted is ended."""
+    def _end_deleted(self, pod: Object) -> None:
+        """preStop, then SIGTERM, then SIGKILL; when the container has ended the pod is taken away."""
+        uid, process = pod["metadata"]["uid"], self._processes.get(pod["metadata"]["uid"])
+        if process is None or (process.poll() is not None and uid not in self.api.open_pods):
+            self.api.store.remove("v1", "pods", "jobctl", pod["metadata"]["name"])
+            return
+        # A later deletion may leave the pod less time.
+        self._grace[uid] = pod["metadata"]["deletionGracePeriodSeconds"]
+        if uid not in self._ending:
+            self._ending.add(uid)
+            threading.Thread(target=self._end, args=(uid, process), daemon=True).start()
+
+    def _kill_removed(self) -> None:
+        """What runs for a pod that was removed by force."""
         there = {pod["metadata"]["uid"] for pod in self.api.store.list_all("v1", "pods", "jobctl")}
         for uid, process in list(self._processes.items()):
-            if uid not in there and process.poll() is None and not (self.api.folder / uid / "ended").exists():
-                (self.api.folder / uid / "ended").touch()
-                threading.Thread(target=self._end, args=(uid, process), daemon=True).start()
+            if uid not in there and process.poll() is None and uid not in self._ending:
+                self._ending.add(uid)
+                _kill(process)
 
     def _end(self, uid: str, process: subprocess.Popen[bytes]) -> None:
-        pod = self._pods[uid]
+        pod, began = self._pods[uid], time.monotonic()
+
+        def in_time() -> bool:
+            return process.poll() is None and time.monotonic() < began + self._grace[uid]
+
         container, files = pod["spec"]["containers"][0], self.api.folder / uid
         hook = ((container.get("lifecycle") or {}).get("preStop") or {}).get("exec", {}).get("command")
         if hook:
             words = [word.replace("/etc/jobctl", str(files)) for word in hook]
             ending = subprocess.Popen(words, env=self._env(pod, container), start_new_session=True)
-            while process.poll() is None and ending.poll() is None:
+            while in_time() and ending.poll() is None:
                 time.sleep(0.02)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(ending.pid, signal.SIGKILL)
+            _kill(ending)
             ending.wait()
         if process.poll() is None:
             process.terminate()
+        terminated = time.monotonic()
+        while in_time() or (process.poll() is None and time.monotonic() < terminated + 2.0):
+            time.sleep(0.02)
+        _kill(process)
+
+    def kill_node_of(self, pod: str) -> None:
+        """The node of that pod dies: nothing runs there, and nobody says so."""
+        process = self.process(pod)
+        self.dead.add(pod)
+        _kill(process)
+        process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _over(job: Object) -> bool:

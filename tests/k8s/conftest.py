@@ -11,6 +11,7 @@ import yaml
 import jobctl
 import jobctl.k8s.api
 import jobctl.k8s.cluster
+import jobctl.k8s.connection
 import jobctl.k8s.logs
 import jobctl.k8s.submission
 import jobctl.k8s.target
@@ -25,16 +26,41 @@ MANIFESTS = Path(jobctl.k8s.api.__file__).parent / "manifests"
 MakeCluster = Callable[[str], Cluster]
 
 
-def granted() -> set[tuple[str, str, str]]:
-    """Group, resource and verb of all that the shipped role allows."""
-    role = next(yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text()))
+def granted(kind: str = "Role") -> set[tuple[str, str, str]]:
+    """Group, resource and verb of all that the shipped roles of a kind allow."""
+    roles = [
+        thing
+        for file in ("rbac.yaml", "kueue/rbac.yaml")
+        for thing in yaml.safe_load_all((MANIFESTS / file).read_text())
+        if thing["kind"] == kind
+    ]
     return {
         (group, resource, verb)
+        for role in roles
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
+
+
+FURNITURE = ("persistentvolumeclaims", "namespaces", "secrets", "nodes")
+
+
+def furnish(api: ApiServer) -> None:
+    """Make what an administrator has made before anybody submits."""
+    claim = yaml.safe_load((MANIFESTS / "volume.yaml").read_text())
+    api.store.create("v1", "persistentvolumeclaims", "jobctl", claim)
+    namespace = yaml.safe_load((MANIFESTS / "namespace.yaml").read_text())
+    api.store.create("v1", "namespaces", "", namespace)
+    for secret in ("jobctl-tokens", "registry"):
+        thing = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}}
+        api.store.create("v1", "secrets", "jobctl", thing)
+
+
+def made(api: ApiServer) -> list[str]:
+    """The kinds of the objects that users have made, in order."""
+    return sorted(key[1] for key in api.store.objects if key[1] not in FURNITURE)
 
 
 @pytest.fixture
@@ -44,12 +70,14 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServe
     runtime = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text())
     api.store.runtimes = {runtime["metadata"]["name"]: runtime}
     api.rights = granted()
+    api.cluster_rights = granted("ClusterRole")
+    furnish(api)
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig()))
     monkeypatch.setenv("JOBCTL_ROOT", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(jobctl.k8s.api, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(jobctl.k8s.api, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(jobctl.k8s.api, "PATIENCE", 3.0)
+    monkeypatch.setattr(jobctl.k8s.connection, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(jobctl.k8s.connection, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(jobctl.k8s.connection, "PATIENCE", 3.0)
     monkeypatch.setattr(jobctl.k8s.cluster, "ANSWER_SECONDS", 0.0)
     for module in (jobctl.k8s.logs, jobctl.k8s.volume, jobctl.k8s.submission):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.05)

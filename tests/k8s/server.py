@@ -19,10 +19,12 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 from tests.k8s import websocket
-from tests.k8s.store import Object, Refusal, Store
+from tests.k8s.refusal import Refusal
+from tests.k8s.schemas import KINDS
+from tests.k8s.store import CLUSTER, Object, Store, has_fields
 
 _OBJECT = re.compile(
-    r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)"
+    r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))(?:/namespaces/(?P<ns>[^/]+))?/(?P<plural>[^/]+)"
     r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>log|exec))?"
 )
 
@@ -64,8 +66,12 @@ class ApiServer:
         self.volume = folder / "volume"
         self.volume.mkdir(parents=True)
         self.tokens = {"good"}
+        self.user = "ann"
+        """Whom the server takes the holder of any token for."""
         self.rights: set[tuple[str, str, str]] = set()
         """Group, resource and verb of what the user may do; another request is refused as RBAC refuses it."""
+        self.cluster_rights: set[tuple[str, str, str]] = set()
+        """The same in the whole cluster, for what has no namespace and for lists of all namespaces."""
         self.used: set[tuple[str, str, str]] = set()
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
@@ -158,10 +164,18 @@ class _Handler(BaseHTTPRequestHandler):
             if not names:
                 raise Refusal(404, "", "404 page not found\n")
             return self._answer({"kind": "APIResourceList", "resources": [{"name": name} for name in names]})
+        if path == "/apis/authentication.k8s.io/v1/selfsubjectreviews":  # which everybody may ask
+            return self._answer({**self.body, "status": {"userInfo": {"username": self.api.user}}}, 201)
+        if found := re.fullmatch(r"/openapi/v3/apis/([^/]+/[^/]+)", path):  # and this as well
+            served = {name: KINDS[name] for name in KINDS if name.startswith(f"{found[1]} ")}
+            return self._answer({"openapi": "3.0.0", "components": {"schemas": served}})
+        if found := re.fullmatch(r"/api/v1/namespaces/([^/]+)", path):
+            path = f"/api/v1/namespaces/{CLUSTER}/namespaces/{found[1]}"
         at = _OBJECT.fullmatch(path)
         if not at:
             raise Refusal(404, "", "404 page not found\n")
-        version, plural, namespace, name = at["core"] or at["group"], at["plural"], at["ns"], at["name"]
+        version, plural, name = at["core"] or at["group"], at["plural"], at["name"]
+        namespace = at["ns"] or CLUSTER
         self._authorize(version, plural, namespace, name, at["sub"])
         if at["sub"]:
             pod = store.get("v1", "pods", namespace, name)
@@ -174,7 +188,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PATCH":
             return self._answer(store.patch(version, plural, namespace, name, self.body))
         if self.command == "DELETE":
-            return self._answer(store.delete(version, plural, namespace, name))
+            return self._answer(
+                store.delete(
+                    version,
+                    plural,
+                    namespace,
+                    name,
+                    grace=self.body.get("gracePeriodSeconds"),
+                    foreground=self.body.get("propagationPolicy") == "Foreground",
+                )
+            )
         if name:
             return self._answer(store.get(version, plural, namespace, name))
         if self.query.get("watch") == "true":
@@ -184,7 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
                 store.list_all(version, plural, namespace, self.query.get("labelSelector", "")),
                 store.version,
             )
-        return self._page(items, at)
+        if plural == "pods" and namespace == CLUSTER:
+            items = [thing for key, thing in store.objects.items() if key[1] == "pods"]
+        fields = self.query.get("fieldSelector", "")
+        return self._page([item for item in items if has_fields(item, fields)], at)
 
     def _authorize(
         self, version: str, plural: str, namespace: str, name: str | None, sub: str | None
@@ -200,10 +226,12 @@ class _Handler(BaseHTTPRequestHandler):
         group, resource = version.rpartition("/")[0], f"{plural}/{sub}" if sub else plural
         for verb in sorted(verbs):
             self.api.used.add((group, resource, verb))
-            if (group, resource, verb) not in self.api.rights:
+            # A namespace is a part of itself, as far as rights go.
+            rights = self.api.rights if namespace or plural == "namespaces" else self.api.cluster_rights
+            if (group, resource, verb) not in rights:
                 raise Refusal(
-                    403, "Forbidden", f'{plural} is forbidden: User "ann" cannot {verb} resource "{resource}" '
-                    f'in API group "{group}" in the namespace "{namespace}"',
+                    403, "Forbidden", f'{plural} is forbidden: User "{self.api.user}" cannot {verb} '
+                    f'resource "{resource}" in API group "{group}" in the namespace "{namespace}"',
                 )  # fmt: skip
 
     def _page(self, items: list[Object], version: int) -> None:
@@ -285,6 +313,10 @@ class _Handler(BaseHTTPRequestHandler):
                 400, "BadRequest", f'container "{self.query.get("container")}" in pod is waiting to start'
             )
         since, follow = self.query.get("sinceTime", "")[:19], self.query.get("follow") == "true"
+        if "limitBytes" in self.query:
+            text = "".join(f"{line}\n" for _, line in list(self.api.logs[uid]))
+            self._send(200, text.encode()[: int(self.query["limitBytes"])], "text/plain")
+            return
         self._begin_stream()
         at = 0
         while True:

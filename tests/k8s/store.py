@@ -9,33 +9,29 @@ import time
 import uuid
 from typing import Any
 
-from tests.k8s import webhooks
-from tests.k8s.schemas import Problem, problems
+from tests.k8s import admission, webhooks
+from tests.k8s.refusal import Refusal
+from tests.k8s.schemas import KINDS, Problem, problems
 
 Object = dict[str, Any]
+CLUSTER = ""
+"""The namespace of what has none."""
 SERVED = {
     ("v1", "configmaps"): "ConfigMap",
     ("v1", "pods"): "Pod",
     ("v1", "events"): "Event",
     ("v1", "persistentvolumeclaims"): "PersistentVolumeClaim",
+    ("v1", "secrets"): "Secret",
+    ("v1", "nodes"): "Node",
+    ("v1", "namespaces"): "Namespace",
+    ("kueue.x-k8s.io/v1beta2", "workloads"): "Workload",
+    ("kueue.x-k8s.io/v1beta2", "localqueues"): "LocalQueue",
+    ("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes"): "ClusterTrainingRuntime",
     ("batch/v1", "jobs"): "Job",
     ("kubeflow.org/v1", "pytorchjobs"): "PyTorchJob",
     ("trainer.kubeflow.org/v1alpha1", "trainjobs"): "TrainJob",
 }
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
-
-
-class Refusal(Exception):
-    """An answer that is no success: a Status, or plain text where ``reason`` is empty."""
-
-    def __init__(self, code: int, reason: str, message: str, **details: Any) -> None:
-        super().__init__(message)
-        self.code = code
-        self.text = "" if reason else message
-        self.status = {
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": message, "reason": reason, "code": code, **({"details": details} if details else {}),
-        }  # fmt: skip
 
 
 class Store:
@@ -51,6 +47,11 @@ class Store:
         """The ClusterTrainingRuntimes, by name."""
         self.objects: dict[tuple[str, str, str, str], Object] = {}
         self.version = 100
+        self.security = "baseline"
+        """The level of Pod Security that the namespace enforces."""
+        self.pod_quota: dict[str, str] = {}
+        """By resource, such as ``limits.memory``: the hard limit of a ResourceQuota on all pods together."""
+        self._applied: dict[tuple[str, str, str, str], Object] = {}
         self._history: list[tuple[int, str, tuple[str, str, str], Object]] = []
 
     def kind(self, api_version: str, plural: str) -> str:
@@ -81,11 +82,8 @@ class Store:
         name = thing["metadata"]["name"]
         self._check(api_version, plural, namespace, thing)
         with self.lock:
-            if (api_version, plural, namespace, name) in self.objects:
-                group = plural if "/" not in api_version else f"{plural}.{api_version.split('/')[0]}"
-                raise Refusal(
-                    409, "AlreadyExists", f'{group} "{name}" already exists', name=name, kind=plural
-                )
+            if there := self.objects.get((api_version, plural, namespace, name)):
+                raise _taken(api_version, plural, there)
             return self._put(api_version, plural, namespace, thing, dry_run)
 
     def apply(
@@ -97,7 +95,14 @@ class Store:
             there = self.objects.get((api_version, plural, namespace, thing["metadata"]["name"]))
             if there is not None:
                 _immutable(api_version, plural, there, thing)
-            merged = thing if there is None else merge(copy.deepcopy(there), thing)
+            key = (api_version, plural, namespace, thing["metadata"]["name"])
+            merged = thing
+            if there is not None:
+                # What this manager applied before and leaves out now goes away; what others wrote stays.
+                merged = merge(copy.deepcopy(there), left_out(self._applied.get(key, {}), thing))
+                merged = merge(merged, thing)
+            if not dry_run:
+                self._applied[key] = copy.deepcopy(thing)
             return self._put(api_version, plural, namespace, merged, dry_run)
 
     def patch(self, api_version: str, plural: str, namespace: str, name: str, change: Object) -> Object:
@@ -111,16 +116,34 @@ class Store:
                 )
             return self._put(api_version, plural, namespace, merge(there, change))
 
-    def delete(self, api_version: str, plural: str, namespace: str, name: str) -> Object:
-        """Removes it and what it owns."""
+    def delete(
+        self,
+        api_version: str,
+        plural: str,
+        namespace: str,
+        name: str,
+        *,
+        grace: int | None = None,
+        foreground: bool = False,
+    ) -> Object:
+        """Begin the end of an object, as the real server does.
+
+        A pod that a kubelet has taken stays until its containers have ended, and longer where the node is dead; with
+        a grace of 0 it goes at once. An owner deleted in the foreground stays until its pods are gone.
+        """
         with self.lock:
             thing = self.get(api_version, plural, namespace, name)
-            for key, other in list(self.objects.items()):
-                owners = other["metadata"].get("ownerReferences") or []
-                uids = {other["metadata"]["uid"], *(owner["uid"] for owner in owners)}
-                if thing["metadata"]["uid"] in uids:
-                    self.version += 1
-                    self._note("DELETED", key, self.objects.pop(key))
+            dependents = self._dependents(thing)
+            if plural == "pods" and not _is_free(thing, grace):
+                self._mark_deleted(api_version, plural, namespace, name, grace)
+            elif foreground and dependents:
+                finalizers = {"metadata": {"finalizers": ["foregroundDeletion"]}}
+                self.patch(api_version, plural, namespace, name, finalizers)
+                self._mark_deleted(api_version, plural, namespace, name, None)
+            else:
+                self.remove(api_version, plural, namespace, name)
+            for version, kind, space, other in dependents:
+                self.delete(version, kind, space, other)
         return {
             "kind": "Status",
             "apiVersion": "v1",
@@ -128,6 +151,52 @@ class Store:
             "status": "Success",
             "details": {"name": name},
         }
+
+    def remove(self, api_version: str, plural: str, namespace: str, name: str) -> None:
+        """Take the object away, and the owner that waits for the last of what it owns."""
+        with self.lock:
+            key = (api_version, plural, namespace, name)
+            thing = self.objects.pop(key, None)
+            if thing is None:
+                return
+            self.version += 1
+            self._note("DELETED", key, thing)
+            owners = {owner["uid"] for owner in thing["metadata"].get("ownerReferences") or []}
+            for other in list(self.objects):
+                meta = self.objects[other]["metadata"]
+                waits = meta.get("deletionTimestamp") and "foregroundDeletion" in (
+                    meta.get("finalizers") or []
+                )
+                if meta["uid"] in owners and waits and not self._dependents(self.objects[other]):
+                    self.remove(*other)
+
+    def _dependents(self, thing: Object) -> list[tuple[str, str, str, str]]:
+        uid = thing["metadata"]["uid"]
+        return [
+            key
+            for key, other in self.objects.items()
+            if uid in {owner["uid"] for owner in other["metadata"].get("ownerReferences") or []}
+        ]
+
+    def _mark_deleted(
+        self, api_version: str, plural: str, namespace: str, name: str, grace: int | None
+    ) -> None:
+        thing = self.objects[api_version, plural, namespace, name]
+        seconds = grace if grace is not None else (thing["spec"].get("terminationGracePeriodSeconds") or 30)
+        before = thing["metadata"].get("deletionGracePeriodSeconds", seconds)
+        self.patch(
+            api_version,
+            plural,
+            namespace,
+            name,
+            {
+                "metadata": {
+                    "deletionTimestamp": thing["metadata"].get("deletionTimestamp")
+                    or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds)),
+                    "deletionGracePeriodSeconds": min(seconds, before),
+                }
+            },
+        )
 
     def _put(
         self, api_version: str, plural: str, namespace: str, thing: Object, dry_run: bool = False
@@ -170,18 +239,27 @@ class Store:
             self.lock.wait_for(some, timeout=seconds)
             return found
 
+    def _pods_of(self, namespace: str) -> list[Object]:
+        return [
+            o for (_, plural, space, _), o in self.objects.items() if (plural, space) == ("pods", namespace)
+        ]
+
     def _missing(self, api_version: str, plural: str, name: str) -> Refusal:
         group = plural if "/" not in api_version else f"{plural}.{api_version.split('/')[0]}"
         return Refusal(404, "NotFound", f'{group} "{name}" not found', name=name, kind=plural)
 
     def _check(self, api_version: str, plural: str, namespace: str, thing: Object) -> None:
         kind, name = self.kind(api_version, plural), thing["metadata"].get("name", "")
-        if namespace not in self.namespaces:
+        if namespace not in {*self.namespaces, CLUSTER}:
             raise Refusal(
                 404, "NotFound", f'namespaces "{namespace}" not found', name=namespace, kind="namespaces"
             )
         if plural in self.quota:
             raise Refusal(403, "Forbidden", self.quota[plural])
+        if plural == "pods":
+            admission.check_pod(thing, self.security, self.pod_quota, self._pods_of(namespace))
+        if f"{api_version} {kind}" not in KINDS:
+            return
         for claim in (
             thing["spec"]["resources"]["requests"].values() if plural == "persistentvolumeclaims" else ()
         ):
@@ -203,6 +281,21 @@ class Store:
         if plural == "trainjobs":
             said = list(webhooks.trainjob(thing, self.runtimes))
             _denied("validator.trainjob.trainer.kubeflow.org", said)
+
+
+def _taken(api_version: str, plural: str, there: Object) -> Refusal:
+    """The name is another object's, which may be on its way out."""
+    name = there["metadata"]["name"]
+    group = plural if "/" not in api_version else f"{plural}.{api_version.split('/')[0]}"
+    leaving = "object is being deleted: " if there["metadata"].get("deletionTimestamp") else ""
+    words = f'{leaving}{group} "{name}" already exists'
+    return Refusal(409, "AlreadyExists", words, name=name, kind=plural)
+
+
+def _is_free(pod: Object, grace: int | None) -> bool:
+    """Whether no kubelet has to end anything before the pod is gone."""
+    status = pod.get("status") or {}
+    return grace == 0 or not pod["spec"].get("nodeName") or status.get("phase") in ("Succeeded", "Failed")
 
 
 def _minimum(thing: Object) -> list[Problem]:
@@ -254,6 +347,29 @@ def matches(labels: dict[str, str], selector: str) -> bool:
         elif labels.get(part.split("=")[0]) != part.split("=", 1)[1]:
             return False
     return True
+
+
+def has_fields(thing: Object, selector: str) -> bool:
+    """Whether an object is one that ``fieldSelector`` asks for."""
+    for part in selector.split(",") if selector else ():
+        path, _, value = part.partition("=")
+        place: Any = thing
+        for key in path.split("."):
+            place = (place or {}).get(key)
+        if place != value:
+            return False
+    return True
+
+
+def left_out(before: Object, now: Object) -> Object:
+    """A merge patch that takes away what was applied before and is not any more."""
+    gone: Object = {}
+    for key, value in before.items():
+        if key not in now:
+            gone[key] = None
+        elif isinstance(value, dict) and isinstance(now[key], dict):
+            gone[key] = left_out(value, now[key])
+    return gone
 
 
 def merge(there: Object, change: Object) -> Object:

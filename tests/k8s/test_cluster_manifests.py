@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from jobctl.jobs.catalog.schema import Site
-from jobctl.k8s import manifest
+from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
+from jobctl.jobs.catalog.schema.site import Site
+from jobctl.jobs.core import exit_codes
+from jobctl.k8s import manifest, placement
+from jobctl.k8s.api import Api
 from jobctl.k8s.names import COMPONENT, MANAGED_BY
-from tests.k8s.conftest import MakeCluster, granted
+from jobctl.k8s.resources import NODE
+from jobctl.k8s.target import PYTORCH
+from tests.k8s.conftest import MakeCluster, granted, spec_of
 from tests.k8s.schemas import KINDS, problems
 from tests.k8s.server import ApiServer, Fault
 from tests.k8s.test_verbs import SMOKE, jobctl_says, until
@@ -70,7 +75,10 @@ def test_the_role_grants_what_the_verbs_use_and_nothing_else(
         _use_all_verbs(capfd, target, tmp_path / target)
     server.faults = [Fault(lambda method, path: method == "PATCH" and "dryRun" not in path, status=403)]
     jobctl_says(capfd, "submit", *SMOKE, "--run", "refused")  # takes its record away again
-    assert server.rights - server.used == set()
+    jobctl_says(capfd, "nodes", "--target", "k8s")
+    PYTORCH.examine(Site(kubernetes=KubernetesSection(queue="research")), 2)
+    Api().get(NODE, "", "n1")  # what status asks when a pod does not end
+    assert (server.rights | server.cluster_rights) - server.used == set()
 
 
 def _use_all_verbs(capfd: pytest.CaptureFixture[str], target: str, out: Path) -> None:
@@ -87,10 +95,40 @@ def _use_all_verbs(capfd: pytest.CaptureFixture[str], target: str, out: Path) ->
     jobctl_says(capfd, "submit", *prep)
     jobctl_says(capfd, "wait", f"{target}-prep", "--timeout", "1")
     jobctl_says(capfd, "cancel", f"{target}-prep")
+    jobctl_says(
+        capfd, "submit", *SMOKE, "--target", target, "--run", f"{target}-queued", "--set", "queue=research"
+    )
+    jobctl_says(capfd, "status", f"{target}-queued")
 
 
 def test_the_role_names_each_right() -> None:
-    assert not {word for right in granted() for word in right} & {"*", "secrets", "deletecollection"}
+    assert not {word for right in granted() | granted("ClusterRole") for word in right} & {
+        "*",
+        "secrets",
+        "deletecollection",
+    }
+
+
+def test_the_queue_admits_what_the_pods_ask_for() -> None:
+    """A LocalQueue without its ClusterQueue admits nothing, and one without flavors neither."""
+    queue = one("LocalQueue")
+    cluster_queue = one("ClusterQueue")
+    assert queue["spec"]["clusterQueue"] == cluster_queue["metadata"]["name"]
+    labels = cluster_queue["spec"]["namespaceSelector"]["matchLabels"]
+    assert labels == {"kubernetes.io/metadata.name": queue["metadata"]["namespace"]}
+    (group,) = cluster_queue["spec"]["resourceGroups"]
+    (flavor,) = group["flavors"]
+    assert flavor["name"] == one("ResourceFlavor")["metadata"]["name"]
+    assert [each["name"] for each in flavor["resources"]] == group["coveredResources"]
+    assert set(placement.requests(spec_of(hardware="h100", named={"gpus_per_node": 8}))) <= set(
+        group["coveredResources"]
+    )
+
+
+def test_a_job_is_started_again_for_the_same_codes_everywhere() -> None:
+    job = one("ClusterTrainingRuntime")["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert tuple(rule["onExitCodes"]["values"]) == exit_codes.STARTED_AGAIN
 
 
 def test_pods_talk_to_each_other_to_dns_and_to_storage_and_to_nobody_else() -> None:

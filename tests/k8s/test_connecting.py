@@ -12,7 +12,8 @@ from kubernetes.config import incluster_config
 
 from jobctl.k8s.api import Api
 from jobctl.k8s.resources import PYTORCHJOB
-from tests.k8s.conftest import granted
+from jobctl.k8s.target import PYTORCH
+from tests.k8s.conftest import furnish, granted, made
 from tests.k8s.server import ApiServer
 from tests.k8s.test_verbs import SMOKE, jobctl_says
 
@@ -22,6 +23,7 @@ def other(tmp_path: Path) -> Iterator[ApiServer]:
     """A second cluster."""
     server = ApiServer(tmp_path / "other")
     server.rights = granted()
+    furnish(server)
     yield server
     server.close()
 
@@ -36,16 +38,15 @@ def test_a_context_chooses_the_cluster_and_the_verbs_remember_it(
     config["contexts"].append({"name": "other", "context": {"cluster": "other", "user": "other"}})
     file.write_text(yaml.safe_dump(config))
     assert jobctl_says(capfd, "submit", *SMOKE, "--run", "there", "--context", "other")[0] == 0
-    assert (len(server.store.objects), len(other.store.objects)) == (0, 2)
+    assert (len(made(server)), len(made(other))) == (0, 2)
     assert jobctl_says(capfd, "status", "there")[0] == 0
     assert jobctl_says(capfd, "list", "--target", "k8s", "--context", "other")[1].count("there") == 2
     assert "there" not in jobctl_says(capfd, "list", "--target", "k8s")[1]
 
 
-def test_in_a_pod_its_service_account_is_taken_and_its_token_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    certificate = tmp_path / "server.pem"
+def self_signed(folder: Path) -> Path:
+    """A key and its certificate, which is in ca.crt beside it, and which nobody trusts."""
+    certificate = folder / "server.pem"
     words = ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=test", "-days", "2"]
     words += [
         "-addext",
@@ -53,11 +54,18 @@ def test_in_a_pod_its_service_account_is_taken_and_its_token_read_again(
         "-keyout",
         str(certificate),
         "-out",
-        str(tmp_path / "ca.crt"),
+        str(folder / "ca.crt"),
     ]
     subprocess.run(words, check=True, capture_output=True)
     with certificate.open("a") as file:
-        file.write((tmp_path / "ca.crt").read_text())
+        file.write((folder / "ca.crt").read_text())
+    return certificate
+
+
+def test_in_a_pod_its_service_account_is_taken_and_its_token_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = self_signed(tmp_path)
     server = ApiServer(tmp_path / "cluster", certificate)
     server.rights = granted()
     token = tmp_path / "token"
@@ -88,3 +96,17 @@ def test_without_a_kubeconfig_there_is_a_message(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     assert (code, "no cluster is configured" in err) == (2, True)
+
+
+def test_a_certificate_that_is_not_trusted_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once it was asked for a minute, and the VPN was blamed."""
+    server = ApiServer(tmp_path / "cluster", self_signed(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig()))
+    PYTORCH.clusters.forget()
+    code, _, err = jobctl_says(capfd, "list", "--target", "k8s")
+    server.close()
+    assert (code, "the certificate of https://127.0.0.1" in err) == (1, True)
+    assert "trying again" not in err
+    assert "VPN" not in err

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 import jobctl.k8s.api
+import jobctl.k8s.connection
 from jobctl.jobs.core.errors import UserError
 from jobctl.k8s import names
 from jobctl.k8s.api import Api
 from jobctl.k8s.resources import CONFIG_MAP, PYTORCHJOB
 from jobctl.k8s.target import PYTORCH
-from tests.k8s.conftest import MakeCluster, apply, spec_of
+from tests.k8s.conftest import MakeCluster, apply, made, spec_of
 from tests.k8s.server import ApiServer, Fault
 from tests.k8s.test_verbs import SMOKE, jobctl_says, until
 
@@ -44,7 +45,7 @@ def test_a_submission_comes_through_at_whichever_request(server: ApiServer, faul
 
     server.faults = [Fault(first_time, times=100, **fault)]  # type: ignore[arg-type]
     assert apply(PYTORCH, spec_of())
-    assert sorted(key[1] for key in server.store.objects) == ["configmaps", "pytorchjobs"]
+    assert made(server) == ["configmaps", "pytorchjobs"]
     server.faults = []
     assert not apply(PYTORCH, spec_of())
 
@@ -67,7 +68,7 @@ def test_credentials_that_cannot_be_renewed_are_a_message(
 def test_nobody_answering_is_a_message(
     server: ApiServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobctl.k8s.api, "PATIENCE", 0.2)
+    monkeypatch.setattr(jobctl.k8s.connection, "PATIENCE", 0.2)
     server.faults = [Fault(times=1000, reset=True)]
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     assert (code, "no API server answers at" in err) == (1, True)
@@ -76,7 +77,7 @@ def test_nobody_answering_is_a_message(
 def test_a_server_that_stays_ill_is_a_message(
     server: ApiServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobctl.k8s.api, "PATIENCE", 0.2)
+    monkeypatch.setattr(jobctl.k8s.connection, "PATIENCE", 0.2)
     server.faults = [Fault(times=1000, status=500)]
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     assert (code, "answers 500" in err) == (1, True)
@@ -87,7 +88,7 @@ def test_a_cluster_that_does_not_answer_hides_no_other_runs(
 ) -> None:
     jobctl_says(capfd, "submit", *SMOKE, "--run", "one")
     jobctl_says(capfd, "submit", *SMOKE, "--run", "two")
-    monkeypatch.setattr(jobctl.k8s.api, "PATIENCE", 0.2)
+    monkeypatch.setattr(jobctl.k8s.connection, "PATIENCE", 0.2)
     server.faults = [Fault(times=1000, reset=True)]
     code, out, _ = jobctl_says(capfd, "list", "--json")
     assert (code, [run["state"] for run in json.loads(out)]) == (0, ["unknown", "unknown"])
@@ -100,7 +101,7 @@ def test_nothing_stays_behind_when_the_job_is_refused(server: ApiServer) -> None
     )
     with pytest.raises(UserError, match="quota gpus is exhausted"):
         apply(PYTORCH, spec_of())
-    assert not server.store.objects
+    assert made(server) == []
 
 
 def test_a_submission_that_broke_off_in_the_middle_is_completed(server: ApiServer) -> None:
@@ -151,7 +152,7 @@ def test_a_log_stream_that_breaks_within_a_line_loses_none_and_halves_none(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     faults: dict[str, bool],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(jobctl.k8s.api, "SILENCE", 0.5)
+    monkeypatch.setattr(jobctl.k8s.connection, "SILENCE", 0.5)
     cluster('for i in $(seq 40); do echo "line $i"; sleep 0.02; done; exit 0')
     server.faults = [
         Fault(lambda _, path: "/log" in path, cut_after=size, **faults) for size in (340, 505, 777)

@@ -128,8 +128,27 @@ def test_rdma_gets_its_device_and_may_pin_memory() -> None:
         version="1",
     ).spec
     container = pod_of(spec)["spec"]["containers"][0]
-    assert container["resources"]["limits"] == {"nvidia.com/gpu": 8, "rdma/ib": 8}
+    limits = container["resources"]["limits"]
+    assert (limits["nvidia.com/gpu"], limits["rdma/ib"]) == (8, 8)
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
+
+
+def test_cpus_and_memory_are_limited_above_what_is_promised() -> None:
+    """A namespace with a quota on limits admits no pod without them."""
+    resources = pod_of(spec_of())["spec"]["containers"][0]["resources"]
+    for name in ("cpu", "memory"):
+        promised, most = (
+            int(str(resources[side][name]).removesuffix("Gi")) for side in ("requests", "limits")
+        )
+        assert 0 < promised <= most
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_pods_of_a_dead_node_go_after_a_minute(target: str) -> None:
+    text = TARGETS[target].render(spec_of(target=target, nodes=2))
+    for taint in ("not-ready", "unreachable"):
+        key = f"node.kubernetes.io/{taint}"
+        assert f"{{key: {key}, operator: Exists, effect: NoExecute, tolerationSeconds: 60}}" in text
 
 
 def test_one_node_alone_needs_no_rdma_and_no_right_to_pin_memory() -> None:

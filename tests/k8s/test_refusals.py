@@ -12,8 +12,9 @@ import yaml
 from jobctl.k8s.refusals import refused
 from jobctl.k8s.target import PYTORCH
 from tests.k8s.conftest import spec_of
+from tests.k8s.refusal import Refusal
 from tests.k8s.schemas import DATA
-from tests.k8s.store import Refusal, Store
+from tests.k8s.store import Store
 
 WORDS = {
     "create-badfield": "the cluster knows no field spec.numNodes",
@@ -71,6 +72,32 @@ def test_a_missing_object_is_not_a_missing_kind() -> None:
 def test_what_is_forbidden_says_why(message: str, words: str) -> None:
     body = json.dumps({"kind": "Status", "message": message, "reason": "Forbidden", "code": 403}).encode()
     assert words in str(refused(403, body, "x"))
+
+
+def test_a_policy_of_the_cluster_is_named_once() -> None:
+    """A cause of a ValidatingAdmissionPolicy has no field."""
+    said = "ValidatingAdmissionPolicy 'pol' with binding 'all' denied request: no team label"
+    body = {
+        "kind": "Status", "reason": "Invalid", "code": 422,
+        "message": f'pytorchjobs.kubeflow.org "x" is forbidden: {said}', "details": {"causes": [{"message": said}]},
+    }  # fmt: skip
+    refusal = refused(422, json.dumps(body).encode(), "PyTorchJob x")
+    assert refusal.message == "PyTorchJob x: the cluster's policy pol says no: no team label"
+    body["message"] = "something else"
+    causes = json.dumps({**body, "details": {"causes": [{"message": "wrong"}]}}).encode()
+    assert refused(422, causes, "PyTorchJob x").message == "PyTorchJob x: wrong"
+
+
+def test_an_object_on_its_way_out_is_not_a_missing_name() -> None:
+    store = Store()
+    store.create("kubeflow.org/v1", "pytorchjobs", "jobctl", job())
+    store.patch(
+        "kubeflow.org/v1", "pytorchjobs", "jobctl", "good", {"metadata": {"deletionTimestamp": "now"}}
+    )
+    with pytest.raises(Refusal, match="object is being deleted") as refusal:
+        store.create("kubeflow.org/v1", "pytorchjobs", "jobctl", job())
+    body = json.dumps(refusal.value.status).encode()
+    assert "try again" in refused(409, body, "PyTorchJob good").hint
 
 
 def job() -> dict[str, Any]:

@@ -130,3 +130,84 @@ def test_a_job_that_is_gone_ended_as_remembered() -> None:
     assert status(None, cancelled="now").state == "cancelled"
     before = status(job({"type": "Succeeded"}))
     assert status(None, ended=ending(before)).state == "finished"
+
+
+def message(code: int, reason: str, attempt: int = 3) -> str:
+    return (
+        json.dumps({"attempt": attempt, "exit_code": code, "reason": reason, "bad_nodes": ""}) + "\nlast line"
+    )
+
+
+def test_what_the_pod_says_of_its_end_is_the_truth() -> None:
+    """The pod leaves with 1, so that nobody starts it again."""
+    ended_pod = pod(0, "Failed", terminated={"exitCode": 1, "message": message(200, "time limit")})
+    known = status(job({"type": "Failed", "reason": "X", "message": "y"}), ended_pod)
+    assert (known.state, known.exit_code, known.attempt) == ("stopped", 200, 3)
+    assert known.detail.splitlines()[0] == "time limit"
+    assert "last line" in known.detail
+    assert "attempt" not in known.detail
+
+
+def test_a_mark_of_a_job_that_was_replaced_says_nothing_of_its_successor() -> None:
+    thing = job({"type": "Succeeded"})
+    thing["metadata"]["uid"] = "new"
+    assert status(thing, cancelled="2026-11-25T10:00:00Z old").state == "finished"
+    assert status(thing, cancelled="2026-11-25T10:00:00Z new").state == "cancelled"
+
+
+def test_a_job_that_reached_its_end_before_it_could_stop_has_finished() -> None:
+    thing = job({"type": "Succeeded"})
+    thing["metadata"]["uid"] = "new"
+    done = pod(0, "Succeeded", terminated={"exitCode": 0, "message": message(0, "finished")})
+    assert status(thing, done, cancelled="2026-11-25T10:00:00Z new").state == "finished"
+
+
+def test_a_remembered_end_of_an_earlier_job_is_not_the_newest_ones() -> None:
+    before = ending(status(job({"type": "Succeeded"})), "old")
+    assert status(None, ended=before, job="old").state == "finished"
+    assert status(None, ended=before, job="new").state == "lost"
+
+
+def test_a_pod_that_checkpoints_after_its_job_was_deleted_still_runs() -> None:
+    known = status(None, pod(0, running={}), cancelled="now")
+    assert known.state == "running"
+    assert "asked to stop" in known.detail
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_blocked"),
+    [("ImagePullBackOff", True), ("CreateContainerConfigError", True), ("ContainerCreating", False)],
+)
+def test_what_will_not_pass_by_itself_is_told_apart(reason: str, is_blocked: bool) -> None:
+    waiting = pod(0, "Pending", waiting={"reason": reason, "message": "words"})
+    known = status(job(), waiting)
+    assert bool(known.blocked) == is_blocked
+    assert "words" in known.detail
+
+
+def test_why_kueue_does_not_admit_is_shown() -> None:
+    thing = job({"type": "Suspended"}, runPolicy={"suspend": True})
+    thing["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "research"}
+    run = Run("demo", Path("/workspace/runs/demo"), RECORD, ())
+    known = status_of(run, thing, [], [], {}, queue="insufficient quota for nvidia.com/gpu")
+    assert known.detail.endswith("in queue research: insufficient quota for nvidia.com/gpu")
+
+
+def test_an_operators_init_container_whose_image_is_missing_is_named() -> None:
+    thing = {
+        "metadata": {"name": "w", "uid": "u", "labels": {}},
+        "spec": {"containers": [{"name": "pytorch"}]},
+        "status": {
+            "phase": "Pending",
+            "containerStatuses": [{"name": "pytorch", "state": {"waiting": {"reason": "PodInitializing"}}}],
+            "initContainerStatuses": [
+                {
+                    "name": "init-pytorch",
+                    "state": {"waiting": {"reason": "ErrImagePull", "message": "alpine:3.10"}},
+                }
+            ],
+        },
+    }
+    known = read_pod(thing)
+    assert known.waits_for_ever
+    assert known.waiting == "ErrImagePull: init container init-pytorch: alpine:3.10"

@@ -56,7 +56,7 @@ def test_from_submission_to_the_collected_run(
         0, "submitted run demo (job demo on k8s, namespace jobctl)\n",
     )  # fmt: skip
     assert jobctl_says(capfd, "wait", "demo")[0] == 0
-    assert "demo: finished, job demo on k8s" in jobctl_says(capfd, "status", "demo")[1]
+    assert "demo: finished, attempt 1, job demo on k8s" in jobctl_says(capfd, "status", "demo")[1]
     assert "iter 1: loss 2.0" in jobctl_says(capfd, "logs", "demo")[1]
     assert jobctl_says(capfd, "logs", "demo", "--rank", "0")[1] == "step 1\n"
     assert "pod 0: [rank 0] step 1" in jobctl_says(capfd, "logs", "demo", "--all-ranks")[1]
@@ -187,7 +187,7 @@ def test_cancel_deletes_the_job_and_keeps_the_record(
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     until(lambda: "demo: running" in jobctl_says(capfd, "status", "demo")[1])
     assert jobctl_says(capfd, "cancel", "demo")[0] == 0
-    assert "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1]
+    until(lambda: "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1])
     assert not server.store.list_all("kubeflow.org/v1", "pytorchjobs", "jobctl")
     assert jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")[0] == 2
     assert jobctl_says(capfd, "resume", "demo")[0] == 0
@@ -286,6 +286,67 @@ def test_how_a_run_ended_is_known_when_its_job_is_gone(
     assert jobctl_says(capfd, "resume", "demo")[0] == 1
 
 
+def test_how_a_run_ended_is_known_when_the_operator_was_removed(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(FINISH)
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    server.store.delete("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo")
+    del server.store.served["kubeflow.org/v1", "pytorchjobs"]
+    assert json.loads(jobctl_says(capfd, "status", "demo", "--json")[1])["state"] == "finished"
+
+
+def test_an_evaluation_that_was_cancelled_once_can_finish(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(
+        '[[ $* == *--eval_only=True* ]] || exit 0; [ -e "$JOBCTL_ROOT/again" ] && exit 0; '
+        'touch "$JOBCTL_ROOT/again"; sleep 60'
+    )
+    words = [word for word in SMOKE if word not in ("--stage", "smoke")]
+    jobctl_says(capfd, "submit", *words, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    jobctl_says(capfd, "submit", "eval", *words, "--run", "demo")
+    until((server.volume / "again").exists)
+    jobctl_says(capfd, "cancel", "demo:eval")
+    until(lambda: "demo:eval: cancelled" in jobctl_says(capfd, "status", "demo:eval")[1])
+    assert jobctl_says(capfd, "submit", "eval", *words, "--run", "demo")[0] == 0
+    assert jobctl_says(capfd, "wait", "demo:eval")[0] == 0
+    assert "demo:eval: finished" in jobctl_says(capfd, "status", "demo:eval")[1]
+
+
+def test_list_has_one_line_a_run_and_says_the_attempt(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('for i in $(seq 30); do echo "a long line of the log, number $i"; done; exit 3')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    lines = jobctl_says(capfd, "list")[1].splitlines()
+    assert len(lines) == 2
+    header, row = (line.split() for line in lines)
+    assert row[header.index("ATTEMPT")] == "1"
+
+
+def test_a_running_attempt_has_its_number(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(f'[ "$attempt" = 1 ] && exit 200; {UNTIL_STOP}')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    until(lambda: json.loads(jobctl_says(capfd, "status", "demo", "--json")[1])["attempt"] == 2)
+
+
+def test_events_are_asked_for_by_the_objects_of_the_run(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster(FINISH).unschedulable = {"demo-master-0": "no GPU is free"}
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    until(lambda: "no GPU is free" in jobctl_says(capfd, "status", "demo")[1])
+    asked = [path for _, path in server.requests if "/events" in path]
+    assert asked
+    assert all("involvedObject.name" in path for path in asked)
+
+
 def test_somebody_elses_config_map_is_no_run(server: ApiServer, capfd: pytest.CaptureFixture[str]) -> None:
     theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs"}, "data": {"a": "b"}}
     server.store.create("v1", "configmaps", "jobctl", theirs)
@@ -338,8 +399,8 @@ def test_a_manifest_that_kubectl_applied_is_a_run_too(
     assert jobctl_says(capfd, "wait", "demo", "--target", "k8s")[0] == 1
     assert jobctl_says(capfd, "collect", "demo", "--target", "k8s", "-o", str(tmp_path / "out"))[0] == 0
     assert (tmp_path / "out/again").exists()
-    code, _, err = jobctl_says(capfd, "resume", "demo", "--target", "k8s")
-    assert (code, "was not submitted by jobctl" in err) == (1, True)
+    assert jobctl_says(capfd, "resume", "demo", "--target", "k8s")[0] == 0
+    assert jobctl_says(capfd, "wait", "demo", "--target", "k8s")[0] == 0
 
 
 def test_collect_goes_on_within_a_file(
@@ -401,14 +462,14 @@ def test_an_evaluation_beside_a_live_training_is_a_job_of_its_own(
     until(lambda: "demo: running" in jobctl_says(capfd, "status", "demo")[1])
     stop = server.volume / "runs/demo/STOP"
     code, out, err = jobctl_says(capfd, "submit", "eval", *words)
-    assert (code, f"submitted run demo:eval (job demo-eval on {target}" in out) == (0, True), err
+    assert (code, f"submitted run demo:eval (job demo--eval on {target}" in out) == (0, True), err
     assert jobctl_says(capfd, "wait", "demo:eval")[0] == 0
     assert "scored" in jobctl_says(capfd, "logs", "demo:eval")[1]
-    assert "demo: running, job demo on" in jobctl_says(capfd, "status", "demo")[1]
+    assert "demo: running, attempt 1, job demo on" in jobctl_says(capfd, "status", "demo")[1]
     assert not stop.exists()
     listed = jobctl_says(capfd, "list", "--target", target)[1].splitlines()[1:]
     assert [line.split()[:2] for line in listed] == [["demo", "running"], ["demo:eval", "finished"]]
-    assert jobctl_says(capfd, "status", "demo-eval", "--target", target)[0] == 1, "no run of that name"
+    assert jobctl_says(capfd, "status", "demo--eval", "--target", target)[0] == 1, "no run of that name"
     assert jobctl_says(capfd, "cancel", "demo", "--graceful")[0] == 0
     assert jobctl_says(capfd, "wait", "demo")[0] != 0
     assert "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1]
@@ -423,7 +484,7 @@ def test_export_again_with_other_words_takes_the_place_of_the_ended_one(
     jobctl_says(capfd, "wait", "demo")
     for words in ([], ["--", "--step=5"]):
         code, out, err = jobctl_says(capfd, "submit", "export", "--target", "k8s", "--run", "demo", *words)
-        assert (code, "job demo-export" in out) == (0, True), err
+        assert (code, "job demo--export" in out) == (0, True), err
         assert jobctl_says(capfd, "wait", "demo:export")[0] == 0
     assert "--step=5" in (server.volume / "exports").read_text().splitlines()[-1]
 
@@ -449,7 +510,7 @@ def test_a_cancelled_sweep_begins_no_other_size(
     until(begun.exists)
     assert jobctl_says(capfd, "cancel", "demo", "--graceful")[0] == 0
     until(lambda: record_of(server, "demo", 1).get("reason") == "cancelled")
-    assert "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1]
+    until(lambda: "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1])
     assert [line.partition("/batch_size=")[2][:1] for line in begun.read_text().splitlines()] == ["2"]
 
 

@@ -1,9 +1,12 @@
 """The section ``kubernetes`` of a site: settings that only the targets on Kubernetes read."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+
+QUANTITY = r"^([0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?)?$"
+"""A quantity of Kubernetes, or nothing."""
 
 
 class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,9 +25,39 @@ class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     run_as_user: Annotated[
         int, Meta(ge=1, description="user and group id of the pods, which must be able to write the volume")
     ] = 1000
+    memory: Annotated[
+        str, Meta(pattern=QUANTITY, description="memory a pod is promised; empty: 16Gi a process")
+    ] = ""
+    cpu_limit: Annotated[
+        int, Meta(ge=0, description="CPUs that a pod may use; 0: all of the hardware's node")
+    ] = 0
+    memory_limit: Annotated[
+        str,
+        Meta(pattern=QUANTITY, description="memory that a pod may use; empty: 9/10 of the hardware's node"),
+    ] = ""
+    gpu_product_label: Annotated[
+        str, Meta(description="label of the nodes that names their GPU; empty: nodes are not chosen by it")
+    ] = "nvidia.com/gpu.product"
+    gpu_product: Annotated[
+        str,
+        Meta(description="value of that label, for MIG and time-slicing; empty: the hardware's own product"),
+    ] = ""
     gpu_resource: Annotated[str, Meta(description="Kubernetes' resource name of a GPU")] = "nvidia.com/gpu"
     rdma_resource: Annotated[str, Meta(description="Kubernetes' resource name of RDMA; empty: none")] = ""
+    rdma_devices: Annotated[
+        int, Meta(ge=0, description="RDMA devices of a pod, as 4 EFA of a p4d; 0: one a GPU")
+    ] = 0
+    topology_required: Annotated[
+        str, Meta(description="topology level that all pods must share, for Kueue; empty: none")
+    ] = ""
+    topology_preferred: Annotated[
+        str, Meta(description="topology level that the pods should share, for Kueue; empty: none")
+    ] = ""
     node_selector: Annotated[dict[str, str], Meta(description="labels a node must have")] = {}
     tolerations: Annotated[tuple[str, ...], Meta(description="taint keys the pods tolerate")] = (
         "nvidia.com/gpu",
     )
+    pod: Annotated[
+        dict[str, Any],
+        Meta(description="further metadata and spec of the pods, merged strategically into ours"),
+    ] = {}

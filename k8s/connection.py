@@ -1,0 +1,255 @@
+"""Requests to one API server, as one user: with patience for what passes, and with errors that people can use.
+
+The official client reads the kubeconfig, runs its credential plugins and keeps the connections. Its typed calls are
+not used: each release has other types, and 37 refuses by itself what the server would explain.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.patience import Patience, Unanswered, ask
+from jobctl.k8s.refusals import Refused, refused
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+"""The longest pause between two pieces of an answer."""
+SILENCE = 300.0
+"""Seconds after which a stream that says nothing is taken for dead: a connection may be gone without a word."""
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 8.0
+"""Seconds between two requests to a server that does not answer."""
+PATIENCE = 60.0
+"""Seconds after which such a server is given up."""
+PIECE_BYTES = 16384
+PASSING = frozenset((429, 500, 502, 503, 504))
+"""Answers that may be another one in a moment."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of the API."""
+
+    method: str = "GET"
+    path: str
+    query: dict[str, str] = {}
+    body: dict[str, Any] | None = None
+    content_type: str = "application/json"
+    subject: str
+    """What the call is for, as an error message begins with it."""
+    operator: str = ""
+    """Who serves the kind of object, where Kubernetes itself does not."""
+    endless: bool = False
+    """Whether the answer may take for ever, and is read in pieces."""
+
+    @property
+    def target(self) -> str:
+        """The path with its query."""
+        return self.path + (f"?{urlencode(self.query)}" if self.query else "")
+
+    @property
+    def data(self) -> bytes | None:
+        """The body as it is sent."""
+        return None if self.body is None else json.dumps(self.body).encode()
+
+
+class Connection:
+    """A cluster of the kubeconfig."""
+
+    def __init__(
+        self, context: str, *, announce: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._context = context
+        self._announce = announce
+        self._sleep = sleep
+        self._client = _client(context)
+
+    @property
+    def host(self) -> str:
+        """The address of the API server, without a slash at its end."""
+        return str(self._client.configuration.host).rstrip("/")
+
+    def send(self, request: Request) -> Any:
+        """Return a response that succeeded. What passes is asked again, for ``PATIENCE`` seconds.
+
+        Raises Refused, and UserError when no server answers or its certificate is not trusted.
+        """
+        limits = Patience(PATIENCE, FIRST_PAUSE, LONGEST_PAUSE)
+        renewed = False
+
+        def attempt() -> Any:
+            nonlocal renewed
+            response = self._try(request)
+            if response.status == 401 and not renewed:
+                # A credential plug-in gives a new token when the kubeconfig is read again.
+                renewed = True
+                self._client = _client(self._context)
+                return attempt()
+
+            if response.status < 300:
+                return response
+
+            raise self._refusal(request, response)
+
+        return ask(attempt, limits, announce=self._announce, sleep=self._sleep)
+
+    def stream(self, request: Request) -> Iterator[bytes]:
+        """Yield the pieces of an endless answer. Raises ConnectionError when it breaks before its end."""
+        import urllib3
+
+        response = self.send(msgspec.structs.replace(request, endless=True))
+        try:
+            yield from response.stream(PIECE_BYTES)
+        except urllib3.exceptions.HTTPError as error:
+            raise ConnectionError(f"{request.subject}: {error}") from None
+        finally:
+            response.close()
+
+    def execute(self, path: str, container: str, command: list[str], subject: str) -> Any:
+        """Return a websocket on a command in a pod, with channels for its input, output and errors.
+
+        Raises Refused when the pod may not be entered, ConnectionError when the connection fails.
+        """
+        streams = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
+        words = [("command", word) for word in command]
+        query = urlencode([*words, *streams], quote_via=quote)
+
+        return self.open_socket(f"{path}?{query}", subject)
+
+    def open_socket(self, target: str, subject: str) -> Any:
+        """Return a websocket of the client at ``target``, a path with its query."""
+        try:
+            return self._connect(target, subject)
+        except Refused as refusal:
+            if refusal.status != 401:
+                raise
+
+        self._client = _client(self._context)
+
+        return self._connect(target, subject)
+
+    def _try(self, request: Request) -> Any:
+        """Return an answer, whatever it says. Raises Unanswered where none came, UserError for a bad certificate."""
+        import urllib3
+
+        headers = {"Accept": "application/json", "User-Agent": "jobctl", **self._authorization()}
+        data = request.data
+        if data is not None:
+            headers["Content-Type"] = request.content_type
+
+        silence = SILENCE if request.endless else READ_SECONDS
+        try:
+            response = self._client.rest_client.pool_manager.request(
+                request.method,
+                self.host + request.target,
+                body=data,
+                headers=headers,
+                retries=False,
+                preload_content=not request.endless,
+                redirect=False,
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=silence),
+            )
+
+            if request.endless and response.status >= 300:
+                response.read(cache_content=True)
+
+            return response
+        except urllib3.exceptions.SSLError as error:
+            # A certificate does not become right by asking again.
+            raise self._not_trusted(request, _reason(error)) from None
+        except urllib3.exceptions.HTTPError as error:
+            reason = _reason(error)
+            raise Unanswered(self._notice(reason), self._silence(request, reason)) from None
+
+    def _refusal(self, request: Request, response: Any) -> Exception:
+        """Return the error for an answer that is no success."""
+        refusal = refused(response.status, response.data, request.subject, request.operator)
+        if response.status not in PASSING:
+            return refusal
+
+        wait = float(response.headers.get("Retry-After") or 0)
+
+        return Unanswered(self._notice(response.status), refusal, wait)
+
+    def _notice(self, answer: object) -> str:
+        return f"jobctl: {self.host} answers {answer}; trying again"
+
+    def _silence(self, request: Request, reason: str) -> UserError:
+        return UserError(
+            f"{request.subject}: no API server answers at {self.host}: {reason}",
+            hint="is the cluster up, the VPN on, and --context right?",
+            code=1,
+        )
+
+    def _not_trusted(self, request: Request, reason: str) -> UserError:
+        return UserError(
+            f"{request.subject}: the certificate of {self.host} is not accepted: {reason}",
+            hint="the kubeconfig's certificate-authority is another cluster's, or has changed: get the file anew",
+            code=1,
+        )
+
+    def _authorization(self) -> dict[str, str]:
+        settings = self._client.configuration.auth_settings().values()
+        return {
+            setting["key"]: setting["value"]
+            for setting in settings
+            if setting["value"] and setting["in"] == "header"
+        }
+
+    def _connect(self, target: str, subject: str) -> Any:
+        from kubernetes.stream.ws_client import WSClient
+        from websocket import WebSocketBadStatusException, WebSocketException
+
+        url = self.host.replace("http", "ws", 1) + target
+        try:
+            return WSClient(self._client.configuration, url, self._authorization(), False, binary=True)
+        except WebSocketBadStatusException as error:
+            if error.status_code in PASSING:
+                raise ConnectionError(f"{subject}: the API server answers {error.status_code}") from None
+
+            raise refused(error.status_code, error.resp_body or b"", subject) from None
+        except (WebSocketException, OSError) as error:
+            raise ConnectionError(f"{subject}: {error}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return the last part of an error's text, which names the cause."""
+    return str(error).rsplit(": ", 1)[-1]
+
+
+def _client(context: str) -> Any:
+    """Return the official client, set up by the kubeconfig, or by the pod that we are in. Raises UserError."""
+    try:
+        from kubernetes import client, config
+    except ImportError:
+        raise UserError(
+            "the Kubernetes client is not installed",
+            hint="pip install 'jobctl[k8s]'   (jobctl render works without)",
+        ) from None
+
+    configuration = client.Configuration()
+    try:
+        # The client looks at the variable once, when it is imported.
+        file = os.environ.get("KUBECONFIG") or None
+        config.load_kube_config(config_file=file, context=context or None, client_configuration=configuration)
+    except config.ConfigException as problem:
+        if context:
+            raise UserError(
+                f"context {context}: {problem}", hint="kubectl config get-contexts lists them"
+            ) from None
+
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            raise UserError(
+                f"no cluster is configured: {problem}", hint="set KUBECONFIG, or choose with --context NAME"
+            ) from None
+
+    return client.ApiClient(configuration)

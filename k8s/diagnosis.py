@@ -1,0 +1,331 @@
+"""What is wrong with a cluster, for the jobs that we make: each check looks at one thing.
+
+What a user may not see is not judged: a check then says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jobctl.jobs.catalog.schema.site import Site
+from jobctl.jobs.core.exit_codes import STARTED_AGAIN
+from jobctl.jobs.targets.protocol import Trouble
+from jobctl.k8s.admission import ONE_NODE_ONLY
+from jobctl.k8s.connection import Request
+from jobctl.k8s.nodes import is_ready
+from jobctl.k8s.refusals import Refused
+from jobctl.k8s.resources import (
+    CLAIM,
+    LOCAL_QUEUE,
+    NAMESPACE,
+    NODE,
+    PYTORCHJOB,
+    RUNTIME,
+    TRAINJOB,
+    Kind,
+    Object,
+)
+
+if TYPE_CHECKING:
+    from jobctl.k8s.api import Api
+
+PAGE = "docs/kubernetes.md"
+ENFORCE = "pod-security.kubernetes.io/enforce"
+RUNTIME_NAME = "jobctl"
+
+
+class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checks look at. None where the user may not see it."""
+
+    site: Site
+    nodes_of_a_job: int = 1
+    kinds: frozenset[Kind] = frozenset()
+    """Kinds of distributed jobs that the cluster serves."""
+    trainer_schema: str = ""
+    """The OpenAPI document of Trainer v2, as text; empty where there is none."""
+    runtime: Object | None = None
+    runtime_is_missing: bool = False
+    namespace: Object | None = None
+    claim: Object | None = None
+    claim_is_missing: bool = False
+    queue: Object | None = None
+    queue_is_missing: bool = False
+    cluster_nodes: tuple[Object, ...] | None = None
+
+
+def read_facts(api: Api, site: Site, nodes_of_a_job: int = 1) -> ClusterFacts:
+    """Ask the cluster of ``site`` for all that the checks look at. Raises UserError where it does not answer."""
+    section = site.kubernetes
+    kinds = frozenset(kind for kind in (PYTORCHJOB, TRAINJOB) if api.serves(kind))
+    runtime, no_runtime = _look(api, RUNTIME, "", RUNTIME_NAME)
+    claim, no_claim = _look(api, CLAIM, section.namespace, section.pvc)
+    namespace, _ = _look(api, NAMESPACE, "", section.namespace)
+    queue, no_queue = (
+        _look(api, LOCAL_QUEUE, section.namespace, section.queue) if section.queue else (None, False)
+    )
+
+    return ClusterFacts(
+        site=site,
+        nodes_of_a_job=nodes_of_a_job,
+        kinds=kinds,
+        trainer_schema=_schema(api) if TRAINJOB in kinds else "",
+        runtime=runtime,
+        runtime_is_missing=no_runtime and TRAINJOB in kinds,
+        namespace=namespace,
+        claim=claim,
+        claim_is_missing=no_claim,
+        queue=queue,
+        queue_is_missing=no_queue,
+        cluster_nodes=_nodes(api),
+    )
+
+
+def _look(api: Api, kind: Kind, namespace: str, name: str) -> tuple[Object | None, bool]:
+    """Return an object, and whether it is known to be missing."""
+    try:
+        thing = api.get(kind, namespace, name)
+    except Refused:  # no right to see it, or its kind is not served
+        return None, False
+
+    return thing, thing is None
+
+
+def _schema(api: Api) -> str:
+    request = Request(path=f"/openapi/v3/apis/{TRAINJOB.api_version}", subject="reading Trainer's schema")
+    try:
+        document: Any = api.call(request)
+    except Refused:
+        return ""
+
+    return msgspec.json.encode(document).decode()
+
+
+def _nodes(api: Api) -> tuple[Object, ...] | None:
+    try:
+        return tuple(api.list_all(NODE, ""))
+    except Refused:
+        return None
+
+
+# ---- checks
+
+
+def no_operator(facts: ClusterFacts) -> Trouble | None:
+    """Training and preflight need an operator."""
+    if facts.kinds:
+        return None
+
+    return Trouble(
+        check="operator",
+        cause="the cluster has no operator for distributed jobs",
+        evidence="it serves neither PyTorchJob nor TrainJob",
+        remedy="install Kubeflow's training operator 1.9 or Trainer v2",
+        page=PAGE,
+    )
+
+
+def old_trainer(facts: ClusterFacts) -> Trouble | None:
+    """TrainJobs say what their pods are by ``runtimePatches``, which Trainer has from 2.2 on."""
+    if not facts.trainer_schema or "runtimePatches" in facts.trainer_schema:
+        return None
+
+    return Trouble(
+        check="trainer-version",
+        cause="Trainer v2 is older than 2.2, and refuses our TrainJobs",
+        evidence="its TrainJob has no field runtimePatches",
+        remedy="upgrade Kubeflow Trainer, or take --target k8s",
+        page=PAGE,
+    )
+
+
+def wrong_runtime(facts: ClusterFacts) -> Trouble | None:
+    """Our runtime says which exit codes are started again."""
+    applies = "kubectl apply --server-side -k k8s/manifests/trainer-v2"
+    if facts.runtime_is_missing:
+        return Trouble(
+            check="runtime",
+            cause="the cluster has no ClusterTrainingRuntime that our TrainJobs run on",
+            evidence=f"ClusterTrainingRuntime {RUNTIME_NAME} is not there",
+            remedy=applies,
+            page=PAGE,
+        )
+
+    codes = _retried_codes(facts.runtime) if facts.runtime else set()
+    if not facts.runtime or codes == set(STARTED_AGAIN):
+        return None
+
+    return Trouble(
+        check="runtime",
+        cause="the ClusterTrainingRuntime is of another version of jobctl",
+        evidence=f"it starts pods again for {len(codes)} exit codes, this version for {len(STARTED_AGAIN)}",
+        remedy=applies,
+        page=PAGE,
+    )
+
+
+def _retried_codes(runtime: Object) -> set[int]:
+    codes: set[int] = set()
+    jobs = runtime["spec"]["template"]["spec"].get("replicatedJobs") or []
+    for job in jobs:
+        policy = job["template"]["spec"].get("podFailurePolicy") or {}
+        for rule in policy.get("rules") or []:
+            codes |= set((rule.get("onExitCodes") or {}).get("values") or [])
+
+    return codes
+
+
+def pod_security(facts: ClusterFacts) -> Trouble | None:
+    """RDMA needs a right that only level privileged allows; the operator's init container needs baseline."""
+    if facts.namespace is None:
+        return None
+
+    section = facts.site.kubernetes
+    level = (facts.namespace["metadata"].get("labels") or {}).get(ENFORCE, "privileged")
+    name = section.namespace
+    evidence = f"namespace {name} has {ENFORCE}={level}"
+    if section.rdma_resource and level != "privileged":
+        return Trouble(
+            check="pod-security",
+            cause=f"pods of several nodes ask for {section.rdma_resource} and pin memory, which {level} forbids",
+            evidence=evidence,
+            remedy=f"kubectl label namespace {name} {ENFORCE}=privileged --overwrite",
+            page=PAGE,
+        )
+
+    if level == "restricted" and facts.nodes_of_a_job > 1 and PYTORCHJOB in facts.kinds:
+        return Trouble(
+            check="pod-security",
+            cause="the training operator's init container for workers is refused",
+            evidence=evidence,
+            remedy=f"kubectl label namespace {name} {ENFORCE}=baseline --overwrite, or --target k8s-trainjob",
+            page=PAGE,
+        )
+
+    return None
+
+
+def volume(facts: ClusterFacts) -> Trouble | None:
+    """All pods of a run write the same volume."""
+    name = facts.site.kubernetes.pvc
+    if facts.claim_is_missing:
+        return Trouble(
+            check="volume",
+            cause="the volume of runs and data sets is missing",
+            evidence=f"there is no PersistentVolumeClaim {name} in namespace {facts.site.kubernetes.namespace}",
+            remedy="kubectl apply --server-side -k k8s/manifests, or kubernetes.pvc=NAME",
+            page=PAGE,
+        )
+
+    if facts.claim is None:
+        return None
+
+    modes = set(facts.claim.get("spec", {}).get("accessModes") or [])
+    if facts.nodes_of_a_job > 1 and modes and modes <= ONE_NODE_ONLY:
+        return Trouble(
+            check="volume",
+            cause=f"one node alone can mount the volume, and a job has {facts.nodes_of_a_job}",
+            evidence=f"claim {name} has {', '.join(sorted(modes))}",
+            remedy="take a storage class that can ReadWriteMany",
+            page=PAGE,
+        )
+
+    phase = (facts.claim.get("status") or {}).get("phase", "")
+    if phase == "Lost":
+        return Trouble(
+            check="volume",
+            cause="the volume behind the claim is gone",
+            evidence=f"claim {name} is {phase}",
+            remedy="an administrator restores it, or makes another claim",
+            page=PAGE,
+        )
+
+    return None
+
+
+def queue(facts: ClusterFacts) -> Trouble | None:
+    """A job in a queue is made suspended, and only an active queue admits it."""
+    name = facts.site.kubernetes.queue
+    if facts.queue_is_missing:
+        return Trouble(
+            check="queue",
+            cause="jobs wait for ever in a queue that is not there",
+            evidence=f"there is no LocalQueue {name} in namespace {facts.site.kubernetes.namespace}",
+            remedy="kubectl apply --server-side -k k8s/manifests/kueue, or leave kubernetes.queue out",
+            page=PAGE,
+        )
+
+    conditions = ((facts.queue or {}).get("status") or {}).get("conditions") or []
+    for condition in conditions:
+        if condition.get("type") == "Active" and condition.get("status") == "False":
+            return Trouble(
+                check="queue",
+                cause=f"queue {name} admits nothing",
+                evidence=str(condition.get("message") or condition.get("reason") or "it is not active"),
+                remedy="its ClusterQueue, and the flavors that it names, must be there",
+                page=PAGE,
+            )
+
+    return None
+
+
+def gpus(facts: ClusterFacts) -> Trouble | None:
+    """GPUs are offered by a device plugin under a name, and found by a label."""
+    if facts.cluster_nodes is None:
+        return None
+
+    section = facts.site.kubernetes
+    offered = [
+        node
+        for node in facts.cluster_nodes
+        if int(((node.get("status") or {}).get("allocatable") or {}).get(section.gpu_resource, 0))
+    ]
+    if not offered:
+        return Trouble(
+            check="gpus",
+            cause=f"no node offers {section.gpu_resource}",
+            evidence=f"{len(facts.cluster_nodes)} nodes, none with it among its allocatable resources",
+            remedy="install the device plugin, or name the resource: kubernetes.gpu_resource",
+            page=PAGE,
+        )
+
+    label = section.gpu_product_label
+    if label and not any(label in (node["metadata"].get("labels") or {}) for node in offered):
+        return Trouble(
+            check="gpus",
+            cause=f"no node with GPUs has the label {label}, by which jobs choose their GPU",
+            evidence=f"{len(offered)} nodes offer {section.gpu_resource}",
+            remedy="install GPU feature discovery, or --set kubernetes.gpu_product_label=''",
+            page=PAGE,
+        )
+
+    silent = [str(node["metadata"]["name"]) for node in offered if not is_ready(node)]
+    if len(silent) == len(offered):
+        return Trouble(
+            check="gpus",
+            cause="no node with GPUs answers",
+            evidence=", ".join(silent[:8]),
+            remedy="jobctl nodes shows them; ask the administrator",
+            page=PAGE,
+        )
+
+    return None
+
+
+CHECKS: tuple[Callable[[ClusterFacts], Trouble | None], ...] = (
+    no_operator,
+    old_trainer,
+    wrong_runtime,
+    pod_security,
+    volume,
+    queue,
+    gpus,
+)
+
+
+def examine(facts: ClusterFacts) -> list[Trouble]:
+    """Return what is wrong, in the order of the checks."""
+    troubles = (check(facts) for check in CHECKS)
+    return [trouble for trouble in troubles if trouble is not None]

@@ -1,0 +1,112 @@
+"""The nodes of a cluster, as far as a user may see them: which are dead, and which pods cannot end because of that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.k8s.pods import Pod
+from jobctl.k8s.refusals import Refused
+from jobctl.k8s.resources import NODE, POD, Object
+
+if TYPE_CHECKING:
+    from jobctl.k8s.api import Api
+
+AVOID_MARK = "jobctl/avoid"
+"""Annotation of a run's record: nodes that its next attempts avoid, with commas between them."""
+LATE_SECONDS = 30.0
+"""How long after its time a deleted pod may stay before its node is looked at. Clocks differ a little."""
+
+
+class DeadPod(msgspec.Struct, frozen=True):
+    """A pod that was deleted and does not go, because its node does not answer."""
+
+    pod: Pod
+    node_is_gone: bool
+    """The cluster has no such node any more, so nothing of the pod can run."""
+
+
+def is_late(pod: Pod) -> bool:
+    """Whether a deleted pod is still there though its grace period is over."""
+    if not pod.deleted:
+        return False
+
+    due = datetime.strptime(pod.deleted, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    return time.time() > due.timestamp() + LATE_SECONDS
+
+
+def is_ready(node: Object) -> bool:
+    """Whether the kubelet of a node reports that it is well."""
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def dead_pods(api: Api, pods: Sequence[Pod]) -> list[DeadPod]:
+    """Return those of ``pods`` that cannot end. A node that the user may not see is taken for a dead one."""
+    late = [pod for pod in pods if pod.node and is_late(pod)]
+    dead: list[DeadPod] = []
+
+    for pod in late:
+        try:
+            node = api.get(NODE, "", pod.node)
+        except Refused as refusal:
+            if refusal.status != 403:
+                raise
+
+            dead.append(DeadPod(pod, node_is_gone=False))
+        else:
+            if node is None or not is_ready(node):
+                dead.append(DeadPod(pod, node_is_gone=node is None))
+
+    return dead
+
+
+def remove_dead(api: Api, namespace: str, pods: Sequence[Pod], *, force: bool) -> list[DeadPod]:
+    """Remove pods of nodes that are gone, with ``force`` also those of nodes that do not answer; what was removed.
+
+    Kubernetes waits for the kubelet before it gives a pod's name away, and a dead node's kubelet never answers.
+    """
+    removed = [dead for dead in dead_pods(api, pods) if force or dead.node_is_gone]
+    for dead in removed:
+        api.delete(POD, namespace, dead.pod.name, grace_seconds=0)
+
+    return removed
+
+
+def cannot_go(job: str, dead: Sequence[DeadPod]) -> UserError:
+    """Return the error for a job that was deleted and does not go."""
+    if not dead:
+        return UserError(f"the ended job {job} cannot be deleted: a finalizer holds it", code=1)
+
+    names = ", ".join(f"{each.pod.name} on {each.pod.node}" for each in dead)
+    return UserError(
+        f"job {job} does not go: its pods cannot end, because their nodes do not answer: {names}",
+        hint="when you know that the nodes are off: jobctl cancel RUN --force, then jobctl resume RUN",
+        code=1,
+    )
+
+
+def avoided_nodes(marks: Mapping[str, str], pods: Sequence[Pod], removed: Sequence[DeadPod]) -> list[str]:
+    """Return the nodes that the next attempt avoids: noted before, dead now, or found unfit by the last attempt."""
+    noted = marks.get(AVOID_MARK, "").split(",")
+    dead = [each.pod.node for each in removed]
+    unfit = [node for pod in pods if pod.ending for node in pod.ending.bad_nodes.split(",")]
+
+    return sorted({*noted, *dead, *unfit} - {""})
+
+
+def avoiding(spec: JobSpec, nodes: Sequence[str]) -> JobSpec:
+    """Return ``spec`` for pods that are not put on ``nodes``."""
+    if not nodes:
+        return spec
+
+    excluded = [name for name in spec.site.exclude.split(",") if name]
+    exclude = ",".join(dict.fromkeys([*excluded, *nodes]))
+
+    return msgspec.structs.replace(spec, site=msgspec.structs.replace(spec.site, exclude=exclude))

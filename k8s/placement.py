@@ -1,0 +1,151 @@
+"""Which nodes the pods of a job may be on, what they take of them, and what of them they see."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+
+CPUS_PER_PROCESS = 4
+GIB_PER_PROCESS = 16
+"""What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
+
+_MOUNT = re.compile(r"(?P<source>[^:]+):(?P<target>/[^:]+)(?P<read_only>:ro)?")
+_GIB = {"": 2.0**-30, "k": 1e3 / 2**30, "M": 1e6 / 2**30, "G": 1e9 / 2**30, "T": 1e12 / 2**30}
+_GIB |= {"Ki": 2.0**-20, "Mi": 2.0**-10, "Gi": 1.0, "Ti": 2.0**10}
+
+
+def placement(spec: JobSpec) -> dict[str, Any]:
+    """Return what the template ``pod_placement`` needs.
+
+    Raises UserError for nodes and mounts that Kubernetes has no counterpart of.
+    """
+    volumes, mounts = mounts_of(spec)
+    return {
+        "tolerations": spec.site.kubernetes.tolerations if spec.resources.gpus_per_node else (),
+        "node_rules": node_rules(spec),
+        "requests": requests(spec),
+        "limits": limits(spec),
+        "rdma": needs_rdma(spec),
+        "extra_volumes": volumes,
+        "extra_mounts": mounts,
+    }
+
+
+def distributed(spec: JobSpec) -> bool:
+    """Whether the pods work as ranks of one program, and so are an operator's; else each is a worker for itself."""
+    return spec.job_kind.distributed
+
+
+def needs_rdma(spec: JobSpec) -> bool:
+    """Whether the pods talk to each other over RDMA."""
+    return bool(spec.site.kubernetes.rdma_resource) and distributed(spec) and spec.resources.nodes > 1
+
+
+def devices(spec: JobSpec) -> dict[str, str | int]:
+    """GPUs and RDMA devices, which are limited and requested alike."""
+    site = spec.site.kubernetes
+    counts: dict[str, str | int] = {}
+    if spec.resources.gpus_per_node:
+        counts[site.gpu_resource] = spec.resources.gpus_per_node
+
+    if needs_rdma(spec):
+        counts[site.rdma_resource] = site.rdma_devices or max(1, spec.resources.gpus_per_node)
+
+    return counts
+
+
+def requests(spec: JobSpec) -> dict[str, str | int]:
+    """What a pod is promised."""
+    processes = spec.processes_per_node if distributed(spec) else 1
+    facts = spec.facts
+    cpus = spec.site.cpus_per_task or min(processes * CPUS_PER_PROCESS, max(1, facts.cpus * 3 // 4))
+    memory = min(processes * GIB_PER_PROCESS, facts.node_memory_gib * 3 // 4)
+
+    return {"cpu": cpus, "memory": spec.site.kubernetes.memory or f"{memory}Gi", **devices(spec)}
+
+
+def limits(spec: JobSpec) -> dict[str, str | int]:
+    """What a pod may use at most. Without limits a namespace with a quota on them admits no pod.
+
+    By default that is a node's CPUs and most of its memory: the rest is the kubelet's and the system's.
+    """
+    site = spec.site.kubernetes
+    promised = requests(spec)
+    cpus = site.cpu_limit or max(spec.facts.cpus, int(promised["cpu"]))
+    memory = site.memory_limit or _larger(
+        f"{spec.facts.node_memory_gib * 9 // 10}Gi", str(promised["memory"])
+    )
+    _check_at_least(cpus, int(promised["cpu"]), "kubernetes.cpu_limit", "cpus_per_task")
+    _check_at_least(gib(memory), gib(str(promised["memory"])), "kubernetes.memory_limit", "kubernetes.memory")
+
+    return {"cpu": cpus, "memory": memory, **devices(spec)}
+
+
+def gib(quantity: str) -> float:
+    """Return a quantity of memory, such as ``64Gi``, in GiB. The schema has checked its form."""
+    number = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity)
+    assert number is not None
+    return float(number[1]) * _GIB[number[2]]
+
+
+def _larger(one: str, other: str) -> str:
+    return max(one, other, key=gib)
+
+
+def _check_at_least(limit: float, promised: float, key: str, promise: str) -> None:
+    if limit < promised:
+        raise UserError(
+            f"{key} is {limit:g}, less than the {promised:g} that each pod is promised",
+            hint=f"raise {key}, or lower {promise}",
+        )
+
+
+def node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
+    """Key, operator and values of each label that a node must have: the right GPU, and wanted or not avoided."""
+    site = spec.site.kubernetes
+    rules = []
+    product = site.gpu_product or spec.facts.gpu_product
+    if spec.resources.gpus_per_node and product and site.gpu_product_label:
+        rules.append((site.gpu_product_label, "In", [product]))
+
+    for key, operator in (("nodelist", "In"), ("exclude", "NotIn")):
+        value = getattr(spec.site, key)
+        if "[" in value:
+            raise UserError(
+                f"{key} {value}: Kubernetes has no ranges of nodes", hint="name them, joined by commas"
+            )
+
+        if value:
+            rules.append(("kubernetes.io/hostname", operator, [name.strip() for name in value.split(",")]))
+
+    return rules
+
+
+def mounts_of(spec: JobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the volumes and the volume mounts of ``container.mounts``.
+
+    A source that begins with a slash is a folder of the node; any other is the name of a claim. Raises UserError for
+    a mount of another form.
+    """
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+
+    for number, text in enumerate(spec.site.container.mounts):
+        mount = _MOUNT.fullmatch(text)
+        if mount is None:
+            raise UserError(
+                f"container.mounts {text!r}: not of the form SOURCE:TARGET[:ro]",
+                hint="SOURCE is a folder of the nodes, or the name of a PersistentVolumeClaim",
+            )
+
+        name = f"mount-{number}"
+        source = mount["source"]
+        is_folder = source.startswith("/")
+        claim = {"persistentVolumeClaim": {"claimName": source}}
+        volumes.append({"name": name, **({"hostPath": {"path": source}} if is_folder else claim)})
+        mounts.append({"name": name, "mountPath": mount["target"], "readOnly": bool(mount["read_only"])})
+
+    return volumes, mounts

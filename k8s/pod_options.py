@@ -1,0 +1,193 @@
+"""``kubernetes.pod``: what a user adds to the pods, merged strategically into our template.
+
+A mapping merges key by key, and a null takes a key away. A list whose elements have a name merges by that name, as
+Kubernetes itself does it; any other list is appended to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.k8s.names import COMPONENT, INSTANCE, MANAGED_BY, RUN_ANNOTATION
+from jobctl.k8s.resources import TRAINJOB, Kind, Object
+
+MERGE_KEYS: dict[str, str] = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "volumeMounts": "mountPath",
+    "ports": "containerPort",
+    "imagePullSecrets": "name",
+    "hostAliases": "ip",
+    "topologySpreadConstraints": "topologyKey",
+}
+"""Lists whose elements have a name, and the key that is the name (``x-kubernetes-patch-merge-key``)."""
+
+CONTAINER = "jobctl"
+"""What the container of a job is called in ``kubernetes.pod``. Operators want other names."""
+
+TRAINJOB_SPEC = frozenset(
+    (
+        "affinity",
+        "containers",
+        "imagePullSecrets",
+        "initContainers",
+        "nodeSelector",
+        "schedulingGates",
+        "securityContext",
+        "serviceAccountName",
+        "terminationGracePeriodSeconds",
+        "tolerations",
+        "volumes",
+    )
+)
+TRAINJOB_CONTAINER = frozenset(("name", "securityContext", "volumeMounts"))
+"""What a TrainJob can say of its pods and of their container; all else is the runtime's."""
+
+_OURS: dict[tuple[str, ...], str] = {
+    ("spec", "restartPolicy"): "the exit codes decide what is started again",
+    ("spec", "activeDeadlineSeconds"): "time_limit is the limit of an attempt",
+    ("spec", "terminationGracePeriodSeconds"): "stop_grace_seconds is the time to checkpoint in",
+    ("spec", "nodeName"): "nodelist names the nodes",
+    ("spec", "hostname"): "the operator names the pods",
+    ("spec", "subdomain"): "the operator names the pods",
+    ("metadata", "name"): "the operator names the pods",
+    ("metadata", "namespace"): "kubernetes.namespace names it",
+}
+"""Fields that a key of jobctl says, or that nobody may say."""
+_OUR_LABELS = (COMPONENT, INSTANCE, MANAGED_BY, RUN_ANNOTATION)
+_OUR_CONTAINER = ("command", "args", "image", "lifecycle")
+_OUR_VOLUMES = ("workspace", "jobctl", "shm", "tmp", "secrets")
+
+
+def merged(template: Object, options: Mapping[str, Any], kind: Kind) -> Object:
+    """Return the pod template ``template`` of a job of ``kind`` with the user's ``options``.
+
+    Raises UserError for what is not the user's to say, and for what a TrainJob cannot say.
+    """
+    if not options:
+        return template
+
+    container = template["spec"]["containers"][0]["name"]
+    _check(options)
+    wanted = _with_name(options, container)
+    if kind == TRAINJOB:
+        _check_trainjob(wanted, container)
+
+    result: Object = _merge(template, wanted)
+    return result
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    for key in options:
+        if key not in ("metadata", "spec"):
+            raise _refusal(key, "it has metadata (labels, annotations) and spec, as a pod has")
+
+    for (part, field), hint in _OURS.items():
+        if field in _mapping(options, part):
+            raise _refusal(f"{part}.{field}", hint)
+
+    metadata = _mapping(options, "metadata")
+    for part in metadata:
+        if part not in ("labels", "annotations"):
+            raise _refusal(f"metadata.{part}", "labels and annotations can be added")
+
+        for name in _mapping(metadata, part):
+            if name in _OUR_LABELS:
+                raise _refusal(f"metadata.{part}.{name}", "jobctl finds the pods of a run by it")
+
+    spec = _mapping(options, "spec")
+    for volume in _elements(spec, "volumes"):
+        if volume.get("name") in _OUR_VOLUMES:
+            raise _refusal(f"spec.volumes {volume['name']}", "jobctl has a volume of that name; take another")
+
+    for each in _elements(spec, "containers"):
+        for field in _OUR_CONTAINER:
+            if each.get("name") == CONTAINER and field in each:
+                raise _refusal(f"spec.containers {CONTAINER}: {field}", "jobctl says what runs; --image REF")
+
+
+def _check_trainjob(options: Mapping[str, Any], container: str) -> None:
+    """Raise UserError for what the runtime alone can say of a TrainJob's pods."""
+    hint = "a ClusterTrainingRuntime of your own says it for all TrainJobs; --target k8s takes it for one run"
+    spec = _mapping(options, "spec")
+    for field in spec:
+        if field not in TRAINJOB_SPEC:
+            raise UserError(f"kubernetes.pod: a TrainJob cannot say spec.{field} of its pods", hint=hint)
+
+    for each in _elements(spec, "containers"):
+        fields = sorted(set(each) - TRAINJOB_CONTAINER)
+        if fields and each.get("name") == container:
+            raise UserError(
+                f"kubernetes.pod: a TrainJob cannot say {', '.join(fields)} of its container", hint=hint
+            )
+
+
+def _refusal(place: str, hint: str) -> UserError:
+    return UserError(f"kubernetes.pod: {place} cannot be set", hint=hint)
+
+
+def _mapping(options: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = options.get(key)
+    if value is None:
+        return {}
+
+    if not isinstance(value, Mapping):
+        raise UserError(f"kubernetes.pod: {key} is a mapping, not {value!r}")
+    return value
+
+
+def _elements(spec: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    value = spec.get(key) or []
+    if not isinstance(value, list) or not all(
+        isinstance(each, Mapping) and each.get("name") for each in value
+    ):
+        raise UserError(f"kubernetes.pod: spec.{key} is a list of mappings, each with a name")
+    return value
+
+
+def _with_name(options: Mapping[str, Any], container: str) -> dict[str, Any]:
+    """Return ``options`` with the operator's name of our container."""
+    copied: dict[str, Any] = msgspec.to_builtins(options)
+    for each in (copied.get("spec") or {}).get("containers") or []:
+        if each["name"] == CONTAINER:
+            each["name"] = container
+
+    return copied
+
+
+def _merge(template: Any, wanted: Any) -> Any:
+    merged_keys = dict(template)
+    for key, value in wanted.items():
+        before = merged_keys.get(key)
+        if value is None:
+            merged_keys.pop(key, None)
+        elif isinstance(value, dict) and isinstance(before, dict):
+            merged_keys[key] = _merge(before, value)
+        elif isinstance(value, list) and isinstance(before, list):
+            merged_keys[key] = _merge_lists(before, value, MERGE_KEYS.get(key, ""))
+        else:
+            merged_keys[key] = value
+
+    return merged_keys
+
+
+def _merge_lists(before: list[Any], wanted: list[Any], name: str) -> list[Any]:
+    """Merge elements that have the same name, and append the others."""
+    if not name:
+        return [*before, *wanted]
+
+    elements = list(before)
+    for element in wanted:
+        places = [place for place, known in enumerate(elements) if known.get(name) == element.get(name)]
+        if places:
+            elements[places[0]] = _merge(elements[places[0]], element)
+        else:
+            elements.append(element)
+
+    return elements

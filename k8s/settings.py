@@ -1,0 +1,35 @@
+"""Settings that mean nothing in a pod. None of them is ignored: each is refused by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.catalog.schema.job import Resources
+from jobctl.jobs.catalog.schema.keys import flat
+from jobctl.jobs.catalog.schema.site import Site
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+
+REFUSED: dict[str, str] = {
+    "array_limit": "only Slurm has job arrays; a Job of Kubernetes runs all of its pods at once",
+    "container.runtime": "the kubelet starts the image; leave the key out",
+    "modules": "a pod's software is in its image: --image REF",
+    "secrets_file": "Kubernetes takes secrets by reference: kubernetes.secret names a Secret",
+}
+"""Keys that no pod can honour, and what to do instead."""
+
+
+def check_settings(spec: JobSpec) -> None:
+    """Raise UserError for a setting that differs from its default and that no pod can honour."""
+    values = _settings(spec.resources, spec.site)
+    defaults = _settings(Resources(), Site())
+    for key, hint in REFUSED.items():
+        if values[key] != defaults[key]:
+            raise UserError(f"{key}: Kubernetes has no counterpart of it", hint=hint)
+
+
+def _settings(resources: Resources, site: Site) -> dict[str, Any]:
+    """Return settings by their keys. A missing key of ``REFUSED`` is a fault of this file."""
+    return {**msgspec.to_builtins(resources), **flat(site)}

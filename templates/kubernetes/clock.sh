@@ -1,0 +1,54 @@
+# The time limit of an attempt. Kubernetes warns nobody before a pod's time is over, so each pod reads the clock itself.
+
+# watch_clock: warn the job JOB_STOP_GRACE_SECONDS before END, and end it at END. Runs in the background.
+watch_clock() {
+  local nap=
+  trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+
+  # bash runs a trap while it waits for a child, but not while a child runs in the foreground.
+  doze() {
+    sleep "$1" &
+    nap=$!
+    wait "$nap"
+  }
+
+  doze "$(seconds_until "$((END - JOB_STOP_GRACE_SECONDS))")"
+  warn_job
+  doze "$(seconds_until "$END")"
+  touch "$TIME_IS_UP"
+  echo "jobctl: the time limit is over" >&3
+  end_payload TERM
+  doze "$JOB_KILL_SECONDS"
+  end_payload KILL
+}
+
+# seconds_until TIME: print how many seconds it is until TIME, in seconds since 1970. 0 for the past.
+seconds_until() {
+  local seconds=$(($1 - $(date +%s)))
+  echo "$((seconds > 0 ? seconds : 0))"
+}
+
+# warn_job: the time limit is near.
+warn_job() {
+  case $JOB_AT_WARNING in
+    # The trainers of all pods see STOP, checkpoint and end with EXIT_CONTINUE. One pod is enough to create it.
+    checkpoint) if [ "$POD" = 0 ]; then echo "time limit" >>"$STOP"; fi ;;
+    # The next attempt goes on from what is done, so this one ends now.
+    terminate) touch "$TIME_IS_UP" && kill -TERM "$$" ;;
+    # Nothing of it is kept, so it uses the time that remains.
+    continue) ;;
+  esac
+}
+
+# end_payload SIGNAL: send SIGNAL to what runs in this pod.
+end_payload() {
+  local child
+  if child=$(kept_pid "$LOG_DIR/.exit_code-$POD"); then kill "-$1" "$child" 2>/dev/null || true; fi
+}
+
+# stop_clock: the attempt ends before its time is over.
+stop_clock() {
+  [ -n "${CLOCK:-}" ] || return 0
+  kill "$CLOCK" 2>/dev/null || true
+  wait "$CLOCK" 2>/dev/null || true
+}

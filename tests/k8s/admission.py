@@ -1,0 +1,87 @@
+"""What the API server's own admission refuses to a pod: Pod Security and quotas, in the words of the real one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.k8s.refusal import Refusal
+
+Object = dict[str, Any]
+_UNITS = {"": 1.0, "m": 1e-3, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "G": 1e9}
+
+
+def check_pod(pod: Object, security: str, quota: dict[str, str], others: list[Object]) -> None:
+    """Raise Refusal for a pod that the namespace does not admit; ``others`` are the pods that are in it."""
+    name = pod["metadata"]["name"]
+    if said := _violations(pod, security):
+        words = f'violates PodSecurity "{security}:latest": {", ".join(said)}'
+        raise Refusal(403, "Forbidden", f'pods "{name}" is forbidden: {words}')
+    if quota:
+        _check_quota(pod, quota, others)
+
+
+def _containers(pod: Object) -> list[Object]:
+    return [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+
+
+def _violations(pod: Object, security: str) -> list[str]:
+    said: list[str] = []
+    if security == "privileged":
+        return said
+    if pod["spec"].get("hostNetwork"):
+        said.append("host namespaces (hostNetwork=true)")
+    for volume in pod["spec"].get("volumes") or []:
+        if "hostPath" in volume:
+            said.append(f'hostPath volumes (volume "{volume["name"]}")')
+    for container in _containers(pod):
+        context = container.get("securityContext") or {}
+        added = (context.get("capabilities") or {}).get("add") or []
+        if added:
+            said.append(
+                f'non-default capabilities (container "{container["name"]}" must not include '
+                f'"{", ".join(added)}" in securityContext.capabilities.add)'
+            )
+        if security == "restricted" and context.get("allowPrivilegeEscalation") is not False:
+            said.append(
+                f'allowPrivilegeEscalation != false (container "{container["name"]}" must set '
+                "securityContext.allowPrivilegeEscalation=false)"
+            )
+    return said
+
+
+def _check_quota(pod: Object, quota: dict[str, str], others: list[Object]) -> None:
+    """``quota`` is called compute; each of its resources is said by every container, and its sum is bounded."""
+    name = pod["metadata"]["name"]
+    missing = {
+        resource: [c["name"] for c in _containers(pod) if _said(c, resource) is None] for resource in quota
+    }
+    if any(missing.values()):
+        words = "; ".join(f"{resource} for: {','.join(who)}" for resource, who in missing.items() if who)
+        raise Refusal(
+            403, "Forbidden", f'pods "{name}" is forbidden: failed quota: compute: must specify {words}'
+        )
+    for resource, limit in quota.items():
+        asked, used = _sum(pod, resource), sum(_sum(other, resource) for other in others)
+        if asked + used > amount(limit):
+            raise Refusal(
+                403, "Forbidden",
+                f'pods "{name}" is forbidden: exceeded quota: compute, requested: {resource}={int(asked)}, '
+                f"used: {resource}={int(used)}, limited: {resource}={limit}",
+            )  # fmt: skip
+
+
+def _said(container: Object, resource: str) -> Any:
+    side, _, name = resource.partition(".")
+    return ((container.get("resources") or {}).get(side) or {}).get(name)
+
+
+def _sum(pod: Object, resource: str) -> float:
+    return sum(amount(_said(container, resource) or 0) for container in _containers(pod))
+
+
+def amount(quantity: object) -> float:
+    """A quantity of Kubernetes as a number."""
+    number = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(quantity))
+    assert number, quantity
+    return float(number[1]) * _UNITS[number[2]]

@@ -1,0 +1,110 @@
+"""What ``examine`` says of an ill cluster, and that it says nothing of a well one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
+from jobctl.jobs.catalog.schema.site import Site
+from jobctl.jobs.targets.protocol import Examines
+from jobctl.k8s.diagnosis import CHECKS, ClusterFacts, examine, read_facts
+from jobctl.k8s.resources import PYTORCHJOB, TRAINJOB
+from jobctl.k8s.target import PYTORCH
+from tests.k8s.conftest import MANIFESTS
+from tests.k8s.server import ApiServer
+from tests.k8s.test_capacity import node
+
+RUNTIME = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text())
+CLAIM = yaml.safe_load((MANIFESTS / "volume.yaml").read_text())
+
+
+def namespace(level: str) -> dict[str, Any]:
+    return {"metadata": {"name": "jobctl", "labels": {"pod-security.kubernetes.io/enforce": level}}}
+
+
+def site(**settings: Any) -> Site:
+    return Site(kubernetes=msgspec.structs.replace(KubernetesSection(), **settings))
+
+
+WELL = ClusterFacts(
+    site=site(queue="research"),
+    nodes_of_a_job=2,
+    kinds=frozenset((PYTORCHJOB, TRAINJOB)),
+    trainer_schema='{"runtimePatches": {}}',
+    runtime=RUNTIME,
+    namespace=namespace("baseline"),
+    claim=CLAIM,
+    queue={"status": {"conditions": [{"type": "Active", "status": "True"}]}},
+    cluster_nodes=(node("n1"), node("cpu", gpus=0)),
+)
+OLD_RUNTIME = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text().replace("[129,", "["))
+ONE_NODE = {**CLAIM, "spec": {**CLAIM["spec"], "accessModes": ["ReadWriteOnce"]}}
+INACTIVE = {"type": "Active", "status": "False", "message": "ClusterQueue research does not exist"}
+UNLABELLED = {**node("n1"), "metadata": {"name": "n1"}}
+
+
+def ill(**facts: Any) -> list[tuple[str, str]]:
+    troubles = examine(msgspec.structs.replace(WELL, **facts))
+    return [(each.check, f"{each.cause}: {each.evidence}") for each in troubles]
+
+
+def test_a_well_cluster_has_nothing_to_say() -> None:
+    assert examine(WELL) == []
+
+
+def test_what_a_user_may_not_see_is_not_judged() -> None:
+    unseen = ClusterFacts(site=site(queue="research"), kinds=frozenset((PYTORCHJOB,)))
+    assert examine(unseen) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "check", "words"),
+    [
+        ({"kinds": frozenset()}, "operator", "no operator for distributed jobs"),
+        ({"trainer_schema": '{"podTemplateOverrides": {}}'}, "trainer-version", "older than 2.2"),
+        ({"runtime": None, "runtime_is_missing": True}, "runtime", "no ClusterTrainingRuntime"),
+        ({"runtime": OLD_RUNTIME}, "runtime", "of another version of jobctl"),
+        ({"site": site(rdma_resource="rdma/ib")}, "pod-security", "pin memory, which baseline forbids"),
+        ({"namespace": namespace("restricted")}, "pod-security", "init container for workers is refused"),
+        ({"claim": None, "claim_is_missing": True}, "volume", "no PersistentVolumeClaim jobctl-workspace"),
+        ({"claim": ONE_NODE}, "volume", "one node alone can mount the volume"),
+        ({"claim": {**CLAIM, "status": {"phase": "Lost"}}}, "volume", "is gone"),
+        ({"queue": None, "queue_is_missing": True}, "queue", "no LocalQueue research"),
+        ({"queue": {"status": {"conditions": [INACTIVE]}}}, "queue", "ClusterQueue research does not exist"),
+        ({"cluster_nodes": (node("n1", gpus=0),)}, "gpus", "no node offers nvidia.com/gpu"),
+        ({"cluster_nodes": (UNLABELLED,)}, "gpus", "has the label nvidia.com/gpu.product"),
+        ({"cluster_nodes": (node("n1", ready="Unknown"),)}, "gpus", "no node with GPUs answers"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_ill_cluster_is_named_once(facts: dict[str, Any], check: str, words: str) -> None:
+    ((found, text),) = ill(**facts)
+    assert found == check
+    assert words in text
+
+
+def test_each_check_can_speak() -> None:
+    assert len(CHECKS) == 7
+    assert all(check.__doc__ for check in CHECKS)
+
+
+def test_a_cluster_with_our_manifests_is_asked_and_well(server: ApiServer) -> None:
+    server.store.create("v1", "nodes", "", node("n1"))
+    server.store.create("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes", "", RUNTIME)
+    assert isinstance(PYTORCH, Examines)
+    assert PYTORCH.examine(site(), 2) == []
+    facts = read_facts(PYTORCH.clusters.api(site()), site())
+    assert facts.kinds == {PYTORCHJOB, TRAINJOB}
+    assert "runtimePatches" in facts.trainer_schema
+    assert facts.claim is not None
+    assert facts.cluster_nodes is not None
+
+
+def test_a_cluster_without_our_manifests_says_what_is_missing(server: ApiServer) -> None:
+    server.store.objects.clear()
+    checks = [trouble.check for trouble in PYTORCH.examine(site(queue="research"), 2)]
+    assert checks == ["runtime", "volume", "queue", "gpus"]

@@ -1,0 +1,99 @@
+"""Which nodes the pods go to, what they take of them, and which folders and claims they see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.k8s import placement
+from tests.k8s.conftest import spec_of
+from tests.k8s.schemas import problems
+from tests.k8s.test_manifest import TARGETS, objects
+
+
+def gpu_spec(target: str = "k8s", **named: Any) -> Any:
+    base = {"gpus_per_node": 8, "processes_per_node": 0}
+    return spec_of(target=target, hardware="h100", nodes=2, named={**base, **named})
+
+
+@pytest.mark.parametrize(("devices", "count"), [(0, 8), (4, 4), (32, 32)])
+def test_rdma_devices_are_counted_by_themselves(devices: int, count: int) -> None:
+    named = {"kubernetes.rdma_resource": "vpc.amazonaws.com/efa", "kubernetes.rdma_devices": devices}
+    assert placement.devices(gpu_spec(**named)) == {"nvidia.com/gpu": 8, "vpc.amazonaws.com/efa": count}
+
+
+def test_slices_of_gpus_are_named_by_the_nodes_own_label() -> None:
+    mig = {
+        "kubernetes.gpu_resource": "nvidia.com/mig-3g.40gb",
+        "kubernetes.gpu_product": "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb",
+    }
+    assert placement.node_rules(gpu_spec(**mig)) == [
+        ("nvidia.com/gpu.product", "In", ["NVIDIA-H100-80GB-HBM3-MIG-3g.40gb"])
+    ]
+    assert placement.devices(gpu_spec(**mig)) == {"nvidia.com/mig-3g.40gb": 8}
+    other = {"kubernetes.gpu_product_label": "cloud.example/gpu"}
+    assert placement.node_rules(gpu_spec(**other))[0][0] == "cloud.example/gpu"
+    assert placement.node_rules(gpu_spec(**{"kubernetes.gpu_product_label": ""})) == []
+
+
+def test_limits_are_the_nodes_unless_the_site_says_others() -> None:
+    spec = gpu_spec()
+    assert placement.limits(spec)["memory"] == f"{spec.facts.node_memory_gib * 9 // 10}Gi"
+    assert placement.limits(spec)["cpu"] == spec.facts.cpus
+    said = {
+        "kubernetes.memory": "64Gi", "kubernetes.memory_limit": "128Gi",
+        "kubernetes.cpu_limit": 48, "cpus_per_task": 16,
+    }  # fmt: skip
+    assert placement.requests(gpu_spec(**said))["memory"] == "64Gi"
+    limits = placement.limits(gpu_spec(**said))
+    assert (limits["cpu"], limits["memory"]) == (48, "128Gi")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"kubernetes.memory": "64Gi", "kubernetes.memory_limit": "60000Mi"},
+        {"cpus_per_task": 16, "kubernetes.cpu_limit": 8},
+    ],
+)
+def test_a_limit_below_what_is_promised_is_refused(named: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="less than the"):
+        placement.limits(gpu_spec(**named))
+
+
+@pytest.mark.parametrize(
+    ("quantity", "gib"), [("64Gi", 64.0), ("1Ti", 1024.0), ("512Mi", 0.5), ("1073741824", 1.0)]
+)
+def test_quantities_of_memory(quantity: str, gib: float) -> None:
+    assert placement.gib(quantity) == pytest.approx(gib)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_mounts_are_folders_of_the_node_or_claims(target: str) -> None:
+    spec = gpu_spec(target, **{"container.mounts": ("/nvme:/scratch", "corpus:/data:ro")})
+    record, job = objects(TARGETS[target], spec)
+    assert problems(record) == []
+    assert problems(job) == []
+    volumes, mounts = placement.mounts_of(spec)
+    assert volumes == [
+        {"name": "mount-0", "hostPath": {"path": "/nvme"}},
+        {"name": "mount-1", "persistentVolumeClaim": {"claimName": "corpus"}},
+    ]
+    assert [(m["mountPath"], m["readOnly"]) for m in mounts] == [("/scratch", False), ("/data", True)]
+    assert "mount-1" in str(job)
+
+
+def test_a_mount_of_another_form_is_refused() -> None:
+    with pytest.raises(UserError, match="not of the form SOURCE:TARGET"):
+        placement.mounts_of(gpu_spec(**{"container.mounts": ("/nvme",)}))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_kueue_is_told_how_near_the_pods_must_be(target: str) -> None:
+    named = {"kubernetes.topology_required": "rack", "kubernetes.topology_preferred": "block"}
+    text = TARGETS[target].render(gpu_spec(target, **named))
+    assert '"kueue.x-k8s.io/podset-required-topology": "rack"' in text
+    assert '"kueue.x-k8s.io/podset-preferred-topology": "block"' in text
+    assert "podset-" not in TARGETS[target].render(gpu_spec(target))
