@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "doctor": Command("doctor", "Say what is wrong with a run or a machine, and why."),
         "compare": Command("compare", "Show how settings and results of runs differ."),
         "report": Command("report", "Write one page with all figures of runs."),
+        "exporter": Command("exporter", "Serve metrics of all runs to Prometheus."),
     },
     "End a run, or take it home": {
         "cancel": Command("control", "End the job of a run; --graceful saves it first."),

@@ -35,4 +35,4 @@ def _analysis(word: str, home: Path, skip: int | None, tokens: float | None) -> 
     records = opened.records()
     warn([*history.notes, *records.notes])
 
-    return analyse(history, records.attempts, skip=skip, tokens=tokens)
+    return analyse(history, records.attempts, goodput=opened.goodput(), skip=skip, tokens=tokens)

@@ -36,4 +36,4 @@ def _member(word: str) -> Member:
     if not history.steps:
         raise UserError(f"{opened.path}: no step in its log yet", hint=f"jobctl logs {word} -f", code=1)
 
-    return Member(history, analyse(history, opened.records().attempts))
+    return Member(history, analyse(history, opened.records().attempts, goodput=opened.goodput()))

@@ -12,6 +12,7 @@ from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.output import say, warn
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.goodput import CAUSES
 from jobctl.jobs.monitoring.analysis import analyse
 from jobctl.jobs.monitoring.browser import find_browser, take_picture
 from jobctl.jobs.monitoring.opening import open_run
@@ -73,7 +74,9 @@ def _subject(word: str, home: Path) -> Subject:
     history = opened.log.read()
     records = opened.records()
     warn([*history.notes, *records.notes])
-    return Subject(history, analyse(history, records.attempts), records.attempts)
+    goodput = opened.goodput()
+    shares = tuple((CAUSES[cause], share) for cause, share in goodput.shares().items()) if goodput else ()
+    return Subject(history, analyse(history, records.attempts, goodput=goodput), records.attempts, shares)
 
 
 def _now() -> str:

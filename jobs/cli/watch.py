@@ -46,7 +46,9 @@ def look_at(run: Opened) -> Glance:
     """Return how a run stands now. A document that is being rewritten at this moment is looked at again later."""
     records = run.records()
     history = run.log.read()
-    return glance(history, records, time.time(), warnings=_warnings(run.path))
+    goodput = run.goodput()
+    share = goodput.share if goodput else None
+    return glance(history, records, time.time(), warnings=_warnings(run.path), goodput=share)
 
 
 def _warnings(path: Path) -> list[str]:

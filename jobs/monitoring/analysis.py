@@ -12,6 +12,7 @@ import msgspec
 from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.entries import ModelEntry
 from jobctl.jobs.catalog.loader import load_entry, load_hardware, names
+from jobctl.jobs.core.goodput import CAUSES, STEPS, Goodput
 from jobctl.jobs.monitoring.history import PARTS, History, Interval, column, finite, number, whole
 from jobctl.jobs.runs.records import Attempt
 
@@ -73,6 +74,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of one GPU by the catalogue, in GB."""
     wall_seconds: float | None
     wall_tokens_per_second: float | None
+    goodput: dict[str, float]
+    """Share of the wall-clock time by cause, 0 to 1; empty where the log does not tell it."""
     optimal_tokens: float | None
     projections: tuple[Projection, ...]
 
@@ -81,12 +84,14 @@ def analyse(
     history: History,
     attempts: Sequence[Attempt] = (),
     *,
+    goodput: Goodput | None = None,
     skip: int | None = None,
     tokens: float | None = None,
 ) -> Analysis:
     """Return the analysis of ``history``.
 
-    ``skip`` is the number of steps to leave out as warm-up, ``tokens`` the length of the training to project.
+    ``goodput`` says where its time went. ``skip`` is the number of steps to leave out as warm-up, ``tokens`` the length
+    of the training to project.
     """
     warmup = warmup_steps(history) if skip is None else skip
     steady = steady_intervals(history, warmup)
@@ -123,6 +128,7 @@ def analyse(
         memory_total_gb=memory_total_gb(str(history.startup.get("device") or "")),
         wall_seconds=wall,
         wall_tokens_per_second=wall_rate,
+        goodput=goodput.shares() if goodput else {},
         optimal_tokens=wanted,
         projections=projections(history, wanted, {"steps": rate, "wall clock": wall_rate}),
     )
@@ -326,6 +332,13 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
             f"{name.replace('_', ' ')} {share:.1%}" for name, share in a.split.items() if share >= 0.0005
         ]
         rows.append(("of a step", ", ".join(parts)))
+
+    if a.goodput:
+        lost = sorted(((share, cause) for cause, share in a.goodput.items() if cause != STEPS), reverse=True)
+        causes = [f"{CAUSES[cause]} {share:.1%}" for share, cause in lost[:5] if share >= 0.0005]
+        rows.append(("goodput", f"{a.goodput[STEPS]:.1%} of the wall-clock time in steps that count"))
+        if causes:
+            rows.append(("the rest", ", ".join(causes)))
 
     return rows
 

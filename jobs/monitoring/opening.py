@@ -11,6 +11,8 @@ import msgspec
 from jobctl.jobs import kinds
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.goodput import STEPS, Goodput
+from jobctl.jobs.core.run_times import read_goodput
 from jobctl.jobs.monitoring.document import read_document
 from jobctl.jobs.monitoring.history import History
 from jobctl.jobs.monitoring.logfile import RunLog, log_names
@@ -55,6 +57,14 @@ class Opened(msgspec.Struct, frozen=True):
     path: Path
     """The run directory, or the file of another tool."""
     log: Log
+
+    def goodput(self) -> Goodput | None:
+        """Return where the time of the run went; None where its log does not say when its steps were done."""
+        if not self.path.is_dir():
+            return None
+
+        goodput = read_goodput(self.path)
+        return goodput if goodput and STEPS in goodput.seconds else None
 
     def records(self) -> Records:
         """Return the run's records as they are now; what cannot be read becomes a note."""

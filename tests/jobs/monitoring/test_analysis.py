@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobctl.jobs.core.goodput import Goodput
 from jobctl.jobs.monitoring.analysis import Analysis, amount, analyse, final_loss, text
 from jobctl.jobs.monitoring.document import read_document
 from jobctl.jobs.monitoring.logfile import RunLog
@@ -121,3 +122,20 @@ def test_the_last_loss_is_a_mean() -> None:
 
 def test_amounts_read_well() -> None:
     assert [amount(v) for v in (0, 12, 1536, 81.727e9, 1.36e21)] == ["0", "12", "1.54k", "81.7B", "1.36e+09T"]
+
+
+def test_where_the_time_went_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", steps=100)
+    spent = Goodput(
+        wall_seconds=100.0,
+        seconds={"steps": 80.0, "queue": 15.0, "startup": 5.0},
+        tokens=1,
+        attempts=1,
+        starts=1,
+    )
+    analysis = analyse(RunLog(run).read(), goodput=spent)
+    assert analysis.goodput == {"steps": 0.8, "queue": 0.15, "startup": 0.05}
+    shown = text(analysis)
+    assert "80.0% of the wall-clock time in steps that count" in shown
+    assert "in the queue 15.0%, container, imports, compilation, first step 5.0%" in shown
+    assert analyse(RunLog(run).read()).goodput == {}

@@ -1,0 +1,168 @@
+"""Prometheus metrics of the runs below a root, read from their directories at each scrape.
+
+The names follow Prometheus' rules: base units, and ``_total`` for what only grows. A metric of a run that has none of
+its value is left out, so a panel shows a gap and no zero.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.monitoring.glance import Glance, glance
+from jobctl.jobs.monitoring.opening import Opened, open_run
+
+LABELS = ("run", "model")
+STATES = ("waiting", "running", "silent", "stopped", "finished", "failed", "cancelled")
+MAX_AGE_SECONDS = 7 * 86400.0
+"""Runs whose log is older are left out: an exporter is about what goes on."""
+
+
+class Metric(NamedTuple):
+    """One metric of a run."""
+
+    name: str
+    help: str
+    value: Callable[[Glance], float | None]
+
+
+METRICS = (
+    Metric("jobctl_run_step", "Steps done.", lambda look: look.step),
+    Metric("jobctl_run_steps_planned", "Steps that the run is to have.", lambda look: look.max_iters or None),
+    Metric("jobctl_run_remaining_seconds", "Time left at the present speed.", lambda look: look.seconds_left),
+    Metric("jobctl_run_loss", "Training loss of the last step, nats a token.", lambda look: look.loss),
+    Metric(
+        "jobctl_run_validation_loss", "Last validation loss, nats a token.", lambda look: look.validation_loss
+    ),
+    Metric("jobctl_run_learning_rate", "Learning rate of the last step.", lambda look: look.learning_rate),
+    Metric(
+        "jobctl_run_gradient_norm",
+        "Gradient norm of the last step, before clipping.",
+        lambda look: look.grad_norm,
+    ),
+    Metric(
+        "jobctl_run_tokens_per_second", "Tokens a second, over all GPUs.", lambda look: look.tokens_per_second
+    ),
+    Metric("jobctl_run_mfu_ratio", "Share of the GPUs' dense peak, 0 to 1.", lambda look: look.mfu),
+    Metric(
+        "jobctl_run_step_seconds",
+        "Time of a step.",
+        lambda look: look.ms_per_step / 1e3 if look.ms_per_step is not None else None,
+    ),
+    Metric(
+        "jobctl_run_memory_peak_bytes",
+        "Peak of the memory of one GPU.",
+        lambda look: look.memory_gb * 1e9 if look.memory_gb is not None else None,
+    ),
+    Metric(
+        "jobctl_run_goodput_ratio", "Share of wall-clock time in steps that count.", lambda look: look.goodput
+    ),
+    Metric("jobctl_run_attempts", "Attempts so far.", lambda look: look.attempt),
+)
+STATE_METRIC = "jobctl_run_state"
+PART_METRIC = "jobctl_run_step_part_ratio"
+LAST_WRITE_METRIC = "jobctl_run_last_write_timestamp_seconds"
+NAMES = frozenset({*(metric.name for metric in METRICS), STATE_METRIC, PART_METRIC, LAST_WRITE_METRIC})
+"""Every metric that an exporter gives."""
+
+
+class Sample(NamedTuple):
+    """One value: its metric, its labels, and what it is."""
+
+    metric: str
+    labels: dict[str, str]
+    value: float
+
+
+def samples(look: Glance, last_write: float | None) -> Iterator[Sample]:
+    """Yield the values of one run."""
+    labels = {"run": look.run, "model": look.model}
+    for metric in METRICS:
+        value = metric.value(look)
+        if value is not None:
+            yield Sample(metric.name, labels, float(value))
+
+    for state in STATES:
+        yield Sample(STATE_METRIC, {**labels, "state": state}, float(state == look.state))
+
+    for part, share in look.split.items():
+        yield Sample(PART_METRIC, {**labels, "part": part}, share)
+
+    if last_write is not None:
+        yield Sample(LAST_WRITE_METRIC, labels, last_write)
+
+
+class Runs:
+    """The runs below a root. Their logs are read on from one scrape to the next."""
+
+    def __init__(self, root: Path, max_age: float = MAX_AGE_SECONDS) -> None:
+        self.root = root
+        self.max_age = max_age
+        self._opened: dict[str, Opened] = {}
+
+    def samples(self, now: float | None = None) -> Iterator[Sample]:
+        """Yield the values of all runs that a trainer wrote to lately; one that cannot be read is left out."""
+        moment = time.time() if now is None else now
+        for name in self._names(moment):
+            try:
+                opened = self._opened.setdefault(name, open_run(name, self.root))
+                history = opened.log.read()
+                goodput = opened.goodput()
+            except (UserError, OSError):
+                continue
+
+            share = goodput.share if goodput else None
+            yield from samples(glance(history, opened.records(), moment, goodput=share), history.last_write)
+
+    def _names(self, now: float) -> Iterable[str]:
+        """Return the names of the runs whose metrics folder has changed lately."""
+        try:
+            folders = sorted(layout.runs(self.root).iterdir())
+        except OSError:  # no run yet
+            return []
+
+        return [folder.name for folder in folders if self._is_recent(folder, now)]
+
+    def _is_recent(self, run: Path, now: float) -> bool:
+        if not layout.RUN_NAME.fullmatch(run.name):
+            return False
+
+        try:
+            times = [path.stat().st_mtime for path in layout.metrics_dir(run).glob("run_*.jsonl")]
+        except OSError:
+            return False
+
+        return bool(times) and now - max(times) <= self.max_age
+
+
+def collector(runs: Runs) -> Any:
+    """Return what ``prometheus_client`` asks for the metrics at each scrape."""
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+
+    helps = {metric.name: metric.help for metric in METRICS}
+    helps |= {
+        STATE_METRIC: "1 for the state that the run is in.",
+        PART_METRIC: "Share of a step's time by part, 0 to 1.",
+        LAST_WRITE_METRIC: "When the run's log was last written.",
+    }
+
+    class RunCollector(Collector):
+        def collect(self) -> Iterator[Any]:
+            families: dict[str, Any] = {}
+            for sample in runs.samples():
+                names = list(sample.labels)
+                family = families.get(sample.metric)
+                if family is None:
+                    family = GaugeMetricFamily(sample.metric, helps[sample.metric], labels=names)
+                    families[sample.metric] = family
+
+                family.add_metric([sample.labels[name] for name in names], sample.value)
+
+            yield from families.values()
+
+    return RunCollector()

@@ -1,0 +1,80 @@
+"""The metrics of an exporter, as Prometheus reads them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.monitoring.exporter import NAMES, STATES, Runs, collector
+from tests.jobs.monitoring.runs import start_line, training_lines, write_attempt, write_log, write_run
+
+
+def values(root: Path) -> dict[tuple[str, str], float]:
+    """What a scrape gives, by metric and run; of states and parts the last label beside."""
+    registry = CollectorRegistry()
+    registry.register(collector(Runs(root)))
+    text = generate_latest(registry).decode()
+    return {
+        (sample.name, " ".join([sample.labels["run"], *list(sample.labels.values())[2:]])): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_scrape_gives_every_run(tmp_path: Path) -> None:
+    run = layout.run_dir(tmp_path, "a")
+    write_log(run, [start_line(), *training_lines(range(1, 101))])
+    write_attempt(run, 1)
+    os.utime(next(layout.metrics_dir(run).iterdir()), (time.time() + 1,) * 2)
+    write_run(layout.run_dir(tmp_path, "b"))
+    seen = values(tmp_path)
+    assert seen["jobctl_run_step", "a"] == 100
+    assert seen["jobctl_run_mfu_ratio", "a"] == 0.6
+    assert seen["jobctl_run_step_seconds", "a"] == 0.1
+    assert seen["jobctl_run_memory_peak_bytes", "b"] == 90e9
+    assert seen["jobctl_run_remaining_seconds", "a"] == 10.0
+    assert ("jobctl_run_remaining_seconds", "b") not in seen, "it has ended"
+    states = {key[1]: value for key, value in seen.items() if key[0] == "jobctl_run_state"}
+    assert sum(states.values()) == 2
+    assert len(states) == 2 * len(STATES)
+
+
+def test_every_metric_is_listed(tmp_path: Path) -> None:
+    write_run(layout.run_dir(tmp_path, "b"))
+    given = {name for name, _ in values(tmp_path)}
+    assert given <= NAMES
+    assert NAMES - given == {"jobctl_run_remaining_seconds", "jobctl_run_goodput_ratio"}
+
+
+def test_values_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
+    write_log(layout.run_dir(tmp_path, "a"), [start_line(), *training_lines([1], loss=lambda step: "nan")])
+    assert ("jobctl_run_loss", "a") not in values(tmp_path)
+
+
+def test_old_and_broken_runs_are_left_out(tmp_path: Path) -> None:
+    old = write_run(layout.run_dir(tmp_path, "old"))
+    os.utime(next(layout.metrics_dir(old).iterdir()), (1.0, 1.0))
+    (layout.runs(tmp_path) / "file").write_text("x")
+    layout.run_dir(tmp_path, "empty").mkdir()
+    assert values(tmp_path) == {}
+    assert values(tmp_path / "gone") == {}
+
+
+def test_a_second_scrape_reads_what_was_added(tmp_path: Path) -> None:
+    run = layout.run_dir(tmp_path, "a")
+    log = write_log(run, [start_line(), *training_lines(range(1, 11))])
+    runs = Runs(tmp_path)
+
+    def step() -> float:
+        return next(sample.value for sample in runs.samples() if sample.metric == "jobctl_run_step")
+
+    assert step() == 10
+    with log.open("a") as file:
+        file.write('{"kind":"iteration","iter":11,"loss":1.0}\n')
+
+    assert step() == 11
