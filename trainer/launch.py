@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from jobctl.jobs.core import memory_kill
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import (
     EXIT_BUSY,
@@ -31,11 +32,11 @@ from jobctl.jobs.core.exit_codes import (
 )
 from jobctl.jobs.core.layout import log_dir, stop_file
 from jobctl.trainer import rendezvous
-from jobctl.trainer.lifecycle import memory_kill
 from jobctl.trainer.lifecycle.stop import LAUNCHED_AT, LAUNCHER_WORDS
 from jobctl.trainer.options import parse
 from jobctl.trainer.reporting.ranklog import next_attempt
 
+LESS_MEMORY = "a smaller --dataloader_num_workers or --batch_size"
 WORKER = "jobctl.trainer"
 """The module that each rank runs."""
 WATCHDOG_SAYS = b"\nTimeout ("
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     memory = memory_kill.watch()
     code = exit_code(run_ranks(parsed), parsed)
     if code != EXIT_FINISHED:
-        print(memory.report(), end="", file=sys.stderr)
+        print(memory.report(LESS_MEMORY), end="", file=sys.stderr)
 
     if options and code not in (EXIT_FINISHED, EXIT_CONTINUE, EXIT_USAGE):
         print(hang_report(options.run_dir, options.attempt), end="", file=sys.stderr)

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from jobctl.jobs.core import memory_kill
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.work.claims import POLL, Claims, owner
 from jobctl.prep.work.job import work_dir
@@ -27,6 +28,7 @@ LONGEST_POLL = 5.0
 """Seconds between looks of a worker that has been idle for long: of a thousand at the end of a job most are."""
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a worker that got SIGTERM: it cleans up first."""
+LESS_MEMORY = "fewer --workers"
 RESTARTS = 3
 """Times a worker slot is filled again after its process was killed."""
 
@@ -88,6 +90,7 @@ class Pool:
     def __init__(
         self, output: Path, target: Callable[..., None], arguments: Sequence[Any], workers: int
     ) -> None:
+        self._memory = memory_kill.watch()
         self._context = multiprocessing.get_context("fork")
         self._errors = self._context.SimpleQueue()
         self._claims = Claims(work_dir(output) / "claims", stale=float("inf"))
@@ -119,6 +122,7 @@ class Pool:
             if not ended_by_others or not self._restarts[slot]:
                 raise self._failure(code)
 
+            print(f"a worker {ending(code)}; another takes its place", file=sys.stderr)
             self._restarts[slot] -= 1
             self._processes[slot] = self._start(slot)
 
@@ -133,13 +137,12 @@ class Pool:
             message, hint, code = self._errors.get()
             return UserError(message, hint=hint, code=code)
 
-        how = (
-            f"ended with {code}"
-            if code > 0
-            else f"was killed by signal {-code}, and so were those in its place"
-        )
+        how = ending(code) if code > 0 else f"{ending(code)}, and so were those in its place"
+        hint = "what is done stays; run the same command again"
 
-        return UserError(f"a worker {how}", hint="what is done stays; run the same command again", code=1)
+        # The kernel kills without a word; its counters tell whether memory was the reason.
+        memory = self._memory.report(LESS_MEMORY).removeprefix("error: ").strip()
+        return UserError(f"a worker {how}" + (f": {memory}" if memory else ""), hint=hint, code=1)
 
     def stop(self) -> None:
         for process in self._processes:
@@ -149,6 +152,11 @@ class Pool:
         for process in self._processes:
             process.join()
             self._claims.drop(owner(process.pid))
+
+
+def ending(code: int) -> str:
+    """Say in words how a process ended."""
+    return f"ended with {code}" if code > 0 else f"was killed by signal {-code}"
 
 
 def cores() -> int:

@@ -26,11 +26,11 @@ from tests.clusters.containers import Engine
 DOCKER = load_target("docker")
 GREEDY = """
 import subprocess, sys
-from jobctl.trainer.lifecycle import memory_kill
+from jobctl.jobs.core import memory_kill
 
 memory = memory_kill.watch()
 subprocess.run([sys.executable, "-c", "x = bytearray(2**30); x[::4096] = bytes(2**18)"])
-print(memory.report())
+print(memory.report("a smaller image"))
 """
 """A parent whose child takes a gigabyte."""
 

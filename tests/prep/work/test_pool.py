@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from jobctl.jobs.core import memory_kill
 from jobctl.jobs.core.errors import UserError
 from jobctl.prep.work.pool import Pool
 
@@ -75,3 +76,39 @@ def test_the_error_of_a_worker_is_raised_here_and_ends_the_others(tmp_path: Path
     with pytest.raises(UserError, match="no good") as caught:
         finish(Pool(tmp_path, work, (), 2))
     assert (caught.value.hint, caught.value.code) == ("do better", 1)
+
+
+def killed_for_memory(group: Path, slot: int) -> None:
+    """Die as the kernel's victim does, and count as it does in the control group."""
+    counter = group / "memory.events"
+    kills = int(counter.read_text().split()[1])
+    counter.write_text(f"oom_kill {kills + 1}\n")
+    os.kill(os.getpid(), 9)
+
+
+def test_a_worker_that_is_killed_for_memory_names_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.events").write_text("oom_kill 0\n")
+    (tmp_path / "memory.max").write_text(f"{3 << 29}\n")
+    (tmp_path / "membership").write_text("0::/\n")
+    watched = memory_kill.watch(tmp_path / "membership", tmp_path)
+    monkeypatch.setattr(memory_kill, "watch", lambda: watched)
+
+    with pytest.raises(UserError) as caught:
+        finish(Pool(tmp_path / "out", killed_for_memory, (tmp_path,), 1))
+
+    assert caught.value.message == (
+        "a worker was killed by signal 9, and so were those in its place: the kernel killed 4 processes of this job "
+        "for memory: its limit is 1.50 GiB; give the job more memory, or take fewer --workers"
+    )
+
+
+def test_a_worker_that_is_killed_otherwise_says_nothing_of_memory(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="so were those in its place") as caught:
+        finish(Pool(tmp_path, lambda slot: os.kill(os.getpid(), 9), (), 1))
+
+    assert "memory" not in caught.value.message
+    assert capfd.readouterr().err.count("a worker was killed by signal 9; another takes its place") == 3

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jobctl.trainer.lifecycle import memory_kill
-from jobctl.trainer.lifecycle.memory_kill import watch
+from jobctl.jobs.core import memory_kill
+from jobctl.jobs.core.memory_kill import watch
 
 GIB = 2**30
+ADVICE = "fewer --workers"
 
 
 @pytest.fixture
@@ -31,13 +32,13 @@ def kill(group: Path, times: int) -> None:
 def test_a_kill_is_reported_with_the_smallest_limit_around(group: Path, tmp_path: Path) -> None:
     memory = watch(tmp_path / "membership", tmp_path / "cgroup")
     kill(group, 2)
-    assert memory.report().startswith(
+    assert memory.report(ADVICE).startswith(
         "error: the kernel killed 1 process of this job for memory: its limit is 1.50 GiB; give the job more memory"
     )
 
 
 def test_kills_of_an_earlier_time_are_not_reported(group: Path, tmp_path: Path) -> None:
-    assert watch(tmp_path / "membership", tmp_path / "cgroup").report() == ""
+    assert watch(tmp_path / "membership", tmp_path / "cgroup").report(ADVICE) == ""
 
 
 def test_without_a_limit_the_node_ran_out(group: Path, tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_without_a_limit_the_node_ran_out(group: Path, tmp_path: Path) -> None:
     kill(group, 3)
     assert (
         "killed 2 processes of this job for memory: no limit is set, so the node itself ran out"
-        in memory.report()
+        in memory.report(ADVICE)
     )
 
 
@@ -58,7 +59,7 @@ def test_a_container_that_sees_a_path_of_its_host_looks_at_its_own_group(tmp_pat
     kill(root, 0)
     memory = watch(tmp_path / "membership", root)
     kill(root, 1)
-    assert "its limit is 1.00 GiB" in memory.report()
+    assert "its limit is 1.00 GiB" in memory.report(ADVICE)
 
 
 def test_version_1_has_other_files(tmp_path: Path) -> None:
@@ -70,12 +71,12 @@ def test_version_1_has_other_files(tmp_path: Path) -> None:
     (group / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
     memory = watch(tmp_path / "membership", tmp_path / "cgroup")
     (group / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
-    assert "its limit is 2.00 GiB" in memory.report()
+    assert "its limit is 2.00 GiB" in memory.report(ADVICE)
 
 
 def test_where_nothing_counts_nothing_is_said(tmp_path: Path) -> None:
-    assert watch(tmp_path / "absent", tmp_path).report() == ""
+    assert watch(tmp_path / "absent", tmp_path).report(ADVICE) == ""
 
 
 def test_this_machine_can_be_watched() -> None:
-    assert memory_kill.watch().report() == ""
+    assert memory_kill.watch().report(ADVICE) == ""

@@ -23,8 +23,11 @@ class MemoryWatch(NamedTuple):
     root: Path
     kills_before: int
 
-    def report(self) -> str:
-        """Return one line where processes have been killed for memory since, else nothing."""
+    def report(self, advice: str) -> str:
+        """Return one line where processes have been killed for memory since, else nothing.
+
+        ``advice`` says what takes less memory.
+        """
         kills = kills_in(self.folder) - self.kills_before
         if kills <= 0:
             return ""
@@ -36,7 +39,7 @@ class MemoryWatch(NamedTuple):
 
         return (
             f"error: the kernel killed {kills} process{'es' if kills > 1 else ''} of this job for memory: {reason}; "
-            "give the job more memory, or take a smaller --dataloader_num_workers or --batch_size\n"
+            f"give the job more memory, or take {advice}\n"
         )
 
 
