@@ -13,7 +13,7 @@ from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import dataset_dir, source_dir, tokenizer_dir
 from jobctl.prep import options
-from jobctl.prep.encode import tokenizers
+from jobctl.prep.encode import folders, tokenizers
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.mirror import mirror
 from jobctl.prep.select.language import check_languages
@@ -57,7 +57,7 @@ def check(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig, to
 
 def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) -> tuple[Path, Meta]:
     """Run the job that the options describe. Return its folder and its meta."""
-    tokens = tokenizers.entry_of(given.tokenizer)
+    name, tokens = folders.resolved(given.root, given.tokenizer, given.eos_token)
     check(given, entry, config, tokens)
 
     def find() -> list[Source]:
@@ -66,13 +66,15 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
     # The sources are listed before the tokenizer is made, so that a wrong name leaves nothing behind.
     listed = find()
     warn_of_held_out(listed, entry)
+    if folders.is_folder(given.tokenizer):
+        folders.install(Path(given.tokenizer), tokenizer_dir(given.root, name))
 
-    file = tokenizer_dir(given.root, given.tokenizer) / tokenizers.FILE
+    file = tokenizer_dir(given.root, name) / tokenizers.FILE
     encoders = Encoders(tokens, config.encoder, file, config.control_tokens)
     job = Job(
         dataset=given.dataset,
         entry=entry,
-        tokenizer=tokenizers.ensure(given.root, given.tokenizer, encoders),
+        tokenizer=tokenizers.ensure(given.root, name, encoders, tokens),
         tokens=tokens,
         config=config,
     )
@@ -83,7 +85,7 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
         ignore_unreadable=given.ignore_unreadable,
     )
 
-    output: Path = given.output or dataset_dir(given.root, given.dataset, given.tokenizer)
+    output: Path = given.output or dataset_dir(given.root, given.dataset, name)
     nodes = Nodes(given.rank, given.world_size)
 
     return output, run.run(output, job, listed, find, encoders, run.show_on(), origin, nodes)

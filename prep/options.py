@@ -67,7 +67,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m jobctl.prep", description="Turn text into token shards.", allow_abbrev=False
     )
     made.add_argument("--dataset", required=True, help="a data set of the catalogue; any name with --source")
-    made.add_argument("--tokenizer", required=True, help="a tokenizer of the catalogue")
+    made.add_argument("--tokenizer", required=True, help="a tokenizer of the catalogue, or ./FOLDER")
+    made.add_argument(
+        "--eos-token", default="", help="what ends a document, where a tokenizer's folder does not say it"
+    )
     made.add_argument(
         "--root", type=Path, default=os.environ.get("JOBCTL_ROOT"), help="default: $JOBCTL_ROOT"
     )

@@ -88,6 +88,11 @@ class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         list[EncoderName], Meta(description="encoders proven to give the reference's ids, fastest first")
     ] = msgspec.field(default_factory=lambda: ["tokenizers"])
 
+    @property
+    def is_catalogued(self) -> bool:
+        """Whether the entry is the catalogue's. One that was read from a user's folder proves nothing."""
+        return bool(self.hub or self.shipped)
+
 
 class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Options of ``python -m jobctl.prep`` besides what is read and where it is written."""

@@ -12,6 +12,7 @@ from jobctl.prep.encode.characters import has_new
 from jobctl.prep.encode.encoder import Encoder
 from jobctl.prep.encode.exceptions import WithExceptions
 from jobctl.prep.encode.fast import FastokensEncoder, GigatokenEncoder
+from jobctl.prep.encode.identity import Identity, text_identity
 from jobctl.prep.encode.long_texts import LongTexts
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
@@ -39,6 +40,12 @@ def choose(
     entry: TokenizerEntry, wanted: EncoderName, file: TokenizerFile, reference: Callable[[], Encoder]
 ) -> Encoder:
     """Return the encoder that is wanted; for ``auto`` the first of the entry's that is installed."""
+    if wanted not in ("auto", "tokenizers") and not entry.is_catalogued:
+        raise UserError(
+            f"--encoder {wanted}: nobody has proven that it gives this tokenizer's ids",
+            hint="leave it out: a tokenizer that is not in the catalogue is encoded by the reference",
+        )
+
     names: Sequence[EncoderName] = entry.encoders if wanted == "auto" else [wanted]
 
     for name in names:
@@ -73,7 +80,19 @@ class Encoders:
     @functools.cached_property
     def fast(self) -> Encoder:
         encoder = choose(self._tokens, self._wanted, self.file, lambda: self.bare)
-        return LongTexts(encoder, self.bare, self.file)
+        return self._in_parts(encoder)
+
+    def _in_parts(self, encoder: Encoder) -> Encoder:
+        """Have long texts cut. Where a cut changes no id is known of the catalogue's tokenizers alone."""
+        return LongTexts(encoder, self.bare, self.file) if self._tokens.is_catalogued else encoder
+
+    @property
+    def identity(self) -> Identity:
+        """The bytes by which documents are told apart, so that no two of the same ids are in both splits."""
+        if self._tokens.is_catalogued or self.file.tells_texts_apart:
+            return text_identity
+
+        return lambda text: self.reference.encode([text])[0].tobytes()
 
     @functools.cached_property
     def bare(self) -> ReferenceEncoder:
@@ -82,7 +101,7 @@ class Encoders:
 
     @functools.cached_property
     def reference(self) -> Encoder:
-        return LongTexts(self.bare, self.bare, self.file)
+        return self._in_parts(self.bare)
 
     def load(self) -> None:
         """Load both, so that processes forked from this one have them."""

@@ -9,7 +9,9 @@ tokenizer, so that all of them share one split.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 
+Identity = Callable[[str], bytes]
 SENTENCEPIECE_SPACE = "\u2581"
 
 
@@ -32,3 +34,8 @@ def identity(text: str) -> str:
     if text.isascii():
         return text
     return nfc(text).replace(SENTENCEPIECE_SPACE, " ")
+
+
+def text_identity(text: str) -> bytes:
+    """Return the identity in UTF-8."""
+    return identity(text).encode()

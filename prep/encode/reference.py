@@ -39,6 +39,11 @@ class ReferenceEncoder:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def id_of(self, token: str) -> int | None:
+        """Return the id of a token by its string; None where the vocabulary does not have it."""
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, with special tokens shown."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)

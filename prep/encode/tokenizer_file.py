@@ -6,6 +6,7 @@ take the added tokens out of the text, normalise what is between them, split tha
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -18,6 +19,11 @@ import numpy as np
 from jobctl.jobs.catalog.data import ControlTokens
 
 NFC = {"type": "NFC"}
+SENTENCEPIECE = [
+    {"type": "Prepend", "prepend": "\u2581"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+]
+"""How LLaMA-2 normalises: a space in front, and U+2581 for each."""
 
 
 class AddedToken(msgspec.Struct, frozen=True):
@@ -30,6 +36,17 @@ class AddedToken(msgspec.Struct, frozen=True):
     id: int
     content: str
     special: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = False
+
+
+class BytePairs(msgspec.Struct, frozen=True):
+    """The part of a model that tells whether it has an id for every text."""
+
+    type: str = ""
+    byte_fallback: bool = False
+    dropout: float | None = None
 
 
 class TokenizerFile:
@@ -73,6 +90,38 @@ class TokenizerFile:
     def puts_a_space_first(self) -> bool:
         """Return whether every text begins with a space, as with SentencePiece."""
         return any(step.get("type") in ("Prepend", "Metaspace") for step in self.steps)
+
+    @functools.cached_property
+    def tells_texts_apart(self) -> bool:
+        """Whether texts of different identity have different ids (see ``identity``).
+
+        True only where every step is known to lose nothing: bytes, or pieces with bytes as the fallback.
+        """
+        normalizer = self.normalizer or {}
+        normalizers = normalizer.get("normalizers") or ([normalizer] if normalizer else [])
+        is_sentencepiece = normalizers == SENTENCEPIECE
+        if not (is_sentencepiece or normalizers in ([], [NFC])):
+            return False
+
+        for step in self.steps[len(normalizers) :]:
+            keeps_all = step.get("type") == "ByteLevel" and not step.get("add_prefix_space")
+            isolates = step.get("type") == "Split" and step.get("behavior") == "Isolated"
+            if not (keeps_all or isolates):
+                return False
+
+        if any(token.lstrip or token.rstrip or token.normalized for token in self.added if not token.special):
+            return False
+
+        model = msgspec.json.decode(self._parts["model"], type=BytePairs)
+        if model.type not in ("", "BPE") or model.dropout:
+            return False
+
+        if any(step.get("type") == "ByteLevel" for step in self.steps):
+            from tokenizers.pre_tokenizers import ByteLevel
+
+            return set(ByteLevel.alphabet()) <= set(self.vocabulary())
+
+        return model.byte_fallback and {f"<0x{byte:02X}>" for byte in range(256)} <= set(self.vocabulary())
 
     def has_controls(self, text: str) -> bool:
         return self._controls.search(text) is not None

@@ -63,9 +63,14 @@ def check(
     return TokenizerRecord(name=name, file=FILE, sha256=sha256_of(file))
 
 
-def ensure(root: Path, name: str, encoders: Encoders | None = None) -> TokenizerRecord:
-    """The record of a tokenizer in ``root``, checked; made first where we ship its files."""
-    entry = entry_of(name)
+def ensure(
+    root: Path, name: str, encoders: Encoders | None = None, entry: TokenizerEntry | None = None
+) -> TokenizerRecord:
+    """The record of a tokenizer in ``root``, checked; made first where we ship its files.
+
+    ``entry`` is one that is not the catalogue's.
+    """
+    entry = entry or entry_of(name)
     folder = tokenizer_dir(root, name)
     if not (folder / FILE).is_file() and entry.shipped:
         build(folder, entry)

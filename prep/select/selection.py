@@ -20,7 +20,7 @@ import xxhash
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.prep.encode.encoder import PART
-from jobctl.prep.encode.identity import identity
+from jobctl.prep.encode.identity import Identity, text_identity
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.language import language_of
 from jobctl.prep.sources.batches import Batch
@@ -117,6 +117,7 @@ class Selection:
         config: PrepConfig,
         repeated: Repeated | None = None,
         held_out: Halves = NO_HALVES,
+        identity: Identity = text_identity,
     ) -> None:
         """``repeated``: the documents of this unit that are left out as duplicates.
 
@@ -126,6 +127,7 @@ class Selection:
         self.config = config
         self.repeated = repeated
         self._held_out = held_out
+        self._identity = identity
         self.left_out: collections.Counter[str] = collections.Counter()
         self._tells = bool(entry.languages) and not entry.language_field
         self.evidence = Evidence()
@@ -152,7 +154,7 @@ class Selection:
         """
         data = text.encode()
         kept = data if len(text) <= PART else b""
-        digest = document_hash(data if text.isascii() else identity(text).encode())
+        digest = document_hash(data if self._is_bare(text) else self._identity(text))
         share = 0.0 if self.entry.validation_files else self.entry.validation_share
         if is_from_validation or is_validation(digest, share):
             return Document(text, kept, label, digest, len(data), "val", 1)
@@ -160,6 +162,10 @@ class Selection:
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
 
         return Document(text, kept, label, digest, len(data), "train", times)
+
+    def _is_bare(self, text: str) -> bool:
+        """Whether a text is its own identity, which most are and which is fast to see."""
+        return self._identity is text_identity and text.isascii()
 
     def is_held_out(self, document: Document) -> bool:
         """Whether a training document stands in the source's own validation split as well."""

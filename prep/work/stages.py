@@ -126,7 +126,7 @@ def listed(work: UnitJob, name: str) -> dict[str, Runs]:
 
 def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
     """Write the keys of a unit's documents. Broken lines are left to tokenizing, which reads them again."""
-    selection = Selection(work.job.entry, work.job.config, held_out=work.held_out())
+    selection = work.selection()
     near = work.job.config.duplicates == "near"
     writer = duplicates.KeyWriter(work_dir(work.output) / "keys", index)
     reading = Reading(seen)
@@ -174,7 +174,7 @@ def holding_out(work: UnitJob) -> Stage:
 
     def do(task: int, seen: Seen) -> None:
         piece = pieces[task]
-        selection = Selection(entry, work.job.config)
+        selection = Selection(entry, work.job.config, identity=work.encoders.identity)
         reading = Reading(seen)
         halves: list[int] = []
         for batch in read(piece, entry, work.files[piece.source.name], lambda broken: None, reading):

@@ -197,6 +197,11 @@ class UnitJob:
             limit=config.shard_bytes,
         )
 
+    def selection(self, repeated: Repeated | None = None) -> Selection:
+        """Return the filters of the job; ``repeated`` are the duplicates of a unit."""
+        held_out = self.held_out()
+        return Selection(self.job.entry, self.job.config, repeated, held_out, self.encoders.identity)
+
     def repeated(self, index: int) -> Repeated | None:
         """The duplicates of a unit, once the stages before have found them."""
         if self.job.config.duplicates == "keep":
@@ -245,7 +250,7 @@ def write_batch(
 def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     """Prepare unit ``index`` with ``encoder``. ``seen`` is told source bytes and tokens as they are done."""
     job = work.job
-    selection = Selection(job.entry, job.config, work.repeated(index), work.held_out())
+    selection = work.selection(work.repeated(index))
     statistics = Statistics()
     rejects = Rejects(job.config.max_reject_share)
     spot = SpotCheck(encoder, work.encoders)

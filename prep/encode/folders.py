@@ -1,0 +1,198 @@
+"""A tokenizer's folder as the hub has it, without an entry in the catalogue: the entry is read from its files.
+
+Nothing is proven of such a tokenizer. So the reference encodes, texts are never cut, and where different texts may
+get the same ids, documents are told apart by their ids.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.catalog.data import TokenizerEntry
+from jobctl.jobs.catalog.loader import load_entry, names
+from jobctl.jobs.core.durable import make_shared, write_whole
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.prep.encode.reference import ReferenceEncoder
+from jobctl.prep.encode.tokenizer_file import TokenizerFile
+from jobctl.prep.encode.tokenizers import FILE, SETTINGS, check
+
+MODEL = "config.json"
+SPECIAL = "special_tokens_map.json"
+COPIED = (FILE, SETTINGS, SPECIAL, MODEL)
+"""Files of a folder that are kept in the root: what the entry is read from."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+TEXT = "Fellow-Citizens of 1790,  don't DON'T:\ttwo\n\n caf\u00e9 cafe\u0301 \u5b83 \U0001f642 123456"
+"""The text whose ids tell later whether the file is still the same tokenizer."""
+
+
+def is_folder(given: str) -> bool:
+    """Return whether a user named a folder and not a tokenizer: by a slash, or a dot at the beginning."""
+    return "/" in given or given.startswith(".")
+
+
+def settings_of(folder: Path, name: str) -> dict[str, Any]:
+    """Return what a JSON file of the folder says; nothing where it is absent. Raises UserError where it is damaged."""
+    path = folder / name
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}", hint="fetch the tokenizer again") from None
+
+
+def token_named(folder: Path, key: str) -> str:
+    """Return the string of a special token; empty where the folder names none.
+
+    ``transformers`` writes it bare, or as an object that has it as ``content``.
+    """
+    for name in (SETTINGS, SPECIAL):
+        value = settings_of(folder, name).get(key)
+        if isinstance(value, dict):
+            value = value.get("content")
+
+        if isinstance(value, str) and value:
+            return value
+
+    return ""
+
+
+def id_of(reference: ReferenceEncoder, token: str, folder: Path) -> int:
+    """Return the id of a special token. Raises UserError where the vocabulary does not have it."""
+    number = reference.id_of(token)
+    if number is None:
+        raise UserError(
+            f"the vocabulary of {folder / FILE} has no token '{token}'",
+            hint="name the token that ends a document with --eos-token",
+        )
+
+    return number
+
+
+def model_rows(folder: Path, vocab_size: int) -> int:
+    """Return the rows of the model's embedding. Raises UserError where they are fewer than the tokenizer's ids."""
+    settings = settings_of(folder, MODEL)
+    inner = settings.get("text_config")
+    rows = settings.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
+    if not isinstance(rows, int):
+        return vocab_size
+
+    if rows < vocab_size:
+        raise UserError(
+            f"{folder / MODEL} gives the model {rows} ids, its tokenizer has {vocab_size}",
+            hint="the files are of different models, or tokens were added to the tokenizer alone",
+        )
+
+    return rows
+
+
+def entry_of_folder(folder: Path, eos_token: str = "") -> TokenizerEntry:
+    """Read an entry from a tokenizer's folder; ``eos_token`` is used instead of the one that the folder names.
+
+    Raises UserError that says which file is absent, or which token.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise UserError(
+            f"{folder} has no {FILE}",
+            hint="write it with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+        )
+
+    try:
+        tokenizer_file = TokenizerFile(file)
+        reference = ReferenceEncoder(tokenizer_file)
+    except Exception as error:  # the library raises bare Exception for a file it cannot read
+        raise UserError(f"{file} is not a tokenizer: {error}", hint="fetch it again") from None
+
+    eos = eos_token or token_named(folder, "eos_token")
+    if not eos:
+        raise UserError(
+            f"{folder} does not say which token ends a document",
+            hint="name it with --eos-token '<|endoftext|>'",
+        )
+
+    bos = token_named(folder, "bos_token")
+    return TokenizerEntry(
+        summary=f"tokenizer of the folder {folder.name}",
+        license="the user's",
+        hub="",
+        vocab_size=reference.vocab_size,
+        model_vocab_size=model_rows(folder, reference.vocab_size),
+        eos_id=id_of(reference, eos, folder),
+        eos_token=eos,
+        bos_id=reference.id_of(bos) if bos else None,
+        bos_token=bos,
+        text=TEXT,
+        ids=reference.ids(TEXT),
+    )
+
+
+def resolved(root: Path, given: str, eos_token: str = "") -> tuple[str, TokenizerEntry]:
+    """Return the name and the entry of a tokenizer that a user gave as a name or as a folder.
+
+    A name that the catalogue does not have may be that of a folder which was copied into the root before.
+    Raises UserError.
+    """
+    if not is_folder(given):
+        folder = tokenizer_dir(root, given)
+        if given in names("tokenizers") or not (folder / FILE).is_file():
+            return given, catalogued(given, eos_token)
+
+        return given, entry_of_folder(folder, eos_token)
+
+    source = Path(given)
+    if not source.is_dir():
+        raise UserError(f"--tokenizer: {given} is not a folder")
+
+    name = source.resolve().name
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"--tokenizer: '{name}' cannot name a data set", hint="rename the folder: letters, digits, . _ -"
+        )
+
+    if name in names("tokenizers"):
+        entry = catalogued(name, eos_token)
+        check(source, name, entry)
+        return name, entry
+
+    return name, entry_of_folder(source, eos_token)
+
+
+def catalogued(name: str, eos_token: str) -> TokenizerEntry:
+    """Return an entry of the catalogue, whose end of a document is fixed."""
+    entry: TokenizerEntry = load_entry("tokenizers", name, TokenizerEntry)
+    if eos_token not in ("", entry.eos_token):
+        raise UserError(
+            f"--eos-token: tokenizer '{name}' of the catalogue ends a document with {entry.eos_token}",
+            hint="copy its folder under another name, and give that: --tokenizer ./FOLDER",
+        )
+
+    return entry
+
+
+def install(source: Path, target: Path) -> None:
+    """Copy a tokenizer's files into the root, where ``verify`` and other nodes find them by the folder's name.
+
+    Raises UserError where another tokenizer has the name.
+    """
+    if source.resolve() == target.resolve():
+        return
+
+    data = (source / FILE).read_bytes()
+    if (target / FILE).is_file() and (target / FILE).read_bytes() != data:
+        raise UserError(
+            f"{target} is another tokenizer of the same name", hint="rename one of the two folders"
+        )
+
+    make_shared(target.parent)
+    target.mkdir(exist_ok=True)
+
+    # The file that makes it a tokenizer comes last: another node may look meanwhile.
+    for name in reversed(COPIED):
+        if (source / name).is_file():
+            write_whole(target / name, (source / name).read_bytes())
