@@ -27,16 +27,13 @@ from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards import statistics
 from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
+from jobctl.prep.shards.survey import CHUNK, id_problems
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.work.pool import cores
 from jobctl.prep.work.whole_job import repair, show_on
 
-CHUNK = 8 << 20
-"""Bytes read at once: a multiple of both token sizes."""
 SAMPLE = 48
 """Tokens of a sample text."""
-RICH = 4000
-"""Different ids from which on a text must have some of a vocabulary's upper part: in English one in eight is."""
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -104,7 +101,9 @@ class ShardCheck:
         if ends != self.shard.documents:
             self.problems.append(f"{self.path}: {ends} EOS for {self.shard.documents} documents")
 
-        if last is not None and last != self.meta.eos_id:
+        # Ids that another program made may end anywhere.
+        is_ours = not self.meta.options.get("adopted")
+        if is_ours and last is not None and last != self.meta.eos_id:
             self.problems.append(f"{self.path}: does not end with EOS")
 
         if self.shared:
@@ -177,17 +176,6 @@ def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
     return [
         f"{META_FILE} says {meta.vocab_size} ids, tokenizer {meta.tokenizer.name} has {reference.vocab_size}"
     ]
-
-
-def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
-    """What the histogram of ids says: ids cut to 16 bits leave the vocabulary's upper part empty."""
-    cut = 1 << 16
-    ordinary = min(meta.vocab_size, meta.eos_id)
-    different = int(np.count_nonzero(counts[:cut]))
-    if ordinary > cut and different > RICH and not counts[cut:ordinary].any():
-        return [f"of {different} different ids none is {cut} or above: the ids were cut to 16 bits"]
-
-    return []
 
 
 def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> dict[str, str]:

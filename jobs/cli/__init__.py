@@ -51,6 +51,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "catalog": Command("catalog", "Show models, hardware, tiers, stages and sites."),
         "lint": Command("lint", "Find the usual mistakes in an sbatch script."),
         "tokenizer": Command("tokenizer", "Fetch a tokenizer and verify it."),
+        "data": Command("data", "Use token data that another program made."),
     },
 }
 """The verbs, by the wish that a person has. A summary fits into a terminal of 80 columns."""

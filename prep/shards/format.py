@@ -270,7 +270,7 @@ def read_meta(folder: Path) -> Meta:
             f"{path} was changed after it was written: its fingerprint does not match", hint=prepare
         )
 
-    if meta.dtype != token_dtype(meta.vocab_size):
+    if meta.dtype == "uint16" and token_dtype(meta.vocab_size) != "uint16":
         raise UserError(f"{path}: {meta.dtype} is not the type for {meta.vocab_size} ids", hint=prepare)
 
     try:

@@ -1,0 +1,84 @@
+"""Megatron-LM's indexed data sets: ``NAME.bin`` holds ids end to end, ``NAME.idx`` where sequences and documents are.
+
+The index is little-endian: 9 bytes that name it, the version (8 bytes), the type's code (1 byte), the number of
+sequences and of document marks (8 bytes each), then the sequences' lengths (4 bytes each), their places in bytes
+(8 bytes each), and the document marks (8 bytes each): the first sequence of every document, and the end.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.shards.format import TokenType
+
+MAGIC = b"MMIDIDX\x00\x00"
+VERSION = 1
+HEADER = struct.Struct("<9sQBQQ")
+TYPES: dict[int, TokenType] = {4: "uint32", 8: "uint16"}
+"""Types of ids that we read in place: int32 has the bits of uint32 for every id, for none is negative."""
+NAMES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float64", 7: "float32", 8: "uint16"}
+
+
+class Index(NamedTuple):
+    """What an index says of its ``.bin``."""
+
+    dtype: TokenType
+    tokens: int
+    documents: int
+
+
+def read_index(path: Path) -> Index:
+    """Read and check ``NAME.idx``. Raises UserError that says what cannot be used in place."""
+    try:
+        data = np.memmap(path, np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+    if len(data) < HEADER.size:
+        raise UserError(f"{path} is no index of Megatron's: it has {len(data)} bytes")
+
+    magic, version, code, sequences, marks = HEADER.unpack(data[: HEADER.size].tobytes())
+    if magic != MAGIC or version != VERSION:
+        raise UserError(f"{path} is no index of Megatron's, or of another version than {VERSION}")
+
+    if code not in TYPES:
+        raise UserError(
+            f"{path}: its ids are {NAMES.get(code, f'of type {code}')}; training in place needs uint16 or int32",
+            hint="prepare the text again with python -m jobctl.prep",
+        )
+
+    expected = HEADER.size + 12 * sequences + 8 * marks
+    if len(data) < expected:
+        raise UserError(f"{path} is cut: {len(data)} bytes of {expected}", hint="copy it again")
+
+    return checked_index(path, TYPES[code], data, sequences, marks)
+
+
+def checked_index(
+    path: Path, dtype: TokenType, data: npt.NDArray[np.uint8], sequences: int, marks: int
+) -> Index:
+    """Return the index where its sequences fill the file of ids without a hole. Raises UserError elsewhere."""
+    lengths_end = HEADER.size + 4 * sequences
+    places_end = lengths_end + 8 * sequences
+    lengths = np.frombuffer(data[HEADER.size : lengths_end].tobytes(), "<i4").astype(np.int64)
+    places = np.frombuffer(data[lengths_end:places_end].tobytes(), "<i8")
+    documents = np.frombuffer(data[places_end : places_end + 8 * marks].tobytes(), "<i8")
+
+    ends = np.cumsum(lengths) * np.dtype(dtype).itemsize
+    begins = np.concatenate([[0], ends[:-1]]) if sequences else ends
+    if (lengths < 0).any() or not np.array_equal(places, begins):
+        raise UserError(
+            f"{path}: its sequences are not end to end in the order of the index",
+            hint="only a .bin that is read from its beginning to its end can be used in place",
+        )
+
+    if marks and (documents[0] != 0 or (np.diff(documents) < 0).any() or documents[-1] > sequences):
+        raise UserError(f"{path}: its documents are not in the order of its sequences")
+
+    return Index(dtype, int(lengths.sum()), max(marks - 1, 0))

@@ -1,0 +1,76 @@
+"""One pass over the ids of a file: how many, which, and the hash of its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.prep.shards.format import Meta, TokenType, numpy_dtype
+
+CHUNK = 8 << 20
+"""Bytes read at once: a multiple of both token sizes."""
+RICH = 4000
+"""Different ids from which on a text must have some of a vocabulary's upper part: in English one in eight is."""
+
+
+class Survey(NamedTuple):
+    """What is in a file of ids; ``counts`` has shape [vocabulary]."""
+
+    tokens: int
+    sha256: str
+    counts: npt.NDArray[np.int64]
+
+
+def survey(path: Path, dtype: TokenType, vocab_size: int) -> Survey:
+    """Read a file of ids. Raises UserError where its size does not fit, and for an id outside the vocabulary."""
+    digest = hashlib.sha256()
+    counts = np.zeros(vocab_size, np.int64)
+    itemsize = np.dtype(dtype).itemsize
+    tokens = 0
+
+    try:
+        size = path.stat().st_size
+        if size % itemsize:
+            raise UserError(
+                f"{path}: {size} bytes are no whole number of {dtype} ids",
+                hint="name their type with --dtype",
+            )
+
+        with open(path, "rb") as file:
+            while data := file.read(CHUNK):
+                digest.update(data)
+                ids = np.frombuffer(data, numpy_dtype(dtype))
+                check_ids(path, ids, vocab_size, tokens)
+                counts += np.bincount(ids, minlength=vocab_size)
+                tokens += len(ids)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}", code=1) from None
+
+    return Survey(tokens, digest.hexdigest(), counts)
+
+
+def check_ids(path: Path, ids: npt.NDArray[Any], vocab_size: int, before: int) -> None:
+    """Raise UserError for the first id that the vocabulary does not have; ``before``: tokens before these."""
+    wrong = np.flatnonzero(ids >= vocab_size)
+    if len(wrong):
+        place = int(wrong[0])
+        raise UserError(
+            f"{path}: token {before + place} is {int(ids[place])}, the tokenizer has {vocab_size} ids",
+            hint="another --tokenizer made this file, or its ids are of another --dtype",
+        )
+
+
+def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
+    """What the histogram of ids says: ids cut to 16 bits leave the vocabulary's upper part empty."""
+    cut = 1 << 16
+    ordinary = min(meta.vocab_size, meta.eos_id)
+    different = int(np.count_nonzero(counts[:cut]))
+    if ordinary > cut and different > RICH and not counts[cut:ordinary].any():
+        return [f"of {different} different ids none is {cut} or above: the ids were cut to 16 bits"]
+
+    return []
