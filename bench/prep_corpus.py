@@ -38,16 +38,17 @@ from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids, TokenDataset, read_meta
 
 NAMES = ("gpt2", "llama3", "qwen3", "llama2")
-HELP = [
-    *("ca", "cs", "da", "de", "el", "en-us", "es", "et", "eu", "fi", "fr", "gl", "hi", "hu", "id", "it"),
-    *("ja", "km", "ko", "nl", "pl", "pt", "pt-br", "ru", "sk", "sl", "sv", "tr", "vi", "zh-cn", "zh-tw"),
+LANGUAGES = [
+    *("cs", "da", "de", "el", "en-us", "es", "fr", "hi", "hu", "it"),
+    *("ja", "ko", "nl", "pl", "pt-br", "ru", "sv", "tr", "vi", "zh-cn"),
 ]
 """Languages of libreoffice-help; Debian's other packages are sought in the same ones."""
+LANGUAGE_BYTES = 16_000_000
+"""Bytes of text of a language, about: enough for 300 MB in all. Documents are taken whole."""
 MANUALS = (
     "manpages-{} manpages-{}-dev debian-reference-{} developers-reference-{} debian-faq-{} maint-guide-{}"
 )
 WORDS = {
-    "ca": "wcatalan",
     "da": "wdanish",
     "de": "wngerman",
     "en-us": "wamerican-large",
@@ -56,11 +57,11 @@ WORDS = {
     "it": "witalian",
     "nl": "wdutch",
     "pl": "wpolish",
-    "pt": "wportuguese",
     "pt-br": "wbrazilian",
     "sv": "wswedish",
-    "uk": "wukrainian",
 }
+WORD_BYTES = 2_000_000
+WORD_LINES = 2000
 NO_TEXT = (
     ".png",
     ".jpg",
@@ -80,7 +81,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".zst": zstandard.ZstdCompressor().compress,
     ".gz": gzip.compress,
-    ".xz": lzma.compress,
+    ".xz": lambda data: lzma.compress(data, preset=1),
     ".bz2": bz2.compress,
     ".lz4": lambda data: pyarrow.Codec("lz4").compress(data, asbytes=True),
 }
@@ -101,18 +102,14 @@ def known_packages() -> set[str]:
 
 
 def packages(known: set[str]) -> dict[str, list[str]]:
-    """Return the packages of each language that Debian has."""
-    languages = sorted({*HELP, *WORDS})
+    """Return the packages of each language that Debian has, the large ones last."""
     wanted: dict[str, list[str]] = {}
-    for language in languages:
+    for language in LANGUAGES:
         short = "" if language == "en-us" else language
-        names = [
-            f"libreoffice-help-{language}",
-            *MANUALS.format(*[short] * 6).split(),
-            WORDS.get(language, ""),
-        ]
+        manuals = MANUALS.format(*[short] * 6).split()
+        names = [WORDS.get(language, ""), *manuals, f"libreoffice-help-{language}"]
         cleaned = (name.replace("--", "-").strip("-") for name in names)
-        wanted[language] = sorted({name for name in cleaned if name in known})
+        wanted[language] = [name for name in dict.fromkeys(cleaned) if name in known]
 
     return wanted
 
@@ -143,6 +140,24 @@ def texts_of(package: Path) -> Iterator[tuple[str, bytes]]:
                 yield name, content
 
 
+def files_of(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
+    """Yield package, name and bytes of every file of text in packages."""
+    for package in names:
+        for file in folder.glob(f"{package}_*.deb"):
+            for name, content in texts_of(file):
+                if package in WORDS.values():
+                    yield from ((package, name, part) for part in word_parts(content))
+                else:
+                    yield package, name, content
+
+
+def word_parts(content: bytes) -> Iterator[bytes]:
+    """Yield the beginning of a word list, for a whole one may be longer than any document that prep takes."""
+    lines = content[:WORD_BYTES].split(b"\n")
+    for begin in range(0, len(lines), WORD_LINES):
+        yield b"\n".join(lines[begin : begin + WORD_LINES])
+
+
 def line_of(content: bytes, language: str, package: str, name: str) -> bytes:
     """Return a document as a JSON line; bytes that are not UTF-8 stay what they are."""
     text = content.decode("utf-8", "surrogateescape")
@@ -161,12 +176,15 @@ def write_sources(folder: Path) -> dict[str, Count]:
     for number, (language, names) in enumerate(wanted.items()):
         count = Count()
         lines: list[bytes] = []
-        for package in names:
-            for file in (folder / "packages").glob(f"{package}_*.deb"):
-                for name, content in texts_of(file):
-                    lines.append(line_of(content, language, package, name))
-                    count.documents += 1
-                    count.characters += len(content.decode("utf-8", "replace"))
+        size = 0
+        for package, name, content in files_of(folder / "packages", names):
+            if size >= LANGUAGE_BYTES:
+                break
+
+            lines.append(line_of(content, language, package, name))
+            size += len(content)
+            count.documents += 1
+            count.characters += len(content.decode("utf-8", "replace"))
 
         packing = list(PACK)[number % len(PACK)]
         (sources / f"{language}.jsonl{packing}").write_bytes(PACK[packing](b"".join(lines)))
