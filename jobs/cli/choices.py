@@ -18,6 +18,7 @@ from jobctl.jobs.catalog.loader import convert, parse_yaml
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.datasets import dataset_size
 from jobctl.jobs.kinds import JobKind
+from jobctl.jobs.monitoring.notify_settings import Notify
 from jobctl.jobs.spec.layers import Layer
 from jobctl.jobs.spec.patch import SOURCE, describe
 from jobctl.jobs.spec.resolution import Choices, Resolution, absolute_root, load_site, resolve
@@ -35,6 +36,8 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     site: str | None = None
     hardware: str | None = None
     settings: dict[str, Any] = {}
+    notify: Notify = Notify()
+    """Whom ``jobctl watch --notify`` tells what happens to runs."""
 
 
 TRUST_OPTION = click.option(

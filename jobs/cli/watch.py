@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
-from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.choices import project_choices, root
 from jobctl.jobs.cli.output import say
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.monitoring.glance import Glance, glance, last_warnings, newest_attempt
 from jobctl.jobs.monitoring.glance_text import line
+from jobctl.jobs.monitoring.notify import Notifier
 from jobctl.jobs.monitoring.opening import Opened, open_run
 
 
@@ -28,7 +29,8 @@ from jobctl.jobs.monitoring.opening import Opened, open_run
 )
 @click.option("--once", is_flag=True, help="Look once and leave.")
 @click.option("--plain", is_flag=True, help="Lines in the place of a view, as without a terminal.")
-def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: bool) -> None:
+@click.option("--notify", is_flag=True, help="Tell the project file's webhook or command what happens.")
+def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: bool, notify: bool) -> None:
     """Runs as they go on: progress, loss, MFU, speed, memory, warnings; several beside each other.
 
     It ends when all of them have ended; a run that was requeued is waited for. Ctrl-C leaves, and ends no run. Where
@@ -36,10 +38,13 @@ def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: boo
     """
     home = root()
     opened = [open_run(word, home) for word in runs]
-    if plain or not sys.stdout.isatty():
-        _lines(opened, interval, once)
-    else:
-        _view(opened, interval, once)
+    notifier = Notifier(project_choices()[0].notify, lambda text: say(text, err=True)) if notify else None
+    show = _lines if plain or not sys.stdout.isatty() else _view
+    try:
+        show(opened, interval, once, notifier)
+    finally:
+        if notifier:
+            notifier.close()
 
 
 def look_at(run: Opened) -> Glance:
@@ -56,7 +61,7 @@ def _warnings(path: Path) -> list[str]:
     return last_warnings(path, attempt) if attempt else []
 
 
-def _lines(opened: Sequence[Opened], interval: float, once: bool) -> None:
+def _lines(opened: Sequence[Opened], interval: float, once: bool, notifier: Notifier | None) -> None:
     """Print a line a run whenever it differs from the one before."""
     shown: dict[str, str] = {}
 
@@ -71,10 +76,10 @@ def _lines(opened: Sequence[Opened], interval: float, once: bool) -> None:
 
         sys.stdout.flush()
 
-    _until_ended(opened, interval, once, show)
+    _until_ended(opened, interval, once, show, notifier)
 
 
-def _view(opened: Sequence[Opened], interval: float, once: bool) -> None:
+def _view(opened: Sequence[Opened], interval: float, once: bool, notifier: Notifier | None) -> None:
     """Show panels that follow the size of the terminal."""
     try:
         from rich.console import Console
@@ -89,7 +94,7 @@ def _view(opened: Sequence[Opened], interval: float, once: bool) -> None:
 
     console = Console()
     if once:
-        _until_ended(opened, interval, once, lambda looks: console.print(View(looks)))
+        _until_ended(opened, interval, once, lambda looks: console.print(View(looks)), notifier)
         return
 
     footer = f"a look every {interval:g} s; Ctrl-C leaves"
@@ -101,19 +106,27 @@ def _view(opened: Sequence[Opened], interval: float, once: bool) -> None:
             last[:] = looks
             live.update(View(looks, footer), refresh=True)
 
-        _until_ended(opened, interval, once, show)
+        _until_ended(opened, interval, once, show, notifier)
 
     for look in last:
         say(line(look))
 
 
 def _until_ended(
-    opened: Sequence[Opened], interval: float, once: bool, show: Callable[[list[Glance]], None]
+    opened: Sequence[Opened],
+    interval: float,
+    once: bool,
+    show: Callable[[list[Glance]], None],
+    notifier: Notifier | None,
 ) -> None:
     """Look again and again until all runs have ended."""
     while True:
         looks = [look_at(run) for run in opened]
         show(looks)
+        if notifier:
+            for look in looks:
+                notifier.see(look)
+
         if once or all(look.has_ended for look in looks):
             return
 

@@ -146,3 +146,20 @@ def test_leaving_ends_nothing(root: Path) -> None:
         assert process.wait(PATIENCE_SECONDS) == 130
         assert "Traceback" not in text
         assert not layout.stop_file(run).exists()
+
+
+def test_a_failure_is_told_to_the_projects_command(root: Path, tmp_path: Path) -> None:
+    run = layout.run_dir(root, "a")
+    write_log(run, [start_line(), *training_lines(range(1, 11))])
+    write_attempt(run, 1)
+    got = tmp_path / "got"
+    got.write_text("")
+    Path("jobctl.yaml").write_text(f"notify: {{command: [tee, '{got}']}}\n")
+    words = [sys.executable, "-c", PROGRAM, "watch", "a", "--interval", "0.2", "--notify"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        write_attempt(run, 1, end=5.0, exit_code=1)
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+    assert json.loads(got.read_text())["event"] == "failure"
