@@ -1,0 +1,175 @@
+"""Mistakes in how a job starts its processes on its nodes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from jobctl.slurm.lint.finding import Finding, error, hint, warning
+from jobctl.slurm.lint.script import Command, Script
+
+_TORCHRUN = r"(?<![\w./-])(\S*/)?torchrun\b|\btorch\.distributed\.(run|launch)\b"
+_SPREADS = r"\b(srun|mpirun|mpiexec|pdsh|ssh|clush|parallel|ray|deepspeed|pbsdsh|prun|sbatch)\b"
+"""Commands that reach other nodes than the first."""
+_RANKS = r"SLURM_(PROCID|NODEID|LOCALID)"
+
+
+def _starts(script: Script) -> list[Command]:
+    """Return the commands that start torchrun; not those that only name it."""
+    commands = script.find(_TORCHRUN)
+    return [
+        c
+        for c in commands
+        if not re.match(r"\s*(echo|printf|which|pip|export\s|module\s|\w+=|type\s)", c.text)
+    ]
+
+
+def _one_node(script: Script) -> Iterator[Finding]:
+    starts = _starts(script)
+    if not script.several_nodes or not starts or script.has(_SPREADS):
+        return
+
+    message = f"{script.value('nodes')} nodes, but without srun it is started on the first one only"
+    yield error(starts[0].line, "one-node-only", message, "srun --ntasks-per-node=1 torchrun …")
+
+
+def _every_task(script: Script) -> Iterator[Finding]:
+    tasks = script.number("ntasks-per-node", 1)
+    if not tasks or tasks < 2:
+        return
+
+    for command in _starts(script):
+        if not re.search(r"\bsrun\b", command.text):
+            continue
+
+        if re.search(
+            r"--ntasks-per-node[= ]1\b|--ntasks[= ]|(^|\s)-n\s*\d|nproc[_-]per[_-]node[= ]1\b", command.text
+        ):
+            continue
+
+        message = f"{tasks} tasks a node, each of which starts all of a node's processes"
+        yield error(command.line, "launched-by-every-task", message, "#SBATCH --ntasks-per-node=1")
+
+
+def _strangers(script: Script) -> Iterator[Finding]:
+    """Several torchruns that do not know each other; only where all of their options can be read."""
+    text = "\n".join(command.text for command in script.commands)
+    if not script.several_nodes or re.search(
+        r"rdzv|master[_-]?(addr|port)|PET_|torchrun_args|hostfile", text, re.I
+    ):
+        return
+
+    for command in _starts(script):
+        options = re.split(_TORCHRUN, command.text)[-1].partition(".py")[0]
+        if "srun" in command.text and "$" not in options:
+            message = "each node would make a training of its own: they do not know each other"
+            yield error(
+                command.line,
+                "no-rendezvous",
+                message,
+                "--rdzv_backend=c10d --rdzv_endpoint=$FIRST_NODE:$PORT",
+            )
+
+
+def _nobody_else(script: Script) -> Iterator[Finding]:
+    """An address that is another one on each node."""
+    if not script.several_nodes:
+        return
+
+    fix = 'scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1, before srun'
+    for command in script.find(r"(?i)(master[_-]addr|rdzv[_-]endpoint)[= ]['\"]?(localhost|127\.0\.0\.1)\b"):
+        yield error(command.line, "rendezvous-here", "each node would take itself for the first one", fix)
+
+    # In the batch shell hostname is the first node's, which is right. Within srun it is every node's own.
+    for command in script.find(r"\bsrun\b"):
+        inside = "".join(re.findall(r"'([^']*)'", command.text))
+        if re.search(r"(?i)(master[_-]addr|rdzv[_-]endpoint)[= ]\"?\$\(hostname\b", inside):
+            yield error(command.line, "rendezvous-here", "each node would take itself for the first one", fix)
+
+
+def _rank_of_the_shell(script: Script) -> Iterator[Finding]:
+    """The batch shell is task 0 of node 0. What it expands is 0 for all tasks."""
+    tasks = script.number("ntasks", 1)
+    per_node = script.number("ntasks-per-node", 1)
+    if not script.several_nodes and (tasks or 1) < 2 and (per_node or 1) < 2:
+        return
+
+    fix = "let each task expand it: srun bash -c 'COMMAND --rank=$SLURM_PROCID'"
+    for command in script.find(r"\bsrun\b"):
+        for match in re.finditer(rf"(\\?)\$\{{?{_RANKS}\b", _outside_single_quotes(command.text)):
+            if match[1]:
+                continue
+
+            name = f"SLURM_{match[2]}"
+            message = f"${name} is expanded by the batch shell, so it is 0 in every task"
+            yield error(command.line, "rank-of-the-shell", message, fix)
+            break
+
+
+def _outside_single_quotes(text: str) -> str:
+    """Return a text without the parts in single quotes. An apostrophe within double quotes opens none."""
+    kept = []
+    quote = ""
+    index = 0
+    while index < len(text):
+        character = text[index]
+        if character == "\\" and quote != "'":
+            kept.append(text[index : index + 2])
+            index += 2
+            continue
+
+        if quote != "'":
+            kept.append(character)
+        if quote and character == quote:
+            quote = ""
+        elif not quote and character in "'\"":
+            quote = character
+        index += 1
+
+    return "".join(kept)
+
+
+def _cpus(script: Script) -> Iterator[Finding]:
+    cpus = script.number("cpus-per-task", 1)
+    if not cpus or cpus < 2 or script.has(r"SRUN_CPUS_PER_TASK|srun\b.*(--cpus-per-task|\s-c\s*[\d$])"):
+        return
+
+    for command in script.find(r"^\s*srun\b"):
+        message = "since Slurm 22.05 srun does not take --cpus-per-task from the job: a task may get one CPU"
+        fix = "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"
+        yield warning(command.line, "cpus-not-passed", message, fix)
+        break
+
+
+def _survivors(script: Script) -> Iterator[Finding]:
+    for command in script.find(r"^\s*srun\b"):
+        if script.several_nodes and not re.search(r"--kill-on-bad-exit|\s-K", command.text):
+            message = "when one task dies the others wait for it, until the time limit where the site does not end them"
+            yield hint(command.line, "survivors-hang", message, "srun --kill-on-bad-exit=1 …")
+            break
+
+    for command in script.find(r"\bsrun\b.*--container-image"):
+        if "container-mount-home" not in command.text:
+            message = "where the site mounts it, packages in the home folder come before the image's"
+            yield hint(command.line, "home-in-container", message, "srun --no-container-mount-home …")
+            break
+
+
+def _port(script: Script) -> Iterator[Finding]:
+    for command in script.find(r"(?i)(master[_-]port|rdzv[_-]endpoint)[= ]\S*?\b\d{4,5}\b"):
+        if "exclusive" not in script.options and not re.search(r"SLURM_JOB|RANDOM|\$\(\(|shuf", command.text):
+            message = "a fixed port: two jobs on one node meet on it"
+            yield hint(command.line, "fixed-port", message, "MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))")
+            break
+
+
+RULES = (
+    _one_node,
+    _every_task,
+    _strangers,
+    _nobody_else,
+    _rank_of_the_shell,
+    _cpus,
+    _survivors,
+    _port,
+)
