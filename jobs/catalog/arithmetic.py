@@ -52,6 +52,12 @@ def parameters(model: ModelConfig) -> int:
     return embedding_parameters(model) + blocks + norm_parameters(model) + head
 
 
+def parameters_without_tables(model: ModelConfig) -> int:
+    """All weights but the embedding's and the head's, as some scaling rules count them."""
+    head = 0 if model.tie_word_embeddings else head_parameters(model)
+    return parameters(model) - embedding_parameters(model) - head
+
+
 def matmul_parameters(model: ModelConfig) -> int:
     """N_matmul: every weight that is multiplied; the output head, but not the embedding look-up."""
     return model.num_hidden_layers * block_matmul_parameters(model) + head_parameters(model)

@@ -1,5 +1,6 @@
 """The types of the catalogue's files: models, families, hardware, tiers, stages and sites."""
 
+import statistics
 from typing import Annotated, Literal
 
 import msgspec
@@ -62,6 +63,33 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     source: Annotated[str, Meta(description="which trainings they come from")]
 
 
+class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What ``python -m jobctl.trainer.probe`` prints of a device."""
+
+    device: str
+    torch: str
+    cpus: int
+    product_tflops: dict[str, float]
+    float8_tflops: dict[str, float]
+    attention_tflops: float
+    copy_tb_s: dict[str, float]
+
+    @property
+    def product(self) -> float:
+        """The geometric mean over the sizes, TFLOP/s."""
+        return statistics.geometric_mean(self.product_tflops.values())
+
+    @property
+    def float8(self) -> float:
+        """The same of float8; 0 where the device has none."""
+        return statistics.geometric_mean(self.float8_tflops.values()) if self.float8_tflops else 0.0
+
+    @property
+    def copy(self) -> float:
+        """The largest copy, TB/s: what no cache holds."""
+        return self.copy_tb_s[max(self.copy_tb_s, key=int)]
+
+
 class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``hardware/NAME.yaml``.
 
@@ -77,6 +105,8 @@ class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     watts: Annotated[float, Meta(ge=0, description="power limit of one GPU, W; 0: unknown")] = 0.0
     rates: Rates | None = None
     """None: nothing was measured, and rates are extrapolated from another GPU's."""
+    probe: Probe | None = None
+    """Of the device that ``rates`` were measured on."""
     source: Annotated[str, Meta(description="where the facts come from; empty: the data sheet")] = ""
     settings: dict[str, object] = {}
     limits: dict[str, object] = {}

@@ -66,8 +66,12 @@ def _of_machine(options: dict[str, Any]) -> list[Finding]:
     if not options["model"]:
         return examine(MachineFacts(root=root(options["site"]), gpus=ask_gpus()))
 
+    from jobctl.jobs.cli.room import rate_doubts
     from jobctl.jobs.submission import check_inputs
 
-    spec = resolution(words=(), **options).spec
+    resolved = resolution(words=(), **options)
+    # Advice, and no finding: the exit code stays what the checks say.
+    warn(rate_doubts(resolved))
+    spec = resolved.spec
     facts = MachineFacts(root=root(options["site"]), spec=spec, gpus=ask_gpus(), inputs=check_inputs)
     return examine(facts)

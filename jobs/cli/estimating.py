@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs.catalog.entries import Probe
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.core.run_times import read_goodput
-from jobctl.jobs.estimate.rates import REFERENCE, Probe, rates_of
+from jobctl.jobs.estimate.rates import rates_of
 from jobctl.jobs.estimate.report import Estimate, Question, available, estimate
 from jobctl.jobs.estimate.situation import Situation, situation_of
 from jobctl.jobs.runs import store
@@ -97,7 +98,6 @@ def estimate_of(resolved: Resolution, root: Path | None = None) -> Estimate | No
 
     situation = situation_of(spec)
     probe = read_probe(root, spec.hardware) if root else None
-    reference = read_probe(root, REFERENCE) if root else None
     goodput, count = goodput_of(root, spec) if root else (None, 0)
 
     return estimate(
@@ -107,7 +107,7 @@ def estimate_of(resolved: Resolution, root: Path | None = None) -> Estimate | No
             situation=situation,
             machine=resolved.machine,
             site=spec.site,
-            known=rates_of(resolved.machine, probe, reference),
+            known=rates_of(resolved.machine, probe),
             optimal_tokens=resolved.optimal_tokens,
             available_gib=available_gib(resolved, situation),
             goodput=goodput,

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs.catalog import arithmetic
 from jobctl.jobs.cli.estimating import available_gib, estimate_of
 from jobctl.jobs.cli.output import say
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.estimate.batch import automatic_batch
 from jobctl.jobs.estimate.situation import situation_of
 from jobctl.jobs.estimate.words import refuse, short
+from jobctl.jobs.scaling.rules import advice, doubt
 from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.spec.resolution import Choices, Resolution
 
@@ -63,3 +65,19 @@ def resolve_with_auto(choices: Choices, find: Callable[[Choices], Resolution]) -
     )
     # A set of the user's for the same keys comes before, so these are what counts.
     return find(msgspec.structs.replace(choices, sets=(*sets, *chosen)))
+
+
+def rate_doubts(resolved: Resolution) -> list[str]:
+    """Return one line where the learning rate lies on the same side of every published rule; none otherwise.
+
+    The rules are asked for the model's optimal tokens, which its learning rate was chosen for.
+    """
+    spec = resolved.spec
+    if not isinstance(spec, TrainSpec) or not resolved.optimal_tokens:
+        return []
+
+    tokens = resolved.optimal_tokens
+    flops = arithmetic.flops_per_token(spec.model, spec.train.block_size) * tokens
+    said = advice(arithmetic.parameters_without_tables(spec.model), tokens, flops)
+    line = doubt(spec.train.learning_rate, said)
+    return [line] if line else []

@@ -6,12 +6,11 @@ are the reference's, times the ratio of what the same probe says of both, or els
 
 from __future__ import annotations
 
-import statistics
 from typing import Literal
 
 import msgspec
 
-from jobctl.jobs.catalog.entries import HardwareEntry, Rates
+from jobctl.jobs.catalog.entries import HardwareEntry, Probe, Rates
 from jobctl.jobs.catalog.loader import load_hardware
 
 REFERENCE = "h200"
@@ -21,33 +20,6 @@ EXTRAPOLATED_RANGE = 0.25
 Basis = Literal["measured", "probed", "extrapolated", "unknown"]
 
 
-class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``python -m jobctl.trainer.probe`` prints."""
-
-    device: str
-    torch: str
-    cpus: int
-    product_tflops: dict[str, float]
-    float8_tflops: dict[str, float]
-    attention_tflops: float
-    copy_tb_s: dict[str, float]
-
-    @property
-    def product(self) -> float:
-        """The geometric mean over the sizes, TFLOP/s."""
-        return statistics.geometric_mean(self.product_tflops.values())
-
-    @property
-    def float8(self) -> float:
-        """The same of float8; 0 where the device has none."""
-        return statistics.geometric_mean(self.float8_tflops.values()) if self.float8_tflops else 0.0
-
-    @property
-    def copy(self) -> float:
-        """The largest copy, TB/s: what no cache holds."""
-        return self.copy_tb_s[max(self.copy_tb_s, key=int)]
-
-
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """Rates, and how they are known."""
 
@@ -55,18 +27,18 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     basis: Basis
 
 
-def rates_of(
-    machine: HardwareEntry, probe: Probe | None = None, reference_probe: Probe | None = None
-) -> Known | None:
+def rates_of(machine: HardwareEntry, probe: Probe | None = None) -> Known | None:
     """Return the rates of a device, the best that is known; None where nothing is.
 
-    ``probe`` is of this device, and ``reference_probe`` of the reference; without the latter a GPU's probe
-    says nothing of trainings.
+    ``probe`` is of this device. The reference's own is in its entry.
     """
     if probe is not None and not machine.facts.device:
         return Known(rates=_of_a_cpu(probe), basis="probed")
-    if probe is not None and reference_probe is not None:
+    if probe is not None:
+        reference_probe = load_hardware(REFERENCE).probe
+        assert reference_probe is not None
         return Known(rates=_carried(probe, reference_probe), basis="probed")
+
     if machine.rates is not None:
         return Known(rates=machine.rates, basis="measured" if machine.facts.device else "extrapolated")
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from jobctl.jobs.catalog import arithmetic
 from jobctl.jobs.catalog.arithmetic import (
     flops_per_token,
     flops_per_token_causal,
@@ -40,3 +41,10 @@ def test_causal_attention_is_half_of_full_attention() -> None:
     model = load_model("llama3_2.2b").config
     weights = 6 * matmul_parameters(model)
     assert 2 * (flops_per_token_causal(model, 512) - weights) == flops_per_token(model, 512) - weights
+
+
+def test_parameters_without_tables_are_blocks_and_norms() -> None:
+    for name in ("gpt2_1.36b", "llama3_1.5b", "qwen3_1.8b"):
+        model = load_model(name).config
+        blocks = model.num_hidden_layers * arithmetic.block_matmul_parameters(model)
+        assert arithmetic.parameters_without_tables(model) == blocks + arithmetic.norm_parameters(model)

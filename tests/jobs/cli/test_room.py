@@ -152,3 +152,10 @@ def test_check_room_raises_what_a_user_can_read() -> None:
     )
     with pytest.raises(UserError, match=r"a rank of a6000 has 47\.0"):
         room.check_room(resolved, force=False)
+
+
+def test_doctor_says_what_published_rules_say_of_the_rate(jobctl: Invoke) -> None:
+    words = ("doctor", "--model", "llama3_1.5b", "--hardware", "h200", "--target", "slurm")
+    _, _, err = jobctl(*words)
+    assert "learning_rate 0.0003 is 2.5 to 5.4 times below what StepLaw and DeepSeek LLM say" in err
+    assert "StepLaw" not in jobctl(*words, "--set", "learning_rate=1e-3")[2]

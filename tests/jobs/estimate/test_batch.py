@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from bench.document import RESULTS
 from jobctl.jobs.estimate.batch import automatic_batch, fits, largest_batch, needed_gib, room_gib
 from tests.jobs.estimate.trainings import on_cpu, training
 
@@ -60,3 +63,12 @@ def test_auto_keeps_the_global_batch_and_takes_the_largest_divisor_that_fits(mod
 
 def test_auto_says_that_nothing_fits() -> None:
     assert automatic_batch(training("qwen3_1.8b", 4), 24.0) is None
+
+
+def test_the_estimates_largest_batch_fits_and_one_more_does_not() -> None:
+    # In fresh processes, and for one model on a card made as small as an H100.
+    document = json.loads((RESULTS / "h200-2026-11-29-estimate-memory.json").read_text())
+    asked = [result for result in document["results"] if "expected_largest_batch" in result]
+    assert len(asked) >= 10
+    for result in asked:
+        assert ("error" in result) == (result["batch"] > result["expected_largest_batch"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from jobctl.jobs.catalog.entries import Probe
 from jobctl.jobs.catalog.loader import load_hardware, names
-from jobctl.jobs.estimate.rates import EXTRAPOLATED_RANGE, Probe, rates_of
+from jobctl.jobs.estimate.rates import EXTRAPOLATED_RANGE, rates_of
 
 
 def probe(factor: float = 1.0, **changes: object) -> Probe:
@@ -54,19 +55,22 @@ def test_a_gpu_without_a_peak_or_a_bandwidth_has_no_rates() -> None:
 
 
 def test_a_probe_carries_the_references_rates_over() -> None:
-    half = rates_of(load_hardware("h100"), probe(0.5), probe())
+    own = load_hardware("h200").probe
+    assert own is not None
+    halved = msgspec.structs.replace(
+        own,
+        product_tflops={size: rate / 2 for size, rate in own.product_tflops.items()},
+        float8_tflops={size: rate / 2 for size, rate in own.float8_tflops.items()},
+        attention_tflops=own.attention_tflops / 2,
+        copy_tb_s={size: rate / 2 for size, rate in own.copy_tb_s.items()},
+    )
+    half = rates_of(load_hardware("h100"), halved)
     reference = load_hardware("h200").rates
     assert half is not None
     assert reference is not None
     assert half.basis == "probed"
     for name in ("product_tflops", "float8_tflops", "attention_tflops", "memory_tb_s", "update_tb_s"):
         assert getattr(half.rates, name) == pytest.approx(getattr(reference, name) / 2)
-
-
-def test_a_gpus_probe_alone_says_nothing_of_trainings() -> None:
-    known = rates_of(load_hardware("h100"), probe())
-    assert known is not None
-    assert known.basis == "extrapolated"
 
 
 def test_a_cpus_probe_stands_as_it_is() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
+from bench.document import RESULTS
+from bench.estimate_memory import situation
 from jobctl.jobs.catalog.loader import load_hardware
 from jobctl.jobs.estimate.rates import rates_of
 from jobctl.jobs.estimate.situation import Situation
@@ -98,3 +102,22 @@ def test_a_network_is_slower_than_a_machines_own_links() -> None:
     one = timed(training("qwen3_1.8b", 16, "ddp", ranks=8))
     two = timed(training("qwen3_1.8b", 16, "ddp", ranks=8, ranks_per_node=4))
     assert two.communication == pytest.approx(3 * one.communication)
+
+
+# Measured after the rates were fitted; steps of two micro-steps, milliseconds.
+UNSEEN = "h200-2026-11-29-estimate-memory.json"
+
+
+def test_shapes_that_nobody_looked_at_are_within_their_range() -> None:
+    document = json.loads((RESULTS / UNSEEN).read_text())
+    timed_cells = [result for result in document["results"] if "step_ms" in result]
+    assert len(timed_cells) == 9
+    for result in timed_cells:
+        estimated = timed(situation(result, result["batch"]))
+        assert estimated.least * 1e3 < result["step_ms"] < estimated.most * 1e3, result["name"]
+
+
+def test_narrow_models_have_a_wider_range() -> None:
+    wide = timed(training("qwen3_1.8b", 8))
+    narrow = timed(training("qwen3_1.8b", 8, shape={"hidden_size": 1024}))
+    assert narrow.range > wide.range

@@ -1,0 +1,132 @@
+"""``jobctl fit``: a scaling law of the user's own runs, for ``jobctl plan --fit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.output import emit, say, table
+from jobctl.jobs.core.errors import UserError
+
+if TYPE_CHECKING:
+    from jobctl.jobs.scaling.fitting import Fit, Point
+
+
+@click.command("fit")
+@click.argument("subjects", nargs=-1, required=True, metavar="RUN… | POINTS.csv…")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the law for jobctl plan --fit.")
+@click.option(
+    "--level", type=click.FloatRange(0.5, 0.999), default=0.9, show_default=True, help="Of the intervals."
+)
+@click.option(
+    "--resamples", type=click.IntRange(min=20), default=400, show_default=True, help="Of the bootstrap."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--keep-outliers", is_flag=True, help="Fit also to points that are far off.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def fit_command(
+    subjects: tuple[str, ...],
+    output: Path | None,
+    level: float,
+    resamples: int,
+    seed: int,
+    keep_outliers: bool,
+    as_json: bool,
+) -> None:
+    """Fit L = E + A/N^alpha + B/D^beta to runs of this root, or to points of a CSV file."""
+    try:
+        import numpy  # noqa: F401
+        import scipy  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"jobctl fit needs {error.name}", hint="pip install 'jobctl[fit]'") from None
+
+    from jobctl.jobs.scaling.fitting import fit
+
+    points = [point for subject in subjects for point in _points(subject)]
+    made = fit(points, level=level, resamples=resamples, seed=seed, keep=keep_outliers)
+    emit(_facts(made), as_json, _page(made))
+    if output:
+        _write(made, output, subjects)
+
+
+def _points(subject: str) -> list[Point]:
+    """Return the points of a file, or the one of a run."""
+    from jobctl.jobs.scaling.points import parse_points
+
+    if not subject.endswith(".csv"):
+        return [_point_of_run(subject)]
+
+    try:
+        text = Path(subject).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{subject}: cannot be read: {error}") from None
+
+    return parse_points(text, subject)
+
+
+def _point_of_run(name: str) -> Point:
+    """Return size, tokens and loss of a run: its last validation, or else its last logged step."""
+    from jobctl.jobs.catalog import arithmetic
+    from jobctl.jobs.runs import store
+    from jobctl.jobs.runs.figures import read_training
+    from jobctl.jobs.scaling.fitting import Point
+    from jobctl.jobs.spec.job_spec import TrainSpec
+
+    run = store.read(root(), name)
+    spec = run.record.spec
+    training = read_training(run.path)
+    if not isinstance(spec, TrainSpec) or training is None:
+        raise UserError(f"run '{name}' has trained nothing", hint="jobctl list shows the runs")
+
+    loss = training.validation_loss or training.last_loss
+    if loss is None or not training.iterations:
+        raise UserError(f"run '{name}' has logged no loss yet", hint=f"jobctl wait {name}")
+
+    return Point(
+        parameters=arithmetic.parameters(spec.model),
+        tokens=training.iterations * spec.tokens_per_step,
+        loss=loss,
+        name=name,
+    )
+
+
+def _facts(made: Fit) -> dict[str, Any]:
+    return {
+        "values": made.values,
+        "intervals": made.intervals,
+        "level": made.level,
+        "points": made.points,
+        "scatter": made.scatter,
+        "outliers": made.outliers,
+    }
+
+
+def _page(made: Fit) -> str:
+    rows = [
+        (name, f"{value:.5g}", f"{made.intervals[name][0]:.5g}", f"{made.intervals[name][1]:.5g}")
+        for name, value in made.values.items()
+    ]
+    lines = [
+        f"L = E + A / N^alpha + B / D^beta, {made.points} points; losses scatter by {made.scatter:.2%}",
+        table(("", "VALUE", f"{made.level:.0%} FROM", "TO"), rows),
+    ]
+
+    if made.outliers:
+        lines.append(f"{len(made.outliers)} points are far off:")
+        lines += [f"  {name}" for name in made.outliers]
+
+    return "\n".join(lines)
+
+
+def _write(made: Fit, output: Path, subjects: tuple[str, ...]) -> None:
+    import yaml
+
+    from jobctl.jobs.core.durable import write_whole
+    from jobctl.jobs.scaling.fitting import law_document
+
+    text = yaml.safe_dump(law_document(made, " ".join(subjects)), sort_keys=False, allow_unicode=True)
+    write_whole(output, text.encode())
+    say(f"jobctl: {output} holds the law: jobctl plan --fit ./{output.name} --flops …", err=True)

@@ -1,0 +1,85 @@
+"""``jobctl probe``: how fast this machine is, kept in the root for ``jobctl estimate``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from jobctl.jobs.catalog.devices import is_device
+from jobctl.jobs.catalog.entries import Probe
+from jobctl.jobs.catalog.loader import load_hardware, names
+from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.estimating import probes_dir
+from jobctl.jobs.cli.output import emit
+from jobctl.jobs.core.durable import make_shared, write_whole
+from jobctl.jobs.core.errors import UserError
+
+
+@click.command("probe")
+@click.option("--hardware", metavar="NAME", help="Entry that the figures are of.  [default: by the device]")
+@click.option("--site", metavar="NAME", help="Site whose root keeps the figures.")
+@click.option(
+    "--python", metavar="FILE", help="Interpreter that has torch.  [default: $JOBCTL_PYTHON or jobctl's]"
+)
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Of each operation."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def probe_command(
+    hardware: str | None, site: str | None, python: str | None, seconds: float, as_json: bool
+) -> None:
+    """Measure products, attention and copies, a minute at most; run it on the machine that will train."""
+    text = _measured(python or os.environ.get("JOBCTL_PYTHON") or sys.executable, seconds)
+    try:
+        probe = msgspec.json.decode(text, type=Probe)
+    except msgspec.MsgspecError as error:
+        raise UserError(f"the probe did not answer with its figures: {error}", code=1) from None
+
+    name = hardware or hardware_of(probe.device)
+    load_hardware(name)
+    file = probes_dir(root(site)) / f"{name}.json"
+    make_shared(file.parent)
+    write_whole(file, text)
+    emit({"hardware": name, "file": str(file), "probe": probe}, as_json, _page(name, file, probe))
+
+
+def _measured(python: str, seconds: float) -> bytes:
+    """Return what the probe prints; it runs in a process of its own, since jobctl has no torch."""
+    command = [python, "-m", "jobctl.trainer.probe", f"--seconds={seconds}"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        raise UserError(f"{python}: {error.strerror}", hint="--python FILE") from None
+
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        raise UserError(
+            f"the probe ended with {done.returncode}: {last[0]}",
+            hint="it needs torch: name an interpreter that has it with --python FILE",
+            code=1,
+        )
+
+    return done.stdout
+
+
+def hardware_of(device: str) -> str:
+    """Return the catalogue's name of a device; ``cpu`` for what no GPU is called."""
+    for name in names("hardware"):
+        if is_device(load_hardware(name).facts.device, device):
+            return name
+
+    return "cpu"
+
+
+def _page(name: str, file: Path, probe: Probe) -> str:
+    lines = [f"{probe.device}, kept as {name} in {file}"]
+    lines += [f"  product {sizes}: {rate:.4g} TFLOP/s" for sizes, rate in probe.product_tflops.items()]
+    lines += [f"  float8 {sizes}: {rate:.4g} TFLOP/s" for sizes, rate in probe.float8_tflops.items()]
+    lines.append(f"  attention, forward and backward: {probe.attention_tflops:.4g} TFLOP/s")
+    lines += [f"  copy of {int(size):,} bytes: {rate:.4g} TB/s" for size, rate in probe.copy_tb_s.items()]
+    return "\n".join(lines)

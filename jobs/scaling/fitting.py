@@ -1,0 +1,307 @@
+"""Fit L = E + A / N^α + B / D^β to measured points: Huber's loss on logarithms, many starts, bootstrap intervals.
+
+For given exponents the law is linear in E, A and B. A grid over the two exponents with the best three coefficients of
+each gives the starts (variable projection, Golub and Pereyra 1973; why not parabolas: arXiv 2603.22339). All starts,
+and later all bootstrap samples, are improved side by side by damped Gauss-Newton steps on reweighted residuals, and
+scipy polishes the start that wins. Coefficients are at the points' mean size and tokens, where they hardly depend on
+the exponents.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+DELTA = 1e-3
+"""Where Huber's loss turns from squares to absolute values (Hoffmann et al. 2022, section 3.3)."""
+GRID = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0)
+STARTS = 12
+STEPS = 60
+"""Gauss-Newton steps of a start; those of a bootstrap sample, which begins at the fit, need no more."""
+FEWEST = 8
+BANDWIDTH = 1.06
+"""Of the kernel, in standard deviations at one point (Silverman 1986, equation 3.28)."""
+OUTLIER = 6.0
+"""Robust standard deviations from which a point is named."""
+NAMES = ("E", "A", "B", "alpha", "beta")
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """One training: its size, its tokens, the loss it ended with, and where that comes from."""
+
+    parameters: float
+    tokens: float
+    loss: float
+    name: str = ""
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """The law that fits best, with an interval for each of its numbers."""
+
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    level: float
+    points: int
+    scatter: float
+    """Robust standard deviation of the logarithms' residuals."""
+    outliers: tuple[str, ...]
+    samples: tuple[tuple[float, float, float, float, float], ...]
+
+
+class _Data:
+    """The points as arrays, with sizes and tokens relative to their geometric means."""
+
+    def __init__(self, points: list[Point]) -> None:
+        import numpy as np
+
+        log_n = np.log([point.parameters for point in points])
+        log_d = np.log([point.tokens for point in points])
+        self.centre_n = float(log_n.mean())
+        self.centre_d = float(log_d.mean())
+        self.n: Array = log_n - self.centre_n
+        self.d: Array = log_d - self.centre_d
+        self.y: Array = np.log([point.loss for point in points])
+
+
+def fit(
+    points: list[Point], *, level: float = 0.9, resamples: int = 400, seed: int = 0, keep: bool = False
+) -> Fit:
+    """Return the fit, with bootstrap intervals that should hold the truth with probability ``level``.
+
+    Points that are far off are named and, unless ``keep``, left out: with five of 245 points kept in, Besiroglu
+    et al. 2024 find B six times as large. Raises UserError for too few points, or sizes or tokens that do not vary.
+    """
+    import numpy as np
+
+    check(points)
+    best = _best(_Data(points), seed)
+    outliers = _outliers(points, _Data(points), best)
+    names = tuple(_label(points[index]) for index in outliers)
+    used = points if keep else [point for index, point in enumerate(points) if index not in outliers]
+    check(used)
+
+    data = _Data(used)
+    if len(used) < len(points):
+        best = _best(data, seed)
+
+    samples = _bootstrap(data, best, resamples, seed)
+    rows = np.array([_natural(data, each) for each in [best, *samples]])
+    lowest, highest = np.quantile(rows[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+    return Fit(
+        values=dict(zip(NAMES, rows[0].tolist(), strict=True)),
+        intervals={
+            name: (float(low), float(high)) for name, low, high in zip(NAMES, lowest, highest, strict=True)
+        },
+        level=level,
+        points=len(used),
+        scatter=_scatter(_residuals(data, best[None], data.n, data.d, data.y)[0]),
+        outliers=names,
+        samples=tuple(tuple(row) for row in rows[1:].tolist()),
+    )
+
+
+def check(points: list[Point]) -> None:
+    """Raise UserError for points that cannot say anything of a law."""
+    if len(points) < FEWEST:
+        raise UserError(f"{len(points)} points cannot fit five numbers; {FEWEST} are the fewest")
+
+    for name in ("parameters", "tokens", "loss"):
+        values = [getattr(point, name) for point in points]
+        if min(values) <= 0 or not all(map(math.isfinite, values)):
+            raise UserError(f"{name}: every point needs a positive number")
+
+    for name in ("parameters", "tokens"):
+        values = [getattr(point, name) for point in points]
+        if max(values) < 2 * min(values):
+            raise UserError(
+                f"{name} of the points go from {min(values):.3g} to {max(values):.3g}: too narrow for an exponent",
+                hint="add runs of other sizes and lengths, over a factor of ten at least",
+            )
+
+
+def _label(point: Point) -> str:
+    return point.name or f"N={point.parameters:.4g}, D={point.tokens:.4g}, L={point.loss:.4f}"
+
+
+def _natural(data: _Data, row: Array) -> list[float]:
+    """E, A, B, α, β from the logarithms of E, of A and B at the centre, and the exponents."""
+    e, a, b, alpha, beta = (float(value) for value in row)
+    return [math.exp(e), math.exp(a + alpha * data.centre_n), math.exp(b + beta * data.centre_d), alpha, beta]
+
+
+def _residuals(data: _Data, rows: Array, n: Array, d: Array, y: Array) -> Array:
+    """log of the prediction minus log of the loss, ``[rows, points]``."""
+    import numpy as np
+
+    e, a, b, alpha, beta = rows.T[..., None]
+    result: Array = np.logaddexp(np.logaddexp(a - alpha * n, b - beta * d), e) - y
+    return result
+
+
+def _huber(residuals: Array) -> Array:
+    """Sum over the points of each row."""
+    import numpy as np
+
+    size = np.abs(residuals)
+    result: Array = np.where(size <= DELTA, 0.5 * size**2, DELTA * (size - 0.5 * DELTA)).sum(-1)
+    return result
+
+
+def _starts(data: _Data) -> Array:
+    """The best coefficients for each pair of exponents, ``[pairs, 5]``, as logarithms; the best pairs first."""
+    import numpy as np
+
+    rows = []
+    for alpha in GRID:
+        for beta in GRID:
+            columns = np.stack(
+                [np.ones_like(data.n), np.exp(-alpha * data.n), np.exp(-beta * data.d)], axis=1
+            )
+            # Relative errors of the loss are, in first order, those of its logarithm.
+            weight = np.exp(-data.y)[:, None]
+            coefficients = np.linalg.lstsq(columns * weight, np.ones(len(data.y)), rcond=None)[0]
+            floor = 1e-3 * float(np.exp(data.y).mean())
+            rows.append([*np.log(np.maximum(coefficients, floor)), alpha, beta])
+
+    starts: Array = np.array(rows)
+    order = np.argsort(_huber(_residuals(data, starts, data.n, data.d, data.y)))
+    result: Array = starts[order]
+    return result
+
+
+def _improve(data: _Data, rows: Array, n: Array, d: Array, y: Array, steps: int) -> Array:
+    """Damped Gauss-Newton steps of every row at once, each on its own points; a step that helps is taken."""
+    import numpy as np
+
+    damping = np.full(len(rows), 1e-3)
+    loss = _huber(_residuals(data, rows, n, d, y))
+    for _ in range(steps):
+        residuals = _residuals(data, rows, n, d, y)
+        gradients = _gradients(rows, n, d, residuals + y)
+        weights = 1.0 / np.maximum(np.abs(residuals), DELTA)
+        normal = np.einsum("rip,ri,riq->rpq", gradients, weights, gradients)
+        right = np.einsum("rip,ri,ri->rp", gradients, weights, residuals)
+
+        diagonal = np.einsum("rpp->rp", normal)
+        damped = normal + np.eye(5) * (damping[:, None] * diagonal + 1e-12)[:, None, :]
+        moved = rows - np.linalg.solve(damped, right[..., None])[..., 0]
+        moved[:, 3:] = np.clip(moved[:, 3:], 1e-3, 3.0)
+
+        new = _huber(_residuals(data, moved, n, d, y))
+        better = new < loss
+        rows = np.where(better[:, None], moved, rows)
+        loss = np.where(better, new, loss)
+        damping = np.clip(np.where(better, damping / 3, damping * 4), 1e-9, 1e6)
+
+    return rows
+
+
+def _gradients(rows: Array, n: Array, d: Array, predicted: Array) -> Array:
+    """Of the prediction's logarithm to the five numbers, ``[rows, points, 5]``."""
+    import numpy as np
+
+    e, a, b, alpha, beta = rows.T[..., None]
+    of_e = np.exp(e - predicted)
+    of_a = np.exp(a - alpha * n - predicted)
+    of_b = np.exp(b - beta * d - predicted)
+    result: Array = np.stack([of_e, of_a, of_b, -n * of_a, -d * of_b], axis=-1)
+    return result
+
+
+def _best(data: _Data, seed: int) -> Array:
+    """The best of all starts, polished."""
+    import numpy as np
+
+    rows = _improve(data, _starts(data)[:STARTS], data.n, data.d, data.y, STEPS)
+    losses = _huber(_residuals(data, rows, data.n, data.d, data.y))
+    return _polished(data, rows[int(np.argmin(losses))])
+
+
+def _polished(data: _Data, row: Array) -> Array:
+    """The minimum near ``row`` by scipy, whose line search goes on where reweighting creeps."""
+    import numpy as np
+
+    try:
+        from scipy.optimize import minimize
+    except ImportError:
+        raise UserError("jobctl fit needs scipy", hint="pip install 'jobctl[fit]'") from None
+
+    def objective(values: Array) -> tuple[float, Any]:
+        rows = values[None]
+        residuals = _residuals(data, rows, data.n, data.d, data.y)
+        slopes = np.clip(residuals, -DELTA, DELTA)
+        gradients = _gradients(rows, data.n, data.d, residuals + data.y)
+        # Scaled, so that the stopping rule sees numbers near one.
+        return float(_huber(residuals)[0]) / DELTA, np.einsum("ri,rip->p", slopes, gradients) / DELTA
+
+    found = minimize(objective, row, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
+    result: Array = found.x if found.fun <= objective(row)[0] else row
+    return result
+
+
+def _bootstrap(data: _Data, best: Array, resamples: int, seed: int) -> Array:
+    """Fits to the predictions with residuals drawn with replacement, ``[resamples, 5]``.
+
+    Sizes and tokens were chosen, so they stay as they are. Residuals of five fitted numbers are too small by the
+    root of (n - 5) / n, and grow by it first. Absolute values make some residuals exactly zero, so the drawn ones
+    are smoothed by a kernel (Silverman and Young 1987): without it the intervals are too narrow.
+    """
+    import numpy as np
+
+    count = len(data.y)
+    residuals = -_residuals(data, best[None], data.n, data.d, data.y)[0]
+    residuals = (residuals - residuals.mean()) * math.sqrt(count / (count - 5))
+    predicted = data.y + _residuals(data, best[None], data.n, data.d, data.y)[0]
+
+    generator = np.random.default_rng(seed)
+    drawn = residuals[generator.integers(count, size=(resamples, count))]
+    width = BANDWIDTH * float(residuals.std()) * count**-0.2
+    drawn = drawn + width * generator.standard_normal((resamples, count))
+
+    rows = np.repeat(best[None], resamples, axis=0)
+    return _improve(data, rows, data.n, data.d, predicted + drawn, STEPS)
+
+
+def _scatter(residuals: Array) -> float:
+    """The standard deviation of a normal with this median of absolute residuals."""
+    import numpy as np
+
+    return 1.4826 * float(np.median(np.abs(residuals)))
+
+
+def _outliers(points: list[Point], data: _Data, best: Array) -> set[int]:
+    """Numbers of the points that no scatter explains."""
+    import numpy as np
+
+    residuals = _residuals(data, best[None], data.n, data.d, data.y)[0]
+    limit = OUTLIER * max(_scatter(residuals), DELTA)
+    return {int(index) for index in np.flatnonzero(np.abs(residuals) > limit)}
+
+
+def law_document(made: Fit, origin: str) -> dict[str, Any]:
+    """Return the fit as a law's YAML has it, with its samples; numbers to seven digits."""
+
+    def short(value: float) -> float:
+        return float(f"{value:.7g}")
+
+    values = made.values
+    return {
+        "summary": f"fit to {made.points} points",
+        "source": origin,
+        "irreducible": short(values["E"]),
+        "parameters": {"coefficient": short(values["A"]), "exponent": short(values["alpha"])},
+        "tokens": {"coefficient": short(values["B"]), "exponent": short(values["beta"])},
+        "loss_error": short(made.scatter * values["E"]),
+        "samples": [[short(value) for value in sample] for sample in made.samples],
+    }

@@ -1,0 +1,179 @@
+"""The search for a shape: each one's exact FLOPs give its tokens, a law its loss; the best first, ties called ties.
+
+It goes backward from the budget: a shape's FLOPs a token, with attention and head, say how many tokens the budget buys.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from jobctl.jobs.catalog import arithmetic
+from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.scaling.law import Law
+
+NEAR = 0.03
+"""A shape is of a wanted size, or takes a budget at a wanted ratio, where it is off by no more than this."""
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A shape with the tokens that it is trained on."""
+
+    model: ModelConfig
+    parameters: int
+    tokens: float
+    flops: float
+    flops_per_token: int
+    loss: float
+
+    @property
+    def ratio(self) -> float:
+        """Tokens a parameter."""
+        return self.tokens / self.parameters
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user asks for; None: free."""
+
+    flops: float | None = None
+    tokens: float | None = None
+    parameters: float | None = None
+    ratio: float | None = None
+    block_size: int = 2048
+
+
+class Ranked(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate in its place."""
+
+    candidate: Candidate
+    behind: float
+    """Its loss over the best one's."""
+    error: float
+    """The standard error of that difference."""
+
+    @property
+    def tie(self) -> bool:
+        """Whether the law cannot tell it from the best."""
+        return self.behind <= self.error
+
+
+def candidate(model: ModelConfig, law: Law, wish: Wish) -> Candidate | None:
+    """Return ``model`` with its tokens; None where it does not suit the wish."""
+    parameters = arithmetic.parameters(model)
+    if wish.parameters and abs(parameters / wish.parameters - 1) > NEAR:
+        return None
+
+    each = arithmetic.flops_per_token(model, wish.block_size)
+    tokens = _tokens(parameters, each, wish)
+    flops = each * tokens
+    # With both a budget and tokens, a shape has to spend the one on the other.
+    if wish.flops is not None and abs(flops / wish.flops - 1) > NEAR:
+        return None
+
+    return Candidate(
+        model=model,
+        parameters=parameters,
+        tokens=tokens,
+        flops=flops,
+        flops_per_token=each,
+        loss=law.loss(parameters, tokens),
+    )
+
+
+def _tokens(parameters: int, flops_per_token: int, wish: Wish) -> float:
+    if wish.ratio is not None:
+        return wish.ratio * parameters
+    if wish.tokens is not None:
+        return wish.tokens
+
+    assert wish.flops is not None
+    return wish.flops / flops_per_token
+
+
+def check(wish: Wish) -> None:
+    """Raise UserError for a wish that leaves the tokens open, or fixes them twice."""
+    if wish.flops is None and wish.tokens is None and wish.parameters is None:
+        raise UserError(
+            "nothing to plan for", hint="--flops 1.36e21, or --params 1.5e9 with --tokens or --ratio"
+        )
+
+    if wish.flops is None and wish.tokens is None and wish.ratio is None:
+        raise UserError("--params alone says nothing of the tokens", hint="add --tokens, --ratio or --flops")
+
+    if wish.flops is None and wish.parameters is None and wish.ratio is None:
+        raise UserError("--tokens alone says nothing of the size", hint="add --flops, --params or --ratio")
+
+    if wish.tokens is not None and wish.ratio is not None:
+        size = wish.tokens / wish.ratio
+        raise UserError(
+            "--tokens and --ratio fix the size twice", hint=f"--params {size:.3g} --tokens {wish.tokens:.3g}"
+        )
+
+
+def search(models: Iterable[ModelConfig], law: Law, wish: Wish) -> list[Candidate]:
+    """Return the shapes that suit the wish, the lowest loss first."""
+    check(wish)
+    suited = [each for model in models if (each := candidate(model, law, wish))]
+    return sorted(suited, key=lambda each: (each.loss, each.parameters))
+
+
+def ranked(candidates: Sequence[Candidate], law: Law) -> list[Ranked]:
+    """Return each candidate with its distance to the first, and how sure that distance is."""
+    if not candidates:
+        return []
+
+    best = candidates[0]
+    return [
+        Ranked(candidate=each, behind=each.loss - best.loss, error=difference_error(law, best, each))
+        for each in candidates
+    ]
+
+
+def difference_error(law: Law, first: Candidate, second: Candidate) -> float:
+    """Return the standard error of the difference of two losses.
+
+    Trainings scatter about a law by its error of a loss. Where the law has samples, their spread comes on top.
+    """
+    samples = law.sampled()
+    if len(samples) < 2:
+        return law.loss_error
+
+    differences = [
+        sample.loss(second.parameters, second.tokens) - sample.loss(first.parameters, first.tokens)
+        for sample in samples
+    ]
+    return math.hypot(law.loss_error, statistics.stdev(differences))
+
+
+def distinct(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Return the best of each depth and width, ``count`` of them: neighbours differ in less than a reader needs."""
+    chosen: list[Candidate] = []
+    seen: set[tuple[int, int]] = set()
+    for each in candidates:
+        shape = each.model.num_hidden_layers, each.model.hidden_size
+        if shape not in seen:
+            seen.add(shape)
+            chosen.append(each)
+
+        if len(chosen) == count:
+            break
+
+    return chosen
+
+
+def valley(law: Law, flops: float, points: int = 41, span: float = 8.0) -> list[tuple[float, float, float]]:
+    """Return sizes from 1/span to span times the best, with tokens and loss, at 6·N·D = ``flops``."""
+    from jobctl.jobs.scaling.law import FLOPS, optimum
+
+    best = optimum(law, flops).parameters
+    result = []
+    for index in range(points):
+        parameters = best * math.pow(span, 2 * index / (points - 1) - 1)
+        tokens = flops / FLOPS / parameters
+        result.append((parameters, tokens, law.loss(parameters, tokens)))
+
+    return result
