@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from jobctl.jobs.catalog import arithmetic
-from jobctl.jobs.estimate.saved import Saved, saved_at_the_end, saved_by_block
+from jobctl.jobs.estimate.saved import Saved, saved_at_the_end, saved_by_block, stream_bytes, whole_block
 from jobctl.jobs.estimate.situation import WIDE, Situation
 from jobctl.jobs.estimate.weights import GIB, Fixed, fixed_bytes, own_rows
 
@@ -170,7 +170,7 @@ def _behind_the_loss(situation: Situation) -> Memory:
     """The activation's gradient of the last block, whose tensors are all still kept."""
     shapes = situation.shapes
     narrow = situation.narrow
-    stream = narrow if situation.path == "fused" or situation.sharded else WIDE
+    stream = stream_bytes(situation)
     inputs = 2 if situation.family.gated_feed_forward else 1
     gradient = stream * shapes.hidden + narrow * inputs * shapes.inner
 
@@ -180,16 +180,20 @@ def _behind_the_loss(situation: Situation) -> Memory:
         activations=_all_blocks(situation),
         head=_inputs(situation),
         logits=0,
-        temporary=gradient * situation.tokens,
+        temporary=(gradient + _made_again(situation)) * situation.tokens,
     )
+
+
+def _made_again(situation: Situation) -> int:
+    """Bytes a token of the block that backward has just computed again, where it keeps less than all."""
+    return max(0, whole_block(situation).total - saved_by_block(situation).total)
 
 
 def _in_attention(situation: Situation) -> Memory:
     """Attention's backward pass of the last block, whose feed-forward tensors are given back."""
     shapes = situation.shapes
     narrow = situation.narrow
-    stream = narrow if situation.path == "fused" or situation.sharded else WIDE
-
+    stream = stream_bytes(situation)
     everything = _all_blocks(situation)
     block = saved_by_block(situation)
     rest = Saved(
@@ -198,6 +202,7 @@ def _in_attention(situation: Situation) -> Memory:
         feed_forward=everything.feed_forward - block.feed_forward * situation.tokens,
     )
 
+    again = max(0, whole_block(situation).attention - block.attention)
     gradients = 2 * stream * shapes.hidden + narrow * (2 * shapes.queries + 2 * shapes.keys)
     return Memory(
         moment="the last block's attention",
@@ -205,7 +210,7 @@ def _in_attention(situation: Situation) -> Memory:
         activations=rest,
         head=_inputs(situation),
         logits=0,
-        temporary=gradients * situation.tokens + _attention_workspace(situation),
+        temporary=(gradients + again) * situation.tokens + _attention_workspace(situation),
     )
 
 

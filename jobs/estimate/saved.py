@@ -27,12 +27,54 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def saved_by_block(situation: Situation) -> Saved:
-    """Return what one block keeps of a token."""
+    """Return what one block keeps of a token under the training's ``activation_checkpointing``."""
+    if situation.train.activation_checkpointing == "full":
+        return Saved(norms=stream_bytes(situation) * situation.shapes.hidden, attention=0, feed_forward=0)
+
+    if situation.train.activation_checkpointing == "selective":
+        return _selective_block(situation)
+
+    return whole_block(situation)
+
+
+def whole_block(situation: Situation) -> Saved:
+    """Return what one block keeps of a token where backward computes nothing again."""
     if situation.path == "fused":
         return _float8_block(situation) if situation.float8 else _fused_block(situation)
     if situation.path == "compiled":
         return _compiled_block(situation)
     return _eager_block(situation)
+
+
+def stream_bytes(situation: Situation) -> int:
+    """Return bytes of a value of the residual stream: float32 under autocast."""
+    return situation.narrow if situation.path == "fused" or situation.sharded else WIDE
+
+
+def _selective_block(situation: Situation) -> Saved:
+    """What is kept of a block where backward makes again what costs one pass over memory."""
+    shapes = situation.shapes
+    narrow = situation.narrow
+    inputs = 2 if situation.family.gated_feed_forward else 1
+    if situation.path != "fused":
+        # The block's input, each product's result and attention's; that of the last product as well.
+        return Saved(
+            norms=(stream_bytes(situation) + 2 * narrow) * shapes.hidden,
+            attention=_attention_kept(situation),
+            feed_forward=narrow * inputs * shapes.inner,
+        )
+
+    whole = whole_block(situation)
+    rotated = narrow * (shapes.queries + shapes.keys) if situation.family.rotary_positions else 0
+    if situation.float8:
+        # Products keep their rounded inputs, which are not made again.
+        return Saved(norms=whole.norms, attention=whole.attention - rotated, feed_forward=whole.feed_forward)
+
+    return Saved(
+        norms=whole.norms - narrow * 2 * shapes.hidden,
+        attention=whole.attention - rotated,
+        feed_forward=whole.feed_forward - narrow * shapes.inner,
+    )
 
 
 def _statistics(situation: Situation) -> int:
@@ -98,8 +140,7 @@ def _compiled_block(situation: Situation) -> Saved:
     """
     shapes = situation.shapes
     narrow = situation.narrow
-    stream = narrow if situation.sharded else WIDE
-    norms = (stream + 3 * narrow) * shapes.hidden + _statistics(situation)
+    norms = (stream_bytes(situation) + 3 * narrow) * shapes.hidden + _statistics(situation)
 
     attention = _attention_kept(situation)
     if situation.family.qk_norm:
@@ -157,7 +198,7 @@ def saved_at_the_end(situation: Situation) -> int:
         return 4 * narrow * hidden + _statistics(situation) // 2
 
     layer_norm = situation.family.learned_positions
-    stream = narrow if situation.sharded else WIDE
+    stream = stream_bytes(situation)
     # RMSNorm, made of operations, keeps its float32 input and its scaled form.
     kept = stream if layer_norm else 2 * WIDE
 

@@ -14,6 +14,8 @@ PLAIN_PRODUCTS = 0.96
 """What PyTorch's own choice of kernels reaches of our products' rate on an H200 (docs/performance.md)."""
 PLAIN_RANGE = 0.1
 """Share by which a plain step may differ: its passes over memory are counted less exactly."""
+RECOMPUTED_RANGE = 0.2
+"""The same where plain blocks are computed again: three steps were measured."""
 NARROW_WIDTH = 2048
 NARROW_RANGE = 0.12
 """Products of narrower models are slower than those of the models that the rates come from: 10% of a step at 1,024."""
@@ -77,6 +79,9 @@ def _communication(situation: Situation, sent: float) -> float:
 
 def _range(situation: Situation, rates: Rates) -> float:
     plain = PLAIN_RANGE if situation.path != "fused" and situation.gpu else 0.0
+    if plain and situation.train.activation_checkpointing != "none":
+        plain = RECOMPUTED_RANGE
+
     narrow = NARROW_RANGE if situation.model.hidden_size < NARROW_WIDTH and situation.gpu else 0.0
     several = SEVERAL_RANGE if situation.ranks > 1 else 0.0
     return min(0.9, max(rates.range, plain, narrow) + several)

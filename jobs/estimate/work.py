@@ -23,6 +23,14 @@ FLOAT8_WEIGHTS = 16
 """Bytes a parameter and micro-step of float8: a weight's gradient made in float32, then added."""
 
 
+COMPUTED_AGAIN = {"none": 1.0, "selective": 1.0, "full": 4 / 3}
+"""Work of a block's products and attention: a forward pass is a third of forward and backward."""
+MOVED_AGAIN = {"none": 1.0, "selective": 1.2, "full": 4 / 3}
+"""Passes over memory of the fused kernels."""
+PLAIN_MOVED_AGAIN = {"none": 1.0, "selective": 1.25, "full": 1.0}
+"""The same of the plain path, which then moves as much as uncompiled blocks do: three steps measured on an H200."""
+
+
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """One step's work on one rank."""
 
@@ -40,12 +48,13 @@ def work_of_step(situation: Situation) -> Work:
     model = situation.model
     train = situation.train
     tokens = situation.tokens * train.gradient_accumulation_steps
-    blocks = 6 * multiplied(situation, blocks_only=True) * tokens
+    again = COMPUTED_AGAIN[train.activation_checkpointing]
+    blocks = again * 6 * multiplied(situation, blocks_only=True) * tokens
     head = 6 * arithmetic.head_parameters(model) * tokens
 
     # The same sums as the trainer's MFU, without what a causal mask leaves out.
     causal = arithmetic.flops_per_token_causal(model, train.block_size)
-    attention = (causal - 6 * arithmetic.matmul_parameters(model)) * tokens
+    attention = again * (causal - 6 * arithmetic.matmul_parameters(model)) * tokens
 
     moved = moved_bytes_per_token(situation) * tokens
     moved += moved_bytes_per_micro_step(situation) * train.gradient_accumulation_steps
@@ -63,9 +72,10 @@ def work_of_step(situation: Situation) -> Work:
 def moved_bytes_per_token(situation: Situation) -> float:
     """Return bytes that kernels without a product read and write for one token, forward and backward."""
     shapes = situation.shapes
+    compiled = situation.train.activation_checkpointing == "none"
     per_block = {
         "fused": _float8_block if situation.float8 else _fused_block,
-        "compiled": _compiled_block,
+        "compiled": _compiled_block if compiled else _eager_block,
         "eager": _eager_block,
     }[situation.path](situation)
 
@@ -74,7 +84,9 @@ def moved_bytes_per_token(situation: Situation) -> float:
     loss = passes * shapes.vocabulary
 
     ends = 36 * shapes.hidden
-    return shapes.layers * per_block + loss + ends
+    factors = MOVED_AGAIN if situation.path == "fused" else PLAIN_MOVED_AGAIN
+    again = factors[situation.train.activation_checkpointing]
+    return shapes.layers * again * per_block + loss + ends
 
 
 def _fused_block(situation: Situation) -> int:

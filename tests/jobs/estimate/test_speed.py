@@ -121,3 +121,14 @@ def test_narrow_models_have_a_wider_range() -> None:
     wide = timed(training("qwen3_1.8b", 8))
     narrow = timed(training("qwen3_1.8b", 8, shape={"hidden_size": 1024}))
     assert narrow.range > wide.range
+
+
+def test_steps_that_compute_again_are_within_their_range() -> None:
+    document = json.loads((RESULTS / "h200-2026-11-29-activation-memory.json").read_text())
+    measured = [result for result in document["results"] if result.get("step_ms")]
+    assert len(measured) == 11
+    for result in measured:
+        way = "fused" if result["kernels"] == "fused" else "compiled"
+        how = result["activation_checkpointing"]
+        estimated = timed(training(result["model"], result["batch"], way, activation_checkpointing=how))
+        assert estimated.least * 1e3 < result["step_ms"] < estimated.most * 1e3, (result["model"], how)
