@@ -53,7 +53,38 @@ def explain_command(as_json: bool, **options: Any) -> None:
     derived = derived_of(resolved.spec)
     rows = [(key, _shown(fact["value"]), fact["from"]) for key, fact in facts.items()]
     rows += [(key, f"{value:,}", "arithmetic") for key, value in derived.items()]
-    emit({"settings": facts, "derived": derived}, as_json, table(("KEY", "VALUE", "FROM"), rows))
+    estimated = estimated_of(resolved)
+    rows += [(key, _shown(fact["value"]), fact["from"]) for key, fact in estimated.items()]
+    document = {"settings": facts, "derived": derived, "estimated": estimated}
+    emit(document, as_json, table(("KEY", "VALUE", "FROM"), rows))
+
+
+def estimated_of(resolved: Resolution) -> dict[str, dict[str, Any]]:
+    """Return what the estimate says of a training, each figure with where it comes from; nothing for other jobs."""
+    from jobctl.jobs.cli.estimating import estimate_of
+
+    made = estimate_of(resolved)
+    if made is None:
+        return {}
+
+    memory = f"tensors counted at the {made.memory_moment.removeprefix('the ')}"
+    time = f"{made.basis}: {made.rates_source}" if made.rates_source else "unknown: jobctl probe"
+    return {
+        "memory_gib": {"value": round(made.memory_gib["total"], 2), "from": memory},
+        "needed_gib": {"value": round(made.needed_gib, 2), "from": "memory_gib, and CUDA and NCCL beside it"},
+        "available_gib": {"value": round(made.available_gib, 2), "from": f"hardware {made.hardware}"},
+        "largest_batch_size": {"value": made.largest_batch_size, "from": "memory_gib by bisection"},
+        "step_seconds": {"value": _rounded(made.step_seconds), "from": time},
+        "tokens_per_second": {
+            "value": _rounded(made.tokens_per_second),
+            "from": "tokens_per_step / step_seconds",
+        },
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Return ``value`` to four digits."""
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _origin(resolved: Resolution, key: str) -> str:

@@ -57,3 +57,17 @@ def test_text_has_a_line_for_each_key(jobctl: Invoke) -> None:
     rows = {line.split()[0]: line for line in lines[1:]}
     assert rows["slurm.account"].split() == ["slurm.account", "-", "default"]
     assert "arithmetic" in rows["parameters"]
+
+
+def test_the_estimates_figures_say_where_they_come_from(jobctl: Invoke) -> None:
+    words = ("explain", "--model", "qwen3_1.8b", "--hardware", "h200")
+    estimated = json.loads(jobctl(*words, "--json")[1])["estimated"]
+    assert estimated["memory_gib"] == {"value": 93.11, "from": "tensors counted at the loss"}
+    assert estimated["largest_batch_size"]["value"] == 31
+    assert estimated["step_seconds"]["from"].startswith("measured: trainings of five models")
+    assert "tokens_per_second" in jobctl(*words)[1]
+
+
+def test_a_job_without_a_training_has_no_estimate(jobctl: Invoke) -> None:
+    words = ("explain", "prep", "--dataset", "sotu", "--tokenizer", "gpt2", "--json")
+    assert json.loads(jobctl(*words)[1])["estimated"] == {}
