@@ -153,7 +153,7 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
         model = entry.config
         train = msgspec.convert(entry.train, TrainConfig)
     elif recorded:
-        name = recorded.name
+        name = options.model_name or recorded.name
         model = recorded.model
         train = recorded.train
     elif {"architecture", "vocab_size", "hidden_size"} <= options.flags.keys():

@@ -21,8 +21,22 @@ def block_matmul_parameters(model: ModelConfig) -> int:
     return attention + matrices * model.hidden_size * model.intermediate_size
 
 
+def bias_parameters(model: ModelConfig) -> int:
+    """Biases of all linear layers but the head, and of all norms."""
+    if not model.bias:
+        return 0
+
+    family = load_family(model.architecture)
+    inner = 2 if family.gated_feed_forward else 1
+    attention = attention_width(model) + 2 * model.num_key_value_heads * model.head_dim + model.hidden_size
+    feed_forward = inner * model.intermediate_size + model.hidden_size
+    norms = family.norms_per_block * model.hidden_size
+
+    return model.num_hidden_layers * (attention + feed_forward + norms) + model.hidden_size
+
+
 def norm_parameters(model: ModelConfig) -> int:
-    """Gains of all norms; no family has biases."""
+    """Gains of all norms."""
     family = load_family(model.architecture)
     per_block = family.norms_per_block * model.hidden_size
     if family.qk_norm:
@@ -49,7 +63,8 @@ def parameters(model: ModelConfig) -> int:
     """All weights, each once."""
     head = 0 if model.tie_word_embeddings else head_parameters(model)
     blocks = model.num_hidden_layers * block_matmul_parameters(model)
-    return embedding_parameters(model) + blocks + norm_parameters(model) + head
+    rest = norm_parameters(model) + bias_parameters(model)
+    return embedding_parameters(model) + blocks + rest + head
 
 
 def parameters_without_tables(model: ModelConfig) -> int:

@@ -21,6 +21,15 @@ def check_model(model: ModelConfig) -> None:
             f"{model.architecture} has no grouped queries: num_key_value_heads must be {heads}, not {groups}"
         )
 
+    if model.bias and not family.biases:
+        raise UserError(f"bias: the family {model.architecture} has no biases")
+
+    if model.rope_type == "llama3" and model.rope_high_freq_factor <= model.rope_low_freq_factor:
+        raise UserError(
+            f"rope_high_freq_factor {model.rope_high_freq_factor} must be above rope_low_freq_factor "
+            f"{model.rope_low_freq_factor}"
+        )
+
     if family.rotary_positions and model.head_dim % 2:
         raise UserError(f"head_dim {model.head_dim}: RoPE turns pairs, so it must be even")
 

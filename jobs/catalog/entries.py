@@ -44,6 +44,7 @@ class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     qk_norm: Annotated[bool, Meta(description="a norm on the queries and keys of each head")] = False
     learned_positions: Annotated[bool, Meta(description="one learned row for each position")] = False
     rotary_positions: Annotated[bool, Meta(description="queries and keys are rotated (RoPE)")] = True
+    biases: Annotated[bool, Meta(description="linear layers and norms may have biases")] = False
     grouped_queries: Annotated[bool, Meta(description="several query heads may share a key head")] = True
     norms_per_block: Annotated[int, Meta(ge=0, description="norms of the residual stream in a block")] = 2
     fused_block: Annotated[bool, Meta(description="the trainer has fused kernels for its block")] = False

@@ -79,6 +79,9 @@ OPTIONS = [
     click.option("--patch", is_flag=True, help="Run this source tree in the place of the image's code."),
     click.option("--dataset", metavar="NAME", help="Data set of the catalogue."),
     click.option("--tokenizer", metavar="NAME", help="Tokenizer of the catalogue."),
+    click.option(
+        "--init-from", metavar="SOURCE", help="Weights of a new run: hf:FOLDER, run:NAME or run:NAME@STEP."
+    ),
     click.option("--tokens", metavar="N", help="Length of the training: 81.7e9, 82B, or optimal."),
     click.option("--epochs", type=float, metavar="N", help="Length of the training in passes over its data."),
     TRUST_OPTION,
@@ -170,6 +173,7 @@ def _named_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that have an option of their own, by their keys."""
     named = {key: options[key] for key in ("nodes", "gpus_per_node", "image", "dataset", "tokenizer")}
     named |= {f"kubernetes.{key}": options[key] for key in ("context", "namespace")}
+    named["init_from"] = options.get("init_from")
     if options["patch"]:
         named["project_dir"] = str(SOURCE)
 

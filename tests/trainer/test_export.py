@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.jobs.catalog.consistency import check_model
+from jobctl.jobs.catalog.loader import load_family
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer import export, sample
 from jobctl.trainer.checkpoint.checkpointer import Checkpointer
 from jobctl.trainer.checkpoint.state import State
 from jobctl.trainer.distributed import World
+from jobctl.trainer.models import build_model
+from jobctl.trainer.models.attention import ManualAttention
 from jobctl.trainer.models.layers.decoder import Decoder
 from tests.trainer.models import tiny
 
@@ -190,3 +195,93 @@ def test_training_imports_no_transformers() -> None:
     imports = ", ".join(f"jobctl.trainer.{name}" for name in names)
     check = f"import sys, {imports}; assert not {{'transformers', 'tokenizers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+SIZES = (1, 2, 3, 4, 6, 8)
+
+
+def drawn(architecture: str, draw: random.Random) -> ModelConfig:
+    """Return a random model of a family that the catalogue allows."""
+    family = load_family(architecture)
+    heads = draw.choice(SIZES)
+    groups = draw.choice([size for size in SIZES if heads % size == 0]) if family.grouped_queries else heads
+    rotary = family.rotary_positions
+    config = ModelConfig(
+        architecture=architecture,
+        vocab_size=draw.choice([101, 256]),
+        hidden_size=draw.choice([24, 32, 40, 48]),
+        intermediate_size=draw.choice([40, 64]),
+        num_hidden_layers=draw.choice([1, 2]),
+        num_attention_heads=heads,
+        num_key_value_heads=groups,
+        head_dim=draw.choice([4, 6, 8, 16]),
+        max_position_embeddings=64,
+        rope_theta=draw.choice([1e4, 5e5]),
+        rope_type=draw.choice(["default", "linear", "llama3"]) if rotary else "default",
+        rope_factor=draw.choice([1.0, 8.0]),
+        rope_original_positions=32,
+        tie_word_embeddings=draw.choice([True, False]),
+        initializer_range=draw.choice([0.02, 1.0, 1.5]),
+        bias=family.biases and draw.choice([True, False]),
+    )
+    check_model(config)
+
+    return config
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen3"])
+def test_what_is_exported_loads_and_what_would_not_is_refused_before_it_is_written(
+    tmp_path: Path, architecture: str
+) -> None:
+    """And no shape is refused that transformers would take."""
+    from transformers import AutoModelForCausalLM
+
+    draw = random.Random(f"export {architecture}")
+    outcomes = []
+    for number in range(24):
+        config = drawn(architecture, draw)
+        torch.manual_seed(number)
+        model = build_model(config, ManualAttention()).requires_grad_(False)
+        output = tmp_path / str(number)
+        refused = refusal(config, model.state_dict(), output)
+        if refused:
+            assert "transformers" in refused
+            assert not output.exists()
+            assert cannot_be_theirs(config)
+            outcomes.append("refused")
+            continue
+
+        theirs_model = AutoModelForCausalLM.from_pretrained(output, attn_implementation="eager")
+        words = torch.randint(config.vocab_size, (2, 33), generator=torch.Generator().manual_seed(number))
+        with torch.no_grad():
+            expected = theirs_model(words).logits
+            torch.testing.assert_close(
+                model(words), expected, rtol=0, atol=5e-6 * float(expected.abs().max())
+            )
+        outcomes.append("loaded")
+    assert "loaded" in outcomes
+    assert ("refused" in outcomes) == (architecture != "qwen3")
+
+
+def refusal(config: ModelConfig, state: dict[str, torch.Tensor], output: Path) -> str:
+    """Export, and return why that was refused; nothing where it was not."""
+    try:
+        export.export_hf(config, state, output)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def cannot_be_theirs(config: ModelConfig) -> bool:
+    """Return whether transformers has no model of this shape, by asking it where it knows."""
+    from transformers import AutoConfig
+
+    heads = config.num_attention_heads
+    if config.architecture == "gpt2":  # it has no head_dim of its own
+        return heads * config.head_dim != config.hidden_size
+
+    try:
+        AutoConfig.for_model(config.architecture, hidden_size=config.hidden_size, num_attention_heads=heads)
+    except Exception as error:
+        return "multiple" in str(error)
+    return False

@@ -12,6 +12,7 @@ import torch
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.checkpoint.integrity import Damaged, later_format
+from jobctl.trainer.checkpoint.origin import Origin
 
 STATE_FILE = "state.json"
 STATE_FORMAT = 2
@@ -45,6 +46,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: str
     best_val_loss: float | None = None
     bad_streak: int = 0
+    origin: Origin | None = None
+    """Where the run's first weights came from, if they were not random."""
     random: dict[str, bytes] = {}
     """State of torch's generators on rank 0, by device type."""
 

@@ -1,8 +1,9 @@
-"""The weights of a run for programs that do not train it: export, sampling, tests."""
+"""The weights of a run for programs that do not train it: export, sampling, another run, tests."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,43 +19,82 @@ from jobctl.trainer.checkpoint.table import DTYPES
 
 log = logging.getLogger(__name__)
 
+NEWEST = ""
+BEST = "best"
+"""Words for a checkpoint beside the number of its step: the newest whole one, and that of the best validation."""
 
-def load_model_weights(run: Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
-    """The architecture and the whole weights, by name, of a run's newest undamaged checkpoint.
 
-    Raises UserError where there is none.
+def folders(run: Path, which: str = NEWEST) -> list[Path]:
+    """Return the folders that hold the checkpoint ``which``, in the order in which to try them.
+
+    ``which`` is NEWEST, BEST, or the number of a step. Raises UserError where there is none.
     """
-    steps = publication.candidates(run)
-    for step in steps:
-        path = publication.folder(run, step)
+    kept = ", ".join(map(str, publication.steps(run))) or "no checkpoint"
+    if which == NEWEST:
+        newest = [publication.folder(run, step) for step in publication.candidates(run)]
+        if newest:
+            return newest
+
+        raise UserError(f"run {run} has no checkpoint", hint="train it first, or check the path")
+
+    if which == BEST:
+        best = publication.pointed_folder(run, publication.BEST)
+        if best is not None:
+            return [best]
+
+        raise UserError(f"run {run} has no best validation", hint=f"it keeps {kept}; was it ever validated?")
+
+    chosen = publication.folder(run, int(which)) if which.isdecimal() else None
+    if chosen is None or not chosen.is_dir():
+        raise UserError(f"run {run} has no checkpoint '{which}'", hint=f"it keeps {kept}; or say best")
+
+    return [chosen]
+
+
+def whole_contents(run: Path, which: str = NEWEST) -> Iterator[Contents]:
+    """Yield the checkpoints ``which`` whose small files are whole; each damaged one costs a warning."""
+    for path in folders(run, which):
         try:
-            contents = read_contents(path)
-            return contents.state.model, read_tensors(contents, "model.")
+            yield read_contents(path)
         except Damaged as damage:
             log.warning("checkpoint %s is damaged, trying the one before: %s", path, damage)
 
-    if steps:
-        raise UserError(f"every checkpoint of {run} is damaged", hint="train it anew; the warnings say why")
 
-    raise UserError(f"run {run} has no checkpoint", hint="train it first, or check the path")
+def load_model_weights(run: Path, which: str = NEWEST) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
+    """The architecture and the whole weights, by name, of a run's checkpoint: the newest undamaged one by default.
+
+    Raises UserError where there is none.
+    """
+    for contents in whole_contents(run, which):
+        try:
+            return contents.state.model, read_tensors(contents, "model.")
+        except Damaged as damage:
+            log.warning("checkpoint %s is damaged, trying the one before: %s", contents.folder, damage)
+
+    each = "every checkpoint" if which == NEWEST else f"checkpoint '{which}'"
+    raise UserError(f"{each} of {run} is damaged", hint="train it anew; the warnings say why")
 
 
 def read_tensors(contents: Contents, prefix: str = "") -> dict[str, torch.Tensor]:
     """The whole tensors whose names begin with ``prefix``, by the rest of their names. Raises Damaged."""
-    table = contents.table
     wanted = {
         name: torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
-        for name, entry in table.tensors.items()
+        for name, entry in contents.table.tensors.items()
         if name.startswith(prefix)
     }
 
-    # Older files have checksums of their own, which the tensor reader does not know.
-    problems = legacy.damage(contents.folder, contents.checksums.old_files)
-    problems = problems or read_tensors_into(contents.folder, table, wanted)
-    if problems:
-        raise Damaged(problems)
+    fill_tensors(contents, wanted)
 
     return {name.removeprefix(prefix): tensor for name, tensor in wanted.items()}
+
+
+def fill_tensors(contents: Contents, wanted: dict[str, torch.Tensor]) -> None:
+    """Fill whole tensors, which the table names with the same shapes, in their own types. Raises Damaged."""
+    # Older files have checksums of their own, which the tensor reader does not know.
+    problems = legacy.damage(contents.folder, contents.checksums.old_files)
+    problems = problems or read_tensors_into(contents.folder, contents.table, wanted)
+    if problems:
+        raise Damaged(problems)
 
 
 def recorded_state(run: Path) -> State | None:

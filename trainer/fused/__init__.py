@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.distributed import Sharding, World
 from jobctl.trainer.fused.partition import Partition
@@ -60,10 +60,14 @@ def without_triton(device: torch.device) -> str:
     return ""
 
 
-def undeclared(architecture: str) -> str:
-    """Return why a family's blocks are never fused; empty where it declares a fused block."""
-    if family_of(architecture).fused_block is None:
-        return f"the family {architecture} declares no fused block"
+def undeclared(config: ModelConfig) -> str:
+    """Return why a model's blocks are never fused; empty where its family declares a fused block of its form."""
+    if family_of(config.architecture).fused_block is None:
+        return f"the family {config.architecture} declares no fused block"
+
+    if config.bias:
+        return "they have no biases, and the model has"
+
     return ""
 
 
@@ -89,7 +93,7 @@ def fuse(
     if train.kernels == "plain":
         return stay_plain(model, train, world.device, "as asked")
 
-    reason = undeclared(model.config.architecture) or obstacle(train, world.device)
+    reason = undeclared(model.config) or obstacle(train, world.device)
     if not reason:
         return take_fused(model, attention, train, sharding, world)
 

@@ -199,6 +199,9 @@ class FusedDecoder:
         if form is None:
             raise ValueError(f"the family {model.config.architecture} declares no fused block")
 
+        if model.config.bias:
+            raise ValueError("the fused kernels have no biases, and the model has")
+
         self.model = model
         self.dtype = dtype
         self.kind: Kind = form.norm

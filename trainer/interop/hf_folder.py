@@ -7,14 +7,20 @@ inside come from each family's mapping.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
+from jobctl.jobs.catalog.consistency import check_model
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.names import parts_of
 from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import ManualAttention
 from jobctl.trainer.models.hf_mapping import HfMapping, Weights
@@ -44,7 +50,8 @@ def hf_config(config: ModelConfig, dtype: str, token_ids: dict[str, int | None])
         "model_type": mapping.model_type,
         "architectures": [mapping.class_name],
         "vocab_size": config.vocab_size,
-        "initializer_range": config.initializer_range,
+        # Their LLaMA refuses more than 1, and no weight depends on it any more.
+        "initializer_range": min(config.initializer_range, 1.0),
         "tie_word_embeddings": config.tie_word_embeddings,
         "dtype": dtype,
         "torch_dtype": dtype,
@@ -81,36 +88,141 @@ def from_hf(config: ModelConfig, state: Weights) -> Weights:
     """Return their state dict under our names. Raises UserError for weights that ours cannot hold."""
     if config.tie_word_embeddings:
         state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
-    return mapping_of(config.architecture).from_hf(state)
+    ours = mapping_of(config.architecture).from_hf(state)
+
+    return ours if config.bias else without_biases(ours)
+
+
+def without_biases(ours: Weights) -> Weights:
+    """Return the weights of a model without biases. Raises UserError where one is not zero."""
+    for name, tensor in ours.items():
+        if name.endswith(".bias") and not tensor.is_meta and bool(tensor.any()):
+            raise UserError(f"{name} is not zero, and the model has no biases", hint="say --bias=True")
+
+    return {name: tensor for name, tensor in ours.items() if not name.endswith(".bias")}
+
+
+@dataclass(frozen=True)
+class HfFolder:
+    """A folder that ``save_pretrained`` wrote, checked: its weights are those of ``config``."""
+
+    path: Path
+    config: ModelConfig
+    files: tuple[Path, ...]
+    """Its safetensors files."""
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield our names and weights, a file's tensor at a time, so that little memory is taken.
+
+        Raises UserError where a file cannot be read.
+        """
+        for name, tensor in stored_tensors(self.files):
+            yield from from_hf(self.config, {name: tensor}).items()
+
+
+def open_hf(folder: Path) -> HfFolder:
+    """Return a folder that ``save_pretrained`` wrote, after a look at all names, shapes and biases.
+
+    Only safetensors are read. Raises UserError where a file is missing or damaged, and where the weights are not
+    those of one of our models.
+    """
+    config = read_config(folder)
+    files = weight_files(folder)
+    # Theirs may have biases that are all zero, and those of our own exports are.
+    if config.bias and not has_biases(config, files):
+        config = msgspec.structs.replace(config, bias=False)
+
+    check_shapes(config, from_hf(config, dict(stored_shapes(files))), folder)
+
+    return HfFolder(folder, config, files)
 
 
 def load_hf(folder: Path) -> tuple[ModelConfig, Weights]:
-    """Return configuration and state dict of a folder that ``save_pretrained`` wrote.
+    """Return configuration and state dict of a folder that ``save_pretrained`` wrote. Raises UserError."""
+    opened = open_hf(folder)
+    return opened.config, dict(opened.weights())
 
-    Only safetensors are read. Raises UserError where a file is missing, and where the weights are not
-    those of one of our models.
-    """
+
+def read_config(folder: Path) -> ModelConfig:
+    """Return our configuration of the folder's ``config.json``. Raises UserError."""
+    file = folder / "config.json"
     try:
-        config = config_from_hf(json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder}/config.json cannot be read: {error}", hint="is it a transformers folder?"
-        ) from error
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} cannot be read: {error}", hint="is it a transformers folder?") from error
 
-    files = sorted(folder.glob("model*.safetensors"))
+    if not isinstance(values, dict):
+        raise UserError(f"{file} is not an object of JSON", hint="is it a transformers folder?")
+
+    try:
+        config = msgspec.convert(msgspec.to_builtins(config_from_hf(values)), ModelConfig)
+    except (msgspec.ValidationError, TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{file}: {error}", hint="save the model again with a recent transformers") from error
+
+    check_model(config)
+
+    return config
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the safetensors files that belong together, by the index where there is one. Raises UserError."""
+    index = folder / "model.safetensors.index.json"
+    single = folder / "model.safetensors"
+    names = {single.name} if single.is_file() else set()
+
+    try:
+        if index.is_file():
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+
+        files = tuple(folder / parts_of(name)[-1] for name in sorted(names))
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index} is no index of weights: {error!r}", hint="fetch the model again") from error
+
     if not files:
         hint = "save it with safe_serialization=True; pickled weights are not loaded"
         raise UserError(f"{folder} has no model*.safetensors", hint=hint)
 
-    theirs: Weights = {}
+    absent = [file.name for file in files if not file.is_file()]
+    if absent:
+        raise UserError(f"{folder} lacks {absent[0]} of {len(files)} files", hint="fetch the model again")
 
+    return files
+
+
+def stored_tensors(files: Sequence[Path], ending: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield their names and tensors, of all files in turn, those alone whose names have the ``ending``."""
     for file in files:
-        theirs.update(load_file(file))
+        try:
+            with safe_open(file, framework="pt") as stored:
+                for name in stored.keys():  # noqa: SIM118 - it is no mapping
+                    if name.endswith(ending):
+                        yield name, stored.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise unreadable(file, error) from error
 
-    state = from_hf(config, theirs)
-    check_shapes(config, state, folder)
 
-    return config, state
+def stored_shapes(files: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
+    """Yield their names, and tensors of the right shapes without memory."""
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as stored:
+                for name in stored.keys():  # noqa: SIM118 - it is no mapping
+                    yield name, torch.empty(stored.get_slice(name).get_shape(), device="meta")
+        except (OSError, SafetensorError) as error:
+            raise unreadable(file, error) from error
+
+
+def unreadable(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file} cannot be read: {error}", hint="it may be cut short; fetch the model again")
+
+
+def has_biases(config: ModelConfig, files: Sequence[Path]) -> bool:
+    """Return whether one of the biases that a model of ours may have is not zero."""
+    return any(
+        bool(bias.any())
+        for name, tensor in stored_tensors(files, ".bias")
+        for bias in from_hf(config, {name: tensor}).values()
+    )
 
 
 def check_shapes(config: ModelConfig, state: Weights, folder: Path) -> None:

@@ -69,10 +69,5 @@ def refuse_unsupported(values: Mapping[str, Any], activation_key: str, activatio
                 f"config.json: {name}={value} is not supported", hint=f"it must be {supported[0]}"
             )
 
-    rope = rope_values(values)
-    scaling = rope.get("rope_type", rope.get("type", "default"))
-    if scaling != "default":
-        raise UserError(f"config.json: rope_type={scaling} is not supported", hint="it must be default")
-
     if values.get("quantization_config") is not None:
         raise UserError("config.json: the weights are quantized", hint="load the unquantized model")

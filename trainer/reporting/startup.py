@@ -57,6 +57,7 @@ def facts(
     plan: Plan,
     without_graphs: str = "not asked for",
     saves: str = "",
+    origin: str = "",
 ) -> dict[str, Any]:
     """``startup_info`` of the run log."""
     train = recipe.train
@@ -91,6 +92,7 @@ def facts(
         "epochs_planned": dict(plan.epochs),
         "plan": str(plan),
         "resumed_from_step": resumed,
+        "weights_from": origin,
         "checkpoint_saves": saves,
     }
 
@@ -118,7 +120,7 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         "data": f"{', '.join(info['dataset'])} (fingerprint {info['fingerprint'][:12]})",
         "plan": info["plan"],
         "validation": ", ".join(validation) or "none: the data has no validation split",
-        "steps": f"{resumed or 0} to {train.max_iters}, {'resumed from a checkpoint' if resumed else 'from scratch'}",
+        "steps": f"{resumed or 0} to {train.max_iters}, {beginning(info)}",
     }
 
     if info["checkpoint_saves"]:
@@ -127,6 +129,15 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
     width = max(map(len, rows))
 
     return "\n".join(f"{name:>{width}}  {text}" for name, text in rows.items())
+
+
+def beginning(info: dict[str, Any]) -> str:
+    """Say what the first weights of this attempt are."""
+    if info["resumed_from_step"]:
+        return "resumed from a checkpoint"
+
+    origin = info.get("weights_from", "")
+    return f"from the weights of {origin}" if origin else "from scratch"
 
 
 def arithmetic(info: dict[str, Any], train: TrainConfig) -> str:

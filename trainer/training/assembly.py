@@ -17,6 +17,7 @@ from jobctl.trainer import compilers
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.checkpoint.checkpointer import Checkpointer
+from jobctl.trainer.checkpoint.origin import Origin
 from jobctl.trainer.checkpoint.state import State, restore_random_state
 from jobctl.trainer.checkpoint.weights import recorded_state
 from jobctl.trainer.data.mixture import ORDER
@@ -29,11 +30,20 @@ from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
 from jobctl.trainer.models.recompute import checkpoint_blocks
 from jobctl.trainer.optim.registry import build_optimizer
-from jobctl.trainer.options import Options, Recipe, Source, resolve
+from jobctl.trainer.options import Options, Recipe, resolve
+from jobctl.trainer.options import Source as DataSource
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
+from jobctl.trainer.training.initial import (
+    Source,
+    check_fits,
+    fill_model,
+    is_source,
+    open_source,
+    with_digests,
+)
 from jobctl.trainer.training.repeatable import choose_repeatable_attention
-from jobctl.trainer.training.resumption import check_changes
+from jobctl.trainer.training.resumption import check_changes, check_origin
 from jobctl.trainer.training.step import Stepper
 
 T = TypeVar("T")
@@ -58,6 +68,8 @@ class Run:
     tokenizer: str
     kernels: KernelChoice
     resumed: State | None = None
+    origin: Origin | None = None
+    """Where its first weights came from, if they were not random."""
 
 
 def together(world: World, action: Callable[[], T]) -> T:
@@ -82,7 +94,7 @@ def recipe_of(state: State | None) -> Recipe | None:
     if state is None:
         return None
 
-    sources = tuple(Source(Path(source.path), source.weight) for source in state.sources)
+    sources = tuple(DataSource(Path(source.path), source.weight) for source in state.sources)
     return Recipe(state.name, state.model, state.train, sources)
 
 
@@ -157,16 +169,65 @@ def distributed(model: nn.Module, train: TrainConfig, sharding: Sharding, world:
     return parallel.distribute(model, sharding, world, parallel.TORCH_DTYPES[train.dtype])
 
 
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """How this attempt begins."""
+
+    recipe: Recipe
+    resume: bool
+    """Whether it goes on from a checkpoint of its own run."""
+    source: Source | None
+    """Weights of elsewhere that a new run begins with."""
+    order: int
+    """The order of samples: a resumed run keeps the one that it began with."""
+
+
+def decide_start(options: Options, world: World) -> Start:
+    """Read what the run and its source of weights record. Raises UserError, the same on every rank."""
+    recorded = together(world, lambda: recorded_state(options.run_dir))
+    source = together(world, lambda: source_of(options, recorded))
+    base = recipe_of(recorded) or (source.recipe if source else None)
+    recipe = together(world, lambda: resolve(options, base))
+    resume = together(world, lambda: choose_start(options.run_dir, recipe.train))
+    order = recorded.sample_order if resume and recorded else ORDER
+
+    return Start(recipe, resume, source, order)
+
+
+def source_of(options: Options, recorded: State | None) -> Source | None:
+    """Open the weights that a new run is to begin with; a run that has a checkpoint has its own."""
+    init_from = str(options.flags.get("init_from", ""))
+    wanted = is_source(init_from) and recorded is None and not options.only_evaluates
+    return open_source(init_from, options.run_dir) if wanted else None
+
+
+def take_weights(start: Start, model: Decoder, tokenizer: str, world: World) -> Origin | None:
+    """Give a new run the weights that it is to begin with; where they came from. Raises UserError on every rank."""
+    source = start.source
+    if source is None or start.resume:
+        return None
+
+    together(world, lambda: check_fits(source, start.recipe, tokenizer))
+    together(world, lambda: fill_model(model, source))
+
+    # One rank reads the files once more for their checksums.
+    origin = together(world, lambda: with_digests(source) if world.is_main else None)
+    shared: Origin | None = world.from_main(origin)
+
+    return shared
+
+
 def assemble(options: Options, world: World) -> Run:
     """Build the run that ``options`` ask for, or resume it. Raises UserError, the same on every rank."""
-    recorded = together(world, lambda: recorded_state(options.run_dir))
-    recipe = together(world, lambda: resolve(options, recipe_of(recorded)))
-    resume = together(world, lambda: choose_start(options.run_dir, recipe.train))
-    # A resumed run keeps the order of samples that it began with.
-    order = recorded.sample_order if resume and recorded else ORDER
-    data, validation = together(world, lambda: open_data(recipe, order))
+    start = decide_start(options, world)
+    recipe = start.recipe
+    data, validation = together(world, lambda: open_data(recipe, start.order))
     model, attention = together(world, lambda: build_whole_model(recipe.model, recipe.train, world.device))
     train = recipe.train
+    meta = data.sources[0].tokens.meta
+
+    # Whole weights come before any kernel or layout takes them over.
+    origin = take_weights(start, model, meta.tokenizer.name, world)
     sharding = parallel.choose_sharding(train, world.size)
     kernels = together(world, lambda: fuse(model, attention, train, sharding, world))
     fused = kernels.decoder
@@ -177,7 +238,6 @@ def assemble(options: Options, world: World) -> Run:
     # The optimiser makes its state at once, so that the checkpointer knows every tensor.
     optimizer = build_optimizer(laid_out, train, sharding, fused)
     layout = BatchLayout(train.batch_size, train.gradient_accumulation_steps, world.size, world.rank)
-    meta = data.sources[0].tokens.meta
     stepper = Stepper(laid_out, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
         directory=options.run_dir,
@@ -194,9 +254,10 @@ def assemble(options: Options, world: World) -> Run:
         eos_id=meta.eos_id,
         tokenizer=meta.tokenizer.name,
         kernels=kernels,
+        origin=origin,
     )
 
-    begin(run, resume, options.allowed_changes)
+    begin(run, start.resume, options.allowed_changes)
     return run
 
 
@@ -251,10 +312,12 @@ def restore(run: Run, allowed: Collection[str]) -> None:
 
     restore_random_state(state.random)
     run.resumed = state
+    run.origin = state.origin
 
 
 def check_resumable(state: State, run: Run, allowed: Collection[str]) -> None:
     """Say what differs from the checkpoint. Raises UserError where that changes the training and is not allowed."""
     recipe = run.recipe
+    check_origin(state, recipe.train.init_from, run.directory)
     now = Settings(recipe.model, recipe.train, run.layout.global_batch_size, run.data.fingerprint)
     check_changes(state, now, run.directory, allowed, recipe.train.eval_only)

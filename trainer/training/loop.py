@@ -199,6 +199,7 @@ class Training:
             weight_bytes=parallel.bytes_of(iter(parameters.values())),
             optimizer_bytes=parallel.bytes_of(iter(state.values())),
             resumed=run.resumed.step if run.resumed else None,
+            origin=str(run.origin or ""),
             saves="" if self.train.eval_only else run.checkpoints.staging().describe(),
         )
 
@@ -351,6 +352,7 @@ class Training:
             tokenizer=self.run.tokenizer,
             best_val_loss=self.best_val_loss,
             bad_streak=self.bad_steps.streak,
+            origin=self.run.origin,
             random=random_state(),
         )
 

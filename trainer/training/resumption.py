@@ -9,6 +9,7 @@ from pathlib import Path
 from jobctl.jobs.catalog.resuming import Change, Settings, changes
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.checkpoint.state import State
+from jobctl.trainer.training.initial import is_source
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,16 @@ def check_changes(
 
     for change in differing:
         log.info("step %d goes on with another %s", state.step, change)
+
+
+def check_origin(state: State, init_from: str, directory: Path) -> None:
+    """Raise UserError where a run is to begin from weights, and has begun from others."""
+    began = state.origin.source if state.origin else "random weights"
+    if is_source(init_from) and init_from != began:
+        raise UserError(
+            f"--init_from={init_from}, but the run in {directory} began with {began} and is at step {state.step}",
+            hint="choose another --run_dir, or leave --init_from out to go on with the run",
+        )
 
 
 def refusal(state: State, refused: list[Change], directory: Path) -> UserError:

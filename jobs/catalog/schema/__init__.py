@@ -9,7 +9,7 @@ from jobctl.jobs.catalog.schema.hardware import Expected, HardwareFacts
 from jobctl.jobs.catalog.schema.job import Inputs, Resources
 from jobctl.jobs.catalog.schema.keys import KEYS, SECTIONS
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
-from jobctl.jobs.catalog.schema.model import ModelConfig
+from jobctl.jobs.catalog.schema.model import ModelConfig, RopeType
 from jobctl.jobs.catalog.schema.naming import NAME, ImageVariant
 from jobctl.jobs.catalog.schema.prices_section import PricesSection
 from jobctl.jobs.catalog.schema.site import READ_BY_NO_JOB, SCHEDULERS, SITE_SECTIONS, Preflight, Site
@@ -20,7 +20,6 @@ from jobctl.jobs.catalog.schema.training import (
     CheckpointWhenBusy,
     Deterministic,
     Dtype,
-    InitFrom,
     Kernels,
     OptimizerName,
     TrainConfig,
@@ -44,7 +43,6 @@ __all__ = [
     "GpuRequest",
     "HardwareFacts",
     "ImageVariant",
-    "InitFrom",
     "Inputs",
     "Kernels",
     "KubernetesSection",
@@ -53,6 +51,7 @@ __all__ = [
     "Preflight",
     "PricesSection",
     "Resources",
+    "RopeType",
     "Site",
     "SlurmSection",
     "TrainConfig",

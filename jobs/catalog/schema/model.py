@@ -1,15 +1,17 @@
 """The shape of a model: the keys of an architecture."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from jobctl.jobs.catalog.schema.naming import NAME
 
+RopeType = Literal["default", "linear", "llama3"]
+
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An architecture, in the field names of ``transformers``. All of ours are bias-free."""
+    """An architecture, in the field names of ``transformers``."""
 
     architecture: Annotated[
         str, Meta(pattern=NAME, description="model family: an entry of the catalogue's families/")
@@ -25,6 +27,22 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         int, Meta(ge=1, description="longest sequence; GPT-2 learns one row each")
     ]
     rope_theta: Annotated[float, Meta(gt=0, description="RoPE base (unused by gpt2)")] = 10000.0
+    rope_type: Annotated[
+        RopeType, Meta(description="how RoPE's frequencies are scaled for longer text; llama3 is that of 3.1")
+    ] = "default"
+    rope_factor: Annotated[float, Meta(ge=1, description="divisor of the scaled frequencies")] = 1.0
+    rope_low_freq_factor: Annotated[
+        float, Meta(gt=0, description="llama3: fewer turns than this in the original length are scaled")
+    ] = 1.0
+    rope_high_freq_factor: Annotated[
+        float, Meta(gt=0, description="llama3: more turns than this in the original length are not")
+    ] = 4.0
+    rope_original_positions: Annotated[
+        int, Meta(ge=1, description="llama3: the length that the model was first trained with")
+    ] = 8192
+    bias: Annotated[
+        bool, Meta(description="biases in linear layers and LayerNorms, as in OpenAI's GPT-2")
+    ] = False
     norm_eps: Annotated[float, Meta(gt=0, description="epsilon of RMSNorm or LayerNorm")] = 1e-5
     tie_word_embeddings: Annotated[bool, Meta(description="the output head is the embedding")] = False
     initializer_range: Annotated[float, Meta(gt=0, description="std of the normal initialisation")] = 0.02

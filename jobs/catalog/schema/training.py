@@ -10,7 +10,6 @@ Kernels = Literal["auto", "fused", "plain"]
 OptimizerName = Literal["adamw", "torch_adamw"]
 Deterministic = Literal["auto", "on", "off"]
 Dtype = Literal["bfloat16", "float16", "float32"]
-InitFrom = Literal["auto", "scratch", "resume"]
 ActivationCheckpointing = Literal["none", "selective", "full"]
 CheckpointWhenBusy = Literal["wait", "skip"]
 
@@ -98,7 +97,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         ),
     ] = "skip"
     init_from: Annotated[
-        InitFrom, Meta(description="auto resumes where the run directory has a checkpoint")
+        str,
+        Meta(
+            pattern=r"^(auto|scratch|resume|(hf|run):.+)$",
+            description="auto, scratch, resume, or the weights that a new run begins with: hf:FOLDER, "
+            "hf:NAME of the hub, run:RUN, run:RUN@STEP, run:RUN@best",
+        ),
     ] = "auto"
     # guards
     max_bad_steps: Annotated[int, Meta(ge=1, description="non-finite steps in a row that end the run")] = 20

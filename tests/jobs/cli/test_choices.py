@@ -9,6 +9,7 @@ import pytest
 
 from jobctl.jobs.cli.choices import project_choices, resolution, root
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.render import trainer_flags
 from tests.jobs.cli.test_pipeline import OPTIONS
 
 
@@ -58,6 +59,14 @@ def test_a_named_option_wins_over_the_project_file(project: Path) -> None:
     assert (chosen.target, chosen.hardware, chosen.resources.nodes) == ("slurm", "h100", 3)
     named = choose(target="k8s", hardware="b200", nodes=4).spec
     assert (named.target, named.hardware, named.resources.nodes) == ("k8s", "b200", 4)
+
+
+def test_weights_to_begin_with_have_an_option_and_reach_the_trainer(project: Path) -> None:
+    spec = choose(init_from="run:first@30").spec
+    assert spec.train.init_from == "run:first@30"
+    assert "--init_from=run:first@30" in trainer_flags(spec)
+    with pytest.raises(UserError, match="init_from is .first.; it must be auto, scratch, resume, or "):
+        choose(init_from="first")
 
 
 def test_a_wrong_key_of_the_project_file_is_named_with_its_line(project: Path) -> None:

@@ -35,12 +35,15 @@ def test_gradients_are_those_of_transformers(shape: str, batch: int, length: int
     ours(words, targets).backward()
     F.cross_entropy(theirs(words).logits.flatten(0, 1), targets.flatten()).backward()
     gradients = {
-        n: p.grad for n, p in theirs.named_parameters() if p.grad is not None and not n.endswith(".bias")
+        n: p.grad
+        for n, p in theirs.named_parameters()
+        if p.grad is not None and (ours.config.bias or not n.endswith(".bias"))
     }
     expected = from_hf(ours.config, gradients)
     assert expected.keys() == dict(ours.named_parameters()).keys()
     for name, parameter in ours.named_parameters():
-        scale = float(expected[name].abs().max())
+        # Softmax does not see what all keys have in common: their bias's gradient is rounding and nothing else.
+        scale = float(expected[name.replace("k_proj.bias", "q_proj.bias")].abs().max())
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5 * scale, msg=name)
 
 

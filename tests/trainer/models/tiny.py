@@ -18,10 +18,21 @@ from jobctl.trainer.models.registry import families, family_of
 from tests.trainer.models import gemma_like as gemma_like  # registers its family
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "gpt2": {"gpt2": {"tie_word_embeddings": True}},
+    "gpt2": {
+        "gpt2": {"tie_word_embeddings": True},
+        "gpt2-biases": {"bias": True},
+    },
     "llama": {
         "llama-gqa": {"num_key_value_heads": 2, "rope_theta": 500_000.0},
         "llama-mha": {},
+        "llama-3.1": {
+            "num_key_value_heads": 2,
+            "rope_theta": 500_000.0,
+            "rope_type": "llama3",
+            "rope_factor": 8.0,
+            "rope_original_positions": 32,
+        },
+        "llama-linear": {"rope_type": "linear", "rope_factor": 4.0},
         "llama-tied": {"num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True},
     },
     "qwen3": {

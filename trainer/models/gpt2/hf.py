@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 
 
 class GPT2Mapping:
-    """The mapping. Our GPT-2 has no biases: theirs are written as zeros, and must be zeros to be read."""
+    """The mapping. Theirs always has biases: they are zeros where ours has none."""
 
     model_type = "gpt2"
     class_name = "GPT2LMHeadModel"
@@ -70,42 +70,44 @@ class GPT2Mapping:
             norm_eps=values.get("layer_norm_epsilon", 1e-5),
             tie_word_embeddings=values.get("tie_word_embeddings", True),
             initializer_range=values.get("initializer_range", 0.02),
+            bias=True,
         )
 
     def to_hf(self, config: ModelConfig, state: Weights) -> Weights:
-        """Return our weights under their names, matrices transposed (``Conv1D``), biases zero."""
+        """Return our weights under their names, matrices transposed (``Conv1D``)."""
         theirs: Weights = {}
         for ours, name in ROOT_NAMES.items():
-            put(theirs, f"transformer.{name}", state[f"{ours}.weight"], biased=ours == "norm")
+            theirs[f"transformer.{name}.weight"] = state[f"{ours}.weight"].contiguous()
 
+        put_bias(theirs, "transformer.ln_f", [state.get("norm.bias")], [state["norm.weight"]])
         if not config.tie_word_embeddings:
-            put(theirs, "lm_head", state["lm_head.weight"], biased=False)
+            theirs["lm_head.weight"] = state["lm_head.weight"].contiguous()
 
         for index in range(config.num_hidden_layers):
             block = f"blocks.{index}."
             layer = f"transformer.h.{index}."
             for ours, name in BLOCK_NAMES.items():
                 weight = state[f"{block}{ours}.weight"]
-                put(theirs, layer + name, weight.t() if weight.ndim == 2 else weight)
+                theirs[f"{layer}{name}.weight"] = (weight.t() if weight.ndim == 2 else weight).contiguous()
+                put_bias(theirs, layer + name, [state.get(f"{block}{ours}.bias")], [weight])
 
-            parts = [state[f"{block}self_attn.{letter}_proj.weight"] for letter in "qkv"]
-            put(theirs, layer + "attn.c_attn", torch.cat(parts).t())
+            stems = [f"{block}self_attn.{letter}_proj" for letter in "qkv"]
+            parts = [state[f"{stem}.weight"] for stem in stems]
+            theirs[f"{layer}attn.c_attn.weight"] = torch.cat(parts).t().contiguous()
+            put_bias(theirs, f"{layer}attn.c_attn", [state.get(f"{stem}.bias") for stem in stems], parts)
 
         return theirs
 
     def from_hf(self, state: Weights) -> Weights:
-        """Return their weights under our names. Raises UserError where a bias is not zero."""
+        """Return their weights under our names, biases as well."""
         ours: Weights = {}
         for full_name, tensor in state.items():
             name = full_name.removeprefix("transformer.")
             if MASKS.fullmatch(name):
                 continue
 
-            if name.endswith(".bias"):
-                refuse_bias(full_name, tensor)
-                continue
-
-            ours.update(our_weights(name.removesuffix(".weight"), tensor))
+            stem, _, kind = name.rpartition(".")
+            ours.update(our_weights(stem, kind, tensor))
 
         return ours
 
@@ -121,32 +123,30 @@ def refuse_shape(config: ModelConfig) -> None:
         )
 
 
-def refuse_bias(name: str, bias: Tensor) -> None:
-    """Raise UserError for a bias that our model cannot hold."""
-    if bias.any():
-        raise UserError(f"{name} is not zero, and our GPT-2 has no biases", hint="it cannot be loaded")
+def put_bias(theirs: Weights, name: str, biases: Sequence[Tensor | None], weights: Sequence[Tensor]) -> None:
+    """Add a bias of theirs: ours one after another, zeros where there is none."""
+    known = [
+        weight.new_zeros(weight.shape[0]) if bias is None else bias
+        for bias, weight in zip(biases, weights, strict=True)
+    ]
+    theirs[f"{name}.bias"] = torch.cat(known)
 
 
-def put(theirs: Weights, name: str, weight: Tensor, biased: bool = True) -> None:
-    """Add a weight of theirs, and its bias of zeros."""
-    theirs[f"{name}.weight"] = weight.contiguous()
-    if biased:
-        theirs[f"{name}.bias"] = torch.zeros(weight.shape[-1], dtype=weight.dtype)
+def our_weights(stem: str, kind: str, tensor: Tensor) -> Weights:
+    """Return our weights of one of theirs: three of the joined q, k and v, one of any other.
 
-
-def our_weights(stem: str, tensor: Tensor) -> Weights:
-    """Return our weights of one of theirs: three of the joined q, k and v, one of any other."""
+    ``kind`` is "weight" or "bias"; a ``Conv1D`` has its weight transposed.
+    """
     match = re.fullmatch(r"h\.(\d+)\.(.+)", stem)
     if match is None:
         root = {theirs: name for name, theirs in ROOT_NAMES.items()}
-        return {f"{root.get(stem, stem)}.weight": tensor}
+        return {f"{root.get(stem, stem)}.{kind}": tensor}
 
     block = f"blocks.{match[1]}."
+    turned = tensor.t() if tensor.ndim == 2 else tensor
     if match[2] == "attn.c_attn":
-        parts = zip("qkv", tensor.t().chunk(3), strict=True)
-        return {f"{block}self_attn.{letter}_proj.weight": part.contiguous() for letter, part in parts}
+        parts = zip("qkv", turned.chunk(3), strict=True)
+        return {f"{block}self_attn.{letter}_proj.{kind}": part.contiguous() for letter, part in parts}
 
     inside = {theirs: name for name, theirs in BLOCK_NAMES.items()}
-    weight = tensor.t().contiguous() if tensor.ndim == 2 else tensor
-
-    return {f"{block}{inside.get(match[2], match[2])}.weight": weight}
+    return {f"{block}{inside.get(match[2], match[2])}.{kind}": turned.contiguous()}

@@ -1,4 +1,4 @@
-"""GPT-2: learned positions, LayerNorm before each layer, GELU; here without biases."""
+"""GPT-2: learned positions, LayerNorm before each layer, GELU; with biases where ``bias`` says so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class GPT2(Decoder):
 
     def build_norm(self) -> Norm:
         """Return a LayerNorm."""
-        return LayerNorm(self.config.hidden_size, self.config.norm_eps)
+        return LayerNorm(self.config.hidden_size, self.config.norm_eps, self.config.bias)
 
     def build_block(self, attention: Attention) -> Block:
         """Return a block without rotary positions."""

@@ -104,7 +104,7 @@ class Decoder(nn.Module, ABC):
         Matrices are normal with std ``initializer_range``. Those that write to the residual stream are
         divided by sqrt(2L), so that its variance does not grow with depth (GPT-2, Radford et al. 2019,
         section 2.3). LLaMA and Qwen3 do not publish their rule; they get the same one, as in
-        Megatron-LM's ``scaled_init_method_normal``. Gains get ``Norm.initial_gain``.
+        Megatron-LM's ``scaled_init_method_normal``. Gains get ``Norm.initial_gain``, biases zero.
         """
         std = self.config.initializer_range
         residual_std = std / (2 * self.config.num_hidden_layers) ** 0.5
@@ -117,8 +117,14 @@ class Decoder(nn.Module, ABC):
             if id(parameter) in gains:
                 continue
 
+            if name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+                continue
+
             if parameter.ndim < 2:
-                raise ValueError(f"{name} is neither a matrix nor the gain of a Norm: no rule fills it")
+                raise ValueError(
+                    f"{name} is neither a matrix, nor a bias, nor the gain of a Norm: no rule fills it"
+                )
 
             nn.init.normal_(parameter, std=residual_std if id(parameter) in residual else std)
 

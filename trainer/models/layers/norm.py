@@ -1,4 +1,4 @@
-"""Normalisations over the last dimension, computed in float32 and without biases."""
+"""Normalisations over the last dimension, computed in float32."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ class RMSNorm(Norm):
 
 
 class LayerNorm(Norm):
-    """Layer normalisation (Ba et al. 2016) with a gain and no bias."""
+    """Layer normalisation (Ba et al. 2016) with a gain, and a float32 bias ``[size]`` where it is asked for."""
+
+    def __init__(self, size: int, eps: float, bias: bool = False) -> None:
+        super().__init__(size, eps)
+        self.bias = nn.Parameter(torch.zeros(size, dtype=torch.float32)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, None, self.eps).to(x.dtype)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps).to(x.dtype)

@@ -1,9 +1,47 @@
-"""Rotary position embedding."""
+"""Rotary position embedding, and the ways to scale its frequencies for longer text."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+from jobctl.jobs.catalog.schema import ModelConfig
+
+Scaling = Callable[[Tensor], Tensor]
+"""Inverse frequencies ``[D/2]`` in radians a position, slower afterwards."""
+
+
+def scaling_of(config: ModelConfig) -> Scaling | None:
+    """Return the scaling that ``rope_type`` names; None where there is none."""
+    if config.rope_type == "linear":
+        return lambda frequencies: frequencies / config.rope_factor
+
+    if config.rope_type == "llama3":
+        return lambda frequencies: llama3_frequencies(frequencies, config)
+
+    return None
+
+
+def llama3_frequencies(frequencies: Tensor, config: ModelConfig) -> Tensor:
+    """Divide the low frequencies by the factor, leave the high ones, and go from one to the other in between.
+
+    The rule of LLaMA 3.1 (Grattafiori et al. 2024, section 3.4.2, and its published code). The order of the
+    operations is that of ``transformers``, so that the tables are the same bits.
+    """
+    length = config.rope_original_positions
+    low = config.rope_low_freq_factor
+    high = config.rope_high_freq_factor
+    wavelengths = 2 * math.pi / frequencies
+    scaled = torch.where(wavelengths > length / low, frequencies / config.rope_factor, frequencies)
+
+    share = (length / wavelengths - low) / (high - low)
+    between = (1 - share) * scaled / config.rope_factor + share * scaled
+    is_between = ~(wavelengths < length / high) & ~(wavelengths > length / low)
+
+    return torch.where(is_between, between, scaled)
 
 
 class RotaryEmbedding(nn.Module):
@@ -20,8 +58,11 @@ class RotaryEmbedding(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, head_dim: int, max_positions: int, theta: float) -> None:
+    def __init__(
+        self, head_dim: int, max_positions: int, theta: float, scaling: Scaling | None = None
+    ) -> None:
         super().__init__()
+        self.scaling = scaling
         self.head_dim = head_dim
         self.max_positions = max_positions
         self.theta = theta
@@ -37,7 +78,11 @@ class RotaryEmbedding(nn.Module):
         device = self.cos.device
         exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=device) / self.head_dim
         positions = torch.arange(self.max_positions, dtype=torch.float32, device=device)
-        angles = torch.outer(positions, 1.0 / self.theta**exponents)
+        frequencies = 1.0 / self.theta**exponents
+        if self.scaling is not None:
+            frequencies = self.scaling(frequencies)
+
+        angles = torch.outer(positions, frequencies)
 
         self.cos.copy_(angles.cos())
         self.sin.copy_(angles.sin())

@@ -26,10 +26,10 @@ class SelfAttention(nn.Module):
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
 
-        self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=config.bias)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.bias)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.bias)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.bias)
         self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if qk_norm else None
         self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if qk_norm else None
 

@@ -9,6 +9,6 @@ from jobctl.trainer.models.llama.model import Llama
 FAMILY = Family(
     name="llama",
     build=Llama,
-    hf=LlamaMapping(model_type="llama", class_name="LlamaForCausalLM"),
+    hf=LlamaMapping(model_type="llama", class_name="LlamaForCausalLM", width_of_heads=True),
     fused_block=BlockForm(norm="rms", feed_forward="swiglu"),
 )

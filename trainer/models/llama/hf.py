@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from jobctl.jobs.catalog.schema import ModelConfig
+from jobctl.jobs.catalog.schema import ModelConfig, RopeType
+from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.models.hf_mapping import Weights, refuse_unsupported, required, rope_values
 
+ROPE_TYPES: tuple[str, ...] = get_args(RopeType)
 THEIR_PREFIX = re.compile(r"^model\.(layers\.)?")
 
 
@@ -20,10 +22,26 @@ class LlamaMapping:
     model_type: str
     class_name: str
     default_head_dim: int = 0
+    width_of_heads: bool = False
+    """Whether their configuration insists on a width that is a multiple of the heads, though head_dim is free."""
 
     def config_values(self, config: ModelConfig) -> dict[str, Any]:
-        """Return LLaMA's keys. The RoPE base is written twice: for transformers 4 and for 5."""
+        """Return LLaMA's keys. RoPE is written twice: for transformers 4 and for 5.
+
+        Raises UserError for a shape that their configuration refuses.
+        """
+        if self.width_of_heads and config.hidden_size % config.num_attention_heads:
+            raise UserError(
+                f"transformers' {self.class_name} refuses a width of {config.hidden_size} with "
+                f"{config.num_attention_heads} heads: it wants a multiple, whatever head_dim is",
+                hint="train a width that the heads divide; sample and eval read the run as it is",
+            )
+
+        rope = rope_parameters(config)
+        scaled = {"rope_scaling": rope} if config.rope_type != "default" else {}
+
         return {
+            **scaled,
             "hidden_size": config.hidden_size,
             "intermediate_size": config.intermediate_size,
             "num_hidden_layers": config.num_hidden_layers,
@@ -33,7 +51,7 @@ class LlamaMapping:
             "max_position_embeddings": config.max_position_embeddings,
             "rms_norm_eps": config.norm_eps,
             "rope_theta": config.rope_theta,
-            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+            "rope_parameters": rope,
             "hidden_act": "silu",
             "attention_bias": False,
         }
@@ -56,6 +74,7 @@ class LlamaMapping:
             head_dim=values.get("head_dim") or default_head,
             max_position_embeddings=required(values, "max_position_embeddings"),
             rope_theta=float(theta),
+            **rope_fields(values),
             norm_eps=values.get("rms_norm_eps", 1e-6),
             tie_word_embeddings=values.get("tie_word_embeddings", False),
             initializer_range=values.get("initializer_range", 0.02),
@@ -72,6 +91,45 @@ class LlamaMapping:
             for name, tensor in state.items()
             if not name.endswith("rotary_emb.inv_freq")
         }
+
+
+def rope_parameters(config: ModelConfig) -> dict[str, Any]:
+    """Return the section ``rope_parameters`` of their configuration."""
+    section: dict[str, Any] = {"rope_type": config.rope_type, "rope_theta": config.rope_theta}
+    if config.rope_type != "default":
+        section["factor"] = config.rope_factor
+
+    if config.rope_type == "llama3":
+        section |= {
+            "low_freq_factor": config.rope_low_freq_factor,
+            "high_freq_factor": config.rope_high_freq_factor,
+            "original_max_position_embeddings": config.rope_original_positions,
+        }
+
+    return section
+
+
+def rope_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our fields of their RoPE section. Raises UserError for a scaling that we do not have."""
+    section = rope_values(values)
+    kind = section.get("rope_type", section.get("type", "default"))
+    if kind not in ROPE_TYPES or section.get("partial_rotary_factor", 1.0) != 1.0:
+        raise UserError(
+            f"config.json: rope_type={kind} is not supported", hint=f"we have {', '.join(ROPE_TYPES)}"
+        )
+
+    if kind == "default":
+        return {}
+
+    fields = {"rope_type": kind, "rope_factor": required(section, "factor")}
+    if kind == "llama3":
+        fields |= {
+            "rope_low_freq_factor": required(section, "low_freq_factor"),
+            "rope_high_freq_factor": required(section, "high_freq_factor"),
+            "rope_original_positions": required(section, "original_max_position_embeddings"),
+        }
+
+    return fields
 
 
 def their_name(name: str) -> str:

@@ -1,7 +1,7 @@
 """LLaMA 2 and 3: RMSNorm, rotary positions, SwiGLU.
 
-Version 3 differs in its configuration only: fewer key heads, a larger vocabulary and another RoPE
-base.
+Version 3 differs in its configuration only: fewer key heads, a larger vocabulary, another RoPE base, and
+since 3.1 scaled frequencies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.models.layers.decoder import Block, Decoder
 from jobctl.trainer.models.layers.feed_forward import SwiGluFeedForward
 from jobctl.trainer.models.layers.norm import Norm, RMSNorm
-from jobctl.trainer.models.layers.rotary import RotaryEmbedding
+from jobctl.trainer.models.layers.rotary import RotaryEmbedding, scaling_of
 from jobctl.trainer.models.layers.self_attention import SelfAttention
 
 
@@ -24,7 +24,9 @@ class Llama(Decoder):
     def build_rotary(self) -> RotaryEmbedding:
         """Return the rotation that all blocks share."""
         config = self.config
-        return RotaryEmbedding(config.head_dim, config.max_position_embeddings, config.rope_theta)
+        return RotaryEmbedding(
+            config.head_dim, config.max_position_embeddings, config.rope_theta, scaling_of(config)
+        )
 
     def build_norm(self) -> Norm:
         """Return an RMSNorm."""
