@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import logging
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import EXIT_FAILED, EXIT_HARDWARE
@@ -48,7 +51,8 @@ def run(options: Options) -> int:
 
     try:
         world = parallel.join(options.device, hang_timeout(options) + HANG_MARGIN)
-        attempt, console = ranklog.begin(options.run_dir, options.attempt, world)
+        options = evaluation_beside(options)
+        attempt, console = ranklog.begin(options.records, options.attempt, world)
     except UserError as error:
         return refuse(error)
 
@@ -61,10 +65,31 @@ def run(options: Options) -> int:
         return error.code
     except BaseException as error:
         traceback.print_exc()
-        where = rank_log(options.run_dir, attempt, world.rank)
+        where = rank_log(options.records, attempt, world.rank)
         console.line(f"rank {world.rank} failed: {type(error).__name__}: {error}\n  its log: {where}")
 
         return EXIT_HARDWARE if is_hardware(error) else EXIT_FAILED
+
+
+def evaluation_beside(options: Options) -> Options:
+    """Let the evaluation of a run that may only be read write its records into a folder of its own, and say so."""
+    if not options.only_evaluates or options.records_dir is not None or may_be_written(options.run_dir):
+        return options
+
+    folder = Path(tempfile.mkdtemp(prefix="jobctl-eval-"))
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{options.run_dir} may only be read: logs and metrics of this evaluation are in {folder}")
+
+    return dataclasses.replace(options, records_dir=folder)
+
+
+def may_be_written(run_dir: Path) -> bool:
+    """Return whether this user may add logs and metrics to a run, or make its directory."""
+    if not run_dir.exists():
+        return True
+
+    folders = [run_dir, *(run_dir / name for name in ("logs", "metrics"))]
+    return all(os.access(folder, os.W_OK | os.X_OK) for folder in folders if folder.exists())
 
 
 def is_hardware(error: BaseException) -> bool:

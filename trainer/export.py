@@ -1,4 +1,4 @@
-"""``python -m jobctl.trainer.export RUN --format hf``: a run's newest weights for ``transformers``."""
+"""``python -m jobctl.trainer.export RUN --format hf``: a run's weights for ``transformers``, the newest by default."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jobctl.jobs.core.exit_codes import EXIT_FAILED
 from jobctl.jobs.core.layout import export_dir, tokenizers
 from jobctl.jobs.core.names import inside
 from jobctl.jobs.core.ownership import check_link
-from jobctl.trainer.checkpoint.weights import load_model_weights, recorded_state
+from jobctl.trainer.checkpoint.weights import BEST, NEWEST, load_model_weights, recorded_state
 from jobctl.trainer.interop.hf_folder import hf_config, to_hf
 from jobctl.trainer.models.hf_mapping import Weights
 
@@ -149,9 +149,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Let a command read another checkpoint than the newest."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--best", action="store_true", help="the weights of the best validation")
+    which.add_argument("--step", type=int, help="the checkpoint of this step (default: the newest whole one)")
+
+
+def chosen_checkpoint(options: argparse.Namespace) -> str:
+    """Return the checkpoint that the options name, as ``load_model_weights`` takes it."""
+    if options.best:
+        return BEST
+    return NEWEST if options.step is None else str(options.step)
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m jobctl.trainer.export", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
+    add_checkpoint_options(parser)
     parser.add_argument("--format", choices=["hf"], default="hf", help="whose format (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder to write (default: RUN/export/FORMAT)")
     parser.add_argument(
@@ -172,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     output = options.output or export_dir(options.run, options.format)
     try:
-        config, state = load_model_weights(options.run)
+        config, state = load_model_weights(options.run, chosen_checkpoint(options))
         tokenizer = options.tokenizer or tokenizer_of(options.run)
         export_hf(config, state, output, tokenizer, options.dtype)
         if tokenizer is None:

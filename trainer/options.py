@@ -27,6 +27,7 @@ OWN_FLAGS = {
     "run_dir": "where checkpoints, metrics and logs go, and come from on resume",
     "attempt": "number of this attempt's log folder; the next free one by default",
     "device": "auto, cpu or cuda",
+    "records_dir": "where an evaluation writes logs and metrics, in the place of the run directory",
     "allow_changes": "go on from a checkpoint with other settings: alone for all of them, or KEY,KEY",
 }
 STANDALONE = {"allow_changes": "all"}
@@ -54,6 +55,8 @@ class Options:
     sources: tuple[Source, ...] = ()
     attempt: int | None = None
     device: str = "auto"
+    records_dir: Path | None = None
+    """Where an evaluation's records go; None: into the run directory."""
     allowed_changes: frozenset[str] = frozenset()
     """Settings that may differ from those of the checkpoint, though they change the training."""
 
@@ -61,6 +64,11 @@ class Options:
     def only_evaluates(self) -> bool:
         """Whether nothing is trained: it may go on beside a training in the same run."""
         return bool(self.flags.get("eval_only"))
+
+    @property
+    def records(self) -> Path:
+        """Where this attempt's logs and metrics go. A training's are a part of its run."""
+        return self.records_dir if self.records_dir and self.only_evaluates else self.run_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +100,7 @@ def parse(arguments: Sequence[str]) -> Options:
         sources=parse_sources(own.get("dataset", "")),
         attempt=convert("attempt", own["attempt"], int_hint()) if "attempt" in own else None,
         device=device,
+        records_dir=Path(own["records_dir"]) if own.get("records_dir") else None,
         allowed_changes=parse_allowed(own.get("allow_changes", "")),
     )
 

@@ -1,4 +1,4 @@
-"""``python -m jobctl.trainer.sample RUN --prompt TEXT``: write text with a run's newest weights."""
+"""``python -m jobctl.trainer.sample RUN --prompt TEXT``: write text with a run's weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from torch import Tensor
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.distributed import choose_device
-from jobctl.trainer.export import special_token_ids, tokenizer_of
+from jobctl.trainer.export import (
+    add_checkpoint_options,
+    chosen_checkpoint,
+    special_token_ids,
+    tokenizer_of,
+)
 from jobctl.trainer.interop.hf_folder import load_hf
 from jobctl.trainer.models import model_of_weights
 from jobctl.trainer.models.attention import ManualAttention
@@ -116,6 +121,7 @@ class Text:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m jobctl.trainer.sample", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory, or a folder that transformers can load")
+    add_checkpoint_options(parser)
     parser.add_argument(
         "--tokenizer", type=Path, help="folder of tokenizer.json (default: that of the run's data)"
     )
@@ -147,7 +153,8 @@ def sample(options: argparse.Namespace) -> str:
 
     device = choose_device(options.device)
     theirs = (options.run / "config.json").is_file()
-    config, state = load_hf(options.run) if theirs else load_model_weights(options.run)
+    which = chosen_checkpoint(options)
+    config, state = load_hf(options.run) if theirs else load_model_weights(options.run, which)
     tokenizer = options.tokenizer or (options.run if theirs else tokenizer_of(options.run))
     if tokenizer is None:
         raise UserError(

@@ -240,7 +240,7 @@ def assemble(options: Options, world: World) -> Run:
     layout = BatchLayout(train.batch_size, train.gradient_accumulation_steps, world.size, world.rank)
     stepper = Stepper(laid_out, optimizer, train, world, sharding, meta.eos_id, fused)
     run = Run(
-        directory=options.run_dir,
+        directory=options.records,
         recipe=recipe,
         world=world,
         sharding=sharding,
@@ -303,7 +303,7 @@ def restore(run: Run, allowed: Collection[str]) -> None:
     )
     if state is None:
         raise UserError(
-            f"every checkpoint of {run.directory} is damaged",
+            f"every checkpoint of {run.checkpoints.run} is damaged",
             hint="begin anew in another --run_dir, or here with --init_from=scratch",
         )
 
@@ -318,6 +318,6 @@ def restore(run: Run, allowed: Collection[str]) -> None:
 def check_resumable(state: State, run: Run, allowed: Collection[str]) -> None:
     """Say what differs from the checkpoint. Raises UserError where that changes the training and is not allowed."""
     recipe = run.recipe
-    check_origin(state, recipe.train.init_from, run.directory)
+    check_origin(state, recipe.train.init_from, run.checkpoints.run)
     now = Settings(recipe.model, recipe.train, run.layout.global_batch_size, run.data.fingerprint)
-    check_changes(state, now, run.directory, allowed, recipe.train.eval_only)
+    check_changes(state, now, run.checkpoints.run, allowed, recipe.train.eval_only)

@@ -211,7 +211,7 @@ class Training:
 
         if self.log and self.trackers:
             config = msgspec.to_builtins(run.recipe.model) | msgspec.to_builtins(self.train)
-            name = run.directory.resolve().name
+            name = run.checkpoints.run.resolve().name
             self.log.write([{"kind": "start", "run_name": name, "config": config, "startup_info": info}])
             self.trackers.begin(name, config, run.resumed.step if run.resumed else None)
 
