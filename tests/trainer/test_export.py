@@ -44,7 +44,9 @@ def write_tokenizer(folder: Path) -> Path:
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, model: Decoder) -> None:
-    monkeypatch.setattr(export, "load_model_weights", lambda run: (model.config, model.state_dict()))
+    monkeypatch.setattr(
+        export, "load_model_weights", lambda run, which="": (model.config, model.state_dict())
+    )
 
 
 @pytest.mark.parametrize("shape", tiny.WITH_HF)

@@ -39,7 +39,7 @@ def test_every_spelling_of_a_flag(words: list[str], name: str, value: object) ->
     [
         (["--max_iter=10"], "did you mean 'max_iters'"),
         (["--max_iters=ten"], "max_iters=ten"),
-        (["--max_iters=0"], ">= 1"),
+        (["--max_iters=0"], "at least 1"),
         (["--max_iters"], "needs a value"),
         (["--compile=maybe"], "True or False"),
         (["--dtype=bfloat"], "did you mean 'bfloat16'"),
@@ -129,7 +129,7 @@ def test_a_change_that_is_never_allowed_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("flag", [f"--seed={2**63}", "--hang_timeout=999999999999"])
 def test_a_number_that_no_clock_and_no_generator_takes_is_refused(flag: str) -> None:
-    with pytest.raises(UserError, match="<="):
+    with pytest.raises(UserError, match="of at most"):
         parse(["--run_dir=r", flag])
 
 

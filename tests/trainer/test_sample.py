@@ -72,7 +72,9 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     model = tiny.model("qwen3")
-    monkeypatch.setattr(sample, "load_model_weights", lambda run: (model.config, model.state_dict()))
+    monkeypatch.setattr(
+        sample, "load_model_weights", lambda run, which="": (model.config, model.state_dict())
+    )
     return [str(tmp_path), "--tokenizer", str(write_tokenizer(tmp_path / "tokenizer")), "--device", "cpu"]
 
 

@@ -233,7 +233,11 @@ def test_works_sharded_in_mixed_precision(shape: str, mesh: DeviceMesh) -> None:
     (expected * 2).backward()
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss.detach(), expected.detach(), rtol=2e-2, atol=0)
+    weights = dict(plain.named_parameters())
     for (name, ours), theirs in zip(sharded.named_parameters(), plain.parameters(), strict=True):
         difference = ours.grad.full_tensor() - theirs.grad  # type: ignore[union-attr,operator]
-        assert float(difference.norm() / theirs.grad.norm()) < 0.06, name  # type: ignore[union-attr]
+
+        # The bias of all keys has no gradient but rounding, so that of the queries is the measure.
+        measure = weights[name.replace("k_proj.bias", "q_proj.bias")].grad
+        assert float(difference.norm() / measure.norm()) < 0.06, name  # type: ignore[union-attr]
     assert sharded.rotary is None or sharded.rotary.cos.dtype == torch.float32
