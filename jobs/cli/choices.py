@@ -19,6 +19,8 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.datasets import dataset_size
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.monitoring.notify_settings import Notify
+from jobctl.jobs.spec.gathering import entry_name
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer
 from jobctl.jobs.spec.patch import SOURCE, describe
 from jobctl.jobs.spec.resolution import Choices, Resolution, absolute_root, load_site, resolve
@@ -115,25 +117,33 @@ def root(site: str | None = None) -> Path:
     return Path(chosen or Path.home() / "jobctl")
 
 
-def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **options: Any) -> Resolution:
-    """Return the job that a command line describes; ``stamp`` is the time of a submission. Raises UserError."""
-    kind, trainer_flags = _split(words)
-    if kind.has_model and not options["model"]:
+def resolution(
+    *, words: tuple[str, ...], run: str | None, stamp: str = "", from_record: bool = True, **options: Any
+) -> Resolution:
+    """Return the job that a command line describes; ``stamp`` is the time of a submission.
+
+    A job on the checkpoint of a run takes its settings from the run's record, except where ``from_record`` is false:
+    the steps of a pipeline are chosen before any of them has run. Raises UserError.
+    """
+    kind, rest = _split(words)
+    run, trainer_flags = _run_of(kind, rest, run)
+    recorded = _recorded(kind, run, options) if from_record else None
+    if kind.has_model and not (options["model"] or recorded):
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
 
     project, layer = project_choices()
-    target = options["target"] or project.target
+    target = options["target"] or (recorded.target if recorded else project.target)
     if options["patch"]:
         _check_patch(target)
 
     choices = Choices(
         kind=kind.name,
-        model=options["model"] or "",
-        hardware=options["hardware"] or project.hardware,
+        model=options["model"] or (recorded.model_name if isinstance(recorded, TrainSpec) else ""),
+        hardware=options["hardware"] or (None if recorded else project.hardware),
         tier=options["tier"],
         stage=options["stage"],
         target=target,
-        site=options["site"] or project.site,
+        site=options["site"] or (None if recorded else project.site),
         run=run,
         after=options["after"],
         sets=options["sets"],
@@ -143,6 +153,7 @@ def resolution(*, words: tuple[str, ...], run: str | None, stamp: str = "", **op
         patch=describe(SOURCE) if options["patch"] else None,
         tokens=options.get("tokens"),
         epochs=options.get("epochs"),
+        recorded=recorded,
     )
 
     return _resolved(choices, layer, stamp)
@@ -167,6 +178,52 @@ def _resolved(choices: Choices, layer: Layer | None, stamp: str) -> Resolution:
         return resolve_with_auto(choices, find)
 
     return find(choices)
+
+
+def named_run(words: tuple[str, ...], run: str | None) -> str | None:
+    """Return the run that a command line names, by ``--run`` or after the kind of job."""
+    kind, rest = _split(words)
+    return _run_of(kind, rest, run)[0]
+
+
+def _run_of(kind: JobKind, words: tuple[str, ...], run: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Return the run that a job is about, and the flags: ``eval RUN`` is short for ``eval --run RUN``."""
+    if not kind.reads_checkpoint or not words or words[0].startswith("-"):
+        return run, words
+
+    if run is not None and run != words[0]:
+        raise UserError(f"two runs are named, {words[0]} and {run}", hint="name one of them")
+
+    return words[0], words[1:]
+
+
+def _recorded(kind: JobKind, run: str | None, options: Mapping[str, Any]) -> JobSpec | None:
+    """Return the run whose checkpoint a job reads, as it is recorded; None where a new run is chosen.
+
+    With ``--model`` the job is chosen as a training is, for a run that has no record yet. Raises UserError where
+    the run is not known, and where it has another model.
+    """
+    if run is None or not kind.reads_checkpoint:
+        return None
+
+    from jobctl.jobs.cli.finding import Place, find_run
+
+    model = options["model"]
+    place = Place(**{key: options[key] for key in ("target", "site", "context", "namespace")})
+    try:
+        spec = find_run(run, place).record.edited_spec
+    except UserError:
+        if kind.has_model and not model:
+            raise
+
+        return None
+
+    if model and isinstance(spec, TrainSpec) and entry_name(model) != spec.model_name:
+        raise UserError(
+            f"run {run} trains {spec.model_name}, not {entry_name(model)}", hint="leave out --model"
+        )
+
+    return spec
 
 
 def _named_settings(options: Mapping[str, Any]) -> dict[str, Any]:

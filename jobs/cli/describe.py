@@ -125,7 +125,8 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
         spec = run.record.spec
         tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec.inputs.tokenizer)
         folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
-        lines.append(f"  jobctl submit eval --model {spec.model_name} --run {run.path.name}")
+        lines.append(f"  jobctl submit eval {run.path.name}")
+        lines.append(f"  jobctl submit export {run.path.name}")
         lines.append(f"  python -m jobctl.trainer.sample {folders} --prompt 'The state of'")
 
     return ["next:", *lines]

@@ -127,7 +127,8 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
         nodes = prep_nodes if kind.array == "nodes" else 1
         step_options |= {"hardware": "cpu", "nodes": nodes, "gpus_per_node": None, "sets": sets}
 
-    resolved = resolution(**step_options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
+    resolved = resolution(**step_options, stamp=stamp, from_record=False)
     if kind is kinds.TRAIN:
         # Refused at once: after hours of tokenizing it would be too late.
         check_room(resolved, force=options.get("force", False), quiet=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobctl.jobs.cli.choices import FORCE_OPTION, ChoiceCommand, choice_options, resolution, root
+from jobctl.jobs.cli.choices import FORCE_OPTION, ChoiceCommand, choice_options, named_run, resolution, root
 from jobctl.jobs.cli.output import emit, say, warn
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Started
@@ -25,7 +25,7 @@ def render_command(force: bool, **options: Any) -> None:
     from jobctl.jobs.cli.room import check_room
 
     resolved = resolution(**options)
-    _check_run(resolved.spec, options["run"])
+    _check_run(resolved.spec, named_run(options["words"], options["run"]))
     announce(resolved)
     check_room(resolved, force=force)
     if resolved.spec.after:
@@ -52,7 +52,7 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
 
     resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
     spec = resolved.spec
-    _check_run(spec, options["run"])
+    _check_run(spec, named_run(options["words"], options["run"]))
     announce(resolved)
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
@@ -112,5 +112,6 @@ def _follow(name: str, home: Path) -> None:
 def _check_run(spec: JobSpec, run: str | None) -> None:
     if spec.on_a_checkpoint and run is None:
         raise UserError(
-            f"{spec.step} reads a run's checkpoint, and no run is named", hint="--run NAME; jobctl list"
+            f"{spec.step} reads a run's checkpoint, and no run is named",
+            hint=f"jobctl submit {spec.step} RUN; jobctl list shows the runs",
         )

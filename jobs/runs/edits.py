@@ -14,14 +14,12 @@ import msgspec
 
 from jobctl.jobs.catalog import consistency
 from jobctl.jobs.catalog.resuming import DERIVED, FIXED, MAY_BE_ALLOWED
-from jobctl.jobs.catalog.schema.keys import flat, split_key
+from jobctl.jobs.catalog.schema.keys import split_key
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, section, site_of
+from jobctl.jobs.spec.recorded import sections_of, settings_of
 from jobctl.jobs.spec.secrets import refuse_secrets
-
-SECTIONS = ("resources", "inputs", "site", "model", "train")
-"""Fields of a spec whose keys a user may set."""
 
 ANOTHER_RUN = FIXED | {"tokenizer", "eval_only", "init_from", "sweep_batch_sizes"}
 """Keys that say what the run is."""
@@ -48,12 +46,12 @@ def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
     if not edits:
         return spec
 
-    layers = [Layer("the run", _settings(spec))]
+    layers = [Layer("the run", settings_of(spec))]
     layers += [Layer(f"edit of {edit.time}", edit.settings) for edit in edits]
     values, origins = merge(layers)
     changed: dict[str, Any] = {
         name: site_of(values, origins) if name == "site" else section(type(part), values, origins)
-        for name, part in _sections(spec).items()
+        for name, part in sections_of(spec).items()
     }
     keys = {split_key(key)[0] for edit in edits for key in edit.settings}
     changed["edited"] = tuple(sorted(keys & MAY_BE_ALLOWED))
@@ -88,18 +86,6 @@ def describe(edit: Edit) -> str:
     """Return one line for people."""
     settings = ", ".join(f"{key}={value}" for key, value in edit.settings.items())
     return f"{edit.time} after attempt {edit.after_attempt}: {settings}"
-
-
-def _sections(spec: JobSpec) -> dict[str, msgspec.Struct]:
-    return {name: getattr(spec, name) for name in SECTIONS if hasattr(spec, name)}
-
-
-def _settings(spec: JobSpec) -> dict[str, Any]:
-    """Return all keys of the spec's sections; no name occurs in two of them."""
-    parts = [part for name, part in _sections(spec).items() if name != "site"]
-    return {key: value for part in parts for key, value in msgspec.structs.asdict(part).items()} | flat(
-        spec.site
-    )
 
 
 def _check_key(key: str, spec: JobSpec) -> None:

@@ -28,6 +28,10 @@ from jobctl.jobs.targets.registry import target_entry
 RECORD_FORMAT = 3
 """The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads the older ones."""
 
+ADDED_LATER = frozenset({"activation_checkpointing"})
+"""Keys of a model or a training that came after the first release. With its default such a key is not in a run's hash,
+so an upgrade does not change what a run is."""
+
 _NOT_RECORDED = ("trusted", "recorded_hash", "edited")
 """Fields that belong to one submission or resumption, and not to the run."""
 
@@ -209,8 +213,8 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
         return super().meaning() | {
             "model_name": self.model_name,
             "stage": self.stage,
-            "model": msgspec.to_builtins(self.model),
-            "train": msgspec.to_builtins(self.train),
+            "model": _known_to_the_hash(self.model),
+            "train": _known_to_the_hash(self.train),
         }
 
     @property
@@ -231,6 +235,13 @@ def foreign_sections(target: str) -> tuple[str, ...]:
     """Return the sections of ``Site`` that only other targets than ``target`` read, or none at all."""
     section = target_entry(target).section
     return (*(name for name in SCHEDULERS if name != section), *READ_BY_NO_JOB)
+
+
+def _known_to_the_hash(section: msgspec.Struct) -> dict[str, Any]:
+    """Return the settings of ``section`` as a hash takes them: a key of ``ADDED_LATER`` only where it is set."""
+    changed = _without_defaults(section) if ADDED_LATER & set(section.__struct_fields__) else {}
+    settings: dict[str, Any] = msgspec.to_builtins(section)
+    return {key: value for key, value in settings.items() if key not in ADDED_LATER or key in changed}
 
 
 def _without_defaults(section: msgspec.Struct) -> dict[str, Any]:

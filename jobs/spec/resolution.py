@@ -7,7 +7,6 @@ trainer flags < named flags.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,32 @@ import msgspec
 
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog.data import TokenizerEntry
-from jobctl.jobs.catalog.entries import HardwareEntry, LayerEntry, ModelEntry
-from jobctl.jobs.catalog.loader import entry_path, load_entry, load_file, load_layer, names
+from jobctl.jobs.catalog.entries import HardwareEntry, ModelEntry
+from jobctl.jobs.catalog.loader import load_entry
 from jobctl.jobs.catalog.schema import Inputs, ModelConfig, Resources, Site, TrainConfig
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.checks import check_job, check_names, check_training
 from jobctl.jobs.spec.foreign import refuse_foreign
+from jobctl.jobs.spec.gathering import (
+    DEFAULT_SITE,
+    all_layers,
+    entry_name,
+    hardware_of,
+    limit_warnings,
+    load_choice,
+    old_name_warnings,
+    user_layers,
+)
 from jobctl.jobs.spec.grace import grace_in_words, grace_layer
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
-from jobctl.jobs.spec.layers import Layer, merge, parse_set, parse_trainer_flags, section, site_of
+from jobctl.jobs.spec.layers import Layer, merge, section, site_of
 from jobctl.jobs.spec.length import AskedLength, DatasetSize, catalogue_size, describe_length, length_layer
 from jobctl.jobs.spec.patch import Patch
-from jobctl.jobs.spec.prep_flags import check_flags
-from jobctl.jobs.spec.secrets import refuse_secrets
 from jobctl.jobs.targets import registry
 from jobctl.jobs.targets.registry import TargetEntry, target_entry
 
 DEFAULT_STAGE = "train"
-DEFAULT_SITE = "local"
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +69,8 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     """The length of a training in tokens, as ``--tokens`` spells it; None: the catalogue's number of steps."""
     epochs: float | None = None
     """The length of a training in passes over its data set."""
+    recorded: JobSpec | None = None
+    """The run whose checkpoint the job reads: what the user does not say is as in its record."""
 
     @property
     def sets_length(self) -> bool:
@@ -83,26 +91,6 @@ class Resolution(msgspec.Struct, frozen=True):
     """Of the model's entry; 0: it says nothing."""
 
 
-def _load(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
-    """An entry by name, or from the user's own file where ``name`` is a path; and its file."""
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        return load_file(Path(name), entry), name
-    return load_entry(kind, name, entry), str(entry_path(kind, name))
-
-
-def entry_name(choice: str) -> str:
-    """The name of an entry that was chosen by name or by the path of its file."""
-    name = re.sub(r"\.ya?ml$", "", choice.rsplit("/", 1)[-1])
-    if not layout.RUN_NAME.fullmatch(name):
-        raise UserError(f"{choice!r}: an entry's name has only letters, digits, '.', '_' and '-'")
-    return name
-
-
-def default_hardware(model: str) -> str:
-    """The guide's tiers are for B200; smoke models are for this machine."""
-    return "cpu" if model.endswith("_smoke") else "b200"
-
-
 def _stage_of(choices: Choices) -> str:
     """Return the stage of a job with a model. Raises UserError where the kind has another one."""
     kind = kinds.job_kind(choices.kind)
@@ -110,81 +98,6 @@ def _stage_of(choices: Choices) -> str:
         raise UserError(f"{kind.name} and --stage {choices.stage} contradict each other")
 
     return choices.stage or kind.stage or DEFAULT_STAGE
-
-
-def _model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
-    """Model, hardware, tier and stage, and what the hardware cannot go beyond."""
-    model, model_file = _load("models", choices.model, ModelEntry)
-    machine, machine_file = _load("hardware", hardware, HardwareEntry)
-    if str(choices.tier) not in names("tiers"):
-        raise UserError(f"unknown tier '{choices.tier}'; known: {', '.join(names('tiers'))}")
-
-    name = entry_name(choices.model)
-    rules = [
-        Layer(
-            f"hardware {hardware} for {name} ({rule.basis})",
-            rule.settings,
-            machine_file,
-            ("models", name, index, "settings"),
-        )
-        for index, rule in enumerate(machine.models.get(name, ()))
-        if rule.applies(choices.tier, stage)
-    ]
-
-    return [
-        Layer(f"model {name}", model.settings, model_file),
-        Layer(f"hardware {hardware}", machine.settings, machine_file),
-        *rules,
-        _named_layer("tiers", str(choices.tier)),
-        _named_layer("stages", stage),
-        Layer(f"limits of {hardware}", machine.limits, machine_file, ("limits",), is_limit=True),
-    ]
-
-
-def _named_layer(kind: str, name: str) -> Layer:
-    return Layer(f"{kind[:-1]} {name}", load_layer(kind, name).settings, str(entry_path(kind, name)))
-
-
-def _user_layers(choices: Choices, root: str, project: Layer | None) -> list[Layer]:
-    """Site, project file, ``--set``, trainer flags and named flags."""
-    site, file = _load("sites", choices.site or DEFAULT_SITE, LayerEntry)
-    layers = [Layer(f"site {choices.site or 'local'}", site.settings, file)]
-    if project:
-        layers.append(project)
-
-    layers.append(Layer("--set", dict(parse_set(text) for text in choices.sets), by_user=True))
-    if kinds.job_kind(choices.kind).has_model:
-        layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags), by_user=True))
-
-    layers.append(Layer("flag", choices.named, by_user=True))
-    if root:
-        layers.append(Layer("$JOBCTL_ROOT", {"root": root}))
-
-    return layers
-
-
-def _limit_warnings(
-    layers: list[Layer], values: Mapping[str, Any], origins: Mapping[str, Layer]
-) -> list[str]:
-    limits = next(layer for layer in layers if layer.is_limit)
-    wanted = merge([layer for layer in layers if layer is not limits])[0]
-    return [
-        f"{limits.name}: {key} is {values[key]}, though tier or stage asks for {wanted[key]}"
-        for key in limits.settings
-        if origins[key] is limits and key in wanted and wanted[key] != values[key]
-    ]
-
-
-def _old_name_warnings(layers: list[Layer]) -> list[str]:
-    """Return one line for each file that spells keys as before a site had sections."""
-    warnings = []
-    for layer in layers:
-        old = layer.old_names()
-        if layer.file and old:
-            new = ", ".join(f"{name} for {key}" for key, name in old.items())
-            warnings.append(f"{layer.where(next(iter(old)))}: a site has sections now: write {new}")
-
-    return warnings
 
 
 def load_site(
@@ -199,7 +112,7 @@ def load_site(
     Raises UserError for an unknown site or key.
     """
     choices = Choices(kind=kinds.PREP.name, site=site, named=dict(named or {}))
-    values, origins = merge(_user_layers(choices, root, project))
+    values, origins = merge(user_layers(choices, root, project))
     return site_of(values, origins)
 
 
@@ -231,10 +144,9 @@ def resolve(
     kind = kinds.job_kind(choices.kind)
     stage = _stage_of(choices)
     target = target_entry(choices.target)
-    hardware = choices.hardware or (default_hardware(choices.model) if kind.has_model else "cpu")
+    hardware = hardware_of(choices, kind)
     refuse_foreign(choices.sets, target)
-    machine = _load("hardware", hardware, HardwareEntry)[0]
-    layers = _all_layers(choices, hardware, stage, root, project)
+    machine, layers = all_layers(choices, hardware, stage, root, project)
     shorter = _fit_warning(choices, stage, layers, default_root)
     values, origins = _merge(layers, default_root)
     job = _job_fields(choices, version, hardware, machine)
@@ -250,11 +162,11 @@ def resolve(
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
 
     length, doubts = _length_in_words(choices, spec, dataset_size)
-    limits = _limit_warnings(layers, values, origins) if kind.has_model and choices.tier > 1 else []
+    limits = limit_warnings(layers, values, origins) if kind.has_model and choices.tier > 1 else []
     return Resolution(
         spec,
         {key: layer.name for key, layer in origins.items()},
-        (*_old_name_warnings(layers), *limits, *grace_in_words(shorter), *doubts),
+        (*old_name_warnings(layers), *limits, *grace_in_words(shorter), *doubts),
         length,
         machine,
         _optimal_tokens(choices) if kind.has_model else 0.0,
@@ -271,27 +183,6 @@ def _fit_warning(choices: Choices, stage: str, layers: list[Layer], default_root
         layers.append(shorter)
 
     return shorter
-
-
-def _all_layers(choices: Choices, hardware: str, stage: str, root: str, project: Layer | None) -> list[Layer]:
-    """Return every layer, the weakest first. Raises UserError for a secret in one of them."""
-    kind = kinds.job_kind(choices.kind)
-    has_model = kind.has_model
-    if kind.makes == "data set":
-        check_flags(choices.trainer_flags)
-
-    if has_model:
-        layers = _model_layers(choices, hardware, stage)
-    else:
-        machine, machine_file = _load("hardware", hardware, HardwareEntry)
-        layers = [Layer(f"hardware {hardware}", machine.settings, machine_file)]
-
-    layers += _user_layers(choices, root, project)
-    refuse_secrets(layers, () if has_model else choices.trainer_flags)
-    if fixed := target_entry(choices.target).root:
-        layers.append(Layer(f"target {choices.target}", {"root": fixed}))
-
-    return layers
 
 
 def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict[str, Layer]]:
@@ -312,19 +203,20 @@ def _length_in_words(
 
 
 def _optimal_tokens(choices: Choices) -> float:
-    entry: ModelEntry = _load("models", choices.model, ModelEntry)[0]
+    entry: ModelEntry = load_choice("models", choices.model, ModelEntry)[0]
     return entry.optimal_tokens
 
 
 def _job_fields(choices: Choices, version: str, hardware: str, machine: HardwareEntry) -> dict[str, Any]:
     """Return the fields of a spec that no layer sets."""
     kind = kinds.job_kind(choices.kind)
+    site = choices.recorded.site_name if choices.recorded else DEFAULT_SITE
     return {
         "version": version,
         "kind": kinds.TRAIN.name if kind.has_model else kind.name,
         "hardware": entry_name(hardware),
         "target": choices.target,
-        "site_name": entry_name(choices.site or DEFAULT_SITE),
+        "site_name": entry_name(choices.site or site),
         "run": choices.run,
         "after": choices.after,
         "arguments": () if kind.has_model else choices.trainer_flags,
@@ -385,7 +277,7 @@ def _train_spec(
     spec = TrainSpec(
         **job,
         model_name=entry_name(choices.model),
-        tier=choices.tier,
+        tier=choices.recorded.tier if isinstance(choices.recorded, TrainSpec) else choices.tier,
         stage=stage,
         model=section(ModelConfig, values, origins),
         train=section(TrainConfig, values, origins),

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.submission import submit
 from tests.jobs.cli.test_cli import Invoke, jobctl, payload
 
 __all__ = ["jobctl", "payload"]
@@ -61,3 +63,37 @@ def test_a_script_to_come_after_a_run_says_how(jobctl: Invoke) -> None:
     code, _, err = jobctl("render", "--model", "qwen3_smoke", "--target", "slurm", "--after", "r")
     assert code == 0
     assert "with sbatch say --dependency=afterok:JOB" in err
+
+
+def test_a_job_on_a_run_needs_the_name_of_the_run_alone(
+    jobctl: Invoke, root: Path, job: Callable[..., JobSpec]
+) -> None:
+    """The printed next command once lost the settings, and asked for the model again."""
+    run, _ = submit(job("true", model="llama3_smoke", target="local", sets=("seed=9",)))
+    assert jobctl("wait", run.name)[0] == 0
+    for words in (("eval", run.name), ("eval", "--run", run.name)):
+        code, out, _ = jobctl("explain", *words, "--json")
+        settings = json.loads(out)["settings"]
+        assert code == 0
+        assert settings["seed"] == {"value": 9, "from": f"run {run.name}"}
+        assert settings["eval_only"]["value"] is True
+
+    code, out, _ = jobctl("render", "export", run.name)
+    assert code == 0
+    assert run.name in out
+
+
+def test_a_wrong_model_is_noticed_before_the_job(
+    jobctl: Invoke, root: Path, job: Callable[..., JobSpec]
+) -> None:
+    run, _ = submit(job("true", model="llama3_smoke", target="local"))
+    assert jobctl("wait", run.name)[0] == 0
+    code, _, err = jobctl("submit", "eval", run.name, "--model", "gpt2_smoke")
+    assert code == 2
+    assert f"run {run.name} trains llama3_smoke, not gpt2_smoke" in err
+
+
+def test_two_names_of_a_run_are_refused(jobctl: Invoke) -> None:
+    code, _, err = jobctl("submit", "eval", "a", "--run", "b")
+    assert code == 2
+    assert "two runs are named, a and b" in err

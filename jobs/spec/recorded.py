@@ -1,0 +1,56 @@
+"""A job on the checkpoint of a run takes the settings of the run's record. The user says only what differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.catalog.entries import HardwareEntry
+from jobctl.jobs.catalog.schema.keys import flat
+from jobctl.jobs.kinds import JobKind
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.layers import Layer
+
+SECTIONS = ("resources", "inputs", "site", "model", "train")
+"""Fields of a spec whose keys a user may set."""
+OF_THE_DATA = ("dataset", "tokenizer")
+"""Inputs that any job on a checkpoint reads, whatever it runs on."""
+
+
+def sections_of(spec: JobSpec) -> dict[str, msgspec.Struct]:
+    """Return the sections that ``spec`` has, by name."""
+    return {name: getattr(spec, name) for name in SECTIONS if hasattr(spec, name)}
+
+
+def settings_of(spec: JobSpec) -> dict[str, Any]:
+    """Return all keys of the spec's sections; no name occurs in two of them."""
+    parts = [part for name, part in sections_of(spec).items() if name != "site"]
+    settings: dict[str, Any] = {}
+    for part in parts:
+        settings |= msgspec.structs.asdict(part)
+
+    return settings | flat(spec.site)
+
+
+def recorded_layers(spec: JobSpec, kind: JobKind) -> list[Layer]:
+    """Return the settings that a job of ``kind`` takes from the run that ``spec`` describes, weakest first.
+
+    A job with a model runs on the hardware of the run. Any other one has hardware of its own, so it takes the data
+    and the site.
+    """
+    name = f"run {spec.run}"
+    if kind.has_model:
+        return [Layer(name, settings_of(spec))]
+
+    inputs = {key: getattr(spec.inputs, key) for key in OF_THE_DATA}
+    return [Layer(name, inputs | flat(spec.site))]
+
+
+def recorded_hardware(spec: JobSpec) -> HardwareEntry:
+    """Return the hardware of a recorded job, as far as its record tells."""
+    return HardwareEntry(
+        summary=spec.hardware,
+        facts=spec.facts,
+        settings={"gpus_per_node": spec.resources.gpus_per_node},
+    )
