@@ -28,7 +28,17 @@ from jobctl.jobs.targets.registry import target_entry
 RECORD_FORMAT = 3
 """The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads the older ones."""
 
-ADDED_LATER = frozenset({"activation_checkpointing"})
+ADDED_LATER = frozenset(
+    {
+        "activation_checkpointing",
+        "bias",
+        "rope_type",
+        "rope_factor",
+        "rope_low_freq_factor",
+        "rope_high_freq_factor",
+        "rope_original_positions",
+    }
+)
 """Keys of a model or a training that came after the first release. With its default such a key is not in a run's hash,
 so an upgrade does not change what a run is."""
 
@@ -239,9 +249,10 @@ def foreign_sections(target: str) -> tuple[str, ...]:
 
 def _known_to_the_hash(section: msgspec.Struct) -> dict[str, Any]:
     """Return the settings of ``section`` as a hash takes them: a key of ``ADDED_LATER`` only where it is set."""
-    changed = _without_defaults(section) if ADDED_LATER & set(section.__struct_fields__) else {}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(type(section))}
     settings: dict[str, Any] = msgspec.to_builtins(section)
-    return {key: value for key, value in settings.items() if key not in ADDED_LATER or key in changed}
+
+    return {key: value for key, value in settings.items() if key not in ADDED_LATER or value != defaults[key]}
 
 
 def _without_defaults(section: msgspec.Struct) -> dict[str, Any]:
