@@ -14,7 +14,7 @@ from jobctl.jobs.core.errors import UserError, nearest
 
 _COMMAND = (
     *("--help", "--root", "--output", "--source", "--ignore-unreadable", "--rank", "--world-size"),
-    *("--mirror-only", "--json", "--dataset", "--tokenizer", "--validation-files"),
+    *("--mirror-only", "--json", "--dataset", "--tokenizer", "--validation-files", "--eos-token"),
 )
 _OF_THE_DATASET = (
     *("text_field", "source_field", "separator", "validation_share", "min_characters", "max_characters"),

@@ -18,7 +18,18 @@ OF_BASH = frozenset(
 )
 OF_THE_SCRIPT = frozenset(
     (
-        *("ATTEMPT", "BATCH_LOG", "CACHE", "CODE_FILE", "CONTAINER_COMMAND", "DEAD", "DESK", "END", "ENDED"),
+        *(
+            "ATTEMPT",
+            "BATCH_LOG",
+            "CACHE",
+            "CLOCK",
+            "CODE_FILE",
+            "CONTAINER_COMMAND",
+            "DEAD",
+            "DESK",
+            "END",
+            "ENDED",
+        ),
         *("ENGINE", "ENGINE_VERSION", "FIRST_CHECKPOINT", "FOLLOWERS", "HOSTS", "HOST_ROOT", "HOST_RUN_DIR"),
         *("IMAGE", "JOBCTL_INTERFACE", "JOBCTL_ROOT", "LAUNCH", "LIMITS", "LIVE", "LOG_DIR", "NAME", "NODE"),
         *("NODES", "OPTIONS", "PAYLOAD", "PET_RDZV_CONF", "POD", "PORT", "PREFLIGHT", "PYTHON"),
@@ -31,7 +42,8 @@ OF_THE_SCRIPT = frozenset(
             "SLURM_EXPORT_ENV",
             "SRUN_OPTIONS",
         ),
-        *("STARTED", "STOP", "TASKS", "TASK_INDEX", "TEE", "TERMINATED", "TRAINER", "VARIANT", "WARNED"),
+        *("STARTED", "STOP", "TASKS", "TASK_INDEX", "TEE", "TERMINATED", "TERMINATION_LOG", "TIME_IS_UP"),
+        *("TRAINER", "VARIANT", "WARNED"),
         *("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", "WATCHED"),
     )
 )

@@ -324,8 +324,8 @@ def test_list_has_one_line_a_run_and_says_the_attempt(
     jobctl_says(capfd, "wait", "demo")
     lines = jobctl_says(capfd, "list")[1].splitlines()
     assert len(lines) == 2
-    header, row = (line.split() for line in lines)
-    assert row[header.index("ATTEMPT")] == "1"
+    (facts,) = json.loads(jobctl_says(capfd, "list", "--json")[1])
+    assert facts["attempt"] == 1
 
 
 def test_a_running_attempt_has_its_number(

@@ -49,7 +49,7 @@ def test_a_decay_that_ends_before_the_run_is_remarked_on() -> None:
 
 def test_the_start_of_a_run_says_its_plan_and_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = write_corpus(tmp_path / "data", tokens=400)
-    training = prepare(arguments(data, tmp_path / "run", max_iters=60, warmup_iters=90))
+    training = prepare(arguments(data, tmp_path / "run", max_iters=60, warmup_iters=90, lr_decay_iters=100))
     with caplog.at_level(logging.INFO):
         training.announce()
     assert "epochs of data" in caplog.text
