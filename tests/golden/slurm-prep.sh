@@ -625,7 +625,7 @@ blame_the_dead() {
 # blame NODE REASON: name a node that the next attempt avoids.
 blame() {
   printf '%s\t%s\n' "$1" "$2" >>"$LOG_DIR/bad-nodes"
-  echo "jobctl: $1: $2"
+  echo "jobctl: $1: $2" >&2
 }
 
 # is_down NODE: whether Slurm itself takes the node for dead. A star is for one that does not respond.
