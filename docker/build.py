@@ -1,4 +1,4 @@
-"""``python -m jobctl.docker.build --variant cpu``: build one variant of the image with Docker, Podman or Buildah."""
+"""``python -m jobctl.docker.build --variant cpu``: build an image with Docker, Podman or Buildah."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def flash_attn_settings(wheel: str, variant: str) -> dict[str, str]:
 
 
 def source_date() -> int:
-    """Return the seconds since 1970 that the build stamps on everything: $SOURCE_DATE_EPOCH, else the pins' date.
+    """Return the time stamp of the build, in seconds since 1970: $SOURCE_DATE_EPOCH, else the pins' date.
 
     It is no commit's date: a change of the source alone would rebuild every layer.
     """
@@ -172,7 +172,10 @@ def build_command(engine: str, variant: str, settings: dict[str, str], tag: str,
 
 @contextmanager
 def pip_secrets(find_links: str, ca: str | None) -> Iterator[list[str]]:
-    """Yield options that show pip its configuration and the certificates while it runs; no layer keeps them."""
+    """Yield options that show pip its configuration and the certificates while it runs.
+
+    No layer keeps them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         lines = ["[global]"]
         if ca:

@@ -1,4 +1,4 @@
-"""Import what an image must have, with the image's Python, while it is built: a wheel that cannot be imported ends it.
+"""Import what an image must have, while it is built: a wheel that cannot be imported ends the build.
 
 It needs no GPU: torch names the architectures it was built for without one. It imports nothing of jobctl.
 """
@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def torch_problems(
     *, version: str, cuda: str, built_for: str, expected_version: str, expected_cuda: str, needed: list[str]
 ) -> list[str]:
-    """Compare the torch that was installed with what the variant promises; ``built_for`` lists its architectures."""
+    """Compare the torch that was installed with what the variant promises.
+
+    ``built_for`` lists its architectures.
+    """
     problems = []
     if version.partition("+")[0] != expected_version.partition("+")[0]:
         problems.append(f"torch is {version}, not {expected_version}")

@@ -1,4 +1,4 @@
-"""``python3 -m jobctl.docker.inventory``, in an image: print what it holds, as CycloneDX 1.6 with every licence.
+"""``python3 -m jobctl.docker.inventory``, in an image: print its contents as CycloneDX 1.6.
 
 The parts are jobctl, the Python packages of the environment and Debian's packages. No time and no random number is in
 it: the same image has the same list.
@@ -73,7 +73,7 @@ def python_component(distribution: metadata.Distribution) -> Component:
 
 
 def python_licences(facts: metadata.PackageMetadata) -> list[Any]:
-    """Return the licences of a package: its expression, else its classifiers, else the first line of its field."""
+    """Return the licences of a package: its expression, its classifiers, or the first line of its field."""
     expression = (facts.get_all("License-Expression") or [""])[0]
     if expression:
         return [{"expression": expression}]
@@ -99,7 +99,7 @@ def installed_debian_packages() -> list[Component]:
 
 
 def debian_components(listing: str, documentation: Path) -> list[Component]:
-    """Return Debian's packages of ``dpkg-query``'s listing, with the licences that their copyright files name."""
+    """Return the packages in ``dpkg-query``'s listing, with the licences of their copyright files."""
     components = []
     for line in sorted(listing.splitlines()):
         package, version, architecture = line.split("\t")

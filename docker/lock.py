@@ -1,4 +1,4 @@
-"""The packages of one machine, ``requirements/run.txt`` and ``no-deps.txt``, with everything they need, by hash.
+"""The packages of one machine with all that they need, by hash: ``run.txt`` and ``no-deps.txt``.
 
 The lists serve every Python and platform. torch has its own, with the hashes of both builds: where pip knows a hash
 from PyPI it takes that file before one on the disk, so torch is fetched first and then checked. The libraries of CUDA,

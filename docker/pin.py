@@ -1,4 +1,4 @@
-"""``python -m jobctl.docker.pin``: pin what the images and ``requirements/locked*.txt`` hold, by version and hash.
+"""``python -m jobctl.docker.pin``: pin the images' and ``requirements/locked*.txt``'s packages, by hash.
 
 Every list is resolved from nothing: from ``docker/requirements/*.in``, the versions of ``requirements/*.txt`` and the
 package index as it was at the time that ``docker/requirements/index-date.txt`` names. The answer is therefore the same
@@ -81,7 +81,10 @@ def fresh_texts(date: str, find_links: str | None) -> dict[Path, str]:
 
 
 def check(date: str, find_links: str | None) -> int:
-    """Compare every list with a fresh answer. Return 1 and print each difference where one differs, else 0."""
+    """Compare every list with a fresh answer.
+
+    Return 1 and print each difference where one differs, else 0.
+    """
     problems: list[str] = []
     for file, fresh in fresh_texts(date, find_links).items():
         pinned = file.read_text(encoding="utf-8") if file.exists() else ""
@@ -99,7 +102,7 @@ def check(date: str, find_links: str | None) -> int:
 
 
 def compiled(name: str, date: str, find_links: str | None) -> str:
-    """Resolve one list from nothing and return its text: every version and every hash on the index at ``date``.
+    """Resolve one list from nothing, and return its text: every version and hash on the index at ``date``.
 
     Raises UserError as ``resolve`` does, and where torch's wheel is not the expected one.
     """
@@ -120,7 +123,10 @@ def compiled(name: str, date: str, find_links: str | None) -> str:
 
 
 def tested_versions() -> str:
-    """Return the versions that jobctl was tested with, as constraints. Each variant has a torch of its own."""
+    """Return the versions that jobctl was tested with, as constraints.
+
+    Each variant has a torch of its own.
+    """
     lines = [line for file in TESTED for line in file.read_text(encoding="utf-8").splitlines()]
     return "\n".join(line for line in lines if not line.startswith("torch==")) + "\n"
 
@@ -142,7 +148,10 @@ def with_one_hash(text: str, package: str, sha256: str) -> str:
 
 
 def differences(pinned: str, fresh: str) -> list[str]:
-    """Say where ``pinned`` differs from ``fresh``, one line for each difference; empty only for equal texts."""
+    """Say where ``pinned`` differs from ``fresh``, one line for each difference.
+
+    Empty only for equal texts.
+    """
     before = entries(pinned)
     after = entries(fresh)
     lines = [f"{package} is superfluous" for package in sorted(before.keys() - after.keys())]

@@ -9,7 +9,10 @@ from jobctl.docker import variants
 
 
 def fill_in(variant: str) -> None:
-    """Ask for the digest of the base image and write it into the variant's file; say where it could not be reached."""
+    """Ask for the digest of the base image and write it into the variant's file.
+
+    Say where it could not be reached.
+    """
     base = variants.read(variant)["BASE"]
     try:
         variants.set_value(variant, "BASE_DIGEST", image_digest(base))

@@ -11,7 +11,7 @@ from jobctl.jobs.core.errors import UserError
 
 
 def resolve(requirements: Path, date: str, options: Sequence[str], constraints: str = "") -> str:
-    """Return every version and hash that ``requirements`` lead to, with the package index as it was at ``date``.
+    """Return every version and hash that ``requirements`` lead to on the index of the time ``date``.
 
     There is no output file: uv would keep the versions and hashes that it finds there.
     Raises UserError without uv, and where there is no answer.

@@ -38,7 +38,7 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: bool = False
     """Whether it sees STOP, checkpoints and exits with 200; any other job is ended by a signal."""
     at_warning: Literal["terminate", "checkpoint", "continue"] = "terminate"
-    """What the job does when the scheduler warns it of its end: end now, checkpoint, or use the time that is left."""
+    """The job's answer to the warning of its end: end now, checkpoint, or use the time that is left."""
     reads_checkpoint: bool = False
     """Whether it works on the checkpoint of a finished run, in the directory of that run."""
     checked: bool = False
@@ -148,11 +148,14 @@ def recorded_kind(kind: str, stage: str) -> JobKind:
 
 
 def job_name(run: str, kind: str) -> str:
-    """Return the name of a job of ``kind``: the run, or ``RUN:KIND`` where it works on the run's checkpoint."""
+    """Return the name of a job: the run, or ``RUN:KIND`` where it works on the run's checkpoint."""
     return f"{run}:{kind}" if kind in ON_A_CHECKPOINT else run
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return the run of ``job_name``, and the kind where it works on the run's checkpoint; else an empty word."""
+    """Return the run of ``job_name``, and the kind where it works on the run's checkpoint.
+
+    Else an empty word.
+    """
     run, _, kind = name.partition(":")
     return run, kind

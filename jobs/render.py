@@ -1,4 +1,7 @@
-"""Spec to text. Templates decide how a file looks; every value they print passes through one quoting function."""
+"""Spec to text. Templates decide how a file looks.
+
+Every value they print passes through one quoting function.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def quote_shell(value: object) -> str:
 
 
 def in_quotes(text: str) -> Verbatim:
-    """Return ``text`` as one word of POSIX shell that is visibly a word, also where it is a command's name."""
+    """Return ``text`` as one word of POSIX shell, in quotes also where it is a command's name."""
     quoted = quote_shell(text)
     return Verbatim(quoted if quoted != text else f"'{text}'")
 
@@ -62,7 +65,10 @@ def quote_yaml(value: object) -> str:
 
 
 _SURROGATES = re.compile(r"\\\\|\\u(d[89ab]..)\\u(d[c-f]..)")
-"""A pair that JSON escapes a character beyond U+FFFF with, which YAML does not know; and a backslash, to skip it."""
+"""A pair that JSON escapes a character beyond U+FFFF with, which YAML does not know.
+
+And a backslash, to skip it.
+"""
 
 
 def _one_character(match: re.Match[str]) -> str:
@@ -98,7 +104,9 @@ def _template(name: str, folder: Path) -> jinja2.Template:
 
 
 def render_template(name: str, context: dict[str, Any], *, folder: Path = TEMPLATES) -> str:
-    """Return the template ``name`` with ``context``; an expression in it prints its value quoted for that language.
+    """Return the template ``name`` with ``context``.
+
+    An expression in it prints its value quoted for that language.
 
     ``folder`` holds the templates of another package; they may include ours.
     """
@@ -145,7 +153,10 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
 
 
 def gpu_environment(spec: JobSpec, cached: Callable[[str], str]) -> dict[str, str]:
-    """Of a job with GPUs on a cluster; ``cached`` names a folder that outlives the job. The site's settings win."""
+    """Of a job with GPUs on a cluster; ``cached`` names a folder that outlives the job.
+
+    The site's settings win.
+    """
     caches = {"TORCHINDUCTOR_CACHE_DIR": cached("inductor"), "TRITON_CACHE_DIR": cached("triton")}
     return {**FABRIC, **caches, **job_environment(spec)}
 

@@ -1,4 +1,7 @@
-"""From a spec to a started job: check what it reads, claim its run, write the record, hand it to the target."""
+"""From a spec to a started job.
+
+Check its inputs, claim its run, write the record, hand it to the target.
+"""
 
 from __future__ import annotations
 
@@ -110,6 +113,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
     Raises UserError where its run is another job's, or is alive.
     """
     assert spec.name is not None
+    # A job on a checkpoint shares the directory of its run, so its record says nothing of an earlier attempt.
     store = store_for(spec, home)
     run = None if spec.on_a_checkpoint else store.find(spec.name)
     if run is None:
@@ -139,9 +143,9 @@ def resume(root: Path, name: str, trusted: Sequence[str] = ()) -> tuple[Run, str
 def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) -> tuple[Run, str]:
     """Start another attempt of an ended run, with the settings ``sets`` (``KEY=VALUE``) from now on.
 
-    Returns the run, and the job id. Raises UserError while the run is alive, when it is finished and not made
-    longer, when someone else resumes it at this moment, for a setting that cannot be, and where it belongs to a
-    user who is not among the ``trusted``.
+    Returns the run, and the job id. Raises UserError while the run is alive, when it is finished and not
+    made longer, when someone else resumes it at this moment, for a setting that cannot be, and where it
+    belongs to a user who is not among the ``trusted``.
     """
     spec = run.record.edited_spec
     edit = make_edit(spec, sets, run.last.attempt if run.last else 0) if sets else None

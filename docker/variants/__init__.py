@@ -1,4 +1,4 @@
-"""What differs between the images: ``NAME.env`` says what they are built from, ``NAME.txt`` pins their packages."""
+"""The variants of the image: ``NAME.env`` says what one is built from, ``NAME.txt`` pins its packages."""
 
 from __future__ import annotations
 

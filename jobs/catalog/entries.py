@@ -94,7 +94,8 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``hardware/NAME.yaml``.
 
-    ``limits`` are settings that the hardware cannot go beyond: they beat tier and stage, and a warning says so.
+    ``limits`` are settings that the hardware cannot go beyond: they beat tier and stage, and a warning says
+    so.
     """
 
     summary: str

@@ -1,4 +1,7 @@
-"""Command-line flags of the trainer, read against the schema: for the trainer itself, and for ``jobctl … -- FLAGS``."""
+"""Command-line flags of the trainer, read against the schema.
+
+The trainer uses them, and ``jobctl … -- FLAGS``.
+"""
 
 from __future__ import annotations
 
@@ -109,8 +112,8 @@ def pairs(
 def separate(arguments: Sequence[str], options: Collection[str]) -> tuple[list[str], list[str]]:
     """Split a command line into the words for jobctl and the flags of the trainer among them.
 
-    ``options`` are jobctl's own, such as ``--model``: they win over a flag of the same name. Everything after ``--``
-    is left as it is.
+    ``options`` are jobctl's own, such as ``--model``: they win over a flag of the same name. Everything
+    after ``--`` is left as it is.
     """
     words: list[str] = []
     flags: list[str] = []

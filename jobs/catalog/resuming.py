@@ -1,7 +1,8 @@
 """What another value of a setting does to a run that goes on from its checkpoint.
 
-Every setting of a training is in exactly one class, and a test holds that. The trainer compares the settings of
-the checkpoint with those of the new attempt; ``jobctl resume --set`` asks the same table before it records an edit.
+Every setting of a training is in exactly one class, and a test holds that. The trainer compares the
+settings of the checkpoint with those of the new attempt; ``jobctl resume --set`` asks the same table before
+it records an edit.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ def reference() -> str:
     for title, commands in GROUPS.items():
         parts.append(f"## {title}\n")
         for name in commands:
+            # This imports the command's module: the page needs all of them, `--help` none.
             command = jobctl.get_command(context, name)
             assert command is not None
             parts += _sections(command, context, name)

@@ -1,4 +1,7 @@
-"""What NVIDIA's driver says of this machine. "It could not be asked" is an error, and never "there is no GPU"."""
+"""What NVIDIA's driver says of this machine.
+
+"It could not be asked" is an error, and never "there is no GPU".
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ class DriverSilent(UserError):
 def query(fields: Sequence[str], devices: Path = Path("/dev")) -> list[str]:
     """Return the driver's answer, a line a GPU with its ``fields`` joined by commas; none without a driver.
 
-    ``devices`` is the folder of the machine's devices. Raises DriverSilent where the driver does not answer, and
-    where there are GPUs but no ``nvidia-smi`` to ask.
+    ``devices`` is the folder of the machine's devices. Raises DriverSilent where the driver does not
+    answer, and where there are GPUs but no ``nvidia-smi`` to ask.
     """
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:

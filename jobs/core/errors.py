@@ -32,7 +32,7 @@ SHORT_LIST = 12
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean X?`` for the nearest known word, else the known words, or the likest three of many."""
+    """Return ``did you mean X?`` for the nearest known word, else the known words: the likest three of many."""
     names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
@@ -46,7 +46,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
-    """Leave the process with what ``main`` returns, or with an error's code after saying in words what it is."""
+    """Leave the process with the code of ``main``, or with an error's code after printing its message."""
     try:
         code = main()
         sys.stdout.flush()

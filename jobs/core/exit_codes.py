@@ -1,8 +1,8 @@
 """The exit codes of a job's processes: what each one means, and which of several is the cause.
 
-Many processes work on one job. When one ends, the others end because of it, with codes of their own. ``CODES`` says
-which code led to the others. Python uses it within a node (``trainer/launch.py``). The shell gets it as
-``EXIT_RANKS`` and uses it over all nodes or pods (``templates/shell/exit_codes.sh``).
+Many processes work on one job. When one ends, the others end because of it, with codes of their own.
+``CODES`` says which code led to the others. Python uses it within a node (``trainer/launch.py``). The shell
+gets it as ``EXIT_RANKS`` and uses it over all nodes or pods (``templates/shell/exit_codes.sh``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LAST_SIGNAL = 64
 SIGNAL_RANK = 2
 """Rank of ``128 + n`` for most signals: a process that crashes or is killed takes its peers with it."""
 OTHER_RANK = 3
-"""Rank of a code outside the table: a program failed in its own way, and the end of a peer gives no such code."""
+"""Rank of a code outside the table: a program failed in its own way, for a peer's end gives no such code."""
 UNKNOWN_REASON = "failed"
 """Reason of an attempt that ended with a code outside the table."""
 
@@ -77,7 +77,7 @@ _BY_CODE = {row.code: row for row in CODES}
 
 
 def code_of(returncode: int) -> int:
-    """Return the exit code as a shell gives it: 128 + n where signal n ended the process (``returncode`` -n)."""
+    """Return the exit code as a shell gives it: 128 + n where signal n ended the process."""
     return 128 - returncode if returncode < 0 else returncode
 
 

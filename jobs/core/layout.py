@@ -1,4 +1,4 @@
-"""The names inside ``$JOBCTL_ROOT`` and inside a run directory: each path once, for all who read or write it."""
+"""The paths inside ``$JOBCTL_ROOT`` and inside a run directory, each once for all readers and writers."""
 
 from __future__ import annotations
 

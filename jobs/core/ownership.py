@@ -1,8 +1,8 @@
 """Whose files a command may execute and write into, on a root that many users write.
 
-A file is trusted when it belongs to the user or to root, is no symbolic link, and nobody else may change it. A group
-may change it where the shared root itself is open to that group: whoever set the root up has said so.
-``templates/shell/ownership.sh`` does the same in a job.
+A file is trusted when it belongs to the user or to root, is no symbolic link, and nobody else may change
+it. A group may change it where the shared root itself is open to that group: whoever set the root up has
+said so. ``templates/shell/ownership.sh`` does the same in a job.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def check_run(run: Path, root: Path, trusted: Sequence[str] = ()) -> None:
 def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
     """Raise Untrusted where ``path`` is a link, belongs to someone else, or may be changed by others.
 
-    ``trusted`` names owners whom the user trusts as well; or it holds EVERYONE. A path that is gone is no error.
+    ``trusted`` names owners whom the user trusts as well; or it holds EVERYONE. A path that is gone is no
+    error.
     """
     try:
         facts = os.lstat(path)
@@ -74,8 +75,8 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
 def check_link(path: Path) -> None:
     """Raise Untrusted for a link that someone else made to a file that is not that one's own.
 
-    It could lead to a file that the reader alone may read, and whose content others would then see. Raises OSError
-    where the link leads nowhere.
+    It could lead to a file that the reader alone may read, and whose content others would then see. Raises
+    OSError where the link leads nowhere.
     """
     link = os.lstat(path)
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):

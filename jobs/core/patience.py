@@ -39,8 +39,8 @@ def ask(
 ) -> Answer:
     """Return what ``request`` returns. It raises Unanswered to be called again after a pause.
 
-    ``announce`` gets one message, before the first pause. When the time is over, ``ask`` raises the error that the
-    last Unanswered holds. Any other error of ``request`` passes through at once.
+    ``announce`` gets one message, before the first pause. When the time is over, ``ask`` raises the error
+    that the last Unanswered holds. Any other error of ``request`` passes through at once.
     """
     deadline = time.monotonic() + patience.total
     pause = patience.first_pause

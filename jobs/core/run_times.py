@@ -142,7 +142,10 @@ def start_of(lines: Iterable[bytes]) -> Start | None:
 
 
 def seconds_of(text: str) -> float | None:
-    """Return a time in ISO 8601 as seconds since 1970; None where ``text`` is none. Without a zone it is UTC."""
+    """Return a time in ISO 8601 as seconds since 1970; None where ``text`` is none.
+
+    Without a zone it is UTC.
+    """
     try:
         time = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:

@@ -13,7 +13,10 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 
 
 def visible(text: str) -> str:
-    """Return ``text`` with each character that would steer a terminal written as its code; line breaks stay."""
+    """Return ``text`` with each character that would steer a terminal written as its code.
+
+    Line breaks stay.
+    """
     return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

@@ -141,6 +141,7 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
         )
 
     try:
+        # One format at a time, so that a migration has to know only the next format.
         for number in range(written, RECORD_FORMAT):
             settings = _MIGRATIONS[number](settings)
 
@@ -178,6 +179,7 @@ def _known(name: str, value: Any) -> Any:
     if section is None or not isinstance(value, dict):
         return value
 
+    # A key of a later version would be refused, and an older jobctl could read none of its runs.
     known = {key: value[key] for key in section.__struct_fields__ if key in value}
     for key in SITE_SECTIONS if section is Site else ():
         if isinstance(known.get(key), dict):

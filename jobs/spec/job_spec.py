@@ -69,7 +69,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     recorded_hash: str | msgspec.UnsetType = msgspec.UNSET
     """The hash of the run's record, in a spec that was read from it."""
     edited: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    """Settings of a training that its user has edited since it was submitted: they differ from the checkpoint's."""
+    """Settings that the user has edited since the submission: they differ from the checkpoint's."""
 
     @property
     def job_kind(self) -> JobKind:
@@ -143,6 +143,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         for key in _NOT_RECORDED:
             settings.pop(key, None)
 
+        # A scheduler's section that this job's target does not read is left out where nobody has set it.
         site = settings["site"]
         for name in foreign_sections(self.target):
             site[name] = _without_defaults(getattr(self.site, name))
@@ -154,9 +155,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     def meaning(self) -> dict[str, Any]:
         """Return what makes two submissions the same job.
 
-        That is the work, its inputs, its resources and the settings that its target reads. The name of the run, its
-        place in a queue, the version of jobctl and the code of a patch do not belong to it. Resources and site
-        settings are without their defaults, so that a key which a later version adds changes nothing.
+        That is the work, its inputs, its resources and the settings that its target reads. The name of the
+        run, its place in a queue, the version of jobctl and the code of a patch do not belong to it.
+        Resources and site settings are without their defaults, so that a key which a later version adds
+        changes nothing.
         """
         site = self._site_that_the_target_reads()
         if self.patch:
@@ -270,8 +272,8 @@ def _defaults(section: type[msgspec.Struct]) -> dict[str, Any]:
 def seconds(time_limit: str) -> int:
     """Return the seconds of a time limit in any of sbatch's spellings.
 
-    They are ``minutes``, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours``, ``days-hours:minutes`` and
-    ``days-hours:minutes:seconds`` (sbatch(1), --time).
+    They are ``minutes``, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours``,
+    ``days-hours:minutes`` and ``days-hours:minutes:seconds`` (sbatch(1), --time).
     """
     days, dash, clock = time_limit.rpartition("-")
     parts = [int(part) for part in clock.split(":")]

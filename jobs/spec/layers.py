@@ -118,11 +118,12 @@ def parse_trainer_flags(words: tuple[str, ...]) -> dict[str, Any]:
 def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
     """Return values and origins by key, later layers winning.
 
-    Mappings merge key by key, and ``env.X`` names one of them. Raises UserError for a key that no section declares,
-    and for one that a layer sets twice, under its old and its new name.
+    Mappings merge key by key, and ``env.X`` names one of them. Raises UserError for a key that no section
+    declares, and for one that a layer sets twice, under its old and its new name.
     """
     values: dict[str, Any] = {}
     origins: dict[str, Layer] = {}
+    # From weak to strong: a later layer overwrites what an earlier one has set.
     for layer in layers:
         spelled: set[tuple[str, str]] = set()
         for key, entry, value in layer.entries():
@@ -133,6 +134,7 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
             if entry:
                 value = {entry: value}
 
+            # A mapping adds to the weaker layer's, so that one variable of `env` can be changed.
             if isinstance(value, dict):
                 before = values.get(key)
                 values[key] = {**(before if isinstance(before, dict) else {}), **value}
@@ -146,7 +148,11 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
 
 
 def site_of(values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Site:
-    """Return the site's settings among ``values``. Raises UserError, which says where a wrong value is written."""
+    """Return the site's settings among ``values``.
+
+    Raises UserError, which says where a wrong value is written.
+    """
+    # The general keys first: the sections are not among `values` under their own names.
     general: Site = section(Site, values, origins)
     sections = {
         name: section(kind, values, origins, prefix=f"{name}.") for name, kind in SITE_SECTIONS.items()

@@ -1,4 +1,4 @@
-"""Code that a job runs in the place of the image's: which tree it was, what was changed in it, and a copy of it."""
+"""Code that a job runs in the place of the image's: its tree, its changes, and a copy of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def describe(tree: Path) -> Patch:
 
 
 def ship(tree: Path, into: Path) -> None:
-    """Copy to ``into`` what an image is made of: what is edited later changes neither this job nor its resumption.
+    """Copy to ``into`` what an image is made of, so that later edits change neither this job nor its resumption.
 
     Raises UserError where ``tree`` is no checkout or ``into`` cannot be written.
     """
@@ -61,7 +61,7 @@ def _parts(tree: Path) -> list[str]:
 
 
 def _secrets(tree: Path) -> list[str]:
-    """git's options that leave out what a build is not given though it lies in such a folder: keys, environments."""
+    """git's options that leave out files that a build never gets: keys, environments."""
     return [f"--exclude={rule}" for rule in _rules(tree) if rule.startswith("**/")]
 
 

@@ -1,4 +1,4 @@
-"""From choices to a job spec: gather the layers, merge and validate them, and remember where each value came from.
+"""From choices to a job spec: gather the layers, merge and validate them, and keep each value's origin.
 
 Layers, weakest first: model < hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and
 trainer flags < named flags.
@@ -66,7 +66,10 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     trusted: tuple[str, ...] = ()
     """Owners whose files the job may execute and write into."""
     tokens: str | None = None
-    """The length of a training in tokens, as ``--tokens`` spells it; None: the catalogue's number of steps."""
+    """The length of a training in tokens, as ``--tokens`` spells it.
+
+    None: the catalogue's number of steps.
+    """
     epochs: float | None = None
     """The length of a training in passes over its data set."""
     recorded: JobSpec | None = None
@@ -85,7 +88,10 @@ class Resolution(msgspec.Struct, frozen=True):
     origins: dict[str, str]
     warnings: tuple[str, ...]
     length: str = ""
-    """One line on the tokens of a training, its share of the optimum and its epochs; empty for any other job."""
+    """One line on the tokens of a training, its share of the optimum and its epochs.
+
+    Empty for any other job.
+    """
     machine: HardwareEntry | None = None
     optimal_tokens: float = 0.0
     """Of the model's entry; 0: it says nothing."""
@@ -133,10 +139,10 @@ def resolve(
 ) -> Resolution:
     """Return the job that ``choices`` describe; nothing of its spec changes afterwards.
 
-    ``root`` is $JOBCTL_ROOT where it is set, and ``default_root`` the root where no layer sets one. ``stamp`` is the
-    time of a submission: it completes the name of a run that nobody named, and a patched job then takes its code
-    from a copy in the run directory. Without it the spec is only rendered. ``dataset_size`` tells the size of
-    a job's data set, None where nobody knows it.
+    ``root`` is $JOBCTL_ROOT where it is set, and ``default_root`` the root where no layer sets one.
+    ``stamp`` is the time of a submission: it completes the name of a run that nobody named, and a patched
+    job then takes its code from a copy in the run directory. Without it the spec is only rendered.
+    ``dataset_size`` tells the size of a job's data set, None where nobody knows it.
 
     Raises UserError for anything unknown, impossible or contradictory.
     """

@@ -111,8 +111,9 @@ class DirectoryStore:
     def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
         """Start another attempt by a script that is rendered anew from the run's record; the job id.
 
-        The script in the run directory is not executed: another user may have written it. Raises UserError when
-        someone else resumes the run at this moment, and where it belongs to a user who is not ``trusted``.
+        The script in the run directory is not executed: another user may have written it. Raises UserError
+        when someone else resumes the run at this moment, and where it belongs to a user who is not
+        ``trusted``.
         """
         runs.check_ours(run.path, trusted)
         _check_has_record(run)
@@ -167,7 +168,10 @@ class DirectoryStore:
         return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended, step=run.step)
 
     def collect(self, run: Run, into: Path) -> Mapping[str, int]:
-        """Copy the run directory, and say which files were left out. Raises UserError where it cannot be copied."""
+        """Copy the run directory, and say which files were left out.
+
+        Raises UserError where it cannot be copied.
+        """
         if into.resolve().is_relative_to(run.path.resolve()):
             raise UserError(f"{into} is in the run directory itself", hint="name a folder elsewhere with -o")
 

@@ -63,7 +63,10 @@ class DockerTarget(LocalTarget):
         return status
 
     def cancel(self, run: Run) -> None:
-        """Stops the container: SIGTERM, and SIGKILL after the job's ``stop_grace_seconds``; its script then ends."""
+        """Stops the container: SIGTERM, and SIGKILL after the job's ``stop_grace_seconds``.
+
+        Its script then ends.
+        """
         if (last := self._to_cancel(run)) is None:
             return
 
@@ -80,7 +83,10 @@ def _check(spec: JobSpec) -> None:
 
 
 def _needs_network(spec: JobSpec) -> bool:
-    """Return whether the job reads from the internet or reports to a logger. Ranks on one machine need no network."""
+    """Return whether the job reads from the internet or reports to a logger.
+
+    Ranks on one machine need no network.
+    """
     reports = any(name.startswith(NETWORK_VARIABLES) for name in spec.site.env)
     return spec.job_kind.network or reports or bool(spec.site.pass_env)
 

@@ -135,7 +135,10 @@ def _alive(run: Run) -> Attempt | None:
 
 
 def _is_silent(run: Run) -> bool:
-    """Whether a training on another host has stopped to beat. The trainer looks more closely before it begins."""
+    """Whether a training on another host has stopped to beat.
+
+    The trainer looks more closely before it begins.
+    """
     try:
         beaten = layout.heartbeat_file(run.path).stat().st_mtime
     except OSError:

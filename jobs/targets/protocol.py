@@ -22,7 +22,9 @@ class Target(Protocol):
         ...
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
-        """Start a new attempt of ``run`` by the file ``script``; the scheduler's job id. UserError when refused.
+        """Start a new attempt of ``run`` by the file ``script``; the scheduler's job id.
+
+        UserError when refused.
 
         Where the scheduler has dependencies the job waits for the runs ``after``.
         """
@@ -37,7 +39,10 @@ class Target(Protocol):
         ...
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
-        """Lines of one rank's log, or of the batch script's own when ``rank`` is None; all attempts, oldest first."""
+        """Lines of one rank's log, or of the batch script's own when ``rank`` is None.
+
+        All attempts, oldest first.
+        """
         ...
 
 
@@ -92,7 +97,10 @@ class RecordKeeper(Target, Protocol):
     """A target whose entry says ``keeps_records``."""
 
     def store(self, site: Site, home: Path) -> RunStore:
-        """Return the runs that the cluster of ``site`` keeps; ``home`` is the root of this host, for notes."""
+        """Return the runs that the cluster of ``site`` keeps.
+
+        ``home`` is the root of this host, for notes.
+        """
         ...
 
 

@@ -1,7 +1,7 @@
 """The targets: one entry each, and the only place that knows a target by its name.
 
-An installed package adds one through the entry point group ``jobctl.targets``; its value is a ``TargetEntry``.
-A scheduler's own client is imported when its target is asked for, not before.
+An installed package adds one through the entry point group ``jobctl.targets``; its value is a
+``TargetEntry``. A scheduler's own client is imported when its target is asked for, not before.
 """
 
 from __future__ import annotations
@@ -134,7 +134,10 @@ def target_entry(name: str) -> TargetEntry:
 
 
 def load_target(name: str) -> Target:
-    """Import the target ``name``. Raises UserError for an unknown name, and for a module without ``TARGET``."""
+    """Import the target ``name``.
+
+    Raises UserError for an unknown name, and for a module without ``TARGET``.
+    """
     entry = target_entry(name)
     try:
         target: Target = importlib.import_module(entry.module).TARGET

@@ -1,4 +1,6 @@
-"""The name of every setting, and its place: ``batch_size`` is a key of the training, ``slurm.partition`` of a site.
+"""The name of every setting, and its place.
+
+``batch_size`` is a key of the training, ``slurm.partition`` of a site.
 
 A key of a site's section has two parts. The names before the sections, such as ``partition``, are still read.
 """
@@ -69,8 +71,8 @@ _OLD_BY_NEW = {new: old for old, new in OLD_NAMES.items()}
 def split_key(key: str) -> tuple[str, str]:
     """Split a spelled key into the key of the schema and the entry of its mapping.
 
-    ``env.A.B`` is ``("env", "A.B")``, and the old ``partition`` is ``("slurm.partition", "")``. A key that the schema
-    does not have comes back as it was written.
+    ``env.A.B`` is ``("env", "A.B")``, and the old ``partition`` is ``("slurm.partition", "")``. A key that
+    the schema does not have comes back as it was written.
     """
     head, _, rest = key.partition(".")
     if head in SITE_SECTIONS:
@@ -81,12 +83,15 @@ def split_key(key: str) -> tuple[str, str]:
 
 
 def hash_name(key: str) -> str:
-    """Return the name of a key in the hash of a run: the oldest one, so that the hash outlives a new spelling."""
+    """Return the oldest name of a key, which a run's hash takes: so it outlives a new spelling."""
     return _OLD_BY_NEW.get(key, key)
 
 
 def nearest_key(word: str) -> str:
-    """Say which key of the schema is nearest to ``word``; its last part alone may be what the user remembers."""
+    """Say which key of the schema is nearest to ``word``.
+
+    Its last part alone may be what the user remembers.
+    """
     section, _, name = word.partition(".")
     known = [key for key in KEYS if key.startswith(f"{section}.")] if section in SITE_SECTIONS else list(KEYS)
     spellings = {key.rpartition(".")[2]: key for key in known}

@@ -15,7 +15,10 @@ CheckpointWhenBusy = Literal["wait", "skip"]
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything ``python -m jobctl.trainer`` can be told besides the architecture; names as in the training guide."""
+    """Everything ``python -m jobctl.trainer`` can be told besides the architecture.
+
+    Names as in the training guide.
+    """
 
     # how long, and how much a step
     max_iters: Annotated[int, Meta(ge=1, description="optimiser steps in the whole run")] = 2000

@@ -1,0 +1,26 @@
+"""Every key of ``container:`` reaches the command that starts the image."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from jobctl.jobs.catalog.schema import KEYS, ContainerRuntime, ContainerSection
+from tests.jobs.catalog.schema.settings import keys_without_effect, rendered
+
+IMAGE = {"image": "/images/jobctl.sqsh"}
+VALUES = {"container.runtime": "apptainer", "container.mounts": ["/data:/data:ro"]}
+
+
+def test_each_key_changes_the_script() -> None:
+    beside = {**IMAGE, "container.runtime": "podman"}
+    assert keys_without_effect("slurm", VALUES, beside) == []
+    assert {key for key, kind in KEYS.items() if kind is ContainerSection} == set(VALUES)
+
+
+@pytest.mark.parametrize("runtime", get_args(ContainerRuntime))
+def test_each_runtime_starts_the_payload_in_another_way(runtime: str) -> None:
+    """``none`` starts no image; all others name it."""
+    script = rendered("slurm", {**IMAGE, "container.runtime": runtime})
+    assert ("/images/jobctl.sqsh" in script) == (runtime != "none")
