@@ -57,9 +57,9 @@ def test_a_run_that_cannot_be_read_is_named_and_the_rest_is_listed(
 
 def test_the_runs_of_a_pipeline_are_those_that_were_submitted(root: Path, job: Job) -> None:
     pipeline.write(root, pipeline.plan("p"))
-    recorded = find_pipeline("p", Place())
-    assert recorded is not None
-    assert pipeline_runs(recorded, Place()) == []
+    planned = find_pipeline("p", Place())
+    assert planned is not None
+    assert pipeline_runs(planned, Place()) == []
     recorded(root, job("true", run="p-train"))
-    assert [run.name for run in pipeline_runs(recorded, Place())] == ["p-train"]
+    assert [run.name for run in pipeline_runs(planned, Place())] == ["p-train"]
     assert find_pipeline("q", Place()) is None

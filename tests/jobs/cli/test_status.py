@@ -54,7 +54,7 @@ def test_a_pipeline_has_a_line_for_each_step_also_for_those_to_come() -> None:
     lines = pipeline_table(pipeline, known).splitlines()
     rows = [line.split() for line in lines[1:]]
     assert rows[0] == ["tokenizer", "p-tokenizer", "finished", "1"]
-    assert rows[1] == ["prep", "p-prep", "failed", "2", "exit", "code", "3"]
+    assert rows[1] == ["prep", "p-prep", "failed", "2", "exit", "code", "3", "…"]
     assert [row[2:] for row in rows[2:]] == [["-", "not", "submitted"]] * 3
 
 
