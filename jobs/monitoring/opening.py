@@ -126,7 +126,9 @@ def _file(path: Path) -> Opened:
 def _folder(path: Path) -> Opened:
     """Return the run of a folder: a run directory, or the newest document in an output folder of the guide's tools."""
     name = path.resolve().name
-    if log_names(path) or log_names(path, "eval") or layout.record_file(path).exists():
+    # A job that was refused before its first step has attempts and logs alone, and doctor is asked about it.
+    begun = layout.record_file(path).exists() or (path / "attempts").is_dir() or (path / "logs").is_dir()
+    if begun or log_names(path) or log_names(path, "eval"):
         return Opened(name, path, RunLog(path))
 
     documents = [*path.glob("run_*.json"), *layout.metrics_dir(path).glob("run_*.json")]

@@ -74,3 +74,10 @@ def test_records_that_cannot_be_read_are_notes(tmp_path: Path) -> None:
     records = open_run(str(run), tmp_path).records()
     assert records.attempts == ()
     assert len(records.notes) == 2
+
+
+def test_a_run_that_was_refused_before_its_first_step_is_one(tmp_path: Path) -> None:
+    write_attempt(tmp_path / "refused", 1, end=1.0, exit_code=2)
+    opened = open_run(str(tmp_path / "refused"), tmp_path)
+    assert opened.log.read().last_step == 0
+    assert opened.records().attempts[0].exit_code == 2
