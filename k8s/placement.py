@@ -7,14 +7,13 @@ from typing import Any
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.k8s.quantities import UNITS, amount
 
 CPUS_PER_PROCESS = 4
 GIB_PER_PROCESS = 16
 """What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
 
 _MOUNT = re.compile(r"(?P<source>[^:]+):(?P<target>/[^:]+)(?P<read_only>:ro)?")
-_GIB = {"": 2.0**-30, "k": 1e3 / 2**30, "M": 1e6 / 2**30, "G": 1e9 / 2**30, "T": 1e12 / 2**30}
-_GIB |= {"Ki": 2.0**-20, "Mi": 2.0**-10, "Gi": 1.0, "Ti": 2.0**10}
 
 
 def placement(spec: JobSpec) -> dict[str, Any]:
@@ -86,9 +85,9 @@ def limits(spec: JobSpec) -> dict[str, str | int]:
 
 def gib(quantity: str) -> float:
     """Return a quantity of memory, such as ``64Gi``, in GiB. The schema has checked its form."""
-    number = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity)
+    number = amount(quantity)
     assert number is not None
-    return float(number[1]) * _GIB[number[2]]
+    return number / UNITS["Gi"]
 
 
 def _larger(one: str, other: str) -> str:

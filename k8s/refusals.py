@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.k8s.quantities import amount
 
 Answer = dict[str, Any]
 """A Status object of Kubernetes."""
@@ -90,20 +91,7 @@ def exceeds_for_ever(message: str) -> bool:
     requested = _amounts(quota["requested"])
     limits = _amounts(quota["limit"])
 
-    return any(amount > limits.get(name, amount) for name, amount in requested.items())
-
-
-_UNITS = {
-    "m": 1e-3,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
-}
+    return any(wanted > limits.get(name, wanted) for name, wanted in requested.items())
 
 
 def _amounts(text: str) -> dict[str, float]:
@@ -111,8 +99,9 @@ def _amounts(text: str) -> dict[str, float]:
     amounts: dict[str, float] = {}
     for part in text.split(","):
         name, _, quantity = part.partition("=")
-        if number := re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]*)", quantity):
-            amounts[name] = float(number[1]) * _UNITS.get(number[2], 1)
+        number = amount(quantity)
+        if number is not None:
+            amounts[name] = number
 
     return amounts
 

@@ -69,10 +69,6 @@ def objects_in(text: str) -> tuple[Object, Object]:
     return record, job
 
 
-def job_in(text: str) -> Object:
-    return objects_in(text)[1]
-
-
 def submit(api: Api, kind: Kind, text: str, *, replace_ended: bool, owner: str = "") -> bool:
     """Make what the manifest says; whether it was not there yet.
 

@@ -12,9 +12,9 @@ import msgspec
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.goodput import Goodput, Interval, Span, Start, account
+from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.reading import open_regular, read_regular
 
-LOG_NAME = re.compile(r"run_\d{8}-\d{6}-\d{3}\.jsonl")
 ATTEMPT_NAME = re.compile(r"[0-9]{1,9}\.json")
 TRAINING = "train"
 BEGAN = b'{"kind":"began"'
@@ -94,9 +94,9 @@ def read_spans(run: Path) -> list[Span]:
 def read_starts(run: Path) -> list[Start]:
     """Return the starts of the trainer that wrote a log file, oldest first."""
     starts = []
-    for path in _files(layout.metrics_dir(run), LOG_NAME):
+    for name in log_names(run):
         try:
-            with open_regular(path) as file:
+            with open_regular(layout.metrics_dir(run) / name) as file:
                 start = start_of(file)
         except OSError:
             continue
@@ -141,11 +141,14 @@ def start_of(lines: Iterable[bytes]) -> Start | None:
     )
 
 
-def seconds_of(text: str) -> float | None:
+def seconds_of(text: str | None) -> float | None:
     """Return a time in ISO 8601 as seconds since 1970; None where ``text`` is none.
 
     Without a zone it is UTC.
     """
+    if text is None:
+        return None
+
     try:
         time = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobctl.jobs.core.amounts import short_count
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.estimate.report import Duration, Estimate
 
@@ -25,7 +26,7 @@ DAY = 86400
 def page(estimate: Estimate) -> str:
     """Return everything, in lines."""
     lines = [
-        f"{estimate.model} on {estimate.hardware}: {size_of(estimate.parameters)} parameters, "
+        f"{estimate.model} on {estimate.hardware}: {short_count(estimate.parameters)} parameters, "
         f"{estimate.flops_per_token / 1e9:.2f} GFLOPs a token",
         f"{estimate.ranks} ranks, {estimate.sharding}; {estimate.kernels} kernels"
         + (", float8 in the blocks" if estimate.float8 else ""),
@@ -105,10 +106,10 @@ BASIS = {
 
 def _duration_line(name: str, duration: Duration, currency: str) -> str:
     if duration.seconds is None:
-        return f"  {name}: {size_of(duration.tokens)} tokens"
+        return f"  {name}: {short_count(duration.tokens)} tokens"
 
     words = [
-        f"  {name}: {size_of(duration.tokens)} tokens, {duration.steps:,} steps, {seconds(duration.seconds)}"
+        f"  {name}: {short_count(duration.tokens)} tokens, {duration.steps:,} steps, {seconds(duration.seconds)}"
     ]
     if duration.seconds_with_goodput:
         words.append(f"{seconds(duration.seconds_with_goodput)} with that goodput")
@@ -137,7 +138,7 @@ def short(estimate: Estimate) -> str:
         mark = " (extrapolated)" if estimate.basis == "extrapolated" else ""
         words.append(f"a step of {seconds(estimate.step_seconds)}{mark}")
         words.append(f"{estimate.tokens_per_second:,.0f} tokens/s")
-        words.append(f"{seconds(estimate.stage.seconds)} for {size_of(estimate.stage.tokens)} tokens")
+        words.append(f"{seconds(estimate.stage.seconds)} for {short_count(estimate.stage.tokens)} tokens")
         if estimate.stage.gpu_hours is not None:
             words.append(f"{estimate.stage.gpu_hours:,.1f} GPU-hours")
         if estimate.stage.cost is not None:
@@ -173,12 +174,3 @@ def seconds(value: float) -> str:
     if value < 2 * DAY:
         return f"{value / 3600:.1f} h"
     return f"{value / DAY:.1f} days"
-
-
-def size_of(count: float) -> str:
-    """Return a count for people: ``1.83B``, ``22.6M``."""
-    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.3g}{unit}"
-
-    return f"{count:.0f}"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 import msgspec
 
 from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.entries import ModelEntry
 from jobctl.jobs.catalog.loader import load_entry, load_hardware, names
+from jobctl.jobs.core.amounts import short_count
 from jobctl.jobs.core.goodput import CAUSES, STEPS, Goodput
-from jobctl.jobs.monitoring.history import PARTS, History, Interval, column, finite, number, whole
+from jobctl.jobs.core.run_times import seconds_of
+from jobctl.jobs.monitoring.history import PARTS, History, Interval, column, finite, number
 from jobctl.jobs.runs.records import Attempt
 
 WARMUP_STEPS = 50
@@ -205,14 +206,6 @@ def last_validation(history: History) -> float | None:
     return known(losses[-1]) if losses else None
 
 
-def seconds_of(moment: str | None) -> float | None:
-    """Return an ISO 8601 time as seconds since the epoch; None for what is none."""
-    try:
-        return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp() if moment else None
-    except ValueError:
-        return None
-
-
 def wall_seconds(history: History, attempts: Sequence[Attempt] = ()) -> float | None:
     """Return the time from the first attempt's start to the last sign of life; None where nothing says it."""
     starts = [seconds_of(a.start) for a in attempts] + [s.began for s in history.segments]
@@ -291,7 +284,7 @@ def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
     device = f"{a.world_size} × {a.device}" if a.device else f"{a.world_size} processes"
     rows = [
         ("run", f"{a.run}: {a.model or 'model unknown'} on {device}" + (f", {a.status}" if a.status else "")),
-        ("steps", f"{a.steps:,}{share}, {amount(a.tokens)} tokens, {_counted(a.attempts, 'attempt')}"),
+        ("steps", f"{a.steps:,}{share}, {short_count(a.tokens)} tokens, {_counted(a.attempts, 'attempt')}"),
     ]
 
     lost = [
@@ -350,7 +343,7 @@ def _rows_of_projection(a: Analysis) -> list[tuple[str, str]]:
 
     first = a.projections[0]
     steps = f", {first.iterations:,.0f} steps of this batch" if first.iterations else ""
-    named = [("projection", f"to {amount(first.tokens)} tokens{steps}")]
+    named = [("projection", f"to {short_count(first.tokens)} tokens{steps}")]
     for p in a.projections:
         days = f"{p.days:,.1f} days" if p.days < 1000 else f"{p.days / 365.25:,.1f} years"
         cost = f"{p.hours:,.1f} hours ({days}, {p.gpu_hours:,.0f} GPU-hours)"
@@ -365,12 +358,3 @@ def _rate_name(projection: Projection) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def amount(value: float) -> str:
-    """Return a large number for people: ``81.7B``."""
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-
-    return f"{whole(value)}"

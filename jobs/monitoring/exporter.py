@@ -16,7 +16,6 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.monitoring.glance import Glance, glance
 from jobctl.jobs.monitoring.opening import Opened, open_run
 
-LABELS = ("run", "model")
 STATES = ("waiting", "running", "silent", "stopped", "finished", "failed", "cancelled")
 MAX_AGE_SECONDS = 7 * 86400.0
 """Runs whose log is older are left out: an exporter is about what goes on."""

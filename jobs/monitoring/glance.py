@@ -10,9 +10,11 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.reading import open_regular
+from jobctl.jobs.core.run_times import seconds_of
 from jobctl.jobs.core.text import visible
-from jobctl.jobs.monitoring.analysis import mean, seconds_of, split
+from jobctl.jobs.monitoring.analysis import mean, split
 from jobctl.jobs.monitoring.history import History, column, finite, number
 from jobctl.jobs.monitoring.opening import Records
 from jobctl.jobs.runs import store
@@ -146,13 +148,6 @@ def _progress(history: History, now: float) -> tuple[str, str]:
         return "silent", f"nothing logged for {clock(silence)}; jobctl doctor {history.name}"
 
     return "running", ""
-
-
-def clock(seconds: float) -> str:
-    """Return a time for people: ``1d 02:03:04``, without the day where there is none."""
-    days, rest = divmod(round(seconds), 86400)
-    hours, rest = divmod(rest, 3600)
-    return (f"{days}d " if days else "") + f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
 
 
 def last_warnings(run: Path, attempt: int, count: int = 3) -> list[str]:

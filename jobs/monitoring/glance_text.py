@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from jobctl.jobs.monitoring.analysis import amount
+from jobctl.jobs.core.amounts import clock, short_count
 from jobctl.jobs.monitoring.buckets import band, spread_out
-from jobctl.jobs.monitoring.glance import Glance, clock
+from jobctl.jobs.monitoring.glance import Glance
 
 LONGEST_PLOT = 400
 """Points of a curve: two for each column of a wide terminal."""
@@ -101,4 +101,4 @@ def after_the_fall(xs: list[float], ys: list[float]) -> tuple[list[float], list[
 
 def step_label(step: float) -> str:
     """Return a step for the axis of a plot."""
-    return amount(step)
+    return short_count(step)

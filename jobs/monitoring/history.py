@@ -58,11 +58,6 @@ class Interval(msgspec.Struct, tag_field="kind", tag="timing", gc=False):
     memory_allocated_gb: float = math.nan
     memory_peak_gb: float = math.nan
 
-    def part_ms(self, part: str) -> float:
-        """Return the milliseconds of one of ``PARTS``."""
-        value: float = getattr(self, f"{part}_ms")
-        return value
-
     @property
     def seconds(self) -> float:
         """Time of the whole interval; 0 where it is unknown."""

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import datetime
 import gc
-import re
 import typing
 from pathlib import Path
 
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.log_files import LOG_NAME, Kind, log_names
 from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.monitoring.history import History, Joined, Line
 
-LOG_NAME = re.compile(r"(?P<kind>run|eval)_(?P<stamp>\d{8}-\d{6}-\d{3})\.jsonl")
 _DECODER = msgspec.json.Decoder(Line)
 
 
@@ -136,7 +135,7 @@ class RunLog:
 
         return history
 
-    def _opened(self, kind: str) -> dict[str, LogFile]:
+    def _opened(self, kind: Kind) -> dict[str, LogFile]:
         """Return the log files of a kind, oldest first, each read to its end."""
         files: dict[str, LogFile] = {}
         for name in log_names(self.run, kind):
@@ -160,13 +159,3 @@ class RunLog:
                 continue
 
         return max(times, default=None)
-
-
-def log_names(run: Path, kind: str = "run") -> list[str]:
-    """Return the names of the log files of a training ("run") or of evaluations ("eval"), oldest first."""
-    try:
-        names = sorted(path.name for path in layout.metrics_dir(run).iterdir())
-    except OSError:  # it has not begun
-        return []
-
-    return [name for name in names if (match := LOG_NAME.fullmatch(name)) and match["kind"] == kind]

@@ -12,10 +12,11 @@ from jobctl.jobs import kinds
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.goodput import STEPS, Goodput
+from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.run_times import read_goodput
 from jobctl.jobs.monitoring.document import read_document
 from jobctl.jobs.monitoring.history import History
-from jobctl.jobs.monitoring.logfile import RunLog, log_names
+from jobctl.jobs.monitoring.logfile import RunLog
 from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record
 
 

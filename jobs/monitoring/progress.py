@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.monitoring.history import Interval, Line, Step, finite, number
-from jobctl.jobs.monitoring.logfile import log_names
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import TrainSpec
 

@@ -387,8 +387,3 @@ def request_stop(run: Path, reason: str, step: str = "") -> None:
     """Create STOP: the trainer finishes its step, checkpoints and exits 200. Raises UserError for another's run."""
     check_writable(run)
     write_whole(layout.stop_file(run, step), f"{reason}\n".encode())
-
-
-def forget_stop(run: Path, step: str = "") -> None:
-    """Remove STOP before the run goes on."""
-    layout.stop_file(run, step).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.catalog.training_plan import SourceShare, doubts, plan_of
+from jobctl.jobs.core.amounts import short_count
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer
@@ -155,23 +156,14 @@ def describe_length(spec: TrainSpec, optimal: float, size: DatasetSize | None) -
 
     plan = plan_of(spec.train, spec.global_batch_size, sources)
     parts = [
-        f"{spec.train.max_iters:,} steps of {spec.tokens_per_step:,} tokens are {short(plan.tokens)} tokens"
+        f"{spec.train.max_iters:,} steps of {spec.tokens_per_step:,} tokens are {short_count(plan.tokens)} tokens"
     ]
 
     if optimal:
-        parts.append(f"{100 * plan.tokens / optimal:.3g}% of the model's optimum ({short(optimal)})")
+        parts.append(f"{100 * plan.tokens / optimal:.3g}% of the model's optimum ({short_count(optimal)})")
 
     for name, epochs in plan.epochs:
         about = "" if size and size.is_exact else "about "
         parts.append(f"{about}{epochs:.3g} epochs of {name}")
 
     return ", ".join(parts), doubts(plan, spec.train)
-
-
-def short(tokens: float) -> str:
-    """Return a number of tokens in three digits: ``81.7B``."""
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if tokens >= size:
-            return f"{tokens / size:.3g}{unit}"
-
-    return f"{tokens:.0f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from jobctl.jobs.spec.job_spec import seconds
 from jobctl.slurm.lint.finding import Finding, error, hint, warning
 from jobctl.slurm.lint.script import Command, Script
 
@@ -16,6 +17,7 @@ _LAUNCH = (
     r"srun|mpirun|mpiexec|torchrun|accelerate|deepspeed|python[\d.]*|singularity|apptainer|bash|sh|Rscript|"
     r"julia|matlab|java|make|\./\S+|\$\{?(?:LAUNCHER|CMD|PYTHON\w*)\}?"
 )
+_TIME_LIMIT = re.compile(r"(\d+-)?\d+(:\d+){0,2}")
 _FOREGROUND = re.compile(
     rf"^\s*(?:\w+=\S*\s+)*(?:time\s+|nice\s+|env\s+(?:\w+=\S*\s+)*)?(?:{_LAUNCH})(?=\s|$)"
 )
@@ -150,15 +152,7 @@ def _no_warning(script: Script) -> Iterator[Finding]:
 
 def _seconds(limit: str) -> int:
     """Return the seconds of a time limit in any of sbatch's spellings; 0 for what is none."""
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit)
-    if match is None:
-        return 0
-
-    days, first, second, third = (int(part or 0) for part in match.groups())
-    if match[1] is None and match[4] is None:
-        return first * 60 + second
-
-    return days * 86400 + first * 3600 + second * 60 + third
+    return seconds(limit) if _TIME_LIMIT.fullmatch(limit) else 0
 
 
 RULES = (

@@ -16,10 +16,11 @@ from typing import Any, cast
 import torch
 from torch.distributed import TCPStore
 
+from jobctl.jobs.core.log_files import Kind
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.options import parse
-from jobctl.trainer.reporting.runlog import Kind, logs, records_of_run
+from jobctl.trainer.reporting.runlog import logs, records_of_run
 from jobctl.trainer.training.assembly import Run, assemble
 from jobctl.trainer.training.loop import Training
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jobctl.jobs.core.amounts import clock
+
 
 def line(step: int, max_iters: int, record: dict[str, float], timing: dict[str, float], peak: str) -> str:
     """One line for the console from a step's records."""
@@ -12,10 +14,3 @@ def line(step: int, max_iters: int, record: dict[str, float], timing: dict[str, 
         f"grad {record['grad_norm']:.2f}  {timing['tokens_per_sec']:,.0f} tokens/s  {mfu}  "
         f"{timing['dt_ms']:,.0f} ms/step  ETA {clock(left)}"
     )
-
-
-def clock(seconds: float) -> str:
-    """``1d 02:03:04``, without the day where there is none."""
-    days, rest = divmod(round(seconds), 86400)
-    hours, rest = divmod(rest, 3600)
-    return (f"{days}d " if days else "") + f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"

@@ -13,17 +13,17 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.layout import metrics_dir
+from jobctl.jobs.core.log_files import Kind, log_names
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -31,9 +31,6 @@ DOCUMENT_SECONDS = 30.0
 """Between rewrites of the run's JSON document, at least; its lines are written at once."""
 DOCUMENT_SHARE = 300
 """And at least so many times what the last one took, which is over a second for a run of 300,000 steps."""
-LOG_NAME = re.compile(r"(?P<kind>run|eval)_\d{8}-\d{6}-\d{3}\.jsonl")
-Kind = Literal["run", "eval"]
-"""A training's log, or that of an evaluation, which may go on beside the training and must not be taken for it."""
 
 
 def records_of(path: Path) -> list[Record]:
@@ -60,22 +57,9 @@ def records_of(path: Path) -> list[Record]:
 
 
 def logs(run: Path, kind: Kind = "run") -> list[Path]:
-    """Return the log files of ``run`` that a trainer made, oldest first.
-
-    A file with another name, a copy or a backup, is none of them.
-    """
-    try:
-        names = sorted(path.name for path in metrics_dir(run).iterdir())
-    except OSError:
-        return []
-
-    paths = [metrics_dir(run) / name for name in names if _is_log_name(name, kind)]
+    """Return the log files of ``run`` that a trainer made, oldest first."""
+    paths = [metrics_dir(run) / name for name in log_names(run, kind)]
     return [path for path in paths if path.is_file()]
-
-
-def _is_log_name(name: str, kind: Kind) -> bool:
-    match = LOG_NAME.fullmatch(name)
-    return match is not None and match["kind"] == kind
 
 
 def records_of_run(run: Path, kind: Kind = "run") -> list[Record]:

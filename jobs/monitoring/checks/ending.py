@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.catalog.loader import load_file
+from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.exit_codes import EXIT_HARDWARE, EXIT_USAGE
 from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
-from jobctl.jobs.monitoring.glance import clock, glance
+from jobctl.jobs.monitoring.glance import glance
 
 PAGE = "docs/training.md#stop-and-exit-codes"
 MANY_REPEATED = 0.05

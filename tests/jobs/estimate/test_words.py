@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jobctl.jobs.catalog.schema import PricesSection, Site
+from jobctl.jobs.core.amounts import short_count
 from jobctl.jobs.estimate.report import estimate
-from jobctl.jobs.estimate.words import page, refuse, seconds, short, size_of
+from jobctl.jobs.estimate.words import page, refuse, seconds, short
 from tests.jobs.estimate.questions import question
 
 
@@ -74,4 +75,4 @@ def test_seconds_have_the_unit_that_people_would_take(value: float, words: str) 
     ("count", "words"), [(1.83e9, "1.83B"), (22.6e6, "22.6M"), (1.5e12, "1.5T"), (7, "7"), (2048, "2.05k")]
 )
 def test_counts_are_short(count: float, words: str) -> None:
-    assert size_of(count) == words
+    assert short_count(count) == words

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from jobctl.jobs.core.amounts import short_count
 from jobctl.jobs.core.goodput import Goodput
-from jobctl.jobs.monitoring.analysis import Analysis, amount, analyse, final_loss, text
+from jobctl.jobs.monitoring.analysis import Analysis, analyse, final_loss, text
 from jobctl.jobs.monitoring.document import read_document
 from jobctl.jobs.monitoring.logfile import RunLog
 from jobctl.jobs.monitoring.opening import open_run
@@ -121,7 +122,13 @@ def test_the_last_loss_is_a_mean() -> None:
 
 
 def test_amounts_read_well() -> None:
-    assert [amount(v) for v in (0, 12, 1536, 81.727e9, 1.36e21)] == ["0", "12", "1.54k", "81.7B", "1.36e+09T"]
+    assert [short_count(v) for v in (0, 12, 1536, 81.727e9, 1.36e21)] == [
+        "0",
+        "12",
+        "1.54k",
+        "81.7B",
+        "1.36e+09T",
+    ]
 
 
 def test_where_the_time_went_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from jobctl.jobs.core import layout
-from jobctl.jobs.monitoring.glance import Glance, clock, glance, last_warnings, newest_attempt
+from jobctl.jobs.core.amounts import clock
+from jobctl.jobs.monitoring.glance import Glance, glance, last_warnings, newest_attempt
 from jobctl.jobs.monitoring.opening import open_run
 from tests.jobs.monitoring.runs import BEGAN, start_line, training_lines, write_attempt, write_log, write_run
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from jobctl.jobs.core.amounts import short_count
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
-from jobctl.jobs.spec.length import DatasetSize, catalogue_size, parse_tokens, short
+from jobctl.jobs.spec.length import DatasetSize, catalogue_size, parse_tokens
 from jobctl.jobs.spec.resolution import Choices, Resolution, resolve
 
 QWEN_OPTIMUM = 81.727e9
@@ -146,4 +147,4 @@ def test_more_than_four_epochs_are_doubted() -> None:
     ("tokens", "text"), [(81.727e9, "81.7B"), (1e12, "1T"), (2.5e6, "2.5M"), (4096, "4.1k"), (12, "12")]
 )
 def test_a_number_of_tokens_is_short(tokens: float, text: str) -> None:
-    assert short(tokens) == text
+    assert short_count(tokens) == text

@@ -13,8 +13,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jobctl.jobs.catalog.schema import TrainConfig
+from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.layout import metrics_dir, rank_log
-from jobctl.trainer.reporting.live_line import clock, line
+from jobctl.trainer.reporting.live_line import line
 from jobctl.trainer.reporting.ranklog import next_attempt
 from jobctl.trainer.reporting.startup import Peak, block, size
 from jobctl.trainer.reporting.timing import StepTimer
