@@ -38,13 +38,21 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """Entrants of ``bench.measured``, and the settings that they stand for."""
 LLAMA_3B = {
-    "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24,
-    "num_key_value_heads": 8, "max_position_embeddings": 4096, "tie_word_embeddings": True,
-}  # fmt: skip
-QWEN_600M = {
-    "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "tie_word_embeddings": True,
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 8,
     "max_position_embeddings": 4096,
-}  # fmt: skip
+    "tie_word_embeddings": True,
+}
+QWEN_600M = {
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 4096,
+}
 LONG = {"max_position_embeddings": 4096}
 UNSEEN: tuple[tuple[str, str, dict[str, Any], int, dict[str, list[int]]], ...] = (
     ("llama3 3B", "llama3_1.5b", LLAMA_3B, 2048, {"ours": [4, 10], "ours-plain": [6], "ours-eager": [4]}),
@@ -59,8 +67,10 @@ def situation(job: dict[str, Any], batch: int) -> Situation:
     """The training that a job measures, as the estimate is told it."""
     entry = load_model(job["model"])
     settings = WAYS[job["entrant"]] | {
-        "batch_size": batch, "block_size": job["block"], "gradient_accumulation_steps": job["accumulation"],
-    }  # fmt: skip
+        "batch_size": batch,
+        "block_size": job["block"],
+        "gradient_accumulation_steps": job["accumulation"],
+    }
     return Situation(
         model=msgspec.structs.replace(entry.config, **job.get("shape", {})),
         train=msgspec.structs.replace(msgspec.convert(entry.train, TrainConfig), **settings),
@@ -74,9 +84,18 @@ def situation(job: dict[str, Any], batch: int) -> Situation:
 def cell(name: str, model: str, entrant: str, batches: list[int], block: int, **more: Any) -> dict[str, Any]:
     """One process's job."""
     return {
-        "name": name, "model": model, "entrant": entrant, "batch": batches[-1], "also": batches[:-1],
-        "block": block, "accumulation": 2, "steps": 4, "seconds": 6.0, "data": "", **more,
-    }  # fmt: skip
+        "name": name,
+        "model": model,
+        "entrant": entrant,
+        "batch": batches[-1],
+        "also": batches[:-1],
+        "block": block,
+        "accumulation": 2,
+        "steps": 4,
+        "seconds": 6.0,
+        "data": "",
+        **more,
+    }
 
 
 def largest_cells(job: dict[str, Any], available: float) -> Iterator[dict[str, Any]]:

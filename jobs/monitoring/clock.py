@@ -41,7 +41,8 @@ class Clock:
         if place == len(self.steps):
             return self.hours[-1]
 
-        first, last = self.steps[place - 1], self.steps[place]
+        first = self.steps[place - 1]
+        last = self.steps[place]
         part = (step - first) / (last - first) if last > first else 1.0
         return self.hours[place - 1] + part * (self.hours[place] - self.hours[place - 1])
 

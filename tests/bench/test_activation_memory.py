@@ -12,9 +12,14 @@ from bench.activation_memory import WAYS, jobs, row, table
 
 def options(**changes: Any) -> argparse.Namespace:
     chosen: dict[str, Any] = {
-        "models": ["llama3_2.2b", "qwen3_1.8b"], "kernels": ["fused", "plain"], "batch": 0, "steps": 4,
-        "seconds": 1.0, "data": Path("/d"), "tokenizer": "",
-    }  # fmt: skip
+        "models": ["llama3_2.2b", "qwen3_1.8b"],
+        "kernels": ["fused", "plain"],
+        "batch": 0,
+        "steps": 4,
+        "seconds": 1.0,
+        "data": Path("/d"),
+        "tokenizer": "",
+    }
     return argparse.Namespace(**chosen | changes)
 
 
@@ -45,9 +50,16 @@ def test_a_measurement_becomes_a_row() -> None:
         "none", peak_gib={"8": 70.123}, step_ms=500.0, first_loss=11.0, last_loss=9.0, seconds=1
     )
     assert row(result) == {
-        "model": "m", "kernels": "fused", "activation_checkpointing": "none", "batch": 8, "peak_gib": 70.12,
-        "tokens_per_second": 65536, "step_ms": 500.0, "first_loss": 11.0, "last_loss": 9.0,
-    }  # fmt: skip
+        "model": "m",
+        "kernels": "fused",
+        "activation_checkpointing": "none",
+        "batch": 8,
+        "peak_gib": 70.12,
+        "tokens_per_second": 65536,
+        "step_ms": 500.0,
+        "first_loss": 11.0,
+        "last_loss": 9.0,
+    }
 
 
 def test_a_failure_stays_in_its_row_and_the_table_compares_with_the_first() -> None:

@@ -62,13 +62,15 @@ def _check_quota(pod: Object, quota: dict[str, str], others: list[Object]) -> No
             403, "Forbidden", f'pods "{name}" is forbidden: failed quota: compute: must specify {words}'
         )
     for resource, limit in quota.items():
-        asked, used = _sum(pod, resource), sum(_sum(other, resource) for other in others)
+        asked = _sum(pod, resource)
+        used = sum(_sum(other, resource) for other in others)
         if asked + used > amount(limit):
             raise Refusal(
-                403, "Forbidden",
+                403,
+                "Forbidden",
                 f'pods "{name}" is forbidden: exceeded quota: compute, requested: {resource}={int(asked)}, '
                 f"used: {resource}={int(used)}, limited: {resource}={limit}",
-            )  # fmt: skip
+            )
 
 
 def _said(container: Object, resource: str) -> Any:

@@ -107,10 +107,15 @@ class Cluster:
     def warn(self, kind: str, name: str, reason: str, message: str) -> None:
         """An event of type Warning; a second one like it changes nothing but the count."""
         event = {
-            "apiVersion": "v1", "kind": "Event", "type": "Warning", "reason": reason, "message": message,
+            "apiVersion": "v1",
+            "kind": "Event",
+            "type": "Warning",
+            "reason": reason,
+            "message": message,
             "metadata": {"name": f"{name}.{reason}", "namespace": "jobctl", "uid": f"{name}.{reason}"},
-            "involvedObject": {"kind": kind, "name": name}, "lastTimestamp": now(),
-        }  # fmt: skip
+            "involvedObject": {"kind": kind, "name": name},
+            "lastTimestamp": now(),
+        }
         with self.api.store.lock:
             self.api.store.objects["v1", "events", "jobctl", event["metadata"]["name"]] = event
 
@@ -230,7 +235,8 @@ class Cluster:
 
     def _end_deleted(self, pod: Object) -> None:
         """preStop, then SIGTERM, then SIGKILL; when the container has ended the pod is taken away."""
-        uid, process = pod["metadata"]["uid"], self._processes.get(pod["metadata"]["uid"])
+        uid = pod["metadata"]["uid"]
+        process = self._processes.get(uid)
         if process is None or (process.poll() is not None and uid not in self.api.open_pods):
             self.api.store.remove("v1", "pods", "jobctl", pod["metadata"]["name"])
             return
@@ -249,7 +255,8 @@ class Cluster:
                 _kill(process)
 
     def _end(self, uid: str, process: subprocess.Popen[bytes]) -> None:
-        pod, began = self._pods[uid], time.monotonic()
+        pod = self._pods[uid]
+        began = time.monotonic()
 
         def in_time() -> bool:
             return process.poll() is None and time.monotonic() < began + self._grace[uid]

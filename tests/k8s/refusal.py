@@ -13,6 +13,12 @@ class Refusal(Exception):
         self.code = code
         self.text = "" if reason else message
         self.status = {
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": message, "reason": reason, "code": code, **({"details": details} if details else {}),
-        }  # fmt: skip
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": message,
+            "reason": reason,
+            "code": code,
+            **({"details": details} if details else {}),
+        }

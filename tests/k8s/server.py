@@ -174,7 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         at = _OBJECT.fullmatch(path)
         if not at:
             raise Refusal(404, "", "404 page not found\n")
-        version, plural, name = at["core"] or at["group"], at["plural"], at["name"]
+        version = at["core"] or at["group"]
+        plural = at["plural"]
+        name = at["name"]
         namespace = at["ns"] or CLUSTER
         self._authorize(version, plural, namespace, name, at["sub"])
         if at["sub"]:

@@ -18,18 +18,23 @@ LABEL = "nvidia.com/gpu.product"
 
 def node(name: str, gpus: int = 8, ready: str = "True", unschedulable: bool = False) -> dict[str, Any]:
     return {
-        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {LABEL: "H100"}},
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {LABEL: "H100"}},
         "spec": {"unschedulable": unschedulable},
         "status": {"allocatable": {GPU: str(gpus)}, "conditions": [{"type": "Ready", "status": ready}]},
-    }  # fmt: skip
+    }
 
 
 def pod(name: str, on: str, gpus: int, phase: str = "Running") -> dict[str, Any]:
     container = {"name": "c", "image": "i", "resources": {"limits": {GPU: gpus}}}
     return {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "jobctl"},
-        "spec": {"containers": [container], "nodeName": on}, "status": {"phase": phase},
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "jobctl"},
+        "spec": {"containers": [container], "nodeName": on},
+        "status": {"phase": phase},
+    }
 
 
 def test_a_pod_holds_what_it_asks_for_until_it_has_ended() -> None:

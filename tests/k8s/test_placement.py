@@ -43,9 +43,11 @@ def test_limits_are_the_nodes_unless_the_site_says_others() -> None:
     assert placement.limits(spec)["memory"] == f"{spec.facts.node_memory_gib * 9 // 10}Gi"
     assert placement.limits(spec)["cpu"] == spec.facts.cpus
     said = {
-        "kubernetes.memory": "64Gi", "kubernetes.memory_limit": "128Gi",
-        "kubernetes.cpu_limit": 48, "cpus_per_task": 16,
-    }  # fmt: skip
+        "kubernetes.memory": "64Gi",
+        "kubernetes.memory_limit": "128Gi",
+        "kubernetes.cpu_limit": 48,
+        "cpus_per_task": 16,
+    }
     assert placement.requests(gpu_spec(**said))["memory"] == "64Gi"
     limits = placement.limits(gpu_spec(**said))
     assert (limits["cpu"], limits["memory"]) == (48, "128Gi")

@@ -78,9 +78,12 @@ def test_a_policy_of_the_cluster_is_named_once() -> None:
     """A cause of a ValidatingAdmissionPolicy has no field."""
     said = "ValidatingAdmissionPolicy 'pol' with binding 'all' denied request: no team label"
     body = {
-        "kind": "Status", "reason": "Invalid", "code": 422,
-        "message": f'pytorchjobs.kubeflow.org "x" is forbidden: {said}', "details": {"causes": [{"message": said}]},
-    }  # fmt: skip
+        "kind": "Status",
+        "reason": "Invalid",
+        "code": 422,
+        "message": f'pytorchjobs.kubeflow.org "x" is forbidden: {said}',
+        "details": {"causes": [{"message": said}]},
+    }
     refusal = refused(422, json.dumps(body).encode(), "PyTorchJob x")
     assert refusal.message == "PyTorchJob x: the cluster's policy pol says no: no team label"
     body["message"] = "something else"

@@ -62,8 +62,12 @@ class Checkout:
         environment.pop("JOBCTL_ROOT", None)
         return subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],
-            cwd=self.folder, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 @pytest.fixture

@@ -240,9 +240,15 @@ def test_a_job_submitted_inside_an_allocation_is_its_own(slurm_runs: Submitter) 
         "SLURM_NTASKS_PER_NODE=4 SLURM_CPU_BIND=quiet,mask_cpu:0x1 SBATCH_EXPORT=NONE"
     )
     slurm_runs.cluster.run(
-        "salloc", "--nodes=1", "--ntasks=3", "--mem-per-cpu=100", "--quiet", "bash", "-c",
+        "salloc",
+        "--nodes=1",
+        "--ntasks=3",
+        "--mem-per-cpu=100",
+        "--quiet",
+        "bash",
+        "-c",
         f"{foreign}; sbatch --output=/dev/null {script}",
-    )  # fmt: skip
+    )
     slurm_runs.until((slurm_runs.root / "runs/inside/run.json").exists, "its run", 60)
     assert slurm_runs.wait("inside", *ENDED).state == "finished", slurm_runs.log("inside")
     lines = [line for line in slurm_runs.log("inside") if line.startswith("cpus")]

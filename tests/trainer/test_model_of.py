@@ -22,9 +22,11 @@ def test_jobctl_resolves_the_file_to_the_models_own_sizes(tmp_path: Path, kind: 
     file = tmp_path / "mine.yaml"
     assert model_of.main([str(tmp_path / "model"), "-o", str(file)]) == 0
     choices = Choices(
-        model=str(file), hardware="cpu", sets=("tokenizer=gpt2", "vocab_size=50304", "block_size=32"),
+        model=str(file),
+        hardware="cpu",
+        sets=("tokenizer=gpt2", "vocab_size=50304", "block_size=32"),
         named={"init_from": f"hf:{tmp_path / 'model'}"},
-    )  # fmt: skip
+    )
     spec = resolve(choices, version="0").spec
     assert isinstance(spec, TrainSpec)
     config = open_hf(tmp_path / "model").config

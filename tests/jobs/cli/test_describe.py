@@ -40,9 +40,14 @@ def run(root: Path, job: Job) -> Run:
 
 def attempt(**fields: Any) -> Attempt:
     known = {
-        "attempt": 1, "job_id": "7", "target": "local", "host": "h", "nodes": "n1", "pid": 1,
+        "attempt": 1,
+        "job_id": "7",
+        "target": "local",
+        "host": "h",
+        "nodes": "n1",
+        "pid": 1,
         "start": "2026-11-29T01:00:00Z",
-    }  # fmt: skip
+    }
     return Attempt(**{**known, **fields})
 
 
@@ -113,9 +118,14 @@ def test_figures_are_rounded_for_people() -> None:
 
 def test_figures_that_are_not_there_yet_have_no_line() -> None:
     early = msgspec.structs.replace(
-        TRAINING, first_loss=None, last_loss=None, validation_loss=None, tokens_per_second=None, mfu=None,
+        TRAINING,
+        first_loss=None,
+        last_loss=None,
+        validation_loss=None,
+        tokens_per_second=None,
+        mfu=None,
         checkpoint=None,
-    )  # fmt: skip
+    )
     assert [line.split()[0] for line in training_summary(early).splitlines()] == ["iterations", "metrics"]
 
 

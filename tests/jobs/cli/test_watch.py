@@ -86,9 +86,13 @@ def in_terminal(*words: str, columns: int, lines: int) -> Iterator[tuple[subproc
     environment.pop("COLUMNS", None)
     environment.pop("LINES", None)
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+        [sys.executable, "-c", PROGRAM, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
         start_new_session=True,
-    )  # fmt: skip
+    )
     os.close(theirs)
     try:
         yield process, ours

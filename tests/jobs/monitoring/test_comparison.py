@@ -80,7 +80,8 @@ def test_runs_of_one_seed_both_count(tmp_path: Path) -> None:
 
 
 def test_words_say_which_way_is_better() -> None:
-    loss, rate = RESULTS[0], RESULTS[2]
+    loss = RESULTS[0]
+    rate = RESULTS[2]
     lower = Difference(relative=-0.005, spreads=-3.2, p=1e-6, method="groups")
     assert words_of(lower, loss) == "-0.50%, 3.2 spreads: better (p < 0.0001)"
     assert words_of(lower, rate) == "-0.50%, 3.2 spreads: worse (p < 0.0001)"

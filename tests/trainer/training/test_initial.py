@@ -22,29 +22,65 @@ from tests.trainer.corpus import QUICK, SHARDINGS, arguments, write_corpus
 from tests.trainer.running import losses, on_ranks, prepare, records, train
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 256, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-}  # fmt: skip
+    "vocab_size": 256,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
 LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 THEIRS: dict[str, dict[str, Any]] = {
     "llama-2": {"model_type": "llama", **SIZES, "num_key_value_heads": 4, "tie_word_embeddings": False},
-    "llama-3": {"model_type": "llama", **SIZES, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+    "llama-3": {
+        "model_type": "llama",
+        **SIZES,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+    },
     "llama-3.1": {
-        "model_type": "llama", **SIZES, "tie_word_embeddings": False,
-        "rope_parameters": {**LLAMA3, "rope_theta": 5e5, "factor": 8.0, "original_max_position_embeddings": 16},
+        "model_type": "llama",
+        **SIZES,
+        "tie_word_embeddings": False,
+        "rope_parameters": {
+            **LLAMA3,
+            "rope_theta": 5e5,
+            "factor": 8.0,
+            "original_max_position_embeddings": 16,
+        },
     },
     "llama-3.2": {
-        "model_type": "llama", **SIZES, "head_dim": 16, "tie_word_embeddings": True,
-        "rope_parameters": {**LLAMA3, "rope_theta": 5e5, "factor": 32.0, "original_max_position_embeddings": 32},
+        "model_type": "llama",
+        **SIZES,
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            **LLAMA3,
+            "rope_theta": 5e5,
+            "factor": 32.0,
+            "original_max_position_embeddings": 32,
+        },
     },
     "qwen3": {"model_type": "qwen3", **SIZES, "head_dim": 16, "tie_word_embeddings": False},
     "qwen3-tied": {"model_type": "qwen3", **SIZES, "head_dim": 8, "tie_word_embeddings": True},
-    "gpt2": {"model_type": "gpt2", "vocab_size": 256, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "gpt2": {
+        "model_type": "gpt2",
+        "vocab_size": 256,
+        "n_embd": 48,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 64,
+    },
     "gpt2-untied": {
-        "model_type": "gpt2", "vocab_size": 256, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64,
+        "model_type": "gpt2",
+        "vocab_size": 256,
+        "n_embd": 48,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 64,
         "tie_word_embeddings": False,
     },
-}  # fmt: skip
+}
 
 
 def saved(folder: Path, kind: str, shard_size: str = "5GB") -> nn.Module:
