@@ -78,12 +78,18 @@ VALUES: dict[str, Any] = {
     "kubernetes.topology_required": "rack",
     "kubernetes.topology_preferred": "block",
     "kubernetes.pod": {"metadata": {"labels": {"cost": "x"}}},
+    "prices.gpu_hour": 2.5,
+    "prices.kwh": 0.3,
+    "prices.currency": "EUR",
+    "prices.pue": 1.5,
+    "prices.disk_gb_s": 4.0,
 }
 """A value of each key that differs from its default and from ``BASE``."""
 
 ALL_KEYS = [key for key, section in KEYS.items() if section not in (ModelConfig, TrainConfig)]
 SLURM_KEYS = [key for key in ALL_KEYS if key.startswith("slurm.")]
-JOB_KEYS = [key for key in ALL_KEYS if key not in SLURM_KEYS]
+PRICE_KEYS = [key for key in ALL_KEYS if key.startswith("prices.")]
+JOB_KEYS = [key for key in ALL_KEYS if key not in (*SLURM_KEYS, *PRICE_KEYS)]
 
 
 def render(target: str, stage: str = "train", **more: Any) -> str:
@@ -119,7 +125,7 @@ def table() -> dict[str, tuple[str, str]]:
 
 
 def test_the_page_has_a_row_for_every_setting_of_a_job() -> None:
-    assert sorted(table()) == sorted([*JOB_KEYS, "slurm.*"])
+    assert sorted(table()) == sorted([*JOB_KEYS, "slurm.*", "prices.*"])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -136,8 +142,16 @@ def test_a_setting_of_slurm_is_refused_by_its_name(key: str, target: str) -> Non
     assert table()["slurm.*"] == ("refused", "refused")
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("key", PRICE_KEYS)
+def test_a_price_changes_no_object(key: str, target: str) -> None:
+    assert answer(key, target) == "by jobctl"
+    assert table()["prices.*"] == ("by jobctl", "by jobctl")
+
+
 def test_what_jobctl_itself_reads_is_little() -> None:
-    assert [key for key, row in table().items() if "by jobctl" in row] == ["root", "kubernetes.context"]
+    by_jobctl = [key for key, row in table().items() if "by jobctl" in row]
+    assert by_jobctl == ["root", "prices.*", "kubernetes.context"]
 
 
 def test_a_refusal_says_what_takes_the_place() -> None:

@@ -74,7 +74,8 @@ def test_the_next_commands_follow_from_the_state(run: Run, state: State, command
 
 def test_a_checkpoint_can_be_evaluated_and_sampled(run: Run) -> None:
     text = described(run, "finished", TRAINING)
-    assert "jobctl submit eval --model qwen3_smoke --run r" in text
+    assert "jobctl submit eval r\n" in text
+    assert "jobctl submit export r\n" in text
     assert "python -m jobctl.trainer.sample " in text
     without = msgspec.structs.replace(TRAINING, checkpoint=None)
     assert "sample" not in described(run, "finished", without)
