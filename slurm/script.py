@@ -129,7 +129,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
         variables = gpu_environment(spec, lambda name: Verbatim(f'"$CACHE/{name}"'))
         if "OMP_NUM_THREADS" not in spec.site.env:
             # What Slurm has given the job is known in the job alone.
-            variables["OMP_NUM_THREADS"] = Verbatim(f'"$(threads {spec.processes_per_node})"')
+            variables["OMP_NUM_THREADS"] = Verbatim('"$THREADS"')
 
         return variables
 

@@ -42,7 +42,17 @@ OF_THE_SCRIPT = frozenset(
             "SLURM_EXPORT_ENV",
             "SRUN_OPTIONS",
         ),
-        *("STARTED", "STOP", "TASKS", "TASK_INDEX", "TEE", "TERMINATED", "TERMINATION_LOG", "TIME_IS_UP"),
+        *(
+            "STARTED",
+            "STOP",
+            "TASKS",
+            "TASK_INDEX",
+            "TEE",
+            "TERMINATED",
+            "TERMINATION_LOG",
+            "THREADS",
+            "TIME_IS_UP",
+        ),
         *("TRAINER", "VARIANT", "WARNED"),
         *("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", "WATCHED"),
     )

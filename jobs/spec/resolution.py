@@ -181,7 +181,7 @@ def resolve(
 
 def _fit_warning(choices: Choices, stage: str, layers: list[Layer], default_root: str) -> Layer | None:
     """Add a layer with a shorter warning where the time limit is short, and return it."""
-    if target_entry(choices.target).section != "slurm":
+    if not target_entry(choices.target).warns_early:
         return None
 
     shorter = grace_layer(kinds.recorded_kind(choices.kind, stage), *_merge(layers, default_root))

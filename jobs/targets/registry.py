@@ -46,6 +46,10 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     section: str = ""
     """The section of site settings that only this target reads; empty: none."""
+    programs: tuple[str, ...] = ()
+    """Programs that it calls on the submitting host."""
+    warns_early: bool = False
+    """Whether the scheduler may warn of the time limit earlier than asked, so that a short limit needs care."""
     instead: dict[str, str] = {}
     """What takes the place of another scheduler's key, by the key."""
     shares_files: bool = True
@@ -78,6 +82,8 @@ BUILT_IN = (
         name="slurm",
         module="jobctl.slurm.target",
         section="slurm",
+        programs=("sbatch", "squeue", "scontrol"),
+        warns_early=True,
         chains=True,
     ),
     TargetEntry(
@@ -103,6 +109,7 @@ BUILT_IN = (
     TargetEntry(
         name="docker",
         module="jobctl.jobs.targets.docker",
+        programs=("docker",),
         accepts_after=False,
         many_nodes=False,
     ),

@@ -344,7 +344,8 @@ forget_inherited() {
 # cpus_per_node: print how many CPUs the job has on the node where it has the fewest: 8 of "16(x2),8".
 cpus_per_node() {
   local cpus fewest=""
-  for cpus in ${SLURM_JOB_CPUS_PER_NODE//,/ }; do
+  local cpus_of_nodes=${SLURM_JOB_CPUS_PER_NODE:-}
+  for cpus in ${cpus_of_nodes//,/ }; do
     cpus=${cpus%%(*}
     if [ -z "$fewest" ] || [ "$cpus" -lt "$fewest" ]; then fewest=$cpus; fi
   done

@@ -418,7 +418,8 @@ forget_inherited() {
 # cpus_per_node: print how many CPUs the job has on the node where it has the fewest: 8 of "16(x2),8".
 cpus_per_node() {
   local cpus fewest=""
-  for cpus in ${SLURM_JOB_CPUS_PER_NODE//,/ }; do
+  local cpus_of_nodes=${SLURM_JOB_CPUS_PER_NODE:-}
+  for cpus in ${cpus_of_nodes//,/ }; do
     cpus=${cpus%%(*}
     if [ -z "$fewest" ] || [ "$cpus" -lt "$fewest" ]; then fewest=$cpus; fi
   done
@@ -810,13 +811,14 @@ mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 [ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
 END=${SLURM_JOB_END_TIME:-$(($(date +%s) + JOB_LIMIT_SECONDS))}
 CACHE=$JOBCTL_ROOT/cache/$(id -un)
+THREADS=$(threads 8)
 export NCCL_DEBUG=WARN
 export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
 export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
 export TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
 export TRITON_CACHE_DIR="$CACHE/triton"
-export OMP_NUM_THREADS="$(threads 8)"
+export OMP_NUM_THREADS="$THREADS"
 export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True

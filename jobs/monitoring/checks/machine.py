@@ -17,6 +17,7 @@ import msgspec
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.monitoring.checks.finding import Finding
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets.registry import target_entry
 
 GIB = 1 << 30
 LEAST_OPEN_FILES = 4096
@@ -27,8 +28,6 @@ LEAST_SHM_GIB = 1.0
 HOT_CELSIUS = 88
 DRIVERS = {"cu132": 580, "cu124": 550}
 """The oldest driver that serves an image variant (docs/images.md)."""
-COMMANDS = {"slurm": ("sbatch", "squeue", "scontrol"), "docker": ("docker",)}
-"""Programs that a target calls."""
 QUERY = (
     "name",
     "driver_version",
@@ -284,7 +283,8 @@ def open_files(facts: MachineFacts) -> Finding | None:
 def commands(facts: MachineFacts) -> Finding | None:
     """Programs that the target calls and this machine lacks."""
     target = facts.spec.target if facts.spec else ""
-    missing = [name for name in COMMANDS.get(target, ()) if shutil.which(name) is None]
+    programs = target_entry(target).programs if target else ()
+    missing = [name for name in programs if shutil.which(name) is None]
     if not missing:
         return None
 

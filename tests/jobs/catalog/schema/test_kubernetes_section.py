@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from jobctl.jobs.catalog.schema import KEYS, KubernetesSection
 from tests.jobs.catalog.schema.settings import keys_without_effect, rendered
+from tests.k8s import test_settings as settings
 
 VALUES = {
-    "kubernetes.namespace": "team",
-    "kubernetes.queue": "research",
-    "kubernetes.pvc": "ours",
-    "kubernetes.pull_secret": "registry",
-    "kubernetes.secret": "tokens",
-    "kubernetes.run_as_user": 2000,
-    "kubernetes.gpu_resource": "example.org/gpu",
-    "kubernetes.rdma_resource": "rdma/ib",
-    "kubernetes.node_selector": {"zone": "a"},
-    "kubernetes.tolerations": ["example.org/reserved"],
+    key: value
+    for key, value in settings.VALUES.items()
+    if key.startswith("kubernetes.") and key != "kubernetes.context"
 }
+BESIDE = {"kubernetes.rdma_resource": "rdma/ib", "kubernetes.secret": "tokens"}
 
 
 def test_each_key_changes_the_manifest() -> None:
-    assert keys_without_effect("k8s", VALUES, {}) == []
+    assert keys_without_effect("k8s", VALUES, BESIDE) == []
 
 
 def test_no_key_is_forgotten_here() -> None:
