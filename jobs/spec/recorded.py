@@ -14,8 +14,8 @@ from jobctl.jobs.spec.layers import Layer
 
 SECTIONS = ("resources", "inputs", "site", "model", "train")
 """Fields of a spec whose keys a user may set."""
-OF_THE_DATA = ("dataset", "tokenizer")
-"""Inputs that any job on a checkpoint reads, whatever it runs on."""
+OF_ANY_HARDWARE = ("dataset", "tokenizer", "image")
+"""Inputs of a run that hold on any hardware: an image that a user named is the run's code."""
 
 
 def sections_of(spec: JobSpec) -> dict[str, msgspec.Struct]:
@@ -43,7 +43,7 @@ def recorded_layers(spec: JobSpec, kind: JobKind) -> list[Layer]:
     if kind.has_model:
         return [Layer(name, settings_of(spec))]
 
-    inputs = {key: getattr(spec.inputs, key) for key in OF_THE_DATA}
+    inputs = {key: getattr(spec.inputs, key) for key in OF_ANY_HARDWARE}
     return [Layer(name, inputs | flat(spec.site))]
 
 

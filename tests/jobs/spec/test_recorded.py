@@ -66,6 +66,13 @@ def test_an_export_has_the_data_and_the_site_and_runs_on_cpus() -> None:
     assert export.inputs.image_variant == "cpu"
 
 
+def test_an_export_runs_the_code_of_its_run() -> None:
+    """An image of the project was once lost, and the job asked a registry that does not have it."""
+    run = trained(target="slurm", sets=("image=registry.example.org/jobctl:7",))
+    assert on_it("export", run).image == "registry.example.org/jobctl:7"
+    assert on_it("export", trained(target="slurm")).inputs.image == ""
+
+
 def test_a_job_from_a_record_says_so() -> None:
     run = trained()
     choices = Choices(kind="eval", run="r", recorded=run, model="llama3_smoke", target=run.target)
