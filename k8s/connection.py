@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.extras import install_hint
 from jobctl.jobs.core.patience import Patience, Unanswered, ask
 from jobctl.k8s.refusals import Refused, refused
 
@@ -231,13 +232,13 @@ def _client(context: str) -> Any:
     except ImportError:
         raise UserError(
             "the Kubernetes client is not installed",
-            hint="pip install 'jobctl[k8s]'   (jobctl render works without)",
+            hint=f"{install_hint('k8s')}   (jobctl render works without)",
         ) from None
 
     configuration = client.Configuration()
+    # The client looks at the variable once, when it is imported.
+    file = os.environ.get("KUBECONFIG") or None
     try:
-        # The client looks at the variable once, when it is imported.
-        file = os.environ.get("KUBECONFIG") or None
         config.load_kube_config(config_file=file, context=context or None, client_configuration=configuration)
     except config.ConfigException as problem:
         if context:
@@ -251,5 +252,11 @@ def _client(context: str) -> Any:
             raise UserError(
                 f"no cluster is configured: {problem}", hint="set KUBECONFIG, or choose with --context NAME"
             ) from None
+    except Exception as problem:  # the client trusts the file to be YAML of the right form
+        reason = " ".join(str(problem).split())
+        raise UserError(
+            f"kubeconfig {file or '~/.kube/config'} cannot be read: {reason}",
+            hint="kubectl config view says where it is wrong",
+        ) from None
 
     return client.ApiClient(configuration)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.jobs.core.durable import sync_folder, write_whole
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.exit_codes import EXIT_FAILED
 from jobctl.jobs.core.layout import export_dir, tokenizers
 from jobctl.jobs.core.names import inside
@@ -205,4 +205,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

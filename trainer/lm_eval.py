@@ -17,7 +17,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.exit_codes import EXIT_FAILED
 from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.export import DTYPES, add_checkpoint_options, chosen_checkpoint, export_hf, tokenizer_of
@@ -84,4 +84,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

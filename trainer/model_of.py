@@ -15,7 +15,7 @@ import msgspec
 from jobctl.jobs.catalog.arithmetic import parameters
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.jobs.core.durable import write_whole
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.trainer.interop.hf_folder import open_hf
 
 
@@ -70,4 +70,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

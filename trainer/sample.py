@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.distributed import choose_device
 from jobctl.trainer.export import (
@@ -189,4 +189,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -11,6 +11,7 @@ import click
 from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.output import say
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.extras import install_hint
 from jobctl.jobs.monitoring.dashboard import dashboard
 from jobctl.jobs.monitoring.exporter import Runs, collector
 
@@ -36,7 +37,7 @@ def exporter_command(port: int, address: str, as_dashboard: bool, once: bool) ->
     try:
         from prometheus_client import CollectorRegistry, generate_latest, start_http_server
     except ModuleNotFoundError:
-        hint = "pip install 'jobctl[monitoring]'"
+        hint = install_hint("monitoring")
         raise UserError("the exporter needs the package prometheus-client", hint=hint) from None
 
     registry = CollectorRegistry()

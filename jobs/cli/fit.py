@@ -10,6 +10,7 @@ import click
 from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.output import emit, say, table
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.extras import install_hint
 
 if TYPE_CHECKING:
     from jobctl.jobs.scaling.fitting import Fit, Point
@@ -41,7 +42,7 @@ def fit_command(
         import numpy  # noqa: F401
         import scipy  # noqa: F401
     except ImportError as error:
-        raise UserError(f"jobctl fit needs {error.name}", hint="pip install 'jobctl[fit]'") from None
+        raise UserError(f"jobctl fit needs {error.name}", hint=install_hint("fit")) from None
 
     from jobctl.jobs.scaling.fitting import fit
 

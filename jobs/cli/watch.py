@@ -12,6 +12,7 @@ import click
 from jobctl.jobs.cli.choices import project_choices, root
 from jobctl.jobs.cli.output import say
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.extras import install_hint
 from jobctl.jobs.monitoring.glance import Glance, glance, last_warnings, newest_attempt
 from jobctl.jobs.monitoring.glance_text import line
 from jobctl.jobs.monitoring.notify import Notifier
@@ -89,7 +90,7 @@ def _view(opened: Sequence[Opened], interval: float, once: bool, notifier: Notif
     except ModuleNotFoundError as missing:
         raise UserError(
             f"the live view needs the package {missing.name}",
-            hint="pip install 'jobctl[monitoring]', or: jobctl watch --plain",
+            hint=f"{install_hint('monitoring')}, or: jobctl watch --plain",
         ) from None
 
     console = Console()

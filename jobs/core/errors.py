@@ -47,6 +47,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
     """Leave the process with the code of ``main``, or with an error's code after printing its message."""
+    if sys.stdout is None:  # the caller closed it: whoever prints all the same must not fail
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
     try:
         code = main()
         sys.stdout.flush()
@@ -62,5 +65,13 @@ def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
         code = 1
     except KeyboardInterrupt:
         code = 130
+    except ModuleNotFoundError as error:
+        from jobctl.jobs.core.extras import missing_package
+
+        if (missing := missing_package(error)) is None:
+            raise
+
+        print(visible(f"{speaker}: {missing}"), file=sys.stderr)
+        code = missing.code
 
     sys.exit(code)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.extras import install_hint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,7 +236,7 @@ def _polished(data: _Data, row: Array) -> Array:
     try:
         from scipy.optimize import minimize
     except ImportError:
-        raise UserError("jobctl fit needs scipy", hint="pip install 'jobctl[fit]'") from None
+        raise UserError("jobctl fit needs scipy", hint=install_hint("fit")) from None
 
     def objective(values: Array) -> tuple[float, Any]:
         rows = values[None]

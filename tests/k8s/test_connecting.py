@@ -110,3 +110,15 @@ def test_a_certificate_that_is_not_trusted_is_said_at_once(
     assert (code, "the certificate of https://127.0.0.1" in err) == (1, True)
     assert "trying again" not in err
     assert "VPN" not in err
+
+
+@pytest.mark.parametrize("text", [b"\x00\x01: [", b"just text", b"a: [1", b"clusters: 3", b"[]", b"\xe9\xe9"])
+def test_a_kubeconfig_that_is_none_is_named(
+    text: bytes, server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = server.kubeconfig()
+    file.write_bytes(text)
+    code, _, err = jobctl_says(capfd, "list", "--target", "k8s")
+    assert code == 2
+    assert f"kubeconfig {file} cannot be read: " in err
+    assert "Traceback" not in err

@@ -34,6 +34,19 @@ def test_mistakes_end_with_1_and_advice_with_0(
     assert said in out
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(bytes(range(256)), 1), (f"{RIGHT}# caf\xe9\n".encode("latin-1"), 0), (b"\x00" * 100, 1)],
+)
+def test_bytes_that_are_no_text_are_read_all_the_same(
+    jobctl: Invoke, tmp_path: Path, content: bytes, code: int
+) -> None:
+    script = tmp_path / "job.sbatch"
+    script.write_bytes(content)
+    status, _, err = jobctl("lint", str(script))
+    assert (status, err) == (code, "")
+
+
 def test_findings_are_printed_as_json(jobctl: Invoke, tmp_path: Path) -> None:
     script = tmp_path / "job.sbatch"
     script.write_text(f"{RIGHT}#SBATCH --job-name=$X\n")

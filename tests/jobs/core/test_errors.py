@@ -65,6 +65,14 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word() -> None:
     assert process.wait() == 141
 
 
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "</dev/null >&-"])
+def test_a_closed_output_is_no_traceback(closed: str) -> None:
+    program = "from jobctl.jobs.core.errors import run_command; run_command(lambda: print('x') or 0)"
+    command = f'{sys.executable} -c "{program}" {closed}'
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_wrong_name_among_many_prints_a_few() -> None:
     """One wrong word once printed sixty names."""
     many = [f"setting_{number}" for number in range(60)]
