@@ -40,7 +40,6 @@ OF_THE_SCRIPT = frozenset(
             "RUN_DIR",
             "SIZES",
             "SLURM_EXPORT_ENV",
-            "SRUN_OPTIONS",
         ),
         *(
             "STARTED",

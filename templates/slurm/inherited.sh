@@ -1,5 +1,5 @@
 # forget_inherited: unset what Slurm's commands would take from elsewhere: from an allocation in which sbatch was called,
-# from a profile, or from --export=NONE. What Slurm says of this job stays.
+# from a profile, or from --export=NONE. What Slurm says of this job stays. No variable of this script may begin so.
 forget_inherited() {
   local name
   for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SALLOC_@}" "${!SRUN_@}"; do

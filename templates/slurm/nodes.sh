@@ -16,7 +16,7 @@ run() {
     declare -f task name_node wait_for_others keep_code kept_pid
   )
   supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
-    "--cpus-per-task=$(cpus_per_node)" "${SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+    "--cpus-per-task=$(cpus_per_node)" "${JOB_SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
   if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }

@@ -47,7 +47,7 @@ JOB_PREFLIGHT=stop
 JOB_RETRIES=0
 JOB_STOP_GRACE_SECONDS=300
 DEAD="it died: no exit code of it, and it starts no process"
-SRUN_OPTIONS=(
+JOB_SRUN_OPTIONS=(
   '--ntasks-per-node=1'
   '--kill-on-bad-exit=1'
   '--cpu-bind=none'
@@ -400,7 +400,7 @@ supervise() {
 }
 
 # forget_inherited: unset what Slurm's commands would take from elsewhere: from an allocation in which sbatch was called,
-# from a profile, or from --export=NONE. What Slurm says of this job stays.
+# from a profile, or from --export=NONE. What Slurm says of this job stays. No variable of this script may begin so.
 forget_inherited() {
   local name
   for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SALLOC_@}" "${!SRUN_@}"; do
@@ -629,7 +629,7 @@ run() {
     declare -f task name_node wait_for_others keep_code kept_pid
   )
   supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
-    "--cpus-per-task=$(cpus_per_node)" "${SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+    "--cpus-per-task=$(cpus_per_node)" "${JOB_SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
   if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }

@@ -70,8 +70,8 @@ def test_srun_has_options_of_its_own_and_ours_can_be_changed() -> None:
 
 def test_a_hostile_value_stays_a_value() -> None:
     script = render(spec_of(f"slurm.srun_options.network={HOSTILE}", f"slurm.options.wckey={HOSTILE}"))
-    data = script[script.index("SRUN_OPTIONS=(") : script.index("CONTAINER_COMMAND=(")]
-    show = 'printf "%s\\n" "${SRUN_OPTIONS[@]}"'
+    data = script[script.index("JOB_SRUN_OPTIONS=(") : script.index("CONTAINER_COMMAND=(")]
+    show = 'printf "%s\\n" "${JOB_SRUN_OPTIONS[@]}"'
     shown = subprocess.run(["bash", "-c", data + show], capture_output=True, text=True, check=True).stdout
     assert f"--network={HOSTILE}" in shown.splitlines()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.render import shell_functions
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.script import options_of, render
@@ -20,11 +21,14 @@ def spec_of(*sets: str, **choices: object) -> JobSpec:
 
 
 def container_words(spec: JobSpec) -> str:
-    """The options of srun and the words before the command, as bash reads them from the script."""
+    """The options of srun and the words before the command, as bash has them when it comes to srun."""
     script = render(spec)
-    data = script[script.index("SRUN_OPTIONS=(") : script.index("LAUNCH=(")]
-    show = 'echo "${SRUN_OPTIONS[*]} ${CONTAINER_COMMAND[*]}"'
-    return subprocess.run(["bash", "-c", data + show], capture_output=True, text=True, check=True).stdout
+    data = script[script.index("JOB_SRUN_OPTIONS=(") : script.index("LAUNCH=(")]
+    forget = f"{shell_functions('slurm/inherited')}\nforget_inherited\n"
+    show = 'echo "${JOB_SRUN_OPTIONS[*]} ${CONTAINER_COMMAND[*]}"'
+    return subprocess.run(
+        ["bash", "-c", data + forget + show], capture_output=True, text=True, check=True
+    ).stdout
 
 
 GPU = {"hardware": "h100"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.render import shell_functions
+from tests.jobs.spec.test_reserved import assigned
 
 FILES = ("messages", "slurm/controller", "slurm/inherited", "slurm/meeting", "slurm/nodes")
 
@@ -60,6 +61,15 @@ def test_only_what_slurm_says_of_this_job_stays_in_the_environment() -> None:
         "SLURM_JOB_ID=7",
         "SLURM_JOB_NODELIST=n1",
     ]
+
+
+def test_no_variable_of_the_script_is_taken_for_an_inherited_one() -> None:
+    """srun's options once were: then no job was in a container, and none ended when one of its nodes failed."""
+    names = sorted(set(assigned()) - {"SLURM_EXPORT_ENV"})
+    values = "\n".join(f"{name}=1" for name in names if name.startswith(("S", "JOB_")))
+    kept = shell(f"{values}\nforget_inherited; set").splitlines()
+    assert [line for line in values.splitlines() if line not in kept] == []
+    assert "JOB_SRUN_OPTIONS=1" in kept
 
 
 def test_a_port_that_is_in_use_is_passed_over() -> None:

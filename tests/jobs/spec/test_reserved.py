@@ -39,7 +39,7 @@ def test_what_bash_owns_is_reserved() -> None:
     assert sorted(name for name in set(names) - MAY_BE_SET if not is_reserved(name)) == []
 
 
-@pytest.mark.parametrize("name", ["UID", "HOSTS", "END", "STOP", "JOB_X", "EXIT_USAGE", "SRUN_OPTIONS"])
+@pytest.mark.parametrize("name", ["UID", "HOSTS", "END", "STOP", "JOB_X", "EXIT_USAGE", "JOB_SRUN_OPTIONS"])
 def test_a_reserved_name_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"env: {name} is a variable of the job's script or of bash"):
         spec_of(sets=(f"env.{name}=1",))
