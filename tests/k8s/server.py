@@ -169,8 +169,6 @@ class _Handler(BaseHTTPRequestHandler):
         if found := re.fullmatch(r"/openapi/v3/apis/([^/]+/[^/]+)", path):  # and this as well
             served = {name: KINDS[name] for name in KINDS if name.startswith(f"{found[1]} ")}
             return self._answer({"openapi": "3.0.0", "components": {"schemas": served}})
-        if found := re.fullmatch(r"/api/v1/namespaces/([^/]+)", path):
-            path = f"/api/v1/namespaces/{CLUSTER}/namespaces/{found[1]}"
         at = _OBJECT.fullmatch(path)
         if not at:
             raise Refusal(404, "", "404 page not found\n")

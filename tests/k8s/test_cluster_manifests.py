@@ -11,6 +11,7 @@ import yaml
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
 from jobctl.jobs.catalog.schema.site import Site
 from jobctl.jobs.core import exit_codes
+from jobctl.jobs.targets.registry import load_target
 from jobctl.k8s import manifest, placement
 from jobctl.k8s.api import Api
 from jobctl.k8s.names import COMPONENT, MANAGED_BY
@@ -84,6 +85,7 @@ def test_the_role_grants_what_the_verbs_use_and_nothing_else(
 def _use_all_verbs(capfd: pytest.CaptureFixture[str], target: str, out: Path) -> None:
     jobctl_says(capfd, "submit", *SMOKE, "--target", target, "--run", target)
     until(lambda: "running" in jobctl_says(capfd, "status", target)[1])
+    watch(target)  # what wait does until the job changes
     jobctl_says(capfd, "cancel", target, "--graceful")
     jobctl_says(capfd, "wait", target)
     jobctl_says(capfd, "resume", target)
@@ -99,6 +101,13 @@ def _use_all_verbs(capfd: pytest.CaptureFixture[str], target: str, out: Path) ->
         capfd, "submit", *SMOKE, "--target", target, "--run", f"{target}-queued", "--set", "queue=research"
     )
     jobctl_says(capfd, "status", f"{target}-queued")
+
+
+def watch(target: str) -> None:
+    store = load_target(target).store(Site(), Path("/no/home"))
+    run = store.find(target)
+    assert run is not None
+    store.await_change(run, seconds=0.0)
 
 
 def test_the_role_names_each_right() -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import jobctl.templates
+from jobctl.jobs.core import exit_codes
 from jobctl.k8s.target import PYTORCH
 from tests.k8s.cluster import Cluster
 from tests.k8s.conftest import MakeCluster, apply, spec_of
 from tests.k8s.server import ApiServer
 from tests.k8s.test_verbs import record_of, until
 
+TEMPLATES = Path(jobctl.templates.__file__).parent
 UNTIL_STOP = 'until [ -e "$run_dir/STOP" ]; do sleep 0.05; done; exit 200'
 
 
@@ -219,8 +223,31 @@ def test_the_volumes_record_is_the_submitted_one(server: ApiServer, cluster: Mak
     assert record["spec"]["site"]["root"] == "/workspace"
 
 
-def test_secrets_reach_the_trainer_and_no_object(server: ApiServer, tmp_path: Path) -> None:
+def test_no_object_holds_the_value_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest names the Secret, and its script the variables that the Secret must have a key for."""
+    monkeypatch.setenv("HF_TOKEN", "hf-of-this-host")
     text = PYTORCH.render(spec_of(named={"secret": "tokens", "pass_env": ("HF_TOKEN",)}))
     assert 'secretName: "tokens"' in text
-    script = text.split("  script: |")[1].splitlines()
-    assert not [line for line in script if "HF_TOKEN" in line and "JOB_RECORD=" not in line]
+    assert "require_variables HF_TOKEN\n" in text
+    assert "hf-of-this-host" not in text
+
+
+def test_each_key_of_the_secret_is_a_variable(tmp_path: Path) -> None:
+    (tmp_path / "HF_TOKEN").write_text("from the Secret\n")
+    (tmp_path / "not-a-name").write_text("7")
+    said = read_secrets(tmp_path, 'require_variables HF_TOKEN; printf "%s" "$HF_TOKEN"')
+    assert (said.returncode, said.stdout) == (0, "from the Secret")
+
+
+def test_a_variable_that_the_secret_has_not_is_wrong_usage(tmp_path: Path) -> None:
+    said = read_secrets(tmp_path, "require_variables WANDB_API_KEY")
+    assert said.returncode == exit_codes.EXIT_USAGE
+    assert "pass_env WANDB_API_KEY: the Secret has no key of that name" in said.stdout + said.stderr
+
+
+def read_secrets(folder: Path, then: str) -> subprocess.CompletedProcess[str]:
+    """Read the Secret that is mounted at ``folder`` as a pod's script does, and go on with ``then``."""
+    functions = f". {TEMPLATES}/shell/messages.sh; . {TEMPLATES}/kubernetes/secret_folder.sh"
+    words = ["bash", "-c", f'set -euo pipefail; {functions}; read_secrets "$1"; {then}', "pod", str(folder)]
+    environment = {"PATH": os.environ["PATH"], "EXIT_USAGE": str(exit_codes.EXIT_USAGE)}
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)

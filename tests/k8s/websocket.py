@@ -65,12 +65,15 @@ class Socket:
         return bytes(byte ^ mask[i % 4] for i, byte in enumerate(self._in.read(size)))
 
     def copy_output(self, source: IO[bytes], channel: int, cut_after: int | None) -> bool:
-        """All of ``source``; False when it was cut after that many bytes."""
+        """All of ``source``; False when it was cut after that many bytes, or the client has gone."""
         sent = 0
-        while piece := source.read1(65536):  # type: ignore[attr-defined]
-            if cut_after is not None and sent + len(piece) > cut_after:
-                self.send(channel, piece[: cut_after - sent])
-                return False
-            self.send(channel, piece)
-            sent += len(piece)
+        try:
+            while piece := source.read1(65536):  # type: ignore[attr-defined]
+                if cut_after is not None and sent + len(piece) > cut_after:
+                    self.send(channel, piece[: cut_after - sent])
+                    return False
+                self.send(channel, piece)
+                sent += len(piece)
+        except (OSError, ValueError):  # its connection is closed, or the file on it
+            return False
         return True
