@@ -21,11 +21,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def job(root: Path, tmp_path: Path) -> Callable[..., JobSpec]:
     """``job(body, run=…)``: a local smoke job whose Python runs ``body`` as a shell script."""
 
-    def make(body: str, **choices: object) -> JobSpec:
+    def make(body: str, sets: tuple[str, ...] = (), **choices: object) -> JobSpec:
         python = tmp_path / f"python-{abs(hash(body))}"
         python.write_text(f"#!/bin/bash\n{body}\n")
         python.chmod(0o755)
-        options = {"model": "qwen3_smoke", "run": "r", "sets": (f"python={python}",), **choices}
+        options = {"model": "qwen3_smoke", "run": "r", "sets": (f"python={python}", *sets), **choices}
         return resolve(Choices(**options), version="0.0.0", root=str(root)).spec  # type: ignore[arg-type]
 
     return make

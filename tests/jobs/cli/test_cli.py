@@ -260,7 +260,7 @@ def test_lint_says_where_what_and_how_to_mend_it(jobctl: Invoke, tmp_path: Path)
     code, out, _ = jobctl("lint", str(script), "--json")
     assert {"line", "rule", "severity", "message", "fix"} == set(json.loads(out)[0])
     script.write_text(jobctl("render", "--model", "qwen3_1.8b", "--target", "slurm")[1])
-    assert jobctl("lint", str(script)) == (0, "nothing found\n", "")
+    assert jobctl("lint", str(script)) == (0, "no mistakes\n", "")
 
 
 def test_a_pattern_that_is_none_is_a_message(

@@ -143,6 +143,7 @@ def test_an_encoder_that_is_caught_is_replaced_by_the_reference(folder: Path, un
         fast=Wrong(work.encoders.reference, TEXTS[0]),
         reference=work.encoders.reference,
         file=work.encoders.file,
+        identity=work.encoders.identity,
     )
     faulty = UnitJob(**{**work.__dict__, "encoders": encoders})
     record = prepare(faulty, 0, lambda size, tokens: None)
