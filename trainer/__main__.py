@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import faulthandler
 import logging
 import os
 import signal
@@ -46,11 +47,14 @@ def main(arguments: Sequence[str]) -> int:
 def run(options: Options) -> int:
     """Join the other ranks and train."""
     from jobctl.trainer import distributed as parallel
+    from jobctl.trainer.lifecycle.watchdog import START_SECONDS
     from jobctl.trainer.reporting import ranklog
-    from jobctl.trainer.training.session import HANG_MARGIN, hang_timeout, train
+    from jobctl.trainer.training.session import collectives_timeout, train
 
     try:
-        world = parallel.join(options.device, hang_timeout(options) + HANG_MARGIN)
+        # The watchdog takes over when there is a log to write into.
+        faulthandler.dump_traceback_later(START_SECONDS, exit=True)
+        world = parallel.join(options.device, collectives_timeout(options))
         options = evaluation_beside(options)
         attempt, console = ranklog.begin(options.records, options.attempt, world)
     except UserError as error:

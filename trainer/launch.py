@@ -39,7 +39,7 @@ from jobctl.trainer.reporting.ranklog import next_attempt
 LESS_MEMORY = "a smaller --dataloader_num_workers or --batch_size"
 WORKER = "jobctl.trainer"
 """The module that each rank runs."""
-WATCHDOG_SAYS = b"\nTimeout ("
+WATCHDOG_SAYS = b"every thread's stack:"
 LINGER_SECONDS = 5.0
 """How long this node's launcher outlives its ranks: the others may still need its rendezvous store to end well."""
 

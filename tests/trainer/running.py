@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -45,6 +46,9 @@ class Calm:
     """A watchdog that is never worried."""
 
     def beat(self) -> None: ...
+
+    def waiting_for_storage(self, reason: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 def prepare(arguments: Sequence[str], world: parallel.World = ALONE) -> Training:

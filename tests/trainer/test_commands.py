@@ -195,10 +195,12 @@ def test_a_run_directory_that_cannot_be_made_is_said_without_a_traceback(data: P
     assert "Traceback" not in output
 
 
-def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(data: Path, tmp_path: Path) -> None:
+def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULT", "hang")
     code, output = ended(command(
-        "tests.trainer.hanging_rank", "--standalone", "--nproc_per_node=2", "--",
-        *arguments(data, tmp_path, attempt=1, hang_timeout=5, **ENDLESS),
+        "tests.trainer.faulty_rank", *TWO, *arguments(data, tmp_path, attempt=1, hang_timeout=5, **ENDLESS),
     ))  # fmt: skip
     assert code not in (0, 2, 200), output
     assert (
@@ -206,6 +208,32 @@ def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(data: Pa
     )
     for rank in (0, 1):
         text = rank_log(tmp_path, 1, rank).read_text()
-        assert "Timeout (0:00:05)!" in text
+        assert "every thread's stack:" in text
         assert "loop.py" in text
-    assert "hanging_rank.py" in rank_log(tmp_path, 1, 1).read_text()
+    assert "faulty_rank.py" in rank_log(tmp_path, 1, 1).read_text()
+
+
+def test_a_run_that_writes_its_last_checkpoint_slowly_is_not_ended(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULT", "slow_storage")
+    monkeypatch.setenv("ALONE", "1")
+    code, output = ended(command(
+        "tests.trainer.faulty_rank", *arguments(data, tmp_path, hang_timeout=3, max_iters=2),
+    ))  # fmt: skip
+    assert code == 0, output
+    assert "waiting for storage: the last checkpoint, for 3 s so far" in output
+    assert publication.steps(tmp_path) == [2]
+
+
+def test_a_hang_without_the_launcher_is_said_on_the_console(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULT", "hang")
+    monkeypatch.setenv("ALONE", "1")
+    code, output = ended(command(
+        "tests.trainer.faulty_rank", *arguments(data, tmp_path, attempt=1, hang_timeout=3, **ENDLESS),
+    ))  # fmt: skip
+    assert code == 1, output
+    assert "rank 0 made no step for 3 s" in output
+    assert str(rank_log(tmp_path, 1, 0)) in output

@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from jobctl.trainer.checkpoint.save import (
     streams,
     write_small_files,
 )
-from jobctl.trainer.checkpoint.staging import Staging, bytes_needed
+from jobctl.trainer.checkpoint.staging import Snapshot, Staging, bytes_needed
 from jobctl.trainer.checkpoint.state import State
 from jobctl.trainer.checkpoint.writer import write_files
 from jobctl.trainer.distributed import World
@@ -40,6 +40,7 @@ class Checkpointer:
     ``tensors`` returns the live tensors by name: the same names, types and shapes on every rank.
     ``when_busy`` says what a save does that is due while the one before is still being written.
     ``memory_budget`` is what this rank may keep of the host's memory, in bytes; None asks the host.
+    ``beat`` is called for each piece that was read or written: slow storage is no hang.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Checkpointer:
         keep_every: int,
         when_busy: CheckpointWhenBusy = "wait",
         memory_budget: int | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.run = run
         self.world = world
@@ -59,6 +61,7 @@ class Checkpointer:
         self.keep_every = keep_every
         self.when_busy = when_busy
         self.memory_budget = memory_budget
+        self.beat = beat
         self.on_saved: Callable[[Report], None] = lambda report: None
         self._staging: Staging | None = None
         self._thread: threading.Thread | None = None
@@ -181,7 +184,7 @@ class Checkpointer:
         written: Written = []
         try:
             files = divide_into_files(save.share, streams())
-            written = write_files(save.temporary, self.world.rank, files, save.snapshot.source)
+            written = write_files(save.temporary, self.world.rank, files, self._with_beats(save.snapshot))
         except BaseException as failure:
             error = describe(failure)
         finally:
@@ -198,6 +201,14 @@ class Checkpointer:
                 log.warning("checkpoint of step %d FAILED, training goes on: %s", save.state.step, error)
 
         return not self.world.gathered(error, group=self.world.saving)[0]
+
+    def _with_beats(self, snapshot: Snapshot) -> Callable[[Rows], Iterator[memoryview]]:
+        def source(rows: Rows) -> Iterator[memoryview]:
+            for piece in snapshot.source(rows):
+                yield piece
+                self.beat()
+
+        return source
 
     def _publish(self, save: Save, written: Written, pause: float) -> str:
         """Rank 0's part; returns what went wrong."""
@@ -234,4 +245,4 @@ class Checkpointer:
 
     def resume(self, check: Callable[[State], None], set_aside: bool = True) -> State | None:
         """Fill the live tensors from the newest undamaged checkpoint; see ``resuming.resume``."""
-        return resuming.resume(self.run, self.world, self.tensors(), check, set_aside)
+        return resuming.resume(self.run, self.world, self.tensors(), check, set_aside, self.beat)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,11 +39,17 @@ class Transfer:
     """... and where in ``target`` the first one goes."""
 
 
-def read_tensors_into(folder: Path, table: Table, tensors: Mapping[str, torch.Tensor]) -> list[str]:
+def read_tensors_into(
+    folder: Path,
+    table: Table,
+    tensors: Mapping[str, torch.Tensor],
+    beat: Callable[[], None] = lambda: None,
+) -> list[str]:
     """Fill this rank's part of ``tensors``, sharded or not, from the segments that overlap it.
 
-    ``tensors`` must be in the table, with the same shapes; another type is converted. Returns what is wrong
-    with the files: one line a segment, none where all is as it was written.
+    ``tensors`` must be in the table, with the same shapes; another type is converted. ``beat`` is called for each
+    piece that was read. Returns what is wrong with the files: one line a segment, none where all is as it
+    was written.
     """
     transfers: list[Transfer] = []
     converted: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -67,7 +73,7 @@ def read_tensors_into(folder: Path, table: Table, tensors: Mapping[str, torch.Te
     buffers = ThreadBuffers(on_gpu[0] if on_gpu else torch.device("cpu"))
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="checkpoint-reader") as readers:
-        problems = list(readers.map(lambda transfer: carry_out(folder, transfer, buffers), transfers))
+        problems = list(readers.map(lambda transfer: carry_out(folder, transfer, buffers, beat), transfers))
 
     for part, target in converted:
         part.copy_(target)
@@ -95,7 +101,9 @@ def overlapping(
             )
 
 
-def carry_out(folder: Path, transfer: Transfer, buffers: ThreadBuffers) -> str:
+def carry_out(
+    folder: Path, transfer: Transfer, buffers: ThreadBuffers, beat: Callable[[], None] = lambda: None
+) -> str:
     """Read one segment and copy what is needed of it; what is wrong with it, if anything.
 
     The copy is made before the checksum is known: a damaged checkpoint is followed by another one, which
@@ -114,6 +122,7 @@ def carry_out(folder: Path, transfer: Transfer, buffers: ThreadBuffers) -> str:
 
                 digest.update(piece.numpy().data)
                 copy_needed(transfer, piece, begin - segment.begin)
+                beat()
     except OSError as error:
         return f"{segment.file}: {error.strerror}"
 

@@ -28,12 +28,13 @@ def resume(
     tensors: Mapping[str, torch.Tensor],
     check: Callable[[State], None],
     set_aside: bool = True,
+    beat: Callable[[], None] = lambda: None,
 ) -> State | None:
     """Fill ``tensors`` from the newest undamaged checkpoint, whatever layout wrote it, and return its state.
 
     ``check`` raises UserError where the checkpoint is not this run's. A damaged checkpoint is passed over,
-    loudly, and with ``set_aside`` loses its name. None where no whole one exists. Every rank returns and
-    raises the same.
+    loudly, and with ``set_aside`` loses its name. None where no whole one exists. ``beat`` is called for each
+    piece that was read. Every rank returns and raises the same.
     """
     live = {name: tensor.detach() for name, tensor in tensors.items()}
     fresh = {name: tensor.clone() for name, tensor in live.items() if name.startswith(OPTIONAL)}
@@ -42,7 +43,7 @@ def resume(
         try:
             contents = read_contents_together(world, publication.folder(run, step))
             check(contents.state)
-            load(world, contents, live, fresh)
+            load(world, contents, live, fresh, beat)
 
             return contents.state
         except Damaged as damage:
@@ -55,7 +56,11 @@ def resume(
 
 
 def load(
-    world: World, contents: Contents, live: dict[str, torch.Tensor], fresh: dict[str, torch.Tensor]
+    world: World,
+    contents: Contents,
+    live: dict[str, torch.Tensor],
+    fresh: dict[str, torch.Tensor],
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Raises Damaged on every rank where one of them has read a wrong byte."""
     check_names_and_shapes(contents, live)
@@ -63,7 +68,7 @@ def load(
         live[name].copy_(value)
 
     stored = {name: tensor for name, tensor in live.items() if name in contents.table.tensors}
-    problems = world.gathered(read_tensors_into(contents.folder, contents.table, stored))
+    problems = world.gathered(read_tensors_into(contents.folder, contents.table, stored, beat))
     if any(problems):
         raise Damaged(sorted({line for lines in problems for line in lines}))
 

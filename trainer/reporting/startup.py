@@ -10,8 +10,8 @@ import torch
 from jobctl.jobs.catalog.arithmetic import flops_per_token, flops_per_token_causal, parameters
 from jobctl.jobs.catalog.loader import peak_flops
 from jobctl.jobs.catalog.schema import TrainConfig
-from jobctl.jobs.catalog.training_plan import Plan
-from jobctl.trainer.data.samples import BatchLayout
+from jobctl.jobs.catalog.training_plan import Plan, SourceShare
+from jobctl.trainer.data.samples import BatchLayout, Samples
 from jobctl.trainer.distributed import EXPLAINED, Sharding, World
 from jobctl.trainer.fused import KernelChoice
 from jobctl.trainer.models.attention import Attention
@@ -95,6 +95,15 @@ def facts(
         "weights_from": origin,
         "checkpoint_saves": saves,
     }
+
+
+def source_shares(samples: Samples) -> list[SourceShare]:
+    """Return the data sets of a run, each with its part of the samples."""
+    turns = samples.turns.counts
+    return [
+        SourceShare(name=blocks.tokens.folder.name, blocks=len(blocks), share=count / sum(turns))
+        for blocks, count in zip(samples.sources, turns, strict=True)
+    ]
 
 
 def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list[str]) -> str:

@@ -217,8 +217,11 @@ def take_weights(start: Start, model: Decoder, tokenizer: str, world: World) -> 
     return shared
 
 
-def assemble(options: Options, world: World) -> Run:
-    """Build the run that ``options`` ask for, or resume it. Raises UserError, the same on every rank."""
+def assemble(options: Options, world: World, beat: Callable[[], None] = lambda: None) -> Run:
+    """Build the run that ``options`` ask for, or resume it. Raises UserError, the same on every rank.
+
+    ``beat`` is called whenever a piece of a checkpoint was read, and later when one was written.
+    """
     start = decide_start(options, world)
     recipe = start.recipe
     data, validation = together(world, lambda: open_data(recipe, start.order))
@@ -249,7 +252,7 @@ def assemble(options: Options, world: World) -> Run:
         validation=validation,
         attention=attention,
         stepper=stepper,
-        checkpoints=checkpointer(options.run_dir, world, stepper, train),
+        checkpoints=checkpointer(options.run_dir, world, stepper, train, beat),
         peak=Peak(world.device, "bfloat16" if train.dtype == "float16" else train.dtype),
         eos_id=meta.eos_id,
         tokenizer=meta.tokenizer.name,
@@ -277,7 +280,9 @@ def open_data(recipe: Recipe, order: int) -> tuple[Samples, list[ValidationSet]]
     )
 
 
-def checkpointer(directory: Path, world: World, stepper: Stepper, train: TrainConfig) -> Checkpointer:
+def checkpointer(
+    directory: Path, world: World, stepper: Stepper, train: TrainConfig, beat: Callable[[], None]
+) -> Checkpointer:
     """Saves and loads the stepper's weights, optimiser state and guards by their names."""
     parameters = parallel.named_parameters(stepper.model)
 
@@ -293,6 +298,7 @@ def checkpointer(directory: Path, world: World, stepper: Stepper, train: TrainCo
         keep_last=train.keep_last_checkpoints,
         keep_every=train.keep_every_checkpoint,
         when_busy=train.checkpoint_when_busy,
+        beat=beat,
     )
 
 

@@ -97,6 +97,10 @@ class Score:
 
         return facts
 
+    def __str__(self) -> str:
+        per_byte = f", {self.byte_perplexity:.4f} a byte" if self.byte_perplexity is not None else ""
+        return f"{self.name}: loss {self.loss:.4f}, perplexity {self.perplexity:.2f} a token{per_byte}"
+
 
 @torch.no_grad()
 def evaluate(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import torch
 
 from jobctl.jobs.catalog.arithmetic import flops_per_token
-from jobctl.jobs.catalog.training_plan import SourceShare, doubts, plan_of
+from jobctl.jobs.catalog.training_plan import doubts, plan_of
 from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint.save import Holds, Report
 from jobctl.trainer.checkpoint.state import SourceRecord, State, random_state
-from jobctl.trainer.data.samples import MicroBatches, Samples, micro_batches
+from jobctl.trainer.data.samples import MicroBatches, micro_batches
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.lifecycle.watchdog import Watchdog
 from jobctl.trainer.optim.schedule import learning_rate
@@ -44,6 +44,7 @@ class Training:
         self.console = console
         self.stop = stop
         self.watchdog = watchdog
+        self.on_first_step: Callable[[], None] = lambda: None
         self.train = run.recipe.train
         self.world = run.world
         resumed = run.resumed
@@ -83,7 +84,7 @@ class Training:
             profiler.step()
             stopping = self.stop.is_asked()
             self.after_step(last=stopping or self.step == self.train.max_iters)
-            self.watchdog.beat()
+            self.progress()
 
         del batches  # ends the worker processes
         gc.enable()
@@ -91,6 +92,11 @@ class Training:
         profiler.close()
 
         return self.finish(stopping and self.step < self.train.max_iters)
+
+    def progress(self) -> None:
+        """Tell the watchdog of a step, or of a part of an evaluation."""
+        self.watchdog.beat()
+        self.on_first_step()
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Micro-batches from the next sample on to the end of the run."""
@@ -141,11 +147,13 @@ class Training:
         """
         status = "stopped" if unfinished else "finished"
         reason = self.stop_reason() if unfinished else ""
-        if not self.run.checkpoints.wait():
-            self.close("failed", reason)
+        with self.watchdog.waiting_for_storage("the last checkpoint"):
+            saved = self.run.checkpoints.wait()
+            self.close(status if saved else "failed", reason)
+
+        if not saved:
             raise RuntimeError(f"training has {status}, but its last checkpoint could not be written")
 
-        self.close(status, reason)
         return EXIT_CONTINUE if unfinished else EXIT_FINISHED
 
     def stop_reason(self) -> str:
@@ -184,7 +192,7 @@ class Training:
         run = self.run
         parameters = parallel.named_parameters(self.run.stepper.model)
         state = self.run.stepper.optimizer.state()
-        plan = plan_of(self.train, run.layout.global_batch_size, source_shares(run.data))
+        plan = plan_of(self.train, run.layout.global_batch_size, startup.source_shares(run.data))
         info = startup.facts(
             run.recipe,
             self.world,
@@ -292,7 +300,7 @@ class Training:
         if self.log and self.trackers:
             self.log.write([{"kind": "eval", "iter": self.step, **score.record()} for score in scores])
             for score in scores:
-                self.console.line(f"step {self.step}: validation {describe(score)}")
+                self.console.line(f"step {self.step}: validation {score}")
                 self.trackers.log(self.step, {f"val_loss/{score.name}": score.loss})
 
         best = self.best_val_loss is None or scores[0].loss < self.best_val_loss
@@ -311,7 +319,7 @@ class Training:
                 self.world,
                 run.sharding,
                 run.eos_id,
-                self.watchdog.beat,
+                self.progress,
             )
             for chosen in run.validation
         ]
@@ -335,11 +343,23 @@ class Training:
         if self.saved_step == self.step:
             return
 
-        if self.log:
-            self.log.sync()
+        with self.watchdog.waiting_for_storage(f"the checkpoint of step {self.step}"):
+            if self.log:
+                self.log.sync()
 
+            begun = self.run.checkpoints.save(self.state(), holds=holds, best=best, must=must)
+
+        if not begun.skipped:
+            self.saved_step = self.step if holds == "everything" else self.saved_step
+        elif self.log:
+            record = {"kind": "checkpoint_skipped", "iter": self.step, "holds": holds}
+            self.log.write([{**record, "writing_seconds": round(begun.writing_seconds, 1)}])
+
+    def state(self) -> State:
+        """Return what a checkpoint of this step says of the run, apart from its tensors."""
         recipe = self.run.recipe
-        state = State(
+
+        return State(
             step=self.step,
             samples=self.samples,
             global_batch_size=self.run.layout.global_batch_size,
@@ -356,29 +376,8 @@ class Training:
             random=random_state(),
         )
 
-        begun = self.run.checkpoints.save(state, holds=holds, best=best, must=must)
-        if not begun.skipped:
-            self.saved_step = self.step if holds == "everything" else self.saved_step
-        elif self.log:
-            record = {"kind": "checkpoint_skipped", "iter": self.step, "holds": holds}
-            self.log.write([{**record, "writing_seconds": round(begun.writing_seconds, 1)}])
-
     def note_checkpoint(self, report: Report) -> None:
         """The background thread of rank 0 has published a checkpoint."""
         if self.log:
             self.log.write([report.record()])
         log.info("%s", report)
-
-
-def source_shares(samples: Samples) -> list[SourceShare]:
-    """Return the data sets of a run, each with its part of the samples."""
-    turns = samples.turns.counts
-    return [
-        SourceShare(name=blocks.tokens.folder.name, blocks=len(blocks), share=count / sum(turns))
-        for blocks, count in zip(samples.sources, turns, strict=True)
-    ]
-
-
-def describe(score: Score) -> str:
-    per_byte = f", {score.byte_perplexity:.4f} a byte" if score.byte_perplexity is not None else ""
-    return f"{score.name}: loss {score.loss:.4f}, perplexity {score.perplexity:.2f} a token{per_byte}"

@@ -5,29 +5,40 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from jobctl.jobs.core.layout import rank_log
 from jobctl.trainer.distributed import World
 from jobctl.trainer.lifecycle.heartbeat import Heartbeat
 from jobctl.trainer.lifecycle.stop import StopRequest
-from jobctl.trainer.lifecycle.watchdog import Watchdog
+from jobctl.trainer.lifecycle.watchdog import STORAGE_TIMEOUTS, Watchdog
 from jobctl.trainer.options import Options
 from jobctl.trainer.reporting.ranklog import Console
 from jobctl.trainer.training.assembly import assemble, together
 from jobctl.trainer.training.loop import Training
 
 DEFAULT_HANG_TIMEOUT = 1800
+COLLECTIVES_SECONDS = 86_400
+"""How long a collective waits, at least. The watchdog ends a hang long before, and knows better what to say."""
 HANG_MARGIN = 120
-"""Seconds that collectives wait longer than the watchdog, which knows better what to say."""
+"""Seconds that collectives wait longer than the watchdog does at most."""
 
 
 def hang_timeout(options: Options) -> int:
     return int(options.flags.get("hang_timeout", DEFAULT_HANG_TIMEOUT))
 
 
+def collectives_timeout(options: Options) -> int:
+    """Return how many seconds a collective may take before torch ends it.
+
+    Ranks wait in one while another waits for storage, which the watchdog allows.
+    """
+    return max(COLLECTIVES_SECONDS, hang_timeout(options) * STORAGE_TIMEOUTS + HANG_MARGIN)
+
+
 def train(options: Options, world: World, attempt: int, console: Console) -> int:
     """Train or evaluate; returns the exit code. Raises UserError on every rank where the job cannot be right."""
     stop = StopRequest(options.run_dir, world)
     if options.only_evaluates:
-        return attempted(options, world, stop, console)
+        return attempted(options, world, stop, attempt, console)
 
     stop.watch_signals()
 
@@ -40,15 +51,24 @@ def train(options: Options, world: World, attempt: int, console: Console) -> int
         else:
             together(world, lambda: None)
 
-        return attempted(options, world, stop, console)
+        return attempted(options, world, stop, attempt, console)
 
 
-def attempted(options: Options, world: World, stop: StopRequest, console: Console) -> int:
+def attempted(options: Options, world: World, stop: StopRequest, attempt: int, console: Console) -> int:
     """From building the model to the exit code."""
-    with Watchdog(hang_timeout(options), sys.stderr) as watchdog:
-        run = assemble(options, world)
+    where = rank_log(options.records, attempt, world.rank)
+
+    def say(idle: float) -> None:
+        console.line(
+            f"ERROR: rank {world.rank} made no step for {idle:.0f} s, and is ended; its log: {where}"
+        )
+
+    with Watchdog(hang_timeout(options), sys.stderr, say) as watchdog, contextlib.ExitStack() as starting:
+        starting.enter_context(watchdog.starting())
+        run = assemble(options, world, watchdog.beat)
         watchdog.timeout_seconds = run.recipe.train.hang_timeout
         training = Training(run, console, stop, watchdog)
+        training.on_first_step = starting.close
         if run.recipe.train.eval_only:
             return training.evaluate_only()
 

@@ -118,9 +118,9 @@ def load_sharded(command: Any, world: parallel.World) -> bool:
     live = sharded(world, {name: torch.zeros_like(tensor) for name, tensor in tensors().items()})
     read: list[reader.Transfer] = []
     carry_out = reader.carry_out
-    reader.carry_out = lambda folder, transfer, buffers: (  # type: ignore[assignment]
-        read.append(transfer),
-        carry_out(folder, transfer, buffers),
+    reader.carry_out = lambda *arguments: (  # type: ignore[assignment]
+        read.append(arguments[1]),
+        carry_out(*arguments),
     )[1]
     resumed = checkpointer(Path(command[0]), live, world).resume(lambda state: None)
     reader.carry_out = carry_out
