@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -349,7 +350,8 @@ class _Handler(BaseHTTPRequestHandler):
         errors.start()
         if not socket.copy_output(process.stdout, 1, cut):
             os.killpg(process.pid, signal.SIGKILL)
-            self.connection.shutdown(2)
+            with contextlib.suppress(OSError):  # the client has gone already
+                self.connection.shutdown(2)
             return
         errors.join()
         code = process.wait()
