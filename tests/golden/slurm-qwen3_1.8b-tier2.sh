@@ -489,13 +489,52 @@ reason_of() {
 
   case $TERMINATED/$1/$2 in
     */0/*) echo finished ;;
-    1/*/*JobState=CANCELLED*) echo cancelled ;;
-    1/*/*JobState=TIMEOUT*) echo "time limit" ;;
-    1/*/*JobState=PREEMPTED* | */*/*PreemptTime=[0-9]*) echo preempted ;;
-    1/*/*) reason_of_a_requeue ;;
+    1/*/*) reason_of_a_kill "$2" ;;
+    0/*/*PreemptTime=[0-9]*) echo preempted ;;
     "0/$EXIT_CONTINUE/"*) reason_of_a_stop ;;
     *) reason_of_a_failure "$1" ;;
   esac
+}
+
+# reason_of_a_kill JOB: Slurm says of every job that it ends that it is COMPLETING, and not why.
+reason_of_a_kill() {
+  if was_requeued "$1"; then
+    reason_of_a_requeue
+    return 0
+  fi
+
+  case $1 in
+    *PreemptTime=[0-9]*) echo preempted ;;
+    *) if used_its_time "$1"; then echo "time limit"; else echo cancelled; fi ;;
+  esac
+}
+
+# was_requeued JOB: whether Slurm has put the job back into its queue: it counts one restart more than when this attempt
+# began. Where Slurm says nothing, it is left to Slurm as well.
+was_requeued() {
+  local restarts=${1#* Restarts=}
+  restarts=${restarts%% *}
+  case $restarts in
+    '' | *[!0-9]*) return 0 ;;
+    *) [ "$restarts" -gt "${SLURM_RESTART_COUNT:-0}" ] ;;
+  esac
+}
+
+# used_its_time JOB: whether the job has run for as long as it may.
+used_its_time() {
+  local run=${1#* RunTime=} limit=${1#* TimeLimit=}
+  run=$(seconds_of "${run%% *}") && limit=$(seconds_of "${limit%% *}") && [ "$run" -ge "$limit" ]
+}
+
+# seconds_of TIME: print how many seconds DAYS-HOURS:MINUTES:SECONDS are. Days may be missing.
+seconds_of() {
+  local days=0 hours minutes seconds time=$1
+  case $time in
+    *[!0-9:-]*) return 1 ;;
+    *-*) days=${time%%-*} ;;
+  esac
+  IFS=: read -r hours minutes seconds <<<"${time#*-}"
+  echo "$((((days * 24 + 10#$hours) * 60 + 10#$minutes) * 60 + 10#$seconds))"
 }
 
 # reason_of_a_requeue: Slurm requeues a job whose node is down. Else somebody did.
@@ -544,11 +583,11 @@ finish() {
   why=$(reason_of "$code" "$job")
   end_attempt "$code" "$why"
 
-  case $TERMINATED/$why/$code/$job in
+  case $TERMINATED/$why/$code in
     # Where preemption cancels, nobody but the job itself starts it again.
-    1/preempted/*JobState=PREEMPTED*) ;;
+    1/preempted/*) ;;
     # At the time limit Slurm decides nothing. Of any other job that it ends it has decided what becomes.
-    "1/time limit/$EXIT_CONTINUE/"*) ;;
+    "1/time limit/$EXIT_CONTINUE") ;;
     1/*) exit "$code" ;;
   esac
 

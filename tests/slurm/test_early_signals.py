@@ -14,7 +14,7 @@ from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.script import render
 
 COMMANDS = {
-    "scontrol": 'case "$1 $2" in "show hostnames") echo n1 ;; "show job") echo "JobState=${STATE:-RUNNING}" ;; '
+    "scontrol": 'case "$1 $2" in "show hostnames") echo n1 ;; "show job") echo "${JOB:-JobState=RUNNING}" ;; '
     '"show node") echo "NodeName=n1 State=IDLE ThreadsPerCore=1" ;; '
     '"ping "*) echo "Slurmctld(primary) at controller is UP" ;; '
     '*) echo "$1" >>"$CALLS" ;; esac',
@@ -87,15 +87,27 @@ def test_an_evaluation_uses_the_time_that_remains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "calls"),
-    [("CANCELLED", "cancelled", []), ("PREEMPTED", "preempted", ["requeue"]), ("PENDING", "requeued", [])],
+    ("facts", "reason", "calls"),
+    [
+        ("Restarts=0 RunTime=00:00:01", "cancelled", []),
+        ("Restarts=0 RunTime=00:00:01 PreemptTime=2026-01-01T00:00:00", "preempted", ["requeue"]),
+        ("Restarts=1 RunTime=00:00:01", "requeued", []),
+        ("Restarts=0 RunTime=1-00:00:03", "time limit", []),
+    ],
 )
 def test_a_job_that_is_ended_before_it_begins_says_why(
-    state: str, reason: str, calls: list[str], tmp_path: Path
+    facts: str, reason: str, calls: list[str], tmp_path: Path
 ) -> None:
     """What preemption has cancelled requeues itself. Slurm does that for all else that is to go on."""
-    ended = executed(tmp_path, "kill -TERM $PPID", STATE=state)
+    job = f"JobId=7 JobState=COMPLETING {facts} TimeLimit=1-00:00:00 SuspendTime=None"
+    ended = executed(tmp_path, "kill -TERM $PPID", JOB=job)
     assert (ended.code, ended.record["reason"], ended.calls) == (143, reason, calls)
+
+
+def test_a_second_attempt_that_is_cancelled_was_not_requeued(tmp_path: Path) -> None:
+    job = "JobState=COMPLETING Restarts=1 RunTime=00:00:01 TimeLimit=00:10:00"
+    ended = executed(tmp_path, "kill -TERM $PPID", JOB=job, SLURM_RESTART_COUNT="1")
+    assert (ended.record["reason"], ended.calls) == ("cancelled", [])
 
 
 def test_a_wish_to_stop_is_kept_while_the_environment_loads(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from jobctl.jobs.render import shell_functions
 from tests.jobs.spec.test_reserved import assigned
 
-FILES = ("messages", "slurm/controller", "slurm/inherited", "slurm/meeting", "slurm/nodes")
+FILES = ("messages", "slurm/controller", "slurm/ending", "slurm/inherited", "slurm/meeting", "slurm/nodes")
 
 
 def shell(command: str, **variables: str) -> str:
@@ -113,6 +113,34 @@ def test_a_loopback_address_is_none(tmp_path: Path) -> None:
 def test_a_node_is_down_as_slurm_says(tmp_path: Path, state: str, down: bool) -> None:
     path = commands(tmp_path, scontrol=f'echo "NodeName=n2 State={state} Comment=a*b"')
     assert shell("is_down n2 && echo down || echo up", PATH=path) == ("down" if down else "up")
+
+
+@pytest.mark.parametrize(
+    ("run", "limit", "used"),
+    [
+        ("00:59:59", "01:00:00", False),
+        ("01:00:00", "01:00:00", True),
+        ("1-00:00:08", "1-00:00:00", True),
+        ("08:09:59", "2-00:00:00", False),
+        ("9-00:00:00", "UNLIMITED", False),
+    ],
+)
+def test_a_job_has_used_its_time_as_slurm_counts_it(run: str, limit: str, used: bool) -> None:
+    job = f"JobState=COMPLETING RunTime={run} TimeLimit={limit} TimeMin=N/A"
+    assert shell(f"used_its_time '{job}' && echo used || echo not") == ("used" if used else "not")
+
+
+@pytest.mark.parametrize(
+    ("job", "requeued"),
+    [
+        ("JobState=COMPLETING Restarts=2 BatchFlag=1 WorkDir=/a/b", False),
+        ("JobState=COMPLETING Restarts=3 BatchFlag=1 WorkDir=/a/b", True),
+        ("", True),
+    ],
+)
+def test_a_job_is_requeued_when_slurm_counts_one_restart_more(job: str, requeued: bool) -> None:
+    told = shell(f"was_requeued '{job}' && echo yes || echo no", SLURM_RESTART_COUNT="2")
+    assert told == ("yes" if requeued else "no")
 
 
 def test_a_controller_that_comes_back_gets_the_request(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def test_scancel_by_hand_ends_a_run_for_good(slurm_runs: Submitter) -> None:
     slurm_runs.cluster.wait_until_idle()
     assert (slurm_runs.root / "runs" / "gamma" / "checkpointed").exists()
     assert slurm_runs.cluster.run("squeue", "-h") == ""
-    assert slurm_runs.status("gamma").state in ("stopped", "cancelled")
+    assert slurm_runs.status("gamma").state == "cancelled"
+    assert slurm_runs.read("gamma").attempts[0].reason == "cancelled"
 
 
 def test_a_waiting_run_is_cancelled(slurm_runs: Submitter) -> None:
@@ -108,8 +109,8 @@ def test_a_graceful_cancel_checkpoints_and_is_not_requeued(slurm_runs: Submitter
 
 
 def test_the_time_limit_makes_another_attempt(slurm_runs: Submitter) -> None:
-    """One minute is the shortest limit; Slurm warns up to a minute early, so USR2 comes within seconds."""
-    job = slurm_runs.submit("epsilon", FIRST_UNTIL_STOPPED, time_limit="00:01:00", stop_grace_seconds=55)
+    """One minute is the shortest limit. Slurm warns up to a minute early, so jobctl asks for 20 s of warning."""
+    job = slurm_runs.submit("epsilon", FIRST_UNTIL_STOPPED, time_limit="00:01:00")
     slurm_runs.wait_for_line("epsilon", "checkpointed", seconds=70)
     slurm_runs.wait_for_requeue(job)
     status = slurm_runs.wait("epsilon", "finished", "failed", "cancelled")
