@@ -21,6 +21,7 @@ from jobctl.jobs.runs.edits import lengthens, make_edit
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.targets.directory import DirectoryStore
+from jobctl.jobs.targets.machine import check_machine
 from jobctl.jobs.targets.protocol import RecordKeeper, RunStore
 from jobctl.jobs.targets.registry import load_target, target_entry
 
@@ -163,5 +164,7 @@ def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) 
             hint=f"jobctl wait {run.name}",
             code=1,
         )
+
+    check_machine(spec, force=True)
 
     return run, store_of(run).resume(run, trusted, edit)

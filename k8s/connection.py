@@ -180,7 +180,7 @@ class Connection:
         return Unanswered(self._notice(response.status), refusal, wait)
 
     def _notice(self, answer: object) -> str:
-        return f"jobctl: {self.host} answers {answer}; trying again"
+        return f"jobctl: {self.host} answers {answer}; trying again for {PATIENCE:.0f} s"
 
     def _silence(self, request: Request, reason: str) -> UserError:
         return UserError(

@@ -130,6 +130,10 @@ class StopFile:
         if number == signal.SIGINT and self.asked:
             raise KeyboardInterrupt
 
+        # Whoever cancels a job may send the signal every second until it has ended.
+        if self.asked:
+            return
+
         self.asked = True
         self.path.parent.mkdir(parents=True, exist_ok=True)
 

@@ -8,7 +8,7 @@ import click
 
 from jobctl.jobs.cli.choices import TRUST_OPTION
 from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
-from jobctl.jobs.cli.output import emit
+from jobctl.jobs.cli.output import emit, said_when_slow
 from jobctl.jobs.cli.status import statuses
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
@@ -69,7 +69,8 @@ def _cancel(chosen: Run, status: Status, graceful: bool) -> bool:
     if graceful:
         store_of(chosen).request_stop(chosen)
     else:
-        load_target(chosen.target).cancel(chosen)
+        with said_when_slow(f"waiting for {chosen.name} to end; a training saves a checkpoint first"):
+            load_target(chosen.target).cancel(chosen)
 
     return graceful
 

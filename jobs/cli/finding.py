@@ -74,6 +74,12 @@ def find_run(name: str, place: Place) -> Run:
         return _find_in(*cluster, home, name)
 
     run = _elsewhere(runs.read(home, run_name if kind else name), place)
+    if place.target and run.target != target_entry(place.target).name:
+        raise UserError(
+            f"run '{run_name}' is on target {run.target}, not {place.target}",
+            hint=f"jobctl status {run_name}",
+        )
+
     if not kind:
         return run
 
@@ -93,7 +99,7 @@ def _find_in(target: str, site: Site, home: Path, name: str) -> Run:
         known = [other.name for other in store.find_all()]
         hint = nearest(name, known) if known else "it has none"
         raise UserError(
-            f"no run '{name}' in namespace {site.kubernetes.namespace}; {hint}", hint="jobctl list", code=1
+            f"no run '{name}' in namespace {site.kubernetes.namespace}; {hint}", hint="jobctl list"
         )
 
     return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shutil
 import sys
@@ -14,7 +16,7 @@ import click
 
 from jobctl.jobs.cli.describe import description
 from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
-from jobctl.jobs.cli.output import emit
+from jobctl.jobs.cli.output import SLOW_SECONDS, emit, say
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.text import visible, visible_but_colours
@@ -39,6 +41,7 @@ LONGEST_WATCH = 30.0
 @click.option("--all-ranks", is_flag=True, help="Every rank's lines as they come.")
 @click.option("--attempt", type=click.IntRange(min=1), help="One attempt's instead of all.")
 @click.option("--grep", metavar="REGEX", help="Only lines that match.")
+@click.option("--json", "as_json", is_flag=True, help="Print each line as a JSON object.")
 def logs_command(
     run: str,
     follow: bool,
@@ -46,6 +49,7 @@ def logs_command(
     all_ranks: bool,
     attempt: int | None,
     grep: str | None,
+    as_json: bool,
     **place: Any,
 ) -> None:
     """Print a run's log."""
@@ -59,7 +63,7 @@ def logs_command(
 
     for line in lines:
         if wanted.search(line):
-            click.echo(visible_but_colours(line))
+            click.echo(json.dumps({"line": line}) if as_json else visible_but_colours(line))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -92,7 +96,9 @@ def follow_to_the_end(
     name: str, place: Place, *, timeout: float | None = None, as_json: bool = False
 ) -> None:
     """Shows a run's progress until it ends; exits with its code, 1 where it has none, 124 when time ran out."""
-    run, status = follow(name, place, Progress(quiet=as_json), timeout=timeout)
+    with goes_on(name):
+        run, status = follow(name, place, Progress(quiet=as_json), timeout=timeout)
+
     training = read_training(run.path) if status.state in runs.ENDED else None
     emit(status, as_json, description(run, status, training) if training else describe_status(status))
     if status.state != "finished":
@@ -109,7 +115,9 @@ def wait_for_pipeline(
 
     for run in pipeline_runs(pipeline, place):
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        status = follow(run.name, place, progress, timeout=remaining)[1]
+        with goes_on(pipeline.name):
+            status = follow(run.name, place, progress, timeout=remaining)[1]
+
         if status.state != "finished":
             worst = status
             break
@@ -118,6 +126,19 @@ def wait_for_pipeline(
     emit(known, as_json, pipeline_table(pipeline, known))
     if worst:
         sys.exit(exit_code(worst))
+
+
+@contextlib.contextmanager
+def goes_on(name: str, rest: str = "") -> Iterator[None]:
+    """Say on Ctrl-C that the job called ``name`` goes on, for whoever ends the wait may think that it ends the job."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            f"\njobctl: {name} goes on{rest}; jobctl wait {name} follows it, jobctl cancel {name} ends it",
+            err=True,
+        )
+        raise
 
 
 def follow(
@@ -186,6 +207,8 @@ class Progress:
         self._offsets: dict[Path, int] = {}
         self._said = ""
         self._drawn = False
+        self._silent_since = time.monotonic()
+        self._printed = False
 
     def show(self, run: Run, status: Status) -> None:
         if self._quiet:
@@ -198,7 +221,17 @@ class Progress:
 
         for path in log_files(run.path, rank=None, attempt=None, step=run.step):
             for line in self._new_lines(path, status):
+                self._printed = True
                 self._line(line)
+
+        if status.state == "running":
+            self._explain_silence(run)
+
+    def _explain_silence(self, run: Run) -> None:
+        """Say once what a job does that has printed nothing for a while: loading torch takes some seconds."""
+        if not self._printed and time.monotonic() - self._silent_since > SLOW_SECONDS:
+            self._printed = True
+            self._line(f"{run.name}: its program is being loaded; nothing is printed yet")
 
     def _new_lines(self, path: Path, status: Status) -> list[str]:
         offset = self._offsets.get(path, 0)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 import msgspec
 
 from jobctl.jobs.core.text import visible
+
+SLOW_SECONDS = 3.0
+"""The longest time in which nothing is said."""
 
 
 def emit(facts: Any, as_json: bool, text: str) -> None:
@@ -28,6 +33,18 @@ def say(text: str, *, err: bool = False) -> None:
 def warn(messages: Iterable[str]) -> None:
     for message in messages:
         say(f"jobctl: note: {message}", err=True)
+
+
+@contextlib.contextmanager
+def said_when_slow(text: str) -> Iterator[None]:
+    """Print ``text`` on standard error where the work inside takes longer than a person waits without a word."""
+    timer = threading.Timer(SLOW_SECONDS, lambda: say(f"jobctl: {text}", err=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

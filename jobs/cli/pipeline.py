@@ -20,6 +20,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
 from jobctl.jobs.runs.store import ENDED
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets.machine import check_machine
 from jobctl.jobs.targets.registry import load_target, target_entry
 
 OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", "spare_nodes")
@@ -53,6 +54,9 @@ def pipeline_command(
         rows = [(step.name, step.run, ", ".join(step.after)) for step in remaining.steps]
         emit(remaining, as_json, table(("STEP", "RUN", "AFTER"), rows))
         return
+
+    for job in specs.values():
+        check_machine(job, force=options.get("force", False))
 
     chains = target_entry(spec.target).chains
     if not chains and not wait:
@@ -166,7 +170,7 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
 
 def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: bool) -> None:
     """Each job when the one before it has finished; ends jobctl at the first that does not."""
-    from jobctl.jobs.cli.follow import Progress, exit_code, follow
+    from jobctl.jobs.cli.follow import Progress, exit_code, follow, goes_on
     from jobctl.jobs.submission import check_inputs, start_step
 
     progress = Progress(quiet)
@@ -175,7 +179,9 @@ def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, qu
         check_inputs(specs[step.name])
         job = start_step(specs[step.name], home)
         _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
-        status = follow(step.run, Place(root=home), progress)[1]
+        with goes_on(step.run, ", and the steps after it are not submitted"):
+            status = follow(step.run, Place(root=home), progress)[1]
+
         if status.state != "finished":
             _say(f"{step.name}: {describe_status(status)}", quiet=False)
             sys.exit(exit_code(status))

@@ -49,6 +49,7 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
     """Start a job and return its run's name."""
     from jobctl.jobs.cli.room import check_room
     from jobctl.jobs.submission import check_inputs, prepared, store_for
+    from jobctl.jobs.targets.machine import check_machine
 
     resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
     spec = resolved.spec
@@ -58,21 +59,35 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return
 
+    check_machine(spec, force=force)
     # Before the inputs: whoever makes a data set for a job that cannot fit has made it in vain.
     home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
     check_room(resolved, force=force, root=home)
     check_inputs(spec)
     if dry_run:
-        click.echo(load_target(spec.target).render(spec), nl=False, color=True)
-        click.echo(
-            f"jobctl: would submit run {spec.run} to {spec.target}, in {spec.site.root}/runs", err=True
-        )
+        _print_dry_run(spec, as_json)
         return
 
     started = store_for(spec, home).start(spec)
     emit(_facts(started), as_json, _summary(started))
     if wait:
         _follow(started.run.name, home)
+
+
+def _print_dry_run(spec: JobSpec, as_json: bool) -> None:
+    """Print what would be submitted, as it is: click would take escape sequences out of a value."""
+    text = load_target(spec.target).render(spec)
+    folder = f"{spec.site.root}/runs"
+    if as_json:
+        emit(
+            {"run": spec.run, "target": spec.target, "directory": f"{folder}/{spec.run}", "text": text},
+            True,
+            "",
+        )
+        return
+
+    click.echo(text, nl=False, color=True)
+    click.echo(f"jobctl: would submit run {spec.run} to {spec.target}, in {folder}", err=True)
 
 
 def announce(resolved: Resolution) -> None:

@@ -10,6 +10,7 @@ import click
 from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.catalog.loader import load_entry
 from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.output import said_when_slow
 
 
 @click.command("tokenizer")
@@ -17,7 +18,8 @@ from jobctl.jobs.cli.choices import root
 @click.option(
     "--token-env", default="HF_TOKEN", show_default=True, help="Variable that holds your hub token."
 )
-def tokenizer_command(name: str, token_env: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def tokenizer_command(name: str, token_env: str, as_json: bool) -> None:
     """Fetch a tokenizer, verify it, and put it where jobs look for it."""
     load_entry("tokenizers", name, TokenizerEntry)
     # A process of its own: prep needs packages that a login node may lack, and jobctl starts without them.
@@ -28,6 +30,10 @@ def tokenizer_command(name: str, token_env: str) -> None:
         name,
         f"--root={root()}",
         f"--token-env={token_env}",
+        *(["--json"] if as_json else []),
     ]
 
-    sys.exit(subprocess.run(command, check=False).returncode)
+    with said_when_slow(f"waiting for the files of {name}; HF_ENDPOINT names another hub or a mirror of it"):
+        done = subprocess.run(command, check=False)
+
+    sys.exit(done.returncode)

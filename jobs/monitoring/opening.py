@@ -111,7 +111,6 @@ def open_run(word: str, root: Path) -> Opened:
     raise UserError(
         f"no run '{word}' in {runs}, and no such folder or file; {hint}",
         hint="a run that only a cluster has: jobctl collect RUN -o DIR, then name the folder",
-        code=1,
     )
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,10 @@ from jobctl.jobs.catalog.schema import (
     TrainConfig,
 )
 from jobctl.jobs.catalog.schema.keys import OLD_NAMES
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.exit_codes import code_of
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs.edits import Edit, edited
 from jobctl.jobs.spec.job_spec import RECORD_FORMAT, JobSpec, TrainSpec
@@ -238,6 +243,16 @@ def read_attempts(run: Path) -> tuple[Attempt, ...]:
         raise BadRun(run / "attempts", error.strerror or str(error)) from None
 
     return tuple(sorted(map(_read_attempt, files), key=lambda attempt: attempt.attempt))
+
+
+def record_kill(run: Path, number: int) -> None:
+    """Record the end of an attempt that was killed before it could write its end itself."""
+    for attempt in read_attempts(run):
+        if attempt.attempt == number and attempt.end is None:
+            end = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+            code = code_of(-signal.SIGKILL)
+            ended = msgspec.structs.replace(attempt, end=end, exit_code=code, reason="cancelled")
+            write_whole(layout.attempt_file(run, number), msgspec.json.encode(ended) + b"\n")
 
 
 def _read_attempt(file: Path) -> Attempt:

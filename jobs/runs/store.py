@@ -271,11 +271,11 @@ def read(root: Path, name: str) -> Run:
     if not layout.RUN_NAME.fullmatch(run_name) or not path.is_dir():
         known = [p.name for p in layout.runs(root).iterdir()] if layout.runs(root).is_dir() else []
         hint = nearest(run_name, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
-        raise UserError(f"no run '{run_name}' in {layout.runs(root)}; {hint}", hint="jobctl list", code=1)
+        raise UserError(f"no run '{run_name}' in {layout.runs(root)}; {hint}", hint="jobctl list")
 
     if name != run_name and step not in steps_on(path):
         hint = f"jobctl submit {step} --run {run_name}" if step in kinds.ON_A_CHECKPOINT else "jobctl list"
-        raise UserError(f"run '{run_name}' has no {step or 'step without a name'}", hint=hint, code=1)
+        raise UserError(f"run '{run_name}' has no {step or 'step without a name'}", hint=hint)
 
     return _read(path, step)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -73,6 +75,10 @@ class DockerTarget(LocalTarget):
         runs.request_stop(run.path, "cancel", run.step)
         # Again and again: the container may not be there yet. It may also be there when its script is not.
         while _stop(last.job_id) or is_alive(last.pid, run.path):
+            # A script that is stopped sees the container's end only when it goes on.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(last.pid, signal.SIGCONT)
+
             time.sleep(0.1)
 
 

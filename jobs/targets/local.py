@@ -18,7 +18,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.render import payload_context, render_template
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import read_logs
-from jobctl.jobs.runs.records import Attempt, BadRun
+from jobctl.jobs.runs.records import Attempt, BadRun, record_kill
 from jobctl.jobs.runs.store import Run, Status, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 
@@ -112,13 +112,20 @@ class LocalTarget:
         runs.request_stop(run.path, "cancel", run.step)
         started = time.monotonic()
 
+        late = False
         while is_alive(last.pid, run.path):
             # Again and again: a process that is just being started does not hear the first one.
             late = time.monotonic() - started > KILL_SECONDS
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(last.pid, signal.SIGKILL if late else signal.SIGTERM)
+                # A process that is stopped hears a signal only when it goes on.
+                os.killpg(last.pid, signal.SIGCONT)
 
             _wait_for(lambda: not is_alive(last.pid, run.path), seconds=1)
+
+        if late:
+            # The shell that writes the end of an attempt was killed with the rest.
+            record_kill(run.path, last.attempt)
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
         def ended() -> bool:

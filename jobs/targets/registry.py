@@ -69,6 +69,8 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """
     many_nodes: bool = True
     """Whether a job can have more than one node."""
+    runs_here: bool = False
+    """Whether its jobs run on the submitting host, whose GPUs can be counted before one starts."""
 
 
 BUILT_IN = (
@@ -77,6 +79,7 @@ BUILT_IN = (
         module="jobctl.jobs.targets.local",
         accepts_after=False,
         many_nodes=False,
+        runs_here=True,
     ),
     TargetEntry(
         name="slurm",
@@ -112,6 +115,7 @@ BUILT_IN = (
         programs=("docker",),
         accepts_after=False,
         many_nodes=False,
+        runs_here=True,
     ),
 )
 DEFAULT = BUILT_IN[0].name

@@ -355,7 +355,7 @@ def test_somebody_elses_config_map_is_no_run(server: ApiServer, capfd: pytest.Ca
     server.store.create("v1", "configmaps", "jobctl", stray | {"metadata": {"name": "stray", **marks}})
     assert json.loads(jobctl_says(capfd, "list", "--target", "k8s", "--json")[1]) == []
     code, _, err = jobctl_says(capfd, "status", "theirs", "--target", "k8s")
-    assert (code, "no run 'theirs'" in err) == (1, True)
+    assert (code, "no run 'theirs'" in err) == (2, True)
     assert jobctl_says(capfd, "submit", *SMOKE, "--run", "theirs")[0] == 2
 
 

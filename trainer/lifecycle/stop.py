@@ -71,7 +71,7 @@ class StopRequest:
     def _read_file(self) -> str:
         """Why the stop file says to stop; opened, for a stat may come from a network file system's cache."""
         try:
-            text = self.path.read_text(errors="replace").strip()
+            text = "; ".join(self.path.read_text(errors="replace").split("\n")).strip("; ")
         except FileNotFoundError:
             return ""
         except OSError:  # a file system that is away for a moment is no reason to stop

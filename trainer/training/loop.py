@@ -174,7 +174,11 @@ class Training:
             best_val_loss=self.best_val_loss,
         )
         self.trackers.close()
-        losses = f", loss {facts['first_loss']} -> {facts['last_loss']}" if "first_loss" in facts else ""
+        losses = (
+            f", loss {_rounded(facts['first_loss'])} -> {_rounded(facts['last_loss'])}"
+            if "first_loss" in facts
+            else ""
+        )
         reason = f" ({why})" if why else ""
         self.console.line(
             f"{status} at step {self.step} of {self.train.max_iters}{reason}{losses}; {self.log.path}"
@@ -381,3 +385,8 @@ class Training:
         if self.log:
             self.log.write([report.record()])
         log.info("%s", report)
+
+
+def _rounded(loss: object) -> str:
+    """Return a loss to four digits; one that was no number as the log has it."""
+    return f"{loss:.4f}" if isinstance(loss, float) else str(loss)

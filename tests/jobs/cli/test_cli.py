@@ -83,7 +83,7 @@ def test_wrong_usage_is_a_message_and_exit_code_2(
 @pytest.mark.parametrize("verb", ["status", "describe", "logs", "wait", "cancel", "resume"])
 def test_a_run_that_is_not_there_is_a_message(jobctl: Invoke, verb: str) -> None:
     code, _, err = jobctl(verb, "nothing")
-    assert code == 1
+    assert code == 2
     assert "no run 'nothing'" in err
 
 

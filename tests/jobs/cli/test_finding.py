@@ -30,6 +30,12 @@ def test_a_run_of_this_root_is_read_from_its_directory(root: Path, job: Job) -> 
         find_run("mind", Place())
 
 
+def test_a_run_of_another_target_is_not_the_one_that_is_asked_for(root: Path, job: Job) -> None:
+    recorded(root, job("true", run="mine"))
+    with pytest.raises(UserError, match="run 'mine' is on target local, not slurm"):
+        find_run("mine", Place(target="slurm"))
+
+
 def test_another_namespace_is_where_a_recorded_run_is_asked_for(root: Path, job: Job) -> None:
     recorded(root, job("true", run="mine", target="k8s"))
     site = find_run("mine", Place()).record.spec.site.kubernetes

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.cli import follow as module
 from jobctl.jobs.cli.finding import Place
 from jobctl.jobs.cli.follow import Progress, exit_code, follow
 from jobctl.jobs.core import layout
@@ -89,6 +91,31 @@ def test_progress_that_is_quiet_says_nothing(still: Run, capsys: pytest.CaptureF
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_job_that_prints_nothing_for_a_while_is_explained_once(
+    still: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLOW_SECONDS", -1.0)
+    progress = Progress(quiet=False)
+    for _ in range(2):
+        progress.show(still, status("running"))
+    said = "r: running\nr: its program is being loaded; nothing is printed yet\n"
+    assert capsys.readouterr().err == said
+
+
+def test_ctrl_c_ends_the_wait_and_says_that_the_job_goes_on(
+    jobctl: Invoke, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    submit(job('until [ -e "$RUN_DIR/STOP" ]; do sleep 0.02; done; exit 200'))
+    monkeypatch.setattr(module, "_pause", interrupted)
+    code, _, err = jobctl("wait", "r")
+    assert code == 130
+    assert "r goes on; jobctl wait r follows it, jobctl cancel r ends it" in err
+    assert jobctl("cancel", "r", "--graceful")[0] == 0
+
+
 def test_following_ends_with_the_run(root: Path, job: Job) -> None:
     submit(job("exit 3"))
     _, ended = follow("r", Place(), Progress(quiet=True))
@@ -98,8 +125,9 @@ def test_following_ends_with_the_run(root: Path, job: Job) -> None:
 def test_only_lines_that_match_are_printed(jobctl: Invoke, root: Path, job: Job) -> None:
     submit(job("echo first; echo second"))
     follow("r", Place(), Progress(quiet=True))
-    out = jobctl("logs", "r", "--grep", "^sec")[1]
-    assert out == "second\n"
+    assert jobctl("logs", "r", "--grep", "^sec")[1] == "second\n"
+    lines = jobctl("logs", "r", "--json")[1].splitlines()
+    assert [json.loads(line) for line in lines] == [{"line": "first"}, {"line": "second"}]
 
 
 def test_the_log_of_an_attempt_that_is_not_there_names_what_is(jobctl: Invoke, root: Path, job: Job) -> None:

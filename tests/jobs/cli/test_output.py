@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
-from jobctl.jobs.cli.output import emit, table, warn
+from jobctl.jobs.cli import output
+from jobctl.jobs.cli.output import emit, said_when_slow, table, warn
 from jobctl.jobs.runs.store import Status
 
 
@@ -34,3 +36,15 @@ def test_a_note_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "jobctl: note: one\njobctl: note: two\n"
+
+
+def test_work_that_takes_long_is_explained_and_quick_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = threading.Event()
+    monkeypatch.setattr(output, "say", lambda *_, **__: said.set())
+    with said_when_slow("waiting"):
+        pass
+
+    assert not said.is_set()
+    monkeypatch.setattr(output, "SLOW_SECONDS", 0.0)
+    with said_when_slow("waiting"):
+        assert said.wait(30)

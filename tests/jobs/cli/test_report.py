@@ -39,7 +39,7 @@ def test_a_picture_alone_or_beside_the_page(root: Path) -> None:
     [
         (["first", "--dark"], 2, "are about the picture"),
         (["first", "-o", "no/such/x.html"], 1, "cannot be written"),
-        (["gone"], 1, "no run 'gone'"),
+        (["gone"], 2, "no run 'gone'"),
     ],
 )
 def test_what_cannot_be_done_is_said(

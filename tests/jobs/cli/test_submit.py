@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.submission import submit
+from jobctl.jobs.targets import machine
 from tests.jobs.cli.test_cli import Invoke, jobctl, payload
 
 __all__ = ["jobctl", "payload"]
@@ -20,6 +23,27 @@ def test_a_dry_run_prints_the_script_and_makes_nothing(jobctl: Invoke, root: Pat
     assert code == 0
     assert out.startswith("#!/bin/bash")
     assert f"would submit run t to local, in {root}/runs" in err
+    assert not root.exists()
+
+
+def test_a_dry_run_is_json_where_json_is_asked_for(jobctl: Invoke, root: Path) -> None:
+    code, out, _ = jobctl(*TOKENIZER, "--run", "t", "--dry-run", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert (facts["run"], facts["target"], facts["directory"]) == ("t", "local", f"{root}/runs/t")
+    assert facts["text"] == jobctl(*TOKENIZER, "--run", "t", "--dry-run")[1]
+
+
+def test_a_job_for_gpus_is_refused_on_a_machine_without_them(
+    jobctl: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It trained 1.8 billion parameters on the CPU, without a word."""
+    monkeypatch.setattr(machine, "query", lambda fields: [])
+    for verb in ("submit", "pipeline"):
+        code, _, err = jobctl(verb, "--model", "qwen3_1.8b", "--hardware", "a6000")
+        assert code == 2
+        assert "a6000 wants 2 GPUs, this machine has none" in err
+
     assert not root.exists()
 
 
@@ -66,10 +90,11 @@ def test_a_script_to_come_after_a_run_says_how(jobctl: Invoke) -> None:
 
 
 def test_a_job_on_a_run_needs_the_name_of_the_run_alone(
-    jobctl: Invoke, root: Path, job: Callable[..., JobSpec]
+    jobctl: Invoke, root: Path, job: Callable[..., JobSpec], payload: Callable[[str], str]
 ) -> None:
     """The printed next command once lost the settings, and asked for the model again."""
-    run, _ = submit(job("true", model="llama3_smoke", target="local", sets=("seed=9",)))
+    sets = (payload("true").removeprefix("--set="), "seed=9")
+    run, _ = submit(job("true", model="llama3_smoke", target="local", sets=sets))
     assert jobctl("wait", run.name)[0] == 0
     for words in (("eval", run.name), ("eval", "--run", run.name)):
         code, out, _ = jobctl("explain", *words, "--json")

@@ -19,6 +19,12 @@ def test_a_tokenizer_that_we_ship_is_made_without_a_network(jobctl: Invoke, root
     assert len(made["model"]["vocab"]) == 50257
 
 
+def test_what_was_made_is_said_as_json(jobctl: Invoke, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert jobctl("tokenizer", "gpt2", "--json")[0] == 0
+    facts = json.loads(capfd.readouterr().out)
+    assert facts == {"tokenizer": "gpt2", "directory": str(root / "tokenizers/gpt2"), "is_the_hubs_own": True}
+
+
 def test_an_unknown_name_gets_the_nearest_and_starts_nothing(
     jobctl: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.submission import submit
+from jobctl.jobs.targets import local
 from jobctl.jobs.targets.registry import load_target
 
 Job = Callable[..., JobSpec]
@@ -60,6 +61,28 @@ def test_cancel_stops_every_process_of_the_job(root: Path, job: Job) -> None:
     while any(alive(pid) for pid in logs_so_far(root)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_job_that_is_stopped_is_cancelled_at_once(root: Path, job: Job) -> None:
+    """A stopped process does not hear SIGTERM, and the cancel took a minute."""
+    _, pid = submit(job("trap 'exit 200' TERM; while :; do sleep 0.05; done"))
+    os.killpg(int(pid), signal.SIGSTOP)
+    started = time.monotonic()
+    LOCAL.cancel(runs.read(root, "r"))
+    assert time.monotonic() - started < local.KILL_SECONDS / 2
+    assert ended(root, "r").state == "cancelled"
+
+
+def test_a_job_that_has_to_be_killed_is_recorded_as_cancelled(
+    root: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell that writes the record is killed as well, and the run was called lost."""
+    monkeypatch.setattr(local, "KILL_SECONDS", 0)
+    submit(job("trap '' TERM; while :; do sleep 0.05; done"))
+    LOCAL.cancel(runs.read(root, "r"))
+    status = ended(root, "r")
+    assert (status.state, status.exit_code) == ("cancelled", 137)
+    assert status.end
 
 
 def alive(pid: str) -> bool:

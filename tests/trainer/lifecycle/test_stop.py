@@ -30,6 +30,13 @@ def test_the_stop_file_says_why(tmp_path: Path) -> None:
     assert stop.reason.endswith("STOP: time limit")
 
 
+def test_a_reason_of_several_lines_is_printed_as_one(tmp_path: Path) -> None:
+    stop = StopRequest(tmp_path, ALONE)
+    stop_file(tmp_path).write_text("cancel\nlauncher received SIGTERM\n")
+    assert stop.is_asked()
+    assert stop.reason.endswith("STOP: cancel; launcher received SIGTERM")
+
+
 def test_an_empty_stop_file_is_enough(tmp_path: Path) -> None:
     stop_file(tmp_path).touch()
     assert StopRequest(tmp_path, ALONE).is_asked()

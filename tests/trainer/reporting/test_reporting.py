@@ -1,6 +1,7 @@
 """What people read: the start-up block, the progress line, the rank's log, the optional trackers."""
 
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -271,6 +272,6 @@ def test_the_screen_of_a_whole_run(tmp_path: Path) -> None:
         "2/6", "3/6", "4/6", "6/6"
     ]  # fmt: skip
     assert any("perplexity" in text and "a byte" in text for text in screen.lines)
-    assert screen.lines[-1].startswith("finished at step 6 of 6, loss 5.")
+    assert re.match(r"finished at step 6 of 6, loss 5\.\d{4} -> \d\.\d{4}; ", screen.lines[-1])
     assert msgspec.to_builtins(training.train)["block_size"] == 16
     assert train(arguments(tmp_path / "data", tmp_path / "run", eval_interval=3)) == 0

@@ -1,0 +1,89 @@
+"""This machine's GPUs against what a job asks for: a training that finds no GPU would go on on the CPU, for weeks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from jobctl.jobs.core.driver import query
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets.registry import target_entry
+
+ENOUGH_MEMORY = 0.9
+"""The part of the declared memory that a driver may tell of: it keeps some, and gigabytes are counted in two ways."""
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One GPU, as the driver tells of it."""
+
+    name: str
+    memory_gib: float
+
+
+def check_machine(spec: JobSpec, *, force: bool = False) -> None:
+    """Raise UserError where a job that runs on this machine asks for GPUs that it has not.
+
+    ``force`` lets GPUs of less memory pass. Raises DriverSilent where the driver does not answer.
+    """
+    if not spec.resources.gpus_per_node or not target_entry(spec.target).runs_here:
+        return
+
+    if refusal := refused(spec, visible_gpus(read_gpus(), os.environ), force=force):
+        raise refusal
+
+
+def read_gpus() -> list[Gpu]:
+    """Return the GPUs of this machine; none without a driver."""
+    lines = [line.rsplit(",", 1) for line in query(("name", "memory.total"))]
+    return [Gpu(name=name.strip(), memory_gib=float(mebibytes) / 1024) for name, mebibytes in lines]
+
+
+def visible_gpus(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves to a job, all where it is not set.
+
+    An entry that is no number, such as a GPU's UUID, counts as one of them.
+    """
+    chosen = environment.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None or not gpus:
+        return list(gpus)
+
+    words = [word.strip() for word in chosen.split(",") if word.strip()]
+    indices = [int(word) if word.isdigit() else 0 for word in words]
+    # CUDA takes none after the first that does not exist.
+    existing = next((i for i, index in enumerate(indices) if index >= len(gpus)), len(indices))
+
+    return [gpus[index] for index in indices[:existing]]
+
+
+def refused(spec: JobSpec, gpus: Sequence[Gpu], *, force: bool) -> UserError | None:
+    """Return the error of a job that these GPUs cannot run, in words; None where they can."""
+    wanted = spec.resources.gpus_per_node
+    declared = spec.facts.memory_gib
+    if len(gpus) < wanted:
+        has = f"{len(gpus)} of them" if gpus else "none"
+        return UserError(
+            f"{spec.hardware} wants {_count(wanted)}, this machine has {has}", hint=_hint(len(gpus))
+        )
+
+    smallest = min(gpus, key=lambda gpu: gpu.memory_gib)
+    if smallest.memory_gib < ENOUGH_MEMORY * declared and not force:
+        return UserError(
+            f"{spec.hardware} has {declared:g} GiB a GPU, this machine's {smallest.name} has "
+            f"{smallest.memory_gib:.0f} GiB",
+            hint="jobctl catalog list hardware; or --force, with a smaller --set batch_size=N",
+        )
+
+    return None
+
+
+def _count(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+
+
+def _hint(gpus: int) -> str:
+    if gpus:
+        return f"--gpus-per-node {gpus}; or a cluster: --target slurm"
+    return "a cluster: --target slurm; or a smoke model on the CPU: --model qwen3_smoke"
