@@ -26,7 +26,7 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     """The one stage of the catalogue that this kind has; empty: the user chooses."""
     has_model: bool = False
     """Whether a model, a tier and a stage are chosen for it. Such a job also reads a data set."""
-    about: Literal["model", "data set", "tokenizer", "hardware"] = "data set"
+    about: Literal["model", "data set", "text", "tokenizer", "hardware"] = "data set"
     """The subject of its title and of the default name of its run."""
 
     distributed: bool = False
@@ -49,7 +49,7 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it has finished as soon as one task has: a sweep looks for the size that fails."""
     array: Literal["", "nodes", "sizes"] = ""
     """Tasks of a scheduler's job array: one a node, or one a batch size."""
-    makes: Literal["", "data set", "tokenizer"] = ""
+    makes: Literal["", "data set", "text", "tokenizer"] = ""
     """Its product in the shared root. Where that is complete the job need not run."""
     in_pipeline: bool = False
     """Whether ``jobctl pipeline`` has it. The order there is the order of this table."""
@@ -61,6 +61,14 @@ TOKENIZER = JobKind(
     about="tokenizer",
     network=True,
     makes="tokenizer",
+    in_pipeline=True,
+)
+MIRROR = JobKind(
+    name="mirror",
+    module="jobctl.prep.mirror",
+    about="text",
+    network=True,
+    makes="text",
     in_pipeline=True,
 )
 PREP = JobKind(
@@ -123,7 +131,7 @@ SWEEP = JobKind(
     array="sizes",
 )
 
-KINDS = (TOKENIZER, PREP, PREFLIGHT, TRAIN, EVAL, EXPORT, SWEEP)
+KINDS = (TOKENIZER, MIRROR, PREP, PREFLIGHT, TRAIN, EVAL, EXPORT, SWEEP)
 PIPELINE = tuple(kind for kind in KINDS if kind.in_pipeline)
 ON_A_CHECKPOINT = tuple(kind.name for kind in KINDS if kind.reads_checkpoint)
 """Names of the kinds that share the directory of a run, each as a job called ``RUN:KIND``."""

@@ -20,6 +20,7 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.edits import lengthens, make_edit
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
+from jobctl.jobs.supplies import is_on_the_hub, mirror_is_whole
 from jobctl.jobs.targets.directory import DirectoryStore
 from jobctl.jobs.targets.machine import check_machine
 from jobctl.jobs.targets.protocol import RecordKeeper, RunStore
@@ -27,9 +28,13 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 
 
 def prepared(spec: JobSpec) -> Path | None:
-    """The data set or the tokenizer that a job would make, where it is complete already."""
+    """The data set, its text or the tokenizer that a job would make, where it is complete already."""
     if not target_entry(spec.target).shares_files:
         return None
+
+    if spec.job_kind.makes == "text":
+        folder = layout.source_dir(Path(spec.site.root), spec.inputs.dataset)
+        return folder if mirror_is_whole(folder) else None
 
     last_files = {
         "data set": dataset_folder(spec) / "meta.json",
@@ -50,6 +55,7 @@ def check_inputs(spec: JobSpec) -> None:
 
     if spec.job_kind.makes == "data set":
         _check_text(spec)
+        _check_tokenizer(spec)
 
     if not isinstance(spec, TrainSpec):
         return
@@ -80,6 +86,22 @@ def _check_text(spec: JobSpec) -> None:
         raise UserError(
             f"no data set '{name}': the catalogue does not know it, and {folder} does not exist",
             hint=f"{nearest(name, names('datasets'))}; or for text of your own: -- --source=FOLDER",
+        )
+
+    if not has_source and not folder.is_dir() and is_on_the_hub(name):
+        raise UserError(
+            f"the text of {name} is not in {folder}", hint=f"fetch it: jobctl submit mirror --dataset {name}"
+        )
+
+
+def _check_tokenizer(spec: JobSpec) -> None:
+    """Raise UserError for a tokenizer that is neither the catalogue's, nor made under the root, nor a folder."""
+    name = spec.inputs.tokenizer
+    made = layout.tokenizer_dir(Path(spec.site.root), name)
+    if name not in names("tokenizers") and not made.is_dir() and not Path(name).is_dir():
+        raise UserError(
+            f"unknown tokenizer '{name}'; {nearest(name, names('tokenizers'))}",
+            hint="jobctl catalog list tokenizers; or the folder of a tokenizer.json: --tokenizer ./FOLDER",
         )
 
 

@@ -13,13 +13,14 @@ import click
 from jobctl.jobs import kinds
 from jobctl.jobs.cli.choices import FORCE_OPTION, ChoiceCommand, choice_options, resolution, root
 from jobctl.jobs.cli.finding import Place, pipeline_runs
-from jobctl.jobs.cli.output import emit, say, table
+from jobctl.jobs.cli.output import emit, say, table, warn
 from jobctl.jobs.cli.room import check_room
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
 from jobctl.jobs.runs.store import ENDED
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.supplies import check_licence, check_space, is_on_the_hub
 from jobctl.jobs.targets.machine import check_machine
 from jobctl.jobs.targets.registry import load_target, target_entry
 
@@ -45,6 +46,7 @@ def pipeline_command(
     from jobctl.jobs.submission import is_done
 
     name = options["run"] or f"{(options['model'] or '').rsplit('/')[-1]}-{datetime.now():%Y%m%d-%H%M%S}"
+    skip = (*skip, *_needless(name, prep_nodes, options))
     whole = plan(name, skip)
     specs = specs_of(name, skip, prep_nodes, options)
     spec = next(iter(specs.values()))
@@ -55,9 +57,7 @@ def pipeline_command(
         emit(remaining, as_json, table(("STEP", "RUN", "AFTER"), rows))
         return
 
-    for job in specs.values():
-        check_machine(job, force=options.get("force", False))
-
+    _check_preconditions([specs[step.name] for step in remaining.steps], force=options.get("force", False))
     chains = target_entry(spec.target).chains
     if not chains and not wait:
         raise UserError(
@@ -82,6 +82,26 @@ def pipeline_command(
         wait_for_pipeline(whole, Place(root=home), as_json=as_json)
     else:
         emit(whole, as_json, f"jobctl status {name}; jobctl wait {name}; jobctl cancel {name}")
+
+
+def _check_preconditions(specs: list[JobSpec], *, force: bool) -> None:
+    """Raise UserError for GPUs, space or permission that the steps lack, before the first one is submitted."""
+    for spec in specs:
+        check_machine(spec, force=force)
+
+    if not force:
+        check_space(specs)
+
+    check_licence(specs, lambda text: warn([text]))
+
+
+def _needless(name: str, prep_nodes: int, options: dict[str, Any]) -> list[str]:
+    """Return the steps that the data set does not need: text that a package ships is not on the hub."""
+    train = _spec(Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}"), None, prep_nodes, options)
+    if is_on_the_hub(train.inputs.dataset):
+        return []
+
+    return [kind.name for kind in kinds.PIPELINE if kind.makes == "text"]
 
 
 def specs_of(

@@ -49,17 +49,23 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
     """Start a job and return its run's name."""
     from jobctl.jobs.cli.room import check_room
     from jobctl.jobs.submission import check_inputs, prepared, store_for
+    from jobctl.jobs.supplies import check_licence, check_space
     from jobctl.jobs.targets.machine import check_machine
 
     resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
     spec = resolved.spec
     _check_run(spec, named_run(options["words"], options["run"]))
+    _check_named(resolved)
     announce(resolved)
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return
 
     check_machine(spec, force=force)
+    if not force:
+        check_space([spec])
+
+    check_licence([spec], lambda text: warn([text]))
     # Before the inputs: whoever makes a data set for a job that cannot fit has made it in vain.
     home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
     check_room(resolved, force=force, root=home)
@@ -122,6 +128,18 @@ def _follow(name: str, home: Path) -> None:
     from jobctl.jobs.cli.follow import follow_to_the_end
 
     follow_to_the_end(name, Place(root=home))
+
+
+def _check_named(resolved: Resolution) -> None:
+    """Raise UserError where nobody has said which data set or tokenizer a job is to make."""
+    spec = resolved.spec
+    needed = {"data set": ("dataset", "tokenizer"), "text": ("dataset",), "tokenizer": ("tokenizer",)}
+    missing = [key for key in needed.get(spec.job_kind.makes, ()) if key not in resolved.origins]
+    if missing:
+        flags = " ".join(f"--{key} NAME" for key in missing)
+        raise UserError(
+            f"{spec.step} needs {flags}", hint="jobctl catalog list datasets; jobctl catalog list tokenizers"
+        )
 
 
 def _check_run(spec: JobSpec, run: str | None) -> None:

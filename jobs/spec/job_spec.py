@@ -95,6 +95,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     def _subject(self, separator: str) -> str:
         subjects = {
             "data set": f"{self.inputs.dataset}{separator}{self.inputs.tokenizer}",
+            "text": self.inputs.dataset,
             "tokenizer": self.inputs.tokenizer,
             "hardware": self.hardware,
         }

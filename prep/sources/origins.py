@@ -101,7 +101,7 @@ def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> Listing:
         raise UserError(
             f"the mirror {folder} is not complete: {len(wrong)} of {len(listed)} files are missing; "
             f"the first: {wrong[0]}",
-            hint=f"go on with: python -m jobctl.prep.mirror --dataset {name} --root {folder.parent.parent}",
+            hint=f"go on with: jobctl submit mirror --dataset {name}",
         )
 
     hashes = {file.path: file.sha256 for file in listed}
@@ -132,7 +132,7 @@ def find(
     else:
         raise UserError(
             f"data set '{name}' is not on this machine: {mirror} does not exist",
-            hint=f"mirror it with: python -m jobctl.prep.mirror --dataset {name} --root {root}",
+            hint=f"mirror it with: jobctl submit mirror --dataset {name}",
         )
 
     if not ignore_unreadable:

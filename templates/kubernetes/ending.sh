@@ -99,11 +99,6 @@ is_own_failure() {
   esac
 }
 
-# is_signal CODE: whether a signal ended the process.
-is_signal() {
-  [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]
-}
-
 # close_attempts: complete the records of this job's earlier attempts whose first pod was killed before it could do so.
 close_attempts() {
   local file log end

@@ -173,7 +173,7 @@ write_durably() {
 rank_of() {
   if [ -n "${EXIT_RANKS[$1]:-}" ]; then
     echo "${EXIT_RANKS[$1]}"
-  elif [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]; then
+  elif is_signal "$1"; then
     echo "$EXIT_SIGNAL_RANK"
   else
     echo "$EXIT_OTHER_RANK"
@@ -207,9 +207,15 @@ was_cancelled() {
   grep -q '^cancel' "$STOP" 2>/dev/null
 }
 
-# reason CODE: print what the record says about an attempt that ended with this code.
+# is_signal CODE: whether a shell gives this code for a process that a signal ended.
+is_signal() {
+  [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]
+}
+
+# reason CODE: print what the record says about an attempt that ended with this code. A process that a cancel killed
+# before it could say anything was cancelled as well.
 reason() {
-  if [ "$1" = "$EXIT_CONTINUE" ] && was_cancelled; then
+  if { [ "$1" = "$EXIT_CONTINUE" ] || is_signal "$1"; } && was_cancelled; then
     echo cancelled
   else
     echo "${EXIT_REASONS[$1]:-$EXIT_OTHER_REASON}"

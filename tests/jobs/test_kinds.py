@@ -70,7 +70,7 @@ def test_a_kind_with_a_stage_takes_no_other() -> None:
 
 def test_a_pipeline_has_its_steps_in_an_order_that_works() -> None:
     order = [kind.name for kind in kinds.PIPELINE]
-    assert order == ["tokenizer", "prep", "preflight", "train", "eval", "export"]
+    assert order == ["tokenizer", "mirror", "prep", "preflight", "train", "eval", "export"]
 
 
 def test_no_other_file_compares_the_name_of_a_kind() -> None:

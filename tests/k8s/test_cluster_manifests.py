@@ -154,7 +154,7 @@ def test_pods_talk_to_each_other_to_dns_and_to_storage_and_to_nobody_else() -> N
 
 def test_only_who_fetches_may_be_let_out() -> None:
     (rule,) = policy_called("jobctl-hub")["podSelector"]["matchExpressions"]
-    assert rule == {"key": COMPONENT, "operator": "In", "values": ["tokenizer", "prep"]}
+    assert rule == {"key": COMPONENT, "operator": "In", "values": ["tokenizer", "mirror", "prep"]}
 
 
 def test_the_runtime_stops_pods_as_ours_do_and_never_retries_a_wrong_configuration() -> None:

@@ -4,6 +4,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from jobctl.jobs import supplies
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.pipeline import plan
 from tests.jobs.cli.test_cli import Invoke, jobctl, payload
@@ -90,6 +93,26 @@ def test_each_step_is_the_job_that_it_would_be_by_itself(jobctl: Invoke, root: P
     assert {spec.inputs.tokenizer for spec in found.values()} == {"llama2"}
 
 
+def test_text_of_the_hub_is_fetched_by_a_step_and_text_of_a_package_is_not(
+    jobctl: Invoke, root: Path
+) -> None:
+    words = ("pipeline", "--target", "slurm", "--dry-run", "--json")
+    for model, has_step in (("qwen3_1.8b", True), ("qwen3_smoke", False)):
+        out = jobctl(*words, "--model", model, "--run", "p")[1]
+        assert ("mirror" in [step["name"] for step in json.loads(out)["steps"]]) == has_step
+
+
+def test_nothing_is_queued_where_the_disk_is_too_small(
+    jobctl: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supplies, "free_bytes", lambda folder: 10**9)
+    words = ("pipeline", "--model", "qwen3_1.8b", "--target", "slurm", "--run", "p")
+    code, _, err = jobctl(*words)
+    assert code == 2
+    assert "has 1.0 GB free, and the jobs write about 38.2 GB" in err
+    assert not root.exists()
+
+
 def test_an_ended_pipeline_is_not_cancelled(jobctl: Invoke, root: Path, payload: Payload) -> None:
     jobctl(*PIPELINE, "--wait", payload("true"))
     code, _, err = jobctl("cancel", "p")
@@ -104,7 +127,8 @@ def test_each_job_of_a_chain_knows_the_one_before_it(jobctl: Invoke, root: Path)
     specs = specs_of("p", (), 1, OPTIONS | {"after": ("data",)}, after)
     assert {name: spec.after for name, spec in specs.items()} == {
         "tokenizer": ("data",),
-        "prep": ("p-tokenizer",),
+        "mirror": ("p-tokenizer",),
+        "prep": ("p-mirror",),
         "preflight": ("p-prep",),
         "train": ("p-preflight",),
         "eval": ("p-train",),

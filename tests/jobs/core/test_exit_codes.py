@@ -118,6 +118,8 @@ def test_a_file_that_holds_no_number_says_nothing(tmp_path: Path) -> None:
         (255, "", "failed"),
         (200, "", "stopped"),
         (200, "time limit\ncancel", "cancelled"),
+        (137, "cancel", "cancelled"),  # killed before it could say anything
+        (1, "cancel", "failed"),
     ],
 )
 def test_an_attempts_reason_is_that_of_its_code(code: int, words: str, reason: str, tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""What jobs need from outside before they are queued: space on the disk, and the hub's permission.
+
+A job that misses one of them fails hours after its submission, on a node.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs import kinds
+from jobctl.jobs.catalog.data import DatasetEntry, TokenizerEntry
+from jobctl.jobs.catalog.loader import load_entry, names
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets.registry import target_entry
+
+MIRROR_RECORD = ".mirror.json"
+"""The file in a mirror that says what the mirror has to hold."""
+HUB = "https://huggingface.co"
+SECONDS = 10.0
+"""How long the hub may take to answer."""
+REFUSALS = (401, 403)
+"""Answers of the hub to an account that may not read."""
+
+
+class MirroredFile(msgspec.Struct, frozen=True):
+    """One file that a mirror has to hold."""
+
+    path: str
+    size: int
+
+
+class MirrorRecord(msgspec.Struct, frozen=True):
+    """What jobctl reads of a mirror's record."""
+
+    files: tuple[MirroredFile, ...]
+
+
+def is_on_the_hub(dataset: str) -> bool:
+    """Return whether a data set of the catalogue has to be copied from the hub before it can be prepared."""
+    return dataset in names("datasets") and bool(_entry(dataset).hub)
+
+
+def mirror_is_whole(folder: Path) -> bool:
+    """Return whether the mirror in ``folder`` has all files of its record, each with its size."""
+    try:
+        record = msgspec.json.decode(read_regular(folder / MIRROR_RECORD), type=MirrorRecord)
+        return all((folder / file.path).stat().st_size == file.size for file in record.files)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+
+
+def needed_bytes(spec: JobSpec) -> float:
+    """Return what a job will write to the shared root, as far as the catalogue tells; 0 where it does not."""
+    dataset = spec.inputs.dataset
+    if dataset not in names("datasets"):
+        return 0.0
+
+    entry = _entry(dataset)
+    if spec.job_kind.makes == "text":
+        return max(0.0, entry.bytes - _size(layout.source_dir(Path(spec.site.root), dataset)))
+    if spec.job_kind.makes == "data set":
+        return entry.tokens * _bytes_a_token(spec.inputs.tokenizer)
+
+    return 0.0
+
+
+def check_space(specs: Iterable[JobSpec], free: Callable[[Path], int] | None = None) -> None:
+    """Raise UserError where the disk of the shared root has no room for what the jobs will write.
+
+    A cluster's volume cannot be looked at from here. ``free`` tells the free bytes of a folder's disk.
+    """
+    seen = [spec for spec in specs if target_entry(spec.target).shares_files]
+    needed = sum(map(needed_bytes, seen))
+    if not needed:
+        return
+
+    root = Path(seen[0].site.root)
+    available = (free or free_bytes)(root)
+    if available < needed:
+        raise UserError(
+            f"{root} has {_gigabytes(available)} free, and the jobs write about {_gigabytes(needed)}",
+            hint="make room (jobctl prune), name a root on another disk with JOBCTL_ROOT, or --force",
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space on the disk that ``folder`` is or will be on."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def check_licence(specs: Iterable[JobSpec], say: Callable[[str], None]) -> None:
+    """Raise UserError where the hub does not give the account a tokenizer that the jobs will fetch.
+
+    ``say`` is told where nobody can know: without a network here, or with a token that only the job has.
+    """
+    fetching = [spec for spec in specs if spec.job_kind.about == kinds.TOKENIZER.about]
+    for name in dict.fromkeys(spec.inputs.tokenizer for spec in fetching):
+        entry = load_entry("tokenizers", name, TokenizerEntry)
+        if not entry.gated:
+            continue
+
+        token = os.environ.get("HF_TOKEN", "")
+        if not token and any(spec.site.secrets_file for spec in fetching):
+            say(f"whether your account may read {entry.hub} is not checked: its token is in the secrets file")
+            continue
+
+        _ask_hub(entry, token, say)
+
+
+def _ask_hub(entry: TokenizerEntry, token: str, say: Callable[[str], None]) -> None:
+    address = (
+        f"{os.environ.get('HF_ENDPOINT') or HUB}/{entry.hub}/resolve/{entry.revision}/tokenizer_config.json"
+    )
+    request = urllib.request.Request(address, method="HEAD")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+
+    try:
+        urllib.request.urlopen(request, timeout=SECONDS).close()
+    except urllib.error.HTTPError as error:
+        if error.code not in REFUSALS:
+            say(f"whether your account may read {entry.hub} is not known: the hub answers {error.code}")
+            return
+
+        why = "its licence was not accepted by the account of $HF_TOKEN" if token else "$HF_TOKEN is not set"
+        raise UserError(
+            f"the hub does not give you {entry.hub}: {why}",
+            hint=f"accept the licence at {HUB}/{entry.hub}, then export HF_TOKEN=… of that account",
+        ) from None
+    except (OSError, ValueError) as error:
+        say(f"whether your account may read {entry.hub} is not known: the hub cannot be asked: {error}")
+
+
+def _entry(dataset: str) -> DatasetEntry:
+    return load_entry("datasets", dataset, DatasetEntry)
+
+
+def _bytes_a_token(tokenizer: str) -> int:
+    if tokenizer in names("tokenizers"):
+        return 2 if load_entry("tokenizers", tokenizer, TokenizerEntry).vocab_size <= 1 << 16 else 4
+    return 4
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB"
