@@ -5,7 +5,11 @@ PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 WORKERS ?= 2
 export JOBCTL_ROOT ?= $(CURDIR)/workspace
 
-.PHONY: demo test lint docs style golden clean
+.PHONY: help demo test lint docs style golden clean
+
+# What stands after ## is what make help prints.
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 # By hash, and without a resolver. pip takes a file whose hash PyPI tells before one on the disk: torch is fetched as pip
 # likes, then checked. CUDA's libraries follow where torch is built for CUDA: a CPU build needs none.
@@ -16,6 +20,7 @@ $(VENV)/.run: $(LOCKS) pyproject.toml
 	@echo "installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) $(HASHED) -r requirements/locked.txt
+	@echo "installing torch: hundreds of megabytes; a build for CUDA draws gigabytes of its libraries"
 	@$(PIP) download --no-deps --dest $(VENV)/torch $$(grep '^torch==' requirements/run.txt)
 	@$(PIP) $(HASHED) --no-index --find-links $(VENV)/torch -r requirements/locked-torch.txt
 	@rm -r $(VENV)/torch
@@ -28,30 +33,30 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	@$(PIP) install --no-warn-conflicts -r requirements/test.txt
 	@touch $@
 
-demo: $(VENV)/.run
+demo: $(VENV)/.run ## train a small model on this machine
 	@$(VENV)/bin/jobctl submit prep --dataset sotu --tokenizer gpt2 --wait
 	@$(VENV)/bin/jobctl submit --model qwen3_smoke --wait
 	@echo "now: export JOBCTL_ROOT='$(JOBCTL_ROOT)' PATH='$(CURDIR)/$(VENV)/bin':\$$PATH"
 
-test: $(VENV)/.test
+test: $(VENV)/.test ## run all tests
 	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test ## check style, types and which package imports which
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/ruff format --quiet --check .
 	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/lint-imports --no-logo >/dev/null || $(VENV)/bin/lint-imports
 
-docs: $(VENV)/.run
+docs: $(VENV)/.run ## write docs/cli.md from the commands
 	@$(VENV)/bin/python -m jobctl.jobs.cli.reference >docs/cli.md
 
-style: $(VENV)/.test
+style: $(VENV)/.test ## measure names and air
 	@$(VENV)/bin/python -m tests.style
 
-golden: $(VENV)/.test
+golden: $(VENV)/.test ## write the expected scripts and manifests anew
 	@JOBCTL_UPDATE_GOLDEN=1 $(VENV)/bin/pytest tests/jobs/test_golden.py tests/k8s/test_manifest.py -k golden
 
-clean:
+clean: ## remove .venv and workspace
 	rm -rf $(VENV) workspace
 
 -include docker/image.mk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any, NamedTuple, NoReturn
 
 import click
@@ -35,6 +36,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Judge a run": {
         "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens."),
         "doctor": Command("doctor", "Say what is wrong with a run or a machine, and why."),
+        "sample": Command("sample", "Let a run write text."),
         "compare": Command("compare", "Show how settings and results of runs differ."),
         "report": Command("report", "Write one page with all figures of runs."),
         "exporter": Command("exporter", "Serve metrics of all runs to Prometheus."),
@@ -42,6 +44,8 @@ GROUPS: dict[str, dict[str, Command]] = {
     "End a run, or take it home": {
         "cancel": Command("control", "End the job of a run; --graceful saves it first."),
         "collect": Command("collect", "Copy the directory of a run to this machine."),
+        "delete": Command("removal", "Remove runs, and say what that frees."),
+        "prune": Command("removal", "Remove old or failed runs."),
     },
     "Look before you start": {
         "nodes": Command("nodes", "Show the GPUs of a cluster, and which are free."),
@@ -54,6 +58,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "catalog": Command("catalog", "Show models, hardware, tiers, stages and sites."),
         "lint": Command("lint", "Find the usual mistakes in an sbatch script."),
         "tokenizer": Command("tokenizer", "Fetch a tokenizer and verify it."),
+        "config": Command("config", "Write the project file of this folder."),
         "data": Command("data", "Use token data that another program made."),
     },
 }
@@ -70,6 +75,11 @@ class _Lazy(click.Group):
             return None
         module = importlib.import_module(f"jobctl.jobs.cli.{COMMANDS[name].module}")
         command: click.Command = getattr(module, f"{name}_command")
+        if "_JOBCTL_COMPLETE" in os.environ:
+            from jobctl.jobs.cli.completion import complete
+
+            complete(command)
+
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -37,6 +37,8 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     target: str = registry.DEFAULT
     site: str | None = None
     hardware: str | None = None
+    model: str | None = None
+    """The model of a command that names none."""
     settings: dict[str, Any] = {}
     notify: Notify = Notify()
     """Whom ``jobctl watch --notify`` tells what happens to runs."""
@@ -128,17 +130,18 @@ def resolution(
     kind, rest = _split(words)
     run, trainer_flags = _run_of(kind, rest, run)
     recorded = _recorded(kind, run, options) if from_record else None
-    if kind.has_model and not (options["model"] or recorded):
+    project, layer = project_choices()
+    model = options["model"] or _recorded_model(recorded) or project.model
+    if kind.has_model and not model:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
 
-    project, layer = project_choices()
     target = options["target"] or (recorded.target if recorded else project.target)
     if options["patch"]:
         _check_patch(target)
 
     choices = Choices(
         kind=kind.name,
-        model=options["model"] or (recorded.model_name if isinstance(recorded, TrainSpec) else ""),
+        model=model or "",
         hardware=options["hardware"] or (None if recorded else project.hardware),
         tier=options["tier"],
         stage=options["stage"],
@@ -224,6 +227,10 @@ def _recorded(kind: JobKind, run: str | None, options: Mapping[str, Any]) -> Job
         )
 
     return spec
+
+
+def _recorded_model(recorded: JobSpec | None) -> str:
+    return recorded.model_name if isinstance(recorded, TrainSpec) else ""
 
 
 def _named_settings(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import click
@@ -11,7 +10,6 @@ import msgspec
 from jobctl.jobs.cli.finding import Place, find_run, place_options
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.status import describe_status, statuses
-from jobctl.jobs.core import layout
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.edits import describe
 from jobctl.jobs.runs.figures import Training, read_training
@@ -122,11 +120,8 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
         lines += [f"  jobctl cancel {name} --graceful", f"  jobctl wait {name}"]
 
     if training and training.checkpoint and isinstance(run.record.spec, TrainSpec):
-        spec = run.record.spec
-        tokenizer = layout.tokenizer_dir(run.path.parent.parent, spec.inputs.tokenizer)
-        folders = f"{shlex.quote(str(run.path))} --tokenizer {shlex.quote(str(tokenizer))}"
         lines.append(f"  jobctl submit eval {run.path.name}")
         lines.append(f"  jobctl submit export {run.path.name}")
-        lines.append(f"  python -m jobctl.trainer.sample {folders} --prompt 'The state of'")
+        lines.append(f"  jobctl sample {run.path.name} --prompt 'The state of'")
 
     return ["next:", *lines]

@@ -8,10 +8,12 @@ import click
 import msgspec
 
 from jobctl.jobs.catalog import arithmetic
-from jobctl.jobs.catalog.schema.keys import flat
+from jobctl.jobs.catalog.schema.describing import describe
+from jobctl.jobs.catalog.schema.keys import KEYS, flat, nearest_key, split_key
 from jobctl.jobs.cli.choices import ChoiceCommand, choice_options, resolution
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.submit import announce
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.resolution import Resolution
 
@@ -43,9 +45,14 @@ def derived_of(spec: JobSpec) -> dict[str, int]:
 
 @click.command("explain", cls=ChoiceCommand)
 @choice_options
+@click.option("--describe", "described", metavar="KEY", help="What a key means, or 'all' of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def explain_command(as_json: bool, **options: Any) -> None:
+def explain_command(described: str | None, as_json: bool, **options: Any) -> None:
     """Print every value of a job and the layer that it came from."""
+    if described:
+        _describe(described, as_json)
+        return
+
     resolved = resolution(**options)
     announce(resolved)
     values = values_of(resolved.spec)
@@ -57,6 +64,22 @@ def explain_command(as_json: bool, **options: Any) -> None:
     rows += [(key, _shown(fact["value"]), fact["from"]) for key, fact in estimated.items()]
     document = {"settings": facts, "derived": derived, "estimated": estimated}
     emit(document, as_json, table(("KEY", "VALUE", "FROM"), rows))
+
+
+def _describe(word: str, as_json: bool) -> None:
+    """Print what one key means, or each of them."""
+    if word == "all":
+        every = [describe(key) for key in KEYS]
+        rows = [(each.key, each.type, _shown(each.default), each.description) for each in every]
+        emit(every, as_json, table(("KEY", "TYPE", "DEFAULT", "MEANING"), rows))
+        return
+
+    key = split_key(word)[0]
+    if key not in KEYS:
+        raise UserError(f"unknown key '{word}'; {nearest_key(word)}", hint="jobctl explain --describe all")
+
+    chosen = describe(key)
+    emit(chosen, as_json, f"{key}: {chosen.description}\n  {chosen.type}, default {_shown(chosen.default)}")
 
 
 def estimated_of(resolved: Resolution) -> dict[str, dict[str, Any]]:
@@ -92,4 +115,10 @@ def _origin(resolved: Resolution, key: str) -> str:
 
 
 def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value) if value not in ("", [], {}) else "-"
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+        if value not in ("", [], {}, None)
+        else "-"
+    )

@@ -11,7 +11,14 @@ from typing import Any
 import click
 
 from jobctl.jobs import kinds
-from jobctl.jobs.cli.choices import FORCE_OPTION, ChoiceCommand, choice_options, resolution, root
+from jobctl.jobs.cli.choices import (
+    FORCE_OPTION,
+    ChoiceCommand,
+    choice_options,
+    project_choices,
+    resolution,
+    root,
+)
 from jobctl.jobs.cli.finding import Place, pipeline_runs
 from jobctl.jobs.cli.output import emit, say, table, warn
 from jobctl.jobs.cli.room import check_room
@@ -19,6 +26,7 @@ from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.pipeline import STEPS, Pipeline, Step, plan, write
 from jobctl.jobs.runs.store import ENDED
+from jobctl.jobs.spec.gathering import entry_name
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.supplies import check_licence, check_space, is_on_the_hub
 from jobctl.jobs.targets.machine import check_machine
@@ -45,7 +53,7 @@ def pipeline_command(
     """
     from jobctl.jobs.submission import is_done
 
-    name = options["run"] or f"{(options['model'] or '').rsplit('/')[-1]}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = options["run"] or _unique_name(options["model"] or project_choices()[0].model)
     skip = (*skip, *_needless(name, prep_nodes, options))
     whole = plan(name, skip)
     specs = specs_of(name, skip, prep_nodes, options)
@@ -82,6 +90,14 @@ def pipeline_command(
         wait_for_pipeline(whole, Place(root=home), as_json=as_json)
     else:
         emit(whole, as_json, f"jobctl status {name}; jobctl wait {name}; jobctl cancel {name}")
+
+
+def _unique_name(model: str | None) -> str:
+    """Return the name of a pipeline that nobody named. Raises UserError where no model is chosen."""
+    if not model:
+        raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
+
+    return f"{entry_name(model)}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _check_preconditions(specs: list[JobSpec], *, force: bool) -> None:

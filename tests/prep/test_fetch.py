@@ -1,5 +1,6 @@
 """The command behind ``jobctl tokenizer``."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -35,3 +36,11 @@ def test_a_tokenizer_that_is_another_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizers/gpt2").rename(tmp_path / "tokenizers/llama3")
     with pytest.raises(UserError, match="llama3"):
         main(["llama3", f"--root={tmp_path}"])
+
+
+def test_what_was_made_is_said_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gpt2", f"--root={tmp_path}", "--json"]) == 0
+    folder = str(tmp_path / "tokenizers/gpt2")
+    assert json.loads(capsys.readouterr().out) == {
+        "tokenizer": "gpt2", "directory": folder, "is_the_hubs_own": True,
+    }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,14 +75,9 @@ def test_a_checkpoint_can_be_evaluated_and_sampled(run: Run) -> None:
     text = described(run, "finished", TRAINING)
     assert "jobctl submit eval r\n" in text
     assert "jobctl submit export r\n" in text
-    assert "python -m jobctl.trainer.sample " in text
+    assert "jobctl sample r --prompt 'The state of'" in text
     without = msgspec.structs.replace(TRAINING, checkpoint=None)
     assert "sample" not in described(run, "finished", without)
-
-
-def test_a_path_with_odd_characters_is_one_word_of_the_shell(run: Run) -> None:
-    (line,) = [line for line in described(run, "finished", TRAINING).splitlines() if "sample" in line]
-    assert str(run.path) in shlex.split(line)
 
 
 def test_attempts_are_a_table_with_their_ends(run: Run) -> None:

@@ -71,3 +71,12 @@ def test_the_estimates_figures_say_where_they_come_from(jobctl: Invoke) -> None:
 def test_a_job_without_a_training_has_no_estimate(jobctl: Invoke) -> None:
     words = ("explain", "prep", "--dataset", "sotu", "--tokenizer", "gpt2", "--json")
     assert json.loads(jobctl(*words)[1])["estimated"] == {}
+
+
+def test_a_key_is_described_without_a_model(jobctl: Invoke) -> None:
+    code, out, _ = jobctl("explain", "--describe", "partition")
+    assert (code, out) == (0, "slurm.partition: Slurm partition\n  text, default -\n")
+    assert json.loads(jobctl("explain", "--describe", "seed", "--json")[1])["default"] == 1337
+    assert len(jobctl("explain", "--describe", "all")[1].splitlines()) == len(KEYS) + 1
+    code, _, err = jobctl("explain", "--describe", "batch_sise")
+    assert (code, "did you mean 'batch_size'" in err) == (2, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,18 @@ def test_a_tokenizer_that_we_ship_is_made_without_a_network(jobctl: Invoke, root
     assert len(made["model"]["vocab"]) == 50257
 
 
-def test_what_was_made_is_said_as_json(jobctl: Invoke, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_is_asked_for_in_the_process_that_fetches(
+    jobctl: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def done(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(module.subprocess, "run", done)
     assert jobctl("tokenizer", "gpt2", "--json")[0] == 0
-    facts = json.loads(capfd.readouterr().out)
-    assert facts == {"tokenizer": "gpt2", "directory": str(root / "tokenizers/gpt2"), "is_the_hubs_own": True}
+    assert commands[0][-1] == "--json"
 
 
 def test_an_unknown_name_gets_the_nearest_and_starts_nothing(

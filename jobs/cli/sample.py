@@ -1,0 +1,79 @@
+"""``jobctl sample``: let a run write text."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobctl.jobs.cli.finding import Place, find_run, place_options
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.store import Run
+from jobctl.jobs.spec.job_spec import TrainSpec
+
+PROMPT = "The state of"
+
+
+@click.command("sample")
+@click.argument("run")
+@place_options
+@click.option("--prompt", default=PROMPT, show_default=True, help="The beginning of the text.")
+@click.option("--best", is_flag=True, help="The weights of the best validation, not the newest.")
+@click.option("--step", type=int, help="The checkpoint of this step.")
+@click.option("--length", type=click.IntRange(1), default=100, show_default=True, help="Tokens to write.")
+@click.option("--temperature", type=float, default=0.8, show_default=True, help="0: always the likeliest.")
+@click.option("--seed", type=int, default=1337, show_default=True, help="Of the draws.")
+def sample_command(
+    run: str,
+    prompt: str,
+    best: bool,
+    step: int | None,
+    length: int,
+    temperature: float,
+    seed: int,
+    **place: Any,
+) -> None:
+    """Continue a prompt by a checkpoint of RUN, with the tokenizer of its data."""
+    chosen = find_run(run, Place(**place))
+    options = [
+        f"--prompt={prompt}",
+        f"--max_new_tokens={length}",
+        f"--temperature={temperature}",
+        f"--seed={seed}",
+    ]
+    options += ["--best"] if best else []
+    options += [f"--step={step}"] if step is not None else []
+    # A process of its own: a login node need not have torch, and jobctl starts without it.
+    done = subprocess.run([*sample_words(chosen), *options], check=False)
+    sys.exit(done.returncode)
+
+
+def sample_words(run: Run) -> list[str]:
+    """Return the command that samples from ``run``, by the interpreter of its jobs on this machine.
+
+    Raises UserError for a job that trains nothing, and for a run whose files are not here.
+    """
+    spec = run.record.spec
+    if not isinstance(spec, TrainSpec):
+        raise UserError(f"run '{run.name}' is a {spec.step} and trains no model", hint="jobctl list")
+
+    if not layout.checkpoints_dir(run.path).is_dir():
+        raise UserError(
+            f"run '{run.name}' has no checkpoint in {run.path}",
+            hint=f"jobctl status {run.name}; of a run on a cluster: jobctl collect {run.name} -o DIR",
+        )
+
+    python = os.environ.get("JOBCTL_PYTHON") or sys.executable
+    tokenizer = _tokenizer(run, spec)
+    words = [python, "-m", "jobctl.trainer.sample", str(run.path)]
+    return [*words, f"--tokenizer={tokenizer}"] if tokenizer else words
+
+
+def _tokenizer(run: Run, spec: TrainSpec) -> Path | None:
+    folder = layout.tokenizer_dir(run.path.parent.parent, spec.inputs.tokenizer)
+    return folder if folder.is_dir() else None
