@@ -23,7 +23,7 @@ from jobctl.jobs.core.text import visible
 from jobctl.k8s import volume
 from jobctl.k8s.listing import LIST, LISTING_BYTES, Listed, Listing, parse_listing
 from jobctl.k8s.manifest import ROOT
-from jobctl.k8s.volume import Command, reader_pod
+from jobctl.k8s.volume import Command, VolumePod, running
 
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api
@@ -195,7 +195,7 @@ def collect(api: Api, site: Site, run: str, image: str, into: Path) -> dict[str,
     """
     try:
         into.mkdir(parents=True, exist_ok=True)
-        with reader_pod(api, site, run, image, _tell) as pod:
+        with running(api, VolumePod(site=site, run=run, image=image), _tell) as pod:
             return _collect(Copy(api, site.kubernetes.namespace, pod, run, into), run, into)
     except OSError as error:
         where = error.filename or into

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from jobctl.jobs.runs.store import Run, Started, State
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
 from jobctl.k8s import admission, cluster, config_maps, manifest, names, submission
+from jobctl.k8s.code import ship_code
 from jobctl.k8s.manifest import pod_of
 from jobctl.k8s.nodes import avoided_nodes, avoiding, remove_dead
 from jobctl.k8s.ownership import check_owner, tell
@@ -133,7 +135,14 @@ class ConfigMapStore:
         owner = api.user()
         self._warn_of_another(spec, owner)
         admission.check(api, spec, pod_of(spec, kind), tell)
-        new = submission.submit(api, kind, text, replace_ended=spec.on_a_checkpoint, owner=owner)
+        new = submission.submit(
+            api,
+            kind,
+            text,
+            replace_ended=spec.on_a_checkpoint,
+            owner=owner,
+            prepare=functools.partial(ship_code, api, spec, tell),
+        )
         self._clusters.forget_answers()
 
         return spec, text, new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import yaml
@@ -69,12 +70,15 @@ def objects_in(text: str) -> tuple[Object, Object]:
     return record, job
 
 
-def submit(api: Api, kind: Kind, text: str, *, replace_ended: bool, owner: str = "") -> bool:
+def submit(
+    api: Api, kind: Kind, text: str, *, replace_ended: bool, owner: str = "", prepare: Callable[[], None]
+) -> bool:
     """Make what the manifest says; whether it was not there yet.
 
     All is tried first by a strict dry run on the server. The ConfigMap is the claim on the run's name: of several
-    submissions at once one makes it, and the others see it. Raises UserError when the name belongs to another spec,
-    and when an object of that name was not made for this job.
+    submissions at once one makes it, and the others see it. ``prepare`` is called with the name claimed, before the
+    job is made. Raises UserError when the name belongs to another spec, and when an object of that name was not made
+    for this job.
     """
     record, job = objects_in(text)
     namespace = job["metadata"]["namespace"]
@@ -97,6 +101,7 @@ def submit(api: Api, kind: Kind, text: str, *, replace_ended: bool, owner: str =
         raise _exists(record, "and its job is gone; go on with it: jobctl resume")
 
     try:
+        prepare()
         _make(api, kind, job)
     except BaseException:
         if claimed:

@@ -1,4 +1,4 @@
-"""Reaching the volume: a command in a pod, and a pod that lives only to be read from."""
+"""Reaching the volume: a command in a pod, and a pod that lives only for that."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.render import render_template
 from jobctl.k8s.manifest import ROOT
-from jobctl.k8s.names import MANAGED_BY, MAX_NAME, object_name
+from jobctl.k8s.names import COMPONENT, MANAGED_BY, MAX_NAME, object_name
 from jobctl.k8s.pods import read_pod
 from jobctl.k8s.refusals import Refused
 from jobctl.k8s.resources import POD
@@ -55,8 +55,14 @@ class Command:
         self._socket = api.execute(namespace, pod, container, words)
 
     def write(self, data: bytes) -> None:
-        for start in range(0, len(data), 32768):
-            self._socket.write_channel(_INPUT, data[start : start + 32768])
+        """Send ``data`` to its input. Raises ConnectionError when the connection fails."""
+        from websocket import WebSocketException
+
+        try:
+            for start in range(0, len(data), 32768):
+                self._socket.write_channel(_INPUT, data[start : start + 32768])
+        except (WebSocketException, OSError) as error:
+            raise ConnectionError(f"{self._pod}: {error}") from None
 
     def output(self) -> Generator[bytes, None, None]:
         """Its standard output. Raises UserError when it fails, ConnectionError when the connection does.
@@ -117,24 +123,42 @@ class Command:
         return bytes(said)
 
 
+class VolumePod(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod that mounts the volume and does nothing, so that commands in it reach the files of ``run``."""
+
+    site: Site
+    run: str
+    image: str
+    writes: bool = False
+    """Whether the volume is mounted for writing."""
+
+    @property
+    def container(self) -> str:
+        """The name of its container, and the component that its label names."""
+        return "writer" if self.writes else "reader"
+
+
 @contextlib.contextmanager
-def reader_pod(api: Api, site: Site, run: str, image: str, tell: Callable[[str], None]) -> Iterator[str]:
-    """The name of a running pod with the volume mounted read-only, gone when the block is left."""
-    name = f"{object_name(run)[:MAX_NAME]}-read-{secrets.token_hex(3)}"
+def running(api: Api, wanted: VolumePod, tell: Callable[[str], None]) -> Iterator[str]:
+    """Make the pod, and yield its name when it runs; it is gone when the block is left."""
+    site = wanted.site
+    name = f"{object_name(wanted.run)[:MAX_NAME]}-{wanted.container}-{secrets.token_hex(3)}"
     context = {
         "name": name,
         "site": site,
-        "image": image,
+        "image": wanted.image,
         "root": ROOT,
         "lifetime": LIFETIME_SECONDS,
+        "container": wanted.container,
+        "writes": wanted.writes,
         "labels": {
             MANAGED_BY: "jobctl",
             "app.kubernetes.io/name": "jobctl",
-            "app.kubernetes.io/component": "reader",
+            COMPONENT: wanted.container,
         },
     }
     try:
-        api.create(POD, yaml.safe_load(render_template("kubernetes/reader_pod.yaml.j2", context)))
+        api.create(POD, yaml.safe_load(render_template("kubernetes/volume_pod.yaml.j2", context)))
     except Refused as refusal:
         if refusal.status != 409:  # it is there: our own, and the answer was lost
             raise

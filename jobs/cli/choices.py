@@ -137,7 +137,7 @@ def resolution(
 
     target = options["target"] or (recorded.target if recorded else project.target)
     if options["patch"]:
-        _check_patch(target)
+        _check_patch(target, stamp)
 
     choices = Choices(
         kind=kind.name,
@@ -244,12 +244,12 @@ def _named_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in named.items() if value is not None}
 
 
-def _check_patch(target: str) -> None:
-    """Raise UserError where the jobs of ``target`` do not see the files of this host."""
-    if not target_entry(target).shares_files:
+def _check_patch(target: str, stamp: str) -> None:
+    """Raise UserError where nothing is submitted, and the jobs of ``target`` do not see the files of this host."""
+    if not stamp and not target_entry(target).shares_files:
         raise UserError(
-            "--patch: pods do not see this machine's files",
-            hint="make image, push it to your registry, and name it: --image REF",
+            f"--patch: jobs on {target} do not see this machine's files, and only a submission copies them",
+            hint="jobctl submit --patch; or make image, push it to your registry, and name it: --image REF",
         )
 
 

@@ -186,7 +186,9 @@ class Cluster:
             if "configMap" in volume:
                 record = self.api.store.get("v1", "configmaps", "jobctl", volume["configMap"]["name"])
                 for key, text in record["data"].items():
-                    (files / key).write_text(text.replace("/dev/termination-log", f"{files}/termination-log"))
+                    text = text.replace("/dev/termination-log", f"{files}/termination-log")
+                    text = text.replace("use_code_in /workspace", f"use_code_in {self.api.volume}")
+                    (files / key).write_text(text)
         (files / "termination-log").touch()
         words = [word.replace("/etc/jobctl", str(files)) for word in container["command"]]
         process = subprocess.Popen(

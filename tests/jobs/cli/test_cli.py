@@ -60,7 +60,7 @@ def payload(tmp_path: Path) -> Callable[[str], str]:
         ("render --model qwen3_1.8b --tier two", "'two' is not a valid integer"),
         ("render --model qwen3_1.8b --set batch_sise=4", "did you mean 'batch_size'?"),
         ("render --model qwen3_1.8b -- --max_itres=4", "did you mean 'max_iters'?"),
-        ("render --model qwen3_1.8b --target k8s --patch", "pods do not see this machine's files"),
+        ("render --model qwen3_1.8b --target k8s --patch", "jobs on k8s do not see this machine's files"),
         ("render train2 --model qwen3_1.8b", "unknown kind of job 'train2'"),
         ("render eval --model qwen3_1.8b --stage mfu", "contradict each other"),
         ("render export", "export reads a run's checkpoint, and no run is named"),

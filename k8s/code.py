@@ -1,0 +1,98 @@
+"""``--patch`` on a cluster: the source tree is on the volume before the pods that run it are made."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.patch import ship
+from jobctl.k8s import volume
+from jobctl.k8s.volume import BEAT, Command, VolumePod
+
+if TYPE_CHECKING:
+    from jobctl.k8s.api import Api
+
+TRIES = 3
+"""How often the tree is sent while connections break."""
+_RECEIVE = BEAT + (
+    'set -e; aside=${1%/*}/.${1##*/}; mkdir -p "${1%/*}"; rm -rf "$aside" "$aside.tar"; '
+    # Nothing closes the input of a command in a pod, so its length says where it ends.
+    'head -c "$2" >"$aside.tar"; '
+    'printf "%s  %s\\n" "$3" "$aside.tar" | sha256sum --check --quiet >&2; '
+    'mkdir "$aside"; tar --extract --no-same-owner --file="$aside.tar" --directory="$aside"; '
+    'sync -f "$aside"; rm -rf "$1" "$aside.tar"; mv "$aside" "$1"'
+)
+"""Bash that takes the folder's path, the archive's size and its SHA-256, and the archive from its input."""
+
+
+def ship_code(api: Api, spec: JobSpec, tell: Callable[[str], None]) -> None:
+    """Copy the tree of a patched job to its folder on the volume, by a pod of the job's image.
+
+    Raises UserError where the tree is no checkout, the pod does not run, or connections break again and again.
+    """
+    if not spec.patch:
+        return
+
+    archive = packed(Path(spec.patch.tree))
+    tell(f"copying {len(archive) / 1e6:.1f} MB of code to {spec.site.project_dir} on the volume")
+    wanted = VolumePod(site=spec.site, run=str(spec.run), image=spec.image, writes=True)
+    with volume.running(api, wanted, tell) as pod:
+        _send_patiently(api, spec, pod, archive)
+
+
+def packed(tree: Path) -> bytes:
+    """Return a tar of what an image is made of. Who packed it and when leaves no trace in it."""
+    with tempfile.TemporaryDirectory(prefix="jobctl-") as folder:
+        code = Path(folder) / "code"
+        ship(tree, code)
+        output = io.BytesIO()
+        with tarfile.open(fileobj=output, mode="w") as archive:
+            for path in sorted(code.rglob("*")):
+                name = str(path.relative_to(code))
+                archive.add(path, arcname=name, recursive=False, filter=_without_traces)
+
+    return output.getvalue()
+
+
+def _without_traces(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = 0
+    member.gid = 0
+    member.uname = ""
+    member.gname = ""
+    member.mtime = 0
+    member.mode = 0o755 if member.isdir() else 0o644
+    return member
+
+
+def _send_patiently(api: Api, spec: JobSpec, pod: str, archive: bytes) -> None:
+    """Send the archive until it has come over whole. Raises UserError after ``TRIES`` broken connections."""
+    for tried in range(TRIES):
+        try:
+            _send(api, spec, pod, archive)
+            return
+        except ConnectionError as error:
+            trouble = error
+
+        time.sleep(volume.POLL_SECONDS * (tried + 1))
+
+    raise UserError(
+        f"the code does not reach the volume: {trouble}",
+        hint="nothing was submitted; try again",
+        code=1,
+    )
+
+
+def _send(api: Api, spec: JobSpec, pod: str, archive: bytes) -> None:
+    digest = hashlib.sha256(archive).hexdigest()
+    words = ["bash", "-c", _RECEIVE, "receive", spec.site.project_dir, str(len(archive)), digest]
+    command = Command(api, spec.site.kubernetes.namespace, pod, "writer", words)
+    command.write(archive)
+    command.finish()
