@@ -21,13 +21,8 @@ from jobctl.jobs.core import exit_codes, layout
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
-FABRIC = {
-    "NCCL_DEBUG": "WARN",
-    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
-    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
-    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
-}
-"""A collective that hangs ends the job, and each rank leaves its last 2000 in the log folder."""
+FABRIC = {"NCCL_DEBUG": "WARN"}
+"""NCCL says what is wrong. The trainer itself asks torch for records of collectives."""
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 
 

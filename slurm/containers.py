@@ -19,7 +19,6 @@ OF_THE_JOB = (
     "NODE",
     "PET_RDZV_CONF",
     "JOBCTL_INTERFACE",
-    "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",
 )
 """Variables that the script sets, whatever the spec."""
 

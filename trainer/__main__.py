@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 def run(options: Options) -> int:
     """Join the other ranks and train."""
     from jobctl.trainer import distributed as parallel
+    from jobctl.trainer.lifecycle import flight_record
     from jobctl.trainer.lifecycle.watchdog import START_SECONDS
     from jobctl.trainer.reporting import ranklog
     from jobctl.trainer.training.session import collectives_timeout, train
@@ -54,6 +55,7 @@ def run(options: Options) -> int:
     try:
         # The watchdog takes over when there is a log to write into.
         faulthandler.dump_traceback_later(START_SECONDS, exit=True)
+        flight_record.switch_on()
         world = parallel.join(options.device, collectives_timeout(options))
         options = evaluation_beside(options)
         attempt, console = ranklog.begin(options.records, options.attempt, world)

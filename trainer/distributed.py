@@ -112,8 +112,8 @@ def join(wanted_device: str, timeout_seconds: int) -> World:
         rank=dist.get_rank(),
         size=size,
         device=device,
-        control=dist.new_group(backend="gloo", timeout=timeout),
-        saving=dist.new_group(backend="gloo", timeout=timeout),
+        control=dist.new_group(backend="gloo", timeout=timeout, group_desc="control"),
+        saving=dist.new_group(backend="gloo", timeout=timeout, group_desc="saving"),
     )
 
 

@@ -30,7 +30,7 @@ from jobctl.jobs.core.exit_codes import (
     cause,
     code_of,
 )
-from jobctl.jobs.core.layout import log_dir, stop_file
+from jobctl.jobs.core.layout import hang_file, log_dir, stop_file
 from jobctl.trainer import rendezvous
 from jobctl.trainer.lifecycle.stop import LAUNCHED_AT, LAUNCHER_WORDS
 from jobctl.trainer.options import parse
@@ -210,7 +210,11 @@ def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
 
 def hang_report(run_dir: Path, attempt: int | None) -> str:
     """What to say where the watchdog has written stacks into ranks' logs; empty where it has not."""
-    folder = log_dir(run_dir, next_attempt(run_dir) - 1 if attempt is None else attempt)
+    number = next_attempt(run_dir) - 1 if attempt is None else attempt
+    if hang_file(run_dir, number).exists():  # a rank has said more than is known here
+        return ""
+
+    folder = log_dir(run_dir, number)
     told = {path.stem: WATCHDOG_SAYS in tail(path) for path in sorted(folder.glob("rank-*.log"))}
     if not any(told.values()):
         return ""

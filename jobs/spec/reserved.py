@@ -53,7 +53,7 @@ OF_THE_SCRIPT = frozenset(
             "TIME_IS_UP",
         ),
         *("TRAINER", "VARIANT", "WARNED"),
-        *("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", "WATCHED"),
+        "WATCHED",
     )
 )
 MAY_BE_SET = frozenset(

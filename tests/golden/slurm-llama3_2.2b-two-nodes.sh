@@ -858,9 +858,6 @@ END=${SLURM_JOB_END_TIME:-$(($(date +%s) + JOB_LIMIT_SECONDS))}
 CACHE=$JOBCTL_ROOT/cache/$(id -un)
 THREADS=$(threads 8)
 export NCCL_DEBUG=WARN
-export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
-export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
-export TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
 export TRITON_CACHE_DIR="$CACHE/triton"
 export OMP_NUM_THREADS="$THREADS"
@@ -875,7 +872,6 @@ make_cache "$CACHE"
 begin_attempt
 printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"
 exec >>"$LOG_DIR/batch.log" 2>&1
-export TORCH_NCCL_DEBUG_INFO_TEMP_FILE=$LOG_DIR/nccl-trace-
 FIRST_CHECKPOINT=$(checkpoint_name)
 trap 'finish $?' EXIT
 trap on_warning USR2

@@ -19,6 +19,7 @@ from torch.distributed import TCPStore
 
 from jobctl.jobs.core.log_files import Kind
 from jobctl.trainer import distributed as parallel
+from jobctl.trainer.lifecycle import flight_record
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.options import parse
 from jobctl.trainer.reporting.runlog import logs, records_of_run
@@ -132,6 +133,7 @@ def _rank(
         "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     torch.set_num_threads(1)
+    flight_record.switch_on()
     world = parallel.join("cpu", 120)
     codes: list[Any] = []
     for command in commands:

@@ -203,9 +203,10 @@ def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(
         "tests.trainer.faulty_rank", *TWO, *arguments(data, tmp_path, attempt=1, hang_timeout=5, **ENDLESS),
     ))  # fmt: skip
     assert code not in (0, 2, 200), output
-    assert (
-        f"no step within --hang_timeout; where each rank stood is in {tmp_path}/logs/1/rank-*.log" in output
-    )
+    assert "ERROR: training hangs: it made no step for" in output
+    assert "rank 1 did not arrive at collective" in output
+    assert "(trainer/faulty_rank.py:" in output
+    assert f"where each rank stood is in {tmp_path}/logs/1/hang" in output
     for rank in (0, 1):
         text = rank_log(tmp_path, 1, rank).read_text()
         assert "every thread's stack:" in text
@@ -222,7 +223,7 @@ def test_a_run_that_writes_its_last_checkpoint_slowly_is_not_ended(
         "tests.trainer.faulty_rank", *arguments(data, tmp_path, hang_timeout=3, max_iters=2),
     ))  # fmt: skip
     assert code == 0, output
-    assert "waiting for storage: the last checkpoint, for 3 s so far" in output
+    assert "waiting for storage: the last checkpoint, for " in output
     assert publication.steps(tmp_path) == [2]
 
 
@@ -235,5 +236,5 @@ def test_a_hang_without_the_launcher_is_said_on_the_console(
         "tests.trainer.faulty_rank", *arguments(data, tmp_path, attempt=1, hang_timeout=3, **ENDLESS),
     ))  # fmt: skip
     assert code == 1, output
-    assert "rank 0 made no step for 3 s" in output
-    assert str(rank_log(tmp_path, 1, 0)) in output
+    assert "training hangs: it made no step for 3." in output
+    assert "(trainer/faulty_rank.py:" in output

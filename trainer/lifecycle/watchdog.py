@@ -29,7 +29,7 @@ STORAGE_TIMEOUTS = 8
 """... and at least so many timeouts of a step."""
 LAST_RESORT_SECONDS = 60.0
 """So much later than its own limit the watchdog ends a process in which no Python runs any more."""
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Wait:
 
 
 class Watchdog:
-    """Looks twice a second whether this rank has made progress; ``beat`` says that it has.
+    """Looks once a second whether this rank has made progress; ``beat`` says that it has.
 
     A rank that made none for too long calls ``investigate`` with the seconds, which may say more than this
     rank knows. Then the process ends with code 1. ``is_called`` says whether another rank has found a

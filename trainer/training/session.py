@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from jobctl.jobs.core.layout import rank_log
 from jobctl.trainer.distributed import World
 from jobctl.trainer.lifecycle.heartbeat import Heartbeat
+from jobctl.trainer.lifecycle.investigation import Investigation
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.lifecycle.watchdog import STORAGE_TIMEOUTS, Watchdog
 from jobctl.trainer.options import Options
@@ -56,14 +56,11 @@ def train(options: Options, world: World, attempt: int, console: Console) -> int
 
 def attempted(options: Options, world: World, stop: StopRequest, attempt: int, console: Console) -> int:
     """From building the model to the exit code."""
-    where = rank_log(options.records, attempt, world.rank)
+    look = Investigation(world, options.records, attempt, console.line, sys.stderr)
+    watchdog = Watchdog(hang_timeout(options), sys.stderr, look, look.exchange.is_called)
+    look.doing = lambda: watchdog.doing
 
-    def say(idle: float) -> None:
-        console.line(
-            f"ERROR: rank {world.rank} made no step for {idle:.0f} s, and is ended; its log: {where}"
-        )
-
-    with Watchdog(hang_timeout(options), sys.stderr, say) as watchdog, contextlib.ExitStack() as starting:
+    with watchdog, contextlib.ExitStack() as starting:
         starting.enter_context(watchdog.starting())
         run = assemble(options, world, watchdog.beat)
         watchdog.timeout_seconds = run.recipe.train.hang_timeout

@@ -108,7 +108,7 @@ def silent(facts: RunFacts) -> Finding | None:
         f"at {look.ms_per_step or 0:,.0f} ms a step",
         remedy="jobctl status RUN asks the scheduler whether the job lives. kill -USR1 of a rank writes its stacks "
         "into its log. The watchdog ends the job after hang_timeout seconds by itself.",
-        page="docs/training.md#guards",
+        page="docs/training.md#hangs",
     )
 
 

@@ -1,0 +1,200 @@
+"""Looks into a hang: every rank tells where it is, one says who is missing, and all end.
+
+The ranks talk through torchrun's key-value store. It lives in the launcher, and so needs no collective and no
+rank that works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.goodput import duration
+from jobctl.jobs.core.layout import hang_dir, hang_file
+from jobctl.trainer.distributed import World
+from jobctl.trainer.lifecycle import flight_record, stacks, verdict
+from jobctl.trainer.lifecycle.dump import Dump, Place
+from jobctl.trainer.lifecycle.heartbeat import machine
+
+log = logging.getLogger(__name__)
+GATHER_SECONDS = 15.0
+"""How long a rank has to tell where it is."""
+ORDER_SECONDS = 2.0
+"""How long higher ranks leave the verdict to the lowest one that has answered."""
+VERDICT_SECONDS = 15.0
+"""How long ranks wait for the verdict before they end."""
+POLL_SECONDS = 0.2
+STORE_SECONDS = 10.0
+"""How long the store may take to answer."""
+
+
+class Exchange:
+    """What the ranks tell each other in a hang. A single rank has nobody to tell it to."""
+
+    def __init__(self, world: World) -> None:
+        self.rank = world.rank
+        self.size = world.size
+        self.store: Store | None = None
+        name = world.from_main(uuid.uuid4().hex)
+        if world.size > 1:
+            # A client of its own: torch's waits in others for hours, and holds a lock then.
+            client = TCPStore(
+                os.environ["MASTER_ADDR"],
+                int(os.environ["MASTER_PORT"]),
+                is_master=False,
+                wait_for_workers=False,
+                timeout=datetime.timedelta(seconds=STORE_SECONDS),
+            )
+            self.store = PrefixStore(f"hang/{name}", client)
+
+    def is_called(self) -> bool:
+        """Whether a rank has found a hang."""
+        return self.store is not None and self.store.check(["called"])
+
+    def tell(self, dump: Dump) -> None:
+        """Call the other ranks, and tell them where this one is."""
+        if self.store is not None:
+            self.store.set("called", "yes")
+            self.store.set(f"dump/{self.rank}", msgspec.json.encode(dump).decode())
+            self.store.add("answers", 1)
+
+    def answers(self) -> int:
+        """Return how many ranks have told where they are."""
+        return self.size if self.store is None else self.store.add("answers", 0)
+
+    def dumps(self) -> dict[int, Dump]:
+        """Return what the ranks have told."""
+        if self.store is None:
+            return {}
+
+        keys = {rank: f"dump/{rank}" for rank in range(self.size)}
+        told = {rank: self.store.get(key) for rank, key in keys.items() if self.store.check([key])}
+        return {rank: msgspec.json.decode(data, type=Dump) for rank, data in told.items()}
+
+    def may_speak(self) -> bool:
+        """Whether this rank is the first that asks for the word."""
+        return self.store is None or self.store.add("speaker", 1) == 1
+
+    def is_said(self) -> bool:
+        """Whether the verdict is on the console."""
+        return self.store is not None and self.store.check(["said"])
+
+    def said(self) -> None:
+        """Take note that the verdict is on the console."""
+        if self.store is not None:
+            self.store.set("said", "yes")
+
+
+class Investigation:
+    """This rank's part. Make it on every rank at once, before anything can hang."""
+
+    def __init__(
+        self, world: World, run: Path, attempt: int, say: Callable[[str], None], log_file: TextIO
+    ) -> None:
+        self.world = world
+        self.say = say
+        self.log_file = log_file
+        self.folder = hang_dir(run, attempt)
+        self.file = hang_file(run, attempt)
+        self.doing: Callable[[], str] = lambda: ""
+        place = Place(world.rank, os.uname().nodename, os.getpid(), machine())
+        self.places: list[Place] = world.gathered(place)
+        self.exchange = Exchange(world)
+        flight_record.write_into(self.folder)
+
+    @property
+    def neighbours(self) -> list[Place]:
+        """The other ranks that can be looked up from here."""
+        here = self.places[self.world.rank]
+        return [place for place in self.places if place.machine == here.machine and place.rank != here.rank]
+
+    def __call__(self, idle_seconds: float) -> None:
+        """Tell the others where this rank is; return when one of them, or this one, has said who is missing."""
+        now = time.time()
+        dump = self.dump(idle_seconds)
+        dumps = {self.world.rank: dump}
+        try:
+            self.exchange.tell(dump)
+            self.keep(dump)
+            self.wait_for(lambda: self.exchange.answers() >= self.world.size, GATHER_SECONDS)
+            dumps |= self.exchange.dumps()
+            if self.world.rank != min(dumps):
+                self.wait_for(self.exchange.is_said, ORDER_SECONDS)
+
+            speaks = self.exchange.may_speak()
+        except Exception as error:  # the store is gone, and with it the launcher of the first node
+            log.warning("the other ranks cannot be asked: %s", error)
+            speaks = True
+
+        if speaks:
+            self.speak(dumps, now)
+            with contextlib.suppress(Exception):
+                self.exchange.said()
+        else:
+            with contextlib.suppress(Exception):
+                self.wait_for(self.exchange.is_said, VERDICT_SECONDS)
+
+        self.end_stopped()
+
+    def dump(self, idle_seconds: float) -> Dump:
+        """Return where this rank is."""
+        try:
+            collectives = flight_record.collectives()
+        except Exception as error:  # a record that this version of torch writes otherwise
+            log.warning("torch's flight record cannot be read: %s", error)
+            collectives = ()
+
+        return Dump(
+            place=self.places[self.world.rank],
+            idle_seconds=idle_seconds,
+            doing=self.doing(),
+            stack=stacks.main_stack(),
+            collectives=collectives,
+            workers=stacks.data_workers(self.log_file),
+            neighbours={place.rank: stacks.state_of(place.pid) for place in self.neighbours},
+        )
+
+    def keep(self, dump: Dump) -> None:
+        """Write what this rank tells into the hang's folder."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / f"rank-{self.world.rank:05d}.json", msgspec.json.encode(dump))
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Return when ``condition`` holds, or after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+    def speak(self, dumps: dict[int, Dump], declared: float) -> None:
+        """Say who is missing, on the console and in the run directory."""
+        longest = max(dump.idle_seconds for dump in dumps.values())
+        lines = verdict.verdict(self.places, dumps)
+        first = f"ERROR: training hangs: it made no step for {duration(longest)}, and is ended"
+        text = "\n  ".join([first, *lines, f"where each rank stood is in {self.folder}"])
+        self.say(text)
+        log.error("%s", text)
+
+        record = {"last_progress": declared - longest, "seconds": longest, "verdict": lines}
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.file, msgspec.json.encode(record))
+
+    def end_stopped(self) -> None:
+        """Kill the ranks beside this one that a signal has stopped: they would outlast SIGTERM."""
+        for place in self.neighbours:
+            if stacks.state_of(place.pid) in verdict.STOPPED:
+                with contextlib.suppress(OSError):
+                    os.kill(place.pid, signal.SIGKILL)
