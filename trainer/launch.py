@@ -9,15 +9,17 @@ SIGTERM and SIGINT become the run's STOP file, so that all ranks finish the same
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from jobctl.jobs.core import memory_kill
 from jobctl.jobs.core.errors import UserError
@@ -32,14 +34,22 @@ from jobctl.jobs.core.exit_codes import (
 )
 from jobctl.jobs.core.layout import hang_file, log_dir, stop_file
 from jobctl.trainer import rendezvous
-from jobctl.trainer.lifecycle.stop import LAUNCHED_AT, LAUNCHER_WORDS
-from jobctl.trainer.options import parse
+from jobctl.trainer.lifecycle.rank_notes import Note, NoteFolder
+from jobctl.trainer.lifecycle.restarts import MOST, obstacle
+from jobctl.trainer.lifecycle.stop import DIED_AT, LAUNCHED_AT, LAUNCHER_WORDS
+from jobctl.trainer.options import Options, parse
 from jobctl.trainer.reporting.ranklog import next_attempt
 
 LESS_MEMORY = "a smaller --dataloader_num_workers or --batch_size"
 WORKER = "jobctl.trainer"
 """The module that each rank runs."""
 WATCHDOG_SAYS = b"every thread's stack:"
+NO_NOTES: Mapping[int, Note] = {}
+LOST_PEER = -1
+"""Stands for a rank of another node."""
+MEETING_SECONDS = 60.0
+"""How long after a death this node tries to meet the others again, while their ranks end."""
+MEETING_PAUSE_SECONDS = 1.0
 LINGER_SECONDS = 5.0
 """How long this node's launcher outlives its ranks: the others may still need its rendezvous store to end well."""
 
@@ -71,7 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         return error.code
 
     memory = memory_kill.watch()
-    code = exit_code(run_ranks(parsed), parsed)
+    job = Job(options, stop, memory, most_restarts(torchrun_options, parsed))
+    code = run_in_place(parsed, job)
     if code != EXIT_FINISHED:
         print(memory.report(LESS_MEMORY), end="", file=sys.stderr)
 
@@ -82,6 +93,114 @@ def main(arguments: Sequence[str]) -> int:
         stop.take_back()
 
     return code
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What decides whether ranks that died start again."""
+
+    options: Options | None
+    stop: StopFile | None
+    memory: memory_kill.MemoryWatch
+    most_restarts: int
+
+    def obstacle(self, codes: Mapping[int, int], notes: Mapping[int, Note], restarts: int) -> str:
+        """Return why they do not; empty where they do."""
+        if self.options is None or self.stop is None:
+            return "this is no training"
+
+        if self.stop.asked or self.stop.path.exists():
+            return "a stop is asked for"
+
+        if self.memory.report(LESS_MEMORY):
+            return "the kernel killed a process for memory"
+
+        if hang_file(self.options.run_dir, attempt_of(self.options)).exists():
+            return "training hung"
+
+        return obstacle(codes, notes, restarts, self.most_restarts)
+
+
+def most_restarts(torchrun_options: Sequence[str], parsed: argparse.Namespace) -> int:
+    """Return how often the ranks may start again: torchrun's own option, where it is given."""
+    words = [word.replace("-", "_") for word in torchrun_options]
+    return parsed.max_restarts if any(word.startswith("__max_restarts") for word in words) else MOST
+
+
+def attempt_of(options: Options) -> int:
+    """Return the attempt that has the ranks' logs."""
+    return next_attempt(options.run_dir) - 1 if options.attempt is None else options.attempt
+
+
+def run_in_place(parsed: argparse.Namespace, job: Job) -> int:
+    """Run the ranks, again where a death may heal; the exit code of the rank that caused the end."""
+    folder = NoteFolder()
+    restarts = 0
+    patience = 0.0
+    parsed.max_restarts = 0  # torchrun would start again whatever the ranks ended with
+
+    while True:
+        raised = run_ranks(again(parsed, restarts))
+        died = time.time()
+        notes = folder.take()
+        code = exit_code(raised, notes)
+
+        # A node without ranks is one that did not meet the others: they may still be ending.
+        lost_others = raised is not None and is_multi_node(parsed) and not failures_of(raised)
+        if lost_others and not notes and died < patience:
+            time.sleep(MEETING_PAUSE_SECONDS)
+            continue
+
+        codes = {rank: failure.exitcode for rank, failure in failures_of(raised).items()}
+        reason = job.obstacle({LOST_PEER: -signal.SIGKILL} if lost_others else codes, notes, restarts)
+        if code == EXIT_FINISHED or reason:
+            say_end(code, reason)
+            linger(parsed, code)
+            folder.close()
+            return code
+
+        del raised
+        restarts += 1
+        patience = died + MEETING_SECONDS
+        os.environ[LAUNCHED_AT] = str(time.time())
+        os.environ[DIED_AT] = str(died)
+        print(
+            f"jobctl: the ranks start again in place, from the last checkpoint ({restarts} of {job.most_restarts})",
+            file=sys.stderr,
+        )
+
+
+def again(parsed: argparse.Namespace, restarts: int) -> argparse.Namespace:
+    """Return torchrun's options for a start; each one has a meeting of its own."""
+    options = argparse.Namespace(**vars(parsed))
+    if restarts and is_multi_node(parsed):
+        options.rdzv_id = f"{parsed.rdzv_id}-{restarts}"
+
+    return options
+
+
+def is_multi_node(parsed: argparse.Namespace) -> bool:
+    """Whether other nodes take part."""
+    return parsed.nnodes not in ("1", "1:1")
+
+
+def failures_of(error: BaseException | None) -> dict[int, Any]:
+    """Return torch's records of the ranks of this node that have failed."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    return dict(error.failures) if isinstance(error, ChildFailedError) else {}
+
+
+def say_end(code: int, reason: str) -> None:
+    """Say why there is no restart, where somebody may wonder."""
+    if code not in (EXIT_FINISHED, EXIT_CONTINUE, EXIT_USAGE, EXIT_BUSY):
+        print(f"jobctl: no restart in place: {reason}", file=sys.stderr)
+
+
+def linger(parsed: argparse.Namespace, code: int) -> None:
+    """Let the other nodes end, whose meeting place may be here."""
+    if code != EXIT_FINISHED and is_multi_node(parsed):
+        time.sleep(LINGER_SECONDS)
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -183,27 +302,25 @@ def in_thread(action: Callable[[], object]) -> BaseException | None:
     return raised[0] if raised else None
 
 
-def exit_code(error: BaseException | None, parsed: argparse.Namespace) -> int:
-    """The code of the rank that caused the end. ``error`` keeps torchrun's store alive while we linger."""
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
+def exit_code(error: BaseException | None, notes: Mapping[int, Note] = NO_NOTES) -> int:
+    """Return the code of the rank that caused the end, and say what it was doing."""
     if error is None:
         return EXIT_FINISHED
 
-    if not isinstance(error, ChildFailedError):
+    failed = failures_of(error)
+    if not failed:
         print(f"error: torchrun: {type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_FAILED
 
-    failures = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
+    failures = sorted(failed.items(), key=lambda item: item[1].timestamp)
     code = cause(code_of(failure.exitcode) for _, failure in failures)
     rank, failure = next(item for item in failures if code_of(item[1].exitcode) == code)
     if code not in (EXIT_BUSY, EXIT_CONTINUE, EXIT_USAGE):
+        doing = f" {notes[rank]}" if rank in notes else ""
         print(
-            f"error: rank {rank} (pid {failure.pid}) ended with {meaning(failure.exitcode)}", file=sys.stderr
+            f"error: rank {rank} (pid {failure.pid}) ended with {meaning(failure.exitcode)}{doing}",
+            file=sys.stderr,
         )
-
-    if parsed.nnodes != "1":
-        time.sleep(LINGER_SECONDS)
 
     return code
 

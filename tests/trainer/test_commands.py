@@ -1,6 +1,7 @@
 """The trainer as users and schedulers meet it: a command, its exit code, its files. Real processes over gloo."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,13 +159,37 @@ def test_an_evaluation_that_is_ended_leaves_the_stop_file_alone(tmp_path: Path) 
     wait_until_gone(ranks)
 
 
-def test_a_killed_rank_ends_with_128_and_the_signal(data: Path, tmp_path: Path) -> None:
-    process = command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, **ENDLESS))
+def test_a_killed_rank_starts_again_in_place_from_the_last_checkpoint(data: Path, tmp_path: Path) -> None:
+    settings = {**ENDLESS, "checkpoint_interval": 5}
+    process = command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, attempt=1, **settings))
+    wait_until(lambda: publication.steps(tmp_path), process)
+    first = ranks_of(process)
+    os.kill(first[1], signal.SIGKILL)
+    wait_until(lambda: len(list(metrics_dir(tmp_path).glob("*.jsonl"))) == 2, process)
+    wait_until(lambda: not set(first) & set(ranks_of(process)), process)
+    stop_file(tmp_path).touch()
+
+    code, output = ended(process)
+    assert code == 200, output
+    assert re.search(r"rank 1 \(pid \d+\) ended with SIGKILL in step \d+, samples \d+ to \d+", output), output
+    assert "the ranks start again in place, from the last checkpoint (1 of 3)" in output
+    assert "resumed from a checkpoint" in output
+    steps = [record["iter"] for record in records(tmp_path)]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_killed_rank_ends_with_128_and_the_signal_where_no_restart_is_allowed(
+    data: Path, tmp_path: Path
+) -> None:
+    process = command(
+        "jobctl.trainer.launch", "--max_restarts=0", *TWO, *arguments(data, tmp_path, **ENDLESS)
+    )
     wait_until(logged(tmp_path), process)
     os.kill(ranks_of(process)[1], signal.SIGKILL)
     code, output = ended(process)
     assert code == 128 + signal.SIGKILL, output
     assert "SIGKILL" in output
+    assert "no restart in place: it has been tried 0 times" in output
 
 
 def test_ranks_do_not_outlive_their_launcher(data: Path, tmp_path: Path) -> None:
@@ -236,5 +261,5 @@ def test_a_hang_without_the_launcher_is_said_on_the_console(
         "tests.trainer.faulty_rank", *arguments(data, tmp_path, attempt=1, hang_timeout=3, **ENDLESS),
     ))  # fmt: skip
     assert code == 1, output
-    assert "training hangs: it made no step for 3." in output
+    assert "training hangs: it made no step for" in output
     assert "(trainer/faulty_rank.py:" in output

@@ -1,4 +1,3 @@
-import argparse
 import logging
 import os
 import signal
@@ -49,13 +48,12 @@ def test_the_cause_decides_the_exit_code(codes: list[int], result: int, tmp_path
         failures[rank] = ProcessFailure(rank, 100 + rank, code, str(tmp_path / "no-error-file"))
         failures[rank].timestamp = rank
     error = ChildFailedError("trainer", failures)
-    assert launch.exit_code(error, argparse.Namespace(nnodes="1")) == result
+    assert launch.exit_code(error) == result
 
 
 def test_other_ends_of_torchrun(capsys: pytest.CaptureFixture[str]) -> None:
-    one = argparse.Namespace(nnodes="1")
-    assert launch.exit_code(None, one) == 0
-    assert launch.exit_code(TimeoutError("rendezvous"), one) == 1
+    assert launch.exit_code(None) == 0
+    assert launch.exit_code(TimeoutError("rendezvous")) == 1
     assert "TimeoutError: rendezvous" in capsys.readouterr().err
 
 

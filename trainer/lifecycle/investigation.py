@@ -27,6 +27,7 @@ from jobctl.trainer.distributed import World
 from jobctl.trainer.lifecycle import flight_record, stacks, verdict
 from jobctl.trainer.lifecycle.dump import Dump, Place
 from jobctl.trainer.lifecycle.heartbeat import machine
+from jobctl.trainer.lifecycle.rank_notes import RankNotes
 
 log = logging.getLogger(__name__)
 GATHER_SECONDS = 15.0
@@ -35,6 +36,10 @@ ORDER_SECONDS = 2.0
 """How long higher ranks leave the verdict to the lowest one that has answered."""
 VERDICT_SECONDS = 15.0
 """How long ranks wait for the verdict before they end."""
+GONE = ("", "Z", "X")
+"""States of a process that has ended (proc(5))."""
+TIMES_GONE = 3
+"""How often in a row a rank must be seen dead."""
 POLL_SECONDS = 0.2
 STORE_SECONDS = 10.0
 """How long the store may take to answer."""
@@ -69,6 +74,17 @@ class Exchange:
             self.store.set("called", "yes")
             self.store.set(f"dump/{self.rank}", msgspec.json.encode(dump).decode())
             self.store.add("answers", 1)
+
+    def lose(self, rank: int) -> None:
+        """Tell the other ranks that one has died."""
+        if self.store is not None:
+            self.store.set("lost", str(rank))
+
+    def lost(self) -> int | None:
+        """Return the rank that another one has seen dead."""
+        if self.store is None or not self.store.check(["lost"]):
+            return None
+        return int(self.store.get("lost"))
 
     def answers(self) -> int:
         """Return how many ranks have told where they are."""
@@ -112,6 +128,8 @@ class Investigation:
         place = Place(world.rank, os.uname().nodename, os.getpid(), machine())
         self.places: list[Place] = world.gathered(place)
         self.exchange = Exchange(world)
+        self.notes = RankNotes(world.rank)
+        self._seen_gone = 0
         flight_record.write_into(self.folder)
 
     @property
@@ -119,6 +137,26 @@ class Investigation:
         """The other ranks that can be looked up from here."""
         here = self.places[self.world.rank]
         return [place for place in self.places if place.machine == here.machine and place.rank != here.rank]
+
+    def lost(self) -> str:
+        """Return words on a rank that has died, on this machine or on another; empty where all live.
+
+        A rank that ends in good order waits for the others first. Its processes are watched for some
+        time, for ranks that fail together end one after another.
+        """
+        gone = [place for place in self.neighbours if stacks.state_of(place.pid) in GONE]
+        self._seen_gone = self._seen_gone + 1 if gone else 0
+        if self._seen_gone >= TIMES_GONE:
+            self.notes.failed(heals=True)
+            self.exchange.lose(gone[0].rank)
+            return f"{gone[0]} has died"
+
+        rank = self.exchange.lost()
+        if rank is None:
+            return ""
+
+        self.notes.failed(heals=True)
+        return f"{self.places[rank]} has died"
 
     def __call__(self, idle_seconds: float) -> None:
         """Tell the others where this rank is; return when one of them, or this one, has said who is missing."""

@@ -17,6 +17,8 @@ LAUNCHER_WORDS = "launcher received "
 """How each line begins that a launcher writes into the stop file."""
 LAUNCHED_AT = "JOBCTL_LAUNCHED_AT"
 """Environment variable in which a launcher tells its ranks when it began, in seconds since 1970."""
+DIED_AT = "JOBCTL_DIED_AT"
+"""Environment variable in which a launcher that starts its ranks again tells when the ones before died."""
 STARTED_AT = time.time()
 """When this process began, near enough: the start of a training without a launcher."""
 

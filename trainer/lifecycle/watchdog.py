@@ -16,10 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from jobctl.jobs.core.exit_codes import EXIT_FAILED
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 START_SECONDS = 1800
 """How long the time up to the first step may be without progress, at least."""
@@ -47,7 +48,8 @@ class Watchdog:
 
     A rank that made none for too long calls ``investigate`` with the seconds, which may say more than this
     rank knows. Then the process ends with code 1. ``is_called`` says whether another rank has found a
-    hang, which every rank then looks into at the same time.
+    hang, which every rank then looks into at the same time. ``lost`` names a rank that has died: without it no
+    other one gets further, so this one ends at once.
 
     Where no Python runs any more, a thread in C writes the stacks and ends the process.
     """
@@ -58,11 +60,13 @@ class Watchdog:
         log_file: TextIO,
         investigate: Callable[[float], None] = lambda _: None,
         is_called: Callable[[], bool] = lambda: False,
+        lost: Callable[[], str] = lambda: "",
     ) -> None:
         self.timeout_seconds = timeout_seconds
         self.log_file = log_file
         self.investigate = investigate
         self.is_called = is_called
+        self.lost = lost
         self._progress = time.monotonic()
         self._said = 0
         self._wait: Wait | None = None
@@ -113,17 +117,22 @@ class Watchdog:
             # Armed anew each time: it acts where this thread is stuck as well.
             faulthandler.dump_traceback_later(limit + LAST_RESORT_SECONDS, exit=True, file=self.log_file)
             idle = time.monotonic() - self._progress
-            if idle >= limit or self._is_called():
+            if idle >= limit or self._asked(self.is_called, False):
                 self._end(idle)
+
+            lost = self._asked(self.lost, "")
+            if lost:
+                print(f"{lost}; this rank ends as well", file=self.log_file, flush=True)
+                os._exit(EXIT_FAILED)
 
             if wait:
                 self._say(wait)
 
-    def _is_called(self) -> bool:
+    def _asked(self, question: Callable[[], T], otherwise: T) -> T:
         try:
-            return self.is_called()
+            return question()
         except Exception:  # whom it asks may be gone, which is no hang of this rank
-            return False
+            return otherwise
 
     def _say(self, wait: Wait) -> None:
         """Say once a timeout that something takes long."""

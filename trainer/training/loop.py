@@ -45,6 +45,7 @@ class Training:
         self.stop = stop
         self.watchdog = watchdog
         self.on_first_step: Callable[[], None] = lambda: None
+        self.on_step: Callable[[int, int, int], None] = lambda step, first_sample, samples: None
         self.train = run.recipe.train
         self.world = run.world
         resumed = run.resumed
@@ -107,6 +108,7 @@ class Training:
 
     def take_step(self, batches: Iterator[torch.Tensor]) -> None:
         rate = learning_rate(self.step, self.train)
+        self.on_step(self.step + 1, self.samples, self.run.layout.global_batch_size)
         self.timer.begin_step()
         result = self.run.stepper.run(batches, rate, self.timer)
         first = self.samples

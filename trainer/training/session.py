@@ -8,6 +8,7 @@ import sys
 from jobctl.trainer.distributed import World
 from jobctl.trainer.lifecycle.heartbeat import Heartbeat
 from jobctl.trainer.lifecycle.investigation import Investigation
+from jobctl.trainer.lifecycle.restarts import error_heals
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.lifecycle.watchdog import STORAGE_TIMEOUTS, Watchdog
 from jobctl.trainer.options import Options
@@ -57,16 +58,19 @@ def train(options: Options, world: World, attempt: int, console: Console) -> int
 def attempted(options: Options, world: World, stop: StopRequest, attempt: int, console: Console) -> int:
     """From building the model to the exit code."""
     look = Investigation(world, options.records, attempt, console.line, sys.stderr)
-    watchdog = Watchdog(hang_timeout(options), sys.stderr, look, look.exchange.is_called)
+    watchdog = Watchdog(hang_timeout(options), sys.stderr, look, look.exchange.is_called, look.lost)
     look.doing = lambda: watchdog.doing
 
     with watchdog, contextlib.ExitStack() as starting:
         starting.enter_context(watchdog.starting())
-        run = assemble(options, world, watchdog.beat)
-        watchdog.timeout_seconds = run.recipe.train.hang_timeout
-        training = Training(run, console, stop, watchdog)
-        training.on_first_step = starting.close
-        if run.recipe.train.eval_only:
-            return training.evaluate_only()
+        try:
+            run = assemble(options, world, watchdog.beat)
+            watchdog.timeout_seconds = run.recipe.train.hang_timeout
+            training = Training(run, console, stop, watchdog)
+            training.on_first_step = starting.close
+            training.on_step = look.notes.at
 
-        return training.train_to_the_end()
+            return training.evaluate_only() if run.recipe.train.eval_only else training.train_to_the_end()
+        except Exception as error:
+            look.notes.failed(error_heals(error))
+            raise

@@ -14,8 +14,9 @@ from jobctl.trainer.lifecycle.stacks import data_workers, last_thread, main_stac
 SLEEPER = """
 import faulthandler, signal, sys, time
 faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
-print("ready", flush=True)
-def sleeps(): time.sleep(600)
+def sleeps():
+    print("ready", flush=True)
+    time.sleep(600)
 sleeps()
 """
 
