@@ -44,8 +44,10 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     nodes_of_a_job: int = 1
     kinds: frozenset[Kind] = frozenset()
     """Kinds of distributed jobs that the cluster serves."""
+    operator_schema: str = ""
+    """The OpenAPI document of the training operator, as text; empty where there is none."""
     trainer_schema: str = ""
-    """The OpenAPI document of Trainer v2, as text; empty where there is none."""
+    """That of Trainer v2."""
     runtime: Object | None = None
     runtime_is_missing: bool = False
     namespace: Object | None = None
@@ -71,7 +73,8 @@ def read_facts(api: Api, site: Site, nodes_of_a_job: int = 1) -> ClusterFacts:
         site=site,
         nodes_of_a_job=nodes_of_a_job,
         kinds=kinds,
-        trainer_schema=_schema(api) if TRAINJOB in kinds else "",
+        operator_schema=_schema(api, PYTORCHJOB) if PYTORCHJOB in kinds else "",
+        trainer_schema=_schema(api, TRAINJOB) if TRAINJOB in kinds else "",
         runtime=runtime,
         runtime_is_missing=no_runtime and TRAINJOB in kinds,
         namespace=namespace,
@@ -93,8 +96,10 @@ def _look(api: Api, kind: Kind, namespace: str, name: str) -> tuple[Object | Non
     return thing, thing is None
 
 
-def _schema(api: Api) -> str:
-    request = Request(path=f"/openapi/v3/apis/{TRAINJOB.api_version}", subject="reading Trainer's schema")
+def _schema(api: Api, kind: Kind) -> str:
+    request = Request(
+        path=f"/openapi/v3/apis/{kind.api_version}", subject=f"reading the schema of {kind.name}"
+    )
     try:
         document: Any = api.call(request)
     except Refused:
@@ -123,6 +128,20 @@ def no_operator(facts: ClusterFacts) -> Trouble | None:
         cause="the cluster has no operator for distributed jobs",
         evidence="it serves neither PyTorchJob nor TrainJob",
         remedy="install Kubeflow's training operator 1.9 or Trainer v2",
+        page=PAGE,
+    )
+
+
+def old_operator(facts: ClusterFacts) -> Trouble | None:
+    """PyTorchJobs are written for training operator 1.9, whose field ``managedBy`` older ones do not have."""
+    if not facts.operator_schema or "managedBy" in facts.operator_schema:
+        return None
+
+    return Trouble(
+        check="operator-version",
+        cause="the training operator is older than 1.9, and may refuse or ignore fields of our PyTorchJobs",
+        evidence="its PyTorchJob has no field runPolicy.managedBy",
+        remedy="upgrade the training operator to 1.9, or take --target k8s-trainjob",
         page=PAGE,
     )
 
@@ -316,6 +335,7 @@ def gpus(facts: ClusterFacts) -> Trouble | None:
 
 CHECKS: tuple[Callable[[ClusterFacts], Trouble | None], ...] = (
     no_operator,
+    old_operator,
     old_trainer,
     wrong_runtime,
     pod_security,

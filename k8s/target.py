@@ -14,7 +14,7 @@ from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Run, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets.protocol import Capacity, Trouble
+from jobctl.jobs.targets.protocol import Capacity, Examination
 from jobctl.k8s import config_maps, manifest, names, placement, submission
 from jobctl.k8s.cluster import Cluster, Clusters
 from jobctl.k8s.nodes import avoided_nodes, remove_dead
@@ -73,11 +73,13 @@ class KubernetesTarget:
 
         return read_capacity(self.clusters.api(site), site)
 
-    def examine(self, site: Site, nodes: int) -> list[Trouble]:
+    def examine(self, site: Site, nodes: int) -> Examination:
         """Return what is wrong with a site's cluster for jobs of ``nodes`` nodes."""
-        from jobctl.k8s.diagnosis import examine, read_facts
+        from jobctl.k8s.diagnosis import CHECKS, examine, read_facts
 
-        return examine(read_facts(self.clusters.api(site), site, nodes))
+        troubles = examine(read_facts(self.clusters.api(site), site, nodes))
+
+        return Examination(checks=len(CHECKS), troubles=tuple(troubles))
 
     # ---- states
 

@@ -1,4 +1,4 @@
-"""``jobctl doctor``: what is wrong with a run, or with this machine before one."""
+"""``jobctl doctor``: what is wrong with a run, or before one with this machine or a cluster."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
-from jobctl.jobs.cli.choices import OPTIONS, resolution, root
+from jobctl.jobs import kinds
+from jobctl.jobs.cli.choices import OPTIONS, project_choices, resolution, root
 from jobctl.jobs.cli.output import emit, warn
 from jobctl.jobs.monitoring.checks.diagnosis import RUN_CHECKS, diagnose
 from jobctl.jobs.monitoring.checks.finding import Finding, RunFacts, read_logs, text
 from jobctl.jobs.monitoring.checks.machine import MACHINE_CHECKS, MachineFacts, ask_gpus, examine
 from jobctl.jobs.monitoring.opening import open_run
+from jobctl.jobs.targets.protocol import Examination, Examines, Target, Trouble
+from jobctl.jobs.targets.registry import load_target
 
 FOUND = 1
 """Exit code where a check has something to say."""
@@ -35,11 +38,17 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
     """What is wrong, from what is seen, and what to do.
 
     With RUN it reads that run's logs, while it goes on and after. Without, it looks at this machine; with --model and
-    the other options of a job also at what that job needs. Its exit code is 1 where it has something to say.
+    the other options of a job also at what that job needs. Where the target is a cluster that can be asked
+    (--target k8s), it looks at that. Its exit code is 1 where it has something to say.
     """
+    subjects: dict[str, list[Finding]]
     if runs:
         subjects = {word: _of_run(word) for word in runs}
         count = len(RUN_CHECKS)
+    elif isinstance(target := _target(options), Examines):
+        examined = _of_cluster(target, options)
+        subjects = {"the cluster": [_finding(trouble) for trouble in examined.troubles]}
+        count = examined.checks
     else:
         subjects = {"this machine": _of_machine(options)}
         count = len(MACHINE_CHECKS)
@@ -59,6 +68,30 @@ def _of_run(word: str) -> list[Finding]:
     logs = read_logs(opened.path) if opened.path.is_dir() else {}
 
     return diagnose(RunFacts(history=history, records=records, logs=logs, now=time.time()))
+
+
+def _target(options: dict[str, Any]) -> Target:
+    """Return the target that the options or the project file name."""
+    project, _ = project_choices()
+    return load_target(options["target"] or project.target)
+
+
+def _of_cluster(target: Examines, options: dict[str, Any]) -> Examination:
+    """Return what is wrong with the cluster, for the job that the options choose or for a look at its nodes."""
+    words = () if options["model"] else (kinds.PREFLIGHT.name,)
+    spec = resolution(words=words, **options).spec
+
+    return target.examine(spec.site, spec.resources.nodes)
+
+
+def _finding(trouble: Trouble) -> Finding:
+    return Finding(
+        check=trouble.check,
+        cause=trouble.cause,
+        evidence=trouble.evidence,
+        remedy=trouble.remedy,
+        page=trouble.page,
+    )
 
 
 def _of_machine(options: dict[str, Any]) -> list[Finding]:

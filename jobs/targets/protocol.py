@@ -161,10 +161,17 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     page: str
 
 
+class Examination(msgspec.Struct, frozen=True, kw_only=True):
+    """What was looked at, and what is wrong."""
+
+    checks: int
+    troubles: tuple[Trouble, ...]
+
+
 @runtime_checkable
 class Examines(Protocol):
     """A target that can look at its cluster before a job is made."""
 
-    def examine(self, site: Site, nodes: int) -> list[Trouble]:
+    def examine(self, site: Site, nodes: int) -> Examination:
         """Return what is wrong with the cluster of ``site`` for jobs of ``nodes`` nodes. Raises UserError."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -10,13 +11,14 @@ import yaml
 
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
 from jobctl.jobs.catalog.schema.site import Site
-from jobctl.jobs.targets.protocol import Examines
+from jobctl.jobs.targets.protocol import Examination, Examines
 from jobctl.k8s.diagnosis import CHECKS, ClusterFacts, examine, read_facts
 from jobctl.k8s.resources import PYTORCHJOB, TRAINJOB
 from jobctl.k8s.target import PYTORCH
 from tests.k8s.conftest import MANIFESTS
 from tests.k8s.server import ApiServer
 from tests.k8s.test_capacity import node
+from tests.k8s.test_verbs import jobctl_says
 
 RUNTIME = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text())
 CLAIM = yaml.safe_load((MANIFESTS / "volume.yaml").read_text())
@@ -34,6 +36,7 @@ WELL = ClusterFacts(
     site=site(queue="research"),
     nodes_of_a_job=2,
     kinds=frozenset((PYTORCHJOB, TRAINJOB)),
+    operator_schema='{"managedBy": {}}',
     trainer_schema='{"runtimePatches": {}}',
     runtime=RUNTIME,
     namespace=namespace("baseline"),
@@ -65,6 +68,7 @@ def test_what_a_user_may_not_see_is_not_judged() -> None:
     ("facts", "check", "words"),
     [
         ({"kinds": frozenset()}, "operator", "no operator for distributed jobs"),
+        ({"operator_schema": '{"cleanPodPolicy": {}}'}, "operator-version", "older than 1.9"),
         ({"trainer_schema": '{"podTemplateOverrides": {}}'}, "trainer-version", "older than 2.2"),
         ({"runtime": None, "runtime_is_missing": True}, "runtime", "no ClusterTrainingRuntime"),
         ({"runtime": OLD_RUNTIME}, "runtime", "of another version of jobctl"),
@@ -88,7 +92,7 @@ def test_an_ill_cluster_is_named_once(facts: dict[str, Any], check: str, words: 
 
 
 def test_each_check_can_speak() -> None:
-    assert len(CHECKS) == 7
+    assert len(CHECKS) == 8
     assert all(check.__doc__ for check in CHECKS)
 
 
@@ -96,9 +100,10 @@ def test_a_cluster_with_our_manifests_is_asked_and_well(server: ApiServer) -> No
     server.store.create("v1", "nodes", "", node("n1"))
     server.store.create("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes", "", RUNTIME)
     assert isinstance(PYTORCH, Examines)
-    assert PYTORCH.examine(site(), 2) == []
+    assert PYTORCH.examine(site(), 2) == Examination(checks=len(CHECKS), troubles=())
     facts = read_facts(PYTORCH.clusters.api(site()), site())
     assert facts.kinds == {PYTORCHJOB, TRAINJOB}
+    assert "managedBy" in facts.operator_schema
     assert "runtimePatches" in facts.trainer_schema
     assert facts.claim is not None
     assert facts.cluster_nodes is not None
@@ -106,5 +111,31 @@ def test_a_cluster_with_our_manifests_is_asked_and_well(server: ApiServer) -> No
 
 def test_a_cluster_without_our_manifests_says_what_is_missing(server: ApiServer) -> None:
     server.store.objects.clear()
-    checks = [trouble.check for trouble in PYTORCH.examine(site(queue="research"), 2)]
+    checks = [trouble.check for trouble in PYTORCH.examine(site(queue="research"), 2).troubles]
     assert checks == ["runtime", "volume", "queue", "gpus"]
+
+
+@pytest.mark.parametrize("target", ["k8s", "k8s-trainjob"])
+def test_doctor_looks_at_the_cluster(
+    server: ApiServer, capfd: pytest.CaptureFixture[str], target: str
+) -> None:
+    server.store.create("v1", "nodes", "", node("n1"))
+    server.store.create("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes", "", RUNTIME)
+    code, out, _ = jobctl_says(capfd, "doctor", "--target", target)
+    assert (code, out) == (0, f"{len(CHECKS)} checks, nothing wrong\n")
+    words = ["--model", "qwen3_smoke", "--nodes", "2", "--set", "kubernetes.queue=gone", "--json"]
+    code, out, _ = jobctl_says(capfd, "doctor", "--target", target, *words)
+    (finding,) = json.loads(out)["findings"]["the cluster"]
+    assert (code, finding["check"]) == (1, "queue")
+
+
+def test_doctor_knows_that_one_node_alone_can_mount_the_volume(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.store.create("v1", "nodes", "", node("n1"))
+    server.store.create("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes", "", RUNTIME)
+    claim = server.store.objects["v1", "persistentvolumeclaims", "jobctl", "jobctl-workspace"]
+    claim["spec"]["accessModes"] = ["ReadWriteOnce"]
+    assert jobctl_says(capfd, "doctor", "--target", "k8s")[0] == 0
+    code, out, _ = jobctl_says(capfd, "doctor", "--target", "k8s", "--nodes", "2")
+    assert (code, "one node alone can mount the volume, and a job has 2" in out) == (1, True)
