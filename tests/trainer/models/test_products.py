@@ -1,0 +1,69 @@
+"""Products of narrow matrices, summed in float32 by whatever this torch has for them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobctl.trainer.models import products
+
+CPU = torch.device("cpu")
+
+
+def narrow(*shape: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator).bfloat16()
+
+
+@pytest.fixture
+def matrices() -> tuple[Tensor, Tensor]:
+    return narrow(6, 64, seed=1), narrow(64, 5, seed=2)
+
+
+def test_a_product_is_stored_in_float32(matrices: tuple[Tensor, Tensor]) -> None:
+    out = torch.full((6, 5), float("nan"))
+    products.product_into(out, *matrices)
+
+    exact = matrices[0].float() @ matrices[1].float()
+    assert torch.allclose(out, exact, atol=0.15)
+    assert out.dtype == torch.float32
+
+
+def test_a_product_is_added_to_what_was_accumulated(matrices: tuple[Tensor, Tensor]) -> None:
+    out = torch.full((6, 5), 100.0)
+    once = torch.empty(6, 5)
+    products.product_into(once, *matrices)
+    products.add_product_into(out, *matrices)
+
+    assert torch.allclose(out, 100 + once)
+
+
+def test_pieces_cover_the_summed_dimension_once() -> None:
+    left, right = narrow(3, 32, seed=3).float(), narrow(32, 2, seed=4).float()
+    pieces = torch.bmm(*products.pieces(left, right))
+
+    assert pieces.shape == (products.PIECES, 3, 2)
+    assert torch.allclose(pieces.sum(0), left @ right, atol=1e-5)
+
+
+@pytest.mark.parametrize("known", [frozenset(), frozenset({"product"})])
+def test_each_way_gives_the_same_sum(
+    known: frozenset[str], matrices: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older torch lacks the wider products, and falls back to those that it has."""
+    if known - products.wide_products(CPU):
+        known = frozenset()
+    monkeypatch.setattr(products, "wide_products", lambda device: known)
+
+    out = torch.zeros(6, 5)
+    products.product_into(out, *matrices)
+    products.add_product_into(out, *matrices)
+
+    exact = 2 * (matrices[0].float() @ matrices[1].float())
+    assert torch.allclose(out, exact, atol=0.3)
+
+
+def test_short_sums_are_never_cut() -> None:
+    assert not products.pieces_pay(2304, 2304, products.PIECES * products.PIECE - products.PIECES, CPU)
+    assert not products.pieces_pay(2304, 2304, products.PIECES * products.PIECE + 1, CPU)
