@@ -124,6 +124,17 @@ class Slurm:
         command = ["squeue", "--noheader", "--all", "--states=all", _user_option(users)]
         return parse_squeue(self._run([*command, f"--format={SQUEUE_FORMAT}"]))
 
+    def job(self, id_: str) -> list[Job]:
+        """Return the queued records of one job, the tasks of an array included; the controller sends no others.
+
+        A job that has ended longer ago is no error: the list is empty.
+        """
+        command = ["squeue", "--noheader", "--all", "--states=all", f"--jobs={id_}"]
+        try:
+            return parse_squeue(self._run([*command, f"--format={SQUEUE_FORMAT}"]))
+        except SlurmRefused:
+            return []
+
     def history(self, since: float, users: Iterable[int] = ()) -> list[Job]:
         """Return every attempt of these users' jobs, or of this user's, since then, by one sacct call.
 

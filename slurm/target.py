@@ -18,7 +18,7 @@ from jobctl.slurm import script as sbatch_script
 from jobctl.slurm.client import Slurm, refusal_hint
 from jobctl.slurm.directives import literal_path
 from jobctl.slurm.job_ids import record_job_id
-from jobctl.slurm.jobs import Job, array_of
+from jobctl.slurm.jobs import Job
 from jobctl.slurm.reasons import NEVER_STARTS, UNDECIDED, waiting_words
 from jobctl.slurm.status import comment_of, jobs_of, needs_history, status_of, submitted
 
@@ -132,8 +132,7 @@ class SlurmTarget:
 
     def _refuse_what_never_starts(self, run: Run, job: str) -> None:
         for _ in range(FIRST_LOOKS):
-            self._forget_queue()
-            queued = next((queued for queued in self._jobs(run) if array_of(queued) == job), None)
+            queued = next(iter(self._client.job(job)), None)
             if queued is None or not queued.active or not queued.waiting or queued.reason not in UNDECIDED:
                 break
 

@@ -37,7 +37,7 @@ OLD = ("one_process", "two_ranks_fsdp")
 FLAGS: dict[str, Any] = {
     "vocab_size": 34, "hidden_size": 8, "intermediate_size": 9, "num_hidden_layers": 1, "num_attention_heads": 1,
     "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 16, "max_iters": 4, "checkpoint_interval": 2,
-    "keep_last_checkpoints": 9, "skip_loss_spikes": 6.0,
+    "keep_last_checkpoints": 9, "skip_loss_spikes": 6.0, "lr_decay_iters": 4,
 }  # fmt: skip
 LOSSES = [3.5112547874450684, 3.535609722137451]
 """Of the steps 3 and 4, as the older version found them after these checkpoints of step 2."""

@@ -1,12 +1,11 @@
-"""AdamW as torch has it, and which parameters it decays."""
+"""AdamW as torch has it."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from jobctl.jobs.catalog.schema import TrainConfig
-from jobctl.trainer.optim.groups import decay_groups, parameter_groups
+from jobctl.trainer.optim.groups import parameter_groups
 from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.optim.torch_adapter import TorchOptimizer
 from tests.trainer.models import tiny
@@ -14,17 +13,6 @@ from tests.trainer.models import tiny
 TRAIN = TrainConfig(learning_rate=1e-2, weight_decay=0.5, beta1=0.8, beta2=0.9, adam_eps=1e-7)
 ONE = torch.ones(())
 NO = torch.tensor(False)
-
-
-@pytest.mark.parametrize("shape", tiny.SHAPES)
-def test_matrices_decay_and_gains_do_not(shape: str) -> None:
-    parameters = dict(tiny.model(shape).named_parameters())
-    decayed, exempt = decay_groups(parameters)
-    assert decayed.keys() | exempt.keys() == parameters.keys()
-    assert not decayed.keys() & exempt.keys()
-    assert "embed_tokens.weight" in decayed
-    assert all("norm" in name for name in exempt)
-    assert not any("norm" in name for name in decayed)
 
 
 def test_the_optimizer_is_told_what_the_run_says() -> None:
