@@ -47,8 +47,8 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the job itself is the check of its nodes."""
     may_fail_in_part: bool = False
     """Whether it has finished as soon as one task has: a sweep looks for the size that fails."""
-    array: Literal["", "nodes", "sizes"] = ""
-    """Tasks of a scheduler's job array: one a node, or one a batch size."""
+    array: Literal["", "nodes", "arms"] = ""
+    """Tasks of a scheduler's job array: one a node, or one a combination of settings."""
     makes: Literal["", "data set", "text", "tokenizer"] = ""
     """Its product in the shared root. Where that is complete the job need not run."""
     in_pipeline: bool = False
@@ -120,7 +120,7 @@ EXPORT = JobKind(
 )
 SWEEP = JobKind(
     name="sweep",
-    module="jobctl.trainer.launch",
+    module="jobctl.trainer.sweep",
     stage="sweep",
     at_warning="continue",
     has_model=True,
@@ -128,7 +128,7 @@ SWEEP = JobKind(
     distributed=True,
     needs_gpu=True,
     may_fail_in_part=True,
-    array="sizes",
+    array="arms",
 )
 
 KINDS = (TOKENIZER, MIRROR, PREP, PREFLIGHT, TRAIN, EVAL, EXPORT, SWEEP)

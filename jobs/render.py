@@ -189,13 +189,13 @@ def payload_context(spec: JobSpec) -> dict[str, Any]:
         "dataset": f"{spec.inputs.dataset}-{spec.inputs.tokenizer}",
         "stop_file": _stop_file(spec),
         "check": False,
-        "sweep": (),
+        "sweep": "",
         "launch": [f"--nnodes={spec.resources.nodes}", f"--nproc_per_node={spec.processes_per_node}"],
         "expected": expected(spec),
     }
 
     if isinstance(spec, TrainSpec):
-        sizes = spec.inputs.sweep_batch_sizes if spec.job_kind.array == "sizes" else ()
-        return context | {"flags": trainer_flags(spec), "stage": spec.stage, "sweep": sizes}
+        plan = msgspec.json.encode(spec.plan).decode() if spec.plan else ""
+        return context | {"flags": trainer_flags(spec), "stage": spec.stage, "sweep": plan}
 
     return context | {"arguments": list(spec.arguments), "stage": ""}

@@ -98,10 +98,10 @@ def _cpus_of_a_part(spec: JobSpec) -> int | None:
 
 
 def tasks(spec: JobSpec) -> int:
-    """Tasks of the job array: a node each that tokenizes, or a batch size each of a sweep; 0 where it is no array."""
+    """Tasks of the job array: a node each that tokenizes, or an arm each of a sweep; 0 where it is no array."""
     if spec.job_kind.array == "nodes" and spec.resources.nodes > 1:
         return spec.resources.nodes
-    return len(spec.inputs.sweep_batch_sizes) if spec.job_kind.array == "sizes" else 0
+    return spec.plan.tasks if isinstance(spec, TrainSpec) and spec.plan else 0
 
 
 def nodes_of(spec: JobSpec) -> int:

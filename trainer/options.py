@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.catalog.consistency import check_model, check_training
-from jobctl.jobs.catalog.flags import FALSE, TRUE, convert, pairs, schema_fields, settings
+from jobctl.jobs.catalog.flags import FALSE, TRUE, boolean, convert, pairs, schema_fields, settings
 from jobctl.jobs.catalog.loader import load_model
 from jobctl.jobs.catalog.resuming import MAY_BE_ALLOWED
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
@@ -29,8 +29,9 @@ OWN_FLAGS = {
     "device": "auto, cpu or cuda",
     "records_dir": "where an evaluation writes logs and metrics, in the place of the run directory",
     "allow_changes": "go on from a checkpoint with other settings: alone for all of them, or KEY,KEY",
+    "trial": "measure only: no checkpoint is written, whatever happens",
 }
-STANDALONE = {"allow_changes": "all"}
+STANDALONE = {"allow_changes": "all", "trial": "true"}
 """Flags of this module that need no value, and the value that they then have."""
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -59,6 +60,8 @@ class Options:
     """Where an evaluation's records go; None: into the run directory."""
     allowed_changes: frozenset[str] = frozenset()
     """Settings that may differ from those of the checkpoint, though they change the training."""
+    trial: bool = False
+    """Whether it only measures, and writes no checkpoint."""
 
     @property
     def only_evaluates(self) -> bool:
@@ -102,6 +105,7 @@ def parse(arguments: Sequence[str]) -> Options:
         device=device,
         records_dir=Path(own["records_dir"]) if own.get("records_dir") else None,
         allowed_changes=parse_allowed(own.get("allow_changes", "")),
+        trial=boolean("trial", own.get("trial", "false")),
     )
 
 

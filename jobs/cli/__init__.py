@@ -53,6 +53,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "estimate": Command("estimate", "Print memory, time and cost of a training."),
         "plan": Command("plan", "Print size, tokens and shape for a budget."),
         "fit": Command("fit", "Fit a scaling law to your own runs."),
+        "sweep": Command("sweep", "Find the largest batch and the fastest setting."),
         "probe": Command("probe", "Measure how fast this machine is."),
         "explain": Command("explain", "Print every value of a job, and its origin."),
         "catalog": Command("catalog", "Show models, hardware, tiers, stages and sites."),

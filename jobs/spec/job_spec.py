@@ -23,6 +23,7 @@ from jobctl.jobs.catalog.schema import (
 from jobctl.jobs.catalog.schema.keys import hash_name
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.patch import Patch
+from jobctl.jobs.sweeping.plan import Plan, fixed_sizes
 from jobctl.jobs.targets.registry import target_entry
 
 RECORD_FORMAT = 3
@@ -209,6 +210,8 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
     stage: str
     model: ModelConfig
     train: TrainConfig
+    sweep: Plan | msgspec.UnsetType = msgspec.UNSET
+    """What a sweep tries; not set: the batch sizes of the catalogue."""
 
     @property
     def run_prefix(self) -> str:
@@ -223,12 +226,25 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
         return kinds.recorded_kind(self.kind, self.stage)
 
     def meaning(self) -> dict[str, Any]:
-        return super().meaning() | {
-            "model_name": self.model_name,
-            "stage": self.stage,
-            "model": _known_to_the_hash(self.model),
-            "train": _known_to_the_hash(self.train),
-        }
+        plan = {"sweep": msgspec.to_builtins(self.sweep)} if self.sweep else {}
+        return (
+            super().meaning()
+            | plan
+            | {
+                "model_name": self.model_name,
+                "stage": self.stage,
+                "model": _known_to_the_hash(self.model),
+                "train": _known_to_the_hash(self.train),
+            }
+        )
+
+    @property
+    def plan(self) -> Plan | None:
+        """What its trials are; None for a job that is no sweep."""
+        if self.job_kind.array != "arms":
+            return None
+
+        return self.sweep or fixed_sizes(self.inputs.sweep_batch_sizes)
 
     @property
     def world_size(self) -> int:

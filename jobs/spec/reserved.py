@@ -38,7 +38,6 @@ OF_THE_SCRIPT = frozenset(
             "RENDEZVOUS_PORT",
             "RUN",
             "RUN_DIR",
-            "SIZES",
             "SLURM_EXPORT_ENV",
         ),
         *(

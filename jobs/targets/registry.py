@@ -71,6 +71,8 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a job can have more than one node."""
     runs_here: bool = False
     """Whether its jobs run on the submitting host, whose GPUs can be counted before one starts."""
+    has_arrays: bool = False
+    """Whether a job can be an array of tasks that run beside each other."""
 
 
 BUILT_IN = (
@@ -88,6 +90,7 @@ BUILT_IN = (
         programs=("sbatch", "squeue", "scontrol"),
         warns_early=True,
         chains=True,
+        has_arrays=True,
     ),
     TargetEntry(
         name="k8s",

@@ -125,7 +125,7 @@ JOB_FLAGS=(
   --hang_timeout=1800
   --profile=False
 )
-SIZES=(12 16 20 24 28 32)
+JOB_SWEEP='{"arms":[{"name":"batch_size=12","batch_sizes":[12]},{"name":"batch_size=16","batch_sizes":[16]},{"name":"batch_size=20","batch_sizes":[20]},{"name":"batch_size=24","batch_sizes":[24]},{"name":"batch_size=28","batch_sizes":[28]},{"name":"batch_size=32","batch_sizes":[32]}],"is_array":true}'
 
 # The exit codes; and of several, which one is the cause: the one with the lowest rank.
 # shellcheck disable=SC2034 # not every job needs every one
@@ -829,24 +829,6 @@ free_port() {
   echo "$port"
 }
 
-# sweep SIZE...: train once for each batch size. A size that does not fit says so in its log; the others go on.
-# It succeeds when one size has fitted.
-sweep() {
-  local size code swept=1
-  for size in "$@"; do
-    code=0
-    run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}" \
-      "--run_dir=$RUN_DIR/sweep/$ATTEMPT/batch_size=$size" "--batch_size=$size" --init_from=scratch || code=$?
-    if [ "$code" = 0 ]; then swept=0; fi
-
-    # A job that is told to end begins no other size.
-    if [ "$code" = "$EXIT_CONTINUE" ] || [ "$code" = "$EXIT_TERMINATED" ] || was_cancelled; then
-      exit "$EXIT_TERMINATED"
-    fi
-  done
-  return "$swept"
-}
-
 # --- Where: the nodes, the run's directory, and the environment of the payload. ------------------------
 forget_inherited
 RUN_DIR=$JOBCTL_ROOT/runs/$RUN
@@ -889,5 +871,5 @@ PORT=$((20000 + SLURM_JOB_ID % 10000))
 
 # --- Run -----------------------------------------------------------------------------------------------
 meet "$SLURM_JOB_ID" "$PORT"
-SIZES=("${SIZES[TASK_INDEX]}")
-sweep "${SIZES[@]}"
+LAUNCH+=("--task=$TASK_INDEX")
+run "$PYTHON" -m jobctl.trainer.sweep "--plan=$JOB_SWEEP" "${LAUNCH[@]}" -- "${TRAINER[@]}"

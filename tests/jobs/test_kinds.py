@@ -22,7 +22,7 @@ TARGETS = ("local", "docker", "slurm", "k8s")
 
 def spec_of(kind: JobKind, target: str = "local") -> JobSpec:
     model = "qwen3_smoke" if kind.has_model else ""
-    sets = ("sweep_batch_sizes=[1, 2]",) if kind.array == "sizes" else ()
+    sets = ("sweep_batch_sizes=[1, 2]",) if kind.array == "arms" else ()
     choices = Choices(kind=kind.name, model=model, target=target, run="r", sets=sets)
     return resolve(choices, version="0", root="/root").spec
 

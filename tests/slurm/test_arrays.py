@@ -131,7 +131,9 @@ def test_cancel_ends_every_task(slurm_runs: Submitter) -> None:
 
 
 def test_a_sweep_is_an_array_that_finds_what_fits(slurm_runs: Submitter) -> None:
-    body = "for word; do [[ $word != --batch_size=* ]] || size=$word; done; echo $size; [ $size != --batch_size=8 ]"
+    """The sizes are the guide's; the stand-in has no room for the largest."""
+    body = "for word; do case $word in --plan=*) plan=$word ;; --task=*) task=$word ;; esac; done\n"
+    body += 'echo "$task of $plan"; [ $task != --task=2 ]'
     spec = slurm_runs.spec("sweep", body)
     choices = Choices(
         model="qwen3_smoke", stage="sweep", target="slurm", run="sweep",
@@ -143,6 +145,6 @@ def test_a_sweep_is_an_array_that_finds_what_fits(slurm_runs: Submitter) -> None
     slurm_runs.cluster.wait_until_idle()
     codes = {a.task: a.exit_code for a in slurm_runs.read("sweep").attempts}
     assert codes == {0: 0, 1: 0, 2: 1}, "the largest does not fit, and is not retried"
-    assert sorted(line for line in slurm_runs.log("sweep") if "batch_size" in line) == [
-        "--batch_size=2", "--batch_size=4", "--batch_size=8",
-    ]  # fmt: skip
+    lines = sorted(line for line in slurm_runs.log("sweep") if "batch_size" in line)
+    assert [line.split()[0] for line in lines] == ["--task=0", "--task=1", "--task=2"]
+    assert all('"batch_sizes":[8]' in line for line in lines)

@@ -70,6 +70,8 @@ class Run:
     resumed: State | None = None
     origin: Origin | None = None
     """Where its first weights came from, if they were not random."""
+    is_trial: bool = False
+    """Whether it only measures, and writes no checkpoint."""
 
 
 def together(world: World, action: Callable[[], T]) -> T:
@@ -260,17 +262,18 @@ def assemble(options: Options, world: World, beat: Callable[[], None] = lambda: 
         origin=origin,
     )
 
-    begin(run, start.resume, options.allowed_changes)
+    begin(run, start.resume, options)
     return run
 
 
-def begin(run: Run, resume: bool, allowed: Collection[str]) -> None:
+def begin(run: Run, resume: bool, options: Options) -> None:
     """Take the run directory for this attempt, and load the checkpoint where there is one."""
+    run.is_trial = options.trial
     # What a killed attempt was writing goes before anything is read.
     if not run.recipe.train.eval_only:
         run.checkpoints.claim()
     if resume:
-        restore(run, allowed)
+        restore(run, options.allowed_changes)
 
 
 def open_data(recipe: Recipe, order: int) -> tuple[Samples, list[ValidationSet]]:

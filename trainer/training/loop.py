@@ -214,7 +214,7 @@ class Training:
             optimizer_bytes=parallel.bytes_of(iter(state.values())),
             resumed=run.resumed.step if run.resumed else None,
             origin=str(run.origin or ""),
-            saves="" if self.train.eval_only else run.checkpoints.staging().describe(),
+            saves="" if self.train.eval_only or run.is_trial else run.checkpoints.staging().describe(),
         )
 
         text = startup.block(info, self.train, run.peak, [chosen.name for chosen in run.validation])
@@ -345,8 +345,9 @@ class Training:
         """Begin a checkpoint of this step, or one of its weights, unless there is a checkpoint.
 
         Where storage is still busy with the one before, it is skipped if it need not (``must``) be made.
+        A trial has none at all.
         """
-        if self.saved_step == self.step:
+        if self.run.is_trial or self.saved_step == self.step:
             return
 
         with self.watchdog.waiting_for_storage(f"the checkpoint of step {self.step}"):

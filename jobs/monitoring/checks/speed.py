@@ -25,8 +25,8 @@ REMEDIES = {
     "communication": "Take a larger batch_size or more gradient_accumulation_steps, so that a step has fewer "
     "reductions; look at the network with a preflight job: jobctl submit preflight.",
     "optimizer": "Take more gradient_accumulation_steps: the optimiser works once a step, whatever its size.",
-    "compute": "Take the largest batch_size that fits (jobctl submit sweep), compile=true and kernels=auto, and look "
-    "which attention the start of the log names.",
+    "compute": "Take the largest batch_size that fits (jobctl sweep --find-batch), compile=true and kernels=auto, and "
+    "look which attention the start of the log names.",
     "other": "The host is the limit: look at the CPU's load, and at what else runs on the node.",
 }
 

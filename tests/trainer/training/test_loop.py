@@ -40,6 +40,17 @@ def test_the_loss_falls(data: Path, tmp_path: Path) -> None:
     assert seen[-1] < 4.5
 
 
+def test_a_trial_writes_no_checkpoint_however_it_ends(data: Path, tmp_path: Path) -> None:
+    flags = {"checkpoint_interval": 1, "always_save_checkpoint": True, "eval_interval": 1, "trial": True}
+    assert train(arguments(data, tmp_path, **flags)) == 0
+    assert len(losses(tmp_path)) == 6
+    assert publication.steps(tmp_path) == []
+
+    stop_file(tmp_path).write_text("enough\n")
+    assert train(arguments(data, tmp_path, **flags)) == 200
+    assert publication.steps(tmp_path) == []
+
+
 @pytest.fixture(scope="module")
 def mixture(data: Path) -> str:
     return f"{data}=3,{write_corpus(data.parent / 'other', seed=1)}=1"

@@ -1,0 +1,1 @@
+"""``jobctl sweep``: what is tried, in which order, what came of it, and how that is shown. Without torch."""

@@ -1,0 +1,49 @@
+"""Where a sweep keeps what came of its trials: one file a trial below the run directory, written whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.sweeping.plan import Outcome, Trial
+
+FILE = "outcome.json"
+
+
+def sweep_dir(run: Path) -> Path:
+    """Return the folder of all trials of a run."""
+    return run / "sweep"
+
+
+def trial_dir(run: Path, trial: Trial) -> Path:
+    """Return the run directory of one trial."""
+    return sweep_dir(run) / f"arm-{trial.arm}" / trial.name
+
+
+def write_outcome(run: Path, outcome: Outcome) -> None:
+    """Keep what came of a trial."""
+    folder = trial_dir(run, outcome.trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / FILE, msgspec.json.encode(outcome) + b"\n")
+
+
+def read_outcome(run: Path, trial: Trial) -> Outcome | None:
+    """Return what came of a trial; None where it has not ended."""
+    return _read(trial_dir(run, trial) / FILE)
+
+
+def read_outcomes(run: Path) -> list[Outcome]:
+    """Return what came of all trials so far, by arm, purpose and size. A file that cannot be read is left out."""
+    paths = sweep_dir(run).glob(f"arm-*/*/{FILE}")
+    outcomes = [outcome for path in paths if (outcome := _read(path)) is not None]
+    return sorted(outcomes, key=lambda o: (o.trial.arm, o.trial.purpose, o.trial.batch_size))
+
+
+def _read(path: Path) -> Outcome | None:
+    try:
+        return msgspec.json.decode(read_regular(path), type=Outcome)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
