@@ -2,14 +2,14 @@
 
 # watch_clock: warn the job JOB_STOP_GRACE_SECONDS before END, and end it at END. Runs in the background.
 watch_clock() {
-  local nap=
-  trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+  # A job may end at once, so the signal may come at any moment: jobs knows the nap from its first one on.
+  trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM
 
-  # bash runs a trap while it waits for a child, but not while a child runs in the foreground.
+  # bash runs a trap while it waits for a child, but not while a child runs in the foreground. The nap does not keep
+  # the job's output open: who reads that would wait for it.
   doze() {
-    sleep "$1" &
-    nap=$!
-    wait "$nap"
+    sleep "$1" >/dev/null 2>&1 3>&- &
+    wait "$!"
   }
 
   doze "$(seconds_until "$((END - JOB_STOP_GRACE_SECONDS))")"
