@@ -22,10 +22,14 @@ from jobctl.jobs.runs.revision import git_revision
 
 SOURCE = Path(__file__).resolve().parent.parent
 CERTIFICATES = "/run/build/ca.crt"
-"""Where the Dockerfile mounts the certificate bundle during a RUN that fetches packages."""
+"""The path of the certificate bundle in the build.
+
+The Dockerfile mounts it for a RUN that fetches packages.
+"""
 WHEELS = "/run/build/wheels"
+"""The path of a folder of wheels in the build."""
 PINS_ONLY = ("FIND_LINKS", "TORCH_SHA256")
-"""Settings of a variant that the Dockerfile does not take."""
+"""Settings of a variant that are not for the Dockerfile."""
 ARCHITECTURE = "x86_64"
 _WHEEL = re.compile(r"(?P<url>[^#\s]+\.whl)#sha256=(?P<sha256>[0-9a-f]{64})")
 
@@ -92,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check_architecture(machine: str) -> None:
-    """Raise UserError on a machine whose processor the pinned packages are not for."""
+    """Raise UserError on a machine with another processor than that of the pinned packages."""
     if machine != ARCHITECTURE:
         raise UserError(
             f"the images are for {ARCHITECTURE} hosts; this machine is {machine}",
@@ -102,7 +106,7 @@ def check_architecture(machine: str) -> None:
 
 
 def flash_attn_settings(wheel: str, variant: str) -> dict[str, str]:
-    """Return the build arguments that install ``wheel``; none for an empty text. Raises UserError."""
+    """Return the build arguments that install ``wheel``, or none for an empty text. Raises UserError."""
     if not wheel:
         return {}
 
@@ -122,9 +126,9 @@ def flash_attn_settings(wheel: str, variant: str) -> dict[str, str]:
 
 
 def source_date() -> int:
-    """Return the time stamp of the build, in seconds since 1970: $SOURCE_DATE_EPOCH, else the pins' date.
+    """Return the time stamp of the build in seconds since 1970: $SOURCE_DATE_EPOCH, or the date of the pins.
 
-    It is no commit's date: a change of the source alone would rebuild every layer.
+    It is not the date of the commit. Otherwise any change of the source would rebuild every layer.
     """
     given = os.environ.get("SOURCE_DATE_EPOCH")
     if given:
@@ -135,7 +139,8 @@ def source_date() -> int:
 
 
 def find_engine() -> str:
-    """Return the first engine that answers, as the docker target looks for one. Raises UserError."""
+    """Return the first engine that answers, in the order of the docker target. Raises UserError."""
+    # Being installed is not enough: Docker without a daemon, for example, cannot build.
     for engine in filter(None, (os.environ.get("JOBCTL_ENGINE"), "docker", "podman", "buildah")):
         probe = ["images"] if engine.endswith("buildah") else ["ps"]
         if shutil.which(engine) and not subprocess.call([engine, *probe, "-q"], stdout=-3, stderr=-3):
@@ -145,7 +150,7 @@ def find_engine() -> str:
 
 
 def build_command(engine: str, variant: str, settings: dict[str, str], tag: str, date: int) -> list[str]:
-    """Return the engine's words, without the secrets and the context."""
+    """Return the engine's command, without the secrets and the context."""
     arguments = {
         **{key: value for key, value in settings.items() if value and key not in PINS_ONLY},
         "BASE": variants.with_digest(settings, "BASE"),
@@ -158,13 +163,15 @@ def build_command(engine: str, variant: str, settings: dict[str, str], tag: str,
     name = Path(engine).name
     command = [engine, "build"] if name != "buildah" else [engine, "bud", "--layers"]
     if name != "docker":
-        # Docker's own format has a random container name in it. BuildKit takes the time from SOURCE_DATE_EPOCH.
+        # Docker's own format contains a random container name, so the OCI format is used. BuildKit needs
+        # neither option: it takes the time from SOURCE_DATE_EPOCH.
         command += ["--format=oci", f"--timestamp={date}"]
 
     options = [
         f"--build-arg={key}={value}" for key, value in arguments.items() if not key.endswith("_DIGEST")
     ]
-    # Podman's layer cache does not see that an ARG of an ENV or LABEL has changed: the revision would be an old one.
+    # Podman's layer cache does not notice a changed ARG of an ENV or LABEL, so the revision would be an old
+    # one.
     options.append(f"--label=org.opencontainers.image.revision={arguments['REVISION']}")
 
     return [*command, f"--file={SOURCE / 'docker' / 'Dockerfile'}", f"--tag={tag}", *options]
@@ -172,7 +179,7 @@ def build_command(engine: str, variant: str, settings: dict[str, str], tag: str,
 
 @contextmanager
 def pip_secrets(find_links: str, ca: str | None) -> Iterator[list[str]]:
-    """Yield options that show pip its configuration and the certificates while it runs.
+    """Yield options that give pip its configuration and the certificates while it runs.
 
     No layer keeps them.
     """

@@ -1,6 +1,8 @@
-"""Import what an image must have, while it is built: a wheel that cannot be imported ends the build.
+"""Import the packages that an image must have while it is built.
 
-It needs no GPU: torch names the architectures it was built for without one. It imports nothing of jobctl.
+A wheel that cannot be imported ends the build.
+
+It needs no GPU: torch also names the architectures of its build without one. It imports nothing of jobctl.
 """
 
 from __future__ import annotations
@@ -43,10 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def torch_problems(
     *, version: str, cuda: str, built_for: str, expected_version: str, expected_cuda: str, needed: list[str]
 ) -> list[str]:
-    """Compare the torch that was installed with what the variant promises.
-
-    ``built_for`` lists its architectures.
-    """
+    """Compare the installed torch with the variant. ``built_for`` lists torch's architectures."""
     problems = []
     if version.partition("+")[0] != expected_version.partition("+")[0]:
         problems.append(f"torch is {version}, not {expected_version}")
@@ -62,7 +61,7 @@ def torch_problems(
 
 
 def flash_attn_problems(wheel: str) -> list[str]:
-    """Import flash-attn's function; a wheel of another torch or C++ ABI fails with an undefined symbol."""
+    """Import flash-attn's function. A wheel for another torch or C++ ABI fails with an undefined symbol."""
     try:
         importlib.import_module("flash_attn").flash_attn_func  # noqa: B018
     except (ImportError, OSError, AttributeError) as error:

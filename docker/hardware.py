@@ -14,9 +14,9 @@ def main() -> int:
 
 
 def options(names_of_gpus: list[str]) -> list[str]:
-    """Return the options for these GPUs; the CPU's for none.
+    """Return the options for these GPUs, or those for the CPU if there are none.
 
-    Raises UserError where the catalogue does not know a GPU, and where the machine has several kinds.
+    Raises UserError if the catalogue does not know a GPU, or if the machine has several kinds.
     """
     if not names_of_gpus:
         return ["--hardware=cpu"]

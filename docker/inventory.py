@@ -1,7 +1,7 @@
 """``python3 -m jobctl.docker.inventory``, in an image: print its contents as CycloneDX 1.6.
 
-The parts are jobctl, the Python packages of the environment and Debian's packages. No time and no random number is in
-it: the same image has the same list.
+The parts are jobctl, the Python packages of the environment and Debian's packages. The list has no time and
+no random number, so that the same image has the same list.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import jobctl
 from jobctl.jobs.core.errors import UserError, run_command
 
 DOCUMENTATION = Path("/usr/share/doc")
-"""Where each of Debian's packages keeps its ``copyright``."""
+"""The folder in which each of Debian's packages keeps its ``copyright``."""
 OWN_LICENCE = "Apache-2.0 AND CC-BY-SA-3.0 AND LicenseRef-Modified-MIT"
 NOT_STATED = "not stated"
 CLASSIFIER = "License :: "
 LONGEST_NAME = 64
-"""Some packages have their licence's whole text where its name belongs."""
+"""The longest name of a licence. Some packages have the whole text in the place of the name."""
 Component = dict[str, Any]
 
 
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def inventory(distributions: Iterable[metadata.Distribution], debian: list[Component]) -> dict[str, Any]:
-    """Return the list of an image: jobctl with the variant's name, and its parts by kind and name."""
+    """Return the list of an image: jobctl with the name of the variant, and its parts by kind and name."""
     variant = os.environ.get("JOBCTL_IMAGE_VARIANT", "")
     python = {component["purl"]: component for component in map(python_component, distributions)}
     image = component_of(
@@ -54,7 +54,7 @@ def inventory(distributions: Iterable[metadata.Distribution], debian: list[Compo
 
 
 def component_of(name: str, version: str, purl: str, licences: list[Any]) -> Component:
-    """Return one part, in CycloneDX's form."""
+    """Return one part in the form of CycloneDX."""
     return {
         "type": "library",
         "bom-ref": purl,
@@ -73,7 +73,7 @@ def python_component(distribution: metadata.Distribution) -> Component:
 
 
 def python_licences(facts: metadata.PackageMetadata) -> list[Any]:
-    """Return the licences of a package: its expression, its classifiers, or the first line of its field."""
+    """Return the licences of a package: its expression, else its classifiers, else the first line of its field."""
     expression = (facts.get_all("License-Expression") or [""])[0]
     if expression:
         return [{"expression": expression}]
@@ -88,7 +88,7 @@ def python_licences(facts: metadata.PackageMetadata) -> list[Any]:
 
 
 def installed_debian_packages() -> list[Component]:
-    """Ask dpkg for the packages of this image. Raises UserError where there is no dpkg."""
+    """Ask dpkg for the packages of this image. Raises UserError without dpkg."""
     command = ["dpkg-query", "--show", "--showformat=${binary:Package}\\t${Version}\\t${Architecture}\\n"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -115,14 +115,14 @@ def debian_components(listing: str, documentation: Path) -> list[Component]:
 
 
 def debian_licences(copyright_text: str) -> list[str]:
-    """Return the licences that a copyright file names: in its fields, else by Debian's common texts."""
+    """Return the licences in a copyright file: those in its fields, else those of Debian's common texts."""
     fields = re.findall(r"^License:[ \t]*(\S[^\n]*)", copyright_text, re.MULTILINE)
     common = re.findall(r"/usr/share/common-licenses/([A-Za-z0-9.+-]*[A-Za-z0-9+])", copyright_text)
     return sorted({text.strip() for text in fields}) or sorted(set(common)) or [NOT_STATED]
 
 
 def named(name: str) -> dict[str, Any]:
-    """Return a licence by its name, in CycloneDX's form."""
+    """Return a licence by its name in the form of CycloneDX."""
     return {"license": {"name": name}}
 
 

@@ -1,8 +1,9 @@
-"""The packages of one machine with all that they need, by hash: ``run.txt`` and ``no-deps.txt``.
+"""Lock the packages of a machine without an image, with all their dependencies, by hash.
 
-The lists serve every Python and platform. torch has its own, with the hashes of both builds: where pip knows a hash
-from PyPI it takes that file before one on the disk, so torch is fetched first and then checked. The libraries of CUDA,
-gigabytes, have their own, too: a CPU build of torch does not need them.
+The sources are ``run.txt`` and ``no-deps.txt``. The lists are for every Python and platform. torch has a list
+of its own, with the hashes of both builds: if pip knows a hash from PyPI, it prefers that file to one on the
+disk. So torch is fetched first and then checked. The libraries of CUDA have their own list, too: they are
+gigabytes, and a CPU build of torch does not need them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ LOCKED_TORCH = REQUIREMENTS / "locked-torch.txt"
 LOCKED_CUDA = REQUIREMENTS / "locked-cuda.txt"
 OLDEST_PYTHON = "3.10"
 CUDA = re.compile(r"(cuda-|nvidia-|triton==)")
-"""What torch needs from PyPI only where it is built for CUDA."""
+"""Packages that torch needs only if it is built for CUDA."""
 TORCH = re.compile(r"torch==")
 HEADER = "# Made by `make pin` from {sources}; do not edit. Installed with pip --no-deps --require-hashes.\n"
 

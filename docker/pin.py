@@ -1,10 +1,10 @@
-"""``python -m jobctl.docker.pin``: pin the images' and ``requirements/locked*.txt``'s packages, by hash.
+"""``python -m jobctl.docker.pin``: pin the packages of the images and of ``requirements/locked*.txt``, by hash.
 
-Every list is resolved from nothing: from ``docker/requirements/*.in``, the versions of ``requirements/*.txt`` and the
-package index as it was at the time that ``docker/requirements/index-date.txt`` names. The answer is therefore the same
-today and in a year, and ``--check`` compares it to the last character. It changes nothing, and exits with 1 where
-anything differs. The package pins need uv. The digests of the base images need skopeo and a registry; one out of reach
-stays as it is, and a line says so.
+Every list is resolved anew from ``docker/requirements/*.in``, the versions of ``requirements/*.txt`` and the package
+index at the time in ``docker/requirements/index-date.txt``. So the answer is the same today and in a year. ``--check``
+compares it to the last character. It changes nothing, and exits with 1 if anything differs. The package pins need uv.
+The digests of the base images need skopeo and a registry. If a registry does not answer, its digest stays, and a line
+says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INDEX_DATE = REQUIREMENTS / "index-date.txt"
 PYTHON = "3.11"
 """Debian bookworm's Python."""
 PLATFORM = "x86_64-manylinux_2_28"
-"""The newest wheels that bookworm's C library takes, among those that projects build."""
+"""The newest kind of wheels that projects build and that bookworm's C library can load."""
 WITHOUT_DEPENDENCIES = ("no-deps",)
 HEADER = "# Made by `make pin` from docker/requirements/{name}.in; do not edit.\n"
 _HASH = re.compile(r"--hash=(sha256:\S+)")
@@ -75,7 +75,7 @@ def pinned_file(name: str) -> Path:
 
 
 def fresh_texts(date: str, find_links: str | None) -> dict[Path, str]:
-    """Return the text of every list: those of the images, and those of a machine without one."""
+    """Return the text of every list: those of the images, and those of a machine without an image."""
     images = {pinned_file(name): compiled(name, date, find_links) for name in pinned_files()}
     return images | lock.texts(date)
 
@@ -83,7 +83,7 @@ def fresh_texts(date: str, find_links: str | None) -> dict[Path, str]:
 def check(date: str, find_links: str | None) -> int:
     """Compare every list with a fresh answer.
 
-    Return 1 and print each difference where one differs, else 0.
+    If one differs, print the differences and return 1, else return 0.
     """
     problems: list[str] = []
     for file, fresh in fresh_texts(date, find_links).items():
@@ -102,13 +102,15 @@ def check(date: str, find_links: str | None) -> int:
 
 
 def compiled(name: str, date: str, find_links: str | None) -> str:
-    """Resolve one list from nothing, and return its text: every version and hash on the index at ``date``.
+    """Resolve one list anew, and return its text: every version and hash on the index at ``date``.
 
-    Raises UserError as ``resolve`` does, and where torch's wheel is not the expected one.
+    Raises UserError as ``resolve`` does, and if torch's wheel is not the expected one.
     """
     settings = variants.read(name) if name in variants.NAMES else {}
     options = [f"--python-version={PYTHON}", f"--python-platform={PLATFORM}"]
-    options.append("--only-binary=:all:")  # nothing in the build of an image compiles a package
+
+    # An image has no compiler, so a package without a wheel must not be chosen.
+    options.append("--only-binary=:all:")
     if name in WITHOUT_DEPENDENCIES:
         options.append("--no-deps")
 
@@ -123,18 +125,15 @@ def compiled(name: str, date: str, find_links: str | None) -> str:
 
 
 def tested_versions() -> str:
-    """Return the versions that jobctl was tested with, as constraints.
-
-    Each variant has a torch of its own.
-    """
+    """Return the versions that jobctl was tested with, as constraints. Each variant sets its own torch."""
     lines = [line for file in TESTED for line in file.read_text(encoding="utf-8").splitlines()]
     return "\n".join(line for line in lines if not line.startswith("torch==")) + "\n"
 
 
 def with_one_hash(text: str, package: str, sha256: str) -> str:
-    """Keep one hash of ``package``: a folder of wheels and the page they come from hold different files.
+    """Keep only one hash of ``package``. A folder of wheels and its page on the web have different files.
 
-    Raises UserError where none of the files has this hash.
+    Raises UserError if no file has this hash.
     """
     entry = re.search(rf"^{re.escape(package)}==[^\\\n]*(?:\\\n[^\\\n]*)*", text, re.MULTILINE)
     if entry is None or f"sha256:{sha256}" not in _HASH.findall(entry[0]):
@@ -148,10 +147,7 @@ def with_one_hash(text: str, package: str, sha256: str) -> str:
 
 
 def differences(pinned: str, fresh: str) -> list[str]:
-    """Say where ``pinned`` differs from ``fresh``, one line for each difference.
-
-    Empty only for equal texts.
-    """
+    """Return one line for each difference between ``pinned`` and ``fresh``. Equal texts have none."""
     before = entries(pinned)
     after = entries(fresh)
     lines = [f"{package} is superfluous" for package in sorted(before.keys() - after.keys())]

@@ -1,4 +1,4 @@
-"""The digests of the variants' base images, which only a registry knows."""
+"""Find the digests of the variants' base images, which only a registry knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobctl.docker import variants
 def fill_in(variant: str) -> None:
     """Ask for the digest of the base image and write it into the variant's file.
 
-    Say where it could not be reached.
+    Warn if there is no answer.
     """
     base = variants.read(variant)["BASE"]
     try:
@@ -21,6 +21,6 @@ def fill_in(variant: str) -> None:
 
 
 def image_digest(reference: str) -> str:
-    """Return the digest that a registry has for ``reference``. Raises OSError or CalledProcessError."""
+    """Return the digest of ``reference`` in its registry. Raises OSError or CalledProcessError."""
     command = ["skopeo", "inspect", "--format={{.Digest}}", f"docker://{reference}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Ask uv for a list of packages, from nothing: it reads no list of an earlier time."""
+"""Ask uv to resolve a list of packages anew, without reading an earlier list."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from jobctl.jobs.core.errors import UserError
 
 
 def resolve(requirements: Path, date: str, options: Sequence[str], constraints: str = "") -> str:
-    """Return every version and hash that ``requirements`` lead to on the index of the time ``date``.
+    """Return every version and hash for ``requirements`` on the index at ``date``.
 
-    There is no output file: uv would keep the versions and hashes that it finds there.
-    Raises UserError without uv, and where there is no answer.
+    There is no output file, because uv would keep the versions and hashes in it. Raises UserError without uv,
+    and if there is no answer.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "constraints.txt"

@@ -27,7 +27,7 @@ from jobctl.prep.work.whole_job import Nodes
 
 
 def warn_of_held_out(listed: Sequence[Source], entry: DatasetEntry) -> None:
-    """Say which files may not be meant for training. Their names are no proof, so nothing is left out."""
+    """Warn of files that may not be meant for training. Their names are no proof, so nothing is left out."""
     names = held_out(listed, entry)
     if names and len(names) < len(listed):
         print(
@@ -40,6 +40,7 @@ def warn_of_held_out(listed: Sequence[Source], entry: DatasetEntry) -> None:
 
 def check(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig, tokens: TokenizerEntry) -> None:
     """Raise UserError for options that do not go together, before anything is written."""
+    # The name becomes a folder of the root.
     if given.dataset != Path(given.dataset).name:
         raise UserError(
             f"--dataset: '{given.dataset}' is not a name", hint="files and folders go to --source"
@@ -69,6 +70,7 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
     if folders.is_folder(given.tokenizer):
         folders.install(Path(given.tokenizer), tokenizer_dir(given.root, name))
 
+    # After the installation: both look for the file under the root.
     file = tokenizer_dir(given.root, name) / tokenizers.FILE
     encoders = Encoders(tokens, config.encoder, file, config.control_tokens)
     job = Job(

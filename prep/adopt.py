@@ -1,7 +1,7 @@
 """``jobctl data adopt FOLDER --tokenizer NAME``: write our ``meta.json`` beside ids that another program made.
 
-nanoGPT's ``train.bin`` and ``val.bin``, and Megatron's ``NAME.bin`` with ``NAME.idx``, are ids end to end, as our
-shards are. So nothing is copied: every id is looked at, the bytes are hashed, and the trainer reads them in place.
+nanoGPT's ``train.bin`` and ``val.bin``, and Megatron's ``NAME.bin`` with ``NAME.idx``, hold nothing but ids, like our
+shards. So nothing is copied. Every id is checked, the bytes are hashed, and the trainer reads the files in place.
 """
 
 from __future__ import annotations
@@ -39,16 +39,17 @@ from jobctl.prep.shards.survey import id_problems, survey
 
 Counts = npt.NDArray[np.int64]
 SAMPLE = 32
-"""Tokens that are shown as text, so that a person sees whether the tokenizer is the right one."""
+"""Tokens to print as text, so that a person can see that the tokenizer is the right one."""
 LOOKED_AT = 1 << 16
+"""Ids at the beginning of a file that show its width."""
 FEWEST = 64
-"""Ids whose width is judged: the first of a file, unless they are too few."""
+"""The fewest ids that show a width. In a shorter file every other id could be 0 by chance."""
 FOREIGN = "meta.pkl"
-"""What nanoGPT keeps the characters in that are its tokens, where it has no tokenizer."""
+"""The file in which nanoGPT keeps its characters, if characters are its tokens."""
 
 
 class File(NamedTuple):
-    """A file of ids, and the split that it is; ``documents`` is what an index says, None without one."""
+    """A file of ids and its split. ``documents`` is the number in its index, None without an index."""
 
     path: Path
     split: str
@@ -58,23 +59,25 @@ class File(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What is known of the ids: their type (empty: by the vocabulary), and what ends a document."""
+    """Facts about the ids that the user gives: their type (None: by the vocabulary), and the end of a document."""
 
     dtype: TokenType | None = None
     eos_token: str = ""
 
 
 class Adopted(NamedTuple):
-    """The data set, and what a person should know of it."""
+    """The data set, and notes for the user."""
 
     meta: Meta
     notes: list[str]
 
 
 def files_of(folder: Path, validation: Sequence[str], dtype: TokenType) -> list[File]:
-    """Return the files of ids in a folder. Those like a pattern are validation, else nanoGPT's ``val.bin``.
+    """Return the files of ids in a folder.
 
-    Raises UserError where there is none, or an index says something else than its file.
+    A file that matches a pattern, or nanoGPT's ``val.bin``, is validation.
+
+    Raises UserError if there is none, or if an index contradicts its file.
     """
     patterns = validation or ["val.bin"]
     files: list[File] = []
@@ -105,7 +108,7 @@ def files_of(folder: Path, validation: Sequence[str], dtype: TokenType) -> list[
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError where the folder is none to adopt."""
+    """Raise UserError for a folder that cannot be adopted."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
 
@@ -123,7 +126,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_width(file: File) -> None:
-    """Raise UserError where 32-bit ids would be read as 16-bit ones: then every other one is 0."""
+    """Raise UserError if 32-bit ids would be read as 16-bit ids. Then every other one is 0."""
     if file.dtype != "uint16" or file.tokens is not None:
         return
 
@@ -136,7 +139,7 @@ def check_width(file: File) -> None:
 
 
 def adopted_shards(files: Sequence[File], entry: TokenizerEntry) -> tuple[list[Shard], Counts]:
-    """Read every file once; return its record, and how often each id comes, shape [vocabulary]."""
+    """Read every file once. Return their records, and the count of each id, shape [vocabulary]."""
     counts = np.zeros(entry.vocab_size, np.int64)
     shards: list[Shard] = []
     for file in files:
@@ -165,7 +168,7 @@ def adopted_shards(files: Sequence[File], entry: TokenizerEntry) -> tuple[list[S
 
 
 def notes_of(files: Sequence[File], meta: Meta, eos_token: str) -> list[str]:
-    """Return what a person should know: what the files do not have."""
+    """Return notes for the user on what the files lack."""
     notes: list[str] = []
     for file, shard in zip(files, meta.shards, strict=True):
         if not shard.documents:
@@ -182,7 +185,10 @@ def notes_of(files: Sequence[File], meta: Meta, eos_token: str) -> list[str]:
 
 
 def adopt(folder: Path, root: Path, tokenizer: str, validation: Sequence[str], options: Options) -> Adopted:
-    """Write ``meta.json`` into a folder of ids. Raises UserError where they are not the tokenizer's."""
+    """Write ``meta.json`` into a folder of ids.
+
+    Raises UserError if the ids are not those of the tokenizer.
+    """
     check_folder(folder)
     name, entry = folders.resolved(root, tokenizer, options.eos_token)
     files = files_of(folder, validation, options.dtype or token_dtype(entry.vocab_size))
@@ -210,6 +216,7 @@ def adopt(folder: Path, root: Path, tokenizer: str, validation: Sequence[str], o
     if problems:
         raise UserError(f"{folder}: {problems[0]}", hint="prepare the text again with python -m jobctl.prep")
 
+    # The fingerprint covers all other fields, so it is computed last.
     meta = msgspec.structs.replace(meta, fingerprint=fingerprint(meta))
     write_whole(folder / META_FILE, msgspec.json.format(msgspec.json.encode(meta), indent=1) + b"\n")
 

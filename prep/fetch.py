@@ -1,4 +1,7 @@
-"""``python -m jobctl.prep.fetch NAME --root DIR``, which ``jobctl tokenizer`` calls: a tokenizer's files, checked."""
+"""``python -m jobctl.prep.fetch NAME --root DIR``: fetch and check a tokenizer.
+
+``jobctl tokenizer`` calls it.
+"""
 
 from __future__ import annotations
 

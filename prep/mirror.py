@@ -1,8 +1,8 @@
 """``python -m jobctl.prep.mirror --dataset NAME --root DIR``: copy a hub data set to the shared volume.
 
-Started again it fetches only what is missing or wrong: a file is there when it has the hub's size, and was compared
-with the SHA-256 that the hub names when it came. Prep reads the mirror, so its many workers never ask the hub for
-anything; it refuses a mirror that is not complete.
+A second start fetches only files that are missing or wrong. A file is right if it has the size on the hub;
+its SHA-256 was compared when it was fetched. Prep reads the mirror, so its many workers never ask the hub. It
+refuses a mirror that is not complete.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from jobctl.prep.sources.listing import all_patterns, matches
 from jobctl.prep.sources.origins import MIRROR_FILE, HubFile, Mirrored, mirrored
 
 TRIES = 3
-"""Times a file is asked for; each time the hub's client itself goes on after a broken connection, five times."""
+"""Attempts for one file. In each, the hub's client itself resumes a broken connection up to five times."""
 PAUSE = 2.0
-"""Seconds before the second time; before each further one twice as long."""
+"""Seconds before the second attempt. Each further pause is twice as long."""
 FILES = 1_000_000
 """The most files that a mirror holds."""
 KEPT = (MIRROR_FILE, ".cache")
-"""Names that the mirror and the hub's client keep their own records under."""
+"""Names of the records that the mirror and the hub's client keep in the folder."""
 PATIENCE = 10
-"""Files that may fail before the others are given up as well."""
+"""Files that may fail. After more failures the rest is not tried: the hub itself has a problem."""
 
 
 def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
-    """The data set's files that its patterns name, at one commit. Raises UserError in words."""
+    """Return the files of the data set that match its patterns, at one commit. Raises UserError in words."""
     from huggingface_hub import HfApi, errors
 
     page = f"https://huggingface.co/datasets/{entry.hub}"
@@ -65,13 +65,14 @@ def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
     if not files:
         raise UserError(f"{entry.hub} has no file like {entry.patterns}", hint=f"see {page}")
 
+    # The commit and not the branch: the branch may move while the files are fetched.
     return Mirrored(hub=entry.hub, commit=info.sha or entry.revision, files=files)
 
 
 def check_names(hub: str, files: Sequence[HubFile]) -> None:
     """Raise UserError for a list that the mirror cannot hold, before anything is written or removed.
 
-    A name has to stay in the mirror's folder, and may not be that of a record that is kept there.
+    Each name must stay in the mirror's folder, and must not be the name of one of its records.
     """
     if len(files) > FILES:
         raise UserError(
@@ -89,7 +90,7 @@ def check_names(hub: str, files: Sequence[HubFile]) -> None:
 
 
 def is_whole(path: Path, file: HubFile, hashed: bool) -> bool:
-    """Whether the file is there; ``hashed`` reads it, else its size is enough."""
+    """Return True if the file is there. With ``hashed`` read and compare it; otherwise its size is enough."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     return not hashed or not file.sha256 or sha256_of(path) == file.sha256
@@ -100,7 +101,7 @@ def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) ->
     from huggingface_hub import hf_hub_download
 
     path = inside(folder, file.path)
-    where = f"{file.path} of {files.hub}"
+    described = f"{file.path} of {files.hub}"
 
     try:
         hf_hub_download(
@@ -112,15 +113,15 @@ def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) ->
             local_dir=folder,
         )
     except Exception as error:  # as above
-        raise UserError(f"{where} could not be fetched: {error}", code=1) from None
+        raise UserError(f"{described} could not be fetched: {error}", code=1) from None
 
     if not is_whole(inside(folder, file.path), file, hashed=True):
         path.unlink(missing_ok=True)
-        raise UserError(f"{where} came with other bytes than the hub's list says", code=1)
+        raise UserError(f"{described} came with other bytes than the hub's list says", code=1)
 
 
 class Fetching:
-    """Fetches the files of one data set, from several threads; remembers what failed."""
+    """Fetch the files of one data set in several threads, and remember the failures."""
 
     def __init__(self, files: Mirrored, folder: Path, token: str | None, check: bool) -> None:
         self.files = files
@@ -130,10 +131,11 @@ class Fetching:
         self.failed = list[UserError]()
 
     def fetch(self, file: HubFile) -> bool:
-        """Fetch one file unless it is there; whether it was fetched."""
+        """Fetch one file unless it is there. Return True if it was fetched."""
         try:
             path = inside(self.folder, file.path)
-        except UnsafeName as error:  # someone put a link where the file belongs
+        except UnsafeName as error:
+            # Somebody put a link in the place of the file.
             self.failed.append(error)
             return False
 
@@ -143,6 +145,7 @@ class Fetching:
         path.unlink(missing_ok=True)
 
         for attempt in range(TRIES):
+            # Checked before each attempt: the other threads may have failed in the meantime.
             if len(self.failed) > PATIENCE:
                 return False
 
@@ -158,7 +161,7 @@ class Fetching:
         return False
 
     def all(self, workers: int) -> int:
-        """Fetch what is missing; returns how many files were. Raises UserError when some could not be."""
+        """Fetch the missing files and return their number. Raises UserError if some could not be fetched."""
         fetched = 0
         count = len(self.files.files)
         with ThreadPoolExecutor(workers) as pool:
@@ -176,7 +179,7 @@ class Fetching:
 
 
 def has_moved(folder: Path, files: Mirrored) -> bool:
-    """Whether the mirror was made of other files, or nobody knows of which: other bytes may have the same size."""
+    """Return True if the mirror holds other files, or unknown ones. Other bytes may have the same size."""
     try:
         before = mirrored(folder)
     except UserError:
@@ -193,7 +196,10 @@ def mirror(
     check: bool = False,
     token_env: str = "HF_TOKEN",
 ) -> int:
-    """Bring the data set to ``root/sources/NAME``; the number of files fetched. ``check`` reads those there too."""
+    """Fetch the data set to ``root/sources/NAME`` and return the number of fetched files.
+
+    ``check`` also reads and hashes the files that are there already.
+    """
     if not entry.hub:
         raise UserError(f"data set '{name}' is not on the hub, so there is nothing to mirror")
 
@@ -203,6 +209,7 @@ def mirror(
     moved = has_moved(folder, files)
     make_shared(folder.parent)
     folder.mkdir(exist_ok=True)
+    # Before the first file: prep then knows what the mirror must hold, and refuses it until all is there.
     write_whole(folder / MIRROR_FILE, msgspec.json.encode(files))
 
     return Fetching(files, folder, token, check or moved).all(workers)

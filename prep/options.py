@@ -1,4 +1,7 @@
-"""The command line of ``python -m jobctl.prep``, made of the catalogue's types, where each option is declared."""
+"""The command line of ``python -m jobctl.prep``.
+
+It is made of the catalogue's types, which declare each option.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +32,23 @@ OVERRIDES = (
     "patterns",
     "validation_files",
 )
-"""What of a data set's entry may be said on the command line instead."""
-
+"""Fields of a data set's entry that the command line may replace."""
 
 RANK = ("SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
 COUNT = ("SLURM_ARRAY_TASK_COUNT", "SLURM_NTASKS")
-"""Variables of a Slurm array, of Slurm tasks and of an Indexed Job; they only spread the nodes over the work."""
+"""Variables of a Slurm array, of Slurm tasks and of an Indexed Job.
+
+They only divide the work among the nodes.
+"""
 
 
 def number_of(variables: Sequence[str]) -> int:
-    """The number in the first of the variables that is set to one; else 0."""
+    """Return the number in the first variable that holds one, or 0."""
     return next((int(value) for name in variables if (value := os.environ.get(name, "")).isdigit()), 0)
 
 
 def add_fields(parser: argparse.ArgumentParser, kind: type[msgspec.Struct], chosen: Sequence[str]) -> None:
-    """An option for each field; its value is text until msgspec converts it."""
+    """Add an option for each field. Its value stays text until msgspec converts it."""
     for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]
         if field.name not in chosen:
             continue
@@ -96,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
 def with_dashes(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with a separator of dashes joined to its option.
 
-    argparse takes ``---`` for an option of its own.
+    argparse takes ``---`` for an option.
     """
     known = set(parser()._option_string_actions)
     joined: list[str] = []
@@ -111,12 +116,12 @@ def with_dashes(arguments: Sequence[str]) -> list[str]:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what the command line says; ``None`` is this process's own."""
+    """Parse the command line. ``None`` is the command line of this process."""
     return parser().parse_args(with_dashes(sys.argv[1:] if arguments is None else arguments))
 
 
 def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[str]) -> dict[str, Any]:
-    """The options given, in their types. Raises UserError that names the option."""
+    """Return the given options with their types. Raises UserError that names the option."""
     given: dict[str, Any] = {}
     for name in chosen:
         value = getattr(arguments, name)
@@ -124,6 +129,7 @@ def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[s
             continue
 
         if name == "weights":
+            # From the right: the name of a source may hold an equals sign.
             value = dict(item.rpartition("=")[::2] for item in value)
 
         try:
@@ -141,10 +147,10 @@ def _only(kind: type[Any], name: str) -> type[msgspec.Struct]:
 
 
 def dataset_entry(arguments: argparse.Namespace) -> DatasetEntry:
-    """The catalogue's entry, or one for other files or another mirror, with what the command line says."""
+    """Return the catalogue's entry, or a new one for the user's files, with the changes of the command line."""
     name = arguments.dataset
-    own = arguments.source or (arguments.root and source_dir(arguments.root, name).is_dir())
-    if own and name not in names("datasets"):
+    is_users_data = arguments.source or (arguments.root and source_dir(arguments.root, name).is_dir())
+    if is_users_data and name not in names("datasets"):
         entry = DatasetEntry(summary="files of the user's own", license="the user's")
     else:
         entry = load_entry("datasets", name, DatasetEntry)

@@ -1,4 +1,4 @@
-"""``python -m jobctl.prep.status DIR [--json]``: how far the job that writes DIR is, over all its nodes."""
+"""``python -m jobctl.prep.status DIR [--json]``: show the progress of the job that writes DIR, on all nodes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from jobctl.prep.work.whole_job import status
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m jobctl.prep.status", description="How far a prep job is."
+        prog="python -m jobctl.prep.status", description="Show the progress of a prep job."
     )
     parser.add_argument("folder", type=Path, help="the data set that is being prepared")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     given = parser.parse_args(arguments)
-    found = status(given.folder)
-    print(msgspec.json.encode(found).decode() if given.json else progress.bar(found))
+    now = status(given.folder)
+    print(msgspec.json.encode(now).decode() if given.json else progress.bar(now))
 
     return 0
 

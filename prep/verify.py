@@ -1,8 +1,8 @@
-"""``python -m jobctl.prep.verify DIR``: is this data set what its ``meta.json`` says, to the last byte?
+"""``python -m jobctl.prep.verify DIR``: compare a data set with its ``meta.json``, to the last byte.
 
-Every shard is read once: length, checksum, ids below the vocabulary size, an EOS for every document and at
-the end. Over the whole: the histogram of ids against the dtype (ids that were once cut to 16 bits are found
-by it), sample texts decoded, and no document in both splits.
+Every shard is read once. Checked are its length, its checksum, that its ids are below the vocabulary size,
+and that every document ends with EOS. Checked over all shards are the histogram of ids (it shows ids that
+were cut to 16 bits) and that no document is in both splits. Sample texts are decoded for the reader.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SAMPLE = 48
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What was found. ``problems`` empty: the data set is what it says."""
+    """The result. If ``problems`` is empty, the data set is as its ``meta.json`` says."""
 
     folder: str
     fingerprint: str
@@ -74,7 +74,10 @@ class ShardCheck:
             self.problems.append(f"{self.path}: its checksum is not meta.json's: bytes were changed")
 
     def run(self, against: frozenset[bytes] | None = None) -> ShardCheck:
-        """Read it all. Hashes of all its documents are kept, or only held against those given and counted."""
+        """Read the whole shard.
+
+        Keep the hashes of all documents, or only count those that are in ``against``.
+        """
         try:
             check_size(self.path.parent, self.shard, self.meta.dtype)
         except UserError as error:
@@ -101,7 +104,7 @@ class ShardCheck:
         if ends != self.shard.documents:
             self.problems.append(f"{self.path}: {ends} EOS for {self.shard.documents} documents")
 
-        # Ids that another program made may end anywhere.
+        # Ids that another program made need not end with EOS.
         is_ours = not self.meta.options.get("adopted")
         if is_ours and last is not None and last != self.meta.eos_id:
             self.problems.append(f"{self.path}: does not end with EOS")
@@ -114,6 +117,7 @@ class ShardCheck:
         return self
 
     def _documents(self, ids: npt.NDArray[Any], rest: Any, against: frozenset[bytes] | None) -> Any:
+        # `rest` is the hash of a document that began in an earlier block.
         begin = 0
         for end in np.flatnonzero(ids == self.meta.eos_id) + 1:
             rest.update(ids[begin:end].tobytes())
@@ -132,10 +136,10 @@ class ShardCheck:
 
 
 def sum_problems(folder: Path, meta: Meta) -> list[str]:
-    """Return what does not add up: shards against ``meta.json`` and against ``statistics.json``.
+    """Compare the sums over the shards with ``meta.json`` and ``statistics.json``. Return the differences.
 
-    The statistics are counted from the documents, so they tell of a shard that was dropped or
-    given to the other split.
+    The statistics were counted from the documents, so they show a shard that was dropped or moved to the
+    other split.
     """
     problems: list[str] = []
     for file, count in Counter(shard.file for shard in meta.shards).items():
@@ -169,7 +173,7 @@ def sum_problems(folder: Path, meta: Meta) -> list[str]:
 
 
 def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
-    """Return how ``meta.json`` and the tokenizer disagree."""
+    """Return the differences between ``meta.json`` and the tokenizer."""
     if reference.vocab_size == meta.vocab_size:
         return []
 
@@ -179,7 +183,7 @@ def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
 
 
 def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> dict[str, str]:
-    """The beginning, the end and three places between, as text, or as ids without a tokenizer."""
+    """Return samples from the beginning, the end and three places between, as text or (without a tokenizer) as ids."""
     last = max(dataset.num_tokens - SAMPLE, 0)
     places = sorted({0, last, *(int(x) for x in np.random.default_rng(0).integers(0, last + 1, 3))})
     samples = {}
@@ -193,7 +197,7 @@ def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> d
 
 
 def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEncoder | None, list[str]]:
-    """The tokenizer of the data set where it can be found, and what is wrong with it."""
+    """Return the tokenizer of the data set if it can be found, and its problems."""
     base = root or folder.resolve().parent.parent
     file = inside(tokenizers(base), f"{meta.tokenizer.name}/{meta.tokenizer.file}")
     if not file.is_file():
@@ -217,7 +221,7 @@ def all_samples(folder: Path, meta: Meta, reference: ReferenceEncoder | None) ->
 
 
 def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
-    """Check everything. Raises UserError only where ``meta.json`` itself cannot be used."""
+    """Check everything. Raises UserError only if ``meta.json`` itself cannot be used."""
     meta = read_meta(folder)
     reference, problems = _reference(folder, meta, root)
     unchecked: list[str] = []
@@ -232,7 +236,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
         f"{path}: is not in {META_FILE}" for path in sorted(folder.glob("*.bin")) if path.name not in listed
     ]
     checks = [ShardCheck(folder, meta, shard).run() for shard in meta.shards if shard.split == "val"]
-    held_out = frozenset().union(*(check.documents for check in checks))
+    held_out = frozenset().union(*(check.documents for check in checks))  # the rest is compared with it
     rest = [ShardCheck(folder, meta, shard) for shard in meta.shards if shard.split != "val"]
 
     with ThreadPoolExecutor(workers) as pool:

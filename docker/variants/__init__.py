@@ -1,4 +1,4 @@
-"""The variants of the image: ``NAME.env`` says what one is built from, ``NAME.txt`` pins its packages."""
+"""The variants of the image. ``NAME.env`` has the settings of the build, ``NAME.txt`` pins the packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.env")))
 
 
 def read(name: str) -> dict[str, str]:
-    """The settings of one variant. Raises UserError for a name that is none."""
+    """Return the settings of one variant. Raises UserError for an unknown name."""
     if name not in NAMES:
         raise UserError(f"unknown image variant '{name}'; {nearest(name, NAMES)}")
     lines = (FOLDER / f"{name}.env").read_text(encoding="utf-8").splitlines()
@@ -19,7 +19,7 @@ def read(name: str) -> dict[str, str]:
 
 
 def set_value(name: str, key: str, value: str) -> None:
-    """Fill in one setting of a variant and leave the rest of its file as it is."""
+    """Write one setting of a variant. The rest of its file stays as it is."""
     path = FOLDER / f"{name}.env"
     lines = path.read_text(encoding="utf-8").splitlines()
     changed = [f"{key}={value}" if line.startswith(f"{key}=") else line for line in lines]
@@ -27,7 +27,7 @@ def set_value(name: str, key: str, value: str) -> None:
 
 
 def with_digest(settings: dict[str, str], key: str) -> str:
-    """The image reference ``key``, by its digest where that is known."""
+    """Return the image reference ``key``, with its digest if that is known."""
     reference = settings.get(key, "")
     digest = settings.get(f"{key}_DIGEST", "")
     return f"{reference}@{digest}" if digest else reference

@@ -15,6 +15,7 @@ def block_matmul_parameters(model: ModelConfig) -> int:
     """Weights of one block that are multiplied: q, k, v, o and the feed-forward matrices."""
     queries = attention_width(model)
     keys = model.num_key_value_heads * model.head_dim
+    # q and o have the width of the queries; k and v that of the keys.
     attention = model.hidden_size * (2 * queries + 2 * keys)
 
     matrices = 3 if load_family(model.architecture).gated_feed_forward else 2
@@ -55,7 +56,7 @@ def embedding_parameters(model: ModelConfig) -> int:
 
 
 def head_parameters(model: ModelConfig) -> int:
-    """The output head's weights, which are multiplied whether or not they are the embedding's."""
+    """The weights of the output head. They are multiplied, even if they are those of the embedding."""
     return model.vocab_size * model.hidden_size
 
 
@@ -68,23 +69,28 @@ def parameters(model: ModelConfig) -> int:
 
 
 def parameters_without_tables(model: ModelConfig) -> int:
-    """All weights but the embedding's and the head's, as some scaling rules count them."""
+    """All weights except those of the embedding and the head, as some scaling rules count them."""
     head = 0 if model.tie_word_embeddings else head_parameters(model)
     return parameters(model) - embedding_parameters(model) - head
 
 
 def matmul_parameters(model: ModelConfig) -> int:
-    """N_matmul: every weight that is multiplied; the output head, but not the embedding look-up."""
+    """N_matmul: every weight that is multiplied.
+
+    The head is one; the embedding is not, it is only looked up.
+    """
     return model.num_hidden_layers * block_matmul_parameters(model) + head_parameters(model)
 
 
 def flops_per_token(model: ModelConfig, sequence_length: int) -> int:
     """Forward and backward FLOPs a token, 6·N_matmul + 12·L·H·Q·T (PaLM, appendix B, with full attention)."""
+    # 12 = 2 FLOPs a multiply-add, times 2 products (QKᵀ and PV), times 3 for one forward and two backward
+    # passes.
     attention = 12 * model.num_hidden_layers * attention_width(model) * sequence_length
     return 6 * matmul_parameters(model) + attention
 
 
 def flops_per_token_causal(model: ModelConfig, sequence_length: int) -> int:
-    """The same with only the half of the attention matrix that a causal mask keeps."""
+    """The same, with only that half of the attention matrix which a causal mask keeps."""
     attention = 6 * model.num_hidden_layers * attention_width(model) * sequence_length
     return 6 * matmul_parameters(model) + attention

@@ -1,4 +1,4 @@
-"""Values of a model and its training that are right alone and wrong together."""
+"""Refuse values of a model and its training that are each allowed, but not together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jobctl.jobs.core.errors import UserError
 
 
 def check_model(model: ModelConfig) -> None:
-    """Raise UserError for a model that cannot be built, and for an unknown family."""
+    """Raise UserError for a model that cannot be built, or for an unknown family."""
     family = load_family(model.architecture)
     heads = model.num_attention_heads
     groups = model.num_key_value_heads
@@ -24,6 +24,7 @@ def check_model(model: ModelConfig) -> None:
     if model.bias and not family.biases:
         raise UserError(f"bias: the family {model.architecture} has no biases")
 
+    # The range between both factors is interpolated linearly; without a range the formula divides by zero.
     if model.rope_type == "llama3" and model.rope_high_freq_factor <= model.rope_low_freq_factor:
         raise UserError(
             f"rope_high_freq_factor {model.rope_high_freq_factor} must be above rope_low_freq_factor "
@@ -51,6 +52,7 @@ def check_training(model: ModelConfig, train: TrainConfig) -> None:
     if train.min_lr > train.learning_rate:
         raise UserError(f"min_lr {train.min_lr} is above learning_rate {train.learning_rate}")
 
+    # 0 means: decay until the last step, whatever its number.
     if train.lr_decay_iters and train.lr_decay_iters < train.warmup_iters:
         raise UserError(
             f"lr_decay_iters {train.lr_decay_iters} is before the end of warmup_iters {train.warmup_iters}"

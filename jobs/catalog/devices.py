@@ -1,4 +1,4 @@
-"""Which of the catalogue's GPUs a driver's name means."""
+"""Compare the catalogue's names of GPUs with the names that the driver gives."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 def is_device(device: str, driver_name: str) -> bool:
-    """Say whether ``device`` of a hardware entry is the GPU that the driver calls ``driver_name``.
+    """Return True if ``device`` of a hardware entry is the GPU that the driver calls ``driver_name``.
 
-    Whole words are compared: "NVIDIA GH200 480GB" is no "H200", "NVIDIA H200 NVL" is one.
+    Whole words are compared: "NVIDIA H200 NVL" is an "H200", "NVIDIA GH200 480GB" is not.
     """
     wanted = WORD.findall(device.upper())
     words = WORD.findall(driver_name.upper())

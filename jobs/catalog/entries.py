@@ -12,7 +12,7 @@ Basis = Literal["guide", "arithmetic", "measured"]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings that hold on a hardware for one model, and only for the tiers and stages named, if any are."""
+    """Settings for one model on one hardware. ``tiers`` and ``stages`` restrict them; empty means all."""
 
     basis: Basis
     settings: dict[str, object]
@@ -51,7 +51,7 @@ class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What one device does in a step of training, as trainings on it measured it."""
+    """Rates of one device in a step of training, measured by trainings on it."""
 
     product_tflops: Annotated[float, Meta(gt=0, description="matrix products at the training's dtype")]
     float8_tflops: Annotated[float, Meta(ge=0, description="matrix products in float8; 0: it has none")] = 0.0
@@ -65,7 +65,7 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What ``python -m jobctl.trainer.probe`` prints of a device."""
+    """The output of ``python -m jobctl.trainer.probe`` for a device."""
 
     device: str
     torch: str
@@ -87,15 +87,14 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def copy(self) -> float:
-        """The largest copy, TB/s: what no cache holds."""
+        """The rate of the largest copy in TB/s. Smaller copies may stay in a cache."""
         return self.copy_tb_s[max(self.copy_tb_s, key=int)]
 
 
 class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``hardware/NAME.yaml``.
 
-    ``limits`` are settings that the hardware cannot go beyond: they beat tier and stage, and a warning says
-    so.
+    ``limits`` are settings that the hardware cannot exceed. They win over tier and stage, with a warning.
     """
 
     summary: str
@@ -106,9 +105,9 @@ class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     bandwidth_tb_s: Annotated[float, Meta(ge=0, description="memory bandwidth of its data sheet")] = 0.0
     watts: Annotated[float, Meta(ge=0, description="power limit of one GPU, W; 0: unknown")] = 0.0
     rates: Rates | None = None
-    """None: nothing was measured, and rates are extrapolated from another GPU's."""
+    """None if nothing was measured. Then the rates are extrapolated from those of another GPU."""
     probe: Probe | None = None
-    """Of the device that ``rates`` were measured on."""
+    """The probe of the device that ``rates`` were measured on."""
     source: Annotated[str, Meta(description="where the facts come from; empty: the data sheet")] = ""
     settings: dict[str, object] = {}
     limits: dict[str, object] = {}

@@ -1,7 +1,4 @@
-"""Command-line flags of the trainer, read against the schema.
-
-The trainer uses them, and ``jobctl … -- FLAGS``.
-"""
+"""Read the trainer's command-line flags by the schema. The trainer uses this, and ``jobctl … -- FLAGS``."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ FLASH_ATTENTION = "flash_attn"
 
 @functools.cache
 def schema_fields() -> dict[str, tuple[Any, str]]:
-    """Type and help of each field of ModelConfig and TrainConfig, by name."""
+    """Return the type and the help of each field of ModelConfig and TrainConfig, by name."""
     fields = {}
     for struct in (ModelConfig, TrainConfig):
         for name, hint in typing.get_type_hints(struct, include_extras=True).items():
@@ -42,14 +39,14 @@ def is_boolean(name: str) -> bool:
 
 
 def boolean(name: str, text: str) -> bool:
-    """The truth of ``True``, ``false``, ``1``, ``off`` and their like."""
+    """Return ``True``, ``false``, ``1``, ``off`` and the like as a truth value."""
     if text.lower() in TRUE + FALSE:
         return text.lower() in TRUE
     raise UserError(f"--{name}={text}: expected True or False")
 
 
 def convert(name: str, text: str, hint: Any) -> Any:
-    """``text`` as the type ``hint``, its bounds checked."""
+    """Return ``text`` as a value of the type ``hint``, with its bounds checked."""
     if is_boolean(name):
         return boolean(name, text)
 
@@ -69,10 +66,10 @@ def convert(name: str, text: str, hint: Any) -> Any:
 def pairs(
     arguments: Sequence[str], others: Collection[str] = (), standalone: Mapping[str, str] = NO_FLAGS
 ) -> list[tuple[str, str]]:
-    """Split ``--x=1 --y 2 --flag --no-flag`` into names and texts; a bare boolean is ``true``.
+    """Split ``--x=1 --y 2 --flag --no-flag`` into names and texts. A bare boolean is ``true``.
 
-    ``others`` are flags with a value that the schema does not have; of these, ``standalone`` need none before
-    the next flag, and then have the one given here. Raises UserError for any further name.
+    ``others`` are flags with a value that the schema does not have. A flag of ``standalone`` may come without
+    a value, and then has the value given there. Raises UserError for any other name.
     """
     known = {*schema_fields(), *others, FLASH_ATTENTION}
     given = []
@@ -95,6 +92,7 @@ def pairs(
         elif name not in known:
             raise UserError(f"unknown flag --{name}; {nearest(name, known)}")
         elif not equals and is_boolean(name):
+            # The guide writes `--compile True` as well as `--compile`.
             text = rest.pop(0) if rest and rest[0].lower() in TRUE + FALSE else "true"
         elif not equals and name in standalone and (not rest or rest[0].startswith("--")):
             text = standalone[name]
@@ -112,8 +110,8 @@ def pairs(
 def separate(arguments: Sequence[str], options: Collection[str]) -> tuple[list[str], list[str]]:
     """Split a command line into the words for jobctl and the flags of the trainer among them.
 
-    ``options`` are jobctl's own, such as ``--model``: they win over a flag of the same name. Everything
-    after ``--`` is left as it is.
+    ``options`` are jobctl's own, such as ``--model``. They win over a flag of the same name. Everything after
+    ``--`` stays as it is.
     """
     words: list[str] = []
     flags: list[str] = []
@@ -149,7 +147,7 @@ def _is_negated(name: str) -> bool:
 
 
 def settings(given: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Fields of ModelConfig and TrainConfig among ``given``, of their own types."""
+    """Return the fields of ModelConfig and TrainConfig among ``given``, with their types."""
     known = schema_fields()
     values = {}
     for name, text in given:

@@ -1,4 +1,4 @@
-"""Reads the catalogue's YAML into typed entries, and says file, line and key where it cannot."""
+"""Read the catalogue's YAML into typed entries. An error names the file, the line and the key."""
 
 from __future__ import annotations
 
@@ -31,14 +31,19 @@ KINDS = {
 }
 Entry = TypeVar("Entry")
 DEPTH = 64
-"""The deepest nesting of YAML: a settings file has four levels."""
+"""The deepest nesting of YAML. Settings files have about four levels."""
 NODES = 100_000
-"""The most values of a YAML file, those counted again that an alias repeats."""
+"""The most values in a YAML file. A value that an alias repeats counts each time."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's idea of scalars: ``3e-4`` is a number, ``24:00:00`` and ``on`` are text; no key twice."""
+    """A loader with the scalars of YAML 1.2, which refuses a key that occurs twice.
 
+    ``3e-4`` is a number; ``24:00:00`` and ``on`` are text. PyYAML's own loader reads YAML 1.1, in which
+    ``24:00:00`` is 86400, ``on`` is true and ``3e-4`` is text.
+    """
+
+    # Empty: without this line the patterns below would be added to those of PyYAML.
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -72,7 +77,9 @@ def _finite_float(loader: _Loader, node: yaml.ScalarNode) -> float:
     """Construct a float, which no setting may have as infinity or NaN."""
     value = float(loader.construct_yaml_float(node))
     if not math.isfinite(value):
-        raise yaml.MarkedYAMLError(problem=f"{node.value} is no finite number", problem_mark=node.start_mark)
+        raise yaml.MarkedYAMLError(
+            problem=f"{node.value} is not a finite number", problem_mark=node.start_mark
+        )
     return value
 
 
@@ -80,9 +87,9 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _finite_float)
 
 
 def parse_yaml(text: str, origin: str) -> Any:
-    """Return parsed YAML; ``origin`` names the file in the UserError that a syntax error becomes.
+    """Return parsed YAML. Raises UserError for a syntax error; ``origin`` names the file in its message.
 
-    Raises UserError as well for YAML that is nested too deep, or that its aliases would make too large.
+    Raises UserError also for YAML that is nested too deep, or that its aliases would make too large.
     """
     try:
         _refuse_bombs(text, origin)
@@ -96,7 +103,10 @@ def parse_yaml(text: str, origin: str) -> Any:
 
 
 def _refuse_bombs(text: str, origin: str) -> None:
-    """Read the events alone: the library's loader calls itself for each level, until the process crashes."""
+    """Refuse YAML that is too deep or too large.
+
+    Only events are read, because the loader itself is recursive.
+    """
     sizes = [0]  # of each collection that is open, in nodes, with what its aliases stand for
     anchors: list[str | None] = [None]
     known: dict[str, int] = {}
@@ -125,7 +135,7 @@ def _refuse_bombs(text: str, origin: str) -> None:
 
 
 def line_of(text: str, *path: str | int) -> int:
-    """Line (from 1) of the key or item at ``path`` in YAML text; of the deepest part of it that is there."""
+    """Return the line (from 1) of the key or item at ``path`` in YAML text, or of the deepest part that exists."""
     node = yaml.compose(text, Loader=_Loader)
     line = 1
     for step in path:
@@ -146,7 +156,7 @@ def line_of(text: str, *path: str | int) -> int:
 
 
 def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
-    """``data`` as ``kind``; a UserError names file, line and key of what does not fit.
+    """Return ``data`` as ``kind``. Raises UserError with the file, the line and the key of a wrong value.
 
     ``text`` is the YAML that ``data`` came from.
     """
@@ -170,13 +180,13 @@ def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
 
 @functools.cache
 def names(kind: str) -> list[str]:
-    """What the catalogue has of ``kind`` (a folder's name), sorted."""
+    """Return the names of the catalogue's entries of ``kind`` (the name of a folder), sorted."""
     return sorted(path.stem for path in (CATALOG / kind).glob("*.yaml"))
 
 
 @functools.cache
 def entry_path(kind: str, name: str) -> Path:
-    """The file of an entry; UserError with the nearest name when there is none."""
+    """Return the file of an entry. Raises UserError with the nearest name if there is none."""
     path = CATALOG / kind / f"{name}.yaml"
     if name not in names(kind):
         known = names(kind)
@@ -191,7 +201,10 @@ _loaded: dict[tuple[str, str], Any] = {}
 
 
 def load_entry(kind: str, name: str, entry: type[Entry]) -> Entry:
-    """The entry ``name`` of ``kind``, read once: ``load_entry("tokenizers", "gpt2", TokenizerEntry)``."""
+    """Return the entry ``name`` of ``kind``. Its file is read only once.
+
+    Example: ``load_entry("tokenizers", "gpt2", TokenizerEntry)``.
+    """
     if (kind, name) not in _loaded:
         _loaded[kind, name] = load_file(entry_path(kind, name), entry)
     loaded: Entry = _loaded[kind, name]
@@ -199,7 +212,7 @@ def load_entry(kind: str, name: str, entry: type[Entry]) -> Entry:
 
 
 def load_file(path: Path, entry: type[Entry]) -> Entry:
-    """A YAML file of the user's or of ours, as ``entry``."""
+    """Return a YAML file, of the user or of the catalogue, as ``entry``."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -218,12 +231,12 @@ def declare_family(name: str, facts: FamilyEntry) -> None:
 
 
 def family_names() -> list[str]:
-    """Return every family, of the catalogue and declared, sorted."""
+    """Return the names of all families, of the catalogue and declared ones, sorted."""
     return sorted({*names("families"), *_declared})
 
 
 def load_family(name: str) -> FamilyEntry:
-    """Return the facts of a family. Raises UserError with the nearest name where there is none."""
+    """Return the facts of a family. Raises UserError with the nearest name if there is none."""
     if name in _declared:
         return _declared[name]
 
@@ -237,7 +250,7 @@ def load_family(name: str) -> FamilyEntry:
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model as the trainer wants it: its architecture, and what its recipe sets of TrainConfig."""
+    """A model for the trainer: its architecture, and the keys of TrainConfig that its recipe sets."""
 
     name: str
     config: ModelConfig
@@ -245,13 +258,14 @@ class Model(msgspec.Struct, frozen=True):
 
 
 def load_model(name: str) -> Model:
-    """The model ``name`` with its own recipe, before hardware, tier and stage have their say."""
+    """Return the model ``name`` with its own recipe, without the settings of hardware, tier and stage."""
     entry = load_entry("models", name, ModelEntry)
     origin = entry_path("models", name)
     text = origin.read_text(encoding="utf-8")
     architecture = {k: v for k, v in entry.settings.items() if k in ModelConfig.__struct_fields__}
     recipe = {k: v for k, v in entry.settings.items() if k in TrainConfig.__struct_fields__}
     config = convert(architecture, ModelConfig, text, str(origin))
+    # Only to check it: the recipe stays a mapping, because flags are merged into it later.
     convert(recipe, TrainConfig, text, str(origin))
     check_family(config.architecture, text, str(origin))
 
@@ -259,7 +273,7 @@ def load_model(name: str) -> Model:
 
 
 def check_family(architecture: str, text: str, origin: str) -> None:
-    """Raise UserError with file and line where a model's YAML names an unknown family."""
+    """Raise UserError with file and line if a model's YAML names an unknown family."""
     try:
         load_family(architecture)
     except UserError as error:
@@ -276,9 +290,9 @@ def load_layer(kind: str, name: str) -> LayerEntry:
 
 
 def peak_flops(device_name: str, dtype: str = "bfloat16") -> tuple[float, str] | None:
-    """Dense peak in FLOP/s of the GPU that the driver calls ``device_name``, and its catalogue name.
+    """Return the dense peak in FLOP/s of the GPU that the driver calls ``device_name``, and its catalogue name.
 
-    None when the catalogue does not know the GPU or its peak at ``dtype``.
+    Return None if the catalogue does not know the GPU or its peak at ``dtype``.
     """
     for name in names("hardware"):
         facts = load_hardware(name).facts

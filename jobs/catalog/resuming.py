@@ -1,8 +1,8 @@
-"""What another value of a setting does to a run that goes on from its checkpoint.
+"""Classes of settings: what a changed value does to a run that resumes from its checkpoint.
 
-Every setting of a training is in exactly one class, and a test holds that. The trainer compares the
-settings of the checkpoint with those of the new attempt; ``jobctl resume --set`` asks the same table before
-it records an edit.
+Every setting of a training is in exactly one class, which a test checks. The trainer compares the settings of
+the checkpoint with those of the new attempt. ``jobctl resume --set`` asks the same table before it records an
+edit.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 
+# The range is used once, when the weights are made. A checkpoint has them already.
 FIXED = frozenset(ModelConfig.__struct_fields__) - {"initializer_range"}
-"""The checkpoint's weights are of this architecture; another one is another run."""
+"""The checkpoint's weights have this architecture. Another architecture is another run."""
 
 TRAINING = frozenset(
     {
@@ -35,10 +36,10 @@ TRAINING = frozenset(
         "skip_loss_spikes",
     }
 )
-"""Another value changes the objective, the rate or the arithmetic: the curve has a bend at this step."""
+"""Another value changes the objective, the rate or the arithmetic. The loss curve bends at this step."""
 
 DERIVED = frozenset({"max_iters", "lr_decay_iters", "batch_size", "gradient_accumulation_steps"})
-"""Alone they say little: what counts is the end of the decay and the batch over all ranks."""
+"""Their combination matters, not one alone: the end of the decay, and the batch over all ranks."""
 
 EQUIVALENT = frozenset(
     {
@@ -53,7 +54,7 @@ EQUIVALENT = frozenset(
         "eval_iters",
     }
 )
-"""The same training to rounding, by other means; a line says so."""
+"""Another value gives the same training up to rounding. One line of the log names it."""
 
 WITHOUT_EFFECT = frozenset(
     {
@@ -75,7 +76,7 @@ WITHOUT_EFFECT = frozenset(
         "profile",
     }
 )
-"""They decide what is written and when, and no weight depends on them."""
+"""They decide what is written and when. No weight depends on them."""
 
 DATA = "dataset"
 """The name under which a change of the data may be allowed."""
@@ -86,38 +87,41 @@ MAY_BE_ALLOWED = TRAINING | DERIVED | {DATA}
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides how a training goes on."""
+    """The settings and the data that decide how a training continues."""
 
     model: ModelConfig
     train: TrainConfig
     global_batch_size: int
-    """Sequences of a step, over all ranks; 0 where an old checkpoint does not say."""
+    """Sequences of a step, over all ranks; 0 if an old checkpoint does not know it."""
     fingerprint: str
-    """Of the data, with the weights of a mixture."""
+    """Fingerprint of the data, with the weights of a mixture."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One setting that differs between a checkpoint and the attempt that goes on from it."""
+    """One setting that differs between a checkpoint and the attempt that resumes from it."""
 
     field: str
     before: object
     now: object
     settings: frozenset[str] = frozenset()
-    """The settings that it comes from; it is allowed where one of them is. Empty: it is never allowed."""
+    """The settings that it comes from.
+
+    If the user allows one of them, it is allowed. Empty: never allowed.
+    """
     matters: bool = True
-    """Whether the training is another one from here on."""
+    """True if the training is a different one from here on."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.before} -> {self.now}"
 
     def is_allowed(self, allowed: Collection[str]) -> bool:
-        """Return whether it may be, where the user allows changes of ``allowed``."""
+        """Return True if the change may happen when the user allows changes of ``allowed``."""
         return not self.matters or bool(self.settings & set(allowed))
 
 
 def changes(before: Settings, now: Settings) -> list[Change]:
-    """Return what differs and is worth a line, in the order of the schema. Pure."""
+    """Return the differences that deserve a line, in the order of the schema. Pure."""
     lines = []
     for field in ModelConfig.__struct_fields__:
         if field in FIXED:
@@ -141,7 +145,7 @@ def _compared(
 
 
 def _length(before: Settings, now: Settings) -> list[Change]:
-    """A longer run is the same training as long as the decay ends where it ended."""
+    """Compare the lengths. A longer run is the same training if its decay ends at the same step."""
     old_end = before.train.lr_decay_iters or before.train.max_iters
     new_end = now.train.lr_decay_iters or now.train.max_iters
     lines = []
@@ -157,7 +161,7 @@ def _length(before: Settings, now: Settings) -> list[Change]:
 
 
 def _batch(before: Settings, now: Settings) -> list[Change]:
-    """One batch, however it is divided, is the same training to the order of additions."""
+    """Compare the batches. The same global batch, divided otherwise, is the same training up to rounding."""
     names = frozenset({"batch_size", "gradient_accumulation_steps"})
     if before.global_batch_size and before.global_batch_size != now.global_batch_size:
         field = "global batch (batch_size × gradient_accumulation_steps × ranks)"

@@ -1,4 +1,4 @@
-"""What a training comes to in tokens and epochs, and what in it looks like a mistake. Pure."""
+"""Compute the tokens and epochs of a training, and name settings that look like a mistake. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Plan:
     samples: int
     tokens: int
     epochs: tuple[tuple[str, float], ...]
-    """How often each data set is read, by its name."""
+    """The number of passes over each data set, by its name."""
 
     def __str__(self) -> str:
         times = ", ".join(f"{epochs:.3g} epochs of {name}" for name, epochs in self.epochs)
@@ -37,7 +37,7 @@ class Plan:
 
 
 def plan_of(train: TrainConfig, global_batch_size: int, sources: Sequence[SourceShare]) -> Plan:
-    """Return what ``max_iters`` steps of ``global_batch_size`` samples come to."""
+    """Return the samples, tokens and epochs of ``max_iters`` steps of ``global_batch_size`` samples."""
     samples = train.max_iters * global_batch_size
     return Plan(
         samples=samples,
@@ -47,7 +47,7 @@ def plan_of(train: TrainConfig, global_batch_size: int, sources: Sequence[Source
 
 
 def doubts(plan: Plan, train: TrainConfig) -> list[str]:
-    """Return one line for each thing that is allowed and rarely meant."""
+    """Return one line for each setting that is allowed but is probably a mistake."""
     lines = [
         f"{name} is read {epochs:.3g} times; beyond {MANY_EPOCHS:.0f} epochs repeated text teaches little"
         for name, epochs in plan.epochs
@@ -55,6 +55,7 @@ def doubts(plan: Plan, train: TrainConfig) -> list[str]:
     ]
 
     if train.warmup_iters >= train.max_iters:
+        # The rate of the last step, by the schedule's own formula (trainer/optim/schedule.py).
         reached = train.learning_rate * train.max_iters / (train.warmup_iters + 1)
         lines.append(
             f"the warm-up of {train.warmup_iters} steps is longer than the run of {train.max_iters}: "

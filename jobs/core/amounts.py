@@ -13,7 +13,7 @@ def short_count(count: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration as ``1d 02:03:04``, without the day where there is none."""
+    """Return a duration as ``1d 02:03:04``, or ``02:03:04`` if it is shorter than a day."""
     days, rest = divmod(round(seconds), 86400)
     hours, rest = divmod(rest, 3600)
     return (f"{days}d " if days else "") + f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"

@@ -1,4 +1,4 @@
-"""A copy of a folder that others may write: regular files alone, over no link, and not without end."""
+"""Copy a folder that other users may write to: only regular files, through no link, and up to a limit."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def copy_tree(source: Path, into: Path) -> Copied:
     target = Folder(into)
 
     for name in _names(source, "", result):
+        # Counted before the copy: a folder that somebody fills while we read it must not keep us here
+        # forever.
         result.files += 1
         if result.files > FILES:
             raise UserError(f"{source} holds more than {FILES} files", hint="copy its folders one by one")
@@ -76,8 +78,9 @@ def _names(folder: Path, prefix: str, result: Copied) -> Iterator[str]:
 
 
 def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:
-    """Copy one file; whether it was not there yet."""
+    """Copy one file. Return True if it was copied, False if it was skipped or is there already."""
     try:
+        # The name to write to is longer than `name`, so it is checked as well, before anything is opened.
         parts_of(aside(name))
         content = origin.read(name)
     except UnsafeName as error:
@@ -88,6 +91,7 @@ def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:
         return False
 
     with content:
+        # From the open file and not from the path: another user may replace the path at any moment.
         facts = os.fstat(content.fileno())
         if _is_same(target, name, facts):
             return False
@@ -96,6 +100,7 @@ def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:
             shutil.copyfileobj(content, file)
             file.flush()
             os.fsync(file.fileno())
+            # The next copy compares size and time (`_is_same`), so the copy keeps the time of its source.
             os.utime(file.fileno(), ns=(facts.st_mtime_ns, facts.st_mtime_ns))
 
         target.replace(aside(name), name)

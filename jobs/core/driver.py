@@ -1,6 +1,6 @@
-"""What NVIDIA's driver says of this machine.
+"""Ask NVIDIA's driver about the GPUs of this machine.
 
-"It could not be asked" is an error, and never "there is no GPU".
+A driver that does not answer is an error. It never means that the machine has no GPU.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from jobctl.jobs.core.errors import UserError
 
 SECONDS = 30
-"""How long the driver may take to answer."""
+"""Time for the driver to answer. A driver in trouble can hang for good."""
 
 
 class DriverSilent(UserError):
-    """The driver is there and does not answer, so nobody knows which GPUs the machine has."""
+    """The driver is installed but does not answer, so the GPUs of the machine are unknown."""
 
     def __init__(self, reason: str) -> None:
         hint = "repair the driver, or say --hardware cpu where the GPUs are not needed"
@@ -24,10 +24,10 @@ class DriverSilent(UserError):
 
 
 def query(fields: Sequence[str], devices: Path = Path("/dev")) -> list[str]:
-    """Return the driver's answer, a line a GPU with its ``fields`` joined by commas; none without a driver.
+    """Return one line for each GPU: its ``fields``, joined by commas. Without a driver the list is empty.
 
-    ``devices`` is the folder of the machine's devices. Raises DriverSilent where the driver does not
-    answer, and where there are GPUs but no ``nvidia-smi`` to ask.
+    ``devices`` is the folder of the machine's devices. Raises DriverSilent if the driver does not answer, or
+    if the machine has GPUs but no ``nvidia-smi``.
     """
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
@@ -35,6 +35,8 @@ def query(fields: Sequence[str], devices: Path = Path("/dev")) -> list[str]:
             command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
         )
     except FileNotFoundError:
+        # A container may get the devices without the program. A job for GPUs must not take that for a CPU
+        # node.
         if names := sorted(path.name for path in devices.glob("nvidia[0-9]*")):
             raise DriverSilent(f"there is {names[0]} in {devices}, but no nvidia-smi to ask for it") from None
 
@@ -43,6 +45,7 @@ def query(fields: Sequence[str], devices: Path = Path("/dev")) -> list[str]:
         raise DriverSilent(f"nvidia-smi does not answer: {error}") from None
 
     if done.returncode != 0:
+        # nvidia-smi prints some of its errors on stdout.
         message = (done.stderr or done.stdout).strip().partition("\n")[0]
         raise DriverSilent(f"nvidia-smi ended with {done.returncode}: {message}")
 

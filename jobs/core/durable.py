@@ -13,7 +13,8 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:  # some network file systems refuse fsync on a folder; their renames are synchronous
+    except OSError:
+        # Some network file systems refuse fsync on a folder. Their renames are synchronous.
         pass
     finally:
         os.close(descriptor)
@@ -31,9 +32,11 @@ def write_whole(path: Path, data: bytes) -> None:
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
+            # Before the rename: otherwise a crash could leave the new name with an empty file behind it.
             os.fsync(file.fileno())
 
         os.replace(temporary, path)
+    # Also on Ctrl-C: nobody else would remove the partial file.
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -43,7 +46,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def make_shared(folder: Path) -> None:
-    """Create ``folder`` for everybody who may write its parent: with the parent's mode, sticky bit included.
+    """Create ``folder`` with the mode of its parent, sticky bit included, so that the same users may write to it.
 
     ``templates/shell/files.sh`` does the same in a job.
     """
@@ -51,5 +54,7 @@ def make_shared(folder: Path) -> None:
         return
 
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(PermissionError):  # another user has made it at this moment
+    # mkdir takes the user's umask off its mode, so the mode is set afterwards. Another user who made the
+    # folder at the same moment owns it, and has set its mode.
+    with contextlib.suppress(PermissionError):
         folder.chmod(folder.parent.stat().st_mode & 0o7777)

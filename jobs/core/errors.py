@@ -1,4 +1,4 @@
-"""The one kind of error that a user's choice can cause."""
+"""The error for everything that a user can cause and mend."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from jobctl.jobs.core.text import visible
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do. Entry points print it without a traceback and exit with ``code``.
+    """An error for the user: what is wrong, where, and what to do.
 
-    ``hint`` is the next command or edit that would help. Code 2 is wrong usage or configuration.
+    Entry points print it without a traceback and exit with ``code``. ``hint`` is the next command or edit
+    that would help. Code 2 means wrong usage or configuration.
     """
 
     def __init__(self, message: str, *, hint: str = "", code: int = 2) -> None:
@@ -28,11 +29,14 @@ class UserError(Exception):
 
 
 SHORT_LIST = 12
-"""A list of up to so many names is printed whole."""
+"""A list of at most this many names is printed in full."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean X?`` for the nearest known word, else the known words: the likest three of many."""
+    """Return ``did you mean X?`` if a known word is near, else the known words.
+
+    Of a long list, name the nearest three.
+    """
     names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
@@ -46,26 +50,32 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
-    """Leave the process with the code of ``main``, or with an error's code after printing its message."""
-    if sys.stdout is None:  # the caller closed it: whoever prints all the same must not fail
+    """Exit with the code that ``main`` returns. On an error, print its message and exit with its code."""
+    if sys.stdout is None:
+        # The caller closed it (`>&-`). A later print must not fail.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     try:
         code = main()
+        # Now and not at the exit: there Python would report a full disk or a closed pipe with a traceback.
         sys.stdout.flush()
     except UserError as error:
         print(visible(f"{speaker}: {error}"), file=sys.stderr)
         code = error.code
-    except BrokenPipeError:  # the reader of our output has gone, and so has the need to say more
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`). Python flushes stdout again at the exit, so it gets
+        # another file.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
-    except OSError as error:  # a full disk, a file of somebody else's
+        code = 141  # 128 + SIGPIPE, as other programs end here
+    except OSError as error:
+        # For example a full disk, or a file of another user.
         reason = f"{error.filename or 'file system'}: {error.strerror or error}"
         print(visible(f"{speaker}: {reason}"), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        code = 130
+        code = 130  # 128 + SIGINT
     except ModuleNotFoundError as error:
+        # Imported here: extras imports this module.
         from jobctl.jobs.core.extras import missing_package
 
         if (missing := missing_package(error)) is None:

@@ -56,11 +56,13 @@ CODES = (
     # Like any signal, but a person sent them: the attempt was cancelled.
     Meaning(EXIT_HUNG_UP, SIGNAL_RANK, "cancelled"),
     Meaning(EXIT_INTERRUPTED, SIGNAL_RANK, "cancelled"),
-    # NCCL's watchdog aborts a process whose peer is gone. So an abort may be the consequence of another failure.
+    # NCCL's watchdog aborts a process whose peer is gone. So an abort may be the consequence of another
+    # failure.
     Meaning(EXIT_ABORTED, 4, "failed"),
     # All processes checkpoint the same step before one of them says 200. A failure after that loses nothing.
     Meaning(EXIT_CONTINUE, 5, "stopped"),
-    # The process that meets another attempt leaves at once, and its peers fail with 1. The run itself is well.
+    # The process that meets another attempt leaves at once, and its peers fail with 1. The run itself is
+    # well.
     Meaning(EXIT_BUSY, 6, "busy"),
     # A trainer that loses a peer raises an exception and ends with 1.
     Meaning(EXIT_FAILED, 7, "failed"),

@@ -1,4 +1,4 @@
-"""A Python package that is missing: which extra of jobctl brings it, and how to install that extra."""
+"""For a missing Python package: name the extra of jobctl that brings it, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jobctl.jobs.core.errors import UserError
 DISTRIBUTION = "jobctl"
 _REQUIREMENT = re.compile(r"""(?P<package>[A-Za-z0-9._-]+).*;.*extra *== *['"](?P<extra>[^'"]+)['"]""")
 _PROVIDERS = {"fasttext": "fasttext-predict"}
-"""Packages of the index whose module has another name."""
+"""Modules whose package has another name on the package index."""
 
 
 def missing_package(error: ModuleNotFoundError) -> UserError | None:
-    """Return the error in words for a package that an extra brings; None for a module that nobody installs."""
+    """Return an error that names the extra to install. Return None for a module that no extra brings."""
     module = (error.name or "").partition(".")[0]
     extras = [extra for package, extra in _requirements() if _normal(package) == _normal(_provider(module))]
     if not extras:
@@ -27,15 +27,15 @@ def missing_package(error: ModuleNotFoundError) -> UserError | None:
 
 
 def install_hint(extra: str) -> str:
-    """Return the command that installs ``extra`` from where jobctl itself was installed."""
+    """Return the command that installs ``extra`` from the place that jobctl itself was installed from."""
     return f"pip install '{_origin()}[{extra}]'"
 
 
 def explain_missing() -> None:
-    """Let a program of ours that was started by ``python -m`` name the extra, and print no traceback.
+    """Make a program that runs by ``python -m`` name the missing extra instead of printing a traceback.
 
-    Such a program imports its packages before its own code runs, so no function of it can catch the error. Nor can it
-    catch Ctrl-C in that time.
+    Such a program imports its packages before its own code runs, so it cannot catch the error itself. The
+    same is true of Ctrl-C during these imports.
     """
     before = sys.excepthook
 
@@ -67,13 +67,18 @@ def _requirements() -> list[tuple[str, str]]:
     except importlib.metadata.PackageNotFoundError:
         return []
 
+    # A requirement without an extra has no match: it is always installed.
     matches = [_REQUIREMENT.match(line) for line in lines]
     return [(match["package"], match["extra"]) for match in matches if match]
 
 
 def _origin() -> str:
-    """Return the folder or the address that jobctl was installed from, or its name where nobody recorded it."""
+    """Return the folder or the address that jobctl was installed from.
+
+    Return its name if none is recorded.
+    """
     try:
+        # pip records where a package came from (PEP 610). A package from the index has no such file.
         record = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
         address = str(json.loads(record or "{}").get("url", ""))
     except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError):

@@ -1,4 +1,7 @@
-"""A folder that is filled by names from elsewhere: each is opened part by part, over no symbolic link."""
+"""A folder whose files are named by somebody else.
+
+Each name is opened part by part, through no symbolic link.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,17 @@ CHUNK = 1 << 20
 
 
 class Folder:
-    """Read and write files below ``path``, which must be there.
+    """Read and write files below ``path``, which must exist.
 
-    Every method raises UnsafeName for a name that ``parts_of`` refuses, for a path that leads over a symbolic
-    link, and for a file that is not a regular one; OSError for what the file system refuses.
+    Every method raises UnsafeName for a name that ``parts_of`` refuses, for a path through a symbolic link,
+    and for a file that is not a regular file. It raises OSError for an error of the file system.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def size(self, name: str) -> int | None:
-        """Return the bytes of a regular file; None where there is none."""
+        """Return the size of a regular file in bytes, or None if it does not exist."""
         try:
             with self.read(name) as file:
                 return os.fstat(file.fileno()).st_size
@@ -37,7 +40,7 @@ class Folder:
             return None
 
     def sha256(self, name: str) -> str:
-        """Return the SHA-256 of a file in hexadecimal digits; nothing where there is no file."""
+        """Return the SHA-256 of a file in hexadecimal digits, or an empty text if it does not exist."""
         digest = hashlib.sha256()
         try:
             with self.read(name) as file:
@@ -53,16 +56,20 @@ class Folder:
         return self._open(name, os.O_RDONLY)
 
     def append(self, name: str) -> BinaryIO:
-        """Open a file that is there, to write behind its end."""
+        """Open an existing file to write at its end."""
         return self._open(name, os.O_WRONLY | os.O_APPEND)
 
     def create(self, name: str) -> BinaryIO:
-        """Open a new file to write, and make its folders; a file or link that is there is removed first."""
+        """Open a new file to write, and make its folders.
+
+        Remove an existing file or link of that name first.
+        """
         parts_of(name)
         with self._parent(name, create=True) as (folder, last):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(last, dir_fd=folder)
 
+            # O_EXCL fails where another user put a link back in the meantime.
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             return os.fdopen(os.open(last, flags | _FILE, 0o666, dir_fd=folder), "wb")
 
@@ -80,6 +87,7 @@ class Folder:
         with self._parent(name) as (folder, last):
             self._refuse_link(folder, last, name)
             descriptor = os.open(last, flags | _FILE, dir_fd=folder)
+            # Checked on the open file. A check of the path could be outdated by the time of the opening.
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise UnsafeName(f"{self.path / name} is not a regular file")
@@ -88,11 +96,13 @@ class Folder:
 
     @contextlib.contextmanager
     def _parent(self, name: str, create: bool = False) -> Iterator[tuple[int, str]]:
-        """Open the folder that holds ``name``; its descriptor, and the last part of the name."""
+        """Open the folder that holds ``name``. Yield its descriptor and the last part of the name."""
         *folders, last = parts_of(name)
         with contextlib.ExitStack() as opened:
             try:
                 folder = _opened(opened, str(self.path), None)
+                # Each part relative to the folder before it: nobody can turn a checked part into a link any
+                # more.
                 for part in folders:
                     if create:
                         with contextlib.suppress(FileExistsError):
@@ -103,11 +113,12 @@ class Folder:
 
                 yield folder, last
             except OSError as error:
-                error.filename = str(self.path / name)  # it had the last part alone
+                # The error names only the part that was opened. A message needs the whole path.
+                error.filename = str(self.path / name)
                 raise
 
     def _refuse_link(self, folder: int, part: str, name: str) -> None:
-        """Say it in words; the flags of the opening that follows make it sure."""
+        """Raise UnsafeName for a link. This is for the message: the flags of the later opening enforce it."""
         mode = os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
             raise UnsafeName(
@@ -116,6 +127,7 @@ class Folder:
 
 
 def _opened(stack: contextlib.ExitStack, name: str, folder: int | None) -> int:
+    # The folder itself may be a link that the user made. Only the parts below it may not.
     flags = _FOLDER if folder is not None else _FOLDER & ~os.O_NOFOLLOW
     descriptor = os.open(name, flags, dir_fd=folder)
     stack.callback(os.close, descriptor)

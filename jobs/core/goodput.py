@@ -1,8 +1,8 @@
-"""Where the wall time of a run went: the share in steps that count, and the rest by cause.
+"""Attribute the wall time of a run to its causes. Goodput is the share of the time in steps that count.
 
-Goodput is that share. The facts come from three places: the run's record says when it was submitted,
-the records of attempts say when each began and ended, and the run log says what each start of the
-trainer did with its seconds. ``run_times`` reads them; here is arithmetic alone.
+The facts come from three places. The run's record says when the run was submitted. The records of attempts
+say when each attempt began and ended. The run log says what each start of the trainer did with its seconds.
+``run_times`` reads them; this module only calculates.
 """
 
 from __future__ import annotations
@@ -27,47 +27,47 @@ CAUSES = {
     "requeue": "waiting for a requeue",
     "other": "other: log, shutdown, unknown",
 }
-"""Every cause with its words for people, in the order in which they are shown."""
+"""Every cause with its description, in the order of display."""
 OF_STEPS = (STEPS, "data", "communication")
-"""Causes that are lost with the steps, where a later start begins before them."""
+"""Causes that belong to the steps: when a later start repeats the steps, this time is lost too."""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """What a start did since its interval before, or since its process began: a ``time`` record of the log."""
+    """A ``time`` record of the log: what a start did since its last interval, or since its process began."""
 
     iter: int
-    """The last step that was done."""
+    """The last step of the interval."""
     at: float
     """When the interval ended, in seconds since 1970."""
     seconds: dict[str, float]
-    """Seconds by cause; together the length of the interval."""
+    """Seconds by cause. Their sum is the length of the interval."""
     tokens: int = 0
     """Tokens of the run up to that step."""
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """One start of the trainer: a log file. An attempt has several where it restarted in place."""
+    """One start of the trainer, which is one log file. An attempt that restarts in place has several."""
 
     attempt: int
     launched: float
     """When the launcher began, or began again after a death, in seconds since 1970."""
     resumed: int = 0
-    """The step it went on from; 0 where it began anew."""
+    """The step of the checkpoint that it resumed from; 0 without one."""
     died: float | None = None
-    """When the start before it died, where this one is a restart in place."""
+    """When the start before it died, if this one is a restart in place."""
     ended: bool = False
-    """Whether it came to its own end, finished or stopped."""
+    """True if it ended by itself: it finished or was stopped."""
     intervals: tuple[Interval, ...] = ()
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt, as the scheduler's job recorded it. Times are in seconds since 1970."""
+    """One attempt, as the scheduler's job records it. Times are in seconds since 1970."""
 
     number: int
     start: float
     end: float | None = None
     hung_since: float | None = None
-    """The last sign of progress, where the attempt was ended as hung."""
+    """The last sign of progress, if the attempt was ended because it hung."""
 
 
 class Goodput(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class Goodput(msgspec.Struct, frozen=True, kw_only=True):
         return {c: self.seconds[c] / self.wall_seconds for c in CAUSES if c in self.seconds}
 
     def lines(self) -> list[str]:
-        """For people: one line that says the goodput, and one for each cause, the largest first."""
+        """Return one line with the goodput and one line for each cause, the largest first."""
         first = (
             f"goodput {self.share:.1%} of {duration(self.wall_seconds)}; "
             f"{self.tokens_per_second:,.0f} tokens/s over all of it"
@@ -122,25 +122,27 @@ def account(
 ) -> Goodput | None:
     """Attribute every second from the submission to the end of the last attempt.
 
-    ``submitted`` is None for a run that nobody submitted: its time begins with its first attempt.
-    A run at work is accounted for up to its last interval, or up to ``now`` while it has none.
-    None is returned where nothing has begun. Starts are in the order of their log files.
+    ``submitted`` is None for a run that nobody submitted: its time begins with its first attempt. The time of
+    a running attempt ends with its last interval, or at ``now`` while it has none. Starts are in the order of
+    their log files. Returns None if nothing has begun.
     """
     spans = sorted(spans or spans_of(starts), key=lambda span: span.number)
     if not spans:
         return None
 
+    # Clocks of two machines differ: an attempt can seem to begin before its submission.
     begin = spans[0].start if submitted is None else min(submitted, spans[0].start)
     books = _Books(begin, kept_steps(starts))
 
     for position, span in enumerate(spans):
         books.until(span.start, "requeue" if position else "queue")
-        own = [start for start in starts if start.attempt == span.number]
-        for start in own:
-            books.enter(start, first=start is own[0])
+        attempt_starts = [start for start in starts if start.attempt == span.number]
+        for start in attempt_starts:
+            books.enter(start, first=start is attempt_starts[0])
 
+        # Only the last attempt can still be at work. An earlier one without an end was lost.
         is_last = position == len(spans) - 1
-        books.leave(span, own, now if is_last else None)
+        books.leave(span, attempt_starts, now if is_last else None)
 
     return Goodput(
         wall_seconds=sum(books.seconds.values()),
@@ -152,22 +154,27 @@ def account(
 
 
 def spans_of(starts: Sequence[Start]) -> list[Span]:
-    """Return attempts for a run that no script started: each lasts as long as its starts tell."""
+    """Return the attempts of a run that no script started. The starts say when each began and ended."""
     numbers = sorted({start.attempt for start in starts})
     spans = []
 
     for number in numbers:
-        own = [start for start in starts if start.attempt == number]
-        ends = [interval.at for start in own for interval in start.intervals]
-        spans.append(Span(number=number, start=own[0].launched, end=max(ends, default=None)))
+        attempt_starts = [start for start in starts if start.attempt == number]
+        ends = [interval.at for start in attempt_starts for interval in start.intervals]
+        spans.append(Span(number=number, start=attempt_starts[0].launched, end=max(ends, default=None)))
 
     return spans
 
 
 def kept_steps(starts: Sequence[Start]) -> dict[int, float]:
-    """Return the last step that counts of each start, by its place: a later start may have begun before it."""
+    """Return the last step that counts for each start, by the start's position.
+
+    The steps after it do not count, because a later start did them again.
+    """
     kept: dict[int, float] = {}
     bound = float("inf")
+
+    # From the last start to the first: every later start can take steps away from the ones before it.
     for place in reversed(range(len(starts))):
         kept[place] = bound
         bound = min(bound, starts[place].resumed)
@@ -176,7 +183,10 @@ def kept_steps(starts: Sequence[Start]) -> dict[int, float]:
 
 
 class _Books:
-    """Time is attributed from front to back; ``cursor`` is how far."""
+    """The account of a run.
+
+    Time is attributed from front to back; all time before ``cursor`` has its cause.
+    """
 
     def __init__(self, begin: float, kept: Mapping[int, float]) -> None:
         self.cursor = begin
@@ -186,13 +196,16 @@ class _Books:
         self.seconds = dict.fromkeys(CAUSES, 0.0)
 
     def until(self, time: float, cause: str) -> None:
-        """The time up to ``time`` went to ``cause``; nothing where that is past already."""
+        """Attribute the time up to ``time`` to ``cause``. Do nothing if that time has its cause already."""
         if time > self.cursor:
             self.seconds[cause] += time - self.cursor
             self.cursor = time
 
     def enter(self, start: Start, first: bool) -> None:
-        """Take what a start says. What lies before it is the start-up, or the death of the one before."""
+        """Add the intervals of a start.
+
+        The time before them is its start-up, or the death of the start before.
+        """
         if not first:
             # What the start before did after its last interval is lost, and so done again.
             self.until(start.launched if start.died is None else start.died, "repeated")
@@ -210,7 +223,7 @@ class _Books:
                 self.tokens = interval.tokens
 
     def _take(self, interval: Interval, lost: float) -> None:
-        """Add an interval; of its steps the share ``lost`` is done again later."""
+        """Add an interval. The share ``lost`` of its steps is done again later."""
         told = sum(interval.seconds.values())
         length = max(0.0, interval.at - self.cursor)
 
@@ -226,22 +239,25 @@ class _Books:
         self.cursor += told * scale
         self.until(interval.at, "other")
 
-    def leave(self, span: Span, own: Sequence[Start], now: float | None) -> None:
-        """Attribute what an attempt did after its last interval."""
+    def leave(self, span: Span, starts: Sequence[Start], now: float | None) -> None:
+        """Attribute the time of an attempt after its last interval."""
         end = span.end
-        if end is None and now is not None and not any(start.intervals for start in own):
+        if end is None and now is not None and not any(start.intervals for start in starts):
             end = now
 
-        if end is None:  # at work, or lost without a word
+        if end is None:
+            # It is at work, or it was lost without a record. Nobody knows what its last seconds were for.
             return
 
         if span.hung_since is not None:
             self.until(min(span.hung_since, end), "repeated")
             self.until(end, "hang")
-        elif not own or not own[-1].intervals:
+        elif not starts or not starts[-1].intervals:
             self.until(end, "startup")
         else:
-            self.until(end, "other" if own[-1].ended else "repeated")
+            # After a crash the steps since the last interval are done again. After a good end that time was
+            # the shutdown.
+            self.until(end, "other" if starts[-1].ended else "repeated")
 
 
 def lost_share(before: int, after: int, kept: float) -> float:

@@ -1,4 +1,7 @@
-"""The paths inside ``$JOBCTL_ROOT`` and inside a run directory, each once for all readers and writers."""
+"""The paths inside ``$JOBCTL_ROOT`` and inside a run directory.
+
+All readers and writers take them from here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import re
 from pathlib import Path
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""A run's name is a folder's name, a Slurm job name and a label; so it is kept to what all of them allow."""
+"""The name of a run.
+
+It becomes a folder, a Slurm job name and a label, so it has only what all three allow.
+"""
 
 
 def runs(root: Path) -> Path:
@@ -30,7 +36,7 @@ def tokenizer_dir(root: Path, tokenizer: str) -> Path:
 
 
 def source_dir(root: Path, dataset: str) -> Path:
-    """The text of a data set: the mirror of the hub's, or what a user put there."""
+    """The text of a data set: a copy from the hub, or files that a user put there."""
     return root / "sources" / dataset
 
 
@@ -39,12 +45,15 @@ def dataset_dir(root: Path, dataset: str, tokenizer: str) -> Path:
 
 
 def preparation_file(dataset: Path) -> Path:
-    """How far the job is that makes this data set, as JSON."""
+    """The progress of the job that makes this data set, as JSON."""
     return dataset / ".prep" / "status.json"
 
 
 def record_file(run: Path, step: str = "") -> Path:
-    """What was submitted, as data; of a ``step`` that reads the run's checkpoint, its own."""
+    """The record of what was submitted.
+
+    A ``step`` that reads the run's checkpoint has a record of its own.
+    """
     return run / (f"run.{step}.json" if step else "run.json")
 
 
@@ -53,12 +62,12 @@ def attempt_file(run: Path, attempt: int) -> Path:
 
 
 def script_file(run: Path, step: str = "") -> Path:
-    """What was submitted; ``step`` where it goes on from the checkpoint that is there."""
+    """The script that was submitted. A ``step`` that reads the run's checkpoint has a script of its own."""
     return run / (f"script.{step}" if step else "script")
 
 
 def code_dir(run: Path, step: str = "") -> Path:
-    """The source tree that the run was patched with; of a step that reads its checkpoint, that step's own."""
+    """The source tree of ``--patch``. A ``step`` that reads the run's checkpoint has a tree of its own."""
     return run / (f"code.{step}" if step else "code")
 
 
@@ -71,22 +80,22 @@ def rank_log(run: Path, attempt: int, rank: int) -> Path:
 
 
 def batch_log(run: Path, attempt: int) -> Path:
-    """What the batch script itself and the launcher print."""
+    """The output of the batch script itself and of the launcher."""
     return log_dir(run, attempt) / "batch.log"
 
 
 def hang_dir(run: Path, attempt: int) -> Path:
-    """What was found out about a hang of an attempt: stacks, flight records, and the verdict."""
+    """The facts about a hang of an attempt: stacks, flight records, and the verdict."""
     return log_dir(run, attempt) / "hang"
 
 
 def hang_file(run: Path, attempt: int) -> Path:
-    """The verdict on a hang as JSON; it exists where the attempt was ended as hung."""
+    """The verdict on a hang, as JSON. It exists only if the attempt was ended because it hung."""
     return hang_dir(run, attempt) / "verdict.json"
 
 
 def bad_nodes_file(run: Path, attempt: int) -> Path:
-    """Nodes that the next attempt does without, one a line: its name, a tab, and why."""
+    """Nodes that the next attempt avoids. Each line has a node's name, a tab and the reason."""
     return log_dir(run, attempt) / "bad-nodes"
 
 
@@ -99,18 +108,21 @@ def checkpoints_dir(run: Path) -> Path:
 
 
 def stop_file(run: Path, step: str = "") -> Path:
-    """Whoever creates it asks the trainer to checkpoint and leave; its text says why.
+    """The file that asks the trainer to checkpoint and exit. Its text is the reason.
 
-    A ``step`` that reads the checkpoint has its own, which says only why it was ended.
+    A ``step`` that reads the checkpoint has a file of its own, which only says why the step was ended.
     """
     return run / (f"STOP.{step}" if step else "STOP")
 
 
 def heartbeat_file(run: Path) -> Path:
-    """Written every few seconds by the attempt that trains; gone when it has ended well."""
+    """The sign of life.
+
+    The attempt that trains writes it every few seconds, and removes it when it ends well.
+    """
     return run / ".heartbeat"
 
 
 def export_dir(run: Path, format: str) -> Path:
-    """Where ``trainer.export`` writes the weights for others to load, unless told otherwise."""
+    """The default folder of ``trainer.export``: weights that other programs can load."""
     return run / "export" / format

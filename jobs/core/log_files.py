@@ -9,16 +9,17 @@ from typing import Literal
 from jobctl.jobs.core import layout
 
 Kind = Literal["run", "eval"]
-"""A training's log, or that of an evaluation, which may go on beside the training and must not be taken for it."""
+"""The log of a training or of an evaluation. Both may run at the same time, so their names differ."""
 LOG_NAME = re.compile(r"(?P<kind>run|eval)_(?P<stamp>\d{8}-\d{6}-\d{3})\.jsonl")
 
 
 def log_names(run: Path, kind: Kind = "run") -> list[str]:
-    """Return the names of the log files of a kind, oldest first; none before the first is written.
+    """Return the names of the log files of ``kind``, oldest first.
 
-    A file with another name, a copy or a backup, is none of them.
+    A file with another name is left out: it may be a copy or a backup.
     """
     try:
+        # The stamp in the name is a time in a fixed width, so this order is the order of the starts.
         names = sorted(path.name for path in layout.metrics_dir(run).iterdir())
     except OSError:
         return []

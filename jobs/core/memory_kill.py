@@ -1,4 +1,4 @@
-"""Whether the kernel killed a process of this job for memory, and which limit it met.
+"""Find out if the kernel killed a process of this job for memory, and which limit it reached.
 
 The counters are those of this process's control group: ``oom_kill`` in ``memory.events`` (version 2) or in
 ``memory.oom_control`` (version 1). The limit may be one of a group around it.
@@ -11,20 +11,20 @@ from typing import NamedTuple
 
 GIB = 2**30
 NO_LIMIT = 2**60
-"""Version 1 says so with a number about as large as it can be."""
+"""Version 1 writes a number near 2**63 where there is no limit. No machine has this much memory."""
 COUNTERS = ("memory.events", "memory.oom_control")
 LIMITS = ("memory.max", "memory.limit_in_bytes")
 
 
 class MemoryWatch(NamedTuple):
-    """The control group of this process, and how many of its processes had been killed for memory before."""
+    """The control group of this process, and the number of its memory kills when the watch began."""
 
     folder: Path
     root: Path
     kills_before: int
 
     def report(self, advice: str) -> str:
-        """Return one line where processes have been killed for memory since, else nothing.
+        """Return one line if processes were killed for memory since the watch began, else an empty text.
 
         ``advice`` says what takes less memory.
         """
@@ -33,6 +33,7 @@ class MemoryWatch(NamedTuple):
             return ""
 
         limit = smallest_limit(self.folder, self.root)
+        # The kernel does not say which limit was reached. The smallest one is the likeliest.
         reason = (
             f"its limit is {limit / GIB:.2f} GiB" if limit else "no limit is set, so the node itself ran out"
         )
@@ -44,7 +45,7 @@ class MemoryWatch(NamedTuple):
 
 
 def watch(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> MemoryWatch:
-    """Begin to watch this process's control group. Where there is none, the watch reports nothing."""
+    """Begin to watch the control group of this process. Without one, the watch reports nothing."""
     folder, base = locate(_text(membership), root)
     return MemoryWatch(folder, base, kills_in(folder))
 
@@ -52,18 +53,21 @@ def watch(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/
 def locate(membership: str, root: Path) -> tuple[Path, Path]:
     """Return the folder of the group that counts memory, and the top of its hierarchy.
 
-    ``membership`` is the text of ``/proc/self/cgroup``. A container may show paths of its host, which it cannot see:
-    its own group is then the top.
+    ``membership`` is the text of ``/proc/self/cgroup``. A container may show paths of its host that it cannot
+    open. Its own group is then the top of what it sees.
     """
     path = ""
     top = root
     for line in membership.splitlines():
         _, controllers, name = line.split(":", 2)
+        # Version 1 has one hierarchy for each controller, and a machine may have both versions. The one that
+        # counts memory wins.
         if "memory" in controllers.split(","):
             path = name
             top = root / "memory"
             break
 
+        # Version 2 names no controllers.
         if not controllers:
             path = name
 
@@ -73,7 +77,7 @@ def locate(membership: str, root: Path) -> tuple[Path, Path]:
 
 
 def kills_in(folder: Path) -> int:
-    """Return how many processes of the group have been killed for memory; 0 where it does not say."""
+    """Return the number of processes of the group that were killed for memory; 0 if it is unknown."""
     for name in COUNTERS:
         for line in _text(folder / name).splitlines():
             key, _, value = line.partition(" ")
@@ -84,9 +88,10 @@ def kills_in(folder: Path) -> int:
 
 
 def smallest_limit(folder: Path, root: Path) -> int:
-    """Return the smallest limit in bytes of the group and of those around it; 0 where there is none."""
+    """Return the smallest limit of the group and of the groups around it, in bytes; 0 if there is none."""
     groups = [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
     texts = [_text(group / name).strip() for group in groups for name in LIMITS]
+    # Version 2 writes "max" where there is no limit, which is no number.
     limits = [int(text) for text in texts if text.isdigit()]
     return min((limit for limit in limits if limit < NO_LIMIT), default=0)
 

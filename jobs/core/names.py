@@ -1,4 +1,4 @@
-"""Names that come from elsewhere: from a pod, a hub, an archive, or a record that someone else wrote.
+"""Check names that somebody else chose: in a pod, on a hub, in an archive, or in another user's record.
 
 ``inside`` turns such a name into a path to read. ``jobs.core.folder.Folder`` writes by such a name.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from jobctl.jobs.core.errors import UserError
 
 NAME_BYTES = 1024
+"""The longest relative name. Linux allows 4096 bytes for a whole path, and the folder needs its part."""
 PART_BYTES = 255
 """The longest name of a file on Linux."""
 DEPTH = 32
@@ -23,7 +24,7 @@ class UnsafeName(UserError):
 
 
 def shown(name: str) -> str:
-    """Return ``name`` in quotes for a message: without control characters, and cut where it is long."""
+    """Return ``name`` in quotes for a message, without control characters and not too long."""
     text = name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…"
     return repr(text)
 
@@ -40,9 +41,10 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the path of ``name`` below ``folder``; ``folder`` itself may be a link, nothing below it.
+    """Return the path of ``name`` below ``folder``.
 
-    Raises UnsafeName as ``parts_of`` does, and where a part of the path is a symbolic link.
+    ``folder`` itself may be a link. Raises UnsafeName as ``parts_of`` does, and if a part of the path below
+    ``folder`` is a symbolic link.
     """
     path = folder
     for part in parts_of(name):
@@ -57,15 +59,17 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _problem(name: str) -> str:
-    """Say what is wrong with a name; nothing where it is safe."""
+    """Return what is wrong with a name, or an empty text if it is safe."""
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError:
         return "it has characters that no file name can hold"
 
+    # The system call would end the name at this character, and open another file.
     if b"\0" in encoded:
         return "it has a NUL character"
 
+    # Programs on other systems take it for a separator of folders.
     if "\\" in name:
         return "it has a backslash"
 

@@ -1,8 +1,8 @@
-"""Whose files a command may execute and write into, on a root that many users write.
+"""Check whose files a command may execute and write to, in a root that many users share.
 
-A file is trusted when it belongs to the user or to root, is no symbolic link, and nobody else may change
-it. A group may change it where the shared root itself is open to that group: whoever set the root up has
-said so. ``templates/shell/ownership.sh`` does the same in a job.
+A file is trusted if it belongs to the user or to root, is no symbolic link, and nobody else may change it. A
+group may change it if the shared root itself is open to that group: the person who set up the root decided
+so. ``templates/shell/ownership.sh`` does the same in a job.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from jobctl.jobs.core.errors import UserError
 
 EVERYONE = "everyone"
-"""Said in place of a name: any owner and any mode will do."""
+"""The word that trusts any owner and any mode."""
 
 
 class Untrusted(UserError):
-    """A file that someone else has put there or may change."""
+    """A file that another user made or may change."""
 
 
 def check_run(run: Path, root: Path, trusted: Sequence[str] = ()) -> None:
-    """Check a run directory below ``root`` and each file and folder in it, as ``check_owned`` does.
+    """Check a run directory below ``root``, and each file and folder in it, as ``check_owned`` does.
 
-    But for STOP, which anyone may create, and which is removed before an attempt begins.
+    STOP is not checked: anyone may create it, and each attempt removes it before it begins.
     """
     check_owned(run, root, trusted)
     for name in sorted(os.listdir(run)):
@@ -36,9 +36,9 @@ def check_run(run: Path, root: Path, trusted: Sequence[str] = ()) -> None:
 
 
 def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
-    """Raise Untrusted where ``path`` is a link, belongs to someone else, or may be changed by others.
+    """Raise Untrusted if ``path`` is a link, belongs to another user, or may be changed by others.
 
-    ``trusted`` names owners whom the user trusts as well; or it holds EVERYONE. A path that is gone is no
+    ``trusted`` names further owners whom the user trusts, or holds EVERYONE. A path that does not exist is no
     error.
     """
     try:
@@ -46,6 +46,7 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
     except FileNotFoundError:
         return
 
+    # First, and even for EVERYONE: a link can lead out of the root, to a file of the user's.
     if stat.S_ISLNK(facts.st_mode):
         raise Untrusted(
             f"{path} is a symbolic link: what is written there would go elsewhere",
@@ -60,23 +61,23 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
     if facts.st_uid not in owners:
         raise Untrusted(
             f"{path} belongs to {user_name(facts.st_uid)}, who may have put anything there",
-            hint=f"take another run; or, where you trust the owner, add --trust-owner {user_name(facts.st_uid)}",
+            hint=f"take another run; or, if you trust the owner, add --trust-owner {user_name(facts.st_uid)}",
             code=1,
         )
 
     if changers := _changers(facts, root):
         raise Untrusted(
             f"{path} may be changed by {changers}, and so may what you would run",
-            hint=f"chmod g-w,o-w {path}; or, where you trust all of them, add --trust-owner {EVERYONE}",
+            hint=f"chmod g-w,o-w {path}; or, if you trust all of them, add --trust-owner {EVERYONE}",
             code=1,
         )
 
 
 def check_link(path: Path) -> None:
-    """Raise Untrusted for a link that someone else made to a file that is not that one's own.
+    """Raise Untrusted for a link of another user to a file that does not belong to that user.
 
-    It could lead to a file that the reader alone may read, and whose content others would then see. Raises
-    OSError where the link leads nowhere.
+    It could lead to a private file of the reader, whose content others would then see. Raises OSError if the
+    link leads nowhere.
     """
     link = os.lstat(path)
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
@@ -88,7 +89,10 @@ def check_link(path: Path) -> None:
 
 
 def user_id(name: str) -> int:
-    """Return the number of a user by name or number. Raises UserError for one that is not known here."""
+    """Return the number of a user by name or number.
+
+    Raises UserError if this machine does not know the name.
+    """
     if name.isascii() and name.isdigit():
         return int(name)
 
@@ -99,7 +103,7 @@ def user_id(name: str) -> int:
 
 
 def user_name(uid: int) -> str:
-    """Return a user's name, or the number where this machine knows none."""
+    """Return the name of a user, or the number if this machine knows no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -107,7 +111,7 @@ def user_name(uid: int) -> str:
 
 
 def _changers(facts: os.stat_result, root: Path) -> str:
-    """Say who may write a file besides its owner; nothing where nobody may, or the root's group alone."""
+    """Return who else may write a file, or an empty text if only its owner or the root's group may."""
     if facts.st_mode & stat.S_IWOTH:
         return "everyone"
 
@@ -118,7 +122,7 @@ def _changers(facts: os.stat_result, root: Path) -> str:
 
 
 def _is_private(facts: os.stat_result) -> bool:
-    """Whether the group is the owner's alone: many systems give each user one of the same name."""
+    """Return True for the owner's private group: many systems give each user a group of the same name."""
     try:
         group = grp.getgrgid(facts.st_gid).gr_name
     except KeyError:  # a container may know neither name
@@ -128,7 +132,7 @@ def _is_private(facts: os.stat_result) -> bool:
 
 
 def _is_shared(gid: int, root: Path) -> bool:
-    """Whether the root is open to the group."""
+    """Return True if the shared root itself is open to the group."""
     facts = root.stat()
     return bool(facts.st_mode & stat.S_IWGRP) and facts.st_gid == gid
 

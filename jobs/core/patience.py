@@ -1,4 +1,4 @@
-"""Ask a service again while it does not answer: one loop for every service."""
+"""Ask a service again while it does not answer. Every service uses this one loop."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Unanswered(Exception):
     def __init__(self, notice: str, final: Exception, wait: float = 0.0) -> None:
         super().__init__(notice)
         self.notice = notice
-        """What the user is told while we wait."""
+        """The message to the user while we wait."""
         self.final = final
-        """What is raised when the time is over."""
+        """The error to raise when the time is over."""
         self.wait = wait
         """Seconds that the service wants us to wait before the next request."""
 
 
 class Patience(NamedTuple):
-    """How long to go on asking, in seconds. Each pause is twice as long as the one before."""
+    """How long to ask again, in seconds. Each pause is twice as long as the one before."""
 
     total: float
     first_pause: float
@@ -57,6 +57,7 @@ def ask(
                 announce(trouble.notice)
                 announced = True
 
+            # A service may ask for an hour. The user's time limit comes first.
             wanted = min(trouble.wait, patience.longest_pause)
 
         sleep(max(pause, wanted))

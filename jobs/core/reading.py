@@ -1,4 +1,4 @@
-"""Files that others may have put there: only regular ones are read, and none without end."""
+"""Read files that other users may have made: only regular files, and only up to a limit."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a regular file. Raises OSError, also where it is longer than ``most`` bytes."""
+    """Return the content of a regular file.
+
+    Raises OSError if it cannot be read or is longer than ``most`` bytes.
+    """
     with open_regular(path) as file:
+        # The size is not asked for beforehand: somebody may append to the file at this moment.
         data = file.read(most + 1)
 
     if len(data) > most:

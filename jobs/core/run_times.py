@@ -1,4 +1,4 @@
-"""Reads the times of a run from its directory: its record, its attempts, its log. Nothing else is asked."""
+"""Read the times of a run from its directory: its record, its attempts and its log. No scheduler is asked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Hang(msgspec.Struct):
 
 
 class Began(msgspec.Struct, frozen=True, kw_only=True):
-    """The ``began`` record at the head of a log file: which start it is of."""
+    """The ``began`` record at the head of a log file. It says which start wrote the file."""
 
     attempt: int
     launched: float
@@ -52,16 +52,16 @@ class _Resumed(msgspec.Struct):
 
 
 def read_goodput(run: Path, now: float | None = None) -> Goodput | None:
-    """Return where the time of ``run`` went; None where no attempt has begun.
+    """Return the account of the time of ``run``, or None if no attempt has begun.
 
-    A damaged record is left out, and its time is then in ``other`` or in a gap: a report that
-    somebody only looks at must not fail.
+    A damaged record is left out, and its time is then in ``other`` or in a gap. A report must not fail
+    because of one bad file.
     """
     return account(read_submitted(run), read_spans(run), read_starts(run), now)
 
 
 def read_submitted(run: Path) -> float | None:
-    """Return when the run was submitted, in seconds since 1970; None where nobody has recorded it."""
+    """Return the time of the submission in seconds since 1970, or None if it is not recorded."""
     record = _decode_file(layout.record_file(run), _Record)
     return seconds_of(record.submitted) if record else None
 
@@ -108,7 +108,7 @@ def read_starts(run: Path) -> list[Start]:
 
 
 def start_of(lines: Iterable[bytes]) -> Start | None:
-    """Return the start that a log file tells of; None for a log of a version that wrote no times."""
+    """Return the start that wrote a log file. Return None for a log of an old version, which has no times."""
     began: Began | None = None
     resumed = 0
     ended = False
@@ -142,7 +142,7 @@ def start_of(lines: Iterable[bytes]) -> Start | None:
 
 
 def seconds_of(text: str | None) -> float | None:
-    """Return a time in ISO 8601 as seconds since 1970; None where ``text`` is none.
+    """Return a time in ISO 8601 as seconds since 1970, or None if ``text`` is not a time.
 
     Without a zone it is UTC.
     """
@@ -150,6 +150,7 @@ def seconds_of(text: str | None) -> float | None:
         return None
 
     try:
+        # Python 3.10 does not read the letter Z.
         time = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         return None

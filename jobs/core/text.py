@@ -1,4 +1,4 @@
-"""Text from elsewhere on a terminal: what would steer the terminal is made visible."""
+"""Make text from other sources safe to print: characters that control a terminal become visible."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 
 
 def visible(text: str) -> str:
-    """Return ``text`` with each character that would steer a terminal written as its code.
+    """Return ``text`` with each character that controls a terminal written as its code.
 
-    Line breaks stay.
+    Line breaks and tabs stay.
     """
     return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def visible_but_colours(line: str) -> str:
-    """As ``visible``, of a line that a program printed: its colours stay, and end with the line."""
+    """Do as ``visible`` for one line of a program's output, but keep its colours up to the end of the line."""
     if "\x1b" not in line:
         return visible(line)
 

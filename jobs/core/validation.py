@@ -1,4 +1,4 @@
-"""What a value must be, in plain words: msgspec's own messages name Python's types and patterns."""
+"""Say in plain words what a value must be. msgspec's own messages name Python's types and patterns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NAMES = {
 def expected(hint: Any) -> str:
     """Return what a value of the type ``hint`` must be: ``a whole number of at least 1``.
 
-    A text with a pattern is named by the description of its ``Meta``, which is for people.
+    For a text with a pattern this is the description of its ``Meta``, because few people read patterns.
     """
     metas = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
     plain = hint.__origin__ if hasattr(hint, "__metadata__") else hint
@@ -76,7 +76,7 @@ def _bounds(meta: msgspec.Meta) -> list[str]:
 
 
 def in_words(message: str) -> str:
-    """Return a message of msgspec without Python's words, where the type of the value is not at hand."""
+    """Return a message of msgspec without Python's words. It is for values whose type is not at hand."""
     wrong_type = re.fullmatch(r"Expected (`[a-z]+`)(.*), got (`[a-z]+`)", message)
     if wrong_type:
         right = _NAMES.get(wrong_type[1], wrong_type[1])

@@ -1,7 +1,7 @@
-"""Edits of a run: settings that a user changed after it was submitted, kept in its record beside the spec.
+"""Edits of a run: settings that a user changed after the submission. The record keeps them beside the spec.
 
-The spec stays as it was submitted, and so does its hash: they say which run it is. Every later attempt takes the
-spec with all edits, in their order.
+The spec and its hash stay as they were submitted, because they identify the run. Every later attempt takes
+the spec with all edits, in their order.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from jobctl.jobs.spec.recorded import sections_of, settings_of
 from jobctl.jobs.spec.secrets import refuse_secrets
 
 ANOTHER_RUN = FIXED | {"tokenizer", "eval_only", "init_from", "sweep_batch_sizes"}
-"""Keys that say what the run is."""
+"""Keys that define the run. With another value it would be another run."""
 
 ANOTHER_PLACE = frozenset({"root", "kubernetes.context", "kubernetes.namespace", "kubernetes.pvc"})
-"""Keys that say where the run directory and its record are."""
+"""Keys that define the place of the run directory and its record."""
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +35,11 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
     time: str
     """UTC time in ISO 8601."""
     after_attempt: int
-    """The last attempt that went without it; 0 where none had begun, or the cluster keeps the attempts."""
+    """The last attempt without the edit; 0 if none had begun, or if the cluster keeps the attempts."""
 
 
 def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
-    """Return ``spec`` with ``edits``, and with the names of the settings that may differ from the checkpoint's.
+    """Return ``spec`` with ``edits``, and with the names of settings that may differ from those of the checkpoint.
 
     Raises UserError for a key or a value that the catalogue does not have.
     """
@@ -60,9 +60,9 @@ def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
 
 
 def make_edit(spec: JobSpec, sets: Sequence[str], after_attempt: int) -> Edit:
-    """Return the edit that the words ``KEY=VALUE`` of a command line ask for; ``spec`` is the run as it is now.
+    """Return the edit for the words ``KEY=VALUE`` of a command line. ``spec`` is the run as it is now.
 
-    Raises UserError for a key that makes it another run, and for settings that do not fit together.
+    Raises UserError for a key that would make it another run, and for settings that do not fit together.
     """
     settings = dict(parse_set(text) for text in sets)
     for key in settings:
@@ -77,7 +77,7 @@ def make_edit(spec: JobSpec, sets: Sequence[str], after_attempt: int) -> Edit:
 
 
 def lengthens(spec: JobSpec, edit: Edit) -> bool:
-    """Return whether a run that has finished has steps to do after ``edit``."""
+    """Return True if a finished run has steps to do after ``edit``."""
     wanted = edit.settings.get("max_iters")
     return isinstance(spec, TrainSpec) and isinstance(wanted, int) and wanted > spec.train.max_iters
 
@@ -104,6 +104,8 @@ def _check_whole(before: JobSpec, after: JobSpec, settings: dict[str, Any]) -> N
         return
 
     consistency.check_training(after.model, after.train)
+    # Other resources change the number of processes, and with it the batch, though the user set no key of the
+    # training.
     batch = before.global_batch_size
     changed = after.global_batch_size
     if batch == changed or settings.keys() & DERIVED & {"batch_size", "gradient_accumulation_steps"}:

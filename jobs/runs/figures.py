@@ -1,6 +1,6 @@
-"""What a training wrote of itself, in a few figures: read from the newest ``metrics/run_<stamp>.json``.
+"""Read a few figures of a training from its newest ``metrics/run_<stamp>.json``.
 
-And from ``eval_<stamp>.json``, the newest evaluation of a checkpoint, for the loss that it found.
+The validation loss may also come from ``eval_<stamp>.json``, the newest evaluation of a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from jobctl.jobs.core.names import UnsafeName, inside
 from jobctl.jobs.core.reading import read_regular
 
 DOCUMENT_BYTES = 1 << 30
-"""The longest metrics document that is read: some millions of iterations."""
+"""The longest metrics document to read. It has room for some millions of iterations."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one training so far; None where it has not got there yet."""
+    """Figures of one training so far. A figure is None until the training has it."""
 
     iterations: int
     first_loss: float | None
@@ -34,7 +34,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Iteration(msgspec.Struct):
-    """What is read of one logged iteration or evaluation of a metrics document."""
+    """One logged iteration or evaluation of a metrics document."""
 
     iter: int
     loss: float | None = None
@@ -49,9 +49,9 @@ class _Document(msgspec.Struct):
 
 
 def read_training(run: Path) -> Training | None:
-    """Return the figures of ``run``; None before its first write, and for a run that trains nothing.
+    """Return the figures of ``run``, or None before its first write and for a run that trains nothing.
 
-    Raises UserError where a document is not one.
+    Raises UserError if a file is not a metrics document.
     """
     files = [path for kind in ("run", "eval") if (path := newest(run, kind))]
     if not files:
@@ -87,7 +87,7 @@ def _read(path: Path) -> _Document:
 
 
 def _latest(run: Path) -> str | None:
-    """Return the path of the checkpoint that LATEST names; None where it names nothing in its folder."""
+    """Return the path of the checkpoint that LATEST names, or None if it names nothing in its folder."""
     folder = layout.checkpoints_dir(run)
     try:
         return str(inside(folder, read_regular(folder / "LATEST").decode().strip()))
@@ -96,5 +96,5 @@ def _latest(run: Path) -> str | None:
 
 
 def newest(run: Path, kind: str) -> Path | None:
-    """The last document of a training ("run") or of an evaluation ("eval")."""
+    """Return the last document of a training ("run") or of an evaluation ("eval")."""
     return max(layout.metrics_dir(run).glob(f"{kind}_*.json"), default=None)

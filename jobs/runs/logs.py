@@ -1,4 +1,4 @@
-"""Reading the log files of a run directory, also while they grow and across attempts."""
+"""Read the log files of a run directory, also while they grow, and across attempts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _RANK_LOG = re.compile(r"rank-[0-9]{1,9}\.log")
 
 
 def log_files(run: Path, rank: int | None, attempt: int | None, step: str = "") -> list[Path]:
-    """Existing log files, oldest attempt first: of ``rank``, or of the batch script where it is None.
+    """Return the existing log files of ``rank``, oldest attempt first.
 
-    Without a number those of attempts at ``step``.
+    If ``rank`` is None, those of the batch script.
+
+    Without a number of an attempt, return those of all attempts at ``step``.
     """
     wanted = _numbers(run, step) if attempt is None else [attempt]
     paths = [layout.batch_log(run, n) if rank is None else layout.rank_log(run, n, rank) for n in wanted]
@@ -42,9 +44,11 @@ def read_logs(
     ended: Callable[[], bool],
     step: str = "",
 ) -> Iterator[str]:
-    """Lines of the logs; with ``follow`` also those still to come, over all attempts, until ``ended``.
+    """Yield the lines of the logs.
 
-    Raises UserError when there is nothing to read and nothing to wait for.
+    With ``follow``, also yield later lines, over all attempts, until ``ended``.
+
+    Raises UserError if there is nothing to read and nothing to wait for.
     """
     seen = False
     for _, line in _lines(lambda: log_files(run, rank, attempt, step), ended if follow else lambda: True):
@@ -59,9 +63,10 @@ def read_logs(
 def read_all_ranks(
     run: Path, *, attempt: int | None, follow: bool, ended: Callable[[], bool], step: str = ""
 ) -> Iterator[str]:
-    """Lines of every rank's log as they come, each with its rank before it."""
+    """Yield the lines of every rank's log as they come, each with its rank in front."""
 
     def files() -> list[Path]:
+        # Looked up in each round: a new attempt makes new files.
         numbers = _numbers(run, step) if attempt is None else [attempt]
         return [path for n in numbers for path in _rank_logs(layout.log_dir(run, n))]
 
@@ -75,10 +80,11 @@ def _rank_logs(folder: Path) -> list[Path]:
 
 
 def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterator[tuple[Path, str | None]]:
-    """Lines of ``files`` until ``ended``, and None once for each file that is there."""
+    """Yield the lines of ``files`` until ``ended``, and None once for each existing file."""
     offsets: dict[Path, int] = {}
     while True:
-        finished = ended()  # asked before reading, so that the last lines are not missed
+        # Asked before the files are read, so that no last line is missed.
+        finished = ended()
         for path in files():
             if path not in offsets:
                 yield path, None
@@ -94,7 +100,10 @@ def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterat
 
 
 def whole_lines(path: Path, offset: int, rest: bool) -> tuple[list[str], int]:
-    """Lines after byte ``offset`` and the offset behind them; a last line without an end only with ``rest``."""
+    """Return the lines after byte ``offset``, and the offset after them.
+
+    A last line without a line break is returned only with ``rest``: it may still be incomplete.
+    """
     with open_regular(path) as file:
         file.seek(offset)
         data = file.read()

@@ -1,7 +1,7 @@
-"""From text to an exported model: which steps there are, what each waits for, and the record of who belongs together.
+"""Pipelines from text to an exported model: the steps, their order, and the record of each pipeline.
 
-Nothing here knows a scheduler. A target whose jobs can wait for each other (``TargetEntry.chains``) gets all of them at
-once; with any other jobctl waits itself and submits the next.
+This module knows no scheduler. A target whose jobs can wait for each other (``TargetEntry.chains``) gets all jobs at
+once. With any other target, jobctl waits itself and submits one job after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS = tuple(kind.name for kind in kinds.PIPELINE)
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One job: its ``run``, ``RUN:eval`` for a job on a checkpoint, and the runs ``after`` which it comes."""
+    """One job: its ``run`` (``RUN:eval`` for a job on a checkpoint), and the runs that it waits for."""
 
     name: str
     run: str
@@ -37,7 +37,10 @@ class Pipeline(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
     def without(self, done: Collection[str]) -> Pipeline:
-        """Return the pipeline without the steps ``done``; each step waits for the one that is now before it."""
+        """Return the pipeline without the steps ``done``.
+
+        Each step waits for the remaining step before it.
+        """
         rest: list[Step] = []
         for step in (step for step in self.steps if step.name not in done):
             rest.append(msgspec.structs.replace(step, after=(rest[-1].run,) if rest else ()))
@@ -45,7 +48,7 @@ class Pipeline(msgspec.Struct, frozen=True):
 
 
 def plan(name: str, skip: Collection[str] = ()) -> Pipeline:
-    """The pipeline ``name`` without the steps ``skip``. Raises UserError for a step that is none."""
+    """Return the pipeline ``name`` without the steps ``skip``. Raises UserError for an unknown step."""
     for step in skip:
         if step not in STEPS:
             raise UserError(f"no step '{step}'; {nearest(step, STEPS)}")
@@ -59,7 +62,7 @@ def _run_of(name: str, step: str) -> str:
 
 
 def write(root: Path, pipeline: Pipeline) -> None:
-    """Record ``pipeline``, so that it can be asked for and cancelled by its name."""
+    """Record ``pipeline``, so that a user can name it to ask for its status or to cancel it."""
     path = layout.pipeline_file(root, pipeline.name)
     make_shared(path.parent)
     text = json.dumps(msgspec.to_builtins(pipeline), indent=1) + "\n"
@@ -67,7 +70,7 @@ def write(root: Path, pipeline: Pipeline) -> None:
 
 
 def read(root: Path, name: str) -> Pipeline | None:
-    """The pipeline that was recorded under ``name``, if there is one."""
+    """Return the recorded pipeline ``name``, or None if there is none."""
     path = layout.pipeline_file(root, name)
     if not layout.RUN_NAME.fullmatch(name):
         return None
@@ -81,6 +84,7 @@ def read(root: Path, name: str) -> Pipeline | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a pipeline's record: {error}", code=1) from None
 
+    # The names become paths, and another user may have written the record.
     for run in (run for step in pipeline.steps for run in (step.run, *step.after)):
         if not layout.RUN_NAME.fullmatch(kinds.split_name(run)[0]):
             raise UserError(f"{path}: {shown(run)} is not a run's name", code=1)

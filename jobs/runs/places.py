@@ -1,4 +1,7 @@
-"""A run as this host reaches it: by settings of its site that may have other names elsewhere."""
+"""Reach a run from this host.
+
+Settings of its site may have other names here, such as the kubeconfig's context.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from jobctl.jobs.runs.store import Run
 
 
 def at_site(run: Run, **settings: str) -> Run:
-    """Return ``run`` as it is reached by other settings of the cluster, such as another context of the kubeconfig."""
+    """Return ``run`` with other settings of its cluster, such as another context of the kubeconfig."""
     site = run.record.spec.site
     site = msgspec.structs.replace(site, kubernetes=msgspec.structs.replace(site.kubernetes, **settings))
     spec = msgspec.structs.replace(run.record.spec, site=site)

@@ -1,4 +1,4 @@
-"""How far a prep job is: the file that prep keeps beside the data set it makes."""
+"""Read the progress of a prep job, from the file that prep keeps beside the data set."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs.store import Run
 
 SILENT = 60.0
-"""Seconds after which a report is old. One is written every two seconds while somebody is at work."""
+"""Age in seconds from which a report is old. A worker writes one every two seconds."""
 
 
 class Preparation(msgspec.Struct, frozen=True):
-    """How far the job is; ``seconds_left`` is None where it is unknown.
+    """The progress of the job. ``seconds_left`` is None if it is unknown.
 
-    ``silent_for`` is the age of the report in seconds. Behind an old one nobody is at work, so it has no rates.
+    ``silent_for`` is the age of an old report in seconds. An old report has no rates, because no worker is
+    active.
     """
 
     state: str
@@ -36,9 +37,9 @@ class Preparation(msgspec.Struct, frozen=True):
 
 
 def read_preparation(run: Run) -> Preparation | None:
-    """Return what ``python -m jobctl.prep.status --json`` says, a few seconds old.
+    """Return the report of ``python -m jobctl.prep.status --json``, a few seconds old.
 
-    None for other runs, before the first report, and where the file is not one.
+    Return None for other kinds of runs, before the first report, and if the file is no report.
     """
     spec = run.record.spec
     if run.job_kind.makes != "data set":
@@ -57,7 +58,10 @@ def read_preparation(run: Run) -> Preparation | None:
 
 
 def as_of_now(said: Preparation, age: float) -> Preparation:
-    """Return a report that is ``age`` seconds old, without its rates where nobody can be at work any more."""
+    """Return a report that is ``age`` seconds old.
+
+    Without its rates, if it is too old for an active worker.
+    """
     if age <= SILENT or said.state == "finished":
         return said
 

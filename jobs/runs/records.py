@@ -1,7 +1,7 @@
-"""The records in a run directory: each is checked, for somebody else may have written it.
+"""Read the records in a run directory. Each is checked, because another user may have written it.
 
-``run.json`` is read as a typed value, whatever version of jobctl wrote it. Format 1 has no number: jobctl 0.1 before
-the formats. A new format adds its step to ``_MIGRATIONS``.
+``run.json`` becomes a typed value, whatever version of jobctl wrote it. A record of format 1 has no number,
+because jobctl 0.1 knew no formats. A new format adds its step to ``_MIGRATIONS``.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 
 class BadRun(UserError):
-    """A run directory that cannot be read: it is private, broken, or no run at all."""
+    """A run directory that cannot be read: it is private, damaged, or not a run."""
 
     def __init__(self, origin: object, reason: str, hint: str = "") -> None:
         super().__init__(f"{origin}: {reason}", hint=hint, code=1)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One scheduler job working on a run, as it wrote of itself."""
+    """One attempt of a scheduler's job at a run. The job itself wrote this record."""
 
     attempt: int
     job_id: str
@@ -72,7 +72,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """The name of its kind: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
     task: int = 0
     tasks: int = 1
-    """Where a job is an array, each of its ``tasks`` makes attempts of its own."""
+    """The number of tasks. In an array each task makes its own attempts."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,11 +84,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     spec_hash: str = ""
     """The hash that its writer computed. To compare two jobs, take ``spec.fingerprint()`` of both."""
     submitted: str = ""
-    """UTC time in ISO 8601; empty where the script was submitted by hand."""
+    """UTC time in ISO 8601. It is empty if a user submitted the script by hand."""
     git_revision: str | None = None
     """Revision of the source tree that submitted."""
     edits: tuple[Edit, ...] = ()
-    """Settings that were changed since, the oldest first; ``spec`` is without them."""
+    """Later changes of settings, the oldest first. ``spec`` does not contain them."""
 
     @property
     def edited_spec(self) -> JobSpec:
@@ -98,7 +98,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     def spec_to_resume(self, trusted: Sequence[str] = ()) -> JobSpec:
         """Return the spec for another attempt, with all edits.
 
-        It keeps the hash of its record, which the script compares, and trusts the owners ``trusted`` alone.
+        It keeps the hash of its record, because the script compares it. It trusts only the owners in
+        ``trusted``.
         """
         return msgspec.structs.replace(
             self.edited_spec,
@@ -117,7 +118,7 @@ class _Submission(msgspec.Struct, frozen=True):
 
 
 def read_record(file: Path) -> RunRecord:
-    """Return a run's record. Raises BadRun where it is absent, private, or not one."""
+    """Return the record of a run. Raises BadRun if the file is absent, private, or not a record."""
     try:
         data = read_regular(file)
     except FileNotFoundError:
@@ -129,7 +130,7 @@ def read_record(file: Path) -> RunRecord:
 
 
 def parse_record(data: bytes | str, origin: object) -> RunRecord:
-    """Return the record that ``data`` is. Raises BadRun, which names ``origin``, where it is none."""
+    """Return the record in ``data``. Raises BadRun with ``origin`` in its message if it is not a record."""
     try:
         settings = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -164,14 +165,14 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
 
 
 def with_edit(text: str, edit: Edit) -> str:
-    """Return the record ``text`` with one more edit; all else in it stays, also what this version does not know."""
+    """Return the record ``text`` with one more edit. All other keys stay, also those of a later version."""
     settings = json.loads(text)
     edits = [*settings.get("edits", []), msgspec.to_builtins(edit)]
     return json.dumps({**settings, "edits": edits}, indent=1, sort_keys=True) + "\n"
 
 
 def read_spec(settings: Mapping[str, Any]) -> JobSpec:
-    """Return the spec of ``settings``. A key that this version no longer has is left out.
+    """Return the spec of ``settings``, without keys that this version does not have.
 
     Raises msgspec.ValidationError for a missing key and for a wrong value.
     """
@@ -194,7 +195,10 @@ def _known(name: str, value: Any) -> Any:
 
 
 def _from_1(settings: Settings) -> Settings:
-    """Format 2 leaves out what only other targets read. Image variants that are no longer built become an image."""
+    """Format 2 leaves out what only other targets read.
+
+    Image variants that are no longer built become an image.
+    """
     spec = {**settings["spec"]}
     inputs: Any = spec.get("inputs")
     variant = inputs.get("image_variant") if isinstance(inputs, dict) else None
@@ -228,16 +232,17 @@ def _from_2(settings: Settings) -> Settings:
 
 
 _IMAGE_VARIANTS_OF_1 = {"cu128": "cu132"}
-"""Variants that format 1 knew and that are gone, by the one that took their place."""
+"""Image variants of format 1 that no longer exist, each with the variant that replaced it."""
 _MIGRATIONS: dict[int, Callable[[Settings], Settings]] = {1: _from_1, 2: _from_2}
-"""How to make a record of the next format, by the format it has."""
+"""For each old format: the function that makes a record of the next format."""
 
 
 def read_attempts(run: Path) -> tuple[Attempt, ...]:
     """Return all attempts in a run directory, by their numbers. Raises BadRun."""
     try:
         files = [path for path in (run / "attempts").iterdir() if _NUMBERED.fullmatch(path.name)]
-    except FileNotFoundError:  # it has not begun
+    except FileNotFoundError:
+        # The run has not begun.
         return ()
     except OSError as error:
         raise BadRun(run / "attempts", error.strerror or str(error)) from None

@@ -1,4 +1,4 @@
-"""Which version of the source a run was submitted with."""
+"""Find the revision of the source that submits a run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def git_revision() -> str | None:
-    """Return the revision of the source tree that submits, with ``-dirty`` where it has changes.
+    """Return the revision of the source tree, with ``-dirty`` if it has changes.
 
-    None outside a checkout, and where git does not answer.
+    Return None outside a checkout, and if git does not answer.
     """
     try:
         answer = subprocess.run(

@@ -1,7 +1,7 @@
 """Run directories as a store: claim one, write its record once, read what its attempts wrote.
 
 There is no other database. The script that runs on the cluster writes ``attempts/<n>.json`` itself (see
-``templates/shell/record.sh``), so that it needs nothing but a shell there.
+``templates/shell/record.sh``). So it needs only a shell there.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from jobctl.jobs.spec.job_spec import JobSpec
 NODE_FAILURE = "node failure"
 """The reason of an attempt that ended because one of its nodes died."""
 ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued", NODE_FAILURE})
-"""Reasons of an attempt's end that are not its own; the scheduler starts another one."""
+"""Reasons of an end that the scheduler caused. It starts another attempt."""
 
 
 class Run(msgspec.Struct, frozen=True):
     """A run directory as read: its record, and its attempts in order.
 
-    Or one of the jobs on its checkpoint, called ``RUN:eval``: it shares the directory, and has attempts of its own.
+    Or a job on its checkpoint, called ``RUN:eval``. It shares the directory, and has its own attempts.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def step(self) -> str:
-        """``eval`` or ``export`` of a job on the run's checkpoint; nothing for the run itself."""
+        """``eval`` or ``export`` for a job on the run's checkpoint; empty for the run itself."""
         return kinds.split_name(self.name)[1]
 
     @property
@@ -56,7 +56,7 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def job_kind(self) -> JobKind:
-        """The kind of the job. Raises UserError where the record names a kind that this version lacks."""
+        """The kind of the job. Raises UserError for a kind that this version does not have."""
         return kinds.job_kind(self.step) if self.step else self.record.spec.job_kind
 
     @property
@@ -67,13 +67,13 @@ class Run(msgspec.Struct, frozen=True):
 State = Literal[
     "submitted", "pending", "running", "finished", "stopped", "failed", "cancelled", "lost", "unknown"
 ]
-"""``stopped`` has checkpointed and can go on; ``lost`` ended without a word and its scheduler knows nothing;
-``unknown``: its scheduler does not answer."""
+"""``stopped`` can resume from a checkpoint. ``lost`` ended without a record, and its scheduler does not know it.
+For ``unknown`` the scheduler does not answer."""
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "cancelled", "lost"})
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run stands. ``detail`` is for people, ``blocked`` is why it cannot begin unless somebody acts."""
+    """The status of a run. ``detail`` is for people, ``blocked`` is why it cannot begin until somebody acts."""
 
     run: str
     state: State
@@ -93,19 +93,19 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """A submission that was made."""
 
     run: Run
-    """With the spec as it was submitted."""
+    """The run, with the spec as it was submitted."""
     job_id: str
     new: bool = True
-    """False when the same submission had been made before, and nothing was done."""
+    """False if the same submission was made before, so that nothing was done."""
 
 
 def unknown_status(run: Run, problem: UserError) -> Status:
-    """The status of a run whose scheduler or record cannot be asked."""
+    """Return the status of a run whose scheduler or record does not answer."""
     return Status(run=run.name, state="unknown", target=run.target, detail=problem.message)
 
 
 def recorded_status(run: Run) -> Status:
-    """What the run's own records say: the truth once an attempt has ended, ``running`` until it has."""
+    """Return the status by the run's own records. It is ``running`` until an attempt has recorded its end."""
     last = telling_attempt(run)
     if last is None:
         return Status(run=run.name, state="submitted", target=run.target)
@@ -133,13 +133,14 @@ def recorded_status(run: Run) -> Status:
 
 
 def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
-    """Nodes that an attempt, or any in the run's directory, found unfit, and why."""
+    """Return the nodes that an attempt (None: any attempt) found unfit, each with the reason."""
     numbers = [attempt] if attempt else [a.attempt for a in read_attempts(run.path)]
     unfit: dict[str, str] = {}
     for number in numbers:
         try:
             text = read_regular(layout.bad_nodes_file(run.path, number)).decode("utf-8", "replace")
-        except OSError:  # none were found unfit, or it is no file of ours
+        except OSError:
+            # No node was unfit, or it is no regular file.
             continue
 
         lines = (line.partition("\t") for line in text.splitlines())
@@ -149,7 +150,7 @@ def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
 
 
 def unfinished_tasks(run: Run) -> list[int]:
-    """Of an array that has begun: the tasks that have not finished."""
+    """Return the tasks of a started array that have not finished."""
     last = {a.task: a for a in run.attempts}
     count = max((a.tasks for a in run.attempts), default=1)
     return [task for task in range(count) if task not in last or state_of(last[task]) != "finished"]
@@ -172,13 +173,15 @@ def state_of(attempt: Attempt) -> State:
 
 
 def telling_attempt(run: Run) -> Attempt | None:
-    """The attempt whose state is the run's: the last one, but none that succeeded while others did not.
+    """Return the attempt whose state is the state of the run.
 
-    None where tasks of an array have not begun and no other is at work or has failed. One that was refused beside
-    another says nothing of the run.
+    It is the last one, but no success while another task of an array failed or runs. Return None if tasks of
+    an array have not begun and no other task is running or has failed. An attempt that was refused beside
+    another one does not count.
     """
     admitted = [a for a in run.attempts if a.reason != "busy"]
     last = {a.task: a for a in admitted or run.attempts}  # the newest of each task
+    # A task at work comes before one that failed: the run is not over. A sweep expects that some tasks fail.
     for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
         if candidates := [a for a in last.values() if state_of(a) in states]:
             return max(candidates, key=lambda a: a.attempt)
@@ -190,15 +193,15 @@ def telling_attempt(run: Run) -> Attempt | None:
 
 
 def _has_swept(last: Mapping[int, Attempt]) -> bool:
-    """Whether one size of a sweep fitted. That larger ones did not is what was to be found out."""
+    """Return True if one size of a sweep fitted. A sweep looks for the sizes that do not fit."""
     sweeps = {kind.name for kind in kinds.KINDS if kind.may_fail_in_part}
     return any(a.step in sweeps and state_of(a) == "finished" for a in last.values())
 
 
 def claim(root: Path, name: str) -> Path:
-    """A new run directory that is this caller's alone, however many ask for the same name at once.
+    """Make a new run directory. Of several callers with the same name at once, exactly one gets it.
 
-    Raises UserError when the name is taken or the root cannot be written.
+    Raises UserError if the name is taken or the root cannot be written.
     """
     path = layout.run_dir(root, name)
     try:
@@ -231,7 +234,7 @@ def release(path: Path) -> None:
 
 
 def write_submission(path: Path, spec: JobSpec, script: str) -> None:
-    """``script`` and ``run.json`` of a claimed run directory."""
+    """Write ``script`` and ``run.json`` into a claimed run directory."""
     for folder in (path / "logs", path / "attempts"):
         folder.mkdir(parents=True, exist_ok=True)
     write_whole(layout.script_file(path), script.encode())
@@ -255,17 +258,17 @@ def write_edit(path: Path, edit: Edit, step: str = "") -> None:
 
 
 def _is_of(attempt: Attempt, step: str) -> bool:
-    """Whether it is an attempt at ``step``; at what the run itself is for where that is empty."""
+    """Return True for an attempt at ``step``. An empty ``step`` is the run's own work."""
     return attempt.step == step if step else attempt.step not in kinds.ON_A_CHECKPOINT
 
 
 def numbers_of_others(path: Path, step: str) -> set[int]:
-    """Attempts in a run's directory at something else than ``step``: an evaluation's beside those of the training."""
+    """Return the numbers of attempts at other steps than ``step``, such as evaluations beside a training."""
     return {attempt.attempt for attempt in read_attempts(path) if not _is_of(attempt, step)}
 
 
 def read(root: Path, name: str) -> Run:
-    """The run ``name``, or the job on a checkpoint. Raises UserError with the nearest name when there is none."""
+    """Return the run ``name``, or the job on a checkpoint. Raises UserError with the nearest name."""
     run_name, step = kinds.split_name(name)
     path = layout.run_dir(root, run_name)
     if not layout.RUN_NAME.fullmatch(run_name) or not path.is_dir():
@@ -281,13 +284,13 @@ def read(root: Path, name: str) -> Run:
 
 
 def steps_on(path: Path) -> list[str]:
-    """What has been done or is to be done with a run's checkpoint."""
+    """Return the steps on a run's checkpoint that have begun or were submitted."""
     done = {attempt.step for attempt in read_attempts(path)}
     return [s for s in kinds.ON_A_CHECKPOINT if s in done or layout.script_file(path, s).is_file()]
 
 
 def is_submitted(root: Path, name: str) -> bool:
-    """Whether a run or a job on its checkpoint has a record here. Raises BadRun where that cannot be seen."""
+    """Return True if a run or a job on its checkpoint has a record. Raises BadRun for a private directory."""
     run_name, step = kinds.split_name(name)
     path = layout.run_dir(root, run_name)
     try:
@@ -311,7 +314,7 @@ def _read(path: Path, step: str = "") -> Run:
 
 
 def _submitted(path: Path, step: str) -> str:
-    """Return when ``jobctl`` submitted a job on the run's checkpoint; empty where it did not."""
+    """Return the time when ``jobctl`` submitted a job on the run's checkpoint, or an empty text if it did not."""
     script = layout.script_file(path, step)
     if not script.is_file():
         return ""
@@ -319,14 +322,14 @@ def _submitted(path: Path, step: str) -> str:
 
 
 def read_again(run: Run) -> Run:
-    """``run`` as its directory says now."""
+    """Return ``run`` as its directory is now."""
     return read(run.path.parent.parent, run.name)
 
 
 def read_all(root: Path, tell: Callable[[str], None] = lambda reason: None) -> list[Run]:
-    """Return every run with a record and what was done with its checkpoint, the newest submission last.
+    """Return every run with a record, and the jobs on its checkpoint, the newest submission last.
 
-    One that cannot be read is left out, and ``tell`` is told why: another user may have made it private, or broken.
+    A run that cannot be read is left out, and ``tell`` gets the reason. It may be private.
     """
     readable: list[Run] = []
     for path in _run_dirs(layout.runs(root)):
@@ -348,9 +351,9 @@ def _run_dirs(folder: Path) -> list[Path]:
 
 
 def _with_steps(path: Path) -> list[Run]:
-    """Return a run and the jobs on its checkpoint; nothing for a file, or where a submission is only beginning."""
+    """Return a run and the jobs on its checkpoint, or nothing for a file and for a submission that begins."""
     try:
-        names = os.listdir(path)  # which says so where the folder is private
+        names = os.listdir(path)  # raises an error for a private folder, unlike is_file
     except NotADirectoryError:
         return []
 
@@ -365,7 +368,7 @@ def _started(run: Run) -> str:
 
 
 def check_writable(run: Path) -> None:
-    """Raises UserError for the run of somebody else."""
+    """Raise UserError for the run of another user."""
     if not os.access(run, os.W_OK):
         raise UserError(f"run '{run.name}' is {_owner(run)}'s, and cannot be changed by you", code=1)
 
@@ -378,12 +381,12 @@ def _owner(path: Path) -> str:
 
 
 def check_ours(run: Path, trusted: Sequence[str] = ()) -> None:
-    """Raise UserError for a run that someone else made or may change, unless the owner is among the ``trusted``."""
+    """Raise UserError for a run that another user made or may change, unless its owner is in ``trusted``."""
     check_writable(run)
     check_run(run, run.parent.parent, trusted)
 
 
 def request_stop(run: Path, reason: str, step: str = "") -> None:
-    """Create STOP: the trainer finishes its step, checkpoints and exits 200. Raises UserError for another's run."""
+    """Create STOP: the trainer checkpoints and exits with 200. Raises UserError for the run of another user."""
     check_writable(run)
     write_whole(layout.stop_file(run, step), f"{reason}\n".encode())

@@ -1,7 +1,7 @@
-"""Every shape that a family allows near a size: layers, width, heads, key heads and feed-forward width.
+"""List every shape that a family allows: layers, width, heads, key heads and feed-forward width.
 
-The rules are those of the catalogue's families and of published dense models: heads of 128, widths in multiples of 128,
-a width of 48 to 160 times the depth, feed-forward layers of the family's own proportion.
+The rules follow the catalogue's families and published dense models. Heads have 128 numbers. Widths are
+multiples of 128, and 48 to 160 times the depth. Feed-forward layers have the family's own proportion.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ TEMPLATES = {"gpt2": "gpt2_1.36b", "llama2": "llama2_1.36b", "llama3": "llama3_1
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
-    """A family to search in: the model whose shape is changed, and what of its entry stays."""
+    """A family to search in. The shape of its model changes; the rest of its entry stays."""
 
     name: str
     config: ModelConfig
     entry: ModelEntry
     grouped: bool
-    """Whether the family's models share key heads."""
+    """True if several query heads of the family share a key head."""
 
 
 def template(family: str) -> Template:
-    """Return the family to search in. Raises UserError with the nearest name where there is none."""
+    """Return the family to search in. Raises UserError with the nearest name if there is none."""
     if family not in TEMPLATES:
         raise UserError(f"unknown family '{family}'; {nearest(family, TEMPLATES)}")
 
@@ -62,6 +62,7 @@ def architectures(family: Template, layers: range = LAYERS, widths: range = WIDT
     gated = load_family(family.config.architecture).gated_feed_forward
     for width in widths:
         heads = width // HEAD
+        # A set: two factors can round to the same width.
         inner_widths = sorted(
             {
                 round(width * factor / INNER_STEP) * INNER_STEP
@@ -87,7 +88,10 @@ def architectures(family: Template, layers: range = LAYERS, widths: range = WIDT
 
 
 def _key_heads(family: Template, heads: int) -> list[int]:
-    """Return how many key heads a shape may have; a grouped family has fewer than heads."""
+    """Return the numbers of key heads that a shape may have.
+
+    A grouped family has fewer key heads than heads.
+    """
     if not family.grouped:
         return [heads]
     return [count for count in KEY_HEADS if heads % count == 0 and count < heads]

@@ -1,4 +1,4 @@
-"""A shape as an entry of the catalogue: a YAML file that ``--model ./NAME.yaml`` trains."""
+"""Write a shape as an entry of the catalogue: a YAML file that ``--model ./NAME.yaml`` trains."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jobctl.jobs.scaling.architectures import Template
 from jobctl.jobs.scaling.search import Candidate
 
 TOKENS_PER_STEP = 2**21
-"""Of the catalogue's batch shapes: 1,024 sequences of 2,048 tokens."""
+"""The batch of the catalogue's recipes: 1,024 sequences of 2,048 tokens."""
 WARM_UP = 0.05
-"""Share of the steps, at most; the template's own number where that is fewer."""
+"""The largest share of the steps for the warm-up. A smaller number in the template wins."""
 
 
 def settings_of(candidate: Candidate, template: Template, block_size: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def settings_of(candidate: Candidate, template: Template, block_size: int) -> di
 
 
 def entry_yaml(candidate: Candidate, template: Template, block_size: int, origin: str) -> str:
-    """Return the text of the entry; ``origin`` says which command made it."""
+    """Return the text of the entry. ``origin`` is the command that made it."""
     document = {
         "summary": f"{template.name}, {candidate.parameters / 1e9:.3g}B parameters, "
         f"{candidate.tokens / 1e9:.4g}B tokens, predicted loss {candidate.loss:.3f}",

@@ -28,17 +28,18 @@ DELTA = 1e-3
 GRID = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0)
 STARTS = 12
 STEPS = 60
-"""Gauss-Newton steps of a start; those of a bootstrap sample, which begins at the fit, need no more."""
+"""Gauss-Newton steps of a start. A bootstrap sample begins at the fit and needs no more."""
 FEWEST = 8
+"""The fewest points: five numbers are fitted, and the scatter needs some points more."""
 BANDWIDTH = 1.06
-"""Of the kernel, in standard deviations at one point (Silverman 1986, equation 3.28)."""
+"""Width of the smoothing kernel for one point, in standard deviations (Silverman 1986, equation 3.28)."""
 OUTLIER = 6.0
-"""Robust standard deviations from which a point is named."""
+"""A point that is off by more robust standard deviations than this is an outlier."""
 NAMES = ("E", "A", "B", "alpha", "beta")
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """One training: its size, its tokens, the loss it ended with, and where that comes from."""
+    """One training: its size, its tokens, its final loss, and the name of its origin."""
 
     parameters: float
     tokens: float
@@ -79,8 +80,9 @@ def fit(
 ) -> Fit:
     """Return the fit, with bootstrap intervals that should hold the truth with probability ``level``.
 
-    Points that are far off are named and, unless ``keep``, left out: with five of 245 points kept in, Besiroglu
-    et al. 2024 find B six times as large. Raises UserError for too few points, or sizes or tokens that do not vary.
+    Outliers are named and, without ``keep``, left out: with five outliers among 245 points, Besiroglu et al.
+    2024 find B six times as large. Raises UserError for too few points, or for sizes or tokens that do not
+    vary.
     """
     import numpy as np
 
@@ -113,7 +115,7 @@ def fit(
 
 
 def check(points: list[Point]) -> None:
-    """Raise UserError for points that cannot say anything of a law."""
+    """Raise UserError for points that cannot determine a law."""
     if len(points) < FEWEST:
         raise UserError(f"{len(points)} points cannot fit five numbers; {FEWEST} are the fewest")
 
@@ -136,22 +138,23 @@ def _label(point: Point) -> str:
 
 
 def _natural(data: _Data, row: Array) -> list[float]:
-    """E, A, B, α, β from the logarithms of E, of A and B at the centre, and the exponents."""
+    """Return E, A, B, α and β from a row: the logarithms of E, A and B at the centre, and the exponents."""
     e, a, b, alpha, beta = (float(value) for value in row)
     return [math.exp(e), math.exp(a + alpha * data.centre_n), math.exp(b + beta * data.centre_d), alpha, beta]
 
 
 def _residuals(data: _Data, rows: Array, n: Array, d: Array, y: Array) -> Array:
-    """log of the prediction minus log of the loss, ``[rows, points]``."""
+    """Return the log of the prediction minus the log of the loss, ``[rows, points]``."""
     import numpy as np
 
     e, a, b, alpha, beta = rows.T[..., None]
+    # In logarithms, so that no term overflows for a start far from the fit.
     result: Array = np.logaddexp(np.logaddexp(a - alpha * n, b - beta * d), e) - y
     return result
 
 
 def _huber(residuals: Array) -> Array:
-    """Sum over the points of each row."""
+    """Return Huber's loss of each row, summed over its points."""
     import numpy as np
 
     size = np.abs(residuals)
@@ -160,7 +163,7 @@ def _huber(residuals: Array) -> Array:
 
 
 def _starts(data: _Data) -> Array:
-    """The best coefficients for each pair of exponents, ``[pairs, 5]``, as logarithms; the best pairs first."""
+    """Return the best coefficients for each pair of exponents as logarithms, ``[pairs, 5]``, the best pairs first."""
     import numpy as np
 
     rows = []
@@ -172,6 +175,7 @@ def _starts(data: _Data) -> Array:
             # Relative errors of the loss are, in first order, those of its logarithm.
             weight = np.exp(-data.y)[:, None]
             coefficients = np.linalg.lstsq(columns * weight, np.ones(len(data.y)), rcond=None)[0]
+            # A coefficient can come out negative, and its logarithm is needed.
             floor = 1e-3 * float(np.exp(data.y).mean())
             rows.append([*np.log(np.maximum(coefficients, floor)), alpha, beta])
 
@@ -182,7 +186,10 @@ def _starts(data: _Data) -> Array:
 
 
 def _improve(data: _Data, rows: Array, n: Array, d: Array, y: Array, steps: int) -> Array:
-    """Damped Gauss-Newton steps of every row at once, each on its own points; a step that helps is taken."""
+    """Improve all rows at once by damped Gauss-Newton steps, each on its own points.
+
+    Keep only steps that help.
+    """
     import numpy as np
 
     damping = np.full(len(rows), 1e-3)
@@ -190,6 +197,8 @@ def _improve(data: _Data, rows: Array, n: Array, d: Array, y: Array, steps: int)
     for _ in range(steps):
         residuals = _residuals(data, rows, n, d, y)
         gradients = _gradients(rows, n, d, residuals + y)
+        # Reweighted squares have the gradient of Huber's loss: a residual beyond DELTA counts by its absolute
+        # value.
         weights = 1.0 / np.maximum(np.abs(residuals), DELTA)
         normal = np.einsum("rip,ri,riq->rpq", gradients, weights, gradients)
         right = np.einsum("rip,ri,ri->rp", gradients, weights, residuals)
@@ -197,19 +206,21 @@ def _improve(data: _Data, rows: Array, n: Array, d: Array, y: Array, steps: int)
         diagonal = np.einsum("rpp->rp", normal)
         damped = normal + np.eye(5) * (damping[:, None] * diagonal + 1e-12)[:, None, :]
         moved = rows - np.linalg.solve(damped, right[..., None])[..., 0]
+        # Exponents outside this range are no scaling law, and would let a term grow without bound.
         moved[:, 3:] = np.clip(moved[:, 3:], 1e-3, 3.0)
 
         new = _huber(_residuals(data, moved, n, d, y))
         better = new < loss
         rows = np.where(better[:, None], moved, rows)
         loss = np.where(better, new, loss)
+        # Levenberg and Marquardt: bolder after a step that helped, more careful after one that did not.
         damping = np.clip(np.where(better, damping / 3, damping * 4), 1e-9, 1e6)
 
     return rows
 
 
 def _gradients(rows: Array, n: Array, d: Array, predicted: Array) -> Array:
-    """Of the prediction's logarithm to the five numbers, ``[rows, points, 5]``."""
+    """Return the derivatives of the prediction's logarithm by the five numbers, ``[rows, points, 5]``."""
     import numpy as np
 
     e, a, b, alpha, beta = rows.T[..., None]
@@ -221,7 +232,7 @@ def _gradients(rows: Array, n: Array, d: Array, predicted: Array) -> Array:
 
 
 def _best(data: _Data, seed: int) -> Array:
-    """The best of all starts, polished."""
+    """Improve the best starts, and polish the best of them."""
     import numpy as np
 
     rows = _improve(data, _starts(data)[:STARTS], data.n, data.d, data.y, STEPS)
@@ -230,7 +241,10 @@ def _best(data: _Data, seed: int) -> Array:
 
 
 def _polished(data: _Data, row: Array) -> Array:
-    """The minimum near ``row`` by scipy, whose line search goes on where reweighting creeps."""
+    """Return the minimum near ``row`` by scipy.
+
+    Near the minimum its line search is faster than reweighting.
+    """
     import numpy as np
 
     try:
@@ -246,17 +260,18 @@ def _polished(data: _Data, row: Array) -> Array:
         # Scaled, so that the stopping rule sees numbers near one.
         return float(_huber(residuals)[0]) / DELTA, np.einsum("ri,rip->p", slopes, gradients) / DELTA
 
-    found = minimize(objective, row, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
-    result: Array = found.x if found.fun <= objective(row)[0] else row
+    answer = minimize(objective, row, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
+    result: Array = answer.x if answer.fun <= objective(row)[0] else row
     return result
 
 
 def _bootstrap(data: _Data, best: Array, resamples: int, seed: int) -> Array:
-    """Fits to the predictions with residuals drawn with replacement, ``[resamples, 5]``.
+    """Return fits to the predictions with residuals drawn with replacement, ``[resamples, 5]``.
 
-    Sizes and tokens were chosen, so they stay as they are. Residuals of five fitted numbers are too small by the
-    root of (n - 5) / n, and grow by it first. Absolute values make some residuals exactly zero, so the drawn ones
-    are smoothed by a kernel (Silverman and Young 1987): without it the intervals are too narrow.
+    Sizes and tokens were chosen, so they stay as they are. Five numbers were fitted, which makes the
+    residuals too small by the root of (n - 5) / n; this is undone first. Absolute values make some residuals
+    exactly zero, so the drawn ones are smoothed by a kernel (Silverman and Young 1987). Without it the
+    intervals are too narrow.
     """
     import numpy as np
 
@@ -275,14 +290,14 @@ def _bootstrap(data: _Data, best: Array, resamples: int, seed: int) -> Array:
 
 
 def _scatter(residuals: Array) -> float:
-    """The standard deviation of a normal with this median of absolute residuals."""
+    """Return the standard deviation of a normal distribution with this median of absolute residuals."""
     import numpy as np
 
     return 1.4826 * float(np.median(np.abs(residuals)))
 
 
 def _outliers(points: list[Point], data: _Data, best: Array) -> set[int]:
-    """Numbers of the points that no scatter explains."""
+    """Return the numbers of the points that are too far off to be scatter."""
     import numpy as np
 
     residuals = _residuals(data, best[None], data.n, data.d, data.y)[0]
@@ -291,7 +306,7 @@ def _outliers(points: list[Point], data: _Data, best: Array) -> set[int]:
 
 
 def law_document(made: Fit, origin: str) -> dict[str, Any]:
-    """Return the fit as a law's YAML has it, with its samples; numbers to seven digits."""
+    """Return the fit in the form of a law's YAML, with its samples. Numbers have seven digits."""
 
     def short(value: float) -> float:
         return float(f"{value:.7g}")

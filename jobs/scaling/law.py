@@ -1,7 +1,7 @@
-"""The loss of a model by its parameters and tokens, L = E + A / N^α + B / D^β, and what is best for a budget.
+"""Predict the loss by parameters and tokens, L = E + A / N^α + B / D^β, and find the optimum for a budget.
 
-Hoffmann et al. 2022 (arXiv 2203.15556), section 3.3. FLOPs are taken as 6·N·D here, as the fits were made; the search
-for a shape counts them exactly.
+The law is that of Hoffmann et al. 2022 (arXiv 2203.15556), section 3.3. This module takes FLOPs as 6·N·D,
+because the fits did. The search for a shape counts them exactly.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Law(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A fit. ``samples`` are refits to resampled points, which say how sure it is."""
+    """A fit. ``samples`` are refits to resampled points; their spread is the uncertainty."""
 
     summary: str
     source: str
@@ -94,7 +94,7 @@ def optimum(law: Law, flops: float) -> Optimum:
 
 
 def optimum_at_ratio(law: Law, flops: float, ratio: float) -> Optimum:
-    """Return the size whose ``ratio`` tokens a parameter take the budget."""
+    """Return the size that uses the budget with ``ratio`` tokens a parameter."""
     parameters = math.sqrt(flops / FLOPS / ratio)
     tokens = ratio * parameters
     return Optimum(flops=flops, parameters=parameters, tokens=tokens, loss=law.loss(parameters, tokens))
@@ -113,9 +113,9 @@ def law_names() -> list[str]:
 
 
 def load_law(choice: str) -> Law:
-    """Return a published law by name, or one of the user's by the path of its YAML file.
+    """Return a published law by name, or a user's law by the path of its YAML file.
 
-    Raises UserError where there is none.
+    Raises UserError if there is none.
     """
     if choice.endswith((".yaml", ".yml")) or "/" in choice:
         return load_file(Path(choice), Law)

@@ -1,4 +1,4 @@
-"""A picture of the iso-FLOP valley: loss over size at one budget, as SVG without a library."""
+"""Draw the iso-FLOP valley: loss over size at one budget, as SVG without a library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTH = 760
 HEIGHT = 460
 MARGIN = 70
 FACTORS = (0.25, 1.0, 4.0)
-"""Budgets beside the one asked for, so that a reader sees which way the valley goes."""
+"""Factors of the budget. The neighbours show a reader in which direction the valley moves."""
 COLOURS = ("#9ab", "#036", "#9ab")
 Point = tuple[float, float]
 
@@ -30,7 +30,7 @@ class Frame:
         self.top = max(losses)
 
     def at(self, size: float, loss: float) -> Point:
-        """Return where a point lies, in pixels from the top left."""
+        """Return the position of a point in pixels from the top left."""
         right = (math.log10(size) - self.left) / (self.right - self.left)
         up = (loss - self.bottom) / (self.top - self.bottom)
         return MARGIN + right * (WIDTH - 2 * MARGIN), HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN)
@@ -42,7 +42,7 @@ class Frame:
 
 
 def valley_svg(law: Law, flops: float, candidates: Sequence[Candidate]) -> str:
-    """Return the valley at ``flops`` and at a quarter and four times of it, with the shapes that were found."""
+    """Return a picture of the valley at ``flops``, at a quarter and at four times of it, with the ``candidates``."""
     curves = [[(size, loss) for size, _, loss in valley(law, flops * factor)] for factor in FACTORS]
     frame = Frame([point for curve in curves for point in curve])
     parts = [

@@ -1,4 +1,4 @@
-"""Points for a fit: from a CSV file, under the names that such files have."""
+"""Read the points for a fit from a CSV file. Its columns may have any of the usual names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ COLUMNS = {
     "flops": ("flops", "c", "training flop", "training flops"),
     "name": ("name", "run"),
 }
-"""What a column may be called, in small letters."""
+"""The names that a column may have, in small letters."""
 
 
 def parse_points(text: str, origin: str) -> list[Point]:
-    """Return the points of a CSV file with a header. Tokens may be left out where FLOPs are there: C / 6N.
+    """Return the points of a CSV file with a header. A file with FLOPs needs no tokens: they are C / 6N.
 
-    Raises UserError with the line of what is no number, and for a column that is missing.
+    Raises UserError for a missing column, and for a value that is not a number, with its line.
     """
     reader = csv.reader(io.StringIO(text))
     header = [cell.strip().lower() for cell in next(reader, [])]

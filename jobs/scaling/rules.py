@@ -1,4 +1,4 @@
-"""Learning rate and batch by published rules. Advice, with the domain that each was fitted in."""
+"""Advice on the learning rate and the batch by published rules, each with the domain that it was fitted in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rule says of a training."""
+    """The advice of one rule for a training."""
 
     rule: str
     source: str
@@ -16,7 +16,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float
     batch_tokens: float
     inside: bool
-    """Whether the training lies in the rule's domain."""
+    """True if the training lies in the rule's domain."""
 
 
 def step_law(parameters: float, tokens: float) -> Advice:
@@ -49,7 +49,7 @@ def advice(parameters: float, tokens: float, flops: float) -> tuple[Advice, ...]
 
 
 def doubt(learning_rate: float, said: tuple[Advice, ...]) -> str:
-    """Return one line where ``learning_rate`` lies on the same side of every rule; empty otherwise."""
+    """Return one line if all rules are above ``learning_rate``, or all below it; otherwise an empty text."""
     factors = sorted(each.learning_rate / learning_rate for each in said)
     if factors[0] <= 1 <= factors[-1]:
         return ""

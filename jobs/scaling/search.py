@@ -1,6 +1,7 @@
-"""The search for a shape: each one's exact FLOPs give its tokens, a law its loss; the best first, ties called ties.
+"""Search for the best shape. The exact FLOPs of a shape give its tokens, and a law gives its loss.
 
-It goes backward from the budget: a shape's FLOPs a token, with attention and head, say how many tokens the budget buys.
+The search goes backward from the budget: the FLOPs a token, with attention and head, tell how many tokens the
+budget buys. A shape that the law cannot tell from the best one is called a tie.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.scaling.law import Law
 
 NEAR = 0.03
-"""A shape is of a wanted size, or takes a budget at a wanted ratio, where it is off by no more than this."""
+"""The tolerance for a wanted size or budget, as a share. Shapes come in steps, so few fit exactly."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +38,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user asks for; None: free."""
+    """The request of a user. None: this number is free."""
 
     flops: float | None = None
     tokens: float | None = None
@@ -47,22 +48,22 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate in its place."""
+    """A candidate with its distance to the best one."""
 
     candidate: Candidate
     behind: float
-    """Its loss over the best one's."""
+    """Its loss minus that of the best one."""
     error: float
     """The standard error of that difference."""
 
     @property
     def tie(self) -> bool:
-        """Whether the law cannot tell it from the best."""
+        """True if the law cannot tell it from the best one."""
         return self.behind <= self.error
 
 
 def candidate(model: ModelConfig, law: Law, wish: Wish) -> Candidate | None:
-    """Return ``model`` with its tokens; None where it does not suit the wish."""
+    """Return ``model`` with its tokens, or None if it does not suit the wish."""
     parameters = arithmetic.parameters(model)
     if wish.parameters and abs(parameters / wish.parameters - 1) > NEAR:
         return None
@@ -95,7 +96,7 @@ def _tokens(parameters: int, flops_per_token: int, wish: Wish) -> float:
 
 
 def check(wish: Wish) -> None:
-    """Raise UserError for a wish that leaves the tokens open, or fixes them twice."""
+    """Raise UserError for a wish that leaves the tokens or the size open, or that sets one of them twice."""
     if wish.flops is None and wish.tokens is None and wish.parameters is None:
         raise UserError(
             "nothing to plan for", hint="--flops 1.36e21, or --params 1.5e9 with --tokens or --ratio"
@@ -115,14 +116,17 @@ def check(wish: Wish) -> None:
 
 
 def search(models: Iterable[ModelConfig], law: Law, wish: Wish) -> list[Candidate]:
-    """Return the shapes that suit the wish, the lowest loss first."""
+    """Return the shapes that suit the wish, lowest loss first.
+
+    Of equal losses the smaller shape comes first.
+    """
     check(wish)
     suited = [each for model in models if (each := candidate(model, law, wish))]
     return sorted(suited, key=lambda each: (each.loss, each.parameters))
 
 
 def ranked(candidates: Sequence[Candidate], law: Law) -> list[Ranked]:
-    """Return each candidate with its distance to the first, and how sure that distance is."""
+    """Return each candidate with its distance to the first one, and the standard error of that distance."""
     if not candidates:
         return []
 
@@ -136,12 +140,13 @@ def ranked(candidates: Sequence[Candidate], law: Law) -> list[Ranked]:
 def difference_error(law: Law, first: Candidate, second: Candidate) -> float:
     """Return the standard error of the difference of two losses.
 
-    Trainings scatter about a law by its error of a loss. Where the law has samples, their spread comes on top.
+    Trainings scatter about a law by its error of a loss. If the law has samples, their spread is added.
     """
     samples = law.sampled()
     if len(samples) < 2:
         return law.loss_error
 
+    # The differences of each sample, and not of two errors: both losses move together from sample to sample.
     differences = [
         sample.loss(second.parameters, second.tokens) - sample.loss(first.parameters, first.tokens)
         for sample in samples
@@ -150,7 +155,7 @@ def difference_error(law: Law, first: Candidate, second: Candidate) -> float:
 
 
 def distinct(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-    """Return the best of each depth and width, ``count`` of them: neighbours differ in less than a reader needs."""
+    """Return the ``count`` best shapes with different depth or width. Other neighbours hardly differ."""
     chosen: list[Candidate] = []
     seen: set[tuple[int, int]] = set()
     for each in candidates:

@@ -1,4 +1,4 @@
-"""What no single key can know: combinations that cannot work, refused before anything is submitted."""
+"""Refuse combinations of settings that cannot work, before anything is submitted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_names(run: str | None, after: Sequence[str], kind: str) -> None:
-    """Raises UserError for a name that no run can have, and for a run that is to come after itself."""
+    """Raise UserError for a name that no run can have, and for a run that would wait for itself."""
     for name in after:
         parent, parent_kind = kinds.split_name(name)
         _check_run_name(parent)
@@ -61,7 +61,7 @@ def _check_kind_on_a_checkpoint(name: str, kind: str) -> None:
 
 
 def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
-    """Raises UserError for the first thing about any job that cannot work."""
+    """Raise UserError for the first setting of any job that cannot work."""
     target = target_entry(spec.target)
     if spec.after and not target.accepts_after:
         raise UserError(
@@ -80,7 +80,7 @@ def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
 
 
 def check_training(spec: TrainSpec, tokenizer: TokenizerEntry) -> None:
-    """Raises UserError for the first thing about a training job that cannot work."""
+    """Raise UserError for the first setting of a training job that cannot work."""
     consistency.check_model(spec.model)
     consistency.check_training(spec.model, spec.train)
     _check_vocabulary(spec, tokenizer)
@@ -92,6 +92,7 @@ def _check_vocabulary(spec: TrainSpec, tokenizer: TokenizerEntry) -> None:
         raise UserError(
             f"tokenizer {spec.inputs.tokenizer} has ids up to {tokenizer.vocab_size - 1}, "
             f"but {spec.model_name} has {spec.model.vocab_size} rows in its embedding",
+            # Rounded up to a multiple of 64, which matrix products are fast with.
             hint=f"take the model's own tokenizer, or --set vocab_size={-(-tokenizer.vocab_size // 64) * 64}",
         )
 
@@ -105,6 +106,7 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
             hint="take more nodes with --nodes, or another --hardware",
         )
 
+    # A site would give such a job whole GPU nodes, and their GPUs would stand idle.
     if gpus_on_a_node and not gpus:
         raise UserError(
             f"gpus_per_node 0 on {spec.hardware}", hint="for a job without GPUs say --hardware cpu"
@@ -145,7 +147,7 @@ def _check_environment(spec: JobSpec) -> None:
         if is_reserved(name):
             raise UserError(
                 f"env: {name} is a variable of the job's script or of bash, which would not work with another value",
-                hint="leave it out, or call yours otherwise",
+                hint="leave it out, or give your variable another name",
             )
 
     for name in spec.site.pass_env:

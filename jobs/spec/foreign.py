@@ -1,4 +1,7 @@
-"""Settings of another scheduler: a site file may have them, but nobody who asks for one is left without an answer."""
+"""Settings of another scheduler.
+
+A site file may have them, but ``--set`` refuses them and names the right key.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from jobctl.jobs.targets.registry import TargetEntry
 
 
 def refuse_foreign(sets: Sequence[str], target: TargetEntry) -> None:
-    """Raise UserError for a ``--set`` of a key that only another scheduler than the one of ``target`` reads.
+    """Raise UserError for a ``--set`` of a key that only another scheduler reads than that of ``target``.
 
     A target without a scheduler takes any key: the same project may be tried on this machine.
     """

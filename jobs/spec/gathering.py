@@ -1,7 +1,8 @@
 """The layers of settings that a job is made of, weakest first.
 
-Model < hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and trainer flags < named
-flags. A job on the checkpoint of a run has the run's record in the place of model, hardware, tier, site and project.
+Model < hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and trainer flags <
+named flags. A job on the checkpoint of a run has the run's record in the place of model, hardware, tier, site
+and project.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ DEFAULT_SITE = "local"
 
 
 def load_choice(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
-    """An entry by name, or from the user's own file where ``name`` is a path; and its file."""
+    """Return an entry and its file. ``name`` is the name of an entry, or the path of a file of the user's."""
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return load_file(Path(name), entry), name
     return load_entry(kind, name, entry), str(entry_path(kind, name))
 
 
 def entry_name(choice: str) -> str:
-    """The name of an entry that was chosen by name or by the path of its file."""
+    """Return the name of an entry that was chosen by name or by the path of its file."""
     name = re.sub(r"\.ya?ml$", "", choice.rsplit("/", 1)[-1])
     if not layout.RUN_NAME.fullmatch(name):
         raise UserError(f"{choice!r}: an entry's name has only letters, digits, '.', '_' and '-'")
@@ -45,12 +46,12 @@ def entry_name(choice: str) -> str:
 
 
 def default_hardware(model: str) -> str:
-    """The guide's tiers are for B200; smoke models are for this machine."""
+    """Return the default hardware of a model: this machine for a smoke model, else B200, as in the guide."""
     return "cpu" if model.endswith("_smoke") else "b200"
 
 
 def model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
-    """Model, hardware, tier and stage, and what the hardware cannot go beyond."""
+    """Return the layers of the model, the hardware, the tier and the stage, and the limits of the hardware."""
     model, model_file = load_choice("models", choices.model, ModelEntry)
     machine, machine_file = load_choice("hardware", hardware, HardwareEntry)
     if str(choices.tier) not in names("tiers"):
@@ -71,9 +72,11 @@ def model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
     return [
         Layer(f"model {name}", model.settings, model_file),
         Layer(f"hardware {hardware}", machine.settings, machine_file),
+        # After the hardware's general settings: a rule for one model knows more.
         *rules,
         named_layer("tiers", str(choices.tier)),
         named_layer("stages", stage),
+        # After tier and stage, so that they cannot ask for more than the hardware can do. A user still can.
         Layer(f"limits of {hardware}", machine.limits, machine_file, ("limits",), is_limit=True),
     ]
 
@@ -118,9 +121,9 @@ def named_layer(kind: str, name: str) -> Layer:
 
 
 def user_layers(choices: Choices, root: str, project: Layer | None) -> list[Layer]:
-    """Site, project file, ``--set``, trainer flags and named flags.
+    """Return the layers of the site, the project file, ``--set``, trainer flags and named flags.
 
-    The site and the project of a recorded run are in its record.
+    A recorded run has the settings of its site and project in its record.
     """
     layers = []
     if choices.site or choices.recorded is None:
@@ -134,8 +137,10 @@ def user_layers(choices: Choices, root: str, project: Layer | None) -> list[Laye
     if kinds.job_kind(choices.kind).has_model:
         layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags), by_user=True))
 
+    # A named flag is the most explicit of all: `--nodes 2` wins over `--set nodes=4`.
     layers.append(Layer("flag", choices.named, by_user=True))
     if root:
+        # Last: all commands of one shell work on the root that it names, whatever a file says.
         layers.append(Layer("$JOBCTL_ROOT", {"root": root}))
 
     return layers
@@ -166,15 +171,20 @@ def old_name_warnings(layers: list[Layer]) -> list[str]:
 def all_layers(
     choices: Choices, hardware: str, stage: str, root: str, project: Layer | None
 ) -> tuple[HardwareEntry, list[Layer]]:
-    """Return the hardware of a job and every layer, the weakest first. Raises UserError for a secret in one."""
+    """Return the hardware of a job and every layer, the weakest first.
+
+    Raises UserError for a secret in one.
+    """
     kind = kinds.job_kind(choices.kind)
     if kind.makes == "data set":
         check_flags(choices.trainer_flags)
 
     machine, layers = base_layers(choices, kind, hardware, stage)
     layers += user_layers(choices, root, project)
+    # Before the merge: the layers still know the file and line of each value.
     refuse_secrets(layers, () if kind.has_model else choices.trainer_flags)
     if fixed := target_entry(choices.target).root:
+        # Some targets mount their volume at one path, so no setting can move the root.
         layers.append(Layer(f"target {choices.target}", {"root": fixed}))
 
     return machine, layers

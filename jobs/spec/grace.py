@@ -1,4 +1,4 @@
-"""The warning before a time limit, fitted to a limit that is short."""
+"""Fit the warning before a time limit to a short limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobctl.jobs.spec.job_spec import seconds
 from jobctl.jobs.spec.layers import Layer
 
 EARLY_SECONDS = 60
-"""How much earlier than asked Slurm may send its warning (sbatch(1), --signal)."""
+"""Slurm may send its warning this much earlier than asked (sbatch(1), --signal)."""
 LEAST_SECONDS = 20
 """The shortest warning that is worth having."""
 SHARE = 3
@@ -20,10 +20,10 @@ SHARE = 3
 
 
 def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Layer | None:
-    """Return a layer with a shorter warning, where the usual one would come before the job has begun.
+    """Return a layer with a shorter warning if the usual one would come before the job has begun.
 
-    None where the warning fits, or means nothing to the job. Raises UserError where the user chose one that does not
-    fit: such a job would be stopped and requeued without a step.
+    Return None if the warning fits, or if the job does not need it. Raises UserError if the user chose a
+    warning that does not fit: such a job would be stopped and requeued without a single step.
     """
     limit_text = values.get("time_limit", Resources().time_limit)
     grace = values.get("stop_grace_seconds", Resources().stop_grace_seconds)
@@ -32,7 +32,8 @@ def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, 
 
     try:
         limit = seconds(limit_text)
-    except ValueError:  # whoever checks the values says it better
+    except ValueError:
+        # The check of all values comes later, and its message names the file and the line.
         return None
 
     if limit > grace + EARLY_SECONDS:
@@ -51,7 +52,7 @@ def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, 
 
 
 def grace_in_words(layer: Layer | None) -> list[str]:
-    """Return what the user is told of a shorter warning; nothing where there is none."""
+    """Return the message about a shorter warning, or nothing if the warning is not shorter."""
     if layer is None:
         return []
 

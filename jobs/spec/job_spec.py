@@ -1,4 +1,4 @@
-"""A job spec: the resolved, validated, immutable answer to a user's choices."""
+"""A job spec: everything about a job, resolved from a user's choices, validated and immutable."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ ADDED_LATER = frozenset(
         "rope_original_positions",
     }
 )
-"""Keys of a model or a training that came after the first release. With its default such a key is not in a run's hash,
-so an upgrade does not change what a run is."""
+"""Keys of a model or a training that came after the first release.
+
+With its default such a key is not in a run's hash, so an upgrade does not change what a run is.
+"""
 
 _NOT_RECORDED = ("trusted", "recorded_hash", "edited")
 """Fields that belong to one submission or resumption, and not to the run."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The resolved, validated, immutable answer to a choice. Pure data."""
+    """Everything about a job, resolved from a user's choices, validated and immutable. Pure data."""
 
     version: str
     kind: str
@@ -64,11 +66,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     site: Site
     facts: HardwareFacts
     patch: Patch | msgspec.UnsetType = msgspec.UNSET
-    """The source tree that runs in the place of the image's code."""
+    """The source tree that runs instead of the image's code."""
     trusted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    """Owners whose files the job may execute and write into, as the submitting or resuming user says."""
+    """Owners whose files the job may execute and write to. The user who submits or resumes names them."""
     recorded_hash: str | msgspec.UnsetType = msgspec.UNSET
-    """The hash of the run's record, in a spec that was read from it."""
+    """The hash in the run's record, if the spec was read from a record."""
     edited: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """Settings that the user has edited since the submission: they differ from the checkpoint's."""
 
@@ -105,12 +107,15 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def on_a_checkpoint(self) -> bool:
-        """Whether it reads the checkpoint of a run, in the run's directory."""
+        """True for a job that reads the checkpoint of a run, in the run's directory."""
         return self.job_kind.reads_checkpoint
 
     @property
     def checkpoints(self) -> bool:
-        """Whether it sees STOP, checkpoints and exits with 200; any other job is ended by a signal."""
+        """True for a job that sees STOP, checkpoints and exits with 200.
+
+        Any other job is ended by a signal.
+        """
         return self.job_kind.checkpoints
 
     @property
@@ -120,11 +125,12 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def processes_per_node(self) -> int:
+        # A job without GPUs still needs one process.
         return self.resources.processes_per_node or max(1, self.resources.gpus_per_node)
 
     @property
     def checked(self) -> bool:
-        """Whether a scheduler's job checks its nodes before it begins."""
+        """True for a scheduler's job that checks its nodes before it begins."""
         return self.job_kind.checked and self.site.preflight != "off"
 
     @property
@@ -137,9 +143,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.inputs.image or f"jobctl:{self.version}-{self.inputs.image_variant}"
 
     def json(self) -> bytes:
-        """Return canonical JSON on one line: sorted keys, ASCII only.
+        """Return canonical JSON on one line, with sorted keys and ASCII only.
 
-        A key that only another target reads is left out where it has its default.
+        Keys that only another target reads are left out if they have their defaults.
         """
         settings = msgspec.to_builtins(self)
         for key in _NOT_RECORDED:
@@ -164,6 +170,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         """
         site = self._site_that_the_target_reads()
         if self.patch:
+            # The folder is named after the run, which does not belong to the meaning either.
             site.pop("project_dir", None)
 
         return {
@@ -190,6 +197,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def fingerprint(self) -> str:
         """Return the hash of ``meaning``, 16 hexadecimal digits; of a resumed run the hash of its record."""
+        # An older version may have computed it by other rules. The script compares with the record, so the
+        # record wins.
         if self.recorded_hash:
             return self.recorded_hash
         return hashlib.sha256(msgspec.json.encode(self.meaning(), order="sorted")).hexdigest()[:16]
@@ -261,13 +270,16 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
 
 
 def foreign_sections(target: str) -> tuple[str, ...]:
-    """Return the sections of ``Site`` that only other targets than ``target`` read, or none at all."""
+    """Return the sections of ``Site`` that ``target`` does not read."""
     section = target_entry(target).section
     return (*(name for name in SCHEDULERS if name != section), *READ_BY_NO_JOB)
 
 
 def _known_to_the_hash(section: msgspec.Struct) -> dict[str, Any]:
-    """Return the settings of ``section`` as a hash takes them: a key of ``ADDED_LATER`` only where it is set."""
+    """Return the settings of ``section`` for a hash.
+
+    Leave out a key of ``ADDED_LATER`` that has its default.
+    """
     defaults = {field.name: field.default for field in msgspec.structs.fields(type(section))}
     settings: dict[str, Any] = msgspec.to_builtins(section)
 
@@ -310,5 +322,6 @@ def _ascii(encoded: bytes) -> bytes:
 
 
 def _escape(character: str) -> str:
+    # JSON has escapes of 16 bits only: a character beyond them is written as two halves.
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

@@ -1,4 +1,4 @@
-"""Layers of settings: where each stands, how they merge, and how the merged keys become typed sections."""
+"""Layers of settings: find their lines in files, merge them, and make typed sections of the merged keys."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from jobctl.jobs.core.validation import expected, in_words
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """Settings of one origin. ``file`` and ``path`` say where they stand, for error messages."""
+    """Settings of one origin. ``file`` and ``path`` give their place for error messages."""
 
     name: str
     settings: Mapping[str, Any]
     file: str = ""
     path: tuple[str | int, ...] = ("settings",)
     is_limit: bool = False
-    """Whether these are limits of the hardware: a value of theirs is a note to the user."""
+    """True for the limits of the hardware. A value that comes from them makes a note to the user."""
     by_user: bool = False
-    """Whether the user set these values for this job, in the project file or on the command line."""
+    """True for values that the user set for this job, in the project file or on the command line."""
 
     def where(self, key: str) -> str:
-        """``file:line`` of ``key``, or the layer's name where it has no file."""
+        """Return ``file:line`` of ``key``, or the layer's name if it has no file."""
         if not self.file:
             return self.name
 
+        # Read again, and only for a message: the parsed settings have no line numbers.
         text = Path(self.file).read_text(encoding="utf-8")
         return f"{self.file}:{line_of(text, *self.path, *self._path_of(key))}"
 
     def _path_of(self, key: str) -> list[str]:
-        """Return where ``key`` stands in the settings, as the file spells it."""
+        """Return the path of ``key`` in the settings, with the spelling of the file."""
         for spelled in self.settings:
             name, entry = split_key(spelled)
             if key in (name, f"{name}.{entry}"):
@@ -52,7 +53,7 @@ class Layer(msgspec.Struct, frozen=True):
     def entries(self) -> Iterator[tuple[str, str, Any]]:
         """Yield each setting: its key, the entry of its mapping if it names one, and its value.
 
-        Raises UserError for a key that no section declares, with its file, line and the nearest right one.
+        Raises UserError for an unknown key, with its file, its line and the nearest known key.
         """
         for spelled, value in self.settings.items():
             key, entry = split_key(spelled)
@@ -100,6 +101,7 @@ def parse_set(assignment: str, source: str = "--set") -> tuple[str, Any]:
         raise UserError(f"{source} {assignment!r}: unknown key '{name}'; {nearest_key(name)}")
 
     if entry:
+        # An entry of a mapping is text: `env.DEBUG=1` must not become a number.
         return f"{name}.{entry}", text
 
     return name, text if _is_text(name) else parse_yaml(text, f"{source} {key}")
@@ -111,15 +113,15 @@ def _is_text(key: str) -> bool:
 
 
 def parse_trainer_flags(words: tuple[str, ...]) -> dict[str, Any]:
-    """The trainer's own flags as settings."""
+    """Return the trainer's own flags as settings."""
     return flags.settings(flags.pairs(words)) if words else {}
 
 
 def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
-    """Return values and origins by key, later layers winning.
+    """Return values and origins by key. A later layer wins.
 
-    Mappings merge key by key, and ``env.X`` names one of them. Raises UserError for a key that no section
-    declares, and for one that a layer sets twice, under its old and its new name.
+    Mappings merge entry by entry, and ``env.X`` names one entry. Raises UserError for an unknown key, and for
+    a key that one layer sets twice, under its old and its new name.
     """
     values: dict[str, Any] = {}
     origins: dict[str, Layer] = {}
@@ -148,10 +150,7 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
 
 
 def site_of(values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Site:
-    """Return the site's settings among ``values``.
-
-    Raises UserError, which says where a wrong value is written.
-    """
+    """Return the site's settings among ``values``. Raises UserError with the place of a wrong value."""
     # The general keys first: the sections are not among `values` under their own names.
     general: Site = section(Site, values, origins)
     sections = {
@@ -163,14 +162,15 @@ def site_of(values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Site:
 def section(
     kind: type[Any], values: Mapping[str, Any], origins: Mapping[str, Layer], prefix: str = ""
 ) -> Any:
-    """Return the keys of ``kind`` among ``values`` as a typed struct; each key begins with ``prefix``.
+    """Return the keys of ``kind`` among ``values`` as a typed struct. Each key begins with ``prefix``.
 
-    Raises UserError, which says where a wrong value is written.
+    Raises UserError with the place of a wrong value.
     """
     settings = {key: values[prefix + key] for key in kind.__struct_fields__ if prefix + key in values}
     try:
         return msgspec.convert(settings, kind)
     except msgspec.ValidationError as error:
+        # msgspec's own error does not know which layer set the value, so each value is tried alone.
         _refuse_value(kind, settings, origins, prefix)
         # Every value that is there is right, so one is missing.
         raise UserError(f"{in_words(str(error))}; no layer sets it") from None

@@ -1,4 +1,4 @@
-"""How long a training is, from a number of tokens or of epochs: steps, warm-up and decay follow. Pure."""
+"""Compute the steps, the warm-up and the decay of a training from a number of tokens or epochs. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobctl.jobs.spec.layers import Layer
 OPTIMAL = "optimal"
 """The word that stands for the number of tokens that a model's entry calls optimal."""
 LONGEST_WARM_UP = 0.1
-"""The largest share of a run that its warm-up gets. Published recipes warm up for 0.1 to 5% of the steps."""
+"""The largest share of a run for its warm-up. Published recipes warm up for 0.1 to 5% of the steps."""
 
 
 class DatasetSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +28,7 @@ class DatasetSize(msgspec.Struct, frozen=True, kw_only=True):
 
     tokens: float
     is_exact: bool
-    """Whether a data set was counted; else the catalogue estimates it."""
+    """True if the tokens were counted. Otherwise the number is the catalogue's estimate."""
 
 
 class AskedLength(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class AskedLength(msgspec.Struct, frozen=True, kw_only=True):
     epochs: float | None
 
     def resolved(self, dataset: str, optimal: float, size: DatasetSize | None) -> tuple[str, float]:
-        """Return the flag as it was written, and its number of tokens. Raises UserError where it has none."""
+        """Return the flag as the user wrote it, and its number of tokens. Raises UserError if it has none."""
         if self.tokens is not None and self.epochs is not None:
             raise UserError(
                 "--tokens and --epochs both set the length of the run", hint="leave one of them out"
@@ -61,9 +61,9 @@ class AskedLength(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_tokens(text: str, optimal: float) -> float:
-    """Return the number that ``--tokens`` says: ``81.7e9``, ``82B``, ``500M`` or ``optimal``.
+    """Return the number of ``--tokens``: ``81.7e9``, ``82B``, ``500M`` or ``optimal``.
 
-    ``optimal`` is the model's own number, 0 where its entry has none. Raises UserError for anything else.
+    ``optimal`` is the number of the model's entry, or 0 if it has none. Raises UserError for anything else.
     """
     if text == OPTIMAL:
         if not optimal:
@@ -91,7 +91,7 @@ def parse_tokens(text: str, optimal: float) -> float:
 
 
 def catalogue_size(spec: JobSpec) -> DatasetSize | None:
-    """Return the catalogue's estimate for the data set of ``spec``; None where it has none."""
+    """Return the catalogue's estimate for the data set of ``spec``, or None if it has no estimate."""
     if spec.inputs.dataset not in names("datasets"):
         return None
 
@@ -107,9 +107,9 @@ def length_layer(
 ) -> Layer:
     """Return the settings that make ``spec`` as long as ``asked``.
 
-    The decay ends with the run. The warm-up is the recipe's share of the decay, at most a tenth. A warm-up or a
-    decay that the user sets stays as it is. Raises UserError where the user sets the number of steps too, and
-    where ``asked`` cannot be.
+    The decay ends with the run. The warm-up is the recipe's share of the decay, at most a tenth. A warm-up or
+    a decay that the user sets stays as it is. Raises UserError if the user also sets the number of steps, and
+    if ``asked`` is impossible.
     """
     if not isinstance(spec, TrainSpec) or not spec.job_kind.checkpoints:
         raise UserError(f"--tokens and --epochs are for a training, not for {spec.step}")
@@ -121,10 +121,12 @@ def length_layer(
             f"{name} and max_iters {train.max_iters} contradict each other", hint="leave one of them out"
         )
 
+    # Rounded up: the user gets at least the tokens that the user asked for.
     steps = max(1, math.ceil(tokens / spec.tokens_per_step))
     settings: dict[str, Any] = {"max_iters": steps}
 
     if not _by_user("lr_decay_iters", origins):
+        # 0 means: at the last step. The recipe's own number would belong to another length.
         settings["lr_decay_iters"] = 0
 
     if not _by_user("warmup_iters", origins):
@@ -134,7 +136,7 @@ def length_layer(
 
 
 def _warm_up_share(train: TrainConfig) -> float:
-    """Return the part of the recipe's whole run in which the learning rate rises."""
+    """Return the share of the recipe's run in which the learning rate rises."""
     whole = train.lr_decay_iters or train.max_iters
     return min(LONGEST_WARM_UP, train.warmup_iters / whole)
 
@@ -146,8 +148,8 @@ def _by_user(key: str, origins: Mapping[str, Layer]) -> bool:
 def describe_length(spec: TrainSpec, optimal: float, size: DatasetSize | None) -> tuple[str, list[str]]:
     """Return one line on the tokens of a training, and its doubts.
 
-    ``optimal`` is the compute-optimal number of tokens of the model, 0 where nobody says it. ``size`` is None
-    where the data set is not known.
+    ``optimal`` is the compute-optimal number of tokens of the model, or 0 if it is unknown. ``size`` is None
+    if the data set is unknown.
     """
     sources = []
     if size is not None:

@@ -1,4 +1,4 @@
-"""Code that a job runs in the place of the image's: its tree, its changes, and a copy of it."""
+"""The code that a job runs instead of the image's: describe a source tree, and copy it for the job."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     """The commit that is checked out."""
     diff_sha256: str
-    """Hash of all that differs from it, new files included."""
+    """Hash of all changes since that commit, new files included."""
 
 
 def describe(tree: Path) -> Patch:
-    """Raises UserError where ``tree`` is no checkout."""
+    """Describe the checkout ``tree``. Raises UserError if it is no checkout."""
     revision = _git(tree, "rev-parse", "HEAD").decode().strip()
     diff = hashlib.sha256(_git(tree, "diff", "--binary", "HEAD"))
     for name in sorted(_names(tree, "--others")):
+        # `git diff` leaves out new files. The zero bytes keep a name and a content from running into each
+        # other.
         diff.update(b"\0" + name + b"\0" + _content(_path(tree, name)))
 
     return Patch(tree=str(tree), revision=revision, diff_sha256=diff.hexdigest())
 
 
 def ship(tree: Path, into: Path) -> None:
-    """Copy to ``into`` what an image is made of, so that later edits change neither this job nor its resumption.
+    """Copy the files of an image from ``tree`` to ``into``, so that a later edit does not change the job.
 
-    Raises UserError where ``tree`` is no checkout or ``into`` cannot be written.
+    Raises UserError if ``tree`` is no checkout or ``into`` cannot be written.
     """
     aside = into.with_name(f".{into.name}")
     shutil.rmtree(aside, ignore_errors=True)
@@ -49,6 +51,7 @@ def ship(tree: Path, into: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(_path(tree, name), target, tree)
 
+        # The old tree goes only when the new copy is whole.
         shutil.rmtree(into, ignore_errors=True)
         aside.rename(into)
     except OSError as error:
@@ -56,27 +59,28 @@ def ship(tree: Path, into: Path) -> None:
 
 
 def _parts(tree: Path) -> list[str]:
-    """The folders that a build of the image is given."""
+    """Return the folders that go into an image."""
     return [rule[1:] for rule in _rules(tree) if rule.startswith("!")]
 
 
 def _secrets(tree: Path) -> list[str]:
-    """git's options that leave out files that a build never gets: keys, environments."""
+    """Return git's options that leave out private files, such as keys and environments."""
     return [f"--exclude={rule}" for rule in _rules(tree) if rule.startswith("**/")]
 
 
 def _rules(tree: Path) -> list[str]:
+    # One list for the image and for the copy: what is kept out of an image is kept out of a run directory.
     return (tree / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 def _names(tree: Path, *which: str) -> list[bytes]:
-    """Files of ``tree`` that git does not ignore and that are there."""
+    """Return the existing files of ``tree`` that git does not ignore."""
     listed = _git(tree, "ls-files", "--exclude-standard", "-z", *which).split(b"\0")
     return [name for name in listed if name and _is_content(_path(tree, name))]
 
 
 def _is_content(path: Path) -> bool:
-    """Whether ``path`` is a file, or a link, which git keeps like one."""
+    """Return True for a file and for a link. git keeps a link like a file."""
     return path.is_symlink() or path.is_file()
 
 

@@ -1,6 +1,7 @@
-"""The flags of prep, so that a wrong one is refused before a job waits in a queue for it.
+"""The flags of prep. With this list a wrong flag is refused now, and not after the job has waited in a queue.
 
-``jobctl`` may not import prep. ``tests/jobs/spec/test_prep_flags.py`` holds this list equal to prep's own parser.
+``jobctl`` may not import prep. ``tests/jobs/spec/test_prep_flags.py`` holds this list equal to prep's own
+parser.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _OF_THE_DATASET = (
 
 
 def known_flags() -> set[str]:
-    """Return the long flags that prep takes, those that switch something off among them."""
+    """Return the long flags of prep, with the flags ``--no-…`` that switch something off."""
     flags = set(_COMMAND)
     for name in (*_OF_THE_DATASET, *PrepConfig.__struct_fields__):
         flags.add(f"--{name.replace('_', '-')}")

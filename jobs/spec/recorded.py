@@ -1,4 +1,7 @@
-"""A job on the checkpoint of a run takes the settings of the run's record. The user says only what differs."""
+"""Settings for a job on the checkpoint of a run: they come from the run's record.
+
+The user sets only differences.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from jobctl.jobs.spec.layers import Layer
 SECTIONS = ("resources", "inputs", "site", "model", "train")
 """Fields of a spec whose keys a user may set."""
 OF_ANY_HARDWARE = ("dataset", "tokenizer", "image")
-"""Inputs of a run that hold on any hardware: an image that a user named is the run's code."""
+"""Inputs of a run that are right for any hardware.
+
+The image is one of them: if the user named it, it is the run's code.
+"""
 
 
 def sections_of(spec: JobSpec) -> dict[str, msgspec.Struct]:
@@ -36,8 +42,8 @@ def settings_of(spec: JobSpec) -> dict[str, Any]:
 def recorded_layers(spec: JobSpec, kind: JobKind) -> list[Layer]:
     """Return the settings that a job of ``kind`` takes from the run that ``spec`` describes, weakest first.
 
-    A job with a model runs on the hardware of the run. Any other one has hardware of its own, so it takes the data
-    and the site.
+    A job with a model runs on the hardware of the run. Any other job has other hardware, so it takes only the
+    data and the site.
     """
     name = f"run {spec.run}"
     if kind.has_model:
@@ -48,7 +54,7 @@ def recorded_layers(spec: JobSpec, kind: JobKind) -> list[Layer]:
 
 
 def recorded_hardware(spec: JobSpec) -> HardwareEntry:
-    """Return the hardware of a recorded job, as far as its record tells."""
+    """Return the hardware of a recorded job, as far as its record describes it."""
     return HardwareEntry(
         summary=spec.hardware,
         facts=spec.facts,

@@ -1,12 +1,13 @@
-"""Names that no setting may give to an environment variable: bash owns them, or a job's script uses them.
+"""Names of environment variables that no setting may set: bash owns them, or a job's script uses them.
 
-``tests/jobs/spec/test_reserved.py`` finds both kinds, in bash and in the templates, and compares them with this list.
+``tests/jobs/spec/test_reserved.py`` finds both kinds, in bash and in the templates, and compares them with
+this list.
 """
 
 from __future__ import annotations
 
 PREFIXES = ("BASH", "EXIT_", "JOB_", "COMP_")
-"""How groups of them begin."""
+"""Every name that begins like this is reserved."""
 OF_BASH = frozenset(
     (
         *("DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "GROUPS", "HISTCMD", "HOSTTYPE", "IFS"),
@@ -58,9 +59,9 @@ OF_THE_SCRIPT = frozenset(
 MAY_BE_SET = frozenset(
     (*("HOME", "HOSTNAME", "JOBCTL_ENGINE", "PATH", "PS4", "PYTHONPATH", "SHELL", "TERM", "USER"),)
 )
-"""What a script extends or sets for itself where it needs to; another value does no harm."""
+"""Names that a script extends, or sets when it needs them. Another value does no harm."""
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether no setting may give this name to a variable of the job."""
+    """Return True if no setting may set the variable ``name``."""
     return name in OF_BASH or name in OF_THE_SCRIPT or name.startswith(PREFIXES)

@@ -1,4 +1,4 @@
-"""From choices to a job spec: gather the layers, merge and validate them, and keep each value's origin.
+"""Make a job spec of a user's choices: gather the layers, merge and validate them, and keep each value's origin.
 
 Layers, weakest first: model < hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and
 trainer flags < named flags.
@@ -48,7 +48,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str = kinds.TRAIN.name
     model: str = ""
-    """The model to train; empty for a job of a kind without a model."""
+    """The model to train. It is empty for a kind of job that has no model."""
     hardware: str | None = None
     tier: int = 1
     stage: str | None = None
@@ -62,9 +62,9 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     named: dict[str, Any] = {}
     """Values of named flags by catalogue key: ``--nodes 2`` is ``{"nodes": 2}``."""
     patch: Patch | None = None
-    """The source tree that runs in the place of the image's code."""
+    """The source tree that runs instead of the image's code."""
     trusted: tuple[str, ...] = ()
-    """Owners whose files the job may execute and write into."""
+    """Owners whose files the job may execute and write to."""
     tokens: str | None = None
     """The length of a training in tokens, as ``--tokens`` spells it.
 
@@ -73,16 +73,16 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     epochs: float | None = None
     """The length of a training in passes over its data set."""
     recorded: JobSpec | None = None
-    """The run whose checkpoint the job reads: what the user does not say is as in its record."""
+    """The run whose checkpoint the job reads. Settings that the user leaves out come from its record."""
 
     @property
     def sets_length(self) -> bool:
-        """Whether the number of steps follows from ``tokens`` or ``epochs``."""
+        """True if the number of steps follows from ``tokens`` or ``epochs``."""
         return self.tokens is not None or self.epochs is not None
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """A spec, the layer that each flat key came from, and what the user should know."""
+    """A spec, the layer that each flat key came from, and warnings for the user."""
 
     spec: JobSpec
     origins: dict[str, str]
@@ -94,11 +94,11 @@ class Resolution(msgspec.Struct, frozen=True):
     """
     machine: HardwareEntry | None = None
     optimal_tokens: float = 0.0
-    """Of the model's entry; 0: it says nothing."""
+    """Compute-optimal tokens of the model's entry; 0 if it has none."""
 
 
 def _stage_of(choices: Choices) -> str:
-    """Return the stage of a job with a model. Raises UserError where the kind has another one."""
+    """Return the stage of a job with a model. Raises UserError if its kind has another stage."""
     kind = kinds.job_kind(choices.kind)
     if kind.stage and choices.stage not in (None, kind.stage):
         raise UserError(f"{kind.name} and --stage {choices.stage} contradict each other")
@@ -123,7 +123,7 @@ def load_site(
 
 
 def absolute_root(root: str) -> str:
-    """Return ``root`` without ``~`` and from the top of the file system; an empty one stays empty."""
+    """Return ``root`` as an absolute path without ``~``. An empty text stays empty."""
     return str(Path(root).expanduser().absolute()) if root else ""
 
 
@@ -137,12 +137,12 @@ def resolve(
     stamp: str = "",
     dataset_size: Callable[[JobSpec], DatasetSize | None] = catalogue_size,
 ) -> Resolution:
-    """Return the job that ``choices`` describe; nothing of its spec changes afterwards.
+    """Return the job that ``choices`` describe. Its spec does not change afterwards.
 
-    ``root`` is $JOBCTL_ROOT where it is set, and ``default_root`` the root where no layer sets one.
-    ``stamp`` is the time of a submission: it completes the name of a run that nobody named, and a patched
-    job then takes its code from a copy in the run directory. Without it the spec is only rendered.
-    ``dataset_size`` tells the size of a job's data set, None where nobody knows it.
+    ``root`` is $JOBCTL_ROOT if it is set. ``default_root`` is the root if no layer sets one. ``stamp`` is the
+    time of a submission: it completes the name of a run that nobody named, and a patched job then takes its
+    code from a copy in the run directory. Without a stamp the spec is only rendered. ``dataset_size`` returns
+    the size of a job's data set, or None if it is unknown.
 
     Raises UserError for anything unknown, impossible or contradictory.
     """
@@ -153,6 +153,7 @@ def resolve(
     hardware = hardware_of(choices, kind)
     refuse_foreign(choices.sets, target)
     machine, layers = all_layers(choices, hardware, stage, root, project)
+    # After all other layers: it looks at the time limit that they have set.
     shorter = _fit_warning(choices, stage, layers, default_root)
     values, origins = _merge(layers, default_root)
     job = _job_fields(choices, version, hardware, machine)
@@ -180,7 +181,7 @@ def resolve(
 
 
 def _fit_warning(choices: Choices, stage: str, layers: list[Layer], default_root: str) -> Layer | None:
-    """Add a layer with a shorter warning where the time limit is short, and return it."""
+    """Add a layer with a shorter warning if the time limit is short. Return that layer, or None."""
     if not target_entry(choices.target).warns_early:
         return None
 
@@ -199,7 +200,7 @@ def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict
 def _length_in_words(
     choices: Choices, spec: JobSpec, dataset_size: Callable[[JobSpec], DatasetSize | None]
 ) -> tuple[str, list[str]]:
-    """Return the length of a training in words, and its doubts; nothing for any other job."""
+    """Return the length of a training in words, and its doubts. Return nothing for any other job."""
     if not isinstance(spec, TrainSpec) or not spec.job_kind.checkpoints:
         return "", []
 
@@ -233,12 +234,13 @@ def _job_fields(choices: Choices, version: str, hardware: str, machine: Hardware
 
 
 def _with_run(build: Callable[..., JobSpec], choices: Choices, target: TargetEntry, stamp: str) -> JobSpec:
-    """Return the spec with the name of its run, which follows from the spec where the user chose none."""
+    """Return the spec with the name of its run. If the user chose no name, it follows from the spec."""
     spec = build()
     run = choices.run
     if run is None and stamp:
         run = f"{spec.run_prefix}-{stamp}"
     elif run is None and target.names_by_content:
+        # A manifest needs its name when it is rendered. The hash gives equal settings the same name.
         run = f"{spec.run_prefix}-{spec.fingerprint()[:8]}"
 
     changes: dict[str, Any] = {"run": run}

@@ -1,4 +1,4 @@
-"""Secrets have no place in settings: those go into the script and the record, which others may read."""
+"""Refuse secrets in settings. Settings go into the script and the record, which other users may read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.layers import Layer
 
 _ENDINGS = ("TOKEN", "KEY", "PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "CREDENTIAL", "CREDENTIALS")
-"""What a word of a secret's name ends with: API_KEY, APIKEY, HF_TOKEN, but not TOKENIZERS_PARALLELISM."""
+"""Endings of a word in a secret's name: API_KEY, APIKEY, HF_TOKEN, but not TOKENIZERS_PARALLELISM."""
 _WORDS = ("PASS", "PWD", "SECRETS")
 _REFERENCES = ("FILE", "PATH", "DIR", "ENV", "NAME")
-"""A name that ends so says where a secret is: SSH_KEY_FILE."""
+"""A name with such an ending gives the place of a secret, not the secret: SSH_KEY_FILE."""
 _URL_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
 _URL_TOKEN = re.compile(
     r"://\S*[?&#](access_token|token|password|secret|sig|signature|api_?key|key)=[^&\s]", re.IGNORECASE
@@ -28,7 +28,7 @@ HINT = (
 def refuse_secrets(layers: Iterable[Layer], arguments: Iterable[str] = ()) -> None:
     """Raise UserError for a secret in any layer, or in the ``arguments`` of a job that is not a training.
 
-    The message says where it stands, and does not repeat it.
+    The message names the place of the secret, but does not repeat the secret.
     """
     for layer in layers:
         for key, value in layer.settings.items():
@@ -43,7 +43,7 @@ def refuse_secrets(layers: Iterable[Layer], arguments: Iterable[str] = ()) -> No
 
 
 def looks_secret(name: str) -> bool:
-    """Whether a variable of this name holds a secret."""
+    """Return True if a variable of this name probably holds a secret."""
     words = [word for word in re.split(r"[^A-Za-z0-9]+", name.upper()) if word]
     if not words or words[-1] in _REFERENCES:
         return False
@@ -51,11 +51,12 @@ def looks_secret(name: str) -> bool:
 
 
 def _reason(name: str, text: str) -> str:
-    """Say why a value is refused; nothing where it is not."""
+    """Return why a value is refused, or an empty text if it is allowed."""
     section, _, variable = name.partition(".")
     if section == "env" and looks_secret(variable):
         return "it looks like a secret, and env is written into the script and run.json"
 
+    # A proxy may be written without http://, as in user:password@host, which the other pattern does not see.
     is_proxy = "proxy" in variable.lower() and _PROXY_PASSWORD.match(text)
     if _is_secret_text(text) or is_proxy:
         return "it holds a password, and would be written into the script and run.json"
@@ -68,7 +69,7 @@ def _is_secret_text(text: str) -> bool:
 
 
 def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Each text in a value with its flat key: ``env.X`` for one of a mapping."""
+    """Yield each text in a value with its flat key. The key of a mapping's entry is ``env.X``."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _texts(f"{key}.{name}", item)

@@ -1,4 +1,4 @@
-"""The runs of a root on this host: the run directory is the record, and a target works on it."""
+"""The run store of a root on this host. The run directory is the record, and a target works on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from jobctl.jobs.targets.protocol import Target
 
 POLL_SECONDS = 0.5
 NAMED = 5
-"""Files left out that are named one by one."""
+"""The most files left out that a message names one by one."""
 
 
 class DirectoryStore:
@@ -38,7 +38,7 @@ class DirectoryStore:
     # ---- reading
 
     def find(self, name: str) -> Run | None:
-        """Return the run called ``name``; None where it has no record under the root."""
+        """Return the run called ``name``, or None if it has no record under the root."""
         return runs.read(self._root, name) if runs.is_submitted(self._root, name) else None
 
     def find_all(self) -> list[Run]:
@@ -46,7 +46,7 @@ class DirectoryStore:
         return runs.read_all(self._root)
 
     def state(self, spec: JobSpec) -> State | None:
-        """Return the state that the records tell of the job called like ``spec``; None where it has none."""
+        """Return the recorded state of the job with the name of ``spec``, or None without a record."""
         run = self.find(spec.name) if spec.name else None
         if run is None:
             return None
@@ -66,17 +66,19 @@ class DirectoryStore:
     def start(self, spec: JobSpec) -> Started:
         """Start ``spec``, whose run is named.
 
-        Of several submissions of one name at once, one wins. Nothing stays behind when the scheduler refuses.
+        Of several submissions of one name at once, one wins. If the scheduler refuses, nothing stays behind.
         """
         assert spec.run is not None
         if spec.on_a_checkpoint:
             return self._start_on(runs.read(self._root, spec.run).path, spec)
 
+        # Rendered first: it can refuse the spec, and then no directory is claimed.
         script = self._target.render(spec)
         path = runs.claim(self._root, spec.run)
 
         try:
             _ship_code(spec)
+            # The record comes before the job: the job may begin at once, and must find it.
             runs.write_submission(path, spec, script)
             run = runs.read(self._root, spec.run)
             job_id = self._target.submit(run, layout.script_file(path), spec.after)
@@ -101,6 +103,7 @@ class DirectoryStore:
             job_id = self._target.submit(run, file, spec.after)
         except BaseException:
             if new:
+                # An earlier submission of the step keeps its files.
                 file.unlink()
                 layout.record_file(path, spec.step).unlink()
 
@@ -109,10 +112,10 @@ class DirectoryStore:
         return Started(run=run, job_id=job_id)
 
     def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
-        """Start another attempt by a script that is rendered anew from the run's record; the job id.
+        """Start another attempt with a new script, rendered from the run's record. Return the job id.
 
-        The script in the run directory is not executed: another user may have written it. Raises UserError
-        when someone else resumes the run at this moment, and where it belongs to a user who is not
+        The old script in the run directory is not executed, because another user may have written it. Raises
+        UserError if someone else resumes the run at this moment, or if it belongs to a user who is not
         ``trusted``.
         """
         runs.check_ours(run.path, trusted)
@@ -122,12 +125,14 @@ class DirectoryStore:
             f"run '{run.name}' is being resumed by someone else", hint=f"jobctl status {run.name}", code=1
         )
 
+        # Making a folder is atomic on every file system, so of two users at once only one goes on.
         try:
             claim.mkdir()
         except FileExistsError:
             raise busy from None
 
         try:
+            # Between the reading of the run and the claim, somebody may have resumed it and be done.
             now = runs.read_again(run)
             if len(now.attempts) != len(run.attempts):
                 raise busy
@@ -152,7 +157,7 @@ class DirectoryStore:
     # ---- a running job
 
     def await_change(self, run: Run, seconds: float) -> None:
-        """Return after a short time, for a file system does not tell."""
+        """Return after a short time. A file system announces no changes."""
         time.sleep(POLL_SECONDS)
 
     def request_stop(self, run: Run) -> None:
@@ -168,9 +173,9 @@ class DirectoryStore:
         return read_all_ranks(run.path, attempt=attempt, follow=follow, ended=ended, step=run.step)
 
     def collect(self, run: Run, into: Path) -> Mapping[str, int]:
-        """Copy the run directory, and say which files were left out.
+        """Copy the run directory, and name the files that were left out.
 
-        Raises UserError where it cannot be copied.
+        Raises UserError if it cannot be copied.
         """
         if into.resolve().is_relative_to(run.path.resolve()):
             raise UserError(f"{into} is in the run directory itself", hint="name a folder elsewhere with -o")
@@ -194,13 +199,13 @@ def _note(text: str) -> None:
 
 
 def _record_with(run: Run, edit: Edit | None) -> RunRecord:
-    """Return the record of ``run`` as it will be with ``edit``."""
+    """Return the record of ``run`` with ``edit``, before it is written."""
     edits = run.record.edits if edit is None else (*run.record.edits, edit)
     return msgspec.structs.replace(run.record, edits=edits)
 
 
 def _check_has_record(run: Run) -> None:
-    """Raise UserError for a job on a checkpoint whose own record is not there."""
+    """Raise UserError for a job on a checkpoint that has no record of its own."""
     if run.step and not layout.record_file(run.path, run.step).is_file():
         raise UserError(
             f"{run.name} was not submitted by this jobctl, so there is no record to resume it from",

@@ -1,4 +1,7 @@
-"""A container on this machine, by Docker or Podman: the local target with an engine in between."""
+"""Run a job in a container on this machine, by Docker or Podman.
+
+It is the local target with an engine in between.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.local import LocalTarget, is_alive
 
 NETWORK_VARIABLES = ("WANDB_", "MLFLOW_")
-"""Loggers that talk to a server are configured by variables that begin so."""
+"""Variables with these beginnings configure loggers that send to a server."""
 FROM_THE_SUBMITTER = ("CUDA_VISIBLE_DEVICES", "JOBCTL_ROOT", "RUN", "RUN_DIR", "ATTEMPT")
 
 
 class DockerTarget(LocalTarget):
-    """Runs the script in the background on this host; the script starts the container and waits for it."""
+    """Run the script in the background on this host. The script starts the container and waits for it."""
 
     def render(self, spec: JobSpec) -> str:
         _check(spec)
@@ -65,7 +68,7 @@ class DockerTarget(LocalTarget):
         return status
 
     def cancel(self, run: Run) -> None:
-        """Stops the container: SIGTERM, and SIGKILL after the job's ``stop_grace_seconds``.
+        """Stop the container with SIGTERM, and with SIGKILL after ``stop_grace_seconds``.
 
         Its script then ends.
         """
@@ -89,22 +92,22 @@ def _check(spec: JobSpec) -> None:
 
 
 def _needs_network(spec: JobSpec) -> bool:
-    """Return whether the job reads from the internet or reports to a logger.
+    """Return True if the job reads from the internet or reports to a logger.
 
-    Ranks on one machine need no network.
+    Ranks on one machine need no network. Variables of ``pass_env`` are secrets, and mostly for a server.
     """
     reports = any(name.startswith(NETWORK_VARIABLES) for name in spec.site.env)
     return spec.job_kind.network or reports or bool(spec.site.pass_env)
 
 
 def _mounts(spec: JobSpec) -> list[str]:
-    """``source:target[:ro]`` besides the shared root."""
+    """Return the mounts ``source:target[:ro]`` besides the shared root."""
     source = spec.site.project_dir
     return [*spec.site.container.mounts, *([f"{source}:{source}:ro"] if source else [])]
 
 
 def _variables(spec: JobSpec) -> list[str]:
-    """``NAME=value`` of the job's variables, and ``NAME`` alone where the value is the submitter's."""
+    """Return the job's variables as ``NAME=value``, or as ``NAME`` if the value is in the submitter's environment."""
     variables = [f"{name}={value}" for name, value in job_environment(spec).items()]
     if spec.site.project_dir:
         variables.append(f"PYTHONPATH={spec.site.project_dir}/src")
@@ -112,13 +115,13 @@ def _variables(spec: JobSpec) -> list[str]:
 
 
 def _container_is_alive(job_id: str) -> bool:
-    """Whether there is such a container. Raises EngineSilent."""
+    """Return True if the container exists. Raises EngineSilent."""
     engine, _, name = job_id.partition(":")
     return bool(_ask(engine, "ps", "--quiet", "--filter", f"name=^{name}$"))
 
 
 def _stop(job_id: str) -> bool:
-    """Whether there was a container to stop; it has ended when this returns. Raises EngineSilent."""
+    """Stop the container and wait for its end. Return False if there was none. Raises EngineSilent."""
     engine, _, name = job_id.partition(":")
     if not _container_is_alive(job_id):
         return False
@@ -126,20 +129,24 @@ def _stop(job_id: str) -> bool:
     try:
         _ask(engine, "stop", name)
     except EngineSilent:
-        if _container_is_alive(job_id):  # it has not ended by itself meanwhile
+        # A container that ended by itself in the meantime is no error.
+        if _container_is_alive(job_id):
             raise
 
     return True
 
 
 class EngineSilent(UserError):
-    """A container engine that could not be asked: whether a container is there, nobody knows."""
+    """A container engine that does not answer, so that nobody knows if a container exists."""
 
 
 def _ask(engine: str, *arguments: str) -> str:
     """Return what the engine prints. Raises EngineSilent."""
+    # The name comes from a record, which another user may have written. It must not start any program.
     if engine not in ("docker", "podman", os.environ.get("JOBCTL_ENGINE")):
-        raise EngineSilent(f"{engine!r} is no container engine", hint="set JOBCTL_ENGINE to it", code=1)
+        raise EngineSilent(
+            f"{engine!r} is not a container engine", hint="if it is one, set JOBCTL_ENGINE to it", code=1
+        )
 
     try:
         done = subprocess.run([engine, *arguments], capture_output=True, text=True, check=False)

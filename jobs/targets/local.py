@@ -1,4 +1,7 @@
-"""This machine: the job is a process group of its own, and the run directory is all there is to ask."""
+"""Run jobs on this machine.
+
+A job is a process group, and its run directory has all that is known about it.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,21 @@ from jobctl.jobs.runs.store import Run, Status, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 
 START_SECONDS = 20
+"""Time for the script to write its attempt's record."""
 SILENT_SECONDS = 600
-"""Age of a heartbeat that is beaten every few seconds; long, because the clocks of hosts differ."""
+"""Age from which a heartbeat is old. It is written every few seconds, but the clocks of hosts differ."""
 KILL_SECONDS = 60
-"""How long a cancelled job may take to checkpoint and go before it is killed."""
+"""Time for a cancelled job to checkpoint and exit. After it the job is killed."""
 
 
 class LocalTarget:
-    """Runs the script in the background on this host."""
+    """Run the script in the background on this host."""
 
     def render(self, spec: JobSpec) -> str:
         return render_template("local/script.sh.j2", payload_context(spec))
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
-        """Starts the script in a session of its own and waits until it has written its attempt's record."""
+        """Start the script in a session of its own, and wait until it has written its attempt's record."""
         before = _recorded(run)
         with (run.path / "logs" / "local.out").open("ab") as output:
             process = subprocess.Popen(
@@ -44,6 +48,7 @@ class LocalTarget:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                # Ctrl-C in this terminal, or its end, must not reach the job.
                 start_new_session=True,
                 env={**os.environ, "JOBCTL_PYTHON": sys.executable, "JOBCTL_QUIET": "1"},
             )
@@ -63,14 +68,15 @@ class LocalTarget:
         return [self._status_or_unknown(run) for run in runs]
 
     def _status_or_unknown(self, run: Run) -> Status:
-        """One that has become unreadable hides none of the others."""
+        """Return the status. An unreadable run must not hide the others, so its status is unknown."""
         try:
             return self._status(run)
         except BadRun as error:
             return unknown_status(run, error)
 
     def _status(self, run: Run) -> Status:
-        if alive := _alive(run):  # a later attempt may have been refused beside it
+        # A later attempt may have been refused beside the one at work, so the last one is not asked.
+        if alive := _alive(run):
             return recorded_status(msgspec.structs.replace(run, attempts=(alive,)))
 
         status = recorded_status(run)
@@ -95,7 +101,7 @@ class LocalTarget:
         return msgspec.structs.replace(status, state="lost", detail=f"{gone}; jobctl resume {run.name}")
 
     def _to_cancel(self, run: Run) -> Attempt | None:
-        """The attempt that is not known to have ended. Raises UserError where it is another host's."""
+        """Return the attempt that has no recorded end. Raises UserError if it runs on another host."""
         last = _alive(run) or run.last
         if last is None or last.exit_code is not None:
             return None
@@ -135,16 +141,16 @@ class LocalTarget:
 
 
 def _alive(run: Run) -> Attempt | None:
-    """The newest attempt whose process is alive on this host."""
+    """Return the newest attempt whose process is alive on this host."""
     host = os.uname().nodename
     alive = [a for a in run.attempts if a.exit_code is None and a.host == host and is_alive(a.pid, run.path)]
     return alive[-1] if alive else None
 
 
 def _is_silent(run: Run) -> bool:
-    """Whether a training on another host has stopped to beat.
+    """Return True if a training on another host writes no heartbeat any more.
 
-    The trainer looks more closely before it begins.
+    The trainer checks this more closely before it begins.
     """
     try:
         beaten = layout.heartbeat_file(run.path).stat().st_mtime
@@ -155,7 +161,7 @@ def _is_silent(run: Run) -> bool:
 
 
 def _recorded(run: Run) -> int:
-    """How many attempts in the run's directory have written their record."""
+    """Return the number of attempts that have written their record."""
     return len(list((run.path / "attempts").glob("[0-9]*.json")))
 
 
@@ -166,18 +172,21 @@ def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def is_alive(pid: int, run: Path) -> bool:
-    """Whether ``pid`` is still the shell of ``run``'s job and not a later process of the same number."""
+    """Return True if ``pid`` is the shell of ``run``'s job, and not a later process with the same number."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        # The name of a program may hold spaces and brackets, so the state is looked for after the last
+        # bracket.
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
     except OSError:
         return _is_hidden(pid)
 
+    # A zombie has ended. Only its parent has not asked for its exit code yet.
     return state != "Z" and str(run).encode() in command
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether the process is another user's that /proc does not show: it may be the job's."""
+    """Return True for a process of another user that /proc hides. It may be the job."""
     try:
         os.kill(pid, 0)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""The interface of a scheduler, and of the place that keeps the records of its runs."""
+"""The interfaces of a target: its scheduler, and the place that keeps the records of its runs."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ from jobctl.jobs.spec.job_spec import JobSpec
 
 
 class Target(Protocol):
-    """Renders a spec, and talks to one scheduler about runs that were submitted to it."""
+    """Render a spec, and talk to one scheduler about the runs that were submitted to it."""
 
     def render(self, spec: JobSpec) -> str:
-        """The text that is submitted. Pure."""
+        """Return the text to submit. Pure."""
         ...
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
-        """Start a new attempt of ``run`` by the file ``script``; the scheduler's job id.
+        """Start a new attempt of ``run`` with the file ``script``. Return the scheduler's job id.
 
-        UserError when refused.
-
-        Where the scheduler has dependencies the job waits for the runs ``after``.
+        If the scheduler has dependencies, the job waits for the runs ``after``. Raises UserError if it is
+        refused.
         """
         ...
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
-        """Where ``runs`` stand, in their order, with as few calls to the scheduler as it allows."""
+        """Return the statuses of ``runs`` in their order, with as few calls to the scheduler as possible."""
         ...
 
     def cancel(self, run: Run) -> None:
-        """End the run's job now. What is not running is left alone."""
+        """End the run's job now. Do nothing if it is not running."""
         ...
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
-        """Lines of one rank's log, or of the batch script's own when ``rank`` is None.
+        """Yield the lines of one rank's log over all attempts, oldest first.
 
-        All attempts, oldest first.
+        If ``rank`` is None: of the batch script.
         """
         ...
 
 
 class RunStore(Protocol):
-    """Keeps the records of runs and reaches their files: a root on this host, or a cluster."""
+    """Keep the records of runs and reach their files, in a root on this host or in a cluster."""
 
     def find(self, name: str) -> Run | None:
-        """Return the run called ``name``, or the job on a checkpoint; None where it has no record here."""
+        """Return the run called ``name``, or the job on a checkpoint.
+
+        Return None if it has no record here.
+        """
         ...
 
     def find_all(self) -> list[Run]:
@@ -58,7 +60,7 @@ class RunStore(Protocol):
         ...
 
     def state(self, spec: JobSpec) -> State | None:
-        """Return the state of the job of just this ``spec``; None where it was not submitted."""
+        """Return the state of the job with exactly this ``spec``, or None if it was not submitted."""
         ...
 
     def location(self, run: Run) -> str:
@@ -66,18 +68,18 @@ class RunStore(Protocol):
         ...
 
     def start(self, spec: JobSpec) -> Started:
-        """Submit ``spec``, whose run is named. Raises UserError when the run exists with other settings."""
+        """Submit ``spec``, whose run is named. Raises UserError if the run exists with other settings."""
         ...
 
     def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
-        """Start another attempt of an ended run, as it was submitted and edited since; the job id.
+        """Start another attempt of an ended run, with all its edits. Return the job id.
 
-        ``trusted`` are owners whose files the job may execute and write into. ``edit`` is recorded first.
+        ``trusted`` are owners whose files the job may execute and write to. ``edit`` is recorded first.
         """
         ...
 
     def await_change(self, run: Run, seconds: float) -> None:
-        """Return when the run's job may have changed, at the latest after ``seconds``; never at once."""
+        """Wait until the run's job may have changed, at most ``seconds``. Never return at once."""
         ...
 
     def request_stop(self, run: Run) -> None:
@@ -85,11 +87,11 @@ class RunStore(Protocol):
         ...
 
     def all_logs(self, run: Run, *, attempt: int | None, follow: bool) -> Iterator[str]:
-        """Yield the lines of all ranks as they come, each with its rank before it."""
+        """Yield the lines of all ranks as they come, each with its rank in front."""
         ...
 
     def collect(self, run: Run, into: Path) -> Mapping[str, int]:
-        """Copy the run directory to ``into``, going on where an earlier copy broke off; counts of files."""
+        """Copy the run directory to ``into``, and continue an earlier copy. Return counts of files."""
         ...
 
 
@@ -106,34 +108,34 @@ class RecordKeeper(Target, Protocol):
 
 @runtime_checkable
 class RemovesDead(Protocol):
-    """A target whose scheduler waits for a node that does not answer, until somebody says that it is off."""
+    """A target whose scheduler waits for a silent node until somebody confirms that it is off."""
 
     def cancel(self, run: Run) -> None:
         """End the run's job now."""
         ...
 
     def remove_dead(self, run: Run) -> list[str]:
-        """Remove what dead nodes keep of a run; names of what was removed, each with its node."""
+        """Remove the objects of a run on dead nodes. Return their names, each with its node."""
         ...
 
 
 class NodeCapacity(msgspec.Struct, frozen=True, kw_only=True):
-    """One node, as far as GPUs go."""
+    """One node and its GPUs."""
 
     name: str
     product: str
     gpus: int
     free: int
     state: str
-    """``ready``; ``drained`` where no new job is put there; ``silent`` where it does not answer."""
+    """``ready``, ``drained`` (it gets no new jobs), or ``silent`` (it does not answer)."""
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """The nodes with GPUs, and whether all jobs on them were seen."""
+    """The nodes with GPUs. ``sees_all`` tells if all jobs on them were visible."""
 
     nodes: tuple[NodeCapacity, ...]
     sees_all: bool
-    """Else jobs of others may hold GPUs that are shown as free."""
+    """If False, jobs of other users may hold GPUs that are shown as free."""
 
     @property
     def free(self) -> int:
@@ -146,12 +148,12 @@ class ShowsNodes(Protocol):
     """A target that can be asked for the free GPUs of its cluster."""
 
     def capacity(self, site: Site) -> Capacity:
-        """Return the nodes with GPUs. Raises UserError where the user may not see them."""
+        """Return the nodes with GPUs. Raises UserError if the user may not see them."""
         ...
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong with a cluster, in sentences."""
+    """One problem of a cluster, in sentences."""
 
     check: str
     """The name of the check; stable, for machines."""
@@ -173,5 +175,5 @@ class Examines(Protocol):
     """A target that can look at its cluster before a job is made."""
 
     def examine(self, site: Site, nodes: int) -> Examination:
-        """Return what is wrong with the cluster of ``site`` for jobs of ``nodes`` nodes. Raises UserError."""
+        """Return the problems of the cluster of ``site`` for jobs of ``nodes`` nodes. Raises UserError."""
         ...

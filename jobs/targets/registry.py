@@ -1,7 +1,7 @@
-"""The targets: one entry each, and the only place that knows a target by its name.
+"""The targets, with one entry each. This is the only place that knows a target by its name.
 
-An installed package adds one through the entry point group ``jobctl.targets``; its value is a
-``TargetEntry``. A scheduler's own client is imported when its target is asked for, not before.
+An installed package adds a target through the entry point group ``jobctl.targets``. The value is a
+``TargetEntry``. The client of a scheduler is imported only when its target is used.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from jobctl.jobs.targets.protocol import Target
 
 GROUP = "jobctl.targets"
-"""The group of Python entry points by which a package adds a target."""
-
+"""The group of Python entry points in which a package adds a target."""
 
 VOLUME = "/workspace"
-"""Where the pods of a cluster mount the shared volume."""
+"""The path at which the pods of a cluster mount the shared volume."""
 
 
 KUBERNETES_INSTEAD: dict[str, str] = {
@@ -34,11 +33,11 @@ KUBERNETES_INSTEAD: dict[str, str] = {
     "slurm.reservation": "kubernetes.node_selector and kubernetes.tolerations choose reserved nodes",
     "slurm.spare_nodes": "Kubernetes puts a pod on another node by itself; exclude=NODE avoids one",
 }
-"""What takes the place of a key that only Slurm reads."""
+"""Advice for a key that only Slurm reads, by the key."""
 
 
 class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What other code may ask about a target before its module is imported."""
+    """Facts about a target that are needed before its module is imported."""
 
     name: str
     module: str
@@ -49,30 +48,33 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     programs: tuple[str, ...] = ()
     """Programs that it calls on the submitting host."""
     warns_early: bool = False
-    """Whether the scheduler may warn of the time limit earlier than asked, so that a short limit needs care."""
+    """True if the scheduler may warn of the time limit earlier than asked. Then a short limit needs care."""
     instead: dict[str, str] = {}
-    """What takes the place of another scheduler's key, by the key."""
+    """Advice for a key that only another scheduler reads, by the key."""
     shares_files: bool = True
-    """Whether the submitting host sees the shared root under the same path as the jobs."""
+    """True if the submitting host sees the shared root under the same path as the jobs."""
     keeps_records: bool = False
-    """Whether the scheduler keeps the record of a run; else the run directory on this host is the record."""
-    chains: bool = False
-    """Whether a job can wait in the scheduler's queue until another one has finished."""
-    accepts_after: bool = True
-    """Whether ``--after RUN`` has a meaning: the job waits, or is refused until that run has finished."""
-    root: str = ""
-    """$JOBCTL_ROOT in every job where the target decides it; empty: the site's."""
-    names_by_content: bool = False
-    """Whether a script that is only rendered names its run, after the hash of its settings.
+    """True if the scheduler keeps the record of a run.
 
-    Else the script itself names the run when it begins.
+    Otherwise the run directory on this host is the record.
+    """
+    chains: bool = False
+    """True if a job can wait in the scheduler's queue until another one has finished."""
+    accepts_after: bool = True
+    """True if ``--after RUN`` has a meaning: the job waits, or is refused until that run has finished."""
+    root: str = ""
+    """$JOBCTL_ROOT in every job, if the target decides it; empty: the site's."""
+    names_by_content: bool = False
+    """True if a script that is only rendered names its run by the hash of its settings.
+
+    Otherwise the script itself names the run when it begins.
     """
     many_nodes: bool = True
-    """Whether a job can have more than one node."""
+    """True if a job can have more than one node."""
     runs_here: bool = False
-    """Whether its jobs run on the submitting host, whose GPUs can be counted before one starts."""
+    """True if its jobs run on the submitting host. Then its GPUs can be counted before a job starts."""
     has_arrays: bool = False
-    """Whether a job can be an array of tasks that run beside each other."""
+    """True if a job can be an array of tasks that run beside each other."""
 
 
 BUILT_IN = (
@@ -134,7 +136,7 @@ def names() -> tuple[str, ...]:
 def target_entry(name: str) -> TargetEntry:
     """Return the entry of the target ``name``. A built-in one wins over a package's of the same name.
 
-    Raises UserError for an unknown name, and where the package of a target cannot be read.
+    Raises UserError for an unknown name, and if the package of a target cannot be read.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]

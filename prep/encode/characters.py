@@ -1,6 +1,6 @@
-"""Letters and digits that gigatoken knows and the reference does not: those that Unicode 17 added.
+"""Letters and digits that Unicode 17 added. gigatoken knows them, the reference does not.
 
-gigatoken would split words elsewhere at them. A text that has one goes to the reference.
+gigatoken would split words differently at them. A text with one of them goes to the reference.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ NEW = _table()
 
 
 def has_new(text: str, data: bytes) -> bool:
-    """Return whether a text has a new character. ``data`` is its UTF-8, or empty."""
+    """Return True if a text has a new character. ``data`` is its UTF-8, or empty."""
     if text.isascii():
         return False
 

@@ -1,4 +1,4 @@
-"""What an encoder is, and the small steps around one."""
+"""The interface of an encoder, and small steps around it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PART = 4 << 20
 
 
 class Encoder(Protocol):
-    """Turns texts into token ids, without BOS, EOS or other additions."""
+    """Turn texts into token ids, without BOS, EOS or other additions."""
 
     name: EncoderName
 
     def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
         """Return the ids of each text, each of shape [tokens].
 
-        ``data`` holds the same texts in UTF-8, which saves some encoders the conversion.
-        An item of it may be empty where its text is longer than ``PART``.
+        ``data`` holds the same texts in UTF-8, so that some encoders need no conversion. The item of a text
+        that is longer than ``PART`` may be empty.
         """
         ...
 
@@ -42,7 +42,7 @@ def differing(reference: Encoder, encoder: Encoder, texts: Sequence[str]) -> int
 
 
 def count_of(texts: Sequence[Ids], wanted: npt.NDArray[np.uint32]) -> int:
-    """Return how many ids of all texts are among the wanted ones, shape [ids], sorted."""
+    """Return the number of ids in all texts that are in ``wanted``, which is sorted, shape [ids]."""
     if not len(wanted):
         return 0
 

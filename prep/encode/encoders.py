@@ -25,7 +25,7 @@ CLASSES: dict[str, Callable[[TokenizerFile], Encoder]] = {
 
 
 def load_encoder(name: EncoderName, file: TokenizerFile, reference: Callable[[], Encoder]) -> Encoder:
-    """Load an encoder by name. Raises ImportError where its package is not installed."""
+    """Load an encoder by name. Raises ImportError if its package is not installed."""
     encoder = CLASSES[name](file)
     if name != "gigatoken":
         return encoder
@@ -39,7 +39,7 @@ def load_encoder(name: EncoderName, file: TokenizerFile, reference: Callable[[],
 def choose(
     entry: TokenizerEntry, wanted: EncoderName, file: TokenizerFile, reference: Callable[[], Encoder]
 ) -> Encoder:
-    """Return the encoder that is wanted; for ``auto`` the first of the entry's that is installed."""
+    """Return the wanted encoder. For ``auto``, return the first installed one in the entry's list."""
     if wanted not in ("auto", "tokenizers") and not entry.is_catalogued:
         raise UserError(
             f"--encoder {wanted}: nobody has proven that it gives this tokenizer's ids",
@@ -51,6 +51,7 @@ def choose(
     for name in names:
         try:
             return load_encoder(name, file, reference)
+        # A user who named an encoder wants just that one. With auto the next one will do.
         except ImportError:
             if wanted != "auto":
                 raise UserError(f"encoder {name} is not installed", hint=f"pip install {name}") from None
@@ -83,12 +84,20 @@ class Encoders:
         return self._in_parts(encoder)
 
     def _in_parts(self, encoder: Encoder) -> Encoder:
-        """Have long texts cut. Where a cut changes no id is known of the catalogue's tokenizers alone."""
+        """Wrap an encoder so that long texts are cut.
+
+        Safe cuts are known only for tokenizers of the catalogue.
+        """
         return LongTexts(encoder, self.bare, self.file) if self._tokens.is_catalogued else encoder
 
     @property
     def identity(self) -> Identity:
-        """The bytes by which documents are told apart, so that no two of the same ids are in both splits."""
+        """A function that returns the identity of a document.
+
+        Documents with the same ids have the same identity.
+
+        So no document is in both splits.
+        """
         if self._tokens.is_catalogued or self.file.tells_texts_apart:
             return text_identity
 
@@ -96,7 +105,7 @@ class Encoders:
 
     @functools.cached_property
     def bare(self) -> ReferenceEncoder:
-        """Return the reference without the care for long texts."""
+        """The reference, without the cutting of long texts."""
         return ReferenceEncoder(self.file)
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Texts that a fast encoder would encode otherwise go to the reference."""
+"""Send texts that a fast encoder would encode differently to the reference."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from jobctl.prep.encode.encoder import Encoder
 from jobctl.prep.shards.format import Ids
 
 IsException = Callable[[str, bytes], bool]
-"""Gets a text and its UTF-8, which may be empty."""
+"""A function of a text and its UTF-8, which may be empty."""
 
 
 class WithExceptions:
     """Encode with a fast encoder, and the texts that are exceptions with the reference."""
 
     def __init__(self, encoder: Encoder, reference: Callable[[], Encoder], is_exception: IsException) -> None:
-        """``reference`` loads the reference; few jobs need it."""
+        """``reference`` loads the reference when it is needed, because few jobs need it."""
         self.name = encoder.name
         self._encoder = encoder
         self._reference = reference

@@ -1,4 +1,4 @@
-"""The fast encoders. They are used only where tests prove them equal to the reference."""
+"""The fast encoders. They are used only for tokenizers for which tests prove them equal to the reference."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
 
 CACHE = 128 << 20
-"""Bytes that a worker may grow by before gigatoken's cache of words is thrown away."""
+"""A worker may grow by this many bytes. Then gigatoken's cache of words is dropped."""
 RENEW_AFTER = 1 << 24
-"""The fewest characters between two renewals, which cost LLaMA-3 half a second each."""
+"""The fewest characters between two renewals. A renewal costs LLaMA-3 half a second."""
 WARM = 1 << 22
-"""Characters after which a worker's memory is measured for the first time.
+"""Characters after which the memory of a worker is measured for the first time.
 
-Their words take some 150 MB if none comes twice; in English they take three.
+Their words take about 150 MB if none of them repeats, and 3 MB in English.
 """
 
 
 class FastokensEncoder:
-    """``fastokens``: BPE with a bounded cache. It returns flat buffers, so no Python object a token."""
+    """``fastokens``: BPE with a bounded cache.
+
+    It returns flat buffers instead of one Python object a token.
+    """
 
     name: EncoderName = "fastokens"
 
@@ -47,7 +50,7 @@ class FastokensEncoder:
 
 
 def resident() -> int:
-    """Return this process's memory in bytes; its peak on systems that tell no more."""
+    """Return the memory of this process in bytes, or its peak on systems that report only that."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
@@ -55,7 +58,7 @@ def resident() -> int:
 
 
 def in_nfc(texts: Sequence[str], given: Sequence[str | bytes]) -> list[str | bytes]:
-    """Return ``given`` for each text that is in NFC, and the reference's NFC of the others."""
+    """Return ``given`` for each text in NFC, and the NFC of the reference for each other text."""
     return [
         datum if unicodedata.is_normalized("NFC", text) else nfc(text)
         for text, datum in zip(texts, given, strict=True)
@@ -63,9 +66,9 @@ def in_nfc(texts: Sequence[str], given: Sequence[str | bytes]) -> list[str | byt
 
 
 class GigatokenEncoder:
-    """``gigatoken``: the fastest. Its cache of words has no bound, so a large one is thrown away.
+    """``gigatoken``: the fastest encoder. Its cache of words has no bound, so a large cache is dropped.
 
-    The few texts that are not in NFC are normalised before (see ``TokenizerFile.for_gigatoken``).
+    The few texts that are not in NFC are normalised first (see ``TokenizerFile.for_gigatoken``).
     """
 
     name: EncoderName = "gigatoken"
@@ -93,6 +96,8 @@ class GigatokenEncoder:
         return [self._encode(text) for text in given]
 
     def _bound_cache(self) -> None:
+        # The first texts fill the cache and the allocator's pools. Only growth beyond that is the cache's
+        # fault.
         if self._seen > WARM and not self._warm:
             self._warm = resident()
         if self._seen > RENEW_AFTER and resident() - self._warm > CACHE:

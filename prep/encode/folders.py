@@ -1,7 +1,7 @@
-"""A tokenizer's folder as the hub has it, without an entry in the catalogue: the entry is read from its files.
+"""Read a tokenizer's entry from its folder, if the catalogue has no entry for it.
 
-Nothing is proven of such a tokenizer. So the reference encodes, texts are never cut, and where different texts may
-get the same ids, documents are told apart by their ids.
+Nothing is proven about such a tokenizer. So the reference encodes, and texts are never cut. If different
+texts may get the same ids, documents are told apart by their ids.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ from jobctl.prep.encode.tokenizers import FILE, SETTINGS, check
 MODEL = "config.json"
 SPECIAL = "special_tokens_map.json"
 COPIED = (FILE, SETTINGS, SPECIAL, MODEL)
-"""Files of a folder that are kept in the root: what the entry is read from."""
+"""Files of a folder that are copied to the root. The entry is read from them."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TEXT = "Fellow-Citizens of 1790,  don't DON'T:\ttwo\n\n caf\u00e9 cafe\u0301 \u5b83 \U0001f642 123456"
-"""The text whose ids tell later whether the file is still the same tokenizer."""
+"""A text whose ids show later that the file is still the same tokenizer."""
 
 
 def is_folder(given: str) -> bool:
-    """Return whether a user named a folder and not a tokenizer: by a slash, or a dot at the beginning."""
+    """Return True if a user named a folder and not a tokenizer.
+
+    A folder has a slash, or begins with a dot.
+    """
     return "/" in given or given.startswith(".")
 
 
 def settings_of(folder: Path, name: str) -> dict[str, Any]:
-    """Return what a JSON file of the folder says; nothing where it is absent. Raises UserError where it is damaged."""
+    """Return the content of a JSON file, or nothing if it is absent. Raises UserError if it is damaged."""
     path = folder / name
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
@@ -47,9 +50,9 @@ def settings_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 def token_named(folder: Path, key: str) -> str:
-    """Return the string of a special token; empty where the folder names none.
+    """Return the string of a special token, or an empty text if the folder names none.
 
-    ``transformers`` writes it bare, or as an object that has it as ``content``.
+    ``transformers`` writes the string itself, or an object with the string as ``content``.
     """
     for name in (SETTINGS, SPECIAL):
         value = settings_of(folder, name).get(key)
@@ -63,7 +66,7 @@ def token_named(folder: Path, key: str) -> str:
 
 
 def id_of(reference: ReferenceEncoder, token: str, folder: Path) -> int:
-    """Return the id of a special token. Raises UserError where the vocabulary does not have it."""
+    """Return the id of a special token. Raises UserError if the vocabulary does not have it."""
     number = reference.id_of(token)
     if number is None:
         raise UserError(
@@ -75,8 +78,9 @@ def id_of(reference: ReferenceEncoder, token: str, folder: Path) -> int:
 
 
 def model_rows(folder: Path, vocab_size: int) -> int:
-    """Return the rows of the model's embedding. Raises UserError where they are fewer than the tokenizer's ids."""
+    """Return the rows of the model's embedding. Raises UserError if the tokenizer has more ids."""
     settings = settings_of(folder, MODEL)
+    # A model for pictures and text keeps the settings of its language model in a section.
     inner = settings.get("text_config")
     rows = settings.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
     if not isinstance(rows, int):
@@ -92,9 +96,9 @@ def model_rows(folder: Path, vocab_size: int) -> int:
 
 
 def entry_of_folder(folder: Path, eos_token: str = "") -> TokenizerEntry:
-    """Read an entry from a tokenizer's folder; ``eos_token`` is used instead of the one that the folder names.
+    """Read an entry from a tokenizer's folder. A given ``eos_token`` wins over the one that the folder names.
 
-    Raises UserError that says which file is absent, or which token.
+    Raises UserError that names the absent file or token.
     """
     file = folder / FILE
     if not file.is_file():
@@ -135,8 +139,8 @@ def entry_of_folder(folder: Path, eos_token: str = "") -> TokenizerEntry:
 def resolved(root: Path, given: str, eos_token: str = "") -> tuple[str, TokenizerEntry]:
     """Return the name and the entry of a tokenizer that a user gave as a name or as a folder.
 
-    A name that the catalogue does not have may be that of a folder which was copied into the root before.
-    Raises UserError.
+    A name that is not in the catalogue may belong to a folder that was copied to the root earlier. Raises
+    UserError.
     """
     if not is_folder(given):
         folder = tokenizer_dir(root, given)
@@ -164,7 +168,7 @@ def resolved(root: Path, given: str, eos_token: str = "") -> tuple[str, Tokenize
 
 
 def catalogued(name: str, eos_token: str) -> TokenizerEntry:
-    """Return an entry of the catalogue, whose end of a document is fixed."""
+    """Return an entry of the catalogue. Raises UserError for another end of a document than the entry's."""
     entry: TokenizerEntry = load_entry("tokenizers", name, TokenizerEntry)
     if eos_token not in ("", entry.eos_token):
         raise UserError(
@@ -176,9 +180,9 @@ def catalogued(name: str, eos_token: str) -> TokenizerEntry:
 
 
 def install(source: Path, target: Path) -> None:
-    """Copy a tokenizer's files into the root, where ``verify`` and other nodes find them by the folder's name.
+    """Copy the files of a tokenizer to the root, where ``verify`` and other nodes look for them by name.
 
-    Raises UserError where another tokenizer has the name.
+    Raises UserError if another tokenizer has the name.
     """
     if source.resolve() == target.resolve():
         return

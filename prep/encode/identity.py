@@ -1,9 +1,9 @@
-"""When two documents are one: the form by which splits and duplicates are decided.
+"""The identity of a document: a form that decides its split and its duplicates.
 
-Texts that a model sees as the same ids must have the same form, or a document could be in training
-and in validation at once. Our tokenizers make different texts equal in two ways:
-Qwen3 normalises to NFC, and LLaMA-2 takes U+2581 for a space. The form undoes both for every
-tokenizer, so that all of them share one split.
+Texts with the same ids must have the same identity. Otherwise a document could be in training and in
+validation at once. Our tokenizers make different texts equal in two ways: Qwen3 normalises to NFC, and
+LLaMA-2 takes U+2581 for a space. The identity does both for every tokenizer, so that all tokenizers share one
+split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SENTENCEPIECE_SPACE = "\u2581"
 def nfc(text: str) -> str:
     """Return a text in NFC by the reference's own Unicode.
 
-    A test holds that the reference leaves every text alone that Python calls NFC.
+    A test checks that the reference does not change a text that Python calls NFC.
     """
     from tokenizers.normalizers import NFC
 

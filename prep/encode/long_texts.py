@@ -1,13 +1,13 @@
-"""Long texts are encoded in parts, for BPE needs many times the memory of its text.
+"""Encode long texts in parts, because BPE needs many times the memory of its text.
 
-The parts' ids, end to end, are those of the whole text, in every script:
-a cut is only where the tokenizer itself never merges.
+The joined ids of the parts are the ids of the whole text, in every script. For a text is cut only at a place
+where the tokenizer never merges:
 
-1. Before a space between two letters, whatever their script. All our tokenizers split there.
-2. Else at the end of a word of the pre-tokenizer (GPT-2, LLaMA-3, Qwen3).
-3. Else between two characters that no token has side by side (LLaMA-2, which has no words).
+1. Before a space between two letters of any script. All our tokenizers split there.
+2. Otherwise at the end of a word of the pre-tokenizer (GPT-2, LLaMA-3, Qwen3).
+3. Otherwise between two characters that no token has side by side (LLaMA-2, which has no words).
 
-A text without any such place, as a word of millions of letters, is encoded whole.
+A text without any such place, such as a word of millions of letters, is encoded whole.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
 
 WINDOW = 1 << 16
-"""Characters that are split into words at once."""
+"""Characters that are split into words in one call."""
 SPACE = "\u2581"
-"""SentencePiece's space, as the vocabulary has it."""
+"""The space in the vocabulary of SentencePiece."""
 
 
 class Part(NamedTuple):
-    """A part of a text; ``goes_on``: it does not begin at a space, so it may not get one in front."""
+    """A part of a text. With ``goes_on`` it begins inside the text, so no space may be put in front of it."""
 
     text: str
     goes_on: bool = False
 
 
 def between_words(text: str, begin: int, end: int) -> int | None:
-    """Return the last place in [begin, end) that is a space between two letters."""
+    """Return the last place in [begin, end) with a space between two letters."""
     place = text.rfind(" ", begin, end)
     while place > 0 and not (text[place - 1].isalpha() and text[place + 1 : place + 2].isalpha()):
         place = text.rfind(" ", begin, place)
@@ -45,11 +45,11 @@ def between_words(text: str, begin: int, end: int) -> int | None:
 
 
 def after_a_word(text: str, begin: int, end: int, words: Callable[[str], list[int]]) -> int | None:
-    """Return the last place in (begin, end] where a word ends; ``begin`` has to be such a place.
+    """Return the last place in (begin, end] where a word ends. ``begin`` must be such a place.
 
-    ``words`` returns where the words of a text end. Its rules look no further than the next word's
-    first character, so the last two words of a window are not trusted: more text could change them.
-    A cut is not behind a space: what follows decides to which word a space belongs.
+    ``words`` returns the ends of the words in a text. Its rules look as far as the first character of the
+    next word. So the last two words of a window are not used: more text could change them. A cut is never
+    after a space, because the next character decides to which word the space belongs.
     """
     place = begin
     cut = None
@@ -68,13 +68,14 @@ def after_a_word(text: str, begin: int, end: int, words: Callable[[str], list[in
             # The next word ends behind the part, or the text has no further word's end.
             break
         else:
+            # One word fills the whole window, so a larger one is tried.
             size *= 2
 
     return cut
 
 
 class Pairs:
-    """The pairs of characters that some token of a vocabulary has side by side."""
+    """The pairs of characters that stand side by side in some token of a vocabulary."""
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self._pairs = {token[i : i + 2] for token in vocabulary for i in range(len(token) - 1)}
@@ -88,7 +89,7 @@ class Pairs:
 
 
 class LongTexts:
-    """Encode with another encoder, and never more than a part at once."""
+    """Encode with another encoder, at most one part at once."""
 
     def __init__(
         self, encoder: Encoder, reference: ReferenceEncoder, file: TokenizerFile, part: int = PART
@@ -107,7 +108,7 @@ class LongTexts:
         return [self._whole(text) for text in texts]
 
     def _whole(self, text: str) -> Ids:
-        """Encode a text between its control tokens, as the reference does, and each stretch in parts."""
+        """Encode a text in parts. Like the reference, take the control tokens out first."""
         pieces: list[Ids] = []
         for number, segment in enumerate(self._file.segments(text)):
             if number % 2:
@@ -166,7 +167,7 @@ class LongTexts:
         return self._later_cut(text, begin, end)
 
     def _later_cut(self, text: str, begin: int, end: int) -> int | None:
-        """Return the first place behind a part that is too short for its first word."""
+        """Return the first place after a part that is shorter than its first word."""
         stop = end
         while stop < len(text):
             stop = min(len(text), stop + self._part)

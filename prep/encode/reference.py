@@ -12,20 +12,20 @@ from jobctl.prep.shards.format import Ids
 
 
 class ReferenceEncoder:
-    """Encode as ``transformers`` does with ``split_special_tokens=True``.
+    """Encode like ``transformers`` with ``split_special_tokens=True``.
 
-    Every other encoder is measured against this one.
+    Every other encoder must give the same ids.
     """
 
     name: EncoderName = "tokenizers"
 
     def __init__(self, file: TokenizerFile, prefix: bool = True) -> None:
-        """Without ``prefix`` a text goes on where another ended: no space is put in front."""
+        """Without ``prefix`` a text continues another one, so no space is put in front of it."""
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_str(file.for_reference(prefix))
 
-        # Special tokens' strings in a text are text.
+        # The string of a special token in a document is text. Otherwise a web page could end a document.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -35,12 +35,15 @@ class ReferenceEncoder:
         return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
     def ids(self, text: str) -> list[int]:
-        """Return the ids of one text, and start no thread: a process with threads cannot be forked."""
+        """Return the ids of one text.
+
+        Unlike ``encode``, start no thread: a process with threads cannot be forked.
+        """
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def id_of(self, token: str) -> int | None:
-        """Return the id of a token by its string; None where the vocabulary does not have it."""
+        """Return the id of a token by its string, or None if the vocabulary does not have it."""
         number: int | None = self._tokenizer.token_to_id(token)
         return number
 
@@ -50,7 +53,10 @@ class ReferenceEncoder:
         return text
 
     def words(self, text: str) -> list[int]:
-        """Return where the words of a text end: no merge reaches across. Empty without a pre-tokenizer."""
+        """Return the ends of the words in a text.
+
+        No merge reaches over one. Empty without a pre-tokenizer.
+        """
         splitter = self._tokenizer.pre_tokenizer
         return [end for _, (_, end) in splitter.pre_tokenize_str(text)] if splitter else []
 

@@ -1,7 +1,7 @@
 """``tokenizer.json``: the steps before its model, and the tokens that are added to its vocabulary.
 
-The reference works in this order, and the steps do not commute:
-take the added tokens out of the text, normalise what is between them, split that into words, merge.
+The reference works in this order: take the added tokens out of the text, normalise the text between them,
+split it into words, merge. Another order gives other ids.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SENTENCEPIECE = [
     {"type": "Prepend", "prepend": "\u2581"},
     {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
 ]
-"""How LLaMA-2 normalises: a space in front, and U+2581 for each."""
+"""The normaliser of LLaMA-2: it puts a space in front, and writes U+2581 for each space."""
 
 
 class AddedToken(msgspec.Struct, frozen=True):
     """A token beside the model's vocabulary.
 
-    A special one in a text is always text. Any other one is a control token:
-    the reference gives its string in a text its id.
+    The string of a special token in a document is always text. Any other added token is a control token: the
+    reference replaces its string in a document by its id.
     """
 
     id: int
@@ -42,7 +42,7 @@ class AddedToken(msgspec.Struct, frozen=True):
 
 
 class BytePairs(msgspec.Struct, frozen=True):
-    """The part of a model that tells whether it has an id for every text."""
+    """The fields of a model that show if it has ids for every text."""
 
     type: str = ""
     byte_fallback: bool = False
@@ -53,7 +53,7 @@ class TokenizerFile:
     """One ``tokenizer.json``, with the control tokens that a job takes out of its texts."""
 
     def __init__(self, file: Path, control_tokens: ControlTokens = "ids") -> None:
-        """With ``control_tokens="text"`` the string of a control token in a text is text."""
+        """With ``control_tokens="text"`` the string of a control token in a document is text."""
         self._parts = msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])
         self._as_text = control_tokens == "text"
         self.added = msgspec.json.decode(self._parts.get("added_tokens", b"[]"), type=list[AddedToken])
@@ -88,14 +88,14 @@ class TokenizerFile:
 
     @property
     def puts_a_space_first(self) -> bool:
-        """Return whether every text begins with a space, as with SentencePiece."""
+        """True if every text begins with a space, as with SentencePiece."""
         return any(step.get("type") in ("Prepend", "Metaspace") for step in self.steps)
 
     @functools.cached_property
     def tells_texts_apart(self) -> bool:
-        """Whether texts of different identity have different ids (see ``identity``).
+        """True if texts of different identity have different ids (see ``identity``).
 
-        True only where every step is known to lose nothing: bytes, or pieces with bytes as the fallback.
+        It is True only if every step is known to lose nothing: bytes, or pieces with bytes as the fallback.
         """
         normalizer = self.normalizer or {}
         normalizers = normalizer.get("normalizers") or ([normalizer] if normalizer else [])
@@ -103,12 +103,14 @@ class TokenizerFile:
         if not (is_sentencepiece or normalizers in ([], [NFC])):
             return False
 
+        # These steps are the pre-tokenizer's. Both kinds keep every character.
         for step in self.steps[len(normalizers) :]:
             keeps_all = step.get("type") == "ByteLevel" and not step.get("add_prefix_space")
             isolates = step.get("type") == "Split" and step.get("behavior") == "Isolated"
             if not (keeps_all or isolates):
                 return False
 
+        # Such a token takes spaces beside it away, or is found in several spellings.
         if any(token.lstrip or token.rstrip or token.normalized for token in self.added if not token.special):
             return False
 
@@ -119,6 +121,7 @@ class TokenizerFile:
         if any(step.get("type") == "ByteLevel" for step in self.steps):
             from tokenizers.pre_tokenizers import ByteLevel
 
+            # A byte without a token of its own would be dropped or become "unknown".
             return set(ByteLevel.alphabet()) <= set(self.vocabulary())
 
         return model.byte_fallback and {f"<0x{byte:02X}>" for byte in range(256)} <= set(self.vocabulary())
@@ -127,7 +130,7 @@ class TokenizerFile:
         return self._controls.search(text) is not None
 
     def segments(self, text: str) -> list[str]:
-        """Split a text at its control tokens, which stand at the odd places."""
+        """Split a text at its control tokens. They have the odd places in the result."""
         segments: list[str] = []
         begin = 0
         for match in self._controls.finditer(text):
@@ -137,19 +140,20 @@ class TokenizerFile:
         return [*segments, text[begin:]]
 
     def order_matters(self, text: str) -> bool:
-        """Return whether normalising first would hide a control token: ``<think>`` before U+0338."""
+        """Return True if normalising first would hide a control token: ``<think>`` before U+0338."""
         return self.is_nfc and not unicodedata.is_normalized("NFC", text) and self.has_controls(text)
 
     # -- the same file for each library --------------------------------------------------------------------
 
     def for_reference(self, prefix: bool = True) -> str:
-        """Return JSON for ``tokenizers`` and fastokens, whose settings keep special tokens text.
+        """Return JSON for ``tokenizers`` and fastokens. Their own settings keep special tokens as text.
 
-        Without ``prefix`` a text does not get a space in front.
+        Without ``prefix`` a text gets no space in front.
         """
         changes: dict[str, Any] = {}
         if self._as_text:
             added = self._part("added_tokens") or []
+            # The libraries keep special tokens as text, so every added token becomes a special one.
             changes["added_tokens"] = [{**token, "special": True} for token in added]
 
         if not prefix and self.normalizer:
@@ -160,9 +164,11 @@ class TokenizerFile:
         return self._changed(changes)
 
     def for_gigatoken(self) -> str:
-        """Return JSON for gigatoken, which takes every added token that it knows for an id.
+        """Return JSON for gigatoken.
 
-        NFC is left out: gigatoken's is of a newer Unicode than the reference's.
+        It replaces every added token that it knows, so it gets only control tokens.
+
+        NFC is left out, because gigatoken's NFC is of a newer Unicode than that of the reference.
         """
         added = self._part("added_tokens") or []
         changes: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Tokenizers on disk: ``$JOBCTL_ROOT/tokenizers/NAME/tokenizer.json``, from files that we ship or from the hub.
 
-Whatever a folder's origin, it is used only when it has the catalogue's vocabulary size and gives the
-catalogue's fixed text the catalogue's ids.
+A folder of any origin is used only if its vocabulary has the catalogue's size, and if the catalogue's fixed text gets
+the catalogue's ids.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def entry_of(name: str) -> TokenizerEntry:
 def check(
     folder: Path, name: str, entry: TokenizerEntry, encoders: Encoders | None = None
 ) -> TokenizerRecord:
-    """The record of the tokenizer in ``folder``; UserError where it is absent, damaged or another one.
+    """Return the record of the tokenizer in ``folder``.
+
+    Raises UserError if it is absent, damaged or another one.
 
     ``encoders`` of the same file keep the reference that was checked.
     """
@@ -66,9 +68,9 @@ def check(
 def ensure(
     root: Path, name: str, encoders: Encoders | None = None, entry: TokenizerEntry | None = None
 ) -> TokenizerRecord:
-    """The record of a tokenizer in ``root``, checked; made first where we ship its files.
+    """Return the record of a tokenizer in ``root`` after a check. If we ship its files, make it first.
 
-    ``entry`` is one that is not the catalogue's.
+    ``entry`` is for a tokenizer that is not in the catalogue.
     """
     entry = entry or entry_of(name)
     folder = tokenizer_dir(root, name)
@@ -82,7 +84,7 @@ def ensure(
 
 
 def byte_level_bpe(vocab: dict[str, int], merges: list[str], end: str) -> dict[str, Any]:
-    """GPT-2's ``tokenizer.json`` from its ``encoder.json`` and the lines of its ``vocab.bpe``."""
+    """Return GPT-2's ``tokenizer.json``, made of its ``encoder.json`` and the lines of its ``vocab.bpe``."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
@@ -132,11 +134,11 @@ def build(folder: Path, entry: TokenizerEntry) -> None:
 
 
 def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
-    """Fetch a tokenizer from the hub, or make it of shipped files, and check it; returns its folder.
+    """Fetch a tokenizer from the hub, or make it of shipped files. Check it and return its folder.
 
-    The hub's token is read from the environment variable ``token_env`` and goes nowhere else. Raises
-    UserError that says in words when the licence was not accepted, the token is missing or wrong, or the hub
-    cannot be reached.
+    The token for the hub comes from the environment variable ``token_env`` and goes only to the hub. Raises
+    UserError with the cause: the licence was not accepted, the token is missing or wrong, or the hub does not
+    answer.
     """
     entry = entry_of(name)
     folder = tokenizer_dir(root, name)
@@ -154,7 +156,8 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
         check(partial, name, entry)
         try:
             os.replace(partial, folder)
-        except OSError:  # something is there by now
+        except OSError:
+            # The folder exists by now: another process may have fetched the same tokenizer.
             if not (folder / FILE).is_file():
                 raise UserError(f"{folder} is in the way: it holds no {FILE}", hint="remove it") from None
 
@@ -170,13 +173,14 @@ def _download(
 ) -> None:
     from huggingface_hub import HfApi, errors, hf_hub_download
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every try
+    # The client warns of every retry, which is no news for a user.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     page = f"https://huggingface.co/{entry.hub}"
-    where: dict[str, Any] = {"revision": entry.revision, "token": token or False}
+    access: dict[str, Any] = {"revision": entry.revision, "token": token or False}
 
     try:
-        hf_hub_download(entry.hub, file, local_dir=folder, **where)
-        [about] = HfApi().get_paths_info(entry.hub, file, **where)
+        hf_hub_download(entry.hub, file, local_dir=folder, **access)
+        [about] = HfApi().get_paths_info(entry.hub, file, **access)
     except errors.GatedRepoError:
         hint = (
             f"accept the licence at {page} with your account, then put that account's token into ${token_env}"
@@ -202,7 +206,7 @@ def _download(
 
 
 def is_what_the_hub_says(path: Path, about: Any) -> bool:
-    """Whether a file has the hash that the hub's listing has: the SHA-256 of a large one, git's of a small one."""
+    """Return True if a file has the hub's hash: SHA-256 for a large file, git's hash for a small one."""
     if about.lfs:
         return bool(sha256_of(path) == about.lfs.sha256)
 

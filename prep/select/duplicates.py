@@ -1,9 +1,9 @@
-"""Which documents repeat an earlier one, found over all units: the same text, or nearly the same words.
+"""Find documents that repeat an earlier one, over all units: with the same text, or with nearly the same words.
 
-Every document has keys: a hash of its text, and for near-duplicates one for each band of its MinHash signature
-(Broder, 1997; banding as Leskovec, Rajaraman and Ullman describe it). A document that shares a key with an
-earlier one is left out; "earlier" is the order of the manifest, so the result hangs on nothing else. Keys are put
-together through sorted runs, so memory does not grow with the data.
+Every document has keys: a hash of its text, and for near-duplicates one key for each band of its MinHash signature
+(Broder, 1997; banding as Leskovec, Rajaraman and Ullman describe it). A document that shares a key with an earlier one
+is left out. "Earlier" is the order of the manifest, so the result depends on nothing else. Keys are compared through
+sorted runs, so memory does not grow with the data.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ SEED = 1
 """Rows a band: 8. Two texts whose word 5-grams overlap by s share a key with probability 1 - (1 - s^8)^16:
 0.06 at 0.5, 0.62 at 0.7, 0.95 at 0.8, nearly 1 at 0.9."""
 SHINGLE = 5
+"""Words of a piece of text that is compared."""
 WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
-"""A run of letters and digits; in scripts without spaces each character is one."""
+"""A run of letters and digits. In scripts without spaces each character is a word."""
 TAKEN = 1 << 16
-"""Words that are hashed at once."""
+"""Words that are hashed in one call."""
 KEYS_A_RUN = 1 << 19
 KEYS_A_PART = 1 << 21
 EXACT = 0
@@ -39,12 +40,15 @@ REASONS = ("duplicate", "near-duplicate")
 
 
 def place(unit: int, number: int, kind: int) -> int:
-    """A document's place in the job, and how it was matched, in one number that sorts by the former."""
+    """Return a document's place in the job and the kind of its match as one number.
+
+    It sorts by place first.
+    """
     return unit << 40 | number << 1 | kind
 
 
 def shingles(text: str) -> Iterator[list[str]]:
-    """The text's word 5-grams, some at a time; a text of fewer words is one."""
+    """Yield the 5-grams of a text's words in lists. A text of fewer words is one piece."""
     words = (match.group() for match in WORD.finditer(text.lower()))
     last = list(itertools.islice(words, SHINGLE - 1))
     more = list(itertools.islice(words, TAKEN))
@@ -52,14 +56,18 @@ def shingles(text: str) -> Iterator[list[str]]:
         yield [" ".join(last)]
 
     while more:
-        found = last + more
-        yield [" ".join(found[i : i + SHINGLE]) for i in range(len(found) - SHINGLE + 1)]
-        last = found[1 - SHINGLE :]
+        # The last four words of a list begin pieces that end in the next one.
+        tokens = last + more
+        yield [" ".join(tokens[i : i + SHINGLE]) for i in range(len(tokens) - SHINGLE + 1)]
+        last = tokens[1 - SHINGLE :]
         more = list(itertools.islice(words, TAKEN))
 
 
 def band_keys(text: str) -> list[int]:
-    """A 128-bit key for each band; none for a text without a word. Raises UserError without rensa."""
+    """Return a 128-bit key for each band, or none for a text without words.
+
+    Raises UserError without rensa.
+    """
     try:
         from rensa import RMinHash
     except ImportError:
@@ -79,11 +87,12 @@ def band_keys(text: str) -> list[int]:
 
     bands = np.array(sketch.digest(), dtype="<u4").reshape(BANDS, -1)
 
+    # With the band's number in front, equal rows in different bands are no match.
     return [xxhash.xxh3_128_intdigest(bytes([index]) + band.tobytes()) for index, band in enumerate(bands)]
 
 
 class KeyWriter:
-    """The keys of one unit's documents, as runs in ``folder``."""
+    """Write the keys of one unit's documents as runs into ``folder``."""
 
     def __init__(self, folder: Path, unit: int) -> None:
         self._folder = folder
@@ -93,7 +102,7 @@ class KeyWriter:
         self.runs = self.keys = self.documents = 0
 
     def add(self, digest: int, bands: Sequence[int]) -> None:
-        """The next document: the hash of its text, and the keys of its bands."""
+        """Add the next document: the hash of its text, and the keys of its bands."""
         self._keys += [digest, *bands]
         self._places.append(place(self._unit, self.documents, EXACT))
         self._places += [place(self._unit, self.documents, NEAR)] * len(bands)
@@ -102,7 +111,7 @@ class KeyWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was added since the last run."""
+        """Write the keys that were added since the last run."""
         if not self._keys:
             return
 
@@ -118,19 +127,22 @@ class KeyWriter:
 
 
 def parts_of(keys: int) -> int:
-    """How many parts so many keys are looked through in; no key needs none."""
+    """Return the number of parts in which ``keys`` keys are compared; 0 for no keys."""
     return -(-keys // KEYS_A_PART)
 
 
 def repeated(columns: Columns) -> Columns:
-    """Places whose key an earlier place has, sorted; columns are the key's halves and the place."""
+    """Return the places whose key an earlier place has, sorted.
+
+    Columns are the halves of the key, and the place.
+    """
     columns = columns[:, np.lexsort((columns[2], columns[1], columns[0]))]
     same = (columns[:2, 1:] == columns[:2, :-1]).all(axis=0)
     return np.unique(columns[2, 1:][same])
 
 
 def match(runs: Sequence[Path], target: Path, part: int, parts: int) -> int:
-    """Look through one part of all keys; write the places of repeated documents. Returns the number of keys."""
+    """Compare one part of all keys, and write the places of repeated documents. Return the number of keys."""
     low, high = edges(part, parts)
     columns = between(iter(runs), low, high)
     write_run(target, repeated(columns)[None])
@@ -141,21 +153,22 @@ class Repeated:
     """The documents of one unit that repeat an earlier one."""
 
     def __init__(self, parts: Sequence[Path], unit: int) -> None:
-        found = [np.empty(0, np.uint64)]
+        # An empty first array keeps the type right for a unit without matches.
+        matched = [np.empty(0, np.uint64)]
         for path in parts:
             places = np.load(path, mmap_mode="r")[0]
             begin, end = np.searchsorted(
                 places, [np.uint64(place(unit, 0, 0)), np.uint64(place(unit + 1, 0, 0))]
             )
-            found.append(np.array(places[begin:end]))
+            matched.append(np.array(places[begin:end]))
 
-        numbers = np.unique(np.concatenate(found)) - np.uint64(place(unit, 0, 0))
+        numbers = np.unique(np.concatenate(matched)) - np.uint64(place(unit, 0, 0))
         self._numbers: npt.NDArray[np.int64] = numbers.astype(np.int64)
 
     def reasons(self, first: int, count: int) -> dict[int, str]:
-        """Of the ``count`` documents from ``first`` on, those that are left out, and why."""
+        """Return the documents to leave out among the ``count`` from ``first`` on, each with the reason."""
         begin, end = np.searchsorted(self._numbers, [first << 1, (first + count) << 1])
-        found = self._numbers[begin:end].tolist()
-        return {
-            number >> 1: REASONS[number & 1] for number in reversed(found)
-        }  # EXACT comes before NEAR, and wins
+        repeated_numbers = self._numbers[begin:end].tolist()
+
+        # EXACT sorts before NEAR. Read backward, it is the last one of its document, and wins.
+        return {number >> 1: REASONS[number & 1] for number in reversed(repeated_numbers)}

@@ -1,4 +1,4 @@
-"""Which language a document is in: fastText's identification of 176 languages, for text that does not say it.
+"""Identify the language of a document with fastText's model of 176 languages, if no field names it.
 
 The model is shipped (``prep/data/lid176``); the library that reads it, fasttext-predict, is optional.
 """
@@ -16,9 +16,12 @@ from jobctl.prep.sources.shipped import shipped_file
 MODEL = "lid176/lid.176.ftz"
 MODEL_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 LABEL = re.compile(rb"__label__([a-z]+)\0")
-"""How the model's file has a language's name; the library lists those alone that are probable for some text."""
+"""A language's name in the model's file.
+
+The library itself lists only the languages that are probable for a text.
+"""
 SEEN = 1000
-"""Characters of a document that are looked at."""
+"""Characters of a document that are read for its language. They are enough, and a document may be long."""
 
 
 @functools.cache
@@ -35,7 +38,7 @@ def _model() -> Any:
 
 
 def check_languages(wanted: Sequence[str]) -> None:
-    """Raises UserError where one is none of the model's names."""
+    """Raise UserError for a name that the model does not have."""
     model = shipped_file(MODEL, MODEL_SHA256).read_bytes()
     known = {label.decode() for label in LABEL.findall(model)}
     for name in wanted:
@@ -47,7 +50,7 @@ def check_languages(wanted: Sequence[str]) -> None:
 
 
 def language_of(text: str) -> str:
-    """Its most probable language, as ISO 639-1 or -3 names it ("en", "de", "yue"); "" for a text without a word."""
+    """Return the most probable language by its ISO 639-1 or -3 code ("en", "yue"), or "" for a text without words."""
     words = text[:SEEN].split()
     labels, _ = _model().predict(" ".join(words)) if words else ([], [])
     return str(labels[0]).removeprefix("__label__") if labels else ""

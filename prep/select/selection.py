@@ -1,10 +1,12 @@
-"""Which documents are kept, how often, and in which split: a function of the document's own text.
+"""Decide for each document if it is kept, how often, and in which split.
 
-The hash of a document is XXH3-128 (seed 0) of its identity in UTF-8: the form that is the same for all texts
-that a model cannot tell apart. The upper 64 bits, as a fraction of 2^64, put the document into validation when
-they are below ``validation_share``; where the source's own validation files are ours, they are the split instead.
-The lower 64 bits decide fractional weights. Exact duplicates are documents of one hash.
-The tokenizer and the order have no part in it, so the split is the same for all of them.
+The decision depends only on its text.
+
+The hash of a document is XXH3-128 (seed 0) of its identity in UTF-8. The identity is the same for all texts
+that a model cannot tell apart. The upper 64 bits are a fraction of 2^64: below ``validation_share`` the
+document is in validation. If the source has its own validation files, they are the split instead. The lower
+64 bits decide fractional weights. Documents with the same hash are exact duplicates. The tokenizer and the
+order have no influence, so the split is the same for all of them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ NO_HALVES: Halves = np.empty(0, np.uint64)
 
 
 def document_hash(text: bytes) -> int:
-    """128 bits."""
+    """Return 128 bits."""
     return xxhash.xxh3_128_intdigest(text)
 
 
@@ -41,15 +43,17 @@ def is_validation(digest: int, share: float) -> bool:
 
 
 def copies(digest: int, weight: float) -> int:
-    """How often a document of this weight is written; the fraction's toss is the document's own."""
+    """Return how often a document of this weight is written. Its own hash decides about the fraction."""
     whole = int(weight)
     return whole + ((digest & (HALF - 1)) < (weight - whole) * HALF)
 
 
 class Document(NamedTuple):
-    """One that is written ``times`` times; ``label`` is "" without a source field, ``size`` is bytes of UTF-8.
+    """A document that is written ``times`` times.
 
-    ``data`` is the text in UTF-8, or nothing for a long one, which encoders take in parts.
+    ``label`` is "" without a source field, ``size`` is bytes of UTF-8.
+
+    ``data`` is the text in UTF-8. It is empty for a long text, which encoders take in parts.
     """
 
     text: str
@@ -77,11 +81,11 @@ class Chosen(NamedTuple):
 
 
 MOST_NAMES = 1000
-"""Different labels or languages that are remembered, for an error that names the nearest one."""
+"""Labels or languages to remember, for an error message that names the nearest one."""
 
 
 class Evidence(msgspec.Struct, kw_only=True):
-    """Which of the names that a user gave matched documents, before any filter."""
+    """Labels and languages of the documents before any filter. They show if the user's names match any."""
 
     documents: int = 0
     labelled: int = 0
@@ -109,7 +113,7 @@ class Evidence(msgspec.Struct, kw_only=True):
 
 
 class Selection:
-    """The filters of a job; counts what it leaves out, by reason."""
+    """The filters of a job. It counts the documents that it leaves out, by reason."""
 
     def __init__(
         self,
@@ -121,7 +125,8 @@ class Selection:
     ) -> None:
         """``repeated``: the documents of this unit that are left out as duplicates.
 
-        ``held_out``: upper halves of the hashes of the source's own validation split, sorted, shape [documents].
+        ``held_out``: upper halves of the hashes of the source's own validation split, sorted, shape
+        [documents].
         """
         self.entry = entry
         self.config = config
@@ -134,11 +139,12 @@ class Selection:
         self._kept = 0
 
     def reason(self, text: str, language: str) -> str:
-        """Why the document is left out for what it is; empty: it is not."""
+        """Return why the document itself is left out, or an empty text if it is kept."""
         entry = self.entry
         if len(text) < entry.min_characters:
             return "short"
 
+        # The cheap checks come first: telling a language costs the most.
         if entry.max_characters and len(text) > entry.max_characters:
             return "long"
 
@@ -148,9 +154,11 @@ class Selection:
         return ""
 
     def document(self, text: str, label: str, is_from_validation: bool = False) -> Document:
-        """Its split, and how often it is written. Validation has every document once.
+        """Return the document with its split and the number of its copies.
 
-        ``is_from_validation``: the document is of a file of the source's own validation split.
+        Validation has every document once.
+
+        ``is_from_validation`` is True for a document of the source's own validation files.
         """
         data = text.encode()
         kept = data if len(text) <= PART else b""
@@ -164,11 +172,11 @@ class Selection:
         return Document(text, kept, label, digest, len(data), "train", times)
 
     def _is_bare(self, text: str) -> bool:
-        """Whether a text is its own identity, which most are and which is fast to see."""
+        """Return True if a text is its own identity. Most texts are, and the check is fast."""
         return self._identity is text_identity and text.isascii()
 
     def is_held_out(self, document: Document) -> bool:
-        """Whether a training document stands in the source's own validation split as well."""
+        """Return True if a training document is also in the source's own validation split."""
         if document.split == "val" or not len(self._held_out):
             return False
 
@@ -177,11 +185,11 @@ class Selection:
         return place < len(self._held_out) and bool(self._held_out[place] == half)
 
     def kept(self, batch: Batch, is_from_validation: bool = False) -> list[Document]:
-        """The documents that filters and weights keep, before duplicates are looked for."""
+        """Return the documents that filters and weights keep. Duplicates are removed later."""
         self.evidence.see(batch)
         labels = batch.labels or [""] * len(batch.texts)
         languages = batch.languages or [""] * len(batch.texts)
-        found = []
+        kept = []
 
         for text, label, language in zip(batch.texts, labels, languages, strict=True):
             reason = self.reason(text, language)
@@ -189,22 +197,24 @@ class Selection:
                 document = self.document(text, label, is_from_validation)
                 reason = "in validation" if self.is_held_out(document) else ""
                 if document.times and not reason:
-                    found.append(document)
+                    kept.append(document)
                     continue
 
                 reason = reason or "weight"
 
             self.left_out[reason] += 1
 
-        return found
+        return kept
 
     def choose(self, batch: Batch, is_from_validation: bool = False) -> list[Chosen]:
-        """The batch's documents of each split, in their order."""
+        """Return the batch's documents of each split, in their order."""
         documents = self.kept(batch, is_from_validation)
         repeated = self.repeated.reasons(self._kept, len(documents)) if self.repeated else {}
         self.left_out.update(repeated.values())
         splits = {split: Chosen(split, []) for split in SPLITS}
 
+        # Duplicates were numbered among the documents that the filters keep, so the count goes on over
+        # batches.
         for number, document in enumerate(documents, self._kept):
             if number not in repeated:
                 splits[document.split].documents.append(document)

@@ -1,9 +1,9 @@
-"""The token-shard format: raw little-endian tokens in ``*.bin``, and ``meta.json`` that says what they are.
+"""The token-shard format: raw little-endian tokens in ``*.bin``, and ``meta.json`` that describes them.
 
-A data set is a folder. Its ``*.bin`` files have no header, so ``numpy.memmap`` with the dtype that
-``meta.json`` names reads them. A split ("train", "val") is its shards end to end, in the order ``meta.json``
-lists them; a document ends with its EOS. Nothing is ever unpickled: ``meta.pkl`` is written for older
-readers and never read.
+A data set is a folder. Its ``*.bin`` files have no header, so ``numpy.memmap`` reads them with the dtype in
+``meta.json``. A split ("train", "val") is the sequence of its shards, in the order of ``meta.json``. A
+document ends with its EOS. Nothing is ever unpickled: ``meta.pkl`` is written for older readers and never
+read.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from jobctl.jobs.core.names import UnsafeName, inside, parts_of
 
 META_FILE = "meta.json"
 WRITTEN_BACK = 16 << 20
-"""Bytes that the kernel is told to write to the disk at once."""
+"""Bytes after which the kernel is told to write to the disk."""
 BEGIN = 2
 WAIT = 7
-"""Of sync_file_range(2): begin to write, wait for nothing; and write, and wait until it is written."""
+"""Flags of sync_file_range(2). BEGIN starts to write and does not wait. WAIT writes and waits for the end."""
 FORMAT = 1
 TokenType = Literal["uint16", "uint32"]
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
@@ -40,7 +40,7 @@ Ids = npt.NDArray[np.uint32]
 
 
 class TokenizerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokenizer that made the ids: its catalogue name and the SHA-256 of the file that defines it."""
+    """The tokenizer that made the ids: its name, and the SHA-256 of the file that defines it."""
 
     name: str
     file: str
@@ -48,7 +48,7 @@ class TokenizerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that the text came from; ``path`` is relative to the source folder, ``size`` is in bytes."""
+    """A source file of the text. ``path`` is relative to the source folder, ``size`` is in bytes."""
 
     path: str
     size: int
@@ -56,7 +56,7 @@ class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True):
-    """One ``.bin`` file: how much is in it and the SHA-256 of its bytes."""
+    """One ``.bin`` file: its counts, and the SHA-256 of its bytes."""
 
     file: str
     split: str
@@ -86,17 +86,17 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def token_dtype(vocab_size: int) -> TokenType:
-    """``uint16`` only where every id fits."""
+    """Return ``uint16`` if every id fits, else ``uint32``."""
     return "uint16" if vocab_size <= 65536 else "uint32"
 
 
 def numpy_dtype(name: TokenType) -> np.dtype[np.unsignedinteger[Any]]:
-    """The little-endian dtype that the files are in, whatever the machine's own order is."""
+    """Return the little-endian dtype of the files. The machine's own order has no influence."""
     return np.dtype(name).newbyteorder("<")
 
 
 def fingerprint(meta: Meta) -> str:
-    """SHA-256 over all that ``meta.json`` says but the fingerprint itself: 64 hexadecimal digits."""
+    """Return the SHA-256 over all of ``meta.json`` except the fingerprint itself: 64 hexadecimal digits."""
     bare = msgspec.structs.replace(meta, fingerprint="")
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
@@ -105,10 +105,10 @@ def fingerprint(meta: Meta) -> str:
 
 
 class WriteBack:
-    """Has the kernel write a file to the disk while it grows, so that fsync finds little left to wait for, and give
-    the memory of what is written back, so that a shard takes the same few megabytes all along.
+    """Make the kernel write a file to the disk while it grows.
 
-    Where the system cannot do that, fsync does it all: nothing hangs on it.
+    The fsync at the end then has little to wait for. The kernel also frees the memory of written bytes, so
+    that a shard takes only a few megabytes. On a system without these calls fsync does all of the work.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -118,11 +118,13 @@ class WriteBack:
         self._call: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
 
     def grown(self, size: int) -> None:
-        """The file has ``size`` bytes by now."""
+        """Note that the file has ``size`` bytes now."""
         if not self._call or size - self._begun < WRITTEN_BACK:
             return
 
         file = self._file.fileno()
+        # Only the bytes before the last ones are waited for: they were begun one step ago, and are mostly
+        # written.
         before = self._begun - self._forgotten
         if before:
             self._sync(file, self._forgotten, before, WAIT)
@@ -132,14 +134,15 @@ class WriteBack:
         self._forgotten = self._begun
         self._begun = size
 
-    def _sync(self, file: int, start: int, count: int, how: int) -> None:
-        self._call(file, ctypes.c_int64(start), ctypes.c_int64(count), ctypes.c_uint(how))
+    def _sync(self, file: int, start: int, count: int, flags: int) -> None:
+        self._call(file, ctypes.c_int64(start), ctypes.c_int64(count), ctypes.c_uint(flags))
 
 
 def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
-    """Ids, shape [n], in the type they are written in. Raises UserError for one that the vocabulary does not have."""
+    """Return ids, shape [n], in the type of the file. Raises UserError for an id outside the vocabulary."""
     array = np.asarray(ids)
     if array.size:
+        # Before the conversion: numpy would wrap an id that does not fit round to another one.
         low = 0 if array.dtype.kind == "u" else int(array.min())
         high = int(array.max())
         if low < 0 or high >= vocab_size:
@@ -153,9 +156,9 @@ def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
 
 
 class ShardWriter:
-    """Write one shard aside; ``close`` makes it durable, gives it its name and returns its record.
+    """Write one shard under a temporary name. ``close`` makes it durable, renames it and returns its record.
 
-    As a context manager it closes when the block ends and leaves nothing behind when the block raises.
+    As a context manager it closes at the end of the block. If the block raises, it leaves nothing behind.
     """
 
     def __init__(self, path: Path, *, split: str, vocab_size: int) -> None:
@@ -181,7 +184,7 @@ class ShardWriter:
         self.text_bytes += text_bytes
 
     def finish(self) -> None:
-        """Make what was written durable; its name is still to come."""
+        """Make the written bytes durable, still under the temporary name."""
         if not self._file.closed:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -205,10 +208,11 @@ class ShardWriter:
         return self.record
 
     def discard(self) -> None:
-        """Remove what was written so far; a closed shard stays."""
+        """Remove the bytes written so far. A closed shard stays."""
         try:
             self._file.close()
-        finally:  # closing flushes, which a full disk refuses again
+        finally:
+            # Closing flushes, which fails again on a full disk.
             self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> ShardWriter:
@@ -224,7 +228,10 @@ class ShardWriter:
 
 
 def write_meta(folder: Path, meta: Meta) -> Meta:
-    """Write ``meta.json``, last, for it says that the data set is whole; return it with its fingerprint."""
+    """Write ``meta.json`` and return it with its fingerprint.
+
+    Call it last: the file marks the data set as whole.
+    """
     meta = msgspec.structs.replace(meta, fingerprint=fingerprint(meta))
     older = {
         "vocab_size": meta.vocab_size,
@@ -250,8 +257,11 @@ def read_meta(folder: Path) -> Meta:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        what = "has no meta.json, so it was not prepared to the end" if folder.is_dir() else "does not exist"
-        raise UserError(f"data set {folder} {what}", hint=prepare) from None
+        problem = "has no meta.json, so it was not prepared to the end"
+        if not folder.is_dir():
+            problem = "does not exist"
+
+        raise UserError(f"data set {folder} {problem}", hint=prepare) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
@@ -273,6 +283,7 @@ def read_meta(folder: Path) -> Meta:
     if meta.dtype == "uint16" and token_dtype(meta.vocab_size) != "uint16":
         raise UserError(f"{path}: {meta.dtype} is not the type for {meta.vocab_size} ids", hint=prepare)
 
+    # The names become paths, and the data set may come from somebody else.
     try:
         for name in (*(shard.file for shard in meta.shards), meta.tokenizer.name, meta.tokenizer.file):
             parts_of(name)
@@ -283,7 +294,7 @@ def read_meta(folder: Path) -> Meta:
 
 
 def check_size(folder: Path, shard: Shard, dtype: TokenType) -> None:
-    """Raise UserError where the file is absent or not as long as ``meta.json`` says."""
+    """Raise UserError if the file is absent, or if its length is not that of ``meta.json``."""
     path = inside(folder, shard.file)
     expected = shard.tokens * np.dtype(dtype).itemsize
     try:
@@ -300,7 +311,7 @@ def check_size(folder: Path, shard: Shard, dtype: TokenType) -> None:
 
 
 class TokenDataset:
-    """The tokens of one split, read through memory maps that are opened when they are first needed."""
+    """The tokens of one split, read through memory maps. Each map is opened at its first use."""
 
     def __init__(self, folder: Path, meta: Meta, split: str) -> None:
         self.folder = folder
@@ -326,9 +337,9 @@ class TokenDataset:
         return self._maps[index]
 
     def read(self, start: int, count: int) -> Tokens:
-        """Tokens [start, start + count) of the split as a new array, shape [count], of ``meta.dtype``.
+        """Return tokens [start, start + count) of the split as a new array of ``meta.dtype``, shape [count].
 
-        Raises IndexError where the range leaves the split.
+        Raises IndexError if the range leaves the split.
         """
         stop = start + count
         if start < 0 or count < 0 or stop > self.num_tokens:
@@ -348,15 +359,15 @@ class TokenDataset:
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker process opens its own maps: pickled ones would be copies of the data."""
+        """Leave out the maps: pickled maps would be copies of the data. A worker process opens its own."""
         return {**self.__dict__, "_maps": {}}
 
 
 def open_dataset(path: Path, split: str = "train") -> TokenDataset:
     """Open a split of the data set in ``path``, with the checks that cost no reading of tokens.
 
-    Raises UserError, naming the file, where ``meta.json`` is absent, damaged or of another format, where a
-    shard is absent or of another size, and where the split is not there or is empty.
+    Raises UserError that names the file if ``meta.json`` is absent, damaged or of another format, if a shard
+    is absent or of another size, and if the split is absent or empty.
     """
     path = Path(path)
     meta = read_meta(path)

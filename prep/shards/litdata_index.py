@@ -1,8 +1,9 @@
-"""An index beside the shards with which litgpt (``litgpt.data.LitData``) reads them, without a byte written again.
+"""Write an index with which litgpt (``litgpt.data.LitData``) reads the shards. No shard is written again.
 
-litdata's token reader skips a chunk's header, two 32-bit numbers and an offset for each item. The index says that a
-chunk has no items, so it skips 8 bytes and reads all the rest: the first 4 (uint16) or 2 (uint32) tokens of each
-shard are not seen. uint32 is named int32, which is the same for every id below 2^31 and which torch has.
+litdata's token reader skips the header of a chunk: two 32-bit numbers, and an offset for each item. The index
+says that a chunk has no items. So the reader skips 8 bytes and reads the rest, and the first 4 (uint16) or 2
+(uint32) tokens of each shard are not used. The index calls uint32 int32, because torch has no uint32. For ids
+below 2^31 both are the same.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ FOLDER = "litdata"
 HEADER = 8
 """Bytes that litdata skips at the beginning of a chunk without items."""
 FORMATS = {"uint16": "no_header_tensor:20", "uint32": "no_header_tensor:15"}
-"""litdata's numbers of torch.uint16 and torch.int32."""
+"""litdata's numbers for torch.uint16 and torch.int32."""
 ONE_TENSOR = '[1, {"type": null, "context": null, "children_spec": []}]'
-"""How torch's pytree describes an item that is one tensor."""
+"""The description of an item that is one tensor, in the form of torch's pytree."""
 
 
 def index(meta: Meta, split: str) -> dict[str, Any]:
-    """litdata's ``index.json`` of a split."""
+    """Return litdata's ``index.json`` of a split."""
     itemsize = np.dtype(meta.dtype).itemsize
     chunks = [
         {
@@ -55,15 +56,16 @@ def index(meta: Meta, split: str) -> dict[str, Any]:
 
 
 def write(folder: Path, meta: Meta) -> None:
-    """Write ``litdata/SPLIT/index.json`` and, beside it, links to the shards it names."""
+    """Write ``litdata/SPLIT/index.json``, and links to its shards beside it."""
     for split in sorted({shard.split for shard in meta.shards}):
         target = folder / FOLDER / split
         target.mkdir(parents=True, exist_ok=True)
-        found = index(meta, split)
+        content = index(meta, split)
 
-        for chunk in found["chunks"]:
+        # litdata looks for a chunk beside its index. The links are relative, so that the folder can be moved.
+        for chunk in content["chunks"]:
             link = target / chunk["filename"]
             with contextlib.suppress(FileExistsError):
                 os.symlink(Path("../..", chunk["filename"]), link)
 
-        write_whole(target / "index.json", msgspec.json.encode(found))
+        write_whole(target / "index.json", msgspec.json.encode(content))

@@ -1,8 +1,11 @@
-"""Megatron-LM's indexed data sets: ``NAME.bin`` holds ids end to end, ``NAME.idx`` where sequences and documents are.
+"""Read Megatron-LM's indexed data sets.
 
-The index is little-endian: 9 bytes that name it, the version (8 bytes), the type's code (1 byte), the number of
-sequences and of document marks (8 bytes each), then the sequences' lengths (4 bytes each), their places in bytes
-(8 bytes each), and the document marks (8 bytes each): the first sequence of every document, and the end.
+``NAME.bin`` holds the ids, ``NAME.idx`` the places of sequences and documents.
+
+The index is little-endian. It begins with 9 bytes that name it, the version (8 bytes), the code of the type
+(1 byte), and the numbers of sequences and of document marks (8 bytes each). Then come the lengths of the
+sequences (4 bytes each), their places in bytes (8 bytes each), and the document marks (8 bytes each): the
+first sequence of every document, and the end.
 """
 
 from __future__ import annotations
@@ -21,12 +24,12 @@ MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
 HEADER = struct.Struct("<9sQBQQ")
 TYPES: dict[int, TokenType] = {4: "uint32", 8: "uint16"}
-"""Types of ids that we read in place: int32 has the bits of uint32 for every id, for none is negative."""
+"""Types of ids that we read in place. No id is negative, so int32 has the same bits as uint32."""
 NAMES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float64", 7: "float32", 8: "uint16"}
 
 
 class Index(NamedTuple):
-    """What an index says of its ``.bin``."""
+    """The facts of an index about its ``.bin``."""
 
     dtype: TokenType
     tokens: int
@@ -34,18 +37,18 @@ class Index(NamedTuple):
 
 
 def read_index(path: Path) -> Index:
-    """Read and check ``NAME.idx``. Raises UserError that says what cannot be used in place."""
+    """Read and check ``NAME.idx``. Raises UserError with the reason why the data cannot be used in place."""
     try:
         data = np.memmap(path, np.uint8, mode="r")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
 
     if len(data) < HEADER.size:
-        raise UserError(f"{path} is no index of Megatron's: it has {len(data)} bytes")
+        raise UserError(f"{path} is not an index of Megatron: it has {len(data)} bytes")
 
     magic, version, code, sequences, marks = HEADER.unpack(data[: HEADER.size].tobytes())
     if magic != MAGIC or version != VERSION:
-        raise UserError(f"{path} is no index of Megatron's, or of another version than {VERSION}")
+        raise UserError(f"{path} is not an index of Megatron, or its version is not {VERSION}")
 
     if code not in TYPES:
         raise UserError(
@@ -63,7 +66,7 @@ def read_index(path: Path) -> Index:
 def checked_index(
     path: Path, dtype: TokenType, data: npt.NDArray[np.uint8], sequences: int, marks: int
 ) -> Index:
-    """Return the index where its sequences fill the file of ids without a hole. Raises UserError elsewhere."""
+    """Return the index if its sequences fill the file of ids without a gap. Otherwise raise UserError."""
     lengths_end = HEADER.size + 4 * sequences
     places_end = lengths_end + 8 * sequences
     lengths = np.frombuffer(data[HEADER.size : lengths_end].tobytes(), "<i4").astype(np.int64)
@@ -81,4 +84,5 @@ def checked_index(
     if marks and (documents[0] != 0 or (np.diff(documents) < 0).any() or documents[-1] > sequences):
         raise UserError(f"{path}: its documents are not in the order of its sequences")
 
+    # The last mark is the end of the last document, not the begin of another one.
     return Index(dtype, int(lengths.sum()), max(marks - 1, 0))

@@ -1,4 +1,7 @@
-"""The shards of one unit: documents in, files of bounded size out, named when it is known how many there are."""
+"""Write the documents of one unit into shards of bounded size.
+
+They get their names when their number is known.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from jobctl.prep.shards.format import Ids, Shard, ShardWriter, numpy_dtype, toke
 
 
 def shard_name(split: str, index: int, count: int, part: int = 0, parts: int = 1) -> str:
-    """``train.bin`` where there is one file, else ``train-00000-of-00064.bin``.
+    """Return ``train.bin`` for a single file, else ``train-00000-of-00064.bin``.
 
-    Of a unit that became several: ``train-00003-of-00064-part-00-of-02.bin``.
+    A unit with several files has names like ``train-00003-of-00064-part-00-of-02.bin``.
     """
     if count == 1:
         index = part
@@ -31,9 +34,11 @@ def shard_name(split: str, index: int, count: int, part: int = 0, parts: int = 1
 
 
 class Series:
-    """The shards of one split of unit ``index`` of ``count``; each holds ``limit`` bytes at most, or one document.
+    """The shards of one split of unit ``index`` of ``count``.
 
-    As a context manager it leaves nothing behind when the block raises.
+    Each holds at most ``limit`` bytes, or one document.
+
+    As a context manager it leaves nothing behind if the block raises.
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class Series:
         self._writers.append(ShardWriter(path, split=self._split, vocab_size=self._vocab_size))
 
     def write(self, ids: Ids, lengths: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> None:
-        """Append documents: ids end to end, shape [tokens]; tokens and bytes of each, shape [documents]."""
+        """Append documents: the joined ids, shape [tokens]; the tokens and the bytes of each, shape [documents]."""
         ends = np.cumsum(lengths)
         done = 0
         begin = 0
@@ -63,10 +68,13 @@ class Series:
             writer = self._writers[-1]
             fits = int(np.searchsorted(ends, begin + self._room - writer.tokens, side="right"))
             if fits <= done and writer.tokens:
+                # Not closed yet: the name of a shard holds the number of all, which the last document
+                # decides.
                 writer.finish()
                 self._begin()
                 continue
 
+            # A document is never divided, so one that is larger than the limit gets a shard of its own.
             fits = max(fits, done + 1)
             end = int(ends[fits - 1])
             writer.write(ids[begin:end], documents=fits - done, text_bytes=int(sizes[done:fits].sum()))

@@ -1,4 +1,4 @@
-"""What a data set holds: counts by split and by source, document lengths, and what was left out and why."""
+"""Statistics of a data set: counts by split and by source, document lengths, and left-out documents by reason."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ FILE = "statistics.json"
 
 
 class Count(msgspec.Struct):
-    """``text_bytes`` are bytes of UTF-8; tokens include EOS and BOS; ``lengths[k]`` are the documents of 2^k up to
-    2^(k+1) - 1 tokens."""
+    """Counts of some documents. ``text_bytes`` are bytes of UTF-8. ``tokens`` include EOS and BOS.
+
+    ``lengths[k]`` is the number of documents with 2^k to 2^(k+1) - 1 tokens.
+    """
 
     documents: int = 0
     tokens: int = 0
@@ -30,13 +32,15 @@ class Count(msgspec.Struct):
 
 
 def counted(tokens: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Count:
-    """Documents with so many tokens and bytes each, both of shape [documents]."""
+    """Return the counts of documents with these tokens and bytes each, both of shape [documents]."""
+    # frexp returns the exponent of a number between 1/2 and 1, which is one more than the logarithm rounded
+    # down.
     lengths = np.bincount(np.frexp(tokens)[1] - 1).tolist() if len(tokens) else []
     return Count(len(tokens), int(tokens.sum()), int(sizes.sum()), lengths)
 
 
 class Statistics(msgspec.Struct):
-    """What was kept, in all, by split and by source; what was left out, by reason; lines rejected as broken.
+    """Counts of kept documents (all, by split and by source), of left-out ones by reason, and of broken lines.
 
     ``control_tokens`` are ids of strings such as ``<think>`` in the texts.
     """
@@ -53,20 +57,20 @@ class Statistics(msgspec.Struct):
         self, split: str, labels: Sequence[str], tokens: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
     ) -> None:
         """Count documents of one split: their labels, tokens and bytes, each shape [documents]."""
-        found = counted(tokens, sizes)
-        self.total.add(found)
-        self.splits.setdefault(split, Count()).add(found)
+        count = counted(tokens, sizes)
+        self.total.add(count)
+        self.splits.setdefault(split, Count()).add(count)
 
         for name in set(labels):
-            mine = np.fromiter((label == name for label in labels), np.bool_, len(labels))
-            self.by_source.setdefault(name, Count()).add(counted(tokens[mine], sizes[mine]))
+            is_named = np.fromiter((label == name for label in labels), np.bool_, len(labels))
+            self.by_source.setdefault(name, Count()).add(counted(tokens[is_named], sizes[is_named]))
 
     def add(self, other: Statistics) -> None:
         """Add another part's counts."""
         self.total.add(other.total)
-        for mine, theirs in ((self.splits, other.splits), (self.by_source, other.by_source)):
-            for name, count in theirs.items():
-                mine.setdefault(name, Count()).add(count)
+        for sums, terms in ((self.splits, other.splits), (self.by_source, other.by_source)):
+            for name, count in terms.items():
+                sums.setdefault(name, Count()).add(count)
 
         for reason, number in other.left_out.items():
             self.left_out[reason] = self.left_out.get(reason, 0) + number

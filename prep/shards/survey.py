@@ -1,4 +1,4 @@
-"""One pass over the ids of a file: how many, which, and the hash of its bytes."""
+"""Read the ids of a file once: their number, the count of each id, and the hash of the bytes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from jobctl.prep.shards.format import Meta, TokenType, numpy_dtype
 CHUNK = 8 << 20
 """Bytes read at once: a multiple of both token sizes."""
 RICH = 4000
-"""Different ids from which on a text must have some of a vocabulary's upper part: in English one in eight is."""
+"""A text with more different ids than this must have some of the vocabulary's upper part.
+
+In English one in eight is.
+"""
 
 
 class Survey(NamedTuple):
-    """What is in a file of ids; ``counts`` has shape [vocabulary]."""
+    """The content of a file of ids. ``counts`` has shape [vocabulary]."""
 
     tokens: int
     sha256: str
@@ -27,7 +30,10 @@ class Survey(NamedTuple):
 
 
 def survey(path: Path, dtype: TokenType, vocab_size: int) -> Survey:
-    """Read a file of ids. Raises UserError where its size does not fit, and for an id outside the vocabulary."""
+    """Read a file of ids.
+
+    Raises UserError for a size that does not fit, and for an id outside the vocabulary.
+    """
     digest = hashlib.sha256()
     counts = np.zeros(vocab_size, np.int64)
     itemsize = np.dtype(dtype).itemsize
@@ -37,7 +43,7 @@ def survey(path: Path, dtype: TokenType, vocab_size: int) -> Survey:
         size = path.stat().st_size
         if size % itemsize:
             raise UserError(
-                f"{path}: {size} bytes are no whole number of {dtype} ids",
+                f"{path}: {size} bytes are not a whole number of {dtype} ids",
                 hint="name their type with --dtype",
             )
 
@@ -55,7 +61,10 @@ def survey(path: Path, dtype: TokenType, vocab_size: int) -> Survey:
 
 
 def check_ids(path: Path, ids: npt.NDArray[Any], vocab_size: int, before: int) -> None:
-    """Raise UserError for the first id that the vocabulary does not have; ``before``: tokens before these."""
+    """Raise UserError for the first id outside the vocabulary.
+
+    ``before`` is the number of tokens before these.
+    """
     wrong = np.flatnonzero(ids >= vocab_size)
     if len(wrong):
         place = int(wrong[0])
@@ -66,8 +75,12 @@ def check_ids(path: Path, ids: npt.NDArray[Any], vocab_size: int, before: int) -
 
 
 def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
-    """What the histogram of ids says: ids cut to 16 bits leave the vocabulary's upper part empty."""
+    """Return problems that the histogram of ids shows.
+
+    Ids that were cut to 16 bits leave the upper part empty.
+    """
     cut = 1 << 16
+    # Ids from EOS on are special or added tokens, which a text need not have.
     ordinary = min(meta.vocab_size, meta.eos_id)
     different = int(np.count_nonzero(counts[:cut]))
     if ordinary > cut and different > RICH and not counts[cut:ordinary].any():

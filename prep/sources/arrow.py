@@ -1,4 +1,4 @@
-"""Arrow files: the IPC file, which is also Feather's second version, and the IPC stream that ``datasets`` keeps."""
+"""Read Arrow files: the IPC file (also Feather's second version), and the IPC stream that ``datasets`` keeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEATHER_1 = b"FEA1"
 def record_batches(stream: BinaryIO, source: Source) -> tuple[Any, Iterator[Any]]:
     """Return the schema of a file, and its record batches in their order.
 
-    One record batch is in memory at a time. Raises UserError for Feather's first version.
+    Only one record batch is in memory at a time. Raises UserError for the first version of Feather.
     """
     import pyarrow.ipc  # type: ignore[import-untyped]
 
@@ -38,7 +38,7 @@ def record_batches(stream: BinaryIO, source: Source) -> tuple[Any, Iterator[Any]
 
 
 def from_arrow(source: Source, stream: BinaryIO, fields: Fields, report: Report) -> Iterator[Batch]:
-    """Read the rows of an Arrow file, in its order. A row without a text is an empty document."""
+    """Read the rows of an Arrow file in their order. A row without a text is an empty document."""
     schema, batches = record_batches(stream, source)
     columns = check_columns(source, list(schema.names), fields)
     rows = Rows(source, fields, columns, report)
@@ -46,7 +46,7 @@ def from_arrow(source: Source, stream: BinaryIO, fields: Fields, report: Report)
     for batch in batches:
         table = batch.select(columns)
 
-        # A record batch may be large: its rows become Python's objects a few megabytes at a time.
+        # A record batch may be large, so only a few megabytes of its rows become Python objects at a time.
         row_bytes = max(table.nbytes / max(len(table), 1), 1.0)
         count = max(1, int(BLOCK / row_bytes))
 

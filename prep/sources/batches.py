@@ -1,4 +1,4 @@
-"""Batches of documents, and the lines that are none: the form in which every reader gives its file."""
+"""Batches of documents, and broken lines. Every reader returns its file in this form."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.prep.sources.listing import Source
 
 BLOCK = 4 << 20
-"""Bytes of text read at once, about."""
+"""About the number of bytes that are read in one call."""
 LONGEST = 48 << 20
-"""Bytes of the longest line or document that is taken: the bound on memory. Longer ones are rejected."""
+"""The longest line or document in bytes. It bounds the memory; longer ones are rejected."""
 
 
 class Batch(NamedTuple):
-    """Texts; and the label and the language of each, or empty lists where the catalogue names no field."""
+    """Texts, with the label and the language of each.
+
+    A list is empty if the catalogue names no field for it.
+    """
 
     texts: list[str]
     labels: list[str]
@@ -26,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A line that is not a document: why, and where (line from 1, byte offset once decompressed)."""
+    """A line that is not a document, with its place (line from 1, byte offset after decompression) and the reason."""
 
     file: str
     line: int
@@ -36,9 +39,11 @@ class Broken(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Bytes [start, stop) of a source; ``stop`` 0 is the whole file. A line belongs to where it starts.
+    """Bytes [start, stop) of a source.
 
-    ``sha256`` is of these bytes; empty for a whole file, whose hash the manifest has.
+    ``stop`` 0 is the whole file. A line belongs to the piece in which it begins.
+
+    ``sha256`` is the hash of these bytes. It is empty for a whole file, whose hash is in the manifest.
     """
 
     source: Source
@@ -52,7 +57,7 @@ Seen = Callable[[int], None]
 
 
 def whole_text(data: bytes) -> str:
-    """UTF-8 text; what is not UTF-8 becomes U+FFFD, as with ``open(errors="replace")``."""
+    """Return UTF-8 as text. Bytes that are not UTF-8 become U+FFFD, as with ``open(errors="replace")``."""
     return data.decode("utf-8", errors="replace")
 
 
@@ -62,7 +67,7 @@ def without_surrogates(text: str) -> str:
 
 
 class Fields:
-    """Which fields of a record hold what: text, label and language, each also further in (``meta.text``)."""
+    """The fields of a record with its text, label and language. Each may be nested (``meta.text``)."""
 
     def __init__(self, entry: DatasetEntry) -> None:
         self.text = entry.text_field
@@ -73,9 +78,11 @@ class Fields:
 
         roots: list[Any] = [(f"root{number}", Any, None) for number in range(len(self.roots))]
         names = {f"root{number}": name for number, name in enumerate(self.roots)}
+        # gc=False: the records hold no cycles, and Python's collector would visit all of them again and
+        # again.
         self.record = msgspec.defstruct("Record", [("text", str | None), *roots], gc=False)
 
-        # What is read of a line: the record itself, but for a text that is further in.
+        # The type that a line is parsed as. It is the record itself, except for a nested text.
         self._is_nested = len(self.text_path) > 1
         if self._is_nested and self.text_path[0] in self.roots:
             self._text_root = f"root{self.roots.index(self.text_path[0])}"
@@ -89,12 +96,12 @@ class Fields:
         self._lines: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line)
 
     def decoded_lines(self, data: memoryview) -> list[Any]:
-        """Return the records of JSON lines. Raises msgspec.DecodeError where one of them is no document."""
+        """Return the records of JSON lines. Raises msgspec.DecodeError if one of them is not a document."""
         lines: list[Any] = self._lines.decode_lines(data)
         return [self._unnested(line) for line in lines] if self._is_nested else lines
 
     def decoded(self, data: bytes) -> Any:
-        """Return the record of one line. Raises msgspec.DecodeError where it is no document."""
+        """Return the record of one line. Raises msgspec.DecodeError if it is not a document."""
         line = self._lines.decode(data)
         return self._unnested(line) if self._is_nested else line
 
@@ -112,9 +119,9 @@ class Fields:
         return self.record(text, *(getattr(line, f"root{number}") for number in range(len(self.roots))))
 
     def text_of(self, value: dict[str, Any]) -> Any:
-        """Return what a parsed line has for a text. Raises ValueError that names the fields that it has.
+        """Return the text of a parsed line. Raises ValueError that names its fields.
 
-        A field whose own name has dots comes before one that is further in.
+        A field whose own name has dots wins over a nested one.
         """
         if self.text in value:
             return value[self.text]
@@ -130,7 +137,7 @@ class Fields:
         return inner
 
     def record_of(self, value: Any) -> Any:
-        """Return the record of a parsed line. Raises ValueError that says why it is no document."""
+        """Return the record of a parsed line. Raises ValueError with the reason why it is not a document."""
         if not isinstance(value, dict):
             raise ValueError(f"it is {json_type(value)}, not a JSON object")
 
@@ -160,7 +167,7 @@ class Fields:
         return values
 
     def batch(self, records: list[Any]) -> Batch:
-        """Return the documents of records. A text that is null is an empty one."""
+        """Return the documents of records. A text that is null becomes an empty text."""
         texts = [record.text or "" for record in records]
         return Batch(texts, self._followed(records, self.label), self._followed(records, self.language))
 
@@ -186,5 +193,5 @@ JSON_TYPES = {
 
 
 def json_type(value: Any) -> str:
-    """Return what JSON calls a value."""
+    """Return the name that JSON has for a value."""
     return JSON_TYPES.get(type(value), "null")

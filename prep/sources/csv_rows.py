@@ -16,7 +16,7 @@ from jobctl.prep.sources.parquet import check_columns
 
 
 class TextLines:
-    """The lines of a stream as text, for Python's csv; it knows the place of the next one.
+    """The lines of a stream as text, for Python's csv. It knows the place of the next line.
 
     A line that is longer than LONGEST is reported and left out.
     """
@@ -37,6 +37,7 @@ class TextLines:
                 end = data.find(b"\n", begin) + 1 or len(data)
                 text = data[begin:end]
                 if not self.offset:
+                    # Excel writes a byte order mark. With it the first column would have another name.
                     text = text.removeprefix(BOM_UTF8)
 
                 self.line += 1
@@ -46,13 +47,13 @@ class TextLines:
 
 
 def separator_of(name: str) -> str:
-    """Return what separates the values of a row."""
+    """Return the character that separates the values of a row."""
     bare = name.lower().removesuffix(compression(name))
     return "\t" if bare.endswith(".tsv") else ","
 
 
 def header_of(source: Source, reader: Iterator[list[str]], fields: Fields) -> list[str]:
-    """Return the names of the columns. Raises UserError where the text's is absent or there twice."""
+    """Return the names of the columns. Raises UserError if the text's column is absent or occurs twice."""
     header = next(reader, [])
     if header:
         check_columns(source, header, fields)
@@ -61,18 +62,20 @@ def header_of(source: Source, reader: Iterator[list[str]], fields: Fields) -> li
 
 
 def from_csv(source: Source, stream: BinaryIO, fields: Fields, report: Report) -> Iterator[Batch]:
-    """Read the rows of a file. One that has not as many values as there are columns is rejected."""
+    """Read the rows of a file. Reject a row whose number of values is not the number of columns."""
+    # Python's own limit of 128 KiB is less than many documents have.
     csv.field_size_limit(LONGEST)
     lines = TextLines(stream, source.name, report)
     reader = csv.reader(iter(lines), delimiter=separator_of(source.name), strict=True)
     try:
         header = header_of(source, reader, fields)
     except csv.Error as error:
-        raise UserError(f"source {source.path}: its first row is no row of CSV: {error}") from None
+        raise UserError(f"source {source.path}: its first row is not CSV: {error}") from None
 
     records = []
     size = 0
     while True:
+        # Taken before the row is read: a row may have several lines, and a report names its first.
         line = lines.line
         offset = lines.offset
         try:
@@ -94,7 +97,7 @@ def from_csv(source: Source, stream: BinaryIO, fields: Fields, report: Report) -
 
 
 def record_of_row(row: list[str], header: list[str], fields: Fields) -> object:
-    """Return the record of a row. Raises ValueError for one of another length than the header."""
+    """Return the record of a row. Raises ValueError if its length is not that of the header."""
     if len(row) != len(header):
         raise ValueError(f"it has {len(row)} values, the first row names {len(header)} columns")
 

@@ -1,4 +1,4 @@
-"""Documents out of one source file, in batches of a few megabytes, whatever the file's kind."""
+"""Read the documents of one source file of any kind, in batches of a few megabytes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,12 @@ from jobctl.prep.sources.warc import Bytes, from_warc, next_header
 
 
 def field_names(sources: Sequence[Source]) -> list[str]:
-    """Return the fields of the first record of the first file that has one, nested ones dotted."""
+    """Return the fields of the first record in the first file that has one.
+
+    Names of nested fields have dots.
+    """
     for source in sources:
+        # The names are only for a message, and a bad file must not replace the error that it is about.
         with contextlib.suppress(UserError, OSError, ValueError, EOFError, StopIteration):
             names = names_in(source)
             if names:
@@ -43,7 +47,7 @@ def field_names(sources: Sequence[Source]) -> list[str]:
 
 
 def names_in(source: Source) -> list[str]:
-    """Return the fields of a file's first record. Raises whatever its reader does."""
+    """Return the fields of a file's first record. Raises any error of the file's reader."""
     kind_of_file = kind(source.name)
     if kind_of_file == "parquet":
         return parquet.column_names(source.path)
@@ -69,7 +73,7 @@ def names_in(source: Source) -> list[str]:
 
 
 def first_value(stream: BinaryIO, source: Source) -> object:
-    """Return the first value of a file of JSON. Raises ValueError where it has none."""
+    """Return the first value of a JSON file. Raises ValueError if it has none."""
     form = form_of_json(source) if kind(source.name) == "json" else "lines"
     if form == "lines":
         return json.loads(stream.read(BLOCK).split(b"\n")[0])
@@ -79,7 +83,7 @@ def first_value(stream: BinaryIO, source: Source) -> object:
 
 
 def hold(piece: Piece, expected: SourceFile, file: CheckedFile) -> None:
-    """Raise UserError where the bytes read are not the manifest's. Bytes of the piece that nobody read are read."""
+    """Raise UserError if the bytes are not those of the manifest. Read the rest of the piece first."""
     while (not piece.stop or file.tell() < piece.stop) and file.read(BLOCK):
         pass
 
@@ -95,15 +99,16 @@ def hold(piece: Piece, expected: SourceFile, file: CheckedFile) -> None:
 def read(
     piece: Piece, entry: DatasetEntry, expected: SourceFile, report: Report, seen: Seen
 ) -> Iterator[Batch]:
-    """Every document of a piece, in the file's order; at the end the bytes read are held to the manifest.
+    """Yield every document of a piece in the file's order. At the end compare the bytes with the manifest.
 
-    ``seen`` is told the bytes read. Raises UserError where the file is damaged, cannot be read, or was
-    changed.
+    ``seen`` gets the number of bytes of each read. Raises UserError if the file is damaged, cannot be read,
+    or was changed.
     """
     source = piece.source
     fields = Fields(entry)
     try:
         if kind(source.name) in TABLES:
+            # A table is read at many places of the file. So a second pass reads it in order, for its hash.
             yield from from_table(source, fields, report)
             with CheckedFile(source.path, seen) as file:
                 hold(piece, expected, file)
@@ -113,11 +118,13 @@ def read(
         check_packed(source.path, compression(source.name))
         with CheckedFile(source.path, seen) as file:
             if piece.stop:
-                # A line belongs to where it begins, so a byte before the piece is looked at, and some behind it.
+                # A line belongs to the piece in which it begins. So one byte before the piece is read, and
+                # some after it.
                 file.hash_between(piece.start, piece.stop)
                 file.seek(max(piece.start - 1, 0))
 
-            # The stream is held here: with it the file would be closed before its bytes are checked.
+            # This variable keeps the stream alive. Without it the file would be closed before its bytes are
+            # checked.
             stream = decompressed(cast(BinaryIO, file), compression(source.name))
             yield from from_stream(piece, stream, entry, fields, report)
             hold(piece, expected, file)
@@ -125,7 +132,7 @@ def read(
         raise damaged(source.path, error) from None
     except OSError as error:
         if error.errno is None:
-            # pyarrow has OSError for bytes that it does not understand, too.
+            # pyarrow raises OSError also for bytes that it does not understand.
             raise damaged(source.path, error) from None
 
         raise UserError(
@@ -136,7 +143,7 @@ def read(
 
 
 def from_table(source: Source, fields: Fields, report: Report) -> Iterator[Batch]:
-    """Read a file of rows and columns, which is read at any place."""
+    """Read a file of rows and columns. Its reader moves to any place of the file."""
     with io.BufferedReader(CheckedFile(source.path), BLOCK) as rows:
         reader = from_parquet if kind(source.name) == "parquet" else from_arrow
         yield from reader(source, cast(BinaryIO, rows), fields, report)
@@ -145,12 +152,13 @@ def from_table(source: Source, fields: Fields, report: Report) -> Iterator[Batch
 def from_stream(
     piece: Piece, stream: BinaryIO, entry: DatasetEntry, fields: Fields, report: Report
 ) -> Iterator[Batch]:
-    """Read a piece of a file that is read from its beginning to its end."""
+    """Read a piece of a file whose reader goes from the beginning to the end."""
     source = piece.source
     kind_of_file = kind(source.name)
     form = form_of_json(source) if kind_of_file == "json" else "lines"
     if form != "lines" and piece.start:
-        # Its values are not found from the middle: the first piece's task reads them all.
+        # From the middle of the file nobody can find its values. So the task of the first piece reads them
+        # all.
         return
 
     if form != "lines":
@@ -166,6 +174,6 @@ def from_stream(
 
 
 def form_of_json(source: Source) -> str:
-    """Return whether a ``.json`` file is an array, values over several lines, or lines."""
+    """Return the form of a ``.json`` file: ``array``, ``values`` (over several lines) or ``lines``."""
     with CheckedFile(source.path) as file:
         return form_of(decompressed(cast(BinaryIO, file), compression(source.name)).read(HEAD))

@@ -1,4 +1,4 @@
-"""Source files as streams of bytes; reads that fail for a moment are tried again, and all is hashed."""
+"""Source files as streams of bytes. A read that fails for a moment is repeated, and all bytes are hashed."""
 
 from __future__ import annotations
 
@@ -29,25 +29,32 @@ TRANSIENT = {
     errno.ESHUTDOWN,
     errno.EREMOTEIO,
 }
-"""What a network file system answers while it is away for a moment."""
+"""Errors of a network file system that is away for a moment."""
 TRIES = 6
+"""Attempts of a read. With the pauses between them they wait for half a minute."""
 FEED = 1 << 12
-"""Compressed bytes given to the decompressor at once: the most they can become, 128 MB, has to fit into memory."""
-CHUNK = 1 << 20
-"""Bytes read at once of a file that is only hashed."""
-AHEAD = 1 << 18
-"""Bytes read from a compressed file at once."""
-LARGEST_WINDOW = 1 << 31
-"""Bytes of the window that a Zstandard frame may ask for: all that ``zstd --long=31`` writes.
+"""Compressed bytes for one call of the decompressor.
 
-A frame takes the memory of its own window, which is 8 MB at most unless it was made with ``--long``.
+They become at most 128 MB, which must fit into memory.
+"""
+CHUNK = 1 << 20
+"""Bytes for one read of a file that is only hashed."""
+AHEAD = 1 << 18
+"""Bytes for one read of a compressed file."""
+LARGEST_WINDOW = 1 << 31
+"""The largest window that a Zstandard frame may ask for, in bytes. ``zstd --long=31`` writes this much.
+
+A frame takes the memory of its own window. Without ``--long`` that is at most 8 MB.
 """
 PAUSE = 1.0
-"""Seconds before the second try; each further pause is twice as long."""
+"""Seconds before the second attempt. Each further pause is twice as long."""
 
 
 def retried(action: Callable[[], Any], again: Callable[[], None] = lambda: None) -> Any:
-    """The action's result; after a transient OSError, a pause and ``again``, it is tried once more."""
+    """Return the result of ``action``.
+
+    After a transient OSError, pause, call ``again``, and repeat the action.
+    """
     for attempt in range(TRIES):
         try:
             if attempt:
@@ -64,9 +71,9 @@ def retried(action: Callable[[], Any], again: Callable[[], None] = lambda: None)
 
 
 class CheckedFile(io.RawIOBase):
-    """A file with the SHA-256 of what was read since it was opened or moved.
+    """A file with the SHA-256 of the bytes read since it was opened or moved.
 
-    ``seen`` is told the number of bytes of every read.
+    ``seen`` gets the number of bytes of every read.
     """
 
     def __init__(self, path: Path, seen: Callable[[int], None] = lambda size: None) -> None:
@@ -83,6 +90,7 @@ class CheckedFile(io.RawIOBase):
         return open(self.path, "rb", buffering=0)
 
     def _reopen(self) -> None:
+        # A handle that was open while the server was away often stays stale (ESTALE).
         self._file.close()
         self._file = self._open()
         self._file.seek(self._position)
@@ -105,18 +113,18 @@ class CheckedFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go on at ``offset``; the checksum begins anew there."""
+        """Continue at ``offset``. The checksum begins anew there."""
         self._position = int(retried(lambda: self._file.seek(offset, whence), self._reopen))
         self._digest = hashlib.sha256()
         return self._position
 
     def hash_between(self, start: int, stop: int) -> None:
-        """Let the checksum be of bytes [start, stop) alone, from the next seek on."""
+        """Take only bytes [start, stop) into the checksum, from the next seek on."""
         self._first = start
         self._last = stop
 
     def read_on(self) -> None:
-        """Read what is left of it."""
+        """Read the rest of the file."""
         buffer = bytearray(CHUNK)
         while self.readinto(buffer):
             pass
@@ -131,14 +139,17 @@ class CheckedFile(io.RawIOBase):
 
 
 def sha256_of(path: Path) -> str:
-    """Of a whole file; raises OSError."""
+    """Return the SHA-256 of a whole file. Raises OSError."""
     with CheckedFile(path) as file:
         file.read_on()
         return file.sha256
 
 
 class ZstdFrames:
-    """The text of a file of Zstandard frames; unlike the library's reader, it raises where the last is cut."""
+    """The content of a file of Zstandard frames.
+
+    Unlike the library's reader, it raises if the last frame is cut.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = io.BufferedReader(cast(io.RawIOBase, file), AHEAD)
@@ -147,7 +158,10 @@ class ZstdFrames:
         self._begun = False
 
     def read(self, size: int) -> bytes:
-        """At least ``size`` bytes, and what FEED became at most more; fewer only at the end."""
+        """Return at least ``size`` bytes, and at most the content of one FEED more.
+
+        Return fewer only at the end.
+        """
         parts = list[bytes]()
         ready = 0
         while ready < size and (data := self._file.read(FEED)):
@@ -175,13 +189,16 @@ MAGIC = {
     ".bz2": (b"BZh",),
     ".lz4": (b"\x04\x22\x4d\x18",),
 }
-"""The first bytes of a packed file; LZMA's older form is read as .xz, too."""
+"""The first bytes of a packed file. The older form of LZMA is read as .xz, too."""
 SKIPPABLE = b"\x2a\x4d\x18"
-"""Bytes 2 to 4 of a frame that Zstandard and LZ4 pass over."""
+"""Bytes 2 to 4 of a frame that Zstandard and LZ4 skip."""
 
 
 def check_packed(path: Path, suffix: str) -> None:
-    """Raise UserError where a file is not packed as its name says. It is not damaged, so fetching it is no help."""
+    """Raise UserError if a file is not packed as its name says.
+
+    It is not damaged, so fetching it again does not help.
+    """
     if not suffix:
         return
 
@@ -195,15 +212,15 @@ def check_packed(path: Path, suffix: str) -> None:
     other = next((name for name, magic in MAGIC.items() if head.startswith(magic)), "")
     holds = f"it is packed as {other}" if other else "it is not packed" if head else "it is empty"
     raise UserError(
-        f"source {path} is no {suffix} file: {holds}",
+        f"source {path} is not a {suffix} file: {holds}",
         hint="give it the name that it should have, or leave it out with --patterns",
     )
 
 
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
-    """Return the text of a compressed or plain file."""
+    """Return the stream of a compressed or plain file's content."""
     if suffix == ".lz4":
-        # The library that reads parquet has it; it goes on where a second frame follows.
+        # The library that reads parquet can do it, and it continues with a second frame.
         import pyarrow  # type: ignore[import-untyped]
 
         return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "lz4"))
@@ -224,7 +241,7 @@ def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """Return what to say of a file that cannot be decompressed or parsed at all."""
+    """Return the error for a file that cannot be decompressed or parsed at all."""
     if "too much memory" in str(error):
         return UserError(
             f"source {path} asks for a Zstandard window of more than {LARGEST_WINDOW >> 30} GiB",

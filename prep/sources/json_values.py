@@ -1,7 +1,7 @@
-"""``.json`` files that are no lines: an array of objects, or objects that are printed over several lines.
+"""Read ``.json`` files that are not lines: an array of objects, or objects over several lines.
 
-The file is never parsed as a whole. A pass over its bytes finds where each value ends; the values then go through
-the same parser as lines do, so a broken one is rejected and the others are kept.
+The file is never parsed as a whole. A pass over its bytes finds the end of each value. The values then go through the
+same parser as lines. So a broken value is rejected and the others are kept.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from jobctl.prep.sources.lines import record_of_line
 
 WHITE = b" \t\r\n"
 HEAD = 1 << 16
-"""Bytes from the beginning of a file that tell its form."""
+"""Bytes at the beginning of a file that show its form."""
 
 
 class Value(NamedTuple):
-    """The bytes of one value, without the separator behind it, and their place in the text."""
+    """The bytes of one value, without the separator after it, and their place in the text."""
 
     data: bytes
     offset: int
 
 
 def form_of(head: bytes) -> str:
-    """Return ``array``, ``values`` (objects over several lines) or ``lines``, by a file's beginning."""
+    """Return the form by a file's beginning: ``array``, ``values`` (objects over several lines) or ``lines``."""
     text = head.removeprefix(BOM_UTF8).lstrip(WHITE)
     if text.startswith(b"["):
         return "array"
@@ -39,10 +39,10 @@ def form_of(head: bytes) -> str:
 
 
 class Splitter:
-    """Finds where values end. Its state goes over from one block of bytes to the next."""
+    """Find the ends of values. The state carries over from one block of bytes to the next."""
 
     def __init__(self, depth: int) -> None:
-        """``depth``: brackets that are open around a value: 1 in an array, else 0."""
+        """``depth`` is the number of open brackets around a value: 1 in an array, else 0."""
         self.outside = depth
         self.ended = False
         self._depth = 0
@@ -50,17 +50,20 @@ class Splitter:
 
     @property
     def is_inside(self) -> bool:
-        """Whether a bracket or a string is open."""
+        """True if a bracket or a string is open."""
         return bool(self._depth or self._in_string)
 
     def ends(self, block: bytes) -> list[int]:
-        """Return the places of the bytes that end a value: in an array commas and its end, else brackets.
+        """Return the places of the bytes that end a value: in an array commas and its end, otherwise brackets.
 
-        A block may not end inside a run of backslashes.
+        A block must not end inside a run of backslashes.
         """
-        # What is escaped is no quote. Backslashes stand in strings only, where they pair up from the left.
+        # An escaped quote does not end a string. Backslashes occur only in strings, and pair up from the
+        # left.
         plain = block.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
         codes = np.frombuffer(plain, np.uint8)
+        # An odd number of quotes so far means: inside a string. numpy counts a block at once; a loop would
+        # take minutes.
         in_string = (np.cumsum(codes == ord('"'), dtype=np.int32) + self._in_string) & 1
 
         opening = ((codes == ord("{")) | (codes == ord("["))) & (in_string == 0)
@@ -79,7 +82,7 @@ class Splitter:
 
 
 class Values:
-    """The values of a stream. One that is longer than LONGEST is reported and left out."""
+    """The values of a stream. A value that is longer than LONGEST is reported and left out."""
 
     def __init__(self, stream: BinaryIO, name: str, report: Report, is_array: bool) -> None:
         self._stream = stream
@@ -94,10 +97,12 @@ class Values:
         self.number = 1
 
     def __iter__(self) -> Iterator[Value]:
-        """Raise EOFError where the text ends inside a value or an array."""
+        """Yield the values. Raises EOFError if the text ends inside a value or an array."""
         held = b""
         while data := self._stream.read(BLOCK):
             block = held + data
+            # Backslashes at the end of a block belong to the character after them, so they wait for the next
+            # block.
             run = len(block) - len(block.rstrip(b"\\"))
             held = block[len(block) - run :]
             yield from self._read(block[: len(block) - run])
@@ -139,7 +144,7 @@ class Values:
             self.number += 1
 
     def _keep(self, rest: bytes) -> None:
-        """Keep what is behind the last end; of a value that is too long nothing."""
+        """Keep the bytes after the last end. Drop them if their value is too long."""
         self._rest += rest
         if len(self._rest) <= LONGEST and not self._skipping:
             return
@@ -160,7 +165,7 @@ class Values:
 def from_values(
     name: str, stream: BinaryIO, fields: Fields, report: Report, is_array: bool
 ) -> Iterator[Batch]:
-    """Read the values of a file. A rejected one has its number for a line."""
+    """Read the values of a file. The report of a rejected value has its number in the place of a line."""
     records = []
     size = 0
     values = Values(stream, name, report, is_array)

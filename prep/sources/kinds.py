@@ -1,4 +1,4 @@
-"""What a file holds, by the end of its name."""
+"""The kind of a file, by the end of its name."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ KINDS = {
     ".feather": "arrow",
 }
 TABLES = ("parquet", "arrow")
-"""Kinds that are read at any place of the file, and so are not packed as a whole."""
+"""Kinds whose reader moves to any place of the file. So they are not packed as a whole."""
 CUT = ("lines", "json")
-"""Kinds of which a large file is read in pieces by several tasks."""
+"""Kinds whose large files are read in pieces by several tasks."""
 
 
 def compression(name: str) -> str:
-    """Return ``.zst``, ``.gz`` or whatever a compressed file's name ends with; empty for others."""
+    """Return the ending of a compressed file's name, such as ``.zst``, or an empty text."""
     return next((suffix for suffix in COMPRESSIONS if name.lower().endswith(suffix)), "")
 
 
 def kind(name: str) -> str | None:
-    """Return the kind of a file by the end of its name. None: prep does not read it.
+    """Return the kind of a file by the end of its name, or None if prep does not read it.
 
-    ``lines`` is a JSON object a line; ``json`` may also be an array, or objects over several lines.
+    ``lines`` has one JSON object in each line. ``json`` may also be an array, or objects over several lines.
     """
     name = name.lower()
     packed = compression(name)

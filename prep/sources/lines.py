@@ -1,4 +1,4 @@
-"""JSON lines: a file, or a piece of one, as batches of documents."""
+"""Read JSON lines: a file, or a piece of one, as batches of documents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobctl.prep.sources.batches import BLOCK, LONGEST, Batch, Broken, Fields, P
 
 
 class Block(NamedTuple):
-    """Whole lines, with the line number and the offset of the first."""
+    """Whole lines, with the number and the offset of the first line."""
 
     data: memoryview
     line: int
@@ -23,12 +23,12 @@ class Block(NamedTuple):
 
 
 def newlines(data: memoryview) -> int:
-    """How many there are; bytes.count takes three times as long."""
+    """Return the number of line breaks. ``bytes.count`` takes three times as long."""
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
 
 
 def lines_of_objects(data: memoryview) -> int | None:
-    """Return the number of lines where each ends with the bracket of an object; else None."""
+    """Return the number of lines if each ends with the bracket of an object, else None."""
     codes = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(codes == ord("\n"))
     if not len(ends) or ends[-1] != len(codes) - 1:
@@ -36,6 +36,7 @@ def lines_of_objects(data: memoryview) -> int | None:
 
     last = codes[ends - 1]
     before_return = codes[ends - 2]
+    # Files from Windows have a carriage return before the line break.
     last = np.where(last == ord("\r"), before_return, last)
     if ends[0] < 2 or (last != ord("}")).any():
         return None
@@ -44,15 +45,17 @@ def lines_of_objects(data: memoryview) -> int | None:
 
 
 def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: int = 0) -> Iterator[Block]:
-    """Whole lines of a stream, several megabytes at a time; one longer than LONGEST is reported and left out.
+    """Yield whole lines of a stream, several megabytes at a time.
 
-    With ``stop``, the stream begins at byte ``start - 1`` (or 0), and the lines are those that begin in
-    [start, stop).
+    Report and leave out a line longer than LONGEST.
+
+    With ``stop``, the stream begins at byte ``start - 1`` (or 0), and only lines that begin in [start, stop)
+    count.
     """
     rest = b""
     line = 1
     offset = max(start - 1, 0)
-    skipping = start > 0
+    skipping = start > 0  # to the first line break, which may be the byte before `start`
 
     while chunk := stream.read(BLOCK):
         if skipping:
@@ -95,7 +98,7 @@ def repaired(line: bytes, fields: Fields) -> Any:
     """Return the record of a line that Python's tolerant parser takes.
 
     It takes NaN and Infinity. Lone surrogates and bytes that are not UTF-8 become U+FFFD.
-    Raises ValueError that says why a line is no document.
+    Raises ValueError with the reason why a line is not a document.
     """
     try:
         value = json.loads(whole_text(line))
@@ -118,7 +121,7 @@ def parsed(block: Block, fields: Fields, file: str, report: Report) -> list[Any]
         # One of the lines is broken: find out which.
         return one_by_one(block, fields, file, report)
 
-    # The decoder takes two values on a line for two lines, and passes over blank ones.
+    # The decoder takes two values on one line for two lines, and skips blank ones.
     if len(records) == lines_of_objects(block.data):
         return records
 
@@ -126,7 +129,7 @@ def parsed(block: Block, fields: Fields, file: str, report: Report) -> list[Any]
 
 
 def one_by_one(block: Block, fields: Fields, file: str, report: Report) -> list[Any]:
-    """Return the records of a block, and report each line that is broken, with its place."""
+    """Return the records of a block. Report each broken line with its place."""
     records: list[Any] = []
     offset = block.offset
     for number, line in enumerate(bytes(block.data).split(b"\n"), block.line):
@@ -142,7 +145,7 @@ def one_by_one(block: Block, fields: Fields, file: str, report: Report) -> list[
 
 
 def record_of_line(line: bytes, fields: Fields) -> Any:
-    """Return the record of one line. Raises ValueError that says why it is no document."""
+    """Return the record of one line. Raises ValueError with the reason why it is not a document."""
     try:
         return fields.decoded(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -150,7 +153,7 @@ def record_of_line(line: bytes, fields: Fields) -> Any:
 
 
 def from_lines(piece: Piece, stream: BinaryIO, fields: Fields, report: Report) -> Iterator[Batch]:
-    """One JSON object a line; a byte order mark before the first is none of it."""
+    """Read one JSON object from each line. A byte order mark before the first line is skipped."""
     report = numbered(piece, report)
     for block in blocks(stream, piece.source.name, report, piece.start, piece.stop):
         if block.offset == 0 and bytes(block.data[: len(BOM_UTF8)]) == BOM_UTF8:
@@ -160,13 +163,13 @@ def from_lines(piece: Piece, stream: BinaryIO, fields: Fields, report: Report) -
 
 
 def numbered(piece: Piece, report: Report) -> Report:
-    """``report``, told the number of a line in the whole file instead of in the piece."""
+    """Return ``report`` with line numbers of the whole file instead of the piece."""
     if not piece.start:
         return report
 
     @functools.cache
     def before() -> int:
-        """Lines that begin before the piece's first; they are only counted where one is broken."""
+        """Count the lines before the first line of the piece. This is done only for a broken line."""
         with open(piece.source.path, "rb") as file:
             sizes = [BLOCK] * ((piece.start - 1) // BLOCK) + [(piece.start - 1) % BLOCK]
             return 1 + sum(newlines(memoryview(file.read(size))) for size in sizes)

@@ -1,4 +1,4 @@
-"""Which files are in folders that a user names. A file that cannot be read is never passed over in silence."""
+"""List the files in folders that a user names. A file that cannot be read is never skipped in silence."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from jobctl.jobs.core.ownership import check_link
 from jobctl.prep.sources.kinds import READABLE, kind
 
 SAYS_HELD_OUT = re.compile(r"(?:^|[/_.-])(test|valid|validation|val|dev|eval)(?:[/_.-]|$)", re.IGNORECASE)
-"""How the name of a file says that it is not meant for training."""
+"""Names of files that are probably not meant for training."""
 
 
 class Source(NamedTuple):
-    """A file to read: its name in manifests, the same on every machine; where it is on this one; its SHA-256 where
-    that is known beforehand."""
+    """A file to read.
+
+    ``name`` is its name in manifests, the same on every machine. ``path`` is its place on this machine.
+    ``sha256`` is empty unless the hash is known beforehand.
+    """
 
     name: str
     path: Path
@@ -43,9 +46,9 @@ class Listing(NamedTuple):
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether a file's path is like one of the patterns, and like none that begins with ``!``.
+    """Return True if a path matches one of the patterns, and none of those that begin with ``!``.
 
-    Without a pattern that begins otherwise, every path is like one.
+    If all patterns begin with ``!``, every other path matches.
     """
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
@@ -56,13 +59,13 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def all_patterns(entry: DatasetEntry) -> list[str]:
-    """Return the patterns of all files to read: those to train on, and the source's own validation split."""
+    """Return the patterns of all files to read: training files, and the source's own validation files."""
     wanted = [pattern for pattern in entry.patterns if not pattern.startswith("!")]
     return [*entry.patterns, *(entry.validation_files if wanted else ())]
 
 
 def is_validation_file(name: str, entry: DatasetEntry) -> bool:
-    """Return whether a file is of the source's own validation split, which is to be ours."""
+    """Return True for a file of the source's own validation split, if that becomes our validation split."""
     return bool(entry.validation_files) and matches(name, entry.validation_files)
 
 
@@ -71,11 +74,12 @@ def hidden(name: str) -> bool:
 
 
 def walk(folder: Path) -> Iterator[Path | Skipped]:
-    """Yield all files under a folder, and the folders that are not entered. Hidden ones are not seen."""
+    """Yield all files under a folder, and the folders that are not entered. Skip hidden files and folders."""
     refused: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=refused.append):
         folders[:] = [name for name in folders if not hidden(name)]
         for name in folders:
+            # A link could lead back to a folder above it, and the walk would have no end.
             if os.path.islink(os.path.join(place, name)):
                 yield Skipped(Path(place, name), "a link to a folder, which is not followed")
 
@@ -110,7 +114,10 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> Lis
 
 
 def listed_files(paths: Sequence[Path], patterns: Sequence[str]) -> Listing:
-    """List files and folders that a user named. Names of several folders stay in the files' names."""
+    """List files and folders that a user named.
+
+    With several folders, each file's name begins with its folder.
+    """
     sources: list[Source] = []
     skipped: list[Skipped] = []
     for path in paths:
@@ -148,7 +155,7 @@ def check_sources(sources: Sequence[Source]) -> None:
 
 
 def check_skipped(skipped: Sequence[Skipped]) -> None:
-    """Raise UserError that names what would not be read."""
+    """Raise UserError that names the files that would not be read."""
     if not skipped:
         return
 
@@ -161,7 +168,7 @@ def check_skipped(skipped: Sequence[Skipped]) -> None:
 
 
 def held_out(sources: Sequence[Source], entry: DatasetEntry) -> list[str]:
-    """Return the names that say test or validation, of the files that are to be trained on."""
+    """Return the training files whose names say test or validation."""
     return [
         source.name
         for source in sources

@@ -1,6 +1,7 @@
 """The manifest: every source file with its size and SHA-256, made before any text is read.
 
-Files of a mirror are not read for it: the hub's list has their hashes, and reading their text holds them to those.
+Files of a mirror are not read for it, because the hub's list has their hashes. Prep compares the hashes when
+it reads the text.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ FILE = "manifest.json"
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """Sorted by path."""
+    """All source files, sorted by path."""
 
     files: tuple[SourceFile, ...]
     times: dict[str, int] = {}
-    """When each file was last changed, in nanoseconds; taken before it was read."""
+    """The time of each file's last change in nanoseconds, taken before the file was read."""
     pieces: dict[str, tuple[str, ...]] = {}
-    """The SHA-256 of each piece of the files that are read in pieces, by path."""
+    """For files that are read in pieces: the SHA-256 of each piece, by path."""
 
     @property
     def size(self) -> int:
@@ -42,14 +43,14 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Part(NamedTuple):
-    """A file, or a piece of one, that is read at once for the manifest; ``edges`` bound its pieces, in bytes."""
+    """A file or a piece that one worker reads for the manifest. ``edges`` bound its pieces, in bytes."""
 
     source: Source
     edges: tuple[int, ...] = ()
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """What reading a part told: ``sha256`` of the whole file where it was read from end to end, else empty."""
+    """The result of reading a part. ``sha256`` is empty unless the whole file was read."""
 
     path: str
     size: int
@@ -59,7 +60,10 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Cut = Callable[[Source, int], Sequence[int]]
-"""Gets a source and its size, and returns the edges of its pieces; none where it is read whole."""
+"""A function of a source and its size.
+
+It returns the edges of the pieces, or nothing to read the file whole.
+"""
 
 
 def whole(source: Source, size: int) -> Sequence[int]:
@@ -73,7 +77,7 @@ def edges(size: int, count: int) -> tuple[int, ...]:
 
 
 def changed_at(source: Source) -> int:
-    """Return the time of a file's last change in nanoseconds; 0 where it is gone."""
+    """Return the time of a file's last change in nanoseconds, or 0 if the file is gone."""
     try:
         return source.path.stat().st_mtime_ns
     except OSError:
@@ -81,7 +85,7 @@ def changed_at(source: Source) -> int:
 
 
 def size_of(source: Source) -> int:
-    """Return the size of a source. Raises UserError where it is gone."""
+    """Return the size of a source. Raises UserError if it is gone."""
     try:
         return source.path.stat().st_size
     except OSError as error:
@@ -89,10 +93,10 @@ def size_of(source: Source) -> int:
 
 
 def parts(sources: Sequence[Source], cut: Cut = whole) -> list[Part]:
-    """Return what is to be read for the manifest: no file whose hash is known, unless it is read in pieces.
+    """Return the parts to read for the manifest. A file with a known hash is read only if it has pieces.
 
-    A file of known hash is one part, for its hash is of the whole. Others are a part a piece, so that many
-    workers share a large one.
+    A file with a known hash is one part, because the hash is that of the whole file. Any other piece is a
+    part, so that many workers share a large file.
     """
     wanted: list[Part] = []
     for source in sources:
@@ -106,8 +110,13 @@ def parts(sources: Sequence[Source], cut: Cut = whole) -> list[Part]:
 
 
 def described(part: Part) -> Described:
-    """Read a part. Raises UserError where that fails, or a whole file has not the hash that it must have."""
+    """Read a part.
+
+    Raises UserError if that fails, or if a whole file has another hash than the expected one.
+    """
     source = part.source
+
+    # Before the reading: a change during it then shows as a later time.
     changed = changed_at(source)
     digest = hashlib.sha256()
     pieces: list[str] = []
@@ -143,9 +152,9 @@ def described(part: Part) -> Described:
 
 
 def combined(sources: Sequence[Source], all_described: Sequence[Described]) -> Manifest:
-    """Return the manifest of all sources. Raises UserError where the parts are not those of these files.
+    """Return the manifest of all sources. Raises UserError if a file changed while its parts were read.
 
-    The hash of a file in pieces is the SHA-256 of its pieces' hashes, in hexadecimal digits end to end.
+    The hash of a file in pieces is the SHA-256 of the joined hexadecimal hashes of its pieces.
     """
     by_path: dict[str, list[Described]] = {}
     for item in all_described:
@@ -180,9 +189,10 @@ def make(
     seen: Callable[[int], None] = lambda size: None,
     cut: Cut = whole,
 ) -> Manifest:
-    """Read every source once whose hash is not known. ``seen`` is told the bytes of each part that is done."""
+    """Read every source without a known hash once. ``seen`` gets the bytes of each finished part."""
     wanted = parts(sources, cut)
-    with ThreadPoolExecutor(workers) as pool:  # hashing leaves the interpreter lock
+    # Threads are enough: hashlib releases the interpreter lock.
+    with ThreadPoolExecutor(workers) as pool:
         results: list[Described] = []
         for item in pool.map(described, wanted):
             seen(item.size)
@@ -196,7 +206,7 @@ def save(manifest: Manifest, folder: Path) -> None:
 
 
 def load(folder: Path) -> Manifest | None:
-    """The manifest in ``folder``; None where there is none yet."""
+    """Return the manifest in ``folder``, or None if there is none yet."""
     try:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=Manifest)
     except FileNotFoundError:
@@ -208,7 +218,7 @@ def load(folder: Path) -> Manifest | None:
 
 
 def has_other_bytes(manifest: Manifest, source: Source, known: SourceFile) -> bool:
-    """Return whether a file was changed in place. One that was touched is read, for its time tells no more."""
+    """Return True if a file was changed in place. If only its time is new, read it to find out."""
     if manifest.times.get(source.name, 0) in (0, changed_at(source)):
         return False
 
@@ -221,21 +231,20 @@ def has_other_bytes(manifest: Manifest, source: Source, known: SourceFile) -> bo
 
 
 def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
-    """Raise UserError where a file is missing, was added, has another size than in the manifest, or another hash than
-    it must have."""
+    """Raise UserError if a file is missing, was added, or has another size or hash than in the manifest."""
     known = {file.path: file for file in manifest.files}
-    here = {source.name: source for source in sources}
-    problems = [f"{name} is missing" for name in sorted(known.keys() - here.keys())]
-    problems += [f"{name} was added" for name in sorted(here.keys() - known.keys())]
+    present = {source.name: source for source in sources}
+    problems = [f"{name} is missing" for name in sorted(known.keys() - present.keys())]
+    problems += [f"{name} was added" for name in sorted(present.keys() - known.keys())]
 
-    for name in sorted(known.keys() & here.keys()):
-        size = here[name].path.stat().st_size
-        sha256 = here[name].sha256
+    for name in sorted(known.keys() & present.keys()):
+        size = present[name].path.stat().st_size
+        sha256 = present[name].sha256
         if size != known[name].size:
             problems.append(f"{name} changed: {size} bytes, the manifest says {known[name].size}")
         elif sha256 not in ("", known[name].sha256):
             problems.append(f"{name} is not what the hub has: another SHA-256")
-        elif has_other_bytes(manifest, here[name], known[name]):
+        elif has_other_bytes(manifest, present[name], known[name]):
             problems.append(f"{name} changed: other bytes of the same size")
 
     if problems:

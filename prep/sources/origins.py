@@ -1,4 +1,4 @@
-"""Where the text is: files and folders, the mirror of a hub data set, or a Python package's files."""
+"""Find the source files of a data set: in files and folders, in the mirror of the hub, or in a Python package."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from jobctl.prep.sources.listing import (
 
 MIRROR_FILE = ".mirror.json"
 ABOUT = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
-"""Files of a hub's data set that tell about it."""
+"""Files that describe a data set on the hub."""
 
 
 class HubFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of the hub's; ``sha256`` is empty for small ones, which the hub does not hash so."""
+    """A file on the hub. ``sha256`` is empty for a small file, because the hub has another hash for it."""
 
     path: str
     size: int
@@ -38,7 +38,7 @@ class HubFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mirrored(msgspec.Struct, frozen=True, kw_only=True):
-    """What a mirror has to hold: files of one commit of a data set of the hub's."""
+    """The files that a mirror must hold: those of one commit of a data set on the hub."""
 
     hub: str
     commit: str
@@ -46,32 +46,34 @@ class Mirrored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def package_files(package: Package) -> list[Source]:
-    """The package's files that match its patterns, found without importing it."""
+    """Return the files of a package that match its patterns. The package is not imported."""
     install = f"pip install --no-deps {package.name}=={package.version}"
     try:
-        found = importlib.metadata.distribution(package.name)
+        distribution = importlib.metadata.distribution(package.name)
     except importlib.metadata.PackageNotFoundError:
         raise UserError(f"the Python package '{package.name}' is not installed", hint=install) from None
 
-    if found.version != package.version:
-        raise UserError(f"{package.name} {found.version} is installed, not {package.version}", hint=install)
+    if distribution.version != package.version:
+        raise UserError(
+            f"{package.name} {distribution.version} is installed, not {package.version}", hint=install
+        )
 
     names = sorted(
         str(file)
-        for file in found.files or ()
+        for file in distribution.files or ()
         if any(fnmatch.fnmatchcase(str(file), pattern) for pattern in package.files)
     )
 
     if not names:
         raise UserError(f"{package.name} {package.version} has no file like {package.files}", hint=install)
 
-    return [Source(name, Path(str(found.locate_file(name)))) for name in names]
+    return [Source(name, Path(str(distribution.locate_file(name)))) for name in names]
 
 
 def mirrored(folder: Path) -> Mirrored | None:
-    """Return what the mirror in ``folder`` has to hold; None where prep.mirror did not make it.
+    """Return the files that the mirror in ``folder`` must hold, or None if prep.mirror did not make it.
 
-    Raises UserError where its record cannot be read: nobody knows then whether the mirror is complete.
+    Raises UserError if its record cannot be read, because then nobody knows if the mirror is complete.
     """
     path = folder / MIRROR_FILE
     try:
@@ -87,7 +89,7 @@ def mirrored(folder: Path) -> Mirrored | None:
 def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> Listing:
     """List the files of a mirror.
 
-    Raises UserError where some are missing or of another size, as while it is being made.
+    Raises UserError if some are missing or have another size, for example while the mirror is being made.
     """
     listing = folder_files(folder, patterns)
     expected = mirrored(folder)
@@ -118,7 +120,8 @@ def find(
 ) -> list[Source]:
     """Return all files of a data set, sorted by name.
 
-    Raises UserError where there is none, and where prep cannot read one unless that is to be ignored.
+    Raises UserError if there is none. Without ``ignore_unreadable``, raises UserError also for a file that
+    prep cannot read.
     """
     mirror = source_dir(root, name)
     if paths:
@@ -156,7 +159,7 @@ def check_patterns(sources: Sequence[Source], patterns: Sequence[str]) -> None:
 
 
 def check_validation_files(sources: Sequence[Source], entry: DatasetEntry) -> None:
-    """Raise UserError where no file, or every file, is the source's own validation split."""
+    """Raise UserError if no file, or every file, is in the source's own validation split."""
     if not entry.validation_files:
         return
 

@@ -1,4 +1,4 @@
-"""Parquet files: a row is a document."""
+"""Read parquet files. Each row is a document."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jobctl.prep.sources.batches import BLOCK, LONGEST, Batch, Broken, Fields, R
 from jobctl.prep.sources.listing import Source
 
 MOST_ROWS = 4096
-"""Rows that are read at once at most."""
+"""The most rows of one read."""
 
 
 def rows_at_once(file: Any) -> int:
-    """Return how many rows are about BLOCK bytes of text.
+    """Return the number of rows with about BLOCK bytes of text.
 
-    A dictionary hides how long the texts are; ``from_parquet`` reads such a column as a dictionary.
+    A dictionary hides the length of its texts. ``from_parquet`` reads such a column as a dictionary.
     """
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     largest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1.0)
@@ -25,7 +25,7 @@ def rows_at_once(file: Any) -> int:
 
 
 def has_dictionary(file: Any, column: str) -> bool:
-    """Return whether some row group has a dictionary of the column's values."""
+    """Return True if some row group has a dictionary of the column's values."""
     for group_index in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(group_index)
         for index in range(group.num_columns):
@@ -37,7 +37,7 @@ def has_dictionary(file: Any, column: str) -> bool:
 
 
 def no_column(source: Source, fields: Fields, names: Sequence[str]) -> UserError:
-    """Return what to say of a table without the text's column."""
+    """Return the error for a table without the text's column."""
     return UserError(
         f"source {source.path} has no column '{fields.text}'",
         hint=f"name the text's column with --text-field; {nearest(fields.text, names)}",
@@ -45,7 +45,10 @@ def no_column(source: Source, fields: Fields, names: Sequence[str]) -> UserError
 
 
 def check_columns(source: Source, names: list[str], fields: Fields) -> list[str]:
-    """Return the columns to read. Raises UserError where the text's is absent, or a name stands for two."""
+    """Return the columns to read.
+
+    Raises UserError if the text's column is absent, or if two columns share a name.
+    """
     text = fields.text if fields.text in names else fields.text_path[0]
     if text not in names:
         raise no_column(source, fields, names)
@@ -62,7 +65,10 @@ def check_columns(source: Source, names: list[str], fields: Fields) -> list[str]
 
 
 def texts_of(column: Any) -> list[str | None]:
-    """Return the texts of a column; what is not UTF-8 becomes U+FFFD. Raises TypeError for other types."""
+    """Return the texts of a column.
+
+    Bytes that are not UTF-8 become U+FFFD. Raises TypeError for other types.
+    """
     import pyarrow  # type: ignore[import-untyped]
 
     if pyarrow.types.is_dictionary(column.type):
@@ -71,6 +77,7 @@ def texts_of(column: Any) -> list[str | None]:
         return [None if index is None else values[index] for index in column.indices.to_pylist()]
 
     if pyarrow.types.is_string(column.type):
+        # As text a single wrong byte would make pyarrow refuse the whole column.
         column = column.cast(pyarrow.binary())
     elif pyarrow.types.is_large_string(column.type):
         column = column.cast(pyarrow.large_binary())
@@ -81,7 +88,7 @@ def texts_of(column: Any) -> list[str | None]:
 
 
 class Rows:
-    """Turns the rows of a table's parts into batches. A row that is too long is reported and left out."""
+    """Turn the rows of a table's parts into batches. Report and leave out a row that is too long."""
 
     def __init__(self, source: Source, fields: Fields, columns: list[str], report: Report) -> None:
         self._source = source
@@ -93,7 +100,7 @@ class Rows:
         self._size = 0
 
     def _text_column(self, table: Any) -> Any:
-        """Return the column of texts. Raises UserError where there is none so far in."""
+        """Return the column of texts. Raises UserError if the nested field does not exist."""
         import pyarrow.compute  # type: ignore[import-untyped]
 
         fields = self._fields
@@ -110,7 +117,7 @@ class Rows:
         return column
 
     def _rows(self, table: Any) -> Iterator[Any]:
-        """Yield the records of a record batch. Raises UserError where the texts are none."""
+        """Yield the records of a record batch. Raises UserError if the column holds no texts."""
         try:
             texts = texts_of(self._text_column(table))
         except TypeError as error:
@@ -127,7 +134,7 @@ class Rows:
             yield self._fields.record(text, *values)
 
     def batches(self, table: Any) -> Iterator[Batch]:
-        """Yield the batches that are full with the rows of a record batch."""
+        """Add the rows of a record batch, and yield each batch that is full."""
         for record in self._rows(table):
             self._row += 1
             length = len(record.text or "")
@@ -142,7 +149,7 @@ class Rows:
                 yield self.rest()
 
     def rest(self) -> Batch:
-        """Return the documents that are in no batch yet."""
+        """Return the remaining documents as a batch."""
         batch = self._fields.batch(self._records)
         self._records = []
         self._size = 0
@@ -150,9 +157,10 @@ class Rows:
 
 
 def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Report) -> Iterator[Batch]:
-    """Read the rows of a parquet file, in its order. A row without a text is an empty document."""
+    """Read the rows of a parquet file in their order. A row without a text is an empty document."""
     import pyarrow.parquet  # type: ignore[import-untyped]
 
+    # Opened twice: the first time shows if the column has a dictionary, which the second time must know.
     with pyarrow.parquet.ParquetFile(stream, memory_map=False) as file:
         columns = check_columns(source, list(file.schema_arrow.names), fields)
         dictionary = [fields.text] if has_dictionary(file, fields.text) else []
@@ -170,14 +178,14 @@ def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Repor
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the columns of a file, nested ones dotted."""
+    """Return the columns of a file. Names of nested columns have dots."""
     import pyarrow.parquet
 
     return names_of(pyarrow.parquet.read_schema(path))
 
 
 def names_of(schema: Any) -> list[str]:
-    """Return the columns of a schema, those of the first level further in dotted."""
+    """Return the columns of a schema, and the fields inside them with dots in their names."""
     import pyarrow
 
     names: list[str] = []

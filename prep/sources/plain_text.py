@@ -1,4 +1,4 @@
-"""Plain text: one document a file, or several between separator lines."""
+"""Read plain text: one document in a file, or several between separator lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jobctl.prep.sources.batches import BLOCK, LONGEST, Batch, Broken, Report, w
 
 
 def too_long(name: str, part: int, offset: int, separator: str, text: bytes) -> Broken:
-    """Return what to say of a part that no document may be as long as."""
+    """Return the report of a part that is too long for a document."""
     advice = "" if separator else "; name a separator"
     return Broken(name, part, offset, f"longer than {LONGEST} bytes{advice}", whole_text(text[:80]))
 
 
 def ended_parts(mark: re.Pattern[bytes], text: bytes) -> tuple[list[bytes], int]:
-    """Return the parts of ``text`` that a separator line ends, and the byte after the last of those lines."""
+    """Return the parts of ``text`` that end with a separator line, and the place after the last of these lines."""
     parts = list[bytes]()
     begin = 0
     for match in mark.finditer(text, 0, text.rfind(b"\n") + 1):
@@ -27,9 +27,9 @@ def ended_parts(mark: re.Pattern[bytes], text: bytes) -> tuple[list[bytes], int]
 
 
 def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> Iterator[Batch]:
-    """Plain text: the file is one document, or its parts between lines that are the separator.
+    """Read a file as one document, or as several between separator lines.
 
-    A part does not have its last line's end; parts without text are none.
+    The last line break of a part is not part of it. An empty part is no document.
     """
     mark = re.compile(rb"^" + re.escape(separator.encode()) + rb"\r?(?:\n|\Z)", re.MULTILINE)
     rest = b""
@@ -39,7 +39,8 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
 
     while chunk := stream.read(BLOCK):
         if not offset and not rest:
-            chunk = chunk.removeprefix(BOM_UTF8)  # a byte order mark at the beginning is no text
+            # A byte order mark at the beginning is not part of the text.
+            chunk = chunk.removeprefix(BOM_UTF8)
 
         rest += chunk
         if separator:
@@ -48,6 +49,7 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
             rest = rest[end:]
             parts = parts + len(documents)
             if documents and skipping:
+                # The first part is the end of the one that was too long.
                 documents = documents[1:]
                 skipping = False
 
@@ -58,7 +60,9 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
                 report(too_long(name, parts + 1, offset, separator, rest))
 
             skipping = True
-            kept = b"-" + rest[-len(separator.encode()) - 2 :]  # whose beginning is not a line's
+            # The separator may be cut here, so its length is kept. The dash stands for the dropped beginning
+            # of the line: without it the rest of a line could look like a separator.
+            kept = b"-" + rest[-len(separator.encode()) - 2 :]
             offset = offset + len(rest) - len(kept)
             rest = kept
 

@@ -1,4 +1,7 @@
-"""Files of others that jobctl ships: ``prep/data/``, with a licence in each folder and every hash in its NOTICE."""
+"""Third-party files that jobctl ships in ``prep/data/``.
+
+Each folder has a licence, and a NOTICE with every hash.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 
 def shipped_file(name: str, sha256: str) -> Path:
-    """Return the path of the file ``name`` below ``prep/data``. Raises UserError where it is absent or another one."""
+    """Return the path of the file ``name`` below ``prep/data``.
+
+    Raises UserError if it is absent or was changed.
+    """
     path = DATA / name
     if not path.is_file():
         raise UserError(f"{path} is not there", hint="install jobctl again: the file is a part of it")

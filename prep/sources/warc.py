@@ -1,7 +1,7 @@
-"""WARC files, as web crawls write them: the plain text in them (``conversion`` and ``resource`` records).
+"""Read the plain text of WARC files, which web crawls write (``conversion`` and ``resource`` records).
 
-The format is ISO 28500: a version line, named fields, an empty line, and as many bytes as ``Content-Length`` says.
-Text must have been extracted: of Common Crawl these are the WET files. A page as HTML is rejected with that reason.
+The format is ISO 28500. A record has a version line, named fields, an empty line, and ``Content-Length``
+bytes. The text must be extracted already: Common Crawl has it in its WET files. A page of HTML is rejected.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from jobctl.prep.sources.batches import BLOCK, LONGEST, Batch, Broken, Fields, R
 
 VERSION = b"WARC/"
 LONGEST_HEADER = 1 << 20
-"""Bytes of a record's named fields at most."""
+"""The most bytes of a record's named fields."""
 TEXT = ("conversion", "resource")
 """Types of records that may hold plain text."""
 ABOUT = ("warcinfo", "request", "metadata", "revisit")
-"""Types of records that tell of others, and hold no document."""
+"""Types of records that describe other records, and hold no document."""
 
 
 class Header(NamedTuple):
-    """The named fields of a record as they are written; its place, and the bytes of its content."""
+    """The named fields of a record as they are written, its place, and the length of its content in bytes."""
 
     fields: dict[str, str]
     offset: int
     length: int
 
     def value(self, name: str) -> str:
-        """Return a field by its name in any case; empty where it is absent."""
+        """Return a field by its name in any case, or an empty text if it is absent."""
         return next((value for key, value in self.fields.items() if key.lower() == name), "")
 
 
 class Bytes:
-    """A stream that is read line by line and by numbers of bytes; it knows its place."""
+    """A stream that can be read by lines and by numbers of bytes. It knows its place."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -54,7 +54,10 @@ class Bytes:
         return data
 
     def line(self) -> bytes:
-        """Return the next line with its end; empty at the end. Raises ValueError for one without an end."""
+        """Return the next line with its line break.
+
+        It is empty at the end. Raises ValueError for an endless line.
+        """
         while (end := self._buffer.find(b"\n", self._place)) < 0:
             if len(self._buffer) - self._place > LONGEST_HEADER:
                 raise ValueError(f"at byte {self.offset} is a header without an end")
@@ -65,7 +68,7 @@ class Bytes:
         return self._taken(end + 1 - self._place)
 
     def take(self, count: int) -> bytes:
-        """Return the next bytes. Raises EOFError where there are fewer."""
+        """Return the next ``count`` bytes. Raises EOFError if there are fewer."""
         while len(self._buffer) - self._place < count:
             if not self._fill():
                 raise EOFError("it ends inside a WARC record")
@@ -73,13 +76,16 @@ class Bytes:
         return self._taken(count)
 
     def skip(self, count: int) -> None:
-        """Pass over bytes without keeping them. Raises EOFError where there are fewer."""
+        """Skip ``count`` bytes without keeping them. Raises EOFError if there are fewer."""
         while count:
             count -= len(self.take(min(count, BLOCK)))
 
 
 def next_header(data: Bytes) -> Header | None:
-    """Read up to the content of the next record. None at the end. Raises ValueError where none begins."""
+    """Read up to the content of the next record.
+
+    Return None at the end. Raises ValueError if no record begins here.
+    """
     line = b"\r\n"
     while line in (b"\r\n", b"\n"):
         offset = data.offset
@@ -107,7 +113,7 @@ def next_header(data: Bytes) -> Header | None:
 
 
 def why_not(header: Header) -> str:
-    """Return why a record holds no document: empty where it does."""
+    """Return why a record holds no document, or an empty text if it holds one."""
     kind = header.value("warc-type").lower()
     content = header.value("content-type").partition(";")[0].strip().lower()
     if header.length > LONGEST:

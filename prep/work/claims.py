@@ -1,6 +1,6 @@
-"""Who works on what, on a shared file system: a claim is a file that its owner keeps touching.
+"""Claims on tasks, on a shared file system. A claim is a file that its owner touches again and again.
 
-A claim only saves work: outputs are deterministic and appear whole, so two workers on one task do no harm.
+A claim only saves work. Outputs are deterministic and appear whole, so two workers at one task do no harm.
 """
 
 from __future__ import annotations
@@ -17,19 +17,25 @@ from pathlib import Path
 from typing import TypeVar
 
 POLL = 0.2
-"""Seconds between looks at what others do."""
+"""Seconds between two checks of the work of others."""
 NODE = os.environ.setdefault("JOBCTL_PREP_NODE", secrets.token_hex(4))
-"""The same in the processes that this one starts: containers of one machine may share its name and process ids."""
+"""A name of this node. Containers of one machine may share its host name and process ids, so it is random.
+
+The processes that this one starts get the same name by the environment.
+"""
 Found = TypeVar("Found")
 
 
 def owner(pid: int | None = None) -> str:
-    """The name of a process of this node, or of this process."""
+    """Return the name of a process of this node, or of this process."""
     return f"{socket.gethostname()}:{NODE}:{pid or os.getpid()}"
 
 
 def taken(path: Path, otherwise: float) -> float:
-    """When a claim was taken; ``otherwise`` where it does not say so, as while it is being written."""
+    """Return the time when a claim was taken.
+
+    Return ``otherwise`` for an empty claim that is just being written.
+    """
     try:
         return float(path.read_text().partition(" ")[2])
     except ValueError:
@@ -37,9 +43,11 @@ def taken(path: Path, otherwise: float) -> float:
 
 
 class Claims:
-    """Claims in a folder: each says who took it and when, and its age is the time since its owner last touched it.
+    """Claims in a folder.
 
-    One not touched for ``stale`` seconds is its dead owner's, and may be taken.
+    Each holds its owner and the time of taking. Its age is the time since the last touch.
+
+    The owner of a claim that was not touched for ``stale`` seconds is dead, and another worker may take it.
     """
 
     def __init__(self, folder: Path, stale: float) -> None:
@@ -48,13 +56,17 @@ class Claims:
         folder.mkdir(parents=True, exist_ok=True)
 
     def _now(self) -> float:
-        """The file system's own time: nodes' clocks differ."""
+        """Return the time of the file system. The clocks of nodes differ."""
         clock = self.folder / f".clock.{owner()}"
         clock.touch()
         return clock.stat().st_mtime
 
     def take(self, task: str, patience: float = math.inf) -> bool:
-        """Whether the task is now ours: nobody had it, its owner is dead, or has had it for ``patience`` seconds."""
+        """Take a task and return True if it is ours now.
+
+        It is ours if nobody had it, if its owner is dead, or if its owner has had it for ``patience``
+        seconds.
+        """
         path = self.folder / task
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -73,22 +85,26 @@ class Claims:
             if now - touched < self.stale and now - taken(path, touched) < patience:
                 return False
 
-            mine = path.with_name(f".{path.name}.{owner()}")
-            said = f"{owner()} {now}"
-            mine.write_text(said)
-            os.replace(mine, path)
+            aside = path.with_name(f".{path.name}.{owner()}")
+            claim = f"{owner()} {now}"
+            aside.write_text(claim)
+            os.replace(aside, path)
 
-            return path.read_text() == said
-        except FileNotFoundError:  # released in between
+            # Of several workers that take over at once, the last one to rename has the task.
+            return path.read_text() == claim
+        except FileNotFoundError:
+            # Its owner has given it back in the meantime.
             return False
 
     @contextlib.contextmanager
     def held(self, task: str) -> Iterator[None]:
-        """Keep a taken claim alive while the block runs, and give it back at its end."""
+        """Keep a claim alive while the block runs, and give it back at the end."""
         path = self.folder / task
         over = threading.Event()
 
         def touch() -> None:
+            # Four times as often as needed, so that a slow file system or a busy machine does not lose a
+            # claim.
             while not over.wait(self.stale / 4):
                 with contextlib.suppress(OSError):
                     os.utime(path)
@@ -111,18 +127,19 @@ class Claims:
         make: Callable[[], object],
         waiting: Callable[[], object] = lambda: None,
     ) -> Found:
-        """What ``find`` finds; where that is nothing yet, whoever comes first makes it, and the others wait."""
-        while (found := find()) is None:
+        """Return the result of ``find``. If it is None, the first caller makes it, and the others wait."""
+        while (result := find()) is None:
             if not self.take(task):
                 waiting()
                 time.sleep(POLL)
                 continue
 
             with self.held(task):
-                if find() is None:  # nobody made it between our look and our claim
+                # Another worker may have made it between our check and our claim.
+                if find() is None:
                     make()
 
-        return found
+        return result
 
     def drop(self, owner: str) -> None:
         """Give back the claims of a worker that is known to be dead."""

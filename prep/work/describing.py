@@ -1,6 +1,7 @@
-"""The stage before all others: every node reads a share of the source files for the manifest.
+"""The first stage: every node reads a share of the source files for the manifest.
 
-Reading a terabyte for its hashes takes one core most of an hour. So files are shared out, and a large one in pieces.
+The hashes of a terabyte take one core most of an hour. So the files are divided among the nodes, a large one
+in pieces.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from jobctl.prep.work.unit import Seen, record_file, write_record
 
 NAME = "describing"
 TASK_BYTES = 256 << 20
-"""Bytes that a task reads, about."""
+"""About the number of bytes that a task reads."""
 TASK_FILES = 256
-"""The most files of a task: opening one on a network file system takes a while."""
+"""The most files of a task. To open a file on a network file system takes a while."""
 
 
 class Descriptions(msgspec.Struct, kw_only=True):
@@ -40,7 +41,7 @@ def bytes_of(part: Part) -> int:
 
 
 def tasks_of(wanted: Sequence[Part]) -> list[list[Part]]:
-    """Put parts together until they are enough for a task; the same on every node."""
+    """Join parts to tasks of about equal size. Every node gets the same result."""
     tasks: list[list[Part]] = []
     filled = TASK_BYTES
     for part in wanted:
@@ -76,7 +77,7 @@ def describing(output: Path, job: Job, sources: Sequence[Source]) -> Stage:
 
 
 def describe(stage: Stage, claims: Claims, workers: int, seen: Callable[[int], None]) -> None:
-    """Do the stage's tasks that no other node does. ``seen`` is told how many bytes were read so far."""
+    """Do the tasks of the stage that no other node does. ``seen`` gets the number of bytes read so far."""
     if not stage.count:
         return
 
@@ -88,17 +89,21 @@ def describe(stage: Stage, claims: Claims, workers: int, seen: Callable[[int], N
         seen(total)
 
     def work(slot: int) -> None:
+        # The threads begin at different tasks, so that they seldom meet at one claim.
         first = slot * stage.count // workers
         work_off(stage, claims, first, lambda index: guarded(stage, index, count))
 
-    # Threads are enough: hashing leaves the interpreter lock.
+    # Threads are enough: hashlib releases the interpreter lock.
     with ThreadPoolExecutor(workers) as pool:
         for _ in pool.map(work, range(workers)):
             pass
 
 
 def all_described(stage: Stage, sources: Sequence[Source]) -> list[Described]:
-    """Return what all nodes read. Raises UserError where they listed other files than this one."""
+    """Return the descriptions from all nodes.
+
+    Raises UserError if another node listed other files than this one.
+    """
     items: list[Described] = []
     for index in range(stage.count):
         data = record_file(stage.output, NAME, index).read_bytes()

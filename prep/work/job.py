@@ -1,7 +1,7 @@
-"""A prep job: everything that decides the bytes it writes, and the folder that its workers share.
+"""A prep job: everything that decides its output bytes, and the folder that its workers share.
 
-``OUTPUT/.prep/`` holds the job, the manifest, the claims, and a record of every task done; nothing else is
-shared between workers, so they may run in one process, on one node or on many.
+``OUTPUT/.prep/`` holds the job, the manifest, the claims, and a record of every finished task. Workers share
+nothing else, so they may run in one process, on one node or on many.
 """
 
 from __future__ import annotations
@@ -41,13 +41,16 @@ FOLDERS = (
     "runs/val",
 )
 BULKY = ("keys", "repeated", "runs")
-"""What is of no use once the data set is whole."""
+"""Folders that are useless once the data set is whole."""
 FREE = {"workers": 0, "stale_seconds": 1, "encoder": "auto", "max_reject_share": 0.0}
-"""Options that do not change a byte of the result, with what stands for any of them."""
+"""Options that do not change a byte of the result.
+
+Each has one value here, so that it does not change the key.
+"""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What is prepared, with which tokenizer, and how."""
+    """The data set, the tokenizer and the options of a job."""
 
     dataset: str
     entry: DatasetEntry
@@ -57,13 +60,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """SHA-256 over what decides the result: 64 hexadecimal digits."""
+        """SHA-256 over everything that decides the result: 64 hexadecimal digits."""
         config = msgspec.structs.replace(self.config, **FREE)
         return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, config=config))).hexdigest()
 
     @property
     def options(self) -> dict[str, Any]:
-        """What ``meta.json`` says of how the documents were chosen."""
+        """The options that chose the documents, for ``meta.json``."""
         entry = self.entry
         config = self.config
         return {
@@ -92,9 +95,10 @@ def claims(output: Path, job: Job) -> Claims:
 
 
 def create(output: Path, job: Job) -> None:
-    """Make the output folder for this job; one that another job already has is refused.
+    """Make the output folder for this job. Raises UserError if another job already has it.
 
-    So is one with links where this job writes: someone else may have made the folder.
+    Raises UserError also for links in places that this job writes to, because another user may have made the
+    folder.
     """
     work = work_dir(output)
     try:
@@ -106,7 +110,7 @@ def create(output: Path, job: Job) -> None:
             f"cannot make {work}: {error.strerror}", hint="name another folder with --output"
         ) from None
 
-    def found() -> Job | None:
+    def existing() -> Job | None:
         return load(output) if (work / JOB_FILE).exists() else None
 
     def make() -> None:
@@ -117,7 +121,7 @@ def create(output: Path, job: Job) -> None:
 
         write_whole(work / JOB_FILE, msgspec.json.format(msgspec.json.encode(job), indent=1))
 
-    if claims(output, job).once("job", found, make).key != job.key:
+    if claims(output, job).once("job", existing, make).key != job.key:
         raise UserError(
             f"{output} is another job's: its data set, tokenizer or options differ",
             hint=f"name another folder with --output, or delete {output}",
@@ -125,7 +129,7 @@ def create(output: Path, job: Job) -> None:
 
 
 def load(output: Path) -> Job:
-    """The job of an output folder."""
+    """Return the job of an output folder."""
     path = work_dir(output) / JOB_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Job)
@@ -136,8 +140,12 @@ def load(output: Path) -> Job:
 
 
 def clear(output: Path) -> None:
-    """Remove what is of no use once the data set is whole; others may be at it, too."""
+    """Remove folders that are useless once the data set is whole.
+
+    Other workers may do the same at this moment.
+    """
     for folder in BULKY:
         shutil.rmtree(work_dir(output) / folder, ignore_errors=True)
     for leftover in work_dir(output).rglob(".*.partial"):
-        leftover.unlink(missing_ok=True)  # of workers that were killed
+        # Workers that were killed leave such files.
+        leftover.unlink(missing_ok=True)

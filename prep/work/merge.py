@@ -1,4 +1,7 @@
-"""The end of a job: records become ``meta.json``, no shard is touched; several may do it at once."""
+"""The end of a job: make ``meta.json`` of the records.
+
+No shard is touched, and several workers may do it at once.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,12 @@ REJECTS = "rejects.jsonl"
 
 
 def records(output: Path, count: int) -> list[Record]:
-    """The record of every unit. Raises UserError that says how many are missing."""
-    found = []
+    """Return the record of every unit. Raises UserError with the number of missing ones."""
+    present = []
     missing = []
     for index in range(count):
         try:
-            found.append(load_record(output, index))
+            present.append(load_record(output, index))
         except FileNotFoundError:
             missing.append(index)
 
@@ -37,11 +40,14 @@ def records(output: Path, count: int) -> list[Record]:
         hint = "run the same command again; what is done stays"
         raise UserError(f"{len(missing)} of {count} shards are not done; the first: {missing[0]}", hint=hint)
 
-    return found
+    return present
 
 
 def write_rejects(output: Path, count: int) -> None:
-    """All units' rejected lines in one file, in the units' order; no file where there is none."""
+    """Write the rejected lines of all units into one file, in the units' order.
+
+    Write no file if there are none.
+    """
     parts = [reject_file(output, index).read_bytes() for index in range(count)]
     if any(parts):
         write_whole(output / REJECTS, b"".join(parts))
@@ -60,7 +66,7 @@ def check_rejects(job: Job, done: Sequence[Record]) -> None:
 
 
 def check_names(job: Job, evidence: Evidence, sources: Sequence[Source]) -> None:
-    """Raise UserError where a field, a weight or a language that the user named matched no document."""
+    """Raise UserError if a field, a weight or a language that the user named matched no document."""
     entry = job.entry
     if not evidence.documents:
         return
@@ -88,7 +94,7 @@ def check_names(job: Job, evidence: Evidence, sources: Sequence[Source]) -> None
 
 
 def check_kept(total: statistics.Statistics) -> None:
-    """Raise UserError where no document was kept."""
+    """Raise UserError if no document was kept."""
     if total.total.documents:
         return
 
@@ -100,7 +106,7 @@ def check_kept(total: statistics.Statistics) -> None:
 
 
 def meta_of(job: Job, shards: Sequence[Shard], manifest: Manifest) -> Meta:
-    """Return what ``meta.json`` says of these shards; its fingerprint is still to come."""
+    """Return ``meta.json`` for these shards, still without its fingerprint."""
     return Meta(
         dataset=job.dataset,
         dtype=token_dtype(job.tokens.vocab_size),
@@ -118,11 +124,12 @@ def meta_of(job: Job, shards: Sequence[Shard], manifest: Manifest) -> Meta:
 
 
 def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
-    """Check that all is there and unchanged; write statistics, rejects and ``meta.json``."""
+    """Check that everything is complete and unchanged. Write statistics, rejects and ``meta.json``."""
     output = work.output
     job = work.job
     count = len(work.units)
     done = records(output, count)
+    # Once more at the end: a source that changed during the job would not match its hash.
     manifests.compare(manifest, sources)
     write_rejects(output, count)
     check_rejects(job, done)
@@ -145,8 +152,10 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     meta = meta_of(job, shards, manifest)
 
     for leftover in output.glob(".*.bin.*.partial"):
-        leftover.unlink(missing_ok=True)  # of workers that were killed, or that are too slow to be needed
+        # They are of workers that were killed, or that were so slow that others did their tasks.
+        leftover.unlink(missing_ok=True)
 
     litdata_index.write(output, meta)
 
+    # Last of all: readers take the data set for whole as soon as this file exists.
     return write_meta(output, meta)

@@ -1,4 +1,7 @@
-"""Where a job's text and tokenizer are on this machine: needed to run it, no part of what it is."""
+"""The places of a job's text and tokenizer on this machine.
+
+They are needed to run it, but do not change its result.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ FILE = "origin.json"
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """The shared folder, and the files and folders that were named instead of the data set's own."""
+    """The shared folder, and the files and folders that the user named instead of those of the data set."""
 
     root: str
     sources: tuple[str, ...] = ()
@@ -40,7 +43,7 @@ def save(output: Path, origin: Origin) -> None:
 
 
 def load(output: Path) -> Origin:
-    """Return the origin of the job in ``output``. Raises UserError where it is absent or damaged."""
+    """Return the origin of the job in ``output``. Raises UserError if it is absent or damaged."""
     path = work_dir(output) / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Origin)

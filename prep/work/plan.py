@@ -1,4 +1,7 @@
-"""Which source bytes become which shard: computed from the manifest, so every worker has the same plan."""
+"""The plan: which source bytes become which shard.
+
+It follows from the manifest, so every worker has the same plan.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,20 @@ from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.manifest import Manifest, edges
 
 EXPANSION = 3
-"""Bytes of text in a byte of a compressed file, about; only the balance hangs on it."""
+"""About the number of text bytes in one byte of a compressed file.
+
+It decides only how equal the units are.
+"""
 Unit = tuple[Piece, ...]
 
 
 def weight(name: str, size: int) -> int:
-    """Bytes of text in a file, about."""
+    """Return about the number of text bytes in a file."""
     return size * (EXPANSION if compression(name) or kind(name) in TABLES else 1)
 
 
 def cuts(name: str, size: int, shard_bytes: int) -> tuple[int, ...]:
-    """Return the edges of the pieces of a large file of JSON; none for any other file, which is read whole."""
+    """Return the edges of the pieces of a large JSON file. Any other file is read whole and has none."""
     count = -(-size // shard_bytes)
     if count < 2 or compression(name) or kind(name) not in CUT:
         return ()
@@ -30,7 +36,7 @@ def cuts(name: str, size: int, shard_bytes: int) -> tuple[int, ...]:
 
 
 def pieces(source: Source, size: int, shard_bytes: int, digests: Sequence[str]) -> list[Piece]:
-    """Return the pieces of a source, each with its hash where the manifest has ``digests`` of them."""
+    """Return the pieces of a source. Each has its hash if the manifest has ``digests``."""
     places = cuts(source.name, size, shard_bytes)
     if not places:
         return [Piece(source)]
@@ -43,12 +49,12 @@ def pieces(source: Source, size: int, shard_bytes: int, digests: Sequence[str]) 
 
 
 def plan(manifest: Manifest, sources: Sequence[Source], shard_bytes: int) -> list[Unit]:
-    """Units of about ``shard_bytes`` of text each, in the manifest's order."""
-    where = {source.name: source for source in sources}
+    """Return units of about ``shard_bytes`` of text each, in the manifest's order."""
+    by_name = {source.name: source for source in sources}
     sized: list[tuple[Piece, int]] = []
     for file in manifest.files:
         digests = manifest.pieces.get(file.path, ())
-        for piece in pieces(where[file.path], file.size, shard_bytes, digests):
+        for piece in pieces(by_name[file.path], file.size, shard_bytes, digests):
             sized.append((piece, weight(file.path, piece.stop - piece.start or file.size)))
 
     units: list[list[Piece]] = [[]]

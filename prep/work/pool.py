@@ -1,4 +1,4 @@
-"""Workers on one node: each takes tasks until none is left, as others here and elsewhere do."""
+"""The workers of one node. Each takes tasks until none is left, like the workers on other nodes."""
 
 from __future__ import annotations
 
@@ -22,27 +22,37 @@ from jobctl.prep.work.stages import Stage
 PATIENCE = 3.0
 SHORTEST_PATIENCE = 60.0
 STRANGERS_PATIENCE = 600.0
-"""An idle worker does another's task as well that takes more than so many times its own longest one, more than the
-shortest in seconds; one that has not done a task itself waits longer."""
+"""Patience of an idle worker with a task of another worker. After it, the idle worker does the task as well.
+
+It is PATIENCE times its own longest task, and at least SHORTEST_PATIENCE seconds. A worker that has done no
+task itself waits for STRANGERS_PATIENCE seconds.
+"""
 LONGEST_POLL = 5.0
-"""Seconds between looks of a worker that has been idle for long: of a thousand at the end of a job most are."""
+"""Seconds between the checks of a worker that is idle for long.
+
+At the end of a job most of a thousand workers are.
+"""
 TERMINATED = 128 + signal.SIGTERM
-"""Exit code of a worker that got SIGTERM: it cleans up first."""
+"""Exit code of a worker that got SIGTERM and cleaned up."""
 LESS_MEMORY = "fewer --workers"
 RESTARTS = 3
-"""Times a worker slot is filled again after its process was killed."""
+"""Times that a killed worker is replaced."""
 
 
 def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]) -> bool:
-    """Do a stage's tasks, from ``first`` on and around, until all are done by whomever; False: our parent is gone."""
-    left = [(first + index) % stage.count for index in range(stage.count)]
+    """Do the tasks of a stage, beginning with ``first``, until all are done by any worker.
+
+    Return False if the parent process is gone.
+    """
+    # The workers begin at different tasks, so that they seldom meet at one claim.
+    undone = [(first + index) % stage.count for index in range(stage.count)]
     longest = 0.0
     idle_since = time.monotonic()
     parent = os.getppid()
 
-    while left := stage.undone(left):
+    while undone := stage.undone(undone):
         patience = max(SHORTEST_PATIENCE, PATIENCE * longest) if longest else STRANGERS_PATIENCE
-        for index in left:
+        for index in undone:
             name = f"{stage.name}-{index:05d}"
             if stage.is_done(index) or not claims.take(name, patience):
                 continue
@@ -50,7 +60,8 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
             began = time.monotonic()
 
             with claims.held(name):
-                if stage.is_done(index):  # by another, between our look and our claim
+                # Another worker may have done it between our check and our claim.
+                if stage.is_done(index):
                     continue
 
                 do(index)
@@ -60,7 +71,7 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
             if os.getppid() != parent:
                 return False
 
-        if any(not stage.is_done(index) for index in left):
+        if any(not stage.is_done(index) for index in undone):
             time.sleep(min(max(POLL, (time.monotonic() - idle_since) / 8), LONGEST_POLL))
             if os.getppid() != parent:
                 return False
@@ -69,9 +80,16 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
 
 
 def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Sequence[Any]) -> None:
-    """What a worker process runs: a user's error goes to the parent in words; SIGTERM leaves no half file behind."""
+    """Run ``target`` in a worker process.
+
+    Send a UserError to the parent in words. SIGTERM leaves no half file behind.
+    """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends its workers
+
+    # Ctrl-C reaches the parent as well, which ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    # The encoders' threads of all workers together are not more than the cores.
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
 
     try:
@@ -82,9 +100,10 @@ def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Se
 
 
 class Pool:
-    """Processes that run ``target(*arguments, slot)``; a killed one is replaced, one that fails ends all.
+    """Processes that run ``target(*arguments, slot)``. A killed one is replaced. One that fails ends all.
 
-    They are forks of this one, which has no threads then: what it has loaded, they need not load again.
+    They are forks of this process, so they need not load again what it has loaded. It must have no threads
+    then.
     """
 
     def __init__(
@@ -107,16 +126,18 @@ class Pool:
         return process
 
     def running(self) -> bool:
-        """Whether a worker is still at it. Raises the UserError of one that failed."""
+        """Return True if a worker is still at work. Raises the UserError of a worker that failed."""
         if not self._errors.empty():
             message, hint, code = self._errors.get()
             raise UserError(message, hint=hint, code=code)
 
-        codes = [process.exitcode for process in self._processes]  # looked at once: they may end meanwhile
+        # Read only once: a worker may end while they are checked.
+        codes = [process.exitcode for process in self._processes]
         for slot, code in enumerate(codes):
             if not code:
                 continue
 
+            # Its tasks are free at once, and not only when the claims are stale.
             self._claims.drop(owner(self._processes[slot].pid))
             ended_by_others = code < 0 or code == TERMINATED
             if not ended_by_others or not self._restarts[slot]:
@@ -129,7 +150,7 @@ class Pool:
         return any(code != 0 for code in codes)  # at work, or just replaced
 
     def wait(self, seconds: float) -> None:
-        """Until a worker ends, but no longer than this."""
+        """Wait until a worker ends, at most ``seconds``."""
         wait([process.sentinel for process in self._processes if process.exitcode is None], seconds)
 
     def _failure(self, code: int) -> UserError:
@@ -137,12 +158,12 @@ class Pool:
             message, hint, code = self._errors.get()
             return UserError(message, hint=hint, code=code)
 
-        how = ending(code) if code > 0 else f"{ending(code)}, and so were those in its place"
+        ended = ending(code) if code > 0 else f"{ending(code)}, and so were those in its place"
         hint = "what is done stays; run the same command again"
 
-        # The kernel kills without a word; its counters tell whether memory was the reason.
+        # The kernel kills without a message. Its counters show if memory was the reason.
         memory = self._memory.report(LESS_MEMORY).removeprefix("error: ").strip()
-        return UserError(f"a worker {how}" + (f": {memory}" if memory else ""), hint=hint, code=1)
+        return UserError(f"a worker {ended}" + (f": {memory}" if memory else ""), hint=hint, code=1)
 
     def stop(self) -> None:
         for process in self._processes:
@@ -155,10 +176,10 @@ class Pool:
 
 
 def ending(code: int) -> str:
-    """Say in words how a process ended."""
+    """Return in words how a process ended."""
     return f"ended with {code}" if code > 0 else f"was killed by signal {-code}"
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""How far a job is: each worker keeps one small file, and whoever wants to know adds them up."""
+"""The progress of a job. Each worker keeps one small file, and a reader adds them up."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from jobctl.prep.work.unit import finished, record_file
 EVERY = 0.5
 """Seconds between writes of a worker's file."""
 PUBLISHED = 2.0
-"""Seconds between writes of the job's."""
+"""Seconds between writes of the job's file."""
 BEAT = 5.0
-"""Seconds between writes of a worker that is at one long document."""
+"""Seconds between writes of a worker that is busy with one long document."""
 SILENT = 20.0
-"""Seconds after which a worker no longer counts as running: some of its beats may be late."""
+"""Seconds after which a worker no longer counts as running. Some of its beats may be late."""
 
 
 class Worker(msgspec.Struct, kw_only=True):
-    """What one worker process does: bytes read and tokens made in the task it is at, and in its stage before that."""
+    """The work of one process: bytes read and tokens made in its present task, and in earlier tasks of the stage."""
 
     owner: str
     stage: str = ""
@@ -42,14 +42,14 @@ class Worker(msgspec.Struct, kw_only=True):
 
 
 class Done(msgspec.Struct, kw_only=True):
-    """What the record of any finished task says."""
+    """The fields that are in the record of any finished task."""
 
     read_bytes: int
     statistics: Statistics = msgspec.field(default_factory=Statistics)
 
 
 class Sum(msgspec.Struct, kw_only=True):
-    """Over the finished tasks of a stage."""
+    """Sums over the finished tasks of a stage."""
 
     tasks: int = 0
     read_bytes: int = 0
@@ -57,7 +57,7 @@ class Sum(msgspec.Struct, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """The sum over all workers of all nodes, of the stage that is on; ``seconds_left`` is None where it is unknown."""
+    """Sums over all workers of all nodes in the present stage. ``seconds_left`` is None if it is unknown."""
 
     state: str
     tasks: int
@@ -77,7 +77,7 @@ def folder(output: Path) -> Path:
 
 
 class Reporter:
-    """A worker's own file. A file that cannot be written is no reason to stop."""
+    """The file of one worker. If it cannot be written, the work goes on."""
 
     def __init__(self, output: Path) -> None:
         self.path = folder(output) / f"{owner()}.json"
@@ -86,7 +86,7 @@ class Reporter:
         self._lock = threading.Lock()
 
     def beat(self) -> None:
-        """Have a thread write the file now and then, so that a worker that is silent is a dead one."""
+        """Start a thread that writes the file now and then. So a silent worker is a dead one."""
 
         def write_on() -> None:
             while True:
@@ -126,24 +126,27 @@ class Reporter:
 
 
 def workers(output: Path) -> list[Worker]:
-    """Every worker that ever reported."""
-    found = []
+    """Return every worker that ever reported."""
+    reports = []
     for path in folder(output).glob("[!.]*.json"):
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            found.append(msgspec.json.decode(path.read_bytes(), type=Worker))
+            reports.append(msgspec.json.decode(path.read_bytes(), type=Worker))
 
-    return found
+    return reports
 
 
 class Tally:
-    """What the finished tasks of a job's stages say, added up; each record is read once, however often one asks."""
+    """Sums over the finished tasks of a job's stages.
+
+    Each record is read only once, however often one asks.
+    """
 
     def __init__(self, output: Path) -> None:
         self._output = output
         self._sums: dict[str, tuple[set[int], Sum]] = {}
 
     def done(self, stage: str) -> Sum:
-        """The sum of a stage's tasks that are done by now."""
+        """Return the sums over the tasks of a stage that are done by now."""
         seen, total = self._sums.setdefault(stage, (set(), Sum()))
         for index in finished(self._output, stage) - seen:
             record = msgspec.json.decode(record_file(self._output, stage, index).read_bytes(), type=Done)
@@ -155,10 +158,15 @@ class Tally:
         return total
 
 
-def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sum, size: int) -> Status:
-    """Add up what the workers report and what is done: pure but for the clock. ``size``: bytes the stage reads."""
+def status(reports: Iterable[Worker], *, state: str, tasks: int, done: Sum, size: int) -> Status:
+    """Add up the reports of the workers and the finished tasks.
+
+    ``size`` is the number of bytes that the stage reads.
+
+    It is pure except for the clock.
+    """
     now = time.time()
-    running = [worker for worker in found if worker.stage == state and now - worker.updated < SILENT]
+    running = [worker for worker in reports if worker.stage == state and now - worker.updated < SILENT]
     read = min(size, done.read_bytes + sum(worker.read_bytes for worker in running))
 
     def rate(bytes_or_tokens: Callable[[Worker], int]) -> float:
@@ -182,7 +190,7 @@ def status(found: Iterable[Worker], *, state: str, tasks: int, done: Sum, size: 
 
 
 def publish(output: Path, now: Status) -> None:
-    """Keep the status where ``jobctl status`` reads it, once every few seconds; a failure is no reason to stop."""
+    """Write the status for ``jobctl status``, once every few seconds. If that fails, the work goes on."""
     path = preparation_file(output)
     with contextlib.suppress(OSError):
         if now.state == "finished" or not path.exists() or time.time() - path.stat().st_mtime > PUBLISHED:
@@ -192,7 +200,7 @@ def publish(output: Path, now: Status) -> None:
 
 
 def whole(meta: Meta, tasks: int) -> Status:
-    """The status of a data set that is whole."""
+    """Return the status of a data set that is whole."""
     size = sum(source.size for source in meta.sources)
     return Status(
         state="finished",
@@ -210,16 +218,16 @@ def whole(meta: Meta, tasks: int) -> Status:
 
 
 def duration(seconds: float) -> str:
-    """``1:02:03``, or ``2:03`` under an hour."""
+    """Return a duration as ``1:02:03``, or as ``2:03`` under an hour."""
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def bar(now: Status, width: int = 24) -> str:
-    """One line: share, shards, tokens, rate, time left."""
+    """Return one line: share, tasks, tokens, rates, remaining time."""
     full = int(now.share * width)
-    left = "-:--" if now.seconds_left is None else duration(now.seconds_left)
+    remaining = "-:--" if now.seconds_left is None else duration(now.seconds_left)
     done = (
         f"{now.state} [{'=' * full}{' ' * (width - full)}] {now.share:6.1%}  {now.tasks_done}/{now.tasks} tasks  "
         f"{now.tokens / 1e6:,.1f} M tokens"
@@ -230,6 +238,5 @@ def bar(now: Status, width: int = 24) -> str:
     if not now.workers:
         return f"{done}  no worker reports"
 
-    return (
-        f"{done}  {now.tokens_per_second / 1e6:.2f} M/s  {now.bytes_per_second / 1e6:.1f} MB/s  {left} left"
-    )
+    rates = f"{now.tokens_per_second / 1e6:.2f} M/s  {now.bytes_per_second / 1e6:.1f} MB/s"
+    return f"{done}  {rates}  {remaining} left"

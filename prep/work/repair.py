@@ -1,7 +1,7 @@
-"""Records of finished tasks are believed only while the shards are there: what is lost is made again.
+"""Make lost shards again. The record of a finished task is right only while its shards exist.
 
-A shared disk may be purged, and a file may be damaged. A task writes the same bytes whenever it runs,
-so it is enough to forget that it was done.
+A shared disk may be purged, and a file may be damaged. A task writes the same bytes whenever it runs, so it
+is enough to forget that it was done.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Made(msgspec.Struct):
 
 
 def is_whole(output: Path, shard: Shard, vocab_size: int, checksums: bool) -> bool:
-    """Return whether a shard has the size that its record says; with ``checksums`` also the bytes."""
+    """Return True if a shard has the size of its record, and with ``checksums`` also the same bytes."""
     try:
         check_size(output, shard, token_dtype(vocab_size))
         return not checksums or sha256_of(output / shard.file) == shard.sha256
@@ -36,7 +36,7 @@ def is_whole(output: Path, shard: Shard, vocab_size: int, checksums: bool) -> bo
 
 
 def lost_tasks(output: Path, job: Job, checksums: bool) -> Iterator[tuple[str, int]]:
-    """Yield the stage and the number of each task that is done and whose shards are not whole."""
+    """Yield the stage and the number of each finished task whose shards are not whole."""
     for stage in (STAGE, "shuffling"):
         for index in sorted(finished(output, stage)):
             try:
@@ -51,7 +51,7 @@ def lost_tasks(output: Path, job: Job, checksums: bool) -> Iterator[tuple[str, i
 
 
 def is_finished_and_whole(output: Path, checksums: bool) -> bool:
-    """Return whether ``meta.json`` is right and every shard that it names is whole."""
+    """Return True if ``meta.json`` is right and every shard in it is whole."""
     try:
         meta = read_meta(output)
     except UserError:
@@ -63,7 +63,8 @@ def is_finished_and_whole(output: Path, checksums: bool) -> bool:
 def forget_lost(output: Path, job: Job, checksums: bool = False) -> int:
     """Forget the tasks whose shards are lost, so that they are done again. Return their number.
 
-    The lists that a finished job has removed are forgotten with them where they are needed again.
+    A finished job has removed its lists. If they are needed again, the tasks that made them are forgotten,
+    too.
     """
     if is_finished_and_whole(output, checksums):
         return 0
@@ -72,7 +73,7 @@ def forget_lost(output: Path, job: Job, checksums: bool = False) -> int:
     if not lost:
         return 0
 
-    # First the sign that the data set is whole: a reader may come at any moment.
+    # This file marks the data set as whole, so it goes first: a reader may come at any moment.
     (output / META_FILE).unlink(missing_ok=True)
 
     stages = {stage for stage, _ in lost}

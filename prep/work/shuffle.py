@@ -1,8 +1,10 @@
-"""Documents in random order, whatever their number: an external sort by a hash of the seed and each one's place.
+"""Put any number of documents in random order, by an external sort.
 
-Tokenizing a unit leaves sorted runs of documents instead of shards. Then each shard of the result is a range of
-hashes, gathered from all runs a few megabytes at a time. The order is uniform over the whole data set and a
-function of the seed alone.
+The key is a hash of the seed and the place.
+
+Tokenizing a unit makes sorted runs of documents instead of shards. Each shard of the result is a range of
+hashes, gathered from all runs a few megabytes at a time. The order is uniform over the whole data set, and
+depends only on the seed.
 """
 
 from __future__ import annotations
@@ -23,29 +25,35 @@ from jobctl.prep.shards.sorted_runs import Columns, edges, places, run_file, wri
 
 RUN_BYTES = 1 << 30
 RUN_DOCUMENTS = 1 << 21
-"""A run has at most so many bytes of tokens and so many documents; it is sorted through the file just written."""
+"""The most bytes of tokens and the most documents in a run.
+
+A run is sorted through the file that was just written.
+"""
 GATHERED = 1 << 25
-"""Bytes of tokens that are put in order at once."""
+"""Bytes of tokens that are sorted in memory at once."""
 FULL = 0.9
-"""How full a shard is planned to be, for hashes share documents out only about evenly."""
+"""The planned fill of a shard. Hashes divide the documents only about equally, so some room is left."""
 Read = Callable[[int], None]
 
 
 def mixed(values: Columns) -> Columns:
-    """SplitMix64's finalizer (Steele, Lea and Flood, 2014): a bijection of 64 bits."""
+    """Apply SplitMix64's finalizer (Steele, Lea and Flood, 2014), a bijection of 64 bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def order_keys(seed: int, unit: int, first: int, count: int) -> Columns:
-    """Keys of ``count`` documents of a unit from number ``first`` on; no two documents of a job share one."""
+    """Return the keys of ``count`` documents of a unit from number ``first`` on. All keys of a job differ."""
     numbers = np.arange(first, first + count, dtype=np.uint64) + np.uint64(unit << 40)
     return mixed(mixed(numbers) ^ mixed(np.array([seed], np.uint64)))
 
 
 class RunWriter:
-    """The documents of one split of a unit, as runs in ``folder``. Leaves no half run when the block raises."""
+    """Write the documents of one split of a unit as runs into ``folder``.
+
+    If the block raises, leave no half run.
+    """
 
     def __init__(self, folder: Path, *, index: int, vocab_size: int, seed: int) -> None:
         self._folder = folder
@@ -62,7 +70,7 @@ class RunWriter:
         self._file = open(self._plain, "w+b")  # noqa: SIM115 - closed at the end of the block
 
     def write(self, ids: Ids, lengths: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> None:
-        """Append documents: ids end to end, shape [tokens]; tokens and bytes of each, shape [documents]."""
+        """Append documents: the joined ids, shape [tokens]; the tokens and the bytes of each, shape [documents]."""
         self._file.write(checked(ids, self._vocab_size, f"unit {self._index}").data)
         self._lengths.append(lengths)
         self._sizes.append(sizes)
@@ -83,6 +91,8 @@ class RunWriter:
         with open(self._sorted, "wb") as target:
             for begin, length in zip((ends - lengths)[order].tolist(), lengths[order].tolist(), strict=True):
                 size = length * self._itemsize
+                # Read back from the file, which the kernel still holds in memory: a copy in Python would
+                # double the worker's size.
                 target.write(os.pread(self._file.fileno(), size, begin * self._itemsize))
 
             target.flush()
@@ -91,6 +101,7 @@ class RunWriter:
         path = run_file(self._folder, self._index, self.runs)
         os.replace(self._sorted, path.with_suffix(".bin"))
         columns = [keys[order], np.cumsum(lengths[order]), sizes[order]]
+        # The index comes after the tokens: a run whose index exists is whole.
         write_run(path, np.stack([column.astype(np.uint64) for column in columns]))
         self.runs = self.runs + 1
         self._first = self._first + len(lengths)
@@ -100,7 +111,7 @@ class RunWriter:
         self._file.truncate()
 
     def close(self) -> tuple[Shard, ...]:
-        """Sort what is left. The shards come later, so there are none yet."""
+        """Sort the rest. The shards are made later, so return none."""
         self._sort()
         return ()
 
@@ -112,18 +123,19 @@ class RunWriter:
     ) -> None:
         try:
             self._file.close()
-        finally:  # closing flushes, which a full disk refuses again
+        finally:
+            # Closing flushes, which fails again on a full disk.
             for path in (self._plain, self._sorted):
                 path.unlink(missing_ok=True)
 
 
 def shards_of(size: int, limit: int) -> int:
-    """How many shards of at most ``limit`` bytes hold ``size`` bytes."""
+    """Return the number of shards of at most ``limit`` bytes that hold ``size`` bytes."""
     return 1 if size <= limit else math.ceil(size / (limit * FULL))
 
 
 def slices(paths: Sequence[Path], bounds: list[int]) -> Iterator[list[tuple[Path, int, int]]]:
-    """For each pair of neighbouring bounds, the rows between them of every run that has any."""
+    """For each pair of neighbouring bounds, yield the rows between them in every run that has any."""
     cuts = [places(np.load(path, mmap_mode="r"), bounds) for path in paths]
     for piece in range(len(bounds) - 1):
         rows = ((path, cut[piece], cut[piece + 1]) for path, cut in zip(paths, cuts, strict=True))
@@ -131,14 +143,14 @@ def slices(paths: Sequence[Path], bounds: list[int]) -> Iterator[list[tuple[Path
 
 
 def in_order(
-    found: list[tuple[Path, int, int]], dtype: np.dtype[np.unsignedinteger]
+    parts: list[tuple[Path, int, int]], dtype: np.dtype[np.unsignedinteger]
 ) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The documents of these slices sorted by key: ids end to end, tokens of each, bytes of each."""
+    """Return the documents of these slices sorted by key: the joined ids, the tokens of each, the bytes of each."""
     keys = []
     sizes = []
     texts = list[Ids]()
 
-    for path, begin, end in found:
+    for path, begin, end in parts:
         columns = np.load(path, mmap_mode="r")
         first = int(columns[1, begin - 1]) if begin else 0
         ends = columns[1, begin:end].astype(np.int64) - first
@@ -166,13 +178,16 @@ def gather(
     limit: int,
     read: Read,
 ) -> tuple[Shard, ...]:
-    """Write shard ``index`` of ``count`` of a split with ``size`` bytes of tokens; ``read`` is told those read."""
+    """Write shard ``index`` of ``count`` of a split with ``size`` bytes of tokens.
+
+    ``read`` gets the bytes of each read.
+    """
     dtype = numpy_dtype(token_dtype(vocab_size))
     bounds = edges(index, count, pieces=max(1, math.ceil(size / count / GATHERED)))
     with Series(folder, split=split, index=index, count=count, vocab_size=vocab_size, limit=limit) as series:
-        for found in slices(runs, bounds):
-            if found:
-                ids, lengths, sizes = in_order(found, dtype)
+        for parts in slices(runs, bounds):
+            if parts:
+                ids, lengths, sizes = in_order(parts, dtype)
                 series.write(ids, lengths, sizes)
                 read(ids.nbytes)
 

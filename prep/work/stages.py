@@ -1,7 +1,7 @@
-"""The stages of a job, one after another: hashing and matching where duplicates go, tokenizing, and shuffling.
+"""The stages of a job in their order: hashing and matching (to remove duplicates), tokenizing, and shuffling.
 
-Each is a list of tasks that any worker may do, in any order and more than once; a stage begins when the one
-before it is done, by whomever, for only then it is known what it has to do.
+Each is a list of tasks. Any worker may do them, in any order and more than once. A stage begins when the one
+before it is done by all workers, because its tasks follow from the results.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ LIST_DOCUMENTS = "listing-documents"
 
 @dataclass(frozen=True)
 class Stage:
-    """Numbered tasks; ``do`` is told what to call with bytes read and tokens made; ``size`` is what all read."""
+    """Numbered tasks.
+
+    ``do`` gets a function for bytes read and tokens made. ``size`` is the bytes that all tasks read.
+    """
 
     name: str
     count: int
@@ -58,7 +61,7 @@ class Stage:
         return record_file(self.output, self.name, index).exists()
 
     def undone(self, tasks: Sequence[int]) -> list[int]:
-        """Those of the tasks that are not done."""
+        """Return the tasks that are not done."""
         done = finished(self.output, self.name)
         return [index for index in tasks if index not in done]
 
@@ -72,20 +75,20 @@ class Keys(msgspec.Struct, kw_only=True):
 
 
 class Part(msgspec.Struct, kw_only=True):
-    """The record of a task that read runs; ``shards`` is what it made of them."""
+    """The record of a task that read runs. ``shards`` are the shards that it made of them."""
 
     read_bytes: int
     shards: tuple[Shard, ...] = ()
 
 
 class Runs(msgspec.Struct, kw_only=True):
-    """How many runs each unit left, and how much is in all of them: keys, or tokens."""
+    """The number of runs of each unit, and the number of keys or tokens in all of them."""
 
     counts: list[int] = []
     total: int = 0
 
     def files(self, folder: Path) -> list[Path]:
-        """All of them, in the units' order."""
+        """Return all runs in the units' order."""
         return [
             run_file(folder, unit, number)
             for unit, count in enumerate(self.counts)
@@ -94,30 +97,33 @@ class Runs(msgspec.Struct, kw_only=True):
 
 
 class Listing(msgspec.Struct, kw_only=True):
-    """What the units left, by kind: from one look at all of their records, which takes a while."""
+    """The runs of all units, by kind. To read all records takes a while, so it is done once and kept."""
 
     runs: dict[str, Runs]
     read_bytes: int = 0
 
 
 def listing(work: UnitJob, name: str, runs_of: Callable[[int], dict[str, tuple[int, int]]]) -> Stage:
-    """A stage of one task, whose record is a Listing. ``runs_of`` a unit gives the runs and the total of each kind."""
+    """Return a stage with one task, whose record is a Listing.
+
+    ``runs_of`` returns the runs and the total by kind.
+    """
 
     def do(task: int, seen: Seen) -> None:
-        found: dict[str, Runs] = {}
+        by_kind: dict[str, Runs] = {}
         for unit in range(len(work.units)):
             for kind, (count, total) in runs_of(unit).items():
-                runs = found.setdefault(kind, Runs())
+                runs = by_kind.setdefault(kind, Runs())
                 runs.counts.append(count)
                 runs.total += total
 
-        write_record(work.output, name, task, Listing(runs=found))
+        write_record(work.output, name, task, Listing(runs=by_kind))
 
     return Stage(name, 1, 0, work.output, do)
 
 
 def listed(work: UnitJob, name: str) -> dict[str, Runs]:
-    """What the listing stage of that name found."""
+    """Return the result of the listing stage ``name``."""
     return msgspec.json.decode(record_file(work.output, name, 0).read_bytes(), type=Listing).runs
 
 
@@ -125,7 +131,10 @@ def listed(work: UnitJob, name: str) -> dict[str, Runs]:
 
 
 def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
-    """Write the keys of a unit's documents. Broken lines are left to tokenizing, which reads them again."""
+    """Write the keys of a unit's documents.
+
+    Broken lines are reported later by tokenizing, which reads them again.
+    """
     selection = work.selection()
     near = work.job.config.duplicates == "near"
     writer = duplicates.KeyWriter(work_dir(work.output) / "keys", index)
@@ -149,7 +158,7 @@ def key_runs(work: UnitJob, index: int) -> dict[str, tuple[int, int]]:
 
 
 def matching(work: UnitJob) -> Stage:
-    """Where the keys of all units are listed."""
+    """Return the stage that compares all keys. The keys of all units must be listed."""
     keys = listed(work, LIST_KEYS)["keys"]
     folder = work_dir(work.output)
     parts = duplicates.parts_of(keys.total)
@@ -168,7 +177,7 @@ def matching(work: UnitJob) -> Stage:
 
 
 def holding_out(work: UnitJob) -> Stage:
-    """One task for each file of the source's own validation split: the hashes of its documents."""
+    """Return the stage that hashes the source's own validation split, with one task for each file."""
     entry = work.job.entry
     pieces = [piece for unit in work.units for piece in unit if is_validation_file(piece.source.name, entry)]
 
@@ -204,7 +213,7 @@ def tokens_of(record: Record, split: str) -> int:
 
 
 def shuffling(work: UnitJob) -> Stage:
-    """Where the runs of all units are listed: one task for each shard of each split."""
+    """Return the stage that shuffles, with one task for each shard. The runs of all units must be listed."""
     runs = listed(work, LIST_DOCUMENTS)
     vocab_size = work.job.tokens.vocab_size
     itemsize = numpy_dtype(token_dtype(vocab_size)).itemsize
@@ -237,10 +246,11 @@ def shuffling(work: UnitJob) -> Stage:
 
 
 def stages(work: UnitJob) -> Iterator[Stage]:
-    """The job's stages; each may be asked for only when those before it are done."""
+    """Yield the stages of the job. Ask for a stage only when those before it are done."""
     size = sum(file.size for file in work.files.values())
     count = len(work.units)
     if work.job.entry.validation_files:
+        # First: the filters of every later stage leave out what is in the validation split.
         yield holding_out(work)
 
     if work.job.config.duplicates != "keep":
@@ -255,13 +265,14 @@ def stages(work: UnitJob) -> Iterator[Stage]:
 
 
 def guarded(stage: Stage, index: int, seen: Seen) -> None:
-    """Do a task; what a file system refuses is a UserError in words."""
+    """Do a task. Turn an error of the file system into a UserError in words."""
     output = stage.output
     try:
         stage.do(index, seen)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and (stage.is_done(index) or (output / "meta.json").exists()):
-            return  # another worker was faster, and the job is at its end
+            # Another worker was faster, and the end of the job has cleared the folder.
+            return
 
         hint = "what is done stays; run the same command again to go on"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -271,11 +282,11 @@ def guarded(stage: Stage, index: int, seen: Seen) -> None:
 
 
 def shards(work: UnitJob, units: list[Record]) -> list[Shard]:
-    """All shards of a job whose stages are done: training first, then validation."""
-    found = [shard for record in units for shard in record.shards]
+    """Return all shards of a finished job: training first, then validation."""
+    made = [shard for record in units for shard in record.shards]
     if work.job.config.shuffle:
         for task in range(shuffling(work).count):
             data = record_file(work.output, "shuffling", task).read_bytes()
-            found += msgspec.json.decode(data, type=Part).shards
+            made += msgspec.json.decode(data, type=Part).shards
 
-    return [shard for split in SPLITS for shard in found if shard.split == split]
+    return [shard for split in SPLITS for shard in made if shard.split == split]

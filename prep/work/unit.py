@@ -1,4 +1,7 @@
-"""One unit of the plan: its source pieces in, its shards and its record out. Done again, it gives the same bytes."""
+"""Prepare one unit of the plan: source pieces become shards and a record.
+
+A second time gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +38,18 @@ HELD_OUT = "held-out"
 CHECKED_FIRST = 2
 CHECKED_SHARE = 1 / 4096
 CHECKED_TEXT = 500_000
-"""The spot check: the first documents of a unit and this share of the others, up to this many characters."""
+"""The spot check compares the first documents of a unit and this share of the others, up to CHECKED_TEXT characters."""
 Seen = Callable[[int, int], None]
-"""Told source bytes read and tokens made, as they are."""
+"""A function that gets the number of source bytes read and of tokens made."""
 MANY_BROKEN = 100
-"""Rejects before their share is looked at."""
+"""Rejects before their share is checked. A few broken lines at the beginning say nothing."""
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """What a unit left: shards, or the number of runs of each split; its presence says that the unit is done."""
+    """The result of a unit: its shards, or the number of runs of each split.
+
+    The unit is done if it exists.
+    """
 
     shards: tuple[Shard, ...]
     runs: dict[str, int]
@@ -56,7 +62,7 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 class Reading:
-    """Counts the bytes that a task reads, and passes them on to ``seen``."""
+    """Count the bytes that a task reads, and pass them on to ``seen``."""
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
@@ -72,28 +78,28 @@ class MismatchError(Exception):
 
 
 class SpotCheck:
-    """Compares a deterministic sample of what an encoder is given with the reference."""
+    """Compare a sample of the encoder's texts with the reference. The sample is the same in every run."""
 
     def __init__(self, encoder: Encoder, encoders: Encoders) -> None:
         self.encoder = encoder
         self.encoders = encoders
-        self._left = CHECKED_TEXT
+        self._characters_left = CHECKED_TEXT
         self._first = CHECKED_FIRST
 
     def sample(self, chosen: Chosen) -> list[str]:
         texts = []
         for document in chosen.documents:
             if self._first > 0 or (document.digest & 0xFFFFFFFF) < CHECKED_SHARE * 2**32:
-                if len(document.text) <= self._left:
+                if len(document.text) <= self._characters_left:
                     texts.append(document.text)
-                    self._left -= len(document.text)
+                    self._characters_left -= len(document.text)
 
                 self._first -= 1
 
         return texts
 
     def see(self, chosen: Chosen) -> None:
-        """Raise MismatchError where a sampled document's ids differ."""
+        """Raise MismatchError if the ids of a sampled document differ."""
         if self.encoder.name == "tokenizers":
             return
 
@@ -104,9 +110,9 @@ class SpotCheck:
 
 
 class Rejects:
-    """The reject file of a unit: one JSON object a broken line.
+    """The reject file of a unit, with one JSON object for each broken line.
 
-    Raises UserError when their share is too large.
+    ``check`` raises UserError if their share is too large.
     """
 
     def __init__(self, limit: float) -> None:
@@ -118,14 +124,14 @@ class Rejects:
 
     @property
     def first(self) -> str:
-        """Return where the first broken line is, and why it is one; empty without any."""
+        """The place of the first broken line and the reason; empty without any."""
         if not self.found:
             return ""
         broken = self.found[0]
         return f"{broken.file} line {broken.line}: {broken.reason}"
 
     def check(self, documents: int) -> None:
-        """Hold the share of broken lines against the limit."""
+        """Compare the share of broken lines with the limit."""
         share = len(self.found) / max(documents + len(self.found), 1)
         if share > self.limit:
             raise UserError(
@@ -141,12 +147,12 @@ class Rejects:
 
 
 def record_file(output: Path, stage: str, index: int) -> Path:
-    """Its presence says that this task of the stage is done."""
+    """Return the path of a task's record. The task is done if the file exists."""
     return work_dir(output) / "done" / stage / f"{index:05d}.json"
 
 
 def finished(output: Path, stage: str) -> set[int]:
-    """The tasks of the stage that are done, from one look at its folder."""
+    """Return the finished tasks of a stage, from one listing of its folder."""
     with contextlib.suppress(FileNotFoundError):
         names = os.listdir(work_dir(output) / "done" / stage)
         return {int(name.removesuffix(".json")) for name in names if name[0] != "."}
@@ -158,7 +164,10 @@ def write_record(output: Path, stage: str, index: int, record: msgspec.Struct) -
 
 
 def load_record(output: Path, index: int) -> Record:
-    """Raises FileNotFoundError where the unit is not done, UserError where its record is damaged."""
+    """Return the record of a unit.
+
+    Raises FileNotFoundError if it is not done, UserError if the record is damaged.
+    """
     path = record_file(output, STAGE, index)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
@@ -172,7 +181,7 @@ def reject_file(output: Path, index: int) -> Path:
 
 @dataclass(frozen=True)
 class UnitJob:
-    """What a worker holds between tasks: the job, its plan, the manifest's entries by name, the encoders."""
+    """The state of a worker between tasks: the job, its plan, the manifest's entries by name, the encoders."""
 
     job: Job
     output: Path
@@ -181,7 +190,7 @@ class UnitJob:
     encoders: Encoders
 
     def opened(self, split: str, index: int) -> Series | RunWriter:
-        """Where the documents of a unit go: into its shards, or into runs that are put in order later."""
+        """Open the output for a unit's documents: its shards, or runs that are sorted later."""
         vocab_size = self.job.tokens.vocab_size
         config = self.job.config
         if config.shuffle:
@@ -198,22 +207,22 @@ class UnitJob:
         )
 
     def selection(self, repeated: Repeated | None = None) -> Selection:
-        """Return the filters of the job; ``repeated`` are the duplicates of a unit."""
+        """Return the filters of the job. ``repeated`` are the duplicates of a unit."""
         held_out = self.held_out()
         return Selection(self.job.entry, self.job.config, repeated, held_out, self.encoders.identity)
 
     def repeated(self, index: int) -> Repeated | None:
-        """The duplicates of a unit, once the stages before have found them."""
+        """Return the duplicates of a unit. The stages before must be done."""
         if self.job.config.duplicates == "keep":
             return None
 
-        # By the records, not by what is in the folder: that is cleared when the job is at its end.
+        # The records decide and not the folder, which is cleared at the end of the job.
         parts = sorted(finished(self.output, "matching"))
         folder = work_dir(self.output) / "repeated"
         return Repeated([folder / f"{part:05d}.npy" for part in parts], index)
 
     def held_out(self) -> Halves:
-        """Return the sorted hashes' upper halves of the source's own validation split; empty without one."""
+        """Return the upper halves of the hashes of the source's own validation split, sorted; empty without one."""
         if not self.job.entry.validation_files:
             return NO_HALVES
 
@@ -225,7 +234,10 @@ class UnitJob:
 def write_batch(
     work: UnitJob, chosen: Chosen, writer: Series | RunWriter, statistics: Statistics, encoder: Encoder
 ) -> int:
-    """Encode one split's documents of a batch and append them; those written again come after. Returns the tokens."""
+    """Encode and append one split's documents of a batch, and then their further copies.
+
+    Return the number of tokens.
+    """
     bos = work.job.tokens.bos_id if work.job.config.add_bos else None
     encoded = encoder.encode(chosen.texts, chosen.data)
     statistics.control_tokens += count_of(encoded, work.encoders.file.sorted_control_ids)
@@ -248,7 +260,7 @@ def write_batch(
 
 
 def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
-    """Prepare unit ``index`` with ``encoder``. ``seen`` is told source bytes and tokens as they are done."""
+    """Prepare unit ``index`` with ``encoder``. ``seen`` gets the source bytes and tokens as they are done."""
     job = work.job
     selection = work.selection(work.repeated(index))
     statistics = Statistics()
@@ -292,11 +304,12 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
 
 
 def prepare(work: UnitJob, index: int, seen: Seen) -> Record:
-    """Prepare one unit, with the reference where the fast encoder was caught; write its record and return it."""
+    """Prepare one unit, write its record and return it. After a mismatch, do it again with the reference."""
     try:
         record = attempt(work, index, work.encoders.fast, seen)
     except MismatchError:
         record = attempt(work, index, work.encoders.reference, seen)
 
+    # After the shards: the record marks the unit as done.
     write_record(work.output, STAGE, index, record)
     return record

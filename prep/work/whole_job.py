@@ -1,4 +1,4 @@
-"""A whole job on this node: manifest, units, merge; each step is skipped where others have done it."""
+"""Run a whole job on this node: manifest, units, merge. A step that another node has done is skipped."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from jobctl.prep.work.stages import Stage, guarded, stages
 from jobctl.prep.work.unit import UnitJob
 
 GOLDEN = (5**0.5 - 1) / 2
-"""Multiples of it spread any number of workers evenly over the tasks."""
+"""The golden ratio's fraction. Its multiples spread any number of workers evenly over the tasks."""
 Show = Callable[[str, bool], None]
-"""Told a line of progress, and whether it is the last of its step."""
+"""A function that gets a line of progress, and True if it is the last line of its step."""
 
 
 def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int, show: Show) -> Manifest:
-    """The manifest. All nodes read the files for it; the first that finds them read puts it together."""
+    """Return the manifest. All nodes read the files for it, and the first node that is done makes it."""
     work = work_dir(output)
     size = sum(manifests.size_of(source) for source in sources)
     stage = describing(output, job, sources)
@@ -54,15 +54,19 @@ def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int,
     def waiting() -> None:
         show("manifest: waiting for the process that makes it", False)
 
-    found = claims(output, job).once("manifest", lambda: manifests.load(work), make, waiting)
-    manifests.compare(found, sources)
+    manifest = claims(output, job).once("manifest", lambda: manifests.load(work), make, waiting)
+    # Another node may have made the manifest, perhaps from files that differ from those of this node.
+    manifests.compare(manifest, sources)
 
-    return found
+    return manifest
 
 
 @contextlib.contextmanager
 def beside(do: Callable[[], object]) -> Iterator[None]:
-    """Have a process of its own do what will be asked for after the block; what fails there fails here then."""
+    """Run ``do`` in another process while the block runs.
+
+    Its errors are ignored: the caller does it again later.
+    """
 
     def quietly() -> None:
         with contextlib.suppress(Exception, KeyboardInterrupt):
@@ -80,7 +84,7 @@ def beside(do: Callable[[], object]) -> Iterator[None]:
 def work_of(
     output: Path, job: Job, manifest: Manifest, sources: Sequence[Source], encoders: Encoders
 ) -> UnitJob:
-    """What is to be done, the same on every node; workers inherit it."""
+    """Return the work of the job, the same on every node. Worker processes inherit it."""
     return UnitJob(
         job=job,
         output=output,
@@ -91,7 +95,7 @@ def work_of(
 
 
 def work_through(work: UnitJob, rank: int, ranks: int, slot: int) -> None:
-    """What a worker process does: stage after stage, tasks until none is left."""
+    """Do the tasks of one stage after the other, in a worker process, until none is left."""
     reporter = Reporter(work.output)
     reporter.beat()
     place = (rank + slot * ranks) * GOLDEN % 1
@@ -107,7 +111,7 @@ def work_through(work: UnitJob, rank: int, ranks: int, slot: int) -> None:
 
 
 def status(output: Path) -> Status:
-    """How far the job in ``output`` is, over all nodes. Raises UserError where there is none."""
+    """Return the progress of the job in ``output`` over all nodes. Raises UserError if there is no job."""
     job = load(output)
     manifest = manifests.load(work_dir(output))
     if manifest is None:
@@ -120,11 +124,12 @@ def status(output: Path) -> Status:
 
 
 def status_of(work: UnitJob, tally: Tally) -> Status:
-    """The same, of work whose finished tasks ``tally`` adds up."""
+    """Return the progress of ``work``. ``tally`` adds up its finished tasks."""
     if (work.output / META_FILE).exists():
         return progress.whole(read_meta(work.output), len(work.units))
 
-    for stage in stages(work):  # to the first that is not done
+    # The later stages cannot be asked for yet.
+    for stage in stages(work):
         if stage.undone(range(stage.count)):
             break
 
@@ -141,7 +146,7 @@ def report(work: UnitJob, tally: Tally, show: Show, final: bool = False) -> None
 
 
 class Nodes(NamedTuple):
-    """This node's number and how many nodes there are: they only spread the workers over the tasks."""
+    """The number of this node and the count of all nodes. They only spread the workers over the tasks."""
 
     rank: int = 0
     ranks: int = 1
@@ -158,10 +163,10 @@ def run(
     nodes: Nodes = Nodes(),  # noqa: B008 - it is immutable
     checksums: bool = False,
 ) -> Meta:
-    """Prepare ``job`` into ``output`` and return its meta; what is done already is not done again.
+    """Prepare ``job`` into ``output`` and return its meta. Finished tasks are not done again.
 
-    ``find`` lists the source files again, at the end. A shard of another size than its record says is
-    made again; with ``checksums`` also one of other bytes. Raises UserError.
+    ``find`` lists the source files again at the end. A shard whose size is not that of its record is made
+    again; with ``checksums`` also a shard with other bytes. Raises UserError.
     """
     workers = job.config.workers or cores()
     create(output, job)
@@ -172,6 +177,7 @@ def run(
     if lost:
         show(f"{lost} tasks are done again: their shards are gone or damaged", True)
 
+    # The encoders must load in this process, which has to be free of threads when it forks its workers.
     with beside(lambda: manifest_of(output, job, sources, workers, show)):
         if not (output / META_FILE).exists():
             encoders.load()
@@ -195,7 +201,7 @@ def finish(
     nodes: Nodes,
     workers: int,
 ) -> None:
-    """Do the tasks that nobody has done, and write the meta."""
+    """Do the remaining tasks, and write the meta."""
     output = work.output
     tally = Tally(output)
     pool = Pool(output, work_through, (work, nodes.rank, nodes.ranks), min(workers, len(work.units)))
@@ -204,7 +210,8 @@ def finish(
         while pool.running():
             began = time.monotonic()
             report(work, tally, show)
-            pool.wait(max(POLL, 20 * (time.monotonic() - began)))  # many tasks take a while to look at
+            # With many tasks a report takes a while. It should take at most 5% of the time.
+            pool.wait(max(POLL, 20 * (time.monotonic() - began)))
     finally:
         pool.stop()
 
@@ -216,7 +223,7 @@ def finish(
 
 
 def repair(output: Path, show: Show) -> Meta:
-    """Run the job of ``output`` again for the shards whose bytes are not what their records say."""
+    """Run the job of ``output`` again for shards whose bytes do not match their records."""
     job = load(output)
     origin = origins.load(output)
     encoders = origin.encoders(job)
@@ -228,7 +235,10 @@ def repair(output: Path, show: Show) -> Meta:
 
 
 def show_on(stream: object = None) -> Show:
-    """Progress on stderr: one line that is rewritten on a terminal, a line now and then elsewhere."""
+    """Return a function that shows progress on stderr.
+
+    On a terminal it rewrites one line. Elsewhere it prints a line now and then.
+    """
     last = 0.0
 
     def show(line: str, final: bool) -> None:

@@ -1,6 +1,7 @@
-"""Mistakes in an sbatch script that anyone wrote: what Slurm accepts, and what then goes wrong. Pure.
+"""Find mistakes in any sbatch script: things that Slurm accepts, but that go wrong later. Pure.
 
-An *error* is certain to go wrong. A *warning* goes wrong on some clusters or in some jobs. A *hint* is advice.
+An *error* is certain to go wrong. A *warning* goes wrong on some clusters or in some jobs. A *hint* is
+advice.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ RULES = (*directive_rules.RULES, *signal_rules.RULES, *launch_rules.RULES, *secr
 
 
 def lint(text: str) -> list[Finding]:
-    """Return what is wrong with a script, in the order of its lines, without what the script says to ignore."""
+    """Return the findings for a script in the order of its lines, without those that the script ignores."""
     script = read_script(text)
     findings = [finding for rule in RULES for finding in rule(script)]
-    heard = _heard(script, findings)
-    return sorted(heard, key=lambda finding: (finding.line, finding.rule))
+    reported = _reported(script, findings)
+    return sorted(reported, key=lambda finding: (finding.line, finding.rule))
 
 
-def _heard(script: Script, findings: Iterable[Finding]) -> Iterable[Finding]:
+def _reported(script: Script, findings: Iterable[Finding]) -> Iterable[Finding]:
     """Yield the findings that no ``# jobctl-lint: ignore=RULE`` silences."""
     for finding in findings:
         names = script.ignored_rules.get(0, frozenset()) | script.ignored_rules.get(finding.line, frozenset())

@@ -1,4 +1,4 @@
-"""Mistakes in what a script asks of Slurm."""
+"""Mistakes in the directives of a script."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _OF_A_TASK = re.compile(r"%\d*[ajJs]|^/dev/null$|%\d*A.*%\d*a")
 
 
 def _first_line(script: Script) -> Iterator[Finding]:
+    # A script that writes the scripts of other jobs need not be one itself.
     generates = script.generates and not script.directives
     if not generates and not (script.lines and script.lines[0].startswith("#!")):
         yield error(1, "shebang", "sbatch refuses a script whose first line is not #!", "#!/bin/bash")
@@ -32,7 +33,7 @@ def _late(script: Script) -> Iterator[Finding]:
 
 
 def _almost(script: Script) -> Iterator[Finding]:
-    """A directive with a space is a comment. Many authors mean just that, so it is no error."""
+    """Find directives with a space, which are comments. Many authors mean that, so it is not an error."""
     known = script.options
     for number, line in enumerate(script.lines, 1):
         match = re.match(r"#\s+SBATCH\s+--?([\w-]+)", line)
@@ -41,6 +42,7 @@ def _almost(script: Script) -> Iterator[Finding]:
 
 
 def _variables(script: Script) -> Iterator[Finding]:
+    # sbatch reads directives itself. No shell expands them.
     for directive in script.directives:
         if re.search(r"\$[A-Za-z_({]|`", directive.value):
             message = f"--{directive.name}={directive.value}: nothing is expanded in a directive"
@@ -71,7 +73,8 @@ def _memory(script: Script) -> Iterator[Finding]:
 
 
 def _array(script: Script) -> Iterator[Finding]:
-    """Tasks of an array that write into one file overwrite each other's lines."""
+    """Find a log file that all tasks of an array share: they overwrite each other's lines."""
+    # An array of a single number is one task.
     if "array" not in script.options or re.fullmatch(r"\d+", script.value("array")):
         return
 
@@ -83,7 +86,10 @@ def _array(script: Script) -> Iterator[Finding]:
 
 
 def _folder(script: Script) -> Iterator[Finding]:
-    """Slurm opens the output before the script runs, and ends the job without a word where it cannot."""
+    """Find folders of logs that do not exist yet.
+
+    Slurm opens the log before the script runs, and else ends the job.
+    """
     for name in ("output", "error"):
         directive = script.options.get(name)
         if directive is None or "/" not in directive.value:

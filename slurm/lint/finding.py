@@ -1,4 +1,4 @@
-"""One mistake, and how sure it is."""
+"""A mistake in a script, and its severity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Severity = Literal["error", "warning", "hint"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One mistake: the line it is in (0: of the whole script), what is wrong, and what to write instead."""
+    """One mistake: its line (0: the whole script), what is wrong, and what to write instead."""
 
     line: int
     rule: str
@@ -20,12 +20,12 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def error(line: int, rule: str, message: str, fix: str) -> Finding:
-    """Return a mistake that is certain."""
+    """Return a mistake that certainly goes wrong."""
     return Finding(line, rule, "error", message, fix)
 
 
 def warning(line: int, rule: str, message: str, fix: str) -> Finding:
-    """Return a mistake on some clusters or in some jobs."""
+    """Return a mistake that goes wrong on some clusters or in some jobs."""
     return Finding(line, rule, "warning", message, fix)
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in how a job starts its processes on its nodes."""
+"""Mistakes in the start of a job's processes on its nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RANKS = r"SLURM_(PROCID|NODEID|LOCALID)"
 
 
 def _starts(script: Script) -> list[Command]:
-    """Return the commands that start torchrun; not those that only name it."""
+    """Return the commands that start torchrun, without those that only mention it."""
     commands = script.find(_TORCHRUN)
     return [
         c
@@ -52,7 +52,8 @@ def _every_task(script: Script) -> Iterator[Finding]:
 
 
 def _strangers(script: Script) -> Iterator[Finding]:
-    """Several torchruns that do not know each other; only where all of their options can be read."""
+    """Find several torchruns without a common rendezvous. Skip commands with options in variables."""
+    # Any of these words anywhere may set the rendezvous, so the rule then says nothing.
     text = "\n".join(command.text for command in script.commands)
     if not script.several_nodes or re.search(
         r"rdzv|master[_-]?(addr|port)|PET_|torchrun_args|hostfile", text, re.I
@@ -72,7 +73,7 @@ def _strangers(script: Script) -> Iterator[Finding]:
 
 
 def _nobody_else(script: Script) -> Iterator[Finding]:
-    """An address that is another one on each node."""
+    """Find a rendezvous address that is different on each node."""
     if not script.several_nodes:
         return
 
@@ -80,7 +81,8 @@ def _nobody_else(script: Script) -> Iterator[Finding]:
     for command in script.find(r"(?i)(master[_-]addr|rdzv[_-]endpoint)[= ]['\"]?(localhost|127\.0\.0\.1)\b"):
         yield error(command.line, "rendezvous-here", "each node would take itself for the first one", fix)
 
-    # In the batch shell hostname is the first node's, which is right. Within srun it is every node's own.
+    # In the batch shell, hostname is the first node, which is right. Inside srun it is the name of each node
+    # itself.
     for command in script.find(r"\bsrun\b"):
         inside = "".join(re.findall(r"'([^']*)'", command.text))
         if re.search(r"(?i)(master[_-]addr|rdzv[_-]endpoint)[= ]\"?\$\(hostname\b", inside):
@@ -88,7 +90,7 @@ def _nobody_else(script: Script) -> Iterator[Finding]:
 
 
 def _rank_of_the_shell(script: Script) -> Iterator[Finding]:
-    """The batch shell is task 0 of node 0. What it expands is 0 for all tasks."""
+    """Find ranks that the batch shell expands. It runs on the first node, so they are 0 in all tasks."""
     tasks = script.number("ntasks", 1)
     per_node = script.number("ntasks-per-node", 1)
     if not script.several_nodes and (tasks or 1) < 2 and (per_node or 1) < 2:
@@ -107,7 +109,7 @@ def _rank_of_the_shell(script: Script) -> Iterator[Finding]:
 
 
 def _outside_single_quotes(text: str) -> str:
-    """Return a text without the parts in single quotes. An apostrophe within double quotes opens none."""
+    """Return a text without the parts in single quotes. An apostrophe inside double quotes is not a quote."""
     kept = []
     quote = ""
     index = 0

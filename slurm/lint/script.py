@@ -1,4 +1,4 @@
-"""A script as sbatch and bash read it: directives, then commands."""
+"""Read a script as sbatch and bash read it: directives, then commands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _HEREDOC = re.compile(r"<<(-?)\s*(['\"]?)(\w+)\2")
 
 
 class Directive(msgspec.Struct, frozen=True):
-    """One ``#SBATCH`` option: its long name, its value, and the line it stands in."""
+    """One ``#SBATCH`` option: its long name, its value, and its line."""
 
     line: int
     name: str
@@ -48,14 +48,14 @@ class Directive(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """A command of the batch shell, whole: its continued lines joined, and without the here-documents it reads."""
+    """A whole command of the batch shell: with its continued lines, and without its here-documents."""
 
     line: int
     text: str
 
 
 class Script(msgspec.Struct, frozen=True):
-    """A script. Directives count up to the first command, and not after it."""
+    """A script. Only directives before the first command count."""
 
     lines: tuple[str, ...]
     directives: tuple[Directive, ...]
@@ -63,23 +63,23 @@ class Script(msgspec.Struct, frozen=True):
     """Directives that stand after the first command."""
     commands: tuple[Command, ...]
     ignored_rules: dict[int, frozenset[str]]
-    """Rules that the script silences, by the line that they are silenced in; 0: in all of the script."""
+    """Rules that the script ignores, by line; 0: in the whole script."""
     crlf: bool
     generates: bool
-    """Whether it writes the scripts of other jobs: directives stand in its strings or here-documents."""
+    """True if it writes the scripts of other jobs: its strings or here-documents have directives."""
 
     @property
     def options(self) -> dict[str, Directive]:
-        """The last directive of each long name, which is the one that counts."""
+        """The last directive of each long name. sbatch uses the last one."""
         return {directive.name: directive for directive in self.directives}
 
     def value(self, name: str) -> str:
-        """Return the value of an option; empty where the script does not have it."""
+        """Return the value of an option, or an empty text if the script does not have it."""
         directive = self.options.get(name)
         return directive.value if directive else ""
 
     def number(self, name: str, default: int) -> int | None:
-        """Return an option's value as a number; None where it is something else."""
+        """Return the value of an option as a number, or None if it is something else."""
         value = self.value(name)
         if not value:
             return default
@@ -88,13 +88,13 @@ class Script(msgspec.Struct, frozen=True):
 
     @property
     def is_shell(self) -> bool:
-        """Whether bash or another shell reads the commands."""
+        """True if bash or another shell reads the commands."""
         first = self.lines[0] if self.lines else ""
         return not first.startswith("#!") or re.search(r"\b(ba|z|k|da|c|tc)?sh\b", first) is not None
 
     @property
     def several_nodes(self) -> bool:
-        """Whether the script itself asks for more than one node."""
+        """True if the script itself asks for more than one node."""
         lowest = re.match(r"\d+", self.value("nodes"))
         return lowest is not None and int(lowest[0]) > 1
 
@@ -103,7 +103,7 @@ class Script(msgspec.Struct, frozen=True):
         return (command for command in self.commands if re.search(pattern, command.text))
 
     def has(self, pattern: str) -> bool:
-        """Return whether ``pattern`` occurs in a command."""
+        """Return True if ``pattern`` occurs in a command."""
         return any(True for _ in self.find(pattern))
 
 
@@ -119,7 +119,7 @@ def read_script(text: str) -> Script:
     late: list[tuple[int, str]] = []
 
     for number, line in enumerate(lines, 1):
-        # What stands in a here-document or a string is the script of another job.
+        # A directive in a here-document or a string belongs to the script of another job.
         if not line.startswith("#SBATCH") or number in bodies:
             continue
 
@@ -140,7 +140,7 @@ def read_script(text: str) -> Script:
 
 
 def _commands(lines: tuple[str, ...]) -> tuple[list[Command], set[int]]:
-    """Return the commands, and the numbers of the lines that are within a here-document or a command."""
+    """Return the commands, and the numbers of the lines inside a here-document or a command."""
     commands: list[Command] = []
     bodies: set[int] = set()
     pending = ""
@@ -160,6 +160,7 @@ def _commands(lines: tuple[str, ...]) -> tuple[list[Command], set[int]]:
             began = number
 
         pending = f"{pending}\n{line}" if pending else line
+        # A backslash joins the next line. Two backslashes are one written backslash.
         if line.endswith("\\") and not line.endswith("\\\\"):
             pending = pending[:-1] + " "
             continue
@@ -190,7 +191,10 @@ def _end_of_heredoc(lines: tuple[str, ...], index: int, word: str, bodies: set[i
 
 
 def _open_quote(text: str) -> str:
-    """Return the quote that is still open at the end of a text; empty where none is. Comments may hold any quote."""
+    """Return the quote that is still open at the end of a text, or an empty text.
+
+    Quotes in comments do not count.
+    """
     quote = ""
     index = 0
     while index < len(text):
@@ -215,12 +219,12 @@ def _end_of_line(text: str, index: int) -> int:
 
 
 def _without_quotes(text: str) -> str:
-    """Return a text in which quoted strings are blank, except the word of a here-document."""
+    """Return a text with quoted strings as blanks, except the word of a here-document."""
     return re.sub(r"(?<!<)(?<!<\s)(?<!<-)(\"(?:\\.|[^\"\\])*\"|'[^']*')", lambda m: " " * len(m[0]), text)
 
 
 def _options(directive: str) -> Iterator[tuple[str, str]]:
-    """Yield the options of one ``#SBATCH`` line by their long names; quotes are taken off, escapes stay."""
+    """Yield the options of one ``#SBATCH`` line by their long names, without quotes. Escapes stay."""
     words = re.findall(
         r"""(?:[^\s"'#]|(?<=\S)\#|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')+|\#.*""", directive[len("#SBATCH") :]
     )
@@ -240,6 +244,7 @@ def _options(directive: str) -> Iterator[tuple[str, str]]:
         else:
             continue
 
+        # `--name value` as well as `--name=value`. A flag takes no value after a space.
         if value is None and following and not following.startswith("-") and name not in _FLAGS:
             value = following
             index += 1
@@ -248,8 +253,10 @@ def _options(directive: str) -> Iterator[tuple[str, str]]:
 
 
 def _ignored(lines: tuple[str, ...], first: int) -> dict[int, frozenset[str]]:
-    """Return the silenced rules. A comment of its own counts for all of the script before the first command, and for
-    the next line after it; a comment at the end of a line counts for that line.
+    """Return the ignored rules by line.
+
+    A comment on a line of its own counts for the whole script if it is before the first command, and
+    otherwise for the next line. A comment at the end of a line counts for that line.
     """
     rules: dict[int, frozenset[str]] = {}
     for number, line in enumerate(lines, 1):

@@ -1,4 +1,4 @@
-"""Secrets in a script: Slurm keeps the text, and shows it to the site's administrators."""
+"""Find secrets in a script. Slurm keeps the text, and shows it to the site's administrators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KNOWN = re.compile(
     r"(?<![\w-])(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|glpat-[\w-]{20,}|"
     r"AKIA[0-9A-Z]{16}|xox[bp]-[\w-]{20,})"
 )
-"""How the tokens of well-known services look."""
+"""The form of the tokens of well-known services."""
 _ASSIGNED = re.compile(
     r"(?<![\w-])((?:[A-Za-z0-9]+_)*(?:TOKEN|API_?KEY|SECRET(?:_\w*KEY)?|PASSWORD|PASSWD))=[\"']?([^\s\"';,]+)",
     re.I,
@@ -42,7 +42,7 @@ def _secrets(script: Script) -> Iterator[Finding]:
 
 
 def is_secret(value: str) -> bool:
-    """Return whether a value looks like a secret itself, and not like a path, a variable or a placeholder."""
+    """Return True if a value looks like a secret itself, and not like a path, a variable or a placeholder."""
     if (
         value.startswith(("/", "$", "~", "./", "`", "(", "http"))
         or "/" in value
@@ -53,6 +53,7 @@ def is_secret(value: str) -> bool:
     if KNOWN.search(value):
         return True
 
+    # Random tokens are long, and have letters and digits. Words such as `true` or `disabled` are not.
     has_digit = any(character.isdigit() for character in value)
     has_letter = any(character.isalpha() for character in value)
     return len(value) >= 16 and has_digit and has_letter

@@ -1,4 +1,4 @@
-"""Mistakes around the end of a job: the warning, traps, and the requeue."""
+"""Mistakes at the end of a job: the warning, the traps, and the requeue."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from jobctl.slurm.lint.finding import Finding, error, hint, warning
 from jobctl.slurm.lint.script import Command, Script
 
 NUMBERS = {"1": "HUP", "2": "INT", "10": "USR1", "12": "USR2", "15": "TERM"}
-"""Signals that --signal may name by number."""
+"""Signals that ``--signal`` may name by a number."""
 LONG_SECONDS = 12 * 3600
-"""A training of this length loses much where it is ended without a warning."""
+"""A training of this length loses much if it ends without a warning."""
 _LAUNCH = (
     r"srun|mpirun|mpiexec|torchrun|accelerate|deepspeed|python[\d.]*|singularity|apptainer|bash|sh|Rscript|"
     r"julia|matlab|java|make|\./\S+|\$\{?(?:LAUNCHER|CMD|PYTHON\w*)\}?"
@@ -25,7 +25,7 @@ _TRAINING = r"\b(torchrun|deepspeed|accelerate\s+launch|torch\.distributed|light
 
 
 def _signal(script: Script) -> tuple[int, bool, str]:
-    """Return the line of ``--signal``, whether it goes to the batch shell, and the signal's name; 0 where absent."""
+    """Return the line of ``--signal`` (0: absent), True if it goes to the batch shell, and the signal's name."""
     directive = script.options.get("signal")
     if directive is None:
         return 0, False, ""
@@ -45,7 +45,7 @@ def traps(script: Script, name: str) -> list[Command]:
 
 
 def _handler(script: Script, trap: Command) -> str:
-    """Return what a trap does: its own words, and the body of the function that it names."""
+    """Return the text that a trap runs: its own words, and the body of the function that it names."""
     match = re.search(r"\btrap\s+(?:--\s+)?(\"[^\"]*\"|'[^']*'|\S+)", trap.text)
     if match is None:
         return ""
@@ -81,7 +81,7 @@ def _untrapped(script: Script) -> Iterator[Finding]:
 
 
 def _behind_a_command(script: Script) -> Iterator[Finding]:
-    """Bash runs a trap only when the command in the foreground has ended."""
+    """Find traps that come too late. Bash runs a trap only after the command in the foreground has ended."""
     line, to_batch, name = _signal(script)
     trapped = traps(script, name) if to_batch else []
     if not line or not trapped or script.has(r"(^|[;&|]|\b(do|until|while|then)\b)\s*wait\b"):
@@ -139,7 +139,7 @@ def _requeue(script: Script) -> Iterator[Finding]:
 
 
 def _no_warning(script: Script) -> Iterator[Finding]:
-    """Only a long training loses much."""
+    """Find a long training without a warning. A short one loses little."""
     if "signal" in script.options or not script.has(_TRAINING):
         return
 
@@ -151,7 +151,7 @@ def _no_warning(script: Script) -> Iterator[Finding]:
 
 
 def _seconds(limit: str) -> int:
-    """Return the seconds of a time limit in any of sbatch's spellings; 0 for what is none."""
+    """Return the seconds of a time limit in any of sbatch's spellings, or 0 for any other text."""
     return seconds(limit) if _TIME_LIMIT.fullmatch(limit) else 0
 
 

@@ -1,4 +1,4 @@
-"""Host memory that is kept for the copies of all saves: pinned once, for a GPU, and ahead of the first save."""
+"""Host memory for the copies of all saves. For a GPU it is pinned once, before the first save."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from collections.abc import Iterator, Sequence
 import torch
 
 BLOCK_BYTES = 256 << 20
-"""Pinned at a time: calls of the driver by the training wait for one block, not for all of them."""
+"""Bytes that are pinned in one call.
+
+The training's own calls of the driver wait for one block, and not for all.
+"""
 ALIGNMENT = 64
+"""Bytes of a cache line."""
 
 
 class PinningRefused(Exception):
-    """The driver does not pin so much memory."""
+    """The driver refuses to pin this much memory."""
 
 
 class Arena:
-    """``size`` bytes of host memory, in blocks. A copy never crosses a block: each is pinned by itself."""
+    """``size`` bytes of host memory, in blocks.
+
+    Each block is pinned by itself, so one copy never crosses two blocks.
+    """
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.size = size
@@ -27,33 +34,34 @@ class Arena:
         self.blocks: list[torch.Tensor] = []
 
     def reserve(self) -> None:
-        """Take the memory, and pin it where the tensors are a GPU's. Raises PinningRefused, or OSError."""
+        """Take the memory, and pin it if the tensors are on a GPU. Raises PinningRefused, or OSError."""
         if not self.size:
             return
 
         memory = mmap.mmap(-1, self.size)
-        # Large pages make pinning several times cheaper; a kernel without them only takes longer.
+        # Large pages make pinning several times cheaper. A kernel without them only takes longer.
         if sys.platform == "linux":
             memory.madvise(mmap.MADV_HUGEPAGE)
 
         whole = torch.frombuffer(memory, dtype=torch.uint8)
         blocks = [whole[begin : begin + BLOCK_BYTES] for begin in range(0, self.size, BLOCK_BYTES)]
 
-        # Touched now: page faults happen neither in the first save nor inside the driver, for which the
-        # training may have to wait.
+        # Every page is touched now. Otherwise the page faults would happen in the first save, or inside the
+        # driver while the training waits for it.
         for block in blocks:
             block.zero_()
 
         if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)  # a new thread would begin with the first GPU
+            # A new thread begins with the first GPU.
+            torch.cuda.set_device(self.device)
             pin_all(blocks)
-            # Memory must not be given back while it is pinned; at the end of the process the driver does both.
+            # Pinned memory must not be given back. At the end of the process the driver unpins it itself.
             weakref.finalize(self, unpin_all, blocks).atexit = False
 
         self.blocks = blocks
 
     def parts(self, position: int, count: int) -> Iterator[torch.Tensor]:
-        """The bytes from ``position`` on, in order, as one tensor for each block that they lie in."""
+        """Yield ``count`` bytes from ``position`` on, as one tensor for each block."""
         end = position + count
         while position < end:
             index, begin = divmod(position, BLOCK_BYTES)
@@ -63,7 +71,10 @@ class Arena:
 
 
 def pin_all(blocks: Sequence[torch.Tensor]) -> None:
-    """Lock the blocks in memory for the GPU's copy engine: all of them, or none and PinningRefused."""
+    """Lock the blocks in memory for the GPU's copy engine.
+
+    If one is refused, lock none and raise PinningRefused.
+    """
     driver = torch.cuda.cudart()
 
     for index, block in enumerate(blocks):
@@ -81,5 +92,5 @@ def unpin_all(blocks: Sequence[torch.Tensor]) -> None:
 
 
 def aligned(count: int) -> int:
-    """``count``, rounded up, so that whatever comes next begins on a cache line."""
+    """Return ``count`` rounded up, so that the next bytes begin on a cache line."""
     return -(-count // ALIGNMENT) * ALIGNMENT

@@ -7,14 +7,16 @@ import threading
 import torch
 
 PIECE_BYTES = 16 << 20
-"""What is hashed, read or written at a time."""
+"""Bytes that are hashed, read or written in one piece."""
 
 
 class ThreadBuffers(threading.local):
-    """The calling thread's own buffer of ``PIECE_BYTES``, pinned where ``device`` is a GPU."""
+    """A buffer of ``PIECE_BYTES`` for each thread, pinned if ``device`` is a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         on_gpu = device.type == "cuda"
         if on_gpu:
-            torch.cuda.set_device(device)  # a new thread would begin with the first GPU
+            # A new thread begins with the first GPU.
+            torch.cuda.set_device(device)
+
         self.buffer = torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=on_gpu)

@@ -1,4 +1,4 @@
-"""Saves checkpoints of a run in the background, one at a time, and resumes from the newest whole one."""
+"""Save checkpoints of a run in the background, one at a time, and resume from the newest whole one."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 
 class Checkpointer:
-    """Saves in the background and loads.
+    """Save in the background, and load.
 
-    ``tensors`` returns the live tensors by name: the same names, types and shapes on every rank.
-    ``when_busy`` says what a save does that is due while the one before is still being written.
-    ``memory_budget`` is what this rank may keep of the host's memory, in bytes; None asks the host.
-    ``beat`` is called for each piece that was read or written: slow storage is no hang.
+    ``tensors`` returns the live tensors by name, with the same names, types and shapes on every rank.
+    ``when_busy`` decides about a save that is due while another one is being written. ``memory_budget`` is
+    the host memory in bytes that this rank may keep; None asks the host. ``beat`` is called for each piece
+    that was read or written, so that slow storage is not taken for a hang.
     """
 
     def __init__(
@@ -69,17 +69,21 @@ class Checkpointer:
         self._saved = True
 
     def claim(self) -> None:
-        """From now on this attempt alone writes checkpoints here; remove what a killed one was writing.
+        """Make this attempt the only writer of checkpoints here.
 
-        Also begins to take the memory for the first save.
+        Remove the unfinished files of a killed attempt.
+
+        Also begin to take the memory for the first save.
         """
         if self.world.is_main:
             publication.clear_leftovers(self.run)
+
+        # No rank may write before rank 0 has cleared: it would lose its files.
         self.world.barrier()
         self.staging()
 
     def staging(self) -> Staging:
-        """The memory for copies, taken when it is first asked for."""
+        """Return the memory for copies. It is taken at the first call."""
         if self._staging is None:
             needed = bytes_needed(self._share(self.tensors()))
             budget = host_memory.budget() if self.memory_budget is None else self.memory_budget
@@ -97,9 +101,10 @@ class Checkpointer:
     ) -> Begun:
         """Copy everything now, and write it while training goes on.
 
-        Where the save before is still being written, a save that ``must`` be made waits for it; any other
-        one does what ``when_busy`` says. The ranks decide alike.
+        If another save is still being written, a save that ``must`` be made waits for it. For any other save
+        ``when_busy`` decides. All ranks decide the same.
         """
+        # Storage can be slow for one rank only. All ranks must skip or wait together.
         busy = self.world.any(self._thread is not None and self._thread.is_alive())
         writing = time.perf_counter() - self._current.begun if busy and self._current else 0.0
         if busy and not must and self.when_busy == "skip":
@@ -134,7 +139,7 @@ class Checkpointer:
             )
 
     def _begin(self, state: State, holds: Holds, best: bool, waited: float) -> None:
-        """Copy, and start the thread that writes."""
+        """Copy the tensors, and start the thread that writes them."""
         begun = time.perf_counter()
         tensors = select(self.tensors(), holds)
         share = self._share(tensors)
@@ -154,6 +159,8 @@ class Checkpointer:
         self._saved = False
         self._current = save
         self._thread = threading.Thread(target=self._write, args=(save,), name="checkpoint")
+
+        # Live tensors have no room for a copy: the thread writes them directly, and training waits for it.
         if save.snapshot.live:
             self._thread.start()
             save.copied.wait()
@@ -163,14 +170,14 @@ class Checkpointer:
             self._thread.start()
 
     def wait(self) -> bool:
-        """Wait for the save under way; whether the last one succeeded."""
+        """Wait for the present save. Return True if the last save succeeded."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         return self._saved
 
     def _write(self, save: Save) -> None:
-        """The background thread. A save that fails, or that a rank no longer takes part in, is only a warning."""
+        """Run the background thread. A save that fails, or that a rank left, is only a warning."""
         try:
             self._saved = self._write_and_publish(save)
         except Exception as failure:
@@ -179,7 +186,7 @@ class Checkpointer:
             )
 
     def _write_and_publish(self, save: Save) -> bool:
-        """All ranks write, rank 0 publishes; whether the checkpoint exists."""
+        """Write on all ranks, and publish on rank 0. Return True if the checkpoint exists."""
         error = ""
         written: Written = []
         try:
@@ -190,7 +197,7 @@ class Checkpointer:
         finally:
             save.copied.set()
 
-        # Every rank comes here, also after a failure: the others wait for its word.
+        # Every rank comes here, also after a failure, because the other ranks wait for its answer.
         outcomes = self.world.gathered((error, written, save.pause_seconds), group=self.world.saving)
         if self.world.is_main:
             error = "; ".join(sorted({problem for problem, _, _ in outcomes if problem}))
@@ -211,7 +218,7 @@ class Checkpointer:
         return source
 
     def _publish(self, save: Save, written: Written, pause: float) -> str:
-        """Rank 0's part; returns what went wrong."""
+        """Do the part of rank 0. Return the error, or an empty text."""
         try:
             write_small_files(save, written)
             publication.publish(save.final, latest=save.holds == "everything", best=save.best)
@@ -232,9 +239,11 @@ class Checkpointer:
         return ""
 
     def _prune(self) -> None:
-        """Remove what retention does not hold; old checkpoints that stay are no failure of the new one.
+        """Remove checkpoints that retention does not keep.
 
-        It counts as part of the save: the next one begins when the disk has room for it again.
+        If that fails, the new checkpoint is good all the same.
+
+        This is part of the save, so the next save begins only when the disk has room again.
         """
         try:
             publication.prune(self.run, self.keep_last, self.keep_every)
@@ -244,5 +253,5 @@ class Checkpointer:
     # -- loading
 
     def resume(self, check: Callable[[State], None], set_aside: bool = True) -> State | None:
-        """Fill the live tensors from the newest undamaged checkpoint; see ``resuming.resume``."""
+        """Fill the live tensors from the newest undamaged checkpoint. See ``resuming.resume``."""
         return resuming.resume(self.run, self.world, self.tensors(), check, set_aside, self.beat)

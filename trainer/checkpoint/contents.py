@@ -1,4 +1,4 @@
-"""The small files of a checkpoint, read and checked before any tensor is."""
+"""Read and check the small files of a checkpoint, before any tensor is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLE_FILE = "table.json"
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """A checkpoint whose small files are whole: its state, and where its tensors lie."""
+    """A checkpoint whose small files are whole: its state, and the places of its tensors."""
 
     folder: Path
     state: State
@@ -36,12 +36,12 @@ class Contents:
 
 
 def read_contents(folder: Path) -> Contents:
-    """Read all but the tensors. Raises Damaged, or UserError where another version wrote it."""
+    """Read everything except the tensors. Raises Damaged, or UserError if a later version wrote it."""
     checksums = read_checksums(folder)
     if checksums.old_files:
         return read_old_contents(folder, checksums)
 
-    # Sizes first: a truncated file is found without reading any.
+    # Sizes first: they show a truncated file without reading any.
     sizes = {name: record.size for name, record in checksums.files.items()}
     if problems := size_problems(folder, sizes.items()):
         raise Damaged(problems)
@@ -55,12 +55,12 @@ def read_contents(folder: Path) -> Contents:
 
 
 def read_old_contents(folder: Path, checksums: Checksums) -> Contents:
-    """The same of a checkpoint that torch's distributed checkpoint wrote."""
+    """Read everything except the tensors of a checkpoint that torch's distributed checkpoint wrote."""
     sizes = {name: record.size for name, record in checksums.old_files.items()}
     if problems := size_problems(folder, sizes.items()):
         raise Damaged(problems)
 
-    # The table is not parsed before its checksum is right.
+    # The table is a pickle, so it is not parsed before its checksum is right.
     small = {STATE_FILE, legacy.METADATA_FILE}
     absent = sorted(small - checksums.old_files.keys())
     if absent:
@@ -78,7 +78,7 @@ def read_old_contents(folder: Path, checksums: Checksums) -> Contents:
 
 
 def checked(folder: Path, name: str, checksums: Checksums) -> bytes:
-    """The content of a small file that has the checksum it should have. Raises Damaged."""
+    """Return the content of a small file. Raises Damaged if its checksum does not match."""
     if name not in checksums.files:
         raise Damaged([f"checksums.json does not name {name}"])
 
@@ -91,6 +91,7 @@ def checked(folder: Path, name: str, checksums: Checksums) -> bytes:
 
 def decode_table(data: bytes, folder: Path) -> Table:
     try:
+        # The format first: a later one may have other fields, and is no damage.
         format = msgspec.json.decode(data, type=Formatted).format
         if format > TABLE_FORMAT:
             raise later_format(folder, TABLE_FILE, format, TABLE_FORMAT)
@@ -101,15 +102,15 @@ def decode_table(data: bytes, folder: Path) -> Table:
 
 
 class Formatted(msgspec.Struct, frozen=True):
-    """Any of the JSON files, of whatever format."""
+    """The format number of any of the JSON files."""
 
     format: int
 
 
 def read_contents_together(world: World, folder: Path) -> Contents:
-    """The same on every rank, read by rank 0 alone. What it raises, every rank raises.
+    """Return the same contents on every rank. Only rank 0 reads, and every rank raises the error of rank 0.
 
-    A checkpoint of the older format is read once more for its checksums, by all ranks, a share each.
+    For a checkpoint of the older format all ranks also check the checksums, each for its share of the files.
     """
     answer: Contents | Damaged | UserError | None = None
     if world.is_main:

@@ -1,4 +1,4 @@
-"""How much host memory checkpoints may keep: what is free on the node, and what the container may still use."""
+"""Find out how much host memory checkpoints may keep: the free memory of the node and of the container."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHARE = 0.5
-"""Of what is free: as much again is for the page cache, through which the files are written."""
+"""The share of the free memory. The other half is for the page cache, through which the files are written."""
 
 
 def budget(root: Path = Path("/")) -> int:
-    """Bytes that this rank may keep for its copies; the ranks of a node share alike.
+    """Return the bytes that this rank may keep for its copies. All ranks of a node get the same share.
 
-    ``ulimit -l`` is no bound: the driver of the GPU pins memory for a process without asking for it. Where
-    a driver does refuse, the saves go in chunks.
+    ``ulimit -l`` is no limit here, because the GPU's driver pins memory without it. If a driver refuses, the
+    saves are made in chunks.
     """
     return int(free_bytes(root) * SHARE) // ranks_of_node()
 
 
 def ranks_of_node() -> int:
-    """Ranks that torchrun has started on this node."""
+    """Return the number of ranks that torchrun has started on this node."""
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def free_bytes(root: Path = Path("/")) -> int:
-    """Bytes that the node has available, and that no control group above this process forbids."""
+    """Return the bytes that the node has available and that every control group of this process allows."""
     bounds = [node_bytes(root), *group_bytes(root)]
     return max(0, min(bounds))
 
 
 def node_bytes(root: Path) -> int:
-    """``MemAvailable``, which counts page cache that can be given back; 0 where there is no such file."""
+    """Return ``MemAvailable``, which counts page cache that can be given back.
+
+    Return 0 without such a file.
+    """
     try:
         text = (root / "proc/meminfo").read_text()
     except OSError:
@@ -43,7 +46,7 @@ def node_bytes(root: Path) -> int:
 
 
 def group_bytes(root: Path) -> Iterator[int]:
-    """What each control group of this process still allows, for those that have a limit."""
+    """Yield the bytes that each control group of this process still allows. Skip groups without a limit."""
     try:
         lines = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
     except OSError:
@@ -71,7 +74,10 @@ def group_bytes(root: Path) -> Iterator[int]:
 
 
 def rest_of_group(group: Path, limit: str, usage: str, cache: str) -> Iterator[int]:
-    """Bytes up to the group's limit, page cache not counted as used; nothing where it has no limit."""
+    """Yield the bytes up to the group's limit, or nothing without a limit.
+
+    Page cache does not count as used.
+    """
     try:
         most = (group / limit).read_text().strip()
         used = int((group / usage).read_text())

@@ -1,8 +1,10 @@
-"""Reads pickles of older checkpoints as plain data: nothing that a file names is imported, looked up or called.
+"""Read pickles of older checkpoints as plain data.
 
-A pickle can name any function and have it called. Here a name is one of an exact list, and stands for a
-record of ours that only keeps what it is given. Used for two kinds of pickle: the table of torch's
-distributed checkpoint, and a tensor in a ``torch.save`` archive.
+Nothing that a file names is imported, looked up or called.
+
+A pickle can name any function and make Python call it. Here only the names of an exact list are allowed. Each
+stands for a record of ours, which only keeps its arguments. There are two kinds of pickles: the table of
+torch's distributed checkpoint, and a tensor in a ``torch.save`` archive.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from jobctl.trainer.checkpoint.integrity import Damaged
 
 
 class Sealed(type):
-    """A class that cannot be changed: a pickle may set attributes of whatever it has named."""
+    """A class that cannot be changed. A pickle can set attributes of every class that it names."""
 
     def __setattr__(cls, name: str, value: object) -> NoReturn:
         raise pickle.UnpicklingError(f"a pickle may not change {cls.__name__}")
@@ -38,7 +40,7 @@ class Inert(metaclass=Sealed):
         self.state = state
 
     def field(self, name: str) -> Any:
-        """A field of a dataclass. Raises KeyError or TypeError where the file has none."""
+        """Return a field of a dataclass. Raises KeyError or TypeError if the file does not have it."""
         return self.state[name]
 
 
@@ -51,7 +53,7 @@ class TensorMetadata(Inert):
 
 
 class BytesMetadata(Inert):
-    """Something that is no tensor; we never wrote one."""
+    """A value that is not a tensor. We never wrote one."""
 
 
 class TensorProperties(Inert):
@@ -67,48 +69,51 @@ class MetadataIndex(Inert):
 
 
 class StorageInfo(Inert):
-    """The file of a stored chunk, where it begins in it, and its length."""
+    """The file of a stored chunk, its place in the file, and its length."""
 
 
 class Ignored(Inert):
-    """Whatever else a table holds."""
+    """Any other object of a table. We do not need it."""
 
 
 class MemoryFormat(Inert):
-    """An enumeration, whose members say nothing that we need."""
+    """An enumeration. We do not need its members."""
 
 
 def enum_member(kind: object, name: object) -> None:
-    """Python 3.11.2 (Debian 12) pickles a member as ``getattr(kind, name)``; others as ``kind(value)``."""
+    """Accept a member of MemoryFormat.
+
+    Python 3.11.2 (Debian 12) pickles ``getattr(kind, name)``, others ``kind(value)``.
+    """
     if kind is not MemoryFormat or not isinstance(name, str):
         raise pickle.UnpicklingError(f"a table may not look up {name!r}")
 
 
 def size(values: object) -> tuple[int, ...]:
-    """``torch.Size``."""
+    """Stand for ``torch.Size``."""
     return integers(values)
 
 
 def integers(values: object) -> tuple[int, ...]:
-    """A tuple of integers; raises UnpicklingError for anything else."""
+    """Return a tuple of integers. Raises UnpicklingError for anything else."""
     if not isinstance(values, (tuple, list)) or not all(type(value) is int for value in values):
         raise pickle.UnpicklingError("a size is not made of integers")
     return tuple(values)
 
 
 def ignored(*_: object) -> None:
-    """Stands for a function whose result we do not need."""
+    """Stand for a function whose result we do not need."""
 
 
 def rebuild_tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> SavedTensor:
-    """``torch._utils._rebuild_tensor_v2``, which would make the tensor."""
+    """Stand for ``torch._utils._rebuild_tensor_v2``, which would make the tensor."""
     if not isinstance(storage, Storage) or type(offset) is not int:
         raise pickle.UnpicklingError("a tensor has no storage")
     return SavedTensor(storage, offset, integers(shape), integers(stride))
 
 
 class Storage:
-    """Which entry of the archive holds the elements, and their type."""
+    """The entry of the archive that holds the elements, and their type."""
 
     def __init__(self, dtype: torch.dtype, key: str, elements: int) -> None:
         self.dtype = dtype
@@ -117,7 +122,7 @@ class Storage:
 
 
 class SavedTensor:
-    """A tensor of a ``torch.save`` archive: where its elements lie, in elements of its storage."""
+    """A tensor of a ``torch.save`` archive. Its offset and strides count elements of its storage."""
 
     def __init__(
         self, storage: Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
@@ -186,7 +191,7 @@ ARCHIVE_NAMES: Names = STORAGE_DTYPES | {
 
 
 class InertUnpickler(pickle.Unpickler):
-    """An unpickler that knows ``names`` and nothing else; no dotted name is on any list."""
+    """An unpickler that knows only ``names``. No list has a dotted name, so no attribute can be reached."""
 
     def __init__(self, data: bytes, names: Names) -> None:
         super().__init__(io.BytesIO(data))
@@ -198,7 +203,7 @@ class InertUnpickler(pickle.Unpickler):
         return self.names[module, name]
 
     def persistent_load(self, identifier: object) -> Storage:
-        """A storage of the archive: ("storage", its type, the entry's name, a device, its elements)."""
+        """Return a storage of the archive: ("storage", its type, the entry's name, a device, its elements)."""
         match identifier:
             case ("storage", torch.dtype() as dtype, str() as key, str(), int() as elements):
                 return Storage(dtype, key, elements)
@@ -206,10 +211,11 @@ class InertUnpickler(pickle.Unpickler):
 
 
 def load(data: bytes, names: Names, file: str, convert: Callable[[Any], Any]) -> Any:
-    """``convert`` of the content of a pickle. Raises Damaged, and nothing else, where ``data`` is anything else."""
+    """Return ``convert`` of the content of a pickle. Raises only Damaged, for any wrong ``data``."""
     try:
         return convert(InertUnpickler(data, names).load())
     except Damaged:
         raise
-    except Exception as error:  # an unpickler raises whatever a malformed pickle leads to
+    except Exception as error:
+        # A malformed pickle can raise almost any exception.
         raise Damaged([f"{file}: it cannot be read: {type(error).__name__}: {error}"]) from None

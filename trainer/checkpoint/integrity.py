@@ -1,4 +1,4 @@
-"""``checksums.json``: what the files of a checkpoint must be to be whole."""
+"""``checksums.json``: the sizes and checksums that the files of a whole checkpoint have."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHECKSUMS_FORMAT = 2
 
 
 class Damaged(Exception):
-    """A checkpoint that cannot be loaded as it is; ``problems`` has one line for each file or tensor."""
+    """A checkpoint that cannot be loaded as it is. ``problems`` has one line for each file or tensor."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(problems)
@@ -35,21 +35,21 @@ Record = TypeVar("Record", "FileRecord", "OldFileRecord")
 
 
 class FileRecord(msgspec.Struct, frozen=True):
-    """Size in bytes, and the checksum of a small file; those of tensor data are in the table."""
+    """The size in bytes, and the checksum of a small file. The checksums of tensor data are in the table."""
 
     size: int
     xxh3_128: str = ""
 
 
 class OldFileRecord(msgspec.Struct, frozen=True):
-    """The same in a checkpoint of the older format, for every file."""
+    """The size and the checksum of a file in a checkpoint of the older format."""
 
     size: int
     sha256: str
 
 
 class Checksums(msgspec.Struct, frozen=True):
-    """``checksums.json`` of either format; one of the two maps is empty."""
+    """``checksums.json`` of either format. One of the two maps is empty."""
 
     files: dict[str, FileRecord]
     old_files: dict[str, OldFileRecord]
@@ -61,7 +61,7 @@ class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode_checksums(small_files: dict[str, bytes], data_files: dict[str, int]) -> bytes:
-    """The text of ``checksums.json`` from the content of the small files and the sizes of the others."""
+    """Return ``checksums.json`` for the content of the small files and the sizes of the data files."""
     records = {name: FileRecord(len(data), content_sum(data)) for name, data in small_files.items()}
     records |= {name: FileRecord(size) for name, size in data_files.items()}
     return msgspec.json.encode(_Stored(CHECKSUMS_FORMAT, records))
@@ -72,7 +72,10 @@ def content_sum(data: bytes) -> str:
 
 
 def read_checksums(folder: Path) -> Checksums:
-    """Raises Damaged where it is absent or not what was written, UserError where it is of a later format."""
+    """Read ``checksums.json``.
+
+    Raises Damaged if it is absent or damaged, UserError if its format is a later one.
+    """
     data = read_small(folder / CHECKSUMS_FILE)
 
     try:
@@ -93,7 +96,7 @@ def read_checksums(folder: Path) -> Checksums:
 
 
 def later_format(folder: Path, name: str, format: int, newest: int) -> UserError:
-    """What to say of a file that a later version of the trainer wrote."""
+    """Return the error for a file that a later version of the trainer wrote."""
     return UserError(
         f"checkpoint {folder}: {name} has format {format}, this version reads up to format {newest}",
         hint="resume with the version that wrote it, or choose another --run_dir",
@@ -101,7 +104,7 @@ def later_format(folder: Path, name: str, format: int, newest: int) -> UserError
 
 
 def check_names(files: dict[str, Record]) -> dict[str, Record]:
-    """``files``, if every name stays in its folder."""
+    """Return ``files``. Raises Damaged for a name that leaves the folder."""
     outside = [name for name in files if not is_plain(name)]
     if outside:
         raise Damaged([f"{CHECKSUMS_FILE}: {outside[0]!r} is no name of a file beside it"])
@@ -114,9 +117,9 @@ def is_plain(name: str) -> bool:
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[int]:
-    """The descriptor of a regular file to read; never a link's, nor a pipe's, which could block for ever.
+    """Open a regular file to read, and yield its descriptor. Raises OSError.
 
-    Raises OSError.
+    A link is refused, and so is a pipe, which could block for ever.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -129,7 +132,7 @@ def open_regular(path: Path) -> Iterator[int]:
 
 
 def read_small(path: Path) -> bytes:
-    """The content of a small file. Raises Damaged."""
+    """Return the content of a small file. Raises Damaged."""
     try:
         with open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
             return file.read()
@@ -138,7 +141,7 @@ def read_small(path: Path) -> bytes:
 
 
 def size_problems(folder: Path, sizes: Iterable[tuple[str, int]]) -> list[str]:
-    """One line for each file that is absent or of another size."""
+    """Return one line for each file that is absent or has another size."""
     problems = []
     for name, expected in sizes:
         try:

@@ -1,8 +1,8 @@
-"""Reads checkpoints of the older format, which torch's distributed checkpoint wrote.
+"""Read checkpoints of the older format, which torch's distributed checkpoint wrote.
 
-Such a folder has a pickled table, ``.metadata``, and files ``__RANK_N.distcp`` of ``torch.save`` archives end
-to end. Both are parsed here as data, without torch's readers, into the same table that newer checkpoints
-have; the tensors are then read as raw bytes.
+Such a folder has a pickled table, ``.metadata``, and files ``__RANK_N.distcp``, each a sequence of
+``torch.save`` archives. Both are parsed here as data, without torch's readers, into the table of newer
+checkpoints. The tensors are then read as raw bytes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from jobctl.trainer.checkpoint.table import DTYPE_NAMES, Segment, Table, TensorE
 METADATA_FILE = ".metadata"
 READ_BYTES = 4 << 20
 MOST_ENTRY_BYTES = 1 << 20
+"""The largest small entry of an archive. Ours have a few hundred bytes."""
 LOCAL_HEADER = 30
 """Bytes of a zip entry's own header before its name."""
 
 
 def damage(folder: Path, files: Mapping[str, OldFileRecord]) -> list[str]:
-    """One line for each of ``files`` whose SHA-256 is not what it was; each is read whole."""
+    """Return one line for each file whose SHA-256 has changed. Each file is read whole."""
     problems = []
     for name, expected in sorted(files.items()):
         try:
@@ -51,9 +52,10 @@ def sha256(path: Path) -> str:
 
 
 def read_table(folder: Path) -> Table:
-    """The table of an older checkpoint, each segment being the raw bytes inside an archive.
+    """Return the table of an older checkpoint. Each segment is the raw bytes inside an archive.
 
-    Raises Damaged where the pickle or an archive is not what we wrote, and for all names that it must not name.
+    Raises Damaged if the pickle or an archive is not one that we wrote, and for any name that is not on the
+    list.
     """
     return inert.load(  # type: ignore[no-any-return]
         read_small(folder / METADATA_FILE),
@@ -64,7 +66,10 @@ def read_table(folder: Path) -> Table:
 
 
 def convert_table(folder: Path, metadata: inert.Metadata) -> Table:
-    """Raises any error where a record is not of the kind it must be; ``inert.load`` turns it into Damaged."""
+    """Make a table of the old metadata.
+
+    A wrong record can raise any error; ``inert.load`` turns it into Damaged.
+    """
     places: dict[tuple[str, tuple[int, ...]], inert.StorageInfo] = {}
     for index, info in metadata.field("storage_data").items():
         places[index.field("fqn"), inert.integers(index.field("offset"))] = info
@@ -160,7 +165,7 @@ class Window(io.RawIOBase):
 
 
 def locate_tensor(archive: Window, file: str, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[int, int]:
-    """First byte and end, in the file, of the elements of the one tensor in a ``torch.save`` archive."""
+    """Return the begin and the end, in the file, of the elements of the one tensor in a ``torch.save`` archive."""
     with zipfile.ZipFile(archive) as entries:
         names = entries.namelist()
         folder = names[0].partition("/")[0]
@@ -174,7 +179,7 @@ def locate_tensor(archive: Window, file: str, dtype: torch.dtype, shape: tuple[i
         if data.compress_type != zipfile.ZIP_STORED:
             raise Damaged([f"{file}: a tensor is compressed"])
 
-    # The entry's own header may have other extra fields than the directory at the end says.
+    # The header of an entry may have other extra fields than the directory at the end of the archive.
     archive.seek(data.header_offset)
     header = archive.read(LOCAL_HEADER)
     name_length = int.from_bytes(header[26:28], "little")
@@ -187,7 +192,7 @@ def locate_tensor(archive: Window, file: str, dtype: torch.dtype, shape: tuple[i
 
 
 def read_entry(entries: zipfile.ZipFile, name: str, file: str) -> bytes:
-    """The content of a small entry, stored as it is: a compressed one could be of any size."""
+    """Return the content of a small, uncompressed entry. A compressed one could be of any size."""
     info = entries.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > MOST_ENTRY_BYTES:
         raise Damaged([f"{file}: {name} is no entry that we wrote"])
@@ -195,7 +200,7 @@ def read_entry(entries: zipfile.ZipFile, name: str, file: str) -> bytes:
 
 
 def check_tensor(tensor: object, file: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Raise Damaged unless it is a plain tensor of that type and shape, its elements in order, in its storage."""
+    """Raise Damaged unless it is a plain tensor of that type and shape, with its elements in order."""
     if not isinstance(tensor, inert.SavedTensor):
         raise Damaged([f"{file}: an archive holds something that is no tensor"])
 
@@ -203,6 +208,7 @@ def check_tensor(tensor: object, file: str, dtype: torch.dtype, shape: tuple[int
     in_order = contiguous_stride(shape)
     fits = tensor.offset >= 0 and tensor.offset + elements <= tensor.storage.elements
     strides_agree = all(
+        # The stride of a dimension with one element has no meaning, and torch may write any.
         size == 1 or stride == expected
         for size, stride, expected in zip(shape, tensor.stride, in_order, strict=True)
     )
@@ -211,7 +217,7 @@ def check_tensor(tensor: object, file: str, dtype: torch.dtype, shape: tuple[int
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Elements from one index to the next, by dimension, where the last dimension varies fastest."""
+    """Return the stride of each dimension if the last dimension varies fastest."""
     strides = []
     step = 1
     for size in reversed(shape):

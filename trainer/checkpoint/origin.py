@@ -1,4 +1,4 @@
-"""Where the weights of a run come from that did not begin from random ones."""
+"""The origin of a run's first weights, if they were not random."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """The weights that a run began with; every checkpoint of it carries this."""
+    """The weights that a run began with. Every checkpoint of the run has this record."""
 
     source: str
     """``init_from`` as it was given."""
@@ -15,7 +15,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     step: int | None = None
     """The step of the other run's checkpoint."""
     files: dict[str, str]
-    """xxh3_128 of the files that were read, by name; of a checkpoint, of the file that holds all its checksums."""
+    """xxh3_128 of the files that were read, by name. For a checkpoint it is that of ``checksums.json``."""
 
     def __str__(self) -> str:
         step = "" if self.step is None else f", step {self.step}"

@@ -1,4 +1,4 @@
-"""Who writes what: the rows of each tensor that a rank writes, and their order in its files. Pure."""
+"""Divide the tensors: the rows that each rank writes, and their order in its files. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from torch.distributed.tensor import DTensor, Shard
 from jobctl.trainer.checkpoint.table import DTYPE_NAMES, row_bytes, row_count
 
 SEGMENT_BYTES = 256 << 20
-"""A larger block of rows is cut: each piece has a checksum, and is read where it is needed."""
+"""A larger block of rows is cut into pieces.
+
+Each piece has its own checksum, and a rank reads only the pieces it needs.
+"""
 LEAST_FILE_BYTES = 64 << 20
-"""A file is worth a stream of its own from so many bytes on."""
+"""The smallest file that is worth a stream of its own."""
 HEADER_ALIGNMENT = 4096
 """Tensor data begin on a page of the file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Rows ``start`` to ``stop`` of a tensor: what one segment of a file holds."""
+    """Rows ``start`` to ``stop`` of a tensor. One segment of a file holds them."""
 
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
-    """Of the whole tensor."""
+    """The shape of the whole tensor."""
     start: int
     stop: int
 
@@ -45,16 +48,18 @@ class Rows:
 
     @property
     def label(self) -> str:
-        """Its name among the tensors of a safetensors file."""
+        """The name of these rows in a safetensors file."""
         whole = self.stop - self.start == row_count(self.shape)
         return self.name if whole else f"{self.name}[{self.start}:{self.stop}]"
 
 
 def local_rows(tensor: torch.Tensor) -> tuple[int, int]:
-    """First and last row (exclusive) that this rank holds; all of them where the tensor is not sharded.
+    """Return the first and the last row (exclusive) that this rank holds.
 
-    Shards are those of ``torch.chunk``, also where the rows do not divide by the ranks. Raises
-    NotImplementedError for any layout but one dimension of ranks that share the rows.
+    A tensor without shards has all rows.
+
+    Shards are those of ``torch.chunk``, also if the rows do not divide by the ranks. Raises
+    NotImplementedError for any other layout than one dimension of ranks that share the rows.
     """
     if not isinstance(tensor, DTensor):
         return 0, row_count(tensor.shape)
@@ -75,7 +80,7 @@ def local_rows(tensor: torch.Tensor) -> tuple[int, int]:
 
 
 def segments(name: str, tensor: torch.Tensor, start: int, stop: int) -> Iterator[Rows]:
-    """The rows ``start`` to ``stop``, cut into pieces of at most ``SEGMENT_BYTES`` (one row at least)."""
+    """Yield the rows ``start`` to ``stop`` in pieces of at most ``SEGMENT_BYTES`` (at least one row)."""
     shape = tuple(tensor.shape)
     size = max(1, row_bytes(shape, tensor.dtype))
     step = max(1, SEGMENT_BYTES // size)
@@ -85,9 +90,10 @@ def segments(name: str, tensor: torch.Tensor, start: int, stop: int) -> Iterator
 
 
 def share_of_rank(tensors: Mapping[str, torch.Tensor], rank: int, ranks: int) -> list[Rows]:
-    """What this rank writes: its shards, and its share of what all ranks hold.
+    """Return the rows that this rank writes: its shards, and its share of the tensors that all ranks hold.
 
-    ``tensors`` have the same names, types and shapes on every rank, so all of them divide alike.
+    ``tensors`` have the same names, types and shapes on every rank. So all ranks make the same division, and
+    need not talk about it.
     """
     load = [0] * ranks
     share: list[Rows] = []
@@ -98,7 +104,7 @@ def share_of_rank(tensors: Mapping[str, torch.Tensor], rank: int, ranks: int) ->
             share += pieces
             continue
 
-        # By pieces, not by tensors: one huge embedding is written by several ranks.
+        # Pieces are divided and not tensors, so that several ranks write one huge embedding.
         for piece in pieces:
             writer = load.index(min(load))
             load[writer] += piece.bytes
@@ -109,10 +115,10 @@ def share_of_rank(tensors: Mapping[str, torch.Tensor], rank: int, ranks: int) ->
 
 
 def divide_into_files(share: Iterable[Rows], streams: int) -> list[list[Rows]]:
-    """The rows of each of a rank's files, of about the same size, in the order in which they are written.
+    """Divide a rank's rows into files of about the same size, in the order of writing.
 
-    There are ``streams`` files, or fewer where little is to be written. Types of more bytes come first, so
-    that every tensor begins on a multiple of its own size.
+    There are ``streams`` files, or fewer for little data. Types with more bytes come first, so that every
+    tensor begins on a multiple of its element size.
     """
     pieces = list(share)
     total = sum(piece.bytes for piece in pieces)
@@ -126,7 +132,7 @@ def divide_into_files(share: Iterable[Rows], streams: int) -> list[list[Rows]]:
         files[index].append(piece)
         heapq.heappush(lightest, (load + piece.bytes, index))
 
-    # Largest first filled the files evenly; within a file the order is that of types and names.
+    # Largest first has filled the files evenly. Within a file the order is by type and name.
     for file in files:
         file.sort(key=lambda piece: (-piece.dtype.itemsize, piece.name, piece.start))
 
@@ -134,7 +140,7 @@ def divide_into_files(share: Iterable[Rows], streams: int) -> list[list[Rows]]:
 
 
 def file_header(rows: Sequence[Rows]) -> bytes:
-    """The header of a safetensors file: its length in eight bytes, and JSON, filled up with blanks."""
+    """Return the header of a safetensors file: its length in eight bytes, and JSON, padded with blanks."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     position = 0
 

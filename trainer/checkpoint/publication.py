@@ -1,4 +1,4 @@
-"""The names of checkpoints in a run's folder: publication, pointers, retention, and what a kill left behind."""
+"""The names of checkpoints in a run's folder: publication, pointers, retention, and the leftovers of a kill."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jobctl.trainer.checkpoint.integrity import Damaged, read_small
 
 STEP = re.compile(r"step-(\d+)")
 WEIGHTS = re.compile(r"weights-(\d+)")
-"""Weights alone, which BEST may name; never resumed from."""
+"""A folder with only the weights. BEST may name it, but no run resumes from it."""
 LATEST = "LATEST"
 BEST = "BEST"
 DAMAGED = "damaged-"
 LEFTOVERS = re.compile(rf"\.(writing|removing)-.*|\.({LATEST}|{BEST})\..*\.partial")
-"""What a killed attempt was writing or removing."""
+"""Names of files and folders that a killed attempt was writing or removing."""
 
 
 def folder(run: Path, step: int) -> Path:
@@ -26,17 +26,17 @@ def folder(run: Path, step: int) -> Path:
 
 
 def weights_folder(run: Path, step: int) -> Path:
-    """The weights of a step that was the best so far and at which no checkpoint was due."""
+    """Return the folder for the weights of the best step so far, if no checkpoint is due at that step."""
     return checkpoints_dir(run) / f"weights-{step}"
 
 
 def temporary_folder(final: Path) -> Path:
-    """Where a checkpoint is written before it has its name."""
+    """Return the folder in which a checkpoint is written before it gets its name."""
     return final.with_name(f".writing-{final.name}")
 
 
 def steps(run: Path) -> list[int]:
-    """Steps of all named checkpoints, ascending."""
+    """Return the steps of all named checkpoints, ascending."""
     if not checkpoints_dir(run).is_dir():
         return []
     matches = (STEP.fullmatch(path.name) for path in checkpoints_dir(run).iterdir())
@@ -44,14 +44,14 @@ def steps(run: Path) -> list[int]:
 
 
 def pointed(run: Path, pointer: str) -> int | None:
-    """The step of the checkpoint that LATEST or BEST names; None where it names none that exists."""
+    """Return the step of the checkpoint that LATEST or BEST names, or None if no such checkpoint exists."""
     target = pointed_folder(run, pointer)
     match = STEP.fullmatch(target.name) if target else None
     return int(match[1]) if match else None
 
 
 def pointed_folder(run: Path, pointer: str) -> Path | None:
-    """The folder that LATEST or BEST names, a checkpoint's or one of weights alone; None where it does not exist."""
+    """Return the folder that LATEST or BEST names, or None if it does not exist. It may hold only weights."""
     try:
         name = read_small(checkpoints_dir(run) / pointer).decode("utf-8", "replace").strip()
     except Damaged:
@@ -66,7 +66,10 @@ def pointed_folder(run: Path, pointer: str) -> Path | None:
 
 
 def candidates(run: Path) -> list[int]:
-    """Steps in the order in which to try them: LATEST's, then the ones before it, newest first."""
+    """Return the steps in the order in which to try them: that of LATEST, then earlier ones, newest first.
+
+    A checkpoint after LATEST is never tried: a kill ended its publication, or its attempt was rolled back.
+    """
     latest = pointed(run, LATEST)
     return [step for step in reversed(steps(run)) if latest is None or step <= latest]
 
@@ -75,9 +78,11 @@ def publish(final: Path, *, latest: bool, best: bool) -> None:
     """Give the written, durable checkpoint its name, and only then name it in LATEST and BEST."""
     temporary = temporary_folder(final)
 
-    # The order is the guarantee: a name appears only when all behind it is on the disk.
+    # The order is the guarantee: a name appears only when all of its content is on the disk.
     sync_folder(temporary)
-    if final.exists():  # of an attempt that was rolled back
+
+    # An earlier attempt that was rolled back may have made the same step.
+    if final.exists():
         discard(final)
 
     os.rename(temporary, final)
@@ -92,7 +97,10 @@ def publish(final: Path, *, latest: bool, best: bool) -> None:
 
 
 def discard(path: Path) -> None:
-    """Take the name away first, so that a kill in between leaves nothing that looks like a checkpoint."""
+    """Remove a folder.
+
+    Take its name away first, so that a kill leaves nothing that looks like a checkpoint.
+    """
     nameless = path.with_name(f".removing-{path.name.lstrip('.')}")
     shutil.rmtree(nameless, ignore_errors=True)
     if path.exists():
@@ -102,7 +110,10 @@ def discard(path: Path) -> None:
 
 
 def set_aside(run: Path, step: int) -> Path:
-    """Rename a damaged checkpoint, so that it is neither resumed from nor counted, but can still be looked at."""
+    """Rename a damaged checkpoint.
+
+    It is no longer resumed from or counted, but a person can still examine it.
+    """
     aside = checkpoints_dir(run) / f"{DAMAGED}step-{step}"
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(folder(run, step), aside)
@@ -110,14 +121,15 @@ def set_aside(run: Path, step: int) -> Path:
 
 
 def damaged(run: Path) -> list[Path]:
-    """The checkpoints that were set aside."""
+    """Return the checkpoints that were set aside."""
     return sorted(checkpoints_dir(run).glob(f"{DAMAGED}*"))
 
 
 def prune(run: Path, keep_last: int, keep_every: int) -> list[int]:
-    """Remove what retention does not hold and return its steps.
+    """Remove checkpoints that retention does not keep, and return their steps.
 
-    Kept are the last ones, every ``keep_every``-th step, LATEST and BEST; of weights alone only BEST's.
+    Kept are the last ones, every ``keep_every``-th step, LATEST and BEST. Of folders with only weights, only
+    that of BEST is kept.
     """
     present = steps(run)
     kept = {*present[-keep_last:], pointed(run, LATEST), pointed(run, BEST)}
@@ -137,7 +149,7 @@ def prune(run: Path, keep_last: int, keep_every: int) -> list[int]:
 
 
 def clear_leftovers(run: Path) -> None:
-    """Remove what a killed attempt was writing or removing."""
+    """Remove the unfinished files and folders of a killed attempt."""
     directory = checkpoints_dir(run)
     directory.mkdir(parents=True, exist_ok=True)
 

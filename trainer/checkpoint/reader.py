@@ -1,4 +1,4 @@
-"""Reads tensors of a checkpoint: each byte once, checksummed on its way to where it belongs, a GPU included."""
+"""Read tensors of a checkpoint. Each byte is read once, and hashed on its way to its place, also on a GPU."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from jobctl.trainer.checkpoint.table import DTYPES, Segment, Table, TensorEntry
 from jobctl.trainer.distributed import local
 
 READERS = 8
-"""Segments that are read at once."""
+"""Segments that are read at the same time."""
 
 posix_fadvise = getattr(os, "posix_fadvise", None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """A segment, and what of it this rank needs."""
+    """A segment, and the part of it that this rank needs."""
 
     name: str
     segment: Segment
     target: torch.Tensor
     """The bytes of this rank's part of the tensor, flat."""
     first: int
-    """Of the segment's bytes, the first one that is needed ..."""
+    """The first byte of the segment that is needed."""
     count: int
-    """... how many are ..."""
+    """The number of bytes that are needed."""
     position: int
-    """... and where in ``target`` the first one goes."""
+    """The place in ``target`` of the first one."""
 
 
 def read_tensors_into(
@@ -47,9 +47,8 @@ def read_tensors_into(
 ) -> list[str]:
     """Fill this rank's part of ``tensors``, sharded or not, from the segments that overlap it.
 
-    ``tensors`` must be in the table, with the same shapes; another type is converted. ``beat`` is called for each
-    piece that was read. Returns what is wrong with the files: one line a segment, none where all is as it
-    was written.
+    ``tensors`` must be in the table, with the same shapes. Another type is converted. ``beat`` is called for
+    each piece that was read. Return one line for each segment that is damaged.
     """
     transfers: list[Transfer] = []
     converted: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -60,14 +59,15 @@ def read_tensors_into(
         part = local(tensor.detach())
         target = part
 
-        # Raw bytes fit only the same type in the same order; anything else takes a detour.
+        # Raw bytes can be read only into the same type in the same order. Anything else is read aside and
+        # then copied.
         if part.dtype != DTYPES[entry.dtype] or not part.is_contiguous():
             target = torch.empty(part.shape, dtype=DTYPES[entry.dtype], device=part.device)
             converted.append((part, target))
 
         transfers += overlapping(name, entry, target, start, stop)
 
-    # Neighbours in this order lie in different files, which several disks may hold.
+    # Neighbours in this order are in different files, which may be on different disks.
     transfers.sort(key=lambda transfer: (transfer.segment.begin, transfer.segment.file))
     on_gpu = [transfer.target.device for transfer in transfers if transfer.target.is_cuda]
     buffers = ThreadBuffers(on_gpu[0] if on_gpu else torch.device("cpu"))
@@ -84,7 +84,7 @@ def read_tensors_into(
 def overlapping(
     name: str, entry: TensorEntry, target: torch.Tensor, start: int, stop: int
 ) -> Iterator[Transfer]:
-    """A transfer for each segment that has some of the rows ``start`` to ``stop``, which ``target`` holds."""
+    """Yield a transfer for each segment with some of the rows ``start`` to ``stop`` that ``target`` holds."""
     flat = target.reshape(-1).view(torch.uint8)
 
     for segment in entry.segments:
@@ -104,10 +104,10 @@ def overlapping(
 def carry_out(
     folder: Path, transfer: Transfer, buffers: ThreadBuffers, beat: Callable[[], None] = lambda: None
 ) -> str:
-    """Read one segment and copy what is needed of it; what is wrong with it, if anything.
+    """Read one segment and copy the needed part. Return its problem, or an empty text.
 
-    The copy is made before the checksum is known: a damaged checkpoint is followed by another one, which
-    fills the same tensors, or by an error.
+    The copy is made before the checksum is known. That is safe: after a damaged checkpoint an earlier one
+    fills the same tensors, or the load fails.
     """
     segment = transfer.segment
     digest = xxhash.xxh3_128()
@@ -115,6 +115,7 @@ def carry_out(
     try:
         with open_regular(folder / segment.file) as descriptor:
             begin_reading(descriptor, segment.begin, segment.end - segment.begin)
+            # All of the segment is read, even if only a part is needed: its checksum covers all of it.
             for begin in range(segment.begin, segment.end, PIECE_BYTES):
                 piece = buffers.buffer[: min(PIECE_BYTES, segment.end - begin)]
                 if not read_all(descriptor, piece.numpy().data, begin):
@@ -136,13 +137,13 @@ def carry_out(
 
 
 def begin_reading(descriptor: int, begin: int, count: int) -> None:
-    """Let the disk deliver these bytes from now on; only a hint, which some systems do not know."""
+    """Ask the disk to read these bytes ahead. It is only a hint, and some systems do not have it."""
     if posix_fadvise:
         posix_fadvise(descriptor, begin, count, os.POSIX_FADV_WILLNEED)
 
 
 def read_all(descriptor: int, buffer: memoryview, position: int) -> bool:
-    """Fill ``buffer`` from ``position`` on; whether the file is long enough."""
+    """Fill ``buffer`` from ``position`` on. Return False if the file is too short."""
     while buffer:
         count = os.preadv(descriptor, [buffer], position)
         if not count:
@@ -155,7 +156,7 @@ def read_all(descriptor: int, buffer: memoryview, position: int) -> bool:
 
 
 def copy_needed(transfer: Transfer, piece: torch.Tensor, begin: int) -> None:
-    """Copy the part of ``piece``, the segment's bytes from ``begin`` on, that the target wants."""
+    """Copy the needed part of ``piece``, which is the segment's bytes from ``begin`` on."""
     low = max(transfer.first, begin)
     high = min(transfer.first + transfer.count, begin + len(piece))
 

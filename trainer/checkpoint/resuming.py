@@ -1,4 +1,4 @@
-"""Fills live tensors from the newest checkpoint that is whole; all ranks agree on which one that is."""
+"""Fill live tensors from the newest whole checkpoint. All ranks use the same one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobctl.trainer.distributed import World
 log = logging.getLogger(__name__)
 
 OPTIONAL = "guard."
-"""Tensors with this prefix are new in some run: where a checkpoint has none, they stay as they are."""
+"""Prefix of tensors that older checkpoints do not have. Without a stored value they stay as they are."""
 
 
 def resume(
@@ -32,16 +32,19 @@ def resume(
 ) -> State | None:
     """Fill ``tensors`` from the newest undamaged checkpoint, whatever layout wrote it, and return its state.
 
-    ``check`` raises UserError where the checkpoint is not this run's. A damaged checkpoint is passed over,
-    loudly, and with ``set_aside`` loses its name. None where no whole one exists. ``beat`` is called for each
-    piece that was read. Every rank returns and raises the same.
+    ``check`` raises UserError if the checkpoint belongs to another run. A damaged checkpoint is skipped with
+    a warning; with ``set_aside`` it also loses its name. Return None if there is no whole one. ``beat`` is
+    called for each piece that was read. Every rank returns and raises the same.
     """
     live = {name: tensor.detach() for name, tensor in tensors.items()}
     fresh = {name: tensor.clone() for name, tensor in live.items() if name.startswith(OPTIONAL)}
 
+    # Rank 0's list: a network file system may show other ranks an older folder for a while.
     for step in world.from_main(publication.candidates(run)):
         try:
             contents = read_contents_together(world, publication.folder(run, step))
+            # Before the tensors: the settings of another run explain a wrong shape better than the shape
+            # does.
             check(contents.state)
             load(world, contents, live, fresh, beat)
 
@@ -62,9 +65,10 @@ def load(
     fresh: dict[str, torch.Tensor],
     beat: Callable[[], None] = lambda: None,
 ) -> None:
-    """Raises Damaged on every rank where one of them has read a wrong byte."""
+    """Fill the tensors. Raises Damaged on every rank if one of them has read a wrong byte."""
     check_names_and_shapes(contents, live)
-    for name, value in fresh.items():  # a damaged checkpoint may have been loaded before
+    # A damaged checkpoint may have been loaded before, and have left its values.
+    for name, value in fresh.items():
         live[name].copy_(value)
 
     stored = {name: tensor for name, tensor in live.items() if name in contents.table.tensors}
@@ -74,7 +78,7 @@ def load(
 
 
 def check_names_and_shapes(contents: Contents, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise UserError where the checkpoint does not hold the tensors that the run has."""
+    """Raise UserError if the checkpoint does not have the tensors of the run."""
     stored = contents.table.tensors
     missing = [name for name in tensors if name not in stored and not name.startswith(OPTIONAL)]
     if missing:
@@ -91,7 +95,7 @@ def check_names_and_shapes(contents: Contents, tensors: Mapping[str, torch.Tenso
 
 
 def pass_over(run: Path, step: int, damage: Damaged, set_aside: bool) -> None:
-    """Say that a checkpoint is damaged, and take its name away where that is wanted."""
+    """Warn that a checkpoint is damaged. With ``set_aside`` rename it."""
     path = publication.folder(run, step)
     aside = f"; it is now {publication.set_aside(run, step).name}" if set_aside else ""
     log.warning("CHECKPOINT %s IS DAMAGED, trying the one before%s: %s", path, aside, damage)

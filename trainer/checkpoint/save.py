@@ -1,4 +1,4 @@
-"""One save: what is copied, written and published, how long each took, and how that is said."""
+"""One save: what is copied, written and published, how long each part takes, and its report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jobctl.trainer.checkpoint.table import DTYPE_NAMES, Segment, Table, TensorE
 
 STREAMS_PER_NODE = 16
 STREAMS_PER_RANK = 8
-"""Files that a rank writes at once, at most; there are fewer where many ranks share a node."""
+"""The most files that a rank writes at the same time. Many ranks on a node share the node's number."""
 MODEL = "model."
 """Prefix of the weights among the names of tensors."""
 GB = 1e9
@@ -35,13 +35,13 @@ Written = list[tuple[str, Segment]]
 
 @dataclasses.dataclass
 class Save:
-    """A save under way on this rank."""
+    """A save that has begun on this rank."""
 
     state: State
     holds: Holds
     best: bool
     final: Path
-    """The folder that it will be."""
+    """The folder of the finished checkpoint."""
     entries: dict[str, TensorEntry]
     """Every tensor of the checkpoint, of all ranks, without its segments."""
     share: list[Rows]
@@ -49,11 +49,11 @@ class Save:
     begun: float
     """``time.perf_counter()`` when its copy began."""
     pause_seconds: float = 0.0
-    """How long training stood still for it, apart from waiting for the save before."""
+    """The pause of the training for the copy, without the wait for the save before."""
     waited_seconds: float = 0.0
-    """How long training waited for the save before."""
+    """The wait of the training for the save before."""
     copied: threading.Event = dataclasses.field(default_factory=threading.Event)
-    """The live tensors are not read any more."""
+    """Set when the live tensors are no longer read."""
 
     @property
     def temporary(self) -> Path:
@@ -62,21 +62,21 @@ class Save:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a published checkpoint is, and what it cost."""
+    """A published checkpoint, and its cost."""
 
     step: int
     path: Path
     holds: Holds
     bytes: int
-    """Of tensors, of all ranks."""
+    """Bytes of tensors over all ranks."""
     pause_seconds: float
     """The longest of all ranks."""
     waited_seconds: float
     write_seconds: float
-    """From the beginning of the copy to the name in LATEST or BEST."""
+    """Time from the beginning of the copy to the name in LATEST or BEST."""
 
     def record(self) -> dict[str, Any]:
-        """Its line in the run log."""
+        """Return its line for the run log."""
         return {
             "kind": "checkpoint",
             "iter": self.step,
@@ -99,23 +99,23 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Begun:
-    """What came of asking for a save."""
+    """The answer to a request for a save."""
 
     skipped: bool
-    """Nothing was saved, for the save before was still being written."""
+    """True if nothing was saved because another save was still being written."""
     writing_seconds: float = 0.0
-    """How long that save had taken by then; 0 where there was none."""
+    """The time that the other save had taken so far; 0 without one."""
     waited_seconds: float = 0.0
-    """How long training waited for it."""
+    """The wait of the training for the other save."""
 
 
 def select(tensors: Mapping[str, torch.Tensor], holds: Holds) -> dict[str, torch.Tensor]:
-    """The tensors that such a checkpoint holds."""
+    """Return the tensors of a checkpoint that holds everything, or only weights."""
     return {n: tensor for n, tensor in tensors.items() if holds == "everything" or n.startswith(MODEL)}
 
 
 def entries_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, TensorEntry]:
-    """Types and whole shapes, for the table."""
+    """Return types and whole shapes for the table."""
     return {
         name: TensorEntry(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape), ())
         for name, tensor in tensors.items()
@@ -123,12 +123,15 @@ def entries_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, TensorEntry]:
 
 
 def streams() -> int:
-    """Files that this rank writes at once."""
+    """Return the number of files that this rank writes at the same time."""
     return max(1, min(STREAMS_PER_RANK, STREAMS_PER_NODE // ranks_of_node()))
 
 
 def write_small_files(save: Save, written: Written) -> None:
-    """Write table, state and checksums, durable on return; the data files of all ranks are written already."""
+    """Write table, state and checksums, durable on return.
+
+    The data files of all ranks must be written before.
+    """
     segments: dict[str, list[Segment]] = {name: [] for name in save.entries}
     for name, segment in written:
         segments[name].append(segment)
@@ -152,7 +155,7 @@ def write_small_files(save: Save, written: Written) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One line that says what went wrong: the error that others came from."""
+    """Return one line about the first cause of an error."""
     while not isinstance(error, OSError) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
-"""Copies live tensors into host memory, from which they are written while training goes on.
+"""Copy live tensors into host memory. From there they are written while training goes on.
 
-Usually all of this rank's share is copied at once into an arena that is kept. Where the host has too little
-memory for that, pieces are copied while they are written, and training waits until all of them have been.
+Usually the whole share of this rank is copied at once into an arena that is kept. If the host has too little
+memory for that, pieces are copied while they are written, and training waits for the last one.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ GB = 1e9
 
 
 class Snapshot(Protocol):
-    """The values that some rows had when it was made."""
+    """The values of some rows at the time of the snapshot."""
 
     live: bool
-    """Whether it reads the live tensors, which must not change until all is read."""
+    """True if it reads the live tensors. They must not change until everything is read."""
 
     def source(self, rows: Rows) -> Iterable[memoryview]:
-        """The bytes of rows, in order."""
+        """Return the bytes of rows, in order."""
 
 
 class Staging:
-    """Makes snapshots of this rank's share. One snapshot at a time: the next one takes the same memory."""
+    """Make snapshots of this rank's share. Only one exists at a time: the next one takes the same memory."""
 
     def __init__(self, device: torch.device, needed: int, budget: int) -> None:
-        """``needed``: bytes of the largest snapshot; ``budget``: bytes of host memory that may be kept."""
+        """``needed`` is the size of the largest snapshot, ``budget`` the host memory that may be kept, in bytes."""
         self.device = device
         self.needed = needed
         self.budget = budget
@@ -48,7 +48,7 @@ class Staging:
         self._preparation.start()
 
     def _prepare(self) -> None:
-        """The background thread: take the memory before the first save needs it."""
+        """Take the memory in a background thread, before the first save needs it."""
         if self.arena is None:
             return
 
@@ -66,11 +66,11 @@ class Staging:
             self.arena = None
 
     def wait(self) -> None:
-        """Return when the memory is there."""
+        """Wait until the memory is ready."""
         self._preparation.join()
 
     def describe(self) -> str:
-        """How saves are made, for people."""
+        """Return in words how saves are made."""
         kind = "pinned host memory" if self.device.type == "cuda" else "host memory"
         if self.needed <= self.budget:
             return f"a save copies {self.needed / GB:.2f} GB a rank into {kind} that is kept"
@@ -81,7 +81,7 @@ class Staging:
         )
 
     def snapshot(self, tensors: Mapping[str, torch.Tensor], share: Iterable[Rows]) -> Snapshot:
-        """Copy the rows of ``share``; returns when the live tensors may change, unless the snapshot is live."""
+        """Copy the rows of ``share``. On return the live tensors may change, unless the snapshot is live."""
         self.wait()
         if self.arena is None:
             return LiveSnapshot(tensors, self.device)
@@ -90,7 +90,8 @@ class Staging:
         if self.stream is None:
             copy_into(self.arena, tensors, positions)
         else:
-            # On a stream of its own: the copy engine works while nothing else waits in this queue.
+            # A stream of its own, so that the copies do not wait behind work that the training queues later.
+            # The copies themselves wait for the work that is queued now, which makes the values.
             self.stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self.stream):
                 copy_into(self.arena, tensors, positions)
@@ -134,7 +135,7 @@ class LiveSnapshot:
 
 
 def place(share: Iterable[Rows]) -> dict[Rows, int]:
-    """Where in an arena each of the rows goes."""
+    """Return the position in an arena of each of the rows."""
     positions: dict[Rows, int] = {}
     end = 0
     for rows in share:
@@ -145,12 +146,12 @@ def place(share: Iterable[Rows]) -> dict[Rows, int]:
 
 
 def bytes_needed(share: Iterable[Rows]) -> int:
-    """Size of an arena that holds the rows."""
+    """Return the size of an arena that holds the rows."""
     return sum(aligned(rows.bytes) for rows in share)
 
 
 def copy_into(arena: Arena, tensors: Mapping[str, torch.Tensor], positions: Mapping[Rows, int]) -> None:
-    """Queue the copies of all rows; on a GPU they are under way when this returns."""
+    """Queue the copies of all rows. On a GPU they may still be running on return."""
     for rows, position in positions.items():
         data = local_bytes(tensors[rows.name], rows)
         begin = 0
@@ -160,7 +161,10 @@ def copy_into(arena: Arena, tensors: Mapping[str, torch.Tensor], positions: Mapp
 
 
 def local_bytes(tensor: torch.Tensor, rows: Rows) -> torch.Tensor:
-    """The bytes of rows that this rank holds, flat, in the tensor's own memory where it is contiguous."""
+    """Return the bytes of rows that this rank holds, flat.
+
+    For a contiguous tensor it is a view and no copy.
+    """
     part = local(tensor.detach())
     if part.ndim:
         first, _ = local_rows(tensor)
@@ -170,6 +174,6 @@ def local_bytes(tensor: torch.Tensor, rows: Rows) -> torch.Tensor:
 
 
 def locked_limit() -> str:
-    """``ulimit -l`` in words."""
+    """Return ``ulimit -l`` in words."""
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     return "unlimited" if limit == resource.RLIM_INFINITY else f"{limit // 1024} kB"

@@ -33,38 +33,41 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     format: int = STATE_FORMAT
     step: int
     samples: int
-    """Samples seen: the number of the next one."""
+    """The number of samples seen, which is the number of the next one."""
     global_batch_size: int = 0
-    """Samples of a step, over all ranks; 0 in checkpoints of earlier versions."""
+    """Samples of a step over all ranks; 0 in checkpoints of earlier versions."""
     name: str
     model: ModelConfig
     train: TrainConfig
     sources: tuple[SourceRecord, ...]
     fingerprint: str
     sample_order: int
-    """Format of the order of samples: a resumed run keeps the one that it began with."""
+    """Format of the order of samples. A resumed run keeps the format that it began with."""
     tokenizer: str
     best_val_loss: float | None = None
     bad_streak: int = 0
     origin: Origin | None = None
-    """Where the run's first weights came from, if they were not random."""
+    """The origin of the run's first weights, if they were not random."""
     random: dict[str, bytes] = {}
-    """State of torch's generators on rank 0, by device type."""
+    """The state of torch's generators on rank 0, by device type."""
 
 
 def from_format_1(raw: Raw) -> Raw:
-    """Format 1 had no number, and its runs have the first order of samples."""
+    """Migrate format 1, which had no number. Its runs have the first order of samples."""
     return raw | {"format": 2, "sample_order": 1}
 
 
 MIGRATIONS: dict[int, Callable[[Raw], Raw]] = {1: from_format_1}
-"""By the format that they read. Whoever drops or renames a field raises STATE_FORMAT and adds the way here."""
+"""Migrations by the format that they read.
+
+If you drop or rename a field, raise STATE_FORMAT and add a migration.
+"""
 
 
 def decode_state(data: bytes, folder: Path) -> State:
-    """The state in ``data``, of this format or an earlier one.
+    """Return the state in ``data``, of this format or an earlier one.
 
-    Raises Damaged where it is not JSON, UserError where another version of the trainer wrote it.
+    Raises Damaged if it is not JSON, UserError if another version of the trainer wrote it.
     """
     try:
         raw = msgspec.json.decode(data)
@@ -78,7 +81,7 @@ def decode_state(data: bytes, folder: Path) -> State:
     if format > STATE_FORMAT:
         raise later_format(folder, STATE_FILE, format, STATE_FORMAT)
 
-    # One format at a time, so that each way has to know only the next one.
+    # One format at a time, so that each migration has to know only the next format.
     for step in range(format, STATE_FORMAT):
         raw = MIGRATIONS[step](raw)
 
@@ -92,7 +95,7 @@ def decode_state(data: bytes, folder: Path) -> State:
 
 
 def random_state() -> dict[str, bytes]:
-    """The state of torch's generators, by device type."""
+    """Return the state of torch's generators, by device type."""
     states = {"cpu": bytes(torch.get_rng_state().numpy())}
     if torch.cuda.is_available():
         states["cuda"] = bytes(torch.cuda.get_rng_state().numpy())
@@ -100,7 +103,7 @@ def random_state() -> dict[str, bytes]:
 
 
 def restore_random_state(states: dict[str, bytes]) -> None:
-    """Set torch's generators to what ``random_state`` returned."""
+    """Set torch's generators to a state that ``random_state`` returned."""
     if "cpu" in states:
         torch.set_rng_state(torch.frombuffer(bytearray(states["cpu"]), dtype=torch.uint8))
     if "cuda" in states and torch.cuda.is_available():

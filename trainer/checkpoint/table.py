@@ -27,12 +27,12 @@ DTYPES: dict[str, torch.dtype] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""By the names that safetensors gives them."""
+"""Types by their names in safetensors."""
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A block of a tensor: where it lies in the tensor, and which bytes of which file hold it."""
+    """A block of a tensor: its place in the tensor, and the file and bytes that hold it."""
 
     file: str
     begin: int
@@ -40,7 +40,10 @@ class Segment(msgspec.Struct, frozen=True):
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
     xxh3_128: str = ""
-    """Of the bytes; empty in checkpoints of the older format, whose files have a SHA-256 instead."""
+    """Checksum of the bytes.
+
+    It is empty in checkpoints of the older format, whose files have a SHA-256 instead.
+    """
 
     @property
     def first_row(self) -> int:
@@ -48,12 +51,12 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def rows(self) -> int:
-        """Indices along the first dimension; a scalar is one row."""
+        """Number of indices along the first dimension. A scalar is one row."""
         return self.sizes[0] if self.sizes else 1
 
 
 class TensorEntry(msgspec.Struct, frozen=True):
-    """One tensor: its type by safetensors' name, its whole shape, and its segments in any order."""
+    """One tensor: the name of its type in safetensors, its whole shape, and its segments in any order."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -76,17 +79,17 @@ class Table(msgspec.Struct, frozen=True):
 
 
 def row_count(shape: Iterable[int]) -> int:
-    """Indices along the first dimension; a scalar is one row."""
+    """Return the number of indices along the first dimension. A scalar is one row."""
     return next(iter(shape), 1)
 
 
 def row_bytes(shape: Iterable[int], dtype: torch.dtype) -> int:
-    """Bytes of one index along the first dimension."""
+    """Return the bytes of one index along the first dimension."""
     return math.prod(list(shape)[1:]) * dtype.itemsize
 
 
 def problems_of(table: Table, file_sizes: Mapping[str, int]) -> list[str]:
-    """Whatever in a table cannot be right: one line a tensor, none where it can be loaded."""
+    """Return one line for each tensor whose entry cannot be right."""
     return [
         f"{name}: {problem}"
         for name, entry in table.tensors.items()
@@ -95,7 +98,7 @@ def problems_of(table: Table, file_sizes: Mapping[str, int]) -> list[str]:
 
 
 def entry_problem(entry: TensorEntry, file_sizes: Mapping[str, int]) -> str:
-    """The first thing that is wrong with a tensor's entry; empty where nothing is."""
+    """Return the first problem of a tensor's entry, or an empty text."""
     if entry.dtype not in DTYPES:
         return f"its type {entry.dtype} is unknown"
 
@@ -108,6 +111,7 @@ def entry_problem(entry: TensorEntry, file_sizes: Mapping[str, int]) -> str:
 
     next_row = 0
 
+    # The segments must cover all rows exactly once. Otherwise a part of the tensor would keep its old values.
     for segment in sorted(entry.segments, key=lambda segment: segment.first_row):
         if segment.first_row != next_row:
             return f"its rows from {min(segment.first_row, next_row)} on are missing or stored twice"
@@ -118,7 +122,7 @@ def entry_problem(entry: TensorEntry, file_sizes: Mapping[str, int]) -> str:
 
 
 def segment_problem(segment: Segment, entry: TensorEntry, file_sizes: Mapping[str, int]) -> str:
-    """The first thing that is wrong with one segment; this version stores and reads whole rows."""
+    """Return the first problem of one segment, or an empty text. This version stores and reads whole rows."""
     whole_rows = (
         len(segment.offsets) == len(segment.sizes) == len(entry.shape)
         and segment.sizes[1:] == entry.shape[1:]
@@ -128,7 +132,7 @@ def segment_problem(segment: Segment, entry: TensorEntry, file_sizes: Mapping[st
     )
 
     if not whole_rows:
-        return f"a segment of {list(segment.sizes)} at {list(segment.offsets)} is no block of its rows"
+        return f"a segment of {list(segment.sizes)} at {list(segment.offsets)} is not a block of its rows"
 
     if segment.file not in file_sizes:
         return f"its file {segment.file} is not one of the checkpoint's"

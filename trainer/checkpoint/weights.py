@@ -1,4 +1,4 @@
-"""The weights of a run for programs that do not train it: export, sampling, another run, tests."""
+"""Load the weights of a run in programs that do not train it: export, sampling, another run, tests."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 NEWEST = ""
 BEST = "best"
-"""Words for a checkpoint beside the number of its step: the newest whole one, and that of the best validation."""
+"""Names of a checkpoint instead of a step: the newest whole one, and the one with the best validation."""
 
 
 def folders(run: Path, which: str = NEWEST) -> list[Path]:
-    """Return the folders that hold the checkpoint ``which``, in the order in which to try them.
+    """Return the folders of the checkpoint ``which``, in the order in which to try them.
 
-    ``which`` is NEWEST, BEST, or the number of a step. Raises UserError where there is none.
+    ``which`` is NEWEST, BEST, or the number of a step. Raises UserError if there is none.
     """
     kept = ", ".join(map(str, publication.steps(run))) or "no checkpoint"
     if which == NEWEST:
@@ -52,7 +52,7 @@ def folders(run: Path, which: str = NEWEST) -> list[Path]:
 
 
 def whole_contents(run: Path, which: str = NEWEST) -> Iterator[Contents]:
-    """Yield the checkpoints ``which`` whose small files are whole; each damaged one costs a warning."""
+    """Yield the checkpoints ``which`` whose small files are whole. Warn of each damaged one."""
     for path in folders(run, which):
         try:
             yield read_contents(path)
@@ -61,9 +61,9 @@ def whole_contents(run: Path, which: str = NEWEST) -> Iterator[Contents]:
 
 
 def load_model_weights(run: Path, which: str = NEWEST) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
-    """The architecture and the whole weights, by name, of a run's checkpoint: the newest undamaged one by default.
+    """Return the architecture and the whole weights, by name, of a checkpoint. The default is the newest whole one.
 
-    Raises UserError where there is none.
+    Raises UserError if there is none.
     """
     for contents in whole_contents(run, which):
         try:
@@ -76,7 +76,10 @@ def load_model_weights(run: Path, which: str = NEWEST) -> tuple[ModelConfig, dic
 
 
 def read_tensors(contents: Contents, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The whole tensors whose names begin with ``prefix``, by the rest of their names. Raises Damaged."""
+    """Return the whole tensors whose names begin with ``prefix``, by the rest of their names.
+
+    Raises Damaged.
+    """
     wanted = {
         name: torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
         for name, entry in contents.table.tensors.items()
@@ -89,8 +92,8 @@ def read_tensors(contents: Contents, prefix: str = "") -> dict[str, torch.Tensor
 
 
 def fill_tensors(contents: Contents, wanted: dict[str, torch.Tensor]) -> None:
-    """Fill whole tensors, which the table names with the same shapes, in their own types. Raises Damaged."""
-    # Older files have checksums of their own, which the tensor reader does not know.
+    """Fill whole tensors. The table must have them with the same shapes. Raises Damaged."""
+    # Older files have other checksums, which the tensor reader does not know.
     problems = legacy.damage(contents.folder, contents.checksums.old_files)
     problems = problems or read_tensors_into(contents.folder, contents.table, wanted)
     if problems:
@@ -98,12 +101,13 @@ def fill_tensors(contents: Contents, wanted: dict[str, torch.Tensor]) -> None:
 
 
 def recorded_state(run: Path) -> State | None:
-    """The state in the run's newest readable checkpoint; None where there is none. Checksums are not looked at."""
+    """Return the state in the run's newest readable checkpoint, or None. Checksums are not compared."""
     for step in publication.candidates(run):
         path = publication.folder(run, step)
         try:
             return decode_state(read_small(path / STATE_FILE), path)
-        except Damaged:  # loading will say so
+        except Damaged:
+            # The load itself will warn of it.
             continue
 
     return None

@@ -1,4 +1,7 @@
-"""Writes a rank's files of a checkpoint: several at once, each byte checksummed on its way, all durable."""
+"""Write a rank's files of a checkpoint, several at the same time.
+
+Each byte is hashed on its way to the disk.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ from jobctl.trainer.checkpoint.plan import Rows, file_header
 from jobctl.trainer.checkpoint.table import Segment
 
 BEGIN_WRITING = 2
-"""SYNC_FILE_RANGE_WRITE of sync_file_range(2): begin, and wait for nothing."""
+"""SYNC_FILE_RANGE_WRITE of sync_file_range(2): begin to write, and do not wait."""
 
 Source = Callable[[Rows], Iterable[memoryview]]
-"""The bytes of some rows, in order, in pieces of any size."""
+"""A function that returns the bytes of some rows, in order, in pieces of any size."""
 
 sync_file_range: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
 
@@ -28,9 +31,9 @@ sync_file_range: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
 def write_files(
     folder: Path, rank: int, files: Sequence[Sequence[Rows]], source: Source
 ) -> list[tuple[str, Segment]]:
-    """Write this rank's files into ``folder``, at once, and make them durable.
+    """Write this rank's files into ``folder`` at the same time, and make them durable.
 
-    Returns each segment with the name of its tensor. Raises OSError where the disk is full or away.
+    Return each segment with the name of its tensor. Raises OSError if the disk is full or away.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / file_name(rank, stream) for stream in range(len(files))]
@@ -38,7 +41,7 @@ def write_files(
     with ThreadPoolExecutor(max(1, len(files)), thread_name_prefix="checkpoint-writer") as writers:
         written = list(writers.map(lambda path, rows: write_file(path, rows, source), paths, files))
 
-    # Each node makes its own entries durable; rank 0 may be on another one.
+    # Each node makes its own entries durable, because rank 0 may be on another node.
     sync_folder(folder)
 
     return [segment for segments in written for segment in segments]
@@ -78,14 +81,14 @@ def write_file(path: Path, rows: Sequence[Rows], source: Source) -> list[tuple[s
 
 
 def cut(pieces: Iterable[memoryview]) -> Iterable[memoryview]:
-    """The same bytes in pieces of at most ``PIECE_BYTES``."""
+    """Yield the same bytes in pieces of at most ``PIECE_BYTES``."""
     for piece in pieces:
         for begin in range(0, len(piece), PIECE_BYTES):
             yield piece[begin : begin + PIECE_BYTES]
 
 
 def write_all(descriptor: int, data: memoryview, position: int) -> None:
-    """Write ``data`` at ``position``; a system call may take only a part of it."""
+    """Write ``data`` at ``position``. One system call may take only a part of it."""
     while data:
         written = os.pwrite(descriptor, data, position)
         data = data[written:]
@@ -93,9 +96,10 @@ def write_all(descriptor: int, data: memoryview, position: int) -> None:
 
 
 def begin_write_back(descriptor: int, begin: int, count: int) -> None:
-    """Let the kernel send these bytes to the disk now, so that fsync has little to wait for.
+    """Ask the kernel to write these bytes to the disk now, so that fsync has little to wait for.
 
-    The pages stay in memory: a restart on this node reads them from there. Only a hint; its failure is none.
+    The pages stay in memory, and a restart on this node reads them from there. It is only a hint, so its
+    failure is ignored.
     """
     if sync_file_range:
         sync_file_range(descriptor, ctypes.c_int64(begin), ctypes.c_int64(count), BEGIN_WRITING)

@@ -1,13 +1,11 @@
 """The order in which the sources of a mixture take turns.
 
-``EvenTurns`` is the order of new runs. It repeats after a cycle. Within the cycle a source takes
-its turns as evenly as whole samples allow: after any number of samples, each source has had its
-share to less than one sample (R. Tijdeman, "The chairman assignment problem", Discrete
-Mathematics 32, 1980).
+``EvenTurns`` is the order of new runs. It repeats after a cycle. Within the cycle each source takes its turns
+as evenly as possible: after any number of samples, its count differs from its share by less than one sample
+(R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32, 1980).
 
-``ShuffledTurns`` is the order of runs that began before there was another one. It shuffles the
-turns of a cycle of 65,536 samples, so that a small source repeats blocks long before it has shown
-all of them.
+``ShuffledTurns`` is the order of older runs. It shuffles the turns of a cycle of 65,536 samples. So a small
+source repeats blocks long before it has shown all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ import numpy.typing as npt
 from jobctl.trainer.data.permutation import key, permute
 
 ORDER = 2
-"""The order of samples that new runs have. A run keeps the order that it began with."""
+"""The order of samples in new runs. A run keeps the order that it began with."""
 SHUFFLED_CYCLE = 1 << 16
 """Samples in a cycle of order 1."""
 LONGEST_CYCLE = 1 << 18
@@ -32,10 +30,10 @@ LONGEST_CYCLE = 1 << 18
 
 
 def exact_counts(weights: Sequence[float]) -> tuple[int, ...] | None:
-    """Return the turns of each source in the shortest cycle that holds ``weights`` exactly.
+    """Return the turns of each source in the shortest cycle that has exactly the shares of ``weights``.
 
-    A weight counts as the decimal number that its text shows: 0.3 is three tenths.
-    Return None where that cycle is longer than ``LONGEST_CYCLE``.
+    A weight is the decimal number that a user wrote: 0.3 is three tenths, and not the nearest binary
+    fraction. Return None if that cycle is longer than ``LONGEST_CYCLE``.
     """
     fractions = [Fraction(repr(weight)) for weight in weights]
     denominator = math.lcm(*(fraction.denominator for fraction in fractions))
@@ -48,13 +46,13 @@ def exact_counts(weights: Sequence[float]) -> tuple[int, ...] | None:
 def rounded_counts(weights: Sequence[float], cycle: int) -> tuple[int, ...]:
     """Return the turns of each source in ``cycle`` samples, by largest remainder.
 
-    Every source gets one turn at least; tiny weights may make the cycle longer by as many turns.
+    Every source gets at least one turn. So tiny weights may make the cycle a few turns longer.
     """
     total = math.fsum(weights)
     shares = [cycle * weight / total for weight in weights]
     counts = [max(1, int(share)) for share in shares]
 
-    # The largest remainders get the turns that rounding down left over.
+    # Rounding down leaves some turns over. The sources with the largest remainders get them.
     by_remainder = sorted(range(len(shares)), key=lambda source: int(shares[source]) - shares[source])
 
     for index in range(cycle - sum(counts)):
@@ -64,21 +62,21 @@ def rounded_counts(weights: Sequence[float], cycle: int) -> tuple[int, ...]:
 
 
 def turns_in_cycle(weights: Sequence[float]) -> tuple[int, ...]:
-    """Return how many samples each source gets in one cycle."""
+    """Return the number of samples of each source in one cycle."""
     return exact_counts(weights) or rounded_counts(weights, LONGEST_CYCLE)
 
 
 def cycle_of(counts: Sequence[int]) -> npt.NDArray[np.uint16]:
     """Return the source of each sample of a cycle, shape [sum(counts)].
 
-    Tijdeman's rule in whole numbers: among the sources whose share is at least 1/(2n - 2) ahead
-    of their turns, the one that would be late first comes next.
+    This is Tijdeman's rule in whole numbers. Only a source whose share is at least 1/(2n - 2) ahead of its
+    turns may be next. Among these, the one that would be late first comes next.
     """
     cycle = sum(counts)
     if len(counts) == 1:
         return np.zeros(cycle, dtype=np.uint16)
 
-    # All quantities are multiplied by (2n - 2) · cycle, so that no rounding enters.
+    # All quantities are multiplied by (2n - 2) · cycle, so that there is no rounding.
     scale = 2 * len(counts) - 2
     turns = [0] * len(counts)
     order = np.empty(cycle, dtype=np.uint16)
@@ -93,6 +91,8 @@ def cycle_of(counts: Sequence[int]) -> npt.NDArray[np.uint16]:
 
             # Time until the source is late, as the fraction slack / count.
             slack = (scale - 1) * cycle - ahead
+            # Fractions are compared by cross-multiplication. Equal ones keep the earlier source, so the order
+            # is always the same.
             if chosen < 0 or slack * counts[chosen] < chosen_slack * count:
                 chosen = source
                 chosen_slack = slack
@@ -104,7 +104,7 @@ def cycle_of(counts: Sequence[int]) -> npt.NDArray[np.uint16]:
 
 
 def turn_numbers(order: npt.NDArray[np.uint16], sources: int) -> npt.NDArray[np.int64]:
-    """Return for each sample of a cycle how many samples its source has had before it, shape [cycle]."""
+    """Return for each sample of a cycle the number of earlier samples of its source, shape [cycle]."""
     numbers = np.empty(len(order), dtype=np.int64)
     for source in range(sources):
         places = np.flatnonzero(order == source)
@@ -114,18 +114,18 @@ def turn_numbers(order: npt.NDArray[np.uint16], sources: int) -> npt.NDArray[np.
 
 
 class Turns(Protocol):
-    """Says whose turn each sample is."""
+    """Find the source of each sample."""
 
     counts: tuple[int, ...]
     """Turns of each source in one cycle."""
 
     def locate(self, number: int) -> tuple[int, int]:
-        """Return (source, how many samples of that source came before) of sample ``number``."""
+        """Return (source, number of earlier samples of that source) of sample ``number``."""
         ...
 
 
 class EvenTurns:
-    """Order 2: a source's samples ascend, and each source has its share at every moment."""
+    """Order 2: the samples of a source come in their order, and each source has its share at every moment."""
 
     def __init__(self, weights: Sequence[float]) -> None:
         self.counts = turns_in_cycle(weights)
@@ -133,14 +133,14 @@ class EvenTurns:
         self._numbers = turn_numbers(self._order, len(self.counts))
 
     def locate(self, number: int) -> tuple[int, int]:
-        """Return (source, how many samples of that source came before) of sample ``number``."""
+        """Return (source, number of earlier samples of that source) of sample ``number``."""
         cycle, place = divmod(number, len(self._order))
         source = int(self._order[place])
         return source, cycle * self.counts[source] + int(self._numbers[place])
 
 
 class ShuffledTurns:
-    """Order 1: the turns of a cycle are shuffled, and so are a source's samples within it."""
+    """Order 1: the turns of a cycle are shuffled, and so are the samples of a source within it."""
 
     def __init__(self, weights: Sequence[float], fingerprint: str, seed: int) -> None:
         # One source has nothing to mix: its cycle is one sample.

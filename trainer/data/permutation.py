@@ -1,4 +1,4 @@
-"""A random order of n things that is computed, not stored: any place in it is known in O(1)."""
+"""A random order of n things that is computed and not stored. Any place in it costs O(1)."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import hashlib
 
 MASK = (1 << 64) - 1
 ROUNDS = 6
+"""Rounds of the Feistel network. Another number is another order of the samples: old runs depend on it."""
 
 
 def key(*parts: object) -> tuple[int, ...]:
-    """Round keys from anything with a stable text: a fingerprint, a seed, an epoch."""
+    """Return round keys from anything with a stable text: a fingerprint, a seed, an epoch."""
     text = "\0".join(str(part) for part in parts).encode()
     digest = hashlib.blake2b(text, digest_size=8 * ROUNDS).digest()
     return tuple(int.from_bytes(digest[8 * r : 8 * r + 8], "little") for r in range(ROUNDS))
 
 
 def mix(value: int) -> int:
-    """The finalizer of SplitMix64 (Steele et al., 2014): every input bit reaches every output bit."""
+    """Apply the finalizer of SplitMix64 (Steele et al., 2014): every input bit reaches every output bit."""
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK
     return value ^ (value >> 31)
 
 
 def permute(index: int, size: int, keys: tuple[int, ...]) -> int:
-    """Where ``index`` of ``range(size)`` stands in the order that ``keys`` name.
+    """Return the place of ``index`` of ``range(size)`` in the order that belongs to ``keys``.
 
-    A balanced Feistel network over the next even power of two, walked along its cycle until it is back inside the
-    range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). Expected steps: below four.
+    This is a balanced Feistel network over the next even power of two. It is applied again until the result
+    is inside the range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). That takes fewer
+    than four times on average.
     """
     if not 0 <= index < size:
         raise IndexError(f"{index} is not in range({size})")
@@ -35,11 +37,11 @@ def permute(index: int, size: int, keys: tuple[int, ...]) -> int:
     low = (1 << half) - 1
 
     while True:
-        left = index >> half
-        right = index & low
+        upper = index >> half
+        lower = index & low
         for round_key in keys:
-            left, right = right, left ^ (mix((right + round_key) & MASK) & low)
+            upper, lower = lower, upper ^ (mix((lower + round_key) & MASK) & low)
 
-        index = (left << half) | right
+        index = (upper << half) | lower
         if index < size:
             return index

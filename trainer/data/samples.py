@@ -1,4 +1,4 @@
-"""Samples as a pure function of (fingerprint, seed, number), and the batches that each rank makes of them."""
+"""Samples as a pure function of (fingerprint, seed, number), and the batches of each rank."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ Tokens = npt.NDArray[np.int64]
 
 
 class Blocks:
-    """A split cut into blocks of ``block_size`` tokens, each with the one token that follows it as last label."""
+    """A split cut into blocks of ``block_size`` tokens.
+
+    Each has the next token as well, which is its last label.
+    """
 
     def __init__(self, tokens: TokenDataset, block_size: int) -> None:
         self.tokens = tokens
@@ -42,15 +45,18 @@ class Blocks:
         return (self.tokens.num_tokens - 1) // self.block_size
 
     def __getitem__(self, index: int) -> Tokens:
-        """Tokens of block ``index``, shape [block_size + 1]: labels are the inputs moved by one."""
+        """Return the tokens of block ``index``, shape [block_size + 1].
+
+        Labels are the inputs moved by one.
+        """
         return self.tokens.read(index * self.block_size, self.block_size + 1).astype(np.int64)
 
 
 class Samples:
-    """Sample k of a run: its source and its block depend on (fingerprint, seed, k) alone.
+    """The samples of a run. The source and the block of sample k depend only on (fingerprint, seed, k).
 
-    Within a source no block comes twice in an epoch, and each epoch has an order of its own.
-    ``order`` is the format of the order (``mixture.ORDER``): a resumed run keeps the one it has.
+    Within a source no block comes twice in an epoch, and each epoch has another order. ``order`` is the
+    format of the order (``mixture.ORDER``). A resumed run keeps its format.
     """
 
     def __init__(
@@ -81,7 +87,7 @@ class Samples:
         return key(self.fingerprint, self.seed, source, epoch)
 
     def __getitem__(self, number: int) -> Tokens:
-        """Tokens of sample ``number``, shape [block_size + 1]."""
+        """Return the tokens of sample ``number``, shape [block_size + 1]."""
         source, _, block = self.locate(number)
         return self.sources[source][block]
 
@@ -90,7 +96,7 @@ class Samples:
 
 
 def combined_fingerprint(metas: Sequence[Meta], weights: Sequence[float]) -> str:
-    """The data's identity: that of the data set, or of all of them with their weights."""
+    """Return the identity of the data: that of the data set, or of all data sets with their weights."""
     if len(metas) == 1:
         return metas[0].fingerprint
     text = " ".join(f"{meta.fingerprint}={weight}" for meta, weight in zip(metas, weights, strict=True))
@@ -100,7 +106,7 @@ def combined_fingerprint(metas: Sequence[Meta], weights: Sequence[float]) -> str
 def open_sources(
     sources: Sequence[Source], split: str, model: ModelConfig, train: TrainConfig
 ) -> list[Blocks]:
-    """The data sets' blocks, checked against the model and against each other. Raises UserError."""
+    """Open the data sets, and check them against the model and against each other. Raises UserError."""
     opened = [open_dataset(source.path, split) for source in sources]
     first = opened[0].meta
     for tokens in opened:
@@ -125,7 +131,7 @@ def open_sources(
 def open_samples(
     sources: Sequence[Source], model: ModelConfig, train: TrainConfig, order: int = ORDER
 ) -> Samples:
-    """Return the training samples of a run. Raises UserError where data and model do not fit."""
+    """Return the training samples of a run. Raises UserError if data and model do not fit."""
     if not 1 <= order <= ORDER:
         raise UserError(
             f"the run's order of samples has format {order}; this version knows 1 to {ORDER}",
@@ -140,7 +146,7 @@ def open_samples(
 
 @dataclasses.dataclass(frozen=True)
 class BatchLayout:
-    """How a step's samples are divided: ``world_size`` ranks, ``accumulation`` micro-steps, ``batch_size`` each."""
+    """The division of a step's samples: ``world_size`` ranks, ``accumulation`` micro-steps, ``batch_size`` each."""
 
     batch_size: int
     accumulation: int
@@ -152,9 +158,12 @@ class BatchLayout:
         return self.batch_size * self.accumulation * self.world_size
 
     def numbers(self, first: int, micro: int) -> range:
-        """Samples of micro-step ``micro``, counted on through the steps, of a run that begins at ``first``.
+        """Return the samples of micro-step ``micro``.
 
-        A step is the same interval of numbers whatever the division.
+        Micro-steps are counted on over the steps, from sample ``first``.
+
+        A step is the same interval of numbers for every division. So a run may resume on another number of
+        GPUs.
         """
         start = first + (micro * self.world_size + self.rank) * self.batch_size
         return range(start, start + self.batch_size)
@@ -175,7 +184,10 @@ class MicroBatches(Dataset[torch.Tensor]):
         return torch.from_numpy(tokens)
 
     def _check(self, tokens: Tokens, numbers: range) -> None:
-        """Raise UserError for an id that the vocabulary lacks; on a GPU it would end in an assertion."""
+        """Raise UserError for an id outside the vocabulary.
+
+        On a GPU it would end in an assertion without a place.
+        """
         vocab_size = self.samples.vocab_size
         if int(tokens.max()) < vocab_size:
             return
@@ -191,7 +203,10 @@ class MicroBatches(Dataset[torch.Tensor]):
 
 
 def leave_signals_to_the_parent(_: int) -> None:
-    """A worker outlives SIGTERM and SIGINT: its trainer finishes the step, and then ends it."""
+    """Ignore SIGTERM and SIGINT in a worker.
+
+    Its trainer finishes the step first, and then ends the worker.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -199,12 +214,13 @@ def leave_signals_to_the_parent(_: int) -> None:
 def micro_batches(
     batches: MicroBatches, count: int, workers: int, pin_memory: bool
 ) -> Iterator[torch.Tensor]:
-    """The first ``count`` micro-batches in order, read by this process or by ``workers`` others."""
+    """Return the first ``count`` micro-batches in order, read by this process or by ``workers`` others."""
     if workers == 0:
         plain = (batches[micro] for micro in range(count))
         return (tokens.pin_memory() for tokens in plain) if pin_memory else plain
 
-    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores do no harm
+    # torch warns of more workers than cores. They mostly wait for the disk, so they do no harm.
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     loader: Iterable[torch.Tensor] = DataLoader(
         batches,
         batch_size=None,
@@ -212,6 +228,7 @@ def micro_batches(
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=leave_signals_to_the_parent,
+        # Forked workers share the open maps and the order of the samples, which are large.
         multiprocessing_context="fork",
     )
 
@@ -219,7 +236,7 @@ def micro_batches(
 
 
 def document_ids(tokens: torch.Tensor, eos_id: int) -> torch.Tensor:
-    """Number of the document that each position belongs to, counted in its row; shape of ``tokens``.
+    """Return the number of each position's document, counted in its row; the shape is that of ``tokens``.
 
     A document ends with its EOS, so the next one begins right after it.
     """

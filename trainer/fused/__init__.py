@@ -1,7 +1,6 @@
-"""Fused training kernels, written in Triton; beside each stands its plain-PyTorch reference.
+"""Fused training kernels, written in Triton. Beside each is its reference in plain PyTorch.
 
-This file is the one place that decides whether they run. It imports on machines without Triton; the
-others do not.
+Only this file decides if they run. It can be imported on machines without Triton; the others cannot.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """The choice for a run, and ``words`` that say it with the reason. ``decoder`` None: plain blocks."""
+    """The choice for a run, and ``words`` with its reason. If ``decoder`` is None, the blocks stay plain."""
 
     decoder: FusedDecoder | None
     words: str
     float8: bool = False
-    """Whether blocks multiply in float8."""
+    """True if the blocks multiply in float8."""
 
 
 def obstacle(train: TrainConfig, device: torch.device) -> str:
-    """Return why the fused kernels cannot run; empty where they can."""
+    """Return why the fused kernels cannot run, or an empty text if they can."""
     if reason := without_triton(device):
         return reason
 
@@ -47,7 +46,7 @@ def obstacle(train: TrainConfig, device: torch.device) -> str:
 
 
 def without_triton(device: torch.device) -> str:
-    """Return why no Triton kernel can run; empty where they can."""
+    """Return why no Triton kernel can run, or an empty text if they can."""
     if device.type != "cuda":
         return "they need an NVIDIA GPU"
 
@@ -61,7 +60,7 @@ def without_triton(device: torch.device) -> str:
 
 
 def undeclared(config: ModelConfig) -> str:
-    """Return why a model's blocks are never fused; empty where its family declares a fused block of its form."""
+    """Return why the blocks of a model are never fused, or an empty text if its family declares a fused block."""
     if family_of(config.architecture).fused_block is None:
         return f"the family {config.architecture} declares no fused block"
 
@@ -72,7 +71,7 @@ def undeclared(config: ModelConfig) -> str:
 
 
 def fp8_obstacle(sharding: str, device: torch.device) -> str:
-    """Return why float8 products cannot run; empty where they can."""
+    """Return why float8 products cannot run, or an empty text if they can."""
     if torch.cuda.get_device_capability(device) < (8, 9):
         return "it needs compute capability 8.9 or higher"
 
@@ -85,10 +84,10 @@ def fp8_obstacle(sharding: str, device: torch.device) -> str:
 def fuse(
     model: Decoder, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
 ) -> KernelChoice:
-    """Give ``model`` its fused counterpart where ``train`` asks for it and it runs.
+    """Give ``model`` its fused counterpart if ``train`` asks for it and it can run.
 
-    A sharded model's matrices become this rank's rows of them. Float8 that cannot run is left out, and
-    the words say so. Raises UserError where ``kernels: fused`` cannot run.
+    The matrices of a sharded model become this rank's rows of them. If float8 cannot run, it is left out, and
+    the words name the reason. Raises UserError if ``kernels: fused`` cannot run.
     """
     if train.kernels == "plain":
         return stay_plain(model, train, world.device, "as asked")
@@ -104,7 +103,10 @@ def fuse(
 
 
 def stay_plain(model: Decoder, train: TrainConfig, device: torch.device, reason: str) -> KernelChoice:
-    """Leave the blocks as they are. The loss is fused where Triton runs, unless plain was asked for."""
+    """Leave the blocks as they are.
+
+    If Triton runs and the user did not ask for plain, still fuse the loss.
+    """
     words = f"plain: {reason}"
     if train.use_fp8:
         words += ", so float8 is left out"
@@ -118,7 +120,7 @@ def stay_plain(model: Decoder, train: TrainConfig, device: torch.device, reason:
 
 
 def fuse_loss(model: Decoder) -> None:
-    """Compute the softmax and its gradient in one kernel; the rest of ``model`` stays as it is."""
+    """Compute the softmax and its gradient in one kernel. The rest of ``model`` stays as it is."""
     from jobctl.trainer.fused.cross_entropy import losses_and_gradient
 
     model.cross_entropy = CrossEntropy(kernel=losses_and_gradient)
@@ -127,7 +129,7 @@ def fuse_loss(model: Decoder) -> None:
 def take_fused(
     model: Decoder, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
 ) -> KernelChoice:
-    """Let the fused kernels compute ``model``, in float8 where it is asked for and runs."""
+    """Let the fused kernels compute ``model``, in float8 if it is asked for and can run."""
     from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
     partition = Partition(world, reshard=sharding == "fsdp") if sharding in ("zero1", "fsdp") else None

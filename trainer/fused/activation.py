@@ -1,4 +1,4 @@
-"""SwiGLU and GELU, forward and backward, each in one pass over memory, in Triton; sums of products in float32.
+"""SwiGLU and GELU in Triton, forward and backward, each in one pass over memory and in float32.
 
 SwiGLU: Shazeer 2020, equation 6. GELU in its tanh form: Hendrycks and Gimpel 2016, section 2.
 """
@@ -18,17 +18,17 @@ from jobctl.trainer.fused.linear import Projection
 
 COLUMNS = 1024
 ROWS = 4
-"""Tile of one program."""
+"""The tile of one program."""
 
 
 def plain_swiglu(gate_up: Tensor) -> Tensor:
-    """The reference: silu(gate) · up of ``[..., 2F]``, whose first half is the gate."""
+    """Return the reference: silu(gate) · up of ``[..., 2F]``. The first half is the gate."""
     gate, up = gate_up.to(torch.promote_types(gate_up.dtype, torch.float32)).chunk(2, dim=-1)
     return (F.silu(gate) * up).to(gate_up.dtype)
 
 
 def plain_gelu(x: Tensor) -> Tensor:
-    """The reference: GELU in its tanh form."""
+    """Return the reference: GELU in its tanh form."""
     return F.gelu(x.to(torch.promote_types(x.dtype, torch.float32)), approximate="tanh").to(x.dtype)
 
 
@@ -54,6 +54,7 @@ def swiglu_backward_kernel(
     up = tl.load(gate_up_ptr + row * (2 * width) + width + column, mask=inside, other=0.0).to(tl.float32)
     dout = tl.load(dout_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
     sigmoid = tl.sigmoid(gate)
+    # The derivative of silu(x) = x · sigmoid(x).
     dgate = dout * up * sigmoid * (1.0 + gate * (1.0 - sigmoid))
     dup = dout * gate * sigmoid
     element = dgate_up_ptr.dtype.element_ty
@@ -63,6 +64,7 @@ def swiglu_backward_kernel(
 
 @triton.jit
 def tanh(x):
+    # Triton's language itself has no tanh. This form does not overflow for large x.
     return 2.0 * tl.sigmoid(2.0 * x) - 1.0
 
 
@@ -71,6 +73,7 @@ def gelu_forward_kernel(x_ptr, out_ptr, size, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    # 0.797… is sqrt(2/π), and 0.044715 the constant of GELU's tanh form.
     out = 0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
     tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), mask=inside)
 
@@ -88,7 +91,7 @@ def gelu_backward_kernel(x_ptr, dout_ptr, dx_ptr, size, BLOCK: tl.constexpr):
 
 
 def swiglu_forward(gate_up: Tensor) -> Tensor:
-    """silu(gate) · up, outside autograd."""
+    """Return silu(gate) · up, outside autograd."""
     width = gate_up.shape[-1] // 2
     rows = gate_up.numel() // (2 * width)
     out = gate_up.new_empty(*gate_up.shape[:-1], width)
@@ -145,6 +148,7 @@ class GeluProject(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         x, hidden = ctx.saved_tensors
+        # Computed again if it was not kept: one pass over memory is cheaper than its space.
         hidden = gelu_forward(x) if hidden is None else hidden
         projection: Projection = ctx.projection
         upstream = upstream.reshape(-1, upstream.shape[-1])
@@ -155,19 +159,19 @@ class GeluProject(torch.autograd.Function):
 
 
 def gelu_gradient(upstream: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-    """(upstream ``[N, rows]`` @ weight ``[rows, columns]``) · GELU'(x), in x's shape ``[..., columns]``."""
+    """Return (upstream ``[N, rows]`` @ weight ``[rows, columns]``) · GELU'(x), in x's shape ``[..., columns]``."""
     dx = gelu_gradient_product(upstream.contiguous(), weight, x)
     return gelu_backward(x, product(upstream, weight).view(x.shape)) if dx is None else dx
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) · up, ``[..., F]``, of contiguous ``[..., 2F]`` whose first half is the gate."""
+    """Return silu(gate) · up, ``[..., F]``, of contiguous ``[..., 2F]``. The first half is the gate."""
     out: Tensor = SwiGlu.apply(gate_up)  # type: ignore[no-untyped-call]
     return out
 
 
 def gelu_project(x: Tensor, projection: Projection, keep: bool = True) -> Tensor:
-    """GELU in its tanh form of contiguous x ``[..., columns]``, then the projection: ``[..., rows]``.
+    """Apply GELU in its tanh form to contiguous x ``[..., columns]``, and then the projection: ``[..., rows]``.
 
     Without ``keep`` backward computes the GELU again.
     """

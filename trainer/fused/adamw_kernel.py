@@ -1,6 +1,6 @@
-"""AdamW in one pass: each state read and written once, clipping applied on the way, the working copy left behind.
+"""AdamW in one pass over memory, with clipping and the new working copy. Each state is read and written once.
 
-Loshchilov and Hutter 2019, algorithm 2, in the form and with the state of ``torch.optim.AdamW``.
+It is algorithm 2 of Loshchilov and Hutter 2019, in the form and with the state of ``torch.optim.AdamW``.
 """
 
 from __future__ import annotations
@@ -35,16 +35,20 @@ def adamw_kernel(
     HAS_COPY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    # Read on the device: the host does not know yet if the step is skipped, and does not wait for it.
     if tl.load(skipped_ptr) == 0.0:
+        # 64 bits: a matrix may have more than 2**31 elements.
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         inside = at < size
         step = tl.load(step_ptr)
         grad = tl.load(grad_ptr + at, mask=inside, other=0.0).to(tl.float32) * tl.load(factor_ptr)
+        # The decay is decoupled: it acts on the weight and not on the moments.
         weight = tl.load(weight_ptr + at, mask=inside, other=0.0) * (1.0 - rate * decay)
         first = tl.load(first_ptr + at, mask=inside, other=0.0)
         second = tl.load(second_ptr + at, mask=inside, other=0.0)
         first += (1.0 - beta1) * (grad - first)
         second = beta2 * second + (1.0 - beta2) * grad * grad
+        # 1 - beta^step. Both moments begin at 0, and the correction takes that bias away.
         correction1 = 1.0 - tl.exp(step * log_beta1)
         correction2 = 1.0 - tl.exp(step * log_beta2)
         weight -= (rate / correction1) * first / (tl.sqrt(second / correction2) + eps)
@@ -72,8 +76,8 @@ def update(
 ) -> None:
     """Update a contiguous float32 weight, its moments and its working ``copy``, all of one size, in place.
 
-    ``step`` (float32 scalar) counts this update already. ``factor`` (float32 scalar) multiplies the
-    gradient; ``skipped`` (float32 scalar) other than 0 leaves everything as it is.
+    ``step`` (float32 scalar) counts this update already. ``factor`` (float32 scalar) multiplies the gradient.
+    If ``skipped`` (float32 scalar) is not 0, everything stays as it is.
     """
     beta1, beta2 = betas
     grid = (triton.cdiv(weight.numel(), BLOCK),)
@@ -82,6 +86,7 @@ def update(
         gradient,
         first,
         second,
+        # The kernel needs some pointer, and does not use it without HAS_COPY.
         weight if copy is None else copy,
         step,
         factor,

@@ -1,7 +1,7 @@
 """Residual addition and normalisation in one pass over memory, forward and backward, in Triton.
 
-``AddNorm`` computes x' = x + delta and y = norm(x') · weight. One program does a row; the sums are float32 whatever
-the inputs are. RMSNorm: Zhang and Sennrich 2019; LayerNorm: Ba et al. 2016, with a gain and no bias.
+``AddNorm`` computes x' = x + delta and y = norm(x') · weight. One program does a row. The sums are in float32
+for any inputs. RMSNorm: Zhang and Sennrich 2019. LayerNorm: Ba et al. 2016, with a gain and without a bias.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROGRAMS = 2
 def plain_add_norm(
     x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, kind: Kind
 ) -> tuple[Tensor, Tensor]:
-    """The reference: the same in plain PyTorch, in the precision of its inputs and at least float32."""
+    """Return the reference in plain PyTorch, in the precision of its inputs and at least in float32."""
     wide = torch.promote_types(x.dtype, torch.float32)
     total = x if delta is None else (x.to(wide) + delta.to(wide)).to(x.dtype)
     centred = total.to(wide)
@@ -56,11 +56,13 @@ def forward_kernel(
         x += tl.load(delta_ptr + row * size + columns, mask=inside, other=0.0).to(tl.float32)
         total = x.to(total_ptr.dtype.element_ty)
         tl.store(total_ptr + row * size + columns, total, mask=inside)
+        # The norm is that of the rounded sum, because backward and the next block see only that.
         x = total.to(tl.float32)
 
     if CENTRE:
         mean = tl.sum(x, 0) / size
         tl.store(mean_ptr + row, mean)
+        # Columns beyond the row must stay 0, or they would add mean² to the variance.
         x = tl.where(inside, x - mean, 0.0)
 
     rstd = 1.0 / tl.sqrt(tl.sum(x * x, 0) / size + eps)
@@ -86,7 +88,7 @@ def backward_kernel(
     BLOCK: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """Row by row: all of a row is asked for, STAGES - 1 rows ahead, before anything waits for a sum over it."""
+    """Go row by row. The loads run STAGES - 1 rows ahead, so that no sum over a row waits for memory."""
     columns = tl.arange(0, BLOCK)
     inside = columns < size
     weight = tl.load(weight_ptr + columns, mask=inside, other=0.0).to(tl.float32)
@@ -116,11 +118,12 @@ def backward_kernel(
 
         tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
 
+    # One row of sums for each program. They are added in a fixed order later, unlike atomic additions.
     tl.store(partial_ptr + tl.program_id(0) * size + columns, dweight, mask=inside)
 
 
 def programs(rows: int, device: torch.device, per_processor: int) -> int:
-    """How many programs share the rows: a few on each multiprocessor, so that each sums many rows' gains."""
+    """Return the number of programs: only a few on each multiprocessor, so that each sums many rows' gains."""
     if device.type != "cuda":
         return min(rows, 3)
     return min(rows, per_processor * torch.cuda.get_device_properties(device).multi_processor_count)
@@ -129,7 +132,7 @@ def programs(rows: int, device: torch.device, per_processor: int) -> int:
 def forward(
     x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, kind: Kind
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return x + delta, its norm, and the mean and 1 / deviation of each row, of which "rms" has no mean."""
+    """Return x + delta, its norm, and the mean and 1 / deviation of each row. For "rms" there is no mean."""
     size = x.shape[-1]
     rows = x.numel() // size
     x = x.contiguous()
@@ -159,12 +162,12 @@ def forward(
 
 
 def normed(x: Tensor, weight: Tensor, eps: float, kind: Kind) -> Tensor:
-    """Return the norm of x alone, the same bits as in the forward pass, outside autograd."""
+    """Return the norm of x without a delta, outside autograd. The bits are those of the forward pass."""
     return forward(x, None, weight, eps, kind)[1]
 
 
 class AddNorm(torch.autograd.Function):
-    """(x ``[..., size]``, delta or None, weight ``[size]``) -> (x + delta, normalised), both in x's dtype."""
+    """Map x ``[..., size]``, delta (or None) and weight ``[size]`` to x + delta and its norm, both in x's dtype."""
 
     @staticmethod
     def forward(
@@ -174,7 +177,9 @@ class AddNorm(torch.autograd.Function):
         ctx.save_for_backward(total, weight, mean, rstd)
         ctx.kind = kind
         ctx.added = delta is not None
+        # An unused output then has the gradient None, and no tensor of zeros has to be read.
         ctx.set_materialize_grads(False)
+        # Without a delta the sum is the input itself, which must not be returned as it is.
         if delta is None:
             total = total.view_as(total)
 
@@ -216,6 +221,6 @@ class AddNorm(torch.autograd.Function):
 def add_norm(
     x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, kind: Kind = "rms"
 ) -> tuple[Tensor, Tensor]:
-    """x ``[..., size]`` plus ``delta`` (None: nothing), and its norm; both in x's dtype."""
+    """Return x ``[..., size]`` plus ``delta`` (None: nothing), and its norm, both in x's dtype."""
     result: tuple[Tensor, Tensor] = AddNorm.apply(x, delta, weight, eps, kind)  # type: ignore[no-untyped-call]
     return result

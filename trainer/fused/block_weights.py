@@ -1,4 +1,4 @@
-"""Working weights of the blocks with FSDP: those of a few blocks are in memory at a time."""
+"""Working weights of the blocks with FSDP. Only those of a few blocks are in memory at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.fused.peers import peer_memory
 
 HELD = 0.02
-"""Share of a GPU's memory: what is gathered again and again costs more time than so little memory is worth."""
+"""The share of a GPU's memory for working weights.
+
+To save so little memory is not worth the time of more gathers.
+"""
 
 
 def buffers_for(blocks: int, block_bytes: int, world: World) -> int:
-    """Of how many blocks FSDP holds the working weights: as many as fit into HELD of a GPU's memory, two at least.
+    """Return the number of blocks whose working weights FSDP keeps: those that fit into HELD, at least two.
 
-    The same on every rank, for they gather together.
+    It is the same on every rank, because all ranks gather together.
     """
     memory = 0
     if world.device.type == "cuda":
@@ -32,11 +35,11 @@ def buffers_for(blocks: int, block_bytes: int, world: World) -> int:
 
 
 class BlockWeights:
-    """Working weights of some blocks at a time: while one block computes, the next one's are on their way.
+    """Working weights of some blocks at a time. While one block computes, those of the next one are gathered.
 
-    Blocks are used in order, forward and then backward, so those that come last in one direction are still there in the
-    other: of ``L`` blocks with ``B`` buffers ``2 (L - B)`` are gathered in a micro-step. A gather is queued when all
-    that is to read the memory before it has been, and waits for it, so two buffers are enough.
+    Blocks are used in order, forward and then backward. So the last blocks of one direction are still in
+    memory in the other: of ``L`` blocks with ``B`` buffers, ``2 (L - B)`` are gathered in a micro-step. A
+    gather is queued after all work that reads the same memory, and waits for it. So two buffers are enough.
     """
 
     def __init__(self, blocks: Sequence[Sequence[Projection]], partition: Partition) -> None:
@@ -44,57 +47,68 @@ class BlockWeights:
         self.partition = partition
         block_bytes = max(sum(p.working.nbytes for p in block) for block in blocks)
         self.buffers = buffers_for(len(blocks), block_bytes, partition.world)
-        mine = [rows for block in blocks for projection in block for rows in projection.own]
-        elements = sum(rows.numel() for rows in mine)
-        dtype = mine[0].dtype
+        rows_of_rank = [rows for block in blocks for projection in block for rows in projection.own]
+        elements = sum(rows.numel() for rows in rows_of_rank)
+        dtype = rows_of_rank[0].dtype
         self.peers = peer_memory(elements, dtype, partition.world)
-        memory = self.peers.mine if self.peers else torch.empty(elements, dtype=dtype, device=mine[0].device)
+        device = rows_of_rank[0].device
+        memory = self.peers.mine if self.peers else torch.empty(elements, dtype=dtype, device=device)
         self.stream = torch.cuda.Stream(memory.device) if self.peers else None
         self.readings: list[list[tuple[Tensor, Tensor]]] = []
-        """For each block what is copied from where, with peers."""
+        """With peers, for each block: pairs of a target and the source in a rank's memory."""
         end = 0
 
         for index, block in enumerate(blocks):
             self.readings.append([])
             for projection, buffer in zip(block, blocks[index % self.buffers], strict=True):
                 *begins, end = itertools.accumulate((rows.numel() for rows in projection.own), initial=end)
-                own = [
+                kept_rows = [
                     memory[begin : begin + rows.numel()]
                     for begin, rows in zip(begins, projection.own, strict=True)
                 ]
-                projection.move_to(buffer.working, own)
+                projection.move_to(buffer.working, kept_rows)
                 self.readings[index] += self.places(projection, begins)
 
         self.forget()
 
     def places(self, projection: Projection, begins: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Each rank's rows of the working matrix, and where they are in that rank's memory; none without peers."""
-        world = self.partition.world
-        found = list[tuple[Tensor, Tensor]]()
-        for copy, own, begin in zip(projection.copies, projection.own, begins, strict=True):
-            ranks = range(world.size) if own.shape[0] < copy.shape[0] else [world.rank]
-            for part, rank in zip(copy.split(own.shape[0]), ranks, strict=True):
-                if self.peers:
-                    found.append((part, self.peers.of(rank, own.shape, begin)))
+        """Return each rank's rows of the working matrix, and their place in that rank's memory.
 
-        return found
+        Empty without peers.
+        """
+        world = self.partition.world
+        pairs = list[tuple[Tensor, Tensor]]()
+        for copy, rows, begin in zip(projection.copies, projection.own, begins, strict=True):
+            ranks = range(world.size) if rows.shape[0] < copy.shape[0] else [world.rank]
+            for part, rank in zip(copy.split(rows.shape[0]), ranks, strict=True):
+                if self.peers:
+                    pairs.append((part, self.peers.of(rank, rows.shape, begin)))
+
+        return pairs
 
     def forget(self) -> None:
-        """What has been gathered is out of date: every rank has renewed its rows."""
+        """Drop the gathered weights. They are out of date, because every rank has renewed its rows."""
         self.held: list[int | None] = [None] * self.buffers
         self.under_way: dict[int, list[dist.Work] | list[torch.cuda.Event]] = {}
+        # No rank may read another one's rows before they are renewed.
         if self.peers:
             self.peers.barrier()
 
     def need(self, index: int, step: int) -> None:
-        """Let the device wait for this block's weights, and gather the next one's; ``step`` is 1 or, backward, -1."""
+        """Make the device wait for this block's weights, and gather those of the next one.
+
+        ``step`` is 1 in the forward pass and -1 in the backward pass.
+        """
         self.fetch(index)
         self.fetch(index + step)
         for work in self.under_way.pop(index, ()):
             work.wait()
 
     def before_backward(self, index: int, _: Tensor) -> None:
-        """The hook of a gradient that is there when a block's backward pass is the next to run."""
+        """Fetch a block's weights.
+
+        It is the hook of a gradient that exists just before the block's backward pass.
+        """
         self.need(index, -1)
 
     def fetch(self, index: int) -> None:
@@ -108,7 +122,11 @@ class BlockWeights:
             self.under_way[index] = [work for p in self.blocks[index] for work in p.gather()]
 
     def read(self, index: int, stream: torch.cuda.Stream) -> torch.cuda.Event:
-        """Copy a block's rows out of the ranks' memory, on ``stream``; what tells that they are there."""
+        """Copy a block's rows out of the ranks' memory, on ``stream``.
+
+        Return the event at the end of the copies.
+        """
+        # The work that still reads this buffer is queued on the current stream.
         stream.wait_stream(torch.cuda.current_stream(stream.device))
         with torch.cuda.stream(stream):
             for part, source in self.readings[index]:

@@ -1,7 +1,7 @@
-"""Head and cross-entropy: softmax and its gradient in one kernel, in place of the logits, in Triton.
+"""Head and cross-entropy in Triton. One kernel computes the softmax and writes its gradient over the logits.
 
-A program does a row: it reads the logits twice, the second time out of the L2 cache since only as many rows are under
-way as there are multiprocessors, and writes the gradient where they lay. Nothing is computed twice.
+A program does one row at a time. It reads the logits twice. The second time they come from the L2 cache,
+because only as many rows are in work as there are multiprocessors. Nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jobctl.trainer.models.loss import IGNORED, CrossEntropy, Reduction
 from jobctl.trainer.models.products import add_product_into, product_into
 
 PIECES = 4
-"""Pieces of a row that a program does at once."""
+"""Pieces of a row that a program does at the same time."""
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -37,14 +37,18 @@ def softmax_kernel(
     PIECES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """PIECES of BLOCK columns at once: a lane has a column of each, so that it renews its maximum once for all."""
+    """Take PIECES of BLOCK columns at once.
+
+    A lane has one column of each, so it renews its maximum only once for all.
+    """
     scale = tl.load(scale_ptr)
     columns = (tl.arange(0, PIECES) * BLOCK)[:, None] + tl.arange(0, BLOCK)[None, :]
     for row in range(tl.program_id(0), rows, tl.num_programs(0)):
         base = logits_ptr + tl.cast(row, tl.int64) * size
         target = tl.load(targets_ptr + row)
         scored = target != ignored
-        # Before the sums, which all warps wait for: later a fast warp may have put the gradient there.
+        # Read before the sums, for which all warps wait. Later a fast warp may have written the gradient over
+        # it.
         picked = tl.load(base + tl.where(scored, target, 0)).to(tl.float32)
         highest = tl.full([BLOCK], -3e38, dtype=tl.float32)
         total = tl.zeros([BLOCK], dtype=tl.float32)
@@ -52,6 +56,8 @@ def softmax_kernel(
         for start in range(0, size, PIECES * BLOCK):
             at = start + columns
             x = tl.load(base + at, mask=at < size, other=float("-inf")).to(tl.float32) * LOG2_E
+            # The largest value so far is taken off before exp2, so that it does not overflow. When a larger
+            # one comes, the sum so far is scaled down to it.
             new = tl.maximum(highest, tl.max(x, 0))
             total = total * tl.exp2(highest - new) + tl.sum(tl.exp2(x - new[None, :]), 0)
             highest = new
@@ -69,7 +75,7 @@ def softmax_kernel(
 
 
 def plain_softmax_(logits: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
-    """The reference; arguments and result as those of ``softmax_``."""
+    """Return the reference. Arguments and result are those of ``softmax_``."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scored = (targets != IGNORED)[:, None]
     safe = torch.where(scored, targets[:, None], 0)
@@ -82,10 +88,13 @@ def plain_softmax_(logits: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
 
 
 def softmax_(logits: Tensor, targets: Tensor, scale: Tensor, block: int = 0) -> Tensor:
-    """Each row's loss, float32 ``[N]``; logits ``[N, V]`` become the gradient of their sum times ``scale``.
+    """Return the loss of each row, float32 ``[N]``.
 
-    ``block`` is the width of a piece; by default what was fastest on an H200: rows too long for the L2 cache, a row
-    of each multiprocessor taken together, are read by one large program on each.
+    Write the gradient of their sum times ``scale`` over the logits.
+
+    The logits are ``[N, V]``. ``block`` is the width of a piece. The default was the fastest on an H200: one
+    large program on each multiprocessor for long rows, which together would not fit into the L2 cache
+    otherwise.
     """
     losses = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
     rows, size = logits.shape
@@ -108,15 +117,15 @@ def softmax_(logits: Tensor, targets: Tensor, scale: Tensor, block: int = 0) -> 
 
 
 def losses_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """What ``trainer.loss.losses_and_gradient`` gives; the gradient lies where the logits lay."""
+    """Do as ``trainer.models.loss.losses_and_gradient``, but write the gradient over the logits."""
     return softmax_(logits, targets, torch.ones((), device=logits.device)), logits
 
 
 class HeadLoss(torch.autograd.Function):
-    """Mean loss of hidden states ``[N, columns]``; backward has only the two products left to do, or not even those.
+    """Mean loss of hidden states ``[N, columns]``.
 
-    Where the gradient of all logits may be kept (``kept_bytes``) it is, from forward to backward, and the head's
-    gradient is one product. Else forward makes both gradients chunk by chunk and backward scales them.
+    If the gradient of all logits fits into ``kept_bytes``, it is kept until backward, which then does two
+    products. Otherwise forward makes both gradients chunk by chunk, and backward only scales them.
     """
 
     @staticmethod
@@ -148,6 +157,7 @@ class HeadLoss(torch.autograd.Function):
             else:
                 add_product_into(dweight, gradient.t(), part)
 
+            # Freed before the next chunk's logits are made, so that only one chunk is in memory.
             del gradient
 
         ctx.save_for_backward(dhidden, dweight)
@@ -176,7 +186,7 @@ class HeadLoss(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class HeadCrossEntropy:
-    """``CrossEntropy``'s place in the model, by the kernel above. ``kept_bytes`` bounds the logits held at once."""
+    """The model's ``CrossEntropy`` with the kernel above. ``kept_bytes`` limits the logits in memory."""
 
     projection: Projection
     kept_bytes: int = 12 * 2**30
@@ -189,10 +199,11 @@ class HeadCrossEntropy:
 
         rows = hidden.reshape(-1, hidden.shape[-1])
         labels = targets.reshape(-1)
-        a_row = self.projection.working.shape[0] * rows.element_size()
-        chunk = max(128, self.kept_bytes // a_row)
+        # If not all logits fit, chunks of 2 GiB are used, in multiples of 128 rows (the tiles of a product).
+        bytes_of_row = self.projection.working.shape[0] * rows.element_size()
+        chunk = max(128, self.kept_bytes // bytes_of_row)
         if chunk < len(labels):
-            chunk = max(128, min(chunk, 2**31 // a_row) // 128 * 128)
+            chunk = max(128, min(chunk, 2**31 // bytes_of_row) // 128 * 128)
 
         loss: Tensor = HeadLoss.apply(  # type: ignore[no-untyped-call]
             rows, labels, self.projection, chunk, self.projection.weights[0]

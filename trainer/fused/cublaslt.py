@@ -1,9 +1,9 @@
-"""Products by cuBLASLt's own interface, where torch does not let us say which of its kernels runs or what it ends with.
+"""Products by cuBLASLt's own interface. torch lets us choose neither its kernel nor the operation at its end.
 
-On Hopper large products are bound by power. Where the library would take tiles of 192 × 192 first, its kernel with
-tiles of 256 × 128 makes whole steps 3 to 5% shorter, and not a bit of the result differs (docs/performance.md). Where
-it takes others first nothing was faster, and they stay. The numbers here are cublasLt.h's; the library is the one that
-torch has loaded.
+On Hopper large products are limited by power. If cuBLASLt's first choice has tiles of 192 × 192, its kernel
+with tiles of 256 × 128 makes whole steps 3 to 5% shorter, with the same bits (docs/performance.md). For other
+first choices nothing was faster, so they stay. The numbers here are those of cublasLt.h. The library is the
+one that torch has loaded.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ TILE = 1
 TILE_256X128 = 24
 TILE_192X192 = 209
 CANDIDATES = 8
-"""How many of its kernels cuBLASLt is asked for: as many as it offers for these shapes."""
+"""The number of kernels to ask cuBLASLt for. It offers no more for these shapes."""
 ALIGNMENT = 256
-"""Bytes; what cuBLASLt counts on when it chooses."""
+"""The alignment in bytes that cuBLASLt assumes when it chooses."""
 WORKSPACE = 32 * 2**20
-"""Bytes; what NVIDIA advises for Hopper (cuBLAS documentation, section 2.4.8)."""
+"""The workspace in bytes that NVIDIA advises for Hopper (cuBLAS documentation, section 2.4.8)."""
 
 
 class Heuristic(ctypes.Structure):
@@ -98,16 +98,17 @@ def layout(rows: int, columns: int) -> c_void_p:
 
 
 def preferred(tiles: Sequence[int]) -> int:
-    """Which of cuBLASLt's candidates to take, by the tiles of each: the first but for 192 × 192."""
+    """Return the index of the candidate to use, by the tiles of each: the first, unless it has 192 × 192."""
     return tiles.index(TILE_256X128) if tiles[0] == TILE_192X192 and TILE_256X128 in tiles else 0
 
 
 class Product:
-    """out ``[rows, n]`` = left ``[rows, k]`` @ right ``[k, n]``, bfloat16, summed in float32.
+    """out ``[rows, n]`` = left ``[rows, k]`` @ right ``[k, n]``, in bfloat16, summed in float32.
 
-    ``transposed``: right lies in memory as ``[n, k]``. ``gelu_gradient``: the result is multiplied by GELU'(inner
-    ``[rows, n]``), in its tanh form, before it leaves the chip. All are contiguous. cuBLASLt counts columns first:
-    what it sees is outᵀ = rightᵀ @ leftᵀ. Raises RuntimeError where it has nothing for these shapes on this GPU.
+    With ``transposed`` right is ``[n, k]`` in memory. With ``gelu_gradient`` the result is multiplied by
+    GELU'(inner ``[rows, n]``), in its tanh form, before it is written. All tensors are contiguous. cuBLASLt
+    is column-major, so it computes outᵀ = rightᵀ @ leftᵀ. Raises RuntimeError if it has no kernel for these
+    shapes on this GPU.
     """
 
     def __init__(
@@ -120,7 +121,9 @@ class Product:
         if gelu_gradient:
             self.set(EPILOGUE, c_int(GELU_GRADIENT))
             self.set(AUX_LEADING, c_int64(n))
-            self.set(AUX_POINTER, c_void_p(workspace(device).data_ptr()))  # its alignment counts
+            # Any pointer with the right alignment, which the choice of a kernel depends on. The real one
+            # comes later.
+            self.set(AUX_POINTER, c_void_p(workspace(device).data_ptr()))
 
         self.right = layout(k, n) if transposed else layout(n, k)
         self.left = layout(k, rows)
@@ -134,9 +137,12 @@ class Product:
         )
 
     def candidates(self) -> list[Heuristic]:
-        """cuBLASLt's kernels for this product, what it thinks fastest first; the same in every run on such a GPU."""
+        """Return cuBLASLt's kernels for this product, its first choice first.
+
+        The list is the same in every run.
+        """
         preference = c_void_p()
-        found = c_int()
+        count = c_int()
         offered = (Heuristic * CANDIDATES)()
         size = c_size_t(WORKSPACE)
         call("cublasLtMatmulPreferenceCreate", byref(preference))
@@ -158,11 +164,11 @@ class Product:
             preference,
             CANDIDATES,
             offered,
-            byref(found),
+            byref(count),
         )
         call("cublasLtMatmulPreferenceDestroy", preference)
 
-        return list(offered)[: found.value]
+        return list(offered)[: count.value]
 
     def __call__(
         self,
@@ -172,7 +178,7 @@ class Product:
         added: Tensor | None = None,
         inner: Tensor | None = None,
     ) -> None:
-        """``added`` ``[rows, n]`` is added to the product in float32."""
+        """Write the product to ``out``, plus ``added`` ``[rows, n]``, which is added in float32."""
         if inner is not None:
             self.set(AUX_POINTER, c_void_p(inner.data_ptr()))
 
@@ -204,7 +210,7 @@ class Product:
 def product_for(
     rows: int, n: int, k: int, transposed: bool, gelu_gradient: bool, device: torch.device
 ) -> Product | None:
-    """The product for these shapes; None where there is none."""
+    """Return the product for these shapes, or None if cuBLASLt has none."""
     try:
         return Product(rows, n, k, transposed, gelu_gradient, device)
     except (OSError, AttributeError, RuntimeError, IndexError):
@@ -217,7 +223,7 @@ def is_hopper(device: torch.device) -> bool:
 
 
 def runs(*tensors: Tensor) -> bool:
-    """Whether these may be given to a ``Product``."""
+    """Return True if a ``Product`` can take these tensors."""
     return all(
         tensor.is_cuda
         and tensor.dtype == torch.bfloat16
@@ -228,34 +234,40 @@ def runs(*tensors: Tensor) -> bool:
 
 
 def product(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
-    """left ``[..., k]`` @ right ``[k, n]``, plus ``added`` ``[..., n]``; right or its transpose is contiguous."""
+    """Return left ``[..., k]`` @ right ``[k, n]``, plus ``added`` ``[..., n]``.
+
+    right or its transpose must be contiguous.
+    """
     k, n = right.shape
     transposed = not right.is_contiguous()
     operands = [left, right.t() if transposed else right, *([] if added is None else [added])]
-    found = None
+    multiply = None
     if is_hopper(left.device) and runs(*operands):
-        found = product_for(left.numel() // k, n, k, transposed, False, left.device)
+        multiply = product_for(left.numel() // k, n, k, transposed, False, left.device)
 
-    if found is None:
+    if multiply is None:
         return left @ right if added is None else torch.addmm(added, left, right)
 
     out = left.new_empty(*left.shape[:-1], n)
-    found(out, left, right, added)
+    multiply(out, left, right, added)
 
     return out
 
 
 def gelu_gradient_product(left: Tensor, right: Tensor, inner: Tensor) -> Tensor | None:
-    """(left ``[rows, k]`` @ right ``[k, n]``) · GELU'(inner), in inner's shape ``[..., n]``; None where it cannot."""
+    """Return (left ``[rows, k]`` @ right ``[k, n]``) · GELU'(inner), in inner's shape ``[..., n]``.
+
+    Return None if cuBLASLt cannot do it.
+    """
     if not runs(left, right, inner):
         return None
 
     k, n = right.shape
-    found = product_for(len(left), n, k, False, True, left.device)
-    if found is None:
+    multiply = product_for(len(left), n, k, False, True, left.device)
+    if multiply is None:
         return None
 
     out = torch.empty_like(inner)
-    found(out, left, right, inner=inner)
+    multiply(out, left, right, inner=inner)
 
     return out

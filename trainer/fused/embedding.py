@@ -1,6 +1,6 @@
-"""Embedding look-up in a working copy, whose gradient is added row by row in float32, the same in every run.
+"""Embedding look-up in a working copy. The gradient is added row by row in float32, and repeats bit for bit.
 
-torch's own backward makes a gradient of the whole vocabulary in each micro-step and then adds all of it.
+torch's own backward makes a gradient of the whole vocabulary in each micro-step, and then adds all of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from jobctl.trainer.fused.linear import Projection
 ROWS = 16
 BLOCK = 1024
 WARPS = 4
-"""Rows and columns that a program adds at once; what was fastest on an H200 for 65,536 tokens of text."""
+"""Rows and columns that a program adds at once.
+
+These were the fastest on an H200 for 65,536 tokens of text.
+"""
 
 
 @triton.jit
@@ -27,6 +30,8 @@ def add_rows_kernel(
     start = tl.program_id(0)
     token = tl.load(tokens_ptr + start)
     before = tl.load(tokens_ptr + start - 1, mask=start > 0, other=-1)
+    # Tokens are sorted. The program at the first place of a token adds all of its rows, and the others do
+    # nothing. So no two programs write to one row, and the order of the sum is fixed.
     if token != before:
         columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         inside = columns < size
@@ -48,12 +53,15 @@ def add_rows_kernel(
 
 
 def plain_add_rows(table: Tensor, tokens: Tensor, rows: Tensor) -> None:
-    """The reference."""
+    """Do the same in plain PyTorch, as the reference."""
     table.index_add_(0, tokens, rows.to(table.dtype))
 
 
 def add_rows(table: Tensor, tokens: Tensor, rows: Tensor) -> None:
-    """table[tokens[i]] += rows[i], in float32 and in a fixed order. tokens int64 ``[N]``, rows ``[N, size]``."""
+    """Add rows[i] to table[tokens[i]], in float32 and in a fixed order.
+
+    tokens are int64 ``[N]``, rows ``[N, size]``.
+    """
     in_order, order = torch.sort(tokens, stable=True)
     count, size = rows.shape
     add_rows_kernel[(count, triton.cdiv(size, BLOCK))](
@@ -84,6 +92,6 @@ class LookUp(torch.autograd.Function):
 
 
 def look_up(tokens: Tensor, projection: Projection) -> Tensor:
-    """tokens ``[B, T]`` -> ``[B, T, size]`` in the working dtype."""
+    """Map tokens ``[B, T]`` to ``[B, T, size]`` in the working dtype."""
     out: Tensor = LookUp.apply(tokens, projection, projection.weights[0])  # type: ignore[no-untyped-call]
     return out

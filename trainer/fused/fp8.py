@@ -1,10 +1,12 @@
 """float8 matrix products with one scale a tensor, for the blocks' linear layers (tier 4).
 
-Activations and weights are e4m3, gradients e5m2 (Micikevicius et al. 2022, section 4). Hopper multiplies float8 only
-where both operands lie along the summed dimension, so a tensor is written twice by the kernel that rounds it, as it
-is and transposed. Weights get the scale of their own largest value once a step. Activations and gradients get that of
-the largest value of the last steps, measured by the same kernels (delayed scaling, as in Transformer Engine), and in
-the first step their own; what exceeds it saturates.
+Activations and weights are e4m3, gradients are e5m2 (Micikevicius et al. 2022, section 4). Hopper multiplies
+float8 only if both operands are contiguous along the summed dimension. So the kernel that rounds a tensor
+writes it twice, as it is and transposed.
+
+A weight gets the scale of its own largest value, once a step. Activations and gradients get the scale of the
+largest value of the last steps, which the same kernels measure (delayed scaling, as in Transformer Engine).
+In the first step they get their own scale. A larger value saturates.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from jobctl.trainer.fused.linear import Projection
 FORWARD = torch.float8_e4m3fn
 BACKWARD = torch.float8_e5m2
 HISTORY = 16
-"""Steps over whose largest value a scale is taken."""
+"""A scale comes from the largest value of this many steps."""
 
 
 class Scales:
-    """The scales of all places where activations and gradients are rounded; from the second step on all ranks' same."""
+    """The scales of all places where activations and gradients are rounded.
+
+    From the second step on they are the same on all ranks.
+    """
 
     def __init__(self, device: torch.device, ranks: int = 1) -> None:
         self.device = device
@@ -34,62 +39,66 @@ class Scales:
         self.formats = list[torch.dtype]()
         self.measuring = True
         self.measured = False
-        """The first step takes each tensor's own scale; those after it the scales that the ones before left."""
+        """The first step uses each tensor's own scale. Later steps use the scales from the steps before."""
 
     def place(self, dtype: torch.dtype) -> int:
-        """A new place; its number."""
+        """Add a place and return its number."""
         self.formats.append(dtype)
         return len(self.formats) - 1
 
     def allocate(self) -> None:
-        """After the last ``place``."""
+        """Make the tensors. Call it after the last ``place``."""
         count = len(self.formats)
         self.largest = torch.tensor([torch.finfo(dtype).max for dtype in self.formats], device=self.device)
-        aligned = [
-            torch.ones(count, 4, device=self.device) for _ in range(3)
-        ]  # cuBLAS wants scales at 16 bytes
+        # cuBLAS requires each scale at a multiple of 16 bytes, which are four floats.
+        aligned = [torch.ones(count, 4, device=self.device) for _ in range(3)]
         self.amax, self.scale, self.inverse = (numbers[:, 0] for numbers in aligned)
         self.amax.zero_()
         self.history = torch.zeros(HISTORY, count, device=self.device)
 
     @torch.no_grad()
     def end_step(self) -> None:
-        """Take the scales of the next step from what the last ones measured."""
+        """Compute the scales of the next step from the values of the last steps."""
+        # A step with an infinity or a NaN is skipped, and must not spoil the scales of the next ones.
         latest = torch.where(self.amax.isfinite(), self.amax, 0.0)
-        if self.ranks > 1:  # a checkpoint holds one history, and any number of ranks may go on with it
+        # A checkpoint holds one history for all ranks, and any number of ranks may resume with it.
+        if self.ranks > 1:
             dist.all_reduce(latest, dist.ReduceOp.MAX)
 
         self.history.copy_(self.history.roll(1, 0))
         self.history[0] = latest
         self.take()
         self.amax.zero_()
-        self.measuring = (
-            not self.measured
-        )  # a step that only allocates the optimiser's state measures nothing
+
+        # A step that only allocates the optimiser's state measures nothing, and is not the first step.
+        self.measuring = not self.measured
 
     def take(self) -> None:
-        """The scales that the history asks for."""
+        """Compute the scales from the history."""
         seen = self.history.amax(0)
         self.scale.copy_(torch.where(seen > 0, self.largest / seen, self.scale))
         self.inverse.copy_(1.0 / self.scale)
 
     @torch.no_grad()
     def resume(self) -> None:
-        """Go on with the history that a checkpoint has filled; where it had none, the next step measures."""
+        """Continue with the history of a checkpoint. If it is empty, the next step measures."""
         if bool(self.history.any()):
             self.take()
             self.measured = True
             self.measuring = False
 
     def measure(self, place: int, value: Tensor) -> None:
-        """In the first step: the scale of this very tensor."""
+        """Set the scale of a place from this tensor. This is only for the first step."""
         self.measured = True
         amax = value.abs().amax().float().clamp(min=1e-12)
         self.scale[place] = self.largest[place] / amax
         self.inverse[place] = amax / self.largest[place]
 
     def round(self, x: Tensor, place: int, mode: int = 0) -> tuple[Tensor, Tensor]:
-        """x ``[N, C]`` (mode 1: SwiGLU of x ``[N, 2C]``; 2: GELU of x) rounded: ``[N, C]`` and ``[C, N]``."""
+        """Round x ``[N, C]`` and return ``[N, C]`` and ``[C, N]``.
+
+        In mode 1 round SwiGLU of x ``[N, 2C]``, in mode 2 GELU of x.
+        """
         rows = x.shape[0]
         columns = x.shape[1] // (2 if mode == 1 else 1)
         if self.measuring:
@@ -118,9 +127,11 @@ class Scales:
         return out, transposed
 
     def round_gradient(self, x: Tensor, dout: Tensor, place: int, gated: bool) -> tuple[Tensor, Tensor]:
-        """The rounded gradient to SwiGLU's or GELU's input x, from that to its output."""
+        """Return the rounded gradient by the input x of SwiGLU or GELU, from the gradient by the output."""
         rows, columns = dout.shape
-        if self.measuring:  # |SwiGLU'| and |GELU'| are at most 1.13 but for the other factor
+        if self.measuring:
+            # |silu'| and |GELU'| are at most 1.13. SwiGLU's gradient has the other half of x as a further
+            # factor.
             factor = x.abs().amax().clamp(min=1.0) if gated else 1.13
             self.measure(place, dout.abs().amax() * factor)
 
@@ -152,7 +163,7 @@ class Scales:
 
 
 class Fp8Projection:
-    """A projection's weights in float8, both ways, and the places of its input and of its output's gradient."""
+    """A projection's weights in float8, as they are and transposed, and the places of its input and gradient."""
 
     def __init__(self, projection: Projection, scales: Scales) -> None:
         self.projection = projection
@@ -167,7 +178,7 @@ class Fp8Projection:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Round the working copy."""
+        """Round the working copy to float8."""
         largest = torch.finfo(FORWARD).max
         working = self.projection.working
         amax = torch.linalg.vector_norm(working, float("inf")).float().clamp(min=1e-12)
@@ -190,16 +201,19 @@ class Fp8Projection:
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rounded x ``[N, columns]`` -> ``[N, rows]``."""
+        """Map rounded x ``[N, columns]`` to ``[N, rows]``."""
         return product(x, self.weight.t(), self.scales.inverse[self.input], self.inverse, fast=True)
 
     def backward(self, g: Tensor) -> Tensor:
-        """Rounded gradient to the output -> gradient to the input."""
+        """Map the rounded gradient by the output to the gradient by the input."""
         return product(g, self.transposed.t(), self.scales.inverse[self.gradient], self.inverse, fast=True)
 
     def add_weight_gradient(self, g_transposed: Tensor, x_transposed: Tensor) -> None:
         """Add the weights' gradient in float32."""
         scales = self.scales.inverse
+
+        # Without the fast accumulators: this sum goes over all tokens, and their short ones would lose too
+        # much.
         total = product(
             g_transposed,
             x_transposed.t(),
@@ -222,7 +236,10 @@ def product(
     dtype: torch.dtype = torch.bfloat16,
     fast: bool = True,
 ) -> Tensor:
-    """left @ right, unscaled; ``fast`` sums in the tensor cores' own, shorter accumulators."""
+    """Return left @ right with the scales removed.
+
+    ``fast`` sums in the shorter accumulators of the tensor cores.
+    """
     return torch._scaled_mm(
         left, right, scale_a=left_scale, scale_b=right_scale, out_dtype=dtype, use_fast_accum=fast
     )
@@ -247,7 +264,7 @@ class Fp8Product(torch.autograd.Function):
 
 
 class Fp8FeedForward(torch.autograd.Function):
-    """down(act(up(x))): the activation's result and its gradient are made in float8 straight away."""
+    """down(act(up(x))). The result of the activation and its gradient are written in float8 at once."""
 
     @staticmethod
     def forward(
@@ -273,6 +290,7 @@ class Fp8FeedForward(torch.autograd.Function):
         down.add_weight_gradient(g_transposed, hidden_transposed)
         dhidden = down.backward(g)
         g, g_transposed = up.scales.round_gradient(inner, dhidden, up.gradient, ctx.gated)
+        # Freed before the next product, which makes a tensor of the same size.
         del dhidden
         up.add_weight_gradient(g_transposed, x_transposed)
         weights = (*up.projection.weights, *down.projection.weights)
@@ -281,13 +299,16 @@ class Fp8FeedForward(torch.autograd.Function):
 
 
 def fp8_project(x: Tensor, layer: Fp8Projection) -> Tensor:
-    """x ``[..., columns]`` -> ``[..., rows]``."""
+    """Map x ``[..., columns]`` to ``[..., rows]``."""
     out: Tensor = Fp8Product.apply(x, layer, *layer.projection.weights)  # type: ignore[no-untyped-call]
     return out
 
 
 def fp8_feed_forward(x: Tensor, up: Fp8Projection, down: Fp8Projection, gated: bool) -> Tensor:
-    """The feed-forward layer of x ``[..., hidden]``; the first half of ``up`` is the gate, if it is gated."""
+    """Return the feed-forward layer of x ``[..., hidden]``.
+
+    If it is gated, the first half of ``up`` is the gate.
+    """
     out: Tensor = Fp8FeedForward.apply(  # type: ignore[no-untyped-call]
         x, up, down, gated, *up.projection.weights, *down.projection.weights
     )

@@ -1,4 +1,7 @@
-"""The kernels that round to float8, in Triton: a matrix and its transpose, with its largest value, in one pass."""
+"""The kernels that round to float8, in Triton.
+
+One pass makes a matrix, its transpose and its largest value.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def store_twice(value, inside, row, column, out_ptr, transposed_ptr, amax_ptr, s
     narrow = value.to(out_ptr.dtype.element_ty)
     tl.store(out_ptr + row.to(tl.int64) * columns + column, narrow, mask=inside)
     target = transposed_ptr + tl.trans(column).to(tl.int64) * rows + tl.trans(row)
-    # Through bfloat16: turned in float32 or float8, Triton 3.6 leaves parts of the tile unwritten.
+    # Transposed in bfloat16: in float32 or float8, Triton 3.6 leaves parts of the tile unwritten.
     turned = tl.trans(value.to(tl.bfloat16)).to(tl.float32).to(out_ptr.dtype.element_ty)
     tl.store(target, turned, mask=tl.trans(inside))
 
@@ -38,7 +41,7 @@ def round_kernel(
     MODE: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """MODE 0: x itself; 1: SwiGLU of x, which has twice the columns; 2: GELU of x."""
+    """Round x (MODE 0), SwiGLU of x with twice the columns (MODE 1), or GELU of x (MODE 2)."""
     row = (tl.program_id(0) * TILE + tl.arange(0, TILE))[:, None]
     column = (tl.program_id(1) * TILE + tl.arange(0, TILE))[None, :]
     inside = (row < rows) & (column < columns)
@@ -83,7 +86,7 @@ def round_gradient_kernel(
     GATED: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """The gradient of SwiGLU (two tiles, ``columns`` apart) or GELU to its input."""
+    """Round the gradient by the input of SwiGLU (two tiles, ``columns`` apart) or GELU."""
     row = (tl.program_id(0) * TILE + tl.arange(0, TILE))[:, None]
     column = (tl.program_id(1) * TILE + tl.arange(0, TILE))[None, :]
     inside = (row < rows) & (column < columns)

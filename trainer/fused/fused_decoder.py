@@ -1,7 +1,8 @@
-"""A model's training pass through the fused kernels, over the parameters that the model file made.
+"""A model's training pass through the fused kernels, over the parameters of the plain model.
 
-``FusedDecoder`` computes what ``Decoder.hidden_states`` and its loss compute, from the same parameters, which keep
-their names and stay float32. The residual stream is in the working dtype, as it is under FSDP's mixed precision.
+``FusedDecoder`` computes the same as ``Decoder.hidden_states`` and its loss, from the same parameters. They
+keep their names and stay in float32. The residual stream is in the working dtype, as under FSDP's mixed
+precision.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from jobctl.trainer.models.registry import family_of
 
 
 class Split(torch.autograd.Function):
-    """The product of q, k and v as three views; backward lays the three gradients side by side."""
+    """Split the product of q, k and v into three views. Backward joins the three gradients."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, ...]:
@@ -51,7 +52,8 @@ class Split(torch.autograd.Function):
 class FusedBlock:
     """One block of the declared ``form``.
 
-    It takes and gives the residual stream as a sum not yet done: (x, the tensor to be added).
+    It takes and returns the residual stream as a pair: x, and the tensor that is still to be added to it. So
+    the addition and the next norm are one kernel.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class FusedBlock:
         self.fp8: list[Fp8Projection] = []
 
     def first_weights(self, mlp: FeedForward) -> list[Tensor]:
-        """Return the weights that multiply the feed-forward layer's input; the gate comes first."""
+        """Return the weights that multiply the input of the feed-forward layer. The gate comes first."""
         if self.gated:
             return [cast("GatedFeedForward", mlp).gate_proj.weight, mlp.up_proj.weight]
         return [mlp.up_proj.weight]
@@ -97,7 +99,10 @@ class FusedBlock:
         return [self.qkv, self.out, self.up, self.down]
 
     def __call__(self, x: Tensor, delta: Tensor | None, document_ids: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Map the sum x + delta, not yet done, ``[B, T, hidden]`` each, to the next one."""
+        """Map the pair x and delta, ``[B, T, hidden]`` each, to the next pair.
+
+        Their sum is not computed before.
+        """
         if self.checkpointing == "none" or not torch.is_grad_enabled():
             return self.compute(None, x, delta, document_ids)
 
@@ -105,7 +110,7 @@ class FusedBlock:
             with Discarding() as discarding:
                 return self.compute(discarding, x, delta, document_ids)
 
-        # One tensor is kept for the block: the sum is done first, as its first norm would do it.
+        # "full" keeps one tensor for the block. So the sum is computed first, in the way of the first norm.
         x = x if delta is None else x + delta
         result: tuple[Tensor, Tensor] = recomputed("full", self.compute, None, x, None, document_ids)
         return result
@@ -113,7 +118,7 @@ class FusedBlock:
     def compute(
         self, discarding: Discarding | None, x: Tensor, delta: Tensor | None, document_ids: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The block itself; with ``discarding`` it names what is cheap to make again."""
+        """Compute the block. With ``discarding`` it names the tensors that are cheap to make again."""
         x, y = self.add_norm(discarding, x, delta, self.norms[0])
         q, k, v = self.heads_of(y, discarding)
         delta = self.product(self.attention(q, k, v, document_ids).flatten(-2), 1)
@@ -151,7 +156,7 @@ class FusedBlock:
         return project(hidden, self.down)
 
     def heads_of(self, x: Tensor, discarding: Discarding | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k, v ``[B, T, heads, D]``."""
+        """Return q, k and v, ``[B, T, heads, D]``."""
         if self.rotary is None and not self.fp8:
             q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in project_apart(x, self.qkv))
             return q, k, v
@@ -170,7 +175,7 @@ class FusedBlock:
         tables = self.rotary.cos, self.rotary.sin
         q, k, v = rotated(qkv, *tables, q_weight, k_weight, self.heads, self.kv_heads, eps)
 
-        # The values lie in the product itself, which is kept with them.
+        # v is a part of the product, so the product is kept anyway. Only q and k are made again.
         if discarding:
             kept = qkv.detach()
             discarding.discard(
@@ -183,8 +188,8 @@ class FusedBlock:
 class FusedDecoder:
     """The fused counterpart of a ``Decoder``. Call ``refresh`` after every change of the parameters.
 
-    With a ``partition`` the model's matrices become this rank's rows of them. Raises ValueError for a
-    model whose family declares no fused block.
+    With a ``partition`` the model's matrices become this rank's rows of them. Raises ValueError for a model
+    whose family declares no fused block.
     """
 
     def __init__(
@@ -206,7 +211,7 @@ class FusedDecoder:
         self.dtype = dtype
         self.kind: Kind = form.norm
 
-        # The projections below take the sharded parameters, so sharding comes first.
+        # Sharding replaces the parameters. It comes first, because the projections below keep them.
         if partition:
             partition.shard(model)
 
@@ -227,7 +232,7 @@ class FusedDecoder:
         self.refresh()
 
     def use_fp8(self, ranks: int = 1) -> None:
-        """Multiply in float8 in the blocks, on so many ranks; embedding and head stay as they are."""
+        """Multiply in float8 in the blocks, on ``ranks`` ranks. Embedding and head stay as they are."""
         self.scales = Scales(self.head.working.device, ranks)
         for block in self.blocks:
             block.use_fp8(self.scales)
@@ -241,7 +246,7 @@ class FusedDecoder:
                 layer.refresh()
 
     def resume(self) -> None:
-        """Go on after a checkpoint has filled the parameters and ``scales.history``."""
+        """Continue after a checkpoint has filled the parameters and ``scales.history``."""
         if self.scales is not None:
             self.scales.resume()
         self.refresh()
@@ -249,18 +254,22 @@ class FusedDecoder:
     def end_step(self, copied: bool) -> None:
         """Renew the working copies after the optimiser's step.
 
-        ``copied``: the optimiser has left this rank's rows of them up to date itself.
+        ``copied`` is True if the optimiser has updated this rank's rows of them itself.
         """
         if not copied:
             self.round_parameters()
 
+        # The float8 weights are rounded from the gathered copies, so the gather comes first.
         self.gather()
         if self.scales is not None:
             self.refresh_fp8()
             self.scales.end_step()
 
     def gather(self) -> None:
-        """Bring the other ranks' rows into the working copies that stay; blocks' that do not, when they run."""
+        """Copy the other ranks' rows into the working copies that stay in memory.
+
+        With FSDP the copies of the blocks do not stay. They are gathered when a block runs.
+        """
         staying = self.projections
         if self.in_turn:
             self.in_turn.forget()
@@ -283,7 +292,7 @@ class FusedDecoder:
 
     @torch.no_grad()
     def round_parameters(self) -> None:
-        """Round the parameters into this rank's rows of the working copies."""
+        """Round the parameters, and write them into this rank's rows of the working copies."""
         copies = [rows for projection in self.projections for rows in projection.own]
         torch._foreach_copy_(copies, [local(weight) for weight in self.weights])
 
@@ -294,7 +303,7 @@ class FusedDecoder:
         self.refresh_fp8()
 
     def hidden_states(self, tokens: Tensor, document_ids: Tensor | None = None) -> Tensor:
-        """tokens ``[B, T]`` -> the last block's output after the final norm, ``[B, T, hidden]``."""
+        """Map tokens ``[B, T]`` to the last block's output after the final norm, ``[B, T, hidden]``."""
         x = look_up(tokens, self.embedding)
         if self.model.embed_positions is not None:
             x = x + self.model.embed_positions.weight[: tokens.shape[1]].to(self.dtype)
@@ -306,6 +315,7 @@ class FusedDecoder:
                 self.in_turn.need(index, 1)
 
             x, delta = block(x, delta, document_ids)
+            # The hook runs when this block's backward pass is next, and its weights may have been replaced.
             if self.in_turn and delta.requires_grad:
                 delta.register_hook(functools.partial(self.in_turn.before_backward, index))
 

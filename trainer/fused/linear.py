@@ -1,9 +1,12 @@
-"""Matrix products with a bfloat16 working copy of float32 weights, their gradients summed in float32 by the product.
+"""Matrix products with a bfloat16 working copy of float32 weights.
 
-Autocast rounds every weight again in every micro-step and rounds each micro-step's gradient to bfloat16 before it is
-added. Here the weights are rounded once a step, and the product that makes a weight's gradient adds it in float32 to
-what the earlier micro-steps left (as Megatron-LM's gradient accumulation fusion does). Weights that multiply the same
-input (q, k, v; gate, up) share one product: their copies and gradients are rows of one matrix.
+The product itself sums the gradients in float32.
+
+Autocast rounds every weight again in every micro-step, and rounds each micro-step's gradient to bfloat16
+before the addition. Here the weights are rounded once a step. The product that makes a weight's gradient adds
+it in float32 to the sum of the earlier micro-steps (like Megatron-LM's gradient accumulation fusion). Weights
+that multiply the same input (q, k, v; gate, up) share one product: their copies and gradients are rows of one
+matrix.
 """
 
 from __future__ import annotations
@@ -24,9 +27,9 @@ from jobctl.trainer.models.products import add_product_into, product_into
 class Projection:
     """Weights ``[rows_i, columns]`` that multiply the same input, as one working matrix.
 
-    Backward adds to the weights' ``.grad`` itself, and autograd sees no gradient. ``uses`` is how often it does in a
-    backward pass; ``on_complete``, where set, is called after the last of them. With a ``partition`` the weights are
-    this rank's rows, and ``gather`` brings the others' into the working matrix.
+    Backward itself adds to the weights' ``.grad``, and autograd sees no gradient. It does so ``uses`` times
+    in a backward pass. After the last time it calls ``on_complete``, if that is set. With a ``partition`` the
+    weights are this rank's rows, and ``gather`` copies the other ranks' rows into the working matrix.
     """
 
     def __init__(
@@ -46,49 +49,54 @@ class Projection:
         self.working = torch.empty(sum(self.rows), first.shape[1], dtype=dtype, device=first.device)
         self.copies = self.working.split(self.rows)
         self.own = [self.own_rows(copy) for copy in self.copies]
-        """Of each copy what this rank's optimiser renews."""
+        """The rows of each copy that this rank's optimiser renews."""
         self._gradient: Tensor | None = None
 
     def own_rows(self, whole: Tensor) -> Tensor:
         return self.partition.own(whole) if self.partition else whole
 
     def move_to(self, working: Tensor, own: Sequence[Tensor]) -> None:
-        """Work in memory that others use in turn; this rank's rows are then kept apart from it, in flat ``own``."""
+        """Use ``working``, memory that other projections use in turn.
+
+        Keep this rank's rows apart, in the flat ``own``.
+        """
         self.own = [memory.view_as(rows) for memory, rows in zip(own, self.own, strict=True)]
         self.working = working
         self.copies = working.split(self.rows)
 
     def gather(self) -> list[dist.Work]:
-        """Begin to fill the working matrix with all ranks' rows; what to wait for."""
+        """Begin to fill the working matrix with all ranks' rows. Return the work to wait for."""
         if self.partition is None:
             return []
         pairs = zip(self.copies, self.own, strict=True)
-        return [work for copy, own in pairs if (work := self.partition.gather(copy, own))]
+        return [work for copy, rows in pairs if (work := self.partition.gather(copy, rows))]
 
     def gradient(self) -> tuple[Tensor, bool]:
-        """The float32 sum ``[rows, columns]`` that the weights' ``.grad`` lie in; True if it holds nothing yet."""
+        """Return the float32 sum ``[rows, columns]`` that holds the weights' ``.grad``, and True if it is empty."""
         fresh = all(weight.grad is None for weight in self.weights)
         if self._gradient is None:
             self._gradient = torch.empty(self.working.shape, dtype=torch.float32, device=self.working.device)
 
         for weight, part in zip(self.weights, self._gradient.split(self.rows), strict=True):
-            own = self.own_rows(part)
-            made_elsewhere = weight.grad is not None and local(weight.grad).data_ptr() != own.data_ptr()
+            rows = self.own_rows(part)
+            made_elsewhere = weight.grad is not None and local(weight.grad).data_ptr() != rows.data_ptr()
             if weight.grad is not None and not made_elsewhere:
                 continue
 
+            # With a fresh sum the product overwrites, and no zeros are needed.
             if not fresh:
                 part.zero_()
 
+            # Somebody else set this gradient, for example a plain backward pass. Its value is kept.
             if weight.grad is not None:
-                own.copy_(local(weight.grad))
+                rows.copy_(local(weight.grad))
 
-            weight.grad = self.partition.as_part(own, weight) if self.partition else own
+            weight.grad = self.partition.as_part(rows, weight) if self.partition else rows
 
         return self._gradient, fresh
 
     def add_product(self, right: Tensor, *lefts: Tensor) -> None:
-        """Add ``left.T @ right`` to the gradient: of one left for all rows, or of one for each of the weights."""
+        """Add ``left.T @ right`` to the gradient, with one left for all rows or one left for each weight."""
         total, fresh = self.gradient()
         put = product_into if fresh else add_product_into
         for left, part in zip(lefts, total.split([left.shape[1] for left in lefts]), strict=True):
@@ -97,7 +105,7 @@ class Projection:
         self.added()
 
     def added(self) -> None:
-        """A backward pass has added to the gradient once more."""
+        """Note that a backward pass has added to the gradient once more."""
         self._added = (self._added + 1) % self.uses
         if self.on_complete is not None and self._added == 0:
             self.on_complete(self)
@@ -120,7 +128,10 @@ class ProjectionProduct(torch.autograd.Function):
 
 
 class ApartProduct(torch.autograd.Function):
-    """One product forward; backward takes the gradients of its parts where they lie, so that none is copied."""
+    """One product in forward.
+
+    Backward reads the gradients of its parts from their places, so that none is copied.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> tuple[Tensor, ...]:
@@ -145,12 +156,12 @@ class ApartProduct(torch.autograd.Function):
 
 
 def project(x: Tensor, projection: Projection) -> Tensor:
-    """x ``[..., columns]`` -> ``[..., rows]`` in the working dtype."""
+    """Map x ``[..., columns]`` to ``[..., rows]`` in the working dtype."""
     out: Tensor = ProjectionProduct.apply(x, projection, *projection.weights)  # type: ignore[no-untyped-call]
     return out
 
 
 def project_apart(x: Tensor, projection: Projection) -> tuple[Tensor, ...]:
-    """x ``[..., columns]`` -> ``[..., rows_i]`` for each of the weights."""
+    """Map x ``[..., columns]`` to ``[..., rows_i]`` for each of the weights."""
     parts: tuple[Tensor, ...] = ApartProduct.apply(x, projection, *projection.weights)  # type: ignore[no-untyped-call]
     return parts

@@ -1,8 +1,8 @@
-"""What the fused blocks keep for backward under ``activation_checkpointing: selective``.
+"""Choose what the fused blocks keep for backward with ``activation_checkpointing: selective``.
 
-A normalised input, the activation's result, and rotated queries and keys take a third of what a block keeps, and each
-is one pass over memory away from a tensor that is kept anyway. Backward makes them again when it asks for them
-(Megatron-Core discards such outputs in the same places).
+Normalised inputs, the result of the activation, and rotated queries and keys are a third of what a block
+keeps. Each can be made in one pass over memory from a tensor that is kept anyway. So backward makes them
+again when it needs them (Megatron-Core discards such outputs in the same places).
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from torch import Tensor
 
 
 class Remade:
-    """Tensors that one call of ``make`` gives; it is called once for all that are asked for in turn."""
+    """Tensors that one call of ``make`` returns.
+
+    It is called once for all of them, if they are taken in turn.
+    """
 
     def __init__(self, make: Callable[[], Sequence[Tensor]]) -> None:
         self.make = make
         self.waiting: dict[int, Tensor] = {}
 
     def take(self, index: int) -> Tensor:
-        """Return tensor ``index``. Those made with it wait for their turn, and are held no longer."""
+        """Return tensor ``index``. The others wait until they are taken, and are then released."""
         if index not in self.waiting:
             self.waiting = dict(enumerate(self.make()))
         return self.waiting.pop(index)
@@ -31,7 +34,7 @@ class Remade:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to get a saved tensor again: which of the remade ones, and how it was looked at."""
+    """How to make a saved tensor again: the number among the remade ones, and the shape of the view."""
 
     remade: Remade
     index: int
@@ -43,10 +46,10 @@ class Recipe:
 
 
 class Discarding:
-    """A context for one block's forward pass, in which ``discard`` says what backward is to make again.
+    """A context for one block's forward pass. ``discard`` names the tensors that backward must make again.
 
-    autograd offers each tensor that an operation saves. One that begins where a discarded one begins, and has as many
-    elements, is replaced by its recipe; anything else is kept.
+    autograd offers each tensor that an operation saves. A tensor with the address and the number of elements
+    of a discarded one is replaced by its recipe. Any other tensor is kept.
     """
 
     def __init__(self) -> None:
@@ -66,12 +69,16 @@ class Discarding:
     ) -> None:
         self._hooks.__exit__(kind, error, traceback)
 
-        # Until here their memory could not become another tensor's, which would be taken for them.
+        # Until here the discarded tensors were alive. Otherwise a new tensor could get their address, and
+        # would be taken for one of them.
         self._recipes.clear()
         self._alive.clear()
 
     def discard(self, make: Callable[[], Sequence[Tensor]], *tensors: Tensor) -> None:
-        """Let backward call ``make`` for ``tensors``, contiguous ones, in the order that it returns them in."""
+        """Let backward call ``make`` for ``tensors``.
+
+        They are contiguous, and in the order of its results.
+        """
         remade = Remade(make)
         for index, tensor in enumerate(tensors):
             self._recipes[tensor.data_ptr(), tensor.numel()] = remade, index

@@ -1,9 +1,9 @@
-"""From one projection to rotated queries and keys, with or without q/k-norm, in one pass over memory, in Triton.
+"""Rotate queries and keys, with or without q/k-norm, in one pass over memory, in Triton.
 
-The input is the product ``[B, T, (H + 2·KV)·D]``: all query heads, then the key heads, then the value heads. Rotary
-positions: RoFormer, Su et al. 2021, section 3.2.2, pairing i with i + D/2. q/k-norm: an RMSNorm over each head's own D
-values before the rotation (Qwen3 technical report 2025, section 2). The values are not touched: they stay where
-the product put them, and only their gradient is copied, to lie beside those of queries and keys.
+The input is the product ``[B, T, (H + 2·KV)·D]``: all query heads, then the key heads, then the value heads.
+Rotary positions are those of RoFormer, Su et al. 2021, section 3.2.2, with i paired to i + D/2. q/k-norm is
+an RMSNorm over the D values of each head before the rotation (Qwen3 technical report 2025, section 2). The
+values stay in the product. Only their gradient is copied, next to those of queries and keys.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ TOKENS_BACKWARD = 8
 """Tokens of one program's tile."""
 PROGRAMS = 16
 WARPS = 1
-"""Programs a multiprocessor in q/k-norm's backward, each summing the gains' gradients of its tiles; their warps."""
+"""Programs on each multiprocessor in the backward pass of q/k-norm, and their warps.
+
+Each program sums the gains' gradients of its tiles.
+"""
 
 
 def plain_rotated(
@@ -35,7 +38,7 @@ def plain_rotated(
     kv_heads: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The reference in plain PyTorch; arguments and results as those of ``rotated``."""
+    """Return the reference in plain PyTorch. Arguments and results are those of ``rotated``."""
     wide = torch.promote_types(qkv.dtype, torch.float32)
     parts = qkv.unflatten(-1, (heads + 2 * kv_heads, -1))
     q, k, v = parts.split((heads, kv_heads, kv_heads), dim=2)
@@ -115,9 +118,10 @@ def backward_head(
     HALF: tl.constexpr,
     NORM: tl.constexpr,
 ):
-    """Turn a head's gradient back, through its norm where there is one, and add to its gains' gradient."""
+    """Rotate a head's gradient back, through its norm if it has one, and add to the gradient of its gains."""
     first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(source + HALF, mask=inside, other=0.0).to(tl.float32)
+    # The rotation is orthogonal, so its backward pass is the rotation by the opposite angle.
     turned = first * cos + second * sin
     second = second * cos - first * sin
     first = turned
@@ -189,11 +193,11 @@ def backward_kernel(
         kv_at = token.to(tl.int64) * (KV_HEADS * 2 * HALF) + column
 
         for head in range(HEADS):
-            here = head * 2 * HALF
+            head_at = head * 2 * HALF
             q_first, q_second = backward_head(
-                dq_ptr + q_at + here,
-                qkv_ptr + at + here,
-                dqkv_ptr + at + here,
+                dq_ptr + q_at + head_at,
+                qkv_ptr + at + head_at,
+                dqkv_ptr + at + head_at,
                 cos,
                 sin,
                 q_gain_first,
@@ -207,11 +211,11 @@ def backward_kernel(
             )
 
         for head in range(KV_HEADS):
-            here = (HEADS + head) * 2 * HALF
+            head_at = (HEADS + head) * 2 * HALF
             k_first, k_second = backward_head(
                 dk_ptr + kv_at + head * 2 * HALF,
-                qkv_ptr + at + here,
-                dqkv_ptr + at + here,
+                qkv_ptr + at + head_at,
+                dqkv_ptr + at + head_at,
                 cos,
                 sin,
                 k_gain_first,
@@ -248,7 +252,7 @@ def rotate(
     kv_heads: int,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    """The rotated queries and keys of ``rotated``, outside autograd."""
+    """Return the rotated queries and keys of ``rotated``, outside autograd."""
     batch, length, width = qkv.shape
     head_dim = width // (heads + 2 * kv_heads)
     tokens = batch * length
@@ -359,7 +363,10 @@ def rotated(
     kv_heads: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """qkv ``[B, T, (H + 2·KV)·D]``, tables ``[>= T, D/2]``, gains ``[D]`` or None -> q, k, v ``[B, T, heads, D]``."""
+    """Map qkv ``[B, T, (H + 2·KV)·D]`` to q, k and v, ``[B, T, heads, D]``.
+
+    The tables are ``[>= T, D/2]``, the gains ``[D]`` or None.
+    """
     result: tuple[Tensor, Tensor, Tensor] = Rotated.apply(  # type: ignore[no-untyped-call]
         qkv, cos, sin, q_weight, k_weight, heads, kv_heads, eps
     )

@@ -1,7 +1,7 @@
-"""Our weights and configurations as a folder of ``transformers``, and back.
+"""Translate our weights and configurations to a folder of ``transformers``, and back.
 
-Nothing here imports ``transformers``: its folder is ``config.json`` and safetensors files. The names
-inside come from each family's mapping.
+Nothing here imports ``transformers``. Its folder is ``config.json`` and safetensors files. Each family's
+mapping has the names in them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from jobctl.trainer.models.registry import families, family_of
 
 
 def mapping_of(architecture: str) -> HfMapping:
-    """Return a family's mapping. Raises UserError for an unknown family, and for one without."""
+    """Return a family's mapping.
+
+    Raises UserError for an unknown family, and for a family without a mapping.
+    """
     mapping = family_of(architecture).hf
     if mapping is None:
         raise UserError(
@@ -42,17 +45,18 @@ def mapping_of(architecture: str) -> HfMapping:
 def hf_config(config: ModelConfig, dtype: str, token_ids: dict[str, int | None]) -> dict[str, Any]:
     """Return the content of ``config.json``.
 
-    ``token_ids`` may give ``bos_token_id`` and ``eos_token_id``. Raises UserError for an unknown
-    family, and for a shape of ours that theirs cannot have.
+    ``token_ids`` may have ``bos_token_id`` and ``eos_token_id``. Raises UserError for an unknown family, and
+    for a shape that the family has only here.
     """
     mapping = mapping_of(config.architecture)
     shared = {
         "model_type": mapping.model_type,
         "architectures": [mapping.class_name],
         "vocab_size": config.vocab_size,
-        # Their LLaMA refuses more than 1, and no weight depends on it any more.
+        # LLaMA of transformers refuses more than 1. The weights exist already, so the value has no effect.
         "initializer_range": min(config.initializer_range, 1.0),
         "tie_word_embeddings": config.tie_word_embeddings,
+        # Newer releases of transformers read `dtype`, older ones `torch_dtype`.
         "dtype": dtype,
         "torch_dtype": dtype,
         "bos_token_id": token_ids.get("bos_token_id"),
@@ -63,7 +67,7 @@ def hf_config(config: ModelConfig, dtype: str, token_ids: dict[str, int | None])
 
 
 def config_from_hf(values: dict[str, Any]) -> ModelConfig:
-    """Return our configuration of a ``config.json``.
+    """Return our configuration for a ``config.json``.
 
     Raises UserError for an unknown ``model_type``, and for a key that our models do not support.
     """
@@ -85,7 +89,8 @@ def to_hf(config: ModelConfig, state: Weights) -> Weights:
 
 
 def from_hf(config: ModelConfig, state: Weights) -> Weights:
-    """Return their state dict under our names. Raises UserError for weights that ours cannot hold."""
+    """Return their state dict under our names. Raises UserError for weights that our models do not have."""
+    # A tied head is the embedding. Some files store it a second time.
     if config.tie_word_embeddings:
         state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
     ours = mapping_of(config.architecture).from_hf(state)
@@ -94,7 +99,7 @@ def from_hf(config: ModelConfig, state: Weights) -> Weights:
 
 
 def without_biases(ours: Weights) -> Weights:
-    """Return the weights of a model without biases. Raises UserError where one is not zero."""
+    """Return the weights of a model without biases. Raises UserError if one is not zero."""
     for name, tensor in ours.items():
         if name.endswith(".bias") and not tensor.is_meta and bool(tensor.any()):
             raise UserError(f"{name} is not zero, and the model has no biases", hint="say --bias=True")
@@ -112,23 +117,23 @@ class HfFolder:
     """Its safetensors files."""
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield our names and weights, a file's tensor at a time, so that little memory is taken.
+        """Yield our names and weights. Only one tensor of a file is in memory at a time.
 
-        Raises UserError where a file cannot be read.
+        Raises UserError if a file cannot be read.
         """
         for name, tensor in stored_tensors(self.files):
             yield from from_hf(self.config, {name: tensor}).items()
 
 
 def open_hf(folder: Path) -> HfFolder:
-    """Return a folder that ``save_pretrained`` wrote, after a look at all names, shapes and biases.
+    """Return a folder that ``save_pretrained`` wrote, after a check of all names, shapes and biases.
 
-    Only safetensors are read. Raises UserError where a file is missing or damaged, and where the weights are not
-    those of one of our models.
+    Only safetensors are read, because pickled weights can run code. Raises UserError if a file is missing or
+    damaged, and if the weights are not those of one of our models.
     """
     config = read_config(folder)
     files = weight_files(folder)
-    # Theirs may have biases that are all zero, and those of our own exports are.
+    # Their models may have biases that are all zero. Those of our own exports are.
     if config.bias and not has_biases(config, files):
         config = msgspec.structs.replace(config, bias=False)
 
@@ -144,7 +149,7 @@ def load_hf(folder: Path) -> tuple[ModelConfig, Weights]:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Return our configuration of the folder's ``config.json``. Raises UserError."""
+    """Return our configuration for the folder's ``config.json``. Raises UserError."""
     file = folder / "config.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -165,7 +170,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """Return the safetensors files that belong together, by the index where there is one. Raises UserError."""
+    """Return the safetensors files of the folder, by the index if there is one. Raises UserError."""
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
     names = {single.name} if single.is_file() else set()
@@ -174,9 +179,12 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         if index.is_file():
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
 
+        # The names come from a file of somebody else, and must stay in the folder.
         files = tuple(folder / parts_of(name)[-1] for name in sorted(names))
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} is no index of weights: {error!r}", hint="fetch the model again") from error
+        raise UserError(
+            f"{index} is not an index of weights: {error!r}", hint="fetch the model again"
+        ) from error
 
     if not files:
         hint = "save it with safe_serialization=True; pickled weights are not loaded"
@@ -190,7 +198,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def stored_tensors(files: Sequence[Path], ending: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield their names and tensors, of all files in turn, those alone whose names have the ``ending``."""
+    """Yield the names and tensors of all files whose names have the ``ending``."""
     for file in files:
         try:
             with safe_open(file, framework="pt") as stored:
@@ -202,7 +210,7 @@ def stored_tensors(files: Sequence[Path], ending: str = "") -> Iterator[tuple[st
 
 
 def stored_shapes(files: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
-    """Yield their names, and tensors of the right shapes without memory."""
+    """Yield the names of all files' tensors, and tensors of the right shapes without memory."""
     for file in files:
         try:
             with safe_open(file, framework="pt") as stored:
@@ -217,7 +225,7 @@ def unreadable(file: Path, error: Exception) -> UserError:
 
 
 def has_biases(config: ModelConfig, files: Sequence[Path]) -> bool:
-    """Return whether one of the biases that a model of ours may have is not zero."""
+    """Return True if one of the biases that our model may have is not zero."""
     return any(
         bool(bias.any())
         for name, tensor in stored_tensors(files, ".bias")
@@ -226,7 +234,7 @@ def has_biases(config: ModelConfig, files: Sequence[Path]) -> bool:
 
 
 def check_shapes(config: ModelConfig, state: Weights, folder: Path) -> None:
-    """Raise UserError for the first weight that is missing, superfluous or of another shape."""
+    """Raise UserError for the first weight that is missing, superfluous or has another shape."""
     with torch.device("meta"):
         model = build_model(config, ManualAttention())
 

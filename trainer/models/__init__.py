@@ -13,13 +13,15 @@ from jobctl.trainer.models.registry import family_of
 def build_model(config: ModelConfig, attention: Attention) -> Decoder:
     """Build the model in float32 on torch's current device, from torch's current random state.
 
-    Under ``torch.device("meta")`` nothing is computed: after ``to_empty``, ``model.init_weights()``
-    gives the same weights from the same random state. Raises UserError for an unknown family.
+    Under ``torch.device("meta")`` nothing is computed. After ``to_empty``, ``model.init_weights()`` makes the
+    same weights from the same random state. Raises UserError for an unknown family.
     """
-    device = torch.empty(0).device  # torch 2.6's get_default_device does not see the context
+    # A new tensor shows the device. In torch 2.6 get_default_device does not see the context.
+    device = torch.empty(0).device
     family = family_of(config.architecture)
 
-    # On the meta device torch's own initialisation costs no time and draws no random numbers.
+    # torch initialises each layer by itself, which we replace. On the meta device that costs no time and
+    # draws no random numbers.
     with torch.device("meta"):
         model = family.build(config, attention).float()
 
@@ -37,14 +39,14 @@ def model_of_weights(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Decoder:
-    """Build the model of a state dict, for use without training, with parameters in ``dtype``."""
+    """Build the model of a state dict for use without training, with parameters in ``dtype``."""
     with torch.device("meta"):
         model = build_model(config, attention)
 
     weights = {name: tensor.to(device, dtype) for name, tensor in state.items()}
     model.load_state_dict(weights, assign=True)
 
-    # The position tables are no weights, so they are still on the meta device.
+    # The position tables are not in the state dict, so they are still on the meta device.
     if model.rotary is not None:
         model.rotary.to_empty(device=device)
         model.rotary.fill_tables()

@@ -1,8 +1,8 @@
 """Causal attention, and the choice of the kernel that computes it.
 
-Tensors are laid out ``[batch, sequence, heads, head_dim]`` throughout, as flash-attn has them; the view that
-``scaled_dot_product_attention`` wants is a transpose without a copy. Keys and values may have fewer heads
-than the queries (grouped-query attention, Ainslie et al. 2023): head h reads key head h // (H / KV).
+All tensors have the layout ``[batch, sequence, heads, head_dim]``, as in flash-attn. The layout of
+``scaled_dot_product_attention`` is a transposed view of it, without a copy. Keys and values may have fewer
+heads than the queries (grouped-query attention, Ainslie et al. 2023): head h reads key head h // (H / KV).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from jobctl.trainer.models.cudnn_attention import RepeatableCudnn
 class Attention(ABC):
     """Scaled dot-product attention in which a query sees its own position and those before it.
 
-    ``name`` says what really runs. ``supports_documents`` says whether ``document_ids`` may be given.
-    ``passed_over`` says which faster ones cannot run here, and why. ``unrepeatable`` says why a run with it does not
-    repeat bit for bit, and is empty where it does.
+    ``name`` is the kernel that really runs. ``supports_documents`` is True if ``document_ids`` may be given.
+    ``passed_over`` names the faster kernels that cannot run here, with the reasons. ``unrepeatable`` is the
+    reason why a run with it does not repeat bit for bit. It is empty if the run does repeat.
     """
 
     name: str
@@ -40,16 +40,18 @@ class Attention(ABC):
 
     @abstractmethod
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
-        """q ``[B, T, H, D]``, k and v ``[B, S, KV, D]`` with S >= T -> ``[B, T, H, D]`` in q's dtype.
+        """Map q ``[B, T, H, D]``, k and v ``[B, S, KV, D]`` with S >= T to ``[B, T, H, D]`` in q's dtype.
 
-        The queries are the last T of the S positions, so a cache of earlier keys may be longer than the
-        queries. With ``document_ids`` (integers ``[B, S]``) a query sees only keys with the id of its own
-        position.
+        The queries are the last T of the S positions, so that keys may come from a cache. With
+        ``document_ids`` (integers ``[B, S]``) a query sees only keys with the id of its own position.
         """
 
 
 def visible(queries: int, keys: int, document_ids: Tensor | None, device: torch.device) -> Tensor:
-    """True where the query may see the key: ``[T, S]``, or ``[B, 1, T, S]`` with document ids."""
+    """Return True for each pair of a query and a key that it may see.
+
+    The shape is ``[T, S]``, or ``[B, 1, T, S]`` with document ids.
+    """
     causal = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
     if document_ids is None:
         return causal
@@ -59,13 +61,14 @@ def visible(queries: int, keys: int, document_ids: Tensor | None, device: torch.
 
 
 class ManualAttention(Attention):
-    """The plain formula (Vaswani et al. 2017, section 3.2.1) in float32 whatever the inputs."""
+    """The plain formula (Vaswani et al. 2017, section 3.2.1), in float32 for any inputs."""
 
     name = "manual"
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
         wide = torch.promote_types(q.dtype, torch.float32)
         groups = q.shape[2] // k.shape[2]
+        # Without this, autocast would turn the products back to bfloat16.
         with torch.autocast(q.device.type, enabled=False):
             queries = q.to(wide).transpose(1, 2)
             keys = k.to(wide).transpose(1, 2).repeat_interleave(groups, dim=1)
@@ -79,7 +82,10 @@ class ManualAttention(Attention):
 
 
 class Kernel(Protocol):
-    """One implementation of ``scaled_dot_product_attention``, called ``label``; tensors ``[B, T, heads, D]``."""
+    """One implementation of ``scaled_dot_product_attention`` with the name ``label``.
+
+    Tensors are ``[B, T, heads, D]``.
+    """
 
     @property
     def label(self) -> str: ...
@@ -89,7 +95,7 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True)
 class SdpaKernel:
-    """One implementation behind ``scaled_dot_product_attention``; ``backend`` None: torch chooses."""
+    """One implementation behind ``scaled_dot_product_attention``. If ``backend`` is None, torch chooses."""
 
     label: str
     backend: SDPBackend | None
@@ -118,7 +124,7 @@ class SdpaKernel:
 
 
 class SdpaAttention(Attention):
-    """torch's own kernels. FlashAttention takes no mask, so document masking may need another one."""
+    """torch's own kernels. FlashAttention takes no mask, so document masking may need another kernel."""
 
     def __init__(self, causal: Kernel, masked: Kernel | None) -> None:
         self.causal = causal
@@ -132,6 +138,7 @@ class SdpaAttention(Attention):
         if document_ids is None and queries == keys:
             return self.causal(q, k, v, mask=None, is_causal=True)
 
+        # One query at the last position sees all keys, so it needs no mask.
         if document_ids is None and queries == 1:
             return self.causal(q, k, v, mask=None, is_causal=False)
 
@@ -157,7 +164,8 @@ class FlashAttention(Attention):
             raise documents_refused(self.name)
 
         result = self.function(q, k, v, causal=True)
-        if isinstance(result, tuple):  # some releases return the log-sum-exp as well
+        # Some releases return the log-sum-exp as well.
+        if isinstance(result, tuple):
             result = result[0]
 
         out: Tensor = result
@@ -193,13 +201,14 @@ def choose_attention(
     documents: bool = False,
     deterministic: bool = False,
 ) -> Attention:
-    """The attention that ``backend`` names on this device; ``auto`` takes the fastest that works.
+    """Return the attention ``backend`` on this device. ``auto`` takes the fastest one that works.
 
-    With ``documents`` it must be able to keep documents apart. With ``deterministic`` its gradients must repeat bit
-    for bit; torch has been told so before (``training.repeatable.tell_torch``).
+    With ``documents`` it must support document ids. With ``deterministic`` its gradients must repeat bit for
+    bit; call ``training.repeatable.tell_torch`` before.
 
-    ``dtype`` is that of the matrix products. A candidate works when it gives the reference's output and
-    gradients on a small grouped-query problem. Raises UserError, with every candidate's reason, if none does.
+    ``dtype`` is that of the matrix products. A candidate works if it gives the output and the gradients of
+    the reference on a small grouped-query problem. Raises UserError with the reason of every candidate if
+    none works.
     """
     if backend not in BACKENDS:
         raise UserError(f"unknown attention backend '{backend}'", hint=nearest(backend, BACKENDS))
@@ -216,7 +225,8 @@ def choose_attention(
             attention.passed_over = "; ".join(reasons)
 
             return attention
-        except Exception as error:  # a kernel that cannot run says so in as many types as there are kernels
+        except Exception as error:
+            # Each kernel has its own types of errors for "cannot run".
             reasons.append(f"{candidate}: {first_line(error)}")
 
     raise UserError(
@@ -227,7 +237,10 @@ def choose_attention(
 
 
 def automatic_order(device: torch.device) -> list[str]:
-    """Fastest first. cuDNN takes half of FlashAttention-2's time on Hopper; before, the latter leads."""
+    """Return the backends, the fastest first.
+
+    On Hopper cuDNN takes half of the time of FlashAttention-2. On older GPUs FlashAttention-2 is faster.
+    """
     if device.type != "cuda":
         return ["sdpa", "manual"]
 
@@ -244,7 +257,7 @@ def automatic_order(device: torch.device) -> list[str]:
 def build_attention(
     backend: str, device: torch.device, dtype: torch.dtype, head_dim: int, deterministic: bool = False
 ) -> Attention:
-    """The backend, tried out; raises whatever its kernel raises."""
+    """Build a backend and try it. Raises any error of its kernel."""
     if backend == "manual":
         return ManualAttention()
 
@@ -270,6 +283,7 @@ def build_attention(
 
         return attention
 
+    # The order by speed, which is another one before Hopper (9.0).
     labels = ["cudnn"] if backend == "cudnn" else ["cudnn", "flash", "efficient", "math"]
     if backend == "sdpa" and torch.cuda.get_device_capability(device)[0] < 9:
         labels = ["flash", "cudnn", "efficient", "math"]
@@ -287,7 +301,10 @@ def build_attention(
 def working_kernel(
     labels: list[str], device: torch.device, dtype: torch.dtype, head_dim: int, documents: bool
 ) -> SdpaKernel:
-    """The first of torch's kernels that gives the right answer, repeating keys where it knows no groups."""
+    """Return the first of torch's kernels that gives the right answer.
+
+    If it knows no groups, repeat the keys.
+    """
     reasons = []
     for label in labels:
         for native_gqa in (True, False):
@@ -295,7 +312,8 @@ def working_kernel(
             try:
                 check_against_reference(SdpaAttention(kernel, kernel), device, dtype, head_dim, documents)
                 return kernel
-            except Exception as error:  # as above
+            except Exception as error:
+                # As in choose_attention: any type of error.
                 reason = f"{label}: {first_line(error)}"
 
         reasons.append(reason)
@@ -304,7 +322,7 @@ def working_kernel(
 
 
 def flash_attention(generation: int, device: torch.device, deterministic: bool = False) -> FlashAttention:
-    """The package of a generation. Raises UserError where it is not installed or not for this GPU."""
+    """Return the package of a generation. Raises UserError if it is not installed or not for this GPU."""
     if device.type != "cuda":
         raise UserError("it needs an NVIDIA GPU")
 
@@ -319,7 +337,8 @@ def flash_attention(generation: int, device: torch.device, deterministic: bool =
     except (ImportError, AttributeError) as error:
         raise UserError(f"the package '{module}' cannot be imported ({first_line(error)})") from error
 
-    if generation >= 3:  # not made of operators that torch.compile can see through
+    # These packages are not made of operators that torch.compile understands.
+    if generation >= 3:
         function = torch.compiler.disable(function)
 
     if deterministic:
@@ -331,7 +350,8 @@ def flash_attention(generation: int, device: torch.device, deterministic: bool =
 def check_against_reference(
     attention: Attention, device: torch.device, dtype: torch.dtype, head_dim: int, documents: bool
 ) -> None:
-    """Raises unless output and gradients agree with the manual ones; leaves torch's random state alone."""
+    """Raise an error unless output and gradients agree with those of ManualAttention."""
+    # A generator of its own: the check must not change the random state, from which the weights are made.
     generator = torch.Generator().manual_seed(0)
     shapes = [(2, 64, 4, head_dim), (2, 64, 2, head_dim), (2, 64, 2, head_dim)]
     inputs = [torch.randn(s, generator=generator, device="cpu").to(device, dtype) for s in shapes]
@@ -340,17 +360,20 @@ def check_against_reference(
     results = []
 
     with torch.enable_grad(), torch.autocast(device.type, enabled=False), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of each reason why a kernel cannot run
+        # torch warns of each reason why a kernel cannot run.
+        warnings.simplefilter("ignore")
         for implementation in (attention, ManualAttention()):
             leaves = [tensor.clone().requires_grad_() for tensor in inputs]
             out = implementation(leaves[0], leaves[1], leaves[2], ids)
             torch.autograd.backward(out, upstream)
             results.append([out.detach(), *(leaf.grad for leaf in leaves)])
 
+    # Far above the rounding of the type, and far below the error of a wrong mask or a wrong head.
     tolerance = 5e-2 if dtype in (torch.bfloat16, torch.float16) else 2e-3
 
     for got, expected in zip(*results, strict=True):
         worst = (got.float() - expected.float()).abs().max() / expected.float().abs().max()
+        # Written so that NaN fails as well.
         if not worst <= tolerance:
             raise RuntimeError(f"its result is off by {worst:.1%} from the plain formula")
 

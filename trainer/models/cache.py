@@ -1,4 +1,4 @@
-"""Keys and values of the tokens already seen, for generation one token at a time."""
+"""Keep the keys and values of earlier tokens, to generate one token at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobctl.jobs.catalog.schema import ModelConfig
 
 
 class LayerCache:
-    """One block's keys and values, ``[B, capacity, KV, D]`` each; the first ``length`` are filled."""
+    """One block's keys and values, ``[B, capacity, KV, D]`` each. The first ``length`` are filled."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self.keys = keys
@@ -17,7 +17,7 @@ class LayerCache:
         self.length = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds ``[B, T, KV, D]`` at the end; returns all there is so far. Raises ValueError when full."""
+        """Add ``[B, T, KV, D]`` at the end, and return everything so far. Raises ValueError if it is full."""
         end = self.length + keys.shape[1]
         if end > self.keys.shape[1]:
             raise ValueError(f"the cache holds {self.keys.shape[1]} positions, not {end}")

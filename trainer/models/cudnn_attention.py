@@ -1,9 +1,9 @@
 """cuDNN's attention with a backward pass that repeats bit for bit.
 
-torch runs cuDNN's backward kernel in the form in which blocks of keys add to the queries' gradient as they finish: the
-order of these sums is another in every run. torch has no switch for it. cuDNN has one, and its own Python interface
-(the package ``nvidia-cudnn-frontend``) reaches it. On Hopper cuDNN then writes the gradient of all scores to memory, 2
-bytes each, and one product makes the queries' gradient of it.
+In torch's form of cuDNN's backward kernel, blocks of keys add to the queries' gradient when they finish. The
+order of these sums differs from run to run. torch has no switch for it. cuDNN has one, which its own Python
+interface (the package ``nvidia-cudnn-frontend``) can set. On Hopper cuDNN then writes the gradient of all
+scores to memory, 2 bytes each, and one product makes the queries' gradient of it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ from jobctl.jobs.core.errors import UserError
 MODULE = "cudnn"
 PACKAGE = "nvidia-cudnn-frontend"
 NAMES = {torch.bfloat16: "BFLOAT16", torch.float16: "HALF"}
-"""cuDNN's names of the types that it has attention for."""
+"""cuDNN's names of the types for which it has attention."""
 MOST_WORKSPACE = 5 * 2**28
-"""Bytes. Gradients that need more are computed in parts: half the batch, or half the heads, at a time."""
+"""The most bytes of a workspace.
+
+Larger gradients are computed in parts: half the batch or half the heads at a time.
+"""
 HIDDEN = -65504.0
-"""Added to the score of a key that the query may not see: float16's lowest number."""
+"""The number that is added to the score of a hidden key. It is float16's lowest number."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape and strides of a tensor, for which cuDNN plans."""
+    """Shape and strides of a tensor. cuDNN makes its plan for them."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -45,10 +48,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Problem:
-    """The tensors of a backward pass; the last three are to be filled.
+    """The tensors of a backward pass. The last three are its results.
 
-    q, out, dout and dq are ``[B, H, T, D]``, k, v, dk and dv ``[B, KV, T, D]``, in any strides. stats is each row's
-    log-sum-exp, float32 ``[B, H, T, 1]``; bias ``[B, 1, T, T]`` is what was added to the scores, None: causal.
+    q, out, dout and dq are ``[B, H, T, D]``, k, v, dk and dv are ``[B, KV, T, D]``, with any strides. stats
+    is the log-sum-exp of each row, float32 ``[B, H, T, 1]``. bias ``[B, 1, T, T]`` was added to the scores;
+    None means causal.
     """
 
     q: Tensor
@@ -80,7 +84,10 @@ class Problem:
         return [tensor for tensor in every if tensor is not None]
 
     def halves(self) -> list[Problem]:
-        """Two problems that are this one: of half the sequences each, or of half the heads; none of a single head."""
+        """Divide the problem into two, by sequences or by key heads.
+
+        Return nothing if there is only one of both.
+        """
         dimension = 0 if self.q.shape[0] > 1 else 1
         count = self.k.shape[dimension]
         if count == 1:
@@ -103,7 +110,7 @@ class Problem:
 
 
 def interface() -> Any:
-    """cuDNN's Python interface. Raises UserError where it is not installed."""
+    """Return cuDNN's Python interface. Raises UserError if it is not installed."""
     try:
         return import_module(MODULE)
     except ImportError as error:
@@ -117,7 +124,7 @@ def handle(device: torch.device) -> Any:
 
 
 class Plan:
-    """cuDNN's plan for problems of these layouts. Raises what cuDNN raises where it has none."""
+    """cuDNN's plan for problems of these layouts. Raises cuDNN's error if it has none."""
 
     def __init__(self, layouts: Sequence[Layout], device: torch.device) -> None:
         cudnn = interface()
@@ -176,7 +183,7 @@ def plan_for(layouts: tuple[Layout, ...], device: torch.device) -> Plan:
 
 
 def solve(problem: Problem) -> None:
-    """Fill the problem's gradients, in parts where the whole needs more than MOST_WORKSPACE."""
+    """Fill the problem's gradients. If the whole needs more than MOST_WORKSPACE, do it in parts."""
     tensors = problem.tensors
     plan = plan_for(tuple(map(Layout.of, tensors)), problem.q.device)
     halves = problem.halves() if plan.workspace_bytes > MOST_WORKSPACE else []
@@ -188,7 +195,10 @@ def solve(problem: Problem) -> None:
 
 
 class CudnnAttention(torch.autograd.Function):
-    """(q ``[B, H, T, D]``, k and v ``[B, KV, T, D]``, mask ``[B, 1, T, T]`` or None: causal) -> ``[B, H, T, D]``."""
+    """Map q ``[B, H, T, D]``, k and v ``[B, KV, T, D]`` to ``[B, H, T, D]``.
+
+    The mask is ``[B, 1, T, T]``; None means causal.
+    """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -213,7 +223,7 @@ class CudnnAttention(torch.autograd.Function):
 
 
 def bias_of(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """What is added to the scores where ``mask`` is False; 0 where it is True."""
+    """Return a bias for the scores: HIDDEN where ``mask`` is False, 0 where it is True."""
     if mask is None:
         return None
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, HIDDEN)
@@ -221,7 +231,10 @@ def bias_of(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 @dataclass(frozen=True)
 class RepeatableCudnn:
-    """``SdpaKernel``'s place in ``SdpaAttention``. One query alone is not trained with, and torch computes it."""
+    """A kernel for ``SdpaAttention`` instead of ``SdpaKernel``.
+
+    A single query is never trained, so torch computes it.
+    """
 
     label: str = "cudnn, repeatable"
 

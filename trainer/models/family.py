@@ -1,4 +1,4 @@
-"""The declaration of a model family: everything that the trainer must know about it."""
+"""The declaration of a model family: all that the trainer must know about it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jobctl.trainer.models.layers.decoder import Decoder
 
 @dataclass(frozen=True)
 class BlockForm:
-    """The form of a family's blocks, where the fused kernels compute exactly this form.
+    """The form of a family's blocks, if the fused kernels compute exactly this form.
 
-    ``norm``: "rms" is ``RMSNorm``, "layer" is ``LayerNorm``, in front of attention and feed-forward and
-    at the end of the model. ``feed_forward``: "swiglu" is ``SwiGluFeedForward``, "gelu" is
-    ``GeluFeedForward``. Attention is ``SelfAttention`` with whatever positions and q/k-norm it has.
+    ``norm`` is the norm before attention, before feed-forward and at the end of the model: "rms" is
+    ``RMSNorm``, "layer" is ``LayerNorm``. ``feed_forward`` "swiglu" is ``SwiGluFeedForward``, "gelu" is
+    ``GeluFeedForward``. Attention is ``SelfAttention`` with any of its positions and norms.
     """
 
     norm: Literal["rms", "layer"]
@@ -29,8 +29,9 @@ class BlockForm:
 class Family:
     """One family. Facts that need no torch are in the catalogue, under the same ``name``.
 
-    ``build`` makes the model of a configuration. ``hf`` translates to ``transformers`` and back; None
-    where there is no counterpart. ``fused_block`` None keeps the fused kernels away from the blocks.
+    ``build`` makes the model of a configuration. ``hf`` translates to ``transformers`` and back; None means
+    that there is no counterpart. ``fused_block`` None means that the fused kernels must not compute the
+    blocks.
     """
 
     name: str

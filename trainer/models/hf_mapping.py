@@ -1,4 +1,4 @@
-"""How a family says its configuration and its weights in the names of ``transformers``."""
+"""The interface between a family and ``transformers``: the names of its configuration and weights there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_SUPPORTED_OTHERWISE: dict[str, tuple[Any, ...]] = {
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
 }
-"""Keys of a ``config.json`` that no family of ours has with another value."""
+"""Keys of a ``config.json`` with the values that our families support."""
 
 
 class HfMapping(Protocol):
@@ -47,20 +47,23 @@ class HfMapping(Protocol):
 
 
 def required(values: Mapping[str, Any], key: str) -> Any:
-    """Return a value that must be there: a missing shape is not guessed. Raises UserError."""
+    """Return a value that must be given.
+
+    Raises UserError if it is missing, because a shape must not be guessed.
+    """
     if values.get(key) is None:
         raise UserError(f"config.json: '{key}' is missing", hint="save the model with a recent transformers")
     return values[key]
 
 
 def rope_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the RoPE section, by the name that transformers 5 or 4 gives it; empty where there is none."""
+    """Return the RoPE section by its name in transformers 5 or 4, or an empty one."""
     section: Mapping[str, Any] = values.get("rope_parameters") or values.get("rope_scaling") or {}
     return section
 
 
 def refuse_unsupported(values: Mapping[str, Any], activation_key: str, activations: Sequence[str]) -> None:
-    """Raise UserError for the first key that asks for something our models do not have."""
+    """Raise UserError for the first key whose value our models do not support."""
     allowed = {activation_key: tuple(activations)} | NOT_SUPPORTED_OTHERWISE
     for name, supported in allowed.items():
         value = values.get(name)

@@ -1,8 +1,8 @@
-"""Cross-entropy of the next token, computed without ever holding all logits.
+"""Cross-entropy of the next token, without all logits in memory at once.
 
-For a vocabulary of 151,936 and 32,768 tokens the logits alone are 10 GB in bfloat16 and 20 in float32. Here
-they are made for a chunk of tokens at a time, and their gradient is made in the same visit, so that nothing
-is computed twice (the fused linear cross-entropy of Liger Kernel, Hsu et al. 2024).
+For a vocabulary of 151,936 and 32,768 tokens the logits alone are 10 GB in bfloat16 and 20 GB in float32.
+Here they are made for one chunk of tokens at a time, together with their gradient. So nothing is computed
+twice (the fused linear cross-entropy of Liger Kernel, Hsu et al. 2024).
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ Kernel = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood a token, ``[N]`` in float32 or wider, of logits ``[N, V]``; 0 where ignored."""
+    """Return the negative log-likelihood of each token, ``[N]``, for logits ``[N, V]``.
+
+    It is 0 for ignored targets.
+
+    The result is in float32 or wider.
+    """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scored = targets != IGNORED
     picked = wide.gather(-1, torch.where(scored, targets, 0)[:, None])[:, 0]
@@ -32,10 +37,10 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def losses_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """``token_losses``, and the gradient of their sum to the logits (softmax minus one-hot) in the logits'
-    dtype.
+    """Return ``token_losses`` and the gradient of their sum by the logits, in the dtype of the logits.
 
-    Pure and of static shapes: ``torch.compile`` makes it two passes over the logits.
+    The gradient is softmax minus one-hot. The function is pure and has static shapes, so ``torch.compile``
+    makes two passes over the logits of it.
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scored = targets != IGNORED
@@ -49,7 +54,10 @@ def losses_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
 
 
 def losses_and_gradient_on_cpu(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The same in two passes over the logits, the second in place; it asks on the host whether a target is ignored."""
+    """Do as ``losses_and_gradient`` in two passes over the logits, the second one in place.
+
+    It reads a value on the host, which would make a GPU wait.
+    """
     scored = targets != IGNORED
     safe = torch.where(scored, targets, 0)[:, None]
     scores = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
@@ -66,8 +74,8 @@ def losses_and_gradient_on_cpu(logits: Tensor, targets: Tensor) -> tuple[Tensor,
 class CrossEntropy:
     """``(hidden [..., D], head weight [V, D], targets [...]) -> loss``.
 
-    ``chunk_elements`` bounds the logits held at once (2**29: 1 GB in bfloat16 and twice that while the kernel
-    works in float32). ``kernel`` may be replaced by a compiled ``losses_and_gradient``.
+    ``chunk_elements`` limits the logits in memory (2**29: 1 GB in bfloat16, and twice that while the kernel
+    computes in float32). ``kernel`` may be replaced by a compiled ``losses_and_gradient``.
     """
 
     chunk_elements: int = 2**29
@@ -76,7 +84,10 @@ class CrossEntropy:
     def __call__(
         self, hidden: Tensor, weight: Tensor, targets: Tensor, reduction: Reduction = "mean"
     ) -> Tensor:
-        """``mean``: a float32 scalar over scored targets, 0 if there are none. ``none``: one loss each."""
+        """Return the mean over all scored targets as a float32 scalar, or for "none" the loss of each target.
+
+        A mean over no targets is 0.
+        """
         rows = hidden.reshape(-1, hidden.shape[-1])
         labels = targets.reshape(-1)
         dtype = product_dtype(weight)
@@ -95,10 +106,10 @@ class CrossEntropy:
 
 
 class ChunkedMean(torch.autograd.Function):
-    """Mean loss over chunks; forward makes the gradients of the sum, backward only scales them.
+    """Mean loss over chunks. Forward makes the gradients of the sum, and backward only scales them.
 
-    The head's gradient is summed over the chunks in float32. It stays unscaled until backward, so that in
-    float16 it is as large as it can be.
+    The head's gradient is summed over the chunks in float32. It is not scaled before backward, so that in
+    float16 the numbers stay large enough.
     """
 
     @staticmethod
@@ -144,6 +155,7 @@ class ChunkedMean(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("the chunked cross-entropy gives its gradients away: backward runs once")
 
+        # Given away and not kept: they are scaled in place, and are among the largest tensors of a step.
         (rows_gradient, weight_gradient), ctx.gradients = ctx.gradients, None
         scale = upstream / ctx.count
         if rows_gradient is not None:
@@ -156,12 +168,12 @@ class ChunkedMean(torch.autograd.Function):
 
 
 def scored_count(targets: Tensor) -> Tensor:
-    """At least 1, so that a mean over nothing is 0."""
+    """Return the number of scored targets, at least 1, so that a mean over nothing is 0."""
     return (targets != IGNORED).sum().clamp(min=1)
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:
-    """That of autocast's matrix products where autocast is on, else the weight's own."""
+    """Return the dtype of autocast's matrix products if autocast is on, else that of the weight."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
@@ -172,7 +184,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, in one pass where the types allow it."""
+    """Add left @ right to total, in one pass if the types allow it."""
     if total.dtype is left.dtype:
         with torch.autocast(left.device.type, enabled=False):
             total.addmm_(left, right)
@@ -181,12 +193,11 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def chunk_length(tokens: int, vocab_size: int, chunk_elements: int) -> int:
-    """Tokens a chunk: as few chunks as the bound allows, of equal length, in multiples of 128 (GEMM
-    tiles)."""
+    """Return the tokens of a chunk: few chunks of equal length, in multiples of 128 (the tiles of a product)."""
     most = max(128, chunk_elements // vocab_size // 128 * 128)
     chunks = max(1, -(-tokens // most))
     return min(most, -(-tokens // chunks // 128) * 128) if chunks > 1 else max(1, tokens)
 
 
 CPU_CROSS_ENTROPY = CrossEntropy(2**23, losses_and_gradient_on_cpu)
-"""For a CPU: a chunk's logits (32 MB in float32) are about what its cache holds."""
+"""The loss for a CPU. A chunk's logits (32 MB in float32) have about the size of its cache."""

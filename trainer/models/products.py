@@ -1,4 +1,4 @@
-"""Products of narrow matrices with a float32 result, by whatever this torch has for them on the device."""
+"""Products of bfloat16 matrices with a float32 result, by the fastest way that this torch has on the device."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 PIECES = 4
-"""Pieces into which the summed dimension is cut where that pays."""
+"""Pieces of the summed dimension, if it is cut."""
 TILE = 256 * 128
+"""Elements of the result that one multiprocessor computes at a time."""
 PIECE = 4096
-"""Elements of the result that a multiprocessor computes at once; the shortest piece that pays."""
+"""The shortest piece that pays."""
 
 
 def product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """out = left @ right, summed and stored in float32."""
+    """Set out to left @ right, summed and stored in float32."""
     ways = wide_products(out.device)
     if "pieces" in ways and pieces_pay(*out.shape, left.shape[1], out.device):
         torch.sum(in_pieces(left, right), 0, out=out)
@@ -27,7 +28,7 @@ def product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def add_product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """out += left @ right, summed and stored in float32."""
+    """Add left @ right to out, summed and stored in float32."""
     ways = wide_products(out.device)
     if "pieces" in ways and pieces_pay(*out.shape, left.shape[1], out.device):
         out.add_(in_pieces(left, right).sum(0))
@@ -40,21 +41,24 @@ def add_product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def in_pieces(left: Tensor, right: Tensor) -> Tensor:
-    """Products of the pieces, ``[PIECES, m, n]`` in float32; left @ right is their sum."""
+    """Return the products of the pieces, ``[PIECES, m, n]`` in float32. Their sum is left @ right."""
     products: Tensor = torch.ops.aten.bmm.dtype(*pieces(left, right), torch.float32)
     return products
 
 
 def pieces(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """left ``[m, k]`` and right ``[k, n]`` along k: ``[PIECES, m, k / PIECES]``, ``[PIECES, k / PIECES, n]``."""
+    """Cut left ``[m, k]`` and right ``[k, n]`` along k.
+
+    The pieces are ``[PIECES, m, k / PIECES]`` and ``[PIECES, k / PIECES, n]``.
+    """
     return left.unflatten(1, (PIECES, -1)).transpose(0, 1), right.unflatten(0, (PIECES, -1))
 
 
 @functools.cache
 def pieces_pay(rows: int, columns: int, summed: int, device: torch.device) -> bool:
-    """Whether the product's tiles alone would leave more than 30% of the multiprocessors' time unused.
+    """Return True if without pieces more than 30% of the multiprocessors' time would be unused.
 
-    As with GPT-2's 2304 × 2304: 162 tiles for 132 multiprocessors, which take as long as 264 would.
+    An example is GPT-2's 2304 × 2304: 162 tiles for 132 multiprocessors take as long as 264 tiles would.
     """
     if summed % PIECES or summed < PIECES * PIECE:
         return False
@@ -64,22 +68,26 @@ def pieces_pay(rows: int, columns: int, summed: int, device: torch.device) -> bo
 
 @functools.cache
 def wide_products(device: torch.device) -> frozenset[str]:
-    """Which products of narrow matrices with a float32 result this torch has on this device (2.8 brought the first)."""
+    """Return the products with a float32 result that this torch has on this device.
+
+    torch 2.8 brought the first one.
+    """
     narrow = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
     out = torch.ones(16, 16, dtype=torch.float32, device=device)
-    found = set()
+    ways = set()
 
     try:
         torch.ops.aten.mm.dtype_out(narrow, narrow, torch.float32, out=out)
-        found.add("product")
+        ways.add("product")
         torch.ops.aten.addmm.dtype_out(out, narrow, narrow, torch.float32, out=out)
+        # 16 from the product before and 16 from this one. Some releases accept the call, but do not add.
         if bool((out == 32).all()):
-            found.add("sum")
+            ways.add("sum")
 
         if device.type == "cuda":
             in_pieces(narrow, narrow)
-            found.add("pieces")
+            ways.add("pieces")
     except (AttributeError, RuntimeError, NotImplementedError):
         pass
 
-    return frozenset(found)
+    return frozenset(ways)

@@ -1,8 +1,8 @@
-"""Activation checkpointing: backward computes a block's forward pass again, in whole or in part.
+"""Activation checkpointing: backward computes a block's forward pass again, the whole or a part.
 
-Chen et al. 2016, "Training deep nets with sublinear memory cost"; in part: Korthikanti et al. 2022, section 5. The
-blocks know nothing of it. Losses and gradients are those of a training without it, bit for bit where the same kernels
-give the same bits twice.
+The whole: Chen et al. 2016, "Training deep nets with sublinear memory cost". A part: Korthikanti et al. 2022,
+section 5. The blocks do not know about it. Losses and gradients do not change, bit for bit if the kernels
+repeat.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ KEPT = (
     "_scaled_dot_product_cudnn_attention",
     "_scaled_dot_product_fused_attention_overrideable",
 )
-"""Operations whose results "selective" keeps: what they cost is out of proportion to their size.
+"""Operations whose results "selective" keeps, because they take long to compute for their size.
 
-The score matrix of the plain attention formula (``bmm``) is not among them: it grows with the square of the length.
+The score matrix of the plain attention formula (``bmm``) is not in the list: it grows with the square of the
+length.
 """
 
 
 def kept_operations() -> Iterator[Any]:
-    """Yield those of ``KEPT`` that this torch has."""
+    """Yield the operations of ``KEPT`` that this torch has."""
     for name in KEPT:
         packet = getattr(torch.ops.aten, name, None)
         if packet is not None:
@@ -47,12 +48,12 @@ def _kept() -> frozenset[Any]:
 
 
 def keep_products(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-    """Say of each operation of a block whether its result is kept for backward."""
+    """Decide for an operation of a block if its result is kept for backward."""
     return CheckpointPolicy.MUST_SAVE if operation in _kept() else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def recomputed(how: ActivationCheckpointing, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return ``function(*arguments)``, of which backward computes again what ``how`` does not keep."""
+    """Return ``function(*arguments)``. Backward computes again the results that ``how`` does not keep."""
     if how == "none" or not torch.is_grad_enabled():
         return function(*arguments)
 
@@ -60,19 +61,23 @@ def recomputed(how: ActivationCheckpointing, function: Callable[..., Any], *argu
     if how == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, keep_products)
 
-    # No model here draws random numbers in its forward pass, so that there is no state to restore.
+    # No model here draws random numbers in its forward pass, so there is no state to restore.
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
 
 
 def checkpoint_blocks(blocks: nn.ModuleList, how: ActivationCheckpointing) -> None:
-    """Let each block keep less for backward. It comes before compilation and sharding, which then surround it."""
+    """Let each block keep less for backward.
+
+    Call it before compilation and sharding, which must surround it.
+    """
     if how == "none":
         return
 
     for block in blocks:
         forward = block.forward
 
-        # An attribute of the instance is what a call of the module, compiled or not, takes for its forward pass.
+        # A call of the module, compiled or not, uses an attribute of the instance in place of the class's
+        # forward.
         block.forward = functools.partial(_forward, how, forward)
 
 
@@ -83,7 +88,7 @@ def _forward(
     document_ids: Tensor | None = None,
     cache: Any = None,
 ) -> Tensor:
-    """A block's forward pass; with a cache nothing is trained, and the cache would be filled twice."""
+    """Run a block's forward pass. With a cache nothing is computed again: it would be filled twice."""
     if cache is not None:
         return forward(x, document_ids, cache)
 

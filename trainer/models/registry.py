@@ -12,7 +12,7 @@ _families = {family.name: family for family in (gpt2.FAMILY, llama.FAMILY, qwen3
 
 
 def register(family: Family, facts: FamilyEntry) -> None:
-    """Add a family from outside this folder. ``facts`` takes the place of its file in the catalogue."""
+    """Add a family from outside this folder. ``facts`` replaces its file in the catalogue."""
     declare_family(family.name, facts)
     _families[family.name] = family
 

@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov and Hutter 2019): torch's, and ours where the fused kernels train."""
+"""AdamW (Loshchilov and Hutter 2019): ours for the fused kernels, otherwise torch's."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ if TYPE_CHECKING:
 
 
 def build_adamw(parameters: Parameters, train: TrainConfig, fused: FusedDecoder | None) -> Optimizer:
-    """Return the faster AdamW for these kernels; both update in one kernel."""
+    """Return the faster AdamW for these kernels. Both update in one kernel."""
     if fused is None:
         return build_torch_adamw(parameters, train, fused)
 
+    # Imported here: it needs Triton, which a machine without a GPU may not have.
     from jobctl.trainer.optim.fused_adamw import FusedAdamW
 
     return FusedAdamW(parameters, train, fused.projections)
 
 
 def build_torch_adamw(parameters: Parameters, train: TrainConfig, fused: FusedDecoder | None) -> Optimizer:
-    """Return ``torch.optim.AdamW`` in its fused implementation, whatever computes the blocks."""
+    """Return ``torch.optim.AdamW`` in its fused implementation, for any kernels."""
     optimizer = torch.optim.AdamW(
         parameter_groups(parameters, train.weight_decay),
         lr=train.learning_rate,
         betas=(train.beta1, train.beta2),
         eps=train.adam_eps,
+        # One kernel for all parameters. It also reads `found_inf` on the device, so a bad step needs no wait
+        # of the host.
         fused=True,
     )
 

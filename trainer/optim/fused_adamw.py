@@ -1,4 +1,4 @@
-"""AdamW for the fused kernels: clipping, update and the new working copy in one pass over memory."""
+"""AdamW for the fused kernels. Clipping, update and the new working copy take one pass over memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobctl.trainer.optim.groups import Parameters, decay_groups
 class FusedAdamW:
     """``torch.optim.AdamW`` with the kernel's update, and with the same names of its state.
 
-    Of a sharded weight this rank's rows are updated.
+    So a checkpoint of one can be loaded into the other. Each rank updates its own rows of a sharded weight.
     """
 
     leaves_copies = True
@@ -37,7 +37,7 @@ class FusedAdamW:
         self.states = {name: self.fresh_state(weight) for name, weight in self.weights.items()}
 
     def fresh_state(self, weight: nn.Parameter) -> dict[str, Tensor]:
-        """Return the state of a weight before the first step, sharded as the weight is."""
+        """Return the state of a weight before the first step, with the sharding of the weight."""
         return {
             "step": torch.zeros((), dtype=torch.float32, device=weight.device),
             "exp_avg": torch.zeros_like(weight),
@@ -50,7 +50,7 @@ class FusedAdamW:
         updated = {name: weight for name, weight in self.weights.items() if weight.grad is not None}
         skipped = skip.float()
 
-        # A list of tensors: a bare tensor would be read on the host.
+        # A list of tensors, because the host would read a single tensor and wait for the device.
         steps = [self.states[name]["step"] for name in updated]
         torch._foreach_add_(steps, [1.0 - skipped] * len(steps))
 

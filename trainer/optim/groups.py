@@ -1,4 +1,4 @@
-"""Which parameters decay."""
+"""Divide the parameters into those that decay and those that do not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from torch import nn
 
 Parameters = Mapping[str, nn.Parameter]
-"""Parameters by the name that they have in the model file."""
+"""Parameters by their names in the model file."""
 
 
 def decay_groups(parameters: Parameters) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
     """Return the trained parameters by name: those that decay, and those that do not.
 
-    Every matrix decays, embeddings included, and no gain does: nanoGPT's rule
+    Every matrix decays, embeddings included. Gains and biases do not. This is nanoGPT's rule
     (``configure_optimizers``).
     """
     trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
@@ -24,7 +24,7 @@ def decay_groups(parameters: Parameters) -> tuple[dict[str, nn.Parameter], dict[
 
 
 def parameter_groups(parameters: Parameters, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the non-empty groups as an optimiser of torch takes them: "decay", then "no_decay"."""
+    """Return the non-empty groups in torch's form: "decay", then "no_decay"."""
     decayed, exempt = decay_groups(parameters)
     groups: list[dict[str, Any]] = [
         {"name": "decay", "params": list(decayed.values()), "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""The list of optimisers, by the names that ``optimizer`` of a run may have."""
+"""The optimisers, by the values of the setting ``optimizer``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimizerEntry:
-    """One optimiser. ``shardable``: each element's update needs no other element of its matrix."""
+    """One optimiser.
+
+    ``shardable`` means that the update of an element needs no other element of its matrix.
+    """
 
     build: Builder
     shardable: bool
@@ -50,8 +53,8 @@ def build_optimizer(
 ) -> Optimizer:
     """Return the optimiser that ``train`` names, over the parameters of a model in its final layout.
 
-    Raises UserError for an unknown name, and for one that cannot update a part of a matrix where each
-    rank holds only a part.
+    Raises UserError for an unknown name, and for an optimiser that needs whole matrices if each rank holds
+    only a part.
     """
     name = train.optimizer
     if name not in _optimizers:

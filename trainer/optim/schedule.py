@@ -8,11 +8,11 @@ from jobctl.jobs.catalog.schema import TrainConfig
 
 
 def learning_rate(step: int, train: TrainConfig) -> float:
-    """Linear warm-up, a cosine from ``learning_rate`` to ``min_lr``, then ``min_lr``; steps count from 0.
+    """Return the rate: linear warm-up, a cosine from ``learning_rate`` to ``min_lr``, then ``min_lr``.
 
-    GPT-3's schedule (Brown et al. 2020, appendix B) in nanoGPT's form: step 0 already has a positive rate,
-    step ``warmup_iters`` has the peak, step ``lr_decay_iters`` (``max_iters`` if that is 0) the minimum. A
-    run no longer than its warm-up never reaches the peak.
+    Steps count from 0. This is GPT-3's schedule (Brown et al. 2020, appendix B) in nanoGPT's form. Step 0
+    already has a positive rate. Step ``warmup_iters`` has the peak. Step ``lr_decay_iters`` (``max_iters`` if
+    that is 0) has the minimum. A run that is not longer than its warm-up never reaches the peak.
     """
     if step < train.warmup_iters:
         return train.learning_rate * (step + 1) / (train.warmup_iters + 1)

@@ -1,4 +1,4 @@
-"""Optimisers of torch behind our protocol."""
+"""Use optimisers of torch through our protocol."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from jobctl.trainer.optim.groups import Parameters
 
 
 class TorchOptimizer:
-    """One or several optimisers of torch, which share the parameters of a model among them.
+    """One or several optimisers of torch. Each has a part of the model's parameters.
 
-    Every group gets the same learning rate. An optimiser that torch calls ``fused`` reads ``skip`` on
-    the device. For any other the host waits for it, which costs nothing on a CPU.
+    Every group gets the same learning rate. An optimiser that torch calls ``fused`` reads ``skip`` on the
+    device. For any other optimiser the host waits for ``skip``, which costs nothing on a CPU.
     """
 
     leaves_copies = False
@@ -48,11 +48,13 @@ class TorchOptimizer:
             for optimizer in self.optimizers
             for parameter, values in optimizer.state.items()
             for key, value in values.items()
-            if isinstance(value, Tensor)  # torch keeps numbers there, too
+            # torch keeps numbers in the state, too.
+            if isinstance(value, Tensor)
         }
 
     def allocate_state(self) -> None:
-        """Make the state, which torch would make in the first step; parameters stay as they are."""
+        """Make the state, which torch would make only in the first step. Parameters stay as they are."""
+        # A step with rate 0 and gradients of 0 makes the state. With rate 0 there is no weight decay either.
         rates = [group["lr"] for group in self.groups]
         for group in self.groups:
             group["lr"] = 0.0
@@ -66,5 +68,6 @@ class TorchOptimizer:
         for group, rate in zip(self.groups, rates, strict=True):
             group["lr"] = rate
 
+        # That step was counted, and the real steps begin at 0.
         for value in self.state().values():
             value.zero_()

@@ -1,7 +1,8 @@
-"""The types of everything the catalogue may say.
+"""The types of all settings in the catalogue.
 
-Every key is declared once, in this folder, with its type, its bounds and one line of help. The YAML files, ``jobctl
---set``, ``jobctl explain`` and the command lines of the trainer and of prep are all read against these structs.
+Every key is declared once, in this folder, with its type, its bounds and one line of help. The YAML files,
+``jobctl --set``, ``jobctl explain`` and the command lines of the trainer and of prep are all read against
+these structs.
 """
 
 from jobctl.jobs.catalog.schema.container_section import ContainerRuntime, ContainerSection

@@ -9,7 +9,7 @@ from jobctl.jobs.catalog.schema.naming import ImageVariant
 
 
 class HardwareFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a node type is; facts, not choices."""
+    """Facts about a node type. They are no choices."""
 
     device: Annotated[str, Meta(description="part of the name that the driver gives the GPU; empty: no GPU")]
     memory_gib: Annotated[float, Meta(gt=0, description="memory of one GPU, or of the node without GPUs")]
@@ -30,12 +30,12 @@ class HardwareFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a job expects of each of its nodes, as the preflight is told it."""
+    """What the preflight expects of each node of a job."""
 
     gpus: int
     device: str = ""
     compute_capability: str = ""
     peak_tflops: float = 0.0
-    """Of bfloat16, dense, a GPU; 0: unknown."""
+    """Dense peak of one GPU in bfloat16; 0: unknown."""
     allreduce_gb_s: float = 0.0
     allreduce_network_gb_s: float = 0.0

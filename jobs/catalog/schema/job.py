@@ -9,7 +9,7 @@ from jobctl.jobs.catalog.schema.naming import NAME, ImageVariant
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a job asks of the scheduler."""
+    """Resources that a job requests from the scheduler."""
 
     nodes: Annotated[int, Meta(ge=1, description="nodes of the job")] = 1
     gpus_per_node: Annotated[int, Meta(ge=0, description="GPUs on each node; 0 on the cpu hardware")] = 8
@@ -42,7 +42,7 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a job reads."""
+    """Inputs of a job."""
 
     dataset: Annotated[str, Meta(pattern=NAME, description="a data set of the catalogue")] = "slimpajama_6b"
     tokenizer: Annotated[str, Meta(pattern=NAME, description="a tokenizer of the catalogue")] = "gpt2"

@@ -19,7 +19,7 @@ from jobctl.jobs.catalog.schema.site import SITE_SECTIONS, Site
 from jobctl.jobs.catalog.schema.training import TrainConfig
 
 SECTIONS: tuple[type[msgspec.Struct], ...] = (ModelConfig, TrainConfig, Resources, Inputs, Site)
-"""Where a key without a dot belongs; no name occurs in two of them."""
+"""The structs of keys without a dot. No name occurs in two of them."""
 
 KEYS: dict[str, type[msgspec.Struct]] = {
     key: section for section in SECTIONS for key in section.__struct_fields__ if key not in SITE_SECTIONS
@@ -63,7 +63,10 @@ _MOVED: dict[str, tuple[str, ...]] = {
 OLD_NAMES: dict[str, str] = {"container_runtime": "container.runtime"} | {
     key: f"{section}.{key}" for section, keys in _MOVED.items() for key in keys
 }
-"""The keys of a site before it had sections, each with the key that took its place. Nothing is added here."""
+"""The keys of a site before it had sections, each with its new key.
+
+The list is closed: a new key has one name.
+"""
 
 _OLD_BY_NEW = {new: old for old, new in OLD_NAMES.items()}
 
@@ -71,8 +74,8 @@ _OLD_BY_NEW = {new: old for old, new in OLD_NAMES.items()}
 def split_key(key: str) -> tuple[str, str]:
     """Split a spelled key into the key of the schema and the entry of its mapping.
 
-    ``env.A.B`` is ``("env", "A.B")``, and the old ``partition`` is ``("slurm.partition", "")``. A key that
-    the schema does not have comes back as it was written.
+    ``env.A.B`` is ``("env", "A.B")``, and the old ``partition`` is ``("slurm.partition", "")``. An unknown
+    key comes back as it was written.
     """
     head, _, rest = key.partition(".")
     if head in SITE_SECTIONS:
@@ -83,14 +86,14 @@ def split_key(key: str) -> tuple[str, str]:
 
 
 def hash_name(key: str) -> str:
-    """Return the oldest name of a key, which a run's hash takes: so it outlives a new spelling."""
+    """Return the oldest name of a key. A run's hash uses it, so a new spelling does not change the hash."""
     return _OLD_BY_NEW.get(key, key)
 
 
 def nearest_key(word: str) -> str:
-    """Say which key of the schema is nearest to ``word``.
+    """Return a message with the key that is nearest to ``word``.
 
-    Its last part alone may be what the user remembers.
+    The user may know only the key's last part.
     """
     section, _, name = word.partition(".")
     known = [key for key in KEYS if key.startswith(f"{section}.")] if section in SITE_SECTIONS else list(KEYS)

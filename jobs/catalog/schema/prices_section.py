@@ -1,4 +1,4 @@
-"""The section ``prices`` of a site: what ``jobctl estimate`` calculates with. No job reads it."""
+"""The section ``prices`` of a site, for ``jobctl estimate``. No job reads it."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from msgspec import Meta
 
 
 class PricesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What hours, energy and disks of the site come to."""
+    """Prices and rates of the site's machines."""
 
     gpu_hour: Annotated[float, Meta(ge=0, description="price of one GPU for an hour; 0: unknown")] = 0.0
     kwh: Annotated[float, Meta(ge=0, description="price of a kilowatt-hour; 0: unknown")] = 0.0

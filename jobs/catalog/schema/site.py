@@ -62,4 +62,4 @@ SCHEDULERS = ("slurm", "kubernetes")
 """The sections that one scheduler reads. All others are general."""
 
 READ_BY_NO_JOB = ("prices",)
-"""Sections that neither a job nor its scheduler reads; they are not part of what a run is."""
+"""Sections that neither a job nor its scheduler reads. A change of them does not change a run."""

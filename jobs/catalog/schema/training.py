@@ -15,9 +15,9 @@ CheckpointWhenBusy = Literal["wait", "skip"]
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything ``python -m jobctl.trainer`` can be told besides the architecture.
+    """All settings of ``python -m jobctl.trainer`` besides the architecture.
 
-    Names as in the training guide.
+    The names are those of the guide.
     """
 
     # how long, and how much a step

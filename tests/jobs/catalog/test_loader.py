@@ -115,7 +115,7 @@ def test_entries_are_read_once() -> None:
 
 @pytest.mark.parametrize("text", [".inf", "-1e999", ".nan", "1e999"])
 def test_a_number_that_is_not_finite_is_refused_with_its_line(text: str) -> None:
-    with pytest.raises(UserError, match=r"site\.yaml:2: not YAML: .* is no finite number"):
+    with pytest.raises(UserError, match=r"site\.yaml:2: not YAML: .* is not a finite number"):
         parse_yaml(f"a: 1.5\nb: {text}\n", "site.yaml")
 
 

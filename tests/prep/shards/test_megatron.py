@@ -30,8 +30,8 @@ def test_other_files_and_cut_ones_are_no_index(tmp_path: Path) -> None:
     for wrong, said in (
         (b"", "cannot be read"),
         (data[:20], "it has 20 bytes"),
-        (b"TNTIDX\0\0" + data[8:], "no index of Megatron's"),
-        (data[:9] + struct.pack("<Q", 2) + data[17:], "another version"),
+        (b"TNTIDX\0\0" + data[8:], "not an index of Megatron"),
+        (data[:9] + struct.pack("<Q", 2) + data[17:], "its version is not 1"),
         (data[:-1], "is cut"),
     ):
         path.write_bytes(wrong)

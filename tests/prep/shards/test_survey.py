@@ -50,7 +50,7 @@ def test_an_id_outside_the_vocabulary_is_named_with_its_place(
 
 def test_a_size_that_does_not_fit_and_a_file_that_is_gone_are_errors(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"abc")
-    with pytest.raises(UserError, match="3 bytes are no whole number of uint16 ids"):
+    with pytest.raises(UserError, match="3 bytes are not a whole number of uint16 ids"):
         survey(tmp_path / "a.bin", "uint16", 10)
 
     with pytest.raises(UserError, match=r"gone\.bin cannot be read: No such file"):

@@ -69,7 +69,7 @@ def test_a_file_that_is_not_packed_as_its_name_says_is_not_called_damaged(tmp_pa
     path = tmp_path / f"a.jsonl.{end}"
     for data, said in ((b'{"text": "x"}', "it is not packed"), (b"", "it is empty")):
         path.write_bytes(data)
-        with pytest.raises(UserError, match=rf"a\.jsonl\.{end} is no \.{end} file: {said}"):
+        with pytest.raises(UserError, match=rf"a\.jsonl\.{end} is not a \.{end} file: {said}"):
             texts_of(path)
 
     path.write_bytes((gzip.compress if end != "gz" else bz2.compress)(b"x"))

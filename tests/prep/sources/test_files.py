@@ -192,9 +192,9 @@ def test_a_file_that_was_cut_short_is_an_error(tmp_path: Path, suffix: str) -> N
 @pytest.mark.parametrize(
     ("suffix", "data", "message"),
     [
-        (".gz", zstandard.compress(TEXT), r"is no .gz file: it is packed as .zst"),
-        (".zst", TEXT, r"is no .zst file: it is not packed"),
-        (".bz2", b"", r"is no .bz2 file: it is empty"),
+        (".gz", zstandard.compress(TEXT), r"is not a .gz file: it is packed as .zst"),
+        (".zst", TEXT, r"is not a .zst file: it is not packed"),
+        (".bz2", b"", r"is not a .bz2 file: it is empty"),
     ],
 )
 def test_a_file_with_another_files_name_says_what_it_is(

@@ -33,10 +33,10 @@ def test_a_tensor_whose_rows_are_all_stored_once_is_right() -> None:
         ([segment(0, 5, end=10**12)], "cannot hold it"),
         ([segment(0, 5, begin=-40, end=0)], "cannot hold it"),
         ([segment(0, 5, begin=104)], "cannot hold it"),
-        ([segment(0, 5, offsets=(0, 1))], "no block of its rows"),
-        ([segment(0, 5, sizes=(5, 1))], "no block of its rows"),
-        ([segment(0, 5, offsets=(0,))], "no block of its rows"),
-        ([segment(0, 5, sizes=(-5, 2))], "no block of its rows"),
+        ([segment(0, 5, offsets=(0, 1))], "not a block of its rows"),
+        ([segment(0, 5, sizes=(5, 1))], "not a block of its rows"),
+        ([segment(0, 5, offsets=(0,))], "not a block of its rows"),
+        ([segment(0, 5, sizes=(-5, 2))], "not a block of its rows"),
     ],
 )
 def test_whatever_cannot_be_right_is_said(segments: list[Segment], words: str) -> None:

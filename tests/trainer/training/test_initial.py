@@ -256,7 +256,10 @@ def test_a_name_in_the_shared_root_is_a_run(
         (lambda folder: change(folder, num_attention_heads=0), "config.json"),
         (lambda folder: change(folder, hidden_size="wide"), "config.json"),
         (lambda folder: change(folder, num_hidden_layers=3), "blocks.2.*missing"),
-        (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "no index of weights"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text("{}"),
+            "not an index of weights",
+        ),
         (
             lambda folder: (folder / "model.safetensors.index.json").write_text(
                 '{"weight_map": {"a": "model-2.safetensors"}}'

@@ -1,4 +1,4 @@
-"""GPT-2 in ``transformers``: q, k and v are one matrix there, and its linear layers are transposed."""
+"""GPT-2 in ``transformers``. There q, k and v are one matrix, and the linear layers are transposed."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ BLOCK_NAMES = {
     "mlp.up_proj": "mlp.c_fc",
     "mlp.down_proj": "mlp.c_proj",
 }
-"""Ours -> theirs inside a block, but for q, k and v, which are their ``attn.c_attn``."""
+"""Our names and theirs inside a block. Our q, k and v are missing: they are their ``attn.c_attn``."""
 
 ROOT_NAMES = {"embed_tokens": "wte", "embed_positions": "wpe", "norm": "ln_f"}
-"""Ours -> theirs outside the blocks."""
+"""Our names and theirs outside the blocks."""
 
 MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
-"""Buffers that old GPT-2 files hold among the weights."""
+"""Buffers among the weights of old GPT-2 files. They are masks and no weights."""
 
 
 class GPT2Mapping:
-    """The mapping. Theirs always has biases: they are zeros where ours has none."""
+    """The mapping. Their model always has biases. If ours has none, they are zeros."""
 
     model_type = "gpt2"
     class_name = "GPT2LMHeadModel"
 
     def config_values(self, config: ModelConfig) -> dict[str, Any]:
-        """Return GPT-2's keys. Raises UserError for a shape that theirs cannot have."""
+        """Return GPT-2's keys. Raises UserError for a shape that their model cannot have."""
         refuse_shape(config)
         return {
             "n_embd": config.hidden_size,
@@ -52,11 +52,12 @@ class GPT2Mapping:
         }
 
     def model_config(self, architecture: str, values: Mapping[str, Any]) -> ModelConfig:
-        """Return our configuration of GPT-2's keys. Raises UserError for an unsupported one."""
+        """Return our configuration for GPT-2's keys. Raises UserError for an unsupported one."""
         refuse_unsupported(values, "activation_function", ("gelu_new", "gelu_pytorch_tanh"))
         width = values.get("n_embd", 768)
         heads = values.get("n_head", 12)
 
+        # Old files leave out keys that have their defaults, so the defaults here are those of transformers.
         return ModelConfig(
             architecture=architecture,
             vocab_size=values.get("vocab_size", 50257),
@@ -74,7 +75,10 @@ class GPT2Mapping:
         )
 
     def to_hf(self, config: ModelConfig, state: Weights) -> Weights:
-        """Return our weights under their names, matrices transposed (``Conv1D``)."""
+        """Return our weights under their names.
+
+        Matrices are transposed, because their layers are ``Conv1D``.
+        """
         theirs: Weights = {}
         for ours, name in ROOT_NAMES.items():
             theirs[f"transformer.{name}.weight"] = state[f"{ours}.weight"].contiguous()
@@ -99,7 +103,7 @@ class GPT2Mapping:
         return theirs
 
     def from_hf(self, state: Weights) -> Weights:
-        """Return their weights under our names, biases as well."""
+        """Return their weights and biases under our names."""
         ours: Weights = {}
         for full_name, tensor in state.items():
             name = full_name.removeprefix("transformer.")
@@ -124,7 +128,7 @@ def refuse_shape(config: ModelConfig) -> None:
 
 
 def put_bias(theirs: Weights, name: str, biases: Sequence[Tensor | None], weights: Sequence[Tensor]) -> None:
-    """Add a bias of theirs: ours one after another, zeros where there is none."""
+    """Add one of their biases: our biases one after another, with zeros for missing ones."""
     known = [
         weight.new_zeros(weight.shape[0]) if bias is None else bias
         for bias, weight in zip(biases, weights, strict=True)
@@ -133,9 +137,9 @@ def put_bias(theirs: Weights, name: str, biases: Sequence[Tensor | None], weight
 
 
 def our_weights(stem: str, kind: str, tensor: Tensor) -> Weights:
-    """Return our weights of one of theirs: three of the joined q, k and v, one of any other.
+    """Return our weights for one of theirs: three for the joined q, k and v, one for any other.
 
-    ``kind`` is "weight" or "bias"; a ``Conv1D`` has its weight transposed.
+    ``kind`` is "weight" or "bias". The weight of a ``Conv1D`` is transposed.
     """
     match = re.fullmatch(r"h\.(\d+)\.(.+)", stem)
     if match is None:

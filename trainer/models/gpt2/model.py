@@ -1,4 +1,4 @@
-"""GPT-2: learned positions, LayerNorm before each layer, GELU; with biases where ``bias`` says so."""
+"""GPT-2: learned positions, LayerNorm before each layer, GELU. ``bias`` switches the biases on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that all families share: embedding, pre-norm blocks, final norm, head and loss."""
+"""The common parts of all families: embedding, pre-norm blocks, final norm, head and loss."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module, ABC):
-    """A causal language model. A family says which block and norm it has, and how positions enter.
+    """A causal language model. A family adds its block, its norm and its kind of positions.
 
-    The embedding, the final norm and the head belong to the root module: ``forward`` reads the
-    head's weight itself, for the chunked loss. Sharding must leave these three to the root's group.
+    The embedding, the final norm and the head belong to the root module, because ``forward`` itself reads the
+    head's weight for the chunked loss. Sharding must leave these three in the root's group.
 
     ``cross_entropy`` may be replaced by another ``(hidden, weight, targets, reduction) -> loss``, and
     ``fused`` by a faster ``(tokens, document_ids) -> hidden`` over the same parameters.
@@ -94,17 +94,17 @@ class Decoder(nn.Module, ABC):
 
     @property
     def head_weight(self) -> Tensor:
-        """``[V, hidden]``; the embedding's weight where the two are tied."""
+        """The head's weight ``[V, hidden]``. If it is tied, it is the embedding's weight."""
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     @torch.no_grad()
     def init_weights(self) -> None:
         """Fill every parameter from torch's current random state, and the position tables.
 
-        Matrices are normal with std ``initializer_range``. Those that write to the residual stream are
-        divided by sqrt(2L), so that its variance does not grow with depth (GPT-2, Radford et al. 2019,
-        section 2.3). LLaMA and Qwen3 do not publish their rule; they get the same one, as in
-        Megatron-LM's ``scaled_init_method_normal``. Gains get ``Norm.initial_gain``, biases zero.
+        Matrices are normal with std ``initializer_range``. Matrices that write to the residual stream are
+        divided by sqrt(2L), so that its variance does not grow with the depth (GPT-2, Radford et al. 2019,
+        section 2.3). LLaMA and Qwen3 have not published their rules. They get the same one, as in
+        Megatron-LM's ``scaled_init_method_normal``. Gains get ``Norm.initial_gain``, biases get zero.
         """
         std = self.config.initializer_range
         residual_std = std / (2 * self.config.num_hidden_layers) ** 0.5
@@ -143,15 +143,15 @@ class Decoder(nn.Module, ABC):
         reduction: Reduction = "mean",
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Return logits ``[B, T, V]`` of tokens ``[B, T]``; with targets ``[B, T]``, the loss instead.
+        """Return the logits ``[B, T, V]`` of tokens ``[B, T]``. With targets ``[B, T]``, return the loss.
 
-        ``reduction`` "mean" gives a float32 scalar over targets other than -100. "none" gives the float32
-        loss of each target ``[B, T]``, 0 where the target is -100.
+        ``reduction`` "mean" returns a float32 scalar over all targets except -100. "none" returns the float32
+        loss of each target ``[B, T]``; it is 0 for the target -100.
 
         With ``document_ids`` (integers ``[B, T]``) no token attends to another document. With a ``cache``,
-        tokens follow those in it and are added to it.
+        the tokens follow those in it and are added to it.
 
-        Raises UserError for a sequence longer than the model has positions for.
+        Raises UserError for a sequence that is longer than the model's positions.
         """
         hidden = self.hidden_states(tokens, document_ids, cache)
         if targets is None:
@@ -166,7 +166,7 @@ class Decoder(nn.Module, ABC):
         end = start + tokens.shape[1]
         self.check_length(end)
 
-        # The fused path has no cache: it trains, and generation is one token at a time.
+        # The fused path is for training and has no cache. Generation goes one token at a time.
         if self.fused is not None and cache is None:
             return self.fused(tokens, document_ids)
 
@@ -182,7 +182,7 @@ class Decoder(nn.Module, ABC):
         return normed
 
     def check_length(self, positions: int) -> None:
-        """Raise UserError where a sequence needs more positions than the model has."""
+        """Raise UserError if a sequence needs more positions than the model has."""
         longest = self.config.max_position_embeddings
         if positions > longest:
             raise UserError(

@@ -9,7 +9,7 @@ from jobctl.jobs.catalog.schema import ModelConfig
 
 
 class FeedForward(nn.Module):
-    """A feed-forward layer, which has these two matrices at least."""
+    """A feed-forward layer. Every kind has at least these two matrices."""
 
     up_proj: nn.Linear
     down_proj: nn.Linear

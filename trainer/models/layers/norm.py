@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class Norm(nn.Module):
-    """A normalisation with one gain a column, float32 ``[size]``."""
+    """A normalisation with one gain for each column, float32 ``[size]``."""
 
     initial_gain: ClassVar[float] = 1.0
-    """The gain that leaves the normalised value as it is; a model begins with it."""
+    """The gain that does not change the normalised value. A model begins with it."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class Norm(nn.Module):
 class RMSNorm(Norm):
     """Return x / rms(x) · weight in x's dtype (Zhang and Sennrich 2019).
 
-    ``F.rms_norm`` is not used: it leaves its fused kernel when x and the weight differ in dtype, as
-    they do under autocast. Compiled, the formula below is one kernel anyway.
+    ``F.rms_norm`` is not used: its fused kernel does not run when x and the weight differ in dtype, as they
+    do under autocast. When compiled, the formula below is one kernel anyway.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class RMSNorm(Norm):
 
 
 class LayerNorm(Norm):
-    """Layer normalisation (Ba et al. 2016) with a gain, and a float32 bias ``[size]`` where it is asked for."""
+    """Layer normalisation (Ba et al. 2016) with a gain and, with ``bias``, a float32 bias ``[size]``."""
 
     def __init__(self, size: int, eps: float, bias: bool = False) -> None:
         super().__init__(size, eps)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from jobctl.jobs.catalog.schema import ModelConfig
 
 Scaling = Callable[[Tensor], Tensor]
-"""Inverse frequencies ``[D/2]`` in radians a position, slower afterwards."""
+"""A function of the frequencies ``[D/2]`` in radians a position. It returns slower ones."""
 
 
 def scaling_of(config: ModelConfig) -> Scaling | None:
-    """Return the scaling that ``rope_type`` names; None where there is none."""
+    """Return the scaling of ``rope_type``, or None for no scaling."""
     if config.rope_type == "linear":
         return lambda frequencies: frequencies / config.rope_factor
 
@@ -26,10 +26,10 @@ def scaling_of(config: ModelConfig) -> Scaling | None:
 
 
 def llama3_frequencies(frequencies: Tensor, config: ModelConfig) -> Tensor:
-    """Divide the low frequencies by the factor, leave the high ones, and go from one to the other in between.
+    """Divide the low frequencies by the factor, keep the high ones, and interpolate in between.
 
-    The rule of LLaMA 3.1 (Grattafiori et al. 2024, section 3.4.2, and its published code). The order of the
-    operations is that of ``transformers``, so that the tables are the same bits.
+    This is the rule of LLaMA 3.1 (Grattafiori et al. 2024, section 3.4.2, and its published code). The order
+    of the operations is that of ``transformers``, so that the tables are the same bit for bit.
     """
     length = config.rope_original_positions
     low = config.rope_low_freq_factor
@@ -47,12 +47,12 @@ def llama3_frequencies(frequencies: Tensor, config: ModelConfig) -> Tensor:
 class RotaryEmbedding(nn.Module):
     """Turn each pair (i, i + D/2) of a head by position · theta^(-2i/D).
 
-    RoFormer, Su et al. 2021, section 3.2.2. The pairing and the rounding are those of
-    ``transformers``: an error of the angle would grow with the position.
+    RoFormer, Su et al. 2021, section 3.2.2. The pairing and the rounding are those of ``transformers``,
+    because an error of the angle would grow with the position.
 
-    The tables ``[max_positions, D/2]`` are float32 buffers outside the state dict. One instance
-    serves all blocks. It is a module and not an input of the blocks, because FSDP's mixed precision
-    casts a block's inputs.
+    The tables ``[max_positions, D/2]`` are float32 buffers outside the state dict. One instance serves all
+    blocks. It is a module and not an input of the blocks, because FSDP's mixed precision casts a block's
+    inputs.
     """
 
     cos: Tensor
@@ -74,7 +74,7 @@ class RotaryEmbedding(nn.Module):
 
     @torch.no_grad()
     def fill_tables(self) -> None:
-        """Compute the tables on their device; needed again after a meta device's ``to_empty``."""
+        """Compute the tables on their device. Call it again after ``to_empty`` of a meta device."""
         device = self.cos.device
         exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=device) / self.head_dim
         positions = torch.arange(self.max_positions, dtype=torch.float32, device=device)
@@ -88,7 +88,7 @@ class RotaryEmbedding(nn.Module):
         self.sin.copy_(angles.sin())
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """Rotate x ``[B, T, H, D]``, which stands at positions start … start + T - 1."""
+        """Rotate x ``[B, T, H, D]`` at positions start to start + T - 1."""
         length = x.shape[1]
         cos = self.cos[start : start + length, None]
         sin = self.sin[start : start + length, None]

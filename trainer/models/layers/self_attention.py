@@ -12,10 +12,10 @@ from jobctl.trainer.models.layers.rotary import RotaryEmbedding
 
 
 class SelfAttention(nn.Module):
-    """Grouped-query self-attention, with ``rotary`` positions and q/k-norm where they are asked for.
+    """Grouped-query self-attention, with ``rotary`` positions (None: without) and optional q/k-norm.
 
-    q/k-norm is an RMSNorm over the D values of each head, before the rotation. The heads share its
-    gain (Qwen3 technical report 2025, section 2).
+    q/k-norm is an RMSNorm over the D values of each head, before the rotation. The heads share its gain
+    (Qwen3 technical report 2025, section 2).
     """
 
     def __init__(
@@ -39,11 +39,12 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, document_ids: Tensor | None = None, cache: LayerCache | None = None
     ) -> Tensor:
-        """Map x ``[B, T, hidden]`` to the same shape; with a cache, x follows the tokens in it."""
+        """Map x ``[B, T, hidden]`` to the same shape. With a cache, x follows the tokens in it."""
         q = self.q_proj(x).unflatten(-1, (-1, self.head_dim))
         k = self.k_proj(x).unflatten(-1, (-1, self.head_dim))
         v = self.v_proj(x).unflatten(-1, (-1, self.head_dim))
 
+        # The norm comes before the rotation, as in Qwen3.
         if self.q_norm is not None and self.k_norm is not None:
             q = self.q_norm(q)
             k = self.k_norm(k)
@@ -53,7 +54,7 @@ class SelfAttention(nn.Module):
             q = self.rotary(q, start)
             k = self.rotary(k, start)
 
-        # The cache holds keys that are already rotated, so it comes after the rotation.
+        # The cache comes after the rotation, so that a key is rotated only once.
         if cache is not None:
             k, v = cache.append(k, v)
 

@@ -1,4 +1,7 @@
-"""LLaMA in ``transformers``; families with the same keys and names of weights use the mapping too."""
+"""LLaMA in ``transformers``.
+
+Families with the same keys and the same names of weights use this mapping, too.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ THEIR_PREFIX = re.compile(r"^model\.(layers\.)?")
 
 @dataclass(frozen=True)
 class LlamaMapping:
-    """The mapping. ``default_head_dim``: where ``config.json`` has no head_dim; 0: width / heads."""
+    """The mapping. ``default_head_dim`` is for a ``config.json`` without head_dim; 0 means width / heads."""
 
     model_type: str
     class_name: str
     default_head_dim: int = 0
     width_of_heads: bool = False
-    """Whether their configuration insists on a width that is a multiple of the heads, though head_dim is free."""
+    """True if their configuration requires a width that is a multiple of the heads, even with another head_dim."""
 
     def config_values(self, config: ModelConfig) -> dict[str, Any]:
         """Return LLaMA's keys. RoPE is written twice: for transformers 4 and for 5.
@@ -33,7 +36,7 @@ class LlamaMapping:
         if self.width_of_heads and config.hidden_size % config.num_attention_heads:
             raise UserError(
                 f"transformers' {self.class_name} refuses a width of {config.hidden_size} with "
-                f"{config.num_attention_heads} heads: it wants a multiple, whatever head_dim is",
+                f"{config.num_attention_heads} heads: the width must be a multiple of the heads, for any head_dim",
                 hint="train a width that the heads divide; sample and eval read the run as it is",
             )
 
@@ -57,7 +60,7 @@ class LlamaMapping:
         }
 
     def model_config(self, architecture: str, values: Mapping[str, Any]) -> ModelConfig:
-        """Return our configuration of LLaMA's keys. Raises UserError for an unsupported one."""
+        """Return our configuration for LLaMA's keys. Raises UserError for an unsupported one."""
         refuse_unsupported(values, "hidden_act", ("silu", "swish"))
         heads = required(values, "num_attention_heads")
         default_head = self.default_head_dim or required(values, "hidden_size") // heads
@@ -85,7 +88,7 @@ class LlamaMapping:
         return {their_name(name): tensor for name, tensor in state.items()}
 
     def from_hf(self, state: Weights) -> Weights:
-        """Rename their layers to our blocks; the rotary table is computed and not loaded."""
+        """Rename their layers to our blocks. Skip the rotary table, which is computed."""
         return {
             THEIR_PREFIX.sub(lambda match: "blocks." if match[1] else "", name): tensor
             for name, tensor in state.items()
@@ -110,8 +113,10 @@ def rope_parameters(config: ModelConfig) -> dict[str, Any]:
 
 
 def rope_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our fields of their RoPE section. Raises UserError for a scaling that we do not have."""
+    """Return our fields for their RoPE section. Raises UserError for a scaling that we do not have."""
     section = rope_values(values)
+
+    # Older releases of transformers wrote `type`.
     kind = section.get("rope_type", section.get("type", "default"))
     if kind not in ROPE_TYPES or section.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(

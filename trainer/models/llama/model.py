@@ -1,7 +1,7 @@
 """LLaMA 2 and 3: RMSNorm, rotary positions, SwiGLU.
 
-Version 3 differs in its configuration only: fewer key heads, a larger vocabulary, another RoPE base, and
-since 3.1 scaled frequencies.
+Version 3 differs only in its configuration: fewer key heads, a larger vocabulary, another RoPE base and,
+since 3.1, scaled frequencies.
 """
 
 from __future__ import annotations
