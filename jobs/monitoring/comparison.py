@@ -13,7 +13,7 @@ import msgspec
 
 from jobctl.jobs.monitoring.analysis import Analysis
 from jobctl.jobs.monitoring.history import History, column, whole
-from jobctl.jobs.monitoring.significance import Difference, compare, compare_curves
+from jobctl.jobs.monitoring.significance import Difference, compare, compare_curves, compare_pairs
 
 CHOSEN = (
     "model",
@@ -170,11 +170,11 @@ def _verdict(result: Result, first: Group, second: Group) -> Verdict | None:
     if difference is None:
         return None
 
-    # A single run each, of the same seed: their curves saw the same batches, step by step.
-    alone = len(first.members) == 1 and len(second.members) == 1
-    if alone and result.field == "last_loss" and _same_batches(first, second):
-        losses = [column(group.members[0].history.steps, "loss") for group in (first, second)]
-        difference = compare_curves(losses[0], losses[1]) or difference
+    # The same seeds: their curves saw the same batches, step by step.
+    if result.field == "last_loss" and _same_batches(first, second):
+        curves = _curves(first, second)
+        by_step = compare_pairs(curves) if len(curves) > 1 else compare_curves(*curves[0])
+        difference = by_step or difference
 
     return Verdict(
         result=result.name,
@@ -186,10 +186,20 @@ def _verdict(result: Result, first: Group, second: Group) -> Verdict | None:
 
 
 def _same_batches(first: Group, second: Group) -> bool:
-    """Whether two single runs read the same samples at each step."""
+    """Whether each run of a group has one of the other that read the same samples at each step."""
     keys = ("fingerprint", "global_batch_size", "block_size")
     same = all(first.settings.get(key) == second.settings.get(key) for key in keys)
-    return same and first.members[0].seed == second.members[0].seed
+    seeds = [sorted(member.seed for member in group.members) for group in (first, second)]
+    return same and seeds[0] == seeds[1] and len(set(seeds[0])) == len(seeds[0])
+
+
+def _curves(first: Group, second: Group) -> list[tuple[list[float], list[float]]]:
+    """Return the training losses of two groups, seed by seed."""
+    losses = [
+        {member.seed: column(member.history.steps, "loss") for member in group.members}
+        for group in (first, second)
+    ]
+    return [(losses[0][seed], losses[1][seed]) for seed in sorted(losses[0])]
 
 
 def words_of(difference: Difference, result: Result) -> str:
@@ -201,7 +211,9 @@ def words_of(difference: Difference, result: Result) -> str:
 
     chance = f"p {difference.p:.2g}" if difference.p is None or difference.p >= 1e-4 else "p < 0.0001"
     if not difference.is_real:
-        return f"{percent}{spreads}: no difference ({chance})"
+        # Without this a reader takes too few runs for the proof that nothing has changed.
+        shown = f"; these runs would show {difference.detectable:.2%}" if difference.detectable else ""
+        return f"{percent}{spreads}: no difference ({chance}{shown})"
 
     better = (difference.relative < 0) == result.less_is_better
     seeds = ", but of one seed" if difference.method == "one seed" else ""

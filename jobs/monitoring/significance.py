@@ -8,12 +8,16 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 LEVEL = 0.02
 """Chance of calling two groups different that are not. Stricter than 5%: a user looks at several results at once."""
+POWER = 0.9
+"""Chance of seeing a difference that is called detectable."""
+LATE = 0.5
+"""Share of a run, from its end, over which curves are compared."""
 _TINY = 1e-300
 
 Method = Literal["pairs", "groups", "spread of one", "one seed", "none"]
@@ -31,6 +35,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     p: float | None
     """Chance of a difference this large without a cause; None where nothing tells it."""
     method: Method
+    detectable: float | None = None
+    """The smallest difference that so many runs of this spread show nine times of ten; None where nothing tells it."""
 
     @property
     def is_real(self) -> bool | None:
@@ -51,18 +57,42 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Differen
 
     # The same seeds mean the same weights and batches at the beginning: what is common to a pair cancels.
     if len(a) >= 2 and a.keys() == b.keys():
-        p = paired([b[seed] - a[seed] for seed in a])
-        return Difference(relative=relative, spreads=spreads, p=p, method="pairs")
+        return _of(paired([b[seed] - a[seed] for seed in a]), relative, spreads, "pairs")
 
     if len(a) >= 2 and len(b) >= 2:
-        p = welch(list(a.values()), list(b.values()))
-        return Difference(relative=relative, spreads=spreads, p=p, method="groups")
+        return _of(welch(list(a.values()), list(b.values())), relative, spreads, "groups")
 
     if len(a) >= 2 or len(b) >= 2:
-        p = pooled(list(a.values()), list(b.values()))
-        return Difference(relative=relative, spreads=spreads, p=p, method="spread of one")
+        return _of(pooled(list(a.values()), list(b.values())), relative, spreads, "spread of one")
 
     return Difference(relative=relative, spreads=None, p=None, method="none")
+
+
+def _of(test: Test, relative: float, spreads: float | None, method: Method) -> Difference:
+    return Difference(
+        relative=relative, spreads=spreads, p=test.p, method=method, detectable=math.expm1(test.detectable)
+    )
+
+
+def compare_pairs(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Difference | None:
+    """Return how pairs of loss curves differ, each pair over the same batches, from their late parts.
+
+    The noise of a batch is the same on both sides and cancels; a mean over many steps leaves little of the rest.
+    None without two pairs of curves that have late steps.
+    """
+    ratios = [ratio for first, second in curves if (ratio := late_ratio(first, second)) is not None]
+    if len(ratios) < 2:
+        return None
+
+    return _of(paired(ratios), math.expm1(statistics.fmean(ratios)), None, "pairs")
+
+
+def late_ratio(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return the mean logarithm of second by first over the late steps that both have; None where there are none."""
+    both = list(zip(first, second, strict=False))
+    late = both[int(len(both) * (1 - LATE)) :]
+    logarithms = [math.log(b / a) for a, b in late if a > 0 and b > 0]
+    return statistics.fmean(logarithms) if logarithms else None
 
 
 def compare_curves(first: Sequence[float], second: Sequence[float], blocks: int = 10) -> Difference | None:
@@ -80,7 +110,7 @@ def compare_curves(first: Sequence[float], second: Sequence[float], blocks: int 
 
     means = [statistics.fmean(ratios[i * length : (i + 1) * length]) for i in range(blocks)]
     relative = math.expm1(statistics.fmean(means))
-    return Difference(relative=relative, spreads=None, p=paired(means), method="one seed")
+    return _of(paired(means), relative, None, "one seed")
 
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> float | None:
@@ -93,30 +123,63 @@ def pooled_spread(groups: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(squares / freedom)
 
 
-def paired(differences: Sequence[float]) -> float:
-    """Return the two-sided p of a mean difference of 0."""
+class Test(NamedTuple):
+    """What a t-test comes to."""
+
+    difference: float
+    error: float
+    freedom: float
+
+    @property
+    def p(self) -> float:
+        """The two-sided p of no difference."""
+        return two_sided(self.difference, self.error, self.freedom)
+
+    @property
+    def detectable(self) -> float:
+        """The difference that is called real with the chance ``POWER``; a little less with fewer than five repeats."""
+        needed = quantile(LEVEL, self.freedom) + quantile(2 * (1 - POWER), self.freedom)
+        return needed * self.error
+
+
+def paired(differences: Sequence[float]) -> Test:
+    """Test whether the mean difference is 0."""
     count = len(differences)
     error = statistics.stdev(differences) / math.sqrt(count)
-    return two_sided(statistics.fmean(differences), error, count - 1)
+    return Test(statistics.fmean(differences), error, count - 1)
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the two-sided p of equal means, with a variance of each group's own (Welch, 1947)."""
+def welch(a: Sequence[float], b: Sequence[float]) -> Test:
+    """Test whether the means are equal, with a variance of each group's own (Welch, 1947)."""
     errors = [statistics.variance(group) / len(group) for group in (a, b)]
     total = sum(errors)
+    difference = statistics.fmean(b) - statistics.fmean(a)
     if not total:
-        return two_sided(statistics.fmean(b) - statistics.fmean(a), 0.0, 1)
+        return Test(difference, 0.0, 1)
 
     parts = [error**2 / (len(group) - 1) for error, group in zip(errors, (a, b), strict=True)]
     freedom = total**2 / sum(parts)
-    return two_sided(statistics.fmean(b) - statistics.fmean(a), math.sqrt(total), freedom)
+    return Test(difference, math.sqrt(total), freedom)
 
 
-def pooled(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the two-sided p of equal means, with the one variance that the repeats of either side tell."""
+def pooled(a: Sequence[float], b: Sequence[float]) -> Test:
+    """Test whether the means are equal, with the one variance that the repeats of either side tell."""
     spread = pooled_spread([a, b]) or 0.0
     error = spread * math.sqrt(1 / len(a) + 1 / len(b))
-    return two_sided(statistics.fmean(b) - statistics.fmean(a), error, len(a) + len(b) - 2)
+    return Test(statistics.fmean(b) - statistics.fmean(a), error, len(a) + len(b) - 2)
+
+
+def quantile(p: float, freedom: float) -> float:
+    """Return the t at which the two-sided chance is ``p``, by bisection."""
+    low, high = 0.0, 1e6
+    for _ in range(100):
+        middle = (low + high) / 2
+        if two_sided(middle, 1.0, freedom) > p:
+            low = middle
+        else:
+            high = middle
+
+    return high
 
 
 def two_sided(difference: float, error: float, freedom: float) -> float:

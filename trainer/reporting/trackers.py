@@ -1,4 +1,4 @@
-"""TensorBoard always, Weights & Biases and MLflow where they are installed.
+"""TensorBoard always, Weights & Biases and MLflow where they are installed, a TrainJob's status where it asks for it.
 
 None of them can stop or slow a run. A resumed attempt goes on in the same series: TensorBoard hides
 the steps that were rolled back, and the other two are asked to go on with the run that they know.
@@ -25,6 +25,7 @@ import msgspec
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.layout import metrics_dir
+from jobctl.trainer.reporting.trainjob_status import TrainJobStatus, endpoint
 
 log = logging.getLogger(__name__)
 IDENTITIES = "trackers.json"
@@ -155,19 +156,24 @@ class MLflow:
 Connect = Callable[[Series], Tracker]
 
 
-def wanted() -> dict[str, Connect]:
-    """The services whose packages are installed."""
+def wanted(*, evaluates: bool = False) -> dict[str, Connect]:
+    """The services whose packages are installed, and the TrainJob's status of a training that is one."""
     packages: dict[str, tuple[str, Connect]] = {
         "TensorBoard": ("tensorboard", TensorBoard),
         "Weights & Biases": ("wandb", WeightsAndBiases),
         "MLflow": ("mlflow", MLflow),
     }
 
-    return {
+    services = {
         service: connect
         for service, (package, connect) in packages.items()
         if importlib.util.find_spec(package)
     }
+    # An evaluation has no progress of its own.
+    if not evaluates and endpoint() is not None:
+        services["the TrainJob's status"] = TrainJobStatus
+
+    return services
 
 
 class Trackers:
@@ -180,7 +186,7 @@ class Trackers:
     ) -> None:
         self.run = run
         self.evaluates = evaluates
-        self.services = wanted() if services is None else services
+        self.services = wanted(evaluates=evaluates) if services is None else services
         self._queues: list[queue.Queue[tuple[int, dict[str, float]] | None]] = []
         self._threads: list[threading.Thread] = []
 

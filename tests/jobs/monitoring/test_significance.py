@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Sequence
 
 import pytest
@@ -12,10 +13,13 @@ from jobctl.jobs.monitoring.significance import (
     LEVEL,
     compare,
     compare_curves,
+    compare_pairs,
     incomplete_beta,
+    late_ratio,
     paired,
     pooled,
     pooled_spread,
+    quantile,
     two_sided,
     welch,
 )
@@ -50,20 +54,20 @@ def test_welch_against_its_formula() -> None:
     a = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9]
     b = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2]
     # t = 1.2909 with 6.79 degrees of freedom, worked out by hand; p is between the table's 0.2 and 0.25.
-    assert 0.2 < welch(a, b) < 0.25
-    assert welch(a, b) == welch(b, a)
+    assert 0.2 < welch(a, b).p < 0.25
+    assert welch(a, b).p == welch(b, a).p
 
 
 def test_equal_results_do_not_differ_and_exact_ones_do() -> None:
-    assert welch([1.0, 1.0], [1.0, 1.0]) == 1.0
-    assert paired([0.0, 0.0]) == 1.0
-    assert paired([0.005, 0.005]) == 0.0
+    assert welch([1.0, 1.0], [1.0, 1.0]).p == 1.0
+    assert paired([0.0, 0.0]).p == 1.0
+    assert paired([0.005, 0.005]).p == 0.0
 
 
 def test_the_spread_is_that_within_groups() -> None:
     assert pooled_spread([[1.0], [2.0]]) is None
     assert pooled_spread([[1.0, 3.0], [11.0, 13.0]]) == pytest.approx(math.sqrt(2))
-    assert pooled([1.0, 3.0], [2.0]) == 1.0
+    assert pooled([1.0, 3.0], [2.0]).p == 1.0
 
 
 def normal(generator: random.Random, count: int, spread: float, shift: float = 0.0) -> dict[int, float]:
@@ -110,6 +114,32 @@ def test_pairs_of_one_seed_show_what_the_spread_hides() -> None:
     unpaired = compare(base, others)
     assert unpaired
     assert (unpaired.method, unpaired.is_real) == ("groups", False)
+
+
+@pytest.mark.parametrize(("count", "spread"), [(5, 0.01), (8, 0.003), (15, 0.01)])
+def test_what_is_called_detectable_is_seen_nine_times_of_ten(count: int, spread: float) -> None:
+    generator = random.Random(5)
+    spreads = [paired([generator.gauss(0, spread) for _ in range(count)]).detectable for _ in range(200)]
+    gap = statistics.fmean(spreads)
+    seen = sum(paired([generator.gauss(gap, spread) for _ in range(count)]).p < LEVEL for _ in range(500))
+    assert 0.8 < seen / 500 < 0.97
+
+
+@pytest.mark.parametrize(("p", "freedom", "t"), [(0.05, 10, 2.228), (0.05, 1, 12.706), (0.01, 10, 3.169)])
+def test_the_quantiles_of_students_t(p: float, freedom: float, t: float) -> None:
+    assert quantile(p, freedom) == pytest.approx(t, rel=1e-3)
+
+
+def test_pairs_of_curves_take_the_late_steps_that_both_have() -> None:
+    first = [9.0, 9.0, 2.0, 2.0]
+    second = [1.0, 1.0, 2.02, 2.02]
+    assert late_ratio(first, second) == pytest.approx(math.log(1.01))
+    assert late_ratio(first, second[:3]) == pytest.approx((math.log(1 / 9) + math.log(1.01)) / 2)
+    assert late_ratio([], second) is None
+    difference = compare_pairs([(first, second), (first, second)])
+    assert difference
+    assert (difference.method, difference.is_real) == ("pairs", True)
+    assert compare_pairs([(first, second)]) is None
 
 
 def test_a_single_run_each_has_no_verdict() -> None:
