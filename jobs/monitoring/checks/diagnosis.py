@@ -13,6 +13,11 @@ _FOLLOWS = {
     "bad_steps": ("loss_not_a_number", "died_by_signal"),
     "hang": ("silent", "network"),
     "broken_gpu": ("network", "died_by_signal"),
+    "wrong_ids": ("data_damaged", "wrong_configuration"),
+    "data_damaged": ("wrong_configuration",),
+    "data_missing": ("wrong_configuration",),
+    "ranks_disagree": ("network", "hang"),
+    "straggler": ("much_communication",),
 }
 """Findings that say no more than the one they follow from."""
 _LEADS = frozenset(

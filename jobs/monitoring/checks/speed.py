@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 
 from jobctl.jobs.monitoring.analysis import analyse, memory_total_gb, steady_intervals, warmup_steps
@@ -12,6 +13,8 @@ PAGE = "docs/performance.md"
 LOW_MFU = 0.20
 """The guide's bound."""
 MOST_DATA_WAIT = 0.10
+MOST_DATA_WAIT_ON_CPU = 0.30
+"""Of a CPU that computes and reads; also a small model's steps are short there."""
 MOST_COMMUNICATION = 0.25
 MOST_OPTIMIZER = 0.25
 SLOWER = 1.2
@@ -19,6 +22,14 @@ SLOWER = 1.2
 FULL_MEMORY = 0.97
 MOST_PAUSES = 0.05
 ENOUGH_INTERVALS = 5
+PACE = re.compile(r"pace: step \d+: ([\d.]+) ms of own work a step")
+"""What ``trainer/reporting/timing.py`` says in each rank's log."""
+ENOUGH_PACES = 4
+RECENT_PACES = 15
+SLOW_RANK = 1.15
+"""Times the usual work of a rank; equal GPUs differ by a few percent."""
+SLOW_RANK_ON_CPU = 4.0
+"""Cores are shared with whatever else runs on the node."""
 REMEDIES = {
     "data_wait": "Read ahead: --set use_dataloader=true --set dataloader_num_workers=4; keep the data on local or fast "
     "storage.",
@@ -77,7 +88,8 @@ def _large_share(facts: RunFacts, part: str, most: float, words: str) -> Finding
 
 def much_data_wait(facts: RunFacts) -> Finding | None:
     """Steps that wait for their data."""
-    return _large_share(facts, "data_wait", MOST_DATA_WAIT, "Steps wait for data.")
+    most = MOST_DATA_WAIT if facts.on_gpu else MOST_DATA_WAIT_ON_CPU
+    return _large_share(facts, "data_wait", most, "Steps wait for data.")
 
 
 def much_communication(facts: RunFacts) -> Finding | None:
@@ -138,6 +150,41 @@ def uneven_steps(facts: RunFacts) -> Finding | None:
         remedy="Where it is data wait: the storage stalls. Else look for another job on the node, and at the network.",
         page=PAGE,
     )
+
+
+def straggler(facts: RunFacts) -> Finding | None:
+    """One rank whose own work takes longer than the others', for which all of them wait."""
+    paces = {name: statistics.median(values) for name, values in _paces(facts).items()}
+    if len(paces) < 2:
+        return None
+
+    slowest = max(paces, key=lambda name: paces[name])
+    usual = statistics.median(pace for name, pace in paces.items() if name != slowest)
+    most = SLOW_RANK if facts.on_gpu else SLOW_RANK_ON_CPU
+    if paces[slowest] < most * usual:
+        return None
+
+    return Finding(
+        check="straggler",
+        cause="One rank works longer than the others in each step, and all of them wait for it.",
+        evidence=f"{slowest.removesuffix('.log')}: {paces[slowest]:,.1f} ms of own work a step, "
+        f"the others {usual:,.1f} ms",
+        remedy="Look at that rank's GPU and node: another job, heat, a slow disk. jobctl submit preflight measures "
+        "each GPU; a bad node is avoided with --set exclude=NODE.",
+        page=PAGE,
+    )
+
+
+def _paces(facts: RunFacts) -> dict[str, list[float]]:
+    """Return the newest own times that each rank's log says, in milliseconds a step."""
+    paces = {}
+    for name, text in facts.logs.items():
+        said = [float(match[1]) for match in PACE.finditer(text)]
+        # The first interval compiles and warms up.
+        if name.startswith("rank-") and len(said) > ENOUGH_PACES:
+            paces[name] = said[1:][-RECENT_PACES:]
+
+    return paces
 
 
 def not_compiled(facts: RunFacts) -> Finding | None:
@@ -215,6 +262,7 @@ CHECKS: tuple[RunCheck, ...] = (
     much_optimizer,
     becomes_slower,
     uneven_steps,
+    straggler,
     not_compiled,
     slow_attention,
     memory_nearly_full,

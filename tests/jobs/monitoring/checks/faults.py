@@ -143,6 +143,15 @@ def stalling(step: int) -> Line:
     return {"dt_ms": 900.0, "mfu": 0.3} if step % 100 == 0 else {}
 
 
+def slow_rank(run: Path) -> None:
+    """Rank 2 of four works half as long again."""
+    healthy(run, world_size=4)
+    for rank in range(4):
+        for step in range(10, 110, 10):
+            pace = 150.0 if rank == 2 else 100.0 + rank
+            log_line(run, f"pace: step {step}: {pace:.3f} ms of own work a step", f"rank-{rank:05d}.log")
+
+
 def weak(step: int) -> Line:
     return {"mfu": 0.11}
 
@@ -173,6 +182,7 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "a GPU that gets hot": ("becomes_slower", timed(throttled)),
     "a storage that stalls": ("uneven_steps", timed(stalling)),
     "a low MFU without a cause": ("low_mfu", timed(weak)),
+    "a rank that works longer": ("straggler", slow_rank),
     "no compilation": ("not_compiled", started(compile=False, fused=False, kernels="plain")),
     "attention in its slowest form": ("slow_attention", started(attention_backend="manual")),
     "memory that is nearly full": ("memory_nearly_full", timed(lambda n: {"memory_peak_gb": 149.5})),
@@ -193,6 +203,14 @@ FAULTS: dict[str, tuple[str, Fault]] = {
             137,
             "batch.log",
         ),
+    ),
+    "no memory of the machine": (
+        "host_memory",
+        said("RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    ),
+    "a collective of another size": (
+        "ranks_disagree",
+        said("terminate called: [enforce fail at pair.cc] op.preamble.length <= op.nbytes. 28 vs 4", 134),
     ),
     "a collective that one rank skipped": (
         "hang",
