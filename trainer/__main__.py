@@ -99,8 +99,10 @@ def may_be_written(run_dir: Path) -> bool:
 
 
 def is_hardware(error: BaseException) -> bool:
-    """Whether the driver says that a GPU is at fault, and no program."""
-    return any(words in str(error).lower() for words in HARDWARE_ERRORS)
+    """Whether the driver, or the same work done twice, says that a GPU is at fault, and no program."""
+    from jobctl.trainer.training.replay import WrongBits
+
+    return isinstance(error, WrongBits) or any(words in str(error).lower() for words in HARDWARE_ERRORS)
 
 
 def die_with_parent() -> None:

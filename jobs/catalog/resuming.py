@@ -73,6 +73,7 @@ WITHOUT_EFFECT = frozenset(
         "init_from",
         "max_bad_steps",
         "hang_timeout",
+        "verify_replay",
         "profile",
     }
 )

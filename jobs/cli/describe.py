@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -10,6 +11,8 @@ import msgspec
 from jobctl.jobs.cli.finding import Place, find_run, place_options
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.status import describe_status, statuses
+from jobctl.jobs.core.goodput import Goodput
+from jobctl.jobs.core.run_times import read_goodput
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.edits import describe
 from jobctl.jobs.runs.figures import Training, read_training
@@ -26,22 +29,27 @@ def describe_command(run: str, as_json: bool, **place: Any) -> None:
     chosen = find_run(run, Place(**place))
     (status,) = statuses([chosen])
     training = read_training(chosen.path)
+    goodput = read_goodput(chosen.path, time.time()) if training else None
     facts: dict[str, Any] = {
         "status": status,
         "directory": str(chosen.path),
         "record": chosen.record,
         "attempts": chosen.attempts,
         "training": training,
+        "goodput": goodput_facts(goodput),
     }
 
-    emit(msgspec.to_builtins(facts), as_json, description(chosen, status, training))
+    emit(msgspec.to_builtins(facts), as_json, description(chosen, status, training, goodput))
 
 
-def description(run: Run, status: Status, training: Training | None) -> str:
+def description(run: Run, status: Status, training: Training | None, goodput: Goodput | None = None) -> str:
     """All of it as text."""
     parts = [describe_status(status), *_edits(run), *_attempts(run)]
     if training:
         parts.append(training_summary(training))
+
+    if goodput:
+        parts.append("\n".join(goodput.lines()))
 
     parts.append("\n".join([f"files: {_files(run)}", *_next(run, status, training)]))
     return "\n\n".join(parts)
@@ -64,7 +72,7 @@ def training_summary(training: Training) -> str:
         rows.append(("validation loss", f"{training.validation_loss:.4f}"))
 
     if training.tokens_per_second is not None:
-        rows.append(("tokens/s", f"{training.tokens_per_second:,.0f}"))
+        rows.append(("in steps", f"{training.tokens_per_second:,.0f} tokens/s, the median of the intervals"))
 
     if training.mfu is not None:
         rows.append(("MFU", f"{training.mfu:.1%}"))
@@ -75,6 +83,21 @@ def training_summary(training: Training) -> str:
     rows.append(("metrics", training.metrics))
 
     return "\n".join(f"{name:<16} {value}" for name, value in rows)
+
+
+def goodput_facts(goodput: Goodput | None) -> dict[str, Any] | None:
+    """Return where the time of a run went, for JSON; None where nobody knows."""
+    if goodput is None:
+        return None
+
+    return {
+        "share": goodput.share,
+        "wall_seconds": goodput.wall_seconds,
+        "tokens_per_second": goodput.tokens_per_second,
+        "seconds": goodput.seconds,
+        "attempts": goodput.attempts,
+        "starts": goodput.starts,
+    }
 
 
 def _edits(run: Run) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.run_times import read_goodput
 from jobctl.jobs.monitoring.progress import in_words, progress_facts, read_progress
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.preparation import read_preparation, summary
@@ -108,6 +110,11 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
     if progress:
         facts["progress"] = progress_facts(progress)
         lines.append(f"  {in_words(progress, is_going=status.state == 'running')}")
+
+    goodput = read_goodput(chosen.path, time.time()) if progress else None
+    if goodput:
+        facts["goodput"] = goodput.share
+        lines.append(f"  {goodput.lines()[0]}")
 
     emit(facts, as_json, "\n".join(lines))
 

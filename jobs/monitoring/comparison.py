@@ -39,6 +39,7 @@ NOT_SETTINGS = frozenset(
         "log_interval",
         "gradient_log_interval",
         "hang_timeout",
+        "verify_replay",
         "keep_last_checkpoints",
         "keep_every_checkpoint",
         "run_dir",

@@ -38,6 +38,7 @@ ADDED_LATER = frozenset(
         "rope_low_freq_factor",
         "rope_high_freq_factor",
         "rope_original_positions",
+        "verify_replay",
     }
 )
 """Keys of a model or a training that came after the first release.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.core.layout import metrics_dir, rank_log, stop_file
+from jobctl.jobs.core.run_times import read_goodput
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.distributed import SHARDS_ON_CPU
 from tests.trainer.corpus import arguments, write_corpus
@@ -176,6 +177,14 @@ def test_a_killed_rank_starts_again_in_place_from_the_last_checkpoint(data: Path
     assert "resumed from a checkpoint" in output
     steps = [record["iter"] for record in records(tmp_path)]
     assert steps == list(range(1, len(steps) + 1))
+
+    goodput = read_goodput(tmp_path)
+    assert goodput
+    assert (goodput.attempts, goodput.starts) == (1, 2)
+    assert goodput.seconds["restart"] > 0
+    assert sum(goodput.seconds.values()) == pytest.approx(goodput.wall_seconds, rel=0.01)
+    assert re.search(r"^goodput \d", output, re.MULTILINE), output
+    assert "restart in place" in output
 
 
 def test_a_killed_rank_ends_with_128_and_the_signal_where_no_restart_is_allowed(

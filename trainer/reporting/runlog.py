@@ -22,8 +22,10 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.goodput import Goodput
 from jobctl.jobs.core.layout import metrics_dir
 from jobctl.jobs.core.log_files import Kind, log_names
+from jobctl.jobs.core.run_times import read_goodput
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -145,7 +147,9 @@ def totals(records: Iterable[Record]) -> Record:
 class RunLog:
     """Rank 0's log. A file system that is full or away delays lines; it never stops the training."""
 
-    def __init__(self, run: Path, resumed_step: int | None, kind: Kind = "run") -> None:
+    def __init__(
+        self, run: Path, resumed_step: int | None, kind: Kind = "run", began: Record | None = None
+    ) -> None:
         metrics_dir(run).mkdir(parents=True, exist_ok=True)
         earlier = logs(run, kind)
         self.run = run
@@ -156,11 +160,16 @@ class RunLog:
 
         # The first line comes with the file, in one step. Without it a reader would take this
         # attempt for one that began anew, and drop the attempts before.
-        first = [{"kind": "resumed", "iter": resumed_step}] if resumed_step else []
+        first: list[Record] = [{"kind": "resumed", "iter": resumed_step}] if resumed_step else []
+        if began:
+            first.append({"kind": "began", **began})
+
         write_whole(self.path, encoded(first))
         self._descriptor = os.open(self.path, os.O_WRONLY)
         self._size = self.path.stat().st_size
         self._document_due = time.monotonic() + DOCUMENT_SECONDS
+        self.goodput: Goodput | None = None
+        """Where the time of the run went, as of its last document."""
 
     def write(self, records: Iterable[Record]) -> None:
         """Append records in one write, or keep them for the next time."""
@@ -182,13 +191,20 @@ class RunLog:
         except OSError as error:
             log.warning("the run log may not survive a crash of this node: %s", error.strerror)
 
-    def refresh_document(self) -> None:
-        """Write the document where that is due: it grows with the run, and all ranks wait for it."""
+    def refresh_document(self) -> bool:
+        """Write the document where that is due: it grows with the run, and all ranks wait for it.
+
+        Return whether it was written.
+        """
         begin = time.monotonic()
-        if begin >= self._document_due:
-            self.write_document()
-            took = time.monotonic() - begin
-            self._document_due = begin + max(DOCUMENT_SECONDS, took * DOCUMENT_SHARE)
+        if begin < self._document_due:
+            return False
+
+        self.write_document()
+        took = time.monotonic() - begin
+        self._document_due = begin + max(DOCUMENT_SECONDS, took * DOCUMENT_SHARE)
+
+        return True
 
     def write_document(self) -> None:
         """Write ``run_<stamp>.json`` anew from the lines of all attempts.
@@ -197,14 +213,18 @@ class RunLog:
         """
         path = self.path.with_suffix(".json")
         try:
-            data = msgspec.json.encode(document(self.records()))
-            write_whole(path, data)
+            write_whole(path, msgspec.json.encode(document(self.records())))
+            self.goodput = self.read_goodput()
             if self.kind == "run":
                 for earlier in logs(self.run):
                     if earlier != self.path:
                         earlier.with_suffix(".json").unlink(missing_ok=True)
         except OSError as error:
             log.warning("%s cannot be written: %s", path, error.strerror)
+
+    def read_goodput(self) -> Goodput | None:
+        """Return where the time of the run has gone so far; an evaluation has none."""
+        return read_goodput(self.run, time.time()) if self.kind == "run" else None
 
     def records(self) -> list[Record]:
         """Return the records so far: of all attempts, or of this one evaluation."""
@@ -213,11 +233,30 @@ class RunLog:
     def close(self, **summary: Any) -> Record:
         """Write the summary and the document; returns the summary."""
         facts = totals(self.records()) | summary
+        self.goodput = self.read_goodput()
+        if self.goodput:
+            facts["goodput"] = goodput_record(self.goodput)
+
         self.write([{"kind": "summary", **facts}])
         self.sync()
         self.write_document()
         os.close(self._descriptor)
         return facts
+
+
+def goodput_record(goodput: Goodput | None) -> Record:
+    """Return where the time of a run went, for the summary; empty where that is not known."""
+    if goodput is None:
+        return {}
+
+    return {
+        "share": round(goodput.share, 4),
+        "wall_seconds": round(goodput.wall_seconds, 1),
+        "tokens_per_sec_of_wall_time": round(goodput.tokens_per_second, 1),
+        "seconds": {cause: round(seconds, 2) for cause, seconds in goodput.seconds.items()},
+        "attempts": goodput.attempts,
+        "starts": goodput.starts,
+    }
 
 
 def encoded(records: Iterable[Record]) -> bytes:

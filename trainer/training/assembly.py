@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -32,6 +33,7 @@ from jobctl.trainer.models.recompute import checkpoint_blocks
 from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.options import Options, Recipe, resolve
 from jobctl.trainer.options import Source as DataSource
+from jobctl.trainer.reporting.ledger import Ledger
 from jobctl.trainer.reporting.startup import Peak
 from jobctl.trainer.training.evaluate import ValidationSet, open_validation
 from jobctl.trainer.training.initial import (
@@ -43,6 +45,7 @@ from jobctl.trainer.training.initial import (
     with_digests,
 )
 from jobctl.trainer.training.repeatable import choose_repeatable_attention
+from jobctl.trainer.training.replay import check_can_repeat
 from jobctl.trainer.training.resumption import check_changes, check_origin
 from jobctl.trainer.training.step import Stepper
 
@@ -219,7 +222,9 @@ def take_weights(start: Start, model: Decoder, tokenizer: str, world: World) -> 
     return shared
 
 
-def assemble(options: Options, world: World, beat: Callable[[], None] = lambda: None) -> Run:
+def assemble(
+    options: Options, world: World, beat: Callable[[], None] = lambda: None, ledger: Ledger | None = None
+) -> Run:
     """Build the run that ``options`` ask for, or resume it. Raises UserError, the same on every rank.
 
     ``beat`` is called whenever a piece of a checkpoint was read, and later when one was written.
@@ -234,7 +239,7 @@ def assemble(options: Options, world: World, beat: Callable[[], None] = lambda: 
     # Whole weights come before any kernel or layout takes them over.
     origin = take_weights(start, model, meta.tokenizer.name, world)
     sharding = parallel.choose_sharding(train, world.size)
-    kernels = together(world, lambda: fuse(model, attention, train, sharding, world))
+    kernels = together(world, lambda: choose_kernels(model, attention, train, sharding, world))
     fused = kernels.decoder
 
     # Fusing comes before sharding: the fused decoder shards the weights itself.
@@ -262,18 +267,27 @@ def assemble(options: Options, world: World, beat: Callable[[], None] = lambda: 
         origin=origin,
     )
 
-    begin(run, start.resume, options)
+    begin(run, start.resume, options, ledger)
     return run
 
 
-def begin(run: Run, resume: bool, options: Options) -> None:
+def choose_kernels(
+    model: Decoder, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
+) -> KernelChoice:
+    """Return the kernels of the training pass. Raises UserError where the settings ask for what cannot be."""
+    check_can_repeat(train, sharding, attention.unrepeatable)
+    return fuse(model, attention, train, sharding, world)
+
+
+def begin(run: Run, resume: bool, options: Options, ledger: Ledger | None = None) -> None:
     """Take the run directory for this attempt, and load the checkpoint where there is one."""
     run.is_trial = options.trial
     # What a killed attempt was writing goes before anything is read.
     if not run.recipe.train.eval_only:
         run.checkpoints.claim()
     if resume:
-        restore(run, options.allowed_changes)
+        with ledger.spending("loading") if ledger else contextlib.nullcontext():
+            restore(run, options.allowed_changes)
 
 
 def open_data(recipe: Recipe, order: int) -> tuple[Samples, list[ValidationSet]]:

@@ -7,11 +7,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
 import torch
 
 from jobctl.jobs.catalog.arithmetic import flops_per_token
-from jobctl.jobs.catalog.training_plan import doubts, plan_of
 from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint.save import Holds, Report
@@ -21,13 +19,14 @@ from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.lifecycle.watchdog import Watchdog
 from jobctl.trainer.optim.schedule import learning_rate
 from jobctl.trainer.reporting import live_line as progress
-from jobctl.trainer.reporting import startup
+from jobctl.trainer.reporting.ledger import Ledger
 from jobctl.trainer.reporting.profiling import Profiler
 from jobctl.trainer.reporting.ranklog import Console
 from jobctl.trainer.reporting.records import iteration_record, number
-from jobctl.trainer.reporting.runlog import RunLog
+from jobctl.trainer.reporting.stragglers import Stragglers
 from jobctl.trainer.reporting.timing import OwnPace, StepTimer, memory_gb
 from jobctl.trainer.reporting.trackers import Trackers
+from jobctl.trainer.training.announcement import announce, open_log
 from jobctl.trainer.training.assembly import Run
 from jobctl.trainer.training.evaluate import Score, evaluate
 from jobctl.trainer.training.guards import BadSteps
@@ -39,11 +38,21 @@ log = logging.getLogger(__name__)
 class Training:
     """A run in progress on this rank."""
 
-    def __init__(self, run: Run, console: Console, stop: StopRequest, watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        run: Run,
+        console: Console,
+        stop: StopRequest,
+        watchdog: Watchdog,
+        *,
+        attempt: int = 1,
+        ledger: Ledger | None = None,
+    ) -> None:
         self.run = run
         self.console = console
         self.stop = stop
         self.watchdog = watchdog
+        self.ledger = ledger or Ledger()
         self.on_first_step: Callable[[], None] = lambda: None
         self.on_step: Callable[[int, int, int], None] = lambda step, first_sample, samples: None
         self.train = run.recipe.train
@@ -58,11 +67,12 @@ class Training:
         if self.world.size > 1 and run.stepper.reduction is None:
             self.timer.time_reduction(run.stepper.model, run.sharding)
 
+        self.stragglers = Stragglers(self.world)
         self.unlogged: list[tuple[int, int, float, StepResult]] = []
         self.saved_step = self.step if resumed else None
         self.tokens_per_step = run.layout.global_batch_size * self.train.block_size
         self.flops = flops_per_token(run.recipe.model, self.train.block_size)
-        self.log = self.open_log() if self.world.is_main else None
+        self.log = open_log(run, attempt) if self.world.is_main else None
         self.trackers: Trackers | None = None
         if self.world.is_main:
             self.trackers = Trackers(run.directory, evaluates=self.train.eval_only)
@@ -72,7 +82,7 @@ class Training:
     def train_to_the_end(self) -> int:
         """Train until max_iters or until asked to stop; the exit code says which."""
         batches = self.batches()  # forks its workers: before the trackers have threads that may hold a lock
-        self.announce()
+        announce(self.run, self.log, self.trackers)
         self.run.checkpoints.on_saved = self.note_checkpoint
         profiler = Profiler(self.train.profile, self.run.directory, self.world)
         gc.collect()
@@ -83,6 +93,7 @@ class Training:
 
         while self.step < self.train.max_iters and not stopping:
             self.take_step(batches)
+            self.ledger.started()
             profiler.step()
             stopping = self.stop.is_asked()
             self.after_step(last=stopping or self.step == self.train.max_iters)
@@ -110,6 +121,7 @@ class Training:
     def take_step(self, batches: Iterator[torch.Tensor]) -> None:
         rate = learning_rate(self.step, self.train)
         self.on_step(self.step + 1, self.samples, self.run.layout.global_batch_size)
+        self.run.stepper.replay.begin_step(self.step + 1)
         self.timer.begin_step()
         result = self.run.stepper.run(batches, rate, self.timer)
         first = self.samples
@@ -130,13 +142,16 @@ class Training:
 
         best = False
         if evaluating:
-            best = self.validate()
+            with self.ledger.spending("evaluation"):
+                best = self.validate()
+
             saving = saving or train.always_save_checkpoint
 
-        if saving:
-            self.save("everything", best, must=last)
-        elif best:
-            self.save("weights", best, must=False)
+        with self.ledger.spending("checkpoint"):
+            if saving:
+                self.save("everything", best, must=last)
+            elif best:
+                self.save("weights", best, must=False)
 
         if evaluating or saving:
             gc.collect()
@@ -151,7 +166,9 @@ class Training:
         status = "stopped" if unfinished else "finished"
         reason = self.stop_reason() if unfinished else ""
         with self.watchdog.waiting_for_storage("the last checkpoint"):
-            saved = self.run.checkpoints.wait()
+            with self.ledger.spending("checkpoint"):
+                saved = self.run.checkpoints.wait()
+
             self.close(status if saved else "failed", reason)
 
         if not saved:
@@ -168,6 +185,9 @@ class Training:
         if not (self.log and self.trackers):
             return
 
+        if not self.train.eval_only:
+            self.log.write([self.spent({}, steps=0)])
+
         facts = self.log.close(
             iter=self.step,
             status=status,
@@ -176,7 +196,13 @@ class Training:
             tokens=self.samples * self.train.block_size,
             best_val_loss=self.best_val_loss,
         )
+        if self.log.goodput:
+            self.trackers.log(self.step, {"goodput": self.log.goodput.share})
+
         self.trackers.close()
+        for line in self.log.goodput.lines() if self.log.goodput else ():
+            self.console.line(line)
+
         losses = (
             f", loss {_rounded(facts['first_loss'])} -> {_rounded(facts['last_loss'])}"
             if "first_loss" in facts
@@ -189,47 +215,6 @@ class Training:
 
     # -- log
 
-    def open_log(self) -> RunLog:
-        """The training's log goes on where the checkpoint was made; an evaluation has one of its own."""
-        if self.train.eval_only:
-            return RunLog(self.run.directory, None, "eval")
-        return RunLog(self.run.directory, self.step if self.run.resumed else None)
-
-    def announce(self) -> None:
-        run = self.run
-        parameters = parallel.named_parameters(self.run.stepper.model)
-        state = self.run.stepper.optimizer.state()
-        plan = plan_of(self.train, run.layout.global_batch_size, startup.source_shares(run.data))
-        info = startup.facts(
-            run.recipe,
-            self.world,
-            run.sharding,
-            run.layout,
-            attention=run.attention,
-            kernels=run.kernels,
-            plan=plan,
-            peak=run.peak,
-            fingerprint=run.data.fingerprint,
-            without_graphs=run.stepper.without_graphs,
-            weight_bytes=parallel.bytes_of(iter(parameters.values())),
-            optimizer_bytes=parallel.bytes_of(iter(state.values())),
-            resumed=run.resumed.step if run.resumed else None,
-            origin=str(run.origin or ""),
-            saves="" if self.train.eval_only or run.is_trial else run.checkpoints.staging().describe(),
-        )
-
-        text = startup.block(info, self.train, run.peak, [chosen.name for chosen in run.validation])
-        log.info("%s", text)
-        if self.world.is_main and not self.train.eval_only:
-            for doubt in doubts(plan, self.train):
-                log.warning("%s", doubt)
-
-        if self.log and self.trackers:
-            config = msgspec.to_builtins(run.recipe.model) | msgspec.to_builtins(self.train)
-            name = run.checkpoints.run.resolve().name
-            self.log.write([{"kind": "start", "run_name": name, "config": config, "startup_info": info}])
-            self.trackers.begin(name, config, run.resumed.step if run.resumed else None)
-
     def flush(self) -> None:
         """Read the results of the steps since the last time (the one wait for the device) and log them."""
         if not self.unlogged:
@@ -241,7 +226,9 @@ class Training:
                 for _, _, _, r in self.unlogged
             ]
         ).tolist()
+        self.run.stepper.replay.check(self.run.stepper.gradients.names, self.world)
         timing = self.timing()
+        news = self.stragglers.gather(self.step, timing)
         records = []
         problem = None
 
@@ -262,6 +249,10 @@ class Training:
         self.unlogged.clear()
         if self.log:
             self.report(records, timing, rows[-1], squares)
+            self.log.write([line for line in news if isinstance(line, dict)])
+            for words in news:
+                if isinstance(words, str):
+                    log.warning("%s", words)
 
         self.timer.reset()
         if problem:
@@ -294,13 +285,21 @@ class Training:
                 }
             )
 
+        lines.append(self.spent(timing, len(records)))
         self.log.write(lines)
         shown = {"loss": row[0], "grad_norm": row[1], "lr": records[-1]["lr"]}
         self.console.progress(
             progress.line(self.step, self.train.max_iters, shown, timing, str(self.run.peak))
         )
         self.trackers.log(self.step, shown | timing)
-        self.log.refresh_document()
+        if self.log.refresh_document() and self.log.goodput:
+            self.trackers.log(self.step, {"goodput": self.log.goodput.share})
+
+    def spent(self, timing: dict[str, float], steps: int) -> dict[str, Any]:
+        """Return the record of where the time went since the last one."""
+        waits = {"data": "data_wait_ms", "communication": "communication_ms"}
+        in_steps = {cause: timing.get(name, 0.0) * steps / 1e3 for cause, name in waits.items()}
+        return self.ledger.close_interval(self.step, self.samples * self.train.block_size, in_steps, steps)
 
     # -- validation and checkpoints
 
@@ -340,7 +339,7 @@ class Training:
 
     def evaluate_only(self) -> int:
         """Score the checkpoint and stop."""
-        self.announce()
+        announce(self.run, self.log, self.trackers)
         self.validate()
         self.close("evaluated")
         return EXIT_FINISHED

@@ -12,6 +12,7 @@ from jobctl.trainer.lifecycle.restarts import error_heals
 from jobctl.trainer.lifecycle.stop import StopRequest
 from jobctl.trainer.lifecycle.watchdog import STORAGE_TIMEOUTS, Watchdog
 from jobctl.trainer.options import Options
+from jobctl.trainer.reporting.ledger import Ledger
 from jobctl.trainer.reporting.ranklog import Console
 from jobctl.trainer.training.assembly import assemble, together
 from jobctl.trainer.training.loop import Training
@@ -64,9 +65,10 @@ def attempted(options: Options, world: World, stop: StopRequest, attempt: int, c
     with watchdog, contextlib.ExitStack() as starting:
         starting.enter_context(watchdog.starting())
         try:
-            run = assemble(options, world, watchdog.beat)
+            ledger = Ledger()
+            run = assemble(options, world, watchdog.beat, ledger)
             watchdog.timeout_seconds = run.recipe.train.hang_timeout
-            training = Training(run, console, stop, watchdog)
+            training = Training(run, console, stop, watchdog, attempt=attempt, ledger=ledger)
             training.on_first_step = starting.close
             training.on_step = look.notes.at
 

@@ -20,6 +20,7 @@ from jobctl.trainer.training import graphs
 from jobctl.trainer.training.gradients import Gradients, clip_factor
 from jobctl.trainer.training.guards import LossScale, LossWindow
 from jobctl.trainer.training.reduction import OverlappedReduction
+from jobctl.trainer.training.replay import Replay, bit_sums
 
 if TYPE_CHECKING:
     from jobctl.trainer.fused.fused_decoder import FusedDecoder
@@ -65,6 +66,7 @@ class Stepper:
             self.reduction = OverlappedReduction(model, fused.projections, world)
             fused.refresh()
 
+        self.replay = Replay(train.verify_replay)
         self.without_graphs = graphs.obstacle(train, fused is not None, sharding)
         self.warming = None if self.without_graphs else graphs.WARM_STEPS
         self.graphs: list[graphs.MicroStepGraph] = []
@@ -109,7 +111,12 @@ class Stepper:
             if self.warming == 0 and not self.graphs:
                 self.capture(tokens)
 
-            total += self.graphs[last](tokens) if self.graphs else self.micro_step(tokens, last, timer)
+            first = self.first_run(tokens, last) if micro == 0 and self.replay.is_due else None
+            loss = self.graphs[last](tokens) if self.graphs else self.micro_step(tokens, last, timer)
+            if first is not None:
+                self.replay.compare(first, self.bits(loss))
+
+            total += loss
 
         timer.mark("compute")
         result = self._update(total, rate)
@@ -135,6 +142,37 @@ class Stepper:
                 self.reduction.finish()
 
         return loss.detach()
+
+    def first_run(self, tokens: torch.Tensor, last: bool) -> torch.Tensor | None:
+        """Do a micro-step for comparison alone; the bits that the one that counts must give again.
+
+        None where that one's gradients will be reduced with others': then it is done twice here.
+        """
+        first = self.trial(tokens)
+        if last and self.world.size > 1:
+            self.replay.compare(first, self.trial(tokens))
+            return None
+
+        return first
+
+    def trial(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Do a micro-step without a reduction, forget its gradients, and return their bits."""
+        loss = self.graphs[False](tokens) if self.graphs else self.micro_step(tokens, last=False)
+        bits = self.bits(loss)
+        self.forget_gradients()
+
+        return bits
+
+    def bits(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return sums of the bits of this rank's gradients and of its loss."""
+        return bit_sums([*self.gradients.local_gradients(), loss])
+
+    def forget_gradients(self) -> None:
+        """Clear the gradients; a CUDA graph writes them where they lay when it was captured."""
+        if self.graphs and self.fused:
+            self.zero_gradients(self.fused)
+        else:
+            self.gradients.clear()
 
     def capture(self, tokens: torch.Tensor) -> None:
         """Make the graphs; from now on gradients are zeroed where they lie."""
@@ -178,12 +216,7 @@ class Stepper:
         if self.fused:
             self.fused.end_step(copied=self.optimizer.leaves_copies)
 
-        # A CUDA graph writes gradients where they lay when it was captured.
-        if self.graphs and self.fused:
-            self.zero_gradients(self.fused)
-        else:
-            self.gradients.clear()
-
+        self.forget_gradients()
         if self.loss_scale:
             self.loss_scale.update(~finite)
 

@@ -118,4 +118,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             ge=1, le=31_536_000, description="seconds without a step after which a rank is reported as hung"
         ),
     ] = 1800
+    verify_replay: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000_000,
+            description="do the first micro-step of every N-th step twice and compare all bits; 0: never",
+        ),
+    ] = 0
     profile: Annotated[bool, Meta(description="write a PyTorch profiler trace of a few steps")] = False

@@ -104,7 +104,7 @@ def test_figures_are_rounded_for_people() -> None:
         "iterations": "40",
         "training loss": "10.8300 first, 6.3204 last",
         "validation loss": "6.5000",
-        "tokens/s": "3,300",
+        "in steps": "3,300 tokens/s, the median of the intervals",
         "MFU": "63.7%",
         "checkpoint": "/r/checkpoints/step-40",
         "metrics": "/r/metrics/run.json",
