@@ -81,7 +81,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=gpu Nodes={",".join(NODES)} Default=YES DefaultTime=10 State=UP PriorityTier=2 PreemptMode=OFF
 PartitionName=short Nodes={",".join(NODES)} MaxTime=5 MaxNodes=1 State=UP PriorityTier=2 PreemptMode=OFF
-PartitionName=low Nodes={",".join(NODES)} DefaultTime=10 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=low Nodes={",".join(NODES)} DefaultTime=10 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
 PartitionName=scavenge Nodes={",".join(NODES)} DefaultTime=10 State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=0
 """
 

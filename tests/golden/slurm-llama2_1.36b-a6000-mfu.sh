@@ -451,15 +451,18 @@ threads() {
 }
 
 # ask_slurm SECONDS COMMAND...: run one of Slurm's commands until it succeeds, and print its answer. A controller that
-# restarts is waited for, SECONDS at most. One that answers and refuses three times will go on to refuse.
+# restarts is waited for, SECONDS at most: one of the commands by itself may wait for minutes. One that answers and
+# refuses three times will go on to refuse.
 ask_slurm() {
-  local answer command deadline pause=1 refusals=0
+  local answer command deadline limit pause=1 refusals=0
   deadline=$(($(date +%s) + $1))
+  limit=$(($1 < 60 ? $1 : 60))
   shift
   command="$1 $2"
 
-  until answer=$(timeout 60 "$@" 2>&1); do
-    if timeout 60 scontrol ping 2>/dev/null | grep -qw UP; then refusals=$((refusals + 1)); fi
+  until answer=$(timeout "$limit" "$@" 2>&1); do
+    answer=${answer:-no answer}
+    if timeout 5 scontrol ping 2>/dev/null | grep -qw UP; then refusals=$((refusals + 1)); fi
     if [ "$refusals" -ge 3 ] || [ "$(date +%s)" -ge "$deadline" ]; then
       echo "jobctl: $command: $answer" >&2
       return 1
@@ -467,6 +470,8 @@ ask_slurm() {
     [ "$pause" != 2 ] || echo "jobctl: $command: waiting for Slurm's controller ($answer)" >&2
     sleep "$pause"
     pause=$((pause < 15 ? pause * 2 : 15))
+    limit=$((deadline - $(date +%s)))
+    limit=$((limit > 60 ? 60 : limit < 5 ? 5 : limit))
   done
   printf '%s\n' "$answer"
 }

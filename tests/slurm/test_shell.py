@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,14 @@ def test_a_controller_that_refuses_is_not_asked_for_ever(tmp_path: Path) -> None
         "given up",
     ]
     assert len(calls.read_text().split()) == 3
+
+
+def test_a_command_that_waits_for_its_controller_is_not_waited_for(tmp_path: Path) -> None:
+    """scontrol would wait for two minutes, and Slurm kills a job half a minute after SIGTERM."""
+    path = commands(tmp_path, scontrol='[ "$1" != ping ] || exit 1; exec sleep 60')
+    begin = time.monotonic()
+    assert shell("ask_slurm 1 scontrol show job 7 2>&1 || echo given up", PATH=path).splitlines() == [
+        "jobctl: scontrol show: no answer",
+        "given up",
+    ]
+    assert time.monotonic() - begin < 30

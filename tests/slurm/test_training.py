@@ -69,8 +69,8 @@ def test_two_nodes_stop_at_the_time_limit_twice_and_go_on_as_if_they_had_not(cor
 
 
 def test_a_killed_rank_starts_again_on_both_nodes_without_a_requeue(corpus: Submitter) -> None:
-    corpus.submit("train", None, nodes=2, max_iters=400, **{**TINY, "checkpoint_interval": 10}, retries=1)
-    corpus.wait_for_line("train", "step 30/400", seconds=300)
+    corpus.submit("train", None, nodes=2, max_iters=120, **{**TINY, "checkpoint_interval": 10}, retries=1)
+    corpus.wait_for_line("train", "step 30/120", seconds=300)
     run = corpus.root / "runs" / "train"
     victims = ranks(run)
     os.kill(max(victims), signal.SIGKILL)
@@ -82,18 +82,18 @@ def test_a_killed_rank_starts_again_on_both_nodes_without_a_requeue(corpus: Subm
 
 
 def test_a_training_goes_on_while_the_controller_is_restarted(corpus: Submitter) -> None:
-    corpus.submit("train", None, nodes=2, max_iters=200, **TINY)
-    corpus.wait_for_line("train", "step 10/200", seconds=300)
+    corpus.submit("train", None, nodes=2, max_iters=60, **TINY)
+    corpus.wait_for_line("train", "step 10/60", seconds=300)
     corpus.cluster.stop_controller()
-    corpus.wait_for_line("train", "step 50/200", seconds=300)
+    corpus.wait_for_line("train", "step 30/60", seconds=300)
     corpus.cluster.start_controller()
     status = corpus.wait("train", *ENDED, seconds=300)
     assert (status.state, status.attempt) == ("finished", 1)
 
 
 def test_a_node_that_dies_in_mid_training_is_another_attempt(corpus: Submitter) -> None:
-    corpus.submit("train", None, nodes=2, max_iters=400, **{**TINY, "checkpoint_interval": 10})
-    corpus.wait_for_line("train", "step 30/400", seconds=300)
+    corpus.submit("train", None, nodes=2, max_iters=120, **{**TINY, "checkpoint_interval": 10})
+    corpus.wait_for_line("train", "step 30/120", seconds=300)
     corpus.cluster.stop_node("n2")
     corpus.cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
     corpus.cluster.start_node("n2")
