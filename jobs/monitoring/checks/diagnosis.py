@@ -17,6 +17,7 @@ _FOLLOWS = {
     "data_damaged": ("wrong_configuration",),
     "data_missing": ("wrong_configuration",),
     "ranks_disagree": ("network", "hang"),
+    "warmup_too_long": ("loss_not_falling",),
     "straggler": ("much_communication",),
 }
 """Findings that say no more than the one they follow from."""

@@ -16,6 +16,8 @@ MOST_DATA_WAIT = 0.10
 MOST_DATA_WAIT_ON_CPU = 0.30
 """Of a CPU that computes and reads; also a small model's steps are short there."""
 MOST_COMMUNICATION = 0.25
+MOST_COMMUNICATION_ON_CPU = 0.75
+"""Ranks share the cores, so one waits while the other computes."""
 MOST_OPTIMIZER = 0.25
 SLOWER = 1.2
 """Times its early duration that a step's computation may take later."""
@@ -95,7 +97,8 @@ def much_data_wait(facts: RunFacts) -> Finding | None:
 def much_communication(facts: RunFacts) -> Finding | None:
     """Communication that no computation hides."""
     words = "Much of a step is communication that no computation hides."
-    return _large_share(facts, "communication", MOST_COMMUNICATION, words)
+    most = MOST_COMMUNICATION if facts.on_gpu else MOST_COMMUNICATION_ON_CPU
+    return _large_share(facts, "communication", most, words)
 
 
 def much_optimizer(facts: RunFacts) -> Finding | None:

@@ -165,3 +165,21 @@ def test_curves_over_the_same_batches_show_half_a_percent() -> None:
     assert (same.is_real, gap.is_real) == (False, True)
     assert gap.relative == pytest.approx(-0.005, abs=0.001)
     assert compare_curves([1.0] * 5, [1.0] * 5) is None
+
+
+def test_thirty_runs_with_the_same_seeds_find_half_a_percent() -> None:
+    """The spread is that of real pairs of qwen3_smoke whose learning rates differ (docs/monitoring.md)."""
+    generator = random.Random(6)
+    found = wrong = 0
+    for _ in range(500):
+        base = normal(generator, 15, 0.0066)
+        noise = {seed: math.exp(generator.gauss(0, 0.0047)) for seed in base}
+        equal = compare(base, {seed: value * noise[seed] for seed, value in base.items()})
+        better = compare(base, {seed: value * noise[seed] * 0.995 for seed, value in base.items()})
+        assert equal
+        assert better
+        wrong += bool(equal.is_real)
+        found += bool(better.is_real)
+
+    assert found >= 0.88 * 500
+    assert wrong <= 0.05 * 500

@@ -87,7 +87,7 @@ CASES: dict[str, tuple[str, str, int, Flags, Prepare]] = {
     ),
     "no clipping": ("no_gradient_clipping", "none", 1, {**LONG, "grad_clip": 0, "max_iters": 1000}, nothing),
     "a warm-up longer than the run": (
-        "warmup_too_long", "none", 1, {**LONG, "warmup_iters": 5000, "lr_decay_iters": 0}, nothing,
+        "warmup_too_long", "none", 1, {**LONG, "max_iters": 220, "warmup_iters": 5000, "lr_decay_iters": 0}, nothing,
     ),
     "a small data set": ("data_repeated", "none", 1, {**LONG, "batch_size": 64, "block_size": 24}, nothing),
 }  # fmt: skip

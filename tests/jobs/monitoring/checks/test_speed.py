@@ -59,3 +59,9 @@ def test_the_first_interval_of_a_rank_compiles_and_is_no_straggler(tmp_path: Pat
             log_line(tmp_path, f"pace: step {step}: {pace:.3f} ms of own work a step", f"rank-{rank:05d}.log")
 
     assert findings(tmp_path) == []
+
+
+@pytest.mark.parametrize("part", ["data_wait", "communication"])
+def test_ranks_that_share_cores_may_wait(tmp_path: Path, part: str) -> None:
+    timed(lambda step: {f"{part}_ms": 28.0, "compute_ms": 70.0}, device="x86_64", peak_flops=None)(tmp_path)
+    assert findings(tmp_path) == []
