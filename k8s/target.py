@@ -14,7 +14,7 @@ from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Run, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets.protocol import Capacity, Examination
+from jobctl.jobs.targets.protocol import Capacity, Examination, Survey
 from jobctl.k8s import config_maps, manifest, names, placement, submission
 from jobctl.k8s.cluster import Cluster, Clusters
 from jobctl.k8s.nodes import avoided_nodes, remove_dead
@@ -72,6 +72,12 @@ class KubernetesTarget:
         from jobctl.k8s.capacity import read_capacity
 
         return read_capacity(self.clusters.api(site), site)
+
+    def survey(self, site: Site) -> Survey:
+        """Return what a site's cluster has of the names in a site file."""
+        from jobctl.k8s.survey import survey
+
+        return survey(self.clusters.api(site), site)
 
     def examine(self, site: Site, nodes: int) -> Examination:
         """Return what is wrong with a site's cluster for jobs of ``nodes`` nodes."""

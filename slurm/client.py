@@ -155,6 +155,10 @@ class Slurm:
             )
             return []
 
+    def answer(self, command: list[str]) -> str:
+        """Return what one of Slurm's commands prints. Raises UserError where it does not answer at once."""
+        return self._run(command, patience=0)
+
     def cancel(self, ids: Sequence[str]) -> None:
         """End jobs that wait or run. A job that has ended already is no error."""
         if ids:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import read_logs
 from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets.protocol import Survey
 from jobctl.slurm import script as sbatch_script
 from jobctl.slurm.client import Slurm, refusal_hint
 from jobctl.slurm.directives import literal_path
@@ -73,6 +75,12 @@ class SlurmTarget:
         self._refuse_what_never_starts(run, job)
 
         return job
+
+    def survey(self, site: Site) -> Survey:
+        """Return what the cluster has of the names in a site file."""
+        from jobctl.slurm.survey import survey
+
+        return survey(self._client.answer)
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
         """One squeue call, and one sacct call where neither it nor the records know how a run ended."""

@@ -59,6 +59,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "catalog": Command("catalog", "Show models, hardware, tiers, stages and sites."),
         "lint": Command("lint", "Find the usual mistakes in an sbatch script."),
         "tokenizer": Command("tokenizer", "Fetch a tokenizer and verify it."),
+        "site": Command("site", "Write a site file for a cluster, and check it."),
         "config": Command("config", "Write the project file of this folder."),
         "data": Command("data", "Use token data that another program made."),
     },

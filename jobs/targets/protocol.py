@@ -177,3 +177,30 @@ class Examines(Protocol):
     def examine(self, site: Site, nodes: int) -> Examination:
         """Return the problems of the cluster of ``site`` for jobs of ``nodes`` nodes. Raises UserError."""
         ...
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cluster has of one key of a site."""
+
+    key: str
+    values: tuple[str, ...]
+    """All that the user may see."""
+    chosen: str = ""
+    """The value that a new site file takes; empty: the user has to choose."""
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cluster has of the names that a site file holds."""
+
+    offers: tuple[Offer, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What could not be asked, and why."""
+
+
+@runtime_checkable
+class Surveys(Protocol):
+    """A target whose cluster can be asked for what a site file names."""
+
+    def survey(self, site: Site) -> Survey:
+        """Return what the cluster of ``site`` has. Raises UserError where it does not answer."""
+        ...

@@ -1,0 +1,147 @@
+"""``jobctl site``: a site file of a cluster, written from what the cluster says, and held against it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobctl.jobs.catalog.schema import SITE_SECTIONS, Site
+from jobctl.jobs.catalog.schema.describing import describe
+from jobctl.jobs.catalog.schema.keys import flat
+from jobctl.jobs.cli.choices import project_choices
+from jobctl.jobs.cli.finding import Place, place_options
+from jobctl.jobs.cli.output import emit, table, warn
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.render import quote_yaml
+from jobctl.jobs.spec.resolution import load_site
+from jobctl.jobs.targets.protocol import Offer, Survey, Surveys
+from jobctl.jobs.targets.registry import load_target, target_entry
+
+OK = "ok"
+
+
+@click.group("site")
+def site_command() -> None:
+    """The settings of one cluster, in a YAML file of yours."""
+
+
+@site_command.command("new")
+@place_options
+def new(**place: Any) -> None:
+    """Print a site file for --target: with what the cluster has, and a comment on every key.
+
+    jobctl site new --target slurm > mycluster.yaml
+    """
+    chosen = Place(**place)
+    name, _, answer = _ask(chosen, must_answer=False)
+    warn(answer.notes)
+    given = {f"kubernetes.{key}": value for key, value in chosen.named.items()}
+    click.echo(
+        site_text(name, {**_chosen(answer), **given}, {offer.key: offer.values for offer in answer.offers})
+    )
+
+
+@site_command.command("check")
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(as_json: bool, **place: Any) -> None:
+    """Hold a site file against its cluster; exits with 1 where the cluster has not what the file names."""
+    chosen = Place(**place)
+    name, site, answer = _ask(chosen, must_answer=True)
+    warn(answer.notes)
+    rows = [*_root_row(name, site), *checked(flat(site), answer)]
+    facts = [{"key": key, "value": value, "finding": finding} for key, value, finding in rows]
+    emit(facts, as_json, table(("KEY", "VALUE", ""), rows))
+    if any(finding != OK for _, _, finding in rows):
+        sys.exit(1)
+
+
+def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
+    """Return the target, the site, and what the cluster has. Raises UserError for a target without a cluster."""
+    project, layer = project_choices()
+    name = place.target or project.target
+    target = load_target(name)
+    if not isinstance(target, Surveys):
+        raise UserError(f"target {name} has no cluster", hint="--target slurm, or --target k8s")
+
+    site = load_site(place.site or project.site, project=layer, named=place.keys)
+    try:
+        return name, site, target.survey(site)
+    except UserError as error:
+        if must_answer:
+            raise
+
+        return (
+            name,
+            site,
+            Survey(
+                notes=(f"the cluster does not answer, so the names are yours to fill in: {error.message}",)
+            ),
+        )
+
+
+def _chosen(answer: Survey) -> dict[str, str]:
+    return {offer.key: offer.chosen for offer in answer.offers if offer.chosen}
+
+
+def site_text(target: str, values: Mapping[str, str], offered: Mapping[str, tuple[str, ...]]) -> str:
+    """Return a site file: each key of the target with its meaning; one without a value is a comment."""
+    own = target_entry(target).section
+    lines = [
+        f"# A site for jobctl's target {target}: pass it as --site ./FILE, or name it in jobctl.yaml.",
+        f"summary: a cluster for the target {target}",
+        "settings:",
+    ]
+    for section in ("", "container", own):
+        if section:
+            lines.append(f"  {section}:")
+
+        lines += _key_lines(section, values, offered)
+
+    return "\n".join(lines)
+
+
+def _key_lines(
+    section: str, values: Mapping[str, str], offered: Mapping[str, tuple[str, ...]]
+) -> Iterator[str]:
+    fields = SITE_SECTIONS[section].__struct_fields__ if section else Site.__struct_fields__
+    indent = "    " if section else "  "
+    for field in fields:
+        if not section and field in SITE_SECTIONS:
+            continue
+
+        key = f"{section}.{field}" if section else field
+        described = describe(key)
+        here = f"; here: {', '.join(offered[key])}" if offered.get(key) else ""
+        value = quote_yaml(values.get(key, described.default))
+        mark = "" if key in values else "# "
+        yield f"{indent}{mark}{field}: {value}  # {described.description}{here}"
+
+
+def checked(settings: Mapping[str, Any], answer: Survey) -> list[tuple[str, str, str]]:
+    """Return each setting that the cluster can tell of: its key, its value, and ``ok`` or what is wrong."""
+    return [_row(offer, str(settings[offer.key])) for offer in answer.offers if settings.get(offer.key)]
+
+
+def _row(offer: Offer, value: str) -> tuple[str, str, str]:
+    if value in offer.values:
+        return offer.key, value, OK
+
+    known = ", ".join(offer.values) or "none that you may see"
+    return offer.key, value, f"the cluster has: {known}"
+
+
+def _root_row(target: str, site: Site) -> list[tuple[str, str, str]]:
+    """Return whether the root can be written from here, where the jobs see it under the same path."""
+    if not target_entry(target).shares_files or not site.root:
+        return []
+
+    path = Path(site.root).expanduser()
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    finding = OK if os.access(existing, os.W_OK) else f"{existing} cannot be written by you"
+    return [("root", str(path), finding)]

@@ -1,0 +1,97 @@
+"""What a Slurm cluster has: partitions, GPUs, accounts and container runtimes, as its commands tell."""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+from collections.abc import Callable, Sequence
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.targets.protocol import Offer, Survey
+
+PARTITIONS = ["sinfo", "--noheader", "--format=%P|%G"]
+RUNTIMES = ("apptainer", "podman", "docker")
+"""Programs that start an image, the likeliest first. Pyxis is a plug-in of srun, and so it is asked for."""
+PYXIS_OPTION = "--container-image"
+
+Ask = Callable[[list[str]], str]
+
+
+def survey(ask: Ask) -> Survey:
+    """Ask Slurm by ``ask``, which runs one command. Raises UserError where Slurm does not answer at all."""
+    partitions, default = parse_partitions(ask(PARTITIONS))
+    offers = [
+        Offer(key="slurm.partition", values=tuple(partitions), chosen=chosen_partition(partitions, default))
+    ]
+    types = sorted({name for names in partitions.values() for name in names})
+    if types:
+        offers.append(Offer(key="slurm.gpu_type", values=tuple(types)))
+
+    notes: list[str] = []
+    offers += _accounts(ask, notes)
+    offers.append(Offer(key="container.runtime", values=tuple(_runtimes(ask)), chosen=_runtimes(ask)[0]))
+
+    return Survey(offers=tuple(offers), notes=tuple(notes))
+
+
+def parse_partitions(text: str) -> tuple[dict[str, list[str]], str]:
+    """Return each partition with its types of GPUs, and the default one, from ``sinfo --format=%P|%G``."""
+    partitions: dict[str, list[str]] = {}
+    default = ""
+    for line in text.splitlines():
+        name, _, resources = line.strip().partition("|")
+        if name.endswith("*"):
+            name = name[:-1]
+            default = name
+
+        if name:
+            partitions.setdefault(name, []).extend(gpu_types(resources))
+
+    return partitions, default
+
+
+def gpu_types(resources: str) -> list[str]:
+    """Return the types of GPUs in a node's generic resources: ``gpu:a6000:2(S:0-1)`` is ``a6000``."""
+    parts = [resource.partition("(")[0].split(":") for resource in resources.split(",")]
+    return [part[1] for part in parts if len(part) == 3 and part[0] == "gpu"]
+
+
+def chosen_partition(partitions: dict[str, list[str]], default: str) -> str:
+    """Return the partition for a new site: the default where it has GPUs, else the first that has."""
+    with_gpus = [name for name, types in partitions.items() if types]
+    if default in with_gpus or not with_gpus:
+        return default or next(iter(partitions), "")
+
+    return with_gpus[0]
+
+
+def parse_accounts(text: str) -> tuple[list[str], list[str]]:
+    """Return accounts and qualities of service from ``sacctmgr --parsable2``, without repetitions."""
+    rows = [line.split("|") for line in text.splitlines() if "|" in line]
+    accounts = [row[0] for row in rows if row[0]]
+    qualities = [name for row in rows for name in row[1].split(",") if name]
+    return list(dict.fromkeys(accounts)), list(dict.fromkeys(qualities))
+
+
+def _accounts(ask: Ask, notes: list[str]) -> Sequence[Offer]:
+    command = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}"]
+    try:
+        accounts, qualities = parse_accounts(ask([*command, "format=account,qos"]))
+    except UserError as error:
+        notes.append(f"your accounts are not known: {error.message}")
+        return ()
+
+    return (
+        Offer(key="slurm.account", values=tuple(accounts), chosen=accounts[0] if len(accounts) == 1 else ""),
+        Offer(key="slurm.qos", values=tuple(qualities)),
+    )
+
+
+def _runtimes(ask: Ask) -> list[str]:
+    """Return how this machine can start an image, ``none`` last. The nodes may have another."""
+    try:
+        pyxis = ["pyxis"] if PYXIS_OPTION in ask(["srun", "--help"]) else []
+    except UserError:
+        pyxis = []
+
+    return [*pyxis, *(name for name in RUNTIMES if shutil.which(name)), "none"]
