@@ -66,6 +66,7 @@ WITHOUT_EFFECT = frozenset(
         "log_interval",
         "gradient_log_interval",
         "checkpoint_interval",
+        "save_checkpoints",
         "always_save_checkpoint",
         "keep_last_checkpoints",
         "keep_every_checkpoint",

@@ -39,6 +39,7 @@ ADDED_LATER = frozenset(
         "rope_high_freq_factor",
         "rope_original_positions",
         "verify_replay",
+        "save_checkpoints",
     }
 )
 """Keys of a model or a training that came after the first release.

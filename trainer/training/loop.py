@@ -350,7 +350,7 @@ class Training:
         Where storage is still busy with the one before, it is skipped if it need not (``must``) be made.
         A trial has none at all.
         """
-        if self.run.is_trial or self.saved_step == self.step:
+        if self.run.is_trial or not self.train.save_checkpoints or self.saved_step == self.step:
             return
 
         with self.watchdog.waiting_for_storage(f"the checkpoint of step {self.step}"):

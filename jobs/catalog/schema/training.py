@@ -86,6 +86,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     checkpoint_interval: Annotated[
         int, Meta(ge=0, description="steps between checkpoints; 0: at the end")
     ] = 500
+    save_checkpoints: Annotated[
+        bool, Meta(description="write checkpoints; false: a measurement, whose weights nobody wants")
+    ] = True
     always_save_checkpoint: Annotated[
         bool, Meta(description="save after every validation, not only after the best")
     ] = False

@@ -203,6 +203,13 @@ def test_the_best_validation_names_the_checkpoint_of_the_same_step(
     assert publication.steps(tmp_path) == ([4, 5, 8] if "checkpoint_interval" in flags else [2, 4, 5, 6, 8])
 
 
+def test_a_measurement_leaves_no_checkpoint(data: Path, tmp_path: Path) -> None:
+    """A hundred steps for MFU once left 22 GB that nobody wanted."""
+    train_with_scores(data, tmp_path, save_checkpoints=False, always_save_checkpoint=True)
+    assert publication.steps(tmp_path) == []
+    assert [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()] == []
+
+
 def test_the_log_says_what_a_checkpoint_cost(data: Path, tmp_path: Path) -> None:
     assert train(arguments(data, tmp_path, max_iters=4, checkpoint_interval=2)) == 0
     entries = records(tmp_path, "checkpoint")
