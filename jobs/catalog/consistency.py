@@ -46,7 +46,8 @@ def check_training(model: ModelConfig, train: TrainConfig) -> None:
 
     if train.use_zero1 and train.use_fsdp:
         raise UserError(
-            "use_zero1 and use_fsdp are both on; FSDP shards the optimiser state as well: choose one"
+            "use_zero1 and use_fsdp are both on; FSDP shards the optimiser state as well: choose one",
+            hint="--set use_zero1=false, or --set use_fsdp=false",
         )
 
     if train.min_lr > train.learning_rate:

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import re
 import sys
+from pathlib import Path
 from types import TracebackType
 
 from jobctl.jobs.core.errors import UserError
@@ -23,7 +24,9 @@ def missing_package(error: ModuleNotFoundError) -> UserError | None:
     if not extras:
         return None
 
-    return UserError(f"the Python package '{module}' is not installed", hint=install_hint(extras[0]), code=1)
+    return UserError(
+        f"the Python package '{module}' is not installed", hint=install_hint(_of_program(extras)), code=1
+    )
 
 
 def install_hint(extra: str) -> str:
@@ -50,6 +53,12 @@ def explain_missing() -> None:
             print(f"error: {missing}", file=sys.stderr)
 
     sys.excepthook = hook
+
+
+def _of_program(extras: list[str]) -> str:
+    """Return the extra that the running program, such as ``jobctl.prep.fetch``, is named after; else the first."""
+    words = " ".join(sys.orig_argv)
+    return next((extra for extra in extras if f"{DISTRIBUTION}.{extra}" in words), extras[0])
 
 
 def _provider(module: str) -> str:
@@ -85,6 +94,7 @@ def _origin() -> str:
         address = ""
 
     if not address:
-        return DISTRIBUTION
+        checkout = Path(__file__).resolve().parents[2]
+        return str(checkout) if (checkout / "pyproject.toml").is_file() else DISTRIBUTION
 
     return address.removeprefix("file://") if address.startswith("file://") else f"{DISTRIBUTION} @ {address}"

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.monitoring.history import Interval, Line, Step, finite, number
 from jobctl.jobs.runs.store import Run
-from jobctl.jobs.spec.job_spec import TrainSpec
+from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
 TAIL_BYTES = 128 << 10
 """The end of a log that is read. A line has some 300 bytes, so this holds hundreds of steps."""
@@ -50,7 +51,7 @@ def read_progress(run: Run) -> Progress | None:
 
     An evaluation or an export has no steps of its own.
     """
-    spec = run.record.spec
+    spec = _spec(run)
     if run.step or not isinstance(spec, TrainSpec) or not spec.checkpoints:
         return None
 
@@ -61,6 +62,14 @@ def read_progress(run: Run) -> Progress | None:
             return progress
 
     return None
+
+
+def _spec(run: Run) -> JobSpec:
+    """Return what a run trains, with the edits since: a run that was made longer has more steps."""
+    try:
+        return run.record.edited_spec
+    except UserError:  # an edit of a later version; a list shows the run all the same
+        return run.record.spec
 
 
 def _of_log(path: Path, steps: int) -> Progress | None:

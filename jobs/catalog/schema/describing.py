@@ -69,7 +69,9 @@ def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, str]:
 
 def _default(field: inspect.Field) -> Any:
     if field.default is not msgspec.NODEFAULT:
-        return msgspec.to_builtins(field.default)
+        default = msgspec.to_builtins(field.default)
+        return list(default) if isinstance(default, tuple) else default
+
     if field.default_factory is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default_factory())
 

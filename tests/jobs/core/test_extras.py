@@ -43,6 +43,7 @@ def without(folder: Path, *names: str, error: str = MISSING) -> dict[str, str]:
         ("torch", "trainer", ["jobctl.trainer.export", "run"]),
         ("zstandard", "prep", ["jobctl.prep", "--dataset=sotu", "--tokenizer=gpt2"]),
         ("zstandard", "prep", ["jobctl.prep.fetch", "gpt2"]),
+        ("numpy", "prep", ["jobctl.prep.fetch", "gpt2"]),
     ],
 )
 def test_a_program_of_ours_names_the_extra_and_prints_no_traceback(

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.monitoring import progress as module
 from jobctl.jobs.monitoring.progress import Progress, clock, in_words, read_progress
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec
 
@@ -49,6 +51,17 @@ def test_the_last_step_and_the_newest_rate_count(run: Run) -> None:
     assert progress == Progress(step=10, steps=40, loss=3.25, seconds_per_step=0.5)
     assert progress.share == 0.25
     assert progress.seconds_remaining == 15.0
+
+
+@pytest.mark.parametrize(("settings", "steps"), [({"max_iters": 60}, 60), ({"of_a_later_version": 1}, 40)])
+def test_a_run_that_was_made_longer_has_more_steps(run: Run, settings: dict[str, int], steps: int) -> None:
+    """The status once said: step 14 of 10."""
+    edit = Edit(settings=settings, time="2026-01-01T00:00:00Z", after_attempt=1)
+    record = msgspec.structs.replace(run.record, edits=(edit,))
+    write_log(run, step(9))
+    progress = read_progress(msgspec.structs.replace(run, record=record))
+    assert progress is not None
+    assert progress.steps == steps
 
 
 def test_an_attempt_that_has_logged_nothing_leaves_the_word_to_the_one_before(run: Run) -> None:
