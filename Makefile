@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 WORKERS ?= 2
+# Options of pip for torch alone: --index-url ADDRESS of the CPU builds, where your index has those for CUDA only.
+TORCH_OPTIONS ?=
 export JOBCTL_ROOT ?= $(CURDIR)/workspace
 
 .PHONY: help demo test lint docs style golden clean
@@ -20,8 +22,8 @@ $(VENV)/.run: $(LOCKS) pyproject.toml
 	@echo "installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) $(HASHED) -r requirements/locked.txt
-	@echo "installing torch: hundreds of megabytes; a build for CUDA draws gigabytes of its libraries"
-	@$(PIP) download --no-deps --dest $(VENV)/torch $$(grep '^torch==' requirements/run.txt)
+	@echo "installing torch: 192 MB for a CPU; a build for CUDA draws gigabytes of its libraries (see TORCH_OPTIONS)"
+	@$(PIP) download $(TORCH_OPTIONS) --no-deps --dest $(VENV)/torch $$(grep '^torch==' requirements/run.txt)
 	@$(PIP) $(HASHED) --no-index --find-links $(VENV)/torch -r requirements/locked-torch.txt
 	@rm -r $(VENV)/torch
 	@if $(VENV)/bin/python -c 'import importlib.metadata as m, sys; sys.exit("+cpu" in m.version("torch"))'; \

@@ -61,6 +61,9 @@ def _results(comparison: Comparison) -> str:
 
 def value_text(value: Any) -> str:
     """Return a setting for people; a long one without its middle."""
+    if isinstance(value, bool):
+        return str(value).lower()
+
     text = ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
     if len(text) <= WIDEST:
         return text

@@ -17,6 +17,7 @@ from jobctl.jobs.catalog.schema.job import Inputs, Resources
 from jobctl.jobs.catalog.schema.model import ModelConfig
 from jobctl.jobs.catalog.schema.site import SITE_SECTIONS, Site
 from jobctl.jobs.catalog.schema.training import TrainConfig
+from jobctl.jobs.core.errors import nearest
 
 SECTIONS: tuple[type[msgspec.Struct], ...] = (ModelConfig, TrainConfig, Resources, Inputs, Site)
 """The structs of keys without a dot. No name occurs in two of them."""
@@ -107,7 +108,8 @@ def nearest_key(word: str) -> str:
     if close:
         return f"did you mean '{spellings[close[0]]}'?"
 
-    return f"known: {', '.join(sorted(set(spellings.values())))}"
+    # Nothing is near: the likest of many, or all of a few.
+    return nearest(name, spellings.values())
 
 
 def flat(site: Site) -> dict[str, Any]:

@@ -26,14 +26,20 @@ class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         int, Meta(ge=1, description="user and group id of the pods, which must be able to write the volume")
     ] = 1000
     memory: Annotated[
-        str, Meta(pattern=QUANTITY, description="memory a pod is promised; empty: 16Gi a process")
+        str,
+        Meta(
+            pattern=QUANTITY, description="memory a pod is promised, as 64Gi or 500G; empty: 16Gi a process"
+        ),
     ] = ""
     cpu_limit: Annotated[
         int, Meta(ge=0, description="CPUs that a pod may use; 0: all of the hardware's node")
     ] = 0
     memory_limit: Annotated[
         str,
-        Meta(pattern=QUANTITY, description="memory that a pod may use; empty: 9/10 of the hardware's node"),
+        Meta(
+            pattern=QUANTITY,
+            description="memory that a pod may use, as 64Gi or 500G; empty: 9/10 of the hardware's node",
+        ),
     ] = ""
     gpu_product_label: Annotated[
         str, Meta(description="label of the nodes that names their GPU; empty: nodes are not chosen by it")

@@ -31,7 +31,7 @@ def test_without_repeats_the_text_says_how_to_get_a_verdict(tmp_path: Path) -> N
 
 
 def test_long_values_keep_their_ends() -> None:
-    assert value_text(None) == "-"
+    assert (value_text(None), value_text(True)) == ("-", "true")
     assert value_text(["a", "b"]) == "a, b"
     shown = value_text("/root/" + "x" * 80 + "/end")
     assert (len(shown), shown[:6], shown[-4:]) == (43, "/root/", "/end")

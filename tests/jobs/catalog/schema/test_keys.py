@@ -60,6 +60,13 @@ def test_a_word_like_no_other_gets_the_keys_of_its_section_alone() -> None:
     assert said == "known: container.mounts, container.runtime"
 
 
+def test_a_word_that_is_near_nothing_does_not_print_every_key() -> None:
+    """One wrong word once printed sixty names."""
+    said = nearest_key("xyzzy")
+    assert said.startswith(f"the nearest of {len(KEYS)} names: ")
+    assert said.count(",") == 2
+
+
 def test_a_site_is_flat_by_its_keys() -> None:
     values = flat(Site(root="/r"))
     assert set(values) == {key for key, kind in KEYS.items() if kind in (Site, *SITE_SECTIONS.values())}
