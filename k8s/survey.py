@@ -17,37 +17,37 @@ def survey(api: Api, site: Site) -> Survey:
     """Ask a cluster for claims, queues and GPUs; what the user may not see is a note."""
     section = site.kubernetes
     notes: list[str] = []
-    claims = _names(api, CLAIM, section.namespace, notes)
-    queues = _names(api, LOCAL_QUEUE, section.namespace, notes)
-    products = _products(api, section.gpu_product_label, notes)
+    offers = [
+        *_named(api, CLAIM, "kubernetes.pvc", section.namespace, section.pvc, notes),
+        *_named(api, LOCAL_QUEUE, "kubernetes.queue", section.namespace, section.queue, notes),
+        *_products(api, section.gpu_product_label, notes),
+    ]
 
-    return Survey(
-        offers=(
-            Offer(key="kubernetes.pvc", values=tuple(claims), chosen=_only(claims)),
-            Offer(key="kubernetes.queue", values=tuple(queues), chosen=_only(queues)),
-            Offer(key="kubernetes.gpu_product", values=tuple(products)),
-        ),
-        notes=tuple(notes),
-    )
+    return Survey(offers=tuple(offers), notes=tuple(notes))
 
 
-def _names(api: Api, kind: Kind, namespace: str, notes: list[str]) -> list[str]:
+def _named(api: Api, kind: Kind, key: str, namespace: str, name: str, notes: list[str]) -> list[Offer]:
+    """Return what there is of a kind. Who may not list it may still look up the one name that the site has."""
     try:
-        return sorted(str(thing["metadata"]["name"]) for thing in api.list_all(kind, namespace))
+        names = sorted(str(thing["metadata"]["name"]) for thing in api.list_all(kind, namespace))
+        return [Offer(key=key, values=tuple(names), chosen=names[0] if len(names) == 1 else "")]
     except Refused as refusal:
         notes.append(f"{kind.plural} of namespace {namespace} are not known: {refusal.message}")
+
+    try:
+        exists = bool(name) and api.get(kind, namespace, name) is not None
+    except Refused:
         return []
 
+    return [Offer(key=key, values=(name,) if exists else (), chosen=name if exists else "")] if name else []
 
-def _products(api: Api, label: str, notes: list[str]) -> list[str]:
+
+def _products(api: Api, label: str, notes: list[str]) -> list[Offer]:
     try:
         nodes = api.list_all(NODE, "")
     except Refused as refusal:
         notes.append(f"the GPUs are not known: {refusal.message}")
         return []
 
-    return sorted({(node["metadata"].get("labels") or {}).get(label, "") for node in nodes} - {""})
-
-
-def _only(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ""
+    products = sorted({(node["metadata"].get("labels") or {}).get(label, "") for node in nodes} - {""})
+    return [Offer(key="kubernetes.gpu_product", values=tuple(products))]

@@ -32,7 +32,19 @@ def test_claims_queues_and_gpus_are_named(server: ApiServer) -> None:
 def test_what_may_not_be_seen_is_a_note(server: ApiServer) -> None:
     server.rights = {right for right in server.rights if right[1] != "persistentvolumeclaims"}
     answer = survey(Api(), SITE)
+    assert "kubernetes.pvc" not in {offer.key for offer in answer.offers}, "unknown is not none"
     assert any("persistentvolumeclaims of namespace jobctl are not known" in note for note in answer.notes)
+
+
+def test_with_the_shipped_rights_the_names_of_the_site_are_looked_up(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ("site", "check", "--target", "k8s", "--namespace", "jobctl")
+    code, out, _ = jobctl_says(capfd, *words)
+    assert code == 0
+    assert out.splitlines()[1].split() == ["kubernetes.pvc", "jobctl-workspace", "ok"]
+    server.store.delete("v1", "persistentvolumeclaims", "jobctl", "jobctl-workspace")
+    assert jobctl_says(capfd, *words)[0] == 1
 
 
 def test_a_new_site_file_is_one_that_jobctl_takes(
