@@ -12,7 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from jobctl.jobs.cli import jobctl
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs/quick-reference.md"
@@ -173,3 +176,27 @@ def test_a_run_is_made_longer(evaluated: Path) -> None:
     (command,) = [command for command in ON_A_RUN if "resume" in command]
     say([*shlex.split(command)[1:], "--wait"], evaluated)
     assert "step 14 of 14" in say(["status", "R"], evaluated)
+
+
+def mentioned(page: Path) -> list[list[str]]:
+    """Return the command lines of ours that a page shows, in code or in a console."""
+    text = page.read_text(encoding="utf-8")
+    lines = [*CODE.findall(text), *re.findall(r"^\$ (jobctl .+)$", text, flags=re.MULTILINE)]
+    return [shlex.split(line.partition(" > ")[0], comments=True)[1:] for line in lines]
+
+
+@pytest.mark.parametrize(
+    "name", ["first-hour.md", "troubleshooting.md", "quick-reference.md", "catalogue.md"]
+)
+def test_a_page_names_verbs_and_options_that_there_are(name: str) -> None:
+    lines = mentioned(REPOSITORY / "docs" / name)
+    assert len(lines) > 5
+    for words in lines:
+        command: click.Command | None = jobctl.get_command(click.Context(jobctl), words[0])
+        if isinstance(command, click.Group) and len(words) > 1:
+            command = command.get_command(click.Context(command), words[1])
+
+        assert command is not None, words
+        known = {option for parameter in command.params for option in parameter.opts}
+        given = {word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", word)}
+        assert given <= known | {"--help", "--version"}, words
