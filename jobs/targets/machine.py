@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -38,7 +39,15 @@ def check_machine(spec: JobSpec, *, force: bool = False) -> None:
 def read_gpus() -> list[Gpu]:
     """Return the GPUs of this machine; none without a driver."""
     lines = [line.rsplit(",", 1) for line in query(("name", "memory.total"))]
-    return [Gpu(name=name.strip(), memory_gib=float(mebibytes) / 1024) for name, mebibytes in lines]
+    return [Gpu(name=name.strip(), memory_gib=_gibibytes(mebibytes)) for name, mebibytes in lines]
+
+
+def _gibibytes(mebibytes: str) -> float:
+    """Return the memory of a GPU; one that shares the machine's tells none, and it is taken for enough."""
+    try:
+        return float(mebibytes) / 1024
+    except ValueError:
+        return math.inf
 
 
 def visible_gpus(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:

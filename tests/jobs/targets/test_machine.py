@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def test_gpus_that_are_hidden_do_not_count(variable: str | None, count: int) -> 
 def test_the_driver_is_asked_once_for_names_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "query", lambda fields: ["NVIDIA RTX A6000, 49140"])
     assert machine.read_gpus() == [Gpu("NVIDIA RTX A6000", 49140 / 1024)]
+    monkeypatch.setattr(machine, "query", lambda fields: ["NVIDIA GB10, [N/A]"])
+    assert machine.read_gpus() == [Gpu("NVIDIA GB10", math.inf)]
 
 
 def test_only_a_job_on_this_machine_is_held_against_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
