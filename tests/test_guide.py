@@ -123,7 +123,7 @@ def say(words: list[str], root: Path, *, ok: tuple[int, ...] = (0,)) -> str:
 
 def prepared(words: list[str], folder: Path) -> list[str]:
     """Return a command as it runs on a machine without GPUs: what would be submitted is rendered."""
-    if words[0] == "pipeline":
+    if words[0] in ("pipeline", "sweep"):
         return [*words, "--dry-run"]
 
     return ["render", *words[1:]] if words[0] == "submit" else words

@@ -87,9 +87,11 @@ def _named(words: tuple[str, ...]) -> str:
 
 def _submit(resolved: Resolution, *, wait: bool, as_json: bool) -> None:
     from jobctl.jobs.submission import check_inputs, store_for
+    from jobctl.jobs.targets.machine import check_machine
 
     spec = resolved.spec
     home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
+    check_machine(spec, force=True)
     check_inputs(spec)
     started = store_for(spec, home).start(spec)
     run = started.run
@@ -102,9 +104,11 @@ def _submit(resolved: Resolution, *, wait: bool, as_json: bool) -> None:
         )
         return
 
-    from jobctl.jobs.cli.follow import Progress, exit_code, follow
+    from jobctl.jobs.cli.follow import Progress, exit_code, follow, goes_on
 
-    status = follow(run.name, Place(root=home), Progress(quiet=as_json))[1]
+    with goes_on(run.name):
+        status = follow(run.name, Place(root=home), Progress(quiet=as_json))[1]
+
     show(run.name, Place(root=home), as_json=as_json)
     if status.state != "finished":
         say(f"jobctl: the sweep is {status.state}: jobctl logs {run.name}", err=True)

@@ -39,8 +39,8 @@ def test_a_job_for_gpus_is_refused_on_a_machine_without_them(
 ) -> None:
     """It trained 1.8 billion parameters on the CPU, without a word."""
     monkeypatch.setattr(machine, "query", lambda fields: [])
-    for verb in ("submit", "pipeline"):
-        code, _, err = jobctl(verb, "--model", "qwen3_1.8b", "--hardware", "a6000")
+    for words in (("submit",), ("pipeline",), ("sweep", "--find-batch")):
+        code, _, err = jobctl(*words, "--model", "qwen3_1.8b", "--hardware", "a6000")
         assert code == 2
         assert "a6000 wants 2 GPUs, this machine has none" in err
 
