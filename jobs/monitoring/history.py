@@ -120,6 +120,16 @@ class Moment(msgspec.Struct, tag_field="kind", tag="time", gc=False):
     at: float = math.nan
 
 
+class RankTimes(msgspec.Struct, tag_field="kind", tag="ranks", gc=False):
+    """How long the ranks work in a step of one interval; milliseconds."""
+
+    iter: int
+    slowest: int = 0
+    """The rank that works longest."""
+    slowest_ms: float = math.nan
+    median_ms: float = math.nan
+
+
 class Resumed(msgspec.Struct, tag_field="kind", tag="resumed"):
     """The first line of an attempt that goes on from the checkpoint of step ``iter``."""
 
@@ -137,7 +147,18 @@ class Summary(msgspec.Struct, tag_field="kind", tag="summary"):
 
 
 Line = (
-    Step | Interval | Evaluation | Save | SkippedSave | Gradients | Start | Began | Moment | Resumed | Summary
+    Step
+    | Interval
+    | Evaluation
+    | Save
+    | SkippedSave
+    | Gradients
+    | RankTimes
+    | Start
+    | Began
+    | Moment
+    | Resumed
+    | Summary
 )
 
 
@@ -173,6 +194,7 @@ class History(msgspec.Struct, kw_only=True):
     skipped_saves: list[SkippedSave] = []
     gradients: list[Gradients] = []
     moments: list[Moment] = []
+    rank_times: list[RankTimes] = []
     segments: list[Segment] = []
     summary: Summary | None = None
     last_write: float | None = None
@@ -223,7 +245,7 @@ def whole(value: Any) -> int:
     return int(amount) if math.isfinite(amount) else 0
 
 
-Entry = TypeVar("Entry", Step, Interval, Evaluation, Save, SkippedSave, Gradients, Moment)
+Entry = TypeVar("Entry", Step, Interval, Evaluation, Save, SkippedSave, Gradients, Moment, RankTimes)
 HEAD = 3
 """Lines at the beginning of a log among which the word of a resume stands."""
 
@@ -292,6 +314,7 @@ class Joined:
         history.skipped_saves = kept(history.skipped_saves, step)
         history.gradients = kept(history.gradients, step)
         history.moments = kept(history.moments, step)
+        history.rank_times = kept(history.rank_times, step)
 
     def _take(self, line: Line) -> None:
         history = self.history
@@ -313,5 +336,7 @@ class Joined:
                 history.startup = line.startup_info
             case Moment():
                 history.moments.append(line)
+            case RankTimes():
+                history.rank_times.append(line)
             case Began() | Resumed() | Summary():
                 pass

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import math
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,12 +14,7 @@ from torch import nn
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.distributed import Sharding
 
-log = logging.getLogger(__name__)
 GIGA = 1e9
-OWN_PARTS = ("compute", "optimizer", "data_wait")
-"""Parts of a step in which a rank waits for no other."""
-OFTEN = 20
-PACE_SECONDS = 60.0
 
 
 class StepTimer:
@@ -117,25 +110,6 @@ class StepTimer:
                 totals[f"{part}_ms"] = totals.get(f"{part}_ms", 0.0) + spent
 
         return {name: round(total / steps, 3) for name, total in totals.items()}
-
-
-class OwnPace:
-    """Says in each rank's own log how long this rank works in a step, so that a slow one is found by comparison."""
-
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self.said = 0
-        self.last = -math.inf
-
-    def tell(self, step: int, facts: dict[str, float]) -> None:
-        """Say it for the first intervals, then once a minute: a long run's log stays short."""
-        if self.said >= OFTEN and self.clock() - self.last < PACE_SECONDS:
-            return
-
-        self.said += 1
-        self.last = self.clock()
-        own_ms = sum(facts.get(f"{part}_ms", 0.0) for part in OWN_PARTS)
-        log.info("pace: step %d: %.3f ms of own work a step", step, own_ms)
 
 
 def memory_gb(device: torch.device) -> dict[str, float]:

@@ -24,7 +24,7 @@ from jobctl.trainer.reporting.profiling import Profiler
 from jobctl.trainer.reporting.ranklog import Console
 from jobctl.trainer.reporting.records import iteration_record, number
 from jobctl.trainer.reporting.stragglers import Stragglers
-from jobctl.trainer.reporting.timing import OwnPace, StepTimer, memory_gb
+from jobctl.trainer.reporting.timing import StepTimer, memory_gb
 from jobctl.trainer.reporting.trackers import Trackers
 from jobctl.trainer.training.announcement import announce, open_log
 from jobctl.trainer.training.assembly import Run
@@ -63,7 +63,6 @@ class Training:
         self.best_val_loss = resumed.best_val_loss if resumed else None
         self.bad_steps = BadSteps(self.train.max_bad_steps, run.layout, resumed.bad_streak if resumed else 0)
         self.timer = StepTimer(self.world.device)
-        self.pace = OwnPace()
         if self.world.size > 1 and run.stepper.reduction is None:
             self.timer.time_reduction(run.stepper.model, run.sharding)
 
@@ -260,9 +259,6 @@ class Training:
 
     def timing(self) -> dict[str, float]:
         facts = self.timer.per_step_ms()
-        if self.world.size > 1:
-            self.pace.tell(self.step, facts)
-
         facts["tokens_per_sec"] = round(self.tokens_per_step / facts["dt_ms"] * 1e3, 1)
         mfu = self.run.peak.mfu(facts["tokens_per_sec"], self.flops, self.world.size)
         return facts | ({} if mfu is None else {"mfu": round(mfu, 4)}) | memory_gb(self.world.device)

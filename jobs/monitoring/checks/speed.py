@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 
 from jobctl.jobs.monitoring.analysis import analyse, memory_total_gb, steady_intervals, warmup_steps
@@ -24,10 +23,9 @@ SLOWER = 1.2
 FULL_MEMORY = 0.97
 MOST_PAUSES = 0.05
 ENOUGH_INTERVALS = 5
-PACE = re.compile(r"pace: step \d+: ([\d.]+) ms of own work a step")
-"""What ``trainer/reporting/timing.py`` says in each rank's log."""
-ENOUGH_PACES = 4
-RECENT_PACES = 15
+RECENT_INTERVALS = 20
+"""Of the ranks' times: what was long ago is no matter."""
+OFTEN_THE_SAME = 0.8
 SLOW_RANK = 1.15
 """Times the usual work of a rank; equal GPUs differ by a few percent."""
 SLOW_RANK_ON_CPU = 4.0
@@ -157,37 +155,28 @@ def uneven_steps(facts: RunFacts) -> Finding | None:
 
 def straggler(facts: RunFacts) -> Finding | None:
     """One rank whose own work takes longer than the others', for which all of them wait."""
-    paces = {name: statistics.median(values) for name, values in _paces(facts).items()}
-    if len(paces) < 2:
+    # The first interval compiles and warms up.
+    recent = facts.history.rank_times[1:][-RECENT_INTERVALS:]
+    if len(recent) < ENOUGH_INTERVALS:
         return None
 
-    slowest = max(paces, key=lambda name: paces[name])
-    usual = statistics.median(pace for name, pace in paces.items() if name != slowest)
+    ranks = [times.slowest for times in recent]
+    rank = max(set(ranks), key=ranks.count)
+    slow = [times for times in recent if times.slowest == rank]
+    ratio = statistics.median(times.slowest_ms / max(times.median_ms, 1e-3) for times in slow)
     most = SLOW_RANK if facts.on_gpu else SLOW_RANK_ON_CPU
-    if paces[slowest] < most * usual:
+    if len(slow) < OFTEN_THE_SAME * len(recent) or ratio < most:
         return None
 
     return Finding(
         check="straggler",
         cause="One rank works longer than the others in each step, and all of them wait for it.",
-        evidence=f"{slowest.removesuffix('.log')}: {paces[slowest]:,.1f} ms of own work a step, "
-        f"the others {usual:,.1f} ms",
+        evidence=f"rank {rank} works longest in {len(slow)} of the last {len(recent)} intervals, "
+        f"{slow[-1].slowest_ms:,.1f} ms a step where the median rank takes {slow[-1].median_ms:,.1f}",
         remedy="Look at that rank's GPU and node: another job, heat, a slow disk. jobctl submit preflight measures "
         "each GPU; a bad node is avoided with --set exclude=NODE.",
         page=PAGE,
     )
-
-
-def _paces(facts: RunFacts) -> dict[str, list[float]]:
-    """Return the newest own times that each rank's log says, in milliseconds a step."""
-    paces = {}
-    for name, text in facts.logs.items():
-        said = [float(match[1]) for match in PACE.finditer(text)]
-        # The first interval compiles and warms up.
-        if name.startswith("rank-") and len(said) > ENOUGH_PACES:
-            paces[name] = said[1:][-RECENT_PACES:]
-
-    return paces
 
 
 def not_compiled(facts: RunFacts) -> Finding | None:

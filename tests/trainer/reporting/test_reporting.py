@@ -19,7 +19,7 @@ from jobctl.jobs.core.layout import metrics_dir, rank_log
 from jobctl.trainer.reporting.live_line import line
 from jobctl.trainer.reporting.ranklog import next_attempt
 from jobctl.trainer.reporting.startup import Peak, block, size
-from jobctl.trainer.reporting.timing import OFTEN, OwnPace, StepTimer
+from jobctl.trainer.reporting.timing import StepTimer
 from jobctl.trainer.reporting.trackers import Series, TensorBoard, Trackers, logged_in_to_wandb
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import PROJECT, Screen, prepare, records, train
@@ -275,18 +275,3 @@ def test_the_screen_of_a_whole_run(tmp_path: Path) -> None:
     assert re.match(r"finished at step 6 of 6, loss 5\.\d{4} -> \d\.\d{4}; ", screen.lines[-1])
     assert msgspec.to_builtins(training.train)["block_size"] == 16
     assert train(arguments(tmp_path / "data", tmp_path / "run", eval_interval=3)) == 0
-
-
-def test_a_rank_says_how_long_it_works_often_at_first_and_then_once_a_minute(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    now = [0.0]
-    pace = OwnPace(clock=lambda: now[0])
-    with caplog.at_level(logging.INFO):
-        for step in range(1, 201):
-            now[0] += 6.0
-            pace.tell(step, {"compute_ms": 90.0, "communication_ms": 400.0, "data_wait_ms": 1.5})
-
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "pace: step 1: 91.500 ms of own work a step"
-    assert len(lines) == OFTEN + (200 - OFTEN) * 6 // 60

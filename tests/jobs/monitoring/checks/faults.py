@@ -143,13 +143,21 @@ def stalling(step: int) -> Line:
     return {"dt_ms": 900.0, "mfu": 0.3} if step % 100 == 0 else {}
 
 
-def slow_rank(run: Path) -> None:
-    """Rank 2 of four works half as long again."""
-    healthy(run, world_size=4)
-    for rank in range(4):
-        for step in range(10, 110, 10):
-            pace = 150.0 if rank == 2 else 100.0 + rank
-            log_line(run, f"pace: step {step}: {pace:.3f} ms of own work a step", f"rank-{rank:05d}.log")
+def slow_rank(run: Path, slow: float = 1.5) -> None:
+    """Rank 2 of four works ``slow`` times as long."""
+    lines = [start_line(run.name, max_iters=400, vocab_size=50304, world_size=4)]
+    for step in range(1, 401):
+        lines += (
+            training_lines([step], loss=loss_of_text, every=10)
+            if step % 10 == 0
+            else [step_line(step, loss_of_text(step))]
+        )
+        if step % 10 == 0:
+            times = {"slowest": 2, "slowest_ms": 100.0 * slow, "median_ms": 100.0}
+            lines.append({"kind": "ranks", "iter": step, **times})
+
+    write_log(run, lines)
+    write_attempt(run, 1, end=10.0)
 
 
 def weak(step: int) -> Line:

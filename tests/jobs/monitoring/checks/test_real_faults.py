@@ -68,7 +68,7 @@ def remove(data: Path) -> None:
 CASES: dict[str, tuple[str, str, int, Flags, Prepare]] = {
     "a rank that was stopped": ("hang", "stopped", 2, {"hang_timeout": 5}, nothing),
     "a collective of another size": ("ranks_disagree", "other_collective", 2, {"hang_timeout": 5}, nothing),
-    "a rank that works longer": ("straggler", "slow_rank", 2, {"max_iters": 8, "log_interval": 1}, nothing),
+    "a rank that works longer": ("straggler", "slow_rank", 2, {"max_iters": 12, "log_interval": 1}, nothing),
     "a process that was killed": ("died_by_signal", "killed", 1, {}, nothing),
     "a library that crashes": ("died_by_signal", "crashed", 1, {}, nothing),
     "memory that is not enough": ("host_memory", "little_memory", 1, {"batch_size": 60_000}, nothing),

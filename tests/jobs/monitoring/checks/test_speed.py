@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.monitoring.checks.faults import healthy, log_line, starved, throttled, timed, weak
+from tests.jobs.monitoring.checks.faults import slow_rank, starved, throttled, timed, weak
 from tests.jobs.monitoring.checks.test_diagnosis import findings
 
 
@@ -42,23 +42,14 @@ def test_one_slow_interval_is_an_evaluation(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("slow", [1.0, 1.1])
 def test_ranks_that_differ_by_little_are_well(tmp_path: Path, slow: float) -> None:
-    healthy(tmp_path, world_size=2)
-    for rank in range(2):
-        for step in range(10, 110, 10):
-            pace = 100.0 * (slow if rank else 1.0)
-            log_line(tmp_path, f"pace: step {step}: {pace:.3f} ms of own work a step", f"rank-{rank:05d}.log")
-
+    slow_rank(tmp_path, slow)
     assert findings(tmp_path) == []
 
 
-def test_the_first_interval_of_a_rank_compiles_and_is_no_straggler(tmp_path: Path) -> None:
-    healthy(tmp_path, world_size=2)
-    for rank in range(2):
-        for step in range(10, 60, 10):
-            pace = 9000.0 if rank and step == 10 else 100.0
-            log_line(tmp_path, f"pace: step {step}: {pace:.3f} ms of own work a step", f"rank-{rank:05d}.log")
-
-    assert findings(tmp_path) == []
+def test_a_straggler_is_named_by_its_rank(tmp_path: Path) -> None:
+    slow_rank(tmp_path)
+    (finding,) = findings(tmp_path)
+    assert finding.evidence.startswith("rank 2 works longest in 20 of the last 20 intervals, 150.0 ms a step")
 
 
 @pytest.mark.parametrize("part", ["data_wait", "communication"])
