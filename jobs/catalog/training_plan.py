@@ -54,7 +54,11 @@ def doubts(plan: Plan, train: TrainConfig) -> list[str]:
         if epochs > MANY_EPOCHS
     ]
 
-    if train.warmup_iters >= train.max_iters:
+    if train.warmup_iters == train.max_iters:
+        lines.append(
+            f"the warm-up takes all {train.max_iters} steps of the run: the learning rate never decays"
+        )
+    elif train.warmup_iters > train.max_iters:
         # The rate of the last step, by the schedule's own formula (trainer/optim/schedule.py).
         reached = train.learning_rate * train.max_iters / (train.warmup_iters + 1)
         lines.append(
