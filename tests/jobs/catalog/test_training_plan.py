@@ -9,6 +9,7 @@ import pytest
 
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.catalog.training_plan import SourceShare, doubts, plan_of
+from jobctl.trainer.training.announcement import announce
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import prepare, records
 
@@ -54,7 +55,7 @@ def test_the_start_of_a_run_says_its_plan_and_warns(tmp_path: Path, caplog: pyte
     data = write_corpus(tmp_path / "data", tokens=400)
     training = prepare(arguments(data, tmp_path / "run", max_iters=60, warmup_iters=90, lr_decay_iters=100))
     with caplog.at_level(logging.INFO):
-        training.announce()
+        announce(training.run, training.log, training.trackers)
     assert "epochs of data" in caplog.text
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert any("the warm-up of 90 steps is longer than the run of 60" in line for line in warnings)
