@@ -87,14 +87,31 @@ def test_the_c_library_is_new_enough_for_the_wheels(variant: str) -> None:
     assert int(pin.PLATFORM.rpartition("_")[2]) <= bookworm
 
 
+def runs_on(built_for: str, capability: str) -> bool:
+    """Return whether code for ``sm_XY`` runs on a GPU of this capability: same major version, no larger minor one."""
+    code = int(built_for.removeprefix("sm_"))
+    major, minor = (int(part) for part in capability.split("."))
+    return code // 10 == major and code % 10 <= minor
+
+
+def test_code_runs_within_a_major_version() -> None:
+    assert [
+        capability for capability in ("9.0", "10.0", "10.3", "12.0") if runs_on("sm_100", capability)
+    ] == [
+        "10.0",
+        "10.3",
+    ]
+    assert not runs_on("sm_86", "8.0")
+
+
 def test_every_variant_of_the_catalogue_can_be_built_and_has_code_for_its_gpus() -> None:
     for name in names("hardware"):
         facts = load_entry("hardware", name, HardwareEntry).facts
         assert set(facts.image_variants) <= set(variants.NAMES)
         for variant in facts.image_variants:
             if facts.compute_capability:
-                architecture = "sm_" + facts.compute_capability.replace(".", "")
-                assert architecture in variants.read(variant)["TORCH_ARCHITECTURES"].split(), (
+                built_for = variants.read(variant)["TORCH_ARCHITECTURES"].split()
+                assert any(runs_on(code, facts.compute_capability) for code in built_for), (
                     f"{variant} on {name}"
                 )
 
