@@ -187,10 +187,17 @@ class Api:
         """Yield pieces of an answer that may take for ever. Raises ConnectionError when it breaks before its end."""
         return self._connection.stream(Request(path=path, query=query, subject=subject))
 
-    def execute(self, namespace: str, pod: str, container: str, command: list[str]) -> Any:
+    def execute(
+        self, namespace: str, pod: str, container: str, command: list[str], *, terminal: bool = False
+    ) -> Any:
         """Return a websocket on a command in a pod. Raises Refused and ConnectionError."""
         path = f"{POD.path(namespace, pod)}/exec"
-        return self._connection.execute(path, container, command, f"entering pod {pod}")
+        return self._connection.execute(path, container, command, f"entering pod {pod}", terminal=terminal)
+
+    def forward(self, namespace: str, pod: str, port: int) -> Any:
+        """Return a websocket on a port of a pod. Raises Refused and ConnectionError."""
+        target = f"{POD.path(namespace, pod)}/portforward?ports={port}"
+        return self._connection.open_socket(target, f"reaching port {port} of pod {pod}")
 
 
 def _place(thing: Object) -> tuple[str, str]:

@@ -15,7 +15,8 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.patch import ship
 from jobctl.k8s import volume
-from jobctl.k8s.volume import BEAT, Command, VolumePod
+from jobctl.k8s.commands import BEAT, Command
+from jobctl.k8s.volume import VolumePod
 
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api

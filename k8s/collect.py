@@ -21,9 +21,10 @@ from jobctl.jobs.core.folder import Folder
 from jobctl.jobs.core.names import UnsafeName, shown
 from jobctl.jobs.core.text import visible
 from jobctl.k8s import volume
+from jobctl.k8s.commands import Command
 from jobctl.k8s.listing import LIST, LISTING_BYTES, Listed, Listing, parse_listing
 from jobctl.k8s.manifest import ROOT
-from jobctl.k8s.volume import Command, VolumePod, running
+from jobctl.k8s.volume import VolumePod, running
 
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api

@@ -113,12 +113,16 @@ class Connection:
         finally:
             response.close()
 
-    def execute(self, path: str, container: str, command: list[str], subject: str) -> Any:
+    def execute(
+        self, path: str, container: str, command: list[str], subject: str, *, terminal: bool = False
+    ) -> Any:
         """Return a websocket on a command in a pod, with channels for its input, output and errors.
 
-        Raises Refused when the pod may not be entered, ConnectionError when the connection fails.
+        On a ``terminal`` errors come with the output. Raises Refused when the pod may not be entered, ConnectionError
+        when the connection fails.
         """
-        streams = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
+        last = "tty" if terminal else "stderr"
+        streams = [("container", container), ("stdin", "true"), ("stdout", "true"), (last, "true")]
         words = [("command", word) for word in command]
         query = urlencode([*words, *streams], quote_via=quote)
 

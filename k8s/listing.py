@@ -9,7 +9,7 @@ import msgspec
 from jobctl.jobs.core.copying import FILES, aside
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.names import UnsafeName, parts_of, shown
-from jobctl.k8s.volume import BEAT
+from jobctl.k8s.commands import BEAT
 
 GROWTH_BYTES = 1 << 30
 """How much a file may have grown between its listing and its reading; a longer one is refused."""

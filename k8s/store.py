@@ -255,7 +255,7 @@ class ConfigMapStore:
 
         Where not all pods of a training run, none of them trains, and there is nothing to checkpoint.
         """
-        from jobctl.k8s.volume import Command
+        from jobctl.k8s.commands import Command
 
         spec = run.record.spec
         pods = [pod for pod in self._clusters.look([run], fresh=True).pods_of(run) if pod.running]

@@ -184,6 +184,37 @@ class KubernetesTarget:
         uid = job["metadata"].get("uid", "") if job else ""
         self._annotate(run, cancelled=cancel_mark(config_maps.now(), uid).strip())
 
+    # ---- from this host into the cluster
+
+    def enter(self, run: Run, index: int, command: Sequence[str]) -> int:
+        """Run ``command``, or a shell for none, in the pod ``index`` of a running job; its exit code."""
+        from jobctl.k8s.terminal import enter
+
+        return enter(self.clusters.api_of(run), run, self._running_pod(run, index), command)
+
+    def forward(self, run: Run, local_port: int, port: int | None) -> None:
+        """Serve a port of the first pod on this host; for None TensorBoard, from a pod that reads the volume."""
+        from jobctl.k8s.forwarding import forward, tensorboard
+
+        api = self.clusters.api_of(run)
+        if port is None:
+            tensorboard(api, run, local_port)
+        else:
+            forward(api, run, self._running_pod(run, 0).name, port, local_port)
+
+    def _running_pod(self, run: Run, index: int) -> Pod:
+        pods = [pod for pod in self.clusters.look([run], fresh=True).pods_of(run) if pod.running]
+        for pod in pods:
+            if pod.index == index:
+                return pod
+
+        where = f"; these run: {', '.join(str(pod.index) for pod in pods)}" if pods else ""
+        raise UserError(
+            f"pod {index} of run '{run.name}' does not run{where}",
+            hint=f"jobctl status {run.name}; jobctl collect {run.path.name} -o DIR brings its files",
+            code=1,
+        )
+
     # ---- logs
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:

@@ -32,6 +32,8 @@ GROUPS: dict[str, dict[str, Command]] = {
         "watch": Command("watch", "Follow runs in the terminal: loss, speed, time left."),
         "logs": Command("follow", "Print the log of a run; -f follows it."),
         "wait": Command("follow", "Wait until a run or a pipeline has ended."),
+        "shell": Command("reach", "Open a shell beside a job of a cluster."),
+        "forward": Command("reach", "Show TensorBoard of a run of a cluster here."),
     },
     "Judge a run": {
         "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens."),

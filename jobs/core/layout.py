@@ -13,6 +13,8 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 It becomes a folder, a Slurm job name and a label, so it has only what all three allow.
 """
+TENSORBOARD = "tensorboard"
+"""The folder of its event files in that of the metrics."""
 
 
 def runs(root: Path) -> Path:
@@ -101,6 +103,11 @@ def bad_nodes_file(run: Path, attempt: int) -> Path:
 
 def metrics_dir(run: Path) -> Path:
     return run / "metrics"
+
+
+def tensorboard_dir(run: Path) -> Path:
+    """What TensorBoard shows of a run: a folder for each series."""
+    return metrics_dir(run) / TENSORBOARD
 
 
 def checkpoints_dir(run: Path) -> Path:

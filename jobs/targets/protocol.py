@@ -119,6 +119,22 @@ class RemovesDead(Protocol):
         ...
 
 
+@runtime_checkable
+class Reaches(Protocol):
+    """A target whose jobs run where this host comes only through the scheduler."""
+
+    def enter(self, run: Run, index: int, command: Sequence[str]) -> int:
+        """Run ``command``, or a shell for none, beside the job on its node ``index``; the exit code."""
+        ...
+
+    def forward(self, run: Run, local_port: int, port: int | None) -> None:
+        """Serve a port of the job's first node on this host, or TensorBoard on the run's figures for None.
+
+        Returns when the other side ends. Raises UserError where nothing can be reached.
+        """
+        ...
+
+
 class NodeCapacity(msgspec.Struct, frozen=True, kw_only=True):
     """One node and its GPUs."""
 

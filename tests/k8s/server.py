@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
 import signal
 import ssl
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import SHUT_RDWR, create_connection
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,7 +29,7 @@ from tests.k8s.store import CLUSTER, Object, Store, has_fields
 
 _OBJECT = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))(?:/namespaces/(?P<ns>[^/]+))?/(?P<plural>[^/]+)"
-    r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>log|exec))?"
+    r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>log|exec|portforward))?"
 )
 
 
@@ -76,6 +79,8 @@ class ApiServer:
         self.used: set[tuple[str, str, str]] = set()
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
+        self.sizes: list[dict[str, int]] = []
+        """What terminals said of their size."""
         self.logs: dict[str, list[tuple[str, str]]] = {}
         """By pod uid: time and line of what its container printed."""
         self.open_pods: set[str] = set()
@@ -180,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._authorize(version, plural, namespace, name, at["sub"])
         if at["sub"]:
             pod = store.get("v1", "pods", namespace, name)
-            return self._log(pod) if at["sub"] == "log" else self._exec(pod)
+            return {"log": self._log, "exec": self._exec, "portforward": self._forward}[at["sub"]](pod)
         dry_run = self.query.get("dryRun") == "All"
         if self.command == "POST":
             return self._answer(store.create(version, plural, namespace, self.body, dry_run), 201)
@@ -220,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.command
         ]
         verbs = {"watch" if self.query.get("watch") == "true" else verb}
-        if sub == "exec":  # older servers ask for get, newer for create as well
+        if sub in ("exec", "portforward"):  # older servers ask for get, newer for create as well
             verbs = {"get", "create"}
         if verb == "patch" and (version, plural, namespace, name) not in self.api.store.objects:
             verbs.add("create")  # server-side apply makes what is not there
@@ -332,21 +337,50 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(0.02)
         self.wfile.write(b"0\r\n\r\n")
 
+    # ---- ports of pods
+
+    def _forward(self, pod: Object) -> None:
+        """A port of the pod is one of this machine."""
+        self.close_connection = True
+        socket = websocket.accept(self)
+        number = int(self.query["ports"])
+        for channel in (0, 1):
+            socket.send(channel, struct.pack("<H", number))
+        try:
+            there = create_connection(("127.0.0.1", number))
+        except OSError as error:
+            socket.send(1, f"error forwarding port {number}: {error}".encode())
+            socket.close()
+            return
+
+        def copy_there() -> None:
+            socket.copy_input(there.makefile("wb"))
+            with contextlib.suppress(OSError):
+                there.shutdown(SHUT_RDWR)
+
+        threading.Thread(target=copy_there, daemon=True).start()
+        if socket.copy_output(there.makefile("rb"), 0, None):
+            socket.close()
+
     # ---- commands in pods
 
     def _exec(self, pod: Object) -> None:
         """Runs the command for real, with the volume's folder for /workspace."""
         self.close_connection = True
         socket = websocket.accept(self)
+        socket.sizes = self.api.sizes
         volume, own = str(self.api.volume), self.api.folder / pod["metadata"]["uid"] / "tmp"
         words = [word.replace("/workspace", volume) for word in self.words]
         process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if self.query.get("tty") == "true" else subprocess.PIPE,
             env={**os.environ, "JOBCTL_ROOT": volume, "TMPDIR": str(own)}, start_new_session=True,
         )  # fmt: skip
         cut = self.fault.cut_after if self.fault else None
         threading.Thread(target=socket.copy_input, args=(process.stdin,), daemon=True).start()
-        errors = threading.Thread(target=socket.copy_output, args=(process.stderr, 2, None), daemon=True)
+        errors = threading.Thread(
+            target=socket.copy_output, args=(process.stderr or io.BytesIO(), 2, None), daemon=True
+        )
         errors.start()
         if not socket.copy_output(process.stdout, 1, cut):
             os.killpg(process.pid, signal.SIGKILL)

@@ -15,7 +15,7 @@ from jobctl.jobs.targets.registry import load_target
 from jobctl.k8s import manifest, placement
 from jobctl.k8s.api import Api
 from jobctl.k8s.names import COMPONENT, MANAGED_BY
-from jobctl.k8s.resources import NODE
+from jobctl.k8s.resources import NODE, POD
 from jobctl.k8s.target import PYTORCH
 from tests.k8s.conftest import MakeCluster, granted, spec_of
 from tests.k8s.schemas import KINDS, problems
@@ -86,6 +86,7 @@ def _use_all_verbs(capfd: pytest.CaptureFixture[str], target: str, out: Path) ->
     jobctl_says(capfd, "submit", *SMOKE, "--target", target, "--run", target)
     until(lambda: "running" in jobctl_says(capfd, "status", target)[1])
     watch(target)  # what wait does until the job changes
+    reach_port(target)
     jobctl_says(capfd, "cancel", target, "--graceful")
     jobctl_says(capfd, "wait", target)
     jobctl_says(capfd, "resume", target)
@@ -108,6 +109,13 @@ def watch(target: str) -> None:
     run = store.find(target)
     assert run is not None
     store.await_change(run, seconds=0.0)
+
+
+def reach_port(target: str) -> None:
+    """As forward does for each connection."""
+    api = Api()
+    (pod,) = api.list_all(POD, "jobctl", labelSelector=f"app.kubernetes.io/instance={target}")
+    api.forward("jobctl", pod["metadata"]["name"], 1).close()
 
 
 def test_the_role_names_each_right() -> None:

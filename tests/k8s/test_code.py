@@ -120,9 +120,15 @@ def test_who_only_reads_cannot_write_to_the_volume(
     jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
     reader = spec_of_pod(server, "reader")
     writer = spec_of_pod(server, "writer")
-    assert reader["containers"][0]["volumeMounts"][0]["readOnly"] is True
-    assert writer["containers"][0]["volumeMounts"][0]["readOnly"] is False
+    assert mount_of(reader)["readOnly"] is True
+    assert mount_of(writer)["readOnly"] is False
     assert writer["securityContext"]["fsGroup"] == writer["securityContext"]["runAsUser"]
+
+
+def mount_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """How a pod mounts the volume."""
+    (mount,) = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "workspace"]
+    return dict(mount)
 
 
 def spec_of_pod(server: ApiServer, component: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import struct
 import threading
 from http.server import BaseHTTPRequestHandler
@@ -27,6 +28,7 @@ def accept(handler: BaseHTTPRequestHandler) -> Socket:
 class Socket:
     def __init__(self, handler: BaseHTTPRequestHandler) -> None:
         self._in, self._out, self._lock = handler.rfile, handler.wfile, threading.Lock()
+        self.sizes: list[dict[str, int]] = []
 
     def send(self, channel: int, data: bytes) -> None:
         self._frame(_BINARY, bytes([channel]) + data)
@@ -49,6 +51,8 @@ class Socket:
                 if payload[:1] == b"\0":
                     into.write(payload[1:])
                     into.flush()
+                elif payload[:1] == b"\4":
+                    self.sizes.append(json.loads(payload[1:]))
         except (OSError, ValueError, struct.error):
             pass
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import msgspec
 
 from jobctl.jobs.core.durable import write_whole
-from jobctl.jobs.core.layout import metrics_dir
+from jobctl.jobs.core.layout import TENSORBOARD, metrics_dir
 from jobctl.trainer.reporting.trainjob_status import TrainJobStatus, endpoint
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class TensorBoard:
 
         # TensorBoard drops what earlier files say of this step and later ones.
         purge_step = None if series.resumed_step is None else series.resumed_step + 1
-        folder = series.folder / "tensorboard" / series.name
+        folder = series.folder / TENSORBOARD / series.name
         self.writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS, purge_step=purge_step)
 
     def log(self, step: int, values: dict[str, float]) -> None:

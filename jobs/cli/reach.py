@@ -1,0 +1,70 @@
+"""``jobctl shell`` and ``jobctl forward``: from this host to where a run is at work."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from jobctl.jobs.cli.finding import Place, find_run, place_options
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs.store import Run
+from jobctl.jobs.targets.protocol import Reaches
+from jobctl.jobs.targets.registry import load_target
+
+TENSORBOARD_PORT = 6006
+
+
+@click.command("shell")
+@click.argument("run")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
+@place_options
+@click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Which of its nodes.")
+def shell_command(run: str, command: tuple[str, ...], node: int, **place: Any) -> None:
+    """Open a shell in a pod of a run that is at work, in the run's directory; or run COMMAND there.
+
+    It exits with the exit code of what ran. COMMAND has no input unless this is a terminal.
+    """
+    chosen = find_run(run, Place(**place))
+    target = load_target(chosen.target)
+    if not isinstance(target, Reaches):
+        raise UserError(
+            f"shell: a job on {chosen.target} is not in a pod",
+            hint="on Slurm: srun --jobid=JOB --overlap --pty bash; in a container: docker exec -it NAME bash",
+        )
+
+    sys.exit(target.enter(chosen, node, command))
+
+
+@click.command("forward")
+@click.argument("run")
+@place_options
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=TENSORBOARD_PORT,
+    show_default=True,
+    help="Port of this host; 0 takes a free one.",
+)
+@click.option("--to", type=click.IntRange(1, 65535), help="Port of the run's first pod, for TensorBoard's.")
+def forward_command(run: str, port: int, to: int | None, **place: Any) -> None:
+    """Show TensorBoard of a run that a cluster keeps, at a port of this host, until Ctrl-C.
+
+    A pod of the job's image reads the volume, while the run goes on and after; it goes when this command ends.
+    """
+    chosen = find_run(run, Place(**place))
+    target = load_target(chosen.target)
+    if not isinstance(target, Reaches):
+        raise UserError(f"forward: the files of run '{run}' are on this host", hint=_by_hand(chosen))
+
+    try:
+        target.forward(chosen, port, to)
+    except KeyboardInterrupt:
+        # Ctrl-C is how a person ends it.
+        return
+
+
+def _by_hand(run: Run) -> str:
+    return f"tensorboard --logdir {layout.tensorboard_dir(run.path)}"

@@ -1,0 +1,158 @@
+"""A command in a pod: its input, its output as it comes, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+
+if TYPE_CHECKING:
+    from jobctl.k8s.api import Api
+
+SILENCE_SECONDS = 120.0
+"""How long a command may say nothing before its connection is taken for dead."""
+BEAT = "while sleep 15 >/dev/null 2>&1; do printf '\\0' >&2; done & trap \"kill $!\" EXIT; "
+"""Bash that says something all the while, for commands that work in silence: summing a large file takes minutes."""
+OUTPUT_BYTES = 1 << 20
+"""What a short command may say."""
+VERDICT_BYTES = 1 << 16
+NOTHING, INPUT, OUTPUT, ERRORS, VERDICT, SIZE = range(-1, 5)
+"""The channels of a command's websocket; each frame begins with the number of its own."""
+
+
+class _Cause(msgspec.Struct):
+    reason: str = ""
+    message: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] = []
+
+
+class Verdict(msgspec.Struct):
+    """How a command ended, as the API server says in a Status object."""
+
+    status: str = ""
+    message: str = ""
+    details: _Details | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the command ended with 0."""
+        return self.status == "Success"
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code; None where it did not even begin, and the message says why."""
+        if self.succeeded:
+            return 0
+
+        causes = self.details.causes if self.details else []
+        codes = [cause.message for cause in causes if cause.reason == "ExitCode"]
+        return int(codes[0]) if codes and codes[0].isdigit() else None
+
+
+def parse_verdict(text: bytes, pod: str) -> Verdict:
+    """Raise ConnectionError where the stream ended without a verdict."""
+    if not text:
+        raise ConnectionError(f"{pod}: the stream was cut")
+
+    try:
+        return msgspec.json.decode(text, type=Verdict)
+    except msgspec.MsgspecError:
+        raise ConnectionError(f"{pod}: the stream ended with no verdict") from None
+
+
+def read_frame(socket: Any) -> tuple[int, bytes] | None:
+    """Return the channel and the bytes of the next frame of a websocket; None at its end.
+
+    The channel of a frame that carries nothing is ``NOTHING``.
+    Frames are read one by one: client 37 would gather whatever comes before it returned any of it, which of a
+    checkpoint is more than memory, and 36 does not see those that TLS has read ahead.
+    """
+    from websocket import ABNF
+
+    kind, frame = socket.recv_data_frame(True)
+    if kind == ABNF.OPCODE_CLOSE:
+        return None
+
+    if kind not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or len(frame.data) < 2:
+        return NOTHING, b""
+
+    return frame.data[0], frame.data[1:]
+
+
+def await_input(socket: Any, other: int | None, seconds: float) -> tuple[bool, bool]:
+    """Return whether a frame is there, and whether file ``other`` can be read; at the latest after ``seconds``."""
+    pending = getattr(socket.sock, "pending", None)
+    # What TLS has read ahead no longer waits in the file.
+    is_ahead = pending is not None and pending() > 0
+    files = [socket.sock.fileno(), *([] if other is None else [other])]
+    readable, _, _ = select.select(files, [], [], 0.0 if is_ahead else seconds)
+
+    return is_ahead or files[0] in readable, other in readable
+
+
+class Command:
+    """A command that runs in a pod.
+
+    Raises Refused when the pod may not be entered, ConnectionError when the connection fails.
+    """
+
+    def __init__(self, api: Api, namespace: str, pod: str, container: str, words: list[str]) -> None:
+        self._pod = pod
+        self._socket = api.execute(namespace, pod, container, words)
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` to its input. Raises ConnectionError when the connection fails."""
+        from websocket import WebSocketException
+
+        try:
+            for start in range(0, len(data), 32768):
+                self._socket.write_channel(INPUT, data[start : start + 32768])
+        except (WebSocketException, OSError) as error:
+            raise ConnectionError(f"{self._pod}: {error}") from None
+
+    def output(self) -> Generator[bytes, None, None]:
+        """Its standard output. Raises UserError when it fails, ConnectionError when the connection does."""
+        from websocket import WebSocketException
+
+        said = verdict = b""
+        socket = self._socket.sock
+        socket.settimeout(SILENCE_SECONDS)
+
+        try:
+            while (frame := read_frame(socket)) is not None:
+                channel, piece = frame
+                if channel == OUTPUT:
+                    yield piece
+                elif channel == ERRORS:
+                    said = (said + piece.replace(b"\0", b""))[-4000:]
+                elif channel == VERDICT:
+                    verdict = (verdict + piece)[:VERDICT_BYTES]
+        except (WebSocketException, OSError) as error:
+            if not verdict:
+                raise ConnectionError(f"{self._pod}: {error}") from None
+        finally:
+            self._socket.close()
+
+        answer = parse_verdict(verdict, self._pod)
+        if not answer.succeeded:
+            why = said.decode("utf-8", "replace").strip() or answer.message
+            raise UserError(f"in pod {self._pod}: {why[-1000:]}", code=1)
+
+    def finish(self, most: int = OUTPUT_BYTES) -> bytes:
+        """Return all of its output. Raises UserError for more than ``most`` bytes."""
+        said = bytearray()
+        with contextlib.closing(self.output()) as output:
+            for piece in output:
+                said += piece
+                if len(said) > most:
+                    raise UserError(f"{self._pod} says more than {most} bytes", code=1)
+
+        return bytes(said)

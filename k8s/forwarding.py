@@ -1,0 +1,174 @@
+"""A port of a pod, served on this host: each connection here is a websocket there."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.text import visible
+from jobctl.jobs.runs.store import Run
+from jobctl.k8s import volume
+from jobctl.k8s.commands import BEAT, Command, await_input, read_frame
+from jobctl.k8s.manifest import ROOT
+from jobctl.k8s.volume import VolumePod
+
+if TYPE_CHECKING:
+    from jobctl.k8s.api import Api
+
+PORT = 6006
+"""Where TensorBoard listens in its pod."""
+DATA, TROUBLE = range(2)
+"""The channels of a port. The first frame of each is the port's number."""
+NUMBER_BYTES = 2
+PIECE_BYTES = 65536
+SILENCE_SECONDS = 3600.0
+"""How long a connection may carry nothing."""
+WORDS_BYTES = 4000
+_TENSORBOARD = BEAT + (
+    "export HOME=${TMPDIR:-/tmp}; "
+    '"${3:-${JOBCTL_PYTHON:-python3}}" -m tensorboard.main --logdir="$1" --host=127.0.0.1 --port="$2" 2>&1'
+)
+_SERVES = b"http://"
+"""What TensorBoard prints when it can be asked."""
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    """A port of a pod."""
+
+    namespace: str
+    pod: str
+    number: int
+
+
+def tensorboard(api: Api, run: Run, local_port: int) -> None:
+    """Show a run's figures at ``local_port`` until the caller is interrupted.
+
+    Raises UserError where no pod runs, TensorBoard does not begin or ends, or the port is taken.
+    """
+    site = run.record.spec.site
+    namespace = site.kubernetes.namespace
+    wanted = VolumePod(site=site, run=run.path.name, image=run.record.spec.image)
+    folder = layout.tensorboard_dir(Path(ROOT) / "runs" / run.path.name)
+    with _listening(local_port) as listener, volume.running(api, wanted, _tell) as pod:
+        words = ["bash", "-c", _TENSORBOARD, "tensorboard", str(folder), str(PORT), site.python]
+        command = Command(api, namespace, pod, wanted.container, words)
+
+        def serve() -> None:
+            port = Port(namespace=namespace, pod=pod, number=PORT)
+            threading.Thread(target=_serve, args=(api, port, listener), daemon=True).start()
+            _tell(f"TensorBoard of {run.name}: {_address(listener)} (Ctrl-C ends it)")
+
+        raise UserError(f"TensorBoard ended: {_words_of(command, serve)}", code=1)
+
+
+def _words_of(command: Command, serve: Callable[[], None]) -> str:
+    """Return the last words of TensorBoard when it has ended; ``serve`` is called when it can be asked."""
+    said = b""
+    serving = False
+    try:
+        for piece in command.output():
+            said = (said + piece)[-WORDS_BYTES:]
+            if not serving and _SERVES in said:
+                serving = True
+                serve()
+    except (UserError, ConnectionError) as error:
+        said = said or str(error).encode()
+
+    return said.decode("utf-8", "replace").strip()[-500:]
+
+
+def forward(api: Api, run: Run, pod: str, number: int, local_port: int) -> None:
+    """Serve a port of a pod at ``local_port`` until the caller is interrupted."""
+    port = Port(namespace=run.record.spec.site.kubernetes.namespace, pod=pod, number=number)
+    with _listening(local_port) as listener:
+        _tell(f"port {number} of pod {pod}: {_address(listener)} (Ctrl-C ends it)")
+        _serve(api, port, listener)
+
+
+@contextlib.contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise UserError(
+            f"port {port} of this host: {error.strerror}", hint="--port 0 takes a free one", code=1
+        ) from None
+
+    with listener:
+        yield listener
+
+
+def _address(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+def _serve(api: Api, port: Port, listener: socket.socket) -> None:
+    """Carry each connection until the listener is closed."""
+    while True:
+        try:
+            here, _ = listener.accept()
+        except OSError:
+            return
+
+        threading.Thread(target=_carry, args=(api, port, here), daemon=True).start()
+
+
+def _carry(api: Api, port: Port, here: socket.socket) -> None:
+    """Carry one connection, and say what keeps it from being carried."""
+    from websocket import WebSocketException
+
+    with here:
+        try:
+            there = api.forward(port.namespace, port.pod, port.number)
+            with contextlib.closing(there):
+                _relay(there, here)
+        except UserError as error:
+            _tell(error.message)
+        except (WebSocketException, OSError) as error:
+            _tell(f"port {port.number} of pod {port.pod}: {error}")
+
+
+def _relay(there: Any, here: socket.socket) -> None:
+    """Carry bytes in both directions until one side ends."""
+    begun: set[int] = set()
+    there.sock.settimeout(SILENCE_SECONDS)
+
+    while True:
+        has_frame, has_data = await_input(there.sock, here.fileno(), SILENCE_SECONDS)
+        if not has_frame and not has_data:
+            return
+
+        if has_data:
+            data = here.recv(PIECE_BYTES)
+            if not data:
+                return
+
+            there.write_channel(DATA, data)
+
+        if has_frame:
+            frame = read_frame(there.sock)
+            if frame is None:
+                return
+
+            channel, piece = frame
+            if channel in (DATA, TROUBLE) and channel not in begun:
+                begun.add(channel)
+                piece = piece[NUMBER_BYTES:]
+
+            if channel == DATA:
+                here.sendall(piece)
+            elif channel == TROUBLE and piece:
+                _tell(piece.decode("utf-8", "replace").strip())
+
+
+def _tell(message: str) -> None:
+    print(visible(f"jobctl: {message}"), file=sys.stderr, flush=True)
