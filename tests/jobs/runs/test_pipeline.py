@@ -13,7 +13,8 @@ def test_each_step_waits_for_the_one_before_it() -> None:
     found = [(step.name, step.run, step.after) for step in plan("p").steps]
     assert found == [
         ("tokenizer", "p-tokenizer", ()),
-        ("prep", "p-prep", ("p-tokenizer",)),
+        ("mirror", "p-mirror", ("p-tokenizer",)),
+        ("prep", "p-prep", ("p-mirror",)),
         ("preflight", "p-preflight", ("p-prep",)),
         ("train", "p-train", ("p-preflight",)),
         ("eval", "p-train:eval", ("p-train",)),
@@ -22,9 +23,9 @@ def test_each_step_waits_for_the_one_before_it() -> None:
 
 
 def test_what_is_left_out_is_not_waited_for() -> None:
-    found = {step.name: step.after for step in plan("p", skip=["tokenizer", "preflight"]).steps}
+    found = {step.name: step.after for step in plan("p", skip=["tokenizer", "mirror", "preflight"]).steps}
     assert found == {"prep": (), "train": ("p-prep",), "eval": ("p-train",), "export": ("p-train:eval",)}
-    assert [step.after for step in plan("p").without(STEPS[:4]).steps] == [(), ("p-train:eval",)]
+    assert [step.after for step in plan("p").without(STEPS[:5]).steps] == [(), ("p-train:eval",)]
 
 
 def test_a_step_that_is_none_is_named_with_the_nearest() -> None:
