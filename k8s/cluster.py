@@ -200,16 +200,16 @@ class Clusters:
 
     def attempt_of(self, api: Api, namespace: str, pod: Pod) -> int:
         """Return the attempt that a running pod is at, from the beginning of its log; 0 where that does not say it."""
-        if pod.uid not in self._attempts:
+        if pod.life not in self._attempts:
             try:
-                self._attempts[pod.uid] = read_attempt(api, namespace, pod)
+                self._attempts[pod.life] = read_attempt(api, namespace, pod)
             except UserError:  # no right to read logs, or the container is not up yet
                 return 0
 
-        if not self._attempts[pod.uid]:
-            return self._attempts.pop(pod.uid)
+        if not self._attempts[pod.life]:
+            return self._attempts.pop(pod.life)
 
-        return self._attempts[pod.uid]
+        return self._attempts[pod.life]
 
     def forget_answers(self) -> None:
         """Ask again next time: something has changed."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobctl.jobs.catalog.schema.site import Site
-from jobctl.jobs.core.exit_codes import STARTED_AGAIN
+from jobctl.jobs.core.exit_codes import STARTED_AGAIN, STARTED_IN_PLACE
 from jobctl.jobs.targets.protocol import Trouble
 from jobctl.k8s.admission import ONE_NODE_ONLY
 from jobctl.k8s.connection import Request
@@ -172,14 +172,19 @@ def wrong_runtime(facts: ClusterFacts) -> Trouble | None:
             page=PAGE,
         )
 
-    codes = _retried_codes(facts.runtime) if facts.runtime else set()
-    if not facts.runtime or codes == set(STARTED_AGAIN):
+    if not facts.runtime:
+        return None
+
+    again = _retried_codes(facts.runtime)
+    in_place = _codes_in_place(facts.runtime)
+    if again == set(STARTED_AGAIN) and in_place == set(STARTED_IN_PLACE):
         return None
 
     return Trouble(
         check="runtime",
         cause="the ClusterTrainingRuntime is of another version of jobctl",
-        evidence=f"it starts pods again for {len(codes)} exit codes, this version for {len(STARTED_AGAIN)}",
+        evidence=f"it starts pods again for {len(again)} exit codes and containers for {len(in_place)}, "
+        f"this version for {len(STARTED_AGAIN)} and {len(STARTED_IN_PLACE)}",
         remedy=applies,
         page=PAGE,
     )
@@ -192,6 +197,16 @@ def _retried_codes(runtime: Object) -> set[int]:
         policy = job["template"]["spec"].get("podFailurePolicy") or {}
         for rule in policy.get("rules") or []:
             codes |= set((rule.get("onExitCodes") or {}).get("values") or [])
+
+    return codes
+
+
+def _codes_in_place(runtime: Object) -> set[int]:
+    codes: set[int] = set()
+    for job in runtime["spec"]["template"]["spec"].get("replicatedJobs") or []:
+        for container in job["template"]["spec"]["template"]["spec"].get("containers") or []:
+            for rule in container.get("restartPolicyRules") or []:
+                codes |= set((rule.get("exitCodes") or {}).get("values") or [])
 
     return codes
 

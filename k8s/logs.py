@@ -102,19 +102,20 @@ class _Unseen:
 def follow_pod(
     api: Api, namespace: str, index: int, look: Callable[[], tuple[list[Pod], bool]], follow: bool
 ) -> Iterator[str]:
-    """Lines of the pod at ``index``; with ``follow`` until the job has ended, of each pod that takes its place.
+    """Lines of the pod at ``index``; with ``follow`` until the job has ended, and of all that takes its place.
 
+    That is another pod, or its container when it is started again, each of which has a log of its own.
     ``look`` says which pods there are and whether the job has ended.
     """
-    uid = ""
+    life = ""
     unseen = _Unseen()
     cuts = 0
 
     while True:
         pods, over = look()
         pod = next((pod for pod in pods if pod.index == index), None)
-        if pod is not None and pod.uid != uid:
-            uid = pod.uid
+        if pod is not None and pod.life != life:
+            life = pod.life
             unseen = _Unseen()
 
         done = over or not follow

@@ -38,12 +38,21 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     ending: Ending | None = None
     """How its attempt ended. None while it runs, and where the container was killed before it could say so."""
+    restarts: int = 0
+    """How often its container was started again in this pod."""
+    earlier: Ending | None = None
+    """How the attempt before the container's last start ended."""
     last_words: str = ""
     """What its container printed last, where it ended badly."""
     waiting: str = ""
     """Why it does not run yet."""
     waits_for_ever: bool = False
     """Whether it will not run unless somebody changes something, such as the name of its image."""
+
+    @property
+    def life(self) -> str:
+        """The name of its container's life, which one attempt and one log belong to."""
+        return f"{self.uid}/{self.restarts}"
 
 
 _HOPELESS = frozenset(
@@ -75,8 +84,10 @@ def read_pod(thing: Object) -> Pod:
     status = thing.get("status", {})
     containers = spec.get("containers") or [{}]
     name = str(containers[0].get("name", ""))
-    state = _state(status.get("containerStatuses") or [], name)
+    container = _container(status.get("containerStatuses") or [], name)
+    state = container.get("state") or {}
     ended = state.get("terminated") or {}
+    before = (container.get("lastState") or {}).get("terminated") or {}
     ending, words = split_message(str(ended.get("message") or ""))
     waits = {} if ended or "running" in state else _waits(status, state)
 
@@ -92,6 +103,8 @@ def read_pod(thing: Object) -> Pod:
         deleted=meta.get("deletionTimestamp") or "",
         exit_code=ended.get("exitCode"),
         ending=ending,
+        restarts=int(container.get("restartCount") or 0),
+        earlier=split_message(str(before.get("message") or ""))[0],
         last_words=_last_words({**ended, "message": words}, status),
         waiting=_in_words(waits),
         waits_for_ever=waits.get("reason") in _HOPELESS,
@@ -110,8 +123,8 @@ def split_message(message: str) -> tuple[Ending | None, str]:
         return None, message
 
 
-def _state(statuses: Iterable[Object], container: str) -> Object:
-    return next((s.get("state") or {} for s in statuses if s.get("name") == container), {})
+def _container(statuses: Iterable[Object], name: str) -> Object:
+    return next((status for status in statuses if status.get("name") == name), {})
 
 
 def _last_words(ended: Object, status: Object) -> str:

@@ -93,7 +93,8 @@ def _is_cancelled(marks: Mapping[str, str], uid: str) -> bool:
 
 def _attempt(pods: Sequence[Pod]) -> int:
     """Return the newest attempt that a pod has told the end of; 0 where none has."""
-    return max((pod.ending.attempt for pod in pods if pod.ending), default=0)
+    endings = [ending for pod in pods for ending in (pod.ending, pod.earlier) if ending]
+    return max((ending.attempt for ending in endings), default=0)
 
 
 def _nodes(pods: Sequence[Pod]) -> str:

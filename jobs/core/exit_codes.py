@@ -75,6 +75,11 @@ CODES = (
 STARTED_AGAIN = (*range(129, 128 + LAST_SIGNAL + 1), EXIT_CONTINUE)
 """The codes of a pod that Kubernetes starts again: it wants to go on, or a signal ended it."""
 
+EXIT_KILLED = 128 + signal.SIGKILL
+"""What a container leaves when the kernel kills it for its memory."""
+STARTED_IN_PLACE = tuple(code for code in STARTED_AGAIN if code != EXIT_KILLED)
+"""Those of a container that the kubelet may start again in its pod: it has ended in order."""
+
 _BY_CODE = {row.code: row for row in CODES}
 
 

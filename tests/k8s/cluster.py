@@ -33,6 +33,8 @@ class Cluster:
         self.api, self.environment = api, environment
         self.unschedulable: dict[str, str] = {}
         """By pod: the scheduler's words for why no node fits."""
+        self.restarts_in_place = True
+        """Whether containers are started again in their pods where they say so, as from Kubernetes 1.35 on."""
         self.images_missing = False
         """Whether no image can be pulled."""
         self.dead: set[str] = set()
@@ -40,6 +42,7 @@ class Cluster:
         self._ending: set[str] = set()
         self._grace: dict[str, float] = {}
         self._started: dict[str, float] = {}
+        self._restarts: dict[str, int] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._pods: dict[str, Object] = {}
         self._stop = threading.Event()
@@ -156,9 +159,18 @@ class Cluster:
             (code := process.poll()) is not None and _exit_code(pod) is None and uid not in self.api.open_pods
         ):
             code = code if code >= 0 else 128 - code
-            self._container(name, pod, "Succeeded" if code == 0 else "Failed", self._terminated(uid, code))
+            state = self._terminated(uid, code)
+            if self._starts_in_place(pod, code):
+                self._start(pod, before=state)
+            else:
+                self._container(name, pod, "Succeeded" if code == 0 else "Failed", state)
         elif process.poll() is None:
             self._keep_deadline(pod)
+
+    def _starts_in_place(self, pod: Object, code: int) -> bool:
+        rules = pod["spec"]["containers"][0].get("restartPolicyRules") or []
+        wanted = any(code in rule["exitCodes"]["values"] for rule in rules)
+        return self.restarts_in_place and wanted and pod["metadata"]["uid"] not in self._ending
 
     def _terminated(self, uid: str, code: int) -> Object:
         """The file for the last words is shown; where it is empty and the container failed, the end of its log."""
@@ -178,7 +190,8 @@ class Cluster:
             self._grace[uid] = 1
             threading.Thread(target=self._end, args=(uid, self._processes[uid]), daemon=True).start()
 
-    def _start(self, pod: Object) -> None:
+    def _start(self, pod: Object, before: Object | None = None) -> None:
+        """Start the container; ``before`` is how it ended, where it is started again in its pod."""
         uid, container = pod["metadata"]["uid"], pod["spec"]["containers"][0]
         files = self.api.folder / uid
         (files / "tmp").mkdir(parents=True, exist_ok=True)
@@ -189,7 +202,7 @@ class Cluster:
                     text = text.replace("/dev/termination-log", f"{files}/termination-log")
                     text = text.replace("use_code_in /workspace", f"use_code_in {self.api.volume}")
                     (files / key).write_text(text)
-        (files / "termination-log").touch()
+        (files / "termination-log").write_text("")
         words = [word.replace("/etc/jobctl", str(files)) for word in container["command"]]
         process = subprocess.Popen(
             words,
@@ -203,7 +216,9 @@ class Cluster:
         self.api.logs[uid] = []
         self.api.open_pods.add(uid)
         threading.Thread(target=self._copy_log, args=(uid, process), daemon=True).start()
-        self._container(pod["metadata"]["name"], pod, "Running", {"running": {"startedAt": now()}})
+        self._restarts[uid] = 0 if before is None else self._restarts[uid] + 1
+        running = {"running": {"startedAt": now()}}
+        self._container(pod["metadata"]["name"], pod, "Running", running, before)
 
     def _env(self, pod: Object, container: Object) -> dict[str, str]:
         env = {
@@ -228,8 +243,16 @@ class Cluster:
         process.wait()
         self.api.open_pods.discard(uid)
 
-    def _container(self, name: str, pod: Object, phase: str, state: Object) -> None:
-        container = {"name": pod["spec"]["containers"][0]["name"], "state": state, "restartCount": 0}
+    def _container(
+        self, name: str, pod: Object, phase: str, state: Object, before: Object | None = None
+    ) -> None:
+        restarts = self._restarts.get(pod["metadata"]["uid"], 0)
+        container = {
+            "name": pod["spec"]["containers"][0]["name"],
+            "state": state,
+            "lastState": before or {},
+            "restartCount": restarts,
+        }
         self._status(name, {"phase": phase, "conditions": [], "containerStatuses": [container]})
 
     def _status(self, name: str, status: Object) -> None:

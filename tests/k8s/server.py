@@ -324,10 +324,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, text.encode()[: int(self.query["limitBytes"])], "text/plain")
             return
         self._begin_stream()
-        at = 0
+        log, at = self.api.logs[uid], 0
         while True:
-            growing = uid in self.api.open_pods
-            lines = self.api.logs[uid][at:]
+            # A container that is started again has a log of its own, and this one has ended.
+            growing = uid in self.api.open_pods and self.api.logs[uid] is log
+            lines = log[at:]
             for stamp, line in lines:
                 if stamp[:19] >= since and not self._stream(f"{stamp} {line}\n".encode()):
                     return

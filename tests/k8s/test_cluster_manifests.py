@@ -146,6 +146,10 @@ def test_a_job_is_started_again_for_the_same_codes_everywhere() -> None:
     job = one("ClusterTrainingRuntime")["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
     (rule,) = job["podFailurePolicy"]["rules"]
     assert tuple(rule["onExitCodes"]["values"]) == exit_codes.STARTED_AGAIN
+    container = job["template"]["spec"]["containers"][0]
+    (rule,) = container["restartPolicyRules"]
+    assert tuple(rule["exitCodes"]["values"]) == exit_codes.STARTED_IN_PLACE
+    assert container["restartPolicy"] == "Never", "the API wants it said where there are rules"
 
 
 def test_pods_talk_to_each_other_to_dns_and_to_storage_and_to_nobody_else() -> None:

@@ -45,6 +45,11 @@ WELL = ClusterFacts(
     cluster_nodes=(node("n1"), node("cpu", gpus=0)),
 )
 OLD_RUNTIME = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text().replace("[129,", "["))
+WITHOUT_RULES = yaml.safe_load(
+    (MANIFESTS / "trainer-v2" / "runtime.yaml")
+    .read_text()
+    .replace("[129, 130, 131, 132, 133, 134, 135, 136, 138,", "[138,")
+)
 ONE_NODE = {**CLAIM, "spec": {**CLAIM["spec"], "accessModes": ["ReadWriteOnce"]}}
 INACTIVE = {"type": "Active", "status": "False", "message": "ClusterQueue research does not exist"}
 UNLABELLED = {**node("n1"), "metadata": {"name": "n1"}}
@@ -72,6 +77,7 @@ def test_what_a_user_may_not_see_is_not_judged() -> None:
         ({"trainer_schema": '{"podTemplateOverrides": {}}'}, "trainer-version", "older than 2.2"),
         ({"runtime": None, "runtime_is_missing": True}, "runtime", "no ClusterTrainingRuntime"),
         ({"runtime": OLD_RUNTIME}, "runtime", "of another version of jobctl"),
+        ({"runtime": WITHOUT_RULES}, "runtime", "containers for 56, this version for 65 and 64"),
         ({"site": site(rdma_resource="rdma/ib")}, "pod-security", "pin memory, which baseline forbids"),
         ({"namespace": namespace("restricted")}, "pod-security", "init container for workers is refused"),
         ({"claim": None, "claim_is_missing": True}, "volume", "no PersistentVolumeClaim jobctl-workspace"),
