@@ -81,7 +81,22 @@ def prune_command(
     if older_than is not None:
         chosen = [run for run in chosen if _age_days(run) >= older_than]
 
-    _remove(chosen, checkpoints=checkpoints, yes=yes, trusted=(), as_json=as_json)
+    # A shared root has the runs of others. They stay, and do not keep ours from going.
+    _remove(_ours_of(chosen), checkpoints=checkpoints, yes=yes, trusted=(), as_json=as_json)
+
+
+def _ours_of(chosen: Sequence[Run]) -> list[Run]:
+    """Return the runs that this user may remove, and say of each other one why it stays."""
+    ours = []
+    for run in chosen:
+        try:
+            runs.check_ours(run.path)
+        except UserError as error:
+            warn([f"left out: {error.message}"])
+        else:
+            ours.append(run)
+
+    return ours
 
 
 def _check_removable(run: Run, status: Status) -> None:
@@ -101,6 +116,10 @@ def _check_removable(run: Run, status: Status) -> None:
 def _remove(
     chosen: Sequence[Run], *, checkpoints: bool, yes: bool, trusted: Sequence[str], as_json: bool
 ) -> None:
+    # All of them are looked at before the first goes: a refusal leaves everything as it was.
+    for run in chosen:
+        runs.check_ours(run.path, trusted)
+
     removals = [
         Removal(run.name, runs.recorded_status(run).state, size_of(run.path, checkpoints), _age_days(run))
         for run in chosen
@@ -115,7 +134,6 @@ def _remove(
         click.confirm(f"Remove {subject}{_count(removals)}, {freed / 1e6:,.1f} MB?", abort=True, err=True)
 
     for run in chosen:
-        runs.check_ours(run.path, trusted)
         remove(run.path, checkpoints)
 
     text = f"removed {_count(removals)}, {freed / 1e6:,.1f} MB" if removals else "nothing to remove"

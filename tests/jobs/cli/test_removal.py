@@ -16,6 +16,7 @@ from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.submission import submit
 from tests.jobs.cli.test_cli import Invoke, jobctl
+from tests.other_user import OTHER
 
 __all__ = ["jobctl"]
 
@@ -101,3 +102,33 @@ def test_prune_removes_what_is_old_or_ended_so(
 def test_prune_wants_to_know_which(jobctl: Invoke, root: Path) -> None:
     code, _, err = jobctl("prune", "--yes")
     assert (code, "say which" in err) == (2, True)
+
+
+def give_away(run: Run) -> None:
+    for path in (run.path, *run.path.rglob("*")):
+        os.chown(path, OTHER.pw_uid, OTHER.pw_gid, follow_symlinks=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a run away")
+def test_prune_leaves_the_runs_of_others_and_says_so(jobctl: Invoke, root: Path, job: Job) -> None:
+    theirs = ended(job, "theirs")
+    ours = ended(job, "ours")
+    give_away(theirs)
+
+    code, out, err = jobctl("prune", "--older-than", "0", "--yes")
+
+    assert (code, out[:14]) == (0, "removed 1 run,")
+    assert "left out: " in err
+    assert theirs.path.is_dir()
+    assert not ours.path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a run away")
+def test_delete_removes_none_where_one_is_refused(jobctl: Invoke, root: Path, job: Job) -> None:
+    ours = ended(job, "ours")
+    theirs = ended(job, "theirs")
+    give_away(theirs)
+
+    assert jobctl("delete", "ours", "theirs", "--yes")[0] != 0
+    assert ours.path.is_dir()
+    assert theirs.path.is_dir()
