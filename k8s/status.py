@@ -71,7 +71,7 @@ def status_of(
         start=(job.get("status") or {}).get("startTime") or job["metadata"].get("creationTimestamp") or "",
         end=_end(job) if ended(job) else "",
         detail="\n  ".join(_detail(run, state, job, pods, warnings, cancelled, queue)),
-        blocked="" if ended(job) else _blocked(pods, warnings),
+        blocked="" if ended(job) else _blocked(pods, pods_of(job), warnings),
         owner=owner,
     )
 
@@ -259,13 +259,16 @@ def leaving(pod: Pod) -> str:
     return f"{pod.name}: was deleted and is to be gone by {pod.deleted}{node}"
 
 
-def _blocked(pods: Sequence[Pod], warnings: Sequence[str]) -> str:
-    """Return why the job will never begin unless somebody changes something; empty where it may begin by itself."""
+def _blocked(pods: Sequence[Pod], wanted: int, warnings: Sequence[str]) -> str:
+    """Return why the job will never begin unless somebody changes something; empty where it may begin by itself.
+
+    It has begun when all of its ``wanted`` pods are there.
+    """
     for pod in pods:
         if pod.waits_for_ever:
             return f"{pod.name}: {pod.waiting}"
 
-    if not pods:
+    if len(pods) < wanted:
         return next((text for text in reversed(warnings) if text.startswith(_NO_PODS)), "")
 
     if any(not pod.running and pod.exit_code is None for pod in pods):

@@ -42,11 +42,33 @@ def _violations(pod: Object, security: str) -> list[str]:
                 f'non-default capabilities (container "{container["name"]}" must not include '
                 f'"{", ".join(added)}" in securityContext.capabilities.add)'
             )
-        if security == "restricted" and context.get("allowPrivilegeEscalation") is not False:
-            said.append(
-                f'allowPrivilegeEscalation != false (container "{container["name"]}" must set '
-                "securityContext.allowPrivilegeEscalation=false)"
-            )
+        if security == "restricted":
+            said += _unrestricted(container["name"], context, pod["spec"].get("securityContext") or {})
+    return said
+
+
+def _unrestricted(name: str, own: Object, pods: Object) -> list[str]:
+    """What level restricted wants besides; a container may leave to its pod what it does not say itself."""
+    said = []
+    if own.get("allowPrivilegeEscalation") is not False:
+        said.append(
+            f'allowPrivilegeEscalation != false (container "{name}" must set '
+            "securityContext.allowPrivilegeEscalation=false)"
+        )
+    if "ALL" not in ((own.get("capabilities") or {}).get("drop") or []):
+        said.append(
+            f'unrestricted capabilities (container "{name}" must set securityContext.capabilities.drop=["ALL"])'
+        )
+    if own.get("runAsNonRoot", pods.get("runAsNonRoot")) is not True:
+        said.append(
+            f'runAsNonRoot != true (pod or container "{name}" must set securityContext.runAsNonRoot=true)'
+        )
+    profile = own.get("seccompProfile") or pods.get("seccompProfile") or {}
+    if profile.get("type") not in ("RuntimeDefault", "Localhost"):
+        said.append(
+            f'seccompProfile (pod or container "{name}" must set securityContext.seccompProfile.type to '
+            '"RuntimeDefault" or "Localhost")'
+        )
     return said
 
 

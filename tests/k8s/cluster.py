@@ -77,10 +77,16 @@ class Cluster:
         spec, name = job["spec"], job["metadata"]["name"]
         if _over(job) or job["metadata"].get("deletionTimestamp"):
             return
+        pods = {pod["metadata"]["name"]: pod for pod in self.api.store.list_all("v1", "pods", "jobctl")}
         if spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend"):
+            # Kueue takes back what it has admitted: the pods are deleted, and their hooks run.
+            for pod in pods.values():
+                owners = [owner["uid"] for owner in pod["metadata"].get("ownerReferences") or []]
+                if job["metadata"]["uid"] in owners and not pod["metadata"].get("deletionTimestamp"):
+                    self.api.store.delete("v1", "pods", "jobctl", pod["metadata"]["name"])
             self._condition(version, plural, name, "Suspended")
             return
-        pods = {pod["metadata"]["name"]: pod for pod in self.api.store.list_all("v1", "pods", "jobctl")}
+        self._condition(version, plural, name, "Suspended", holds=False)
         wanted = operators.pods_of(plural, job, self.api.store.runtimes)
         # A name is free again when the pod that had it is gone, which may be long after it was deleted.
         for pod in wanted:
@@ -122,16 +128,24 @@ class Cluster:
         with self.api.store.lock:
             self.api.store.objects["v1", "events", "jobctl", event["metadata"]["name"]] = event
 
-    def _condition(self, version: str, plural: str, name: str, type_: str, message: str = "") -> None:
+    def _condition(
+        self, version: str, plural: str, name: str, type_: str, message: str = "", *, holds: bool = True
+    ) -> None:
+        """Say that a condition holds; or no longer, of one that has held."""
         with self.api.store.lock:
             job = self.api.store.get(version, plural, "jobctl", name)
             status = job.setdefault("status", {})
             there = status.setdefault("conditions", [])
-            if not any(condition["type"] == type_ for condition in there):
+            known = next((condition for condition in there if condition["type"] == type_), None)
+            word = str(holds)
+            if (known is None and not holds) or (known is not None and known["status"] == word):
+                return
+            if known is None:
                 status.setdefault("startTime", now())
-                there.append({"type": type_, "status": "True", "reason": type_, "message": message,
-                              "lastTransitionTime": now()})  # fmt: skip
-                self.api.store.patch(version, plural, "jobctl", name, {"status": status})
+                known = {"type": type_, "reason": type_, "message": message}
+                there.append(known)
+            known |= {"status": word, "lastTransitionTime": now()}
+            self.api.store.patch(version, plural, "jobctl", name, {"status": status})
 
     # ---- the kubelet
 
@@ -149,6 +163,8 @@ class Cluster:
                 self.api.store.patch(
                     "v1", "pods", "jobctl", name, {"status": {"phase": "Pending", "conditions": [no]}}
                 )
+                return
+            if self._cannot_mount(pod):
                 return
             if self.images_missing:
                 words = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
@@ -171,6 +187,33 @@ class Cluster:
         rules = pod["spec"]["containers"][0].get("restartPolicyRules") or []
         wanted = any(code in rule["exitCodes"]["values"] for rule in rules)
         return self.restarts_in_place and wanted and pod["metadata"]["uid"] not in self._ending
+
+    def _cannot_mount(self, pod: Object) -> bool:
+        """Whether a claim or a Secret of the pod is not there, which the scheduler or an event of the pod then says."""
+        name = pod["metadata"]["name"]
+        for volume in pod["spec"].get("volumes", []):
+            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            if claim and not self._is_there("persistentvolumeclaims", claim):
+                words = f'0/3 nodes are available: persistentvolumeclaim "{claim}" not found.'
+                no = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+                self.api.store.patch(
+                    "v1", "pods", "jobctl", name, {"status": {"phase": "Pending", "conditions": [no]}}
+                )
+                return True
+            secret = (volume.get("secret") or {}).get("secretName")
+            if secret and not self._is_there("secrets", secret):
+                words = (
+                    f'MountVolume.SetUp failed for volume "{volume["name"]}" : secret "{secret}" not found'
+                )
+                self.warn("Pod", name, "FailedMount", words)
+                self._container(name, pod, "Pending", {"waiting": {"reason": "ContainerCreating"}})
+                return True
+        return False
+
+    def _is_there(self, plural: str, name: str) -> bool:
+        with contextlib.suppress(Refusal):
+            return bool(self.api.store.get("v1", plural, "jobctl", name))
+        return False
 
     def _terminated(self, uid: str, code: int) -> Object:
         """The file for the last words is shown; where it is empty and the container failed, the end of its log."""

@@ -6,11 +6,16 @@ The environment is that of recorded pods of a real operator (``data/pods.json``)
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.k8s.store import Object, merge
 
+_RECORDED = json.loads((Path(__file__).parent / "data" / "pods.json").read_text())["body"]["items"]
+(INIT_CONTAINER,) = _RECORDED[1]["spec"]["initContainers"]
+"""What the training operator gives each worker: it waits until the master has an address."""
 RETRIED_FROM = 128
 """``restartPolicy: ExitCode``: codes from here on are tried again."""
 
@@ -106,7 +111,10 @@ def _pytorch(job: Object) -> list[Object]:
                 "training.kubeflow.org/replica-index": str(index),
                 "training.kubeflow.org/replica-type": role.lower(),
             }
-            pods.append(_pod(job, f"{name}-{role.lower()}-{index}", labels, replicas[role]["template"], env))
+            pod = _pod(job, f"{name}-{role.lower()}-{index}", labels, replicas[role]["template"], env)
+            if role == "Worker":
+                pod["spec"]["initContainers"] = [copy.deepcopy(INIT_CONTAINER)]
+            pods.append(pod)
     return pods
 
 

@@ -16,7 +16,7 @@ from jobctl.k8s.target import PYTORCH
 from tests.k8s.conftest import MakeCluster, apply, made, spec_of
 from tests.k8s.schemas import problems
 from tests.k8s.server import ApiServer
-from tests.k8s.test_verbs import SMOKE, jobctl_says
+from tests.k8s.test_verbs import SMOKE, jobctl_says, until
 
 
 def gpu_spec(**named: object) -> Any:
@@ -134,6 +134,52 @@ def test_wait_ends_with_the_reason_when_pods_are_refused_later(
     cluster("exit 0")
     code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "60")
     assert (code, "does not begin: FailedCreatePod" in err) == (1, True), err
+
+
+def test_wait_ends_with_the_worker_that_a_restricted_namespace_refuses(
+    server: ApiServer,
+    cluster: MakeCluster,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The level was raised after the submission: the first pod is there, and waits for the other one."""
+    monkeypatch.setattr("jobctl.jobs.cli.follow.BLOCKED_SECONDS", 0.5)
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--nodes", "2")
+    server.store.security = "restricted"
+    cluster("exit 0")
+    code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "30")
+    assert (code, "does not begin: FailedCreatePod" in err, "init-pytorch" in err) == (1, True, True), err
+
+
+def test_wait_names_a_secret_that_the_user_may_not_look_up(
+    server: ApiServer,
+    cluster: MakeCluster,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobctl.jobs.cli.follow.BLOCKED_SECONDS", 0.5)
+    cluster("exit 0")
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--set", "kubernetes.secret=gone")
+    assert code == 0, err
+    code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "30")
+    assert (code, "does not begin: FailedMount" in err, 'secret "gone" not found' in err) == (
+        1,
+        True,
+        True,
+    ), err
+
+
+def test_status_names_a_claim_that_was_deleted_after_the_submission(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    server.store.delete("v1", "persistentvolumeclaims", "jobctl", "jobctl-workspace")
+    cluster("exit 0")
+    until(
+        lambda: (
+            'persistentvolumeclaim "jobctl-workspace" not found' in jobctl_says(capfd, "status", "demo")[1]
+        )
+    )
 
 
 def test_wait_speaks_of_an_image_that_cannot_be_pulled_and_ends(

@@ -56,6 +56,18 @@ def test_cancelling_another_users_run_says_whose_it_is(
     assert (code, "run 'demo' is ann's" in err) == (0, True)
 
 
+def test_an_evaluation_of_another_users_run_says_into_whose_it_writes(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster("exit 0")
+    words = [word for word in SMOKE if word not in ("--stage", "smoke")]
+    jobctl_says(capfd, "submit", *words, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    now_as(server, "bob")
+    code, _, err = jobctl_says(capfd, "submit", "eval", *words, "--run", "demo")
+    assert (code, "run 'demo' is ann's; eval writes into its directory" in err) == (0, True), err
+
+
 def test_a_server_that_does_not_say_who_we_are_hides_no_run(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:

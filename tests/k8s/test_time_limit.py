@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from jobctl.k8s.target import PYTORCH, TRAIN
-from tests.k8s.conftest import MakeCluster, apply, spec_of
+from tests.k8s.conftest import MANIFESTS, MakeCluster, apply, spec_of
 from tests.k8s.server import ApiServer
 from tests.k8s.test_pods import UNTIL_STOP, conditions, start
 from tests.k8s.test_verbs import jobctl_says, record_of, until
@@ -88,6 +88,15 @@ def test_no_limit_is_left_to_an_operator(target: str) -> None:
     spec: dict[str, Any] = job["spec"]
     assert "activeDeadlineSeconds" not in {*spec, *spec.get("runPolicy", {})}
     assert "JOB_LIMIT_SECONDS=" in text
+
+
+def test_only_a_trainjob_has_no_time_to_live() -> None:
+    """Its JobSet would be made again when it has failed (kubeflow/trainer#3779)."""
+    ttl = "ttlSecondsAfterFinished: 604800"
+    assert ttl in PYTORCH.render(spec_of())
+    assert ttl in PYTORCH.render(spec_of("prep", kind="prep", model="", stage="train"))
+    assert "ttlSeconds" not in TRAIN.render(spec_of(target="k8s-trainjob"))
+    assert "ttlSeconds" not in (MANIFESTS / "trainer-v2" / "runtime.yaml").read_text()
 
 
 def test_the_kubelets_limit_is_behind_the_scripts() -> None:

@@ -28,6 +28,13 @@ def test_a_cluster_decides_the_root_of_its_pods(jobctl: Invoke) -> None:
     assert json.loads(out)["settings"]["root"] == {"value": "/workspace", "from": "target k8s"}
 
 
+def test_what_a_user_adds_to_the_pods_is_shown(jobctl: Invoke) -> None:
+    addition = {"metadata": {"labels": {"cost": "llm"}}}
+    wish = f"kubernetes.pod={json.dumps(addition)}"
+    out = jobctl("explain", "--model", "qwen3_smoke", "-g", "k8s", "--set", wish, "--json")[1]
+    assert json.loads(out)["settings"]["kubernetes.pod"] == {"value": addition, "from": "--set"}
+
+
 def test_a_job_without_a_model_has_no_arithmetic(jobctl: Invoke) -> None:
     out = jobctl("explain", "prep", "--dataset", "sotu", "--json")[1]
     facts = json.loads(out)
