@@ -90,14 +90,14 @@ def test_a_run_is_found_from_a_host_that_never_saw_it(
 ) -> None:
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     monkeypatch.setenv("JOBCTL_ROOT", str(tmp_path / "elsewhere"))
-    assert jobctl_says(capfd, "status", "demo")[0] == 1
+    assert jobctl_says(capfd, "status", "demo")[0] == 2
     code, out, _ = jobctl_says(capfd, "status", "demo", "--target", "k8s", "--json")
     assert (code, json.loads(out)["state"]) == (0, "submitted")
     assert [run["run"] for run in json.loads(jobctl_says(capfd, "list", "--target", "k8s", "--json")[1])] == [
         "demo"
     ]
     code, _, err = jobctl_says(capfd, "status", "demoo", "--target", "k8s")
-    assert (code, "did you mean 'demo'?" in err) == (1, True)
+    assert (code, "did you mean 'demo'?" in err) == (2, True)
     (tmp_path / "jobctl.yaml").write_text("target: k8s\n")
     assert jobctl_says(capfd, "status", "demo")[0] == 0
 
@@ -469,7 +469,7 @@ def test_an_evaluation_beside_a_live_training_is_a_job_of_its_own(
     assert not stop.exists()
     listed = jobctl_says(capfd, "list", "--target", target)[1].splitlines()[1:]
     assert [line.split()[:2] for line in listed] == [["demo", "running"], ["demo:eval", "finished"]]
-    assert jobctl_says(capfd, "status", "demo--eval", "--target", target)[0] == 1, "no run of that name"
+    assert jobctl_says(capfd, "status", "demo--eval", "--target", target)[0] == 2, "no run of that name"
     assert jobctl_says(capfd, "cancel", "demo", "--graceful")[0] == 0
     assert jobctl_says(capfd, "wait", "demo")[0] != 0
     assert "demo: cancelled" in jobctl_says(capfd, "status", "demo")[1]
