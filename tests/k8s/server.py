@@ -79,6 +79,8 @@ class ApiServer:
         self.used: set[tuple[str, str, str]] = set()
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
+        self.commands: list[subprocess.Popen[bytes]] = []
+        """What was begun in pods; it ends with the server."""
         self.sizes: list[dict[str, int]] = []
         """What terminals said of their size."""
         self.logs: dict[str, list[tuple[str, str]]] = {}
@@ -103,6 +105,10 @@ class ApiServer:
     def close(self) -> None:
         self._http.shutdown()
         self._http.server_close()
+        for process in self.commands:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def kubeconfig(self, token: str = "good") -> Path:
         """A kubeconfig whose token is read from a file, as a credential helper would renew it."""
@@ -377,6 +383,7 @@ class _Handler(BaseHTTPRequestHandler):
             stderr=subprocess.STDOUT if self.query.get("tty") == "true" else subprocess.PIPE,
             env={**os.environ, "JOBCTL_ROOT": volume, "TMPDIR": str(own)}, start_new_session=True,
         )  # fmt: skip
+        self.api.commands.append(process)
         cut = self.fault.cut_after if self.fault else None
         threading.Thread(target=socket.copy_input, args=(process.stdin,), daemon=True).start()
         errors = threading.Thread(

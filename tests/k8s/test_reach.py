@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
 import os
 import re
 import socket
@@ -18,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from jobctl.jobs.cli import main
+from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core.errors import UserError
+from jobctl.k8s.target import PYTORCH
 from tests.k8s.conftest import MakeCluster
 from tests.k8s.server import ApiServer, Fault
 from tests.k8s.test_verbs import SMOKE, UNTIL_STOP, jobctl_says, until
@@ -92,27 +93,35 @@ def test_a_shell_whose_connection_breaks_says_so(
     assert "the connection to the pod broke" in err
 
 
-def serve(*words: str) -> io.StringIO:
-    """Start a verb that serves until it is interrupted; what it says."""
-    said = io.StringIO()
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What ``forward`` tells."""
+    lines: list[str] = []
+    monkeypatch.setattr("jobctl.k8s.forwarding._tell", lines.append)
+    return lines
+
+
+def serve(port: int | None = None) -> None:
+    """Serve a port of run ``demo``, TensorBoard for None, until the server of the test ends."""
+    run = PYTORCH.store(Site(), Path("/no/home")).find("demo")
+    assert run is not None
 
     def work() -> None:
-        with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
-            main(list(words))
+        with contextlib.suppress(UserError):
+            PYTORCH.forward(run, 0, port)
 
     threading.Thread(target=work, daemon=True).start()
-    return said
 
 
-def address(said: io.StringIO) -> str:
+def address(said: list[str]) -> str:
     """Where it serves, as soon as it does."""
-    until(lambda: "http://" in said.getvalue())
-    return re.findall(r"http://\S+", said.getvalue())[-1]
+    until(lambda: any("http://" in line for line in said))
+    return re.findall(r"http://\S+", " ".join(said))[-1]
 
 
 def test_tensorboard_shows_the_runs_figures_from_a_pod(
     server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, said: list[str],
 ) -> None:  # fmt: skip
     cluster(f'{TENSORBOARD} mkdir -p "$run_dir/metrics/tensorboard/demo"; exit 0')
     monkeypatch.setenv("REAL_PYTHON", sys.executable)
@@ -120,8 +129,8 @@ def test_tensorboard_shows_the_runs_figures_from_a_pod(
     monkeypatch.setattr("jobctl.k8s.forwarding.PORT", free_port())
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     jobctl_says(capfd, "wait", "demo")
-    url = address(serve("forward", "demo", "--port", "0"))
-    with urllib.request.urlopen(f"{url}data/environment", timeout=30) as answer:
+    serve()
+    with urllib.request.urlopen(f"{address(said)}data/environment", timeout=30) as answer:
         assert f"{server.volume}/runs/demo/metrics/tensorboard" in answer.read().decode()
 
 
@@ -131,10 +140,10 @@ def free_port() -> int:
     return port
 
 
-def test_a_port_of_a_pod_is_served_and_a_silent_one_is_named(running: None) -> None:
+def test_a_port_of_a_pod_is_served_and_a_silent_one_is_named(running: None, said: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as there:
         number = there.getsockname()[1]
-        said = serve("forward", "demo", "--port", "0", "--to", str(number))
+        serve(number)
         here = int(address(said).rstrip("/").rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", here)) as asks:
             asks.sendall(b"question")
@@ -146,7 +155,7 @@ def test_a_port_of_a_pod_is_served_and_a_silent_one_is_named(running: None) -> N
 
     with socket.create_connection(("127.0.0.1", here)) as asks:
         assert asks.recv(100) == b""
-    until(lambda: f"error forwarding port {number}" in said.getvalue())
+    until(lambda: f"error forwarding port {number}" in " ".join(said))
 
 
 def test_tensorboard_that_does_not_begin_leaves_no_pod(
