@@ -211,19 +211,24 @@ class _Books:
             self.until(start.launched if start.died is None else start.died, "repeated")
             self.until(start.launched, "restart")
 
+        # The start-up after a death in place is part of what that death costs.
+        starting = "startup" if first or start.died is None else "restart"
         kept = self.kept[self.entered]
         self.entered += 1
         before = start.resumed
 
         for number, interval in enumerate(start.intervals):
-            self.until(interval.at - sum(interval.seconds.values()), "other" if number else "startup")
-            self._take(interval, lost_share(before, interval.iter, kept))
+            self.until(interval.at - sum(interval.seconds.values()), "other" if number else starting)
+            self._take(interval, lost_share(before, interval.iter, kept), starting)
             before = interval.iter
             if interval.iter <= kept:
                 self.tokens = interval.tokens
 
-    def _take(self, interval: Interval, lost: float) -> None:
-        """Add an interval. The share ``lost`` of its steps is done again later."""
+    def _take(self, interval: Interval, lost: float, starting: str) -> None:
+        """Add an interval. The share ``lost`` of its steps is done again later.
+
+        ``starting`` is the cause of what the interval has of a start-up.
+        """
         told = sum(interval.seconds.values())
         length = max(0.0, interval.at - self.cursor)
 
@@ -232,6 +237,7 @@ class _Books:
 
         for cause, seconds in interval.seconds.items():
             known = cause if cause in CAUSES else "other"
+            known = starting if known == "startup" else known
             again = lost if cause in OF_STEPS else 0.0
             self.seconds[known] += seconds * scale * (1 - again)
             self.seconds["repeated"] += seconds * scale * again

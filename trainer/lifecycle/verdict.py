@@ -151,9 +151,12 @@ def place_of(stack: Sequence[Frame]) -> str:
 
 
 def short(file: str) -> str:
-    """Return a path from the package on, or its last two parts."""
+    """Return a path from the package on, or its last two parts. A checkout may have the package's name as well."""
     parts = Path(file).parts
-    begin = parts.index(PACKAGE) if PACKAGE in parts else max(0, len(parts) - 2)
+    begin = max(0, len(parts) - 2)
+    if PACKAGE in parts:
+        begin = len(parts) - 1 - parts[::-1].index(PACKAGE)
+
     return "/".join(parts[begin:])
 
 

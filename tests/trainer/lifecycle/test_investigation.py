@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -24,6 +25,8 @@ from tests.trainer.running import ALONE, Ranks
 
 TIMEOUT = 2
 FAULTY_STEP = 3
+STUCK = r"reads_the_hub_for_ever \(\S*lifecycle/test_investigation\.py:"
+"""How the function that hangs is named. In an image the tests lie in a folder called jobctl."""
 STEPS = 6
 
 
@@ -108,7 +111,7 @@ def test_a_rank_in_user_code_is_named_with_the_collective_and_the_line(tmp_path:
         "rank 1 did not arrive at collective 4 of the default group (gloo), all_reduce of [5] Float, "
         "in which rank 0 waits" in text
     )
-    assert "rank 1 is in reads_the_hub_for_ever (lifecycle/test_investigation.py:" in text
+    assert re.search(rf"rank 1 is in {STUCK}", text)
     assert text.count("training hangs") == 1, "one rank speaks"
 
     verdict = json.loads(hang_file(tmp_path, 1).read_text())
@@ -142,7 +145,7 @@ def test_a_data_worker_that_hangs_is_named_with_its_line(tmp_path: Path) -> None
     text = hung(tmp_path, "data")
     assert "rank 1 did not arrive at collective 4" in text
     assert "rank 1 waits for its data: data worker" in text
-    assert "is in reads_the_hub_for_ever (lifecycle/test_investigation.py:" in text
+    assert re.search(rf"is in {STUCK}", text)
 
 
 def test_one_slow_rank_is_no_hang(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobctl.trainer.lifecycle.dump import Collective, Dump, Frame, Place, Worker
-from jobctl.trainer.lifecycle.verdict import place_of, ranks_in_words, verdict
+from jobctl.trainer.lifecycle.verdict import place_of, ranks_in_words, short, verdict
 
 STACK = (
     Frame("/usr/lib/python3.11/site-packages/torch/_ops.py", 9, "__call__"),
@@ -126,3 +126,12 @@ def test_a_stack_of_others_code_alone_is_told_by_its_innermost_frame() -> None:
 )
 def test_ranks_are_said_shortly(ranks: list[int], words: str) -> None:
     assert ranks_in_words(ranks) == words
+
+
+def test_a_file_is_said_from_the_package_on() -> None:
+    assert (
+        short("/env/lib/python3.11/site-packages/jobctl/trainer/data/samples.py")
+        == "jobctl/trainer/data/samples.py"
+    )
+    assert short("/home/me/jobctl/src/jobctl/trainer/launch.py") == "jobctl/trainer/launch.py"
+    assert short("/home/me/lab/own_data.py") == "lab/own_data.py"
