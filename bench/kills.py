@@ -14,11 +14,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 
@@ -28,7 +27,7 @@ from jobctl.jobs.core.layout import checkpoints_dir
 from jobctl.prep.shards.format import Meta, ShardWriter, TokenizerRecord, write_meta
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.checkpoint.weights import load_model_weights
-from jobctl.trainer.reporting.runlog import records_of_run
+from jobctl.trainer.reporting.runlog import Record, records_of_run
 
 VOCAB_SIZE = 32_768
 EOS_ID = 0
@@ -151,17 +150,11 @@ def latest(run_dir: Path) -> int:
     return publication.pointed(run_dir, "LATEST") or 0
 
 
-def log_rows(run_dir: Path) -> list[str]:
-    """Return the rows of steps and validations as text, with every digit."""
-    kinds = ("iteration", "eval")
-    return [msgspec.json.encode(row).decode() for row in records_of_run(run_dir) if row["kind"] in kinds]
-
-
-def without_clock(rows: list[str]) -> list[dict[str, Any]]:
-    """Return the rows without what a clock measured."""
+def without_clock(rows: Iterable[Record]) -> list[Record]:
+    """Return the rows of steps and validations without what a clock measured."""
     compared = ("kind", "iter", "loss", "lr", "grad_norm", "samples", "tokens", "val_loss", "train_loss")
-    decoded = [msgspec.json.decode(row) for row in rows]
-    return [{name: row[name] for name in compared if name in row} for row in decoded]
+    kept = [row for row in rows if row["kind"] in ("iteration", "eval")]
+    return [{name: row[name] for name in compared if name in row} for row in kept]
 
 
 def weight_hash(run_dir: Path) -> str:
@@ -221,8 +214,8 @@ def trial(options: argparse.Namespace, setting: str) -> dict[str, Any]:
     if events[-1] != {"end": 0}:
         return {"events": events, "error": tail(killed.log)}
 
-    expected = without_clock(log_rows(whole.run_dir))
-    rows = without_clock(log_rows(killed.run_dir))
+    expected = without_clock(records_of_run(whole.run_dir))
+    rows = without_clock(records_of_run(killed.run_dir))
     row_pairs = zip(expected, rows, strict=False)
     return {
         "kills": options.kills,
