@@ -29,7 +29,8 @@ def survey(ask: Ask) -> Survey:
 
     notes: list[str] = []
     offers += _accounts(ask, notes)
-    offers.append(Offer(key="container.runtime", values=tuple(_runtimes(ask)), chosen=_runtimes(ask)[0]))
+    runtimes = _runtimes(ask)
+    offers.append(Offer(key="container.runtime", values=tuple(runtimes), chosen=runtimes[0]))
 
     return Survey(offers=tuple(offers), notes=tuple(notes))
 
