@@ -19,7 +19,7 @@ from jobctl.jobs.catalog.data import DatasetEntry, TokenizerEntry
 from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.reading import nearest_existing, read_regular
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
 
@@ -95,8 +95,7 @@ def check_space(specs: Iterable[JobSpec], free: Callable[[Path], int] | None = N
 
 def free_bytes(folder: Path) -> int:
     """Return the free space on the disk that ``folder`` is or will be on."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(nearest_existing(folder)).free
 
 
 def check_licence(specs: Iterable[JobSpec], say: Callable[[str], None]) -> None:

@@ -17,6 +17,7 @@ from jobctl.jobs.cli.choices import project_choices
 from jobctl.jobs.cli.finding import Place, place_options
 from jobctl.jobs.cli.output import emit, table, warn
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import nearest_existing
 from jobctl.jobs.render import quote_yaml
 from jobctl.jobs.spec.resolution import load_site
 from jobctl.jobs.targets.protocol import Offer, Survey, Surveys
@@ -142,6 +143,6 @@ def _root_row(target: str, site: Site) -> list[tuple[str, str, str]]:
         return []
 
     path = Path(site.root).expanduser()
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    existing = nearest_existing(path)
     finding = OK if os.access(existing, os.W_OK) else f"{existing} cannot be written by you"
     return [("root", str(path), finding)]

@@ -36,3 +36,8 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         raise OSError(errno.EFBIG, f"longer than {most} bytes", str(path))
 
     return data
+
+
+def nearest_existing(path: Path) -> Path:
+    """Return ``path``, or the closest folder above it that exists: what a new folder will be made in."""
+    return next(place for place in (path, *path.parents) if place.exists())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobctl.jobs.core.reading import open_regular, read_regular
+from jobctl.jobs.core.reading import nearest_existing, open_regular, read_regular
 
 
 def test_a_regular_file_is_read_also_over_a_link(tmp_path: Path) -> None:
@@ -29,3 +29,9 @@ def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with pytest.raises(OSError, match="longer than 6 bytes"):
         read_regular(tmp_path / "file", most=6)
+
+
+def test_the_nearest_folder_that_exists_is_the_path_itself_or_above_it(tmp_path: Path) -> None:
+    assert nearest_existing(tmp_path / "a/b/c") == tmp_path
+    assert nearest_existing(tmp_path) == tmp_path
+    assert nearest_existing(Path("/no such folder/x")) == Path("/")
