@@ -115,7 +115,7 @@ class Job:
         if self.memory.report(LESS_MEMORY):
             return "the kernel killed a process for memory"
 
-        if hang_file(self.options.run_dir, attempt_of(self.options)).exists():
+        if hang_file(self.options.run_dir, attempt_of(self.options.run_dir, self.options.attempt)).exists():
             return "training hung"
 
         return obstacle(codes, notes, restarts, self.most_restarts)
@@ -127,9 +127,9 @@ def most_restarts(torchrun_options: Sequence[str], parsed: argparse.Namespace) -
     return parsed.max_restarts if any(word.startswith("__max_restarts") for word in words) else MOST
 
 
-def attempt_of(options: Options) -> int:
-    """Return the attempt that has the ranks' logs."""
-    return next_attempt(options.run_dir) - 1 if options.attempt is None else options.attempt
+def attempt_of(run_dir: Path, attempt: int | None) -> int:
+    """Return the attempt that has the ranks' logs: the one that was named, else the latest."""
+    return next_attempt(run_dir) - 1 if attempt is None else attempt
 
 
 def run_in_place(parsed: argparse.Namespace, job: Job) -> int:
@@ -327,7 +327,7 @@ def exit_code(error: BaseException | None, notes: Mapping[int, Note] = NO_NOTES)
 
 def hang_report(run_dir: Path, attempt: int | None) -> str:
     """What to say where the watchdog has written stacks into ranks' logs; empty where it has not."""
-    number = next_attempt(run_dir) - 1 if attempt is None else attempt
+    number = attempt_of(run_dir, attempt)
     if hang_file(run_dir, number).exists():  # a rank has said more than is known here
         return ""
 
