@@ -1,9 +1,11 @@
 """The hours of a run beside its steps: ``python -m bench.goodput --folder DIR -o FILE [--ranks N] -- TRAINER FLAGS``.
 
-Trains twice with the real launcher and the same flags, which need ``--checkpoint_interval``: once undisturbed, and
-once with a rank killed after its first checkpoint, which starts again in place. Reports how long a save stops training
-and when it is durable, how long loading and a restart take, where the wall time went, and whether both runs
-logged the same steps. Prints a table, writes JSON. ``bench.saves`` sets saves beside torch's own ways.
+Trains three times with the real launcher and the same flags, which need ``--checkpoint_interval``: once undisturbed,
+once with a rank killed after its first checkpoint, which starts again in place, and once with everything killed, which
+a second attempt resumes from the disk. Reports how long a save stops training and when it is durable, how long loading
+and a restart take, where the wall time went, and whether all runs logged the same steps. Sets the resume beside a start
+without a checkpoint and one plain read of the files. Prints a table, writes JSON. ``bench.saves`` sets saves beside
+torch's own ways.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import save_entrants
 from bench.document import save
-from jobctl.jobs.core.goodput import OF_STEPS
+from jobctl.jobs.core.errors import UserError, run_command
+from jobctl.jobs.core.goodput import OF_STEPS, Start
 from jobctl.jobs.core.run_times import read_goodput, read_starts
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.reporting.runlog import records_of_run
@@ -43,31 +47,81 @@ def main(arguments: Sequence[str]) -> int:
 
     whole = options.folder / "whole"
     killed = options.folder / "killed"
-    for run in (whole, killed):
-        code = train(run, options.ranks, flags, kill=run == killed)
+    resumed = options.folder / "resumed"
+    train(resumed, options.ranks, flags, kill_all)
+    read_seconds = plain_read(resumed)
+
+    for run, attempt, disturb in ((resumed, 2, None), (whole, 1, None), (killed, 1, kill_rank)):
+        code = train(run, options.ranks, flags, disturb, attempt)
         if code:
             print(f"error: the training in {run} ended with {code}", file=sys.stderr)
             return 1
 
-    results = {"whole": facts(whole), "killed": facts(killed), "same_steps": same_steps(whole, killed)}
+    results = {
+        "whole": facts(whole),
+        "killed": facts(killed),
+        "resume": resume_facts(whole, resumed, read_seconds),
+        "same_steps": same_steps(whole, killed) and same_steps(whole, resumed),
+    }
     save(options.output, flags=flags, ranks=options.ranks, results=results)
     print(table(results))
 
     return 0
 
 
-def train(run: Path, ranks: int, flags: Sequence[str], kill: bool) -> int:
-    """Train with the launcher; where ``kill`` is asked for, kill a rank after the first checkpoint."""
+def train(
+    run: Path,
+    ranks: int,
+    flags: Sequence[str],
+    disturb: Callable[[int], None] | None = None,
+    attempt: int = 1,
+) -> int:
+    """Train with the launcher, and return its exit code.
+
+    ``disturb`` is called with the launcher's process id once the first checkpoint is durable.
+    """
     launch = [sys.executable, "-m", "jobctl.trainer.launch", "--standalone", f"--nproc_per_node={ranks}"]
-    launcher = subprocess.Popen([*launch, "--", f"--run_dir={run}", "--attempt=1", *flags])
-    while kill and launcher.poll() is None:
-        if publication.steps(run):
-            os.kill(max(ranks_of(launcher.pid)), signal.SIGKILL)
+    command = [*launch, "--", f"--run_dir={run}", f"--attempt={attempt}", *flags]
+    launcher = subprocess.Popen(command)
+
+    while disturb and launcher.poll() is None:
+        if publication.pointed(run, "LATEST"):
+            disturb(launcher.pid)
             break
 
         time.sleep(POLL_SECONDS)
 
     return launcher.wait()
+
+
+def kill_rank(launcher: int) -> None:
+    """Kill one rank of a launcher."""
+    os.kill(max(ranks_of(launcher)), signal.SIGKILL)
+
+
+def kill_all(launcher: int) -> None:
+    """Kill a launcher and its ranks."""
+    ranks = ranks_of(launcher)
+    # The launcher goes first: it would start the ranks again.
+    for process in (launcher, *ranks):
+        os.kill(process, signal.SIGKILL)
+
+
+def plain_read(run: Path) -> float:
+    """Return the seconds of a plain read of the latest checkpoint from the disk; leave nothing in the page cache."""
+    folder = publication.pointed_folder(run, "LATEST")
+    if folder is None:
+        raise UserError(
+            f"the training in {run} was not killed after a checkpoint",
+            hint="give it more steps: --max_iters above --checkpoint_interval",
+        )
+
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    save_entrants.forget(files)
+    seconds = save_entrants.read_raw(files)
+    save_entrants.forget(files)
+
+    return seconds
 
 
 def ranks_of(launcher: int) -> list[int]:
@@ -109,6 +163,29 @@ def restart_seconds(run: Path) -> list[float]:
     return took
 
 
+def resume_facts(whole: Path, resumed: Path, read_seconds: float) -> dict[str, float]:
+    """Return how long a start took up to its first step, with and without a checkpoint.
+
+    ``whole`` must have begun after ``resumed``: its start finds compiled kernels in the caches, as a resume does.
+    """
+    without = start_seconds(read_starts(whole)[0])
+    with_checkpoint = start_seconds(read_starts(resumed)[-1])
+
+    return {
+        "start_seconds": round(without, 2),
+        "plain_read_seconds": round(read_seconds, 2),
+        "resume_seconds": round(with_checkpoint, 2),
+        "ratio": round(with_checkpoint / (without + read_seconds), 3),
+    }
+
+
+def start_seconds(start: Start) -> float:
+    """Return the seconds from the launch to the first step."""
+    first = start.intervals[0]
+    in_steps = sum(first.seconds.get(cause, 0.0) for cause in OF_STEPS)
+    return first.at - in_steps - start.launched
+
+
 def same_steps(one: Path, other: Path) -> bool:
     """Return whether two runs have logged the same losses, norms and samples for all steps."""
     rows = [[r for r in records_of_run(run) if r["kind"] == "iteration"] for run in (one, other)]
@@ -128,10 +205,16 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"share of {cause:15} {shares[0]:>10.1%} {shares[1]:>10.1%}")
 
     lines.append(f"restart in place, seconds: {results['killed'].get('restart_seconds')}")
-    lines.append(f"both logged the same steps: {results['same_steps']}")
+    if resume := results.get("resume"):
+        lines.append(
+            f"a start {resume['start_seconds']} s, a plain read of the checkpoint {resume['plain_read_seconds']} s, "
+            f"a resume from the disk {resume['resume_seconds']} s: {resume['ratio']} of both"
+        )
+
+    lines.append(f"all logged the same steps: {results['same_steps']}")
 
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

@@ -27,7 +27,11 @@ def test_a_killed_rank_costs_a_restart_and_changes_no_step(
     assert results["killed"]["restart_seconds"][0] > 0
     assert sum(results["killed"]["shares"].values()) == pytest.approx(1.0, abs=0.01)
     assert results["killed"]["shares"]["restart"] > 0
-    assert "both logged the same steps: True" in capfd.readouterr().out
+    assert "all logged the same steps: True" in capfd.readouterr().out
+
+    assert results["resume"]["resume_seconds"] > 0
+    assert results["resume"]["start_seconds"] > 0
+    assert results["resume"]["ratio"] > 0
 
     goodput = read_goodput(tmp_path / "runs" / "killed")
     assert goodput
@@ -41,4 +45,4 @@ def test_runs_without_steps_are_not_called_equal(tmp_path: Path) -> None:
 def test_a_run_without_a_checkpoint_has_gaps_in_the_table() -> None:
     text = table({"whole": {}, "killed": {}, "same_steps": False})
     assert "nan" in text
-    assert "both logged the same steps: False" in text
+    assert "all logged the same steps: False" in text
