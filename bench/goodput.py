@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 
 from bench import save_entrants
 from bench.document import save
+from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.goodput import OF_STEPS, Start
 from jobctl.jobs.core.run_times import read_goodput, read_starts
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str]) -> int:
         if code:
             print(f"error: the training in {run} ended with {code}", file=sys.stderr)
             return 1
+
+        # The disk need not hold the checkpoints of three runs.
+        shutil.rmtree(layout.checkpoints_dir(run))
 
     results = {
         "whole": facts(whole),
