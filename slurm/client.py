@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.patience import Patience, Unanswered, ask
 from jobctl.jobs.core.text import visible
+from jobctl.slurm.hints import refusal_hint
 from jobctl.slurm.jobs import FIELD, SACCT_FIELDS, SQUEUE_FORMAT, Job, parse_sacct, parse_squeue
 
 FIRST_PAUSE = 1.0
@@ -38,29 +39,6 @@ _UNANSWERED = (
 )
 """Words of a command whose request may have arrived."""
 _NO_ACCOUNTS = "accounting storage is disabled"
-
-_HINTS = {
-    "time limit": "sinfo -o '%P %l' shows each partition's limit; ask for less with --set time_limit=…",
-    "node limit": "sinfo -o '%P %s' shows how many nodes a job may have; ask for fewer with --nodes",
-    "node configuration": "no node has what the job asks for: sinfo -o '%P %D %c %m %G' shows what there is",
-    "bad constraints": "no node has what the job asks for: sinfo -o '%P %D %c %m %G %f' shows what there is",
-    "partition": "sinfo -s lists the partitions; name one in the site file or with --set slurm.partition=…",
-    "account": "sacctmgr show associations user=$USER lists your accounts; set slurm.account in the site file",
-    "qos": "sacctmgr show qos lists them; set qos in the site file",
-    "reservation": "scontrol show reservation lists them; set reservation in the site file",
-    "gres": "sinfo -o '%P %G' shows how GPUs are called here; see gpu_request and gpu_type in slurm: of the site file",
-    "feature": "sinfo -o '%P %f' lists the features that constraint may name",
-    "policy": "a limit of your account or QoS refuses it: sacctmgr show associations user=$USER",
-    "configuration source": "Slurm is not set up on this machine: is it a login node? is SLURM_CONF needed?",
-    "permission": "Slurm does not let this user do that",
-    "too long": "Slurm takes at most 1024 bytes for a name, a comment or a path",
-}
-
-
-def refusal_hint(answer: str) -> str:
-    """Return what to look at after a refusal, by the word that the refusal is about."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", answer).lower()
-    return next((hint for word, hint in _HINTS.items() if word in spaced), "")
 
 
 class SlurmSilent(UserError):

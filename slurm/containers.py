@@ -83,3 +83,9 @@ def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
             ]
         case _:
             return []
+
+
+def node_checks(spec: JobSpec) -> list[str]:
+    """Functions of ``templates/shell`` that look on each node for what the container runtime needs there."""
+    gpus = spec.resources.gpus_per_node > 0
+    return ["check_cdi"] if gpus and spec.site.container.runtime == "podman" else []

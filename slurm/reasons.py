@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from jobctl.slurm.hints import NEVER_STARTS
 from jobctl.slurm.jobs import Job
 
 _WAITING = {
@@ -39,11 +40,6 @@ _WAITING = {
 
 UNDECIDED = frozenset({"", "None", "PartitionConfig"})
 """What a new job has for a reason until the scheduler has looked at it."""
-
-NEVER_STARTS = frozenset(
-    {"BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS"}
-)
-"""Reasons that no waiting removes. Many sites let sbatch accept such a job all the same."""
 
 _ENDED = {
     "COMPLETED": "finished",

@@ -15,7 +15,7 @@ from jobctl.jobs.render import (
     render_template,
 )
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec, seconds
-from jobctl.slurm.containers import container_command, container_options
+from jobctl.slurm.containers import container_command, container_options, node_checks
 from jobctl.slurm.directives import directives
 from jobctl.slurm.jobs import run_comment
 from jobctl.slurm.options import added, as_words
@@ -142,6 +142,12 @@ def home_path(path: str) -> str:
     return Verbatim('"$HOME"' + quote_shell(path[1:])) if path.startswith("~/") else path
 
 
+def core_kib(spec: JobSpec) -> str:
+    """KiB that ``ulimit -c`` allows a core file."""
+    mib = spec.site.slurm.core_file_mib
+    return "unlimited" if mib < 0 else str(mib * 1024)
+
+
 def render(spec: JobSpec) -> str:
     """The whole script: deterministic, and nothing in it but what ``spec`` says."""
     variables = environment(spec)
@@ -155,6 +161,7 @@ def render(spec: JobSpec) -> str:
             "tasks": tasks(spec),
             "gpus": spec.resources.gpus_per_node > 0,
             "check": spec.checked,
+            "core_kib": core_kib(spec),
             "environment": variables,
             "secrets_file": home_path(spec.site.secrets_file),
             "avoided": f"{spec.site.exclude}," if spec.site.exclude else "",
@@ -165,5 +172,6 @@ def render(spec: JobSpec) -> str:
             "last_words_seconds": LAST_WORDS_SECONDS,
             "srun_options": srun_options(spec, variables),
             "container_command": container_command(spec, variables),
+            "node_checks": node_checks(spec),
         },
     )

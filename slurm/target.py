@@ -17,11 +17,12 @@ from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status, unk
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.protocol import Survey
 from jobctl.slurm import script as sbatch_script
-from jobctl.slurm.client import Slurm, refusal_hint
+from jobctl.slurm.client import Slurm
 from jobctl.slurm.directives import literal_path
+from jobctl.slurm.hints import NEVER_STARTS
 from jobctl.slurm.job_ids import record_job_id
 from jobctl.slurm.jobs import Job
-from jobctl.slurm.reasons import NEVER_STARTS, UNDECIDED, waiting_words
+from jobctl.slurm.reasons import UNDECIDED, waiting_words
 from jobctl.slurm.status import comment_of, jobs_of, needs_history, status_of, submitted
 
 QUEUE_SECONDS = 3.0
@@ -154,7 +155,7 @@ class SlurmTarget:
 
         raise UserError(
             f"job {job} was taken, but {waiting_words(queued.reason)}",
-            hint=refusal_hint(queued.reason),
+            hint=NEVER_STARTS[queued.reason].value,
             code=1,
         )
 

@@ -33,7 +33,7 @@ OF_THE_SCRIPT = frozenset(
         ),
         *("ENGINE", "ENGINE_VERSION", "FIRST_CHECKPOINT", "FOLLOWERS", "HOSTS", "HOST_ROOT", "HOST_RUN_DIR"),
         *("IMAGE", "JOBCTL_INTERFACE", "JOBCTL_ROOT", "LAUNCH", "LIMITS", "LIVE", "LOG_DIR", "NAME", "NODE"),
-        *("NODES", "OPTIONS", "PAYLOAD", "PET_RDZV_CONF", "POD", "PORT", "PREFLIGHT", "PYTHON"),
+        *("NODES", "OPTIONS", "PAYLOAD", "PET_RDZV_CONF", "POD", "PREFLIGHT", "PYTHON"),
         *(
             "RENDEZVOUS_HOST",
             "RENDEZVOUS_PORT",

@@ -32,15 +32,11 @@ find_engine() {
   ENGINE_VERSION=$(ask --version) || exit
 }
 
-# check_gpus: Podman gets GPUs only by the CDI file of NVIDIA. Without it, it ends in a message that names neither.
+# check_gpus: look for what the engine needs to show GPUs.
 check_gpus() {
-  local folder
+  local problem
   case $ENGINE_VERSION in *odman*) ;; *) return 0 ;; esac
-  for folder in ${JOBCTL_CDI_DIRS:-/etc/cdi /var/run/cdi}; do
-    ! grep -qs 'nvidia.com/gpu' "$folder"/*.yaml "$folder"/*.json || return 0
-  done
-  fail "podman has no CDI file for NVIDIA's GPUs in ${JOBCTL_CDI_DIRS:-/etc/cdi and /var/run/cdi}; make it:" \
-    "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml (elsewhere: set JOBCTL_CDI_DIRS)"
+  problem=$(check_cdi) || fail "$problem"
 }
 
 check_image() {

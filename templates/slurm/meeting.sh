@@ -1,21 +1,34 @@
-# meet ID PORT: let torchrun's nodes find each other at an address of the first node.
+# meet ID NUMBER: let torchrun's nodes find each other at an address of the first node. NUMBER keeps two meetings of one
+# job on different ports.
 meet() {
-  local address=127.0.0.1 port
-  if [ "${#HOSTS[@]}" -gt 1 ]; then
-    address=$(first_address) || fail "${HOSTS[0]} has no address that the other nodes reach; set slurm.interface in the site file"
-  fi
-  port=$(free_port "$2")
+  local place address port
+  place=$(meeting_place "$2") ||
+    fail "${HOSTS[0]} has no address that the other nodes reach, or no free port; set slurm.interface or master_port"
+  read -r address port <<<"$place"
   LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$port" "--rdzv_id=$1")
 }
 
-# first_address: print the address by which the others of HOSTS reach the first one.
-first_address() {
+# meeting_place NUMBER: print an address of the first node by which the others of HOSTS reach it, and a free port there.
+meeting_place() {
+  local values
+  local functions
   if [ "${HOSTS[0]}" = "$SLURMD_NODENAME" ]; then
-    address_towards "${HOSTS[1]}"
+    own_place "$1" "${HOSTS[1]:-}"
   else
+    values=$(declare -p JOB_INTERFACE JOB_MASTER_PORT SLURM_JOB_ID)
+    functions=$(declare -f own_place address_towards node_address meeting_port free_port)
     timeout --kill-after=5 60 srun --overlap "--nodelist=${HOSTS[0]}" --nodes=1 --ntasks=1 --mem=0 --gres=none \
-      bash -c "$(declare -p JOB_INTERFACE); $(declare -f address_towards node_address); address_towards ${HOSTS[1]}"
+      bash -c "$values; $functions; own_place $1 ${HOSTS[1]:-}"
   fi
+}
+
+# own_place NUMBER [OTHER_NODE]: print this node's address on its way to the other node, and a free port.
+own_place() {
+  local address=127.0.0.1
+  local port
+  if [ -n "${2:-}" ]; then address=$(address_towards "$2") || return 1; fi
+  port=$(meeting_port "$1") || return 1
+  echo "$address $port"
 }
 
 # address_towards NODE: print this node's own address on its way to another node. A node's name would not do: on itself it
@@ -40,9 +53,48 @@ node_address() {
   getent ahostsv4 "${address#*=}" | { read -r address _ && echo "$address"; }
 }
 
-# free_port PORT: print this port, or the next one on which nothing of this node listens or talks.
+# meeting_port NUMBER: print a free port. Linux gives connections the ports of a range, and may give one away before
+# torchrun listens on it; so the port lies outside that range, but for the one that the user has chosen.
+meeting_port() {
+  local low=32768 high=60999 first=20000 last=29999
+  read -r low high </proc/sys/net/ipv4/ip_local_port_range || true
+  if [ "$JOB_MASTER_PORT" -gt 0 ]; then
+    first=$JOB_MASTER_PORT
+    last=65535
+    if [ "$first" -ge "$low" ] && [ "$first" -le "$high" ]; then
+      echo "jobctl: master_port $first is one of those that Linux gives to connections here ($low to $high)" >&2
+    fi
+    free_port "$first" "$last" "$1"
+    return
+  fi
+
+  if [ "$low" -le "$last" ]; then
+    # The larger of the two parts outside the range; ports below 1024 are root's.
+    first=1024
+    last=$((low - 1))
+    if [ "$((65535 - high))" -gt "$((low - 1024))" ]; then
+      first=$((high + 1))
+      last=65535
+    fi
+    if [ "$last" -lt "$((first + 100))" ]; then
+      echo "jobctl: Linux gives all ports to connections here ($low to $high); master_port chooses one" >&2
+      first=20000
+      last=29999
+    fi
+  fi
+  free_port "$first" "$last" "$((SLURM_JOB_ID + $1))"
+}
+
+# free_port FIRST LAST NUMBER: print a port from FIRST to LAST on which nothing of this node listens or talks. NUMBER
+# says where the search begins.
 free_port() {
-  local port=$1
-  while grep -qsE ": [0-9A-F]+:$(printf %04X "$port") " /proc/net/tcp /proc/net/tcp6; do port=$((port + 1)); done
-  echo "$port"
+  local port tries count=$(($2 - $1 + 1))
+  for ((tries = 0; tries < count; tries++)); do
+    port=$(($1 + ($3 + tries) % count))
+    if ! grep -qsE ": [0-9A-F]+:$(printf %04X "$port") " /proc/net/tcp /proc/net/tcp6; then
+      echo "$port"
+      return 0
+    fi
+  done
+  return 1
 }

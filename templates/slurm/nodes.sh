@@ -12,8 +12,9 @@ run() {
 
   # The shell on each node gets these functions and values as text: inside a container it has nothing else.
   settings=$(
-    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
-    declare -f task name_node wait_for_others keep_code kept_pid
+    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED EXIT_USAGE JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
+    declare -p JOB_CORE_KIB JOB_NODE_CHECKS JOB_OPEN_FILES
+    declare -f task name_node set_limits exceeds say_limit check_node wait_for_others keep_code kept_pid "${JOB_NODE_CHECKS[@]}"
   )
   supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
     "--cpus-per-task=$(cpus_per_node)" "${JOB_SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
@@ -27,12 +28,17 @@ task() {
   local folder=$1 first=$2 tasks=$3 code=0
   shift 3
   name_node "$first"
+  # Sites may keep a batch script's limits from its steps.
+  set_limits
 
   # Slurm signals this shell only, so it passes SIGTERM on.
   ENDED=0
   CODE_FILE=$folder/exit-$NODE
   trap 'ENDED=1; kill -TERM "$(kept_pid "$CODE_FILE")" 2>/dev/null' TERM
-  keep_code "$CODE_FILE" "$@" || code=$?
+  if check_node "$folder"; then keep_code "$CODE_FILE" "$@" || code=$?; else code=$EXIT_USAGE; fi
+  if [ "$code" = 127 ]; then
+    echo "jobctl: $NODE: $1 does not start here: see modules, python and container.runtime of the site" >&2
+  fi
   wait_for_others "$folder" "$tasks" "$code"
 
   if [ "$code" = "$EXIT_HARDWARE" ]; then
@@ -57,6 +63,19 @@ name_node() {
   else
     export PET_RDZV_CONF=is_host=0
   fi
+}
+
+# check_node FOLDER: look whether this node has what the job's image needs, before anything starts. What is missing
+# stands in the log and in FOLDER/bad-nodes.
+check_node() {
+  local check problem
+  for check in "${JOB_NODE_CHECKS[@]}"; do
+    problem=$("$check") && continue
+    printf '%s\t%s\n' "$NODE" "$problem" >>"$1/bad-nodes"
+    echo "jobctl: $NODE: $problem" >&2
+    echo "$EXIT_USAGE" >"$1/exit-$NODE"
+    return 1
+  done
 }
 
 # wait_for_others FOLDER TASKS CODE: srun ends all other tasks at the first failure. So a node whose failure may be

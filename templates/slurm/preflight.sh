@@ -1,7 +1,7 @@
 # check_nodes: look which of HOSTS are fit, and keep as many of those as the job needs.
 check_nodes() {
   local host good=() LAUNCH=("${LAUNCH[@]}")
-  meet "$SLURM_JOB_ID-preflight" "$((PORT + 1))"
+  meet "$SLURM_JOB_ID-preflight" 1
   run "$PYTHON" -m jobctl.trainer.preflight "${LAUNCH[@]}" -- "${PREFLIGHT[@]}" "--hosts=$(hosts)" ||
     [ -e "$LOG_DIR/bad-nodes" ] || echo "jobctl: the preflight found no bad node, but did not end well; going on"
   [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"

@@ -30,15 +30,17 @@ JOB_READS_CHECKPOINT=''
 JOB_STOP_FILE=STOP
 JOB_SPEC_HASH=48e816f0662131f7
 JOB_TRUSTED=(root)
-JOB_RECORD='{"format": 3, "spec_hash": "48e816f0662131f7", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"container":{"mounts":[],"runtime":"none"},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"off","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","target":"slurm","version":"0.0.0"}}'
+JOB_RECORD='{"format": 3, "spec_hash": "48e816f0662131f7", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"container":{"mounts":[],"runtime":"none"},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"off","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","target":"slurm","version":"0.0.0"}}'
 JOB_ANSWER_SECONDS=30
 JOB_AT_WARNING='terminate'
 JOB_AVOIDED_NODES=''
+JOB_CORE_KIB=0
 JOB_FRUITLESS_ATTEMPTS=3
 JOB_LAST_WORDS_SECONDS=20
 JOB_LIMIT_SECONDS=86400
 JOB_MAX_ATTEMPTS=50
 JOB_NODE_NAME=slurm
+JOB_OPEN_FILES=65536
 JOB_RETRIES=0
 JOB_STOP_GRACE_SECONDS=300
 DEAD="it died: no exit code of it, and it starts no process"
@@ -47,6 +49,8 @@ JOB_SRUN_OPTIONS=(
   '--kill-on-bad-exit=1'
   '--cpu-bind=none'
   '--wait=60'
+)
+JOB_NODE_CHECKS=(
 )
 CONTAINER_COMMAND=(
 )
@@ -587,6 +591,36 @@ requeue() {
   fi
 }
 
+# set_limits: let this shell, and all that it starts, open JOB_OPEN_FILES files at once (0: leave it), and leave
+# JOB_CORE_KIB of memory on disk when it crashes. Where the node allows less, take that and say so. Then the two names
+# hold what this node allows: the other nodes, which get them, are silent unless they allow still less.
+set_limits() {
+  local allowed
+  allowed=$(ulimit -H -n)
+  if exceeds "$JOB_OPEN_FILES" "$allowed"; then
+    say_limit "a process may open $allowed files, fewer than slurm.open_files ($JOB_OPEN_FILES); see ulimit -H -n"
+    JOB_OPEN_FILES=$allowed
+  fi
+  if exceeds "$JOB_OPEN_FILES" "$(ulimit -S -n)"; then ulimit -S -n "$JOB_OPEN_FILES" || true; fi
+
+  allowed=$(ulimit -H -c)
+  if exceeds "$JOB_CORE_KIB" "$allowed"; then
+    say_limit "a core file may have $allowed KiB, less than slurm.core_file_mib asks for; see ulimit -H -c"
+    JOB_CORE_KIB=$allowed
+  fi
+  ulimit -S -c "$JOB_CORE_KIB" || true
+}
+
+# exceeds LIMIT OTHER: whether the first is more than the second; either may be "unlimited".
+exceeds() {
+  [ "$2" != unlimited ] || return 1
+  [ "$1" = unlimited ] || [ "$1" -gt "$2" ]
+}
+
+say_limit() {
+  echo "jobctl: ${NODE:-${SLURMD_NODENAME:-this node}}: $1" >&2
+}
+
 # hosts: print the names of the job's nodes, joined by commas.
 hosts() {
   (IFS=, && echo "${HOSTS[*]}")
@@ -601,8 +635,9 @@ run() {
 
   # The shell on each node gets these functions and values as text: inside a container it has nothing else.
   settings=$(
-    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
-    declare -f task name_node wait_for_others keep_code kept_pid
+    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED EXIT_USAGE JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
+    declare -p JOB_CORE_KIB JOB_NODE_CHECKS JOB_OPEN_FILES
+    declare -f task name_node set_limits exceeds say_limit check_node wait_for_others keep_code kept_pid "${JOB_NODE_CHECKS[@]}"
   )
   supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
     "--cpus-per-task=$(cpus_per_node)" "${JOB_SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
@@ -616,12 +651,17 @@ task() {
   local folder=$1 first=$2 tasks=$3 code=0
   shift 3
   name_node "$first"
+  # Sites may keep a batch script's limits from its steps.
+  set_limits
 
   # Slurm signals this shell only, so it passes SIGTERM on.
   ENDED=0
   CODE_FILE=$folder/exit-$NODE
   trap 'ENDED=1; kill -TERM "$(kept_pid "$CODE_FILE")" 2>/dev/null' TERM
-  keep_code "$CODE_FILE" "$@" || code=$?
+  if check_node "$folder"; then keep_code "$CODE_FILE" "$@" || code=$?; else code=$EXIT_USAGE; fi
+  if [ "$code" = 127 ]; then
+    echo "jobctl: $NODE: $1 does not start here: see modules, python and container.runtime of the site" >&2
+  fi
   wait_for_others "$folder" "$tasks" "$code"
 
   if [ "$code" = "$EXIT_HARDWARE" ]; then
@@ -646,6 +686,19 @@ name_node() {
   else
     export PET_RDZV_CONF=is_host=0
   fi
+}
+
+# check_node FOLDER: look whether this node has what the job's image needs, before anything starts. What is missing
+# stands in the log and in FOLDER/bad-nodes.
+check_node() {
+  local check problem
+  for check in "${JOB_NODE_CHECKS[@]}"; do
+    problem=$("$check") && continue
+    printf '%s\t%s\n' "$NODE" "$problem" >>"$1/bad-nodes"
+    echo "jobctl: $NODE: $problem" >&2
+    echo "$EXIT_USAGE" >"$1/exit-$NODE"
+    return 1
+  done
 }
 
 # wait_for_others FOLDER TASKS CODE: srun ends all other tasks at the first failure. So a node whose failure may be
@@ -714,6 +767,7 @@ export OMP_NUM_THREADS=1
 export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
 PYTHON=${JOBCTL_PYTHON:-python3}
+set_limits
 
 # --- Record: take an attempt's number, and record its end however it ends. -----------------------------
 begin_attempt

@@ -31,19 +31,22 @@ JOB_READS_CHECKPOINT=''
 JOB_STOP_FILE=STOP
 JOB_SPEC_HASH=de40c1a4d3dc1e3f
 JOB_TRUSTED=(root)
-JOB_RECORD='{"format": 3, "spec_hash": "de40c1a4d3dc1e3f", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu132"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"train","model":{"architecture":"qwen3","bias":false,"head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":1e-6,"num_attention_heads":16,"num_hidden_layers":24,"num_key_value_heads":8,"rope_factor":1.0,"rope_high_freq_factor":4.0,"rope_low_freq_factor":1.0,"rope_original_positions":8192,"rope_theta":1000000.0,"rope_type":"default","tie_word_embeddings":false,"vocab_size":151936},"model_name":"qwen3_1.8b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"container":{"mounts":[],"runtime":"none"},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","stage":"train","target":"slurm","tier":2,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":20,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":100,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":4,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":39000,"max_bad_steps":20,"max_iters":1000,"min_lr":0.00003,"optimizer":"adamw","profile":false,"save_checkpoints":true,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"verify_replay":0,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
+JOB_RECORD='{"format": 3, "spec_hash": "de40c1a4d3dc1e3f", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu132"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"train","model":{"architecture":"qwen3","bias":false,"head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":1e-6,"num_attention_heads":16,"num_hidden_layers":24,"num_key_value_heads":8,"rope_factor":1.0,"rope_high_freq_factor":4.0,"rope_low_freq_factor":1.0,"rope_original_positions":8192,"rope_theta":1000000.0,"rope_type":"default","tie_word_embeddings":false,"vocab_size":151936},"model_name":"qwen3_1.8b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"container":{"mounts":[],"runtime":"none"},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","stage":"train","target":"slurm","tier":2,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":20,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":100,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":4,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":39000,"max_bad_steps":20,"max_iters":1000,"min_lr":0.00003,"optimizer":"adamw","profile":false,"save_checkpoints":true,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"verify_replay":0,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
 JOB_EXPECTED='{"gpus":8,"device":"B200","compute_capability":"10.0","peak_tflops":2250.0,"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0}'
 JOB_ANSWER_SECONDS=30
 JOB_AT_WARNING='checkpoint'
 JOB_AVOIDED_NODES=''
+JOB_CORE_KIB=0
 JOB_FRUITLESS_ATTEMPTS=3
 JOB_INTERFACE=''
 JOB_LAST_WORDS_SECONDS=20
 JOB_LIMIT_SECONDS=86400
+JOB_MASTER_PORT=0
 JOB_MAX_ATTEMPTS=50
 JOB_NODE_NAME=slurm
 JOB_NODES=1
 JOB_PREFLIGHT=stop
+JOB_OPEN_FILES=65536
 JOB_RETRIES=0
 JOB_STOP_GRACE_SECONDS=300
 DEAD="it died: no exit code of it, and it starts no process"
@@ -52,6 +55,8 @@ JOB_SRUN_OPTIONS=(
   '--kill-on-bad-exit=1'
   '--cpu-bind=none'
   '--wait=60'
+)
+JOB_NODE_CHECKS=(
 )
 CONTAINER_COMMAND=(
 )
@@ -663,6 +668,36 @@ requeue() {
   fi
 }
 
+# set_limits: let this shell, and all that it starts, open JOB_OPEN_FILES files at once (0: leave it), and leave
+# JOB_CORE_KIB of memory on disk when it crashes. Where the node allows less, take that and say so. Then the two names
+# hold what this node allows: the other nodes, which get them, are silent unless they allow still less.
+set_limits() {
+  local allowed
+  allowed=$(ulimit -H -n)
+  if exceeds "$JOB_OPEN_FILES" "$allowed"; then
+    say_limit "a process may open $allowed files, fewer than slurm.open_files ($JOB_OPEN_FILES); see ulimit -H -n"
+    JOB_OPEN_FILES=$allowed
+  fi
+  if exceeds "$JOB_OPEN_FILES" "$(ulimit -S -n)"; then ulimit -S -n "$JOB_OPEN_FILES" || true; fi
+
+  allowed=$(ulimit -H -c)
+  if exceeds "$JOB_CORE_KIB" "$allowed"; then
+    say_limit "a core file may have $allowed KiB, less than slurm.core_file_mib asks for; see ulimit -H -c"
+    JOB_CORE_KIB=$allowed
+  fi
+  ulimit -S -c "$JOB_CORE_KIB" || true
+}
+
+# exceeds LIMIT OTHER: whether the first is more than the second; either may be "unlimited".
+exceeds() {
+  [ "$2" != unlimited ] || return 1
+  [ "$1" = unlimited ] || [ "$1" -gt "$2" ]
+}
+
+say_limit() {
+  echo "jobctl: ${NODE:-${SLURMD_NODENAME:-this node}}: $1" >&2
+}
+
 # hosts: print the names of the job's nodes, joined by commas.
 hosts() {
   (IFS=, && echo "${HOSTS[*]}")
@@ -677,8 +712,9 @@ run() {
 
   # The shell on each node gets these functions and values as text: inside a container it has nothing else.
   settings=$(
-    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
-    declare -f task name_node wait_for_others keep_code kept_pid
+    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED EXIT_USAGE JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
+    declare -p JOB_CORE_KIB JOB_NODE_CHECKS JOB_OPEN_FILES
+    declare -f task name_node set_limits exceeds say_limit check_node wait_for_others keep_code kept_pid "${JOB_NODE_CHECKS[@]}"
   )
   supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
     "--cpus-per-task=$(cpus_per_node)" "${JOB_SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
@@ -692,12 +728,17 @@ task() {
   local folder=$1 first=$2 tasks=$3 code=0
   shift 3
   name_node "$first"
+  # Sites may keep a batch script's limits from its steps.
+  set_limits
 
   # Slurm signals this shell only, so it passes SIGTERM on.
   ENDED=0
   CODE_FILE=$folder/exit-$NODE
   trap 'ENDED=1; kill -TERM "$(kept_pid "$CODE_FILE")" 2>/dev/null' TERM
-  keep_code "$CODE_FILE" "$@" || code=$?
+  if check_node "$folder"; then keep_code "$CODE_FILE" "$@" || code=$?; else code=$EXIT_USAGE; fi
+  if [ "$code" = 127 ]; then
+    echo "jobctl: $NODE: $1 does not start here: see modules, python and container.runtime of the site" >&2
+  fi
   wait_for_others "$folder" "$tasks" "$code"
 
   if [ "$code" = "$EXIT_HARDWARE" ]; then
@@ -722,6 +763,19 @@ name_node() {
   else
     export PET_RDZV_CONF=is_host=0
   fi
+}
+
+# check_node FOLDER: look whether this node has what the job's image needs, before anything starts. What is missing
+# stands in the log and in FOLDER/bad-nodes.
+check_node() {
+  local check problem
+  for check in "${JOB_NODE_CHECKS[@]}"; do
+    problem=$("$check") && continue
+    printf '%s\t%s\n' "$NODE" "$problem" >>"$1/bad-nodes"
+    echo "jobctl: $NODE: $problem" >&2
+    echo "$EXIT_USAGE" >"$1/exit-$NODE"
+    return 1
+  done
 }
 
 # wait_for_others FOLDER TASKS CODE: srun ends all other tasks at the first failure. So a node whose failure may be
@@ -785,24 +839,37 @@ make_cache() {
   check_owned "$1"
 }
 
-# meet ID PORT: let torchrun's nodes find each other at an address of the first node.
+# meet ID NUMBER: let torchrun's nodes find each other at an address of the first node. NUMBER keeps two meetings of one
+# job on different ports.
 meet() {
-  local address=127.0.0.1 port
-  if [ "${#HOSTS[@]}" -gt 1 ]; then
-    address=$(first_address) || fail "${HOSTS[0]} has no address that the other nodes reach; set slurm.interface in the site file"
-  fi
-  port=$(free_port "$2")
+  local place address port
+  place=$(meeting_place "$2") ||
+    fail "${HOSTS[0]} has no address that the other nodes reach, or no free port; set slurm.interface or master_port"
+  read -r address port <<<"$place"
   LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$port" "--rdzv_id=$1")
 }
 
-# first_address: print the address by which the others of HOSTS reach the first one.
-first_address() {
+# meeting_place NUMBER: print an address of the first node by which the others of HOSTS reach it, and a free port there.
+meeting_place() {
+  local values
+  local functions
   if [ "${HOSTS[0]}" = "$SLURMD_NODENAME" ]; then
-    address_towards "${HOSTS[1]}"
+    own_place "$1" "${HOSTS[1]:-}"
   else
+    values=$(declare -p JOB_INTERFACE JOB_MASTER_PORT SLURM_JOB_ID)
+    functions=$(declare -f own_place address_towards node_address meeting_port free_port)
     timeout --kill-after=5 60 srun --overlap "--nodelist=${HOSTS[0]}" --nodes=1 --ntasks=1 --mem=0 --gres=none \
-      bash -c "$(declare -p JOB_INTERFACE); $(declare -f address_towards node_address); address_towards ${HOSTS[1]}"
+      bash -c "$values; $functions; own_place $1 ${HOSTS[1]:-}"
   fi
+}
+
+# own_place NUMBER [OTHER_NODE]: print this node's address on its way to the other node, and a free port.
+own_place() {
+  local address=127.0.0.1
+  local port
+  if [ -n "${2:-}" ]; then address=$(address_towards "$2") || return 1; fi
+  port=$(meeting_port "$1") || return 1
+  echo "$address $port"
 }
 
 # address_towards NODE: print this node's own address on its way to another node. A node's name would not do: on itself it
@@ -827,17 +894,56 @@ node_address() {
   getent ahostsv4 "${address#*=}" | { read -r address _ && echo "$address"; }
 }
 
-# free_port PORT: print this port, or the next one on which nothing of this node listens or talks.
+# meeting_port NUMBER: print a free port. Linux gives connections the ports of a range, and may give one away before
+# torchrun listens on it; so the port lies outside that range, but for the one that the user has chosen.
+meeting_port() {
+  local low=32768 high=60999 first=20000 last=29999
+  read -r low high </proc/sys/net/ipv4/ip_local_port_range || true
+  if [ "$JOB_MASTER_PORT" -gt 0 ]; then
+    first=$JOB_MASTER_PORT
+    last=65535
+    if [ "$first" -ge "$low" ] && [ "$first" -le "$high" ]; then
+      echo "jobctl: master_port $first is one of those that Linux gives to connections here ($low to $high)" >&2
+    fi
+    free_port "$first" "$last" "$1"
+    return
+  fi
+
+  if [ "$low" -le "$last" ]; then
+    # The larger of the two parts outside the range; ports below 1024 are root's.
+    first=1024
+    last=$((low - 1))
+    if [ "$((65535 - high))" -gt "$((low - 1024))" ]; then
+      first=$((high + 1))
+      last=65535
+    fi
+    if [ "$last" -lt "$((first + 100))" ]; then
+      echo "jobctl: Linux gives all ports to connections here ($low to $high); master_port chooses one" >&2
+      first=20000
+      last=29999
+    fi
+  fi
+  free_port "$first" "$last" "$((SLURM_JOB_ID + $1))"
+}
+
+# free_port FIRST LAST NUMBER: print a port from FIRST to LAST on which nothing of this node listens or talks. NUMBER
+# says where the search begins.
 free_port() {
-  local port=$1
-  while grep -qsE ": [0-9A-F]+:$(printf %04X "$port") " /proc/net/tcp /proc/net/tcp6; do port=$((port + 1)); done
-  echo "$port"
+  local port tries count=$(($2 - $1 + 1))
+  for ((tries = 0; tries < count; tries++)); do
+    port=$(($1 + ($3 + tries) % count))
+    if ! grep -qsE ": [0-9A-F]+:$(printf %04X "$port") " /proc/net/tcp /proc/net/tcp6; then
+      echo "$port"
+      return 0
+    fi
+  done
+  return 1
 }
 
 # check_nodes: look which of HOSTS are fit, and keep as many of those as the job needs.
 check_nodes() {
   local host good=() LAUNCH=("${LAUNCH[@]}")
-  meet "$SLURM_JOB_ID-preflight" "$((PORT + 1))"
+  meet "$SLURM_JOB_ID-preflight" 1
   run "$PYTHON" -m jobctl.trainer.preflight "${LAUNCH[@]}" -- "${PREFLIGHT[@]}" "--hosts=$(hosts)" ||
     [ -e "$LOG_DIR/bad-nodes" ] || echo "jobctl: the preflight found no bad node, but did not end well; going on"
   [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
@@ -872,6 +978,7 @@ export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 PYTHON=${JOBCTL_PYTHON:-python3}
+set_limits
 ulimit -l unlimited 2>/dev/null || echo "jobctl: memory cannot be pinned without limit (ulimit -l $(ulimit -l))" >&2
 make_cache "$CACHE"
 
@@ -892,12 +999,10 @@ TRAINER=(
   "${JOB_FLAGS[@]}"
 )
 PREFLIGHT=("--run_dir=$RUN_DIR" "--attempt=$ATTEMPT" "--expect=$JOB_EXPECTED")
-# Below the ports that Linux gives to connections, which begin at 32768.
-PORT=$((20000 + SLURM_JOB_ID % 10000))
 
 # --- Check: which of the nodes are fit. ----------------------------------------------------------------
 check_nodes
 
 # --- Run -----------------------------------------------------------------------------------------------
-meet "$SLURM_JOB_ID" "$PORT"
+meet "$SLURM_JOB_ID" 0
 run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -71,15 +70,6 @@ def test_no_variable_of_the_script_is_taken_for_an_inherited_one() -> None:
     kept = shell(f"{values}\nforget_inherited; set").splitlines()
     assert [line for line in values.splitlines() if line not in kept] == []
     assert "JOB_SRUN_OPTIONS=1" in kept
-
-
-def test_a_port_that_is_in_use_is_passed_over() -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        port = server.getsockname()[1]
-        assert int(shell(f"free_port {port}")) > port
-    assert shell("free_port 29") == "29"
 
 
 def test_a_nodes_address_is_the_one_from_which_it_sends_to_another(tmp_path: Path) -> None:

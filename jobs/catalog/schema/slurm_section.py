@@ -31,6 +31,15 @@ class SlurmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     interface: Annotated[
         str, Meta(description="network interface on which the nodes meet; empty: the one of their addresses")
     ] = ""
+    open_files: Annotated[
+        int, Meta(ge=0, description="files that a process may open at once (ulimit -n); 0: as Slurm gives it")
+    ] = 65536
+    core_file_mib: Annotated[
+        int,
+        Meta(
+            ge=-1, description="MiB of memory that a crashed process may leave as a core file; -1: all of it"
+        ),
+    ] = 0
     exclusive: Annotated[bool, Meta(description="whole nodes")] = True
     memory: Annotated[
         str,

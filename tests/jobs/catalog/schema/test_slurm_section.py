@@ -20,6 +20,8 @@ VALUES = {
     "slurm.gpu_type": "h200",
     "slurm.spare_nodes": 1,
     "slurm.interface": "ib0",
+    "slurm.open_files": 1000,
+    "slurm.core_file_mib": -1,
     "slurm.exclusive": False,
     "slurm.memory": "10G",
     "slurm.options": {"nice": "100"},
