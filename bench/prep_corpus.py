@@ -1,10 +1,7 @@
 """prep over real, dirty text in many languages: ``python -m bench.prep_corpus --folder DIR --root ROOT --out FILE``.
 
-The text is Debian's: help pages, manual pages, handbooks and word lists, as their packages have them, with markup and
-with whatever encoding each file is in. Bytes that are not UTF-8 stay in the JSON lines. Each tokenizer prepares all
-of it once; then every document of the shards is held against the reference, in the sources' order.
-
-Needs ``apt-get`` and ``dpkg-deb``.
+The text is bench.debian_text's. Each tokenizer prepares all of it once; then every document of the shards is held
+against the reference, in the sources' order. One more run leaves documents out, and tells why.
 """
 
 from __future__ import annotations
@@ -13,15 +10,13 @@ import argparse
 import bz2
 import collections
 import gzip
-import io
 import json
 import lzma
 import platform
 import subprocess
 import sys
-import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +26,7 @@ import numpy as np
 import pyarrow
 import zstandard
 
+from bench.debian_text import Count, write_sources
 from jobctl.jobs.core.layout import dataset_dir, tokenizer_dir
 from jobctl.prep.encode import tokenizers
 from jobctl.prep.encode.reference import ReferenceEncoder
@@ -38,162 +34,12 @@ from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids, TokenDataset, read_meta
 
 NAMES = ("gpt2", "llama3", "qwen3", "llama2")
-LANGUAGES = [
-    *("cs", "da", "de", "el", "en-us", "es", "fr", "hi", "hu", "it"),
-    *("ja", "ko", "nl", "pl", "pt-br", "ru", "sv", "tr", "vi", "zh-cn"),
-]
-"""Languages of libreoffice-help; Debian's other packages are sought in the same ones."""
-LANGUAGE_BYTES = 16_000_000
-"""Bytes of text of a language, about: enough for 300 MB in all. Documents are taken whole."""
-MANUALS = (
-    "manpages-{} manpages-{}-dev debian-reference-{} developers-reference-{} debian-faq-{} maint-guide-{}"
-)
-WORDS = {
-    "da": "wdanish",
-    "de": "wngerman",
-    "en-us": "wamerican-large",
-    "es": "wspanish",
-    "fr": "wfrench",
-    "it": "witalian",
-    "nl": "wdutch",
-    "pl": "wpolish",
-    "pt-br": "wbrazilian",
-    "sv": "wswedish",
-}
-WORD_BYTES = 2_000_000
-WORD_LINES = 2000
-NO_TEXT = (
-    ".png",
-    ".jpg",
-    ".gif",
-    ".svg",
-    ".pdf",
-    ".js",
-    ".css",
-    ".ico",
-    ".db",
-    ".ht",
-    ".idx",
-    ".cfg",
-    ".tree",
-)
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".zst": zstandard.ZstdCompressor().compress,
-    ".gz": gzip.compress,
-    ".xz": lambda data: lzma.compress(data, preset=1),
-    ".bz2": bz2.compress,
-    ".lz4": lambda data: pyarrow.Codec("lz4").compress(data, asbytes=True),
-}
-"""Every form of packing has its turn."""
 AT_ONCE = 256
 """Documents that the reference gets at once."""
 
 
-class Count(msgspec.Struct):
-    documents: int = 0
-    characters: int = 0
-
-
-def known_packages() -> set[str]:
-    """The names that this machine's lists of packages have."""
-    said = subprocess.run(["apt-cache", "pkgnames"], check=True, capture_output=True, text=True)
-    return set(said.stdout.split())
-
-
-def packages(known: set[str]) -> dict[str, list[str]]:
-    """Return the packages of each language that Debian has, the large ones last."""
-    wanted: dict[str, list[str]] = {}
-    for language in LANGUAGES:
-        short = "" if language == "en-us" else language
-        manuals = MANUALS.format(*[short] * 6).split()
-        names = [WORDS.get(language, ""), *manuals, f"libreoffice-help-{language}"]
-        cleaned = (name.replace("--", "-").strip("-") for name in names)
-        wanted[language] = [name for name in dict.fromkeys(cleaned) if name in known]
-
-    return wanted
-
-
-def download(folder: Path, names: Sequence[str]) -> None:
-    """Fetch the packages that are not in the folder yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [name for name in names if not any(folder.glob(f"{name}_*.deb"))]
-    if missing:
-        subprocess.run(["apt-get", "download", "-qq", *missing], cwd=folder, check=True)
-
-
-def texts_of(package: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of every file of text in a package."""
-    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        for member in tar:
-            name = member.name.removeprefix("./")
-            file = tar.extractfile(member) if member.isreg() else None
-            if not file or name.endswith(NO_TEXT):
-                continue
-
-            content = file.read()
-            if name.endswith(".gz"):
-                content = gzip.decompress(content)
-
-            if content and b"\0" not in content[:4096]:
-                yield name, content
-
-
-def files_of(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield package, name and bytes of every file of text in packages."""
-    for package in names:
-        for file in folder.glob(f"{package}_*.deb"):
-            for name, content in texts_of(file):
-                if package in WORDS.values():
-                    yield from ((package, name, part) for part in word_parts(content))
-                else:
-                    yield package, name, content
-
-
-def word_parts(content: bytes) -> Iterator[bytes]:
-    """Yield the beginning of a word list, for a whole one may be longer than any document that prep takes."""
-    lines = content[:WORD_BYTES].split(b"\n")
-    for begin in range(0, len(lines), WORD_LINES):
-        yield b"\n".join(lines[begin : begin + WORD_LINES])
-
-
-def line_of(content: bytes, language: str, package: str, name: str) -> bytes:
-    """Return a document as a JSON line; bytes that are not UTF-8 stay what they are."""
-    text = content.decode("utf-8", "surrogateescape")
-    record = {"text": text, "language": language, "package": package, "file": name}
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
-
-
-def write_sources(folder: Path) -> dict[str, Count]:
-    """Write a file of lines for each language; return what is in them, counted before anything reads them."""
-    wanted = packages(known_packages())
-    download(folder / "packages", sorted({name for names in wanted.values() for name in names}))
-    sources = folder / "sources"
-    sources.mkdir(exist_ok=True)
-
-    counts: dict[str, Count] = {}
-    for number, (language, names) in enumerate(wanted.items()):
-        count = Count()
-        lines: list[bytes] = []
-        size = 0
-        for package, name, content in files_of(folder / "packages", names):
-            if size >= LANGUAGE_BYTES:
-                break
-
-            lines.append(line_of(content, language, package, name))
-            size += len(content)
-            count.documents += 1
-            count.characters += len(content.decode("utf-8", "replace"))
-
-        packing = list(PACK)[number % len(PACK)]
-        (sources / f"{language}.jsonl{packing}").write_bytes(PACK[packing](b"".join(lines)))
-        counts[language] = count
-
-    return counts
-
-
-# -- what came out -------------------------------------------------------------------------------------------
+SELECTION = ("--duplicates", "exact", "--min-characters", "200")
+"""Options of one more run, in which documents are left out."""
 
 
 def unpacked(path: Path) -> bytes:
@@ -281,14 +127,14 @@ def check(folder: Path, sources: Path, reference: ReferenceEncoder) -> Checked:
     return Checked(dict(kept), absent, splits.unread)
 
 
-def run_prep(tokenizer: str, folder: Path, root: Path) -> float:
+def run_prep(dataset: str, tokenizer: str, folder: Path, root: Path, options: Sequence[str]) -> float:
     """Prepare the sources; return the seconds from start to end. No line may be rejected."""
     began = time.perf_counter()
     subprocess.run(
         [
-            *(sys.executable, "-m", "jobctl.prep", "--dataset", "debian", "--tokenizer", tokenizer),
+            *(sys.executable, "-m", "jobctl.prep", "--dataset", dataset, "--tokenizer", tokenizer),
             *("--root", str(root), "--source", str(folder / "sources"), "--source-field", "language"),
-            *("--workers", "1", "--max-reject-share", "0"),
+            *("--workers", "1", "--max-reject-share", "0", *options),
         ],
         check=True,
         stdout=subprocess.DEVNULL,
@@ -296,10 +142,12 @@ def run_prep(tokenizer: str, folder: Path, root: Path) -> float:
     return time.perf_counter() - began
 
 
-def measured(tokenizer: str, folder: Path, root: Path) -> dict[str, Any]:
-    """Prepare and check with one tokenizer."""
-    seconds = run_prep(tokenizer, folder, root)
-    output = dataset_dir(root, "debian", tokenizer)
+def measured(
+    dataset: str, tokenizer: str, folder: Path, root: Path, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Prepare and check with one tokenizer. Documents that the options leave out are none of the reference's."""
+    seconds = run_prep(dataset, tokenizer, folder, root, options)
+    output = dataset_dir(root, dataset, tokenizer)
     meta = read_meta(output)
     said = json.loads((output / "statistics.json").read_text())
     reference = ReferenceEncoder(TokenizerFile(tokenizer_dir(root, tokenizer) / tokenizers.FILE))
@@ -308,6 +156,7 @@ def measured(tokenizer: str, folder: Path, root: Path) -> dict[str, Any]:
 
     return {
         "tokenizer": tokenizer,
+        "options": list(options),
         "documents": meta.documents,
         "tokens": meta.tokens,
         "seconds_of_prep": round(seconds, 1),
@@ -316,7 +165,7 @@ def measured(tokenizer: str, folder: Path, root: Path) -> dict[str, Any]:
         "rejected": said["rejected"],
         "control_tokens": said["control_tokens"],
         "kept": {language: msgspec.to_builtins(count) for language, count in result.kept.items()},
-        "not_the_reference": len(result.absent),
+        "not_in_the_shards": len(result.absent),
         "the_first_of_them": result.absent[:5],
         "tokens_of_no_document": result.unread,
     }
@@ -336,22 +185,28 @@ def main() -> None:
     parser.add_argument("--tokenizers", nargs="+", default=list(NAMES))
     given = parser.parse_args()
 
-    before = write_sources(given.folder)
+    corpus = write_sources(given.folder)
+    before = corpus.counts
     facts: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
         "before": {language: msgspec.to_builtins(count) for language, count in before.items()},
         "share_of_characters": {language: round(share, 6) for language, share in shares(before).items()},
+        "not_utf8": corpus.not_utf8,
+        "passed_over": corpus.passed_over,
         "runs": [],
     }
-    for tokenizer in given.tokenizers:
-        facts["runs"].append(measured(tokenizer, given.folder, given.root))
+    runs: list[tuple[str, str, Sequence[str]]] = [("debian", name, ()) for name in given.tokenizers]
+    runs.append(("debian-selected", given.tokenizers[0], SELECTION))
+    for dataset, tokenizer, options in runs:
+        facts["runs"].append(measured(dataset, tokenizer, given.folder, given.root, options))
         given.out.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         last = facts["runs"][-1]
         kept = {language: msgspec.convert(count, Count) for language, count in last["kept"].items()}
         print(
             f"{tokenizer}: {last['documents']:,} documents, {last['tokens']:,} tokens in {last['seconds_of_prep']} s; "
-            f"{last['not_the_reference']} are not the reference's; shares as before: {shares(kept) == shares(before)}",
+            f"{last['not_in_the_shards']} of the reference's are not in the shards, left out: {last['left_out']}; "
+            f"shares as before: {shares(kept) == shares(before)}",
             flush=True,
         )
 

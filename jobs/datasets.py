@@ -1,4 +1,4 @@
-"""Prepared data sets under a root: where one is, and how large."""
+"""Prepared data sets and tokenizers under a root: where one is, and how large."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from jobctl.jobs.core import layout
+from jobctl.jobs.catalog.loader import names
+from jobctl.jobs.core import layout, tokenizer_files
+from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.length import DatasetSize, catalogue_size
+from jobctl.jobs.spec.tokenizer_folder import catalogue_ids
 from jobctl.jobs.targets.registry import target_entry
 
 TRAINING_SPLIT = "train"
@@ -23,11 +26,18 @@ class Shard(msgspec.Struct, frozen=True):
     tokens: int
 
 
+class TokenizerRecord(msgspec.Struct, frozen=True):
+    """The tokenizer that made the ids, by the hash of its ``tokenizer.json``."""
+
+    sha256: str = ""
+
+
 class DatasetMeta(msgspec.Struct, frozen=True):
     """What jobctl reads of a data set's ``meta.json``."""
 
     vocab_size: int
     shards: tuple[Shard, ...] = ()
+    tokenizer: TokenizerRecord = TokenizerRecord()
 
 
 def dataset_folder(spec: JobSpec) -> Path:
@@ -59,3 +69,46 @@ def dataset_size(spec: JobSpec) -> DatasetSize | None:
 
     tokens = sum(shard.tokens for shard in meta.shards if shard.split == TRAINING_SPLIT)
     return DatasetSize(tokens=tokens, is_exact=True) if tokens else catalogue_size(spec)
+
+
+def tokenizer_folder(spec: JobSpec) -> Path:
+    """Return the folder of a job's tokenizer under the root, whether it is made yet or not."""
+    return layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer)
+
+
+def tokenizer_ids(spec: JobSpec) -> int | None:
+    """Return the number of ids of a job's tokenizer; None where it is neither the catalogue's nor seen by this host.
+
+    Raises UserError for a tokenizer that is not known, where this host sees the root.
+    """
+    name = spec.inputs.tokenizer
+    if name in names("tokenizers"):
+        return catalogue_ids(spec)
+
+    for folder in _folders_of(spec):
+        if (folder / tokenizer_files.FILE).is_file():
+            return tokenizer_files.number_of_ids(folder)
+
+    if not target_entry(spec.target).shares_files:
+        return None
+
+    try:
+        # Ids that another program made may lie there without their tokenizer.
+        return read_meta(dataset_folder(spec)).vocab_size
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        raise unknown_tokenizer(spec) from None
+
+
+def _folders_of(spec: JobSpec) -> list[Path]:
+    """Return the folders that a job's tokenizer may be in, as far as this host sees them."""
+    given = [Path(spec.tokenizer_folder.folder)] if spec.tokenizer_folder else []
+    return [*given, tokenizer_folder(spec)] if target_entry(spec.target).shares_files else given
+
+
+def unknown_tokenizer(spec: JobSpec) -> UserError:
+    """Return the error for a tokenizer that neither the catalogue nor the root has."""
+    name = spec.inputs.tokenizer
+    return UserError(
+        f"unknown tokenizer '{name}'; {nearest(name, names('tokenizers'))}",
+        hint="jobctl catalog list tokenizers; or the folder of a tokenizer.json: --tokenizer ./FOLDER",
+    )

@@ -13,9 +13,9 @@ import msgspec
 
 from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.catalog.schema import Site
-from jobctl.jobs.core import layout
+from jobctl.jobs.core import layout, tokenizer_files
 from jobctl.jobs.core.errors import UserError, nearest
-from jobctl.jobs.datasets import dataset_folder, read_meta
+from jobctl.jobs.datasets import dataset_folder, read_meta, tokenizer_folder, unknown_tokenizer
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.edits import lengthens, make_edit
 from jobctl.jobs.runs.store import Run
@@ -38,7 +38,7 @@ def prepared(spec: JobSpec) -> Path | None:
 
     last_files = {
         "data set": dataset_folder(spec) / "meta.json",
-        "tokenizer": layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer) / "tokenizer.json",
+        "tokenizer": tokenizer_folder(spec) / tokenizer_files.FILE,
     }
     last = last_files.get(spec.job_kind.makes)
 
@@ -96,12 +96,30 @@ def _check_text(spec: JobSpec) -> None:
 
 def _check_tokenizer(spec: JobSpec) -> None:
     """Raise UserError for a tokenizer that is neither the catalogue's, nor made under the root, nor a folder."""
-    name = spec.inputs.tokenizer
-    made = layout.tokenizer_dir(Path(spec.site.root), name)
-    if name not in names("tokenizers") and not made.is_dir() and not Path(name).is_dir():
+    made = tokenizer_folder(spec)
+    if spec.inputs.tokenizer not in names("tokenizers") and not made.is_dir() and not spec.tokenizer_folder:
+        raise unknown_tokenizer(spec)
+
+
+def check_tokenizer_folder(spec: JobSpec) -> None:
+    """Raise UserError where the root has another tokenizer, or ids of another one, under the folder's name."""
+    given = spec.tokenizer_folder
+    if not given or not target_entry(spec.target).shares_files:
+        return
+
+    rename = f"rename the folder {given.folder}, or remove the other one"
+    made = tokenizer_folder(spec)
+    if (made / tokenizer_files.FILE).is_file() and tokenizer_files.sha256_of(made) != given.sha256:
+        raise UserError(f"{made} is another tokenizer of the same name", hint=rename)
+
+    try:
+        meta = read_meta(dataset_folder(spec))
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return
+
+    if meta.tokenizer.sha256 not in ("", given.sha256):
         raise UserError(
-            f"unknown tokenizer '{name}'; {nearest(name, names('tokenizers'))}",
-            hint="jobctl catalog list tokenizers; or the folder of a tokenizer.json: --tokenizer ./FOLDER",
+            f"{dataset_folder(spec)} was made with another tokenizer of the same name", hint=rename
         )
 
 

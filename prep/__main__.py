@@ -12,6 +12,7 @@ import msgspec
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import dataset_dir, source_dir, tokenizer_dir
+from jobctl.jobs.core.tokenizer_files import is_folder
 from jobctl.prep import options
 from jobctl.prep.encode import folders, tokenizers
 from jobctl.prep.encode.encoders import Encoders
@@ -67,7 +68,7 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
     # The sources are listed before the tokenizer is made, so that a wrong name leaves nothing behind.
     listed = find()
     warn_of_held_out(listed, entry)
-    if folders.is_folder(given.tokenizer):
+    if is_folder(given.tokenizer):
         folders.install(Path(given.tokenizer), tokenizer_dir(given.root, name))
 
     # After the installation: both look for the file under the root.

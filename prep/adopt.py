@@ -22,6 +22,7 @@ from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.jobs.core.tokenizer_files import is_folder
 from jobctl.prep.encode import folders, tokenizers
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.encode.reference import ReferenceEncoder
@@ -192,7 +193,7 @@ def adopt(folder: Path, root: Path, tokenizer: str, validation: Sequence[str], o
     check_folder(folder)
     name, entry = folders.resolved(root, tokenizer, options.eos_token)
     files = files_of(folder, validation, options.dtype or token_dtype(entry.vocab_size))
-    if folders.is_folder(tokenizer):
+    if is_folder(tokenizer):
         folders.install(Path(tokenizer), tokenizer_dir(root, name))
 
     encoders = Encoders(entry, "tokenizers", tokenizer_dir(root, name) / tokenizers.FILE)

@@ -16,14 +16,17 @@ from jobctl.jobs import kinds
 from jobctl.jobs.catalog import flags
 from jobctl.jobs.catalog.loader import convert, parse_yaml
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.datasets import dataset_size
+from jobctl.jobs.core.tokenizer_files import is_folder
+from jobctl.jobs.datasets import dataset_size, tokenizer_ids
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.monitoring.notify_settings import Notify
+from jobctl.jobs.spec import tokenizer_folder
 from jobctl.jobs.spec.gathering import entry_name
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer
 from jobctl.jobs.spec.patch import SOURCE, describe
 from jobctl.jobs.spec.resolution import Choices, Resolution, absolute_root, load_site, resolve
+from jobctl.jobs.spec.tokenizer_folder import TokenizerFolder
 from jobctl.jobs.targets import registry
 from jobctl.jobs.targets.registry import target_entry
 
@@ -82,7 +85,9 @@ OPTIONS = [
     click.option("--image", metavar="REF", help="Container image."),
     click.option("--patch", is_flag=True, help="Run this source tree in the place of the image's code."),
     click.option("--dataset", metavar="NAME", help="Data set of the catalogue."),
-    click.option("--tokenizer", metavar="NAME", help="Tokenizer of the catalogue."),
+    click.option(
+        "--tokenizer", metavar="NAME", help="Tokenizer of the catalogue, or ./FOLDER of a tokenizer.json."
+    ),
     click.option(
         "--init-from", metavar="SOURCE", help="Weights of a new run: hf:FOLDER, run:NAME or run:NAME@STEP."
     ),
@@ -139,6 +144,11 @@ def resolution(
     if options["patch"]:
         _check_patch(target, stamp)
 
+    tokenizer = options["tokenizer"]
+    folder: TokenizerFolder | None = None
+    if tokenizer and is_folder(tokenizer):
+        tokenizer, folder = _tokenizer_folder(kind, target, tokenizer)
+
     choices = Choices(
         kind=kind.name,
         model=model or "",
@@ -151,9 +161,10 @@ def resolution(
         after=options["after"],
         sets=options["sets"],
         trainer_flags=trainer_flags,
-        named=_named_settings(options),
+        named=_named_settings({**options, "tokenizer": tokenizer}),
         trusted=options.get("trusted", ()),
         patch=describe(SOURCE) if options["patch"] else None,
+        tokenizer_folder=folder,
         tokens=options.get("tokens"),
         epochs=options.get("epochs"),
         recorded=recorded,
@@ -172,6 +183,7 @@ def _resolved(choices: Choices, layer: Layer | None, stamp: str) -> Resolution:
         default_root=str(Path.home() / "jobctl"),
         stamp=stamp,
         dataset_size=dataset_size,
+        tokenizer_ids=tokenizer_ids,
     )
 
     # Imported where it is asked for: a render without it starts sooner.
@@ -251,6 +263,26 @@ def _check_patch(target: str, stamp: str) -> None:
             f"--patch: jobs on {target} do not see this machine's files, and only a submission copies them",
             hint="jobctl submit --patch; or make image, push it to your registry, and name it: --image REF",
         )
+
+
+def _tokenizer_folder(kind: JobKind, target: str, given: str) -> tuple[str, TokenizerFolder]:
+    """Return the name of the tokenizer in a folder, and its description.
+
+    Raises UserError where nothing is to be fetched, and where the jobs of ``target`` do not see the folder.
+    """
+    name, folder = tokenizer_folder.describe(given)
+    if kind.makes == "tokenizer":
+        raise UserError(
+            f"--tokenizer {given}: a folder needs no fetching", hint=f"jobctl submit prep --tokenizer {given}"
+        )
+
+    if kind.makes == "data set" and not target_entry(target).shares_files:
+        raise UserError(
+            f"--tokenizer {given}: jobs on {target} do not see this machine's files",
+            hint=f"copy it to tokenizers/{name} on the cluster's volume, then --tokenizer {name}",
+        )
+
+    return name, folder
 
 
 def _split(words: tuple[str, ...]) -> tuple[JobKind, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from jobctl.jobs import kinds
+from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.cli.choices import (
     FORCE_OPTION,
     ChoiceCommand,
@@ -102,7 +103,10 @@ def _unique_name(model: str | None) -> str:
 
 def _check_preconditions(specs: list[JobSpec], *, force: bool) -> None:
     """Raise UserError for GPUs, space or permission that the steps lack, before the first one is submitted."""
+    from jobctl.jobs.submission import check_tokenizer_folder
+
     for spec in specs:
+        check_tokenizer_folder(spec)
         check_machine(spec, force=force)
 
     if not force:
@@ -112,12 +116,19 @@ def _check_preconditions(specs: list[JobSpec], *, force: bool) -> None:
 
 
 def _needless(name: str, prep_nodes: int, options: dict[str, Any]) -> list[str]:
-    """Return the steps that the data set does not need: text that a package ships is not on the hub."""
-    train = _spec(Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}"), None, prep_nodes, options)
-    if is_on_the_hub(train.inputs.dataset):
-        return []
+    """Return the steps that nothing needs.
 
-    return [kind.name for kind in kinds.PIPELINE if kind.makes == "text"]
+    Text that a package ships is not on the hub, and neither is a tokenizer that the catalogue does not know.
+    """
+    train = _spec(Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}"), None, prep_nodes, options)
+    needless = []
+    if not is_on_the_hub(train.inputs.dataset):
+        needless.append("text")
+
+    if train.inputs.tokenizer not in names("tokenizers"):
+        needless.append("tokenizer")
+
+    return [kind.name for kind in kinds.PIPELINE if kind.makes in needless]
 
 
 def specs_of(
@@ -157,7 +168,8 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
         step_options["stage"] = None
 
     if train is not None:
-        step_options |= {"dataset": train.inputs.dataset, "tokenizer": train.inputs.tokenizer}
+        folder = train.tokenizer_folder.folder if train.tokenizer_folder else None
+        step_options |= {"dataset": train.inputs.dataset, "tokenizer": folder or train.inputs.tokenizer}
 
     if train is not None and kind.about == "hardware":
         step_options |= {"hardware": options["hardware"] or train.hardware}

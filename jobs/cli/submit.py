@@ -48,7 +48,7 @@ def render_command(force: bool, **options: Any) -> None:
 def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **options: Any) -> None:
     """Start a job and return its run's name."""
     from jobctl.jobs.cli.room import check_room
-    from jobctl.jobs.submission import check_inputs, prepared, store_for
+    from jobctl.jobs.submission import check_inputs, check_tokenizer_folder, prepared, store_for
     from jobctl.jobs.supplies import check_licence, check_space
     from jobctl.jobs.targets.machine import check_machine
 
@@ -57,6 +57,7 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
     _check_run(spec, named_run(options["words"], options["run"]))
     _check_named(resolved)
     announce(resolved)
+    check_tokenizer_folder(spec)
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return

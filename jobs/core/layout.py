@@ -73,6 +73,11 @@ def code_dir(run: Path, step: str = "") -> Path:
     return run / (f"code.{step}" if step else "code")
 
 
+def tokenizer_copy(run: Path, tokenizer: str) -> Path:
+    """The copy of a tokenizer that the user gave as a folder. ``templates/job/command.sh.j2`` names it as well."""
+    return run / "tokenizer" / tokenizer
+
+
 def log_dir(run: Path, attempt: int) -> Path:
     return run / "logs" / str(attempt)
 

@@ -14,7 +14,6 @@ from jobctl.jobs.spec.reserved import is_reserved
 from jobctl.jobs.targets.registry import BUILT_IN, target_entry
 
 if TYPE_CHECKING:
-    from jobctl.jobs.catalog.data import TokenizerEntry
     from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
 LACKS = {
@@ -79,21 +78,21 @@ def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
     _check_environment(spec)
 
 
-def check_training(spec: TrainSpec, tokenizer: TokenizerEntry) -> None:
+def check_training(spec: TrainSpec) -> None:
     """Raise UserError for the first setting of a training job that cannot work."""
     consistency.check_model(spec.model)
     consistency.check_training(spec.model, spec.train)
-    _check_vocabulary(spec, tokenizer)
     _check_arithmetic(spec)
 
 
-def _check_vocabulary(spec: TrainSpec, tokenizer: TokenizerEntry) -> None:
-    if tokenizer.vocab_size > spec.model.vocab_size:
+def check_vocabulary(spec: TrainSpec, ids: int) -> None:
+    """Raise UserError if the tokenizer, which has so many ids, has more of them than the model has rows."""
+    if ids > spec.model.vocab_size:
         raise UserError(
-            f"tokenizer {spec.inputs.tokenizer} has ids up to {tokenizer.vocab_size - 1}, "
+            f"tokenizer {spec.inputs.tokenizer} has ids up to {ids - 1}, "
             f"but {spec.model_name} has {spec.model.vocab_size} rows in its embedding",
             # Rounded up to a multiple of 64, which matrix products are fast with.
-            hint=f"take the model's own tokenizer, or --set vocab_size={-(-tokenizer.vocab_size // 64) * 64}",
+            hint=f"take the model's own tokenizer, or --set vocab_size={-(-ids // 64) * 64}",
         )
 
 

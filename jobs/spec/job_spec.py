@@ -23,6 +23,7 @@ from jobctl.jobs.catalog.schema import (
 from jobctl.jobs.catalog.schema.keys import hash_name
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.patch import Patch
+from jobctl.jobs.spec.tokenizer_folder import TokenizerFolder
 from jobctl.jobs.sweeping.plan import Plan, fixed_sizes
 from jobctl.jobs.targets.registry import target_entry
 
@@ -69,6 +70,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     facts: HardwareFacts
     patch: Patch | msgspec.UnsetType = msgspec.UNSET
     """The source tree that runs instead of the image's code."""
+    tokenizer_folder: TokenizerFolder | msgspec.UnsetType = msgspec.UNSET
+    """The folder of a tokenizer that the catalogue does not know, if the user gave one."""
     trusted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """Owners whose files the job may execute and write to. The user who submits or resumes names them."""
     recorded_hash: str | msgspec.UnsetType = msgspec.UNSET
@@ -175,7 +178,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
             # The folder is named after the run, which does not belong to the meaning either.
             site.pop("project_dir", None)
 
-        return {
+        # Where the folder is does not matter.
+        tokenizer = {"tokenizer_sha256": self.tokenizer_folder.sha256} if self.tokenizer_folder else {}
+        return tokenizer | {
             "kind": self.step,
             "hardware": self.hardware,
             "target": self.target,

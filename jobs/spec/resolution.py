@@ -14,13 +14,11 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs import kinds
-from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.catalog.entries import HardwareEntry, ModelEntry
-from jobctl.jobs.catalog.loader import load_entry
 from jobctl.jobs.catalog.schema import Inputs, ModelConfig, Resources, Site, TrainConfig
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.spec.checks import check_job, check_names, check_training
+from jobctl.jobs.spec.checks import check_job, check_names, check_training, check_vocabulary
 from jobctl.jobs.spec.foreign import refuse_foreign
 from jobctl.jobs.spec.gathering import (
     DEFAULT_SITE,
@@ -37,6 +35,7 @@ from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, section, site_of
 from jobctl.jobs.spec.length import AskedLength, DatasetSize, catalogue_size, describe_length, length_layer
 from jobctl.jobs.spec.patch import Patch
+from jobctl.jobs.spec.tokenizer_folder import TokenizerFolder, catalogue_ids
 from jobctl.jobs.targets import registry
 from jobctl.jobs.targets.registry import TargetEntry, target_entry
 
@@ -63,6 +62,8 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     """Values of named flags by catalogue key: ``--nodes 2`` is ``{"nodes": 2}``."""
     patch: Patch | None = None
     """The source tree that runs instead of the image's code."""
+    tokenizer_folder: TokenizerFolder | None = None
+    """The folder of the tokenizer that ``named`` names, if the user gave one."""
     trusted: tuple[str, ...] = ()
     """Owners whose files the job may execute and write to."""
     tokens: str | None = None
@@ -136,13 +137,15 @@ def resolve(
     default_root: str = "",
     stamp: str = "",
     dataset_size: Callable[[JobSpec], DatasetSize | None] = catalogue_size,
+    tokenizer_ids: Callable[[JobSpec], int | None] = catalogue_ids,
 ) -> Resolution:
     """Return the job that ``choices`` describe. Its spec does not change afterwards.
 
     ``root`` is $JOBCTL_ROOT if it is set. ``default_root`` is the root if no layer sets one. ``stamp`` is the
     time of a submission: it completes the name of a run that nobody named, and a patched job then takes its
     code from a copy in the run directory. Without a stamp the spec is only rendered. ``dataset_size`` returns
-    the size of a job's data set, or None if it is unknown.
+    the size of a job's data set, or None if it is unknown. ``tokenizer_ids`` returns the number of ids of its
+    tokenizer, or None if this host cannot know it.
 
     Raises UserError for anything unknown, impossible or contradictory.
     """
@@ -168,12 +171,13 @@ def resolve(
     spec = _with_run(build, choices, target, stamp)
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
 
+    strange = _check_tokenizer(spec, tokenizer_ids)
     length, doubts = _length_in_words(choices, spec, dataset_size)
     limits = limit_warnings(layers, values, origins) if kind.has_model and choices.tier > 1 else []
     return Resolution(
         spec,
         {key: layer.name for key, layer in origins.items()},
-        (*old_name_warnings(layers), *limits, *grace_in_words(shorter), *doubts),
+        (*old_name_warnings(layers), *limits, *grace_in_words(shorter), *strange, *doubts),
         length,
         machine,
         _optimal_tokens(choices) if kind.has_model else 0.0,
@@ -209,6 +213,25 @@ def _length_in_words(
     return length, doubts if spec.stage == DEFAULT_STAGE else []
 
 
+def _check_tokenizer(spec: JobSpec, tokenizer_ids: Callable[[JobSpec], int | None]) -> list[str]:
+    """Raise UserError for a tokenizer that is unknown, or has ids that the model has not.
+
+    Return a warning where this host cannot know.
+    """
+    if not isinstance(spec, TrainSpec):
+        return []
+
+    ids = tokenizer_ids(spec)
+    if ids is not None:
+        check_vocabulary(spec, ids)
+        return []
+
+    return [
+        f"tokenizer '{spec.inputs.tokenizer}' is not the catalogue's: whether the model has a row for each of its "
+        "ids is not checked"
+    ]
+
+
 def _optimal_tokens(choices: Choices) -> float:
     entry: ModelEntry = load_choice("models", choices.model, ModelEntry)[0]
     return entry.optimal_tokens
@@ -229,6 +252,7 @@ def _job_fields(choices: Choices, version: str, hardware: str, machine: Hardware
         "arguments": () if kind.has_model else choices.trainer_flags,
         "facts": machine.facts,
         "patch": choices.patch or msgspec.UNSET,
+        "tokenizer_folder": choices.tokenizer_folder or msgspec.UNSET,
         "trusted": choices.trusted or msgspec.UNSET,
     }
 
@@ -291,5 +315,5 @@ def _train_spec(
         train=section(TrainConfig, values, origins),
     )
 
-    check_training(spec, load_entry("tokenizers", spec.inputs.tokenizer, TokenizerEntry))
+    check_training(spec)
     return spec

@@ -19,6 +19,7 @@ from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.logs import read_all_ranks
 from jobctl.jobs.runs.records import RunRecord
 from jobctl.jobs.runs.store import Run, Started, State
+from jobctl.jobs.spec import tokenizer_folder
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.patch import ship
 from jobctl.jobs.targets.protocol import Target
@@ -78,6 +79,7 @@ class DirectoryStore:
 
         try:
             _ship_code(spec)
+            _ship_tokenizer(path, spec)
             # The record comes before the job: the job may begin at once, and must find it.
             runs.write_submission(path, spec, script)
             run = runs.read(self._root, spec.run)
@@ -212,6 +214,12 @@ def _check_has_record(run: Run) -> None:
             hint=f"submit it again: jobctl submit {run.step} --run {run.path.name} …",
             code=1,
         )
+
+
+def _ship_tokenizer(path: Path, spec: JobSpec) -> None:
+    """Copy the tokenizer's folder of a job that makes ids into its run directory, which all nodes see."""
+    if spec.tokenizer_folder and spec.job_kind.makes == "data set":
+        tokenizer_folder.ship(spec.tokenizer_folder, layout.tokenizer_copy(path, spec.inputs.tokenizer))
 
 
 def _ship_code(spec: JobSpec) -> None:

@@ -6,7 +6,6 @@ texts may get the same ids, documents are told apart by their ids.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,25 @@ import msgspec
 
 from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.catalog.loader import load_entry, names
-from jobctl.jobs.core.durable import make_shared, write_whole
+from jobctl.jobs.core.durable import make_shared
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.jobs.core.tokenizer_files import (
+    FILE,
+    MODEL,
+    SETTINGS,
+    SPECIAL,
+    check_has_file,
+    copy_files,
+    is_folder,
+    named_folder,
+)
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
-from jobctl.prep.encode.tokenizers import FILE, SETTINGS, check
+from jobctl.prep.encode.tokenizers import check
 
-MODEL = "config.json"
-SPECIAL = "special_tokens_map.json"
-COPIED = (FILE, SETTINGS, SPECIAL, MODEL)
-"""Files of a folder that are copied to the root. The entry is read from them."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TEXT = "Fellow-Citizens of 1790,  don't DON'T:\ttwo\n\n caf\u00e9 cafe\u0301 \u5b83 \U0001f642 123456"
 """A text whose ids show later that the file is still the same tokenizer."""
-
-
-def is_folder(given: str) -> bool:
-    """Return True if a user named a folder and not a tokenizer.
-
-    A folder has a slash, or begins with a dot.
-    """
-    return "/" in given or given.startswith(".")
 
 
 def settings_of(folder: Path, name: str) -> dict[str, Any]:
@@ -101,11 +97,7 @@ def entry_of_folder(folder: Path, eos_token: str = "") -> TokenizerEntry:
     Raises UserError that names the absent file or token.
     """
     file = folder / FILE
-    if not file.is_file():
-        raise UserError(
-            f"{folder} has no {FILE}",
-            hint="write it with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
-        )
+    check_has_file(folder)
 
     try:
         tokenizer_file = TokenizerFile(file)
@@ -149,16 +141,8 @@ def resolved(root: Path, given: str, eos_token: str = "") -> tuple[str, Tokenize
 
         return given, entry_of_folder(folder, eos_token)
 
-    source = Path(given)
-    if not source.is_dir():
-        raise UserError(f"--tokenizer: {given} is not a folder")
-
-    name = source.resolve().name
-    if not NAME.fullmatch(name):
-        raise UserError(
-            f"--tokenizer: '{name}' cannot name a data set", hint="rename the folder: letters, digits, . _ -"
-        )
-
+    source = named_folder(given)
+    name = source.name
     if name in names("tokenizers"):
         entry = catalogued(name, eos_token)
         check(source, name, entry)
@@ -195,8 +179,4 @@ def install(source: Path, target: Path) -> None:
 
     make_shared(target.parent)
     target.mkdir(exist_ok=True)
-
-    # The file that makes it a tokenizer comes last: another node may look meanwhile.
-    for name in reversed(COPIED):
-        if (source / name).is_file():
-            write_whole(target / name, (source / name).read_bytes())
+    copy_files(source, target)

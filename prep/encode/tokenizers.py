@@ -16,6 +16,7 @@ from typing import Any
 
 from jobctl.jobs.catalog.data import TokenizerEntry
 from jobctl.jobs.catalog.loader import load_entry
+from jobctl.jobs.core import tokenizer_files
 from jobctl.jobs.core.durable import make_shared, partial_path, write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import tokenizer_dir
@@ -24,8 +25,8 @@ from jobctl.prep.shards.format import TokenizerRecord
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.sources.shipped import shipped_file
 
-FILE = "tokenizer.json"
-SETTINGS = "tokenizer_config.json"
+FILE = tokenizer_files.FILE
+SETTINGS = tokenizer_files.SETTINGS
 
 
 def entry_of(name: str) -> TokenizerEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +10,10 @@ from pathlib import Path
 
 from jobctl.jobs import submission
 from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.spec.tokenizer_folder import describe
+from jobctl.prep.shards.format import read_meta
 from jobctl.slurm.target import TARGET
+from tests.prep.encode.test_folders import END, byte_level, written
 from tests.slurm.conftest import PROJECT, Submitter
 from tests.slurm.test_attempts import ENDED
 
@@ -106,6 +110,27 @@ def test_what_a_killed_task_had_begun_the_others_do_and_the_result_is_that_of_on
     assert contents(whole) == contents(one)
     submission.resume(slurm_runs.root, "prep")
     assert slurm_runs.wait("prep", "finished", seconds=300).exit_code == 0
+
+
+def test_every_task_reads_the_tokenizers_folder_that_the_user_gave(
+    slurm_runs: Submitter, tmp_path: Path
+) -> None:
+    folder = written(byte_level(tmp_path / "small"), "tokenizer_config.json", {"eos_token": END})
+    name, tokenizer = describe(str(folder))
+    choices = Choices(
+        kind="prep", target="slurm", run="prep", tokenizer_folder=tokenizer,
+        named={"nodes": 2, "dataset": "sotu", "tokenizer": name},
+        sets=(
+            f"python={sys.executable}", f"project_dir={PROJECT}", "exclusive=false", "time_limit=00:10:00",
+        ),
+    )  # fmt: skip
+    submission.submit(resolve(choices, version="0", root=str(slurm_runs.root)).spec)
+    # Nodes see the run directory, and perhaps not the user's folder.
+    shutil.rmtree(folder)
+    assert slurm_runs.wait("prep", *ENDED, seconds=300).state == "finished", slurm_runs.log("prep")
+    meta = read_meta(slurm_runs.root / "datasets/sotu-small")
+    assert meta.tokenizer.sha256 == tokenizer.sha256
+    assert meta.vocab_size == 300
 
 
 def contents(folder: Path) -> dict[str, bytes]:

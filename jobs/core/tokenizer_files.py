@@ -1,0 +1,104 @@
+"""The files of a tokenizer's folder, as the hub has them: which they are, a copy of them, and the number of ids."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.errors import UserError
+
+FILE = "tokenizer.json"
+SETTINGS = "tokenizer_config.json"
+SPECIAL = "special_tokens_map.json"
+MODEL = "config.json"
+COPIED = (FILE, SETTINGS, SPECIAL, MODEL)
+"""Files that belong to the tokenizer. The first one defines it; the others name its special tokens and its model."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""The name of a folder that can be part of a data set's name."""
+
+
+class _Model(msgspec.Struct, frozen=True):
+    vocab: dict[str, int] | list[Any] = {}
+    """Ids by token; of a Unigram model a list of tokens, each at the place of its id."""
+
+
+class _AddedToken(msgspec.Struct, frozen=True):
+    id: int
+
+
+class _Contents(msgspec.Struct, frozen=True):
+    model: _Model = _Model()
+    added_tokens: tuple[_AddedToken, ...] = ()
+
+
+def is_folder(given: str) -> bool:
+    """Return True if a user named a folder and not a tokenizer.
+
+    A folder has a slash, or begins with a dot.
+    """
+    return "/" in given or given.startswith(".")
+
+
+def named_folder(given: str) -> Path:
+    """Return the folder that a user named, as an absolute path.
+
+    Raises UserError if it is no folder, if its name cannot be part of a data set's name, and if it holds no
+    ``tokenizer.json``.
+    """
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"--tokenizer: {given} is not a folder")
+
+    folder = folder.resolve()
+    if not NAME.fullmatch(folder.name):
+        raise UserError(
+            f"--tokenizer: '{folder.name}' cannot name a data set",
+            hint="rename the folder: letters, digits, . _ -",
+        )
+
+    check_has_file(folder)
+    return folder
+
+
+def check_has_file(folder: Path) -> None:
+    """Raise UserError for a folder without ``tokenizer.json``."""
+    if not (folder / FILE).is_file():
+        raise UserError(
+            f"{folder} has no {FILE}",
+            hint="write it with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+        )
+
+
+def sha256_of(folder: Path) -> str:
+    """Return the SHA-256 of the file that defines the tokenizer, as ``meta.json`` of a data set names it."""
+    return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+
+
+def number_of_ids(folder: Path) -> int:
+    """Return the largest id plus one, added tokens included.
+
+    Raises UserError if the file is damaged, and OSError if it cannot be read.
+    """
+    file = folder / FILE
+    try:
+        contents = msgspec.json.decode(file.read_bytes(), type=_Contents)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a tokenizer: {error}", hint="fetch it again") from None
+
+    vocab = contents.model.vocab
+    ids: Iterable[int] = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
+    return max([-1, *ids, *(token.id for token in contents.added_tokens)]) + 1
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a tokenizer to the existing folder ``target``."""
+    # The file that makes it a tokenizer comes last: another process may look meanwhile.
+    for name in reversed(COPIED):
+        if (source / name).is_file():
+            write_whole(target / name, (source / name).read_bytes())
