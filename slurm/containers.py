@@ -1,7 +1,7 @@
 """How each container runtime is told, from inside a Slurm job, to run a command in our image.
 
-Pyxis, Apptainer and OCI bundles are options of srun or words before the command; the image's mounts are the shared
-root and what the site adds.
+A plug-in is told by options of srun, a program by words before the command. The image's mounts are the shared root and
+what the site adds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Iterable
 
 from jobctl.jobs.render import Verbatim
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.slurm.runtimes import SHIFTER_TYPES, all_mounts, split_mount
+
+MIB = 1 << 20
 
 OF_THE_JOB = (
     "JOBCTL_ROOT",
@@ -23,27 +26,20 @@ OF_THE_JOB = (
 """Variables that the script sets, whatever the spec."""
 
 
-def mounts(spec: JobSpec) -> list[str]:
-    """``source:target[:ro]`` of all that the job sees of the host, the shared root first."""
-    source = spec.site.project_dir
-    return [
-        f"{spec.site.root}:{spec.site.root}",
-        *([f"{source}:{source}:ro"] if source else []),
-        *spec.site.container.mounts,
-    ]
-
-
 def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
-    """srun's options: those of the pyxis plug-in, or Slurm's own for an OCI bundle. ``environment``: names."""
+    """srun's options, for runtimes that are plug-ins of Slurm. ``environment``: names."""
     match spec.site.container.runtime:
         case "pyxis":
             return [
                 f"--container-image={spec.image}",
-                f"--container-mounts={','.join(mounts(spec))}",
+                f"--container-mounts={','.join(all_mounts(spec))}",
                 "--no-container-mount-home",
                 "--container-writable",
-                f"--container-env={','.join([*environment, *spec.site.pass_env])}",
+                # Of other names the image's own value would win.
+                f"--container-env={','.join(['JOBCTL_ROOT', *environment, *spec.site.pass_env])}",
             ]
+        case "edf":
+            return [f"--environment={spec.image}"]
         case "oci":
             return [f"--container={spec.image}"]
         case _:
@@ -55,34 +51,90 @@ def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
     gpu = spec.resources.gpus_per_node > 0
     match spec.site.container.runtime:
         case "apptainer":
-            binds = [word for mount in mounts(spec) for word in ("--bind", mount)]
+            binds = [word for mount in all_mounts(spec) for word in ("--bind", mount)]
             return ["apptainer", "exec", *(["--nv"] if gpu else []), *binds, spec.image]
-        case "podman" | "docker" as engine:
-            volumes = [word for mount in mounts(spec) for word in ("--volume", mount)]
-            source = ["PYTHONPATH"] if spec.site.project_dir else []
-            names = [*environment, *spec.site.pass_env, *OF_THE_JOB, *source]
-            variables = [word for name in names for word in ("--env", name)]
-            devices = {"podman": ["--device", "nvidia.com/gpu=all"], "docker": ["--gpus", "all"]}[engine]
-            # A node's podman maps the container's root to the job's user, who cannot raise limits; Docker's daemon can.
-            own_way = {
-                "podman": ["--user=0:0", "--ulimit=host", "--no-healthcheck"],
-                "docker": [Verbatim('"--user=$(id -u):$(id -g)"'), *(["--ulimit=memlock=-1"] if gpu else [])],
-            }
-
-            return [
-                engine,
-                "run",
-                "--rm",
-                "--network=host",
-                "--ipc=host",
-                *own_way[engine],
-                *(devices if gpu else []),
-                *volumes,
-                *variables,
-                spec.image,
-            ]
+        case "edf":
+            # The image's variables win over the job's, and ours has one of this name.
+            return ["env", f"JOBCTL_ROOT={spec.site.root}"]
+        case "shifter":
+            return _shifter(spec)
+        case "podman-hpc":
+            return _podman_hpc(spec, environment)
+        case "podman" | "docker":
+            return _engine(spec, environment)
         case _:
             return []
+
+
+def _engine(spec: JobSpec, environment: Iterable[str]) -> list[str]:
+    """Podman's or Docker's words."""
+    gpu = spec.resources.gpus_per_node > 0
+    if spec.site.container.runtime == "podman":
+        devices = ["--device", "nvidia.com/gpu=all"]
+        # A node's podman maps the container's root to the job's user, who cannot raise limits; Docker's daemon can.
+        own_way = ["--user=0:0", "--ulimit=host", "--no-healthcheck"]
+    else:
+        devices = ["--gpus", "all"]
+        own_way = [Verbatim('"--user=$(id -u):$(id -g)"'), *_docker_limits(spec)]
+
+    return [
+        spec.site.container.runtime,
+        *("run", "--rm", "--network=host", "--ipc=host"),
+        *own_way,
+        *(devices if gpu else []),
+        *_volumes_and_variables(spec, environment),
+        spec.image,
+    ]
+
+
+def _docker_limits(spec: JobSpec) -> list[str]:
+    """The daemon starts the container, so it has the daemon's limits and not the job's."""
+    files = spec.site.slurm.open_files
+    core = spec.site.slurm.core_file_mib
+    return [
+        *(["--ulimit=memlock=-1"] if spec.resources.gpus_per_node else []),
+        *([f"--ulimit=nofile={files}"] if files else []),
+        f"--ulimit=core={core if core < 0 else core * MIB}",
+    ]
+
+
+def _podman_hpc(spec: JobSpec, environment: Iterable[str]) -> list[str]:
+    """Podman's words by its wrapper, which knows the site's modules as options."""
+    modules = [*(["gpu"] if spec.resources.gpus_per_node else []), *spec.site.container.modules]
+    return [
+        *("podman-hpc", "run", "--rm", "--network=host", "--ipc=host"),
+        *("--user=0:0", "--ulimit=host", "--no-healthcheck"),
+        *(f"--{module}" for module in dict.fromkeys(modules)),
+        *_volumes_and_variables(spec, environment),
+        # The wrapper takes away the first of these, wherever it stands, and reads options up to it.
+        "--",
+        spec.image,
+    ]
+
+
+def _volumes_and_variables(spec: JobSpec, environment: Iterable[str]) -> list[str]:
+    """Variables by their names: a value on a command line is seen by everybody on the node."""
+    source = ["PYTHONPATH"] if spec.site.project_dir else []
+    names = [*environment, *spec.site.pass_env, *OF_THE_JOB, *source]
+    return [
+        *(word for mount in all_mounts(spec) for word in ("--volume", mount)),
+        *(word for name in names for word in ("--env", name)),
+    ]
+
+
+def _shifter(spec: JobSpec) -> list[str]:
+    """Shifter hands the job's variables over, but of those that the image has too, the image's win."""
+    image = spec.image
+    kind = "" if image.partition(":")[0] in SHIFTER_TYPES else "docker:"
+    modules = spec.site.container.modules
+    return [
+        "shifter",
+        f"--image={kind}{image}",
+        *(f"--volume={':'.join(split_mount(mount))}" for mount in all_mounts(spec)),
+        *([f"--module={','.join(modules)}"] if modules else []),
+        f"--env=JOBCTL_ROOT={spec.site.root}",
+        "--",
+    ]
 
 
 def node_checks(spec: JobSpec) -> list[str]:

@@ -19,6 +19,7 @@ from jobctl.slurm.containers import container_command, container_options, node_c
 from jobctl.slurm.directives import directives
 from jobctl.slurm.jobs import run_comment
 from jobctl.slurm.options import added, as_words
+from jobctl.slurm.runtimes import refuse_unfit
 
 WAIT_SECONDS = 60
 """How long the other nodes may go on when one has ended well; when one fails they are ended at once."""
@@ -134,7 +135,9 @@ def environment(spec: JobSpec) -> dict[str, str]:
         return variables
 
     own = job_environment(spec)
-    return {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container.runtime == "pyxis" else own
+    return (
+        {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container.runtime in ("pyxis", "edf") else own
+    )
 
 
 def home_path(path: str) -> str:
@@ -149,7 +152,11 @@ def core_kib(spec: JobSpec) -> str:
 
 
 def render(spec: JobSpec) -> str:
-    """The whole script: deterministic, and nothing in it but what ``spec`` says."""
+    """The whole script: deterministic, and nothing in it but what ``spec`` says.
+
+    Raises UserError for what the site's container runtime cannot do.
+    """
+    refuse_unfit(spec)
     variables = environment(spec)
     return render_template(
         "slurm/script.sh.j2",

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import shutil
 from collections.abc import Callable, Sequence
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.targets.protocol import Offer, Survey
+from jobctl.slurm.runtimes import RUNTIMES, is_here
 
 PARTITIONS = ["sinfo", "--noheader", "--format=%P|%G"]
-RUNTIMES = ("apptainer", "podman", "docker")
-"""Programs that start an image, the likeliest first. Pyxis is a plug-in of srun, and so it is asked for."""
-PYXIS_OPTION = "--container-image"
-
 Ask = Callable[[list[str]], str]
 
 
@@ -91,8 +87,8 @@ def _accounts(ask: Ask, notes: list[str]) -> Sequence[Offer]:
 def _runtimes(ask: Ask) -> list[str]:
     """Return how this machine can start an image, ``none`` last. The nodes may have another."""
     try:
-        pyxis = ["pyxis"] if PYXIS_OPTION in ask(["srun", "--help"]) else []
+        help_of_srun = ask(["srun", "--help"])
     except UserError:
-        pyxis = []
+        help_of_srun = ""
 
-    return [*pyxis, *(name for name in RUNTIMES if shutil.which(name)), "none"]
+    return [*(runtime.name for runtime in RUNTIMES if is_here(runtime, help_of_srun)), "none"]

@@ -15,7 +15,7 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import read_logs
 from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets.protocol import Survey
+from jobctl.jobs.targets.protocol import Examination, Survey
 from jobctl.slurm import script as sbatch_script
 from jobctl.slurm.client import Slurm
 from jobctl.slurm.directives import literal_path
@@ -82,6 +82,12 @@ class SlurmTarget:
         from jobctl.slurm.survey import survey
 
         return survey(self._client.answer)
+
+    def examine(self, site: Site, nodes: int) -> Examination:
+        """Return what is wrong with this machine as a place to submit from."""
+        from jobctl.slurm.diagnosis import examine
+
+        return examine(site, self._client.answer)
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
         """One squeue call, and one sacct call where neither it nor the records know how a run ended."""

@@ -15,8 +15,8 @@ from jobctl.jobs.monitoring.checks.diagnosis import RUN_CHECKS, diagnose
 from jobctl.jobs.monitoring.checks.finding import Finding, RunFacts, read_logs, text
 from jobctl.jobs.monitoring.checks.machine import MACHINE_CHECKS, MachineFacts, ask_gpus, examine
 from jobctl.jobs.monitoring.opening import open_run
-from jobctl.jobs.targets.protocol import Examination, Examines, Target, Trouble
-from jobctl.jobs.targets.registry import load_target
+from jobctl.jobs.targets.protocol import Examination, Examines, Trouble
+from jobctl.jobs.targets.registry import load_target, target_entry
 
 FOUND = 1
 """Exit code where a check has something to say."""
@@ -38,26 +38,39 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
     """What is wrong, from what is seen, and what to do.
 
     With RUN it reads that run's logs, while it goes on and after. Without, it looks at this machine; with --model and
-    the other options of a job also at what that job needs. Where the target is a cluster that can be asked
-    (--target k8s), it looks at that. Its exit code is 1 where it has something to say.
+    the other options of a job also at what that job needs. With --target slurm it also looks for Slurm and the site's
+    container runtime, with --target k8s at the cluster instead. Its exit code is 1 where it has something to say.
     """
     subjects: dict[str, list[Finding]]
     if runs:
         subjects = {word: _of_run(word) for word in runs}
         count = len(RUN_CHECKS)
-    elif isinstance(target := _target(options), Examines):
-        examined = _of_cluster(target, options)
-        subjects = {"the cluster": [_finding(trouble) for trouble in examined.troubles]}
-        count = examined.checks
     else:
-        subjects = {"this machine": _of_machine(options)}
-        count = len(MACHINE_CHECKS)
+        subjects, count = _of_place(options)
 
     title = len(subjects) > 1
     parts = [(f"{name}\n" if title else "") + text(found, count) for name, found in subjects.items()]
     emit({"findings": subjects, "checks": count}, as_json, "\n\n".join(parts))
     if any(subjects.values()):
         raise SystemExit(FOUND)
+
+
+def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], int]:
+    """Return what is wrong where jobs would run, and how many checks looked there."""
+    name = _target_name(options)
+    target = load_target(name)
+    subjects: dict[str, list[Finding]] = {}
+    count = 0
+    if isinstance(target, Examines):
+        examined = _of_cluster(target, options)
+        subjects["the cluster"] = [_finding(trouble) for trouble in examined.troubles]
+        count += examined.checks
+
+    if target_entry(name).shares_files:
+        subjects["this machine"] = _of_machine(options)
+        count += len(MACHINE_CHECKS)
+
+    return subjects, count
 
 
 def _of_run(word: str) -> list[Finding]:
@@ -70,10 +83,10 @@ def _of_run(word: str) -> list[Finding]:
     return diagnose(RunFacts(history=history, records=records, logs=logs, now=time.time()))
 
 
-def _target(options: dict[str, Any]) -> Target:
-    """Return the target that the options or the project file name."""
+def _target_name(options: dict[str, Any]) -> str:
+    """Return the name of the target that the options or the project file name."""
     project, _ = project_choices()
-    return load_target(options["target"] or project.target)
+    return options["target"] or project.target
 
 
 def _of_cluster(target: Examines, options: dict[str, Any]) -> Examination:

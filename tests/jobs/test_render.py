@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobctl.jobs.catalog.loader import names
+from jobctl.jobs.catalog.schema import ContainerRuntime
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.render import Verbatim, quote_shell, quote_yaml, render_template
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -90,12 +91,10 @@ def scripts() -> list[tuple[str, str]]:
                     rendered(model=model, stage=stage, target=place, site=site),
                 )
             )
-        for runtime in (
-            ("none", "pyxis", "apptainer", "podman", "docker", "oci") if place == "slurm" and site else ()
-        ):
-            text = rendered(
-                model="llama3_2.2b", target=place, site=site, sets=(f"container_runtime={runtime}",)
-            )
+        for runtime in get_args(ContainerRuntime) if place == "slurm" and site else ():
+            image = "jobctl" if runtime == "shifter" else "/images/jobctl"
+            sets = (f"container_runtime={runtime}", "container.mounts=[]", f"image={image}")
+            text = rendered(model="llama3_2.2b", target=place, site=site, sets=sets)
             found.append((f"{place}-{runtime}", text))
         for kind in ("prep", "export"):
             spec = resolve(

@@ -56,6 +56,7 @@ VALUES: dict[str, Any] = {
     "nodelist": "n1",
     "exclude": "n2",
     "cpus_per_task": 9,
+    "container.modules": ("nccl",),
     "container.runtime": "podman",
     "container.mounts": ("/nvme:/scratch",),
     "kubernetes.context": "elsewhere",

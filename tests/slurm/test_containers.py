@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobctl.slurm.containers import OF_THE_JOB, container_command, container_options, mounts
+from jobctl.slurm.containers import OF_THE_JOB, container_command, container_options
+from jobctl.slurm.runtimes import all_mounts
 from tests.slurm.test_script import spec_of
 
 ENVIRONMENT = ("NCCL_DEBUG",)
@@ -14,13 +15,13 @@ GPU = {"hardware": "h100"}
 def test_the_root_is_mounted_under_its_own_path_and_first() -> None:
     spec = spec_of("container.mounts=[/data:/data:ro]", "container.runtime=apptainer", "image=/i.sif")
 
-    assert mounts(spec) == ["/shared/root:/shared/root", "/data:/data:ro"]
+    assert all_mounts(spec) == ["/shared/root:/shared/root", "/data:/data:ro"]
 
 
 def test_a_source_folder_is_mounted_without_the_right_to_write() -> None:
     spec = spec_of("project_dir=/home/me/jobctl", "container.runtime=apptainer", "image=/i.sif")
 
-    assert "/home/me/jobctl:/home/me/jobctl:ro" in mounts(spec)
+    assert "/home/me/jobctl:/home/me/jobctl:ro" in all_mounts(spec)
 
 
 def test_without_a_container_there_is_nothing_to_add() -> None:
@@ -34,7 +35,7 @@ def test_pyxis_and_oci_are_options_of_srun() -> None:
     pyxis = spec_of("container.runtime=pyxis", "image=/i.sqsh", "pass_env=[HF_HOME]", **GPU)
     oci = spec_of("container.runtime=oci", "image=/bundle", **GPU)
 
-    assert "--container-env=NCCL_DEBUG,HF_HOME" in container_options(pyxis, ENVIRONMENT)
+    assert "--container-env=JOBCTL_ROOT,NCCL_DEBUG,HF_HOME" in container_options(pyxis, ENVIRONMENT)
     assert container_command(pyxis, ENVIRONMENT) == []
     assert container_options(oci, ENVIRONMENT) == ["--container=/bundle"]
 

@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-ContainerRuntime = Literal["none", "pyxis", "apptainer", "podman", "docker", "oci"]
+ContainerRuntime = Literal[
+    "none", "pyxis", "edf", "apptainer", "podman-hpc", "shifter", "podman", "docker", "oci"
+]
 
 
 class ContainerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -16,4 +18,8 @@ class ContainerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     )
     mounts: Annotated[
         tuple[str, ...], Meta(description="further source:target[:ro] mounts of the container")
+    ] = ()
+    modules: Annotated[
+        tuple[str, ...],
+        Meta(description="modules of podman-hpc or shifter that the container gets, such as nccl"),
     ] = ()

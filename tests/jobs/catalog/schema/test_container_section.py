@@ -10,11 +10,16 @@ from jobctl.jobs.catalog.schema import KEYS, ContainerRuntime, ContainerSection
 from tests.jobs.catalog.schema.settings import keys_without_effect, rendered
 
 IMAGE = {"image": "/images/jobctl.sqsh"}
-VALUES = {"container.runtime": "apptainer", "container.mounts": ["/data:/data:ro"]}
+NAMED = {"image": "jobctl.sqsh"}
+VALUES = {
+    "container.runtime": "apptainer",
+    "container.mounts": ["/data:/data:ro"],
+    "container.modules": ["nccl"],
+}
 
 
 def test_each_key_changes_the_script() -> None:
-    beside = {**IMAGE, "container.runtime": "podman"}
+    beside = {**IMAGE, "container.runtime": "podman-hpc"}
     assert keys_without_effect("slurm", VALUES, beside) == []
     assert {key for key, kind in KEYS.items() if kind is ContainerSection} == set(VALUES)
 
@@ -22,5 +27,6 @@ def test_each_key_changes_the_script() -> None:
 @pytest.mark.parametrize("runtime", get_args(ContainerRuntime))
 def test_each_runtime_starts_the_payload_in_another_way(runtime: str) -> None:
     """``none`` starts no image; all others name it."""
-    script = rendered("slurm", {**IMAGE, "container.runtime": runtime})
-    assert ("/images/jobctl.sqsh" in script) == (runtime != "none")
+    image = NAMED if runtime == "shifter" else IMAGE
+    script = rendered("slurm", {**image, "container.runtime": runtime})
+    assert ("jobctl.sqsh" in script) == (runtime != "none")

@@ -1,0 +1,175 @@
+"""The container runtimes of Slurm clusters: how each is recognised, and what it cannot do, refused by name."""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+from dataclasses import dataclass
+
+from jobctl.jobs.catalog.schema import ContainerRuntime
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One container runtime: a plug-in of srun, or a program on the nodes."""
+
+    name: ContainerRuntime
+    plugin_option: str = ""
+    """srun's help names this option where the plug-in is installed; empty for a program."""
+    places_mounts: bool = True
+    """Whether a command may name mounts; else they stand in a file of the runtime's own."""
+    has_modules: bool = False
+    """Whether the site offers parts of the node (GPUs, NCCL) under names that a command may ask for."""
+
+    @property
+    def program(self) -> str:
+        """What must be on the PATH of a node; empty for a plug-in."""
+        return "" if self.plugin_option else self.name
+
+
+RUNTIMES = (
+    Runtime("pyxis", plugin_option="--container-image"),
+    Runtime("edf", plugin_option="--environment", places_mounts=False),
+    Runtime("apptainer"),
+    Runtime("podman-hpc", has_modules=True),
+    Runtime("shifter", has_modules=True),
+    Runtime("podman"),
+    Runtime("docker"),
+)
+"""Those that can be looked for, the likeliest choice of a cluster that has several first."""
+_OCI = Runtime("oci", plugin_option="--container", places_mounts=False)
+"""srun always has the option; whether it works is up to ``oci.conf``, which only an administrator sees."""
+KNOWN: dict[str, Runtime] = {runtime.name: runtime for runtime in (*RUNTIMES, _OCI)}
+
+SHARED_RUN_MODULES = ("mpi", "cuda-mpi", "openmpi-pmi2", "openmpi-pmix")
+"""Modules with which podman-hpc starts a container in the background and hands its signals to nobody."""
+SHIFTER_TYPES = ("docker", "custom", "id", "local")
+SHIFTER_TAKEN = ("/etc", "/var", "/opt/udiImage")
+"""Folders of an image below which shifter lets no user mount; /var/tmp itself is free."""
+
+
+def runtime_of(spec: JobSpec) -> Runtime | None:
+    """Return the site's runtime; None where the job runs without a container."""
+    return KNOWN.get(spec.site.container.runtime)
+
+
+def is_here(runtime: Runtime, help_of_srun: str) -> bool:
+    """Whether a runtime is installed: its plug-in by what srun says of itself, its program by the PATH."""
+    if runtime.plugin_option:
+        return any(word.partition("=")[0] == runtime.plugin_option for word in help_of_srun.split())
+
+    return shutil.which(runtime.program) is not None
+
+
+def refuse_unfit(spec: JobSpec) -> None:
+    """Raise UserError for a setting that the site's container runtime cannot honour."""
+    runtime = runtime_of(spec)
+    name = spec.site.container.runtime
+    if spec.site.container.modules and not (runtime and runtime.has_modules):
+        raise UserError(
+            f"container.modules: runtime {name} has none",
+            hint="they are of podman-hpc and shifter; modules: is for environment modules of the nodes",
+        )
+
+    if runtime is None:
+        return
+
+    if spec.site.container.mounts and not runtime.places_mounts:
+        file = {"edf": "the EDF (mounts = […])", "oci": "config.json of the bundle"}[name]
+        raise UserError(f"container.mounts: runtime {name} takes none", hint=f"write them into {file}")
+
+    match name:
+        case "edf":
+            _refuse_image_for_edf(spec)
+        case "oci":
+            _refuse_image_for_oci(spec)
+        case "pyxis":
+            _refuse_commas(spec)
+        case "podman-hpc":
+            _refuse_shared_run(spec)
+        case "shifter":
+            _refuse_for_shifter(spec)
+
+
+def _refuse_image_for_edf(spec: JobSpec) -> None:
+    image = spec.inputs.image
+    if not image:
+        raise UserError(
+            "container.runtime edf needs an environment definition file",
+            hint="image: /path/of/it.toml, or its name without .toml where it lies in ~/.edf or $EDF_PATH",
+        )
+
+    if not image.startswith("/") and ("/" in image or image.endswith(".toml")):
+        raise UserError(
+            f"image {image}: a job does not start in this folder",
+            hint="an absolute path of the EDF, or its name without .toml",
+        )
+
+
+def _refuse_image_for_oci(spec: JobSpec) -> None:
+    if not spec.image.startswith("/"):
+        raise UserError(
+            f"image {spec.image}: runtime oci starts no image but the folder of a bundle",
+            hint="image: /path/of/the/bundle",
+        )
+
+
+def _refuse_commas(spec: JobSpec) -> None:
+    for text in (spec.site.root, spec.site.project_dir, *spec.site.container.mounts):
+        if "," in text:
+            raise UserError(f"{text}: pyxis takes a comma for the end of a mount", hint="choose another path")
+
+
+def _refuse_shared_run(spec: JobSpec) -> None:
+    for module in spec.site.container.modules:
+        if module in SHARED_RUN_MODULES:
+            raise UserError(
+                f"container.modules: podman-hpc's module {module} starts the container in the background, "
+                "where no signal reaches the training",
+                hint="torch needs no MPI; gpu and nccl do",
+            )
+
+
+def _refuse_for_shifter(spec: JobSpec) -> None:
+    image = spec.image
+    if image.startswith(("/", "./")):
+        raise UserError(
+            f"image {image}: shifter takes no file but the name of an image that its gateway has",
+            hint="shifterimg pull NAME:TAG, then image: NAME:TAG",
+        )
+
+    for source, target, *flags in map(split_mount, all_mounts(spec)):
+        if any(character in source + target for character in ";,"):
+            raise UserError(f"{source}: shifter can mount no path with ; or , in it")
+
+        inside = posixpath.normpath(target)
+        taken = [folder for folder in SHIFTER_TAKEN if inside == folder or inside.startswith(f"{folder}/")]
+        if inside == "/opt" or (taken and inside != "/var/tmp"):
+            raise UserError(
+                f"{target}: shifter lets no user mount there",
+                hint="root: and mounts outside /etc, /var and /opt",
+            )
+
+        if any(flag != "ro" for flag in flags):
+            raise UserError(
+                f"container.mounts: shifter does not know {':'.join(flags)}", hint="ro, or nothing"
+            )
+
+
+def all_mounts(spec: JobSpec) -> list[str]:
+    """``source:target[:flags]`` of all that the job sees of the host, the shared root first."""
+    source = spec.site.project_dir
+    return [
+        f"{spec.site.root}:{spec.site.root}",
+        *([f"{source}:{source}:ro"] if source else []),
+        *spec.site.container.mounts,
+    ]
+
+
+def split_mount(text: str) -> list[str]:
+    """Return source, target and flags of a mount; one without a target is mounted under its own path."""
+    source, _, rest = text.partition(":")
+    target, *flags = rest.split(":") if rest else [source]
+    return [source, target, *flags]
