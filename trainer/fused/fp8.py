@@ -73,6 +73,14 @@ class Scales:
         # A step that only allocates the optimiser's state measures nothing, and is not the first step.
         self.measuring = not self.measured
 
+    def forget_evaluation(self) -> None:
+        """Drop the values measured since the last step.
+
+        A checkpoint holds the history alone. Without this, the scales after an evaluation would depend on
+        whether the run has resumed in between.
+        """
+        self.amax.zero_()
+
     def take(self) -> None:
         """Compute the scales from the history."""
         seen = self.history.amax(0)

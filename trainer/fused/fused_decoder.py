@@ -265,6 +265,11 @@ class FusedDecoder:
             self.refresh_fp8()
             self.scales.end_step()
 
+    def end_evaluation(self) -> None:
+        """Forget the values that an evaluation has measured, so that it does not change the next steps."""
+        if self.scales is not None:
+            self.scales.forget_evaluation()
+
     def gather(self) -> None:
         """Copy the other ranks' rows into the working copies that stay in memory.
 

@@ -329,7 +329,7 @@ class Training:
             for chosen in run.validation
         ]
 
-        parallel.reshard(run.stepper.model)
+        run.stepper.end_evaluation()
 
         return found
 

@@ -87,6 +87,12 @@ class Stepper:
 
         return tensors
 
+    def end_evaluation(self) -> None:
+        """Bring the model back to training: an evaluation must leave no trace in the next steps."""
+        parallel.reshard(self.model)
+        if self.fused:
+            self.fused.end_evaluation()
+
     def loss(self, tokens: torch.Tensor) -> torch.Tensor:
         """Mean loss of a micro-batch, int64 ``[B, T + 1]`` in host memory."""
         tokens = tokens.to(self.world.device, non_blocking=True)

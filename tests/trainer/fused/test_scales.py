@@ -52,6 +52,22 @@ def test_a_run_that_resumes_has_the_scales_of_the_one_that_went_on(before: int) 
     assert all(map(torch.equal, state(resumed), state(whole)))
 
 
+def test_an_evaluation_leaves_no_trace_in_the_scales() -> None:
+    whole = scales()
+    resumed = scales()
+    train(whole, range(3))
+    whole.amax.fill_(1000.0)
+    whole.forget_evaluation()
+    resumed.history.copy_(whole.history)
+    resumed.resume()
+
+    for run in (whole, resumed):
+        run.amax.copy_(torch.maximum(run.amax, torch.tensor([1.0, 1e-3])))
+        run.end_step()
+
+    assert all(map(torch.equal, state(resumed), state(whole)))
+
+
 def test_without_a_history_the_first_step_measures() -> None:
     resumed = scales()
     resumed.resume()

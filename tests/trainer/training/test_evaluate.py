@@ -62,3 +62,15 @@ def test_perplexity_a_byte_compares_tokenizers() -> None:
     assert coarse.byte_perplexity == fine.byte_perplexity == pytest.approx(math.e)
     assert Score("c", 2.0, None).byte_perplexity is None
     assert "perplexity_per_byte" not in Score("c", 2.0, None).record()
+
+
+def test_an_evaluation_is_said_to_the_stepper_when_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = prepare(arguments(write_corpus(tmp_path / "data"), tmp_path / "run"))
+    ended: list[bool] = []
+    monkeypatch.setattr(training.run.stepper, "end_evaluation", lambda: ended.append(True))
+
+    training.scores()
+
+    assert ended == [True]

@@ -61,7 +61,10 @@ def same_run(one: Path, other: Path) -> bool:
     return records(one) == records(other) and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("changes", [{}, {"use_fp8": True}, {"use_cuda_graphs": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"use_fp8": True}, {"use_fp8": True, "eval_interval": 1}, {"use_cuda_graphs": True}],
+)
 def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     flags = FLAGS | REPEATED | changes
     whole, parts = tmp_path / "whole", tmp_path / "parts"
