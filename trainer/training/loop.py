@@ -11,7 +11,6 @@ import torch
 
 from jobctl.jobs.catalog.arithmetic import flops_per_token
 from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
-from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint.save import Holds, Report
 from jobctl.trainer.checkpoint.state import SourceRecord, State, random_state
 from jobctl.trainer.data.samples import MicroBatches, micro_batches
