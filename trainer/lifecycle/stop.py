@@ -8,9 +8,12 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from jobctl.jobs.core.layout import stop_file
-from jobctl.trainer.distributed import World
+
+if TYPE_CHECKING:  # a launcher needs the words only, and no torch
+    from jobctl.trainer.distributed import World
 
 log = logging.getLogger(__name__)
 LAUNCHER_WORDS = "launcher received "

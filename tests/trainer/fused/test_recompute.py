@@ -36,7 +36,7 @@ def loss_and_gradients(shape: str, how: ActivationCheckpointing, attention: str)
     """Return the gradients of two micro-steps by name, and the second loss as ``loss``."""
     model, _ = fused(shape, how, attention)
     for seed in (1, 2):
-        tokens = tiny.tokens(2, 17, seed=seed).to(DEVICE)
+        tokens = tiny.tokens(2, 9, seed=seed).to(DEVICE)
         loss = model(tokens[:, :-1], tokens[:, 1:])
         loss.backward()
     found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
@@ -45,14 +45,13 @@ def loss_and_gradients(shape: str, how: ActivationCheckpointing, attention: str)
 
 
 @pytest.mark.parametrize("attention", ["manual", "sdpa"])
-@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("shape", tiny.FUSED)
-def test_losses_and_gradients_are_the_same_bits(
-    shape: str, how: ActivationCheckpointing, attention: str
-) -> None:
+def test_losses_and_gradients_are_the_same_bits(shape: str, attention: str) -> None:
     expected = loss_and_gradients(shape, "none", attention)
-    got = loss_and_gradients(shape, how, attention)
-    assert all(torch.equal(got[name], expected[name]) for name in expected)
+    for how in WAYS:
+        got = loss_and_gradients(shape, how, attention)
+        for name, tensor in expected.items():
+            assert torch.equal(got[name], tensor), (how, name)
 
 
 def kept_of_a_token(shape: str, how: ActivationCheckpointing, monkeypatch: pytest.MonkeyPatch) -> float:
