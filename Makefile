@@ -41,7 +41,7 @@ demo: $(VENV)/.run ## train a small model on this machine
 	@echo "now: export JOBCTL_ROOT='$(JOBCTL_ROOT)' PATH='$(CURDIR)/$(VENV)/bin':\$$PATH"
 
 test: $(VENV)/.test ## run all tests
-	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup
+	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup --durations=15
 
 lint: $(VENV)/.test ## check style, types and which package imports which
 	@$(VENV)/bin/ruff check --quiet .

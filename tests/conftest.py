@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,30 @@ from tests.clusters.slurm import SlurmCluster, missing
 if not os.path.exists("/dev/nvidiactl"):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 
+# Read when torch is first imported. Small tensors gain nothing from more threads, and workers share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TRAINER = Path(__file__).parent / "trainer"
+SLURM_DAEMONS = {"slurm_daemons", "slurm_accounting_daemons"}
+
 with contextlib.suppress(ModuleNotFoundError):  # a machine with a GPU may have only what its tests need
     from hypothesis import settings
 
     settings.register_profile("busy", deadline=None)  # a busy machine is no failure
     settings.load_profile("busy")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker for all that need Slurm: it mostly waits, while another one has both cores for the trainer's ranks.
+
+    pytest-xdist begins with the largest groups. Short tests come last, so that all workers end at the same time.
+    """
+    for item in items:
+        if SLURM_DAEMONS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+    items.sort(key=lambda item: not item.path.is_relative_to(TRAINER))
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,8 @@ ONLY = {
     ),
 }
 """Tasks that the guide has in one section."""
+ONE_WORKER = pytest.mark.xdist_group("guide")
+"""For all that look at one trained run, which each worker would train anew."""
 SMOKE = ("--model", "qwen3_smoke", "--hardware", "cpu")
 
 
@@ -157,6 +159,7 @@ def evaluated(root: Path) -> Path:
     return root
 
 
+@ONE_WORKER
 @pytest.mark.parametrize(
     "command", [command for command in ON_A_RUN if "submit" not in command and "resume" not in command]
 )
@@ -167,11 +170,13 @@ def test_a_command_on_a_run_works_on_a_smoke_model(command: str, evaluated: Path
     assert out
 
 
+@ONE_WORKER
 def test_evaluation_and_export_are_finished(evaluated: Path) -> None:
     for kind in ("eval", "export"):
         assert f"R:{kind}: finished" in say(["status", f"R:{kind}"], evaluated)
 
 
+@ONE_WORKER
 def test_a_run_is_made_longer(evaluated: Path) -> None:
     (command,) = [command for command in ON_A_RUN if "resume" in command]
     say([*shlex.split(command)[1:], "--wait"], evaluated)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("package")  # each worker would build the distributions anew
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = (
     "NOTICE",

@@ -9,6 +9,8 @@ import pytest
 from tests import style
 from tests.style import Counts, Style
 
+pytestmark = pytest.mark.xdist_group("style")  # each worker would read the code anew
+
 
 @pytest.fixture(scope="module")
 def figures() -> Style:

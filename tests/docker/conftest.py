@@ -14,6 +14,8 @@ from jobctl.jobs.spec.resolution import Choices, resolve
 from tests.clusters import containers
 from tests.clusters.containers import Engine
 
+ENGINES = {"podman_store", "docker_service", "engine"}
+
 
 def require(*programs: str) -> None:
     """Skip where ``programs`` are lacking; fail where JOBCTL_REQUIRE_IMAGES=1 says that they must not be."""
@@ -101,7 +103,7 @@ def job(root: Path, tmp_path: Path) -> Callable[..., JobSpec]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker for all of them: they share one image and one Docker daemon, which each worker would make anew."""
+    """One worker for all that run containers: they share an image and a Docker daemon, which each would make anew."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if ENGINES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group("images"))

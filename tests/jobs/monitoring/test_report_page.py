@@ -57,6 +57,9 @@ def resumed_run(run: Path, *, seed: int = 0) -> Path:
     return run
 
 
+pytestmark = pytest.mark.xdist_group("report page")  # each worker would start a browser
+
+
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     need_browser()

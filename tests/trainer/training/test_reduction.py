@@ -14,6 +14,7 @@ from jobctl.trainer.distributed import World, named_parameters
 from tests.trainer.corpus import SHARDINGS, arguments, write_corpus
 from tests.trainer.running import on_ranks, prepare
 
+pytestmark = pytest.mark.xdist_group("reduction")  # each worker would train the ranks anew
 MICRO_STEPS = 4
 Collective = tuple[str, str, int]
 """Operation, type, and elements on this rank: the larger of what goes in and what comes out."""
