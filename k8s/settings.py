@@ -16,6 +16,7 @@ REFUSED: dict[str, str] = {
     "array_limit": "only Slurm has job arrays; a Job of Kubernetes runs all of its pods at once",
     "container.modules": "they are of podman-hpc and shifter; leave the key out",
     "container.runtime": "the kubelet starts the image; leave the key out",
+    "container.share_image": "the kubelet keeps images; leave the key out",
     "modules": "a pod's software is in its image: --image REF",
     "secrets_file": "Kubernetes takes secrets by reference: kubernetes.secret names a Secret",
 }

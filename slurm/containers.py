@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from jobctl.jobs.render import Verbatim
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.slurm.images import importer
 from jobctl.slurm.runtimes import SHIFTER_TYPES, all_mounts, split_mount
 
 MIB = 1 << 20
@@ -31,7 +32,7 @@ def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
     match spec.site.container.runtime:
         case "pyxis":
             return [
-                f"--container-image={spec.image}",
+                *_image(spec, "--container-image="),
                 f"--container-mounts={','.join(all_mounts(spec))}",
                 "--no-container-mount-home",
                 "--container-writable",
@@ -52,7 +53,7 @@ def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
     match spec.site.container.runtime:
         case "apptainer":
             binds = [word for mount in all_mounts(spec) for word in ("--bind", mount)]
-            return ["apptainer", "exec", *(["--nv"] if gpu else []), *binds, spec.image]
+            return ["apptainer", "exec", *(["--nv"] if gpu else []), *binds, *_image(spec)]
         case "edf":
             # The image's variables win over the job's, and ours has one of this name.
             return ["env", f"JOBCTL_ROOT={spec.site.root}"]
@@ -64,6 +65,11 @@ def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
             return _engine(spec, environment)
         case _:
             return []
+
+
+def _image(spec: JobSpec, option: str = "") -> list[str]:
+    """Return the image as a word; none where the script makes a file of it first, and adds its name then."""
+    return [] if importer(spec) else [f"{option}{spec.image}"]
 
 
 def _engine(spec: JobSpec, environment: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from jobctl.jobs.render import (
     render_template,
 )
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec, seconds
+from jobctl.slurm import images
 from jobctl.slurm.containers import container_command, container_options, node_checks
 from jobctl.slurm.directives import directives
 from jobctl.slurm.jobs import run_comment
@@ -28,6 +29,8 @@ LAST_WORDS_SECONDS = 20
 
 ANSWER_SECONDS = 30
 """How long a node may take to start a process before it counts as dead. A living one takes one or two seconds."""
+IMPORT_SECONDS = 3600
+"""How long a job waits for another one that imports the same image."""
 FRUITLESS_ATTEMPTS = 3
 """Attempts in a row that may be stopped before they have saved a step."""
 
@@ -180,5 +183,11 @@ def render(spec: JobSpec) -> str:
             "srun_options": srun_options(spec, variables),
             "container_command": container_command(spec, variables),
             "node_checks": node_checks(spec),
+            "importer": images.importer(spec),
+            "import_seconds": IMPORT_SECONDS,
+            "image_address": images.address(spec),
+            "image_name": images.file_name(spec),
+            "image_is_fixed": images.is_fixed(spec),
+            "keeps_container": images.keeps_container(spec),
         },
     )

@@ -118,6 +118,8 @@ finish() {
   if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
   why=$(reason_of "$code" "$job")
   end_attempt "$code" "$why"
+  # Slurm starts nothing more in a job that it ends.
+  if [ -n "${JOB_KEPT_CONTAINER:-}" ] && [ "$TERMINATED" = 0 ]; then remove_containers only "$SLURM_JOB_ID"; fi
 
   case $TERMINATED/$why/$code in
     # Where preemption cancels, nobody but the job itself starts it again.

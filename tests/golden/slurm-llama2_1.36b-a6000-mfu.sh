@@ -34,7 +34,7 @@ JOB_READS_CHECKPOINT=''
 JOB_STOP_FILE=STOP
 JOB_SPEC_HASH=072308548b53817b
 JOB_TRUSTED=(root)
-JOB_RECORD='{"format": 3, "spec_hash": "072308548b53817b", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":8.0,"allreduce_network_gb_s":3.0,"compute_capability":"8.6","cpus":32,"device":"RTX A6000","gpu_product":"NVIDIA-RTX-A6000","image_variants":["cu124","cu132"],"memory_gib":48.0,"node_memory_gib":256,"peak_tflops":{"bfloat16":154.8,"float16":154.8},"shm_gib":32},"hardware":"a6000","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu124","sweep_batch_sizes":[],"tokenizer":"llama2"},"kind":"train","model":{"architecture":"llama","bias":false,"head_dim":128,"hidden_size":2304,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":18,"num_hidden_layers":18,"num_key_value_heads":18,"rope_factor":1.0,"rope_high_freq_factor":4.0,"rope_low_freq_factor":1.0,"rope_original_positions":8192,"rope_theta":10000.0,"rope_type":"default","tie_word_embeddings":false,"vocab_size":32000},"model_name":"llama2_1.36b","resources":{"array_limit":0,"gpus_per_node":2,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":3,"stop_grace_seconds":300,"time_limit":"2:00:00"},"run":"llama2-mfu","site":{"container":{"modules":[],"mounts":["/shared:/shared"],"runtime":"pyxis"},"cpus_per_task":0,"env":{"NCCL_DEBUG":"WARN","NCCL_IB_HCA":"mlx5"},"exclude":"","modules":[],"nodelist":"","pass_env":["HF_TOKEN","WANDB_API_KEY"],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"~/.config/jobctl/secrets","slurm":{"account":"nlp","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"cpu","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"gpu","qos":"normal","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"example-slurm","stage":"mfu","target":"slurm","tier":1,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":6,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":200,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":32,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":32000,"max_bad_steps":20,"max_iters":100,"min_lr":0.00003,"optimizer":"adamw","profile":false,"save_checkpoints":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":true,"verify_replay":0,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
+JOB_RECORD='{"format": 3, "spec_hash": "072308548b53817b", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":8.0,"allreduce_network_gb_s":3.0,"compute_capability":"8.6","cpus":32,"device":"RTX A6000","gpu_product":"NVIDIA-RTX-A6000","image_variants":["cu124","cu132"],"memory_gib":48.0,"node_memory_gib":256,"peak_tflops":{"bfloat16":154.8,"float16":154.8},"shm_gib":32},"hardware":"a6000","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu124","sweep_batch_sizes":[],"tokenizer":"llama2"},"kind":"train","model":{"architecture":"llama","bias":false,"head_dim":128,"hidden_size":2304,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":18,"num_hidden_layers":18,"num_key_value_heads":18,"rope_factor":1.0,"rope_high_freq_factor":4.0,"rope_low_freq_factor":1.0,"rope_original_positions":8192,"rope_theta":10000.0,"rope_type":"default","tie_word_embeddings":false,"vocab_size":32000},"model_name":"llama2_1.36b","resources":{"array_limit":0,"gpus_per_node":2,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":3,"stop_grace_seconds":300,"time_limit":"2:00:00"},"run":"llama2-mfu","site":{"container":{"modules":[],"mounts":["/shared:/shared"],"runtime":"pyxis","share_image":true},"cpus_per_task":0,"env":{"NCCL_DEBUG":"WARN","NCCL_IB_HCA":"mlx5"},"exclude":"","modules":[],"nodelist":"","pass_env":["HF_TOKEN","WANDB_API_KEY"],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"~/.config/jobctl/secrets","slurm":{"account":"nlp","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"cpu","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"gpu","qos":"normal","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"example-slurm","stage":"mfu","target":"slurm","tier":1,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":6,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":200,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":32,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":32000,"max_bad_steps":20,"max_iters":100,"min_lr":0.00003,"optimizer":"adamw","profile":false,"save_checkpoints":false,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":true,"verify_replay":0,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
 JOB_EXPECTED='{"gpus":2,"device":"RTX A6000","compute_capability":"8.6","peak_tflops":154.8,"allreduce_gb_s":8.0,"allreduce_network_gb_s":3.0}'
 JOB_ANSWER_SECONDS=30
 JOB_AT_WARNING='checkpoint'
@@ -42,6 +42,13 @@ JOB_AVOIDED_NODES=''
 JOB_CORE_KIB=0
 JOB_FRUITLESS_ATTEMPTS=3
 JOB_INTERFACE=''
+JOB_IMAGE='jobctl:0.0.0-cu124'
+JOB_IMAGE_ADDRESS=docker://jobctl:0.0.0-cu124
+JOB_IMAGE_IS_FIXED=yes
+JOB_IMAGE_NAME=jobctl+0.0.0-cu124
+JOB_IMPORT_SECONDS=3600
+JOB_IMPORTER='enroot'
+JOB_KEPT_CONTAINER=jobctl-$SLURM_JOB_ID
 JOB_LAST_WORDS_SECONDS=20
 JOB_LIMIT_SECONDS=7200
 JOB_MASTER_PORT=0
@@ -59,7 +66,6 @@ JOB_SRUN_OPTIONS=(
   '--kill-on-bad-exit=1'
   '--cpu-bind=none'
   '--wait=60'
-  '--container-image=jobctl:0.0.0-cu124'
   '--container-mounts=/shared/jobctl:/shared/jobctl,/shared:/shared'
   '--no-container-mount-home'
   '--container-writable'
@@ -609,6 +615,8 @@ finish() {
   if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
   why=$(reason_of "$code" "$job")
   end_attempt "$code" "$why"
+  # Slurm starts nothing more in a job that it ends.
+  if [ -n "${JOB_KEPT_CONTAINER:-}" ] && [ "$TERMINATED" = 0 ]; then remove_containers only "$SLURM_JOB_ID"; fi
 
   case $TERMINATED/$why/$code in
     # Where preemption cancels, nobody but the job itself starts it again.
@@ -841,11 +849,128 @@ starts_on() {
 }
 
 
-# make_cache FOLDER: make the folder for what compilers leave. The next job executes it, so it must be this user's own.
-make_cache() {
+# make_private FOLDER: make a folder whose files a job executes, below one that is for everybody. It must be this user's.
+make_private() {
   make_shared "${1%/*}"
   [ -d "$1" ] || mkdir -m 700 "$1" 2>/dev/null || [ -d "$1" ] || fail "$1 cannot be made"
   check_owned "$1"
+}
+
+# share_image: make one file of the image for all nodes and jobs of this user, and set IMAGE to it. Where it cannot be
+# made, each node imports the image itself.
+share_image() {
+  local folder
+  local file
+  local child
+  IMAGE=$JOB_IMAGE
+  folder=$JOBCTL_ROOT/images/$(id -un)
+  file=$folder/$(image_file_name) || return 0
+  make_private "$folder"
+
+  if [ ! -s "$file" ]; then
+    import_image "$file" &
+    child=$!
+    # A signal ends wait. Who is told to end does not wait for an image.
+    while kill -0 "$child" 2>/dev/null; do
+      wait "$child" || true
+      leave_early
+    done
+  fi
+
+  if [ -s "$file" ]; then
+    IMAGE=$file
+  else
+    echo "jobctl: $JOB_IMAGE is not in $folder, so each node imports it"
+  fi
+}
+
+# image_file_name: print the name of the image's file: with the digest where the importer can tell it, so that a tag
+# that was moved is another file.
+image_file_name() {
+  local digest
+  digest=$(timeout --kill-after=5 60 "$JOB_IMPORTER" digest "$JOB_IMAGE_ADDRESS" 2>/dev/null) || digest=""
+  case $digest in
+    sha256:*) echo "$JOB_IMAGE_NAME-${digest#sha256:}" ;;
+    *)
+      if [ "$JOB_IMAGE_IS_FIXED" != yes ]; then
+        echo "jobctl: $JOB_IMAGE may be another image tomorrow, so each node imports it; name a tag or a digest" >&2
+        return 1
+      fi
+      echo "$JOB_IMAGE_NAME"
+      ;;
+  esac
+}
+
+# import_image FILE: import the image into FILE, unless another job does. The lock ends with the processes that hold it.
+# A reader sees no file, or the whole one.
+import_image() {
+  local part lock got=0
+  part=$1.part-$JOB_ID-$BASHPID
+  exec {lock}>"$1.lock"
+  flock --nonblock --conflict-exit-code 75 "$lock" 2>/dev/null || got=$?
+  if [ "$got" = 75 ]; then
+    got=0
+    echo "jobctl: waiting for another job that imports $JOB_IMAGE"
+    flock --timeout "$JOB_IMPORT_SECONDS" --conflict-exit-code 75 "$lock" || got=$?
+    [ "$got" != 75 ] || return 1
+  fi
+
+  # Reading the folder drops what NFS remembers of a file that was missing a moment ago.
+  ls "${1%/*}" >/dev/null
+  [ ! -s "$1" ] || return 0
+  # Of importers that were killed: with the lock no other one is at work, without it only an old file is certain.
+  if [ "$got" = 0 ]; then
+    rm -f "$1".part-*
+  else
+    echo "jobctl: the file system of ${1%/*} has no locks; another job may import $JOB_IMAGE as well"
+    find "${1%/*}" -name '*.part-*' -mmin +1440 -delete || true
+  fi
+
+  echo "jobctl: importing $JOB_IMAGE into $1"
+  if make_image "$part" && sync "$part" && mv -f "$part" "$1"; then
+    sync "${1%/*}"
+  else
+    rm -f "$part"
+    return 1
+  fi
+}
+
+make_image() {
+  case $JOB_IMPORTER in
+    enroot) enroot import --output "$1" "$JOB_IMAGE_ADDRESS" ;;
+    apptainer) apptainer pull "$1" "$JOB_IMAGE_ADDRESS" ;;
+  esac
+}
+
+# Pyxis keeps a container that has a name, so that the next step of the job finds the image unpacked. It removes it with
+# the job only where its container_scope is "job"; else we do.
+
+# remove_dead_containers: remove what jobs of ours that are gone have left on the nodes of this one.
+remove_dead_containers() {
+  local active
+  active=$(timeout --kill-after=5 20 squeue --noheader --me --format=%A) || return 0
+  read -ra active <<<"${active//$'\n'/ }"
+  remove_containers but "${active[@]}"
+}
+
+# remove_containers only|but JOB...: remove the named containers of these jobs, or of all others.
+remove_containers() {
+  timeout --kill-after=5 20 srun --overlap "--nodelist=$SLURM_JOB_NODELIST" "--nodes=$SLURM_JOB_NUM_NODES" \
+    "--ntasks=$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --mem=0 --gres=none \
+    bash -c "$(declare -f remove_containers_here); remove_containers_here \"\$@\"" bash "$@" || true
+}
+
+# remove_containers_here only|but JOB...: the same on this node.
+remove_containers_here() {
+  local name named mode=$1
+  shift
+  command -v enroot >/dev/null || return 0
+  for name in $(enroot list); do
+    case $name in pyxis_jobctl-*) ;; *) continue ;; esac
+    named=but
+    case " $* " in *" ${name#pyxis_jobctl-} "*) named=only ;; esac
+    [ "$named" != "$mode" ] || enroot remove --force "$name" >/dev/null
+  done
 }
 
 # read_secrets FILE: export the variables that JOB_SECRET_NAMES lists from the lines NAME=value of FILE. The file is
@@ -1010,7 +1135,7 @@ PYTHON=python3
 set_limits
 ulimit -l unlimited 2>/dev/null || echo "jobctl: memory cannot be pinned without limit (ulimit -l $(ulimit -l))" >&2
 read_secrets "$HOME"/.config/jobctl/secrets
-make_cache "$CACHE"
+make_private "$CACHE"
 
 # --- Record: take an attempt's number, and record its end however it ends. -----------------------------
 begin_attempt
@@ -1021,6 +1146,11 @@ trap 'finish $?' EXIT
 trap on_warning USR2
 leave_early
 
+share_image
+leave_early
+JOB_SRUN_OPTIONS+=("--container-image=$IMAGE")
+remove_dead_containers
+JOB_SRUN_OPTIONS+=("--container-name=$JOB_KEPT_CONTAINER")
 TRAINER=(
   --model_name=llama2_1.36b
   "--run_dir=$RUN_DIR"

@@ -58,6 +58,7 @@ VALUES: dict[str, Any] = {
     "cpus_per_task": 9,
     "container.modules": ("nccl",),
     "container.runtime": "podman",
+    "container.share_image": False,
     "container.mounts": ("/nvme:/scratch",),
     "kubernetes.context": "elsewhere",
     "kubernetes.namespace": "other",

@@ -23,3 +23,9 @@ class ContainerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         tuple[str, ...],
         Meta(description="modules of podman-hpc or shifter that the container gets, such as nccl"),
     ] = ()
+    share_image: Annotated[
+        bool,
+        Meta(
+            description="import an image of a registry once into the root, for all nodes (pyxis, apptainer)"
+        ),
+    ] = True

@@ -11,6 +11,7 @@ from tests.jobs.catalog.schema.settings import keys_without_effect, rendered
 
 IMAGE = {"image": "/images/jobctl.sqsh"}
 NAMED = {"image": "jobctl.sqsh"}
+SHARED = "container.share_image"
 VALUES = {
     "container.runtime": "apptainer",
     "container.mounts": ["/data:/data:ro"],
@@ -21,7 +22,9 @@ VALUES = {
 def test_each_key_changes_the_script() -> None:
     beside = {**IMAGE, "container.runtime": "podman-hpc"}
     assert keys_without_effect("slurm", VALUES, beside) == []
-    assert {key for key, kind in KEYS.items() if kind is ContainerSection} == set(VALUES)
+    of_a_registry = {"image": "me/jobctl:1", "container.runtime": "pyxis"}
+    assert keys_without_effect("slurm", {SHARED: False}, of_a_registry) == []
+    assert {key for key, kind in KEYS.items() if kind is ContainerSection} == {*VALUES, SHARED}
 
 
 @pytest.mark.parametrize("runtime", get_args(ContainerRuntime))

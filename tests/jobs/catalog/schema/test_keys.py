@@ -57,7 +57,7 @@ def test_a_wrong_word_gets_the_nearest_key(word: str, key: str) -> None:
 
 def test_a_word_like_no_other_gets_the_keys_of_its_section_alone() -> None:
     said = nearest_key("container.zzzzzz")
-    assert said == "known: container.modules, container.mounts, container.runtime"
+    assert said == "known: container.modules, container.mounts, container.runtime, container.share_image"
 
 
 def test_a_word_that_is_near_nothing_does_not_print_every_key() -> None:

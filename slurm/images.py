@@ -1,0 +1,50 @@
+"""Which images are imported once into the shared root, for all nodes and jobs of a user."""
+
+from __future__ import annotations
+
+import re
+
+from jobctl.jobs.spec.job_spec import JobSpec
+
+_SCHEME = re.compile(r"[a-z]+://")
+_OF_THE_NODE = ("dockerd://", "podman://")
+"""Schemes of images that a daemon on each node keeps."""
+
+
+def importer(spec: JobSpec) -> str:
+    """Return the program that makes a file of the job's image; empty where it is a file, or each node has its own.
+
+    Without one each node would ask the registry: thousands of downloads of ten gigabytes at the same moment.
+    """
+    container = spec.site.container
+    if not container.share_image or spec.image.startswith(("/", "./", *_OF_THE_NODE)):
+        return ""
+
+    if container.runtime == "pyxis":
+        return "enroot"
+
+    if container.runtime == "apptainer" and _SCHEME.match(spec.image):
+        return "apptainer"
+
+    return ""
+
+
+def address(spec: JobSpec) -> str:
+    """Return the image as its importer takes it. Pyxis leaves the scheme out."""
+    return spec.image if _SCHEME.match(spec.image) else f"docker://{spec.image}"
+
+
+def file_name(spec: JobSpec) -> str:
+    """Return the beginning of the file's name, which tells people what it holds."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "+", _SCHEME.sub("", spec.image))
+
+
+def is_fixed(spec: JobSpec) -> bool:
+    """Whether the reference names one image for ever, as far as people keep their word: a digest, or a tag."""
+    last = spec.image.rpartition("/")[2]
+    return "@sha256:" in last or (":" in last and not last.endswith(":latest"))
+
+
+def keeps_container(spec: JobSpec) -> bool:
+    """Whether an attempt starts the image twice on a node, so that what pyxis has unpacked should stay for it."""
+    return spec.checked and spec.site.container.runtime == "pyxis"
