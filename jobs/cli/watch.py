@@ -52,9 +52,7 @@ def look_at(run: Opened) -> Glance:
     """Return how a run stands now. A document that is being rewritten at this moment is looked at again later."""
     records = run.records()
     history = run.log.read()
-    goodput = run.goodput()
-    share = goodput.share if goodput else None
-    return glance(history, records, time.time(), warnings=_warnings(run.path), goodput=share)
+    return glance(history, records, time.time(), warnings=_warnings(run.path), goodput=run.goodput())
 
 
 def _warnings(path: Path) -> list[str]:

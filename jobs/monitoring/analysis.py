@@ -66,6 +66,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     peak_flops: float | None
     """The dense peak of one GPU that MFU is a share of, in FLOP/s."""
     tokens_per_second: float | None
+    """While steps run."""
     ms_per_step: float | None
     split: dict[str, float]
     """Share of a step's time by part, 0 to 1."""
@@ -75,6 +76,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of one GPU by the catalogue, in GB."""
     wall_seconds: float | None
     wall_tokens_per_second: float | None
+    """Over all the time: with queues, starts, evaluations, saves and steps done again."""
     goodput: dict[str, float]
     """Share of the wall-clock time by cause, 0 to 1; empty where the log does not tell it."""
     optimal_tokens: float | None
@@ -98,8 +100,7 @@ def analyse(
     steady = steady_intervals(history, warmup)
     losses = finite(column(history.steps, "loss"))
     rate = _rate(steady)
-    wall = wall_seconds(history, attempts)
-    wall_rate = history.tokens / wall if wall and history.tokens else None
+    over_all = wall_rate(history, attempts, goodput)
     wanted = tokens or optimal_tokens(history.model)
 
     return Analysis(
@@ -127,11 +128,11 @@ def analyse(
         memory_gb=mean(steady, "memory_allocated_gb"),
         memory_peak_gb=max(finite(column(history.intervals, "memory_peak_gb")), default=None),
         memory_total_gb=memory_total_gb(str(history.startup.get("device") or "")),
-        wall_seconds=wall,
-        wall_tokens_per_second=wall_rate,
+        wall_seconds=goodput.wall_seconds if goodput else wall_seconds(history, attempts),
+        wall_tokens_per_second=over_all,
         goodput=goodput.shares() if goodput else {},
         optimal_tokens=wanted,
-        projections=projections(history, wanted, {"steps": rate, "wall clock": wall_rate}),
+        projections=projections(history, wanted, {"steps": rate, "wall clock": over_all}),
     )
 
 
@@ -218,6 +219,20 @@ def wall_seconds(history: History, attempts: Sequence[Attempt] = ()) -> float | 
         return None
 
     return end - begin
+
+
+def wall_rate(
+    history: History, attempts: Sequence[Attempt] = (), goodput: Goodput | None = None
+) -> float | None:
+    """Return tokens/s over all the time of the run; None where nothing says how long it took.
+
+    The account of its time knows the wait before the first attempt as well.
+    """
+    if goodput:
+        return goodput.tokens_per_second or None
+
+    wall = wall_seconds(history, attempts)
+    return history.tokens / wall if wall and history.tokens else None
 
 
 def optimal_tokens(model: str) -> float | None:
@@ -309,8 +324,8 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
     memory = f" of {a.memory_total_gb:.1f} GB" if a.memory_total_gb else ""
     shown: list[tuple[str, float | None, Callable[[float], str]]] = [
         ("MFU", a.mfu, lambda value: f"{value:.1%} mean, {a.mfu_peak or value:.1%} best interval{peak}"),
-        ("tokens/s", a.tokens_per_second, lambda value: f"{value:,.0f} while steps run"),
-        ("by the clock", a.wall_tokens_per_second, lambda value: f"{value:,.0f} tokens/s over all the time"),
+        ("tokens/s", a.wall_tokens_per_second, lambda value: f"{value:,.0f} over all the time"),
+        ("in steps", a.tokens_per_second, lambda value: f"{value:,.0f} tokens/s"),
         ("time a step", a.ms_per_step, lambda value: f"{value:,.1f} ms"),
         (
             "memory",

@@ -60,7 +60,8 @@ class Result(msgspec.Struct, frozen=True):
 RESULTS = (
     Result("validation loss", "validation_loss", "{:.4f}".format, True),
     Result("training loss", "last_loss", "{:.4f}".format, True),
-    Result("tokens/s", "tokens_per_second", "{:,.0f}".format, False),
+    Result("tokens/s", "wall_tokens_per_second", "{:,.0f}".format, False),
+    Result("tokens/s in steps", "tokens_per_second", "{:,.0f}".format, False),
     Result("MFU", "mfu", "{:.1%}".format, False),
     Result("ms a step", "ms_per_step", "{:,.1f}".format, True),
     Result("memory peak, GB", "memory_peak_gb", "{:.2f}".format, True),

@@ -44,7 +44,14 @@ METRICS = (
         lambda look: look.grad_norm,
     ),
     Metric(
-        "jobctl_run_tokens_per_second", "Tokens a second, over all GPUs.", lambda look: look.tokens_per_second
+        "jobctl_run_tokens_per_second",
+        "Tokens a second while steps run, over all GPUs.",
+        lambda look: look.tokens_per_second,
+    ),
+    Metric(
+        "jobctl_run_wall_tokens_per_second",
+        "Tokens a second over all the time of the run.",
+        lambda look: look.wall_tokens_per_second,
     ),
     Metric("jobctl_run_mfu_ratio", "Share of the GPUs' dense peak, 0 to 1.", lambda look: look.mfu),
     Metric(
@@ -114,8 +121,7 @@ class Runs:
             except (UserError, OSError):
                 continue
 
-            share = goodput.share if goodput else None
-            yield from samples(glance(history, opened.records(), moment, goodput=share), history.last_write)
+            yield from samples(glance(history, opened.records(), moment, goodput=goodput), history.last_write)
 
     def _names(self, now: float) -> Iterable[str]:
         """Return the names of the runs whose metrics folder has changed lately."""

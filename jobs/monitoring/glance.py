@@ -11,10 +11,11 @@ import msgspec
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.amounts import clock
+from jobctl.jobs.core.goodput import Goodput
 from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.core.run_times import seconds_of
 from jobctl.jobs.core.text import visible
-from jobctl.jobs.monitoring.analysis import mean, split
+from jobctl.jobs.monitoring.analysis import mean, split, wall_rate
 from jobctl.jobs.monitoring.history import History, column, finite, number
 from jobctl.jobs.monitoring.opening import Records
 from jobctl.jobs.runs import store
@@ -45,6 +46,9 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float | None
     grad_norm: float | None
     tokens_per_second: float | None
+    """While steps run, in the newest intervals."""
+    wall_tokens_per_second: float | None
+    """Over all the time of the run; None where nothing says how long it took."""
     mfu: float | None
     mfu_peak: float | None
     """The best interval so far."""
@@ -70,9 +74,9 @@ def glance(
     now: float,
     *,
     warnings: Sequence[str] = (),
-    goodput: float | None = None,
+    goodput: Goodput | None = None,
 ) -> Glance:
-    """Return the look at a run at the time ``now``, in seconds since the epoch."""
+    """Return the look at a run at the time ``now``, in seconds since the epoch; ``goodput`` is where its time went."""
     recent = history.intervals[-RECENT:]
     per_step = mean(recent, "dt_ms")
     remaining = max(0, history.max_iters - history.last_step)
@@ -98,12 +102,13 @@ def glance(
         learning_rate=_known(number(last.lr)) if last else None,
         grad_norm=_known(number(last.grad_norm)) if last else None,
         tokens_per_second=mean(recent, "tokens_per_sec"),
+        wall_tokens_per_second=wall_rate(history, records.attempts, goodput),
         mfu=mean(recent, "mfu"),
         mfu_peak=max(shares, default=None),
         ms_per_step=per_step,
         memory_gb=max(memory, default=None),
         split=split(recent),
-        goodput=goodput,
+        goodput=goodput.share if goodput else None,
         warnings=tuple(warnings),
         steps=[step.iter for step in history.steps],
         losses=losses,

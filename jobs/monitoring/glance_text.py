@@ -25,7 +25,8 @@ def line(look: Glance) -> str:
         ("loss {:.4f}", look.loss),
         ("val {:.4f}", look.validation_loss),
         ("MFU {:.1%}", look.mfu),
-        ("{:,.0f} tokens/s", look.tokens_per_second),
+        ("{:,.0f} tokens/s", look.wall_tokens_per_second),
+        ("{:,.0f} tokens/s in steps", look.tokens_per_second),
         ("grad {:.2f}", look.grad_norm),
         ("lr {:.2e}", look.learning_rate),
     ]
@@ -45,8 +46,14 @@ def rows(look: Glance) -> list[tuple[str, str]]:
     if look.mfu is not None and look.mfu_peak is not None:
         pairs.append(("MFU", f"{look.mfu:.1%} (best {look.mfu_peak:.1%})"))
 
+    if look.wall_tokens_per_second is not None:
+        pairs.append(("tokens/s", f"{look.wall_tokens_per_second:,.0f} over all the time"))
+
+    if look.goodput is not None:
+        pairs.append(("goodput", f"{look.goodput:.1%} of the wall-clock time"))
+
     if look.tokens_per_second is not None:
-        pairs.append(("tokens/s", f"{look.tokens_per_second:,.0f}"))
+        pairs.append(("in steps", f"{look.tokens_per_second:,.0f} tokens/s"))
 
     if look.ms_per_step is not None:
         pairs.append(("a step", f"{look.ms_per_step:,.0f} ms"))
@@ -62,9 +69,6 @@ def rows(look: Glance) -> list[tuple[str, str]]:
 
     pairs.append(("lr", _number(look.learning_rate, "{:.2e}")))
     pairs.append(("gradient", _number(look.grad_norm, "{:.3g}")))
-    if look.goodput is not None:
-        pairs.append(("goodput", f"{look.goodput:.1%} of the wall-clock time"))
-
     pairs.append(("attempt", str(look.attempt or "-")))
     return pairs
 

@@ -28,7 +28,7 @@ const FIGURES = [
     steep: true, about: "Training: mean, and lowest to highest. Circles: validation. The first 2% may lie above." },
   { key: "mfu", title: "MFU", kind: "curve", format: formats.share,
     about: "Share of the GPUs' dense peak." },
-  { key: "tokens_per_sec", title: "Tokens per second", kind: "curve", format: formats.count,
+  { key: "tokens_per_sec", title: "Tokens per second, in steps", kind: "curve", format: formats.count,
     about: "Over all GPUs, while steps run." },
   { key: "memory", title: "Memory, peak", kind: "curve", format: formats.gigabytes,
     about: "Of one GPU, or of the process on a CPU." },

@@ -9,7 +9,7 @@ import pytest
 
 from jobctl.jobs.core.amounts import short_count
 from jobctl.jobs.core.goodput import Goodput
-from jobctl.jobs.monitoring.analysis import Analysis, analyse, final_loss, text
+from jobctl.jobs.monitoring.analysis import Analysis, analyse, final_loss, rows, text
 from jobctl.jobs.monitoring.document import read_document
 from jobctl.jobs.monitoring.logfile import RunLog
 from jobctl.jobs.monitoring.opening import open_run
@@ -72,6 +72,8 @@ def test_the_projection_by_steps_and_by_the_wall_clock(tmp_path: Path) -> None:
     assert by_steps.gpu_hours == pytest.approx(4 * by_steps.hours)
     assert by_steps.iterations == pytest.approx(81.727e9 / 1024)
     assert by_clock.tokens_per_second == pytest.approx(1000 * 1024 / 1200)
+    named = dict(rows(analysis))
+    assert (named["tokens/s"], named["in steps"]) == ("853 over all the time", "10,240 tokens/s")
     assert "4 × NVIDIA H200" in text(analysis)
     assert f"{by_steps.hours:,.1f} hours" in text(analysis)
 
@@ -136,11 +138,12 @@ def test_where_the_time_went_is_told(tmp_path: Path) -> None:
     spent = Goodput(
         wall_seconds=100.0,
         seconds={"steps": 80.0, "queue": 15.0, "startup": 5.0},
-        tokens=1,
+        tokens=5000,
         attempts=1,
         starts=1,
     )
     analysis = analyse(RunLog(run).read(), goodput=spent)
+    assert (analysis.wall_seconds, analysis.wall_tokens_per_second) == (100.0, 50.0), "the queue counts"
     assert analysis.goodput == {"steps": 0.8, "queue": 0.15, "startup": 0.05}
     shown = text(analysis)
     assert "80.0% of the wall-clock time in steps that count" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobctl.jobs.monitoring.analysis import analyse
@@ -25,6 +26,10 @@ from tests.jobs.monitoring.runs import write_run
 def member(run: Path, **options: Any) -> Member:
     history = RunLog(write_run(run, **options)).read()
     return Member(history, analyse(history))
+
+
+def with_rate(member: Member, rate: float) -> Member:
+    return Member(member.history, msgspec.structs.replace(member.analysis, wall_tokens_per_second=rate))
 
 
 def verdict(comparison: Comparison, result: str) -> Difference:
@@ -61,7 +66,18 @@ def test_a_planted_gap_is_found_in_repeats_and_chance_is_not(tmp_path: Path) -> 
     assert loss.relative == pytest.approx(-0.01, abs=0.003)
     assert loss.spreads is not None
     assert loss.spreads < -3
-    assert verdict(comparison, "tokens/s").is_real is False
+    assert verdict(comparison, "tokens/s in steps").is_real is False
+
+
+def test_the_rate_over_all_the_time_stands_beside_the_rate_of_the_steps(tmp_path: Path) -> None:
+    slow = member(tmp_path / "a", seed=1)
+    fast = member(tmp_path / "b", seed=2, settings={"learning_rate": 1e-3})
+    shown = {
+        v.result: v.difference.relative
+        for v in compared([with_rate(slow, 100.0), with_rate(fast, 200.0)]).verdicts
+    }
+    assert shown["tokens/s"] == pytest.approx(1.0)
+    assert shown["tokens/s in steps"] == pytest.approx(0.0)
 
 
 def test_single_runs_of_one_seed_are_compared_step_by_step(tmp_path: Path) -> None:
@@ -81,7 +97,7 @@ def test_runs_of_one_seed_both_count(tmp_path: Path) -> None:
 
 def test_words_say_which_way_is_better() -> None:
     loss = RESULTS[0]
-    rate = RESULTS[2]
+    rate = next(result for result in RESULTS if result.name == "tokens/s in steps")
     lower = Difference(relative=-0.005, spreads=-3.2, p=1e-6, method="groups")
     assert words_of(lower, loss) == "-0.50%, 3.2 spreads: better (p < 0.0001)"
     assert words_of(lower, rate) == "-0.50%, 3.2 spreads: worse (p < 0.0001)"

@@ -16,7 +16,7 @@ def test_settings_results_and_verdicts_stand_below_each_other(tmp_path: Path) ->
     assert lines[0] == "A: 2 repeats: a1 (seed 1), a2 (seed 2)"
     assert lines[1] == "b: 200 steps, seed 3"
     assert "weight_decay          0.1  0.2" in lines
-    assert any(line.startswith("validation loss  3.") and "±" in line for line in lines)
+    assert any(line.startswith("validation loss    3.") and "±" in line for line in lines)
     assert "b against A" in lines
 
 

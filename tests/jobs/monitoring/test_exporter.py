@@ -36,6 +36,8 @@ def test_a_scrape_gives_every_run(tmp_path: Path) -> None:
     assert seen["jobctl_run_step", "a"] == 100
     assert seen["jobctl_run_mfu_ratio", "a"] == 0.6
     assert seen["jobctl_run_step_seconds", "a"] == 0.1
+    assert seen["jobctl_run_tokens_per_second", "a"] == 10_240
+    assert 0 < seen["jobctl_run_wall_tokens_per_second", "a"] < 10_240
     assert seen["jobctl_run_memory_peak_bytes", "b"] == 90e9
     assert seen["jobctl_run_remaining_seconds", "a"] == 10.0
     assert ("jobctl_run_remaining_seconds", "b") not in seen, "it has ended"
