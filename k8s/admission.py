@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.k8s.queueing import check_queue
 from jobctl.k8s.refusals import Refused, exceeds_for_ever
 from jobctl.k8s.resources import CLAIM, POD, SECRET, Kind, Object
 
@@ -31,6 +32,8 @@ def check(api: Api, spec: JobSpec, pod: Object, tell: Callable[[str], None]) -> 
 
     check_claims(api, spec, pod)
     check_secrets(api, spec, pod)
+    if spec.site.kubernetes.queue:
+        check_queue(api, spec.site.kubernetes.namespace, spec.site.kubernetes.queue)
 
     try:
         api.create(POD, pod, dry_run=True)

@@ -12,8 +12,9 @@ from jobctl.jobs.runs.store import Run, Status
 from jobctl.k8s import names
 from jobctl.k8s.attempts import read_attempt
 from jobctl.k8s.pods import Pod, newest, read_pod, warnings_of
+from jobctl.k8s.queueing import ADMITTED, Waiting, waiting_of
 from jobctl.k8s.refusals import Refused
-from jobctl.k8s.resources import CONFIG_MAP, EVENT, JOB, POD, WORKLOAD, Kind, Object, label_selector
+from jobctl.k8s.resources import CONFIG_MAP, EVENT, JOB, POD, Kind, Object, label_selector
 from jobctl.k8s.status import ENDED_MARK, ended, status_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Cluster:
         pods: list[Object],
         records: list[Object],
         events: Sequence[Object] = (),
-        queue: str = "",
+        queue: Waiting = ADMITTED,
     ) -> None:
         self._jobs = jobs
         self._pods = pods
@@ -57,11 +58,11 @@ class Cluster:
         pods = api.list_all(POD, namespace, labelSelector=selector)
         records = api.list_all(CONFIG_MAP, namespace, labelSelector=selector)
         events: list[Object] = []
-        queue = ""
+        queue = ADMITTED
 
         if run and any(not ended(job) for _, job in jobs):
             events = _events_of(api, namespace, jobs, pods)
-            queue = why_not_admitted(api, namespace, [job for _, job in jobs])
+            queue = waiting_of(api, namespace, [job for _, job in jobs if not ended(job)])
 
         return cls(jobs, pods, records, events, queue)
 
@@ -134,34 +135,6 @@ def _events_of(api: Api, namespace: str, jobs: list[tuple[Kind, Object]], pods: 
         events += api.list_all(EVENT, namespace, fieldSelector=selector)
 
     return events
-
-
-def why_not_admitted(api: Api, namespace: str, jobs: Sequence[Object]) -> str:
-    """Return why Kueue has not admitted the newest of ``jobs``; empty where it has, or has said nothing."""
-    queued = [job for job in jobs if names.QUEUE_LABEL in (job["metadata"].get("labels") or {})]
-    if not queued or ended(queued[-1]):
-        return ""
-
-    uid = queued[-1]["metadata"].get("uid", "")
-    try:
-        workloads = api.list_all(WORKLOAD, namespace)
-    except Refused:  # no right to read them, or another version of Kueue
-        return ""
-
-    for workload in workloads:
-        owners = workload["metadata"].get("ownerReferences") or []
-        if any(owner.get("uid") == uid for owner in owners):
-            return _refusal_of(workload)
-
-    return ""
-
-
-def _refusal_of(workload: Object) -> str:
-    for condition in (workload.get("status") or {}).get("conditions") or []:
-        if condition.get("type") in ("QuotaReserved", "Admitted") and condition.get("status") == "False":
-            return str(condition.get("message") or condition.get("reason") or "")
-
-    return ""
 
 
 class Clusters:

@@ -20,7 +20,7 @@ from jobctl.jobs.render import (
 from jobctl.jobs.spec.job_spec import JobSpec, seconds
 from jobctl.jobs.targets import registry
 from jobctl.k8s import names
-from jobctl.k8s.placement import distributed, placement
+from jobctl.k8s.placement import distributed, placement, topology
 from jobctl.k8s.pod_options import merged
 from jobctl.k8s.resources import PYTORCHJOB, TRAINJOB, Kind, Object
 from jobctl.k8s.settings import check_settings
@@ -49,6 +49,10 @@ OPERATORS_INIT_CONTAINER: Object = {
     },
 }
 """What the training operator 1.9 adds to each worker, as far as a namespace's policies look at it."""
+PYTORCHJOB_CONTAINER = "pytorch"
+"""What the training operator wants the container of a training to be called."""
+TRAINJOB_CONTAINER = "node"
+"""What Trainer v2 calls the container of a training."""
 DEAD_NODE_SECONDS = 60
 """How long the pods of a node that does not answer are left there."""
 
@@ -83,7 +87,7 @@ def _with_options(spec: JobSpec, text: str, container: str) -> str:
     if not options:
         return text
 
-    kind = TRAINJOB if container == "node" else PYTORCHJOB
+    kind = TRAINJOB if container == TRAINJOB_CONTAINER else PYTORCHJOB
     template = merged(yaml.load(text, Loader=SafeLoader), options, kind)
 
     return yaml.dump(template, Dumper=PlainDumper, sort_keys=False, default_flow_style=False)
@@ -99,7 +103,7 @@ class PlainDumper(yaml.SafeDumper):
 
 def pod_of(spec: JobSpec, kind: Kind) -> Object:
     """Return a pod like those that the operator of ``kind`` makes of ``spec``, for a dry run."""
-    container = {PYTORCHJOB: "pytorch", TRAINJOB: "node"}.get(kind, "jobctl")
+    container = {PYTORCHJOB: PYTORCHJOB_CONTAINER, TRAINJOB: TRAINJOB_CONTAINER}.get(kind, "jobctl")
     text = render_template("kubernetes/pod_template.yaml.j2", _context(spec, container))
     template = merged(yaml.load(text, Loader=SafeLoader), spec.site.kubernetes.pod, PYTORCHJOB)
     pod_spec = {"restartPolicy": "Never", **template["spec"]}
@@ -127,7 +131,7 @@ def literal_block(text: str, columns: int) -> Verbatim:
     return Verbatim("|\n" + " " * columns + indented(text.rstrip("\n"), columns))
 
 
-def _metadata(spec: JobSpec, run: str, spec_hash: str) -> dict[str, Any]:
+def _metadata(spec: JobSpec, run: str, spec_hash: str, container: str) -> dict[str, Any]:
     """Return names, labels and annotations of the objects."""
     labels = names.labels(spec, run)
     queue = {names.QUEUE_LABEL: spec.site.kubernetes.queue} if spec.site.kubernetes.queue else {}
@@ -139,16 +143,11 @@ def _metadata(spec: JobSpec, run: str, spec_hash: str) -> dict[str, Any]:
         "job_labels": labels | queue,
         "annotations": {names.RUN_ANNOTATION: run, names.HASH_ANNOTATION: spec_hash},
         "pod_labels": labels | no_proxy,
-        "pod_annotations": {names.RUN_ANNOTATION: run} | no_proxy | _topology(spec),
+        "pod_annotations": {names.RUN_ANNOTATION: run}
+        | no_proxy
+        | topology(spec, container == PYTORCHJOB_CONTAINER),
         "selector": names.selector(run),
     }
-
-
-def _topology(spec: JobSpec) -> dict[str, str]:
-    """Return the annotations by which Kueue puts the pods near each other."""
-    site = spec.site.kubernetes
-    wanted = {"required": site.topology_required, "preferred": site.topology_preferred}
-    return {f"kueue.x-k8s.io/podset-{how}-topology": level for how, level in wanted.items() if level}
 
 
 def _context(spec: JobSpec, container: str) -> dict[str, Any]:
@@ -163,13 +162,14 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         )
 
     context = payload_context(spec)
+    times = _times(spec)
 
     return context | {
         # Whoever writes the volume is a pod of this namespace, and many volumes show one owner and mode for all.
         "trusted": (EVERYONE,),
-        **_metadata(spec, spec.run, context["spec_hash"]),
+        **_metadata(spec, spec.run, context["spec_hash"], container),
         "container": container,
-        "command": ["bash", f"{JOB_FILES}/script"],
+        "command": _command(container, times["pod_deadline"]),
         "stop_command": ["bash", f"{JOB_FILES}/stop"],
         "job_files": JOB_FILES,
         "secrets": SECRETS,
@@ -185,11 +185,25 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
         "processes": spec.processes_per_node,
         "port": resources.master_port or PORT,
         "suspend": bool(site.kubernetes.queue),
-        **_times(spec),
+        **times,
         "ttl": TTL_SECONDS,
         "shm": f"{spec.facts.shm_gib}Gi",
         **placement(spec),
     }
+
+
+def _command(container: str, deadline: int) -> list[str]:
+    """Return what a pod runs, within ``deadline`` seconds where the pod itself can have no limit.
+
+    A TrainJob says no ``activeDeadlineSeconds`` of its pods: the one that Trainer has is of all attempts together. So
+    the first process of the container is ``timeout``. It passes SIGTERM on, and nothing in the container outlives it.
+    """
+    script = ["bash", f"{JOB_FILES}/script"]
+    if container != TRAINJOB_CONTAINER:
+        return script
+
+    # In the foreground, it signals the script alone, which tells its children itself.
+    return ["timeout", "--foreground", "--signal=KILL", str(deadline), *script]
 
 
 def _times(spec: JobSpec) -> dict[str, int]:

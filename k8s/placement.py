@@ -123,6 +123,21 @@ def node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
     return rules
 
 
+def topology(spec: JobSpec, has_master: bool) -> dict[str, str]:
+    """Return the annotations by which Kueue puts the pods near each other.
+
+    ``has_master`` says that an operator makes the first pod apart from the others. Kueue puts each sort of pods where
+    it likes, unless both are of one group.
+    """
+    site = spec.site.kubernetes
+    wanted = {"required": site.topology_required, "preferred": site.topology_preferred}
+    levels = {f"kueue.x-k8s.io/podset-{how}-topology": level for how, level in wanted.items() if level}
+    if levels and has_master and spec.resources.nodes > 1:
+        levels["kueue.x-k8s.io/podset-group-name"] = "jobctl"
+
+    return levels
+
+
 def mounts_of(spec: JobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the volumes and the volume mounts of ``container.mounts``.
 

@@ -50,6 +50,9 @@ RUNTIME = Kind(
     namespaced=False,
 )
 WORKLOAD = Kind("kueue.x-k8s.io/v1beta2", "Workload", "workloads", "Kueue")
+LOCAL_QUEUE_V1BETA1 = LOCAL_QUEUE._replace(api_version="kueue.x-k8s.io/v1beta1")
+WORKLOAD_V1BETA1 = WORKLOAD._replace(api_version="kueue.x-k8s.io/v1beta1")
+"""Kueue before 0.15 serves v1beta1 alone."""
 
 KINDS = (CONFIG_MAP, POD, EVENT, JOB, PYTORCHJOB, TRAINJOB)
 

@@ -31,6 +31,25 @@ def check_settings(spec: JobSpec) -> None:
         if values[key] != defaults[key]:
             raise UserError(f"{key}: Kubernetes has no counterpart of it", hint=hint)
 
+    _check_topology(spec.site)
+
+
+def _check_topology(site: Site) -> None:
+    """Raise UserError for a topology that Kueue would refuse, or would never see."""
+    section = site.kubernetes
+    keys = [key for key in ("topology_required", "topology_preferred") if getattr(section, key)]
+    if len(keys) > 1:
+        raise UserError(
+            f"kubernetes.{keys[0]} and kubernetes.{keys[1]}: Kueue takes one of them",
+            hint="preferred: near each other where that is possible; required: wait until it is",
+        )
+
+    if keys and not section.queue:
+        raise UserError(
+            f"kubernetes.{keys[0]}: Kueue alone looks at it, and the job is in no queue of Kueue",
+            hint="kubernetes.queue=NAME",
+        )
+
 
 def _settings(resources: Resources, site: Site) -> dict[str, Any]:
     """Return settings by their keys. A missing key of ``REFUSED`` is a fault of this file."""

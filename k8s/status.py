@@ -11,6 +11,7 @@ from jobctl.jobs.core import exit_codes
 from jobctl.jobs.runs.store import Run, State, Status
 from jobctl.k8s.names import QUEUE_LABEL
 from jobctl.k8s.pods import Pod
+from jobctl.k8s.queueing import ADMITTED, Waiting
 from jobctl.k8s.resources import Object
 
 MAX_LINES = 8
@@ -45,11 +46,11 @@ def status_of(
     warnings: Sequence[str],
     marks: Mapping[str, str],
     *,
-    queue: str = "",
+    queue: Waiting = ADMITTED,
 ) -> Status:
     """Return where a run stands.
 
-    ``pods`` are the newest of each index, ``marks`` the annotations of the run's record, and ``queue`` is why a queue
+    ``pods`` are the newest of each index, ``marks`` the annotations of the run's record, and ``queue`` is why Kueue
     has not admitted the job.
     """
     uid = job["metadata"].get("uid", "") if job else marks.get(JOB_MARK, "")
@@ -70,8 +71,8 @@ def status_of(
         exit_code=code,
         start=(job.get("status") or {}).get("startTime") or job["metadata"].get("creationTimestamp") or "",
         end=_end(job) if ended(job) else "",
-        detail="\n  ".join(_detail(run, state, job, pods, warnings, cancelled, queue)),
-        blocked="" if ended(job) else _blocked(pods, pods_of(job), warnings),
+        detail="\n  ".join(_detail(run, state, job, pods, warnings, cancelled, queue.why)),
+        blocked="" if ended(job) else _blocked(pods, pods_of(job), warnings) or _blocked_in_queue(queue),
         owner=owner,
     )
 
@@ -275,6 +276,10 @@ def _blocked(pods: Sequence[Pod], wanted: int, warnings: Sequence[str]) -> str:
         return next((text for text in reversed(warnings) if text.startswith(_NO_VOLUME)), "")
 
     return ""
+
+
+def _blocked_in_queue(queue: Waiting) -> str:
+    return f"Kueue: {queue.why}" if queue.for_ever else ""
 
 
 def _replicas(job: Object, pods: Sequence[Pod]) -> str:

@@ -244,13 +244,13 @@ TRAIN = KubernetesTarget(
     TRAINJOB,
     template="trainjob.yaml.j2",
     pod_template="pod_patch.yaml.j2",
-    container="node",
+    container=manifest.TRAINJOB_CONTAINER,
 )
 PYTORCH = KubernetesTarget(
     "k8s",
     PYTORCHJOB,
     template="pytorchjob.yaml.j2",
     pod_template="pod_template.yaml.j2",
-    container="pytorch",
+    container=manifest.PYTORCHJOB_CONTAINER,
     fallback=TRAIN,
 )

@@ -280,11 +280,17 @@ class Cluster:
 
     def _copy_log(self, uid: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout
+        ended = threading.Thread(target=self._end_with_the_first, args=(process,), daemon=True)
+        ended.start()
         for line in process.stdout:
             stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
             self.api.logs[uid].append((stamp, line.decode(errors="replace").rstrip("\n")))
-        process.wait()
         self.api.open_pods.discard(uid)
+
+    def _end_with_the_first(self, process: subprocess.Popen[bytes]) -> None:
+        """What runs in a container ends with its first process."""
+        process.wait()
+        _kill(process)
 
     def _container(
         self, name: str, pod: Object, phase: str, state: Object, before: Object | None = None

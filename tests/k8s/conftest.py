@@ -44,7 +44,7 @@ def granted(kind: str = "Role") -> set[tuple[str, str, str]]:
     }
 
 
-FURNITURE = ("persistentvolumeclaims", "namespaces", "secrets", "nodes")
+FURNITURE = ("persistentvolumeclaims", "namespaces", "secrets", "nodes", "localqueues")
 
 
 def furnish(api: ApiServer) -> None:
@@ -53,6 +53,8 @@ def furnish(api: ApiServer) -> None:
     api.store.create("v1", "persistentvolumeclaims", "jobctl", claim)
     namespace = yaml.safe_load((MANIFESTS / "namespace.yaml").read_text())
     api.store.create("v1", "namespaces", "", namespace)
+    queue = yaml.safe_load((MANIFESTS / "kueue" / "localqueue.yaml").read_text())
+    api.store.create("kueue.x-k8s.io/v1beta2", "localqueues", "jobctl", queue)
     for secret in ("jobctl-tokens", "registry"):
         thing = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}}
         api.store.create("v1", "secrets", "jobctl", thing)

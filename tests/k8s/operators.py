@@ -135,6 +135,58 @@ def _trainjob(job: Object, runtime: Object) -> list[Object]:
     return pods
 
 
+def jobset_of(job: Object, runtime: Object) -> Object:
+    """The JobSet that Trainer v2 makes of a TrainJob on its runtime."""
+    trainer = job["spec"]["trainer"]
+    spec = copy.deepcopy(runtime["spec"]["template"]["spec"])
+    (rjob,) = spec["replicatedJobs"]
+    (patch,) = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    template = _patched(rjob["template"]["spec"]["template"], patch["template"]["spec"]["template"])
+    template["spec"]["containers"][0] |= {key: trainer[key] for key in ("image", "command", "env")}
+    template["spec"]["containers"][0]["resources"] = trainer["resourcesPerNode"]
+    nodes = {"parallelism": trainer["numNodes"], "completions": trainer["numNodes"]}
+    rjob["template"]["spec"] |= {**nodes, "template": template}
+    rjob["replicas"] = 1
+    metadata = {key: job["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
+
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": metadata,
+        "spec": {**spec, "suspend": job["spec"]["suspend"]},
+    }
+
+
+def podgroup_of(job: Object, runtime: Object | None = None) -> Object | None:
+    """The PodGroup by which Volcano starts all pods of a job or none; None where nobody asks for one.
+
+    The training operator makes it of each job where it was set up for Volcano, Trainer v2 where the runtime says so.
+    """
+    if job["kind"] == "TrainJob":
+        assert runtime is not None
+        if "volcano" not in runtime["spec"].get("podGroupPolicy", {}):
+            return None
+
+        members = job["spec"]["trainer"]["numNodes"]
+        requests = job["spec"]["trainer"]["resourcesPerNode"]["requests"]
+        wanted: Object = dict(runtime["spec"]["podGroupPolicy"]["volcano"])
+    else:
+        wanted = dict(job["spec"]["runPolicy"]["schedulingPolicy"])
+        members = wanted.pop("minAvailable")
+        pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+        requests = pod["containers"][0]["resources"]["requests"]
+
+    names = {"queue": "queue", "priorityClass": "priorityClassName", "networkTopology": "networkTopology"}
+    spec = {names[key]: value for key, value in wanted.items() if key in names}
+
+    return {
+        "apiVersion": "scheduling.volcano.sh/v1beta1",
+        "kind": "PodGroup",
+        "metadata": {"name": job["metadata"]["name"], "namespace": job["metadata"]["namespace"]},
+        "spec": {**spec, "minMember": members, "minResources": requests},
+    }
+
+
 def _patched(template: Object, patch: Object) -> Object:
     """A strategic merge: containers by their names, the rest by its keys."""
     (container,), (change,) = template["spec"]["containers"], patch["spec"]["containers"]

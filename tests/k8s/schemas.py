@@ -1,7 +1,8 @@
-"""The closed schemas of ``data/schemas.json``: what a strict API server would say of an object.
+"""Closed schemas: what a strict API server would say of an object.
 
-The file is cut down from the published CRDs and the server's OpenAPI documents: no descriptions, equal parts once.
-Closed: every ``properties`` allows no other, except where ``x-kubernetes-preserve-unknown-fields`` says so.
+``data/schemas.json`` is cut down from the published CRDs and the server's OpenAPI documents: no descriptions, equal
+parts once. ``data/queueing.yaml`` is written by hand, as it says. Closed: every ``properties`` allows no other, except
+where ``x-kubernetes-preserve-unknown-fields`` says so.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 DATA = Path(__file__).parent / "data"
 _FILE = json.loads((DATA / "schemas.json").read_text())
 KINDS: dict[str, Any] = _FILE["kinds"]
-_DEFINITIONS: dict[str, Any] = _FILE["definitions"]
+KINDS |= yaml.safe_load((DATA / "queueing.yaml").read_text())["kinds"]
+DEFINITIONS: dict[str, Any] = _FILE["definitions"]
 _TYPES = {
     "string": str,
     "integer": int,
@@ -45,10 +49,12 @@ def problems(thing: dict[str, Any]) -> list[Problem]:
 
 
 def _check(value: Any, schema: dict[str, Any], path: str) -> Iterator[Problem]:
-    schema = _DEFINITIONS[schema["$ref"]] if "$ref" in schema else schema
+    schema = DEFINITIONS[schema["$ref"]] if "$ref" in schema else schema
     if schema.get("x-kubernetes-int-or-string"):
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             yield _type(path, "string", value)
+        elif isinstance(value, str):
+            yield from _bounds(value, schema, path)
         return
     wanted = schema.get("type")
     if wanted and (
@@ -88,8 +94,13 @@ def _bounds(value: Any, schema: dict[str, Any], path: str) -> Iterator[Problem]:
         yield Problem("value", path, f"Unsupported value: {json.dumps(value)}")
     if "pattern" in schema and not re.search(schema["pattern"], value):
         yield Problem("value", path, f"Invalid value: {json.dumps(value)}")
-    if isinstance(value, str) and len(value) > schema.get("maxLength", len(value)):
-        yield Problem("value", path, "Too long")
+    if "maximum" in schema and value > schema["maximum"]:
+        yield Problem("value", path, f"Invalid value: {value}: should be at most {schema['maximum']}")
+    for many, few, types in (("maxLength", "minLength", str), ("maxItems", "minItems", list)):
+        if isinstance(value, types) and len(value) > schema.get(many, len(value)):
+            yield Problem("value", path, "Too long" if types is str else "Too many")
+        if isinstance(value, types) and len(value) < schema.get(few, 0):
+            yield Problem("value", path, "Too short" if types is str else "Too few")
 
 
 def _type(path: str, wanted: str, value: Any) -> Problem:

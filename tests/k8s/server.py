@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-from tests.k8s import websocket
+from tests.k8s import terminal, websocket
 from tests.k8s.refusal import Refusal
 from tests.k8s.schemas import KINDS
 from tests.k8s.store import CLUSTER, Object, Store, has_fields
@@ -378,11 +378,14 @@ class _Handler(BaseHTTPRequestHandler):
         socket.sizes = self.api.sizes
         volume, own = str(self.api.volume), self.api.folder / pod["metadata"]["uid"] / "tmp"
         words = [word.replace("/workspace", volume) for word in self.words]
-        process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if self.query.get("tty") == "true" else subprocess.PIPE,
-            env={**os.environ, "JOBCTL_ROOT": volume, "TMPDIR": str(own)}, start_new_session=True,
-        )  # fmt: skip
+        environment = {**os.environ, "JOBCTL_ROOT": volume, "TMPDIR": str(own)}
+        if self.query.get("tty") == "true":
+            process = terminal.start(words, environment, socket)
+        else:
+            process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
         self.api.commands.append(process)
         cut = self.fault.cut_after if self.fault else None
         threading.Thread(target=socket.copy_input, args=(process.stdin,), daemon=True).start()
@@ -397,6 +400,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         errors.join()
         code = process.wait()
+        code = code if code >= 0 else 128 - code
         causes = {"details": {"causes": [{"reason": "ExitCode", "message": str(code)}]}}
         verdict = (
             {"status": "Success"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.k8s import placement
@@ -92,10 +93,33 @@ def test_a_mount_of_another_form_is_refused() -> None:
         placement.mounts_of(gpu_spec(**{"container.mounts": ("/nvme",)}))
 
 
+def pod_templates(text: str) -> list[dict[str, Any]]:
+    """The pod templates of a job of either operator."""
+    _, job = yaml.safe_load_all(text)
+    if job["kind"] == "PyTorchJob":
+        return [replicas["template"] for replicas in job["spec"]["pytorchReplicaSpecs"].values()]
+
+    (patch,) = job["spec"]["runtimePatches"]
+    jobs = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    return [each["template"]["spec"]["template"] for each in jobs]
+
+
+@pytest.mark.parametrize("how", ["required", "preferred"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_kueue_is_told_how_near_the_pods_must_be(target: str) -> None:
-    named = {"kubernetes.topology_required": "rack", "kubernetes.topology_preferred": "block"}
-    text = TARGETS[target].render(gpu_spec(target, **named))
-    assert '"kueue.x-k8s.io/podset-required-topology": "rack"' in text
-    assert '"kueue.x-k8s.io/podset-preferred-topology": "block"' in text
+def test_kueue_is_told_how_near_the_pods_must_be(target: str, how: str) -> None:
+    named = {f"kubernetes.topology_{how}": "rack", "kubernetes.queue": "research"}
+    for template in pod_templates(TARGETS[target].render(gpu_spec(target, **named))):
+        assert template["metadata"]["annotations"][f"kueue.x-k8s.io/podset-{how}-topology"] == "rack"
     assert "podset-" not in TARGETS[target].render(gpu_spec(target))
+
+
+@pytest.mark.parametrize(
+    ("target", "nodes", "group"), [("k8s", 2, "jobctl"), ("k8s", 1, None), ("k8s-trainjob", 2, None)]
+)
+def test_master_and_workers_are_near_each_other_too(target: str, nodes: int, group: str | None) -> None:
+    """For Kueue they are two sets of pods; a group is of two, so a job with one set has none."""
+    named = {"kubernetes.topology_required": "rack", "kubernetes.queue": "research", "nodes": nodes}
+    templates = pod_templates(TARGETS[target].render(gpu_spec(target, **named)))
+    assert len(templates) == (2 if group else 1)
+    for template in templates:
+        assert template["metadata"]["annotations"].get("kueue.x-k8s.io/podset-group-name") == group

@@ -31,14 +31,16 @@ def test_a_training_that_kueue_takes_back_checkpoints_and_goes_on(
         server.store.patch(version, plural, "jobctl", "demo", {"spec": spec})
 
     cluster(f'[ "$attempt" = 2 ] && exit 0; touch "$run_dir/up"; {UNTIL_STOP}')
-    jobctl_says(capfd, "submit", *SMOKE, "--target", target, "--run", "demo", "--set", "kubernetes.queue=q")
-    until(lambda: "waits to be admitted in queue q" in jobctl_says(capfd, "status", "demo")[1])
+    jobctl_says(
+        capfd, "submit", *SMOKE, "--target", target, "--run", "demo", "--set", "kubernetes.queue=research"
+    )
+    until(lambda: "waits to be admitted in queue research" in jobctl_says(capfd, "status", "demo")[1])
     suspend(False)
     until((server.volume / "runs/demo/up").exists)
     suspend(True)
     until(lambda: record_of(server, "demo", 1).get("reason") == "preempted")
     assert record_of(server, "demo", 1)["exit_code"] == 200
-    until(lambda: "waits to be admitted in queue q" in jobctl_says(capfd, "status", "demo")[1])
+    until(lambda: "waits to be admitted in queue research" in jobctl_says(capfd, "status", "demo")[1])
     suspend(False)
     assert jobctl_says(capfd, "wait", "demo")[0] == 0
     assert record_of(server, "demo", 2)["reason"] == "finished"

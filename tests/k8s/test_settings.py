@@ -29,6 +29,7 @@ BASE: dict[str, Any] = {
     "preflight": "report",
     "kubernetes.rdma_resource": "rdma/ib",
     "kubernetes.secret": "tokens",
+    "kubernetes.queue": "team",
 }
 VALUES: dict[str, Any] = {
     "nodes": 3,
@@ -149,6 +150,18 @@ def test_a_setting_of_slurm_is_refused_by_its_name(key: str, target: str) -> Non
 def test_a_price_changes_no_object(key: str, target: str) -> None:
     assert answer(key, target) == "by jobctl"
     assert table()["prices.*"] == ("by jobctl", "by jobctl")
+
+
+@pytest.mark.parametrize("key", ["kubernetes.topology_required", "kubernetes.topology_preferred"])
+def test_a_topology_that_nobody_would_look_at_is_refused(key: str) -> None:
+    with pytest.raises(UserError, match=f"{key}: Kueue alone looks at it"):
+        render("k8s", **{"kubernetes.queue": "", key: "rack"})
+
+
+def test_kueue_takes_one_topology() -> None:
+    both = {"kubernetes.topology_required": "rack", "kubernetes.topology_preferred": "block"}
+    with pytest.raises(UserError, match="Kueue takes one of them"):
+        render("k8s", **both)
 
 
 def test_what_jobctl_itself_reads_is_little() -> None:

@@ -12,6 +12,7 @@ from jobctl.jobs.runs.records import RunRecord
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.k8s.pods import read_pod, warnings_of
+from jobctl.k8s.queueing import Waiting
 from jobctl.k8s.status import ending, status_of
 from tests.k8s.schemas import DATA
 
@@ -189,7 +190,7 @@ def test_why_kueue_does_not_admit_is_shown() -> None:
     thing = job({"type": "Suspended"}, runPolicy={"suspend": True})
     thing["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "research"}
     run = Run("demo", Path("/workspace/runs/demo"), RECORD, ())
-    known = status_of(run, thing, [], [], {}, queue="insufficient quota for nvidia.com/gpu")
+    known = status_of(run, thing, [], [], {}, queue=Waiting("insufficient quota for nvidia.com/gpu"))
     assert known.detail.endswith("in queue research: insufficient quota for nvidia.com/gpu")
 
 

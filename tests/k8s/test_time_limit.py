@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +91,26 @@ def test_no_limit_is_left_to_an_operator(target: str) -> None:
     spec: dict[str, Any] = job["spec"]
     assert "activeDeadlineSeconds" not in {*spec, *spec.get("runPolicy", {})}
     assert "JOB_LIMIT_SECONDS=" in text
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_trainjobs_script_that_hangs_is_ended_and_the_run_goes_on(
+    server: ApiServer, cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, nodes: int
+) -> None:
+    """A TrainJob can give its pods no limit of the kubelet's, and a script that hangs keeps none itself."""
+    monkeypatch.setattr("jobctl.k8s.manifest.START_SECONDS", 2)
+    monkeypatch.setattr("jobctl.k8s.manifest.LAST_WORDS_SECONDS", 0)
+    running = cluster(
+        '[ "$attempt" = 2 ] && exit 0; trap "" TERM; while :; do touch "$run_dir/up"; sleep 0.1; done'
+    )
+    apply(TRAIN, spec_of(target="k8s-trainjob", nodes=nodes, named=SOON))
+    until((server.volume / "runs/demo/up").exists)
+    first = running.process("demo-node-0-0").pid
+    (script,) = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    os.kill(int(script), signal.SIGSTOP)
+    until(lambda: record_of(server, "demo", 2).get("reason") == "finished")
+    assert record_of(server, "demo", 1)["end"]
+    assert not Path(f"/proc/{script}").exists(), "what runs in a container ends with it"
 
 
 def test_only_a_trainjob_has_no_time_to_live() -> None:

@@ -1,4 +1,7 @@
-"""What operators refuse beyond their schemas: the rules of their webhooks, from their sources and recorded answers."""
+"""What operators refuse beyond the shape of their kinds: the rules of their webhooks, and those that a CRD has besides.
+
+They are told from the operators' sources and from recorded answers.
+"""
 
 from __future__ import annotations
 
@@ -71,3 +74,47 @@ def _jobset(job: Object, jobset: Object) -> Iterator[str]:
     for rule in jobset["failurePolicy"]["rules"]:
         if not _RULE_NAME.fullmatch(rule["name"]):
             yield f"invalid failure policy rule name '{rule['name']}'"
+
+
+def clusterqueue(queue: Object) -> Iterator[str]:
+    """Kueue's rules of its own CRD."""
+    spec = queue.get("spec") or {}
+    for group in spec.get("resourceGroups") or ():
+        for flavor in group["flavors"]:
+            if [each["name"] for each in flavor["resources"]] != group["coveredResources"]:
+                yield "flavors must have the same number of resources as the coveredResources, in their order"
+            if not spec.get("cohortName") and any("borrowingLimit" in each for each in flavor["resources"]):
+                yield "borrowingLimit must be nil when cohort is empty"
+
+
+def resourceflavor(flavor: Object) -> Iterator[str]:
+    """Kueue's rules of its own CRD."""
+    spec = flavor.get("spec") or {}
+    if spec.get("topologyName") and not spec.get("nodeLabels"):
+        yield "at least one nodeLabel is required when topology is set"
+
+
+_TOPOLOGY = [f"kueue.x-k8s.io/podset-{how}-topology" for how in ("required", "preferred", "unconstrained")]
+_GROUP = "kueue.x-k8s.io/podset-group-name"
+_PAIR = 2
+
+
+def podsets(annotations: list[dict[str, str]], counts: list[int]) -> Iterator[str]:
+    """Kueue's rules of how near the pods of a job must be; a job has one or several sets of pods."""
+    grouped = []
+    for said, count in zip(annotations, counts, strict=True):
+        levels = [said[key] for key in _TOPOLOGY if key in said]
+        if len(levels) > 1:
+            yield "must not contain more than one topology annotation"
+        if _GROUP in said:
+            grouped.append((said[_GROUP], count, levels))
+            if not levels:
+                yield f"{_GROUP} may not be set when neither a preferred nor a required topology is specified"
+    if grouped and len(grouped) != _PAIR:
+        yield f"can only define groups of exactly 2 pod sets, got: {len(grouped)} pod set(s)"
+    if len(grouped) == _PAIR:
+        (name, count, levels), (other_name, other_count, other_levels) = grouped
+        if 1 not in (count, other_count):
+            yield "can only define groups where at least one pod set has only 1 replica"
+        if (name, levels) != (other_name, other_levels):
+            yield "must specify the same topology in one group"

@@ -7,6 +7,7 @@ import hashlib
 import json
 import struct
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import IO
 
@@ -29,6 +30,7 @@ class Socket:
     def __init__(self, handler: BaseHTTPRequestHandler) -> None:
         self._in, self._out, self._lock = handler.rfile, handler.wfile, threading.Lock()
         self.sizes: list[dict[str, int]] = []
+        self.resize: Callable[[int, int], None] = lambda columns, lines: None
 
     def send(self, channel: int, data: bytes) -> None:
         self._frame(_BINARY, bytes([channel]) + data)
@@ -52,7 +54,9 @@ class Socket:
                     into.write(payload[1:])
                     into.flush()
                 elif payload[:1] == b"\4":
-                    self.sizes.append(json.loads(payload[1:]))
+                    size = json.loads(payload[1:])
+                    self.sizes.append(size)
+                    self.resize(size["Width"], size["Height"])
         except (OSError, ValueError, struct.error):
             pass
 
