@@ -112,11 +112,24 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
         )
 
     variant = spec.inputs.image_variant
-    if variant not in facts.image_variants:
+    if not facts.image_variants:
+        _check_own_image(spec)
+    elif variant not in facts.image_variants:
         reason = LACKS[variant].format(facts.compute_capability) if gpus else "it has no GPU"
         raise UserError(
             f"image_variant {variant} cannot run on {spec.hardware}: {reason}",
             hint=f"--set image_variant={facts.image_variants[-1]}",
+        )
+
+
+def _check_own_image(spec: JobSpec) -> None:
+    """Raise UserError if the job would start an image of jobctl's on hardware that has none."""
+    when = target_entry(spec.target).image
+    in_an_image = when == "always" or (when == "by the site" and spec.site.container.runtime != "none")
+    if in_an_image and not spec.inputs.image:
+        raise UserError(
+            f"{spec.hardware} has ARM processors (arm64), and jobctl's images are for x86_64",
+            hint="name an image of your own with --image, or on Slurm set container.runtime=none",
         )
 
 

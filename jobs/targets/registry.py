@@ -7,7 +7,7 @@ An installed package adds a target through the entry point group ``jobctl.target
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -75,6 +75,8 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """True if its jobs run on the submitting host. Then its GPUs can be counted before a job starts."""
     has_arrays: bool = False
     """True if a job can be an array of tasks that run beside each other."""
+    image: Literal["never", "by the site", "always"] = "never"
+    """When its jobs run in an image. By the site: if ``container.runtime`` names a program."""
 
 
 BUILT_IN = (
@@ -93,6 +95,7 @@ BUILT_IN = (
         warns_early=True,
         chains=True,
         has_arrays=True,
+        image="by the site",
     ),
     TargetEntry(
         name="k8s",
@@ -103,6 +106,7 @@ BUILT_IN = (
         keeps_records=True,
         root=VOLUME,
         names_by_content=True,
+        image="always",
     ),
     TargetEntry(
         name="k8s-trainjob",
@@ -113,6 +117,7 @@ BUILT_IN = (
         keeps_records=True,
         root=VOLUME,
         names_by_content=True,
+        image="always",
     ),
     TargetEntry(
         name="docker",
@@ -121,6 +126,7 @@ BUILT_IN = (
         accepts_after=False,
         many_nodes=False,
         runs_here=True,
+        image="always",
     ),
 )
 DEFAULT = BUILT_IN[0].name

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def look(name: str, run_dir: Path, clock: float) -> Node:
         xids=None if log is None else parse_xids(log, _uptime()),
         memory_gib=parse_available(_text("/proc/meminfo")),
         shm_gib=shutil.disk_usage("/dev/shm").free / GIB,
-        tmp_gib=shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / GIB,
+        tmp_gib=shutil.disk_usage(tempfile.gettempdir()).free / GIB,
         root_gib=shutil.disk_usage(run_dir).free / GIB,
         locked_memory=None if limit == resource.RLIM_INFINITY else limit,
         kernels_lack=compilers.kernels_lack(),

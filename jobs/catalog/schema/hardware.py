@@ -15,7 +15,10 @@ class HardwareFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     memory_gib: Annotated[float, Meta(gt=0, description="memory of one GPU, or of the node without GPUs")]
     peak_tflops: Annotated[dict[str, float], Meta(description="dense peaks by dtype, TFLOP/s a GPU")]
     compute_capability: Annotated[str, Meta(description="CUDA architecture, as 9.0; empty without GPU")]
-    image_variants: Annotated[list[ImageVariant], Meta(description="images with code for this GPU")]
+    image_variants: Annotated[
+        list[ImageVariant],
+        Meta(description="images with code for this GPU; empty: none, its processors are ARM's"),
+    ]
     cpus: Annotated[int, Meta(ge=1, description="CPU cores of a node")]
     node_memory_gib: Annotated[int, Meta(ge=1, description="memory of a node")]
     shm_gib: Annotated[int, Meta(ge=1, description="size of /dev/shm in a container")]

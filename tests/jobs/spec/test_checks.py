@@ -65,3 +65,26 @@ def test_only_a_queue_can_hold_a_job_back() -> None:
     assert spec_of(target="slurm", after=("prep",)).after == ("prep",)
     with pytest.raises(UserError, match=r"no queue(.|\n)*jobctl wait prep && jobctl submit"):
         spec_of(target="local", after=("prep",))
+
+
+GRACE = pytest.mark.parametrize("hardware", ["gb200", "gb300"])
+
+
+@GRACE
+@pytest.mark.parametrize(
+    ("target", "sets"),
+    [("docker", ()), ("k8s", ()), ("k8s-trainjob", ()), ("slurm", ("container.runtime=pyxis",))],
+)
+def test_hosts_with_arm_processors_get_no_image_of_ours(
+    hardware: str, target: str, sets: tuple[str, ...]
+) -> None:
+    with pytest.raises(UserError, match=r"ARM processors \(arm64\)[^\n]*\n.*--image"):
+        spec_of(hardware=hardware, target=target, sets=sets)
+
+
+@GRACE
+def test_hosts_with_arm_processors_take_an_image_of_the_users_or_none(hardware: str) -> None:
+    named = {"image": "mine:arm64"}
+    assert spec_of(hardware=hardware, target="docker", named=named).image == "mine:arm64"
+    assert spec_of(hardware=hardware, target="slurm").site.container.runtime == "none"
+    assert spec_of(hardware=hardware, target="local")

@@ -1,5 +1,6 @@
 """What a node says of itself, from the words of its driver and its kernel."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,3 +84,12 @@ def test_this_machine_says_something_of_everything(tmp_path: Path) -> None:
     mine = look("here", tmp_path, 12.0)
     assert (mine.name, mine.clock) == ("here", 12.0)
     assert min(mine.memory_gib, mine.shm_gib, mine.tmp_gib, mine.root_gib) > 0
+
+
+def test_a_temporary_folder_that_only_the_submitter_has_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm hands $TMPDIR on to nodes and containers that have no such folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "of another machine"))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what this process has chosen before
+    assert look("here", tmp_path, 12.0).tmp_gib > 0

@@ -17,6 +17,7 @@ def test_a_gpu_has_dense_peaks_and_an_image_with_code_for_it(name: str) -> None:
     assert facts.peak_tflops["bfloat16"] > 0
     assert re.fullmatch(r"\d+\.\d", facts.compute_capability)
     assert set(facts.image_variants) <= {"cu124", "cu132"}
+    assert bool(facts.image_variants) != name.startswith("gb"), "the hosts of a GB200 and a GB300 are arm64"
     # Float8 doubles the dense rate; more than that is the figure with sparsity.
     assert facts.peak_tflops.get("fp8", 0.0) <= 2.1 * facts.peak_tflops["bfloat16"]
 
