@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,10 @@ SHIPPED = (
     "lid176/LICENSE",
     "lid176/lid.176.ftz",
 )
-OTHERS = ("trainer", "prep", "jobs", "slurm", "k8s", "templates", "docker")
+OTHERS = ("mlflow", "trainer", "prep", "jobs", "slurm", "k8s", "templates", "docker")
 """Top-level names that other packages on the index install; our folders are called so, too."""
+REQUIRED = ("click", "Jinja2", "MarkupSafe", "msgspec", "PyYAML")
+"""What jobctl needs where it renders, by the packages' names."""
 DEPENDENCIES = ("click", "jinja2", "markupsafe", "msgspec", "yaml", "_yaml")
 
 
@@ -100,6 +104,60 @@ def jobctl(site: Path, *words: str) -> str:
     return run([*isolated, *words], site.parent, PYTHONPATH=str(site), JOBCTL_ROOT=str(site.parent / "root"))
 
 
+@pytest.fixture(scope="module")
+def wheels(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with our wheel and those of its dependencies, so that an installer needs no index."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for name in REQUIRED:
+        packed_again(importlib.metadata.distribution(name), folder)
+
+    (wheel,) = distributions.glob("*.whl")
+    shutil.copy(wheel, folder)
+    return folder
+
+
+def packed_again(distribution: importlib.metadata.Distribution, folder: Path) -> None:
+    """Make a wheel of an installed package."""
+    tag = next(
+        line[5:] for line in (distribution.read_text("WHEEL") or "").splitlines() if line[:5] == "Tag: "
+    )
+    paths = [path for path in distribution.files or () if ".." not in path.parts and path.suffix != ".pyc"]
+    (record,) = (path for path in paths if path.name == "RECORD")
+
+    stem = record.parts[0].removesuffix(".dist-info")
+    with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as file:
+        for path in paths:
+            if path != record:
+                file.write(path.locate(), str(path))
+        file.writestr(str(record), "".join(f"{path},,\n" for path in paths))
+
+
+def installed_by_uv(wheels: Path, folder: Path) -> Path:
+    """Return the command that ``uv tool install`` makes of our wheel."""
+    (wheel,) = wheels.glob("jobctl-*.whl")
+    places = {"UV_TOOL_DIR": "tools", "UV_TOOL_BIN_DIR": "bin", "UV_CACHE_DIR": "cache"}
+    alone = ["--offline", "--no-index", f"--find-links={wheels}", f"--python={sys.executable}"]
+    uv = Path(sys.executable).parent / "uv"
+    run(
+        [str(uv), "tool", "install", "--quiet", "--no-config", *alone, str(wheel)],
+        folder,
+        **{name: str(folder / place) for name, place in places.items()},
+    )
+    return folder / "bin/jobctl"
+
+
+def installed_by_pip(wheels: Path, folder: Path) -> Path:
+    """Return the command that pip makes of our wheel in an environment of its own, which is what pipx does."""
+    (wheel,) = wheels.glob("jobctl-*.whl")
+    run([sys.executable, "-m", "venv", "environment"], folder)
+    alone = ["--isolated", "--quiet", "--no-index", f"--find-links={wheels}", "--no-compile"]
+    run(
+        [str(folder / "environment/bin/python"), "-m", "pip", *alone[:2], "install", *alone[2:], str(wheel)],
+        folder,
+    )
+    return folder / "environment/bin/jobctl"
+
+
 RENDER = ("render", "--model", "qwen3_1.8b", "--tier", "2", "--target", "slurm")
 
 
@@ -140,6 +198,15 @@ def test_the_installed_command_renders(site: Path) -> None:
     text = jobctl(site, *RENDER)
     assert text.startswith("#!/bin/bash\n#SBATCH")
     assert "-m jobctl.trainer.launch" in text
+
+
+@pytest.mark.parametrize("install", [installed_by_uv, installed_by_pip])
+def test_an_installer_of_tools_makes_a_command_that_renders(
+    wheels: Path, tmp_path: Path, install: Callable[[Path, Path], Path]
+) -> None:
+    command = install(wheels, tmp_path)
+    text = run([str(command), *RENDER], tmp_path, JOBCTL_ROOT=str(tmp_path / "root"))
+    assert text.startswith("#!/bin/bash\n#SBATCH")
 
 
 def test_packages_of_the_same_words_change_nothing(site: Path) -> None:
