@@ -143,6 +143,14 @@ class Slurm:
             whole = [job.split("_[")[0] for job in ids]  # squeue calls an array's waiting part 7_[1-3%1]
             self._run(["scancel", "--quiet", *whole])
 
+    def signal_steps(self, job: str, name: str, signal: str) -> None:
+        """Signal the steps of a job that have this name. A step that has ended already is no error."""
+        listed = self._run(["squeue", "--noheader", "--steps", f"--jobs={job}", f"--format=%i{FIELD}%j"])
+        pairs = (line.split(FIELD, 1) for line in listed.splitlines())
+        steps = [pair[0] for pair in pairs if pair[1:] == [name]]
+        if steps:
+            self._run(["scancel", "--quiet", f"--signal={signal}", *steps])
+
     # ---- how a command is run
 
     def _run(

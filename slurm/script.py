@@ -33,6 +33,8 @@ IMPORT_SECONDS = 3600
 """How long a job waits for another one that imports the same image."""
 FRUITLESS_ATTEMPTS = 3
 """Attempts in a row that may be stopped before they have saved a step."""
+KILL_SECONDS = 30
+"""Time between SIGTERM and SIGKILL in an allocation, as Slurm's KillWait."""
 
 
 def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
@@ -46,7 +48,7 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
         "job-name": spec.name or spec.run_prefix,
         "array": _array(spec),
         "comment": _comment(spec),
-        "nodes": nodes_of(spec) + (site.slurm.spare_nodes if spec.checked else 0),
+        "nodes": wanted_nodes(spec),
         "ntasks-per-node": 1,
         "gpus-per-node": kind if gpus and site.slurm.gpu_request == "gpus-per-node" else None,
         "gres": f"gpu:{kind}" if gpus and site.slurm.gpu_request == "gres" else None,
@@ -72,9 +74,13 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
     return added(own, site.slurm.options, "slurm.options")
 
 
-def srun_options(spec: JobSpec, variables: Iterable[str]) -> list[str]:
-    """srun's options for each run of the payload. ``variables``: names that go into a container."""
+def srun_options(spec: JobSpec, variables: Iterable[str], *, allocation: bool = False) -> list[str]:
+    """srun's options for each run of the payload. ``variables``: names that go into a container.
+
+    In an ``allocation`` another step, such as that of Jupyter, may hold all that there is.
+    """
     own: dict[str, str | int | bool | None] = {
+        "overlap": allocation,
         "ntasks-per-node": 1,
         "kill-on-bad-exit": 1,
         # The ranks have all of the job's CPUs and divide them among themselves.
@@ -111,6 +117,11 @@ def tasks(spec: JobSpec) -> int:
 def nodes_of(spec: JobSpec) -> int:
     """Nodes of the job, or of each task of an array."""
     return 1 if spec.job_kind.array == "nodes" else spec.resources.nodes
+
+
+def wanted_nodes(spec: JobSpec) -> int:
+    """The same with those that take the place of bad ones."""
+    return nodes_of(spec) + (spec.site.slurm.spare_nodes if spec.checked else 0)
 
 
 def _comment(spec: JobSpec) -> str:
@@ -154,9 +165,10 @@ def core_kib(spec: JobSpec) -> str:
     return "unlimited" if mib < 0 else str(mib * 1024)
 
 
-def render(spec: JobSpec) -> str:
+def render(spec: JobSpec, *, allocation: bool = False) -> str:
     """The whole script: deterministic, and nothing in it but what ``spec`` says.
 
+    For sbatch, or for bash in an ``allocation``, where one job does what the tasks of an array do.
     Raises UserError for what the site's container runtime cannot do.
     """
     refuse_unfit(spec)
@@ -165,10 +177,13 @@ def render(spec: JobSpec) -> str:
         "slurm/script.sh.j2",
         payload_context(spec)
         | {
-            "directives": Verbatim(directives(options_of(spec))),
+            "allocation": allocation,
+            "directives": "" if allocation else Verbatim(directives(options_of(spec))),
             "at_warning": spec.job_kind.at_warning,
             "nodes": nodes_of(spec),
-            "tasks": tasks(spec),
+            "wanted_nodes": wanted_nodes(spec),
+            "kill_seconds": KILL_SECONDS,
+            "tasks": 0 if allocation else tasks(spec),
             "gpus": spec.resources.gpus_per_node > 0,
             "check": spec.checked,
             "core_kib": core_kib(spec),
@@ -180,7 +195,7 @@ def render(spec: JobSpec) -> str:
             "answer_seconds": ANSWER_SECONDS,
             "fruitless_attempts": FRUITLESS_ATTEMPTS,
             "last_words_seconds": LAST_WORDS_SECONDS,
-            "srun_options": srun_options(spec, variables),
+            "srun_options": srun_options(spec, variables, allocation=allocation),
             "container_command": container_command(spec, variables),
             "node_checks": node_checks(spec),
             "importer": images.importer(spec),
@@ -188,6 +203,7 @@ def render(spec: JobSpec) -> str:
             "image_address": images.address(spec),
             "image_name": images.file_name(spec),
             "image_is_fixed": images.is_fixed(spec),
-            "keeps_container": images.keeps_container(spec),
+            # Another run of the allocation may want another image under the same name.
+            "keeps_container": images.keeps_container(spec) and not allocation,
         },
     )

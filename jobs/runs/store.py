@@ -30,8 +30,10 @@ from jobctl.jobs.spec.job_spec import JobSpec
 
 NODE_FAILURE = "node failure"
 """The reason of an attempt that ended because one of its nodes died."""
-ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued", NODE_FAILURE})
-"""Reasons of an end that the scheduler caused. It starts another attempt."""
+ALLOCATION_ENDED = "allocation ended"
+"""The reason of an attempt that ended because somebody ended the allocation in which it ran."""
+ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued", NODE_FAILURE, ALLOCATION_ENDED})
+"""Reasons of an end that the job itself did not cause. It can go on in another attempt."""
 
 
 class Run(msgspec.Struct, frozen=True):

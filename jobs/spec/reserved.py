@@ -41,6 +41,7 @@ OF_THE_SCRIPT = frozenset(
             "RUN_DIR",
             "SLURM_EXPORT_ENV",
         ),
+        *("SLURMD_NODENAME", "SLURM_JOB_CPUS_PER_NODE", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "STEP_NAME"),
         *(
             "STARTED",
             "STOP",

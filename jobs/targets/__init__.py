@@ -1,1 +1,1 @@
-"""Where a job runs: the registry of targets, their protocol, and the two targets of this machine."""
+"""Where a job runs: the registry of targets, their protocol, and the targets whose script runs here."""

@@ -36,13 +36,18 @@ KILL_SECONDS = 60
 class LocalTarget:
     """Run the script in the background on this host."""
 
+    output = "local.out"
+    """The file in the run's logs that gets what the script prints before its attempt begins."""
+
+    start_seconds = START_SECONDS
+
     def render(self, spec: JobSpec) -> str:
         return render_template("local/script.sh.j2", payload_context(spec))
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Start the script in a session of its own, and wait until it has written its attempt's record."""
         before = _recorded(run)
-        with (run.path / "logs" / "local.out").open("ab") as output:
+        with (run.path / "logs" / self.output).open("ab") as output:
             process = subprocess.Popen(
                 ["bash", str(script)],
                 stdin=subprocess.DEVNULL,
@@ -50,19 +55,23 @@ class LocalTarget:
                 stderr=output,
                 # Ctrl-C in this terminal, or its end, must not reach the job.
                 start_new_session=True,
-                env={**os.environ, "JOBCTL_PYTHON": sys.executable, "JOBCTL_QUIET": "1"},
+                env={**os.environ, **self.variables()},
             )
 
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
 
         while _recorded(run) <= before:
             if process.poll() is not None or time.monotonic() > deadline:
-                said = (run.path / "logs" / "local.out").read_text(encoding="utf-8", errors="replace")
+                said = (run.path / "logs" / self.output).read_text(encoding="utf-8", errors="replace")
                 raise UserError(f"the job did not start: {said.strip()[-2000:]}", code=1)
 
             time.sleep(0.02)
 
         return str(process.pid)
+
+    def variables(self) -> dict[str, str]:
+        """Return what the script gets besides this process's environment."""
+        return {"JOBCTL_PYTHON": sys.executable, "JOBCTL_QUIET": "1"}
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
         return [self._status_or_unknown(run) for run in runs]

@@ -98,6 +98,13 @@ BUILT_IN = (
         image="by the site",
     ),
     TargetEntry(
+        name="allocation",
+        module="jobctl.jobs.targets.allocation",
+        section="slurm",
+        programs=("srun", "squeue", "scontrol"),
+        accepts_after=False,
+    ),
+    TargetEntry(
         name="k8s",
         module="jobctl.k8s.pytorchjob",
         section="kubernetes",

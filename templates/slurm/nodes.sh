@@ -121,9 +121,13 @@ is_down() {
 }
 
 # lives NODE: whether Slurm can still start a process there. It takes minutes to notice by itself that a node is dead.
-# Where it cannot even start one on this node, that says nothing of the other.
+# Where it cannot start one on any other of HOSTS either, that says nothing of this one.
 lives() {
-  starts_on "$1" || ! starts_on "$SLURMD_NODENAME"
+  local other
+  if starts_on "$1"; then return 0; fi
+  for other in "${HOSTS[@]}"; do
+    if [ "$other" != "$1" ] && starts_on "$other"; then return 1; fi
+  done
 }
 
 starts_on() {

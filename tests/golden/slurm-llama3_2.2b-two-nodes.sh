@@ -358,22 +358,6 @@ end_attempt() {
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
-# attempts_ended_by REASONS: count the attempts of this job that ended for one of the reasons, a regular expression.
-attempts_ended_by() {
-  cat "$RUN_DIR"/attempts/*.json |
-    grep -cE '"step": "'"$JOB_STEP"'", "task": '"${TASK_INDEX:-0}"',.*"reason": "('"$1"')"' || true
-}
-
-# has_attempts_left REASONS: whether a job that stops by itself may start again.
-has_attempts_left() {
-  [ "$(attempts_ended_by "$1")" -lt "$JOB_MAX_ATTEMPTS" ]
-}
-
-# has_retries_left: whether a job that failed may start again.
-has_retries_left() {
-  [ "$(attempts_ended_by "failed|hardware|busy")" -le "$JOB_RETRIES" ]
-}
-
 # keep_code FILE COMMAND...: run COMMAND, return its exit code and leave the code in FILE. Signals to this shell do not
 # end it. Bash may lose the code of a child that ends while a signal interrupts wait (bash 5.2 answers -1). So the
 # child's own shell writes the code down: there the command is in the foreground, and nothing interrupts it.
@@ -480,14 +464,14 @@ seconds_left() {
   echo "$left"
 }
 
-# on_warning: Slurm sends USR2 before the time limit, or before it preempts the job.
+# on_warning: USR2 comes before the time limit, or before Slurm preempts the job.
 on_warning() {
   WARNED=1
   case $JOB_AT_WARNING in
     # The trainer sees STOP, checkpoints and ends with EXIT_CONTINUE.
     checkpoint) echo "time limit" >>"$STOP" ;;
     # The next attempt goes on from what is done, so this one ends now. In the background, so that TERM is heard.
-    terminate) ask_slurm "$(seconds_left)" scancel --signal=TERM "$JOB_ID" & ;;
+    terminate) signal_steps TERM & ;;
     # Nothing of it is kept, so it uses the time that remains.
     continue) ;;
   esac
@@ -523,7 +507,7 @@ reason_of_a_kill() {
 
   case $1 in
     *PreemptTime=[0-9]*) echo preempted ;;
-    *) if used_its_time "$1"; then echo "time limit"; else echo cancelled; fi ;;
+    *) if used_its_time "$1" || [ "$(date +%s)" -ge "$END" ]; then echo "time limit"; else echo cancelled; fi ;;
   esac
 }
 
@@ -587,9 +571,8 @@ reason_of_a_failure() {
   fi
 }
 
-# finish CODE: record how the attempt ended, and requeue the job where it goes on.
-finish() {
-  local code=$1 job="" why
+# explain_end: change the caller's code to the one that counts, and set why, and job, what Slurm says of the job.
+explain_end() {
   trap '' TERM USR2
 
   # srun answers 0 for a step that Slurm has killed.
@@ -599,75 +582,11 @@ finish() {
   fi
   if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
   why=$(reason_of "$code" "$job")
-  end_attempt "$code" "$why"
-  # Slurm starts nothing more in a job that it ends.
-  if [ -n "${JOB_KEPT_CONTAINER:-}" ] && [ "$TERMINATED" = 0 ]; then remove_containers only "$SLURM_JOB_ID"; fi
-
-  case $TERMINATED/$why/$code in
-    # Where preemption cancels, nobody but the job itself starts it again.
-    1/preempted/*) ;;
-    # At the time limit Slurm decides nothing. Of any other job that it ends it has decided what becomes.
-    "1/time limit/$EXIT_CONTINUE") ;;
-    1/*) exit "$code" ;;
-  esac
-
-  case $why in
-    preempted) ;;
-    "node failure") leave_without_progress ;;
-    "time limit" | stopped)
-      leave_without_progress
-      if ! has_attempts_left "time limit|stopped"; then
-        echo "jobctl: $JOB_MAX_ATTEMPTS attempts made; not requeued"
-        exit "$EXIT_FAILED"
-      fi
-      ;;
-    failed | hardware | busy) has_retries_left || exit "$code" ;;
-    *) exit "$code" ;;
-  esac
-  requeue
-  exit "$code"
-}
-
-# leave_without_progress: end a job that was stopped JOB_FRUITLESS_ATTEMPTS times in a row before it saved anything.
-leave_without_progress() {
-  local attempt=$ATTEMPT
-  [ "$JOB_AT_WARNING" = checkpoint ] && [ "$(checkpoint_name)" = "$FIRST_CHECKPOINT" ] || return 0
-
-  touch "$LOG_DIR/no-progress"
-  while [ -e "$RUN_DIR/logs/$attempt/no-progress" ]; do attempt=$((attempt - 1)); done
-  if [ "$((ATTEMPT - attempt))" -ge "$JOB_FRUITLESS_ATTEMPTS" ]; then
-    echo "jobctl: $((ATTEMPT - attempt)) attempts in a row saved no step, so another one would not either; not requeued." \
-      "A longer time_limit or a shorter stop_grace_seconds gives more time"
-    exit "$EXIT_FAILED"
-  fi
 }
 
 # checkpoint_name: print the newest checkpoint of the run.
 checkpoint_name() {
   cat "$RUN_DIR/checkpoints/LATEST" 2>/dev/null || true
-}
-
-# requeue: start the job again, without the nodes that were found bad. A running job cannot be told which nodes to
-# avoid, and one on hold would wait for ever if this shell died. So the job is requeued and then changed. Slurm does
-# not start it before this shell has ended.
-requeue() {
-  local bad
-  # While this file is there, the request has not been taken; jobctl status reports it.
-  echo "Slurm has not taken the requeue" >"$LOG_DIR/requeue-lost"
-  if ! ask_slurm "$(seconds_left)" scontrol requeue "$JOB_ID" >/dev/null; then
-    echo "jobctl: not requeued; go on with: jobctl resume $RUN"
-    return 0
-  fi
-  rm -f "$LOG_DIR/requeue-lost"
-
-  bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
-  if [ -z "$bad" ]; then
-    echo "jobctl: requeued"
-  elif ask_slurm 20 scontrol update "JobId=$JOB_ID" "ExcNodeList=$JOB_AVOIDED_NODES$bad" >/dev/null; then
-    echo "jobctl: requeued, without $bad"
-  else
-    echo "jobctl: requeued, but Slurm may give it $bad again"
-  fi
 }
 
 # set_limits: let this shell, and all that it starts, open JOB_OPEN_FILES files at once (0: leave it), and leave
@@ -823,9 +742,13 @@ is_down() {
 }
 
 # lives NODE: whether Slurm can still start a process there. It takes minutes to notice by itself that a node is dead.
-# Where it cannot even start one on this node, that says nothing of the other.
+# Where it cannot start one on any other of HOSTS either, that says nothing of this one.
 lives() {
-  starts_on "$1" || ! starts_on "$SLURMD_NODENAME"
+  local other
+  if starts_on "$1"; then return 0; fi
+  for other in "${HOSTS[@]}"; do
+    if [ "$other" != "$1" ] && starts_on "$other"; then return 1; fi
+  done
 }
 
 starts_on() {
@@ -833,6 +756,97 @@ starts_on() {
     --gres=none true >/dev/null 2>&1
 }
 
+
+# attempts_ended_by REASONS: count the attempts of this job that ended for one of the reasons, a regular expression.
+attempts_ended_by() {
+  cat "$RUN_DIR"/attempts/*.json |
+    grep -cE '"step": "'"$JOB_STEP"'", "task": '"${TASK_INDEX:-0}"',.*"reason": "('"$1"')"' || true
+}
+
+# has_attempts_left REASONS: whether a job that stops by itself may start again.
+has_attempts_left() {
+  [ "$(attempts_ended_by "$1")" -lt "$JOB_MAX_ATTEMPTS" ]
+}
+
+# has_retries_left: whether a job that failed may start again.
+has_retries_left() {
+  [ "$(attempts_ended_by "failed|hardware|busy")" -le "$JOB_RETRIES" ]
+}
+
+# finish CODE: record how the attempt ended, and requeue the job where it goes on.
+finish() {
+  local code=$1 job="" why
+  explain_end
+  end_attempt "$code" "$why"
+  # Slurm starts nothing more in a job that it ends.
+  if [ -n "${JOB_KEPT_CONTAINER:-}" ] && [ "$TERMINATED" = 0 ]; then remove_containers only "$SLURM_JOB_ID"; fi
+
+  case $TERMINATED/$why/$code in
+    # Where preemption cancels, nobody but the job itself starts it again.
+    1/preempted/*) ;;
+    # At the time limit Slurm decides nothing. Of any other job that it ends it has decided what becomes.
+    "1/time limit/$EXIT_CONTINUE") ;;
+    1/*) exit "$code" ;;
+  esac
+
+  case $why in
+    preempted) ;;
+    "node failure") leave_without_progress ;;
+    "time limit" | stopped)
+      leave_without_progress
+      if ! has_attempts_left "time limit|stopped"; then
+        echo "jobctl: $JOB_MAX_ATTEMPTS attempts made; not requeued"
+        exit "$EXIT_FAILED"
+      fi
+      ;;
+    failed | hardware | busy) has_retries_left || exit "$code" ;;
+    *) exit "$code" ;;
+  esac
+  requeue
+  exit "$code"
+}
+
+# leave_without_progress: end a job that was stopped JOB_FRUITLESS_ATTEMPTS times in a row before it saved anything.
+leave_without_progress() {
+  local attempt=$ATTEMPT
+  [ "$JOB_AT_WARNING" = checkpoint ] && [ "$(checkpoint_name)" = "$FIRST_CHECKPOINT" ] || return 0
+
+  touch "$LOG_DIR/no-progress"
+  while [ -e "$RUN_DIR/logs/$attempt/no-progress" ]; do attempt=$((attempt - 1)); done
+  if [ "$((ATTEMPT - attempt))" -ge "$JOB_FRUITLESS_ATTEMPTS" ]; then
+    echo "jobctl: $((ATTEMPT - attempt)) attempts in a row saved no step, so another one would not either; not requeued." \
+      "A longer time_limit or a shorter stop_grace_seconds gives more time"
+    exit "$EXIT_FAILED"
+  fi
+}
+
+# requeue: start the job again, without the nodes that were found bad. A running job cannot be told which nodes to
+# avoid, and one on hold would wait for ever if this shell died. So the job is requeued and then changed. Slurm does
+# not start it before this shell has ended.
+requeue() {
+  local bad
+  # While this file is there, the request has not been taken; jobctl status reports it.
+  echo "Slurm has not taken the requeue" >"$LOG_DIR/requeue-lost"
+  if ! ask_slurm "$(seconds_left)" scontrol requeue "$JOB_ID" >/dev/null; then
+    echo "jobctl: not requeued; go on with: jobctl resume $RUN"
+    return 0
+  fi
+  rm -f "$LOG_DIR/requeue-lost"
+
+  bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
+  if [ -z "$bad" ]; then
+    echo "jobctl: requeued"
+  elif ask_slurm 20 scontrol update "JobId=$JOB_ID" "ExcNodeList=$JOB_AVOIDED_NODES$bad" >/dev/null; then
+    echo "jobctl: requeued, without $bad"
+  else
+    echo "jobctl: requeued, but Slurm may give it $bad again"
+  fi
+}
+
+# signal_steps SIGNAL: signal all that srun runs for this job.
+signal_steps() {
+  ask_slurm "$(seconds_left)" scancel "--signal=$1" "$JOB_ID"
+}
 
 # make_private FOLDER: make a folder whose files a job executes, below one that is for everybody. It must be this user's.
 make_private() {

@@ -30,6 +30,9 @@ FILES: dict[str, dict[str, Any]] = {
         "kind": "prep", "target": "slurm", "run": "prep",
         "named": {"dataset": "slimpajama_6b", "tokenizer": "qwen3"},
     },
+    "allocation-llama3_2.2b.sh": {
+        "model": "llama3_2.2b", "hardware": "h100", "target": "allocation", "run": "r", "named": {"nodes": 2},
+    },
     "docker-llama3_1.5b-smoke.sh": {"model": "llama3_1.5b", "stage": "smoke", "target": "docker"},
     "k8s-qwen3_1.8b.yaml": {
         "model": "qwen3_1.8b", "tier": 3, "target": "k8s", "site": "example-k8s", "run": "qwen3",

@@ -17,7 +17,7 @@ from jobctl.jobs.targets.registry import load_target
 
 TOP = Path(kinds.__file__).parents[1]
 NAMES = {kind.name for kind in KINDS}
-TARGETS = ("local", "docker", "slurm", "k8s")
+TARGETS = ("local", "docker", "slurm", "allocation", "k8s")
 
 
 def spec_of(kind: JobKind, target: str = "local") -> JobSpec:

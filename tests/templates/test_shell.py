@@ -53,7 +53,14 @@ def test_each_file_is_part_of_a_script_and_no_function_is_defined_twice() -> Non
     included = set(re.findall(r'"([a-z_/]+)"', " ".join(re.findall(r"functions\((.*?)\)", templates))))
     assert included == {name_of(file) for file in FILES}
 
-    once = ("reason_of", "finish", "run", "read_secrets")  # each target has its own
+    once = (
+        "reason_of",
+        "finish",
+        "run",
+        "read_secrets",
+        "signal_steps",
+        "watch_clock",
+    )  # each target has its own
     defined = re.findall(r"^(\w+)\(\) \{", "".join(file.read_text() for file in FILES), re.M)
     assert sorted({name for name in defined if defined.count(name) > 1} - set(once)) == []
 

@@ -1,0 +1,126 @@
+"""What a job may take of an allocation that somebody has made, with salloc or around Jupyter."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.job_spec import JobSpec, seconds
+from jobctl.slurm.script import wanted_nodes
+
+LEAST_SECONDS = 60
+"""An allocation that ends sooner begins no job."""
+_GPUS_OF_NODES = re.compile(r" Nodes=\S+ CPU_IDs=\S+ Mem=\S+ GRES=(\S*)")
+_GPUS = re.compile(r"\bgpu(?::[^:,()]+)?:(\d+)")
+
+
+class Allocation(msgspec.Struct, frozen=True, kw_only=True):
+    """An allocation as Slurm tells of it. Times are seconds since 1970."""
+
+    id: str
+    state: str
+    nodes: int
+    gpus_per_node: int | None
+    """GPUs of the node that has the fewest; None where Slurm does not tell."""
+    start: float
+    end: float
+    """Infinity without a limit."""
+
+
+def parse_allocation(text: str) -> Allocation:
+    """Return what ``scontrol show job --details --oneliner`` says. Raises UserError for anything else."""
+    values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
+    try:
+        nodes = int(values["NumNodes"].partition("-")[0])
+        id_ = values["JobId"]
+    except (KeyError, ValueError):
+        raise UserError(f"scontrol show job says no number of nodes: {text[:200]}", code=1) from None
+
+    shares = [sum(map(int, _GPUS.findall(share))) for share in _GPUS_OF_NODES.findall(text)]
+
+    return Allocation(
+        id=id_,
+        state=values.get("JobState", ""),
+        nodes=nodes,
+        gpus_per_node=min(shares, default=None),
+        start=_moment(values.get("StartTime", ""), 0.0),
+        end=_moment(values.get("EndTime", ""), math.inf),
+    )
+
+
+def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | None:
+    """Return why the allocation cannot hold the job, in words; None where it can.
+
+    A limit that is longer than the time that is left passes where the allocation itself is as long: the steps of a
+    pipeline share one limit, and each of them ends in time.
+    """
+    wanted = wanted_nodes(spec)
+    gpus = spec.resources.gpus_per_node
+    has = f"allocation {allocation.id} has"
+    left = allocation.end - now
+
+    if allocation.state != "RUNNING":
+        return UserError(
+            f"allocation {allocation.id} is {allocation.state}", hint="make another one with salloc", code=1
+        )
+
+    if wanted > allocation.nodes:
+        return UserError(
+            f"the job asks for {_count(wanted, 'node')}, {has} {allocation.nodes}",
+            hint=f"--nodes {allocation.nodes}; or salloc --nodes={wanted}",
+        )
+
+    if allocation.gpus_per_node is not None and gpus > allocation.gpus_per_node:
+        return UserError(
+            f"the job asks for {_count(gpus, 'GPU')} a node, {has} {allocation.gpus_per_node}",
+            hint=_gpu_hint(allocation.gpus_per_node, gpus),
+        )
+
+    if left < LEAST_SECONDS:
+        return UserError(f"{has} {max(0, int(left))} s left", hint="make another one with salloc", code=1)
+
+    if seconds(spec.resources.time_limit) > allocation.end - allocation.start:
+        return UserError(
+            f"time_limit is {spec.resources.time_limit}, {has} {_clock(left)} left",
+            hint=f"--set time_limit={_clock(left - left % 60)}",
+        )
+
+    return None
+
+
+def refuse_arrays(spec: JobSpec) -> None:
+    """Raise UserError for a job that is an array over nodes."""
+    nodes = spec.resources.nodes
+    if spec.job_kind.array == "nodes" and nodes > 1:
+        raise UserError(
+            f"nodes {nodes}: {spec.step} on several nodes is an array, and an allocation has no queue for one",
+            hint="--nodes 1; or --target slurm",
+        )
+
+
+def _moment(stamp: str, unknown: float) -> float:
+    """Return the seconds since 1970 of a local time, as scontrol writes it."""
+    try:
+        return datetime.fromisoformat(stamp).timestamp()
+    except ValueError:
+        return unknown
+
+
+def _clock(duration: float) -> str:
+    minutes, rest = divmod(int(duration), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _gpu_hint(existing: int, wanted: int) -> str:
+    if not existing:
+        return f"salloc --gpus-per-node={wanted}; or a smoke model on the CPU: --model qwen3_smoke"
+
+    return f"--gpus-per-node {existing}; or salloc --gpus-per-node={wanted}"

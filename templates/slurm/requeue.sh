@@ -1,0 +1,74 @@
+# finish CODE: record how the attempt ended, and requeue the job where it goes on.
+finish() {
+  local code=$1 job="" why
+  explain_end
+  end_attempt "$code" "$why"
+  # Slurm starts nothing more in a job that it ends.
+  if [ -n "${JOB_KEPT_CONTAINER:-}" ] && [ "$TERMINATED" = 0 ]; then remove_containers only "$SLURM_JOB_ID"; fi
+
+  case $TERMINATED/$why/$code in
+    # Where preemption cancels, nobody but the job itself starts it again.
+    1/preempted/*) ;;
+    # At the time limit Slurm decides nothing. Of any other job that it ends it has decided what becomes.
+    "1/time limit/$EXIT_CONTINUE") ;;
+    1/*) exit "$code" ;;
+  esac
+
+  case $why in
+    preempted) ;;
+    "node failure") leave_without_progress ;;
+    "time limit" | stopped)
+      leave_without_progress
+      if ! has_attempts_left "time limit|stopped"; then
+        echo "jobctl: $JOB_MAX_ATTEMPTS attempts made; not requeued"
+        exit "$EXIT_FAILED"
+      fi
+      ;;
+    failed | hardware | busy) has_retries_left || exit "$code" ;;
+    *) exit "$code" ;;
+  esac
+  requeue
+  exit "$code"
+}
+
+# leave_without_progress: end a job that was stopped JOB_FRUITLESS_ATTEMPTS times in a row before it saved anything.
+leave_without_progress() {
+  local attempt=$ATTEMPT
+  [ "$JOB_AT_WARNING" = checkpoint ] && [ "$(checkpoint_name)" = "$FIRST_CHECKPOINT" ] || return 0
+
+  touch "$LOG_DIR/no-progress"
+  while [ -e "$RUN_DIR/logs/$attempt/no-progress" ]; do attempt=$((attempt - 1)); done
+  if [ "$((ATTEMPT - attempt))" -ge "$JOB_FRUITLESS_ATTEMPTS" ]; then
+    echo "jobctl: $((ATTEMPT - attempt)) attempts in a row saved no step, so another one would not either; not requeued." \
+      "A longer time_limit or a shorter stop_grace_seconds gives more time"
+    exit "$EXIT_FAILED"
+  fi
+}
+
+# requeue: start the job again, without the nodes that were found bad. A running job cannot be told which nodes to
+# avoid, and one on hold would wait for ever if this shell died. So the job is requeued and then changed. Slurm does
+# not start it before this shell has ended.
+requeue() {
+  local bad
+  # While this file is there, the request has not been taken; jobctl status reports it.
+  echo "Slurm has not taken the requeue" >"$LOG_DIR/requeue-lost"
+  if ! ask_slurm "$(seconds_left)" scontrol requeue "$JOB_ID" >/dev/null; then
+    echo "jobctl: not requeued; go on with: jobctl resume $RUN"
+    return 0
+  fi
+  rm -f "$LOG_DIR/requeue-lost"
+
+  bad=$(cat "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null | cut -f 1 | sort -u | paste -sd, || true)
+  if [ -z "$bad" ]; then
+    echo "jobctl: requeued"
+  elif ask_slurm 20 scontrol update "JobId=$JOB_ID" "ExcNodeList=$JOB_AVOIDED_NODES$bad" >/dev/null; then
+    echo "jobctl: requeued, without $bad"
+  else
+    echo "jobctl: requeued, but Slurm may give it $bad again"
+  fi
+}
+
+# signal_steps SIGNAL: signal all that srun runs for this job.
+signal_steps() {
+  ask_slurm "$(seconds_left)" scancel "--signal=$1" "$JOB_ID"
+}

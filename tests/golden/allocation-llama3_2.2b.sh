@@ -1,0 +1,1031 @@
+#!/bin/bash
+# llama3_2.2b on h100, tier 1, stage train. Made by jobctl 0.0.0: bash THIS_FILE, in an allocation of Slurm.
+set -euo pipefail
+
+# Slurm may signal this shell at any time, so the traps are its first commands.
+WARNED=0
+TERMINATED=0
+trap 'WARNED=1' USR2
+trap 'TERMINATED=1' TERM
+
+# --- What: the data of this job. The rest is the same for all jobs of its kind. ------------------------
+JOBCTL_ROOT=/shared/jobctl
+JOB_ID=${SLURM_JOB_ID:-}
+RUN=r
+STEP_NAME=jobctl:$RUN
+JOB_TARGET='allocation'
+JOB_STEP='train'
+JOB_READS_CHECKPOINT=''
+JOB_STOP_FILE=STOP
+JOB_SPEC_HASH=6aabca743a81bd8b
+JOB_TRUSTED=(root)
+JOB_RECORD='{"format": 3, "spec_hash": "6aabca743a81bd8b", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":300.0,"allreduce_network_gb_s":100.0,"compute_capability":"9.0","cpus":112,"device":"H100","gpu_product":"NVIDIA-H100-80GB-HBM3","image_variants":["cu124","cu132"],"memory_gib":80.0,"node_memory_gib":1024,"peak_tflops":{"bfloat16":989.0,"float16":989.0,"fp8":1979.0},"shm_gib":128},"hardware":"h100","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[],"tokenizer":"llama3"},"kind":"train","model":{"architecture":"llama","bias":false,"head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":7168,"max_position_embeddings":2048,"norm_eps":0.00001,"num_attention_heads":16,"num_hidden_layers":30,"num_key_value_heads":8,"rope_factor":1.0,"rope_high_freq_factor":4.0,"rope_low_freq_factor":1.0,"rope_original_positions":8192,"rope_theta":500000.0,"rope_type":"default","tie_word_embeddings":false,"vocab_size":128256},"model_name":"llama3_2.2b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":2,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"r","site":{"container":{"modules":[],"mounts":[],"runtime":"none","share_image":true},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","stage":"train","target":"allocation","tier":1,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":4,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":500,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":32,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":29000,"max_bad_steps":20,"max_iters":2000,"min_lr":0.00003,"optimizer":"adamw","profile":false,"save_checkpoints":true,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":false,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"verify_replay":0,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
+JOB_EXPECTED='{"gpus":8,"device":"H100","compute_capability":"9.0","peak_tflops":989.0,"allreduce_gb_s":300.0,"allreduce_network_gb_s":100.0}'
+JOB_ANSWER_SECONDS=30
+JOB_AT_WARNING='checkpoint'
+JOB_AVOIDED_NODES=''
+JOB_CORE_KIB=0
+JOB_CHOSEN_NODES=''
+JOB_KILL_SECONDS=30
+JOB_INTERFACE=''
+JOB_LAST_WORDS_SECONDS=20
+JOB_LIMIT_SECONDS=86400
+JOB_MASTER_PORT=0
+JOB_NODE_NAME=slurm
+JOB_NODES=2
+JOB_PREFLIGHT=stop
+JOB_OPEN_FILES=65536
+JOB_STOP_GRACE_SECONDS=300
+DEAD="it died: no exit code of it, and it starts no process"
+JOB_SRUN_OPTIONS=(
+  '--overlap'
+  '--ntasks-per-node=1'
+  '--kill-on-bad-exit=1'
+  '--cpu-bind=none'
+  '--wait=60'
+)
+JOB_NODE_CHECKS=(
+)
+CONTAINER_COMMAND=(
+)
+LAUNCH=(
+  --nnodes=2
+  --nproc_per_node=8
+)
+JOB_DATASET=slimpajama_6b-llama3
+JOB_FLAGS=(
+  --architecture=llama
+  --vocab_size=128256
+  --hidden_size=2048
+  --intermediate_size=7168
+  --num_hidden_layers=30
+  --num_attention_heads=16
+  --num_key_value_heads=8
+  --head_dim=128
+  --max_position_embeddings=2048
+  --rope_theta=500000.0
+  --rope_type=default
+  --rope_factor=1.0
+  --rope_low_freq_factor=1.0
+  --rope_high_freq_factor=4.0
+  --rope_original_positions=8192
+  --bias=False
+  --norm_eps=1e-05
+  --tie_word_embeddings=False
+  --initializer_range=0.02
+  --max_iters=2000
+  --batch_size=4
+  --gradient_accumulation_steps=32
+  --block_size=2048
+  --optimizer=adamw
+  --learning_rate=0.0003
+  --min_lr=3e-05
+  --warmup_iters=2000
+  --lr_decay_iters=29000
+  --weight_decay=0.1
+  --beta1=0.9
+  --beta2=0.95
+  --adam_eps=1e-08
+  --grad_clip=1.0
+  --seed=1337
+  --dtype=bfloat16
+  --use_fp8=False
+  --attention_backend=auto
+  --compile=True
+  --kernels=auto
+  --deterministic=auto
+  --use_cuda_graphs=False
+  --activation_checkpointing=none
+  --document_masking=False
+  --use_zero1=False
+  --use_fsdp=False
+  --use_dataloader=False
+  --dataloader_num_workers=4
+  --eval_interval=500
+  --eval_iters=20
+  --eval_only=False
+  --log_interval=10
+  --gradient_log_interval=50
+  --checkpoint_interval=500
+  --save_checkpoints=True
+  --always_save_checkpoint=False
+  --keep_last_checkpoints=2
+  --keep_every_checkpoint=0
+  --checkpoint_when_busy=skip
+  --init_from=auto
+  --max_bad_steps=20
+  --skip_loss_spikes=0.0
+  --hang_timeout=1800
+  --verify_replay=0
+  --profile=False
+)
+
+# The exit codes; and of several, which one is the cause: the one with the lowest rank.
+# shellcheck disable=SC2034 # not every job needs every one
+{
+  EXIT_FAILED=1
+  EXIT_USAGE=2
+  EXIT_TERMINATED=143
+  EXIT_CONTINUE=200
+  EXIT_HARDWARE=201
+  EXIT_RANKS=([2]=0 [201]=1 [129]=2 [130]=2 [134]=4 [200]=5 [75]=6 [1]=7 [143]=8 [0]=9)
+  EXIT_SIGNAL_RANK=2
+  EXIT_LAST_SIGNAL=192
+  EXIT_OTHER_RANK=3
+  EXIT_REASONS=([2]=configuration [201]=hardware [129]=cancelled [130]=cancelled [134]=failed [200]=stopped [75]=busy [1]=failed [143]=cancelled [0]=finished)
+  EXIT_OTHER_REASON=failed
+}
+
+# --- Functions -----------------------------------------------------------------------------------------
+# fail WORDS...: say what is wrong, and end as wrong usage, which no scheduler retries.
+fail() {
+  printf 'jobctl: %s\n' "$*" >&2
+  exit "$EXIT_USAGE"
+}
+
+now() {
+  date -u +%Y-%m-%dT%H:%M:%SZ
+}
+
+# make_shared FOLDER: make the folder for all who may write the one above: with its mode, sticky bit included.
+make_shared() {
+  [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
+}
+
+# stamp FILE: print what changes when FILE is written again; nothing where there is no file.
+stamp() {
+  stat -c '%i %y %s' "$1" 2>/dev/null || true
+}
+
+# write_durably FILE: write standard input to FILE. A reader sees the old text or the new text, never half of one.
+write_durably() {
+  cat >"$1.$$" && sync "$1.$$" && mv -f "$1.$$" "$1"
+}
+
+# The table of exit codes is EXIT_RANKS and EXIT_REASONS; jobs/core/exit_codes.py gives the reasons for its order.
+
+# rank_of CODE: print how close the code is to the cause. 0 is the closest.
+rank_of() {
+  if [ -n "${EXIT_RANKS[$1]:-}" ]; then
+    echo "${EXIT_RANKS[$1]}"
+  elif is_signal "$1"; then
+    echo "$EXIT_SIGNAL_RANK"
+  else
+    echo "$EXIT_OTHER_RANK"
+  fi
+}
+
+# cause CODE FILE...: print the exit code that led to the others. Each file holds the code of one node or pod.
+# CODE is what the launcher says. It counts where no file says more than "finished" or "ended by SIGTERM".
+cause() {
+  local cause=$1 best code rank
+  shift
+  if [ "$cause" = 0 ]; then
+    best=$(rank_of 0)
+  else
+    best=$(rank_of "$EXIT_TERMINATED")
+  fi
+
+  while read -r code; do
+    case $code in '' | *[!0-9]*) continue ;; esac
+    rank=$(rank_of "$code")
+    if [ "$rank" -lt "$best" ]; then
+      best=$rank
+      cause=$code
+    fi
+  done < <(cat -- "$@" 2>/dev/null)
+  echo "$cause"
+}
+
+# was_cancelled: whether a user has asked this job to stop.
+was_cancelled() {
+  grep -q '^cancel' "$STOP" 2>/dev/null
+}
+
+# is_signal CODE: whether a shell gives this code for a process that a signal ended.
+is_signal() {
+  [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]
+}
+
+# reason CODE: print what the record says about an attempt that ended with this code. A process that a cancel killed
+# before it could say anything was cancelled as well.
+reason() {
+  if { [ "$1" = "$EXIT_CONTINUE" ] || is_signal "$1"; } && was_cancelled; then
+    echo cancelled
+  else
+    echo "${EXIT_REASONS[$1]:-$EXIT_OTHER_REASON}"
+  fi
+}
+
+# Others may write the shared root as well. What this job executes or writes into must belong to its user or to root.
+# It must be no symbolic link, and nobody else may change it, except the group to which $JOBCTL_ROOT itself is open.
+# JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
+
+# check_run: check the run's directory and each file and folder in it. STOP is left out: anyone may ask a run to stop.
+check_run() {
+  local path
+  check_owned "$RUN_DIR"
+  for path in "$RUN_DIR"/* "$RUN_DIR"/.[!.]*; do
+    case ${path##*/} in
+      STOP | STOP.*) ;;
+      *) check_owned "$path" ;;
+    esac
+  done
+}
+
+# check_owned PATH: fail where somebody else may have put this file there, or may change it.
+check_owned() {
+  local mode uid gid user group
+  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
+  case " ${JOB_TRUSTED[*]} " in *" everyone "*) return 0 ;; esac
+
+  [ -e "$1" ] || return 0
+  if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
+    [ ! -e "$1" ] || fail "$1 cannot be looked at"
+    return 0
+  fi
+
+  is_trusted "$uid" || fail "$1 belongs to $user ($uid), who may have put anything there; --trust-owner $user allows it"
+  if ((8#$mode & 8#002)); then
+    fail "$1 may be changed by everyone; chmod o-w, or --trust-owner everyone"
+  elif ((8#$mode & 8#020)) && ! is_own_group "$uid" "$gid" "$user" "$group"; then
+    fail "$1 may be changed by group $group; chmod g-w, or --trust-owner everyone"
+  fi
+}
+
+# is_trusted UID: whether a file of this owner is one of ours.
+is_trusted() {
+  local name
+  case $1 in 0 | "$(id -u)") return 0 ;; esac
+  for name in "${JOB_TRUSTED[@]}"; do
+    if [ "$1" = "$name" ] || [ "$1" = "$(id -u "$name" 2>/dev/null)" ]; then return 0; fi
+  done
+  return 1
+}
+
+# is_own_group UID GID USER GROUP: whether it is the group that the root is open to, or the user's own group, which has
+# the user's name.
+is_own_group() {
+  local mode gid
+  IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1
+  if ((8#$mode & 8#020)) && [ "$gid" = "$2" ]; then return 0; fi
+  if [ "$4" = UNKNOWN ]; then [ "$1" = "$2" ]; else [ "$3" = "$4" ]; fi
+}
+
+# write_record: write run.json, once for all attempts.
+write_record() {
+  printf '%s\n' "$JOB_RECORD" | write_durably "$RUN_DIR/.run.json"
+  # Of several writers, one makes the link; the others keep what it made.
+  ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
+  rm -f "$RUN_DIR/.run.json"
+}
+
+# write_attempt END EXIT_CODE REASON: write the record of this attempt. Each argument is JSON.
+write_attempt() {
+  {
+    printf '{"attempt": %d, "job_id": "%s", "target": "%s", ' "$ATTEMPT" "$JOB_ID" "$JOB_TARGET"
+    printf '"step": "%s", "task": %d, "tasks": %d, ' "$JOB_STEP" "${TASK_INDEX:-0}" "${TASKS:-1}"
+    printf '"host": "%s", "nodes": "%s", "pid": %d, ' "$(uname -n)" "$NODES" "$$"
+    printf '"start": "%s", "end": %s, "exit_code": %s, "reason": %s}\n' "$STARTED" "$1" "$2" "$3"
+  } | write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
+}
+
+# begin_attempt: make the run directory where it is missing, and take the next number of an attempt in it.
+begin_attempt() {
+  make_run_folders
+  check_record
+
+  # mkdir succeeds for one of several jobs that want the same number.
+  ATTEMPT=1
+  until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
+    [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; does run $RUN belong to someone else?"
+    ATTEMPT=$((ATTEMPT + 1))
+  done
+  LOG_DIR=$RUN_DIR/logs/$ATTEMPT
+  STARTED=$(now)
+
+  forget_old_stop
+  write_attempt null null null
+  export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
+}
+
+# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or in which only a job and not a person has
+# written why it ends. Any other one is a wish for this attempt, also where it came while the job waited.
+forget_old_stop() {
+  local stop
+  stop=$(stamp "$STOP")
+  if cat "$RUN_DIR"/logs/*/.obeyed 2>/dev/null | grep -Fxq -- "$stop"; then
+    rm -f "$STOP"
+  elif [ -s "$STOP" ] && ! grep -qv -e '^time limit$' -e '^launcher received ' "$STOP"; then
+    rm -f "$STOP"
+  fi
+}
+
+make_run_folders() {
+  make_shared "$JOBCTL_ROOT/runs"
+  [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
+  # Look before anything is written there.
+  check_run
+  mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
+}
+
+# check_record: fail where the directory belongs to a run with other settings.
+check_record() {
+  if [ -n "$JOB_READS_CHECKPOINT" ]; then
+    [ -e "$RUN_DIR/run.json" ] || fail "run $RUN does not exist; this job reads the checkpoint of a run"
+    return 0
+  fi
+  [ -e "$RUN_DIR/run.json" ] || write_record
+  grep -Fq "\"spec_hash\": \"$JOB_SPEC_HASH\"" "$RUN_DIR/run.json" ||
+    fail "run $RUN exists and was made with other settings; take another name with --run"
+}
+
+# end_attempt EXIT_CODE [REASON]: complete the record of this attempt.
+end_attempt() {
+  [ ! -e "$STOP" ] || stamp "$STOP" >"$LOG_DIR/.obeyed"
+  write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
+}
+
+# keep_code FILE COMMAND...: run COMMAND, return its exit code and leave the code in FILE. Signals to this shell do not
+# end it. Bash may lose the code of a child that ends while a signal interrupts wait (bash 5.2 answers -1). So the
+# child's own shell writes the code down: there the command is in the foreground, and nothing interrupts it.
+# While COMMAND runs, kept_pid prints its process id.
+keep_code() {
+  local file=$1 code=137 child hidden
+  hidden=${file%/*}/.${file##*/}
+  shift
+  rm -f "$file"
+  (
+    trap : TERM INT HUP USR2
+    code=0
+    (echo "$BASHPID" >"$hidden.pid" && exec "$@") || code=$?
+    rm -f "$hidden.pid"
+    # A reader sees no file, or the whole code.
+    echo "$code" >"$hidden.new" && mv "$hidden.new" "$file"
+  ) &
+  child=$!
+  while kill -0 "$child" 2>/dev/null; do
+    wait "$child" || true
+  done
+  if [ -e "$file" ]; then read -r code <"$file"; fi
+  return "$code"
+}
+
+# kept_pid FILE: print the process id of the command that keep_code runs.
+kept_pid() {
+  cat "${1%/*}/.${1##*/}.pid" 2>/dev/null
+}
+
+# supervise COMMAND...: run COMMAND and return its exit code, whatever signals arrive meanwhile.
+supervise() {
+  local file=$LOG_DIR/.exit_code-${POD:-0} code=0
+  keep_code "$file" "$@" || code=$?
+  rm -f "$file"
+  return "$code"
+}
+
+# forget_inherited: unset what Slurm's commands would take from elsewhere: from an allocation in which sbatch was called,
+# from a profile, or from --export=NONE. What Slurm says of this job stays. No variable of this script may begin so.
+forget_inherited() {
+  local name
+  for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SALLOC_@}" "${!SRUN_@}"; do
+    case $name in
+      SLURM_JOB_* | SLURM_JOBID | SLURM_ARRAY_* | SLURM_HET_* | SLURM_RESTART_COUNT) ;;
+      SLURM_NODELIST | SLURM_NNODES | SLURM_NODEID | SLURM_PROCID | SLURM_LOCALID | SLURM_TASKS_PER_NODE) ;;
+      SLURM_CLUSTER_NAME | SLURM_CLUSTERS | SLURM_WORKING_CLUSTER | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      *) unset "$name" ;;
+    esac
+  done
+  # Else srun would pass nothing on where sbatch did not.
+  export SLURM_EXPORT_ENV=ALL
+}
+
+# cpus_per_node: print how many CPUs the job has on the node where it has the fewest: 8 of "16(x2),8".
+cpus_per_node() {
+  local cpus fewest=""
+  local cpus_of_nodes=${SLURM_JOB_CPUS_PER_NODE:-}
+  for cpus in ${cpus_of_nodes//,/ }; do
+    cpus=${cpus%%(*}
+    if [ -z "$fewest" ] || [ "$cpus" -lt "$fewest" ]; then fewest=$cpus; fi
+  done
+  echo "${fewest:-1}"
+}
+
+# threads RANKS: print each rank's share of a node's CPUs, but 8 at most: more do not help it.
+threads() {
+  local share=$(($(cpus_per_node) / $1))
+  if [ "$share" -gt 8 ]; then share=8; fi
+  if [ "$share" -lt 1 ]; then share=1; fi
+  echo "$share"
+}
+
+# ask_slurm SECONDS COMMAND...: run one of Slurm's commands until it succeeds, and print its answer. A controller that
+# restarts is waited for, SECONDS at most: one of the commands by itself may wait for minutes. One that answers and
+# refuses three times will go on to refuse.
+ask_slurm() {
+  local answer command deadline limit pause=1 refusals=0
+  deadline=$(($(date +%s) + $1))
+  limit=$(($1 < 60 ? $1 : 60))
+  shift
+  command="$1 $2"
+
+  until answer=$(timeout "$limit" "$@" 2>&1); do
+    answer=${answer:-no answer}
+    if timeout 5 scontrol ping 2>/dev/null | grep -qw UP; then refusals=$((refusals + 1)); fi
+    if [ "$refusals" -ge 3 ] || [ "$(date +%s)" -ge "$deadline" ]; then
+      echo "jobctl: $command: $answer" >&2
+      return 1
+    fi
+    [ "$pause" != 2 ] || echo "jobctl: $command: waiting for Slurm's controller ($answer)" >&2
+    sleep "$pause"
+    pause=$((pause < 15 ? pause * 2 : 15))
+    limit=$((deadline - $(date +%s)))
+    limit=$((limit > 60 ? 60 : limit < 5 ? 5 : limit))
+  done
+  printf '%s\n' "$answer"
+}
+
+# seconds_left: print how long this job may still wait for a controller. A job that Slurm is ending has KillWait.
+seconds_left() {
+  local left=$((END - $(date +%s) - 10))
+  if [ "$TERMINATED" = 1 ] || [ "$left" -lt 20 ]; then left=20; fi
+  echo "$left"
+}
+
+# on_warning: USR2 comes before the time limit, or before Slurm preempts the job.
+on_warning() {
+  WARNED=1
+  case $JOB_AT_WARNING in
+    # The trainer sees STOP, checkpoints and ends with EXIT_CONTINUE.
+    checkpoint) echo "time limit" >>"$STOP" ;;
+    # The next attempt goes on from what is done, so this one ends now. In the background, so that TERM is heard.
+    terminate) signal_steps TERM & ;;
+    # Nothing of it is kept, so it uses the time that remains.
+    continue) ;;
+  esac
+}
+
+# leave_early: end a job that was told to end before it began, so that nothing starts that cannot end in time.
+leave_early() {
+  [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
+  [ ! -e "$STOP" ] || exit "$EXIT_CONTINUE"
+  if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" != continue ]; then exit "$EXIT_CONTINUE"; fi
+}
+
+# reason_of CODE JOB: print why the attempt ended. JOB is what Slurm says of the job: when it preempts, it signals the
+# steps at once, and this shell only after the partition's GraceTime.
+reason_of() {
+  if [ "$1" != 0 ] && was_cancelled; then echo cancelled && return 0; fi
+
+  case $TERMINATED/$1/$2 in
+    */0/*) echo finished ;;
+    1/*/*) reason_of_a_kill "$2" ;;
+    0/*/*PreemptTime=[0-9]*) echo preempted ;;
+    "0/$EXIT_CONTINUE/"*) reason_of_a_stop ;;
+    *) reason_of_a_failure "$1" ;;
+  esac
+}
+
+# reason_of_a_kill JOB: Slurm says of every job that it ends that it is COMPLETING, and not why.
+reason_of_a_kill() {
+  if was_requeued "$1"; then
+    reason_of_a_requeue
+    return 0
+  fi
+
+  case $1 in
+    *PreemptTime=[0-9]*) echo preempted ;;
+    *) if used_its_time "$1" || [ "$(date +%s)" -ge "$END" ]; then echo "time limit"; else echo cancelled; fi ;;
+  esac
+}
+
+# was_requeued JOB: whether Slurm has put the job back into its queue: it counts one restart more than when this attempt
+# began. Where Slurm says nothing, it is left to Slurm as well.
+was_requeued() {
+  local restarts=${1#* Restarts=}
+  restarts=${restarts%% *}
+  case $restarts in
+    '' | *[!0-9]*) return 0 ;;
+    *) [ "$restarts" -gt "${SLURM_RESTART_COUNT:-0}" ] ;;
+  esac
+}
+
+# used_its_time JOB: whether the job has run for as long as it may.
+used_its_time() {
+  local run=${1#* RunTime=} limit=${1#* TimeLimit=}
+  run=$(seconds_of "${run%% *}") && limit=$(seconds_of "${limit%% *}") && [ "$run" -ge "$limit" ]
+}
+
+# seconds_of TIME: print how many seconds DAYS-HOURS:MINUTES:SECONDS are. Days may be missing.
+seconds_of() {
+  local days=0 hours minutes seconds time=$1
+  case $time in
+    *[!0-9:-]*) return 1 ;;
+    *-*) days=${time%%-*} ;;
+  esac
+  IFS=: read -r hours minutes seconds <<<"${time#*-}"
+  echo "$((((days * 24 + 10#$hours) * 60 + 10#$minutes) * 60 + 10#$seconds))"
+}
+
+# reason_of_a_requeue: Slurm requeues a job whose node is down. Else somebody did.
+reason_of_a_requeue() {
+  local host
+  for host in "${HOSTS[@]}"; do
+    if is_down "$host"; then
+      blame "$host" "Slurm says that it is down"
+      echo "node failure"
+      return 0
+    fi
+  done
+  echo requeued
+}
+
+reason_of_a_stop() {
+  if [ "$WARNED" = 0 ]; then
+    echo stopped
+  elif [ "$(date +%s)" -ge "$((END - JOB_STOP_GRACE_SECONDS - 120))" ]; then
+    echo "time limit"
+  else
+    echo preempted
+  fi
+}
+
+# reason_of_a_failure CODE: the peers of a node that dies fail, each in its own way.
+reason_of_a_failure() {
+  if [ "$1" != "$EXIT_USAGE" ] && grep -qs "$DEAD" "$LOG_DIR/bad-nodes"; then
+    echo "node failure"
+  else
+    reason "$1"
+  fi
+}
+
+# explain_end: change the caller's code to the one that counts, and set why, and job, what Slurm says of the job.
+explain_end() {
+  trap '' TERM USR2
+
+  # srun answers 0 for a step that Slurm has killed.
+  if [ "$TERMINATED" = 1 ] && [ "$code" = 0 ]; then code=$EXIT_TERMINATED; fi
+  if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
+    code=$EXIT_CONTINUE
+  fi
+  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
+  why=$(reason_of "$code" "$job")
+}
+
+# checkpoint_name: print the newest checkpoint of the run.
+checkpoint_name() {
+  cat "$RUN_DIR/checkpoints/LATEST" 2>/dev/null || true
+}
+
+# set_limits: let this shell, and all that it starts, open JOB_OPEN_FILES files at once (0: leave it), and leave
+# JOB_CORE_KIB of memory on disk when it crashes. Where the node allows less, take that and say so. Then the two names
+# hold what this node allows: the other nodes, which get them, are silent unless they allow still less.
+set_limits() {
+  local allowed
+  allowed=$(ulimit -H -n)
+  if exceeds "$JOB_OPEN_FILES" "$allowed"; then
+    say_limit "a process may open $allowed files, fewer than slurm.open_files ($JOB_OPEN_FILES); see ulimit -H -n"
+    JOB_OPEN_FILES=$allowed
+  fi
+  if exceeds "$JOB_OPEN_FILES" "$(ulimit -S -n)"; then ulimit -S -n "$JOB_OPEN_FILES" || true; fi
+
+  allowed=$(ulimit -H -c)
+  if exceeds "$JOB_CORE_KIB" "$allowed"; then
+    say_limit "a core file may have $allowed KiB, less than slurm.core_file_mib asks for; see ulimit -H -c"
+    JOB_CORE_KIB=$allowed
+  fi
+  ulimit -S -c "$JOB_CORE_KIB" || true
+}
+
+# exceeds LIMIT OTHER: whether the first is more than the second; either may be "unlimited".
+exceeds() {
+  [ "$2" != unlimited ] || return 1
+  [ "$1" = unlimited ] || [ "$1" -gt "$2" ]
+}
+
+say_limit() {
+  echo "jobctl: ${NODE:-${SLURMD_NODENAME:-this node}}: $1" >&2
+}
+
+# hosts: print the names of the job's nodes, joined by commas.
+hosts() {
+  (IFS=, && echo "${HOSTS[*]}")
+}
+
+# run COMMAND...: run COMMAND once on each of HOSTS, and return the exit code of the node that was the cause. When one
+# task dies, srun ends all.
+run() {
+  local code=0 settings command=("$@")
+  if [ "${#CONTAINER_COMMAND[@]}" -gt 0 ]; then command=("${CONTAINER_COMMAND[@]}" "$@"); fi
+  rm -f "$LOG_DIR"/exit-*
+
+  # The shell on each node gets these functions and values as text: inside a container it has nothing else.
+  settings=$(
+    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED EXIT_USAGE JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
+    declare -p JOB_CORE_KIB JOB_NODE_CHECKS JOB_OPEN_FILES
+    declare -f task name_node set_limits exceeds say_limit check_node wait_for_others keep_code kept_pid "${JOB_NODE_CHECKS[@]}"
+  )
+  supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
+    "--cpus-per-task=$(cpus_per_node)" "${JOB_SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+  if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
+  return "$(cause "$code" "$LOG_DIR"/exit-*)"
+}
+
+# task FOLDER FIRST_NODE TASKS COMMAND...: what each node runs. It leaves its exit code in FOLDER. srun would take
+# EXIT_CONTINUE for a failure and kill the other tasks while they still write, so srun gets 0 instead.
+task() {
+  local folder=$1 first=$2 tasks=$3 code=0
+  shift 3
+  name_node "$first"
+  # Sites may keep a batch script's limits from its steps.
+  set_limits
+
+  # Slurm signals this shell only, so it passes SIGTERM on.
+  ENDED=0
+  CODE_FILE=$folder/exit-$NODE
+  trap 'ENDED=1; kill -TERM "$(kept_pid "$CODE_FILE")" 2>/dev/null' TERM
+  if check_node "$folder"; then keep_code "$CODE_FILE" "$@" || code=$?; else code=$EXIT_USAGE; fi
+  if [ "$code" = 127 ]; then
+    echo "jobctl: $NODE: $1 does not start here: see modules, python and container.runtime of the site" >&2
+  fi
+  wait_for_others "$folder" "$tasks" "$code"
+
+  if [ "$code" = "$EXIT_HARDWARE" ]; then
+    printf '%s\t%s\n' "$NODE" "one of its GPUs failed; its ranks say more" >>"$folder/bad-nodes"
+  fi
+  [ "$code" != "$EXIT_CONTINUE" ] || code=0
+  return "$code"
+}
+
+# name_node FIRST_NODE: export this node's name, and whether torchrun's ranks meet on it.
+name_node() {
+  if [ "$JOB_NODE_NAME" = host ]; then
+    # In these containers Slurm gives every task the environment of the batch script.
+    NODE=$(uname -n)
+    NODE=${NODE%%.*}
+  else
+    NODE=$SLURMD_NODENAME
+  fi
+  export NODE
+  if [ "$NODE" = "$1" ]; then
+    export PET_RDZV_CONF=is_host=1
+  else
+    export PET_RDZV_CONF=is_host=0
+  fi
+}
+
+# check_node FOLDER: look whether this node has what the job's image needs, before anything starts. What is missing
+# stands in the log and in FOLDER/bad-nodes.
+check_node() {
+  local check problem
+  for check in "${JOB_NODE_CHECKS[@]}"; do
+    problem=$("$check") && continue
+    printf '%s\t%s\n' "$NODE" "$problem" >>"$1/bad-nodes"
+    echo "jobctl: $NODE: $problem" >&2
+    echo "$EXIT_USAGE" >"$1/exit-$NODE"
+    return 1
+  done
+}
+
+# wait_for_others FOLDER TASKS CODE: srun ends all other tasks at the first failure. So a node whose failure may be
+# the consequence of another one waits until that one has left its code. If srun ends this node meanwhile, this node
+# was not the cause.
+wait_for_others() {
+  local codes waited=0
+  if [ "$3" != "$EXIT_FAILED" ] && [ "$3" != "$EXIT_TERMINATED" ]; then return 0; fi
+  while [ "$ENDED" = 0 ] && [ "$waited" -lt "$JOB_LAST_WORDS_SECONDS" ]; do
+    codes=("$1"/exit-*)
+    [ "${#codes[@]}" -lt "$2" ] || break
+    sleep 1
+    waited=$((waited + 1))
+  done
+  [ "$ENDED" = 0 ] || echo "$EXIT_TERMINATED" >"$1/exit-$NODE"
+}
+
+# blame_the_dead: write into bad-nodes which of HOSTS have died. A node that lives leaves its exit code, unless all
+# that it runs was killed at once. So only of one without a code Slurm is asked.
+blame_the_dead() {
+  local host
+  for host in "${HOSTS[@]}"; do
+    [ ! -e "$LOG_DIR/exit-$host" ] || continue
+    if is_down "$host" || ! lives "$host"; then blame "$host" "$DEAD"; fi
+  done
+}
+
+# blame NODE REASON: name a node that the next attempt avoids.
+blame() {
+  printf '%s\t%s\n' "$1" "$2" >>"$LOG_DIR/bad-nodes"
+  echo "jobctl: $1: $2" >&2
+}
+
+# is_down NODE: whether Slurm itself takes the node for dead. A star is for one that does not respond.
+is_down() {
+  local state
+  state=$(ask_slurm 20 scontrol show node --oneliner "$1") || return 1
+  state=${state#*State=}
+  case ${state%% *} in
+    DOWN* | *'*'* | *NOT_RESPONDING* | *POWERED_DOWN*) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+# lives NODE: whether Slurm can still start a process there. It takes minutes to notice by itself that a node is dead.
+# Where it cannot start one on any other of HOSTS either, that says nothing of this one.
+lives() {
+  local other
+  if starts_on "$1"; then return 0; fi
+  for other in "${HOSTS[@]}"; do
+    if [ "$other" != "$1" ] && starts_on "$other"; then return 1; fi
+  done
+}
+
+starts_on() {
+  timeout --kill-after=5 "$JOB_ANSWER_SECONDS" srun --overlap "--nodelist=$1" --nodes=1 --ntasks=1 --mem=0 \
+    --gres=none true >/dev/null 2>&1
+}
+
+
+# A job in an allocation that somebody else made, and will end: nothing is requeued, and only this job's steps are signalled.
+
+# use_allocation NODES: take that many nodes of the allocation JOB_ID. Another run of ours keeps the nodes that it works on.
+use_allocation() {
+  local job known=() listed busy="" allowed="" host
+  [ -n "$JOB_ID" ] || fail "there is no allocation: SLURM_JOB_ID is not set; make one with salloc, or take --target slurm"
+  job=$(ask_slurm 60 scontrol show job --oneliner "$JOB_ID") || fail "Slurm does not know the allocation $JOB_ID"
+  [ "$(job_value JobState)" = RUNNING ] || fail "the allocation $JOB_ID is $(job_value JobState)"
+
+  # A shell that came by ssh knows the number of its allocation, and nothing more.
+  export SLURM_JOB_ID=$JOB_ID
+  export SLURM_JOB_NODELIST=${SLURM_JOB_NODELIST:-$(job_value NodeList)}
+  if [ -z "${SLURM_JOB_CPUS_PER_NODE:-}" ]; then
+    export SLURM_JOB_CPUS_PER_NODE=$(($(job_value NumCPUs) / $(job_value NumNodes)))
+  fi
+
+  mapfile -t known < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+  listed=$(squeue --noheader --steps "--jobs=$JOB_ID" --format='%j %N' | grep '^jobctl:' | cut -d ' ' -f 2) || true
+  busy=$(names_of "$listed" "$JOB_AVOIDED_NODES" "$(cut -f 1 "$RUN_DIR"/logs/*/bad-nodes 2>/dev/null)")
+  allowed=$(names_of "$JOB_CHOSEN_NODES")
+  HOSTS=()
+  for host in "${known[@]}"; do
+    if grep -Fxq -- "$host" <<<"$busy"; then continue; fi
+    if [ -n "$allowed" ] && ! grep -Fxq -- "$host" <<<"$allowed"; then continue; fi
+    HOSTS+=("$host")
+  done
+  [ "${#HOSTS[@]}" -ge "$1" ] || fail "the allocation $JOB_ID has ${#known[@]} nodes, ${#HOSTS[@]} of them are free for this run," \
+    "which needs $1; the others are excluded, were found bad, or another run works there"
+  HOSTS=("${HOSTS[@]:0:$1}")
+  END=$(end_of_allocation)
+}
+
+# job_value NAME: print a value from what scontrol says of the caller's job.
+job_value() {
+  local value=" $job"
+  value=${value#* "$1"=}
+  echo "${value%% *}"
+}
+
+# names_of LIST...: print the nodes that the lists name, one a line.
+names_of() {
+  local list
+  for list in $(printf '%s\n' "$@" | sed 's/,$//'); do
+    scontrol show hostnames "$list" || true
+  done
+}
+
+# end_of_allocation: print when this attempt has to end, in seconds since 1970: at its limit, or with the allocation.
+end_of_allocation() {
+  local limit end
+  limit=$(($(date +%s) + JOB_LIMIT_SECONDS))
+  end=$(date -d "$(job_value EndTime)" +%s 2>/dev/null) || end=$limit
+  echo "$((end < limit ? end : limit))"
+}
+
+# watch_clock: warn this shell before END, and end its steps at END. Runs in the background: Slurm signals only what it
+# has started itself.
+watch_clock() {
+  local grace=$JOB_STOP_GRACE_SECONDS third=$(((END - $(date +%s)) / 3))
+  trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM
+  trap '' INT HUP USR2
+
+  # Where little time is left, a third of it is for the end.
+  if [ "$grace" -gt "$third" ]; then grace=$third; fi
+  doze_until "$((END - grace))"
+  kill -USR2 "$$"
+  doze_until "$END"
+  kill -TERM "$$"
+  doze_until "$((END + JOB_KILL_SECONDS))"
+  signal_steps KILL
+}
+
+# doze_until TIME: wait for a time, in seconds since 1970. A trap interrupts it.
+doze_until() {
+  local seconds=$(($1 - $(date +%s)))
+  sleep "$((seconds > 0 ? seconds : 0))" &
+  wait "$!"
+}
+
+# on_end: somebody ends this run, or its time is over. The steps are no children of this shell.
+on_end() {
+  TERMINATED=1
+  signal_steps TERM &
+}
+
+# signal_steps SIGNAL: signal what srun runs for this run, and nothing else of the allocation.
+signal_steps() {
+  local step name
+  while read -r step name; do
+    if [ "$name" = "$STEP_NAME" ]; then scancel --quiet "--signal=$1" "$step" || true; fi
+  done < <(squeue --noheader --steps "--jobs=$JOB_ID" --format='%i %j')
+}
+
+# finish CODE: record how the attempt ended. Where the allocation is over, that is why.
+finish() {
+  local code=$1 job="" why
+  kill "$CLOCK" 2>/dev/null || true
+  explain_end
+  case $why/$(job_value JobState) in
+    */RUNNING | */) ;;
+    "node failure/"* | failed/* | cancelled/*) if ! was_cancelled; then why="allocation ended"; fi ;;
+  esac
+  end_attempt "$code" "$why"
+  exit "$code"
+}
+
+# make_private FOLDER: make a folder whose files a job executes, below one that is for everybody. It must be this user's.
+make_private() {
+  make_shared "${1%/*}"
+  [ -d "$1" ] || mkdir -m 700 "$1" 2>/dev/null || [ -d "$1" ] || fail "$1 cannot be made"
+  check_owned "$1"
+}
+
+# meet ID NUMBER: let torchrun's nodes find each other at an address of the first node. NUMBER keeps two meetings of one
+# job on different ports.
+meet() {
+  local place address port
+  place=$(meeting_place "$2") ||
+    fail "${HOSTS[0]} has no address that the other nodes reach, or no free port; set slurm.interface or master_port"
+  read -r address port <<<"$place"
+  LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$port" "--rdzv_id=$1")
+}
+
+# meeting_place NUMBER: print an address of the first node by which the others of HOSTS reach it, and a free port there.
+meeting_place() {
+  local values
+  local functions
+  if [ "${HOSTS[0]}" = "$SLURMD_NODENAME" ]; then
+    own_place "$1" "${HOSTS[1]:-}"
+  else
+    values=$(declare -p JOB_INTERFACE JOB_MASTER_PORT SLURM_JOB_ID)
+    functions=$(declare -f own_place address_towards node_address meeting_port free_port)
+    timeout --kill-after=5 60 srun --overlap "--nodelist=${HOSTS[0]}" --nodes=1 --ntasks=1 --mem=0 --gres=none \
+      bash -c "$values; $functions; own_place $1 ${HOSTS[1]:-}"
+  fi
+}
+
+# own_place NUMBER [OTHER_NODE]: print this node's address on its way to the other node, and a free port.
+own_place() {
+  local address=127.0.0.1
+  local port
+  if [ -n "${2:-}" ]; then address=$(address_towards "$2") || return 1; fi
+  port=$(meeting_port "$1") || return 1
+  echo "$address $port"
+}
+
+# address_towards NODE: print this node's own address on its way to another node. A node's name would not do: on itself it
+# may mean 127.0.1.1, and elsewhere nothing.
+address_towards() {
+  local address="" other PATH=$PATH:/usr/sbin:/sbin
+  if [ -n "$JOB_INTERFACE" ]; then
+    address=$(ip -o -4 addr show dev "$JOB_INTERFACE" | grep -o 'inet [0-9.]*') || true
+  else
+    other=$(node_address "$1") || true
+    address=$(ip -o -4 route get "$other" 2>/dev/null | grep -o 'src [0-9.]*') || address="any $(hostname -I)" || true
+  fi
+  read -r _ address _ <<<"$address" || true
+  case $address in '' | 127.*) return 1 ;; esac
+  echo "$address"
+}
+
+# node_address NODE: print the address by which Slurm reaches a node.
+node_address() {
+  local address
+  address=$(scontrol show node --oneliner "$1" 2>/dev/null | grep -o ' NodeAddr=[^ ]*') || address="=$1"
+  getent ahostsv4 "${address#*=}" | { read -r address _ && echo "$address"; }
+}
+
+# meeting_port NUMBER: print a free port. Linux gives connections the ports of a range, and may give one away before
+# torchrun listens on it; so the port lies outside that range, but for the one that the user has chosen.
+meeting_port() {
+  local low=32768 high=60999 first=20000 last=29999
+  read -r low high </proc/sys/net/ipv4/ip_local_port_range || true
+  if [ "$JOB_MASTER_PORT" -gt 0 ]; then
+    first=$JOB_MASTER_PORT
+    last=65535
+    if [ "$first" -ge "$low" ] && [ "$first" -le "$high" ]; then
+      echo "jobctl: master_port $first is one of those that Linux gives to connections here ($low to $high)" >&2
+    fi
+    free_port "$first" "$last" "$1"
+    return
+  fi
+
+  if [ "$low" -le "$last" ]; then
+    # The larger of the two parts outside the range; ports below 1024 are root's.
+    first=1024
+    last=$((low - 1))
+    if [ "$((65535 - high))" -gt "$((low - 1024))" ]; then
+      first=$((high + 1))
+      last=65535
+    fi
+    if [ "$last" -lt "$((first + 100))" ]; then
+      echo "jobctl: Linux gives all ports to connections here ($low to $high); master_port chooses one" >&2
+      first=20000
+      last=29999
+    fi
+  fi
+  free_port "$first" "$last" "$((SLURM_JOB_ID + $1))"
+}
+
+# free_port FIRST LAST NUMBER: print a port from FIRST to LAST on which nothing of this node listens or talks. NUMBER
+# says where the search begins.
+free_port() {
+  local port tries count=$(($2 - $1 + 1))
+  for ((tries = 0; tries < count; tries++)); do
+    port=$(($1 + ($3 + tries) % count))
+    if ! grep -qsE ": [0-9A-F]+:$(printf %04X "$port") " /proc/net/tcp /proc/net/tcp6; then
+      echo "$port"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# check_nodes: look which of HOSTS are fit, and keep as many of those as the job needs.
+check_nodes() {
+  local host good=() LAUNCH=("${LAUNCH[@]}")
+  meet "$SLURM_JOB_ID-preflight" 1
+  run "$PYTHON" -m jobctl.trainer.preflight "${LAUNCH[@]}" -- "${PREFLIGHT[@]}" "--hosts=$(hosts)" ||
+    [ -e "$LOG_DIR/bad-nodes" ] || echo "jobctl: the preflight found no bad node, but did not end well; going on"
+  [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
+
+  for host in "${HOSTS[@]}"; do
+    grep -q "^$host"$'\t' "$LOG_DIR/bad-nodes" 2>/dev/null || good+=("$host")
+  done
+  if [ "${#good[@]}" -lt "$JOB_NODES" ] && [ "$JOB_PREFLIGHT" = stop ]; then
+    echo "jobctl: ${#good[@]} nodes are fit, $JOB_NODES are needed; --set preflight=report goes on all the same"
+    exit "$EXIT_HARDWARE"
+  fi
+  if [ "${#good[@]}" -ge "$JOB_NODES" ]; then HOSTS=("${good[@]}"); fi
+  HOSTS=("${HOSTS[@]:0:$JOB_NODES}")
+  echo "jobctl: training on ${HOSTS[*]}"
+}
+
+# --- Where: the nodes, the run's directory, and the environment of the payload. ------------------------
+forget_inherited
+RUN_DIR=$JOBCTL_ROOT/runs/$RUN
+STOP=$RUN_DIR/$JOB_STOP_FILE
+use_allocation 2
+NODES=$(hosts)
+# Where this shell is on no node, it has no such name.
+SLURMD_NODENAME=${SLURMD_NODENAME:-}
+JOB_SRUN_OPTIONS+=("--job-name=$STEP_NAME")
+CACHE=$JOBCTL_ROOT/cache/$(id -un)
+THREADS=$(threads 8)
+export NCCL_DEBUG=WARN
+export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"
+export TRITON_CACHE_DIR="$CACHE/triton"
+export OMP_NUM_THREADS="$THREADS"
+export PYTHONSAFEPATH=1
+export PYTHONUNBUFFERED=1
+export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+PYTHON=${JOBCTL_PYTHON:-python3}
+set_limits
+ulimit -l unlimited 2>/dev/null || echo "jobctl: memory cannot be pinned without limit (ulimit -l $(ulimit -l))" >&2
+make_private "$CACHE"
+
+# --- Record: take an attempt's number, and record its end however it ends. -----------------------------
+begin_attempt
+printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"
+exec >>"$LOG_DIR/batch.log" 2>&1
+FIRST_CHECKPOINT=$(checkpoint_name)
+watch_clock &
+CLOCK=$!
+trap on_end TERM INT HUP
+trap 'finish $?' EXIT
+trap on_warning USR2
+leave_early
+
+TRAINER=(
+  --model_name=llama3_2.2b
+  "--run_dir=$RUN_DIR"
+  "--attempt=$ATTEMPT"
+  "--dataset=$JOBCTL_ROOT/datasets/$JOB_DATASET"
+  "${JOB_FLAGS[@]}"
+)
+PREFLIGHT=("--run_dir=$RUN_DIR" "--attempt=$ATTEMPT" "--expect=$JOB_EXPECTED")
+
+# --- Check: which of the nodes are fit. ----------------------------------------------------------------
+check_nodes
+
+# --- Run -----------------------------------------------------------------------------------------------
+meet "$SLURM_JOB_ID" 0
+run "$PYTHON" -m jobctl.trainer.launch "${LAUNCH[@]}" -- "${TRAINER[@]}"
