@@ -32,6 +32,8 @@ CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 POD = Kind("v1", "Pod", "pods")
 ALL_PODS = Kind("v1", "Pod", "pods", namespaced=False)
 """The pods of all namespaces, to be listed."""
+DEPLOYMENTS = Kind("apps/v1", "Deployment", "deployments", namespaced=False)
+"""The Deployments of all namespaces, to be listed: each operator is one of them."""
 NODE = Kind("v1", "Node", "nodes", namespaced=False)
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")

@@ -82,10 +82,19 @@ class KubernetesTarget:
     def examine(self, site: Site, nodes: int) -> Examination:
         """Return what is wrong with a site's cluster for jobs of ``nodes`` nodes."""
         from jobctl.k8s.diagnosis import CHECKS, examine, read_facts
+        from jobctl.k8s.known_faults import faults_of, notes_of, read_operators, troubles_of
 
-        troubles = examine(read_facts(self.clusters.api(site), site, nodes))
+        api = self.clusters.api(site)
+        facts = read_facts(api, site, nodes)
+        running = read_operators(api, facts.kinds)
+        kind = self.kind if self.kind in facts.kinds or self.fallback is None else self.fallback.kind
+        faults = faults_of(running, kind.name, site.kubernetes.queue)
 
-        return Examination(checks=len(CHECKS), troubles=tuple(troubles))
+        return Examination(
+            checks=len(CHECKS) + 1,
+            troubles=(*examine(facts), *troubles_of(faults)),
+            notes=tuple(notes_of(running, faults)),
+        )
 
     # ---- states
 

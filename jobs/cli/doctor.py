@@ -63,6 +63,7 @@ def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], int]:
     count = 0
     if isinstance(target, Examines):
         examined = _of_cluster(target, options)
+        warn(examined.notes)
         subjects["the cluster"] = [_finding(trouble) for trouble in examined.troubles]
         count += examined.checks
 

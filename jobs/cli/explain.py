@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -58,12 +59,28 @@ def explain_command(described: str | None, as_json: bool, **options: Any) -> Non
     values = values_of(resolved.spec)
     facts = {key: {"value": value, "from": _origin(resolved, key)} for key, value in values.items()}
     derived = derived_of(resolved.spec)
-    rows = [(key, _shown(fact["value"]), fact["from"]) for key, fact in facts.items()]
+    rows = [
+        (place, _shown(value), fact["from"])
+        for key, fact in facts.items()
+        for place, value in _leaves(key, fact["value"])
+    ]
     rows += [(key, f"{value:,}", "arithmetic") for key, value in derived.items()]
     estimated = estimated_of(resolved)
     rows += [(key, _shown(fact["value"]), fact["from"]) for key, fact in estimated.items()]
     document = {"settings": facts, "derived": derived, "estimated": estimated}
     emit(document, as_json, table(("KEY", "VALUE", "FROM"), rows))
+
+
+def _leaves(place: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield what stands in a setting that has parts, such as kubernetes.pod, each with its place."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _leaves(f"{place}.{key}", item)
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for number, item in enumerate(value):
+            yield from _leaves(f"{place}[{number}]", item)
+    else:
+        yield place, value
 
 
 def _describe(word: str, as_json: bool) -> None:

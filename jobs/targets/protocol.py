@@ -184,6 +184,8 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 
     checks: int
     troubles: tuple[Trouble, ...]
+    notes: tuple[str, ...] = ()
+    """What is worth knowing and keeps no job from running."""
 
 
 @runtime_checkable

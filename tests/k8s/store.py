@@ -24,6 +24,7 @@ SERVED = {
     ("v1", "secrets"): "Secret",
     ("v1", "nodes"): "Node",
     ("v1", "namespaces"): "Namespace",
+    ("apps/v1", "deployments"): "Deployment",
     ("kueue.x-k8s.io/v1beta2", "workloads"): "Workload",
     ("kueue.x-k8s.io/v1beta2", "localqueues"): "LocalQueue",
     ("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes"): "ClusterTrainingRuntime",

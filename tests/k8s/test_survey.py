@@ -18,8 +18,6 @@ def test_claims_queues_and_gpus_are_named(server: ApiServer) -> None:
     seen = {("", "persistentvolumeclaims", "list"), ("kueue.x-k8s.io", "localqueues", "list")}
     server.rights = server.rights | seen
     server.cluster_rights = server.cluster_rights | {("", "nodes", "list")}
-    queue = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "LocalQueue", "metadata": {"name": "research"}}
-    server.store.create("kueue.x-k8s.io/v1beta2", "localqueues", "jobctl", queue)
     labels = {"nvidia.com/gpu.product": "NVIDIA-H200"}
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": labels}}
     server.store.create("v1", "nodes", "", node)

@@ -35,6 +35,18 @@ def test_what_a_user_adds_to_the_pods_is_shown(jobctl: Invoke) -> None:
     assert json.loads(out)["settings"]["kubernetes.pod"] == {"value": addition, "from": "--set"}
 
 
+def test_each_part_of_an_addition_has_a_line(jobctl: Invoke) -> None:
+    addition = {
+        "spec": {"hostNetwork": True, "volumes": [{"name": "scratch", "hostPath": {"path": "/nvme"}}]}
+    }
+    out = jobctl(
+        "explain", "--model", "qwen3_smoke", "-g", "k8s", "--set", f"kubernetes.pod={json.dumps(addition)}"
+    )[1]
+    rows = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:]}
+    assert rows["kubernetes.pod.spec.hostNetwork"] == "true"
+    assert rows["kubernetes.pod.spec.volumes[0].hostPath.path"] == "/nvme"
+
+
 def test_a_job_without_a_model_has_no_arithmetic(jobctl: Invoke) -> None:
     out = jobctl("explain", "prep", "--dataset", "sotu", "--json")[1]
     facts = json.loads(out)
