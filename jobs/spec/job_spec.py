@@ -287,10 +287,15 @@ def _known_to_the_hash(section: msgspec.Struct) -> dict[str, Any]:
 
     Leave out a key of ``ADDED_LATER`` that has its default.
     """
-    defaults = {field.name: field.default for field in msgspec.structs.fields(type(section))}
+    defaults = _field_defaults(type(section))
     settings: dict[str, Any] = msgspec.to_builtins(section)
 
     return {key: value for key, value in settings.items() if key not in ADDED_LATER or value != defaults[key]}
+
+
+@functools.cache  # msgspec evaluates the annotations of every field each time
+def _field_defaults(section: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.name: field.default for field in msgspec.structs.fields(section)}
 
 
 def _without_defaults(section: msgspec.Struct) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from tests.clusters import slurm_conf
+from tests.clusters import BUSY, slurm_conf
 from tests.clusters.network import Network
 from tests.clusters.slurm_conf import NODES, HostsStyle
 
@@ -301,7 +301,7 @@ class SlurmCluster:
     def _wait_until(
         self, reached: Callable[[], bool], seconds: float, what: str, why: Callable[[], str] = lambda: ""
     ) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + BUSY * seconds
         while not reached():
             if time.monotonic() > deadline:
                 raise RuntimeError(f"not seen: {what} after {seconds:g} s; {why()}\n{self._all_logs()}")

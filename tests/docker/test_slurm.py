@@ -18,6 +18,7 @@ from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.submission import submit
 from jobctl.slurm.target import TARGET
 from tests.checkout import checkout, patched
+from tests.clusters import BUSY
 from tests.clusters.containers import Engine
 from tests.clusters.slurm import SlurmCluster
 from tests.trainer.corpus import write_corpus
@@ -39,7 +40,7 @@ def two_nodes(root: Path, runtime: str, image: str, *sets: str) -> JobSpec:
 
 def finished(root: Path) -> Path:
     """The run's directory when it has finished."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + BUSY * 240
     path = root / "runs" / "two"
     while (status := TARGET.statuses([runs.read(root, "two")])[0]).state not in runs.ENDED:
         assert time.monotonic() < deadline, f"{status} {log_of(path)}"

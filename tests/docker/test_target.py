@@ -16,6 +16,7 @@ from jobctl.jobs.runs.store import Status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.submission import resume, submit
 from jobctl.jobs.targets.registry import load_target
+from tests.clusters import BUSY
 from tests.clusters.containers import Engine
 
 Job = Callable[..., JobSpec]
@@ -27,7 +28,7 @@ def status_of(root: Path, name: str = "r") -> Status:
 
 
 def ended(root: Path, name: str = "r", seconds: float = 60) -> Status:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + BUSY * seconds
     while (status := status_of(root, name)).state not in runs.ENDED:
         assert time.monotonic() < deadline, f"still {status.state}"
         time.sleep(0.05)
@@ -44,7 +45,7 @@ def containers_of(engine: Engine, root: Path) -> str:
 
 
 def wait_for_log(root: Path, text: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + BUSY * 60
     while True:
         try:
             if text in logs(root):
@@ -161,7 +162,7 @@ def test_a_container_that_outlives_its_script_is_running_and_can_be_cancelled(
     wait_for_log(root, "ready")
     attempt = runs.read(root, "r").attempts[0]
     os.killpg(attempt.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + BUSY * 20
     while "script is gone" not in status_of(root).detail:
         assert time.monotonic() < deadline
         time.sleep(0.05)

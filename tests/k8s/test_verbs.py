@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from jobctl.jobs.cli import jobctl, main
 from jobctl.k8s.names import MANAGED_BY, RUN_ANNOTATION
 from jobctl.k8s.resources import kind_of
+from tests.clusters import BUSY
 from tests.k8s.conftest import MakeCluster
 from tests.k8s.server import ApiServer, Fault
 
@@ -37,7 +38,7 @@ def jobctl_says(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, st
 
 
 def until(happens: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + BUSY * seconds
     while not happens():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)

@@ -74,7 +74,7 @@ def run_prep(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[s
     """``python -m jobctl.prep`` as a user runs it."""
     command = [sys.executable, "-m", "jobctl.prep", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from jobctl.prep.shards.format import open_dataset
+from tests.clusters import BUSY
 from tests.prep.conftest import PROJECT, lines, run_prep, some_texts
 
 
@@ -100,7 +101,7 @@ def test_killed_at_any_time_and_started_again_gives_the_same_bytes(
     output, chance = tmp_path / "killed", random.Random(1)
     for attempt in range(4):
         process = start(*given, "--workers", 2, "--output", output, "--stale-seconds", 1)
-        before, deadline = finished_tasks(output), time.monotonic() + 60
+        before, deadline = finished_tasks(output), time.monotonic() + BUSY * 60
         while process.poll() is None and time.monotonic() < deadline:
             if finished_tasks(output) > before + attempt:
                 time.sleep(chance.random() / 20)
@@ -119,7 +120,7 @@ def finished_tasks(output: Path) -> int:
 def test_a_worker_that_is_killed_is_replaced(root: Path, folder: Path, tmp_path: Path) -> None:
     run_prep(*arguments(root, folder), "--workers", 1, "--output", tmp_path / "one")
     process = start(*arguments(root, folder), "--workers", 1, "--output", tmp_path / "two")
-    reports, deadline = tmp_path / "two" / ".prep" / "progress", time.monotonic() + 60
+    reports, deadline = tmp_path / "two" / ".prep" / "progress", time.monotonic() + BUSY * 60
     while time.monotonic() < deadline and not (found := list(reports.glob("[!.]*.json"))):
         time.sleep(0.005)
     worker = int(found[0].stem.rpartition(":")[2])
@@ -225,7 +226,7 @@ def test_a_source_that_comes_or_goes_while_the_job_runs_is_an_error(
     root: Path, folder: Path, tmp_path: Path
 ) -> None:
     process = start(*arguments(root, folder), "--workers", 1, "--output", tmp_path / "out")
-    manifest, deadline = tmp_path / "out" / ".prep" / "manifest.json", time.monotonic() + 60
+    manifest, deadline = tmp_path / "out" / ".prep" / "manifest.json", time.monotonic() + BUSY * 60
     while not manifest.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     (folder / "new.jsonl").write_bytes(lines(["new"]))

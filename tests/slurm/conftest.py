@@ -16,6 +16,7 @@ from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.target import TARGET
+from tests.clusters import BUSY
 from tests.clusters.slurm import SlurmCluster
 
 PROJECT = Path(__file__).parents[2]
@@ -115,7 +116,7 @@ class Submitter:
         seconds: float,
         instead: Callable[[], object] = lambda: "",
     ) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + BUSY * seconds  # seconds of an idle machine
         while not reached():
             assert time.monotonic() < deadline, f"not seen in {seconds:g} s: {what}; instead: {instead()}"
             time.sleep(0.1)

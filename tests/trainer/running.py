@@ -27,6 +27,8 @@ from jobctl.trainer.training.assembly import Run, assemble
 from jobctl.trainer.training.loop import Training
 
 PROJECT = Path(__file__).parents[2]
+PATIENCE = 900.0
+"""Seconds after which what was started counts as hung, on the busiest machine."""
 ALONE = parallel.World(rank=0, size=1, device=torch.device("cpu"))
 Action = Callable[[Sequence[str], parallel.World], Any]
 
@@ -87,7 +89,7 @@ class Ranks:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["jobctl.trainer.training.assembly", "jobctl.trainer.training.loop"])
         self.store = TCPStore(
-            "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=PATIENCE)
         )
         self.results = context.Queue()
         self.processes = [
@@ -110,7 +112,7 @@ class Ranks:
     def codes(self) -> list[Any]:
         """What the actions of rank 0 returned (training: the exit code), or the error's text, when all have ended."""
         try:
-            found = dict(self.results.get(timeout=240) for _ in self.processes)
+            found = dict(self.results.get(timeout=PATIENCE) for _ in self.processes)
             return cast("list[Any]", found[0])
         except queue.Empty:
             raise TimeoutError("the ranks did not end") from None

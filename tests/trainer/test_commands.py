@@ -16,11 +16,10 @@ from jobctl.jobs.core.run_times import read_goodput
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.distributed import SHARDS_ON_CPU
 from tests.trainer.corpus import arguments, write_corpus
-from tests.trainer.running import PROJECT, Ranks, command, records
+from tests.trainer.running import PATIENCE, PROJECT, Ranks, command, records
 
 TWO = ["--standalone", "--nproc_per_node=2", "--"]
 ENDLESS = {"max_iters": 1_000_000, "log_interval": 5}
-PATIENCE = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.targets.registry import load_target
 from jobctl.slurm.allocation import parse_allocation
+from tests.clusters import BUSY
 from tests.clusters.slurm import SlurmCluster
 
 PROJECT = Path(__file__).parents[3]
@@ -99,7 +100,7 @@ class Holder:
         self.until(lambda: self.log(run).count(line) == number, f"{line} in the log of {run}")
 
     def until(self, reached: Callable[[], bool], what: str, seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + BUSY * seconds
         while not reached():
             texts = [file.read_text() for file in self.root.glob("runs/*/logs/**/*.*") if file.is_file()]
             assert time.monotonic() < deadline, f"not seen: {what}; logs: {texts}"

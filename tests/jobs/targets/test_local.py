@@ -18,13 +18,14 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.submission import submit
 from jobctl.jobs.targets import local
 from jobctl.jobs.targets.registry import load_target
+from tests.clusters import BUSY
 
 Job = Callable[..., JobSpec]
 LOCAL = load_target("local")
 
 
 def ended(root: Path, name: str, seconds: float = 30) -> Status:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + BUSY * seconds
     while time.monotonic() < deadline:
         (status,) = LOCAL.statuses([runs.read(root, name)])
         if status.state in runs.ENDED:
@@ -57,7 +58,7 @@ def test_cancel_stops_every_process_of_the_job(root: Path, job: Job) -> None:
         time.sleep(0.02)
     LOCAL.cancel(runs.read(root, "r"))
     assert ended(root, "r").state == "cancelled"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + BUSY * 10
     while any(alive(pid) for pid in logs_so_far(root)):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -9,6 +9,7 @@ from jobctl.prep.shards.statistics import Count, Statistics
 from jobctl.prep.work import progress
 from jobctl.prep.work.progress import SILENT, Done, Reporter, Sum, Tally, Worker, bar, duration, status
 from jobctl.prep.work.unit import record_file, write_record
+from tests.clusters import BUSY
 
 DONE = Sum(tasks=2, read_bytes=300, tokens=250)
 
@@ -63,7 +64,7 @@ def test_a_worker_that_is_at_one_long_document_is_heard_of(
     first = progress.workers(tmp_path)[0].updated
 
     reporter.beat()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + BUSY * 30
     while progress.workers(tmp_path)[0].updated == first:
         assert time.monotonic() < deadline
         time.sleep(0.001)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobctl.trainer.preflight.ranks import neighbours
+from tests.trainer.running import PATIENCE
 
 COMMAND = (sys.executable, "-m", "jobctl.trainer.preflight", "--standalone", "--nproc_per_node=2", "--")
 
@@ -33,7 +34,7 @@ def test_no_node_has_the_same_neighbour_twice() -> None:
 
 def run(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, f"--run_dir={tmp_path}", "--attempt=3", "--node=here", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 def test_one_good_node(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from jobctl.jobs.core import layout
 from tests.jobs.monitoring.checks.test_diagnosis import findings
 from tests.jobs.monitoring.runs import write_attempt
 from tests.trainer.corpus import arguments, write_corpus
+from tests.trainer.running import PATIENCE
 
 PROJECT = Path(__file__).parents[4]
 Flags = dict[str, Any]
@@ -37,7 +38,7 @@ def launch(run: Path, fault: str, ranks: int, words: list[str], attempt: int = 1
             "PYTHONPATH": f"{PROJECT}/src:{PROJECT}",
         }
         done = subprocess.run(
-            command, cwd=run, env=environment, stdout=output, stderr=output, check=False, timeout=300
+            command, cwd=run, env=environment, stdout=output, stderr=output, check=False, timeout=PATIENCE
         )
 
     write_attempt(run, attempt, begin=10.0 * attempt, end=10.0 * attempt + 5, exit_code=done.returncode)
