@@ -2,13 +2,16 @@
 
 The runs are of two settings that make no difference (such as weight_decay 0.1 and 0.1001), with the same seeds. In
 each trial the two runs of a seed change sides by chance, so no side is better; then one side's losses are scaled. The
-same is done with other seeds on the two sides.
+same is done with other seeds on the two sides; for that alone, one run of each seed is enough. The spread between seeds
+says how many runs any test of these results needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +23,10 @@ from jobctl.jobs.monitoring.analysis import analyse
 from jobctl.jobs.monitoring.comparison import Member, compared
 from jobctl.jobs.monitoring.history import History, number
 from jobctl.jobs.monitoring.logfile import RunLog
+from jobctl.jobs.monitoring.significance import repeats_for
 
-RESULTS = ("validation loss", "training loss")
+RESULTS = {"validation loss": "validation_loss", "training loss": "last_loss"}
+"""Results and their field in an analysis."""
 GAP = 0.005
 
 
@@ -41,11 +46,9 @@ def scaled(history: History, factor: float, weight_decay: float) -> Member:
     return Member(changed, analyse(changed))
 
 
-def sides(
-    pairs: Sequence[tuple[History, History]], chance: random.Random, apart: bool
-) -> list[list[History]]:
+def sides(pairs: Sequence[Sequence[History]], chance: random.Random, apart: bool) -> list[list[History]]:
     """Return the runs of two sides, of which none is better."""
-    shuffled = [pair if chance.random() < 0.5 else pair[::-1] for pair in pairs]
+    shuffled = [list(pair) if chance.random() < 0.5 else list(pair[::-1]) for pair in pairs]
     if apart:
         chance.shuffle(shuffled)
         half = len(shuffled) // 2
@@ -54,9 +57,7 @@ def sides(
     return [[pair[side] for pair in shuffled] for side in (0, 1)]
 
 
-def shares(
-    pairs: Sequence[tuple[History, History]], gap: float, trials: int, apart: bool
-) -> dict[str, float]:
+def shares(pairs: Sequence[Sequence[History]], gap: float, trials: int, apart: bool) -> dict[str, float]:
     """Return how often a difference is called real, by the result."""
     chance = random.Random(0)
     real = dict.fromkeys(RESULTS, 0)
@@ -71,14 +72,25 @@ def shares(
     return {result: count / trials for result, count in real.items()}
 
 
-def read_pairs(runs: Sequence[Path]) -> list[tuple[History, History]]:
-    """Return the runs by their seeds, two of each."""
+def read_seeds(runs: Sequence[Path]) -> list[list[History]]:
+    """Return the runs by their seeds, at most two of each."""
     by_seed: dict[int, list[History]] = {}
     for path in sorted(runs):
         history = RunLog(path).read()
         by_seed.setdefault(int(number(history.config.get("seed"))), []).append(history)
 
-    return [(histories[0], histories[1]) for histories in by_seed.values() if len(histories) == 2]
+    return [histories[:2] for histories in by_seed.values()]
+
+
+def spreads(seeds: Sequence[Sequence[History]]) -> dict[str, dict[str, float | int | None]]:
+    """Return each result's spread between seeds, as a share, and the runs of each side that show the gap."""
+    found: dict[str, dict[str, float | int | None]] = {}
+    for result, field in RESULTS.items():
+        logarithms = [math.log(getattr(analyse(runs[0]), field)) for runs in seeds]
+        spread = statistics.stdev(logarithms)
+        found[result] = {"spread": spread, "runs_of_each_side": repeats_for(math.log1p(GAP), spread, sides=2)}
+
+    return found
 
 
 def main() -> int:
@@ -89,15 +101,28 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=400)
     options = parser.parse_args()
 
-    pairs = read_pairs(options.runs)
+    seeds = read_seeds(options.runs)
+    pairs = [runs for runs in seeds if len(runs) == 2]
+    spread = spreads(seeds)
+    for result, facts in spread.items():
+        print(f"{result}: spread between {len(seeds)} seeds {facts['spread']:.2%}; ", end="")
+        print(f"{GAP:.1%} takes {facts['runs_of_each_side']} runs of each side with other seeds")
+
     found: dict[str, dict[str, float]] = {}
-    for apart in (False, True):
+    for apart in (False, True) if len(pairs) > 1 else (True,):
         for gap in (0.0, GAP):
             name = f"{'other seeds' if apart else 'the same seeds'}, gap {gap:.1%}"
-            found[name] = shares(pairs, gap, options.trials, apart)
+            found[name] = shares(seeds if apart else pairs, gap, options.trials, apart)
             print(f"{name}: " + ", ".join(f"{result} {share:.1%}" for result, share in found[name].items()))
 
-    save(options.output, shares=found, pairs=len(pairs), trials=options.trials)
+    save(
+        options.output,
+        shares=found,
+        spreads=spread,
+        seeds=len(seeds),
+        pairs=len(pairs),
+        trials=options.trials,
+    )
     return 0
 
 

@@ -13,7 +13,14 @@ import msgspec
 
 from jobctl.jobs.monitoring.analysis import Analysis
 from jobctl.jobs.monitoring.history import History, column, whole
-from jobctl.jobs.monitoring.significance import Difference, compare, compare_curves, compare_pairs
+from jobctl.jobs.monitoring.significance import (
+    WORTH,
+    Difference,
+    compare,
+    compare_curves,
+    compare_pairs,
+    shared_seeds,
+)
 
 CHOSEN = (
     "model",
@@ -174,9 +181,7 @@ def _verdict(result: Result, first: Group, second: Group) -> Verdict | None:
 
     # The same seeds: their curves saw the same batches, step by step.
     if result.field == "last_loss" and _same_batches(first, second):
-        curves = _curves(first, second)
-        by_step = compare_pairs(curves) if len(curves) > 1 else compare_curves(*curves[0])
-        difference = by_step or difference
+        difference = _by_step(first, second) or difference
 
     return Verdict(
         result=result.name,
@@ -188,20 +193,26 @@ def _verdict(result: Result, first: Group, second: Group) -> Verdict | None:
 
 
 def _same_batches(first: Group, second: Group) -> bool:
-    """Whether each run of a group has one of the other that read the same samples at each step."""
+    """Whether runs of one seed read the same samples at each step in both groups."""
     keys = ("fingerprint", "global_batch_size", "block_size")
     same = all(first.settings.get(key) == second.settings.get(key) for key in keys)
-    seeds = [sorted(member.seed for member in group.members) for group in (first, second)]
-    return same and seeds[0] == seeds[1] and len(set(seeds[0])) == len(seeds[0])
+    return same and all(len({m.seed for m in g.members}) == len(g.members) for g in (first, second))
 
 
-def _curves(first: Group, second: Group) -> list[tuple[list[float], list[float]]]:
-    """Return the training losses of two groups, seed by seed."""
+def _by_step(first: Group, second: Group) -> Difference | None:
+    """Return how the training losses of runs of one seed differ, step by step; None without such runs."""
     losses = [
         {member.seed: column(member.history.steps, "loss") for member in group.members}
         for group in (first, second)
     ]
-    return [(losses[0][seed], losses[1][seed]) for seed in sorted(losses[0])]
+    if shared := shared_seeds(*losses):
+        return compare_pairs([(losses[0][seed], losses[1][seed]) for seed in shared])
+
+    if len(losses[0]) == len(losses[1]) == 1 and losses[0].keys() == losses[1].keys():
+        (seed,) = losses[0]
+        return compare_curves(losses[0][seed], losses[1][seed])
+
+    return None
 
 
 def words_of(difference: Difference, result: Result) -> str:
@@ -214,12 +225,24 @@ def words_of(difference: Difference, result: Result) -> str:
     chance = f"p {difference.p:.2g}" if difference.p is None or difference.p >= 1e-4 else "p < 0.0001"
     if not difference.is_real:
         # Without this a reader takes too few runs for the proof that nothing has changed.
-        shown = f"; these runs would show {difference.detectable:.2%}" if difference.detectable else ""
-        return f"{percent}{spreads}: no difference ({chance}{shown})"
+        return f"{percent}{spreads}: no difference ({chance}{_power(difference)})"
 
     better = (difference.relative < 0) == result.less_is_better
     seeds = ", but of one seed" if difference.method == "one seed" else ""
     return f"{percent}{spreads}: {'better' if better else 'worse'} ({chance}{seeds})"
+
+
+def _power(difference: Difference) -> str:
+    """Return the gap that these runs would show, and how many runs would show a smaller one."""
+    if not difference.detectable:
+        return ""
+
+    shown = f"; these runs would show {difference.detectable:.2%}"
+    if difference.detectable <= WORTH or not difference.repeats:
+        return shown
+
+    runs = "pairs" if difference.method == "pairs" else "runs of each"
+    return f"{shown}; {WORTH:.1%} takes {difference.repeats:,} {runs}"
 
 
 def spread_text(values: Sequence[float], form: Callable[[float], str]) -> str:

@@ -10,6 +10,9 @@ from jobctl.jobs.monitoring.comparison import RESULTS, Comparison, Group, spread
 WIDEST = 44
 """Characters of one value; a longer one is cut in the middle."""
 
+UNPAIRED = ("groups", "spread of one")
+"""Methods in which the chance of the seeds stands in the way."""
+
 
 def text(comparison: Comparison) -> str:
     """Return the comparison for people."""
@@ -55,6 +58,12 @@ def _results(comparison: Comparison) -> str:
 
     if any(verdict.difference.is_real is None for verdict in comparison.verdicts):
         lines.append("repeats with other seeds tell what is chance: --set seed=N, three of each setting")
+
+    losses = [v.difference for v in comparison.verdicts if v.result.endswith("loss")]
+    if any(loss.method in UNPAIRED and not loss.is_real for loss in losses):
+        lines.append(
+            "a seed moves a whole loss curve; the same seeds on both sides cancel that, and need fewer runs"
+        )
 
     return "\n\n".join(lines)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -16,6 +16,11 @@ LEVEL = 0.02
 """Chance of calling two groups different that are not. Stricter than 5%: a user looks at several results at once."""
 POWER = 0.9
 """Chance of seeing a difference that is called detectable."""
+WORTH = 0.005
+"""The gap that a user is told the number of runs for: half a percent of the loss."""
+MOST_REPEATS = 10_000
+LEAST_SHARED = 3
+"""Pairs of one seed from which on they are worth more than runs without a partner."""
 LATE = 0.5
 """Share of a run, from its end, over which curves are compared."""
 _TINY = 1e-300
@@ -37,6 +42,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     method: Method
     detectable: float | None = None
     """The smallest difference that so many runs of this spread show nine times of ten; None where nothing tells it."""
+    repeats: int | None = None
+    """Runs of each side that show a gap of ``WORTH`` nine times of ten; None where nothing tells it."""
 
     @property
     def is_real(self) -> bool | None:
@@ -51,13 +58,18 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Differen
     if not a or not b:
         return None
 
+    shared = shared_seeds(a, b)
+    if shared:
+        a = {seed: a[seed] for seed in shared}
+        b = {seed: b[seed] for seed in shared}
+
     relative = math.expm1(statistics.fmean(b.values()) - statistics.fmean(a.values()))
     spread = pooled_spread([list(a.values()), list(b.values())])
     spreads = relative / spread if spread else None
 
     # The same seeds mean the same weights and batches at the beginning: what is common to a pair cancels.
-    if len(a) >= 2 and a.keys() == b.keys():
-        return _of(paired([b[seed] - a[seed] for seed in a]), relative, spreads, "pairs")
+    if shared:
+        return _of(paired([b[seed] - a[seed] for seed in shared]), relative, spreads, "pairs")
 
     if len(a) >= 2 and len(b) >= 2:
         return _of(welch(list(a.values()), list(b.values())), relative, spreads, "groups")
@@ -68,10 +80,47 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Differen
     return Difference(relative=relative, spreads=None, p=None, method="none")
 
 
+def shared_seeds(first: Collection[int], second: Collection[int]) -> list[int]:
+    """Return the seeds by which two sides are compared in pairs; none where runs without a partner say more.
+
+    Those without a partner are left out, so at least half of the smaller side must have one.
+    """
+    shared = sorted(set(first) & set(second))
+    if len(shared) >= 2 and len(shared) == len(first) == len(second):
+        return shared
+
+    enough = len(shared) >= LEAST_SHARED and 2 * len(shared) >= min(len(first), len(second))
+    return shared if enough else []
+
+
 def _of(test: Test, relative: float, spreads: float | None, method: Method) -> Difference:
+    sides = {"pairs": 1, "groups": 2, "spread of one": 2}.get(method)
     return Difference(
-        relative=relative, spreads=spreads, p=test.p, method=method, detectable=math.expm1(test.detectable)
+        relative=relative,
+        spreads=spreads,
+        p=test.p,
+        method=method,
+        detectable=math.expm1(test.detectable),
+        repeats=repeats_for(math.log1p(WORTH), test.spread, sides) if sides else None,
     )
+
+
+def repeats_for(gap: float, spread: float, sides: int) -> int | None:
+    """Return the runs of each side that show ``gap`` with the chance ``POWER``; None for more than ``MOST_REPEATS``.
+
+    ``spread`` is the standard deviation of a run, with two ``sides``; of the differences of pairs, with one.
+    """
+    # A t with few degrees of freedom wants more than the normal distribution, so the number grows from there.
+    normal = statistics.NormalDist()
+    wanted = normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)
+    least = sides * (wanted * spread / gap) ** 2
+
+    for count in range(max(2, math.ceil(min(least, MOST_REPEATS))), MOST_REPEATS):
+        error = spread * math.sqrt(sides / count)
+        if Test(0.0, error, sides * (count - 1), spread).detectable <= gap:
+            return count
+
+    return None
 
 
 def compare_pairs(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Difference | None:
@@ -129,6 +178,8 @@ class Test(NamedTuple):
     difference: float
     error: float
     freedom: float
+    spread: float
+    """The standard deviation of one run, or of one pair's difference."""
 
     @property
     def p(self) -> float:
@@ -145,8 +196,8 @@ class Test(NamedTuple):
 def paired(differences: Sequence[float]) -> Test:
     """Test whether the mean difference is 0."""
     count = len(differences)
-    error = statistics.stdev(differences) / math.sqrt(count)
-    return Test(statistics.fmean(differences), error, count - 1)
+    spread = statistics.stdev(differences)
+    return Test(statistics.fmean(differences), spread / math.sqrt(count), count - 1, spread)
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Test:
@@ -154,19 +205,20 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Test:
     errors = [statistics.variance(group) / len(group) for group in (a, b)]
     total = sum(errors)
     difference = statistics.fmean(b) - statistics.fmean(a)
+    spread = pooled_spread([a, b]) or 0.0
     if not total:
-        return Test(difference, 0.0, 1)
+        return Test(difference, 0.0, 1, spread)
 
     parts = [error**2 / (len(group) - 1) for error, group in zip(errors, (a, b), strict=True)]
     freedom = total**2 / sum(parts)
-    return Test(difference, math.sqrt(total), freedom)
+    return Test(difference, math.sqrt(total), freedom, spread)
 
 
 def pooled(a: Sequence[float], b: Sequence[float]) -> Test:
     """Test whether the means are equal, with the one variance that the repeats of either side tell."""
     spread = pooled_spread([a, b]) or 0.0
     error = spread * math.sqrt(1 / len(a) + 1 / len(b))
-    return Test(statistics.fmean(b) - statistics.fmean(a), error, len(a) + len(b) - 2)
+    return Test(statistics.fmean(b) - statistics.fmean(a), error, len(a) + len(b) - 2, spread)
 
 
 def quantile(p: float, freedom: float) -> float:

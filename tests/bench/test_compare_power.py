@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from bench.compare_power import read_pairs, shares, sides
+from bench.compare_power import read_seeds, shares, sides, spreads
 from tests.jobs.monitoring.runs import write_run
 
 
@@ -18,7 +18,7 @@ def runs(folder: Path) -> list[Path]:
 
 
 def test_each_seed_has_a_run_on_either_side(tmp_path: Path) -> None:
-    pairs = read_pairs(runs(tmp_path))
+    pairs = read_seeds(runs(tmp_path))
     first, second = sides(pairs, random.Random(1), apart=False)
     assert len(first) == len(second) == 4
     assert all(a.config["seed"] == b.config["seed"] for a, b in zip(first, second, strict=True))
@@ -28,6 +28,17 @@ def test_each_seed_has_a_run_on_either_side(tmp_path: Path) -> None:
 
 
 def test_a_planted_gap_is_found_and_no_other(tmp_path: Path) -> None:
-    pairs = read_pairs(runs(tmp_path))
+    pairs = read_seeds(runs(tmp_path))
     assert shares(pairs, 0.0, 5, apart=False)["training loss"] == 0.0
     assert shares(pairs, 0.05, 5, apart=False)["training loss"] == 1.0
+
+
+def test_one_run_of_each_seed_says_how_many_are_needed(tmp_path: Path) -> None:
+    seeds = read_seeds([write_run(tmp_path / f"r{seed}", seed=seed, noise=0.05) for seed in range(1, 9)])
+    assert [len(same) for same in seeds] == [1] * 8
+    facts = spreads(seeds)["validation loss"]
+    assert facts["spread"]
+    assert 0.002 < facts["spread"] < 0.01
+    assert facts["runs_of_each_side"]
+    assert facts["runs_of_each_side"] > 5
+    assert shares(seeds, 0.0, 5, apart=True)["validation loss"] == 0.0

@@ -103,6 +103,13 @@ def test_words_say_which_way_is_better() -> None:
     assert words_of(lower, rate) == "-0.50%, 3.2 spreads: worse (p < 0.0001)"
     chance = Difference(relative=0.001, spreads=0.1, p=0.6, method="groups")
     assert words_of(chance, loss) == "+0.10%, 0.1 spreads: no difference (p 0.6)"
+    few = Difference(relative=0.001, spreads=0.1, p=0.6, method="groups", detectable=0.02, repeats=45)
+    power = "these runs would show 2.00%; 0.5% takes 45 runs of each"
+    assert words_of(few, loss) == f"+0.10%, 0.1 spreads: no difference (p 0.6; {power})"
+    pairs = Difference(relative=0.001, spreads=0.1, p=0.6, method="pairs", detectable=0.02, repeats=9)
+    assert "0.5% takes 9 pairs" in words_of(pairs, loss)
+    enough = Difference(relative=0.001, spreads=0.1, p=0.6, method="pairs", detectable=0.004, repeats=9)
+    assert words_of(enough, loss).endswith("these runs would show 0.40%)")
     alone = Difference(relative=0.001, spreads=None, p=None, method="none")
     assert "one run each" in words_of(alone, loss)
     seed = Difference(relative=0.001, spreads=None, p=0.001, method="one seed")

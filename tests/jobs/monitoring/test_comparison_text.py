@@ -30,6 +30,14 @@ def test_without_repeats_the_text_says_how_to_get_a_verdict(tmp_path: Path) -> N
     assert "--set seed=N" in text(compared(runs))
 
 
+def test_other_seeds_that_show_nothing_get_the_advice_to_take_the_same_ones(tmp_path: Path) -> None:
+    base = [member(tmp_path / f"a{seed}", seed=seed) for seed in (1, 2, 3)]
+    others = [member(tmp_path / f"b{seed}", seed=seed, settings={"weight_decay": 0.2}) for seed in (4, 5, 6)]
+    same = [member(tmp_path / f"c{seed}", seed=seed, settings={"weight_decay": 0.2}) for seed in (1, 2, 3)]
+    assert "the same seeds on both sides" in text(compared(base + others))
+    assert "the same seeds on both sides" not in text(compared(base + same))
+
+
 def test_long_values_keep_their_ends() -> None:
     assert (value_text(None), value_text(True)) == ("-", "true")
     assert value_text(["a", "b"]) == "a, b"

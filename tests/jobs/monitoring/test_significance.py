@@ -11,6 +11,7 @@ import pytest
 
 from jobctl.jobs.monitoring.significance import (
     LEVEL,
+    WORTH,
     compare,
     compare_curves,
     compare_pairs,
@@ -20,6 +21,8 @@ from jobctl.jobs.monitoring.significance import (
     pooled,
     pooled_spread,
     quantile,
+    repeats_for,
+    shared_seeds,
     two_sided,
     welch,
 )
@@ -101,6 +104,39 @@ def test_a_difference_of_three_spreads_is_seen_with_few_repeats() -> None:
         seen += bool(difference.is_real)
 
     assert seen >= 450
+
+
+@pytest.mark.parametrize(("spread", "sides"), [(0.0066, 2), (0.0044, 1), (0.02, 2)])
+def test_so_many_runs_as_are_asked_for_show_the_gap_nine_times_of_ten(spread: float, sides: int) -> None:
+    gap = math.log1p(WORTH)
+    count = repeats_for(gap, spread, sides)
+    assert count
+    generator = random.Random(6)
+    seen = 0
+    for _ in range(300):
+        a = [generator.gauss(0, spread) for _ in range(count)]
+        b = [generator.gauss(gap, spread) for _ in range(count)]
+        seen += (welch(a, b) if sides == 2 else paired(b)).p < LEVEL
+
+    assert 0.85 < seen / 300 < 0.96
+
+
+def test_no_number_of_runs_is_named_beyond_what_anybody_trains() -> None:
+    assert repeats_for(math.log1p(WORTH), 5.0, 2) is None
+    assert repeats_for(math.log1p(WORTH), 0.0, 2) == 2
+
+
+def test_seeds_of_both_sides_make_pairs_and_the_rest_is_left_out() -> None:
+    assert shared_seeds([1, 2], [2, 1]) == [1, 2]
+    assert shared_seeds([1, 2, 3, 4], [2, 3, 4, 5]) == [2, 3, 4]
+    assert shared_seeds([1, 2, 3], [2, 3, 4]) == [], "two pairs say less than three runs of each"
+    assert shared_seeds([1], [1]) == []
+    base = {seed: 1.0 + 0.1 * seed for seed in range(1, 6)}
+    worse = {seed: value * 1.005 for seed, value in base.items() if seed > 1} | {9: 1.0}
+    difference = compare(base, worse)
+    assert difference
+    assert (difference.method, difference.is_real) == ("pairs", True)
+    assert difference.relative == pytest.approx(0.005)
 
 
 def test_pairs_of_one_seed_show_what_the_spread_hides() -> None:
