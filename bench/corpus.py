@@ -22,7 +22,11 @@ from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.catalog.loader import load_entry
 from jobctl.prep.sources.origins import package_files
 
-DEBIAN = ["dict-gcide", "dict-wn", "linux-doc-6.1", "perl-doc", "anarchism"]
+DEBIAN = [
+    *("dict-gcide", "dict-wn", "linux-doc-6.1", "perl-doc", "anarchism"),
+    *("rust-doc", "openjdk-17-doc", "erlang-doc", "ghc-doc", "cppreference-doc-en-html"),
+    *("postgresql-doc-15", "qtbase5-doc-html", "llvm-14-doc", "libboost1.81-doc"),
+]
 FILE_BYTES = 10_000_000
 ENTRIES = 40
 """Dictionary entries that make one document."""

@@ -18,7 +18,7 @@ from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import source_dir
-from jobctl.jobs.core.validation import in_words
+from jobctl.jobs.core.validation import expected
 
 OVERRIDES = (
     "text_field",
@@ -134,16 +134,19 @@ def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[s
 
         try:
             given[name] = getattr(msgspec.convert({name: value}, _only(kind, name), strict=False), name)
-        except msgspec.ValidationError as error:
-            reason = in_words(str(error).partition(" - at `")[0])
-            raise UserError(f"--{name.replace('_', '-')}: {reason}, not {value!r}") from None
+        except msgspec.ValidationError:
+            words = expected(_type_of(kind, name))
+            raise UserError(f"--{name.replace('_', '-')}: must be {words}, not {value!r}") from None
 
     return given
 
 
 def _only(kind: type[Any], name: str) -> type[msgspec.Struct]:
-    annotation = next(field.type for field in msgspec.structs.fields(kind) if field.name == name)
-    return msgspec.defstruct("Option", [(name, annotation)])
+    return msgspec.defstruct("Option", [(name, _type_of(kind, name))])
+
+
+def _type_of(kind: type[Any], name: str) -> Any:
+    return next(field.type for field in msgspec.structs.fields(kind) if field.name == name)
 
 
 def dataset_entry(arguments: argparse.Namespace) -> DatasetEntry:

@@ -87,6 +87,10 @@ def in_words(message: str) -> str:
     if missing:
         return f"the key '{missing[1]}' is missing"
 
+    no_choice = re.fullmatch(r"Invalid enum value (.+)", message)
+    if no_choice:
+        return f"{no_choice[1]} is none of the values that it may have"
+
     for name, words in _NAMES.items():
         message = message.replace(name, words)
 

@@ -26,13 +26,22 @@ def test_an_option_behind_separator_is_no_separator(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--shard-bytes", "0"], "--shard-bytes: must be a whole number >= 1, not '0'"),
-        (["--weights", "books=x"], "--weights: must be a number, not text, not {'books': 'x'}"),
+        (["--shard-bytes", "0"], "--shard-bytes: must be a whole number of at least 1, not '0'"),
+        (["--min-characters", "abc"], "--min-characters: must be a whole number of at least 0, not 'abc'"),
+        (["--duplicates", "nearly"], "--duplicates: must be one of keep, exact, near, not 'nearly'"),
+        (["--control-tokens", "x"], "--control-tokens: must be one of ids, text, not 'x'"),
+        (
+            ["--weights", "books=x"],
+            "--weights: must be a mapping from names to values, each value a number of at least 0 and of at "
+            "most 1000, not {'books': 'x'}",
+        ),
     ],
 )
 def test_a_value_that_does_not_fit_is_said_in_plain_words(given: list[str], message: str) -> None:
     with pytest.raises(UserError) as raised:
-        options.prep_config(options.parsed([*NEEDED, *given]))
+        parsed = options.parsed([*NEEDED, "--source", "x", *given])
+        options.dataset_entry(parsed)
+        options.prep_config(parsed)
 
     assert raised.value.message == message
 

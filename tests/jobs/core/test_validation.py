@@ -43,6 +43,7 @@ def test_every_key_of_the_catalogue_has_words(section: type[msgspec.Struct]) -> 
 class _Inner(msgspec.Struct, forbid_unknown_fields=True):
     count: int
     name: str = ""
+    choice: Literal["a", "b"] = "a"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,7 @@ class _Inner(msgspec.Struct, forbid_unknown_fields=True):
     [
         ({"count": "x"}, "must be a whole number, not text"),
         ({"count": 1, "name": 3}, "must be text, not a whole number"),
+        ({"count": 1, "choice": "c"}, "'c' is none of the values that it may have"),
         ({}, "the key 'count' is missing"),
         ([], "must be a mapping, not a list"),
     ],
