@@ -36,6 +36,11 @@ def identity(text: str) -> str:
     return nfc(text).replace(SENTENCEPIECE_SPACE, " ")
 
 
+def is_identity(text: str) -> bool:
+    """Return True if a text is its own identity, as most texts are."""
+    return text.isascii() or (unicodedata.is_normalized("NFC", text) and SENTENCEPIECE_SPACE not in text)
+
+
 def text_identity(text: str) -> bytes:
     """Return the identity in UTF-8."""
     return identity(text).encode()

@@ -22,7 +22,7 @@ import xxhash
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.prep.encode.encoder import PART
-from jobctl.prep.encode.identity import Identity, text_identity
+from jobctl.prep.encode.identity import Identity, is_identity, text_identity
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.language import language_of
 from jobctl.prep.sources.batches import Batch
@@ -172,8 +172,8 @@ class Selection:
         return Document(text, kept, label, digest, len(data), "train", times)
 
     def _is_bare(self, text: str) -> bool:
-        """Return True if a text is its own identity. Most texts are, and the check is fast."""
-        return self._identity is text_identity and text.isascii()
+        """Return True if a text is its own identity. Then its UTF-8 is not made again."""
+        return self._identity is text_identity and is_identity(text)
 
     def is_held_out(self, document: Document) -> bool:
         """Return True if a training document is also in the source's own validation split."""

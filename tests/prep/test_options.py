@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 from jobctl.jobs.catalog.data import PrepConfig
@@ -23,6 +25,11 @@ def test_an_option_behind_separator_is_no_separator(capsys: pytest.CaptureFixtur
         assert "--separator: expected one argument" in capsys.readouterr().err
 
 
+def both(parsed: argparse.Namespace) -> None:
+    options.dataset_entry(parsed)
+    options.prep_config(parsed)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -38,10 +45,9 @@ def test_an_option_behind_separator_is_no_separator(capsys: pytest.CaptureFixtur
     ],
 )
 def test_a_value_that_does_not_fit_is_said_in_plain_words(given: list[str], message: str) -> None:
+    parsed = options.parsed([*NEEDED, "--source", "x", *given])
     with pytest.raises(UserError) as raised:
-        parsed = options.parsed([*NEEDED, "--source", "x", *given])
-        options.dataset_entry(parsed)
-        options.prep_config(parsed)
+        both(parsed)
 
     assert raised.value.message == message
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers.normalizers import NFC
 
-from jobctl.prep.encode.identity import identity
+from jobctl.prep.encode.identity import identity, is_identity
 from tests.prep.encode.real import NAMES, english, made, torture_set
 
 
@@ -28,6 +28,12 @@ def test_texts_that_a_model_sees_as_the_same_ids_have_one_identity(files: dict[s
     identity_of: dict[bytes, str] = {}
     for text, ids in zip(texts, made("tokenizers", files[name]).encode(texts), strict=True):
         assert identity_of.setdefault(ids.tobytes(), identity(text)) == identity(text)
+
+
+def test_a_text_that_is_called_its_own_identity_is_that() -> None:
+    texts = [*torture_set()[:3000], *english()[:3], "a\u2581b", "caf\u00e9", "cafe\u0301"]
+    assert all(identity(text) == text for text in texts if is_identity(text))
+    assert [is_identity(text) for text in texts[-3:]] == [False, True, False]
 
 
 def test_other_texts_keep_identities_of_their_own() -> None:
