@@ -67,6 +67,25 @@ def dead_pods(api: Api, pods: Sequence[Pod]) -> list[DeadPod]:
     return dead
 
 
+def check_none_is_due(api: Api, run: str, pods: Sequence[Pod]) -> None:
+    """Raise UserError where a pod of a node that does not answer still has time to end by itself."""
+    for pod in pods:
+        if not pod.deleted or not pod.node or is_late(pod):
+            continue
+
+        try:
+            node = api.get(NODE, "", pod.node)
+        except Refused:  # no right to see nodes: they may be well
+            return
+
+        if node is None or not is_ready(node):
+            raise UserError(
+                f"{pod.name} may still end by itself until {pod.deleted}, though {pod.node} does not answer",
+                hint=f"half a minute after that: jobctl cancel {run} --force",
+                code=1,
+            )
+
+
 def remove_dead(api: Api, namespace: str, pods: Sequence[Pod], *, force: bool) -> list[DeadPod]:
     """Remove pods of nodes that are gone, with ``force`` also those of nodes that do not answer; what was removed.
 

@@ -17,7 +17,7 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.protocol import Capacity, Examination, Survey
 from jobctl.k8s import config_maps, manifest, names, placement, submission
 from jobctl.k8s.cluster import Cluster, Clusters
-from jobctl.k8s.nodes import avoided_nodes, remove_dead
+from jobctl.k8s.nodes import avoided_nodes, check_none_is_due, remove_dead
 from jobctl.k8s.ownership import tell_owner
 from jobctl.k8s.pods import Pod
 from jobctl.k8s.resources import CONFIG_MAP, POD, PYTORCHJOB, TRAINJOB, Kind, Object
@@ -185,6 +185,8 @@ class KubernetesTarget:
             self._annotate(run, avoid=",".join(avoided))
 
         self.clusters.forget_answers()
+        if not removed:
+            check_none_is_due(api, run.name, cluster.pods_of(run))
 
         return [f"{dead.pod.name} on {dead.pod.node}" for dead in removed]
 

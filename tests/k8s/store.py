@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import copy
 import re
 import threading
@@ -32,6 +33,7 @@ SERVED = {
     ("kubeflow.org/v1", "pytorchjobs"): "PyTorchJob",
     ("trainer.kubeflow.org/v1alpha1", "trainjobs"): "TrainJob",
 }
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
 
 
@@ -183,21 +185,20 @@ class Store:
         self, api_version: str, plural: str, namespace: str, name: str, grace: int | None
     ) -> None:
         thing = self.objects[api_version, plural, namespace, name]
+        meta = thing["metadata"]
         seconds = grace if grace is not None else (thing["spec"].get("terminationGracePeriodSeconds") or 30)
-        before = thing["metadata"].get("deletionGracePeriodSeconds", seconds)
-        self.patch(
-            api_version,
-            plural,
-            namespace,
-            name,
-            {
-                "metadata": {
-                    "deletionTimestamp": thing["metadata"].get("deletionTimestamp")
-                    or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds)),
-                    "deletionGracePeriodSeconds": min(seconds, before),
-                }
-            },
-        )
+        if "deletionTimestamp" in meta:
+            # A later deletion can make the time shorter, counted from the first one, and never longer.
+            before = meta["deletionGracePeriodSeconds"]
+            seconds = min(seconds, before)
+            due = calendar.timegm(time.strptime(meta["deletionTimestamp"], _TIME)) - before + seconds
+        else:
+            due = int(time.time()) + seconds
+        change = {
+            "deletionTimestamp": time.strftime(_TIME, time.gmtime(due)),
+            "deletionGracePeriodSeconds": seconds,
+        }
+        self.patch(api_version, plural, namespace, name, {"metadata": change})
 
     def _put(
         self, api_version: str, plural: str, namespace: str, thing: Object, dry_run: bool = False
@@ -322,7 +323,8 @@ def _invalid(api_version: str, kind: str, name: str, found: list[Problem]) -> Re
 
 _IMMUTABLE = {
     "jobs": ("template", "completions", "completionMode"),
-    "trainjobs": ("trainer", "runtimePatches"),
+    "trainjobs": ("trainer", "runtimePatches", "runtimeRef", "activeDeadlineSeconds", "managedBy"),
+    "localqueues": ("clusterQueue",),
 }
 """Fields of a spec that nothing may change."""
 
@@ -385,4 +387,4 @@ def merge(there: Object, change: Object) -> Object:
 
 
 def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(_TIME, time.gmtime())

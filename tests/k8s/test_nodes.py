@@ -120,6 +120,20 @@ def test_a_dead_nodes_pod_is_named_and_goes_by_an_explicit_word(
     assert "'operator': 'NotIn', 'values': ['node-0']" in str(job)
 
 
+def test_a_dead_nodes_pod_that_still_has_time_is_named_with_it(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    running = cluster(TRAINS)
+    start(running, nodes=2)
+    until(lambda: (server.volume / "runs/demo/up-1").exists())
+    running.kill_node_of("demo-worker-0")
+    node(server, "node-0", "Unknown")
+    code, _, err = jobctl_says(capfd, "cancel", "demo", "--target", "k8s", "--force")
+    assert code == 1
+    assert "-0 may still end by itself until" in err
+    assert "though node-0 does not answer" in err
+
+
 def test_the_attempt_of_a_first_pod_that_was_killed_gets_an_end(
     server: ApiServer, cluster: MakeCluster
 ) -> None:

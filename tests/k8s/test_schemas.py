@@ -238,6 +238,18 @@ def test_kueues_rules_can_refuse(annotations: list[dict[str, str]], counts: list
     assert words in next(webhooks.podsets(full, counts))
 
 
+def test_the_rules_of_a_runtime_and_of_a_name_hold_for_ours_and_can_refuse() -> None:
+    assert [*webhooks.runtime(RUNTIME), *webhooks.runtime(GANG_RUNTIME)] == []
+    both = changed(RUNTIME, ("spec", "mlPolicy", "mpi"), {})
+    assert list(webhooks.runtime(both)) == ["Only one of the policy can be configured"]
+    jobset = {**RUNTIME["spec"]["template"]["spec"], "startupPolicy": {"startupPolicyOrder": "InOrder"}}
+    jobset["replicatedJobs"] = [{**jobset["replicatedJobs"][0], "dependsOn": []}]
+    ordered = changed(RUNTIME, ("spec", "template", "spec"), jobset)
+    assert "mutually exclusive" in next(webhooks.runtime(ordered))
+    for name in ("1a", "a.b", "a" * 64):
+        assert list(webhooks.trainjob(changed(TRAINJOB, ("metadata", "name"), name), {"jobctl": RUNTIME}))
+
+
 def test_the_rules_of_queues_hold_for_ours_and_can_refuse() -> None:
     queue = next(thing for thing in OBJECTS if thing["kind"] == "ClusterQueue")
     flavor = next(thing for thing in OBJECTS if thing["kind"] == "ResourceFlavor")

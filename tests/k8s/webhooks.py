@@ -36,6 +36,10 @@ def pytorchjob(job: Object) -> Iterator[str]:
 
 def trainjob(job: Object, runtimes: dict[str, Object]) -> Iterator[str]:
     """Trainer v2's: that the runtime is there and the patches fit it; and what JobSet says of what comes of both."""
+    if not _DNS_1035.fullmatch(job["metadata"]["name"]):
+        yield "metadata.name must match RFC 1035 DNS label format"
+    if len(job["metadata"]["name"]) > _MAX_NAME:
+        yield "metadata.name must be no more than 63 characters"
     name = job["spec"]["runtimeRef"]["name"]
     if name not in runtimes:
         yield (
@@ -74,6 +78,19 @@ def _jobset(job: Object, jobset: Object) -> Iterator[str]:
     for rule in jobset["failurePolicy"]["rules"]:
         if not _RULE_NAME.fullmatch(rule["name"]):
             yield f"invalid failure policy rule name '{rule['name']}'"
+
+
+_POLICIES = ("torch", "mpi", "jax", "xgboost", "flux")
+
+
+def runtime(thing: Object) -> Iterator[str]:
+    """Trainer v2's rules of a ClusterTrainingRuntime, with those of the JobSet in it."""
+    if sum(policy in thing["spec"].get("mlPolicy", {}) for policy in _POLICIES) > 1:
+        yield "Only one of the policy can be configured"
+    jobset = thing["spec"]["template"]["spec"]
+    ordered = (jobset.get("startupPolicy") or {}).get("startupPolicyOrder") == "InOrder"
+    if ordered and any("dependsOn" in rjob for rjob in jobset["replicatedJobs"]):
+        yield "StartupPolicy and DependsOn APIs are mutually exclusive"
 
 
 def clusterqueue(queue: Object) -> Iterator[str]:
