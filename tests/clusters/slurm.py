@@ -145,7 +145,8 @@ class SlurmCluster:
         """Boot a node: an empty machine with its own name and network, which runs slurmd."""
         assert self._network is not None
         hosts = self.directory / "etc" / f"hosts-{node}"
-        private = f"hostname {node}; mount --bind {hosts} /etc/hosts; exec slurmd -N {node}"
+        files = f"mount --bind {hosts} /etc/hosts; mount --bind {hosts.parent}/resolv.conf /etc/resolv.conf"
+        private = f"hostname {node}; {files}; exec slurmd -N {node}"
         self.inside("sh", "-ec", self._network.script(NODES.index(node), private))
 
     def stop_node(self, node: str) -> None:
@@ -214,6 +215,8 @@ class SlurmCluster:
             ),
             "gres.conf": slurm_conf.gres_conf(self.directory),
             "cgroup.conf": slurm_conf.cgroup_conf(self.directory),
+            # The machine's name server is not in a node's network: each question would wait for its time-outs.
+            "resolv.conf": "nameserver 127.0.0.1\n",
         }
         for index, node in enumerate(NODES):
             files[f"hosts-{node}"] = slurm_conf.hosts(slot, index, self._hosts)
