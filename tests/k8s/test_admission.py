@@ -121,13 +121,19 @@ def test_who_may_not_make_pods_can_submit(server: ApiServer) -> None:
     assert len(said) == 1
 
 
+def lose_patience_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a wait look again twice a second, and end half a second after it has seen that the job is blocked."""
+    monkeypatch.setattr("jobctl.jobs.cli.follow.BLOCKED_SECONDS", 0.5)
+    monkeypatch.setattr("jobctl.jobs.cli.follow.LONGEST_WATCH", 0.5)
+
+
 def test_wait_ends_with_the_reason_when_pods_are_refused_later(
     server: ApiServer,
     cluster: MakeCluster,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobctl.jobs.cli.follow.BLOCKED_SECONDS", 0.5)
+    lose_patience_soon(monkeypatch)
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     server.store.security = "restricted"
     server.store.pod_quota = {"requests.example.com/thing": "1"}
@@ -143,7 +149,7 @@ def test_wait_ends_with_the_worker_that_a_restricted_namespace_refuses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The level was raised after the submission: the first pod is there, and waits for the other one."""
-    monkeypatch.setattr("jobctl.jobs.cli.follow.BLOCKED_SECONDS", 0.5)
+    lose_patience_soon(monkeypatch)
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--nodes", "2")
     server.store.security = "restricted"
     cluster("exit 0")
@@ -157,7 +163,7 @@ def test_wait_names_a_secret_that_the_user_may_not_look_up(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobctl.jobs.cli.follow.BLOCKED_SECONDS", 0.5)
+    lose_patience_soon(monkeypatch)
     cluster("exit 0")
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--set", "kubernetes.secret=gone")
     assert code == 0, err
@@ -188,7 +194,7 @@ def test_wait_speaks_of_an_image_that_cannot_be_pulled_and_ends(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobctl.jobs.cli.follow.BLOCKED_SECONDS", 0.5)
+    lose_patience_soon(monkeypatch)
     cluster("exit 0").images_missing = True
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "60")
