@@ -147,13 +147,13 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
     return {**defaults, **spec.site.env}
 
 
-def gpu_environment(spec: JobSpec, cached: Callable[[str], str]) -> dict[str, str]:
-    """Of a job with GPUs on a cluster; ``cached`` names a folder that outlives the job.
+def gpu_environment(spec: JobSpec, cache: str) -> dict[str, str]:
+    """Of a job with GPUs on a cluster; ``cache`` is a folder for compiled kernels that outlives the job.
 
-    The site's settings win.
+    The launcher of each node reads both names (``trainer/compile_cache``). The site's settings win.
     """
-    caches = {"TORCHINDUCTOR_CACHE_DIR": cached("inductor"), "TRITON_CACHE_DIR": cached("triton")}
-    return {**FABRIC, **caches, **job_environment(spec)}
+    kept = {"JOBCTL_CACHE": cache, "JOBCTL_CACHE_GIB": f"{spec.site.compile_cache_gib:g}"}
+    return {**FABRIC, **kept, **job_environment(spec)}
 
 
 def expected(spec: JobSpec) -> str:

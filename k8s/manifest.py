@@ -227,4 +227,4 @@ def environment(spec: JobSpec) -> dict[str, str]:
     """Of the payload. What a pod compiles is kept on the volume: its own disk goes with it. The site's settings win."""
     if spec.resources.gpus_per_node == 0:
         return job_environment(spec)
-    return gpu_environment(spec, lambda name: f"{ROOT}/cache/{name}")
+    return gpu_environment(spec, f"{ROOT}/cache")

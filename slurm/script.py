@@ -141,7 +141,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
     """Of the job, with what every node of a cluster wants; the site's own settings win."""
     if spec.resources.gpus_per_node:
         # What one job has compiled the next one need not; but nobody runs what somebody else has compiled.
-        variables = gpu_environment(spec, lambda name: Verbatim(f'"$CACHE/{name}"'))
+        variables = gpu_environment(spec, Verbatim('"$CACHE"'))
         if "OMP_NUM_THREADS" not in spec.site.env:
             # What Slurm has given the job is known in the job alone.
             variables["OMP_NUM_THREADS"] = Verbatim('"$THREADS"')

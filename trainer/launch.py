@@ -34,6 +34,7 @@ from jobctl.jobs.core.exit_codes import (
 )
 from jobctl.jobs.core.layout import hang_file, log_dir, stop_file
 from jobctl.trainer import rendezvous
+from jobctl.trainer.compile_cache.node import open_cache
 from jobctl.trainer.lifecycle.rank_notes import Note, NoteFolder
 from jobctl.trainer.lifecycle.restarts import MOST, obstacle
 from jobctl.trainer.lifecycle.stop import DIED_AT, LAUNCHED_AT, LAUNCHER_WORDS
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
 
     memory = memory_kill.watch()
     job = Job(options, stop, memory, most_restarts(torchrun_options, parsed))
-    code = run_in_place(parsed, job)
+    code = run_cached(parsed, job)
     if code != EXIT_FINISHED:
         print(memory.report(LESS_MEMORY), end="", file=sys.stderr)
 
@@ -130,6 +131,16 @@ def most_restarts(torchrun_options: Sequence[str], parsed: argparse.Namespace) -
 def attempt_of(run_dir: Path, attempt: int | None) -> int:
     """Return the attempt that has the ranks' logs: the one that was named, else the latest."""
     return next_attempt(run_dir) - 1 if attempt is None else attempt
+
+
+def run_cached(parsed: argparse.Namespace, job: Job) -> int:
+    """Run the ranks with compiled kernels of this node alone; their exit code."""
+    cache = open_cache(os.environ)
+    code = run_in_place(parsed, job)
+    if cache:
+        cache.close(code)
+
+    return code
 
 
 def run_in_place(parsed: argparse.Namespace, job: Job) -> int:

@@ -57,6 +57,7 @@ VALUES: dict[str, Any] = {
     "nodelist": "n1",
     "exclude": "n2",
     "cpus_per_task": 9,
+    "compile_cache_gib": 1.0,
     "container.modules": ("nccl",),
     "container.runtime": "podman",
     "container.share_image": False,

@@ -74,7 +74,8 @@ def test_a_gpu_job_has_the_sites_settings_and_a_cache_of_its_users_own() -> None
     script = render(spec_of("env.NCCL_DEBUG=INFO", **GPU))
     assert "export NCCL_DEBUG=INFO" in script, "the site's own setting wins"
     assert "CACHE=$JOBCTL_ROOT/cache/$(id -un)\n" in script
-    assert 'export TORCHINDUCTOR_CACHE_DIR="$CACHE/inductor"' in script
+    assert 'export JOBCTL_CACHE="$CACHE"' in script
+    assert "TORCHINDUCTOR_CACHE_DIR" not in script, "the launcher of each node sets it"
     assert "ulimit -l unlimited" in script
     assert "TORCH_NCCL" not in script, "the trainer sets it for every target"
 

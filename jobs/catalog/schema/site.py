@@ -43,6 +43,10 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     cpus_per_task: Annotated[
         int, Meta(ge=0, description="CPUs of a node's task; 0: leave it to the scheduler")
     ] = 0
+    compile_cache_gib: Annotated[
+        float,
+        Meta(ge=0, description="GiB of compiled kernels that a user's jobs keep for the next ones; 0: none"),
+    ] = 8.0
 
     container: ContainerSection = ContainerSection()
     slurm: SlurmSection = SlurmSection()
