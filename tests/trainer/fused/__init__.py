@@ -39,11 +39,13 @@ def patched_once(interpreter: Any) -> Any:
     """Return Triton's exchange of the language, which does nothing where all that a function sees is exchanged."""
     patch = interpreter._patch_lang
     language = interpreter.tl
+    # It puts back after a kernel what was exchanged for it. Triton 3.2 puts nothing back.
+    scope_of = getattr(interpreter, "_LangPatchScope", lambda: None)
 
     def patched(function: FunctionType) -> Any:
         seen = [value for value in (language, language.core) if value in function.__globals__.values()]
         if seen and not any(language.core.is_builtin(each.load) for each in seen):
-            return interpreter._LangPatchScope()
+            return scope_of()
         return patch(function)
 
     return patched
