@@ -38,7 +38,9 @@ class Network:
         gateway = slurm_conf.controller(self._slot)
         inside = (
             f"until ip link show {end} >/dev/null 2>&1; do sleep 0.02; done; ip link set lo up; "
-            f"ip link set {end} name eth0; ip addr add {address}/24 dev eth0; ip link set eth0 up; "
+            # Its peers keep the address of a node that was switched off for a while.
+            f"ip link set {end} name eth0 address 02:78:00:00:{self._slot:02x}:{node:02x}; "
+            f"ip addr add {address}/24 dev eth0; ip link set eth0 up; "
             f"ip route add default via {gateway}; {command}"
         )
         # A cable is moved again until it has gone: unshare may not have made the namespace yet.

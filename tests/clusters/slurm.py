@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from tests.clusters import BUSY, slurm_conf
+from tests.clusters import BUSY, releases, slurm_conf
 from tests.clusters.network import Network
 from tests.clusters.slurm_conf import NODES, HostsStyle
 
@@ -51,8 +51,11 @@ class SlurmCluster:
     ``directory`` holds all its files; ``conf`` is what ``SLURM_CONF`` must name.
     """
 
-    def __init__(self, hosts: HostsStyle = "debian") -> None:
+    def __init__(self, hosts: HostsStyle = "debian", release: str = "") -> None:
+        """Slurm is this machine's, or that of another ``release`` of Debian."""
         self.directory = Path()
+        self._release = release
+        self._programs = Path("/")
         self._hosts = hosts
         self._network: Network | None = None
         self._slot: tuple[int, IO[str]] | None = None
@@ -69,7 +72,13 @@ class SlurmCluster:
         inherited = {
             k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))
         }
-        return {**inherited, "PATH": _search_path(), "SLURM_CONF": str(self.conf)}
+        path = f"{self._commands}:{_search_path()}" if self._release else _search_path()
+        return {**inherited, "PATH": path, "SLURM_CONF": str(self.conf)}
+
+    @property
+    def _commands(self) -> Path:
+        """The folder of Slurm's commands, where they are not this machine's."""
+        return self.directory / "bin"
 
     def start(self, accounting: bool = False) -> SlurmCluster:
         """Start every daemon and wait until both nodes are idle; raises RuntimeError with their logs."""
@@ -80,8 +89,12 @@ class SlurmCluster:
             self._slot = _claim_slot(self.directory)
             self._network = Network(self._slot[0])
             self._network.make()
+            if self._release:
+                self._programs = releases.programs_of(self._release)
             self._write_files(accounting)
             self._start_namespace()
+            if self._release:
+                releases.write_commands(self._programs, self._commands, self._init_pid)
             self.inside("munged", "--force", *self._munge_options())
             if accounting:
                 self._start_accounting()
@@ -134,7 +147,7 @@ class SlurmCluster:
         return text
 
     def start_controller(self) -> None:
-        self.inside("slurmctld")
+        self.inside(*self._daemon("slurmctld"))
 
     def stop_controller(self) -> None:
         """End slurmctld; running jobs go on."""
@@ -145,8 +158,9 @@ class SlurmCluster:
         """Boot a node: an empty machine with its own name and network, which runs slurmd."""
         assert self._network is not None
         hosts = self.directory / "etc" / f"hosts-{node}"
-        files = f"mount --bind {hosts} /etc/hosts; mount --bind {hosts.parent}/resolv.conf /etc/resolv.conf"
-        private = f"hostname {node}; {files}; exec slurmd -N {node}"
+        etc = f"{self._programs}/etc"
+        files = f"mount --bind {hosts} {etc}/hosts; mount --bind {hosts.parent}/resolv.conf {etc}/resolv.conf"
+        private = f"hostname {node}; {files}; exec {' '.join(self._daemon('slurmd'))} -N {node}"
         self.inside("sh", "-ec", self._network.script(NODES.index(node), private))
 
     def stop_node(self, node: str) -> None:
@@ -211,10 +225,14 @@ class SlurmCluster:
         slot = self._slot[0]
         files = {
             "jobctl.slurm.conf": slurm_conf.slurm_conf(
-                self.directory, slot, accounting=accounting, cgroups=bool(_cgroup_hierarchies())
+                self.directory,
+                slot,
+                accounting=accounting,
+                cgroups=bool(_cgroup_hierarchies()),
+                newer=bool(self._release),
             ),
             "gres.conf": slurm_conf.gres_conf(self.directory),
-            "cgroup.conf": slurm_conf.cgroup_conf(self.directory),
+            "cgroup.conf": slurm_conf.cgroup_conf(self.directory, newer=bool(self._release)),
             # The machine's name server is not in a node's network: each question would wait for its time-outs.
             "resolv.conf": "nameserver 127.0.0.1\n",
         }
@@ -243,8 +261,9 @@ class SlurmCluster:
 
     def _start_namespace(self) -> None:
         """The first process of the PID namespace; it also takes in the orphans of every daemon."""
-        mounts = "; ".join(self._cgroup_mounts())
-        script = f"{mounts}\necho ready; while :; do sleep 3600 & wait $!; done"
+        shared = (SLOTS, Path(__file__).parents[2])
+        lines = [*self._cgroup_mounts(), *(releases.mounts(self._programs, *shared) if self._release else ())]
+        script = "\n".join(lines) + "\necho ready; while :; do sleep 3600 & wait $!; done"
         self._init = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount",
              "--mount-proc", "bash", "-ec", script],
@@ -288,9 +307,12 @@ class SlurmCluster:
             "create user slurm@localhost identified by 'tests'; create database slurm_acct_db;"
             "grant all on slurm_acct_db.* to slurm@localhost",
         )
-        self.inside("env", f"MYSQL_UNIX_PORT={data}/s.sock", "slurmdbd")
+        self.inside("env", f"MYSQL_UNIX_PORT={data}/s.sock", *self._daemon("slurmdbd"))
         self._wait_until(lambda: _succeeds(self.run, "sacctmgr", "-n", "list", "cluster"), 30, "slurmdbd")
         self.run("sacctmgr", "-i", "add", "cluster", "lab", check=False)
+
+    def _daemon(self, name: str) -> list[str]:
+        return ["chroot", str(self._programs), name] if self._release else [name]
 
     def _all_idle(self) -> bool:
         states = self.run("sinfo", "-h", "-N", "-p", "gpu", "-o", "%N %T", check=False).split("\n")

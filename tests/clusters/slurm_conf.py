@@ -23,8 +23,11 @@ def first_port(slot: int) -> int:
     return _FIRST_PORT + slot * _PORTS_PER_SLOT
 
 
-def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool) -> str:
-    """Return slurm.conf with a production cluster's timings: Slurm's own defaults, unless a comment says why."""
+def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool, newer: bool = False) -> str:
+    """Return slurm.conf with a production cluster's timings: Slurm's own defaults, unless a comment says why.
+
+    Slurm 24.11 and ``newer`` knows no switch/none any more, and tracks processes without control groups.
+    """
     port = first_port(slot)
     d = directory
     nodes = "\n".join(
@@ -37,9 +40,10 @@ def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool) -
         f"AccountingStoragePort={port + 3}\nAccountingStoragePass={d}/munge/munge.socket\n"
         f"JobAcctGatherType=jobacct_gather/linux"
         if accounting
-        else "AccountingStorageType=accounting_storage/none\nJobAcctGatherType=jobacct_gather/none"
+        else "JobAcctGatherType=jobacct_gather/none"
     )
-    track = "cgroup" if cgroups else "linuxproc"
+    track = "cgroup" if cgroups and not newer else "linuxproc"
+    switch = "" if newer else "SwitchType=switch/none\n"
     # cred_expire: a requeued job waits for its old credential. FirstJobId: a rendezvous port made of the job
     # id must not meet that of a neighbour cluster on the same loopback.
     return f"""ClusterName=lab
@@ -59,8 +63,7 @@ SlurmdLogFile={d}/log/slurmd-%n.log
 ProctrackType=proctrack/{track}
 TaskPlugin=task/none
 MpiDefault=none
-SwitchType=switch/none
-FirstJobId={1 + slot * _JOB_IDS_PER_SLOT}
+{switch}FirstJobId={1 + slot * _JOB_IDS_PER_SLOT}
 ReturnToService=2
 JobRequeue=1
 KillWait=3
@@ -107,7 +110,10 @@ def gres_conf(directory: Path) -> str:
     return f"Name=gpu Type=h100 File={directory}/dev/nvidia[0-{GPUS_PER_NODE - 1}] Flags=nvidia_gpu_env\n"
 
 
-def cgroup_conf(directory: Path) -> str:
+def cgroup_conf(directory: Path, *, newer: bool = False) -> str:
+    if newer:
+        return "CgroupPlugin=disabled\n"
+
     return f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={directory}/cgroup\n"
 
 
