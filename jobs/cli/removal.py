@@ -67,6 +67,7 @@ def prune_command(
         )
 
     everything = runs.read_all(root(), tell=lambda reason: warn([f"left out: {reason}"]))
+    _tell_kept(everything)
     pairs = list(zip(everything, statuses(everything), strict=True))
     # A run whose evaluation is at work is not touched, whatever the training is.
     busy = {run.path for run, status in pairs if status.state not in runs.ENDED}
@@ -83,6 +84,15 @@ def prune_command(
 
     # A shared root has the runs of others. They stay, and do not keep ours from going.
     _remove(_ours_of(chosen), checkpoints=checkpoints, yes=yes, trusted=(), as_json=as_json)
+
+
+def _tell_kept(everything: Sequence[Run]) -> None:
+    """Say which runs prune cannot free: this host has a note of them, and a cluster's volume their files."""
+    kept = sorted({run.path.name for run in everything if _keeps(run)})
+    if kept:
+        warn(
+            [f"left out: files on a cluster's volume: {', '.join(kept)}; jobctl delete RUN says how they go"]
+        )
 
 
 def _ours_of(chosen: Sequence[Run]) -> list[Run]:
@@ -106,7 +116,8 @@ def _check_removable(run: Run, status: Status) -> None:
     if _keeps(run):
         raise UserError(
             f"run '{run.name}' is a cluster's, and its files are on the cluster's volume",
-            hint="jobctl cancel ends it; kubectl removes its objects",
+            hint=f"jobctl cancel ends it; in a pod that mounts the volume: rm -r runs/{run.path.name} below its root; "
+            "what it left in the cluster: docs/kubernetes.md",
         )
 
     if status.state not in runs.ENDED:

@@ -12,9 +12,11 @@ import pytest
 
 from jobctl.jobs.cli.finding import Place
 from jobctl.jobs.cli.follow import Progress, follow
-from jobctl.jobs.runs.store import Run
+from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.jobs.submission import submit
+from tests.jobs.cli.recorded import recorded
 from tests.jobs.cli.test_cli import Invoke, jobctl
 from tests.other_user import OTHER
 
@@ -132,3 +134,16 @@ def test_delete_removes_none_where_one_is_refused(jobctl: Invoke, root: Path, jo
     assert jobctl("delete", "ours", "theirs", "--yes")[0] != 0
     assert ours.path.is_dir()
     assert theirs.path.is_dir()
+
+
+def test_a_run_whose_files_a_cluster_keeps_is_left_out_and_named(
+    jobctl: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = Choices(model="qwen3_smoke", target="k8s", run="there")
+    recorded(root, resolve(choices, version="0.0.0", root=str(root)).spec)
+    unknown = Status(run="there", target="k8s", state="unknown")
+    monkeypatch.setattr("jobctl.jobs.cli.removal.statuses", lambda runs: [unknown for _ in runs])
+    code, out, err = jobctl("prune", "--older-than", "0", "--yes")
+    assert (code, out) == (0, "nothing to remove\n")
+    assert "left out: files on a cluster's volume: there; jobctl delete RUN says how they go" in err
+    assert (root / "runs/there").is_dir()
