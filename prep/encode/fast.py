@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import resource
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jobctl.jobs.catalog.data import EncoderName
-from jobctl.prep.encode.identity import nfc
+from jobctl.prep.encode.identity import is_nfc, nfc
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
 
@@ -57,11 +56,12 @@ def resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def in_nfc(texts: Sequence[str], given: Sequence[str | bytes]) -> list[str | bytes]:
-    """Return ``given`` for each text in NFC, and the NFC of the reference for each other text."""
+def in_nfc(texts: Sequence[str], data: Sequence[bytes]) -> list[str | bytes]:
+    """Return the UTF-8, or else the text itself, of each text in NFC, and the reference's NFC of each other."""
+    known = data or [b""] * len(texts)
     return [
-        datum if unicodedata.is_normalized("NFC", text) else nfc(text)
-        for text, datum in zip(texts, given, strict=True)
+        (datum or text) if text.isascii() or is_nfc(text, datum) else nfc(text)
+        for text, datum in zip(texts, known, strict=True)
     ]
 
 
@@ -91,7 +91,7 @@ class GigatokenEncoder:
 
         given: Sequence[str | bytes] = data or texts
         if self._nfc:
-            given = in_nfc(texts, given)
+            given = in_nfc(texts, data)
 
         return [self._encode(text) for text in given]
 

@@ -162,7 +162,7 @@ class Selection:
         """
         data = text.encode()
         kept = data if len(text) <= PART else b""
-        digest = document_hash(data if self._is_bare(text) else self._identity(text))
+        digest = document_hash(data if self._is_bare(text, data) else self._identity(text))
         share = 0.0 if self.entry.validation_files else self.entry.validation_share
         if is_from_validation or is_validation(digest, share):
             return Document(text, kept, label, digest, len(data), "val", 1)
@@ -171,9 +171,9 @@ class Selection:
 
         return Document(text, kept, label, digest, len(data), "train", times)
 
-    def _is_bare(self, text: str) -> bool:
+    def _is_bare(self, text: str, data: bytes) -> bool:
         """Return True if a text is its own identity. Then its UTF-8 is not made again."""
-        return self._identity is text_identity and is_identity(text)
+        return self._identity is text_identity and is_identity(text, data)
 
     def is_held_out(self, document: Document) -> bool:
         """Return True if a training document is also in the source's own validation split."""
