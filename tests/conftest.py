@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     pytest-xdist begins with the largest groups. Short tests come last, so that all workers end at the same time.
     """
     for item in items:
-        if SLURM_DAEMONS & set(getattr(item, "fixturenames", ())):
+        grouped = item.get_closest_marker("xdist_group")  # two groups would be a third one
+        if not grouped and SLURM_DAEMONS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group("slurm"))
 
     items.sort(key=lambda item: not item.path.is_relative_to(TRAINER))
