@@ -159,7 +159,8 @@ class SlurmCluster:
         assert self._network is not None
         hosts = self.directory / "etc" / f"hosts-{node}"
         etc = f"{self._programs}/etc"
-        files = f"mount --bind {hosts} {etc}/hosts; mount --bind {hosts.parent}/resolv.conf {etc}/resolv.conf"
+        resolver = f"[ ! -e {etc}/resolv.conf ] || mount --bind {hosts.parent}/resolv.conf {etc}/resolv.conf"
+        files = f"mount --bind {hosts} {etc}/hosts; {resolver}"
         private = f"hostname {node}; {files}; exec {' '.join(self._daemon('slurmd'))} -N {node}"
         self.inside("sh", "-ec", self._network.script(NODES.index(node), private))
 
