@@ -66,13 +66,30 @@ add_podman_options() {
   OPTIONS+=("--user=$(id -u):$(id -g)")
 }
 
+# docker_gpus INFO: print Docker's option for all GPUs. A Docker that knows CDI, on a machine that has NVIDIA's CDI file
+# and nothing else of NVIDIA's for containers, takes them as devices.
+docker_gpus() {
+  case $1 in
+    # The runtime's name, and not that of a device.
+    *Runtimes:*' nvidia '* | *Runtimes:*' nvidia'$'\n'*) echo --gpus=all ;;
+    *'CDI spec directories'*)
+      if ! command -v nvidia-container-runtime-hook >/dev/null && check_cdi >/dev/null; then
+        echo --device=nvidia.com/gpu=all
+      else
+        echo --gpus=all
+      fi
+      ;;
+    *) echo --gpus=all ;;
+  esac
+}
+
 add_docker_options() {
   local user
   local info
   user=$(id -u):$(id -g)
-  if [ -n "$JOB_GPUS" ]; then OPTIONS+=(--gpus=all); fi
-  # A rootless daemon maps the caller to the container's root.
   info=$(ask info) || exit
+  if [ -n "$JOB_GPUS" ]; then OPTIONS+=("$(docker_gpus "$info")"); fi
+  # A rootless daemon maps the caller to the container's root.
   case $info in *rootless*) user=0:0 ;; esac
   # Where root itself cannot raise its limits, the daemon beside it cannot either.
   if [ -n "$JOB_GPUS" ] && { [ "$(id -u)" != 0 ] || (ulimit -l unlimited) 2>/dev/null; }; then

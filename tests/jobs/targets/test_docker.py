@@ -156,6 +156,31 @@ def test_docker_and_a_job_without_gpus_need_no_cdi_file(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("info", "file", "option"),
+    [
+        (
+            "Runtimes: runc\n CDI spec directories:\n  cdi: nvidia.com/gpu=0",
+            "nvidia.yaml",
+            "--device=nvidia.com/gpu=all",
+        ),
+        ("CDI spec directories:\n  /etc/cdi", "", "--gpus=all"),
+        ("Runtimes: runc nvidia\n CDI spec directories:\n  /etc/cdi", "nvidia.yaml", "--gpus=all"),
+        ("Runtimes: runc", "nvidia.yaml", "--gpus=all"),
+    ],
+)
+def test_docker_takes_gpus_by_cdi_where_it_has_nothing_else(
+    tmp_path: Path, info: str, file: str, option: str
+) -> None:
+    text = rendered(root=str(tmp_path / "root"), **GPU_JOB)
+    docker = ECHO.format("docker") + f"; [ \"$1\" != info ] || echo '{info}'"
+    env = fake_engines(tmp_path / "bin", docker=docker)
+    if file:
+        (tmp_path / file).write_text('kind: "nvidia.com/gpu"\n')
+    said = run_script(text, {**env, "JOBCTL_CDI_DIRS": str(tmp_path)}).stdout.splitlines()
+    assert option in said
+
+
 @pytest.mark.parametrize("fails", ["--version", "info"])
 def test_an_engine_that_does_not_say_what_it_is_is_not_taken_for_another(tmp_path: Path, fails: str) -> None:
     silent = f'[ "$1" != {fails} ] || {{ echo "no daemon"; exit 1; }}; {ECHO.format("docker")}'
