@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.reading import open_regular
@@ -115,7 +116,7 @@ def _tail(path: Path) -> list[Line]:
 
 
 def in_words(progress: Progress, *, is_going: bool) -> str:
-    """Return one line: ``step 500 of 2,000 (25%), loss 4.21, 1:02:03 to go``."""
+    """Return one line: ``step 500 of 2,000 (25%), loss 4.21, 01:02:03 to go``."""
     parts = [f"step {progress.step:,} of {progress.steps:,} ({progress.share:.0%})"]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
@@ -131,10 +132,3 @@ def progress_facts(progress: Progress) -> dict[str, Any]:
     """Return what JSON says of a training's progress."""
     facts: dict[str, Any] = msgspec.to_builtins(progress)
     return facts | {"share": progress.share, "seconds_remaining": progress.seconds_remaining}
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as hours, minutes and seconds: ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.layout import preparation_file
 from jobctl.prep.shards.format import Meta
 from jobctl.prep.shards.statistics import Statistics
@@ -217,17 +218,10 @@ def whole(meta: Meta, tasks: int) -> Status:
     )
 
 
-def duration(seconds: float) -> str:
-    """Return a duration as ``1:02:03``, or as ``2:03`` under an hour."""
-    whole = int(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
-
-
 def bar(now: Status, width: int = 24) -> str:
     """Return one line: share, tasks, tokens, rates, remaining time."""
     full = int(now.share * width)
-    remaining = "-:--" if now.seconds_left is None else duration(now.seconds_left)
+    remaining = "--:--:--" if now.seconds_left is None else clock(now.seconds_left)
     done = (
         f"{now.state} [{'=' * full}{' ' * (width - full)}] {now.share:6.1%}  {now.tasks_done}/{now.tasks} tasks  "
         f"{now.tokens / 1e6:,.1f} M tokens"

@@ -52,7 +52,8 @@ def loss_not_a_number(facts: RunFacts) -> Finding | None:
     return Finding(
         check="loss_not_a_number",
         cause="The loss or the gradient is not a number in some steps; these were skipped.",
-        evidence=f"{len(bad)} steps, the first is {first.iter}: loss {first.loss}, gradient norm {first.grad_norm}",
+        evidence=f"{len(bad)} steps, the first is {first.iter}: loss {number(first.loss):.4f}, "
+        f"gradient norm {number(first.grad_norm):.4f}",
         remedy="Lower the learning rate, or take --dtype=bfloat16 or float32. If it is always the same step, look at "
         "the samples that the log names for it.",
         page=PAGE,

@@ -11,7 +11,7 @@ import pytest
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.monitoring import progress as module
-from jobctl.jobs.monitoring.progress import Progress, clock, in_words, read_progress
+from jobctl.jobs.monitoring.progress import Progress, in_words, read_progress
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.store import Run
@@ -100,10 +100,5 @@ def test_a_loss_that_is_no_number_is_left_out(run: Run, loss: object) -> None:
 
 def test_the_rest_of_the_time_is_said_while_it_goes_on() -> None:
     progress = Progress(step=10, steps=7210, loss=4.0, seconds_per_step=0.5)
-    assert in_words(progress, is_going=True) == "step 10 of 7,210 (0%), loss 4.0000, 1:00:00 to go"
+    assert in_words(progress, is_going=True) == "step 10 of 7,210 (0%), loss 4.0000, 01:00:00 to go"
     assert in_words(progress, is_going=False) == "step 10 of 7,210 (0%), loss 4.0000"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00:00"), (59.6, "0:01:00"), (3723, "1:02:03")])
-def test_a_duration_as_a_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text

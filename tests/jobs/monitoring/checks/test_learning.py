@@ -9,6 +9,7 @@ import pytest
 
 from tests.jobs.monitoring.checks.faults import curve_of, loss_of_text, started
 from tests.jobs.monitoring.checks.test_diagnosis import findings
+from tests.jobs.monitoring.runs import start_line, step_line, training_lines, write_log
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,11 @@ def test_usual_learning_rates(tmp_path: Path, rate: float) -> None:
 def test_byte_models_have_low_losses_by_nature(tmp_path: Path) -> None:
     curve_of(lambda n: 0.9 + 4.0 / n**0.5, vocab_size=256)(tmp_path)
     assert findings(tmp_path) == []
+
+
+def test_the_evidence_shows_a_gradient_that_is_a_number_in_four_digits(tmp_path: Path) -> None:
+    lines = training_lines(range(1, 101), loss=loss_of_text)
+    bad = step_line(101, "nan", grad_norm=10.831619262695312, skipped=True)
+    write_log(tmp_path, [start_line(), *lines, bad])
+    (finding,) = [f for f in findings(tmp_path) if f.check == "loss_not_a_number"]
+    assert finding.evidence == "1 steps, the first is 101: loss nan, gradient norm 10.8316"
