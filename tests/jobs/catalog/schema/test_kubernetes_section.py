@@ -11,7 +11,7 @@ VALUES = {
     for key, value in settings.VALUES.items()
     if key.startswith("kubernetes.") and key != "kubernetes.context"
 }
-BESIDE = {"kubernetes.rdma_resource": "rdma/ib", "kubernetes.secret": "tokens"}
+BESIDE = {"kubernetes.rdma_resource": "rdma/ib", "kubernetes.secret": "tokens", "kubernetes.queue": "another"}
 
 
 def test_each_key_changes_the_manifest() -> None:
