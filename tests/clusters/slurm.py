@@ -9,11 +9,9 @@ Needs root and Debian's packages (``PACKAGES``). Commands reach a cluster throug
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,14 +20,22 @@ from pathlib import Path
 from typing import IO
 
 from tests.clusters import BUSY, releases, slurm_conf
+from tests.clusters.machine import (
+    PREFIX,
+    SLOTS,
+    cgroup_hierarchies,
+    claim_slot,
+    host_of,
+    process_ids,
+    process_text,
+    remove,
+    text_of,
+)
 from tests.clusters.network import Network
 from tests.clusters.slurm_conf import NODES, HostsStyle
 
 PACKAGES = "slurmctld slurmd slurm-client munge iproute2"
 ACCOUNTING_PACKAGES = "slurmdbd mariadb-server"
-CGROUPS = Path("/sys/fs/cgroup")
-SLOTS = Path("/tmp")
-PREFIX = "jobctl-slurm-"
 
 
 def missing(accounting: bool = False) -> str:
@@ -86,7 +92,7 @@ class SlurmCluster:
         self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SLOTS))
         self.directory.chmod(0o711)
         try:
-            self._slot = _claim_slot(self.directory)
+            self._slot = claim_slot(self.directory)
             self._network = Network(self._slot[0])
             self._network.make()
             if self._release:
@@ -115,7 +121,7 @@ class SlurmCluster:
             self._init = None
         if self._network is not None:
             self._network.remove()
-        _remove(self.directory)
+        remove(self.directory)
         if self._slot is not None:
             self._slot[1].truncate(0)
             self._slot[1].close()
@@ -172,8 +178,8 @@ class SlurmCluster:
             for p in process_ids()
             if process_text(p).startswith(slurmd) and str(self.conf) in process_text(p)
         ]
-        host = _host(on_node[0])
-        while left := [p for p in process_ids() if _host(p) == host]:
+        host = host_of(on_node[0])
+        while left := [p for p in process_ids() if host_of(p) == host]:
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
@@ -211,7 +217,7 @@ class SlurmCluster:
 
     def log(self, daemon: str) -> str:
         """The log of ``slurmctld``, ``slurmd-n1``, ``slurmd-n2``, ``slurmdbd``, ``munged`` or ``mariadb``."""
-        return _text(self.directory / "log" / f"{daemon}.log")
+        return text_of(self.directory / "log" / f"{daemon}.log")
 
     # ---- how it is built
 
@@ -229,7 +235,7 @@ class SlurmCluster:
                 self.directory,
                 slot,
                 accounting=accounting,
-                cgroups=bool(_cgroup_hierarchies()),
+                cgroups=bool(cgroup_hierarchies()),
                 newer=bool(self._release),
             ),
             "gres.conf": slurm_conf.gres_conf(self.directory),
@@ -282,7 +288,7 @@ class SlurmCluster:
         Two clusters have the same node names, and would share the groups of their jobs.
         """
         yield f"mkdir {self.directory}/cgroup"
-        for hierarchy in _cgroup_hierarchies():
+        for hierarchy in cgroup_hierarchies():
             mine, there = f"{hierarchy}/{self.directory.name}", f"{self.directory}/cgroup/{hierarchy.name}"
             yield f"mkdir {mine} {there}"
             if hierarchy.name == "cpuset":
@@ -321,7 +327,7 @@ class SlurmCluster:
 
     def _all_logs(self) -> str:
         return "".join(
-            f"== {log.name}\n{_text(log)[-4000:]}\n" for log in sorted(self.directory.glob("log/*.log"))
+            f"== {log.name}\n{text_of(log)[-4000:]}\n" for log in sorted(self.directory.glob("log/*.log"))
         )
 
     def _wait_until(
@@ -334,67 +340,6 @@ class SlurmCluster:
             time.sleep(0.05)
 
 
-def _claim_slot(directory: Path) -> tuple[int, IO[str]]:
-    """A number no other cluster of this machine has, as long as the file stays open; its ports are free.
-
-    The file names the cluster's directory; so whoever comes next removes what killed ones have left.
-    """
-    claimed: tuple[int, IO[str]] | None = None
-    for slot in range(64):
-        lock = (SLOTS / f"{PREFIX}slot-{slot}.lock").open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            continue
-        lock.seek(0)
-        left = Path(lock.read())
-        if left.parent == SLOTS and left.name.startswith(PREFIX):
-            _remove(left)
-        lock.truncate(0)
-        first = slurm_conf.first_port(slot)
-        if claimed is None and all(_is_free(port) for port in range(first, first + slurm_conf.PORTS)):
-            lock.write(str(directory))
-            lock.flush()
-            claimed = slot, lock
-        else:
-            lock.close()
-    if claimed:
-        return claimed
-    raise RuntimeError(f"no {slurm_conf.PORTS} free ports from {slurm_conf.first_port(0)} on")
-
-
-def _remove(directory: Path) -> None:
-    """The files and the control groups of a cluster whose processes have ended."""
-    for hierarchy in _cgroup_hierarchies():
-        for folder, _, _ in os.walk(hierarchy / directory.name, topdown=False):
-            for _ in range(50):
-                try:
-                    os.rmdir(folder)
-                    break
-                except OSError:  # its last process is still going
-                    time.sleep(0.02)
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-        return True
-
-
-def _cgroup_hierarchies() -> list[Path]:
-    """The writable v1 hierarchies that Slurm's process tracking uses; none on a machine with v2 only."""
-    found = [CGROUPS / name for name in ("freezer", "cpuset", "memory", "devices", "cpuacct")]
-    return (
-        [h for h in found if os.access(h / "cgroup.procs", os.W_OK)] if os.access(found[0], os.W_OK) else []
-    )
-
-
 def _search_path() -> str:
     return f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -405,27 +350,3 @@ def _succeeds(call: Callable[..., str], *command: str) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def process_ids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def process_text(pid: int) -> str:
-    """A process's command line and its environment, each part ended by a NUL; empty once it has gone."""
-    return _text(Path(f"/proc/{pid}/cmdline")) + _text(Path(f"/proc/{pid}/environ"))
-
-
-def _host(pid: int) -> str:
-    """Which host name a process lives under: each node has a namespace for its own."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/uts")
-    except OSError:
-        return ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode(errors="replace")
-    except OSError:
-        return ""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import conftest
-from tests.clusters import slurm
+from tests.clusters import machine, slurm
 from tests.clusters.slurm import SlurmCluster
 
 PROJECT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def test_absent_daemons_are_named_with_the_command_that_installs_them(
 
 def processes_with(text: str) -> list[int]:
     """Ids of the machine's live processes with this text in their command line or environment."""
-    return [pid for pid in slurm.process_ids() if text in slurm.process_text(pid) and pid != os.getpid()]
+    return [pid for pid in machine.process_ids() if text in machine.process_text(pid) and pid != os.getpid()]
 
 
 def test_a_machine_without_slurm_skips_and_ci_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.slurm import process_ids
+from tests.clusters.machine import process_ids
 from tests.slurm.conftest import Submitter
 from tests.slurm.test_attempts import ENDED
 

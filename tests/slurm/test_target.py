@@ -11,7 +11,8 @@ from jobctl.jobs import submission
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.slurm.target import TARGET
-from tests.clusters.slurm import SlurmCluster, process_ids, process_text
+from tests.clusters.machine import process_ids, process_text
+from tests.clusters.slurm import SlurmCluster
 from tests.slurm.conftest import FIRST_UNTIL_STOPPED, TERMINATED, UNTIL_STOPPED, Submitter
 from tests.slurm.test_attempts import ENDED
 

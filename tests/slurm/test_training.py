@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.clusters.slurm import process_ids, process_text
+from tests.clusters.machine import process_ids, process_text
 from tests.slurm.conftest import Submitter
 from tests.trainer.corpus import write_corpus
 
