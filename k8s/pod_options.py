@@ -63,6 +63,8 @@ _OURS: dict[tuple[str, ...], str] = {
 _OUR_LABELS = (COMPONENT, INSTANCE, MANAGED_BY, RUN_ANNOTATION)
 _OUR_CONTAINER = ("command", "args", "image", "lifecycle")
 _OUR_VOLUMES = ("workspace", "jobctl", "shm", "tmp", "secrets")
+_OUR_LISTS = ("env", "volumeMounts")
+"""Lists of our container to which a user adds, and whose elements are needed as they are."""
 
 
 def merged(template: Object, options: Mapping[str, Any], kind: Kind) -> Object:
@@ -74,16 +76,17 @@ def merged(template: Object, options: Mapping[str, Any], kind: Kind) -> Object:
         return template
 
     container = template["spec"]["containers"][0]["name"]
-    _check(options)
+    _check(options, container)
     wanted = _with_name(options, container)
     if kind == TRAINJOB:
         _check_trainjob(wanted, container)
 
-    result: Object = _merge(template, wanted)
+    result: Object = _merge(template, wanted, "")
+    _check_kept(template["spec"], result["spec"])
     return result
 
 
-def _check(options: Mapping[str, Any]) -> None:
+def _check(options: Mapping[str, Any], container: str) -> None:
     for key in options:
         if key not in ("metadata", "spec"):
             raise _refusal(key, "it has metadata (labels, annotations) and spec, as a pod has")
@@ -107,9 +110,31 @@ def _check(options: Mapping[str, Any]) -> None:
             raise _refusal(f"spec.volumes {volume['name']}", "jobctl has a volume of that name; take another")
 
     for each in _elements(spec, "containers"):
+        if each["name"] == container != CONTAINER:
+            raise _refusal(
+                f"spec.containers {container}", f"the container of the job is called {CONTAINER} here"
+            )
+
         for field in _OUR_CONTAINER:
             if each.get("name") == CONTAINER and field in each:
                 raise _refusal(f"spec.containers {CONTAINER}: {field}", "jobctl says what runs; --image REF")
+
+
+def _check_kept(before: Object, spec: Object) -> None:
+    """Raise UserError where a null or an element of the same place took away what a job needs."""
+    for volume in before.get("volumes", []):
+        if volume not in (spec.get("volumes") or []):
+            raise _refusal("spec.volumes null", "the job needs the volumes that jobctl has there")
+
+    needed = before["containers"][0]
+    container = spec["containers"][0]
+    for key in _OUR_LISTS:
+        for element in needed.get(key, []):
+            if element not in (container.get(key) or []):
+                name = element[MERGE_KEYS[key]]
+                raise _refusal(
+                    f"spec.containers {CONTAINER}: {key} {name}", "the job needs it as jobctl has it"
+                )
 
 
 def _check_trainjob(options: Mapping[str, Any], container: str) -> None:
@@ -133,17 +158,14 @@ def _refusal(place: str, hint: str) -> UserError:
 
 
 def _mapping(options: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = options.get(key)
-    if value is None:
-        return {}
-
+    value = options.get(key, {})
     if not isinstance(value, Mapping):
         raise UserError(f"kubernetes.pod: {key} is a mapping, not {value!r}")
     return value
 
 
 def _elements(spec: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    value = spec.get(key) or []
+    value = spec.get(key, [])
     if not isinstance(value, list) or not all(
         isinstance(each, Mapping) and each.get("name") for each in value
     ):
@@ -161,32 +183,46 @@ def _with_name(options: Mapping[str, Any], container: str) -> dict[str, Any]:
     return copied
 
 
-def _merge(template: Any, wanted: Any) -> Any:
+def _merge(template: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Merge ``wanted`` into a mapping of the template, which is at ``place`` of the pod.
+
+    Raises UserError where the template has a mapping or a list, and ``wanted`` something else.
+    """
     merged_keys = dict(template)
     for key, value in wanted.items():
         before = merged_keys.get(key)
+        here = f"{place}.{key}".lstrip(".")
         if value is None:
             merged_keys.pop(key, None)
-        elif isinstance(value, dict) and isinstance(before, dict):
-            merged_keys[key] = _merge(before, value)
-        elif isinstance(value, list) and isinstance(before, list):
-            merged_keys[key] = _merge_lists(before, value, MERGE_KEYS.get(key, ""))
+        elif isinstance(before, dict):
+            if not isinstance(value, dict):
+                raise UserError(f"kubernetes.pod: {here} is a mapping, not {value!r}")
+
+            merged_keys[key] = _merge(before, value, here)
+        elif isinstance(before, list):
+            if not isinstance(value, list):
+                raise UserError(f"kubernetes.pod: {here} is a list, not {value!r}")
+
+            merged_keys[key] = _merge_lists(before, value, MERGE_KEYS.get(key, ""), here)
         else:
             merged_keys[key] = value
 
     return merged_keys
 
 
-def _merge_lists(before: list[Any], wanted: list[Any], name: str) -> list[Any]:
+def _merge_lists(before: list[Any], wanted: list[Any], name: str, place: str) -> list[Any]:
     """Merge elements that have the same name, and append the others."""
     if not name:
         return [*before, *wanted]
 
     elements = list(before)
     for element in wanted:
-        places = [place for place, known in enumerate(elements) if known.get(name) == element.get(name)]
+        if not isinstance(element, dict):
+            raise UserError(f"kubernetes.pod: {place} is a list of mappings; {element!r} is none")
+
+        places = [at for at, known in enumerate(elements) if known.get(name) == element.get(name)]
         if places:
-            elements[places[0]] = _merge(elements[places[0]], element)
+            elements[places[0]] = _merge(elements[places[0]], element, f"{place} {element.get(name)}")
         else:
             elements.append(element)
 

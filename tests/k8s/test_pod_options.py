@@ -53,6 +53,10 @@ def template(pod: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def ours(**fields: Any) -> dict[str, Any]:
+    return {"spec": {"containers": [{"name": "jobctl", **fields}]}}
+
+
 def test_all_that_other_tools_let_a_user_say_is_said() -> None:
     pod = template(ALL)
     spec = pod["spec"]
@@ -97,11 +101,11 @@ def test_a_trainjob_says_what_it_can_and_the_rest_is_refused_by_name() -> None:
 
 
 def test_an_element_of_the_same_name_is_changed_and_null_takes_away() -> None:
-    shm = {"spec": {"containers": [{"name": "jobctl", "env": [{"name": "JOBCTL_ROOT", "value": "/x"}]}]}}
-    (container,) = template(shm)["spec"]["containers"]
-    assert [e for e in container["env"] if e["name"] == "JOBCTL_ROOT"] == [
-        {"name": "JOBCTL_ROOT", "value": "/x"}
+    port = {"containerPort": 23456, "name": "rendezvous"}
+    (container,) = template({"spec": {"containers": [{"name": "jobctl", "ports": [port]}]}})["spec"][
+        "containers"
     ]
+    assert container["ports"] == [{**port, "protocol": "TCP"}]
     assert "affinity" in template({"spec": {}})["spec"]
     assert "affinity" not in template({"spec": {"affinity": None}})["spec"]
 
@@ -124,6 +128,26 @@ def test_an_element_of_the_same_name_is_changed_and_null_takes_away() -> None:
         ({"spec": {"containers": [{"name": "jobctl", "command": ["sh"]}]}}, "command cannot be set"),
         ({"spec": {"containers": [{"image": "x"}]}}, "a list of mappings, each with a name"),
         ({"spec": []}, "spec is a mapping"),
+        ({"spec": None}, "spec is a mapping"),
+        ({"metadata": None}, "metadata is a mapping"),
+        ({"metadata": {"labels": None}}, "labels is a mapping"),
+        ({"spec": {"containers": None}}, "spec.containers is a list"),
+        ({"spec": {"containers": {}}}, "spec.containers is a list"),
+        ({"spec": {"volumes": None}}, "spec.volumes is a list"),
+        ({"spec": {"tolerations": 3}}, "spec.tolerations is a list, not 3"),
+        ({"spec": {"affinity": "a"}}, "spec.affinity is a mapping, not 'a'"),
+        (
+            {"spec": {"containers": [{"name": "pytorch", "image": "x"}]}},
+            "spec.containers pytorch cannot be set",
+        ),
+        (ours(env=3), "spec.containers pytorch.env is a list, not 3"),
+        (ours(volumeMounts=[3]), "volumeMounts is a list of mappings; 3 is none"),
+        (ours(volumeMounts=None), "jobctl: volumeMounts /workspace cannot be set"),
+        (
+            ours(volumeMounts=[{"name": "x", "mountPath": "/workspace"}]),
+            "volumeMounts /workspace cannot be set",
+        ),
+        (ours(env=[{"name": "JOBCTL_ROOT", "value": "/x"}]), "env JOBCTL_ROOT cannot be set"),
     ],
 )
 def test_what_is_not_the_users_to_say_is_refused_with_its_place(pod: dict[str, Any], words: str) -> None:
