@@ -169,6 +169,9 @@ class Connection:
         except urllib3.exceptions.SSLError as error:
             # A certificate does not become right by asking again.
             raise self._not_trusted(request, _reason(error)) from None
+        except urllib3.exceptions.LocationValueError as error:
+            # An address does not become one by asking again.
+            raise self._no_address(request, str(error)) from None
         except urllib3.exceptions.HTTPError as error:
             reason = _reason(error)
             raise Unanswered(self._notice(reason), self._silence(request, reason)) from None
@@ -197,6 +200,13 @@ class Connection:
         return UserError(
             f"{request.subject}: the certificate of {self.host} is not accepted: {reason}",
             hint="the kubeconfig's certificate-authority is another cluster's, or has changed: get the file anew",
+            code=1,
+        )
+
+    def _no_address(self, request: Request, reason: str) -> UserError:
+        return UserError(
+            f"{request.subject}: the kubeconfig's server {self.host!r} is no address: {reason}",
+            hint="it is of the form https://HOST:PORT",
             code=1,
         )
 

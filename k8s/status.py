@@ -152,6 +152,11 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
 
     state: State = "cancelled" if cancelled else "lost"
     gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
+    if not marks:  # each record has some
+        gone = (
+            f"namespace {run.record.spec.site.kubernetes.namespace} has no record of it; "
+            "is it another cluster's or namespace's? --context, --namespace"
+        )
 
     return Status(run=run.name, state=state, target=run.target, detail=gone)
 

@@ -122,3 +122,33 @@ def test_a_kubeconfig_that_is_none_is_named(
     assert code == 2
     assert f"kubeconfig {file} cannot be read: " in err
     assert "Traceback" not in err
+
+
+def test_a_server_that_is_no_address_is_said_at_once(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = server.kubeconfig()
+    file.write_text(file.read_text().replace(server.url, "not a url"))
+    code, _, said = jobctl_says(capfd, "list", "--target", "k8s")
+    assert code == 1
+    assert "'not a url' is no address" in said
+    assert "trying again" not in said
+
+
+def test_a_run_of_another_namespace_is_not_called_lost_with_advice_that_fails(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
+    _, said, _ = jobctl_says(capfd, "status", "first", "--namespace", "nowhere")
+    assert "namespace nowhere has no record of it" in said
+    assert "jobctl resume" not in said
+
+
+@pytest.mark.parametrize("name", ["a b", "../kube-system", "A", ""])
+def test_a_namespace_that_can_be_none_is_wrong_usage(
+    server: ApiServer, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, _, said = jobctl_says(capfd, "list", "--target", "k8s", "--namespace", name)
+    assert code == 2
+    assert "it must be a name of small letters, digits" in said
+    assert server.requests == []

@@ -7,21 +7,47 @@ from msgspec import Meta
 
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?)?$"
 """A quantity of Kubernetes, or nothing."""
+NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+"""The name of an object of Kubernetes."""
+NO_NAME = rf"^$|{NAME}"
+"""The name of an object of Kubernetes, or nothing."""
 
 
 class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a Kubernetes cluster."""
 
     context: Annotated[str, Meta(description="kubeconfig context")] = ""
-    namespace: Annotated[str, Meta(description="Kubernetes namespace")] = "jobctl"
-    queue: Annotated[str, Meta(description="Kueue LocalQueue; empty: no queue")] = ""
-    pvc: Annotated[str, Meta(description="PersistentVolumeClaim that holds $JOBCTL_ROOT")] = (
-        "jobctl-workspace"
-    )
-    pull_secret: Annotated[str, Meta(description="name of the image pull secret")] = ""
-    secret: Annotated[str, Meta(description="name of the Secret whose keys become the job's environment")] = (
-        ""
-    )
+    namespace: Annotated[
+        str, Meta(pattern=NAME, description="a name of small letters, digits and -: the Kubernetes namespace")
+    ] = "jobctl"
+    queue: Annotated[
+        str,
+        Meta(
+            pattern=NO_NAME,
+            description="a name of small letters, digits and -: Kueue's LocalQueue; empty: no queue",
+        ),
+    ] = ""
+    pvc: Annotated[
+        str,
+        Meta(
+            pattern=NAME,
+            description="a name of small letters, digits and -: the PersistentVolumeClaim that holds $JOBCTL_ROOT",
+        ),
+    ] = "jobctl-workspace"
+    pull_secret: Annotated[
+        str,
+        Meta(
+            pattern=NO_NAME,
+            description="a name of small letters, digits and -: the image pull secret; empty: none",
+        ),
+    ] = ""
+    secret: Annotated[
+        str,
+        Meta(
+            pattern=NO_NAME,
+            description="a name of small letters, digits and -: the Secret whose keys become the environment of a job",
+        ),
+    ] = ""
     run_as_user: Annotated[
         int, Meta(ge=1, description="user and group id of the pods, which must be able to write the volume")
     ] = 1000
