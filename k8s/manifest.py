@@ -20,15 +20,13 @@ from jobctl.jobs.render import (
 from jobctl.jobs.spec.job_spec import JobSpec, seconds
 from jobctl.jobs.targets import registry
 from jobctl.k8s import names
-from jobctl.k8s.placement import distributed, placement, topology
+from jobctl.k8s.placement import JOB_FILES, SECRETS, distributed, placement, topology
 from jobctl.k8s.pod_options import merged
 from jobctl.k8s.resources import PYTORCHJOB, TRAINJOB, Kind, Object
 from jobctl.k8s.settings import check_settings
 
 ROOT = registry.VOLUME
 """$JOBCTL_ROOT in every pod: where the claim is mounted."""
-JOB_FILES = "/etc/jobctl"
-SECRETS = "/run/secrets/jobctl"
 PORT = 23456
 TTL_SECONDS = 7 * 24 * 3600
 """How long a finished job and the logs of its pods stay."""

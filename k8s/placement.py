@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Any
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.targets import registry
 from jobctl.k8s.quantities import UNITS, amount
 
 CPUS_PER_PROCESS = 4
 GIB_PER_PROCESS = 16
 """What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
+
+JOB_FILES = "/etc/jobctl"
+SECRETS = "/run/secrets/jobctl"
+_OUR_MOUNTS = (registry.VOLUME, JOB_FILES, SECRETS, "/dev/shm", "/tmp")
+"""Where the template ``container_mounts`` mounts volumes of the job itself."""
 
 _MOUNT = re.compile(r"(?P<source>[^:]+):(?P<target>/[^:]+)(?P<read_only>:ro)?")
 
@@ -142,8 +149,9 @@ def mounts_of(spec: JobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
     """Return the volumes and the volume mounts of ``container.mounts``.
 
     A source that begins with a slash is a folder of the node; any other is the name of a claim. Raises UserError for
-    a mount of another form.
+    a mount of another form, and for a target that has a mount already.
     """
+    taken = dict.fromkeys(_OUR_MOUNTS, "jobctl mounts a volume")
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
 
@@ -155,6 +163,13 @@ def mounts_of(spec: JobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
                 hint="SOURCE is a folder of the nodes, or the name of a PersistentVolumeClaim",
             )
 
+        target = posixpath.normpath(mount["target"])
+        if target in taken:
+            raise UserError(
+                f"container.mounts {text!r}: {taken[target]} at {target}", hint="name another target"
+            )
+
+        taken[target] = "another one is"
         name = f"mount-{number}"
         source = mount["source"]
         is_folder = source.startswith("/")

@@ -32,6 +32,12 @@ def check_settings(spec: JobSpec) -> None:
             raise UserError(f"{key}: Kubernetes has no counterpart of it", hint=hint)
 
     _check_topology(spec.site)
+    section = spec.site.kubernetes
+    if section.rdma_devices and not section.rdma_resource:
+        raise UserError(
+            f"kubernetes.rdma_devices is {section.rdma_devices}, and no resource is named to count them of",
+            hint="kubernetes.rdma_resource=NAME, as rdma/ib or vpc.amazonaws.com/efa",
+        )
 
 
 def _check_topology(site: Site) -> None:

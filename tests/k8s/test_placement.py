@@ -93,6 +93,28 @@ def test_a_mount_of_another_form_is_refused() -> None:
         placement.mounts_of(gpu_spec(**{"container.mounts": ("/nvme",)}))
 
 
+@pytest.mark.parametrize(
+    ("mounts", "words"),
+    [
+        (("claim:/workspace",), "jobctl mounts a volume at /workspace"),
+        (("claim:/data/../tmp/",), "jobctl mounts a volume at /tmp"),
+        (("claim:/etc/jobctl:ro",), "jobctl mounts a volume at /etc/jobctl"),
+        (("claim:/data", "other:/data/"), "another one is at /data"),
+    ],
+)
+def test_two_mounts_at_one_place_are_refused(mounts: tuple[str, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        placement.mounts_of(gpu_spec(**{"container.mounts": mounts}))
+
+
+def test_no_place_of_the_template_is_forgotten() -> None:
+    spec = gpu_spec(**{"kubernetes.secret": "tokens"})
+    master = objects(TARGETS["k8s"], spec)[1]["spec"]["pytorchReplicaSpecs"]["Master"]
+    for mount in master["template"]["spec"]["containers"][0]["volumeMounts"]:
+        with pytest.raises(UserError, match=f"at {mount['mountPath']}"):
+            placement.mounts_of(gpu_spec(**{"container.mounts": (f"claim:{mount['mountPath']}",)}))
+
+
 def pod_templates(text: str) -> list[dict[str, Any]]:
     """The pod templates of a job of either operator."""
     _, job = yaml.safe_load_all(text)

@@ -159,6 +159,11 @@ def test_a_topology_that_nobody_would_look_at_is_refused(key: str) -> None:
         render("k8s", **{"kubernetes.queue": "", key: "rack"})
 
 
+def test_a_count_of_rdma_devices_without_their_name_is_refused() -> None:
+    with pytest.raises(UserError, match="rdma_devices is 4, and no resource is named"):
+        render("k8s", **{"kubernetes.rdma_resource": "", "kubernetes.rdma_devices": 4})
+
+
 def test_kueue_takes_one_topology() -> None:
     both = {"kubernetes.topology_required": "rack", "kubernetes.topology_preferred": "block"}
     with pytest.raises(UserError, match="Kueue takes one of them"):
