@@ -10,7 +10,7 @@ from jobctl.jobs.catalog.schema.job import Resources
 from jobctl.jobs.catalog.schema.keys import flat
 from jobctl.jobs.catalog.schema.site import Site
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.job_spec import JobSpec, seconds
 
 REFUSED: dict[str, str] = {
     "array_limit": "only Slurm has job arrays; a Job of Kubernetes runs all of its pods at once",
@@ -30,6 +30,12 @@ def check_settings(spec: JobSpec) -> None:
     for key, hint in REFUSED.items():
         if values[key] != defaults[key]:
             raise UserError(f"{key}: Kubernetes has no counterpart of it", hint=hint)
+
+    if seconds(spec.resources.time_limit) == 0:
+        raise UserError(
+            f"time_limit {spec.resources.time_limit}: the pods would end when they begin",
+            hint="Slurm takes 0 for no limit; here say a long one, as 30-00:00:00",
+        )
 
     _check_topology(spec.site)
     section = spec.site.kubernetes

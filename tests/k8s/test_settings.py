@@ -164,6 +164,11 @@ def test_a_count_of_rdma_devices_without_their_name_is_refused() -> None:
         render("k8s", **{"kubernetes.rdma_resource": "", "kubernetes.rdma_devices": 4})
 
 
+def test_a_time_limit_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="time_limit 0: the pods would end"):
+        render("k8s", time_limit="0")
+
+
 def test_kueue_takes_one_topology() -> None:
     both = {"kubernetes.topology_required": "rack", "kubernetes.topology_preferred": "block"}
     with pytest.raises(UserError, match="Kueue takes one of them"):
