@@ -211,12 +211,16 @@ def load_entry(kind: str, name: str, entry: type[Entry]) -> Entry:
     return loaded
 
 
-def load_file(path: Path, entry: type[Entry]) -> Entry:
-    """Return a YAML file, of the user or of the catalogue, as ``entry``."""
+def load_file(path: Path, entry: type[Entry], *, hint: str = "") -> Entry:
+    """Return a YAML file, of the user or of the catalogue, as ``entry``.
+
+    Raises UserError, with ``hint`` where the file cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read: {reason}", hint=hint) from None
 
     return convert(parse_yaml(text, str(path)), entry, text, str(path))
 

@@ -304,7 +304,8 @@ def project_choices() -> tuple[Project, Layer | None]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read: {reason}") from None
 
     entries = parse_yaml(text, str(path))
     if entries is None:  # all of its lines are comments

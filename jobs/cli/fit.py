@@ -63,7 +63,8 @@ def _points(subject: str) -> list[Point]:
     try:
         text = Path(subject).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{subject}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{subject}: cannot be read: {reason}") from None
 
     return parse_points(text, subject)
 

@@ -70,7 +70,11 @@ def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
     if not isinstance(target, Surveys):
         raise UserError(f"target {name} has no cluster", hint="--target slurm, or --target k8s")
 
-    site = load_site(place.site or project.site, project=layer, named=place.keys)
+    chosen = place.site or project.site
+    if not must_answer and chosen and _is_being_written(chosen):
+        chosen = None
+
+    site = load_site(chosen, project=layer, named=place.keys)
     try:
         return name, site, target.survey(site)
     except UserError as error:
@@ -84,6 +88,12 @@ def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
                 notes=(f"the cluster does not answer, so the names are yours to fill in: {error.message}",)
             ),
         )
+
+
+def _is_being_written(site: str) -> bool:
+    """Whether a site file is empty: the shell empties the target of ``>`` before jobctl reads jobctl.yaml."""
+    path = Path(site)
+    return path.is_file() and path.stat().st_size == 0
 
 
 def _chosen(answer: Survey) -> dict[str, str]:

@@ -33,8 +33,20 @@ DEFAULT_SITE = "local"
 def load_choice(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
     """Return an entry and its file. ``name`` is the name of an entry, or the path of a file of the user's."""
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        return load_file(Path(name), entry), name
+        return load_file(Path(name), entry, hint=_missing_hint(kind, name)), name
+
     return load_entry(kind, name, entry), str(entry_path(kind, name))
+
+
+def _missing_hint(kind: str, name: str) -> str:
+    """Return how to make a file of the user's that is missing, or where to see the entries that need no file."""
+    if Path(name).exists():  # the command would overwrite it
+        return ""
+
+    if kind == "sites":
+        return "write it: jobctl site new --target slurm > FILE; or --target k8s"
+
+    return f"jobctl catalog list {kind}"
 
 
 def entry_name(choice: str) -> str:

@@ -43,6 +43,20 @@ def test_a_new_file_is_taken_as_it_is(jobctl: Invoke, cluster: None, root: Path,
     assert "#SBATCH --account=nlp\n" in script
 
 
+def test_a_new_file_may_take_the_place_of_the_one_that_the_project_names(
+    jobctl: Invoke, cluster: None, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell empties the file of ``jobctl site new > mine.yaml`` before jobctl begins."""
+    monkeypatch.chdir(tmp_path)
+    Path("jobctl.yaml").write_text("target: slurm\nsite: ./mine.yaml\n")
+    Path("mine.yaml").write_text("")
+
+    code, out, err = jobctl("site", "new", "--target", "slurm")
+    assert (code, "partition: " in out) == (0, True), err
+    code, _, err = jobctl("site", "check")
+    assert (code, "mine.yaml:1: must be a mapping" in err) == (2, True)
+
+
 @pytest.mark.parametrize(("target", "section"), [("slurm", "slurm"), ("k8s", "kubernetes")])
 def test_every_key_of_the_target_has_a_line_with_its_meaning(target: str, section: str) -> None:
     text = site_text(target, {}, {})

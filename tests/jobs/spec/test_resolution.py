@@ -152,7 +152,12 @@ def test_a_job_of_another_kind_needs_no_model() -> None:
         ({"target": "slrum"}, "did you mean 'slurm'"),
         ({"hardware": "b20"}, "did you mean 'b200'"),
         ({"site": "nowhere"}, "unknown site"),
-        ({"site": "./nowhere.yaml"}, "cannot be read"),
+        (
+            {"site": "./nowhere.yaml"},
+            "nowhere.yaml: cannot be read: No such file or directory\n"
+            "  write it: jobctl site new --target slurm > FILE; or --target k8s",
+        ),
+        ({"model": "./nowhere.yaml"}, "jobctl catalog list models"),
         ({"kind": "trian"}, "did you mean 'train'"),
         ({"run": "a b"}, "run name 'a b'"),
         ({"run": "../../etc"}, "run name"),
