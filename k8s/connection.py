@@ -239,6 +239,18 @@ def _reason(error: Exception) -> str:
     return str(error).rsplit(": ", 1)[-1]
 
 
+def _known_contexts(file: str | None) -> str:
+    """Return the names of the kubeconfig's contexts, as a hint."""
+    from kubernetes import config
+
+    try:
+        contexts, _ = config.list_kube_config_contexts(config_file=file)
+    except config.ConfigException:
+        return "set KUBECONFIG: the kubeconfig has no contexts"
+
+    return f"the kubeconfig has: {', '.join(entry['name'] for entry in contexts)}"
+
+
 def _client(context: str) -> Any:
     """Return the official client, set up by the kubeconfig, or by the pod that we are in. Raises UserError."""
     try:
@@ -256,9 +268,7 @@ def _client(context: str) -> Any:
         config.load_kube_config(config_file=file, context=context or None, client_configuration=configuration)
     except config.ConfigException as problem:
         if context:
-            raise UserError(
-                f"context {context}: {problem}", hint="kubectl config get-contexts lists them"
-            ) from None
+            raise UserError(f"context {context}: {problem}", hint=_known_contexts(file)) from None
 
         try:
             config.load_incluster_config(client_configuration=configuration)

@@ -88,6 +88,7 @@ def test_a_context_that_is_not_there_is_a_message(
 ) -> None:
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--context", "nowhere")
     assert (code, "context nowhere" in err) == (2, True)
+    assert err.rstrip().endswith("the kubeconfig has: test")
 
 
 def test_without_a_kubeconfig_there_is_a_message(
