@@ -1,4 +1,4 @@
-"""What the API server's own admission refuses to a pod: Pod Security and quotas, in the words of the real one."""
+"""What the API server refuses to a pod, in the words of the real one: wrong values, Pod Security and quotas."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ _UNITS = {"": 1.0, "m": 1e-3, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti":
 def check_pod(pod: Object, security: str, quota: dict[str, str], others: list[Object]) -> None:
     """Raise Refusal for a pod that the namespace does not admit; ``others`` are the pods that are in it."""
     name = pod["metadata"]["name"]
+    if wrong := _wrong_values(pod["spec"]):
+        words = ", ".join(wrong)
+        raise Refusal(422, "Invalid", f'Pod "{name}" is invalid: {words}', name=name, kind="Pod")
+
     if said := _violations(pod, security):
         words = f'violates PodSecurity "{security}:latest": {", ".join(said)}'
         raise Refusal(403, "Forbidden", f'pods "{name}" is forbidden: {words}')
@@ -23,6 +27,26 @@ def check_pod(pod: Object, security: str, quota: dict[str, str], others: list[Ob
 
 def _containers(pod: Object) -> list[Object]:
     return [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+
+
+def _wrong_values(spec: Object) -> list[str]:
+    """Return what the schema allows and the API server's validation of pods does not."""
+    wrong = []
+    for number, volume in enumerate(spec.get("volumes") or []):
+        claim = volume.get("persistentVolumeClaim")
+        if claim is not None and not claim.get("claimName"):
+            wrong.append(f"spec.volumes[{number}].persistentVolumeClaim.claimName: Required value")
+
+    for number, container in enumerate(spec["containers"]):
+        places: set[str] = set()
+        for at, mount in enumerate(container.get("volumeMounts") or []):
+            path = mount["mountPath"]
+            if path in places:
+                field = f"spec.containers[{number}].volumeMounts[{at}].mountPath"
+                wrong.append(f'{field}: Invalid value: "{path}": must be unique')
+            places.add(path)
+
+    return wrong
 
 
 def _violations(pod: Object, security: str) -> list[str]:
@@ -85,7 +109,8 @@ def _check_quota(pod: Object, quota: dict[str, str], others: list[Object]) -> No
         )
     for resource, limit in quota.items():
         asked = _sum(pod, resource)
-        used = sum(_sum(other, resource) for other in others)
+        # A pod that has ended uses nothing.
+        used = sum(_sum(other, resource) for other in others if not _has_ended(other))
         if asked + used > amount(limit):
             raise Refusal(
                 403,
@@ -93,6 +118,10 @@ def _check_quota(pod: Object, quota: dict[str, str], others: list[Object]) -> No
                 f'pods "{name}" is forbidden: exceeded quota: compute, requested: {resource}={int(asked)}, '
                 f"used: {resource}={int(used)}, limited: {resource}={limit}",
             )
+
+
+def _has_ended(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _said(container: Object, resource: str) -> Any:

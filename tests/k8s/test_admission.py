@@ -13,7 +13,9 @@ from jobctl.k8s.manifest import pod_of
 from jobctl.k8s.refusals import exceeds_for_ever
 from jobctl.k8s.resources import JOB, PYTORCHJOB, TRAINJOB
 from jobctl.k8s.target import PYTORCH
+from tests.k8s.admission import check_pod
 from tests.k8s.conftest import MakeCluster, apply, made, spec_of
+from tests.k8s.refusal import Refusal
 from tests.k8s.schemas import problems
 from tests.k8s.server import ApiServer
 from tests.k8s.test_verbs import SMOKE, jobctl_says, until
@@ -200,3 +202,27 @@ def test_wait_speaks_of_an_image_that_cannot_be_pulled_and_ends(
     code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "60")
     assert (code, "does not begin: demo-master-0: ImagePullBackOff" in err) == (1, True), err
     assert server.store.get("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo")
+
+
+def _pod(**spec: object) -> dict[str, Any]:
+    container = {"name": "pytorch", "resources": {"limits": {"memory": "1Gi"}}}
+    return {"metadata": {"name": "p"}, "spec": {"containers": [container], **spec}}
+
+
+def test_the_test_server_refuses_what_only_the_real_validation_sees() -> None:
+    mounts = [{"name": "a", "mountPath": "/x"}, {"name": "b", "mountPath": "/x"}]
+    twice = _pod(containers=[{"name": "pytorch", "volumeMounts": mounts}])
+    nameless = _pod(volumes=[{"name": "a", "persistentVolumeClaim": {"claimName": ""}}])
+
+    for pod, words in ((twice, "mountPath: Invalid value"), (nameless, "claimName: Required value")):
+        with pytest.raises(Refusal, match=words):
+            check_pod(pod, "privileged", {}, [])
+
+
+def test_a_pod_that_has_ended_uses_no_quota() -> None:
+    ended = _pod() | {"status": {"phase": "Succeeded"}}
+    running = _pod() | {"status": {"phase": "Running"}}
+    check_pod(_pod(), "privileged", {"limits.memory": "1Gi"}, [ended])
+
+    with pytest.raises(Refusal, match="exceeded quota"):
+        check_pod(_pod(), "privileged", {"limits.memory": "1Gi"}, [running])
