@@ -112,7 +112,14 @@ def check_entries(as_json: bool) -> None:
 
     for model, hardware, tier, stage, site, target in combinations:
         choices = Choices(
-            model=model, hardware=hardware, tier=int(tier), stage=stage, site=site, target=target
+            model=model,
+            hardware=hardware,
+            tier=int(tier),
+            stage=stage,
+            site=site,
+            target=target,
+            # Hardware that runs none of jobctl's images is valid all the same.
+            named={"image": "example.org/image:1"},
         )
         resolve(choices, version=jobctl.__version__)
         count += 1

@@ -271,7 +271,7 @@ def _tokenizer_folder(kind: JobKind, target: str, given: str) -> tuple[str, Toke
     Raises UserError where nothing is to be fetched, and where the jobs of ``target`` do not see the folder.
     """
     name, folder = tokenizer_folder.describe(given)
-    if kind.makes == "tokenizer":
+    if kind is kinds.TOKENIZER:
         raise UserError(
             f"--tokenizer {given}: a folder needs no fetching", hint=f"jobctl submit prep --tokenizer {given}"
         )

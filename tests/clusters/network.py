@@ -12,18 +12,25 @@ class Network:
 
     def __init__(self, slot: int) -> None:
         self._slot = slot
-        self._bridge = f"jobctl{slot}"
+        self.name = f"jobctl{slot}"
+
+    @property
+    def address(self) -> str:
+        """The bridge's address on its cables."""
+        return f"02:78:00:01:{self._slot:02x}:00"
 
     def make(self) -> None:
         """Make the bridge; one that a killed owner has left goes first."""
         self.remove()
-        _ip("link", "add", self._bridge, "type", "bridge")
-        _ip("addr", "add", f"{slurm_conf.controller(self._slot)}/24", "dev", self._bridge)
-        _ip("link", "set", self._bridge, "up")
+        # Without an address of its own a bridge takes the lowest of its cables. It would change with a cable, and the
+        # other nodes would not reach the controller for half a minute.
+        _ip("link", "add", self.name, "address", self.address, "type", "bridge")
+        _ip("addr", "add", f"{slurm_conf.controller(self._slot)}/24", "dev", self.name)
+        _ip("link", "set", self.name, "up")
 
     def remove(self) -> None:
         """Remove the bridge, and the cables of nodes that have no process any more."""
-        for link in (self._bridge, *(self._cable(node) for node in range(len(slurm_conf.NODES)))):
+        for link in (self.name, *(self._cable(node) for node in range(len(slurm_conf.NODES)))):
             _ip("link", "del", link, check=False)
 
     def cut(self, node: int) -> None:
@@ -46,13 +53,13 @@ class Network:
         # A cable is moved again until it has gone: unshare may not have made the namespace yet.
         return (
             f"ip link del {cable} 2>/dev/null || true; ip link add {cable} type veth peer name {end}; "
-            f"ip link set {cable} master {self._bridge} up; unshare --mount --uts --net sh -ec '{inside}' & "
+            f"ip link set {cable} master {self.name} up; unshare --mount --uts --net sh -ec '{inside}' & "
             f"while ip link show {end} >/dev/null 2>&1; do ip link set {end} netns $! || true; sleep 0.02; done; "
             "wait $!"
         )
 
     def _cable(self, node: int) -> str:
-        return f"{self._bridge}n{node + 1}"
+        return f"{self.name}n{node + 1}"
 
 
 def _ip(*words: str, check: bool = True) -> None:

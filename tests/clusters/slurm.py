@@ -63,7 +63,7 @@ class SlurmCluster:
         self._release = release
         self._programs = Path("/")
         self._hosts = hosts
-        self._network: Network | None = None
+        self.network: Network | None = None
         self._slot: tuple[int, IO[str]] | None = None
         self._init: subprocess.Popen[bytes] | None = None
         self._init_pid = 0
@@ -93,8 +93,8 @@ class SlurmCluster:
         self.directory.chmod(0o711)
         try:
             self._slot = claim_slot(self.directory)
-            self._network = Network(self._slot[0])
-            self._network.make()
+            self.network = Network(self._slot[0])
+            self.network.make()
             if self._release:
                 self._programs = releases.programs_of(self._release)
             self._write_files(accounting)
@@ -119,8 +119,8 @@ class SlurmCluster:
             self._init.kill()
             self._init.wait()
             self._init = None
-        if self._network is not None:
-            self._network.remove()
+        if self.network is not None:
+            self.network.remove()
         remove(self.directory)
         if self._slot is not None:
             self._slot[1].truncate(0)
@@ -162,13 +162,13 @@ class SlurmCluster:
 
     def start_node(self, node: str) -> None:
         """Boot a node: an empty machine with its own name and network, which runs slurmd."""
-        assert self._network is not None
+        assert self.network is not None
         hosts = self.directory / "etc" / f"hosts-{node}"
         etc = f"{self._programs}/etc"
         resolver = f"[ ! -e {etc}/resolv.conf ] || mount --bind {hosts.parent}/resolv.conf {etc}/resolv.conf"
         files = f"mount --bind {hosts} {etc}/hosts; {resolver}"
         private = f"hostname {node}; {files}; exec {' '.join(self._daemon('slurmd'))} -N {node}"
-        self.inside("sh", "-ec", self._network.script(NODES.index(node), private))
+        self.inside("sh", "-ec", self.network.script(NODES.index(node), private))
 
     def stop_node(self, node: str) -> None:
         """Kill a node's slurmd and all that it runs, as when the machine dies; the controller is not told."""
@@ -186,8 +186,8 @@ class SlurmCluster:
 
     def power_off(self, node: str) -> None:
         """As ``stop_node``, but no connection is closed: a machine without power sends nothing."""
-        assert self._network is not None
-        self._network.cut(NODES.index(node))
+        assert self.network is not None
+        self.network.cut(NODES.index(node))
         self.stop_node(node)
 
     def wait_until_idle(self) -> None:

@@ -138,3 +138,14 @@ def test_a_machine_without_slurm_skips_and_ci_does_not(monkeypatch: pytest.Monke
     monkeypatch.setenv("JOBCTL_REQUIRE_SLURM", "1")
     with pytest.raises(pytest.fail.Exception, match="not installed"):
         next(conftest.started(accounting=False))
+
+
+def test_the_controllers_address_stays_when_a_node_is_replaced(slurm_cluster: SlurmCluster) -> None:
+    bridge = slurm_cluster.network
+    assert bridge
+    address = Path(f"/sys/class/net/{bridge.name}/address")
+    slurm_cluster.stop_node("n2")
+    without = address.read_text().strip()
+    slurm_cluster.start_node("n2")
+    slurm_cluster.wait_until_idle()
+    assert without == address.read_text().strip() == bridge.address

@@ -39,7 +39,7 @@ def without(folder: Path, *names: str, error: str = MISSING) -> dict[str, str]:
     ("package", "extra", "words"),
     [
         ("torch", "trainer", ["jobctl.trainer.sample", "run"]),
-        ("torch", "trainer", ["jobctl.trainer.launch", "--", "--model=x"]),
+        ("torch", "trainer", ["jobctl.trainer.launch", "--", "--model=x", "--run_dir=run"]),
         ("torch", "trainer", ["jobctl.trainer.export", "run"]),
         ("zstandard", "prep", ["jobctl.prep", "--dataset=sotu", "--tokenizer=gpt2"]),
         ("zstandard", "prep", ["jobctl.prep.fetch", "gpt2"]),
