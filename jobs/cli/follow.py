@@ -82,7 +82,12 @@ def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
 @click.command("wait")
 @click.argument("run")
 @place_options
-@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this long, with exit code 124.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Give up after this long, with exit code 124.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -> None:
     """Wait for a run or a pipeline to end, and exit with 0 only if it finished."""

@@ -136,3 +136,9 @@ def test_the_log_of_an_attempt_that_is_not_there_names_what_is(jobctl: Invoke, r
     code, _, err = jobctl("logs", "r", "--attempt", "9")
     assert code != 0
     assert "attempt 9" in err
+
+
+def test_a_wait_of_less_than_no_time_is_refused(jobctl: Invoke) -> None:
+    code, _, said = jobctl("wait", "r", "--timeout", "-1")
+    assert code == 2
+    assert "x>=0" in said
