@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ def save(path: Path, **facts: Any) -> None:
         "command": shlex.join(["python", "-m", f"bench.{module}", *sys.argv[1:]]),
     }
     path.write_text(json.dumps(head | facts, indent=1) + "\n")
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments before a ``--``, which are the benchmark's, and those after it, which are the trainer's."""
+    words = list(arguments)
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
 
 
 def of_today(name: str) -> Path:

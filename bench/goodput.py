@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import save_entrants
-from bench.document import save
+from bench.document import save, split_flags
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.goodput import OF_STEPS, Start
@@ -36,16 +36,14 @@ POLL_SECONDS = 0.02
 
 def main(arguments: Sequence[str]) -> int:
     """Run both trainings, and report."""
-    words = list(arguments)
-    at = words.index("--") if "--" in words else len(words)
+    words, flags = split_flags(arguments)
     parser = argparse.ArgumentParser(prog="python -m bench.goodput", description=__doc__)
     parser.add_argument(
         "--folder", type=Path, required=True, help="where both runs go; on the disk that is measured"
     )
     parser.add_argument("--ranks", type=int, default=1, help="processes, one a GPU")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    options = parser.parse_args(words[:at])
-    flags = words[at + 1 :]
+    options = parser.parse_args(words)
 
     whole = options.folder / "whole"
     killed = options.folder / "killed"

@@ -27,16 +27,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench import entrants
 from bench.intervals import exposed
+from bench.training import prepare
 from jobctl.jobs.catalog.loader import load_model
 from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.distributed import World
-from jobctl.trainer.lifecycle.stop import StopRequest
-from jobctl.trainer.options import parse
 from jobctl.trainer.training import graphs
-from jobctl.trainer.training.assembly import assemble
-from jobctl.trainer.training.loop import Training
 
 BLOCK = 2048
 WAYS: dict[str, dict[str, Any]] = {
@@ -54,16 +51,6 @@ class Subject:
     note: str
 
 
-class Silence:
-    """Neither a console nor a watchdog."""
-
-    def line(self, text: str) -> None: ...
-
-    def beat(self) -> None: ...
-
-    progress = line
-
-
 def flags(job: dict[str, Any], folder: str) -> list[str]:
     """The trainer's command line: the catalogue's settings of the job's model and tier, and the job's batch."""
     spec = resolve(Choices(model=job["model"], hardware="h100", tier=job["tier"]), version="bench").spec
@@ -77,10 +64,8 @@ def flags(job: dict[str, Any], folder: str) -> list[str]:
 
 
 def ours(job: dict[str, Any], world: World, folder: str) -> Subject:
-    options = parse(flags(job, folder))
-    run = assemble(options, world)
-    silence: Any = Silence()
-    training = Training(run, silence, StopRequest(options.run_dir, world), silence)
+    training = prepare(flags(job, folder), world)
+    run = training.run
     batches = training.batches()
 
     def step() -> tuple[torch.Tensor, ...]:

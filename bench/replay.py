@@ -18,12 +18,10 @@ from typing import Any
 
 import torch
 
-from bench.document import save
+from bench.document import save, split_flags
+from bench.training import prepare
 from jobctl.jobs.core.errors import run_command
 from jobctl.trainer.distributed import World
-from jobctl.trainer.lifecycle.stop import StopRequest
-from jobctl.trainer.options import parse
-from jobctl.trainer.training.assembly import assemble
 from jobctl.trainer.training.loop import Training
 from jobctl.trainer.training.replay import INTEGERS
 from jobctl.trainer.training.step import Stepper
@@ -35,48 +33,29 @@ EVERY = 100
 """The interval for which the cost is stated."""
 
 
-class Silence:
-    """A console and a watchdog that do nothing."""
-
-    def line(self, text: str) -> None: ...
-
-    def beat(self) -> None: ...
-
-    progress = line
-
-
 def main(arguments: Sequence[str]) -> int:
     """Time and flip, and report."""
-    words = list(arguments)
-    at = words.index("--") if "--" in words else len(words)
+    words, flags = split_flags(arguments)
     parser = argparse.ArgumentParser(prog="python -m bench.replay", description=__doc__)
     parser.add_argument(
         "--steps", type=int, default=12, help="timed steps with a replay, and as many without"
     )
     parser.add_argument("--flips", type=int, default=100, help="bits to flip, one after another")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    options = parser.parse_args(words[:at])
+    options = parser.parse_args(words)
 
-    training = prepare(words[at + 1 :])
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    world = World(rank=0, size=1, device=device)
+    training = prepare([*flags, "--verify_replay=1", "--save_checkpoints=False"], world)
     batches = training.batches()
     step_ms = turns(training, batches, options.steps)
     results = cost(step_ms) | flips(training.run.stepper, next(batches), options.flips)
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    save(options.output, torch=torch.__version__, device=device, flags=words[at + 1 :], results=results)
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    save(options.output, torch=torch.__version__, device=name, flags=flags, results=results)
     print(table(results))
 
     return 0
-
-
-def prepare(flags: Sequence[str]) -> Training:
-    """Return a training of the trainer's flags, up to its first step, on this machine's first device."""
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    world = World(rank=0, size=1, device=device)
-    options = parse([*flags, "--verify_replay=1", "--save_checkpoints=False"])
-    silence: Any = Silence()
-
-    return Training(assemble(options, world), silence, StopRequest(options.run_dir, world), silence)
 
 
 def turns(training: Training, batches: Iterator[torch.Tensor], steps: int) -> dict[bool, list[float]]:

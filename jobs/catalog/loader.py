@@ -16,6 +16,7 @@ from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.entries import FamilyEntry, HardwareEntry, LayerEntry, ModelEntry
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.reading import read_text_file
 from jobctl.jobs.core.validation import in_words
 
 CATALOG = Path(__file__).resolve().parent
@@ -216,12 +217,7 @@ def load_file(path: Path, entry: type[Entry], *, hint: str = "") -> Entry:
 
     Raises UserError, with ``hint`` where the file cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read: {reason}", hint=hint) from None
-
+    text = read_text_file(path, hint=hint)
     return convert(parse_yaml(text, str(path)), entry, text, str(path))
 
 

@@ -16,6 +16,7 @@ from jobctl.jobs import kinds
 from jobctl.jobs.catalog import flags
 from jobctl.jobs.catalog.loader import convert, parse_yaml
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import read_text_file
 from jobctl.jobs.core.tokenizer_files import is_folder
 from jobctl.jobs.datasets import dataset_size, tokenizer_ids
 from jobctl.jobs.kinds import JobKind
@@ -301,12 +302,7 @@ def project_choices() -> tuple[Project, Layer | None]:
     if not path.is_file():
         return Project(), None
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read: {reason}") from None
-
+    text = read_text_file(path)
     entries = parse_yaml(text, str(path))
     if entries is None:  # all of its lines are comments
         entries = {}

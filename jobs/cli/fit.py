@@ -11,6 +11,7 @@ from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.output import emit, say, table
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.extras import install_hint
+from jobctl.jobs.core.reading import read_text_file
 
 if TYPE_CHECKING:
     from jobctl.jobs.scaling.fitting import Fit, Point
@@ -60,13 +61,7 @@ def _points(subject: str) -> list[Point]:
     if not subject.endswith(".csv"):
         return [_point_of_run(subject)]
 
-    try:
-        text = Path(subject).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{subject}: cannot be read: {reason}") from None
-
-    return parse_points(text, subject)
+    return parse_points(read_text_file(subject), subject)
 
 
 def _point_of_run(name: str) -> Point:

@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from jobctl.jobs.core.errors import UserError
+
 MOST_BYTES = 64 << 20
 """The largest record that is read into memory."""
 
@@ -36,6 +38,15 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         raise OSError(errno.EFBIG, f"longer than {most} bytes", str(path))
 
     return data
+
+
+def read_text_file(path: Path | str, *, hint: str = "") -> str:
+    """Return the text of a file that the user names. Raises UserError, with ``hint``, if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read: {reason}", hint=hint) from None
 
 
 def nearest_existing(path: Path) -> Path:

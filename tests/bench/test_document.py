@@ -28,3 +28,8 @@ def test_a_result_of_today_is_named_after_the_day() -> None:
     path = document.of_today("cpu")
     assert path.parent == document.RESULTS
     assert datetime.strptime(path.name, "cpu-%Y-%m-%d.json")
+
+
+def test_the_trainers_flags_stand_after_two_dashes() -> None:
+    assert document.split_flags(["-o", "F", "--", "--x=1"]) == (["-o", "F"], ["--x=1"])
+    assert document.split_flags(["-o", "F"]) == (["-o", "F"], [])

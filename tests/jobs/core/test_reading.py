@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobctl.jobs.core.reading import nearest_existing, open_regular, read_regular
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import nearest_existing, open_regular, read_regular, read_text_file
 
 
 def test_a_regular_file_is_read_also_over_a_link(tmp_path: Path) -> None:
@@ -35,3 +36,14 @@ def test_the_nearest_folder_that_exists_is_the_path_itself_or_above_it(tmp_path:
     assert nearest_existing(tmp_path / "a/b/c") == tmp_path
     assert nearest_existing(tmp_path) == tmp_path
     assert nearest_existing(Path("/no such folder/x")) == Path("/")
+
+
+def test_a_file_of_the_user_that_cannot_be_read_is_a_message_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("é", encoding="utf-8")
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    assert read_text_file(tmp_path / "text") == "é"
+
+    for name, reason in (("missing", "No such file or directory"), ("latin", "codec can't decode")):
+        with pytest.raises(UserError, match=f"{name}: cannot be read: .*{reason}") as raised:
+            read_text_file(tmp_path / name, hint="write it")
+        assert "write it" in str(raised.value)
