@@ -41,7 +41,7 @@ reason_of_a_kill() {
 
   case $1 in
     *PreemptTime=[0-9]*) echo preempted ;;
-    *) if used_its_time "$1" || [ "$(date +%s)" -ge "$END" ]; then echo "time limit"; else echo cancelled; fi ;;
+    *) if used_its_time "$1" || clock_is_over; then echo "time limit"; else echo cancelled; fi ;;
   esac
 }
 
@@ -60,6 +60,12 @@ was_requeued() {
 used_its_time() {
   local run=${1#* RunTime=} limit=${1#* TimeLimit=}
   run=$(seconds_of "${run%% *}") && limit=$(seconds_of "${limit%% *}") && [ "$run" -ge "$limit" ]
+}
+
+# clock_is_over: whether a run in an allocation has used its own time. Slurm counts that of the allocation. Elsewhere END says
+# nothing of a kill: an operator may have changed the limit since.
+clock_is_over() {
+  [ -n "${CLOCK:-}" ] && [ "$(date +%s)" -ge "$END" ]
 }
 
 # seconds_of TIME: print how many seconds DAYS-HOURS:MINUTES:SECONDS are. Days may be missing.

@@ -430,7 +430,7 @@ reason_of_a_kill() {
 
   case $1 in
     *PreemptTime=[0-9]*) echo preempted ;;
-    *) if used_its_time "$1" || [ "$(date +%s)" -ge "$END" ]; then echo "time limit"; else echo cancelled; fi ;;
+    *) if used_its_time "$1" || clock_is_over; then echo "time limit"; else echo cancelled; fi ;;
   esac
 }
 
@@ -449,6 +449,12 @@ was_requeued() {
 used_its_time() {
   local run=${1#* RunTime=} limit=${1#* TimeLimit=}
   run=$(seconds_of "${run%% *}") && limit=$(seconds_of "${limit%% *}") && [ "$run" -ge "$limit" ]
+}
+
+# clock_is_over: whether a run in an allocation has used its own time. Slurm counts that of the allocation. Elsewhere END says
+# nothing of a kill: an operator may have changed the limit since.
+clock_is_over() {
+  [ -n "${CLOCK:-}" ] && [ "$(date +%s)" -ge "$END" ]
 }
 
 # seconds_of TIME: print how many seconds DAYS-HOURS:MINUTES:SECONDS are. Days may be missing.
@@ -778,6 +784,8 @@ STOP=$RUN_DIR/$JOB_STOP_FILE
 NODES=$SLURM_JOB_NODELIST
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 [ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
+# Slurm starts this script on the first node.
+SLURMD_NODENAME=${SLURMD_NODENAME:-${HOSTS[0]}}
 END=${SLURM_JOB_END_TIME:-$(($(date +%s) + JOB_LIMIT_SECONDS))}
 export OMP_NUM_THREADS=1
 export PYTHONSAFEPATH=1
