@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobctl.jobs.cli.choices import root
-from jobctl.jobs.cli.output import emit, say, table
+from jobctl.jobs.cli.output import emit, say, table, warn
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.extras import install_hint
 from jobctl.jobs.core.reading import read_text_file
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--keep-outliers", is_flag=True, help="Fit also to points that are far off.")
+@click.option(
+    "--max-loss", type=float, help="Leave out points with a higher loss: trainings that hardly began."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fit_command(
     subjects: tuple[str, ...],
@@ -36,6 +39,7 @@ def fit_command(
     resamples: int,
     seed: int,
     keep_outliers: bool,
+    max_loss: float | None,
     as_json: bool,
 ) -> None:
     """Fit L = E + A/N^alpha + B/D^beta to runs of this root, or to points of a CSV file."""
@@ -48,6 +52,11 @@ def fit_command(
     from jobctl.jobs.scaling.fitting import fit
 
     points = [point for subject in subjects for point in _points(subject)]
+    if max_loss is not None:
+        every = len(points)
+        points = [point for point in points if point.loss <= max_loss]
+        warn([f"{every - len(points)} of {every} points have a loss above {max_loss:g} and are not used"])
+
     made = fit(points, level=level, resamples=resamples, seed=seed, keep=keep_outliers)
     emit(_facts(made), as_json, _page(made))
     if output:

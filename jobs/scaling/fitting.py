@@ -35,6 +35,8 @@ BANDWIDTH = 1.06
 """Width of the smoothing kernel for one point, in standard deviations (Silverman 1986, equation 3.28)."""
 OUTLIER = 6.0
 """A point that is off by more robust standard deviations than this is an outlier."""
+ROUNDS = 10
+"""How often the outliers are judged anew by the fit without them. Two or three times are enough in practice."""
 NAMES = ("E", "A", "B", "alpha", "beta")
 
 
@@ -87,15 +89,10 @@ def fit(
     import numpy as np
 
     check(points)
-    best = _best(_Data(points), seed)
-    outliers = _outliers(points, _Data(points), best)
-    names = tuple(_label(points[index]) for index in outliers)
-    used = points if keep else [point for index, point in enumerate(points) if index not in outliers]
-    check(used)
-
-    data = _Data(used)
-    if len(used) < len(points):
-        best = _best(data, seed)
+    outliers = _outliers(points, seed)
+    names = tuple(_label(points[index]) for index in sorted(outliers))
+    data = _Data(points if keep else _without(points, outliers))
+    best = _best(data, seed)
 
     samples = _bootstrap(data, best, resamples, seed)
     rows = np.array([_natural(data, each) for each in [best, *samples]])
@@ -107,7 +104,7 @@ def fit(
             name: (float(low), float(high)) for name, low, high in zip(NAMES, lowest, highest, strict=True)
         },
         level=level,
-        points=len(used),
+        points=len(data.y),
         scatter=_scatter(_residuals(data, best[None], data.n, data.d, data.y)[0]),
         outliers=names,
         samples=tuple(tuple(row) for row in rows[1:].tolist()),
@@ -296,13 +293,43 @@ def _scatter(residuals: Array) -> float:
     return 1.4826 * float(np.median(np.abs(residuals)))
 
 
-def _outliers(points: list[Point], data: _Data, best: Array) -> set[int]:
-    """Return the numbers of the points that are too far off to be scatter."""
+def _outliers(points: list[Point], seed: int) -> frozenset[int]:
+    """Return the numbers of the points that are too far off to be scatter.
+
+    Far outliers draw the first fit towards them, so that good points look bad and bad ones good. The fit without them
+    judges all points again, until the answer stays the same.
+    """
+    outliers: frozenset[int] = frozenset()
+    for _ in range(ROUNDS):
+        used = _without(points, outliers)
+        check(used)
+        judged = _far_off(points, used, outliers, seed)
+        if judged == outliers:
+            break
+
+        outliers = judged
+
+    return outliers
+
+
+def _without(points: list[Point], outliers: frozenset[int]) -> list[Point]:
+    return [point for index, point in enumerate(points) if index not in outliers]
+
+
+def _far_off(points: list[Point], used: list[Point], outliers: frozenset[int], seed: int) -> frozenset[int]:
+    """Return the numbers of the points that are far from the fit to the ``used`` ones, in units of their scatter."""
     import numpy as np
 
-    residuals = _residuals(data, best[None], data.n, data.d, data.y)[0]
-    limit = OUTLIER * max(_scatter(residuals), DELTA)
-    return {int(index) for index in np.flatnonzero(np.abs(residuals) > limit)}
+    data = _Data(used)
+    best = _best(data, seed)
+    everything = _Data(points)
+    n = everything.n + (everything.centre_n - data.centre_n)
+    d = everything.d + (everything.centre_d - data.centre_d)
+    residuals = _residuals(data, best[None], n, d, everything.y)[0]
+
+    judged = np.array([index not in outliers for index in range(len(points))])
+    limit = OUTLIER * max(_scatter(residuals[judged]), DELTA)
+    return frozenset(int(index) for index in np.flatnonzero(np.abs(residuals) > limit))
 
 
 def law_document(made: Fit, origin: str) -> dict[str, Any]:

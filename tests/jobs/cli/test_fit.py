@@ -38,6 +38,14 @@ def test_a_law_is_fitted_written_and_planned_with(jobctl: Invoke, table: Path, t
     assert json.loads(out)["law"] == "fit to 50 points"
 
 
+def test_points_above_a_loss_are_not_used(jobctl: Invoke, table: Path) -> None:
+    losses = sorted(point.loss for point in points(50, 0.003, seed=1))
+    code, out, err = jobctl("fit", str(table), "--max-loss", str(losses[39]), "--resamples", "20", "--json")
+    assert code == 0
+    assert json.loads(out)["points"] == 40
+    assert "10 of 50 points have a loss above" in err
+
+
 def test_json_has_values_and_intervals(jobctl: Invoke, table: Path) -> None:
     facts = json.loads(jobctl("fit", str(table), "--json", "--resamples", "20")[1])
     for name, value in facts["values"].items():

@@ -54,6 +54,19 @@ def test_outliers_are_named_and_left_out() -> None:
     assert set(kept.outliers) == set(made.outliers)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_far_outliers_hide_no_near_ones(seed: int) -> None:
+    """The far ones draw the first fit towards them. The near ones show only once it is made without the far ones."""
+    clean = points(80, 0.002, seed)
+    shortest = sorted(range(80), key=lambda index: clean[index].tokens)
+    factors = dict(zip(shortest, (1.5, 1.4, 1.3, 1.2, 1.05, 1.03, 1.02, 1.02), strict=False))
+    wrong = [
+        msgspec.structs.replace(point, loss=point.loss * factors.get(index, 1.0), name=str(index))
+        for index, point in enumerate(clean)
+    ]
+    assert set(fit(wrong, resamples=20).outliers) == {str(index) for index in factors}
+
+
 def test_the_same_seed_gives_the_same_intervals() -> None:
     first = fit(points(40, 0.005, seed=4), resamples=30, seed=7)
     assert fit(points(40, 0.005, seed=4), resamples=30, seed=7) == first
