@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Run, Status
-from jobctl.k8s import names
+from jobctl.k8s import config_maps, names
 from jobctl.k8s.attempts import read_attempt
 from jobctl.k8s.pods import Pod, newest, read_pod, warnings_of
 from jobctl.k8s.queueing import ADMITTED, Waiting, waiting_of
@@ -168,6 +168,14 @@ class Clusters:
         if cluster is None or fresh or time.monotonic() - when > ANSWER_SECONDS:
             cluster = Cluster.seen(self.api(site), site.kubernetes.namespace, {self._kind, JOB}, one)
             self._answers[key] = (time.monotonic(), cluster)
+
+        return cluster
+
+    def find(self, run: Run, *, fresh: bool = False) -> Cluster:
+        """Return the objects of ``run``. Raises UserError where its namespace has none, not even its record."""
+        cluster = self.look([run], fresh=fresh)
+        if not (cluster.marks_of(run) or cluster.jobs_of(run) or cluster.pods_of(run)):
+            raise config_maps.no_record(run)
 
         return cluster
 

@@ -17,6 +17,8 @@ from jobctl.jobs.runs.store import Run
 from jobctl.k8s import manifest, names
 from jobctl.k8s.resources import Object
 
+ELSEWHERE = "is it another cluster's or namespace's? --context, --namespace"
+
 
 def is_record(thing: Object) -> bool:
     """Return whether a ConfigMap is a run's, and not somebody else's of the same name."""
@@ -39,8 +41,9 @@ def run_of(thing: Object, site: Site) -> Run:
 def no_record(run: Run) -> UserError:
     """Return the error for a run whose ConfigMap is gone."""
     return UserError(
-        f"the cluster has no record of run '{run.name}' (ConfigMap {names.object_name(run.name)})",
-        hint="is it another cluster's or namespace's? --context, --namespace",
+        f"namespace {run.record.spec.site.kubernetes.namespace} has no record of run '{run.name}' "
+        f"(ConfigMap {names.object_name(run.name)})",
+        hint=ELSEWHERE,
         code=1,
     )
 

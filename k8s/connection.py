@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import NotConfigured, UserError
 from jobctl.jobs.core.extras import install_hint
 from jobctl.jobs.core.patience import Patience, Unanswered, ask
 from jobctl.k8s.refusals import Refused, refused
@@ -239,24 +239,29 @@ def _reason(error: Exception) -> str:
     return str(error).rsplit(": ", 1)[-1]
 
 
-def _known_contexts(file: str | None) -> str:
-    """Return the names of the kubeconfig's contexts, as a hint."""
+def _bad_context(context: str, problem: Exception, file: str | None) -> NotConfigured:
+    """Return the error for a context that the kubeconfig does not have, or that is not whole there."""
     from kubernetes import config
 
     try:
         contexts, _ = config.list_kube_config_contexts(config_file=file)
     except config.ConfigException:
-        return "set KUBECONFIG: the kubeconfig has no contexts"
+        return NotConfigured(
+            f"context {context}: {problem}", hint="set KUBECONFIG: the kubeconfig has no contexts"
+        )
 
-    return f"the kubeconfig has: {', '.join(entry['name'] for entry in contexts)}"
+    known = [str(entry["name"]) for entry in contexts]
+    words = problem if context in known else "the kubeconfig does not have it"
+
+    return NotConfigured(f"context {context}: {words}", hint=f"it has: {', '.join(known)}")
 
 
 def _client(context: str) -> Any:
-    """Return the official client, set up by the kubeconfig, or by the pod that we are in. Raises UserError."""
+    """Return the official client, set up by the kubeconfig, or by the pod that we are in. Raises NotConfigured."""
     try:
         from kubernetes import client, config
     except ImportError:
-        raise UserError(
+        raise NotConfigured(
             "the Kubernetes client is not installed",
             hint=f"{install_hint('k8s')}   (jobctl render works without)",
         ) from None
@@ -268,17 +273,17 @@ def _client(context: str) -> Any:
         config.load_kube_config(config_file=file, context=context or None, client_configuration=configuration)
     except config.ConfigException as problem:
         if context:
-            raise UserError(f"context {context}: {problem}", hint=_known_contexts(file)) from None
+            raise _bad_context(context, problem, file) from None
 
         try:
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
-            raise UserError(
+            raise NotConfigured(
                 f"no cluster is configured: {problem}", hint="set KUBECONFIG, or choose with --context NAME"
             ) from None
     except Exception as problem:  # the client trusts the file to be YAML of the right form
         reason = " ".join(str(problem).split())
-        raise UserError(
+        raise NotConfigured(
             f"kubeconfig {file or '~/.kube/config'} cannot be read: {reason}",
             hint="kubectl config view says where it is wrong",
         ) from None

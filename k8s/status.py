@@ -9,6 +9,7 @@ import msgspec
 
 from jobctl.jobs.core import exit_codes
 from jobctl.jobs.runs.store import Run, State, Status
+from jobctl.k8s import config_maps
 from jobctl.k8s.names import QUEUE_LABEL
 from jobctl.k8s.pods import Pod
 from jobctl.k8s.queueing import ADMITTED, Waiting
@@ -155,7 +156,7 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
     if not marks:  # each record has some
         gone = (
             f"namespace {run.record.spec.site.kubernetes.namespace} has no record of it; "
-            "is it another cluster's or namespace's? --context, --namespace"
+            f"{config_maps.ELSEWHERE}"
         )
 
     return Status(run=run.name, state=state, target=run.target, detail=gone)

@@ -258,7 +258,7 @@ class ConfigMapStore:
         from jobctl.k8s.commands import Command
 
         spec = run.record.spec
-        pods = [pod for pod in self._clusters.look([run], fresh=True).pods_of(run) if pod.running]
+        pods = [pod for pod in self._clusters.find(run, fresh=True).pods_of(run) if pod.running]
         if not run.job_kind.checkpoints or len(pods) < spec.resources.nodes:
             self._target.delete(run, grace_seconds=None)
             return
@@ -288,6 +288,7 @@ class ConfigMapStore:
         """Copy the run directory off the volume; how many files were there, came over, and changed meanwhile."""
         from jobctl.k8s.collect import collect
 
+        self._clusters.find(run)
         spec = run.record.spec
         return collect(self._clusters.api_of(run), spec.site, run.path.name, spec.image, into)
 

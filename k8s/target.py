@@ -99,7 +99,7 @@ class KubernetesTarget:
     # ---- states
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
-        """Ask once a namespace. Of several runs, those of a cluster that does not answer are unknown."""
+        """Ask once a namespace. Of several namespaces, the runs of one that does not answer are unknown."""
         groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
         for run in runs:
             site = run.record.spec.site
@@ -111,7 +111,7 @@ class KubernetesTarget:
             try:
                 known |= self._statuses_in_namespace(group)
             except UserError as problem:
-                if len(runs) == 1:
+                if len(groups) == 1:
                     raise
 
                 known |= {run.name: unknown_status(run, problem) for run in group}
@@ -160,7 +160,7 @@ class KubernetesTarget:
         """Delete the job; its pods end after ``grace_seconds``, or in their own time where it is None."""
         api = self.clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
-        cluster = self.clusters.look([run], fresh=True)
+        cluster = self.clusters.find(run, fresh=True)
         tell_owner(run, cluster.marks_of(run).get(OWNER_MARK, ""), api.user())
         self.mark_cancelled(run, cluster.newest_job(run))
 
@@ -178,7 +178,7 @@ class KubernetesTarget:
         """Remove the pods of a run that cannot end because their nodes do not answer; those nodes are avoided."""
         api = self.clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
-        cluster = self.clusters.look([run], fresh=True)
+        cluster = self.clusters.find(run, fresh=True)
         removed = remove_dead(api, namespace, cluster.pods_of(run), force=True)
         if removed:
             avoided = avoided_nodes(cluster.marks_of(run), cluster.pods_of(run), removed)
@@ -209,12 +209,13 @@ class KubernetesTarget:
 
         api = self.clusters.api_of(run)
         if port is None:
+            self.clusters.find(run)
             tensorboard(api, run, local_port)
         else:
             forward(api, run, self._running_pod(run, 0).name, port, local_port)
 
     def _running_pod(self, run: Run, index: int) -> Pod:
-        pods = [pod for pod in self.clusters.look([run], fresh=True).pods_of(run) if pod.running]
+        pods = [pod for pod in self.clusters.find(run, fresh=True).pods_of(run) if pod.running]
         for pod in pods:
             if pod.index == index:
                 return pod
@@ -240,7 +241,11 @@ class KubernetesTarget:
         return pod_logs(api, namespace, look, index=index, rank=rank, attempt=attempt, follow=follow)
 
     def looker(self, run: Run) -> Callable[[], tuple[list[Pod], bool]]:
-        """Return a function that answers with the run's pods now, and whether its job has ended."""
+        """Return a function that answers with the run's pods now, and whether its job has ended.
+
+        Raises UserError where the namespace has nothing of the run.
+        """
+        self.clusters.find(run)
 
         def look() -> tuple[list[Pod], bool]:
             cluster = self.clusters.look([run])

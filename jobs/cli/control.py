@@ -37,13 +37,22 @@ def cancel_command(run: str, graceful: bool, force: bool, as_json: bool, **place
         return
 
     chosen = find_run(run, Place(**place))
-    (status,) = statuses([chosen])
+    (status,) = statuses([chosen], strict=True)
     if status.state in runs.ENDED:
-        raise UserError(f"run '{run}' is {status.state} already", code=1)
+        raise _has_ended(status)
 
     gently = _cancel(chosen, status, graceful)
     how = "asked to checkpoint and stop" if gently else "cancelled"
     emit({"run": run, "graceful": gently}, as_json, f"{run}: {how}; jobctl wait {run}")
+
+
+def _has_ended(status: Status) -> UserError:
+    """Return the error for a run that cannot be cancelled. The detail of a lost one says why nothing is left of it."""
+    if status.state == "lost":
+        message = f"run '{status.run}' is lost, and nothing of it is left to cancel"
+        return UserError(message, hint=status.detail, code=1)
+
+    return UserError(f"run '{status.run}' is {status.state} already", code=1)
 
 
 def _remove_dead(chosen: Run, as_json: bool) -> None:
@@ -52,7 +61,7 @@ def _remove_dead(chosen: Run, as_json: bool) -> None:
     if not isinstance(target, RemovesDead):
         raise UserError(f"--force: target {chosen.target} ends jobs of dead nodes by itself")
 
-    (status,) = statuses([chosen])
+    (status,) = statuses([chosen], strict=True)
     if status.state not in runs.ENDED:
         target.cancel(chosen)
 
@@ -78,7 +87,11 @@ def _cancel(chosen: Run, status: Status, graceful: bool) -> bool:
 def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: bool) -> None:
     """The last steps first, so that none begins because the one before it has ended."""
     chosen = pipeline_runs(pipeline, place)
-    alive = [pair for pair in zip(chosen, statuses(chosen), strict=True) if pair[1].state not in runs.ENDED]
+    alive = [
+        pair
+        for pair in zip(chosen, statuses(chosen, strict=True), strict=True)
+        if pair[1].state not in runs.ENDED
+    ]
     if not alive:
         raise UserError(f"pipeline '{pipeline.name}' has ended already", code=1)
 

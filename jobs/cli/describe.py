@@ -27,7 +27,7 @@ from jobctl.jobs.spec.job_spec import TrainSpec
 def describe_command(run: str, as_json: bool, **place: Any) -> None:
     """A run in full: what it is, its attempts, its training, its files, what to do next."""
     chosen = find_run(run, Place(**place))
-    (status,) = statuses([chosen])
+    (status,) = statuses([chosen], strict=True)
     training = read_training(chosen.path)
     goodput = read_goodput(chosen.path, time.time()) if training else None
     facts: dict[str, Any] = {

@@ -129,8 +129,8 @@ def find_runs(place: Place) -> list[Run]:
     try:
         kept = list(load_store(*cluster, home).find_all()) if cluster else []
     except UserError as error:
-        # Whoever names the target wants its runs, and nothing else.
-        if place.target:
+        # Whoever names the target or the cluster wants its runs, and nothing else.
+        if place.target or place.named:
             raise
 
         warn([f"runs of the cluster are left out: {error.message}"])

@@ -127,7 +127,7 @@ def wait_for_pipeline(
             worst = status
             break
 
-    known = statuses(pipeline_runs(pipeline, place))
+    known = statuses(pipeline_runs(pipeline, place), strict=bool(place.context))
     emit(known, as_json, pipeline_table(pipeline, known))
     if worst:
         sys.exit(exit_code(worst))
@@ -157,7 +157,7 @@ def follow(
     patience = BlockedPatience()
     while True:
         run = find_run(name, place)
-        (status,) = statuses([run])
+        (status,) = statuses([run], strict=True)
         progress.show(run, status)
         patience.check(status)
         if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):

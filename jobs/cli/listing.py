@@ -91,7 +91,7 @@ def list_command(
 ) -> None:
     """All runs, the newest last."""
     chosen = [run for run in find_runs(Place(**place)) if model in (None, _model(run))]
-    lines = _lines(chosen, states, newest)
+    lines = _lines(chosen, states, newest, strict=place["context"] is not None)
     emit([line.facts() for line in lines], as_json, _table(lines) or _none(chosen, place["site"]))
 
 
@@ -102,10 +102,11 @@ def _table(lines: Sequence[Listed]) -> str:
     return table(header, [line.cells(with_owner=owned) for line in lines]) if lines else ""
 
 
-def _lines(chosen: Sequence[Run], states: Sequence[str], newest: int | None) -> list[Listed]:
+def _lines(chosen: Sequence[Run], states: Sequence[str], newest: int | None, *, strict: bool) -> list[Listed]:
+    known = statuses(chosen, strict=strict)
     pairs = [
         (run, status)
-        for run, status in zip(chosen, statuses(chosen), strict=True)
+        for run, status in zip(chosen, known, strict=True)
         if not states or status.state in states
     ]
 

@@ -11,7 +11,7 @@ import msgspec
 
 from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
 from jobctl.jobs.cli.output import emit, table
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import NotConfigured, UserError
 from jobctl.jobs.core.run_times import read_goodput
 from jobctl.jobs.monitoring.progress import in_words, progress_facts, read_progress
 from jobctl.jobs.runs.pipeline import Pipeline
@@ -24,23 +24,27 @@ DETAIL_WIDTH = 60
 """Characters of a run's detail that a table shows."""
 
 
-def statuses(asked: Sequence[Run]) -> list[Status]:
+def statuses(asked: Sequence[Run], *, strict: bool = False) -> list[Status]:
     """Return where runs stand, each target asked once, in the order given.
 
-    The runs of a target that does not answer are unknown, and the others are not affected.
+    The runs of a target that does not answer are unknown, and the others are not affected. With ``strict``
+    NotConfigured is raised instead: the user asks for just these runs, or names the cluster.
     """
     by_name: dict[str, Status] = {}
     for name in sorted({run.target for run in asked}):
         group = [run for run in asked if run.target == name]
-        by_name.update(zip((run.name for run in group), _ask(name, group), strict=True))
+        by_name.update(zip((run.name for run in group), _ask(name, group, strict), strict=True))
 
     return [by_name[run.name] for run in asked]
 
 
-def _ask(target: str, group: Sequence[Run]) -> Sequence[Status]:
+def _ask(target: str, group: Sequence[Run], strict: bool) -> Sequence[Status]:
     try:
         return load_target(target).statuses(group)
     except UserError as error:
+        if strict and isinstance(error, NotConfigured):
+            raise
+
         return [unknown_status(run, error) for run in group]
 
 
@@ -49,7 +53,8 @@ def pipeline_statuses(pipeline: Pipeline, place: Place) -> list[Status]:
     known: list[Status] = []
     for step in pipeline.steps:
         try:
-            known += statuses(pipeline_runs(Pipeline(pipeline.name, (step,)), place))
+            step_runs = pipeline_runs(Pipeline(pipeline.name, (step,)), place)
+            known += statuses(step_runs, strict=bool(place.context))
         except BadRun as error:
             known.append(Status(run=step.run, state="unknown", target="", detail=error.message))
 
@@ -97,7 +102,7 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
         return
 
     chosen = find_run(run, Place(**place))
-    (status,) = statuses([chosen])
+    (status,) = statuses([chosen], strict=True)
     facts = msgspec.to_builtins(status)
     lines = [describe_status(status)]
 

@@ -28,6 +28,13 @@ class UserError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
+class NotConfigured(UserError):
+    """A cluster that this host cannot ask as it is set up, such as a context that the kubeconfig does not have.
+
+    Asking again does not help; another word of the user does.
+    """
+
+
 SHORT_LIST = 12
 """A list of at most this many names is printed in full."""
 

@@ -18,6 +18,7 @@ from jobctl.jobs.monitoring.document import read_document
 from jobctl.jobs.monitoring.history import History
 from jobctl.jobs.monitoring.logfile import RunLog
 from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record
+from jobctl.jobs.targets.registry import target_entry
 
 
 class Log(Protocol):
@@ -92,10 +93,11 @@ class Opened(msgspec.Struct, frozen=True):
 def open_run(word: str, root: Path) -> Opened:
     """Return the run that ``word`` names: one below ``root``, else a folder or a file.
 
-    Raises UserError with the nearest name where there is none.
+    Raises UserError with the nearest name where there is none, and for a run whose files a cluster has.
     """
     named = layout.run_dir(root, word)
     if layout.RUN_NAME.fullmatch(word) and named.is_dir():
+        _check_is_here(word, named)
         return Opened(word, named, RunLog(named))
 
     path = Path(word).expanduser()
@@ -112,6 +114,25 @@ def open_run(word: str, root: Path) -> Opened:
         f"no run '{word}' in {runs}, and no such folder or file; {hint}",
         hint="a run that only a cluster has: jobctl collect RUN -o DIR, then name the folder",
     )
+
+
+def _check_is_here(name: str, run: Path) -> None:
+    """Raise UserError where the run directory is this host's note of a cluster's run, without any of its files."""
+    parts = ("attempts", "logs", "metrics")
+    if not layout.record_file(run).is_file() or any(any((run / part).glob("*")) for part in parts):
+        return
+
+    try:
+        target = read_record(layout.record_file(run)).spec.target
+    except BadRun:  # its reader says what is wrong with it
+        return
+
+    if target_entry(target).keeps_records:
+        raise UserError(
+            f"the files of run '{name}' are on a cluster's volume",
+            hint=f"jobctl collect {name} -o DIR, then name the folder",
+            code=1,
+        )
 
 
 def _file(path: Path) -> Opened:

@@ -88,7 +88,7 @@ def test_a_context_that_is_not_there_is_a_message(
 ) -> None:
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--context", "nowhere")
     assert (code, "context nowhere" in err) == (2, True)
-    assert err.rstrip().endswith("the kubeconfig has: test")
+    assert err.rstrip().endswith("it has: test")
 
 
 def test_without_a_kubeconfig_there_is_a_message(
@@ -153,3 +153,71 @@ def test_a_namespace_that_can_be_none_is_wrong_usage(
     assert code == 2
     assert "it must be a name of small letters, digits" in said
     assert server.requests == []
+
+
+NAMELESS = "context nope: the kubeconfig does not have it"
+
+
+@pytest.mark.parametrize("verb", ["status", "describe", "wait", "cancel", "logs", "list"])
+def test_a_context_that_the_kubeconfig_does_not_have_is_wrong_usage(
+    server: ApiServer, verb: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
+    words = [verb] if verb == "list" else [verb, "first"]
+    code, out, err = jobctl_says(capfd, *words, "--context", "nope")
+    assert (code, out) == (2, "")
+    assert err == f"jobctl: {NAMELESS}\n  it has: test\n"
+
+
+def test_a_recorded_context_that_is_gone_hides_no_other_run(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
+    named = ["--context", "test", "--run", "second"]
+    assert jobctl_says(capfd, "submit", *SMOKE, *named)[0] == 0
+    file = server.kubeconfig()
+    file.write_text(
+        file.read_text().replace("name: test", "name: fresh").replace("context: test", "context: fresh")
+    )
+    PYTORCH.clusters.forget()
+    code, out, _ = jobctl_says(capfd, "list")
+    states = dict(line.split()[:2] for line in out.splitlines()[1:])
+    assert (code, states) == (0, {"first": "submitted", "second": "unknown"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["logs", "first"],
+        ["logs", "first", "-f"],
+        ["logs", "first", "--all-ranks"],
+        ["cancel", "first"],
+        ["cancel", "first", "--force"],
+        ["resume", "first"],
+        ["shell", "first", "--", "true"],
+        ["forward", "first"],
+        ["forward", "first", "--to", "80"],
+        ["collect", "first", "-o", "out"],
+    ],
+)
+def test_each_verb_says_that_another_namespace_may_have_the_run(
+    server: ApiServer, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
+    at = words.index("--") if "--" in words else len(words)
+    code, out, err = jobctl_says(capfd, *words[:at], "--namespace", "nowhere", *words[at:])
+    assert (code, out) == (1, "")
+    assert "namespace nowhere has no record of" in err
+    assert "is it another cluster's or namespace's? --context, --namespace" in err
+
+
+@pytest.mark.parametrize(
+    "words", [["doctor", "first"], ["watch", "first", "--once"], ["report", "first"], ["analyze", "first"]]
+)
+def test_a_note_of_a_run_is_not_taken_for_its_files(
+    server: ApiServer, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
+    code, out, err = jobctl_says(capfd, *words)
+    assert (code, out) == (1, "")
+    assert "the files of run 'first' are on a cluster's volume\n  jobctl collect first -o DIR" in err
