@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 WORKERS ?= 2
-# Options of pip for torch alone: --index-url ADDRESS of the CPU builds, where your index has those for CUDA only.
+# Options of pip for torch alone, such as --index-url ADDRESS. Without any, a machine without a GPU gets the CPU build.
 TORCH_OPTIONS ?=
 export JOBCTL_ROOT ?= $(CURDIR)/workspace
 
@@ -13,8 +13,7 @@ export JOBCTL_ROOT ?= $(CURDIR)/workspace
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-# By hash, and without a resolver. pip takes a file whose hash PyPI tells before one on the disk: torch is fetched as pip
-# likes, then checked. CUDA's libraries follow where torch is built for CUDA: a CPU build needs none.
+# By hash, and without a resolver.
 HASHED := install --no-warn-conflicts --no-deps --require-hashes
 LOCKS := $(wildcard requirements/locked*.txt)
 
@@ -22,12 +21,7 @@ $(VENV)/.run: $(LOCKS) pyproject.toml
 	@echo "installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) $(HASHED) -r requirements/locked.txt
-	@echo "installing torch: 192 MB for a CPU; a build for CUDA draws gigabytes of its libraries (see TORCH_OPTIONS)"
-	@$(PIP) download $(TORCH_OPTIONS) --no-deps --dest $(VENV)/torch $$(grep '^torch==' requirements/run.txt)
-	@$(PIP) $(HASHED) --no-index --find-links $(VENV)/torch -r requirements/locked-torch.txt
-	@rm -r $(VENV)/torch
-	@if $(VENV)/bin/python -c 'import importlib.metadata as m, sys; sys.exit("+cpu" in m.version("torch"))'; \
-	then $(PIP) $(HASHED) -r requirements/locked-cuda.txt; fi
+	@requirements/install-torch.sh $(VENV) $(TORCH_OPTIONS)
 	@$(PIP) install --no-warn-conflicts --no-deps -e .
 	@touch $@
 

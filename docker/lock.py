@@ -1,9 +1,8 @@
 """Lock the packages of a machine without an image, with all their dependencies, by hash.
 
-The sources are ``run.txt`` and ``no-deps.txt``. The lists are for every Python and platform. torch has a list
-of its own, with the hashes of both builds: if pip knows a hash from PyPI, it prefers that file to one on the
-disk. So torch is fetched first and then checked. The libraries of CUDA have their own list, too: they are
-gigabytes, and a CPU build of torch does not need them.
+The sources are ``run.txt`` and ``no-deps.txt``. The lists are for every Python and platform. torch has a list of its
+own, with the hashes of the package index and of the CPU builds. CUDA's libraries have theirs: they are gigabytes, and
+a CPU build of torch does not need them.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jobctl.docker import variants
 from jobctl.docker.resolver import resolve
+from jobctl.jobs.core.errors import UserError
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 LOCKED = REQUIREMENTS / "locked.txt"
 LOCKED_TORCH = REQUIREMENTS / "locked-torch.txt"
 LOCKED_CUDA = REQUIREMENTS / "locked-cuda.txt"
+CPU_BUILDS = REQUIREMENTS / "torch-cpu.sha256"
 OLDEST_PYTHON = "3.10"
 CUDA = re.compile(r"(cuda-|nvidia-|triton==)")
 """Packages that torch needs only if it is built for CUDA."""
@@ -31,9 +31,8 @@ def texts(date: str) -> dict[Path, str]:
     packages = entries_of(resolve(REQUIREMENTS / "run.txt", date, options))
     alone = entries_of(resolve(REQUIREMENTS / "no-deps.txt", date, [*options, "--no-deps"]))
 
-    cpu_build = variants.read("cpu")["TORCH_SHA256"]
     cuda = [entry for entry in packages if CUDA.match(entry)]
-    torch = [with_hash(entry, cpu_build) for entry in packages if TORCH.match(entry)]
+    torch = [with_hashes(entry, cpu_builds()) for entry in packages if TORCH.match(entry)]
     others = [entry for entry in packages if not CUDA.match(entry) and not TORCH.match(entry)]
 
     return {
@@ -49,6 +48,22 @@ def entries_of(text: str) -> list[str]:
     return re.findall(r"^[^#\s][^\\\n]*(?:\\\n[^\\\n]*)*\n", text, re.MULTILINE)
 
 
-def with_hash(entry: str, sha256: str) -> str:
-    """Add a hash to an entry."""
-    return entry.rstrip("\n") + f" \\\n    --hash=sha256:{sha256}\n"
+def cpu_builds() -> dict[str, str]:
+    """Return the SHA-256 of each CPU build of torch, by the name of its file."""
+    lines = [line.split() for line in CPU_BUILDS.read_text().splitlines() if not line.startswith("#")]
+    return {file: sha256 for sha256, file in lines}
+
+
+def with_hashes(entry: str, builds: dict[str, str]) -> str:
+    """Add the hashes of the builds to an entry. Raises UserError for builds of another version than the entry's."""
+    version = entry.split()[0].partition("==")[2]
+    others = [file for file in builds if not file.startswith(f"torch-{version}+cpu-")]
+    if others:
+        raise UserError(
+            f"{CPU_BUILDS.name} has {others[0]}, and run.txt asks for torch {version}",
+            hint="copy the hashes of that version from PyTorch's index of CPU builds",
+        )
+
+    return (
+        entry.rstrip("\n") + "".join(f" \\\n    --hash=sha256:{sha256}" for sha256 in builds.values()) + "\n"
+    )

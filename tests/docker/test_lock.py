@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobctl.docker import lock, pin, variants
+from jobctl.jobs.core.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
 RUN = """\
@@ -48,10 +49,18 @@ def test_torch_and_cudas_libraries_have_lists_of_their_own(lists: dict[str, str]
     assert "    --hash=sha256:bb \\\n    --hash=sha256:cc\n" in lists["locked-cuda.txt"]
 
 
-def test_torch_has_the_hash_of_the_cpu_build_too(lists: dict[str, str]) -> None:
-    cpu_build = variants.read("cpu")["TORCH_SHA256"]
+def test_torch_has_the_hashes_of_the_cpu_builds_too(lists: dict[str, str]) -> None:
     hashes = pin.entries(lists["locked-torch.txt"])["torch"][1]
-    assert hashes == {"sha256:dd", f"sha256:{cpu_build}"}
+    assert hashes == {"sha256:dd", *(f"sha256:{sha256}" for sha256 in lock.cpu_builds().values())}
+
+
+def test_the_image_has_one_of_the_cpu_builds() -> None:
+    assert variants.read("cpu")["TORCH_SHA256"] in lock.cpu_builds().values()
+
+
+def test_cpu_builds_of_another_version_are_refused() -> None:
+    with pytest.raises(UserError, match=r"has torch-1\.2\+cpu-x\.whl, and run\.txt asks for torch 1\.3"):
+        lock.with_hashes("torch==1.3 --hash=sha256:dd\n", {"torch-1.2+cpu-x.whl": "aa"})
 
 
 @pytest.mark.parametrize("file", [lock.LOCKED, lock.LOCKED_TORCH, lock.LOCKED_CUDA])
