@@ -48,11 +48,15 @@ def new(**place: Any) -> None:
 
 
 @site_command.command("check")
+@click.argument("file", required=False, metavar="[FILE]")
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(as_json: bool, **place: Any) -> None:
-    """Hold a site file against its cluster; exits with 1 where the cluster has not what the file names."""
-    chosen = Place(**place)
+def check(file: str | None, as_json: bool, **place: Any) -> None:
+    """Hold a site FILE against its cluster; exits with 1 where the cluster has not what the file names.
+
+    Without FILE, the site is that of --site or of jobctl.yaml.
+    """
+    chosen = Place(**_with_site(place, file))
     name, site, answer = _ask(chosen, must_answer=True)
     warn(answer.notes)
     rows = [*_root_row(name, site), *checked(flat(site), answer)]
@@ -60,6 +64,19 @@ def check(as_json: bool, **place: Any) -> None:
     emit(facts, as_json, table(("KEY", "VALUE", ""), rows))
     if any(finding != OK for _, _, finding in rows):
         sys.exit(1)
+
+
+def _with_site(place: Mapping[str, Any], file: str | None) -> dict[str, Any]:
+    """Return the place with the file as its site. Raises UserError where --site names another one."""
+    if file is None:
+        return dict(place)
+
+    if place["site"] not in (None, file):
+        raise UserError(f"{file} and --site {place['site']} are two sites", hint="name one of them")
+
+    # Without a folder it would be the name of a site of the catalogue.
+    path = os.path.join(os.curdir, file) if os.sep not in file and os.path.isfile(file) else file
+    return {**place, "site": path}
 
 
 def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:

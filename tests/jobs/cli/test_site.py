@@ -94,6 +94,19 @@ def test_a_name_that_the_cluster_has_not_is_found(
     assert findings["slurm.partition"] == ("the cluster has: cpu, gpu" if code else "ok")
 
 
+@pytest.mark.parametrize("named", ["mine.yaml", "./mine.yaml"])
+def test_the_file_may_stand_after_the_command(
+    jobctl: Invoke, cluster: None, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("summary: mine\nsettings:\n  slurm: {partition: gpus}\n")
+    status, out, _ = jobctl("site", "check", named, "--target", "slurm")
+    assert (status, "the cluster has: cpu, gpu" in out) == (1, True)
+
+    code, _, err = jobctl("site", "check", named, "--target", "slurm", "--site", "./other.yaml")
+    assert (code, "are two sites" in err) == (2, True)
+
+
 def test_what_nobody_set_is_not_checked() -> None:
     settings = {"slurm.partition": "", "slurm.account": "other", "slurm.qos": "high"}
     assert checked(settings, ANSWER) == [
