@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import os
@@ -11,11 +10,11 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 from jobctl.jobs.core.exit_codes import EXIT_CONTINUE, EXIT_FINISHED
+from jobctl.jobs.core.node_folder import NodeFolder
 
 SHARED = "JOBCTL_CACHE"
 """The shared folder. The job sets it; without it nothing is done."""
@@ -28,7 +27,6 @@ ROLE = "PET_RDZV_CONF"
 OTHER_NODE = "is_host=0"
 """What the job says to a node that is not the first one."""
 PREFIX = "jobctl-compiled-"
-LOCK = "lock"
 SEED_SECONDS = 60.0
 PUBLISH_SECONDS = 20.0
 """A job that is told to stop has to end in time."""
@@ -39,12 +37,12 @@ GIB = 1 << 30
 class NodeCache:
     """A folder of this node alone. Use it by ``open_cache``, and ``close`` it with the exit code of the ranks."""
 
-    def __init__(self, local: Path, shared: Path, limit: int) -> None:
+    def __init__(self, folder: NodeFolder, shared: Path, limit: int) -> None:
         """``limit``: bytes."""
-        self.local = local
+        self.local = folder.path
+        self._folder = folder
         self._shared = shared
         self._limit = limit
-        self._lock = _locked(local / LOCK)
 
     def seed(self) -> None:
         """Fill the folder from the shared one, for a minute at most."""
@@ -61,9 +59,7 @@ class NodeCache:
             if os.environ.get(ROLE) != OTHER_NODE and code in (EXIT_FINISHED, EXIT_CONTINUE) and self._limit:
                 _run("publish", self._shared, self.local, self._limit, PUBLISH_SECONDS)
 
-        shutil.rmtree(self.local, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
+        self._folder.close()
 
 
 def open_cache(environment: MutableMapping[str, str]) -> NodeCache | None:
@@ -80,7 +76,7 @@ def open_cache(environment: MutableMapping[str, str]) -> NodeCache | None:
         kind = Path(shared) / kind_of_node()
         local = _local_folder()
         for name in names:
-            environment[name] = str((local or kind) / VARIABLES[name])
+            environment[name] = str((local.path if local else kind) / VARIABLES[name])
 
         if local is None:
             print("jobctl: no folder of this node has room for compiled kernels; they go to the shared one")
@@ -130,14 +126,13 @@ def _instructions() -> str:
     return hashlib.sha256(flags.encode()).hexdigest()[:8]
 
 
-def _local_folder() -> Path | None:
+def _local_folder() -> NodeFolder | None:
     """Make a folder on a disk of this node that has room, and from which code may be loaded."""
     for place in _places():
         with contextlib.suppress(OSError):
-            _remove_abandoned(place)
             fits = shutil.disk_usage(place).free >= LEAST_FREE
             if fits and not os.statvfs(place).f_flag & os.ST_NOEXEC:
-                return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getuid()}-", dir=place))
+                return NodeFolder(PREFIX, place)
 
     return None
 
@@ -146,30 +141,6 @@ def _places() -> Iterator[Path]:
     for name in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm"):
         if name and os.path.isdir(name):
             yield Path(name)
-
-
-def _remove_abandoned(place: Path) -> None:
-    """Remove folders of this user whose launcher was killed: it held their lock."""
-    for folder in place.glob(f"{PREFIX}{os.getuid()}-*"):
-        if folder.is_symlink() or not (folder / LOCK).is_file() or folder.stat().st_uid != os.getuid():
-            continue
-
-        lock = _locked(folder / LOCK)
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
-
-
-def _locked(path: Path) -> int | None:
-    """Return a descriptor whose lock ends with this process; None where another process has it."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-
-    return descriptor
 
 
 def _run(word: str, shared: Path, local: Path, limit: int, seconds: float) -> None:

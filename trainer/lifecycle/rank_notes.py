@@ -7,12 +7,13 @@ anything any more; its file still can.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs.core.node_folder import NodeFolder
+
+PREFIX = "jobctl-ranks-"
 FOLDER = "JOBCTL_RANK_NOTES"
 """Environment variable that names the launcher's folder. A rank without a launcher writes nothing."""
 SIZE = 256
@@ -68,7 +69,10 @@ class NoteFolder:
     """The launcher's folder of notes."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="jobctl-ranks-"))
+        self._folder = NodeFolder(PREFIX)
+        # Apart from the lock: whatever lies here is a note.
+        self.path = self._folder.path / "notes"
+        self.path.mkdir()
         os.environ[FOLDER] = str(self.path)
 
     def take(self) -> dict[int, Note]:
@@ -87,4 +91,4 @@ class NoteFolder:
     def close(self) -> None:
         """Remove the folder."""
         os.environ.pop(FOLDER, None)
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._folder.close()
