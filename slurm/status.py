@@ -21,6 +21,8 @@ RETRIED = frozenset({"busy", "failed", "hardware"})
 EXIT_TERMINATED = 143
 """128 + SIGTERM."""
 SLURM_ENDED_IT = frozenset({"BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"})
+RECORD_SECONDS = 30
+"""How long after its job's end an attempt's record may appear: a network file system shows an older one for a while."""
 SUBMISSION_SECONDS = 120
 """A younger run that Slurm does not know is still being submitted."""
 
@@ -91,6 +93,9 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
             recorded, "cancelled", f"{words}; jobctl resume {failed.run}, then jobctl resume {run.name}"
         )
 
+    if jobs and _may_be_recorded(recorded, jobs[-1], now):
+        return _replace(recorded, "running", f"{job_words(jobs[-1], now)}; its last words are awaited")
+
     if jobs:
         return _of_ended(run, recorded, jobs[-1], now)
 
@@ -98,6 +103,14 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
         return recorded
 
     return _replace(recorded, "lost", f"Slurm knows of no job of this run any more; jobctl resume {run.name}")
+
+
+def _may_be_recorded(recorded: Status, job: Job, now: float) -> bool:
+    """Whether the attempt that ``job`` has just ended may still show its end, or be started again by Slurm."""
+    if recorded.state != "running" or recorded.job_id != job.id or job.state == "CANCELLED":
+        return False
+
+    return job.ended is not None and abs(now - job.ended) < RECORD_SECONDS
 
 
 def _lost_requeue(run: Run) -> str:

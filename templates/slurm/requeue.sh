@@ -1,7 +1,47 @@
+# on_end: Slurm ends this job. Where it preempts by cancelling, the payload has KillWait, and this shell dies with it.
+on_end() {
+  TERMINATED=1
+  [ -z "${IN_TIME:-}" ] || return 0
+  requeue_in_time &
+  IN_TIME=$!
+}
+
+# requeue_in_time: start a preempted job again while its payload still saves. One that needs all of KillWait would leave
+# finish no time. One that is quick has half of it, and finish knows its exit code. Runs in the background.
+requeue_in_time() {
+  local job killed
+  trap '' TERM USR2
+  job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || return 0
+  case $job in *PreemptTime=[0-9]*) ;; *) return 0 ;; esac
+  if was_requeued "$job" || was_cancelled; then return 0; fi
+
+  killed=$(kill_wait)
+  sleep "$((killed / 2))"
+  # mkdir succeeds for one of the two that would requeue.
+  mkdir "$LOG_DIR/.requeue" 2>/dev/null || return 0
+  write_attempt "\"$(now)\"" "$EXIT_TERMINATED" '"preempted"'
+  requeue
+}
+
+# kill_wait: print for how many seconds Slurm waits between TERM and KILL.
+kill_wait() {
+  local config
+  config=$(ask_slurm 5 scontrol show config) || true
+  config=$(sed -n 's/^KillWait *= *\([0-9][0-9]*\).*/\1/p' <<<"$config")
+  echo "${config:-10}"
+}
+
+# was_requeued_in_time: whether requeue_in_time has done its work, or does it now and ends it. After this call it begins none.
+was_requeued_in_time() {
+  [ -n "${IN_TIME:-}" ] && ! mkdir "$LOG_DIR/.requeue" 2>/dev/null || return 1
+  wait "$IN_TIME" || true
+}
+
 # finish CODE: record how the attempt ended, and requeue the job where it goes on.
 finish() {
   local code=$1 job="" why
   explain_end
+  if was_requeued_in_time; then finish_requeued; fi
   end_attempt "$code" "$why"
   # Slurm starts nothing more in a job that it ends.
   if [ -n "${JOB_KEPT_CONTAINER:-}" ] && [ "$TERMINATED" = 0 ]; then remove_containers only "$SLURM_JOB_ID"; fi
@@ -28,6 +68,17 @@ finish() {
     *) exit "$code" ;;
   esac
   requeue
+  exit "$code"
+}
+
+# finish_requeued: end an attempt whose job has started itself again already. Slurm counts that as a requeue by hand.
+finish_requeued() {
+  if [ "$why" = cancelled ]; then
+    ask_slurm 20 scancel "$JOB_ID" >/dev/null || true
+  else
+    why=preempted
+  fi
+  end_attempt "$code" "$why"
   exit "$code"
 }
 

@@ -116,13 +116,15 @@ def test_a_preempted_job_goes_on_uncounted(slurm_runs: Submitter, grace: str) ->
 
 @pytest.mark.parametrize("checkpoint", ["exit 200", "sleep 60"])
 def test_where_preemption_cancels_the_job_starts_itself_again(slurm_runs: Submitter, checkpoint: str) -> None:
-    """PreemptMode=CANCEL and no grace: TERM to all at once, and nobody else requeues."""
+    """PreemptMode=CANCEL and no grace: TERM to all at once, and nobody else requeues.
+
+    A trainer that saves until Slurm kills it is killed together with the script.
+    """
     trainer = until_attempt(2, f"trap '{checkpoint}' TERM; echo ready; while :; do sleep 0.1; done")
     slurm_runs.submit("nu", trainer, partition="scavenge", exclusive="true", nodes=2, max_attempts=1)
     slurm_runs.wait_for_line("nu", "ready")
     slurm_runs.submit("urgent", "sleep 2", exclusive="true", nodes=2)
-    # Until the script has asked for another attempt, the run counts as stopped.
-    status = slurm_runs.wait("nu", "finished", "failed", "cancelled")
+    status = slurm_runs.wait("nu", *ENDED)
     assert (status.state, status.attempt) == ("finished", 2)
     assert reasons(slurm_runs, "nu")[0] == "preempted"
 

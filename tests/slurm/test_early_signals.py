@@ -1,4 +1,7 @@
-"""A job that is told to end while its environment loads. Stand-ins for Slurm's commands make the moment certain."""
+"""A job that is told to end while its environment loads, or that uses all of Slurm's patience when it is preempted.
+
+Stand-ins for Slurm's commands make the moment certain.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from jobctl.slurm.script import render
 COMMANDS = {
     "scontrol": 'case "$1 $2" in "show hostnames") echo n1 ;; "show job") echo "${JOB:-JobState=RUNNING}" ;; '
     '"show node") echo "NodeName=n1 State=IDLE ThreadsPerCore=1" ;; '
+    '"show config") echo "KillWait                = 1 sec" ;; '
     '"ping "*) echo "Slurmctld(primary) at controller is UP" ;; '
     '*) echo "$1" >>"$CALLS" ;; esac',
-    "scancel": "exit 0",
+    "scancel": 'echo scancel >>"$CALLS"',
     "srun": 'while [ "$1" != bash ]; do shift; done; SLURMD_NODENAME=n1 exec "$@"',
     "module": 'eval "$WHILE_LOADING"',
 }
@@ -36,7 +40,7 @@ def executed(
     folder: Path, while_loading: str, *, stage: str = "train", kind: str = "train", **env: str
 ) -> Ended:
     """Run a job's script, with a shell command that runs while the site's module loads."""
-    commands = {**COMMANDS, "python3": 'echo python >>"$CALLS"'}
+    commands = {**COMMANDS, "python3": 'echo python >>"$CALLS"; eval "${WHILE_RUNNING:-}"'}
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     for name, body in commands.items():
@@ -160,3 +164,44 @@ def test_what_a_killed_attempt_wrote_of_its_own_end_is_no_wish(tmp_path: Path) -
     stop.write_text("time limit\nlauncher received SIGTERM\n")
     ended = executed(tmp_path, "true")
     assert (ended.code, ended.record["reason"], ended.calls) == (0, "finished", ["python"])
+
+
+PREEMPTED = (
+    "JobState=COMPLETING Restarts=0 RunTime=00:00:01 TimeLimit=10:00:00 PreemptTime=2026-01-01T00:00:00"
+)
+SCRIPT = r"""$(sed 's/.*"pid": \([0-9]*\).*/\1/' "$RUN_DIR/attempts/1.json")"""
+TOLD_TO_END = f"kill -TERM {SCRIPT}; trap '' TERM"
+UNTIL_REQUEUED = f"{TOLD_TO_END}; timeout 20 sh -c 'until grep -q requeue \"$CALLS\"; do sleep 0.1; done'"
+
+
+@pytest.mark.parametrize(
+    ("payload", "code", "reason", "calls"),
+    [
+        (f"{UNTIL_REQUEUED}; exit 1", 1, "preempted", ["python", "requeue"]),
+        (f"{UNTIL_REQUEUED}; kill -KILL {SCRIPT}", -9, "preempted", ["python", "requeue"]),
+        (f"{TOLD_TO_END}; exit 200", 200, "preempted", ["python", "requeue"]),
+        (
+            f'{UNTIL_REQUEUED}; echo cancel >"$STOP"; exit 200',
+            200,
+            "cancelled",
+            ["python", "requeue", "scancel"],
+        ),
+    ],
+)
+def test_a_preempted_job_requeues_itself_before_slurm_kills_it(
+    payload: str, code: int, reason: str, calls: list[str], tmp_path: Path
+) -> None:
+    """Where preemption cancels: a payload that saves until Slurm kills all, the script as well, or that is quick."""
+    ended = executed(
+        tmp_path, "true", JOB=PREEMPTED, WHILE_RUNNING=payload, STOP=str(tmp_path / "root/runs/r/STOP")
+    )
+    assert (ended.code, ended.record["reason"], ended.calls) == (code, reason, calls)
+
+
+@pytest.mark.parametrize(
+    "facts", ["Restarts=0 PreemptTime=None", "Restarts=1 PreemptTime=2026-01-01T00:00:00"]
+)
+def test_a_job_that_slurm_ends_otherwise_leaves_the_queue_alone(facts: str, tmp_path: Path) -> None:
+    job = f"JobId=7 JobState=COMPLETING RunTime=00:00:01 TimeLimit=1-00:00:00 {facts} "
+    ended = executed(tmp_path, "true", JOB=job, WHILE_RUNNING=f"{TOLD_TO_END}; sleep 3; exit 1")
+    assert ended.calls == ["python"]

@@ -90,6 +90,23 @@ def test_states(attempts: list[Attempt], jobs: list[Job], state: str, words: str
     assert words in status.detail
 
 
+@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL", "TIMEOUT", "FAILED", "COMPLETED"])
+@pytest.mark.parametrize("clock", [0, -20, 20])
+def test_a_run_goes_on_until_its_last_words_can_be_read(state: str, clock: int) -> None:
+    """A file system over a network shows the record of an attempt later than Slurm its job's end."""
+    ended = job(state, ended=int(NOW) + clock)
+    status = status_of(run(attempt()), [ended], NOW)
+    assert (status.state, "last words are awaited" in status.detail) == ("running", True)
+    assert status_of(run(attempt(code=0)), [ended], NOW).state == "finished"
+    assert status_of(run(attempt()), [ended], NOW + 60).state == "failed"
+
+
+def test_a_cancelled_job_or_one_without_an_attempt_needs_no_words() -> None:
+    assert status_of(run(attempt()), [job("CANCELLED", ended=int(NOW))], NOW).state == "cancelled"
+    assert status_of(run(), [job("FAILED", ended=int(NOW))], NOW).state == "failed"
+    assert status_of(run(attempt(job_id="6")), [job("FAILED", ended=int(NOW))], NOW).state == "failed"
+
+
 @pytest.mark.parametrize("jobs", [[], [job("CANCELLED")]])
 def test_a_run_whose_dependency_failed_says_so_whatever_slurm_knows(jobs: list[Job]) -> None:
     failed = Status(run="before", state="failed", target="slurm")
