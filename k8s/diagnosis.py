@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from jobctl.jobs.catalog.schema.job import Resources
 from jobctl.jobs.catalog.schema.site import Site
 from jobctl.jobs.core.exit_codes import STARTED_AGAIN, STARTED_IN_PLACE
 from jobctl.jobs.targets.protocol import Trouble
@@ -41,7 +42,10 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the checks look at. None where the user may not see it."""
 
     site: Site
+    kind: Kind = PYTORCHJOB
+    """The kind that the jobs are of."""
     nodes_of_a_job: int = 1
+    gpus_of_a_node: int = 8
     kinds: frozenset[Kind] = frozenset()
     """Kinds of distributed jobs that the cluster serves."""
     operator_schema: str = ""
@@ -58,7 +62,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
     cluster_nodes: tuple[Object, ...] | None = None
 
 
-def read_facts(api: Api, site: Site, nodes_of_a_job: int = 1) -> ClusterFacts:
+def read_facts(api: Api, site: Site, kind: Kind, resources: Resources) -> ClusterFacts:
     """Ask the cluster of ``site`` for all that the checks look at. Raises UserError where it does not answer."""
     section = site.kubernetes
     kinds = frozenset(kind for kind in (PYTORCHJOB, TRAINJOB) if api.serves(kind))
@@ -71,7 +75,9 @@ def read_facts(api: Api, site: Site, nodes_of_a_job: int = 1) -> ClusterFacts:
 
     return ClusterFacts(
         site=site,
-        nodes_of_a_job=nodes_of_a_job,
+        kind=kind,
+        nodes_of_a_job=resources.nodes,
+        gpus_of_a_node=resources.gpus_per_node,
         kinds=kinds,
         operator_schema=_schema(api, PYTORCHJOB) if PYTORCHJOB in kinds else "",
         trainer_schema=_schema(api, TRAINJOB) if TRAINJOB in kinds else "",
@@ -119,9 +125,18 @@ def _nodes(api: Api) -> tuple[Object, ...] | None:
 
 
 def no_operator(facts: ClusterFacts) -> Trouble | None:
-    """Training and preflight need an operator."""
-    if facts.kinds:
+    """Training and preflight need the operator of their kind."""
+    if facts.kind in facts.kinds:
         return None
+
+    if facts.kinds:
+        return Trouble(
+            check="operator",
+            cause=f"the cluster has no operator for jobs as {facts.kind.name}",
+            evidence=f"it serves {', '.join(kind.name for kind in sorted(facts.kinds))} alone",
+            remedy="--target k8s" if facts.kind == TRAINJOB else "--target k8s-trainjob",
+            page=PAGE,
+        )
 
     return Trouble(
         check="operator",
@@ -134,7 +149,7 @@ def no_operator(facts: ClusterFacts) -> Trouble | None:
 
 def old_operator(facts: ClusterFacts) -> Trouble | None:
     """PyTorchJobs are written for training operator 1.9, whose field ``managedBy`` older ones do not have."""
-    if not facts.operator_schema or "managedBy" in facts.operator_schema:
+    if facts.kind != PYTORCHJOB or not facts.operator_schema or "managedBy" in facts.operator_schema:
         return None
 
     return Trouble(
@@ -148,7 +163,7 @@ def old_operator(facts: ClusterFacts) -> Trouble | None:
 
 def old_trainer(facts: ClusterFacts) -> Trouble | None:
     """TrainJobs say what their pods are by ``runtimePatches``, which Trainer has from 2.2 on."""
-    if not facts.trainer_schema or "runtimePatches" in facts.trainer_schema:
+    if facts.kind != TRAINJOB or not facts.trainer_schema or "runtimePatches" in facts.trainer_schema:
         return None
 
     return Trouble(
@@ -162,6 +177,9 @@ def old_trainer(facts: ClusterFacts) -> Trouble | None:
 
 def wrong_runtime(facts: ClusterFacts) -> Trouble | None:
     """Our runtime says which exit codes are started again."""
+    if facts.kind != TRAINJOB:
+        return None
+
     applies = "kubectl apply --server-side -k k8s/manifests/trainer-v2"
     if facts.runtime_is_missing:
         return Trouble(
@@ -229,7 +247,7 @@ def pod_security(facts: ClusterFacts) -> Trouble | None:
             page=PAGE,
         )
 
-    if level == "restricted" and facts.nodes_of_a_job > 1 and PYTORCHJOB in facts.kinds:
+    if level == "restricted" and facts.nodes_of_a_job > 1 and facts.kind == PYTORCHJOB:
         return Trouble(
             check="pod-security",
             cause="the training operator's init container for workers is refused",
@@ -307,7 +325,7 @@ def queue(facts: ClusterFacts) -> Trouble | None:
 
 def gpus(facts: ClusterFacts) -> Trouble | None:
     """GPUs are offered by a device plugin under a name, and found by a label."""
-    if facts.cluster_nodes is None:
+    if facts.cluster_nodes is None or not facts.gpus_of_a_node:
         return None
 
     section = facts.site.kubernetes

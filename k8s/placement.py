@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from typing import Any
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.mounts import place_of
 from jobctl.jobs.targets import registry
 from jobctl.k8s.quantities import UNITS, amount
 
@@ -163,7 +163,7 @@ def mounts_of(spec: JobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
                 hint="SOURCE is a folder of the nodes, or the name of a PersistentVolumeClaim",
             )
 
-        target = posixpath.normpath(mount["target"])
+        target = place_of(mount["target"])
         if target in taken:
             raise UserError(
                 f"container.mounts {text!r}: {taken[target]} at {target}", hint="name another target"
@@ -175,6 +175,6 @@ def mounts_of(spec: JobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         is_folder = source.startswith("/")
         claim = {"persistentVolumeClaim": {"claimName": source}}
         volumes.append({"name": name, **({"hostPath": {"path": source}} if is_folder else claim)})
-        mounts.append({"name": name, "mountPath": mount["target"], "readOnly": bool(mount["read_only"])})
+        mounts.append({"name": name, "mountPath": target, "readOnly": bool(mount["read_only"])})
 
     return volumes, mounts

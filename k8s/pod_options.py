@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.spec.mounts import place_of
 from jobctl.k8s.names import COMPONENT, INSTANCE, MANAGED_BY, RUN_ANNOTATION
 from jobctl.k8s.resources import TRAINJOB, Kind, Object
 
@@ -216,14 +217,25 @@ def _merge_lists(before: list[Any], wanted: list[Any], name: str, place: str) ->
         return [*before, *wanted]
 
     elements = list(before)
+    seen: list[Any] = []
     for element in wanted:
         if not isinstance(element, dict):
             raise UserError(f"kubernetes.pod: {place} is a list of mappings; {element!r} is none")
 
-        places = [at for at, known in enumerate(elements) if known.get(name) == element.get(name)]
+        at_place = _same(name, element.get(name))
+        if at_place in seen:
+            raise UserError(f"kubernetes.pod: {place} has {element.get(name)!r} twice")
+
+        seen.append(at_place)
+        places = [at for at, known in enumerate(elements) if _same(name, known.get(name)) == at_place]
         if places:
             elements[places[0]] = _merge(elements[places[0]], element, f"{place} {element.get(name)}")
         else:
             elements.append(element)
 
     return elements
+
+
+def _same(key: str, value: Any) -> Any:
+    """Return what two elements of one name have in common: a path has several spellings."""
+    return place_of(value) if key == "mountPath" and isinstance(value, str) else value

@@ -11,25 +11,25 @@ from jobctl.jobs.catalog.schema.keys import flat
 from jobctl.jobs.catalog.schema.site import Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, seconds
+from jobctl.jobs.targets.registry import KUBERNETES_REFUSES
 
-REFUSED: dict[str, str] = {
-    "array_limit": "only Slurm has job arrays; a Job of Kubernetes runs all of its pods at once",
-    "container.modules": "they are of podman-hpc and shifter; leave the key out",
-    "container.runtime": "the kubelet starts the image; leave the key out",
-    "container.share_image": "the kubelet keeps images; leave the key out",
-    "modules": "a pod's software is in its image: --image REF",
-    "secrets_file": "Kubernetes takes secrets by reference: kubernetes.secret names a Secret",
-}
-"""Keys that no pod can honour, and what to do instead."""
+LONGEST_DAYS = 24_000
+"""A pod keeps its seconds in 31 bits, and has some more of them than the job."""
 
 
 def check_settings(spec: JobSpec) -> None:
     """Raise UserError for a setting that differs from its default and that no pod can honour."""
     values = _settings(spec.resources, spec.site)
     defaults = _settings(Resources(), Site())
-    for key, hint in REFUSED.items():
+    for key, hint in KUBERNETES_REFUSES.items():
         if values[key] != defaults[key]:
             raise UserError(f"{key}: Kubernetes has no counterpart of it", hint=hint)
+
+    if seconds(spec.resources.time_limit) > LONGEST_DAYS * 86400:
+        raise UserError(
+            f"time_limit {spec.resources.time_limit}: a pod's limit is at most {LONGEST_DAYS:,} days",
+            hint="say a shorter one, as 30-00:00:00",
+        )
 
     if seconds(spec.resources.time_limit) == 0:
         raise UserError(
@@ -64,5 +64,5 @@ def _check_topology(site: Site) -> None:
 
 
 def _settings(resources: Resources, site: Site) -> dict[str, Any]:
-    """Return settings by their keys. A missing key of ``REFUSED`` is a fault of this file."""
+    """Return settings by their keys. A missing key of ``KUBERNETES_REFUSES`` is a fault of that table."""
     return {**msgspec.to_builtins(resources), **flat(site)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.catalog.schema import Resources, Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Run, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -79,21 +79,33 @@ class KubernetesTarget:
 
         return survey(self.clusters.api(site), site)
 
-    def examine(self, site: Site, nodes: int) -> Examination:
-        """Return what is wrong with a site's cluster for jobs of ``nodes`` nodes."""
+    def examine(self, site: Site, resources: Resources) -> Examination:
+        """Return what is wrong with a site's cluster for jobs with ``resources``.
+
+        What is wrong for the operator that such a job does not use is a note.
+        """
         from jobctl.k8s.diagnosis import CHECKS, examine, read_facts
         from jobctl.k8s.known_faults import faults_of, notes_of, read_operators, troubles_of
 
         api = self.clusters.api(site)
-        facts = read_facts(api, site, nodes)
+        facts = read_facts(api, site, self.kind, resources)
+        if self.fallback and self.kind not in facts.kinds and self.fallback.kind in facts.kinds:
+            facts = msgspec.structs.replace(facts, kind=self.fallback.kind)
+
+        troubles = examine(facts)
+        others = [
+            f"{each.cause}; only jobs as {kind.name} need it: {each.remedy}"
+            for kind in sorted(facts.kinds - {facts.kind})
+            for each in examine(msgspec.structs.replace(facts, kind=kind))
+            if each not in troubles
+        ]
         running = read_operators(api, facts.kinds)
-        kind = self.kind if self.kind in facts.kinds or self.fallback is None else self.fallback.kind
-        faults = faults_of(running, kind.name, site.kubernetes.queue)
+        faults = faults_of(running, facts.kind.name, site.kubernetes.queue)
 
         return Examination(
             checks=len(CHECKS) + 1,
-            troubles=(*examine(facts), *troubles_of(faults)),
-            notes=tuple(notes_of(running, faults)),
+            troubles=(*troubles, *troubles_of(faults)),
+            notes=(*notes_of(running, faults), *others),
         )
 
     # ---- states

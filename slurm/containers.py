@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from jobctl.jobs.render import Verbatim
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.mounts import split_mount
 from jobctl.slurm.images import importer
-from jobctl.slurm.runtimes import SHIFTER_TYPES, all_mounts, split_mount
+from jobctl.slurm.runtimes import SHIFTER_TYPES, all_mounts
 
 MIB = 1 << 20
 

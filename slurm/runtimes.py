@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
 import shutil
 from dataclasses import dataclass
 
 from jobctl.jobs.catalog.schema import ContainerRuntime
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.mounts import check_places, place_of, split_mount
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ def refuse_unfit(spec: JobSpec) -> None:
         file = {"edf": "the EDF (mounts = […])", "oci": "config.json of the bundle"}[name]
         raise UserError(f"container.mounts: runtime {name} takes none", hint=f"write them into {file}")
 
+    if runtime.places_mounts:
+        check_places(all_mounts(spec))
+
     match name:
         case "edf":
             _refuse_image_for_edf(spec)
@@ -144,7 +147,7 @@ def _refuse_for_shifter(spec: JobSpec) -> None:
         if any(character in source + target for character in ";,"):
             raise UserError(f"{source}: shifter can mount no path with ; or , in it")
 
-        inside = posixpath.normpath(target)
+        inside = place_of(target)
         taken = [folder for folder in SHIFTER_TAKEN if inside == folder or inside.startswith(f"{folder}/")]
         if inside == "/opt" or (taken and inside != "/var/tmp"):
             raise UserError(
@@ -166,10 +169,3 @@ def all_mounts(spec: JobSpec) -> list[str]:
         *([f"{source}:{source}:ro"] if source else []),
         *spec.site.container.mounts,
     ]
-
-
-def split_mount(text: str) -> list[str]:
-    """Return source, target and flags of a mount; one without a target is mounted under its own path."""
-    source, _, rest = text.partition(":")
-    target, *flags = rest.split(":") if rest else [source]
-    return [source, target, *flags]

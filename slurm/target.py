@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.catalog.schema import Resources, Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import read_logs
@@ -83,7 +83,7 @@ class SlurmTarget:
 
         return survey(self._client.answer)
 
-    def examine(self, site: Site, nodes: int) -> Examination:
+    def examine(self, site: Site, resources: Resources) -> Examination:
         """Return what is wrong with this machine as a place to submit from."""
         from jobctl.slurm.diagnosis import examine
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+import msgspec
 
 from jobctl.jobs import kinds
+from jobctl.jobs.catalog.schema import Resources
 from jobctl.jobs.cli.choices import OPTIONS, project_choices, resolution, root
 from jobctl.jobs.cli.output import emit, warn
 from jobctl.jobs.monitoring.checks.diagnosis import RUN_CHECKS, diagnose
@@ -94,8 +96,12 @@ def _of_cluster(target: Examines, options: dict[str, Any]) -> Examination:
     """Return what is wrong with the cluster, for the job that the options choose or for a look at its nodes."""
     words = () if options["model"] else (kinds.PREFLIGHT.name,)
     spec = resolution(words=words, **options).spec
+    resources = spec.resources
+    if not (options["model"] or options["hardware"]):
+        # No job is chosen, so the look is at the cluster: at its GPUs as well.
+        resources = msgspec.structs.replace(resources, gpus_per_node=Resources().gpus_per_node)
 
-    return target.examine(spec.site, spec.resources.nodes)
+    return target.examine(spec.site, resources)
 
 
 def _finding(trouble: Trouble) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def check(file: str | None, as_json: bool, **place: Any) -> None:
     chosen = Place(**_with_site(place, file))
     name, site, answer = _ask(chosen, must_answer=True)
     warn(answer.notes)
-    rows = [*_root_row(name, site), *checked(flat(site), answer)]
+    rows = [*_root_row(name, site), *refused_rows(name, flat(site)), *checked(flat(site), answer)]
     facts = [{"key": key, "value": value, "finding": finding} for key, value, finding in rows]
     emit(facts, as_json, table(("KEY", "VALUE", ""), rows))
     if any(finding != OK for _, _, finding in rows):
@@ -118,24 +118,27 @@ def _chosen(answer: Survey) -> dict[str, str]:
 
 
 def site_text(target: str, values: Mapping[str, str], offered: Mapping[str, tuple[str, ...]]) -> str:
-    """Return a site file: each key of the target with its meaning; one without a value is a comment."""
-    own = target_entry(target).section
+    """Return a site file: each key that the target reads with its meaning; one without a value is a comment."""
+    entry = target_entry(target)
     lines = [
         f"# A site for jobctl's target {target}: pass it as --site ./FILE, or name it in jobctl.yaml.",
         f"summary: a cluster for the target {target}",
         "settings:",
     ]
-    for section in ("", "container", own):
+    for section in ("", "container", entry.section):
         if section:
             lines.append(f"  {section}:")
 
-        lines += _key_lines(section, values, offered)
+        lines += _key_lines(section, values, offered, entry.refuses)
 
     return "\n".join(lines)
 
 
 def _key_lines(
-    section: str, values: Mapping[str, str], offered: Mapping[str, tuple[str, ...]]
+    section: str,
+    values: Mapping[str, str],
+    offered: Mapping[str, tuple[str, ...]],
+    refused: Container[str],
 ) -> Iterator[str]:
     fields = SITE_SECTIONS[section].__struct_fields__ if section else Site.__struct_fields__
     indent = "    " if section else "  "
@@ -144,6 +147,9 @@ def _key_lines(
             continue
 
         key = f"{section}.{field}" if section else field
+        if key in refused:
+            continue
+
         described = describe(key)
         here = f"; here: {', '.join(offered[key])}" if offered.get(key) else ""
         value = quote_yaml(values.get(key, described.default))
@@ -154,6 +160,20 @@ def _key_lines(
 def checked(settings: Mapping[str, Any], answer: Survey) -> list[tuple[str, str, str]]:
     """Return each setting that the cluster can tell of: its key, its value, and ``ok`` or what is wrong."""
     return [_row(offer, str(settings[offer.key])) for offer in answer.offers if settings.get(offer.key)]
+
+
+def refused_rows(target: str, settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the settings with which no job of the target is submitted: each with what to do instead."""
+    refused, defaults = target_entry(target).refuses, flat(Site())
+    return [
+        (
+            key,
+            value if isinstance(value, str) else quote_yaml(value),
+            f"{target} has no counterpart: {refused[key]}",
+        )
+        for key, value in settings.items()
+        if key in refused and value != defaults[key]
+    ]
 
 
 def _row(offer: Offer, value: str) -> tuple[str, str, str]:

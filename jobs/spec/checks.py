@@ -11,7 +11,7 @@ from jobctl.jobs.catalog import consistency
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.spec.reserved import is_reserved
-from jobctl.jobs.targets.registry import BUILT_IN, target_entry
+from jobctl.jobs.targets.registry import BUILT_IN, TargetEntry, target_entry
 
 if TYPE_CHECKING:
     from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
@@ -68,14 +68,27 @@ def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
             hint=f"jobctl wait {spec.after[0]} && jobctl submit …",
         )
 
-    if spec.resources.nodes > 1 and not target.many_nodes:
-        raise UserError(
-            f"nodes {spec.resources.nodes}: the {spec.target} target is one machine",
-            hint="--target " + ", or --target ".join(entry.name for entry in BUILT_IN if entry.many_nodes),
-        )
+    _check_nodes(spec.resources.nodes, target)
 
     _check_hardware(spec, gpus_on_a_node)
     _check_environment(spec)
+
+
+def _check_nodes(nodes: int, target: TargetEntry) -> None:
+    if nodes <= target.most_nodes:
+        return
+
+    if target.most_nodes == 1:
+        raise UserError(
+            f"nodes {nodes}: the {target.name} target is one machine",
+            hint="--target "
+            + ", or --target ".join(entry.name for entry in BUILT_IN if entry.most_nodes > 1),
+        )
+
+    raise UserError(
+        f"nodes {nodes}: a job on target {target.name} has at most {target.most_nodes:,}",
+        hint=f"--nodes {target.most_nodes} or fewer",
+    )
 
 
 def check_training(spec: TrainSpec) -> None:

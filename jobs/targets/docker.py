@@ -20,6 +20,7 @@ from jobctl.jobs.render import job_environment, payload_context, render_template
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.store import Run, Status, read_again
 from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.mounts import check_places
 from jobctl.jobs.targets.local import LocalTarget, is_alive
 
 NETWORK_VARIABLES = ("WANDB_", "MLFLOW_")
@@ -89,6 +90,8 @@ def _check(spec: JobSpec) -> None:
     for path in (spec.site.root, spec.site.project_dir):
         if ":" in path:
             raise UserError(f"{path}: a container engine cannot mount a path with ':' in it")
+
+    check_places([f"{spec.site.root}:{spec.site.root}", *_mounts(spec)])
 
 
 def _needs_network(spec: JobSpec) -> bool:

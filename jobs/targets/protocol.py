@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.catalog.schema import Resources, Site
 from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.store import Run, Started, State, Status
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -192,8 +192,8 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 class Examines(Protocol):
     """A target that can look at its cluster before a job is made."""
 
-    def examine(self, site: Site, nodes: int) -> Examination:
-        """Return the problems of the cluster of ``site`` for jobs of ``nodes`` nodes. Raises UserError."""
+    def examine(self, site: Site, resources: Resources) -> Examination:
+        """Return the problems of the cluster of ``site`` for jobs with ``resources``. Raises UserError."""
         ...
 
 

@@ -24,6 +24,9 @@ GROUP = "jobctl.targets"
 VOLUME = "/workspace"
 """The path at which the pods of a cluster mount the shared volume."""
 
+PODS = 10_000
+"""The most pods of a job: operators number them, and their names of 63 characters have room for four digits."""
+
 
 KUBERNETES_INSTEAD: dict[str, str] = {
     "slurm.exclusive": "ask for all GPUs of a node: --gpus-per-node",
@@ -34,6 +37,15 @@ KUBERNETES_INSTEAD: dict[str, str] = {
     "slurm.spare_nodes": "Kubernetes puts a pod on another node by itself; exclude=NODE avoids one",
 }
 """Advice for a key that only Slurm reads, by the key."""
+KUBERNETES_REFUSES: dict[str, str] = {
+    "array_limit": "only Slurm has job arrays; a Job of Kubernetes runs all of its pods at once",
+    "container.modules": "they are of podman-hpc and shifter; leave the key out",
+    "container.runtime": "the kubelet starts the image; leave the key out",
+    "container.share_image": "the kubelet keeps images; leave the key out",
+    "modules": "a pod's software is in its image: --image REF",
+    "secrets_file": "Kubernetes takes secrets by reference: kubernetes.secret names a Secret",
+}
+"""General keys that no pod can honour, and what to do instead."""
 
 
 class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +63,8 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """True if the scheduler may warn of the time limit earlier than asked. Then a short limit needs care."""
     instead: dict[str, str] = {}
     """Advice for a key that only another scheduler reads, by the key."""
+    refuses: dict[str, str] = {}
+    """General keys that its jobs cannot honour, and what to do instead, by the key."""
     shares_files: bool = True
     """True if the submitting host sees the shared root under the same path as the jobs."""
     keeps_records: bool = False
@@ -69,8 +83,8 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     Otherwise the script itself names the run when it begins.
     """
-    many_nodes: bool = True
-    """True if a job can have more than one node."""
+    most_nodes: int = 65_533
+    """The most nodes of a job; the default is what Slurm knows at most (``MaxNodeCount``)."""
     runs_here: bool = False
     """True if its jobs run on the submitting host. Then its GPUs can be counted before a job starts."""
     has_arrays: bool = False
@@ -84,7 +98,7 @@ BUILT_IN = (
         name="local",
         module="jobctl.jobs.targets.local",
         accepts_after=False,
-        many_nodes=False,
+        most_nodes=1,
         runs_here=True,
     ),
     TargetEntry(
@@ -109,10 +123,12 @@ BUILT_IN = (
         module="jobctl.k8s.pytorchjob",
         section="kubernetes",
         instead=KUBERNETES_INSTEAD,
+        refuses=KUBERNETES_REFUSES,
         shares_files=False,
         keeps_records=True,
         root=VOLUME,
         names_by_content=True,
+        most_nodes=PODS,
         image="always",
     ),
     TargetEntry(
@@ -120,10 +136,12 @@ BUILT_IN = (
         module="jobctl.k8s.trainjob",
         section="kubernetes",
         instead=KUBERNETES_INSTEAD,
+        refuses=KUBERNETES_REFUSES,
         shares_files=False,
         keeps_records=True,
         root=VOLUME,
         names_by_content=True,
+        most_nodes=PODS,
         image="always",
     ),
     TargetEntry(
@@ -131,7 +149,7 @@ BUILT_IN = (
         module="jobctl.jobs.targets.docker",
         programs=("docker",),
         accepts_after=False,
-        many_nodes=False,
+        most_nodes=1,
         runs_here=True,
         image="always",
     ),

@@ -90,6 +90,9 @@ def _object(value: dict[str, Any], schema: dict[str, Any], path: str) -> Iterato
 def _bounds(value: Any, schema: dict[str, Any], path: str) -> Iterator[Problem]:
     if "minimum" in schema and value < schema["minimum"]:
         yield Problem("value", path, f"Invalid value: {value}: should be at least {schema['minimum']}")
+    bits = {"int32": 31, "int64": 63}.get(schema.get("format", ""))
+    if bits and isinstance(value, int) and not -(2**bits) <= value < 2**bits:
+        yield Problem("value", path, f"Invalid value: {value}: does not fit in {schema['format']}")
     if "enum" in schema and value not in schema["enum"]:
         yield Problem("value", path, f"Unsupported value: {json.dumps(value)}")
     if "pattern" in schema and not re.search(schema["pattern"], value):

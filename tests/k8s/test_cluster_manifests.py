@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jobctl.jobs.catalog.schema.job import Resources
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
 from jobctl.jobs.catalog.schema.site import Site
 from jobctl.jobs.core import exit_codes
@@ -77,7 +78,7 @@ def test_the_role_grants_what_the_verbs_use_and_nothing_else(
     server.faults = [Fault(lambda method, path: method == "PATCH" and "dryRun" not in path, status=403)]
     jobctl_says(capfd, "submit", *SMOKE, "--run", "refused")  # takes its record away again
     jobctl_says(capfd, "nodes", "--target", "k8s")
-    PYTORCH.examine(Site(kubernetes=KubernetesSection(queue="research")), 2)
+    PYTORCH.examine(Site(kubernetes=KubernetesSection(queue="research")), Resources(nodes=2))
     Api().get(NODE, "", "n1")  # what status asks when a pod does not end
     assert (server.rights | server.cluster_rights) - server.used == set()
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import yaml
 
+from jobctl.jobs.catalog.schema.job import Resources
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
 from jobctl.jobs.catalog.schema.site import Site
 from jobctl.jobs.targets.protocol import Examines
@@ -44,6 +45,7 @@ WELL = ClusterFacts(
     queue={"status": {"conditions": [{"type": "Active", "status": "True"}]}},
     cluster_nodes=(node("n1"), node("cpu", gpus=0)),
 )
+TRAIN_TOO = {"kind": TRAINJOB}
 OLD_RUNTIME = yaml.safe_load((MANIFESTS / "trainer-v2" / "runtime.yaml").read_text().replace("[129,", "["))
 WITHOUT_RULES = yaml.safe_load(
     (MANIFESTS / "trainer-v2" / "runtime.yaml")
@@ -74,10 +76,16 @@ def test_what_a_user_may_not_see_is_not_judged() -> None:
     [
         ({"kinds": frozenset()}, "operator", "no operator for distributed jobs"),
         ({"operator_schema": '{"cleanPodPolicy": {}}'}, "operator-version", "older than 1.9"),
-        ({"trainer_schema": '{"podTemplateOverrides": {}}'}, "trainer-version", "older than 2.2"),
-        ({"runtime": None, "runtime_is_missing": True}, "runtime", "no ClusterTrainingRuntime"),
-        ({"runtime": OLD_RUNTIME}, "runtime", "of another version of jobctl"),
-        ({"runtime": WITHOUT_RULES}, "runtime", "containers for 56, this version for 65 and 64"),
+        ({"kinds": frozenset((TRAINJOB,))}, "operator", "serves TrainJob alone"),
+        ({**TRAIN_TOO, "kinds": frozenset((PYTORCHJOB,))}, "operator", "serves PyTorchJob alone"),
+        (
+            {**TRAIN_TOO, "trainer_schema": '{"podTemplateOverrides": {}}'},
+            "trainer-version",
+            "older than 2.2",
+        ),
+        ({**TRAIN_TOO, "runtime": None, "runtime_is_missing": True}, "runtime", "no ClusterTrainingRuntime"),
+        ({**TRAIN_TOO, "runtime": OLD_RUNTIME}, "runtime", "of another version of jobctl"),
+        ({**TRAIN_TOO, "runtime": WITHOUT_RULES}, "runtime", "containers for 56, this version for 65 and 64"),
         ({"site": site(rdma_resource="rdma/ib")}, "pod-security", "pin memory, which baseline forbids"),
         ({"namespace": namespace("restricted")}, "pod-security", "init container for workers is refused"),
         ({"claim": None, "claim_is_missing": True}, "volume", "no PersistentVolumeClaim jobctl-workspace"),
@@ -106,9 +114,9 @@ def test_a_cluster_with_our_manifests_is_asked_and_well(server: ApiServer) -> No
     server.store.create("v1", "nodes", "", node("n1"))
     server.store.create("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes", "", RUNTIME)
     assert isinstance(PYTORCH, Examines)
-    examination = PYTORCH.examine(site(), 2)
+    examination = PYTORCH.examine(site(), Resources(nodes=2))
     assert (examination.checks, examination.troubles) == (len(CHECKS) + 1, ())
-    facts = read_facts(PYTORCH.clusters.api(site()), site())
+    facts = read_facts(PYTORCH.clusters.api(site()), site(), PYTORCHJOB, Resources())
     assert facts.kinds == {PYTORCHJOB, TRAINJOB}
     assert "managedBy" in facts.operator_schema
     assert "runtimePatches" in facts.trainer_schema
@@ -118,8 +126,10 @@ def test_a_cluster_with_our_manifests_is_asked_and_well(server: ApiServer) -> No
 
 def test_a_cluster_without_our_manifests_says_what_is_missing(server: ApiServer) -> None:
     server.store.objects.clear()
-    checks = [trouble.check for trouble in PYTORCH.examine(site(queue="research"), 2).troubles]
-    assert checks == ["runtime", "volume", "queue", "gpus"]
+    checks = [
+        trouble.check for trouble in PYTORCH.examine(site(queue="research"), Resources(nodes=2)).troubles
+    ]
+    assert checks == ["volume", "queue", "gpus"]
 
 
 @pytest.mark.parametrize("target", ["k8s", "k8s-trainjob"])
@@ -130,7 +140,7 @@ def test_doctor_looks_at_the_cluster(
     server.store.create("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes", "", RUNTIME)
     code, out, _ = jobctl_says(capfd, "doctor", "--target", target)
     assert (code, out) == (0, f"{len(CHECKS) + 1} checks, nothing wrong\n")
-    words = ["--model", "qwen3_smoke", "--nodes", "2", "--set", "kubernetes.queue=gone", "--json"]
+    words = ["--model", "qwen3_1.8b", "--nodes", "2", "--set", "kubernetes.queue=gone", "--json"]
     code, out, _ = jobctl_says(capfd, "doctor", "--target", target, *words)
     (finding,) = json.loads(out)["findings"]["the cluster"]
     assert (code, finding["check"]) == (1, "queue")
@@ -146,3 +156,33 @@ def test_doctor_knows_that_one_node_alone_can_mount_the_volume(
     assert jobctl_says(capfd, "doctor", "--target", "k8s")[0] == 0
     code, out, _ = jobctl_says(capfd, "doctor", "--target", "k8s", "--nodes", "2")
     assert (code, "one node alone can mount the volume, and a job has 2" in out) == (1, True)
+
+
+def test_what_only_the_other_operator_lacks_is_a_note(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.store.create("v1", "nodes", "", node("n1"))
+    cause = "the cluster has no ClusterTrainingRuntime that our TrainJobs run on"
+    code, out, err = jobctl_says(capfd, "doctor", "--target", "k8s")
+    assert (code, "nothing wrong" in out) == (0, True)
+    assert f"{cause}; only jobs as TrainJob need it: kubectl apply" in err
+    code, out, err = jobctl_says(capfd, "doctor", "--target", "k8s-trainjob")
+    assert (code, cause in out, "only jobs as" in err) == (1, True, False)
+
+
+def test_a_job_without_gpus_wants_none_of_the_cluster(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.store.create("v1", "nodes", "", node("cpu", gpus=0))
+    code, out, _ = jobctl_says(capfd, "doctor", "--target", "k8s")
+    assert (code, "no node offers nvidia.com/gpu" in out) == (1, True)
+    assert jobctl_says(capfd, "doctor", "--target", "k8s", "--model", "qwen3_smoke")[0] == 0
+
+
+def test_a_cluster_with_trainer_alone_is_examined_for_trainjobs(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.store.create("v1", "nodes", "", node("n1"))
+    del server.store.served["kubeflow.org/v1", "pytorchjobs"]
+    code, out, _ = jobctl_says(capfd, "doctor", "--target", "k8s")
+    assert (code, "no ClusterTrainingRuntime" in out, "no operator" in out) == (1, True, False)

@@ -147,6 +147,14 @@ def test_an_element_of_the_same_name_is_changed_and_null_takes_away() -> None:
             ours(volumeMounts=[{"name": "x", "mountPath": "/workspace"}]),
             "volumeMounts /workspace cannot be set",
         ),
+        (
+            ours(volumeMounts=[{"name": "x", "mountPath": "//workspace/./"}]),
+            "volumeMounts /workspace cannot be set",
+        ),
+        (
+            ours(volumeMounts=[{"name": "a", "mountPath": "/s"}, {"name": "b", "mountPath": "/s/"}]),
+            "volumeMounts has '/s/' twice",
+        ),
         (ours(env=[{"name": "JOBCTL_ROOT", "value": "/x"}]), "env JOBCTL_ROOT cannot be set"),
     ],
 )

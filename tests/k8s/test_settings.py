@@ -18,6 +18,7 @@ from jobctl.jobs.catalog.schema.model import ModelConfig
 from jobctl.jobs.catalog.schema.training import TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.jobs.targets.registry import KUBERNETES_REFUSES
 from tests.k8s.test_manifest import TARGETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "kubernetes.md"
@@ -153,6 +154,11 @@ def test_a_price_changes_no_object(key: str, target: str) -> None:
     assert table()["prices.*"] == ("by jobctl", "by jobctl")
 
 
+def test_what_is_refused_is_what_no_site_file_offers() -> None:
+    refused = {key for key, row in table().items() if row == ("refused", "refused") and key in JOB_KEYS}
+    assert refused == KUBERNETES_REFUSES.keys()
+
+
 @pytest.mark.parametrize("key", ["kubernetes.topology_required", "kubernetes.topology_preferred"])
 def test_a_topology_that_nobody_would_look_at_is_refused(key: str) -> None:
     with pytest.raises(UserError, match=f"{key}: Kueue alone looks at it"):
@@ -167,6 +173,12 @@ def test_a_count_of_rdma_devices_without_their_name_is_refused() -> None:
 def test_a_time_limit_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="time_limit 0: the pods would end"):
         render("k8s", time_limit="0")
+
+
+def test_a_time_limit_that_no_pod_can_count_is_refused() -> None:
+    render("k8s", time_limit="24000-00")
+    with pytest.raises(UserError, match="time_limit 24001-00: a pod's limit is at most 24,000 days"):
+        render("k8s", time_limit="24001-00")
 
 
 def test_kueue_takes_one_topology() -> None:

@@ -50,6 +50,8 @@ def started(tmp_path: Path, *sets: str, **choices: object) -> str:
         (("container.modules=[gpu]",), "runtime none has none"),
         (("container.runtime=podman-hpc", "container.modules=[mpi]"), "module mpi starts the container in the back"),
         (("container.runtime=shifter", "image=/i.sqsh"), "takes no file but the name of an image"),
+        (("container.runtime=pyxis", "mounts=[/a:/shared/root/]"), "is mounted at /shared/root"),
+        (("container.runtime=podman", "mounts=[/a:/d,/b:/d/.]"), "'/a:/d' is mounted at /d"),
         (("container.runtime=shifter", "mounts=[/a:/etc/b]"), "/etc/b: shifter lets no user mount there"),
         (("container.runtime=shifter", "mounts=[/a:/opt]"), "/opt: shifter lets no user mount there"),
         (("container.runtime=shifter", "mounts=[/a:/a:rec]"), "shifter does not know rec"),

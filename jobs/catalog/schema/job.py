@@ -22,18 +22,23 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         ),
     ] = "24:00:00"
     stop_grace_seconds: Annotated[
-        int, Meta(ge=1, description="warning before the time limit, to checkpoint in")
+        int, Meta(ge=1, le=65535, description="warning before the time limit, to checkpoint in")
     ] = 300
     max_attempts: Annotated[
         int,
         Meta(
             ge=1,
+            le=1_000_000,
             description="times a run is stopped by its time limit before it gives up; preemptions do not count",
         ),
     ] = 50
     retries: Annotated[
         int,
-        Meta(ge=0, description="failures after which a run starts again by itself; never after wrong usage"),
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="failures after which a run starts again by itself; never after wrong usage",
+        ),
     ] = 0
     array_limit: Annotated[
         int, Meta(ge=0, description="tasks of a Slurm array at work at once; 0: as many as there is room for")

@@ -49,7 +49,12 @@ class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         ),
     ] = ""
     run_as_user: Annotated[
-        int, Meta(ge=1, description="user and group id of the pods, which must be able to write the volume")
+        int,
+        Meta(
+            ge=1,
+            le=2**31 - 1,
+            description="user and group id of the pods, which must be able to write the volume",
+        ),
     ] = 1000
     memory: Annotated[
         str,

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from jobctl.jobs.catalog.schema import KEYS
-from jobctl.jobs.cli.site import checked, site_text
+from jobctl.jobs.cli.site import checked, refused_rows, site_text
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.targets.protocol import Offer, Survey
-from jobctl.jobs.targets.registry import load_target
+from jobctl.jobs.targets.registry import load_target, target_entry
 from tests.jobs.cli.test_cli import Invoke, jobctl
 
 __all__ = ["jobctl"]
@@ -62,7 +62,7 @@ def test_every_key_of_the_target_has_a_line_with_its_meaning(target: str, sectio
     text = site_text(target, {}, {})
     lines = [line.strip().lstrip("# ") for line in text.splitlines()]
     for key in KEYS:
-        if key.startswith((f"{section}.", "container.")):
+        if key.startswith((f"{section}.", "container.")) and key not in target_entry(target).refuses:
             name = key.partition(".")[2]
             assert [line for line in lines if line.startswith(f"{name}: ") and "  # " in line]
 
@@ -118,3 +118,39 @@ def test_what_nobody_set_is_not_checked() -> None:
 def test_a_target_without_a_cluster_has_no_site(jobctl: Invoke, root: Path) -> None:
     code, _, err = jobctl("site", "new", "--target", "local")
     assert (code, "target local has no cluster" in err) == (2, True)
+
+
+@pytest.mark.parametrize("target", ["slurm", "allocation", "k8s", "k8s-trainjob"])
+def test_no_key_is_offered_that_the_target_refuses(target: str) -> None:
+    offered = flat_keys(site_text(target, {}, {}))
+    refused = target_entry(target).refuses
+    assert not offered & refused.keys()
+    assert "container.mounts" in offered
+    assert {"modules", "secrets_file", "container.runtime"} <= offered | refused.keys()
+
+
+def flat_keys(text: str) -> set[str]:
+    """The keys of a site file, those in comments as well."""
+    keys, section = set(), ""
+    for line in text.partition("settings:\n")[2].splitlines():
+        name = line.strip().lstrip("# ").partition(":")[0]
+        depth = len(line) - len(line.lstrip())
+        if depth == 2 and line.rstrip().endswith(f"{name}:"):
+            section = name
+        else:
+            keys.add(f"{section}.{name}" if depth == 4 else name)
+
+    return keys
+
+
+def test_a_key_that_no_pod_can_honour_is_found_in_a_site_file() -> None:
+    settings = {
+        "modules": ("cuda",),
+        "container.runtime": "none",
+        "secrets_file": "",
+        "kubernetes.queue": "x",
+    }
+    ((key, value, finding),) = refused_rows("k8s", settings)
+    assert (key, value) == ("modules", '["cuda"]')
+    assert finding == "k8s has no counterpart: a pod's software is in its image: --image REF"
+    assert refused_rows("slurm", settings) == []

@@ -27,6 +27,10 @@ from tests.jobs.spec.test_resolution import spec_of
         (["pass_env=[A;B]"], "not the name of an environment variable"),
         (["project_dir=a\0b"], "NUL"),
         (["time_limit=tomorrow"], "time_limit"),
+        (["max_attempts=1000001"], "max_attempts"),
+        (["retries=1000001"], "retries"),
+        (["stop_grace_seconds=65536"], "stop_grace_seconds"),
+        (["kubernetes.run_as_user=2147483648"], "kubernetes.run_as_user"),
         (["dataset=../x"], "dataset"),
     ],
 )
@@ -88,3 +92,20 @@ def test_hosts_with_arm_processors_take_an_image_of_the_users_or_none(hardware: 
     assert spec_of(hardware=hardware, target="docker", named=named).image == "mine:arm64"
     assert spec_of(hardware=hardware, target="slurm").site.container.runtime == "none"
     assert spec_of(hardware=hardware, target="local")
+
+
+@pytest.mark.parametrize(
+    ("target", "most", "words"),
+    [
+        ("local", 1, "the local target is one machine"),
+        ("docker", 1, "the docker target is one machine"),
+        ("k8s", 10_000, "a job on target k8s has at most 10,000"),
+        ("k8s-trainjob", 10_000, "a job on target k8s-trainjob has at most 10,000"),
+        ("slurm", 65_533, "a job on target slurm has at most 65,533"),
+        ("allocation", 65_533, "a job on target allocation has at most 65,533"),
+    ],
+)
+def test_a_job_has_no_more_nodes_than_its_target_can_name(target: str, most: int, words: str) -> None:
+    assert spec_of(target=target, named={"nodes": most}).resources.nodes == most
+    with pytest.raises(UserError, match=words):
+        spec_of(target=target, named={"nodes": most + 1})

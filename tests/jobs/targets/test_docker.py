@@ -57,6 +57,7 @@ def test_the_source_tree_that_a_site_names_is_mounted_and_found_first() -> None:
     ("choices", "message"),
     [
         ({"model": "qwen3_1.8b", "named": {"nodes": 2}}, "one machine"),
+        ({"root": "/a", "sets": ("container.mounts=[/b:/a/]",)}, "is mounted at /a"),
         ({"root": "/a:b"}, "cannot mount a path with ':'"),
     ],
 )

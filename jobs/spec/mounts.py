@@ -1,0 +1,34 @@
+"""Mounts of a container, as a site says them: ``SOURCE:TARGET[:FLAGS]``."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+
+from jobctl.jobs.core.errors import UserError
+
+
+def split_mount(text: str) -> list[str]:
+    """Return source, target and flags of a mount; one without a target is mounted under its own path."""
+    source, _, rest = text.partition(":")
+    target, *flags = rest.split(":") if rest else [source]
+    return [source, target, *flags]
+
+
+def place_of(path: str) -> str:
+    """Return the one spelling of an absolute path, so that two mounts can be compared: ``//a/./b/`` is ``/a/b``."""
+    return posixpath.normpath(f"/{path.lstrip('/')}") if path.startswith("/") else path
+
+
+def check_places(mounts: Iterable[str]) -> None:
+    """Raise UserError for two mounts at one place: the programs that mount take one of them, or neither."""
+    taken: dict[str, str] = {}
+    for mount in mounts:
+        place = place_of(split_mount(mount)[1])
+        if place in taken:
+            raise UserError(
+                f"container.mounts {mount!r}: {taken[place]!r} is mounted at {place}",
+                hint="name another target; the root and the source are mounted already",
+            )
+
+        taken[place] = mount
