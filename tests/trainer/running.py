@@ -152,8 +152,12 @@ def _rank(
 
 
 def command(module: str, *arguments: object, **keywords: Any) -> subprocess.Popen[str]:
-    """``python -m module arguments``, with its output in a pipe."""
+    """``python -m module arguments``, with its output in a pipe.
+
+    Also a module of these tests where Python does not look into the working folder by itself, as in the image.
+    """
+    paths = {"PYTHONPATH": str(PROJECT)} if module.startswith("tests.") else {}
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)], cwd=PROJECT, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | paths, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords,
     )  # fmt: skip

@@ -222,7 +222,7 @@ def test_data_that_does_not_fit_ends_with_2_and_no_traceback(data: Path, tmp_pat
 
 def test_a_run_directory_that_cannot_be_made_is_said_without_a_traceback(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    code, output = ended(command("trainer", *arguments(data, tmp_path / "file" / "run")))
+    code, output = ended(command("jobctl.trainer", *arguments(data, tmp_path / "file" / "run")))
     assert code == 1
     assert "rank 0 cannot write into --run_dir: [Errno 20] Not a directory" in output
     assert "Traceback" not in output

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +212,7 @@ def test_its_own_options_are_told_from_torchruns() -> None:
 
 def test_two_ranks_with_a_limit_of_memory_find_the_largest_batch(tmp_path: Path) -> None:
     """Real trainings of two ranks, each with an address space that a large batch does not fit into."""
+    limit = functools.partial(limit_memory, size_of_torch() + (1400 << 20))
     data = write_corpus(tmp_path / "data", tokens=40_000)
     run = tmp_path / "run"
     plan = Plan(
@@ -221,7 +225,7 @@ def test_two_ranks_with_a_limit_of_memory_find_the_largest_batch(tmp_path: Path)
     )
     words = [*arguments(data, run, block_size=1024, **WIDE), "--attempt=1"]
     options = ["--standalone", "--nproc_per_node=2", f"--plan={msgspec.json.encode(plan).decode()}"]
-    sweep = command("jobctl.trainer.sweep", *options, "--", *words, preexec_fn=limit_memory)
+    sweep = command("jobctl.trainer.sweep", *options, "--", *words, preexec_fn=limit)
     output, _ = sweep.communicate()
     assert sweep.returncode == 0, output
     outcomes = [o for o in read_outcomes(run) if o.trial.arm == 0]
@@ -236,6 +240,13 @@ def test_two_ranks_with_a_limit_of_memory_find_the_largest_batch(tmp_path: Path)
     assert f"--set batch_size={fastest.trial.batch_size} " in output
 
 
-def limit_memory() -> None:
-    """Let this process and those it starts have 2 GiB of address space each."""
-    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+def size_of_torch() -> int:
+    """Return the address space of a process that has only imported torch: CUDA's libraries are gigabytes of it."""
+    text = "import re, torch; print(re.search(r'VmPeak:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    return int(done.stdout) << 10
+
+
+def limit_memory(size: int) -> None:
+    """Let this process and those that it starts have so many bytes of address space each."""
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
