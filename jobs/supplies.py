@@ -18,6 +18,7 @@ from jobctl.jobs import kinds
 from jobctl.jobs.catalog.data import DatasetEntry, TokenizerEntry
 from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.amounts import short_bytes
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.reading import nearest_existing, read_regular
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -88,7 +89,7 @@ def check_space(specs: Iterable[JobSpec], free: Callable[[Path], int] | None = N
     available = (free or free_bytes)(root)
     if available < needed:
         raise UserError(
-            f"{root} has {_gigabytes(available)} free, and the jobs write about {_gigabytes(needed)}",
+            f"{root} has {short_bytes(available)} free, and the jobs write about {short_bytes(needed)}",
             hint="make room (jobctl prune), name a root on another disk with JOBCTL_ROOT, or --force",
         )
 
@@ -153,7 +154,3 @@ def _bytes_a_token(tokenizer: str) -> int:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB"

@@ -6,12 +6,13 @@ import hashlib
 import io
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobctl.jobs.core.amounts import short_bytes
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.patience import retry
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.patch import ship
 from jobctl.k8s import volume
@@ -43,7 +44,7 @@ def ship_code(api: Api, spec: JobSpec, tell: Callable[[str], None]) -> None:
         return
 
     archive = packed(Path(spec.patch.tree))
-    tell(f"copying {len(archive) / 1e6:.1f} MB of code to {spec.site.project_dir} on the volume")
+    tell(f"copying {short_bytes(len(archive))} of code to {spec.site.project_dir} on the volume")
     wanted = VolumePod(site=spec.site, run=str(spec.run), image=spec.image, writes=True)
     with volume.running(api, wanted, tell) as pod:
         _send_patiently(api, spec, pod, archive)
@@ -75,20 +76,19 @@ def _without_traces(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _send_patiently(api: Api, spec: JobSpec, pod: str, archive: bytes) -> None:
     """Send the archive until it has come over whole. Raises UserError after ``TRIES`` broken connections."""
-    for tried in range(TRIES):
-        try:
-            _send(api, spec, pod, archive)
-            return
-        except ConnectionError as error:
-            trouble = error
-
-        time.sleep(volume.POLL_SECONDS * (tried + 1))
-
-    raise UserError(
-        f"the code does not reach the volume: {trouble}",
-        hint="nothing was submitted; try again",
-        code=1,
-    )
+    try:
+        retry(
+            lambda: _send(api, spec, pod, archive),
+            lambda error: isinstance(error, ConnectionError),
+            tries=TRIES,
+            first_pause=volume.POLL_SECONDS,
+        )
+    except ConnectionError as error:
+        raise UserError(
+            f"the code does not reach the volume: {error}",
+            hint="nothing was submitted; try again",
+            code=1,
+        ) from None
 
 
 def _send(api: Api, spec: JobSpec, pod: str, archive: bytes) -> None:

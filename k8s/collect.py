@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import shutil
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -15,15 +14,17 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from jobctl.jobs.catalog.schema import Site
+from jobctl.jobs.core.amounts import short_bytes
 from jobctl.jobs.core.copying import aside
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.folder import Folder
 from jobctl.jobs.core.names import UnsafeName, shown
-from jobctl.jobs.core.text import visible
+from jobctl.jobs.core.patience import retry
 from jobctl.k8s import volume
 from jobctl.k8s.commands import Command
 from jobctl.k8s.listing import LIST, LISTING_BYTES, Listed, Listing, parse_listing
 from jobctl.k8s.manifest import ROOT
+from jobctl.k8s.ownership import tell
 from jobctl.k8s.volume import VolumePod, running
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Copy:
         free = shutil.disk_usage(self._folder.path).free
         if needed > free:
             raise UserError(
-                f"{self._folder.path} has {free / 1e9:.1f} GB free, the run needs {needed / 1e9:.1f} GB more",
+                f"{self._folder.path} has {short_bytes(free)} free, the run needs {short_bytes(needed)} more",
                 hint="name a folder on a larger disk with -o",
                 code=1,
             )
@@ -196,7 +197,7 @@ def collect(api: Api, site: Site, run: str, image: str, into: Path) -> dict[str,
     """
     try:
         into.mkdir(parents=True, exist_ok=True)
-        with running(api, VolumePod(site=site, run=run, image=image), _tell) as pod:
+        with running(api, VolumePod(site=site, run=run, image=image), tell) as pod:
             return _collect(Copy(api, site.kubernetes.namespace, pod, run, into), run, into)
     except OSError as error:
         where = error.filename or into
@@ -224,7 +225,7 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
         files -= len(fetched.too_long)
         done = fetched.names | fetched.too_long
         missing = {name: listed for name, listed in missing.items() if name not in done}
-        _tell(f"{files - len(missing)} of {files} files")
+        tell(f"{files - len(missing)} of {files} files")
         if fetched.to_the_end:  # what has not come is not there any more: an old checkpoint, say
             break
 
@@ -252,21 +253,21 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
 
 def _tell_refused(reasons: list[str]) -> None:
     for reason in reasons[:NAMED]:
-        _tell(f"refused: {reason}")
+        tell(f"refused: {reason}")
     if len(reasons) > NAMED:
-        _tell(f"refused: {len(reasons) - NAMED} more")
+        tell(f"refused: {len(reasons) - NAMED} more")
 
 
 def _patiently_listed(copy: Copy) -> Listing:
-    for _ in range(FRUITLESS_TRIES):
-        try:
-            return copy.listing()
-        except ConnectionError as error:
-            trouble = error
-
-        time.sleep(volume.POLL_SECONDS)
-
-    raise UserError(f"the run directory cannot be listed: {trouble}", code=1)
+    try:
+        return retry(
+            copy.listing,
+            lambda error: isinstance(error, ConnectionError),
+            tries=FRUITLESS_TRIES,
+            first_pause=volume.POLL_SECONDS,
+        )
+    except ConnectionError as error:
+        raise UserError(f"the run directory cannot be listed: {error}", code=1) from None
 
 
 class _Pipe(io.RawIOBase):
@@ -292,7 +293,3 @@ class _Pipe(io.RawIOBase):
         self._rest = self._rest[size:]
 
         return size
-
-
-def _tell(message: str) -> None:
-    print(visible(f"jobctl: {message}"), file=sys.stderr, flush=True)

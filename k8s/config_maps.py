@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -46,8 +45,3 @@ def no_record(run: Run) -> UserError:
         hint=ELSEWHERE,
         code=1,
     )
-
-
-def now() -> str:
-    """Return the time as an annotation keeps it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

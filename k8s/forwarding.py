@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +13,11 @@ import msgspec
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.text import visible
 from jobctl.jobs.runs.store import Run
 from jobctl.k8s import volume
 from jobctl.k8s.commands import BEAT, Command, await_input, read_frame
 from jobctl.k8s.manifest import ROOT
+from jobctl.k8s.ownership import tell
 from jobctl.k8s.volume import VolumePod
 
 if TYPE_CHECKING:
@@ -58,14 +57,14 @@ def tensorboard(api: Api, run: Run, local_port: int) -> None:
     namespace = site.kubernetes.namespace
     wanted = VolumePod(site=site, run=run.path.name, image=run.record.spec.image)
     folder = layout.tensorboard_dir(Path(ROOT) / "runs" / run.path.name)
-    with _listening(local_port) as listener, volume.running(api, wanted, _tell) as pod:
+    with _listening(local_port) as listener, volume.running(api, wanted, tell) as pod:
         words = ["bash", "-c", _TENSORBOARD, "tensorboard", str(folder), str(PORT), site.python]
         command = Command(api, namespace, pod, wanted.container, words)
 
         def serve() -> None:
             port = Port(namespace=namespace, pod=pod, number=PORT)
             threading.Thread(target=_serve, args=(api, port, listener), daemon=True).start()
-            _tell(f"TensorBoard of {run.name}: {_address(listener)} (Ctrl-C ends it)")
+            tell(f"TensorBoard of {run.name}: {_address(listener)} (Ctrl-C ends it)")
 
         raise UserError(f"TensorBoard ended: {_words_of(command, serve)}", code=1)
 
@@ -90,7 +89,7 @@ def forward(api: Api, run: Run, pod: str, number: int, local_port: int) -> None:
     """Serve a port of a pod at ``local_port`` until the caller is interrupted."""
     port = Port(namespace=run.record.spec.site.kubernetes.namespace, pod=pod, number=number)
     with _listening(local_port) as listener:
-        _tell(f"port {number} of pod {pod}: {_address(listener)} (Ctrl-C ends it)")
+        tell(f"port {number} of pod {pod}: {_address(listener)} (Ctrl-C ends it)")
         _serve(api, port, listener)
 
 
@@ -132,9 +131,9 @@ def _carry(api: Api, port: Port, here: socket.socket) -> None:
             with contextlib.closing(there):
                 _relay(there, here)
         except UserError as error:
-            _tell(error.message)
+            tell(error.message)
         except (WebSocketException, OSError) as error:
-            _tell(f"port {port.number} of pod {port.pod}: {error}")
+            tell(f"port {port.number} of pod {port.pod}: {error}")
 
 
 def _relay(there: Any, here: socket.socket) -> None:
@@ -167,8 +166,4 @@ def _relay(there: Any, here: socket.socket) -> None:
             if channel == DATA:
                 here.sendall(piece)
             elif channel == TROUBLE and piece:
-                _tell(piece.decode("utf-8", "replace").strip())
-
-
-def _tell(message: str) -> None:
-    print(visible(f"jobctl: {message}"), file=sys.stderr, flush=True)
+                tell(piece.decode("utf-8", "replace").strip())

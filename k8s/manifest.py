@@ -37,8 +37,8 @@ KILL_SECONDS = 30
 START_SECONDS = 1800
 """How long a pod waits for the others of its attempt: their images are large, and their nodes may not have them."""
 
-OPERATORS_INIT_CONTAINER: Object = {
-    "name": "init-pytorch",
+OPERATORS_INIT: Object = {
+    "name": names.OPERATORS_INIT_CONTAINER,
     "image": "alpine:3.10",
     "command": ["sh", "-c", "true"],
     "resources": {
@@ -106,7 +106,7 @@ def pod_of(spec: JobSpec, kind: Kind) -> Object:
     template = merged(yaml.load(text, Loader=SafeLoader), spec.site.kubernetes.pod, PYTORCHJOB)
     pod_spec = {"restartPolicy": "Never", **template["spec"]}
     if kind == PYTORCHJOB and spec.resources.nodes > 1:
-        pod_spec["initContainers"] = [OPERATORS_INIT_CONTAINER]
+        pod_spec["initContainers"] = [OPERATORS_INIT]
 
     name = names.object_name(f"{names.job_name(spec)}-try")
     metadata = {**template["metadata"], "name": name, "namespace": spec.site.kubernetes.namespace}

@@ -22,6 +22,10 @@ INSTANCE = "app.kubernetes.io/instance"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN_ANNOTATION = "jobctl/run"
 HASH_ANNOTATION = "jobctl/spec-hash"
+OPERATORS_INIT_CONTAINER = "init-pytorch"
+"""What the training operator calls the init container that it adds to each worker."""
+RDMA_CAPABILITY = "IPC_LOCK"
+"""The capability of our containers that pins memory, where the site has RDMA."""
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 

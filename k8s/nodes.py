@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.stamps import seconds_of
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s.pods import Pod
 from jobctl.k8s.refusals import Refused
@@ -34,11 +34,8 @@ class DeadPod(msgspec.Struct, frozen=True):
 
 def is_late(pod: Pod) -> bool:
     """Whether a deleted pod is still there though its grace period is over."""
-    if not pod.deleted:
-        return False
-
-    due = datetime.strptime(pod.deleted, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-    return time.time() > due.timestamp() + LATE_SECONDS
+    due = seconds_of(pod.deleted)
+    return due is not None and time.time() > due + LATE_SECONDS
 
 
 def is_ready(node: Object) -> bool:

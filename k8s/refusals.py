@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.k8s.names import OPERATORS_INIT_CONTAINER, RDMA_CAPABILITY
 from jobctl.k8s.quantities import amount
 
 Answer = dict[str, Any]
@@ -31,6 +32,7 @@ _POLICY = re.compile(
 _NO_RUNTIME = re.compile(r"ClusterTrainingRuntime\S* \S+ not found")
 _NO_NAMESPACE = re.compile(r'namespaces "(?P<name>[^"]+)" not found')
 _POD_SECURITY = re.compile(r'violates PodSecurity "(?P<level>[a-z]+)[^"]*": (?P<reason>.*)', re.DOTALL)
+_QUOTED = re.compile(r'"([^"]+)"')
 _UNCHECKED = "some validation rules were not checked"
 
 
@@ -244,30 +246,50 @@ def _of_quota(message: str) -> Explanation | None:
 
 
 def _of_pod_security(message: str) -> Explanation | None:
-    violation = _POD_SECURITY.search(message)
+    violation = Violation.read(message)
     if violation is None:
         return None
 
     return Explanation(
-        f"the namespace's pod security level {violation['level']} forbids it: {violation['reason']}",
-        _security_hint(violation["reason"]),
+        f"the namespace's pod security level {violation.level} forbids it: {violation.reason}",
+        violation.hint,
     )
 
 
-def _security_hint(reason: str) -> str:
-    for word, hint in _SECURITY_HINTS.items():
-        if word in reason:
-            return hint
+class Violation(NamedTuple):
+    """A pod that the security level of its namespace does not allow."""
 
-    return "our pods pass level restricted as they are; look at kubernetes.pod and at the mounts"
+    level: str
+    reason: str
+    """The server's words: each rule, with the containers and the values that break it."""
+    named: frozenset[str]
+    """The names in quotes: containers, capabilities, volumes."""
 
+    @classmethod
+    def read(cls, message: str) -> Violation | None:
+        """Return the violation that a message tells of, or None for another message."""
+        match = _POD_SECURITY.search(message)
+        if match is None:
+            return None
 
-_SECURITY_HINTS = {
-    "IPC_LOCK": "RDMA pins memory, and level privileged alone allows that: "
-    "kubectl label namespace NAME pod-security.kubernetes.io/enforce=privileged",
-    "init-pytorch": "the training operator's init container for workers passes baseline at most; "
-    "or take --target k8s-trainjob",
-}
+        return cls(match["level"], match["reason"], frozenset(_QUOTED.findall(match["reason"])))
+
+    @property
+    def hint(self) -> str:
+        """Return what to do about it."""
+        if RDMA_CAPABILITY in self.named:
+            return (
+                "RDMA pins memory, and level privileged alone allows that: "
+                "kubectl label namespace NAME pod-security.kubernetes.io/enforce=privileged"
+            )
+
+        if OPERATORS_INIT_CONTAINER in self.named:
+            return (
+                "the training operator's init container for workers passes baseline at most; "
+                "or take --target k8s-trainjob"
+            )
+
+        return "our pods pass level restricted as they are; look at kubernetes.pod and at the mounts"
 
 
 def _of_rights(message: str) -> Explanation | None:

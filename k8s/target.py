@@ -12,10 +12,11 @@ import msgspec
 
 from jobctl.jobs.catalog.schema import Resources, Site
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.stamps import utc_stamp
 from jobctl.jobs.runs.store import Run, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.protocol import Capacity, Examination, Survey
-from jobctl.k8s import config_maps, manifest, names, placement, submission
+from jobctl.k8s import manifest, names, placement, submission
 from jobctl.k8s.cluster import Cluster, Clusters
 from jobctl.k8s.nodes import avoided_nodes, check_none_is_due, remove_dead
 from jobctl.k8s.ownership import tell_owner
@@ -205,7 +206,7 @@ class KubernetesTarget:
     def mark_cancelled(self, run: Run, job: Object | None) -> None:
         """Note in the record that a user asked this job to end."""
         uid = job["metadata"].get("uid", "") if job else ""
-        self._annotate(run, cancelled=cancel_mark(config_maps.now(), uid).strip())
+        self._annotate(run, cancelled=cancel_mark(utc_stamp(), uid).strip())
 
     # ---- from this host into the cluster
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,7 @@ from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import source_dir
 from jobctl.jobs.core.names import UnsafeName, inside, parts_of, shown
+from jobctl.jobs.core.patience import retry
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.sources.listing import all_patterns, matches
 from jobctl.prep.sources.origins import MIRROR_FILE, HubFile, Mirrored, mirrored
@@ -144,21 +144,26 @@ class Fetching:
 
         path.unlink(missing_ok=True)
 
-        for attempt in range(TRIES):
-            # Checked before each attempt: the other threads may have failed in the meantime.
-            if len(self.failed) > PATIENCE:
-                return False
+        if self.gives_up():
+            return False
 
-            try:
-                download(self.files, file, self.folder, self.token)
-                return True
-            except UserError as error:
-                if attempt == TRIES - 1:
-                    self.failed.append(error)
-                else:
-                    time.sleep(PAUSE * 2**attempt)
+        try:
+            retry(
+                lambda: download(self.files, file, self.folder, self.token),
+                # Asked after each attempt: the other threads may have failed in the meantime.
+                lambda error: isinstance(error, UserError) and not self.gives_up(),
+                tries=TRIES,
+                first_pause=PAUSE,
+            )
+        except UserError as error:
+            self.failed.append(error)
+            return False
 
-        return False
+        return True
+
+    def gives_up(self) -> bool:
+        """Return whether so many files failed that the rest is not tried."""
+        return len(self.failed) > PATIENCE
 
     def all(self, workers: int) -> int:
         """Fetch the missing files and return their number. Raises UserError if some could not be fetched."""

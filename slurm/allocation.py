@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, seconds
 from jobctl.slurm.script import wanted_nodes
@@ -70,13 +71,13 @@ def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | No
 
     if wanted > allocation.nodes:
         return UserError(
-            f"the job asks for {_count(wanted, 'node')}, {has} {allocation.nodes}",
+            f"the job asks for {counted(wanted, 'node')}, {has} {allocation.nodes}",
             hint=f"--nodes {allocation.nodes}; or salloc --nodes={wanted}",
         )
 
     if allocation.gpus_per_node is not None and gpus > allocation.gpus_per_node:
         return UserError(
-            f"the job asks for {_count(gpus, 'GPU')} a node, {has} {allocation.gpus_per_node}",
+            f"the job asks for {counted(gpus, 'GPU')} a node, {has} {allocation.gpus_per_node}",
             hint=_gpu_hint(allocation.gpus_per_node, gpus),
         )
 
@@ -113,10 +114,6 @@ def _moment(stamp: str, unknown: float) -> float:
 def _clock(duration: float) -> str:
     minutes, rest = divmod(int(duration), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _gpu_hint(existing: int, wanted: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from jobctl.jobs.core.amounts import duration
 from jobctl.slurm.hints import NEVER_STARTS
 from jobctl.slurm.jobs import Job
 
@@ -99,22 +100,7 @@ def _expected(job: Job, now: float) -> str:
 
     at = datetime.fromtimestamp(job.started)
     day = "" if at.date() == datetime.fromtimestamp(now).date() else f" on {at:%Y-%m-%d}"
-    return f"; expected to start in {duration_words(job.started - now)}, at {at:%H:%M}{day}"
-
-
-def duration_words(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``."""
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{round(seconds)} s"
-
-    if minutes < 60:
-        return f"{minutes} min"
-
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-
-    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
+    return f"; expected to start in {duration(job.started - now)}, at {at:%H:%M}{day}"
 
 
 def _spaced(camel: str) -> str:

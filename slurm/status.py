@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
 
 from jobctl.jobs.core.layout import log_dir, record_file
 from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.stamps import seconds_of
 from jobctl.jobs.core.text import visible
 from jobctl.jobs.runs.store import ENDED, NODE_FAILURE, Run, State, Status, recorded_status, state_of
 from jobctl.slurm.job_ids import read_job_ids
@@ -131,7 +131,7 @@ def submitted(run: Run) -> float:
 
     A job that came through a pipe writes its record itself, so its time is that of the record. 0 where nothing tells.
     """
-    recorded = seconds(run.record.submitted or (run.attempts[0].start if run.attempts else ""))
+    recorded = seconds_of(run.record.submitted or (run.attempts[0].start if run.attempts else ""))
     if recorded:
         return recorded
 
@@ -141,22 +141,12 @@ def submitted(run: Run) -> float:
         return 0.0
 
 
-def seconds(stamp: str) -> float:
-    """Seconds since 1970 of an ISO 8601 time, in UTC where it does not say; 0 for none."""
-    try:
-        moment = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
-    except ValueError:
-        return 0.0
-
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-
-
 def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
     state: State = "pending" if job.waiting else "running"
     detail = job_words(job, now)
     ended = run.last is not None and run.last.job_id == job.id and recorded.state in ENDED
     ending = job.state == "COMPLETING"
-    if ended and not (job.waiting or ending) and (job.started or 0) > seconds(recorded.end):
+    if ended and not (job.waiting or ending) and (job.started or 0) > (seconds_of(recorded.end) or 0):
         ended = False  # it runs again, and has not recorded its new attempt yet
 
     if ended and not job.waiting:

@@ -13,9 +13,9 @@ from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.status import describe_status, statuses
 from jobctl.jobs.core.goodput import Goodput
 from jobctl.jobs.core.run_times import read_goodput
+from jobctl.jobs.monitoring.figures import Training, read_training
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.edits import describe
-from jobctl.jobs.runs.figures import Training, read_training
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.job_spec import TrainSpec
 

@@ -76,8 +76,8 @@ def _points(subject: str) -> list[Point]:
 def _point_of_run(name: str) -> Point:
     """Return size, tokens and loss of a run: its last validation, or else its last logged step."""
     from jobctl.jobs.catalog import arithmetic
+    from jobctl.jobs.monitoring.figures import read_training
     from jobctl.jobs.runs import store
-    from jobctl.jobs.runs.figures import read_training
     from jobctl.jobs.scaling.fitting import Point
     from jobctl.jobs.spec.job_spec import TrainSpec
 

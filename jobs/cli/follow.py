@@ -20,8 +20,8 @@ from jobctl.jobs.cli.output import SLOW_SECONDS, emit, say
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.text import visible, visible_but_colours
+from jobctl.jobs.monitoring.figures import read_training
 from jobctl.jobs.runs import store as runs
-from jobctl.jobs.runs.figures import read_training
 from jobctl.jobs.runs.logs import log_files, whole_lines
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status

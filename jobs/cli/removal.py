@@ -13,6 +13,7 @@ from jobctl.jobs.cli.choices import TRUST_OPTION, root
 from jobctl.jobs.cli.finding import Place, find_run
 from jobctl.jobs.cli.output import emit, table, warn
 from jobctl.jobs.cli.status import statuses
+from jobctl.jobs.core.amounts import counted, short_bytes
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.removal import remove, size_of
@@ -142,17 +143,17 @@ def _remove(
 
     if removals and not yes:
         subject = "the checkpoints of " if checkpoints else ""
-        click.confirm(f"Remove {subject}{_count(removals)}, {freed / 1e6:,.1f} MB?", abort=True, err=True)
+        click.confirm(
+            f"Remove {subject}{counted(len(removals), 'run')}, {short_bytes(freed)}?", abort=True, err=True
+        )
 
     for run in chosen:
         remove(run.path, checkpoints)
 
-    text = f"removed {_count(removals)}, {freed / 1e6:,.1f} MB" if removals else "nothing to remove"
+    text = (
+        f"removed {counted(len(removals), 'run')}, {short_bytes(freed)}" if removals else "nothing to remove"
+    )
     emit({"removed": removals, "bytes": freed}, as_json, text)
-
-
-def _count(removals: Sequence[Removal]) -> str:
-    return "1 run" if len(removals) == 1 else f"{len(removals)} runs"
 
 
 def _keeps(run: Run) -> bool:

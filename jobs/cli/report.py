@@ -10,6 +10,7 @@ import click
 
 from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.output import say, warn
+from jobctl.jobs.core.amounts import short_bytes
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.goodput import CAUSES
@@ -66,7 +67,7 @@ def _write(target: Path, text: str) -> None:
             f"{target}: cannot be written: {error.strerror}", hint="-o FILE.html", code=1
         ) from None
 
-    say(f"{target} ({len(data) / 1e6:.2f} MB)")
+    say(f"{target} ({short_bytes(len(data))})")
 
 
 def _subject(word: str, home: Path) -> Subject:

@@ -56,6 +56,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"the nearest of {len(names)} names: {', '.join(likest)}"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of another library, or its type if it has no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
     """Exit with the code that ``main`` returns. On an error, print its message and exit with its code."""
     if sys.stdout is None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from jobctl.jobs.core.amounts import duration
+
 STEPS = "steps"
 CAUSES = {
     STEPS: "steps that count",
@@ -102,19 +104,10 @@ class Goodput(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.tokens_per_second:,.0f} tokens/s over all of it"
         )
         losses = sorted(((s, c) for c, s in self.seconds.items() if c != STEPS), reverse=True)
-        return [first, *(f"  {s / self.wall_seconds:6.1%}  {duration(s):>9}  {CAUSES[c]}" for s, c in losses)]
-
-
-def duration(seconds: float) -> str:
-    """Return seconds for people: ``48.3 s``, ``12 min 05 s`` or ``3 h 20 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+        return [
+            first,
+            *(f"  {s / self.wall_seconds:6.1%}  {duration(s):>11}  {CAUSES[c]}" for s, c in losses),
+        ]
 
 
 def account(

@@ -1,4 +1,4 @@
-"""Ask a service again while it does not answer. Every service uses this one loop."""
+"""Do again what fails for a while: ``ask`` by time, for a service, and ``retry`` by number, for a transfer."""
 
 from __future__ import annotations
 
@@ -62,3 +62,31 @@ def ask(
 
         sleep(max(pause, wanted))
         pause = min(2 * pause, patience.longest_pause)
+
+
+def retry(
+    action: Callable[[], Answer],
+    passes: Callable[[Exception], bool],
+    *,
+    tries: int,
+    first_pause: float,
+    prepare: Callable[[], None] = lambda: None,
+) -> Answer:
+    """Return what ``action`` returns, at the latest at the last of ``tries`` times.
+
+    An error that ``passes`` is followed by a pause, twice as long as the one before, and by ``prepare``. Any
+    other error is raised at once, and so is the last one.
+    """
+    number = 1
+    while True:
+        try:
+            if number > 1:
+                prepare()
+
+            return action()
+        except Exception as error:
+            if number >= tries or not passes(error):
+                raise
+
+        time.sleep(first_pause * 2 ** (number - 1))
+        number += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.goodput import Goodput, Interval, Span, Start, account
 from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.reading import open_regular, read_regular
+from jobctl.jobs.core.stamps import seconds_of
 
 ATTEMPT_NAME = re.compile(r"[0-9]{1,9}\.json")
 TRAINING = "train"
@@ -139,23 +139,6 @@ def start_of(lines: Iterable[bytes]) -> Start | None:
         ended=ended,
         intervals=tuple(intervals),
     )
-
-
-def seconds_of(text: str | None) -> float | None:
-    """Return a time in ISO 8601 as seconds since 1970, or None if ``text`` is not a time.
-
-    Without a zone it is UTC.
-    """
-    if text is None:
-        return None
-
-    try:
-        # Python 3.10 does not read the letter Z.
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-
-    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def _files(folder: Path, name: re.Pattern[str]) -> list[Path]:

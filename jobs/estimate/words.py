@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobctl.jobs.core.amounts import short_count
+from jobctl.jobs.core.amounts import duration, short_count
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.estimate.report import Duration, Estimate
 
@@ -20,7 +20,6 @@ PARTS = {
     "logits": "logits",
     "temporary": "one operation's own",
 }
-DAY = 86400
 
 
 def page(estimate: Estimate) -> str:
@@ -75,14 +74,16 @@ def _time_lines(estimate: Estimate) -> list[str]:
     least, most = estimate.step_seconds_range
     share = f", {estimate.mfu:.1%} of the peak" if estimate.mfu else ""
     lines = [
-        f"a step takes {seconds(estimate.step_seconds)} ({seconds(least)} to {seconds(most)}), "
+        f"a step takes {duration(estimate.step_seconds)} ({duration(least)} to {duration(most)}), "
         f"{estimate.tokens_per_second:,.0f} tokens/s{share}",
         f"  {BASIS[estimate.basis]}: {estimate.rates_source}",
     ]
 
     lines.append(
         "  "
-        + ", ".join(f"{name} {seconds(part)}" for name, part in estimate.step_seconds_by_part.items() if part)
+        + ", ".join(
+            f"{name} {duration(part)}" for name, part in estimate.step_seconds_by_part.items() if part
+        )
     )
     if estimate.goodput:
         lines.append(
@@ -90,8 +91,8 @@ def _time_lines(estimate: Estimate) -> list[str]:
         )
 
     lines += [
-        _duration_line("the stage", estimate.stage, estimate.currency),
-        _duration_line("compute-optimal", estimate.optimal, estimate.currency),
+        _stage_line("the stage", estimate.stage, estimate.currency),
+        _stage_line("compute-optimal", estimate.optimal, estimate.currency),
     ]
     return lines
 
@@ -104,21 +105,21 @@ BASIS = {
 }
 
 
-def _duration_line(name: str, duration: Duration, currency: str) -> str:
-    if duration.seconds is None:
-        return f"  {name}: {short_count(duration.tokens)} tokens"
+def _stage_line(name: str, stage: Duration, currency: str) -> str:
+    if stage.seconds is None:
+        return f"  {name}: {short_count(stage.tokens)} tokens"
 
     words = [
-        f"  {name}: {short_count(duration.tokens)} tokens, {duration.steps:,} steps, {seconds(duration.seconds)}"
+        f"  {name}: {short_count(stage.tokens)} tokens, {stage.steps:,} steps, {duration(stage.seconds)}"
     ]
-    if duration.seconds_with_goodput:
-        words.append(f"{seconds(duration.seconds_with_goodput)} with that goodput")
-    if duration.gpu_hours is not None:
-        words.append(f"{duration.gpu_hours:,.1f} GPU-hours")
-    if duration.kwh is not None:
-        words.append(f"{duration.kwh:,.1f} kWh")
-    if duration.cost is not None:
-        words.append(f"{duration.cost:,.2f} {currency}")
+    if stage.seconds_with_goodput:
+        words.append(f"{duration(stage.seconds_with_goodput)} with that goodput")
+    if stage.gpu_hours is not None:
+        words.append(f"{stage.gpu_hours:,.1f} GPU-hours")
+    if stage.kwh is not None:
+        words.append(f"{stage.kwh:,.1f} kWh")
+    if stage.cost is not None:
+        words.append(f"{stage.cost:,.2f} {currency}")
 
     return ", ".join(words)
 
@@ -127,7 +128,7 @@ def _checkpoint_lines(estimate: Estimate) -> list[str]:
     checkpoint = estimate.checkpoint
     line = f"a checkpoint is {checkpoint.gib:.2f} GiB; disk for those kept: {checkpoint.disk_gib:.2f} GiB"
     if checkpoint.save_seconds is not None:
-        return [f"{line}; a save is durable after {seconds(checkpoint.save_seconds)}"]
+        return [f"{line}; a save is durable after {duration(checkpoint.save_seconds)}"]
     return [f"{line}; prices.disk_gb_s of the site would say how long a save takes"]
 
 
@@ -136,9 +137,9 @@ def short(estimate: Estimate) -> str:
     words = [f"{estimate.needed_gib:.1f} of {estimate.available_gib:.1f} GiB a rank"]
     if estimate.step_seconds is not None and estimate.stage.seconds is not None:
         mark = " (extrapolated)" if estimate.basis == "extrapolated" else ""
-        words.append(f"a step of {seconds(estimate.step_seconds)}{mark}")
+        words.append(f"a step of {duration(estimate.step_seconds)}{mark}")
         words.append(f"{estimate.tokens_per_second:,.0f} tokens/s")
-        words.append(f"{seconds(estimate.stage.seconds)} for {short_count(estimate.stage.tokens)} tokens")
+        words.append(f"{duration(estimate.stage.seconds)} for {short_count(estimate.stage.tokens)} tokens")
         if estimate.stage.gpu_hours is not None:
             words.append(f"{estimate.stage.gpu_hours:,.1f} GPU-hours")
         if estimate.stage.cost is not None:
@@ -161,16 +162,3 @@ def refuse(estimate: Estimate) -> UserError:
         f"and a rank of {estimate.hardware} has {estimate.available_gib:.1f}",
         hint=f"{hint}; --force submits it all the same; jobctl estimate shows where the memory goes",
     )
-
-
-def seconds(value: float) -> str:
-    """Return seconds for people: ``312 ms``, ``4.25 s``, ``12 min``, ``3.4 h`` or ``26.0 days``."""
-    if value < 1:
-        return f"{value * 1e3:.3g} ms"
-    if value < 120:
-        return f"{value:.3g} s"
-    if value < 2 * 3600:
-        return f"{value / 60:.0f} min"
-    if value < 2 * DAY:
-        return f"{value / 3600:.1f} h"
-    return f"{value / DAY:.1f} days"

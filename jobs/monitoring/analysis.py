@@ -11,10 +11,10 @@ import msgspec
 from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.entries import ModelEntry
 from jobctl.jobs.catalog.loader import load_entry, load_hardware, names
-from jobctl.jobs.core.amounts import short_count
+from jobctl.jobs.core.amounts import counted, short_count
 from jobctl.jobs.core.goodput import CAUSES, STEPS, Goodput
-from jobctl.jobs.core.run_times import seconds_of
-from jobctl.jobs.monitoring.history import PARTS, History, Interval, column, finite, number
+from jobctl.jobs.core.stamps import seconds_of
+from jobctl.jobs.monitoring.history import PARTS, History, Interval, column, finite, known, number
 from jobctl.jobs.runs.records import Attempt
 
 WARMUP_STEPS = 50
@@ -140,11 +140,6 @@ def final_loss(losses: Sequence[float]) -> float | None:
     """Return the mean loss of the last steps; None without any."""
     last = min(LOSS_STEPS, max(1, int(LOSS_SHARE * len(losses))))
     return statistics.fmean(losses[-last:]) if losses else None
-
-
-def known(value: float) -> float | None:
-    """Return ``value``, or None for NaN."""
-    return value if math.isfinite(value) else None
 
 
 def warmup_steps(history: History) -> int:
@@ -299,7 +294,7 @@ def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
     device = f"{a.world_size} × {a.device}" if a.device else f"{a.world_size} processes"
     rows = [
         ("run", f"{a.run}: {a.model or 'model unknown'} on {device}" + (f", {a.status}" if a.status else "")),
-        ("steps", f"{a.steps:,}{share}, {short_count(a.tokens)} tokens, {_counted(a.attempts, 'attempt')}"),
+        ("steps", f"{a.steps:,}{share}, {short_count(a.tokens)} tokens, {counted(a.attempts, 'attempt')}"),
     ]
 
     lost = [
@@ -369,7 +364,3 @@ def _rows_of_projection(a: Analysis) -> list[tuple[str, str]]:
 
 def _rate_name(projection: Projection) -> str:
     return "rate of steps" if projection.basis == "steps" else "wall clock"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -13,10 +13,10 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.goodput import Goodput
 from jobctl.jobs.core.reading import open_regular
-from jobctl.jobs.core.run_times import seconds_of
+from jobctl.jobs.core.stamps import seconds_of
 from jobctl.jobs.core.text import visible
 from jobctl.jobs.monitoring.analysis import mean, split, wall_rate
-from jobctl.jobs.monitoring.history import History, column, finite, number
+from jobctl.jobs.monitoring.history import History, column, finite, known, number
 from jobctl.jobs.monitoring.opening import Records
 from jobctl.jobs.runs import store
 
@@ -97,10 +97,10 @@ def glance(
         max_iters=history.max_iters,
         seconds_left=remaining * per_step / 1e3 if per_step and going and history.max_iters else None,
         attempt=max(len(history.segments), records.attempts[-1].attempt if records.attempts else 0),
-        loss=_known(losses[-1]) if losses else None,
+        loss=known(losses[-1]) if losses else None,
         validation_loss=evaluations[-1] if evaluations else None,
-        learning_rate=_known(number(last.lr)) if last else None,
-        grad_norm=_known(number(last.grad_norm)) if last else None,
+        learning_rate=known(number(last.lr)) if last else None,
+        grad_norm=known(number(last.grad_norm)) if last else None,
         tokens_per_second=mean(recent, "tokens_per_sec"),
         wall_tokens_per_second=wall_rate(history, records.attempts, goodput),
         mfu=mean(recent, "mfu"),
@@ -114,10 +114,6 @@ def glance(
         losses=losses,
         rates=[(i.iter, i.tokens_per_sec) for i in history.intervals if math.isfinite(i.tokens_per_sec)],
     )
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def state_of(history: History, records: Records, now: float) -> tuple[str, str]:

@@ -265,6 +265,11 @@ def finite(values: Iterable[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
+def known(value: float) -> float | None:
+    """Return ``value``, or None if it is NaN or infinite."""
+    return value if math.isfinite(value) else None
+
+
 def kept(entries: list[Entry], step: int) -> list[Entry]:
     """Return the entries that still hold when training goes on after ``step``; entries are in order of steps."""
     end = len(entries)

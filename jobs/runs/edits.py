@@ -7,7 +7,6 @@ the spec with all edits, in their order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from jobctl.jobs.catalog import consistency
 from jobctl.jobs.catalog.resuming import DERIVED, FIXED, MAY_BE_ALLOWED
 from jobctl.jobs.catalog.schema.keys import split_key
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.stamps import utc_stamp
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer, merge, parse_set, section, site_of
 from jobctl.jobs.spec.recorded import sections_of, settings_of
@@ -69,7 +69,7 @@ def make_edit(spec: JobSpec, sets: Sequence[str], after_attempt: int) -> Edit:
         _check_key(split_key(key)[0], spec)
 
     refuse_secrets([Layer("--set", settings)], ())
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = utc_stamp()
     edit = Edit(settings=settings, time=now, after_attempt=after_attempt)
     _check_whole(spec, edited(spec, [edit]), settings)
 

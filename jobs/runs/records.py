@@ -10,7 +10,6 @@ import json
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import code_of
 from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.stamps import utc_stamp
 from jobctl.jobs.runs.edits import Edit, edited
 from jobctl.jobs.spec.job_spec import RECORD_FORMAT, JobSpec, TrainSpec
 from jobctl.jobs.targets.registry import target_entry
@@ -254,7 +254,7 @@ def record_kill(run: Path, number: int) -> None:
     """Record the end of an attempt that was killed before it could write its end itself."""
     for attempt in read_attempts(run):
         if attempt.attempt == number and attempt.end is None:
-            end = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+            end = utc_stamp()
             code = code_of(-signal.SIGKILL)
             ended = msgspec.structs.replace(attempt, end=end, exit_code=code, reason="cancelled")
             write_whole(layout.attempt_file(run, number), msgspec.json.encode(ended) + b"\n")

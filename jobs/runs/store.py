@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +21,7 @@ from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.ownership import check_run
 from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.stamps import utc_stamp
 from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record, with_edit
@@ -246,7 +246,7 @@ def write_submission(path: Path, spec: JobSpec, script: str) -> None:
 def write_record(path: Path, spec: JobSpec, step: str = "") -> None:
     """Write the record of a run, or of the ``step`` that reads its checkpoint."""
     record = json.loads(spec.record()) | {
-        "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "submitted": utc_stamp(),
         "git_revision": git_revision(),
     }
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
@@ -320,7 +320,7 @@ def _submitted(path: Path, step: str) -> str:
     script = layout.script_file(path, step)
     if not script.is_file():
         return ""
-    return datetime.fromtimestamp(script.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")
+    return utc_stamp(script.stat().st_mtime)
 
 
 def read_again(run: Run) -> Run:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.driver import query
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -74,7 +75,7 @@ def refused(spec: JobSpec, gpus: Sequence[Gpu], *, force: bool) -> UserError | N
     if len(gpus) < wanted:
         has = f"{len(gpus)} of them" if gpus else "none"
         return UserError(
-            f"{spec.hardware} wants {_count(wanted)}, this machine has {has}", hint=_hint(len(gpus))
+            f"{spec.hardware} wants {counted(wanted, 'GPU')}, this machine has {has}", hint=_hint(len(gpus))
         )
 
     smallest = min(gpus, key=lambda gpu: gpu.memory_gib)
@@ -86,10 +87,6 @@ def refused(spec: JobSpec, gpus: Sequence[Gpu], *, force: bool) -> UserError | N
         )
 
     return None
-
-
-def _count(gpus: int) -> str:
-    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
 def _hint(gpus: int) -> str:

@@ -39,6 +39,10 @@ Ids = npt.NDArray[np.uint32]
 """Token ids as encoders give them, shape [tokens]."""
 
 
+class NoSplit(UserError):
+    """The data set has no split of that name."""
+
+
 class TokenizerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The tokenizer that made the ids: its name, and the SHA-256 of the file that defines it."""
 
@@ -373,7 +377,7 @@ def open_dataset(path: Path, split: str = "train") -> TokenDataset:
     meta = read_meta(path)
     splits = {shard.split for shard in meta.shards}
     if split not in splits:
-        raise UserError(f"data set {path} has no split '{split}'", hint=nearest(split, splits))
+        raise NoSplit(f"data set {path} has no split '{split}'", hint=nearest(split, splits))
 
     dataset = TokenDataset(path, meta, split)
     if not dataset.num_tokens:

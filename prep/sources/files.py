@@ -9,7 +9,6 @@ import hashlib
 import io
 import lzma
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import zstandard
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.patience import retry
 
 TRANSIENT = {
     errno.EIO,
@@ -55,19 +55,11 @@ def retried(action: Callable[[], Any], again: Callable[[], None] = lambda: None)
 
     After a transient OSError, pause, call ``again``, and repeat the action.
     """
-    for attempt in range(TRIES):
-        try:
-            if attempt:
-                again()
 
-            return action()
-        except OSError as error:
-            if error.errno not in TRANSIENT or attempt == TRIES - 1:
-                raise
+    def is_transient(error: Exception) -> bool:
+        return isinstance(error, OSError) and error.errno in TRANSIENT
 
-            time.sleep(PAUSE * 2**attempt)
-
-    raise AssertionError("unreachable")
+    return retry(action, is_transient, tries=TRIES, first_pause=PAUSE, prepare=again)
 
 
 class CheckedFile(io.RawIOBase):

@@ -84,7 +84,7 @@ def test_a_mirror_and_its_tokens_need_their_space(job: Job, root: Path) -> None:
     prep = job("true", kind="prep", **SLIM)
     assert (needed_bytes(mirror), needed_bytes(prep)) == (14.2e9, 6.0e9 * 4)
     check_space([mirror, prep], lambda folder: 39 * 10**9)
-    with pytest.raises(UserError, match=r"has 38\.0 GB free, and the jobs write about 38\.2 GB"):
+    with pytest.raises(UserError, match=r"has 38\.00 GB free, and the jobs write about 38\.20 GB"):
         check_space([mirror, prep], lambda folder: 38 * 10**9)
 
     present = root / "sources/slimpajama_6b/data"

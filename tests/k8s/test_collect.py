@@ -128,7 +128,7 @@ def test_a_run_larger_than_the_disk_is_refused_before_it_is_fetched(
 ) -> None:
     pod.prints("xargs", listing("huge", size=10**14))
     code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
-    assert (code, "the run needs 100000.0 GB more" in err) == (1, True)
+    assert (code, "the run needs 100,000.00 GB more" in err) == (1, True)
     assert not [path for _, path in server.requests if "/exec" in path and "tar" in path]
 
 

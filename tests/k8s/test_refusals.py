@@ -66,7 +66,7 @@ def test_a_missing_object_is_not_a_missing_kind() -> None:
             'pods "x" is forbidden: exceeded quota: q, requested: cpu=8, used: cpu=1, limited: cpu=4',
             "quota q is exhausted: asked for cpu=8, in use cpu=1, limit cpu=4",
         ),
-        ('pods "x" is forbidden: violates PodSecurity "baseline:latest": IPC_LOCK', "IPC_LOCK"),
+        ('pods "x" is forbidden: violates PodSecurity "baseline:latest": host namespaces', "host namespaces"),
     ],
 )
 def test_what_is_forbidden_says_why(message: str, words: str) -> None:
@@ -162,3 +162,30 @@ def test_a_name_that_begins_with_a_digit_is_refused_by_the_webhook() -> None:
     thing["metadata"]["name"] = "1good"
     with pytest.raises(Refusal, match="DNS-1035"):
         Store().create("kubeflow.org/v1", "pytorchjobs", "jobctl", thing)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (
+            'non-default capabilities (container "pytorch" must not include "IPC_LOCK" in '
+            "securityContext.capabilities.add)",
+            "RDMA pins memory",
+        ),
+        (
+            'runAsNonRoot != true (pod or container "init-pytorch" must set securityContext.runAsNonRoot=true)',
+            "--target k8s-trainjob",
+        ),
+        (
+            'runAsNonRoot != true (pod or container "init-pytorch-data" must set runAsNonRoot=true)',
+            "look at kubernetes.pod",
+        ),
+        ("host namespaces (hostNetwork=true)", "look at kubernetes.pod"),
+    ],
+)
+def test_a_security_level_is_answered_by_the_names_that_break_it(reason: str, words: str) -> None:
+    message = f'pods "x" is forbidden: violates PodSecurity "restricted:latest": {reason}'
+    body = json.dumps({"message": message, "reason": "Forbidden", "code": 403}).encode()
+    refusal = refused(403, body, "x")
+    assert "pod security level restricted forbids it" in refusal.message
+    assert words in refusal.hint

@@ -8,18 +8,27 @@ from typing import Any
 
 import pytest
 
+from jobctl.jobs.core.stamps import seconds_of
 from jobctl.jobs.runs.records import Attempt, RunRecord
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.client import Slurm
 from jobctl.slurm.job_ids import record_job_id
 from jobctl.slurm.jobs import Job
-from jobctl.slurm.status import jobs_of, needs_history, seconds, status_of
+from jobctl.slurm.status import jobs_of, needs_history, status_of
 from jobctl.slurm.target import SlurmTarget
 
 START, END = "2026-11-24T10:00:00Z", "2026-11-24T10:10:00Z"
 SPEC = resolve(Choices(model="qwen3_smoke", target="slurm"), version="0").spec
-NOW = seconds("2026-11-24T12:00:00Z")
+
+
+def moment(stamp: str) -> float:
+    seconds = seconds_of(stamp)
+    assert seconds is not None
+    return seconds
+
+
+NOW = moment("2026-11-24T12:00:00Z")
 
 
 def run(*attempts: Attempt, submitted: str = START, path: str = "/data/runs/x") -> Run:
@@ -58,18 +67,18 @@ def test_a_requeue_that_slurm_did_not_take_is_reported(tmp_path: Path) -> None:
     [
         ([], [job("PENDING", reason="Resources")], "pending", "free nodes"),
         ([], [job("RUNNING", node_list="n1")], "running", "running on n1"),
-        ([attempt()], [job("RUNNING", started=seconds(START))], "running", ""),
-        ([attempt(code=0)], [job("COMPLETING", started=seconds(START))], "finished", ""),
-        ([attempt(code=200)], [job("COMPLETING", started=seconds(START))], "running", "checkpointed"),
+        ([attempt()], [job("RUNNING", started=moment(START))], "running", ""),
+        ([attempt(code=0)], [job("COMPLETING", started=moment(START))], "finished", ""),
+        ([attempt(code=200)], [job("COMPLETING", started=moment(START))], "running", "checkpointed"),
         ([attempt(code=200)], [job("PENDING", reason="BeginTime")], "pending", "requeued"),
         ([attempt(code=1, reason="node failure")], [], "stopped", "resume"),
         (
             [attempt(code=1, reason="node failure")],
-            [job("COMPLETING", started=seconds(END) + 5)],
+            [job("COMPLETING", started=moment(END) + 5)],
             "running",
             "a node died; ending",
         ),
-        ([attempt(code=0)], [job("RUNNING", started=seconds(END) + 5)], "running", ""),
+        ([attempt(code=0)], [job("RUNNING", started=moment(END) + 5)], "running", ""),
         ([attempt(code=0)], [], "finished", ""),
         ([attempt(code=200)], [job("FAILED", exit_code=200)], "stopped", "resume"),
         ([attempt(code=1)], [job("FAILED", exit_code=1)], "failed", "exit code 1"),
@@ -110,7 +119,7 @@ def test_a_cancelled_job_or_one_without_an_attempt_needs_no_words() -> None:
 @pytest.mark.parametrize("jobs", [[], [job("CANCELLED")]])
 def test_a_run_whose_dependency_failed_says_so_whatever_slurm_knows(jobs: list[Job]) -> None:
     failed = Status(run="before", state="failed", target="slurm")
-    found = status_of(run(), jobs, seconds(START) + 5, failed)
+    found = status_of(run(), jobs, moment(START) + 5, failed)
     assert found.state == "cancelled"
     assert found.detail.startswith("never started: before, which it was to come after, is failed")
     assert "jobctl resume before, then jobctl resume x" in found.detail
@@ -118,16 +127,16 @@ def test_a_run_whose_dependency_failed_says_so_whatever_slurm_knows(jobs: list[J
 
 
 def test_a_run_that_slurm_does_not_know_yet_is_being_submitted() -> None:
-    assert status_of(run(), [], seconds(START) + 5).state == "submitted"
+    assert status_of(run(), [], moment(START) + 5).state == "submitted"
 
 
 def test_a_run_goes_on_while_a_job_that_comes_after_its_first_one_waits() -> None:
     """As an evaluation does after a training: the training has written its end, and Slurm is still clearing up."""
     later = [Job(id=id_, name="x", state="PENDING", reason="Dependency") for id_ in ("8", "10")]
-    running = status_of(run(attempt()), [job("RUNNING", started=seconds(START), node_list="n1"), *later], NOW)
+    running = status_of(run(attempt()), [job("RUNNING", started=moment(START), node_list="n1"), *later], NOW)
     assert (running.state, running.detail) == ("running", "running on n1; then job 8, 10")
     for code in (0, 1):
-        ended = [job("COMPLETING", started=seconds(START)), *later]
+        ended = [job("COMPLETING", started=moment(START)), *later]
         found = status_of(run(attempt(code=code)), ended, NOW)
         assert (found.state, found.job_id, found.detail) == (
             "pending",
@@ -151,9 +160,9 @@ def test_a_job_from_a_pipe_is_known_by_its_attempt() -> None:
 def test_a_job_of_the_same_name_under_another_root_is_another_runs(tmp_path: Path) -> None:
     """Accounts keep no comment unless they are told to."""
     mine = run(path=str(tmp_path / "x"))
-    theirs = Job(id="8", name="x", state="FAILED", submitted=int(seconds(START)) + 1)
+    theirs = Job(id="8", name="x", state="FAILED", submitted=int(moment(START)) + 1)
     assert jobs_of(mine, [theirs]) == [theirs], "a run of an older version has recorded no id"
-    assert jobs_of(mine, [Job(id="8", name="x", state="FAILED", submitted=int(seconds(START)) + 3600)]) == []
+    assert jobs_of(mine, [Job(id="8", name="x", state="FAILED", submitted=int(moment(START)) + 3600)]) == []
 
     (tmp_path / "x" / "logs").mkdir(parents=True)
     record_job_id(mine.path, "9")
@@ -171,12 +180,12 @@ def test_a_run_whose_time_nobody_knows_hides_no_other(tmp_path: Path) -> None:
 
         def history(self, since: float, users: object = ()) -> list[Job]:
             asked.append(since)
-            return [Job(id="9", name="known", state="TIMEOUT", submitted=int(seconds(START)))]
+            return [Job(id="9", name="known", state="TIMEOUT", submitted=int(moment(START)))]
 
     for name in ("piped", "known"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "run.json").write_text(SPEC.record())
-    os.utime(tmp_path / "runs/piped/run.json", (seconds(START) + 60, seconds(START) + 60))
+    os.utime(tmp_path / "runs/piped/run.json", (moment(START) + 60, moment(START) + 60))
     gone = run(submitted="", path=str(tmp_path / "runs" / "gone"))
     piped = run(submitted="", path=str(tmp_path / "runs" / "piped"))
     known = run(submitted=START, path=str(tmp_path / "runs" / "known"))
@@ -185,7 +194,7 @@ def test_a_run_whose_time_nobody_knows_hides_no_other(tmp_path: Path) -> None:
     target = SlurmTarget(Recording(), clock=lambda: NOW)
     states = {status.run: status.state for status in target.statuses([gone, piped, known])}
     assert states == {"gone": "unknown", "piped": "lost", "known": "failed"}
-    assert asked == [seconds(START) - 1], "sacct refuses a time before 1970, for all"
+    assert asked == [moment(START) - 1], "sacct refuses a time before 1970, for all"
     assert [target.statuses([each])[0].state for each in (piped, known)] == ["lost", "failed"]
 
 
@@ -206,13 +215,13 @@ def test_any_number_of_runs_is_one_call_each(tmp_path: Path) -> None:
 
         def history(self, since: float, users: object = ()) -> list[Job]:
             calls.append("sacct")
-            return [Job(id="7", name="lost-1", state="CANCELLED", submitted=int(seconds(START)) + 5)]
+            return [Job(id="7", name="lost-1", state="CANCELLED", submitted=int(moment(START)) + 5)]
 
     paths = [tmp_path / "runs" / f"{kind}-{n}" for kind in ("done", "lost") for n in range(100)]
     for path in paths:
         path.mkdir(parents=True)
         (path / "run.json").write_text(SPEC.record())
-        os.utime(path / "run.json", (seconds(START), seconds(START)))
+        os.utime(path / "run.json", (moment(START), moment(START)))
     found = [
         run(*([attempt(code=0)] if path.name.startswith("done") else []), submitted=START, path=str(path))
         for path in paths

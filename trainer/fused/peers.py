@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from jobctl.jobs.core.errors import first_line
 from jobctl.trainer.distributed import World
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def peer_memory(elements: int, dtype: torch.dtype, world: World) -> PeerMemory |
     try:
         made = PeerMemory(elements, dtype, world)
     except (ImportError, AttributeError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
 
     # If it failed on one rank, no rank may use it.
     if world.any(made is None):

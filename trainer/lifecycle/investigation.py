@@ -20,8 +20,8 @@ from typing import TextIO
 import msgspec
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
+from jobctl.jobs.core.amounts import duration
 from jobctl.jobs.core.durable import write_whole
-from jobctl.jobs.core.goodput import duration
 from jobctl.jobs.core.layout import hang_dir, hang_file
 from jobctl.trainer.distributed import World
 from jobctl.trainer.lifecycle import flight_record, stacks, verdict

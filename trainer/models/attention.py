@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jobctl.jobs.core.errors import UserError, nearest
+from jobctl.jobs.core.errors import UserError, first_line, nearest
 from jobctl.trainer.models.cudnn_attention import RepeatableCudnn
 
 
@@ -376,10 +376,6 @@ def check_against_reference(
         # Written so that NaN fails as well.
         if not worst <= tolerance:
             raise RuntimeError(f"its result is off by {worst:.1%} from the plain formula")
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def describe(device: torch.device) -> str:

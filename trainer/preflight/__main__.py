@@ -19,7 +19,7 @@ import msgspec
 
 from jobctl.jobs.catalog.schema import Expected
 from jobctl.jobs.core.durable import write_whole
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, first_line
 from jobctl.jobs.core.layout import bad_nodes_file, log_dir
 from jobctl.jobs.core.text import visible
 from jobctl.trainer import rendezvous
@@ -130,7 +130,7 @@ def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: st
 
     raised = run_ranks(parsed)
 
-    return "" if raised is None else f"{type(raised).__name__}: {raised}".splitlines()[0]
+    return "" if raised is None else f"{type(raised).__name__}: {first_line(raised)}"
 
 
 def announce(

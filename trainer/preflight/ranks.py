@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from jobctl.jobs.catalog.schema import Expected
 from jobctl.jobs.core.durable import write_whole
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, first_line
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.preflight.verdict import Measured
 
@@ -152,7 +152,7 @@ def entry_point() -> int:
         return main(report, node, expected)
     except Exception as error:
         rank = int(os.environ.get("LOCAL_RANK", "0"))
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        said = first_line(error)[:300]
         failed = Measured(node=node, local_rank=rank, gpu=expected.gpus > 0, tflops=0.0, error=said)
         write_whole(report.with_name(f"{report.name}.{rank}"), msgspec.json.encode([failed]))
 

@@ -11,6 +11,7 @@ from jobctl.jobs.catalog.arithmetic import flops_per_token, flops_per_token_caus
 from jobctl.jobs.catalog.loader import peak_flops
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.catalog.training_plan import Plan, SourceShare
+from jobctl.jobs.core.amounts import short_bytes
 from jobctl.trainer.data.samples import BatchLayout, Samples
 from jobctl.trainer.distributed import EXPLAINED, Sharding, World
 from jobctl.trainer.fused import KernelChoice
@@ -121,8 +122,8 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
         "kernels": f"{info['kernels']} (asked for: {train.kernels})",
         "compile": compiled(info, train),
         "sharding": f"{info['sharding']}: {EXPLAINED[info['sharding']]}",
-        "memory a rank": f"weights {size(info['weight_bytes_per_rank'])}, "
-        f"optimiser {size(info['optimizer_bytes_per_rank'])}",
+        "memory a rank": f"weights {short_bytes(info['weight_bytes_per_rank'])}, "
+        f"optimiser {short_bytes(info['optimizer_bytes_per_rank'])}",
         "batch": f"{train.batch_size} a rank × {train.gradient_accumulation_steps} micro-steps × "
         f"{info['world_size']} ranks = {info['global_batch_size']} sequences of {train.block_size} "
         f"= {info['tokens_per_iter']:,} tokens a step",
@@ -181,15 +182,3 @@ def compiled(info: dict[str, Any], train: TrainConfig) -> str:
         )
 
     return text
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-
-        amount /= 1000
-
-    return f"{amount:.2f} GB"

@@ -6,7 +6,6 @@ its authority to each pod. It is a tracker like the others: a thread of its own,
 
 from __future__ import annotations
 
-import datetime
 import http.client
 import logging
 import math
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+
+from jobctl.jobs.core.stamps import utc_stamp
 
 if TYPE_CHECKING:
     from jobctl.trainer.reporting.trackers import Series
@@ -88,9 +89,7 @@ def status(
             for name, value in list(metrics.items())[:MOST_METRICS]
             if name
         ],
-        "lastUpdatedTime": datetime.datetime.fromtimestamp(now, datetime.timezone.utc).strftime(
-            "%Y-%m-%dT%H:%M:%SZ"
-        ),
+        "lastUpdatedTime": utc_stamp(now),
     }
     if seconds_left is not None and math.isfinite(seconds_left):
         told["estimatedRemainingSeconds"] = min(LARGEST_INT32, max(0, round(seconds_left)))

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
-from jobctl.jobs.core.errors import UserError
+from jobctl.prep.shards.format import NoSplit
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.data.permutation import key, permute
 from jobctl.trainer.data.samples import Blocks, combined_fingerprint, document_ids, open_sources
@@ -57,11 +57,8 @@ def open_validation(sources: Sequence[Source], model: ModelConfig, train: TrainC
     for source in sources:
         try:
             blocks = open_sources([source], "val", model, train)[0]
-        except UserError as error:
-            if "no split" in error.message:
-                continue
-
-            raise
+        except NoSplit:
+            continue
 
         found.append(choose_blocks(blocks, train.eval_iters * SEQUENCES))
 

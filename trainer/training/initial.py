@@ -19,7 +19,7 @@ from torch import Tensor
 from jobctl.jobs.catalog.loader import load_family
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.jobs.core import layout
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, first_line
 from jobctl.trainer.checkpoint.contents import Contents
 from jobctl.trainer.checkpoint.integrity import CHECKSUMS_FILE, Damaged
 from jobctl.trainer.checkpoint.origin import Origin
@@ -111,9 +111,9 @@ def downloaded(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # its errors, and those of two HTTP libraries
-        words = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"--init_from=hf:{name}: there is no such folder, and the hub's model cannot be fetched: {words[0]}",
+            f"--init_from=hf:{name}: there is no such folder, and the hub's model cannot be fetched: "
+            f"{first_line(error)}",
             hint=hint,
         ) from error
 

@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from jobctl.jobs.core.driver import DriverSilent, query
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.monitoring.checks.finding import Finding
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -68,20 +68,12 @@ MachineCheck = Callable[[MachineFacts], Finding | None]
 
 def ask_gpus() -> tuple[Gpu, ...] | str:
     """Return this machine's GPUs; nothing without a driver, and the reason where the driver fails."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-
-    words = [program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"nvidia-smi does not answer: {error}"
+        lines = query(QUERY)
+    except DriverSilent as error:
+        return error.message
 
-    if done.returncode:
-        return (done.stdout + done.stderr).strip()[:300] or f"nvidia-smi ended with {done.returncode}"
-
-    return tuple(_gpu(line) for line in done.stdout.splitlines() if line.count(",") == len(QUERY) - 1)
+    return tuple(_gpu(line) for line in lines if line.count(",") == len(QUERY) - 1)
 
 
 def _gpu(line: str) -> Gpu:

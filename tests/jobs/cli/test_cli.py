@@ -296,9 +296,9 @@ def test_metrics_that_are_none_are_named(jobctl: Invoke, root: Path, job: Callab
     run, _ = submit(job("true"))
     assert jobctl("wait", "r")[0] == 0
     layout.metrics_dir(run.path).mkdir()
-    (layout.metrics_dir(run.path) / "run_1.json").write_text('{"training_iterations": [7]}')
+    (layout.metrics_dir(run.path) / "run_1.json").write_text('{"losses": [7]}')
     code, _, err = jobctl("describe", "r")
-    assert (code, "run_1.json: not the metrics of a run" in err) == (1, True)
+    assert (code, "run_1.json: not the log of a training" in err) == (1, True)
 
 
 def test_a_pipeline_is_shown_though_one_of_its_runs_is_broken(

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from jobctl.jobs.cli.describe import description, training_summary
+from jobctl.jobs.monitoring.figures import Training
 from jobctl.jobs.runs.edits import Edit
-from jobctl.jobs.runs.figures import Training
 from jobctl.jobs.runs.records import Attempt
 from jobctl.jobs.runs.store import Run, State, Status
 from jobctl.jobs.spec.job_spec import JobSpec

@@ -109,7 +109,7 @@ def test_nothing_is_queued_where_the_disk_is_too_small(
     words = ("pipeline", "--model", "qwen3_1.8b", "--target", "slurm", "--run", "p")
     code, _, err = jobctl(*words)
     assert code == 2
-    assert "has 1.0 GB free, and the jobs write about 38.2 GB" in err
+    assert "has 1.00 GB free, and the jobs write about 38.20 GB" in err
     assert not root.exists()
 
 

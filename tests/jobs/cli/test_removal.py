@@ -49,7 +49,7 @@ def test_a_run_is_removed_and_what_it_held_is_said(jobctl: Invoke, root: Path, j
 def test_checkpoints_alone_may_go(jobctl: Invoke, root: Path, job: Job) -> None:
     run = ended(job, "old")
     out = jobctl("delete", "old", "--checkpoints", "-y")[1]
-    assert out == "removed 1 run, 0.0 MB\n"
+    assert out == "removed 1 run, 1 kB\n"
     assert not (run.path / "checkpoints").exists()
     assert jobctl("status", "old")[0] == 0
 

@@ -18,7 +18,7 @@ from tests.jobs.monitoring.runs import write_run
 def test_the_page_is_named_after_the_run(root: Path) -> None:
     write_run(layout.run_dir(root, "first"))
     write_run(layout.run_dir(root, "second"))
-    assert call("report", "first").output.startswith("first.html (0.")
+    assert call("report", "first").output.startswith("first.html (1")
     assert "Report of first" in Path("first.html").read_text()
     call("report", "first", "second")
     assert "Report of first, second" in Path("report.html").read_text()

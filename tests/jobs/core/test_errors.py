@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from jobctl.jobs.core.errors import UserError, nearest, run_command
+from jobctl.jobs.core.errors import UserError, first_line, nearest, run_command
 
 
 def test_the_hint_stands_under_the_message() -> None:
@@ -84,3 +84,8 @@ def test_a_wrong_name_among_many_prints_a_few() -> None:
 
 def test_a_wrong_name_among_few_prints_them_all() -> None:
     assert nearest("zzz", ["b", "a", "a"]) == "known: a, b"
+
+
+def test_an_error_without_a_message_is_named_by_its_type() -> None:
+    assert first_line(RuntimeError("\nno kernel\nfor this shape")) == "no kernel"
+    assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"

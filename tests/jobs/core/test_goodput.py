@@ -1,6 +1,6 @@
 import pytest
 
-from jobctl.jobs.core.goodput import CAUSES, Goodput, Interval, Span, Start, account, duration, lost_share
+from jobctl.jobs.core.goodput import CAUSES, Goodput, Interval, Span, Start, account, lost_share
 
 
 def interval(iter: int, at: float, **seconds: float) -> Interval:
@@ -148,7 +148,3 @@ def test_the_lines_name_the_share_and_the_largest_cause_first() -> None:
 )
 def test_the_share_of_steps_that_are_lost(before: int, after: int, kept: float, share: float) -> None:
     assert lost_share(before, after, kept) == pytest.approx(share)
-
-
-def test_durations_are_for_people() -> None:
-    assert [duration(s) for s in (4.26, 725.0, 12000.0)] == ["4.3 s", "12 min 05 s", "3 h 20 min"]

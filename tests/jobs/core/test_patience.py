@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.patience import Patience, Unanswered, ask
+from jobctl.jobs.core.patience import Patience, Unanswered, ask, retry
 
 
 class Service:
@@ -64,3 +64,47 @@ def test_any_other_error_is_not_tried_again() -> None:
 
     with pytest.raises(UserError, match="refused"):
         ask(refuse, Patience(60, 1, 4), announce=lambda _: None, sleep=lambda _: None)
+
+
+class Transfer:
+    """Breaks some times, and keeps what happened."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.events: list[str | float] = []
+
+    def run(self) -> str:
+        self.events.append("action")
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+    def retried(self, monkeypatch: pytest.MonkeyPatch) -> str:
+        monkeypatch.setattr("time.sleep", self.events.append)
+        return retry(
+            self.run,
+            lambda error: isinstance(error, ConnectionError),
+            tries=3,
+            first_pause=1.0,
+            prepare=lambda: self.events.append("prepare"),
+        )
+
+
+def test_a_transfer_that_breaks_is_prepared_and_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    transfer = Transfer(ConnectionError(), ConnectionError())
+    assert transfer.retried(monkeypatch) == "done"
+    assert transfer.events == ["action", 1.0, "prepare", "action", 2.0, "prepare", "action"]
+
+
+def test_the_last_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    transfer = Transfer(ConnectionError("1"), ConnectionError("2"), ConnectionError("3"))
+    with pytest.raises(ConnectionError, match="3"):
+        transfer.retried(monkeypatch)
+    assert transfer.events.count("action") == 3
+
+
+def test_an_error_that_does_not_pass_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    transfer = Transfer(ConnectionError(), ValueError("no such file"))
+    with pytest.raises(ValueError, match="no such file"):
+        transfer.retried(monkeypatch)
+    assert transfer.events == ["action", 1.0, "prepare", "action"]

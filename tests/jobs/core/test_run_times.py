@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.core import layout
-from jobctl.jobs.core.run_times import read_goodput, read_spans, read_starts, seconds_of
+from jobctl.jobs.core.run_times import read_goodput, read_spans, read_starts
 
 BEGAN = {"kind": "began", "attempt": 1, "launched": 1000.0}
 TIME = {"kind": "time", "iter": 10, "at": 1060.0, "seconds": {"startup": 20.0, "steps": 40.0}, "tokens": 640}
@@ -61,9 +61,3 @@ def test_damaged_and_foreign_files_are_left_out(tmp_path: Path) -> None:
 
 def test_a_run_that_has_not_begun_has_no_times(tmp_path: Path) -> None:
     assert read_goodput(tmp_path / "nothing") is None
-
-
-def test_times_are_utc_where_they_name_no_zone() -> None:
-    assert seconds_of("1970-01-01T01:00:00") == 3600.0
-    assert seconds_of("1970-01-01T01:00:00+01:00") == 0.0
-    assert seconds_of("soon") is None

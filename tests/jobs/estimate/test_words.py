@@ -7,7 +7,7 @@ import pytest
 from jobctl.jobs.catalog.schema import PricesSection, Site
 from jobctl.jobs.core.amounts import short_count
 from jobctl.jobs.estimate.report import estimate
-from jobctl.jobs.estimate.words import page, refuse, seconds, short
+from jobctl.jobs.estimate.words import page, refuse, short
 from tests.jobs.estimate.questions import question
 
 
@@ -61,14 +61,6 @@ def test_goodput_is_told_with_its_runs() -> None:
     text = page(estimate(question(goodput=0.9, goodput_runs=4)))
     assert "goodput 90.0%, the mean of 4 runs" in text
     assert "with that goodput" in text
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(0.0312, "31.2 ms"), (4.351, "4.35 s"), (600, "10 min"), (9000, "2.5 h"), (864000, "10.0 days")],
-)
-def test_seconds_have_the_unit_that_people_would_take(value: float, words: str) -> None:
-    assert seconds(value) == words
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jobctl.jobs.catalog.schema import TrainConfig
-from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.layout import metrics_dir, rank_log
 from jobctl.trainer.reporting.live_line import line
 from jobctl.trainer.reporting.ranklog import next_attempt
-from jobctl.trainer.reporting.startup import Peak, block, size
+from jobctl.trainer.reporting.startup import Peak, block
 from jobctl.trainer.reporting.timing import StepTimer
 from jobctl.trainer.reporting.trackers import Series, TensorBoard, Trackers, logged_in_to_wandb
 from tests.trainer.corpus import arguments, write_corpus
@@ -75,11 +74,6 @@ def test_the_progress_line_names_the_peak() -> None:
     assert "step 10/100 (10%)" in text
     assert "58.7% of 989.0 TFLOP/s" in text
     assert text.endswith("ETA 00:00:45")
-
-
-def test_times_and_sizes_are_readable() -> None:
-    assert (clock(59.6), clock(90061)) == ("00:01:00", "1d 01:01:01")
-    assert (size(12), size(70_100), size(1_500_000), size(2.2e9)) == ("12 B", "70.1 kB", "1.5 MB", "2.20 GB")
 
 
 def test_the_parts_of_a_step_are_measured() -> None:

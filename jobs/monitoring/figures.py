@@ -1,0 +1,86 @@
+"""A few figures of a training, from its logs or, for a run of another tool, from its JSON document.
+
+The validation loss may also come from the newest evaluation of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import msgspec
+
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.log_files import log_names
+from jobctl.jobs.core.names import UnsafeName, inside
+from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.monitoring.document import read_document
+from jobctl.jobs.monitoring.history import History, finite, known, number
+from jobctl.jobs.monitoring.logfile import RunLog
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of one training so far. A figure is None until the training has it."""
+
+    iterations: int
+    first_loss: float | None
+    last_loss: float | None
+    validation_loss: float | None
+    tokens_per_second: float | None
+    """Median over the logged intervals."""
+    mfu: float | None
+    checkpoint: str | None
+    metrics: str
+
+
+def read_training(run: Path) -> Training | None:
+    """Return the figures of ``run``, or None before its first write and for a run that trains nothing.
+
+    Raises UserError if a document cannot be read.
+    """
+    histories = _histories(run)
+    file = newest(run, "run") or newest(run, "eval")
+    if not histories or file is None:
+        return None
+
+    training = histories[0]
+    evaluations = sorted((e for history in histories for e in history.evaluations), key=lambda e: e.iter)
+    # The first interval carries the start-up: compilation, the first read of the data.
+    steady = training.intervals[1:] or training.intervals
+    rates = finite(interval.tokens_per_sec for interval in steady)
+    shares = finite(interval.mfu for interval in steady)
+
+    return Training(
+        iterations=training.last_step,
+        first_loss=known(number(training.steps[0].loss)) if training.steps else None,
+        last_loss=known(number(training.steps[-1].loss)) if training.steps else None,
+        validation_loss=known(number(evaluations[-1].val_loss)) if evaluations else None,
+        tokens_per_second=statistics.median(rates) if rates else None,
+        mfu=statistics.median(shares) if shares else None,
+        checkpoint=_latest(run),
+        metrics=str(file),
+    )
+
+
+def _histories(run: Path) -> list[History]:
+    """Return what the logs of a run say, or its documents if it has no logs: the training, then its evaluation."""
+    if log_names(run, "run") or log_names(run, "eval"):
+        return [RunLog(run).read()]
+
+    return [read_document(path) for kind in ("run", "eval") if (path := newest(run, kind))]
+
+
+def _latest(run: Path) -> str | None:
+    """Return the path of the checkpoint that LATEST names, or None if it names nothing in its folder."""
+    folder = layout.checkpoints_dir(run)
+    try:
+        return str(inside(folder, read_regular(folder / "LATEST").decode().strip()))
+    except (OSError, UnicodeDecodeError, UnsafeName):
+        return None
+
+
+def newest(run: Path, kind: str) -> Path | None:
+    """Return the last document of a training ("run") or of an evaluation ("eval"), or its log if it has none yet."""
+    folder = layout.metrics_dir(run)
+    documents = folder.glob(f"{kind}_*.json")
+    return max(documents, default=None) or max(folder.glob(f"{kind}_*.jsonl"), default=None)
