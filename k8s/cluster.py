@@ -71,6 +71,17 @@ class Cluster:
         chosen = [(kind, job) for kind, job in self._jobs if names.is_of(job, run.path.name, run.step)]
         return sorted(chosen, key=lambda pair: pair[1]["metadata"].get("creationTimestamp") or "")
 
+    @property
+    def jobs(self) -> list[tuple[Kind, Object]]:
+        """All jobs that were seen."""
+        return self._jobs
+
+    def at_work(self) -> list[str]:
+        """Return the names of the jobs that have not ended, and of the pods that still run."""
+        jobs = [f"job {job['metadata']['name']}" for _, job in self._jobs if not ended(job)]
+        pods = [f"pod {pod.name}" for pod in map(read_pod, self._pods) if pod.running]
+        return [*jobs, *pods]
+
     def newest_job(self, run: Run) -> Object | None:
         jobs = self.jobs_of(run)
         return jobs[-1][1] if jobs else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.stamps import utc_stamp
 from jobctl.jobs.runs.store import Run, Status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.jobs.targets.protocol import Capacity, Examination, Survey
+from jobctl.jobs.targets.protocol import Capacity, Examination, Removing, Survey
 from jobctl.k8s import manifest, names, placement, submission
 from jobctl.k8s.cluster import Cluster, Clusters
 from jobctl.k8s.nodes import avoided_nodes, check_none_is_due, remove_dead
@@ -207,6 +208,21 @@ class KubernetesTarget:
         """Note in the record that a user asked this job to end."""
         uid = job["metadata"].get("uid", "") if job else ""
         self._annotate(run, cancelled=cancel_mark(utc_stamp(), uid).strip())
+
+    # ---- removal
+
+    def check_removable(self, run: Run, trusted: Sequence[str]) -> None:
+        """Raise UserError for a run of another user who is not trusted, and where something of it is at work."""
+        from jobctl.k8s.removal import check_removable
+
+        cluster = self.clusters.find(run, fresh=True)
+        check_removable(self.clusters.api_of(run), cluster, run, trusted)
+
+    def removing(self, runs: Sequence[Run]) -> AbstractContextManager[Removing]:
+        """Return access to the folders of ``runs`` on their volumes, by a pod on each."""
+        from jobctl.k8s.removal import removing
+
+        return removing(self.clusters, runs)
 
     # ---- from this host into the cluster
 

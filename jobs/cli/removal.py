@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 import msgspec
 
 from jobctl.jobs.cli.choices import TRUST_OPTION, root
-from jobctl.jobs.cli.finding import Place, find_run
+from jobctl.jobs.cli.finding import Place, find_run, place_options
 from jobctl.jobs.cli.output import emit, table, warn
 from jobctl.jobs.cli.status import statuses
+from jobctl.jobs.core import layout
 from jobctl.jobs.core.amounts import counted, short_bytes
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.stamps import seconds_of
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.removal import remove, size_of
 from jobctl.jobs.runs.store import Run, State, Status
-from jobctl.jobs.targets.registry import target_entry
+from jobctl.jobs.targets.protocol import RemovesRuns, Removing
+from jobctl.jobs.targets.registry import load_target, target_entry
 
 DAY = 86400.0
 ENDED_STATES = [state for state in get_args(State) if state in runs.ENDED]
@@ -33,21 +38,49 @@ class Removal(msgspec.Struct, frozen=True):
     age_days: float
 
 
+class Ended(msgspec.Struct, frozen=True):
+    """A run that is to go, and where it stands."""
+
+    run: Run
+    status: Status
+
+    @property
+    def age_days(self) -> float:
+        """Return the days since its end, or since anything was written into its directory's attempts."""
+        written = seconds_of(self.status.end) if _keeps(self.run) else None
+        if written is None:
+            folder = self.run.path / "attempts"
+            path = folder if folder.is_dir() else self.run.path
+            written = path.stat().st_mtime if path.exists() else seconds_of(self.run.record.submitted)
+
+        return max(0.0, (time.time() - (written or 0.0)) / DAY)
+
+
 @click.command("delete")
 @click.argument("names", metavar="RUN…", nargs=-1, required=True)
+@place_options
 @click.option("--checkpoints", is_flag=True, help="Only the checkpoints: records, logs and metrics stay.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @TRUST_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def delete_command(
-    names: tuple[str, ...], checkpoints: bool, yes: bool, trusted: tuple[str, ...], as_json: bool
+    names: tuple[str, ...],
+    checkpoints: bool,
+    yes: bool,
+    trusted: tuple[str, ...],
+    as_json: bool,
+    **place: Any,
 ) -> None:
-    """Remove the directories of runs that have ended; first it says what that frees."""
-    chosen = [find_run(name, Place()) for name in dict.fromkeys(names)]
-    for run, status in zip(chosen, statuses(chosen), strict=True):
-        _check_removable(run, status)
+    """Remove the directories of runs that have ended; first it says what that frees.
 
-    _remove(chosen, checkpoints=checkpoints, yes=yes, trusted=trusted, as_json=as_json)
+    Of a run on Kubernetes a pod removes the folder on the volume; then its record and its ended jobs go as well.
+    """
+    found = [find_run(name, Place(**place)) for name in dict.fromkeys(names)]
+    chosen = [Ended(*pair) for pair in zip(found, statuses(found, strict=True), strict=True)]
+    for each in chosen:
+        _check_removable(each, trusted)
+
+    _remove(chosen, checkpoints=checkpoints, yes=yes, as_json=as_json)
 
 
 @click.command("prune")
@@ -68,100 +101,151 @@ def prune_command(
         )
 
     everything = runs.read_all(root(), tell=lambda reason: warn([f"left out: {reason}"]))
-    _tell_kept(everything)
     pairs = list(zip(everything, statuses(everything), strict=True))
+    _tell_unknown(pairs)
     # A run whose evaluation is at work is not touched, whatever the training is.
     busy = {run.path for run, status in pairs if status.state not in runs.ENDED}
     chosen = [
-        run
+        Ended(run, status)
         for run, status in pairs
-        if status.state in (states or runs.ENDED)
-        and not run.step
-        and not _keeps(run)
-        and run.path not in busy
+        if status.state in (states or runs.ENDED) and not run.step and run.path not in busy
     ]
     if older_than is not None:
-        chosen = [run for run in chosen if _age_days(run) >= older_than]
+        chosen = [each for each in chosen if each.age_days >= older_than]
 
     # A shared root has the runs of others. They stay, and do not keep ours from going.
-    _remove(_ours_of(chosen), checkpoints=checkpoints, yes=yes, trusted=(), as_json=as_json)
+    _remove(_removable(chosen), checkpoints=checkpoints, yes=yes, as_json=as_json, lenient=True)
 
 
-def _tell_kept(everything: Sequence[Run]) -> None:
-    """Say which runs prune cannot free: this host has a note of them, and a cluster's volume their files."""
-    kept = sorted({run.path.name for run in everything if _keeps(run)})
-    if kept:
-        warn(
-            [f"left out: files on a cluster's volume: {', '.join(kept)}; jobctl delete RUN says how they go"]
-        )
+def _tell_unknown(pairs: Sequence[tuple[Run, Status]]) -> None:
+    """Say which runs stay because their cluster does not say whether they have ended."""
+    unknown = sorted({run.path.name for run, status in pairs if status.state == "unknown" and _keeps(run)})
+    if unknown:
+        warn([f"left out: their cluster does not answer: {', '.join(unknown)}"])
 
 
-def _ours_of(chosen: Sequence[Run]) -> list[Run]:
+def _removable(chosen: Sequence[Ended]) -> list[Ended]:
     """Return the runs that this user may remove, and say of each other one why it stays."""
-    ours = []
-    for run in chosen:
+    removable = []
+    for each in chosen:
         try:
-            runs.check_ours(run.path)
+            _check_removable(each, ())
         except UserError as error:
             warn([f"left out: {error.message}"])
         else:
-            ours.append(run)
+            removable.append(each)
 
-    return ours
+    return removable
 
 
-def _check_removable(run: Run, status: Status) -> None:
+def _check_removable(ended: Ended, trusted: Sequence[str]) -> None:
+    run, status = ended.run, ended.status
     if run.step:
         raise UserError(f"{run.name} shares the directory of its run", hint=f"jobctl delete {run.path.name}")
-
-    if _keeps(run):
-        raise UserError(
-            f"run '{run.name}' is a cluster's, and its files are on the cluster's volume",
-            hint=f"jobctl cancel ends it; in a pod that mounts the volume: rm -r runs/{run.path.name} below its root; "
-            "what it left in the cluster: docs/kubernetes.md",
-        )
 
     if status.state not in runs.ENDED:
         raise UserError(f"run '{run.name}' is {status.state}", hint=f"jobctl cancel {run.name}", code=1)
 
-
-def _remove(
-    chosen: Sequence[Run], *, checkpoints: bool, yes: bool, trusted: Sequence[str], as_json: bool
-) -> None:
-    # All of them are looked at before the first goes: a refusal leaves everything as it was.
-    for run in chosen:
+    if _keeps(run):
+        _target_of(run).check_removable(run, trusted)
+    else:
         runs.check_ours(run.path, trusted)
 
-    removals = [
-        Removal(run.name, runs.recorded_status(run).state, size_of(run.path, checkpoints), _age_days(run))
-        for run in chosen
-    ]
-    freed = sum(removal.bytes for removal in removals)
-    if not as_json and removals:
-        rows = [(r.run, r.state, f"{r.age_days:.1f}", f"{r.bytes / 1e6:,.1f}") for r in removals]
-        click.echo(table(("RUN", "STATE", "DAYS", "MB"), rows), err=True)
 
-    if removals and not yes:
-        subject = "the checkpoints of " if checkpoints else ""
-        click.confirm(
-            f"Remove {subject}{counted(len(removals), 'run')}, {short_bytes(freed)}?", abort=True, err=True
-        )
+def _target_of(run: Run) -> RemovesRuns:
+    target = load_target(run.target)
+    if not isinstance(target, RemovesRuns):
+        raise UserError(f"target {run.target} cannot remove the files of run '{run.name}'", code=1)
 
-    for run in chosen:
+    return target
+
+
+def _remove(
+    chosen: Sequence[Ended], *, checkpoints: bool, yes: bool, as_json: bool, lenient: bool = False
+) -> None:
+    """Remove the chosen runs. With ``lenient`` those stay whose volume is not reached, and the others go."""
+    with _reached(chosen, lenient) as clusters:
+        chosen = [each for each in chosen if not _keeps(each.run) or each.run.target in clusters]
+        removals = [
+            Removal(each.run.name, _state(each), _size(each.run, checkpoints, clusters), each.age_days)
+            for each in chosen
+        ]
+        freed = sum(removal.bytes for removal in removals)
+        if not as_json and removals:
+            rows = [(r.run, r.state, f"{r.age_days:.1f}", f"{r.bytes / 1e6:,.1f}") for r in removals]
+            click.echo(table(("RUN", "STATE", "DAYS", "MB"), rows), err=True)
+
+        if removals and not yes:
+            subject = "the checkpoints of " if checkpoints else ""
+            click.confirm(
+                f"Remove {subject}{counted(len(removals), 'run')}, {short_bytes(freed)}?",
+                abort=True,
+                err=True,
+            )
+
+        for each in chosen:
+            _remove_one(each.run, checkpoints, clusters)
+
+    done = f"removed {counted(len(removals), 'run')}, {short_bytes(freed)}"
+    emit({"removed": removals, "bytes": freed}, as_json, done if removals else "nothing to remove")
+
+
+@contextlib.contextmanager
+def _reached(chosen: Sequence[Ended], lenient: bool) -> Iterator[Mapping[str, Removing]]:
+    """Yield the access to the runs whose files a cluster keeps, by the names of their targets."""
+    with contextlib.ExitStack() as stack:
+        clusters: dict[str, Removing] = {}
+        kept = [each.run for each in chosen if _keeps(each.run)]
+        for name in dict.fromkeys(run.target for run in kept):
+            group = [run for run in kept if run.target == name]
+            try:
+                clusters[name] = stack.enter_context(_target_of(group[0]).removing(group))
+            except UserError as error:
+                if not lenient:
+                    raise
+
+                names = ", ".join(run.name for run in group)
+                warn([f"left out: {names}: {error.message}"])
+
+        yield clusters
+
+
+def _state(ended: Ended) -> str:
+    return ended.status.state if _keeps(ended.run) else runs.recorded_status(ended.run).state
+
+
+def _size(run: Run, checkpoints: bool, clusters: Mapping[str, Removing]) -> int:
+    if not _keeps(run):
+        return size_of(run.path, checkpoints)
+
+    note = _note_of(run)
+    here = size_of(note, checkpoints) if note else 0
+
+    return clusters[run.target].size(run, checkpoints) + here
+
+
+def _remove_one(run: Run, checkpoints: bool, clusters: Mapping[str, Removing]) -> None:
+    if not _keeps(run):
         remove(run.path, checkpoints)
+        return
 
-    text = (
-        f"removed {counted(len(removals), 'run')}, {short_bytes(freed)}" if removals else "nothing to remove"
-    )
-    emit({"removed": removals, "bytes": freed}, as_json, text)
+    clusters[run.target].remove(run, checkpoints)
+    if note := _note_of(run):
+        remove(note, checkpoints)
+
+
+def _note_of(run: Run) -> Path | None:
+    """Return the directory of this host that says which cluster has just this run; None where there is none."""
+    path = layout.run_dir(root(), run.path.name)
+    if not layout.record_file(path).is_file():
+        return None
+
+    recorded = runs.read(root(), path.name)
+    here, there = recorded.record.spec.site.kubernetes, run.record.spec.site.kubernetes
+    is_its = _keeps(recorded) and (here.context, here.namespace) == (there.context, there.namespace)
+
+    return path if is_its else None
 
 
 def _keeps(run: Run) -> bool:
     return target_entry(run.target).keeps_records
-
-
-def _age_days(run: Run) -> float:
-    """Return the days since anything was written into a run directory's attempts."""
-    folder = run.path / "attempts"
-    written = (folder if folder.is_dir() else run.path).stat().st_mtime
-    return max(0.0, (time.time() - written) / DAY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -132,6 +133,31 @@ class Reaches(Protocol):
 
         Returns when the other side ends. Raises UserError where nothing can be reached.
         """
+        ...
+
+
+class Removing(Protocol):
+    """Runs on their way out."""
+
+    def size(self, run: Run, checkpoints: bool) -> int:
+        """Return the bytes that the removal of a run, or of its checkpoints alone, frees."""
+        ...
+
+    def remove(self, run: Run, checkpoints: bool) -> None:
+        """Remove a run's files and then its record, or its checkpoints alone. No link is followed."""
+        ...
+
+
+@runtime_checkable
+class RemovesRuns(Protocol):
+    """A target whose runs' files this host reaches only through the cluster."""
+
+    def check_removable(self, run: Run, trusted: Sequence[str]) -> None:
+        """Raise UserError for the run of another user who is not ``trusted``, or if anything of it is at work."""
+        ...
+
+    def removing(self, runs: Sequence[Run]) -> AbstractContextManager[Removing]:
+        """Return access to the files of ``runs``. Raises UserError where they cannot be reached."""
         ...
 
 

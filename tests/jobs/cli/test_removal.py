@@ -136,7 +136,7 @@ def test_delete_removes_none_where_one_is_refused(jobctl: Invoke, root: Path, jo
     assert theirs.path.is_dir()
 
 
-def test_a_run_whose_files_a_cluster_keeps_is_left_out_and_named(
+def test_a_run_of_a_cluster_that_does_not_answer_is_left_out_and_named(
     jobctl: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choices = Choices(model="qwen3_smoke", target="k8s", run="there")
@@ -145,5 +145,5 @@ def test_a_run_whose_files_a_cluster_keeps_is_left_out_and_named(
     monkeypatch.setattr("jobctl.jobs.cli.removal.statuses", lambda runs: [unknown for _ in runs])
     code, out, err = jobctl("prune", "--older-than", "0", "--yes")
     assert (code, out) == (0, "nothing to remove\n")
-    assert "left out: files on a cluster's volume: there; jobctl delete RUN says how they go" in err
+    assert "left out: their cluster does not answer: there" in err
     assert (root / "runs/there").is_dir()
