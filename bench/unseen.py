@@ -18,13 +18,14 @@ from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode import tokenizers
 from jobctl.prep.encode.encoder import Encoder
 from jobctl.prep.encode.encoders import Encoders
+from jobctl.prep.encode.look import Look, look
 
 PARTS = 8
 AT_ONCE = 200
 """Documents a call, about as many as prep gives."""
 
 
-def rates(encoder: Encoder, documents: Sequence[str], data: Sequence[bytes]) -> list[float]:
+def rates(encoder: Encoder, documents: Sequence[str], looks: Sequence[Look]) -> list[float]:
     """Million tokens a second over each of PARTS parts."""
     found = []
     for part in range(PARTS):
@@ -32,7 +33,7 @@ def rates(encoder: Encoder, documents: Sequence[str], data: Sequence[bytes]) -> 
         began, tokens = time.perf_counter(), 0
         for at in range(begin, end, AT_ONCE):
             some = slice(at, min(at + AT_ONCE, end))
-            tokens += sum(map(len, encoder.encode(documents[some], data[some])))
+            tokens += sum(map(len, encoder.encode(documents[some], looks[some])))
         found.append(tokens / (time.perf_counter() - began) / 1e6)
     return found
 
@@ -42,13 +43,13 @@ def main() -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"
     documents = documents_of(write(given.folder))
     random.Random(0).shuffle(documents)
-    data = [document.encode() for document in documents]
-    print(f"{len(documents):,} documents, {sum(map(len, data)) / 1e6:.0f} MB")
+    looks = [look(document) for document in documents]
+    print(f"{len(documents):,} documents, {sum(len(seen.data) for seen in looks) / 1e6:.0f} MB")
     for name in given.tokenizers:
         file = tokenizer_dir(given.root, name) / tokenizers.FILE
         encoder = Encoders(tokenizers.entry_of(name), "auto", file).fast
         for reading in ("unseen", "again"):
-            found = " ".join(f"{rate:6.1f}" for rate in rates(encoder, documents, data))
+            found = " ".join(f"{rate:6.1f}" for rate in rates(encoder, documents, looks))
             print(f"{name:8s} {reading:8s} {found}", flush=True)
 
 

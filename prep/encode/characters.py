@@ -53,14 +53,11 @@ NEW = _table()
 """True at each new code point, shape [code points]."""
 
 
-def has_new(text: str, data: bytes) -> bool:
-    """Return True if a text has a new character. ``data`` is its UTF-8, or empty."""
-    if text.isascii():
+def has_new(data: bytes) -> bool:
+    """Return True if UTF-8 has a new character."""
+    if not any(first in data for first in NEW_FIRST_BYTES):
         return False
 
-    if data and not any(first in data for first in NEW_FIRST_BYTES):
-        return False
-
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    codes = np.frombuffer(data.decode().encode("utf-32-le"), "<u4")
 
     return bool(NEW[codes].any())

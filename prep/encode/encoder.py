@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jobctl.jobs.catalog.data import EncoderName
+from jobctl.prep.encode.look import Look
 from jobctl.prep.shards.format import Ids
 
+NO_IDS: Ids = np.empty(0, np.uint32)
 PART = 4 << 20
 """The most characters that an encoder gets at once. A longer text is cut (see ``long_texts``)."""
 
@@ -20,11 +22,11 @@ class Encoder(Protocol):
 
     name: EncoderName
 
-    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+    def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:
         """Return the ids of each text, each of shape [tokens].
 
-        ``data`` holds the same texts in UTF-8, so that some encoders need no conversion. The item of a text
-        that is longer than ``PART`` may be empty.
+        ``looks`` is what is known of the texts, so that an encoder need not look through them again. The UTF-8
+        in the look of a text that is longer than ``PART`` may be empty.
         """
         ...
 
@@ -41,14 +43,13 @@ def differing(reference: Encoder, encoder: Encoder, texts: Sequence[str]) -> int
     return None
 
 
-def count_of(texts: Sequence[Ids], wanted: npt.NDArray[np.uint32]) -> int:
-    """Return the number of ids in all texts that are in ``wanted``, which is sorted, shape [ids]."""
+def count_of(ids: Ids, wanted: npt.NDArray[np.uint32]) -> int:
+    """Return the number of ids, shape [tokens], that are in ``wanted``, which is sorted, shape [ids]."""
     if not len(wanted):
         return 0
 
-    # Control tokens are the last ids of a vocabulary, so most texts are done with one comparison.
-    candidates = [ids[ids >= wanted[0]] for ids in texts]
-    return sum(int(np.isin(ids, wanted).sum()) for ids in candidates if len(ids))
+    # Control tokens are the last ids of a vocabulary, so nearly all ids are done with one comparison.
+    return int(np.isin(ids[ids >= wanted[0]], wanted).sum())
 
 
 def with_ends(texts: Sequence[Ids], eos_id: int, bos_id: int | None) -> tuple[Ids, npt.NDArray[np.int64]]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from jobctl.jobs.catalog.data import ControlTokens, EncoderName, TokenizerEntry
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.encode.characters import has_new
 from jobctl.prep.encode.encoder import Encoder
 from jobctl.prep.encode.exceptions import WithExceptions
 from jobctl.prep.encode.fast import FastokensEncoder, GigatokenEncoder
 from jobctl.prep.encode.identity import Identity, text_identity
 from jobctl.prep.encode.long_texts import LongTexts
+from jobctl.prep.encode.look import Look
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 
@@ -30,8 +30,8 @@ def load_encoder(name: EncoderName, file: TokenizerFile, reference: Callable[[],
     if name != "gigatoken":
         return encoder
 
-    def is_exception(text: str, data: bytes) -> bool:
-        return has_new(text, data) or file.order_matters(text)
+    def is_exception(text: str, seen: Look) -> bool:
+        return seen.has_new or (not seen.is_nfc and file.order_matters(text))
 
     return WithExceptions(encoder, reference, is_exception)
 

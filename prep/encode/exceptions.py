@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from jobctl.prep.encode.encoder import Encoder
+from jobctl.prep.encode.look import Look, looks_of
 from jobctl.prep.shards.format import Ids
 
-IsException = Callable[[str, bytes], bool]
-"""A function of a text and its UTF-8, which may be empty."""
+IsException = Callable[[str, Look], bool]
+"""A function of a text and what is known of it."""
 
 
 class WithExceptions:
@@ -21,12 +22,12 @@ class WithExceptions:
         self._reference = reference
         self._is_exception = is_exception
 
-    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
-        encoded = self._encoder.encode(texts, data)
-        known_data = data or [b""] * len(texts)
+    def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:
+        looks = looks_of(texts, looks)
+        encoded = self._encoder.encode(texts, looks)
 
-        for index, (text, datum) in enumerate(zip(texts, known_data, strict=True)):
-            if self._is_exception(text, datum):
+        for index, (text, seen) in enumerate(zip(texts, looks, strict=True)):
+            if self._is_exception(text, seen):
                 [encoded[index]] = self._reference().encode([text])
 
         return encoded

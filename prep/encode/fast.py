@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jobctl.jobs.catalog.data import EncoderName
-from jobctl.prep.encode.identity import is_nfc, nfc
+from jobctl.prep.encode.identity import nfc
+from jobctl.prep.encode.look import Look, looks_of
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
 
@@ -39,7 +40,7 @@ class FastokensEncoder:
         self._tokenizer = Tokenizer.from_json_str(file.for_reference())
         self._tokenizer.no_truncation()
 
-    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+    def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:
         flat, offsets = self._tokenizer.encode_batch_flat(
             list(texts), add_special_tokens=False, split_special_tokens=True
         )
@@ -56,12 +57,10 @@ def resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def in_nfc(texts: Sequence[str], data: Sequence[bytes]) -> list[str | bytes]:
+def in_nfc(texts: Sequence[str], looks: Sequence[Look]) -> list[str | bytes]:
     """Return the UTF-8, or else the text itself, of each text in NFC, and the reference's NFC of each other."""
-    known = data or [b""] * len(texts)
     return [
-        (datum or text) if text.isascii() or is_nfc(text, datum) else nfc(text)
-        for text, datum in zip(texts, known, strict=True)
+        (seen.data or text) if seen.is_nfc else nfc(text) for text, seen in zip(texts, looks, strict=True)
     ]
 
 
@@ -85,13 +84,15 @@ class GigatokenEncoder:
         self._encode = Tokenizer.from_json(self._json).backend.encode
         self._seen = 0
 
-    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+    def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:
         self._bound_cache()
         self._seen += sum(map(len, texts))
 
-        given: Sequence[str | bytes] = data or texts
+        given: Sequence[str | bytes] = texts
         if self._nfc:
-            given = in_nfc(texts, data)
+            given = in_nfc(texts, looks_of(texts, looks))
+        elif looks:
+            given = [seen.data or text for text, seen in zip(texts, looks, strict=True)]
 
         return [self._encode(text) for text in given]
 

@@ -11,27 +11,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 
+from jobctl.prep.encode.look import SENTENCEPIECE_SPACE
+
 Identity = Callable[[str], bytes]
-SENTENCEPIECE_SPACE = "\u2581"
-
-
-ASCII = bytes(range(128))
-MARK_LEADS = (b"\xcc", b"\xcd")
-"""First bytes, in UTF-8, of all marks that an ASCII character before them may take in (U+0300 to U+036F)."""
-
-
-def is_nfc(text: str, data: bytes) -> bool:
-    """Return True if a text is in NFC. ``data`` is its UTF-8, or empty.
-
-    Where most of a text is ASCII only the rest is looked at, which is five times as fast. A rest without marks that
-    is in NFC stays so with ASCII in between.
-    """
-    if data and 4 * len(data) < 5 * len(text):
-        rest = data.translate(None, ASCII)
-        if not any(lead in rest for lead in MARK_LEADS) and unicodedata.is_normalized("NFC", rest.decode()):
-            return True
-
-    return unicodedata.is_normalized("NFC", text)
 
 
 def nfc(text: str) -> str:
@@ -53,11 +35,6 @@ def identity(text: str) -> str:
     if text.isascii():
         return text
     return nfc(text).replace(SENTENCEPIECE_SPACE, " ")
-
-
-def is_identity(text: str, data: bytes) -> bool:
-    """Return True if a text is its own identity, as most texts are. ``data`` is its UTF-8."""
-    return text.isascii() or (is_nfc(text, data) and SENTENCEPIECE_SPACE not in text)
 
 
 def text_identity(text: str) -> bytes:

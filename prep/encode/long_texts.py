@@ -19,6 +19,7 @@ import numpy as np
 
 from jobctl.prep.encode.encoder import PART, Encoder
 from jobctl.prep.encode.identity import nfc
+from jobctl.prep.encode.look import Look
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
@@ -102,9 +103,9 @@ class LongTexts:
         self._pairs: Pairs | None = None
         self._going_on: ReferenceEncoder | None = None
 
-    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+    def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:
         if all(len(text) <= self._part for text in texts):
-            return self._encoder.encode(texts, data)
+            return self._encoder.encode(texts, looks)
         return [self._whole(text) for text in texts]
 
     def _whole(self, text: str) -> Ids:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobctl.jobs.catalog.data import EncoderName
+from jobctl.prep.encode.look import Look
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
 
@@ -30,7 +31,7 @@ class ReferenceEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def encode(self, texts: Sequence[str], data: Sequence[bytes] = ()) -> list[Ids]:
+    def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -140,8 +139,11 @@ class TokenizerFile:
         return [*segments, text[begin:]]
 
     def order_matters(self, text: str) -> bool:
-        """Return True if normalising first would hide a control token: ``<think>`` before U+0338."""
-        return self.is_nfc and not unicodedata.is_normalized("NFC", text) and self.has_controls(text)
+        """Return True if normalising first may hide a control token: ``<think>`` before U+0338.
+
+        ``text`` is not in NFC.
+        """
+        return self.is_nfc and self.has_controls(text)
 
     # -- the same file for each library --------------------------------------------------------------------
 

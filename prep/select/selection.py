@@ -22,7 +22,8 @@ import xxhash
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.prep.encode.encoder import PART
-from jobctl.prep.encode.identity import Identity, is_identity, text_identity
+from jobctl.prep.encode.identity import Identity, text_identity
+from jobctl.prep.encode.look import Look, look
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.language import language_of
 from jobctl.prep.sources.batches import Batch
@@ -53,11 +54,11 @@ class Document(NamedTuple):
 
     ``label`` is "" without a source field, ``size`` is bytes of UTF-8.
 
-    ``data`` is the text in UTF-8. It is empty for a long text, which encoders take in parts.
+    ``look`` has no UTF-8 of a long text, which encoders take in parts.
     """
 
     text: str
-    data: bytes
+    look: Look
     label: str
     digest: int
     size: int
@@ -76,8 +77,8 @@ class Chosen(NamedTuple):
         return [document.text for document in self.documents]
 
     @property
-    def data(self) -> list[bytes]:
-        return [document.data for document in self.documents]
+    def looks(self) -> list[Look]:
+        return [document.look for document in self.documents]
 
 
 MOST_NAMES = 1000
@@ -160,20 +161,20 @@ class Selection:
 
         ``is_from_validation`` is True for a document of the source's own validation files.
         """
-        data = text.encode()
-        kept = data if len(text) <= PART else b""
-        digest = document_hash(data if self._is_bare(text, data) else self._identity(text))
+        seen = look(text)
+        size = len(seen.data)
+        is_bare = seen.is_identity and self._identity is text_identity
+        digest = document_hash(seen.data if is_bare else self._identity(text))
+        if len(text) > PART:
+            seen = seen._replace(data=b"")
+
         share = 0.0 if self.entry.validation_files else self.entry.validation_share
         if is_from_validation or is_validation(digest, share):
-            return Document(text, kept, label, digest, len(data), "val", 1)
+            return Document(text, seen, label, digest, size, "val", 1)
 
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
 
-        return Document(text, kept, label, digest, len(data), "train", times)
-
-    def _is_bare(self, text: str, data: bytes) -> bool:
-        """Return True if a text is its own identity. Then its UTF-8 is not made again."""
-        return self._identity is text_identity and is_identity(text, data)
+        return Document(text, seen, label, digest, size, "train", times)
 
     def is_held_out(self, document: Document) -> bool:
         """Return True if a training document is also in the source's own validation split."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
-from jobctl.prep.encode.encoder import Encoder, count_of, differing, with_ends
+from jobctl.prep.encode.encoder import NO_IDS, Encoder, count_of, differing, with_ends
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.selection import NO_HALVES, SPLITS, Chosen, Evidence, Halves, Selection
@@ -238,20 +238,26 @@ def write_batch(
 
     Return the number of tokens.
     """
+    eos = work.job.tokens.eos_id
     bos = work.job.tokens.bos_id if work.job.config.add_bos else None
-    encoded = encoder.encode(chosen.texts, chosen.data)
-    statistics.control_tokens += count_of(encoded, work.encoders.file.sorted_control_ids)
+    controls = work.encoders.file.sorted_control_ids
+    # The end of a document may be a control token, too. It is not one of the text.
+    controls_of_ends = count_of(with_ends([NO_IDS], eos, bos)[0], controls)
 
+    encoded = encoder.encode(chosen.texts, chosen.looks)
     pairs = list(zip(chosen.documents, encoded, strict=True))
     tokens = 0
 
     for time in itertools.count(1):
         documents, texts = zip(*pairs, strict=True)
-        ids, lengths = with_ends(texts, work.job.tokens.eos_id, bos)
+        ids, lengths = with_ends(texts, eos, bos)
         sizes = np.fromiter((document.size for document in documents), np.int64, len(documents))
         writer.write(ids, lengths, sizes)
         statistics.see(chosen.split, [document.label for document in documents], lengths, sizes)
         tokens += len(ids)
+        if time == 1:
+            statistics.control_tokens += count_of(ids, controls) - len(documents) * controls_of_ends
+
         pairs = [pair for pair in pairs if pair[0].times > time]
         if not pairs:
             break

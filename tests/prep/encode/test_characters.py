@@ -8,6 +8,7 @@ import pytest
 from jobctl.prep.encode.encoder import differing
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.encode.fast import GigatokenEncoder
+from jobctl.prep.encode.look import look
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from tests.prep.encode.real import entry_of, same
 
@@ -34,8 +35,7 @@ def test_every_character_splits_words_as_it_does_for_the_reference(files: dict[s
     for begin in range(0, len(texts), 5000):
         some = texts[begin : begin + 5000]
         assert differing(held.bare, held.fast, some) is None
-        data = [text.encode() for text in some]
-        assert same(held.fast.encode(some, data), held.fast.encode(some))
+        assert same(held.fast.encode(some, [look(text) for text in some]), held.fast.encode(some))
 
 
 def test_texts_with_characters_that_the_reference_does_not_know_keep_their_places(
@@ -43,6 +43,6 @@ def test_texts_with_characters_that_the_reference_does_not_know_keep_their_place
 ) -> None:
     held = Encoders(entry_of("llama3"), "auto", files["llama3"])
     texts = ["plain", "two \U00011de0 three", "caf\xe9", "'\u088f's", "\U0001f642 end"]
-    assert same(held.fast.encode(texts, [text.encode() for text in texts]), held.bare.encode(texts))
+    assert same(held.fast.encode(texts, [look(text) for text in texts]), held.bare.encode(texts))
     raw = GigatokenEncoder(TokenizerFile(files["llama3"])).encode(texts)
     assert not same(raw, held.bare.encode(texts)), "gigatoken has learned better: NEW is not needed any more"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jobctl.prep.encode.long_texts import LongTexts, Pairs, after_a_word, between_words
+from jobctl.prep.encode.look import Look
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
@@ -39,9 +40,9 @@ class Counting:
         self._encoder = encoder
         self.longest = 0
 
-    def encode(self, texts: list[str], data: list[bytes] | tuple[()] = ()) -> list[Ids]:
+    def encode(self, texts: list[str], looks: list[Look] | tuple[()] = ()) -> list[Ids]:
         self.longest = max(self.longest, *map(len, texts))
-        return self._encoder.encode(texts, data)
+        return self._encoder.encode(texts, looks)
 
 
 @pytest.mark.parametrize("part", [100, 1501])

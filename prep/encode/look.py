@@ -1,0 +1,61 @@
+"""One look through a text, for all steps that ask about its characters: identity, normalisation, encoders.
+
+Most texts are ASCII but for a few quotes and spaces. So the other characters are taken out once, and every
+question is put to them alone.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jobctl.prep.encode.characters import has_new
+
+SENTENCEPIECE_SPACE = "\u2581"
+
+ASCII = bytes(range(128))
+MARK_LEADS = (b"\xcc", b"\xcd")
+"""First bytes, in UTF-8, of all marks that an ASCII character before them may take in (U+0300 to U+036F)."""
+
+
+class Look(NamedTuple):
+    """A text's UTF-8, and what is known of its characters.
+
+    ``is_identity``: the text is its own identity (see ``identity``). ``has_new``: it has a character of a newer
+    Unicode than the reference's.
+    """
+
+    data: bytes
+    is_nfc: bool
+    is_identity: bool
+    has_new: bool
+
+
+def look(text: str) -> Look:
+    """Look through a text. Raises UnicodeEncodeError for a lone surrogate."""
+    data = text.encode()
+    if len(data) == len(text):
+        return Look(data, is_nfc=True, is_identity=True, has_new=False)
+
+    rest = data.translate(None, ASCII)
+    is_in_nfc = _is_nfc(text, rest)
+    has_space = SENTENCEPIECE_SPACE.encode() in rest
+
+    return Look(data, is_in_nfc, is_in_nfc and not has_space, has_new(rest))
+
+
+def looks_of(texts: Sequence[str], known: Sequence[Look]) -> Sequence[Look]:
+    """Return the looks that are known, or else look through all texts."""
+    return known or [look(text) for text in texts]
+
+
+def _is_nfc(text: str, rest: bytes) -> bool:
+    """Return True if a text is in NFC. ``rest`` is the UTF-8 of its characters that are not ASCII."""
+    # A rest without marks that is in NFC stays so with ASCII in between. Of a text in another script than
+    # ours the rest is nearly all, and looking at it would not save anything.
+    is_small = 4 * len(rest) < len(text) and not any(lead in rest for lead in MARK_LEADS)
+    if is_small and unicodedata.is_normalized("NFC", rest.decode()):
+        return True
+
+    return unicodedata.is_normalized("NFC", text)
