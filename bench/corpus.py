@@ -72,14 +72,16 @@ def write(folder: Path) -> Path:
         return target
     target.mkdir(parents=True)
     lines: list[bytes] = []
-    size = number = 0
+    size = 0
+    number = 0
 
     def flush() -> None:
         nonlocal size, number
         compressed = zstandard.ZstdCompressor(level=3).compress(b"".join(lines))
         (target / f"{number:03d}.jsonl.zst").write_bytes(compressed)
         lines.clear()
-        size, number = 0, number + 1
+        size = 0
+        number = number + 1
 
     for text in documents(folder):
         lines.append(

@@ -22,7 +22,11 @@ from jobctl.trainer.models.attention import choose_attention
 from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.training.gradients import clip_factor
 
-STEPS, BATCH, BLOCK, WARMUP, RATE = 300, 4, 2048, 50, 3e-4
+STEPS = 300
+BATCH = 4
+BLOCK = 2048
+WARMUP = 50
+RATE = 3e-4
 
 
 def batches(path: Path, device: torch.device) -> Iterator[torch.Tensor]:

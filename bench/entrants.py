@@ -45,7 +45,9 @@ class Ours:
         kernels = fuse(model, attention, train, "none", world)
         self.note = kernels.words
         optimizer = build_optimizer(model, train, "none", kernels.decoder)
-        self.timer, self.train, self.world = StepTimer(device), train, world
+        self.timer = StepTimer(device)
+        self.train = train
+        self.world = world
         self.make: Callable[[TrainConfig], Stepper] = lambda t: Stepper(
             model, optimizer, t, world, "none", eos_id=0, fused=kernels.decoder
         )
@@ -70,7 +72,9 @@ class Peer:
     def __init__(
         self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], master: Master, note: str
     ) -> None:
-        self.model, self.loss, self.note = model, loss, note
+        self.model = model
+        self.loss = loss
+        self.note = note
         self.autocast = master == "float32"
         self.parameters = list(model.parameters())
         decayed = [p for p in self.parameters if p.ndim >= 2]

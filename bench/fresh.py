@@ -40,7 +40,8 @@ class FreshProcesses:
 
     def run(self, job: dict[str, Any], deadline: float) -> dict[str, Any]:
         """What the job measured, or the job with ``error``; it is ended at ``deadline`` (``time.monotonic``)."""
-        process, self.waiting = self.waiting, self.start()
+        process = self.waiting
+        self.waiting = self.start()
         try:
             out, err = process.communicate(
                 json.dumps(job) + "\n", timeout=max(1.0, deadline - time.monotonic())

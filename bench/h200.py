@@ -102,7 +102,8 @@ def line(result: dict[str, Any]) -> str:
     head = f"{result['model']:13s} {result['entrant']:16s} {result['batch']:2d} x {result['accumulation']:2d}"
     if "error" in result:
         return f"{head} {result['error'][:120]!r}"
-    peak, timed = result["peak_gib"][str(result["batch"])], len(result["steps_ms"])
+    peak = result["peak_gib"][str(result["batch"])]
+    timed = len(result["steps_ms"])
     return (
         f"{head} {result['tokens_per_second']:7,d} tokens/s  MFU {result['mfu']:6.1%}  "
         f"step {result['step_ms']:8.1f} ms (median of {timed})  peak {peak:6.1f} GiB  "

@@ -20,7 +20,8 @@ def merged(spans: Sequence[Span]) -> list[Span]:
 
 def exposed(spans: Sequence[Span], beside: Sequence[Span]) -> float:
     """Time in ``spans`` during which there is none of ``beside``."""
-    busy, total = merged(beside), 0.0
+    busy = merged(beside)
+    total = 0.0
     for begin, end in merged(spans):
         covered = sum(max(0.0, min(end, b) - max(begin, a)) for a, b in busy)
         total += end - begin - covered

@@ -124,7 +124,8 @@ def timed(entrant: Any, source: Iterator[Any], job: dict[str, Any]) -> dict[str,
 
     gc.collect()
     gc.disable()
-    marks, begin = [torch.cuda.Event(enable_timing=True)], time.perf_counter()
+    marks = [torch.cuda.Event(enable_timing=True)]
+    begin = time.perf_counter()
     marks[0].record()
     while len(marks) <= job["steps"] and (time.perf_counter() - begin < job["seconds"] or len(marks) < 4):
         loss = entrant.step(source, job["accumulation"])

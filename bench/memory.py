@@ -27,7 +27,9 @@ class Probes:
     """Steps of a model done in one of the ways, in fresh processes."""
 
     def __init__(self, processes: FreshProcesses, model: str, way: str, data: Path) -> None:
-        self.processes, self.model, self.way = processes, model, way
+        self.processes = processes
+        self.model = model
+        self.way = way
         self.data = data / f"sotu-{model.split('_')[0]}"
 
     def run(self, batches: Sequence[int]) -> dict[str, Any]:
@@ -54,14 +56,18 @@ def largest(fits: Callable[[int], bool], guess: int, step: int) -> int:
     Steps of ``step`` away from ``guess``, doubled each time, find one that fits and one that does not; bisection
     does the rest.
     """
-    low, high = 0, max(guess, 1)
+    low = 0
+    high = max(guess, 1)
     while fits(high):
-        low, high, step = high, high + step, 2 * step
+        low = high
+        high = high + step
+        step = 2 * step
     while high - low > 1 and low == 0 and step < high:
         if fits(high - step):
             low = high - step
         else:
-            high, step = high - step, 2 * step
+            high = high - step
+            step = 2 * step
     while high - low > 1:
         middle = (low + high) // 2
         if fits(middle):

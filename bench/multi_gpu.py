@@ -132,7 +132,10 @@ def figures(result: dict[str, Any], alone: dict[tuple[Any, ...], list[float]]) -
     """
     if "error" in result or "curve" in result:
         return result
-    model, way, tier, gpus = result["model"], result["way"], result["tier"], result["gpus"]
+    model = result["model"]
+    way = result["way"]
+    tier = result["tier"]
+    gpus = result["gpus"]
     tokens = result["batch"] * result["accumulation"] * BLOCK
     rates = [tokens / ms * 1e3 for ms in result["ranks_ms"]]
     rate = statistics.mean(rates)
@@ -208,7 +211,8 @@ def smoke_in(folder: Path, data: Path, gpus: int) -> dict[str, Any]:
     before = max(losses(folder / "killed"), default=0)
     resumed = trainer(folder / "killed", data, half, 2 * gpus // half)
     codes |= {"resumed": resumed.wait(timeout=180), "whole": whole.wait(timeout=180)}
-    one, other = losses(folder / "whole"), losses(folder / "killed")
+    one = losses(folder / "whole")
+    other = losses(folder / "killed")
     both = one.keys() & other.keys()
     return {
         "exit_codes": codes, "killed_after_step": before, "resumed_on": half, "steps_in_both": len(both),
@@ -238,7 +242,9 @@ class Report:
     """The results so far: each is printed, and all written to the file, as soon as it is there."""
 
     def __init__(self, output: Path) -> None:
-        self.output, self.alone, self.lock = output, dict[tuple[Any, ...], list[float]](), threading.Lock()
+        self.output = output
+        self.alone = dict[tuple[Any, ...], list[float]]()
+        self.lock = threading.Lock()
         self.document: dict[str, Any] = {"peak_flops": PEAK, "results": []}
 
     def add(self, result: dict[str, Any]) -> None:
@@ -272,7 +278,8 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
-    options, began = parse(), time.time()
+    options = parse()
+    began = time.time()
     report = Report(options.output)
     for count in options.gpus:
         side_by_side(options, count, began + 60 * options.minutes, report.add)

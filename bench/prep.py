@@ -65,9 +65,11 @@ def cpu_seconds() -> float:
 
 def timed(action: Callable[[], int]) -> dict[str, float]:
     """Rates of an action that returns a number of tokens, in millions a second of the clock and of all cores' time."""
-    began, before = time.perf_counter(), cpu_seconds()
+    began = time.perf_counter()
+    before = cpu_seconds()
     tokens = action()
-    wall, cpu = time.perf_counter() - began, cpu_seconds() - before
+    wall = time.perf_counter() - began
+    cpu = cpu_seconds() - before
     return {"tokens": tokens, "wall": round(tokens / wall / 1e6, 3), "cpu": round(tokens / cpu / 1e6, 3)}
 
 
@@ -103,7 +105,8 @@ def documents_of(text: Path) -> list[str]:
 
 def some(documents: list[str]) -> list[str]:
     """Every so many documents, of USUAL_BYTES in all."""
-    total, chosen = 0, []
+    total = 0
+    chosen = []
     for document in documents[:: max(1, sum(map(len, documents)) // USUAL_BYTES)]:
         total += len(document)
         chosen.append(document)
@@ -210,7 +213,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     corpus = write(given.folder)
-    text, documents = enlarged(corpus, given.copies), some(documents_of(corpus))
+    text = enlarged(corpus, given.copies)
+    documents = some(documents_of(corpus))
     installed = {package for package in PACKAGES if importlib.util.find_spec(package)}
     result: dict[str, Any] = {
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES if name in installed},

@@ -162,7 +162,8 @@ def communicates(kernel: str) -> bool:
 
 
 def main() -> None:
-    jobs, deadline = json.loads(Path(sys.argv[1]).read_text()), float(sys.argv[2])
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    deadline = float(sys.argv[2])
     torch._dynamo.config.automatic_dynamic_shapes = False
     world = parallel.join("cuda", 120)
     for job in jobs:

@@ -43,9 +43,11 @@ def step_of(name: str) -> str:
 
 def work_for(text: Path, root: Path, name: str, output: Path) -> UnitJob:
     """One job over the corpus, with loaded encoders."""
-    tokens, sources = tokenizers.entry_of(name), listed_files([text], []).sources
+    tokens = tokenizers.entry_of(name)
+    sources = listed_files([text], []).sources
     entry = DatasetEntry(summary="", license="")
-    record, config = tokenizers.ensure(root, name), PrepConfig()
+    record = tokenizers.ensure(root, name)
+    config = PrepConfig()
     create(output, Job(dataset="x", entry=entry, tokenizer=record, tokens=tokens, config=config))
     manifest = manifests.make(sources, 1)
     manifests.save(manifest, work_dir(output))
@@ -75,7 +77,8 @@ def shares(work: UnitJob) -> tuple[float, dict[str, float], list[tuple[str, floa
         f"{Path(file).name}:{name}": timing[2]
         for (file, _, name), timing in pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
     }
-    total, found = sum(own.values()), dict.fromkeys([*STEPS, "else"], 0.0)
+    total = sum(own.values())
+    found = dict.fromkeys([*STEPS, "else"], 0.0)
     for name, seconds in own.items():
         found[step_of(name)] += seconds / total
     dearest = sorted(((name, seconds / total) for name, seconds in own.items()), key=lambda item: -item[1])

@@ -30,7 +30,8 @@ def rates(encoder: Encoder, documents: Sequence[str], looks: Sequence[Look]) -> 
     found = []
     for part in range(PARTS):
         begin, end = (len(documents) * edge // PARTS for edge in (part, part + 1))
-        began, tokens = time.perf_counter(), 0
+        began = time.perf_counter()
+        tokens = 0
         for at in range(begin, end, AT_ONCE):
             some = slice(at, min(at + AT_ONCE, end))
             tokens += sum(map(len, encoder.encode(documents[some], looks[some])))

@@ -60,7 +60,8 @@ def variants(
     entrant: Ours, data: Path, batch: int, micro_steps: int, block: int
 ) -> dict[str, Callable[[], Any]]:
     """What takes one step of ``batch`` x ``micro_steps`` sequences of ``block`` tokens."""
-    whole, half = batches(data, batch, block), batches(data, batch // 2, block)
+    whole = batches(data, batch, block)
+    half = batches(data, batch // 2, block)
 
     def step(habit: contextlib.AbstractContextManager[None]) -> Tensor:
         with habit:
@@ -126,7 +127,8 @@ def main() -> int:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("no NVIDIA GPU is to be seen here")
-    device, batch = torch.device("cuda", 0), catalogue_batch(options.model)[0]
+    device = torch.device("cuda", 0)
+    batch = catalogue_batch(options.model)[0]
     torch.cuda.set_device(device)
     entrant = build({"model": options.model, "entrant": "ours", "batch": batch}, device)
     data = options.data / f"sotu-{options.model.split('_')[0]}"

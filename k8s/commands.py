@@ -122,7 +122,8 @@ class Command:
         """Its standard output. Raises UserError when it fails, ConnectionError when the connection does."""
         from websocket import WebSocketException
 
-        said = verdict = b""
+        said = b""
+        verdict = b""
         socket = self._socket.sock
         socket.settimeout(SILENCE_SECONDS)
 

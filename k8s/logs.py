@@ -74,9 +74,9 @@ class _Unseen:
 
     def __init__(self) -> None:
         self.last = ""
-        self._seen = self._again = (
-            0  # lines of the time ``last``: printed already, and met since the log was asked for
-        )
+        # Lines of the time ``last``: printed already, and met since the log was asked for.
+        self._seen = 0
+        self._again = 0
 
     def start(self) -> None:
         self._again = 0

@@ -30,7 +30,8 @@ class FlashBackward(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v, out, stats = ctx.saved_tensors
         seed = torch.zeros((), dtype=torch.int64)
-        stats, lengths = stats.reshape(q.shape[:3]), (None, None, q.shape[2], k.shape[2])
+        stats = stats.reshape(q.shape[:3])
+        lengths = (None, None, q.shape[2], k.shape[2])
         dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_backward(
             dout, q, k, v, out, stats, *lengths, 0.0, True, seed, seed
         )
@@ -126,7 +127,8 @@ class Exchangeable(Attention):
         """From now on compute ``way``: each time the same object, for which a compiled block stays compiled."""
         if way not in self.made:
             self.made[way] = WAYS[way].make()
-        self.name, self.inner = way, self.made[way]
+        self.name = way
+        self.inner = self.made[way]
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
         return self.inner(q, k, v, document_ids)

@@ -31,9 +31,13 @@ class Operations:
     """The operations of a model on ``batch`` sequences, by name; each gives its outputs and gradients."""
 
     def __init__(self, config: ModelConfig, batch: int, device: torch.device, length: int = 2048) -> None:
-        self.config, self.batch, self.device, self.length = config, batch, device, length
+        self.config = config
+        self.batch = batch
+        self.device = device
+        self.length = length
         self.rms = config.architecture != "gpt2"
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.heads = config.num_attention_heads
+        self.kv_heads = config.num_key_value_heads
 
     def random(self, *shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
         return torch.randn(*shape, device=self.device, dtype=dtype)
@@ -88,12 +92,11 @@ class Operations:
 
     def attention(self, way: str) -> Run:
         """With the queries and keys where the rotation puts them, and the values where the product does."""
-        size, attention = self.config.head_dim, WAYS[way].make()
+        size = self.config.head_dim
+        attention = WAYS[way].make()
         qkv = self.random(self.batch, self.length, self.heads + 2 * self.kv_heads, size)
-        q, k = (
-            self.random(self.batch, self.length, self.heads, size),
-            self.random(self.batch, self.length, self.kv_heads, size),
-        )
+        q = self.random(self.batch, self.length, self.heads, size)
+        k = self.random(self.batch, self.length, self.kv_heads, size)
         run = self.call(attention, q, k, qkv[:, :, self.heads + self.kv_heads :].detach())
 
         def named() -> Outputs:
@@ -104,7 +107,8 @@ class Operations:
         return named
 
     def products(self) -> Iterator[tuple[str, Run]]:
-        c, size = self.config, self.config.head_dim
+        c = self.config
+        size = self.config.head_dim
         parts = (self.heads * size, self.kv_heads * size, self.kv_heads * size)
         qkv = self.projection(*parts, columns=c.hidden_size)
         multiply = project if self.rms else project_apart
@@ -122,7 +126,8 @@ class Operations:
 
     def add_norm(self) -> Run:
         gain = self.random(self.config.hidden_size, dtype=torch.float32)
-        x, delta = self.hidden(self.config.hidden_size), self.hidden(self.config.hidden_size)
+        x = self.hidden(self.config.hidden_size)
+        delta = self.hidden(self.config.hidden_size)
         return self.call(
             lambda a, b, w: add_norm(a, b, w, 1e-6, "rms" if self.rms else "layer"), x, delta, gain
         )
@@ -148,7 +153,8 @@ class Operations:
     def head(self) -> Run:
         head = self.projection(self.config.vocab_size, columns=self.config.hidden_size)
         head.working.mul_(0.02)
-        loss, targets = HeadCrossEntropy(head), self.tokens()
+        loss = HeadCrossEntropy(head)
+        targets = self.tokens()
         return self.call(
             lambda x: loss(x, head.weights[0], targets),
             self.hidden(self.config.hidden_size),
@@ -196,7 +202,8 @@ class Operations:
         weight = nn.Parameter(
             0.02 * self.random(self.config.vocab_size, self.config.hidden_size, dtype=torch.float32)
         )
-        targets, loss = self.tokens(), CrossEntropy()
+        targets = self.tokens()
+        loss = CrossEntropy()
 
         def compute(x: Tensor) -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16):

@@ -164,7 +164,8 @@ def checked(settings: Mapping[str, Any], answer: Survey) -> list[tuple[str, str,
 
 def refused_rows(target: str, settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return the settings with which no job of the target is submitted: each with what to do instead."""
-    refused, defaults = target_entry(target).refuses, flat(Site())
+    refused = target_entry(target).refuses
+    defaults = flat(Site())
     return [
         (
             key,

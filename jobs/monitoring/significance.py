@@ -223,7 +223,8 @@ def pooled(a: Sequence[float], b: Sequence[float]) -> Test:
 
 def quantile(p: float, freedom: float) -> float:
     """Return the t at which the two-sided chance is ``p``, by bisection."""
-    low, high = 0.0, 1e6
+    low = 0.0
+    high = 1e6
     for _ in range(100):
         middle = (low + high) / 2
         if two_sided(middle, 1.0, freedom) > p:

@@ -99,7 +99,9 @@ class KeyWriter:
         self._unit = unit
         self._keys = list[int]()
         self._places = list[int]()
-        self.runs = self.keys = self.documents = 0
+        self.runs = 0
+        self.keys = 0
+        self.documents = 0
 
     def add(self, digest: int, bands: Sequence[int]) -> None:
         """Add the next document: the hash of its text, and the keys of its bands."""

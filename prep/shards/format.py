@@ -170,7 +170,9 @@ class ShardWriter:
         self.split = split
         self.vocab_size = vocab_size
         self.dtype = numpy_dtype(token_dtype(vocab_size))
-        self.tokens = self.documents = self.text_bytes = 0
+        self.tokens = 0
+        self.documents = 0
+        self.text_bytes = 0
         self.record: Shard | None = None
         self._digest = hashlib.sha256()
         self._temporary = partial_path(path)

@@ -61,7 +61,8 @@ class RunWriter:
         self._vocab_size = vocab_size
         self._seed = seed
         self._itemsize = numpy_dtype(token_dtype(vocab_size)).itemsize
-        self.runs = self._first = 0
+        self.runs = 0
+        self._first = 0
         self._lengths = list[npt.NDArray[np.int64]]()
         self._sizes = list[npt.NDArray[np.int64]]()
         self._plain, self._sorted = (

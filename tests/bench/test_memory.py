@@ -34,7 +34,8 @@ def test_the_expected_batch_lies_on_the_line_through_the_peaks() -> None:
 
 def test_where_the_batches_do_not_fit_the_peaks_are_of_half_as_many() -> None:
     class Probes:
-        model, way = "qwen3_1.8b", "plain"
+        model = "qwen3_1.8b"
+        way = "plain"
 
         def run(self, batches: Sequence[int]) -> dict[str, Any]:
             if max(batches) > 10:

@@ -17,7 +17,9 @@ from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from tests.trainer.corpus import TINY
 
 CPU = torch.device("cpu")
-BATCH, MICRO_STEPS, BLOCK = 4, 2, 16
+BATCH = 4
+MICRO_STEPS = 2
+BLOCK = 16
 
 
 @pytest.fixture

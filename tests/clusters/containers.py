@@ -34,7 +34,8 @@ class Engine:
     """One engine, and the environment in which its client talks to it."""
 
     def __init__(self, name: str, env: dict[str, str]) -> None:
-        self.name, self.env = name, env
+        self.name = name
+        self.env = env
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 120) -> str:
         """Standard output of one of the engine's commands; RuntimeError with all it said when it fails."""
@@ -159,7 +160,8 @@ def shell_archive(path: Path) -> Path:
         for name in tools:
             if name != "busybox":
                 link = tarfile.TarInfo(f"bin/{name}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                link.type = tarfile.SYMTYPE
+                link.linkname = "busybox"
                 archive.addfile(link)
         for name, text in {"etc/passwd": "root:x:0:0::/:/bin/sh\n", "etc/group": "root:x:0:\n"}.items():
             file = tarfile.TarInfo(name)

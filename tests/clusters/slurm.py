@@ -256,7 +256,8 @@ class SlurmCluster:
         path.write_bytes(content)
 
     def _munge_options(self) -> list[str]:
-        munge, d = self.directory / "munge", self.directory
+        munge = self.directory / "munge"
+        d = self.directory
         munge.chmod(0o711)
         return [
             f"--key-file={munge}/munge.key",
@@ -289,7 +290,8 @@ class SlurmCluster:
         """
         yield f"mkdir {self.directory}/cgroup"
         for hierarchy in cgroup_hierarchies():
-            mine, there = f"{hierarchy}/{self.directory.name}", f"{self.directory}/cgroup/{hierarchy.name}"
+            mine = f"{hierarchy}/{self.directory.name}"
+            there = f"{self.directory}/cgroup/{hierarchy.name}"
             yield f"mkdir {mine} {there}"
             if hierarchy.name == "cpuset":
                 for name in ("cpuset.cpus", "cpuset.mems"):
@@ -297,7 +299,8 @@ class SlurmCluster:
             yield f"mount --bind {mine} {there}"
 
     def _start_accounting(self) -> None:
-        data, log = self.directory / "mysql", self.directory / "log"
+        data = self.directory / "mysql"
+        log = self.directory / "log"
         data.mkdir()
         shutil.chown(data, "mysql", "mysql")
         data.chmod(0o711)

@@ -56,7 +56,8 @@ def train_on_every_layout(folder: Path) -> None:
 @pytest.mark.parametrize("ranks", ["two", "four"])
 @pytest.mark.parametrize("mode", list(SHARDINGS))
 def test_losses_and_norms_are_those_of_one_process(runs: Path, ranks: str, mode: str) -> None:
-    alone, spread = records(runs / "alone"), records(runs / f"{ranks}-{mode}")
+    alone = records(runs / "alone")
+    spread = records(runs / f"{ranks}-{mode}")
     assert [r["samples"] for r in spread] == [r["samples"] for r in alone] == [8, 16, 24, 32, 40, 48]
     for here, there in zip(alone, spread, strict=True):
         assert there["loss"] == pytest.approx(here["loss"], rel=TOLERANCE)
@@ -65,7 +66,8 @@ def test_losses_and_norms_are_those_of_one_process(runs: Path, ranks: str, mode:
 
 @pytest.mark.parametrize("run", [f"{ranks}-{mode}" for ranks in ("two", "four") for mode in SHARDINGS])
 def test_weights_and_validation_are_those_of_one_process(runs: Path, run: str) -> None:
-    alone, spread = load_model_weights(runs / "alone")[1], load_model_weights(runs / run)[1]
+    alone = load_model_weights(runs / "alone")[1]
+    spread = load_model_weights(runs / run)[1]
     assert alone.keys() == spread.keys()
     for name, weight in alone.items():
         torch.testing.assert_close(spread[name], weight, rtol=1e-3, atol=1e-4)

@@ -75,7 +75,8 @@ def test_a_real_checkpoint_is_exported_with_its_tokenizer(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    model, run = tiny.model("qwen3"), tmp_path / "runs" / "run"
+    model = tiny.model("qwen3")
+    run = tmp_path / "runs" / "run"
     world = World(rank=0, size=1, device=torch.device("cpu"))
     weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     writer = Checkpointer(run, world, lambda: weights, keep_last=1, keep_every=0)
@@ -139,7 +140,8 @@ def test_the_tokenizer_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from transformers import AutoTokenizer
 
     serve(monkeypatch, tiny.model("qwen3"))
-    source, output = write_tokenizer(tmp_path / "tokenizer"), tmp_path / "out"
+    source = write_tokenizer(tmp_path / "tokenizer")
+    output = tmp_path / "out"
     arguments = ["--output", str(output), "--tokenizer", str(source), "--dtype", "bfloat16"]
     assert export.main([str(tmp_path), *arguments]) == 0
     assert not (output / "notes.txt").exists()

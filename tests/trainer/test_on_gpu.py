@@ -66,7 +66,8 @@ def test_cudnn_s_gradients_repeat_and_are_right_in_parts_too(
     ids = (
         torch.arange(1024, device=GPU).div(300, rounding_mode="floor").expand(3, 1024) if documents else None
     )
-    first, expected = gradients(attention, inputs, ids), gradients(ManualAttention(), inputs, ids)
+    first = gradients(attention, inputs, ids)
+    expected = gradients(ManualAttention(), inputs, ids)
     for got, wanted in zip(first, expected, strict=True):
         assert float((got - wanted).norm() / wanted.norm()) < 2e-2
     for _ in range(10):
@@ -77,7 +78,8 @@ def test_cudnn_s_gradients_repeat_and_are_right_in_parts_too(
 @pytest.mark.parametrize("shape", ["gpt2", "llama-gqa", "qwen3"])
 def test_a_compiled_model_agrees_with_the_reference(shape: str, documents: bool) -> None:
     """Also in bfloat16 under autocast, with a compiled loss."""
-    words, targets = tiny.tokens(2, 64).to(GPU), tiny.tokens(2, 64, seed=2).to(GPU)
+    words = tiny.tokens(2, 64).to(GPU)
+    targets = tiny.tokens(2, 64, seed=2).to(GPU)
     ids = torch.arange(64, device=GPU).div(20, rounding_mode="floor").expand(2, 64) if documents else None
     reference = tiny.model(shape, head_dim=16, hidden_size=64).to(GPU)
     expected = reference(words, targets, ids)

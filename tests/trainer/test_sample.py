@@ -39,7 +39,8 @@ def test_cached_greedy_decoding_is_the_uncached(shape: str, prompt_length: int, 
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)
 def test_a_cache_may_be_fed_in_pieces(shape: str) -> None:
-    model, words = tiny.model(shape), tiny.tokens(2, 20)
+    model = tiny.model(shape)
+    words = tiny.tokens(2, 20)
     cache = KeyValueCache(model.config, 2, 20, CPU, torch.float32)
     with torch.no_grad():
         pieces = torch.cat([model(part, cache=cache) for part in words.split([7, 1, 5, 7], dim=1)], dim=1)

@@ -90,7 +90,8 @@ def links(world: parallel.World, local_rank: int, local_size: int) -> tuple[floa
     """
     node = world.rank // local_size
     nodes = world.size // local_size
-    within = between = None
+    within = None
+    between = None
     if local_size > 1:
         first = node * local_size
         within = all_reduce(world, list(range(first, first + local_size)))

@@ -21,13 +21,15 @@ def test_a_changed_element_is_counted(dtype: torch.dtype) -> None:
 
 
 def test_nan_equals_itself_and_minus_zero_is_not_zero() -> None:
-    nan, zero = torch.tensor([float("nan")]), torch.tensor([0.0])
+    nan = torch.tensor([float("nan")])
+    zero = torch.tensor([0.0])
     assert differing({"x": nan}, {"x": nan.clone()}) == {}
     assert differing({"x": zero}, {"x": -zero}) == {"x": 1}
 
 
 def test_a_digest_knows_where_an_element_is_and_in_which_tensor() -> None:
-    one, other = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])
+    one = torch.tensor([1.0, 2.0])
+    other = torch.tensor([2.0, 1.0])
     assert len({digest([one]), digest([other]), digest([one, other]), digest([other, one])}) == 4
 
 

@@ -131,7 +131,8 @@ def test_no_key_is_offered_that_the_target_refuses(target: str) -> None:
 
 def flat_keys(text: str) -> set[str]:
     """The keys of a site file, those in comments as well."""
-    keys, section = set(), ""
+    keys = set()
+    section = ""
     for line in text.partition("settings:\n")[2].splitlines():
         name = line.strip().lstrip("# ").partition(":")[0]
         depth = len(line) - len(line.lstrip())

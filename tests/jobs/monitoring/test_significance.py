@@ -206,7 +206,8 @@ def test_curves_over_the_same_batches_show_half_a_percent() -> None:
 def test_thirty_runs_with_the_same_seeds_find_half_a_percent() -> None:
     """The spread is that of real pairs of qwen3_smoke whose learning rates differ (docs/monitoring.md)."""
     generator = random.Random(6)
-    found = wrong = 0
+    found = 0
+    wrong = 0
     for _ in range(500):
         base = normal(generator, 15, 0.0066)
         noise = {seed: math.exp(generator.gauss(0, 0.0047)) for seed in base}

@@ -113,7 +113,9 @@ def told(root: Path, job: Job, *attempts: dict[str, object]) -> tuple[str, int]:
     return status.state, status.attempt
 
 
-OK, FAILED, AT_WORK = {"exit_code": 0}, {"exit_code": 1}, {"exit_code": None}
+OK = {"exit_code": 0}
+FAILED = {"exit_code": 1}
+AT_WORK = {"exit_code": None}
 
 
 @pytest.mark.parametrize(

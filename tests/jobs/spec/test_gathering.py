@@ -139,7 +139,8 @@ def test_a_name_that_no_folder_can_have_is_refused(choice: str) -> None:
 
 
 def test_the_hardware_follows_from_the_model_unless_it_is_named() -> None:
-    train, prep = kinds.job_kind("train"), kinds.job_kind("prep")
+    train = kinds.job_kind("train")
+    prep = kinds.job_kind("prep")
 
     assert default_hardware("qwen3_1.8b") == "b200"
     assert hardware_of(Choices(model="qwen3_smoke"), train) == "cpu"

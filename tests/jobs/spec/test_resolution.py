@@ -124,7 +124,8 @@ def test_the_batch_arithmetic() -> None:
 
 
 def test_the_fingerprint_is_of_the_work_and_not_of_the_name() -> None:
-    first, second = spec_of(run="a", target="slurm"), spec_of(run="b", after=("a",), target="slurm")
+    first = spec_of(run="a", target="slurm")
+    second = spec_of(run="b", after=("a",), target="slurm")
     assert first.fingerprint() == second.fingerprint()
     assert spec_of().fingerprint() != spec_of(sets=("seed=1",)).fingerprint()
 

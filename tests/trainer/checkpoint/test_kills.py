@@ -45,9 +45,11 @@ def wait_until(condition: Callable[[], bool], ranks: Ranks) -> None:
 
 def kill_and_resume(run: Path, start: Callable[[int], Ranks]) -> int:
     """Kill attempt after attempt, every other one while it saves, then let one end; how many saves were cut short."""
-    chance, cut_short = random.Random(7), 0
+    chance = random.Random(7)
+    cut_short = 0
     for attempt in range(KILLS):
-        ranks, goal = start(attempt), latest(run) + 2 * chance.randint(1, 2)
+        ranks = start(attempt)
+        goal = latest(run) + 2 * chance.randint(1, 2)
         wait_until(lambda goal=goal: latest(run) >= goal, ranks)  # type: ignore[misc]
         if attempt % 2:
             wait_until(lambda: saving(run), ranks)
@@ -81,7 +83,8 @@ def weight_hash(run: Path) -> str:
 def test_on_the_same_layout_no_byte_differs(
     data: Path, tmp_path: Path, size: int, mode: dict[str, object]
 ) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "killed"
+    whole = tmp_path / "whole"
+    run = tmp_path / "killed"
     assert on_ranks(size, arguments(data, whole, **FLAGS, **mode)) == [0]
     assert kill_and_resume(run, lambda _: Ranks(size, arguments(data, run, **FLAGS, **mode))) > 0
     assert [r["iter"] for r in records(run)] == list(range(1, 49))
@@ -97,7 +100,8 @@ LAYOUTS: list[tuple[int, dict[str, Any]]] = [
 
 
 def test_on_other_numbers_of_processes_and_workers_only_rounding_differs(data: Path, tmp_path: Path) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "killed"
+    whole = tmp_path / "whole"
+    run = tmp_path / "killed"
 
     def start(attempt: int) -> Ranks:
         size, mode = LAYOUTS[attempt % len(LAYOUTS)]

@@ -26,7 +26,8 @@ def test_seed_and_epoch_change_the_order() -> None:
 
 
 def test_neighbours_are_scattered() -> None:
-    size, keys = 100_000, key("f", 0)
+    size = 100_000
+    keys = key("f", 0)
     places = [permute(i, size, keys) for i in range(1000)]
     gaps = [abs(a - b) for a, b in pairwise(places)]
     assert size / 4 < sum(gaps) / len(gaps) < size / 2  # a uniform order has size / 3

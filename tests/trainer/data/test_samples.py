@@ -113,7 +113,8 @@ class WithMemory(MicroBatches):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_memory_does_not_grow_with_the_data_that_is_read(tmp_path: Path, workers: int) -> None:
-    source, before = Source(sparse_corpus(tmp_path / "data")), own_memory()
+    source = Source(sparse_corpus(tmp_path / "data"))
+    before = own_memory()
     samples = open_samples([source], MODEL, TrainConfig(block_size=1 << 16))
     batches = WithMemory(samples, BatchLayout(32, 1, 1, 0), first=0)
     epoch = SPARSE // 2 // (32 << 16)

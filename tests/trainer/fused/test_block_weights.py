@@ -17,7 +17,8 @@ from jobctl.trainer.fused.block_weights import BlockWeights, buffers_for
 from jobctl.trainer.fused.linear import Projection
 from jobctl.trainer.fused.partition import Partition
 
-RANKS, BLOCKS = 2, 5
+RANKS = 2
+BLOCKS = 5
 ROWS = ([4, 2, 3], [6])
 """Rows of the weights of a block's two projections; three do not divide by two ranks."""
 
@@ -38,7 +39,8 @@ class Peers:
     """What two ranks have in memory, in one process."""
 
     def __init__(self, rank: int, memories: list[Tensor]) -> None:
-        self.mine, self.memories = memories[rank], memories
+        self.mine = memories[rank]
+        self.memories = memories
 
     def of(self, rank: int, shape: Sequence[int], offset: int) -> Tensor:
         return self.memories[rank][offset : offset + torch.Size(shape).numel()].view(shape)

@@ -34,7 +34,8 @@ def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def error(got: Tensor, expected: Tensor) -> float:
-    got, expected = got.detach().double(), expected.detach().double()
+    got = got.detach().double()
+    expected = expected.detach().double()
     return float((got - expected).norm() / expected.norm())
 
 
@@ -63,7 +64,9 @@ def agree(
 @pytest.mark.parametrize("size", [64, 96])
 @pytest.mark.parametrize("kind", ["rms", "layer"])
 def test_add_norm(kind: norm.Kind, size: int, dtype: torch.dtype) -> None:
-    x, delta, weight = random(2, 5, size, dtype=dtype), random(2, 5, size, dtype=dtype), random(size)
+    x = random(2, 5, size, dtype=dtype)
+    delta = random(2, 5, size, dtype=dtype)
+    weight = random(size)
     up = [random(2, 5, size, dtype=dtype) for _ in range(2)]
     agree(
         lambda a, b, w: norm.add_norm(a, b, w, 1e-5, kind),
@@ -91,8 +94,12 @@ def test_activations(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("normed", [False, True])
 def test_rotated(normed: bool, dtype: torch.dtype) -> None:
-    heads, kv_heads, size, length = 4, 2, 16, 9
-    cos, sin = random(12, size // 2), random(12, size // 2)
+    heads = 4
+    kv_heads = 2
+    size = 16
+    length = 9
+    cos = random(12, size // 2)
+    sin = random(12, size // 2)
     gains = [random(size), random(size)] if normed else []
 
     def call(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,7 +111,8 @@ def test_rotated(normed: bool, dtype: torch.dtype) -> None:
 
 
 def test_rows_are_added_to_the_embedding_gradient_however_often_a_token_occurs() -> None:
-    table, rows = random(11, 40), random(60, 40)
+    table = random(11, 40)
+    rows = random(60, 40)
     tokens = torch.randint(0, 11, (60,), device=DEVICE)
     tokens[:40] = 3
     expected = table.double()
@@ -114,7 +122,8 @@ def test_rows_are_added_to_the_embedding_gradient_however_often_a_token_occurs()
 
 
 def test_softmax_gives_losses_and_their_gradient_and_leaves_ignored_targets_out() -> None:
-    logits, targets = 3 * random(10, 300), torch.randint(0, 300, (10,), device=DEVICE)
+    logits = 3 * random(10, 300)
+    targets = torch.randint(0, 300, (10,), device=DEVICE)
     targets[3] = -100
     scale = torch.tensor(0.25, device=DEVICE)
     expected = logits.double()
@@ -142,7 +151,8 @@ def test_a_product_taken_apart_gives_the_gradients_of_the_whole_one() -> None:
     weights = [nn.Parameter(random(rows, 24)) for rows in (16, 8, 8)]
     projection = linear.Projection(weights, torch.float32)
     projection.working.copy_(torch.cat([w.detach() for w in weights]))
-    x, up = random(2, 5, 24), [random(2, 5, rows) for rows in (16, 8, 8)]
+    x = random(2, 5, 24)
+    up = [random(2, 5, rows) for rows in (16, 8, 8)]
     agree(
         lambda a: linear.project_apart(a, projection),
         lambda a: (a @ projection.working.double().t()).split((16, 8, 8), dim=-1), [x], up,
@@ -197,7 +207,8 @@ def test_the_catalogues_gated_models_get_tiles_of_256_by_128(width: int, heads: 
 
 
 def test_a_product_in_pieces_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    left, right = random(64, 24, dtype=TYPES[-1]), random(64, 40, dtype=TYPES[-1])
+    left = random(64, 24, dtype=TYPES[-1])
+    right = random(64, 40, dtype=TYPES[-1])
     whole = left.double().t() @ right.double()
     if HAS_GPU:
         out = torch.empty(24, 40, device=DEVICE)
@@ -225,9 +236,11 @@ def test_pieces_are_for_results_that_would_leave_multiprocessors_idle(
 
 def test_float8_rounding_is_the_same_both_ways_and_close() -> None:
     scales = fp8.Scales(DEVICE)
-    forward, backward = scales.place(fp8.FORWARD), scales.place(fp8.BACKWARD)
+    forward = scales.place(fp8.FORWARD)
+    backward = scales.place(fp8.BACKWARD)
     scales.allocate()
-    x, dout = random(100, 144), random(100, 72)
+    x = random(100, 144)
+    dout = random(100, 72)
     for mode, exact in ((0, x), (1, activation.plain_swiglu(x)), (2, activation.plain_gelu(x))):
         out, turned = scales.round(x, forward, mode)
         assert error(out.float() * scales.inverse[forward], exact) < 0.1
@@ -288,7 +301,8 @@ def test_a_fused_model_has_the_plain_ones_gradients_over_two_micro_steps(shape: 
     expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     fused = FusedDecoder(model, ManualAttention(), torch.float32)
-    model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
+    model.fused = fused.hidden_states
+    model.cross_entropy = fused.cross_entropy
     for tokens, targets in batches:
         (model(tokens, targets) / 2).backward()
     for name, parameter in model.named_parameters():

@@ -27,7 +27,10 @@ from tests.trainer.models import tiny
 from tests.trainer.running import on_ranks
 
 pytestmark = ranks_on_cpu
-RANKS, STEPS, LAYERS, VOCABULARY = 2, 2, 3, 257
+RANKS = 2
+STEPS = 2
+LAYERS = 3
+VOCABULARY = 257
 TRAIN = msgspec.structs.replace(
     TrainConfig(), dtype="float32", gradient_accumulation_steps=2, grad_clip=0.5, learning_rate=1e-2
 )
@@ -44,11 +47,13 @@ def steps(command: Sequence[str], world: World) -> dict[str, Any]:
     model = tiny.model(shape, seed=world.rank, **changes)  # rank 1's own weights must not be kept
     partition = Partition(world, reshard=sharding == "fsdp") if sharding != "ddp" else None
     fused = FusedDecoder(model, ManualAttention(), torch.float32, partition, how)  # type: ignore[arg-type]
-    model.fused, model.cross_entropy = fused.hidden_states, fused.cross_entropy
+    model.fused = fused.hidden_states
+    model.cross_entropy = fused.cross_entropy
     optimizer = build_optimizer(model, TRAIN, sharding, fused)  # type: ignore[arg-type]
     stepper = Stepper(model, optimizer, TRAIN, world, sharding, 0, fused)  # type: ignore[arg-type]
     batches = (tiny.tokens(1, 9, seed=world.rank + RANKS * i) for i in itertools.count())
-    results, scores = [], []
+    results = []
+    scores = []
     for _ in range(STEPS):
         results.append(stepper.run(batches, TRAIN.learning_rate, StepTimer(world.device)))
         with torch.no_grad():

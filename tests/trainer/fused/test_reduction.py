@@ -19,13 +19,15 @@ from tests.trainer.models import tiny
 from tests.trainer.running import on_ranks
 
 pytestmark = ranks_on_cpu
-MICRO_STEPS, RANKS = 2, 2
+MICRO_STEPS = 2
+RANKS = 2
 
 
 def fused(shape: str, seed: int) -> tuple[nn.Module, FusedDecoder]:
     model = tiny.model(shape, seed=seed, head_dim=16, hidden_size=64, vocab_size=256)
     made = FusedDecoder(model, ManualAttention(), torch.float32)
-    model.fused, model.cross_entropy = made.hidden_states, made.cross_entropy
+    model.fused = made.hidden_states
+    model.cross_entropy = made.cross_entropy
     return model, made
 
 

@@ -41,7 +41,8 @@ def state(run: Scales) -> list[Tensor]:
 
 @pytest.mark.parametrize("before", [1, 3, HISTORY + 2])
 def test_a_run_that_resumes_has_the_scales_of_the_one_that_went_on(before: int) -> None:
-    whole, resumed = scales(), scales()
+    whole = scales()
+    resumed = scales()
     train(whole, range(before))
     resumed.history.copy_(whole.history)
     resumed.resume()

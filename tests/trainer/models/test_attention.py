@@ -32,7 +32,8 @@ def inputs(
 def by_hand(q: Tensor, k: Tensor, v: Tensor, ids: Tensor | None = None) -> Tensor:
     """One query at a time."""
     out = torch.zeros_like(q)
-    groups, offset = q.shape[2] // k.shape[2], k.shape[1] - q.shape[1]
+    groups = q.shape[2] // k.shape[2]
+    offset = k.shape[1] - q.shape[1]
     for b in range(q.shape[0]):
         for t in range(q.shape[1]):
             seen = [s for s in range(t + offset + 1) if ids is None or ids[b, s] == ids[b, t + offset]]
@@ -137,7 +138,8 @@ def test_flash_attn_gets_its_layout_and_no_documents(returns_tuple: bool) -> Non
         out = ManualAttention()(q, k, v)
         return (out, None) if returns_tuple else out
 
-    flash, tensors = FlashAttention(2, package), inputs()
+    flash = FlashAttention(2, package)
+    tensors = inputs()
     torch.testing.assert_close(flash(*tensors), by_hand(*tensors))
     module.check_against_reference(flash, CPU, torch.float32, 8, documents=False)
     with pytest.raises(UserError, match="flash_attn_2 cannot mask documents"):

@@ -23,8 +23,10 @@ def random(*shape: int) -> Tensor:
 
 def formula(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Attention of ``[B, H, T, D]``."""
-    groups, length = q.shape[1] // k.shape[1], q.shape[2]
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    groups = q.shape[1] // k.shape[1]
+    length = q.shape[2]
+    k = k.repeat_interleave(groups, 1)
+    v = v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     if bias is None:
         bias = torch.zeros(length, length).masked_fill(~visible(length, length, None, CPU), float("-inf"))
@@ -37,7 +39,8 @@ class PlanOfTheFormula:
 
     def __init__(self, layouts: tuple[module.Layout, ...], device: torch.device) -> None:
         batch, heads, length, _ = layouts[0].shape
-        self.layouts, self.workspace_bytes = layouts, batch * heads * length * length
+        self.layouts = layouts
+        self.workspace_bytes = batch * heads * length * length
 
     def run(self, tensors: list[Tensor]) -> None:
         assert tuple(map(module.Layout.of, tensors)) == self.layouts
@@ -51,13 +54,15 @@ class PlanOfTheFormula:
 
 def problem(batch: int, heads: int, kv_heads: int, masked: bool) -> module.Problem:
     """Values lie in the product of queries, keys and values, as they do in the fused blocks."""
-    length, size = 5, 4
+    length = 5
+    size = 4
     q = random(batch, length, heads, size).transpose(1, 2)
     k = random(batch, length, kv_heads, size).transpose(1, 2)
     v = random(batch, length, heads + 2 * kv_heads, size)[:, :, -kv_heads:].transpose(1, 2)
     documents = torch.randint(0, 2, (batch, length)).sort(1).values
     mask = visible(length, length, documents, CPU) if masked else None
-    stats, empty = random(batch, heads, length, 1), [torch.empty_like(t).fill_(torch.nan) for t in (q, k, v)]
+    stats = random(batch, heads, length, 1)
+    empty = [torch.empty_like(t).fill_(torch.nan) for t in (q, k, v)]
     return module.Problem(q, k, v, q, random(*q.shape), stats, module.bias_of(mask, q.dtype), *empty)
 
 
@@ -153,7 +158,9 @@ def test_without_the_package_the_error_names_it(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_one_query_alone_is_computed_by_torch() -> None:
-    q, k, v = random(2, 1, 4, 8), random(2, 6, 2, 8), random(2, 6, 2, 8)
+    q = random(2, 1, 4, 8)
+    k = random(2, 6, 2, 8)
+    v = random(2, 6, 2, 8)
     out = module.RepeatableCudnn()(q, k, v, mask=None, is_causal=False)
     nothing = torch.zeros(1, dtype=torch.float64)
     expected = formula(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), nothing)

@@ -126,7 +126,9 @@ def test_a_fresh_model_knows_nothing(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)
 def test_losses_one_by_one_add_up_to_the_mean(shape: str) -> None:
-    model, words, targets = tiny.model(shape), tiny.tokens(), tiny.tokens(seed=2)
+    model = tiny.model(shape)
+    words = tiny.tokens()
+    targets = tiny.tokens(seed=2)
     targets[1, 3:] = -100
     losses = model(words, targets, reduction="none")
     assert losses.shape == targets.shape
@@ -137,10 +139,12 @@ def test_losses_one_by_one_add_up_to_the_mean(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)
 def test_a_later_token_changes_no_earlier_logit(shape: str) -> None:
-    model, words = tiny.model(shape), tiny.tokens()
+    model = tiny.model(shape)
+    words = tiny.tokens()
     changed = words.clone()
     changed[:, 9] = (changed[:, 9] + 1) % 101
-    before, after = model(words), model(changed)
+    before = model(words)
+    after = model(changed)
     torch.testing.assert_close(before[:, :9], after[:, :9], rtol=0, atol=0)
     assert not torch.allclose(before[:, 9:], after[:, 9:])
 
@@ -148,7 +152,8 @@ def test_a_later_token_changes_no_earlier_logit(shape: str) -> None:
 @pytest.mark.parametrize("shape", ROTARY)
 def test_documents_in_one_row_are_as_if_alone(shape: str) -> None:
     """With rotary positions only distances count, so a document may stand anywhere."""
-    model, words = tiny.model(shape), tiny.tokens(1, 20)
+    model = tiny.model(shape)
+    words = tiny.tokens(1, 20)
     ids = torch.tensor([[0] * 8 + [1] * 12])
     packed = model(words, document_ids=ids)
     alone = torch.cat([model(words[:, :8]), model(words[:, 8:])], dim=1)
@@ -156,17 +161,21 @@ def test_documents_in_one_row_are_as_if_alone(shape: str) -> None:
 
 
 def test_documents_of_learned_positions_do_not_see_each_other() -> None:
-    model, words = tiny.model("gpt2"), tiny.tokens(1, 20)
+    model = tiny.model("gpt2")
+    words = tiny.tokens(1, 20)
     changed = words.clone()
     changed[:, :8] = (changed[:, :8] + 1) % 101
     ids = torch.tensor([[0] * 8 + [1] * 12])
-    before, after = model(words, document_ids=ids), model(changed, document_ids=ids)
+    before = model(words, document_ids=ids)
+    after = model(changed, document_ids=ids)
     torch.testing.assert_close(before[:, 8:], after[:, 8:], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)
 def test_works_under_autocast(shape: str) -> None:
-    model, words, targets = tiny.model(shape), tiny.tokens(), tiny.tokens(seed=2)
+    model = tiny.model(shape)
+    words = tiny.tokens()
+    targets = tiny.tokens(seed=2)
     exact = model(words, targets).detach()
     with torch.autocast("cpu", torch.bfloat16):
         loss = model(words, targets)
@@ -205,7 +214,8 @@ def test_compiled_blocks_give_the_same_loss(shape: str) -> None:
     """In one graph a block, with the kernel picked as on a GPU."""
     kernel = SdpaKernel("math", SDPBackend.MATH)
     model = tiny.model(shape, SdpaAttention(kernel, kernel))
-    words, targets = tiny.tokens(), tiny.tokens(seed=2)
+    words = tiny.tokens()
+    targets = tiny.tokens(seed=2)
     expected = model(words, targets)
     for block in model.blocks:
         block.compile(backend="aot_eager", fullgraph=True)
@@ -224,13 +234,16 @@ def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
 @pytest.mark.skipif(not SHARDS_ON_CPU, reason="this torch shards on GPUs only")
 @pytest.mark.parametrize("shape", tiny.SHAPES)
 def test_works_sharded_in_mixed_precision(shape: str, mesh: DeviceMesh) -> None:
-    plain, sharded = tiny.model(shape), tiny.model(shape)
+    plain = tiny.model(shape)
+    sharded = tiny.model(shape)
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for block in sharded.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)  # type: ignore[arg-type]
     fully_shard(sharded, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
-    words, targets = tiny.tokens(), tiny.tokens(seed=2)
-    loss, expected = sharded(words, targets), plain(words, targets)
+    words = tiny.tokens()
+    targets = tiny.tokens(seed=2)
+    loss = sharded(words, targets)
+    expected = plain(words, targets)
     (loss * 2).backward()
     (expected * 2).backward()
     assert loss.dtype == torch.float32

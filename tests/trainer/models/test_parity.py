@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("shape", tiny.WITH_HF)
 def test_logits_are_those_of_transformers(shape: str, length: int, backend: str) -> None:
     attention = choose_attention(backend, CPU, torch.float32, head_dim=16)
-    ours, words = tiny.model(shape, attention), tiny.tokens(length=length)
+    ours = tiny.model(shape, attention)
+    words = tiny.tokens(length=length)
     with torch.no_grad():
         torch.testing.assert_close(ours(words), tiny.twin(ours)(words).logits, rtol=1e-5, atol=2e-5)
 
@@ -30,7 +31,8 @@ def test_logits_are_those_of_transformers(shape: str, length: int, backend: str)
 def test_gradients_are_those_of_transformers(shape: str, batch: int, length: int, backend: str) -> None:
     ours = tiny.model(shape, choose_attention(backend, CPU, torch.float32, head_dim=16))
     theirs = tiny.twin(ours)
-    words, targets = tiny.tokens(batch, length), tiny.tokens(batch, length, seed=2)
+    words = tiny.tokens(batch, length)
+    targets = tiny.tokens(batch, length, seed=2)
     targets[0, : length // 6] = -100
     ours(words, targets).backward()
     F.cross_entropy(theirs(words).logits.flatten(0, 1), targets.flatten()).backward()

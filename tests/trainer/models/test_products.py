@@ -40,7 +40,8 @@ def test_a_product_is_added_to_what_was_accumulated(matrices: tuple[Tensor, Tens
 
 
 def test_pieces_cover_the_summed_dimension_once() -> None:
-    left, right = narrow(3, 32, seed=3).float(), narrow(32, 2, seed=4).float()
+    left = narrow(3, 32, seed=3).float()
+    right = narrow(32, 2, seed=4).float()
     pieces = torch.bmm(*products.pieces(left, right))
 
     assert pieces.shape == (products.PIECES, 3, 2)

@@ -52,7 +52,8 @@ def test_making_it_makes_the_whole_state_and_changes_no_parameter() -> None:
 
 
 def test_a_step_is_torchs_step() -> None:
-    ours, theirs = parameters(), parameters()
+    ours = parameters()
+    theirs = parameters()
     optimizer = adamw(ours)
     reference = torch.optim.AdamW(parameter_groups(theirs, 0.1), lr=1e-2, betas=(0.9, 0.95))
 
@@ -66,7 +67,8 @@ def test_a_step_is_torchs_step() -> None:
 
 
 def test_the_factor_multiplies_the_gradients() -> None:
-    clipped, small = parameters(), parameters()
+    clipped = parameters()
+    small = parameters()
     for named, size, factor in ((clipped, 4.0, 0.25), (small, 1.0, 1.0)):
         set_gradients(named, size)
         optimizer = adamw(named)
@@ -106,7 +108,8 @@ def test_two_optimisers_share_a_model_and_one_rate() -> None:
 
 def test_a_restored_state_goes_on_as_the_first_did() -> None:
     """A checkpoint writes into the tensors that ``state`` returns."""
-    whole, resumed = parameters(), parameters()
+    whole = parameters()
+    resumed = parameters()
     first = adamw(whole)
     set_gradients(whole)
     first.step(one(), no(), 1e-2)

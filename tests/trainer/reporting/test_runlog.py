@@ -159,7 +159,8 @@ def test_lines_wait_while_the_disk_is_full(
 def test_the_document_is_rewritten_more_seldom_the_longer_that_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, written = [0.0], []
+    now = [0.0]
+    written = []
     monkeypatch.setattr("jobctl.trainer.reporting.runlog.time.monotonic", lambda: now[0])
     log = RunLog(tmp_path, None)
 

@@ -44,7 +44,8 @@ def test_a_small_split_is_scored_whole(tmp_path: Path) -> None:
 
 def test_the_score_is_the_mean_over_all_tokens(tmp_path: Path) -> None:
     training = prepare(arguments(write_corpus(tmp_path / "data"), tmp_path / "run", batch_size=3))
-    chosen, model = training.run.validation[0], training.run.stepper.model
+    chosen = training.run.validation[0]
+    model = training.run.stepper.model
     score = training.scores()[0]
     blocks = torch.stack([torch.from_numpy(chosen.blocks[i]) for i in chosen.numbers])
     with torch.no_grad():
@@ -58,7 +59,8 @@ def test_the_score_is_the_mean_over_all_tokens(tmp_path: Path) -> None:
 
 
 def test_perplexity_a_byte_compares_tokenizers() -> None:
-    coarse, fine = Score("a", 4.0, bytes_per_token=4.0), Score("b", 2.0, bytes_per_token=2.0)
+    coarse = Score("a", 4.0, bytes_per_token=4.0)
+    fine = Score("b", 2.0, bytes_per_token=2.0)
     assert coarse.byte_perplexity == fine.byte_perplexity == pytest.approx(math.e)
     assert Score("c", 2.0, None).byte_perplexity is None
     assert "perplexity_per_byte" not in Score("c", 2.0, None).record()

@@ -29,7 +29,8 @@ def lines(run: Path) -> list[str]:
 
 def assert_same_training(run: Path, reference: Path) -> None:
     assert lines(run) == lines(reference)
-    ours, theirs = load_model_weights(run)[1], load_model_weights(reference)[1]
+    ours = load_model_weights(run)[1]
+    theirs = load_model_weights(reference)[1]
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
@@ -76,7 +77,8 @@ def test_stop_and_resume_change_no_bit(data: Path, mixture: str, tmp_path: Path,
 
 
 def test_resume_on_another_number_of_ranks_and_another_sharding(data: Path, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole = tmp_path / "whole"
+    parts = tmp_path / "parts"
     assert train(arguments(data, whole, gradient_accumulation_steps=4)) == 0
     assert train(arguments(data, parts, gradient_accumulation_steps=4, max_iters=6, checkpoint_interval=2,
                            keep_last_checkpoints=9)) == 0  # fmt: skip

@@ -15,7 +15,8 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.models.attention import Attention, ManualAttention
 from jobctl.trainer.training import repeatable
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+CPU = torch.device("cpu")
+GPU = torch.device("cuda", 0)
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,8 @@ def test_a_step_never_waits_for_the_device(data: Path, tmp_path: Path, changes: 
 
 def same_run(one: Path, other: Path) -> bool:
     """Whether two runs logged the same and ended with the same bits."""
-    ours, theirs = load_model_weights(one)[1], load_model_weights(other)[1]
+    ours = load_model_weights(one)[1]
+    theirs = load_model_weights(other)[1]
     return records(one) == records(other) and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -67,7 +68,8 @@ def same_run(one: Path, other: Path) -> bool:
 )
 def test_stop_and_resume_change_no_bit(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     flags = FLAGS | REPEATED | changes
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole = tmp_path / "whole"
+    parts = tmp_path / "parts"
     assert train(arguments(data, whole, **flags), gpu()) == 0
     parts.mkdir()
     stop_file(parts).touch()
@@ -100,7 +102,8 @@ def test_two_runs_have_the_same_bits(data: Path, tmp_path: Path, changes: dict[s
 )
 def test_cuda_graphs_change_no_bit(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     flags = FLAGS | changes | {"gradient_accumulation_steps": 3, "max_iters": 8}
-    eager, graphed = tmp_path / "eager", tmp_path / "graphed"
+    eager = tmp_path / "eager"
+    graphed = tmp_path / "graphed"
     assert train(arguments(data, eager, **flags), gpu()) == 0
     assert train(arguments(data, graphed, use_cuda_graphs=True, **flags), gpu()) == 0
     assert records(graphed, "start")[0]["startup_info"]["cuda_graphs"]
