@@ -199,8 +199,9 @@ def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) 
         )
 
     if status.state not in runs.ENDED:
+        job = f" (job {status.job_id})" if status.job_id else ""
         raise UserError(
-            f"run '{run.name}' is {status.state} (job {status.job_id or '?'})",
+            f"run '{run.name}' is {status.state}{job}",
             hint=f"jobctl wait {run.name}",
             code=1,
         )

@@ -11,6 +11,7 @@ from jobctl.jobs.core import exit_codes
 from jobctl.jobs.runs.store import Run, State, Status
 from jobctl.k8s import config_maps
 from jobctl.k8s.names import QUEUE_LABEL
+from jobctl.k8s.nodes import is_late
 from jobctl.k8s.pods import Pod
 from jobctl.k8s.queueing import ADMITTED, Waiting
 from jobctl.k8s.resources import Object
@@ -129,14 +130,20 @@ def ending(status: Status, job: str = "") -> str:
 
 
 def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: Mapping[str, str]) -> Status:
-    """Return the status of a run whose job is gone. Its pods may still be at work on their last checkpoint."""
-    if alive := [pod for pod in pods if pod.running]:
+    """Return the status of a run whose job is gone. Its pods may still be at work on their last checkpoint.
+
+    Not those whose time is over: their node does not answer, and who waits for them waits for ever.
+    """
+    late = [pod for pod in pods if pod.running and is_late(pod)]
+    if alive := [pod for pod in pods if pod.running and pod not in late]:
         return Status(
             run=run.name,
             state="running",
             target=run.target,
             nodes=_nodes(alive),
-            detail="\n  ".join(_short(["asked to stop", *(leaving(pod) for pod in alive)])),
+            detail="\n  ".join(
+                _short(["asked to stop", *(leaving(pod, run.name) for pod in pods if pod.running)])
+            ),
         )
 
     if remembered := marks.get(ENDED_MARK, ""):
@@ -159,7 +166,8 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
             f"{config_maps.ELSEWHERE}"
         )
 
-    return Status(run=run.name, state=state, target=run.target, detail=gone)
+    lines = _short([*([gone] if gone else []), *(leaving(pod, run.name) for pod in late)])
+    return Status(run=run.name, state=state, target=run.target, detail="\n  ".join(lines))
 
 
 def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, int | None]:
@@ -231,7 +239,7 @@ def _detail(
         lines.append(replicas)
 
     lines += [f"{pod.name}: {pod.waiting}" for pod in pods if pod.waiting]
-    lines += [leaving(pod) for pod in pods if pod.deleted]
+    lines += [leaving(pod, run.name) for pod in pods if pod.deleted]
     lines += [_end_of(pod) for pod in pods if pod.exit_code not in (None, 0)]
 
     return _short([*lines, *_events(warnings)])
@@ -258,9 +266,15 @@ def _why_suspended(job: Object, queue: str) -> str:
     return f"suspended: waits to be admitted in queue {label}" + (f": {queue}" if queue else "")
 
 
-def leaving(pod: Pod) -> str:
-    """Return a line about a pod that was deleted and is still there."""
+def leaving(pod: Pod, run: str) -> str:
+    """Return a line about a pod of ``run`` that was deleted and is still there."""
     node = f" on {pod.node}" if pod.node else ""
+    if is_late(pod):
+        return (
+            f"{pod.name}: was deleted and had to be gone by {pod.deleted}{node}; "
+            f"when you know that the node is off: jobctl cancel {run} --force"
+        )
+
     if not pod.deleted:
         return f"{pod.name}: still runs{node}"
     return f"{pod.name}: was deleted and is to be gone by {pod.deleted}{node}"

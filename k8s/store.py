@@ -23,7 +23,7 @@ from jobctl.jobs.targets.registry import target_entry
 from jobctl.k8s import admission, cluster, config_maps, manifest, names, submission
 from jobctl.k8s.code import ship_code
 from jobctl.k8s.manifest import pod_of
-from jobctl.k8s.nodes import avoided_nodes, avoiding, remove_dead
+from jobctl.k8s.nodes import avoided_nodes, avoiding, cannot_go, dead_pods, remove_dead
 from jobctl.k8s.ownership import check_owner, tell
 from jobctl.k8s.resources import CONFIG_MAP, Kind, label_selector
 from jobctl.k8s.status import OWNER_MARK, ended, status_of
@@ -215,11 +215,16 @@ class ConfigMapStore:
         return made
 
     def _avoided(self, run: Run, marks: Mapping[str, str]) -> list[str]:
-        """Return the nodes that another attempt avoids. Pods of nodes that are gone are removed."""
+        """Return the nodes that another attempt avoids. Pods of nodes that are gone are removed.
+
+        Raises UserError for pods of nodes that do not answer: they keep their names, which the new pods want.
+        """
+        api = self._clusters.api_of(run)
         pods = self._clusters.look([run], fresh=True).pods_of(run)
-        removed = remove_dead(
-            self._clusters.api_of(run), run.record.spec.site.kubernetes.namespace, pods, force=False
-        )
+        removed = remove_dead(api, run.record.spec.site.kubernetes.namespace, pods, force=False)
+        gone = [dead.pod for dead in removed]
+        if stay := dead_pods(api, [pod for pod in pods if pod not in gone]):
+            raise cannot_go(names.job_name(run.record.spec), stay)
 
         return avoided_nodes(marks, pods, removed)
 

@@ -104,10 +104,16 @@ def test_a_dead_nodes_pod_is_named_and_goes_by_an_explicit_word(
 ) -> None:
     dying(server, cluster(TRAINS))
     status = jobctl_says(capfd, "status", "demo", "--target", "k8s")[1]
-    assert "demo-worker-0: was deleted and is to be gone by" in status
-    assert "on node-0" in status
+    assert "demo-worker-0: was deleted and had to be gone by" in status
+    assert "on node-0; when you know that the node is off: jobctl cancel demo --force" in status
 
     assert jobctl_says(capfd, "cancel", "demo", "--target", "k8s")[0] == 0
+    until(lambda: "demo: cancelled" in jobctl_says(capfd, "status", "demo", "--target", "k8s")[1])
+    assert "jobctl cancel demo --force" in jobctl_says(capfd, "status", "demo", "--target", "k8s")[1]
+    assert jobctl_says(capfd, "wait", "demo", "--target", "k8s", "--timeout", "20")[0] == 1
+    code, _, err = jobctl_says(capfd, "resume", "demo", "--target", "k8s")
+    assert (code, "their nodes do not answer: demo-worker-0 on node-0" in err) == (1, True)
+    assert "jobctl cancel RUN --force" in err
     code, out, err = jobctl_says(capfd, "cancel", "demo", "--target", "k8s", "--force")
     assert (code, "demo-worker-0 on node-0" in out) == (0, True), err
     names = [p["metadata"]["name"] for p in server.store.list_all("v1", "pods", "jobctl")]
@@ -118,6 +124,17 @@ def test_a_dead_nodes_pod_is_named_and_goes_by_an_explicit_word(
     assert (code, "avoid node-0" in err) == (0, True)
     job = server.store.get("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo")
     assert "'operator': 'NotIn', 'values': ['node-0']" in str(job)
+
+
+def test_a_cancelled_run_goes_on_elsewhere_when_its_dead_node_is_gone(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dying(server, cluster(TRAINS))
+    assert jobctl_says(capfd, "cancel", "demo", "--target", "k8s")[0] == 0
+    until(lambda: "demo: cancelled" in jobctl_says(capfd, "status", "demo", "--target", "k8s")[1])
+    server.store.delete("v1", "nodes", "", "node-0")
+    code, _, err = jobctl_says(capfd, "resume", "demo", "--target", "k8s")
+    assert (code, "avoid node-0" in err) == (0, True), err
 
 
 def test_a_dead_nodes_pod_that_still_has_time_is_named_with_it(
