@@ -94,6 +94,15 @@ def write(folder: Path) -> Path:
     return target
 
 
+def documents_of(text: Path) -> list[str]:
+    """The corpus's documents."""
+    documents: list[str] = []
+    for path in sorted(text.iterdir()):
+        with zstandard.open(path, "rt", encoding="utf-8") as lines:
+            documents += [json.loads(line)["text"] for line in lines]
+    return documents
+
+
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """The options of every benchmark that reads the corpus."""
     parser = argparse.ArgumentParser(description=description)

@@ -5,7 +5,8 @@ a user runs it, start-up, manifest and merge included, with one worker and with 
 tells what the disk holds up. The others stand for what a user would write: ``datasets.map`` with ``transformers``' fast
 tokenizer, and, as the guide and nanoGPT do, with tiktoken, each with its ids written to one file; they need the
 packages datasets and tiktoken, take less text, and start-up and the conversion of the text to Arrow are not counted.
-Tokenizers must be in ROOT.
+Tokenizers must be in ROOT. With ``--steps`` also what start-up takes (one line as the source), one worker's rate
+without it, and encoding alone, all in CPU time.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zstandard
 
-from bench.corpus import arguments, write
+from bench.corpus import arguments, documents_of, write
 from bench.document import of_today, save
+from bench.unseen import rates
 from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.prep.encode import tokenizers
+from jobctl.prep.encode.encoders import Encoders
+from jobctl.prep.encode.look import look
 from jobctl.prep.shards.format import read_meta
 
 PACKAGES = [
@@ -70,7 +74,12 @@ def timed(action: Callable[[], int]) -> dict[str, float]:
     tokens = action()
     wall = time.perf_counter() - began
     cpu = cpu_seconds() - before
-    return {"tokens": tokens, "wall": round(tokens / wall / 1e6, 3), "cpu": round(tokens / cpu / 1e6, 3)}
+    return {
+        "tokens": tokens,
+        "cpu_seconds": round(cpu, 3),
+        "wall": round(tokens / wall / 1e6, 3),
+        "cpu": round(tokens / cpu / 1e6, 3),
+    }
 
 
 def ours(text: Path, root: Path, tokenizer: str, workers: int, where: Path) -> dict[str, float]:
@@ -94,13 +103,24 @@ def ours(text: Path, root: Path, tokenizer: str, workers: int, where: Path) -> d
         return timed(run)
 
 
-def documents_of(text: Path) -> list[str]:
-    """The corpus's documents."""
-    documents: list[str] = []
-    for path in sorted(text.iterdir()):
-        with zstandard.open(path, "rt", encoding="utf-8") as lines:
-            documents += [json.loads(line)["text"] for line in lines]
-    return documents
+def steps(
+    root: Path, tokenizer: str, folder: Path, corpus: list[str], worker: dict[str, Any]
+) -> dict[str, Any]:
+    """Start-up, the rate of ``worker`` without it, and the rates of encoding alone, in an eighth of the text each."""
+    line = folder / "line.jsonl"
+    line.write_text('{"text": "one line"}\n')
+    start = statistics.median(ours(line, root, tokenizer, 1, folder)["cpu_seconds"] for _ in range(3))
+    seconds = worker["tokens"] / worker["million_tokens_per_cpu_second"]["median"] / 1e6
+    file = tokenizer_dir(root, tokenizer) / tokenizers.FILE
+    encoder = Encoders(tokenizers.entry_of(tokenizer), "auto", file).fast
+
+    return {
+        "start_up_cpu_seconds": start,
+        "without_start_up": round(worker["tokens"] / (seconds - start) / 1e6, 3),
+        "encoding_alone": [
+            round(rate, 1) for rate in rates(encoder, corpus, [look(text) for text in corpus])
+        ],
+    }
 
 
 def some(documents: list[str]) -> list[str]:
@@ -211,10 +231,12 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--copies", type=int, default=1, help="times the corpus is read; 1: no text twice")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", action="store_true", help="measure start-up and encoding alone, too")
     given = parser.parse_args()
     corpus = write(given.folder)
+    everything = documents_of(corpus)
     text = enlarged(corpus, given.copies)
-    documents = some(documents_of(corpus))
+    documents = some(everything)
     installed = {package for package in PACKAGES if importlib.util.find_spec(package)}
     result: dict[str, Any] = {
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES if name in installed},
@@ -229,6 +251,9 @@ def main() -> None:
     path = of_today("prep")
     for name in given.tokenizers:
         found = measured(text, given.root, name, given.rounds, documents)
+        if given.steps:
+            found["steps"] = steps(given.root, name, given.folder, everything, found["prep, 1 worker"])
+
         result["tokenizers"][name] = {**found, "load_after": os.getloadavg()[0]}
         save(path, **result)
         print(name, json.dumps(found), flush=True)

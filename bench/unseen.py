@@ -1,8 +1,8 @@
 """What an encoder's cache of words is worth: ``python -m bench.unseen --folder DIR --root ROOT``.
 
 With --copies bench.prep reads one corpus many times over, so nearly all its words have been met before. Here the
-corpus, in a shuffled order, is encoded twice in one process: a line of rates, in millions of tokens a second, for each
-reading, an eighth of the text a figure. Encoding alone, one thread.
+corpus, in a shuffled order, is encoded twice in one process: a line of rates, in millions of tokens a second of CPU
+time, for each reading, an eighth of the text a figure. Encoding alone, one thread.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import random
 import time
 from collections.abc import Sequence
 
-from bench.corpus import arguments, write
-from bench.prep import documents_of
+from bench.corpus import arguments, documents_of, write
 from jobctl.jobs.core.layout import tokenizer_dir
 from jobctl.prep.encode import tokenizers
 from jobctl.prep.encode.encoder import Encoder
@@ -26,16 +25,16 @@ AT_ONCE = 200
 
 
 def rates(encoder: Encoder, documents: Sequence[str], looks: Sequence[Look]) -> list[float]:
-    """Million tokens a second over each of PARTS parts."""
+    """Million tokens a second of CPU time over each of PARTS parts."""
     found = []
     for part in range(PARTS):
         begin, end = (len(documents) * edge // PARTS for edge in (part, part + 1))
-        began = time.perf_counter()
+        began = time.process_time()
         tokens = 0
         for at in range(begin, end, AT_ONCE):
             some = slice(at, min(at + AT_ONCE, end))
             tokens += sum(map(len, encoder.encode(documents[some], looks[some])))
-        found.append(tokens / (time.perf_counter() - began) / 1e6)
+        found.append(tokens / (time.process_time() - began) / 1e6)
     return found
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jobctl.prep.encode.long_texts import LongTexts, Pairs, after_a_word, between_words
+from jobctl.prep.encode import long_texts
+from jobctl.prep.encode.long_texts import LongTexts, Pairs, after_a_word, before_punctuation, between_words
 from jobctl.prep.encode.look import Look
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
@@ -86,6 +88,21 @@ def test_a_word_that_is_longer_than_a_part_is_kept_whole(
         assert same(long.encode([text]), reference.encode([text]))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_long_runs_between_words_keep_their_ids(
+    files: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of letters, marks, digits and signs in any order, so that windows begin inside every kind."""
+    monkeypatch.setattr(long_texts, "WINDOW", 50)
+    chance = random.Random(0)
+    reference = made("tokenizers", files[name])
+    assert isinstance(reference, ReferenceEncoder)
+    long = LongTexts(reference, reference, TokenizerFile(files[name]), part=150)
+    kinds = ["a", "天", "ก", "\u0e31", "'", "'s", "=", "9", "½", " ", "\n", "🙂", "_", "。", ", ", "\x1c"]
+    texts = ["".join(chance.choice(kinds) * chance.randint(1, 130) for _ in range(12)) for _ in range(150)]
+    assert same(long.encode(texts), reference.encode(texts))
+
+
 def test_a_cut_between_words_is_the_last_space_between_letters() -> None:
     text = "one two  three, 4 five шесть 7"
     assert between_words(text, 1, len(text)) == text.index(" шесть")
@@ -113,6 +130,34 @@ def test_a_cut_after_a_word_is_where_the_words_of_the_whole_text_end(
 ) -> None:
     words: Callable[[str], list[int]] = letters_or_not
     assert after_a_word(text, begin, end, words) == expected
+
+
+@pytest.mark.parametrize("run", ["ก", "天", "ж", "=", "\u0301", "9"])
+def test_an_unbroken_run_is_not_split_into_words_again_and_again(
+    run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Millions of letters took 20 seconds, in windows that doubled."""
+    monkeypatch.setattr(long_texts, "WINDOW", 100)
+    split: list[int] = []
+
+    def words(text: str) -> list[int]:
+        split.append(len(text))
+        return letters_or_not(text)
+
+    text = "a,b,c," + run * 5000 + ",dd,ee,ff,gg"
+    assert after_a_word(text, 0, 4000, words) in (4, 5)
+    assert after_a_word(text, 0, len(text), words) in range(len(text) - 6, len(text) - 1)
+    assert sum(split) < 1000
+
+
+def test_a_cut_before_punctuation_is_the_last_one_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_texts, "WINDOW", 4)
+    text = "天天、天天天天天天天天天天"
+    assert before_punctuation(text, 0, len(text)) == 2
+    assert before_punctuation(text, 0, 2) == 2
+    assert before_punctuation(text, 0, 1) is None
+    assert before_punctuation(text, 2, len(text)) is None
+    assert before_punctuation("a\u0301b", 0, 3) is None
 
 
 def test_a_cut_between_characters_is_where_no_token_has_both() -> None:
