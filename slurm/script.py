@@ -33,6 +33,20 @@ IMPORT_SECONDS = 3600
 """How long a job waits for another one that imports the same image."""
 FRUITLESS_ATTEMPTS = 3
 """Attempts in a row that may be stopped before they have saved a step."""
+FUNCTIONS = (
+    "messages",
+    "files",
+    "exit_codes",
+    "ownership",
+    "record",
+    "supervise",
+    "slurm/inherited",
+    "slurm/controller",
+    "slurm/ending",
+    "slurm/limits",
+    "slurm/nodes",
+)
+"""Files of shell functions that every job calls."""
 KILL_SECONDS = 30
 """Time between SIGTERM and SIGKILL in an allocation, as Slurm's KillWait."""
 
@@ -165,6 +179,43 @@ def core_kib(spec: JobSpec) -> str:
     return "unlimited" if mib < 0 else str(mib * 1024)
 
 
+def reads_secrets(spec: JobSpec) -> bool:
+    """Return whether the job reads variables from a file of the user's."""
+    return bool(spec.site.secrets_file and spec.site.pass_env)
+
+
+def function_files(spec: JobSpec, *, allocation: bool, keeps_container: bool) -> list[str]:
+    """Return the files of shell functions that the job calls, as ``functions`` of a template takes them."""
+    image = bool(images.importer(spec))
+    site = spec.site
+    needed = {
+        "slurm/allocation": allocation,
+        "retries": not allocation,
+        "slurm/requeue": not allocation,
+        "slurm/private": image or spec.resources.gpus_per_node > 0,
+        "slurm/image": image,
+        "slurm/containers": keeps_container,
+        **dict.fromkeys((name.removeprefix("check_") for name in node_checks(spec)), True),
+        "environment": bool(site.modules or site.project_dir),
+        "secret_file": reads_secrets(spec),
+        "slurm/meeting": spec.job_kind.distributed,
+        "slurm/preflight": spec.checked,
+    }
+
+    return [*FUNCTIONS, *(name for name, is_needed in needed.items() if is_needed)]
+
+
+def _image_values(spec: JobSpec) -> dict[str, object]:
+    """Return what a job that imports its image has to know."""
+    return {
+        "importer": images.importer(spec),
+        "import_seconds": IMPORT_SECONDS,
+        "image_address": images.address(spec),
+        "image_name": images.file_name(spec),
+        "image_is_fixed": images.is_fixed(spec),
+    }
+
+
 def render(spec: JobSpec, *, allocation: bool = False) -> str:
     """The whole script: deterministic, and nothing in it but what ``spec`` says.
 
@@ -173,11 +224,17 @@ def render(spec: JobSpec, *, allocation: bool = False) -> str:
     """
     refuse_unfit(spec)
     variables = environment(spec)
+    # Another run of the allocation may want another image under the same name.
+    keeps_container = images.keeps_container(spec) and not allocation
+
     return render_template(
         "slurm/script.sh.j2",
         payload_context(spec)
+        | _image_values(spec)
         | {
             "allocation": allocation,
+            "how": "slurm/allocation" if allocation else "slurm/batch",
+            "function_files": function_files(spec, allocation=allocation, keeps_container=keeps_container),
             "directives": "" if allocation else Verbatim(directives(options_of(spec))),
             "at_warning": spec.job_kind.at_warning,
             "nodes": nodes_of(spec),
@@ -188,6 +245,7 @@ def render(spec: JobSpec, *, allocation: bool = False) -> str:
             "check": spec.checked,
             "core_kib": core_kib(spec),
             "environment": variables,
+            "reads_secrets": reads_secrets(spec),
             "secrets_file": home_path(spec.site.secrets_file),
             "avoided": f"{spec.site.exclude}," if spec.site.exclude else "",
             "limit_seconds": seconds(spec.resources.time_limit),
@@ -198,12 +256,6 @@ def render(spec: JobSpec, *, allocation: bool = False) -> str:
             "srun_options": srun_options(spec, variables, allocation=allocation),
             "container_command": container_command(spec, variables),
             "node_checks": node_checks(spec),
-            "importer": images.importer(spec),
-            "import_seconds": IMPORT_SECONDS,
-            "image_address": images.address(spec),
-            "image_name": images.file_name(spec),
-            "image_is_fixed": images.is_fixed(spec),
-            # Another run of the allocation may want another image under the same name.
-            "keeps_container": images.keeps_container(spec) and not allocation,
+            "keeps_container": keeps_container,
         },
     )

@@ -1013,6 +1013,7 @@ begin_attempt
 printf 'jobctl: run %s, attempt %s; log: %s\n' "$RUN" "$ATTEMPT" "$LOG_DIR/batch.log"
 exec >>"$LOG_DIR/batch.log" 2>&1
 FIRST_CHECKPOINT=$(checkpoint_name)
+# No scheduler warns an allocation's script of its time limit.
 watch_clock &
 CLOCK=$!
 trap on_end TERM INT HUP

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from jobctl.jobs.render import shell_functions
+from jobctl.jobs.render import TEMPLATES, shell_functions
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
 from jobctl.slurm.script import options_of, render
@@ -152,3 +153,34 @@ def test_compiled_code_that_someone_else_left_is_not_executed(tmp_path: Path) ->
     cache.symlink_to(tmp_path)
     code, said = said_on_a_node(root, tmp_path)
     assert (code, f"{cache} is a symbolic link" in said) == (2, True)
+
+
+def functions_of(text: str) -> set[str]:
+    return set(re.findall(r"^(\w+)\(\) [{(]", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("allocation", [False, True])
+@pytest.mark.parametrize(
+    ("sets", "choices"),
+    [
+        ((), {}),
+        (("container_runtime=pyxis", "image=a.registry/jobctl:1"), GPU),
+        (("container_runtime=apptainer", "image=docker://a.registry/jobctl:1"), GPU),
+        (("container_runtime=podman", "secrets_file=~/.keys", "pass_env=[HF_TOKEN]"), GPU),
+        (("modules=[cuda]", "project_dir=/p", "preflight=stop"), {"named": {"nodes": 2}}),
+        ((), {"kind": "sweep"}),
+    ],
+)
+def test_a_script_has_the_functions_that_it_calls(
+    sets: tuple[str, ...], choices: dict[str, object], allocation: bool
+) -> None:
+    script = render(spec_of(*sets, **choices), allocation=allocation)
+    files = [file for folder in ("shell", "slurm") for file in (TEMPLATES / folder).glob("*.sh")]
+    known = set().union(*(functions_of(file.read_text()) for file in files))
+    # Only in a job that keeps its container, which the function asks first.
+    known -= {"remove_containers"}
+
+    lines = [line for line in script.splitlines() if not line.lstrip().startswith(("#", "JOB_RECORD="))]
+    code = "\n".join(lines)
+    called = set(re.findall(r"(?<![-\w./=])(\w+)(?![-\w=.(])", code))
+    assert sorted(called & known - functions_of(code)) == []
