@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
+from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import dataset_dir, source_dir, tokenizer_dir
 from jobctl.jobs.core.tokenizer_files import is_folder
@@ -103,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = options.prep_config(given)
     if given.mirror_only:
         fetched = mirror(given.dataset, entry, given.root)
-        print(f"{source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them")
+        print(
+            f"{source_dir(given.root, given.dataset)}: {counted(fetched, 'file')} fetched, all as the hub has them"
+        )
         return 0
 
     output, meta = prepare(given, entry, config)

@@ -18,6 +18,7 @@ import msgspec
 
 from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.catalog.loader import load_entry
+from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import source_dir
@@ -247,7 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         entry = load_entry("datasets", given.dataset, DatasetEntry)
 
     fetched = mirror(given.dataset, entry, given.root, given.workers, given.check, given.token_env)
-    print(f"{source_dir(given.root, given.dataset)}: {fetched} files fetched, all as the hub has them")
+    print(
+        f"{source_dir(given.root, given.dataset)}: {counted(fetched, 'file')} fetched, all as the hub has them"
+    )
 
     return 0
 

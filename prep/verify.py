@@ -8,6 +8,7 @@ were cut to 16 bits) and that no document is in both splits. Sample texts are de
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 from collections import Counter
@@ -20,6 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import tokenizers
 from jobctl.jobs.core.names import inside
@@ -29,6 +31,7 @@ from jobctl.prep.shards import statistics
 from jobctl.prep.shards.format import META_FILE, Meta, Shard, TokenDataset, check_size, numpy_dtype, read_meta
 from jobctl.prep.shards.survey import CHUNK, id_problems
 from jobctl.prep.sources.files import sha256_of
+from jobctl.prep.work import origin as origins
 from jobctl.prep.work.pool import cores
 from jobctl.prep.work.whole_job import repair, show_on
 
@@ -196,10 +199,21 @@ def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> d
     return samples
 
 
+def default_roots(folder: Path) -> list[Path]:
+    """Return the root that the folder is in, and the one that the job was given, where that is known."""
+    roots = [folder.resolve().parent.parent]
+    with contextlib.suppress(UserError):
+        roots.append(Path(origins.load(folder).root))
+
+    return roots
+
+
 def _reference(folder: Path, meta: Meta, root: Path | None) -> tuple[ReferenceEncoder | None, list[str]]:
     """Return the tokenizer of the data set if it can be found, and its problems."""
-    base = root or folder.resolve().parent.parent
-    file = inside(tokenizers(base), f"{meta.tokenizer.name}/{meta.tokenizer.file}")
+    name = f"{meta.tokenizer.name}/{meta.tokenizer.file}"
+    bases = [root] if root else default_roots(folder)
+    files = [inside(tokenizers(base), name) for base in bases]
+    file = next((file for file in files if file.is_file()), files[0])
     if not file.is_file():
         return None, [f"tokenizer {meta.tokenizer.name} is not in {file.parent}"] if root else []
 
@@ -276,7 +290,7 @@ def in_words(report: Report) -> str:
     lines += [f"NOT CHECKED: {item}" for item in report.unchecked]
 
     if report.problems:
-        lines.append(f"{len(report.problems)} problems")
+        lines.append(counted(len(report.problems), "problem"))
     else:
         lines.append("all that was checked is as meta.json says")
     return "\n".join(lines)
@@ -286,7 +300,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobctl.prep.verify", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="the data set: the folder of meta.json")
     parser.add_argument(
-        "--root", type=Path, help="where the tokenizer is; default: the root that the folder is in"
+        "--root",
+        type=Path,
+        help="where the tokenizer is; default: the folder's own root, or the job's",
     )
     parser.add_argument("--workers", type=int, default=cores(), help="shards read at once")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

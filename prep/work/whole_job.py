@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jobctl.jobs.core.amounts import counted
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.shards.format import META_FILE, Meta, read_meta
 from jobctl.prep.sources import manifest as manifests
@@ -46,7 +47,7 @@ def manifest_of(output: Path, job: Job, sources: Sequence[Source], workers: int,
 
     def make() -> None:
         manifests.save(manifests.combined(sources, all_described(stage, sources)), work)
-        show(f"manifest: {len(sources)} files, {size / 1e6:,.1f} MB", True)
+        show(f"manifest: {counted(len(sources), 'file')}, {size / 1e6:,.1f} MB", True)
 
     if manifests.load(work) is None:
         describe(stage, claims(output, job), workers, seen)
@@ -175,7 +176,7 @@ def run(
 
     lost = forget_lost(output, job, checksums)
     if lost:
-        show(f"{lost} tasks are done again: their shards are gone or damaged", True)
+        show(f"{counted(lost, 'task')} to be done again: shards are gone or damaged", True)
 
     # The encoders must load in this process, which has to be free of threads when it forks its workers.
     with beside(lambda: manifest_of(output, job, sources, workers, show)):

@@ -47,12 +47,14 @@ def test_a_shard_that_is_lost_is_made_again_byte_for_byte(
     damage(shards[1])
     said = run_prep(*given).stderr
 
-    assert "1 tasks are done again: their shards are gone or damaged" in said
+    assert "1 task to be done again: shards are gone or damaged" in said
     assert contents(output) == right
     assert shards[0].stat().st_mtime_ns == kept
 
 
-def test_the_verifier_repairs_bytes_that_changed(root: Path, folder: Path, tmp_path: Path) -> None:
+def test_the_verifier_repairs_bytes_that_changed(
+    root: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = root / "datasets" / "x-gpt2"
     given = ["--dataset", "x", "--tokenizer", "gpt2", "--root", root, "--source", folder]
     run_prep(*given, "--shard-bytes", 20_000, "--workers", 1)
@@ -63,8 +65,18 @@ def test_the_verifier_repairs_bytes_that_changed(root: Path, folder: Path, tmp_p
     shard.write_bytes(data)
 
     assert verify.main([str(output)]) == 1
+    assert "\n1 problem\n" in capsys.readouterr().out
     assert verify.main([str(output), "--repair"]) == 0
     assert contents(output) == right
+
+
+def test_the_verifier_looks_for_the_tokenizer_where_the_job_had_it(
+    root: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "elsewhere" / "out"
+    run_prep("--dataset", "x", "--tokenizer", "gpt2", "--root", root, "--source", folder, "--output", output)
+    assert verify.main([str(output)]) == 0
+    assert "NOT CHECKED" not in capsys.readouterr().out
 
 
 def test_a_finished_job_does_not_take_a_source_that_changed_in_place(root: Path, folder: Path) -> None:
