@@ -1,115 +1,28 @@
-"""What people read: the start-up block, the progress line, the rank's log, the optional trackers."""
+"""TensorBoard, Weights & Biases and MLflow: they get the run's values, and none of them can stop a run."""
+
+from __future__ import annotations
 
 import logging
-import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jobctl.jobs.catalog.schema import TrainConfig
-from jobctl.jobs.core.layout import metrics_dir, rank_log
-from jobctl.trainer.reporting.live_line import line
-from jobctl.trainer.reporting.ranklog import next_attempt
-from jobctl.trainer.reporting.startup import Peak, block
-from jobctl.trainer.reporting.timing import StepTimer
-from jobctl.trainer.reporting.trackers import Series, TensorBoard, Trackers, logged_in_to_wandb
+from jobctl.jobs.core.layout import metrics_dir
+from jobctl.trainer.reporting.trackers import (
+    MLflow,
+    Series,
+    TensorBoard,
+    Trackers,
+    WeightsAndBiases,
+    logged_in_to_wandb,
+)
 from tests.trainer.corpus import arguments, write_corpus
-from tests.trainer.running import PROJECT, Screen, prepare, records, train
-
-FACTS: dict[str, Any] = {
-    "model": "m", "parameters": 1_830_395_904, "flops_per_token": 10, "flops_per_token_causal": 5, "device": "H200",
-    "world_size": 8, "torch": "2.8.0", "attention_backend": "cudnn",
-    "attention_passed_over": "", "repeatable": True, "unrepeatable": "",
-    "kernels": "plain: as asked", "fused": False, "float8": False,
-    "cuda_graphs": False, "without_cuda_graphs": "they need the fused kernels",
-    "sharding": "fsdp",
-    "weight_bytes_per_rank": 915_197_952, "optimizer_bytes_per_rank": 1_830_395_904, "global_batch_size": 512,
-    "tokens_per_iter": 1_048_576, "dataset": ["/d"], "fingerprint": "abcdef0123456789", "resumed_from_step": 500,
-    "checkpoint_saves": "a save goes in chunks",
-    "plan": "2,097,152,000 tokens: 0.3 epochs of d",
-}  # fmt: skip
-
-
-def test_the_block_says_what_was_chosen() -> None:
-    peak = Peak(torch.device("cpu"), "bfloat16")
-    train_config = TrainConfig(batch_size=16, gradient_accumulation_steps=4, use_cuda_graphs=True)
-    text = block(FACTS, train_config, peak, ["val-1"])
-    for fact in (
-        "1,830,395,904 parameters", "cudnn (asked for: auto)", "bfloat16 matrix products",
-        "without: they need the fused kernels", "yes, bit for bit (asked for: auto)",
-        "fsdp: weights and optimiser", "optimiser 1.83 GB", "16 a rank × 4 micro-steps × 8 ranks = 512 sequences",
-        "1,048,576 tokens a step", "500 to 2000", "MFU is n/a", "val-1", "plan  2,097,152,000 tokens",
-        "checkpoints  a save goes in chunks",
-    ):  # fmt: skip
-        assert fact in text
-    assert max(map(len, text.splitlines())) < 140
-    other = FACTS | {"repeatable": False, "unrepeatable": "sdpa would take longer"}
-    assert "repeatable  no: sdpa would take longer" in block(other, train_config, peak, [])
-    chosen = FACTS | {"attention_backend": "flash_attn_2", "attention_passed_over": "cudnn: no plan"}
-    assert "flash_attn_2 (asked for: auto; passed over: cudnn: no plan)" in block(
-        chosen, train_config, peak, []
-    )
-
-
-def test_mfu_is_a_share_of_the_dense_peak_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobctl.trainer.reporting.startup.device_name", lambda device: "NVIDIA H200")
-    peak = Peak(torch.device("cuda"), "bfloat16")
-    assert str(peak) == "989.0 TFLOP/s dense (h200)"
-    assert peak.mfu(8 * 56_307, 10_322_706_432, 8) == pytest.approx(0.5877, abs=1e-4)
-    assert Peak(torch.device("cpu"), "float32").mfu(1.0, 1, 1) is None
-
-
-def test_the_progress_line_names_the_peak() -> None:
-    record = {"loss": 2.5, "lr": 3e-4, "grad_norm": 0.7}
-    timing = {"dt_ms": 500.0, "tokens_per_sec": 123456.0}
-    assert "MFU n/a" in line(10, 100, record, timing, "")
-    text = line(10, 100, record, timing | {"mfu": 0.587}, "989.0 TFLOP/s dense (h200)")
-    assert "step 10/100 (10%)" in text
-    assert "58.7% of 989.0 TFLOP/s" in text
-    assert text.endswith("ETA 00:00:45")
-
-
-def test_the_parts_of_a_step_are_measured() -> None:
-    timer = StepTimer(torch.device("cpu"))
-    for _ in range(2):
-        timer.begin_step()
-        with timer.waiting_for_data():
-            pass
-        timer.mark("compute")
-        timer.mark("optimizer")
-    facts = timer.per_step_ms()
-    assert set(facts) == {"dt_ms", "data_wait_ms", "compute_ms", "optimizer_ms"}
-    assert 0 <= facts["compute_ms"] <= facts["dt_ms"]
-
-
-def test_everything_a_rank_says_is_in_its_log_and_its_news_on_the_console(tmp_path: Path) -> None:
-    code = f"""
-import logging, os, sys, warnings
-from pathlib import Path
-from jobctl.trainer.reporting.ranklog import redirect
-console = redirect(Path({str(tmp_path)!r}), 2, int(sys.argv[1]))
-print("from python"); os.write(2, b"from C\\n"); logging.getLogger("x").info("news"); console.progress("progress")
-"""
-    shown = [
-        subprocess.run(
-            [sys.executable, "-c", code, rank], cwd=PROJECT, capture_output=True, text=True, check=True
-        )
-        for rank in ("0", "1")
-    ]
-    assert shown[0].stdout.split("\n")[:2] == ["news", "progress"]
-    assert "news" not in shown[1].stdout
-    for rank in (0, 1):
-        text = rank_log(tmp_path, 2, rank).read_text()
-        assert all(words in text for words in ("from python", "from C", "news"))
-    assert next_attempt(tmp_path) == 3
-    assert next_attempt(tmp_path / "new") == 1
+from tests.trainer.running import PROJECT, records, train
 
 
 class Recording:
@@ -257,15 +170,62 @@ def test_starting_a_tracker_does_not_slow_the_command_down() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
 
 
-def test_the_screen_of_a_whole_run(tmp_path: Path) -> None:
-    training = prepare(arguments(write_corpus(tmp_path / "data"), tmp_path / "run", eval_interval=3))
-    assert training.train_to_the_end() == 0
-    screen = training.console
-    assert isinstance(screen, Screen)
-    assert [text.split()[1] for text in screen.lines if text.startswith("step") and "tokens/s" in text] == [
-        "2/6", "3/6", "4/6", "6/6"
-    ]  # fmt: skip
-    assert any("perplexity" in text and "a byte" in text for text in screen.lines)
-    assert re.match(r"finished at step 6 of 6, loss 5\.\d{4} -> \d\.\d{4}; ", screen.lines[-1])
-    assert msgspec.to_builtins(training.train)["block_size"] == 16
-    assert train(arguments(tmp_path / "data", tmp_path / "run", eval_interval=3)) == 0
+SERVICES = """
+import pathlib, types
+calls = []
+class Run:
+    info = types.SimpleNamespace(run_id="mlflow-7")
+    def log(self, values, step): calls.append(("log", step, values))
+    def finish(self): calls.append("finish")
+def init(**facts): calls.append(facts); return Run()
+def set_tracking_uri(uri): calls.append(uri)
+def start_run(run_id, run_name): calls.append((run_id, run_name)); return Run()
+def log_params(config): calls.append(config)
+def log_metrics(values, step): calls.append(("log", step, values))
+def end_run(): calls.append("end")
+"""
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Packages that keep what they are told, and a machine where nobody has logged in."""
+    for package in ("wandb", "mlflow"):
+        (tmp_path / f"{package}.py").write_text(SERVICES)
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def told(package: str) -> list[Any]:
+    calls: list[Any] = sys.modules[package].calls  # type: ignore[attr-defined]
+    return calls
+
+
+def test_each_attempt_goes_on_with_the_runs_wandb_run(services: Path) -> None:
+    for resumed in (None, 5):
+        WeightsAndBiases(Series(services, "run", {"seed": 1}, resumed)).close()
+    first, finish, second, _ = told("wandb")
+    assert finish == "finish"
+    assert (first["id"], first["resume"], first["name"]) == (second["id"], "allow", "run")
+    assert first["mode"] == "offline", "nobody has logged in"
+    assert first["config"] == {"seed": 1}
+
+
+def test_mlflow_gets_the_settings_once_and_its_run_again(services: Path) -> None:
+    for resumed in (None, 5):
+        MLflow(Series(services, "run", {"seed": 1}, resumed)).log(6, {"loss": 2.0})
+    address, began, config, logged, _, again, *_ = told("mlflow")
+    assert address == f"sqlite:///{services.resolve()}/mlflow.db"
+    assert (began, config, logged) == ((None, "run"), {"seed": 1}, ("log", 6, {"loss": 2.0}))
+    assert again == ("mlflow-7", "run")
+    assert told("mlflow").count({"seed": 1}) == 1
+
+
+def test_a_server_that_the_user_names_is_asked(services: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://tracking")
+    MLflow(Series(services, "run", {}))
+    assert told("mlflow")[0] == (None, "run")
