@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -14,7 +15,16 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.patience import Patience, Unanswered, ask
 from jobctl.jobs.core.text import visible
 from jobctl.slurm.hints import refusal_hint
-from jobctl.slurm.jobs import FIELD, SACCT_FIELDS, SQUEUE_FORMAT, Job, parse_sacct, parse_squeue
+from jobctl.slurm.jobs import (
+    FIELD,
+    SACCT_FIELDS,
+    SQUEUE_FORMAT,
+    Job,
+    is_elsewhere,
+    one_each,
+    parse_sacct,
+    parse_squeue,
+)
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 15.0
@@ -25,6 +35,7 @@ _NOT_SENT = (
     "connection refused",
     "unable to connect to",
     "backup controller",
+    "can't be reached now",
 )
 """Words of a command that has reached no controller."""
 _UNANSWERED = (
@@ -38,6 +49,9 @@ _UNANSWERED = (
     "connection reset",
 )
 """Words of a command whose request may have arrived."""
+_UNKNOWN_CLUSTER = "known by database"
+"""Words of a command for a cluster that does not exist. Others follow that speak of a cluster out of reach."""
+_OF_ONE_CLUSTER = frozenset({"sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"})
 _NO_ACCOUNTS = "accounting storage is disabled"
 
 
@@ -60,11 +74,15 @@ class SlurmRefused(UserError):
 
 
 class Slurm:
-    """Slurm's commands on this machine. They wait up to ``patience`` seconds for a controller that is down."""
+    """Slurm's commands on this machine. They wait up to ``patience`` seconds for a controller that is down.
+
+    ``cluster`` is one of those that share a slurmdbd; empty: the one of this machine.
+    """
 
     def __init__(
         self,
         *,
+        cluster: str = "",
         timeout: float = 60.0,
         patience: float = 600.0,
         announce: Callable[[str], None] = lambda message: print(
@@ -72,10 +90,20 @@ class Slurm:
         ),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._cluster = cluster
         self._timeout = timeout
         self._patience = patience
         self._announce = announce
         self._sleep = sleep
+
+    def of(self, cluster: str, *, patience: float | None = None) -> Slurm:
+        """Return the same commands for another cluster, and where it is given with another patience."""
+        other = copy.copy(self)
+        other._cluster = cluster
+        if patience is not None:
+            other._patience = min(patience, self._patience)
+
+        return other
 
     def submit(self, script: str, *, name: str, comment: str, options: Sequence[str] = ()) -> str:
         """Submit a script under this job name and comment, and return the job id. ``options`` are sbatch's.
@@ -97,19 +125,19 @@ class Slurm:
     def queue(self, users: Iterable[int] = ()) -> list[Job]:
         """Return the jobs that wait, run, or ended just now, by one squeue call.
 
-        They are the jobs of these user ids, or of this user.
+        They are the jobs of these user ids, or of this user; in a federation those of all its clusters.
         """
-        command = ["squeue", "--noheader", "--all", "--states=all", _user_option(users)]
-        return parse_squeue(self._run([*command, f"--format={SQUEUE_FORMAT}"]))
+        command = ["squeue", "--noheader", "--all", "--states=all", *self._everywhere("--sibling")]
+        return one_each(parse_squeue(self._run([*command, _user_option(users), f"--format={SQUEUE_FORMAT}"])))
 
     def job(self, id_: str) -> list[Job]:
         """Return the queued records of one job, the tasks of an array included; the controller sends no others.
 
         A job that has ended longer ago is no error: the list is empty.
         """
-        command = ["squeue", "--noheader", "--all", "--states=all", f"--jobs={id_}"]
+        command = ["squeue", "--noheader", "--all", "--states=all", *self._everywhere("--sibling")]
         try:
-            return parse_squeue(self._run([*command, f"--format={SQUEUE_FORMAT}"]))
+            return one_each(parse_squeue(self._run([*command, f"--jobs={id_}", f"--format={SQUEUE_FORMAT}"])))
         except SlurmRefused:
             return []
 
@@ -120,10 +148,11 @@ class Slurm:
         """
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
         form = ["--noheader", "--parsable2", f"--delimiter={FIELD}", f"--format={','.join(SACCT_FIELDS)}"]
-        which = ["--allocations", "--duplicates", _user_option(users), f"--starttime={start}"]
+        which = ["--allocations", "--duplicates", *self._everywhere("--federation"), _user_option(users)]
 
         try:
-            return parse_sacct(self._run(["sacct", *form, *which], patience=0))
+            jobs = parse_sacct(self._run(["sacct", *form, *which, f"--starttime={start}"], patience=0))
+            return [job for job in jobs if not is_elsewhere(job)]
         except UserError as problem:
             if isinstance(problem, SlurmRefused) and problem.keeps_no_accounts:
                 return []
@@ -150,6 +179,10 @@ class Slurm:
         steps = [pair[0] for pair in pairs if pair[1:] == [name]]
         if steps:
             self._run(["scancel", "--quiet", f"--signal={signal}", *steps])
+
+    def _everywhere(self, option: str) -> list[str]:
+        """Return the ``option`` for all clusters of a federation, where any of them may run the job."""
+        return [] if self._cluster else [option]
 
     # ---- how a command is run
 
@@ -181,7 +214,7 @@ class Slurm:
             if may_have_arrived and (result := before_retry()):
                 return result
 
-            code, output, answer = self._execute(path, command, stdin)
+            code, output, answer = self._execute(path, _directed(command, self._cluster), stdin)
             if code == 0:
                 return output
 
@@ -216,12 +249,21 @@ class Slurm:
         return done.returncode, done.stdout, done.stderr.strip() or done.stdout.strip()
 
 
+def _directed(command: list[str], cluster: str) -> list[str]:
+    """Return a command that is sent to ``cluster``. sacctmgr asks the one slurmdbd, and srun's help nobody."""
+    if not cluster or command[0] not in _OF_ONE_CLUSTER:
+        return command
+
+    return [command[0], f"--clusters={cluster}", *command[1:]]
+
+
 def _user_option(users: Iterable[int]) -> str:
     return f"--user={','.join(str(uid) for uid in sorted(set(users)) or [os.geteuid()])}"
 
 
 def _passes(answer: str) -> bool:
-    return any(words in answer.lower() for words in (*_NOT_SENT, *_UNANSWERED))
+    answer = answer.lower()
+    return _UNKNOWN_CLUSTER not in answer and any(words in answer for words in (*_NOT_SENT, *_UNANSWERED))
 
 
 def _may_have_arrived(answer: str) -> bool:
@@ -236,11 +278,12 @@ def _environment(command: str) -> dict[str, str]:
     """This process's environment without what would change the command's meaning.
 
     ``SBATCH_*`` beats the script's directives; ``SLURM_*`` of an allocation that jobctl runs in would reach
-    the new job's srun; ``SQUEUE_*`` and ``SACCT_*`` change the output.
+    the new job's srun; ``SQUEUE_*`` and ``SACCT_*`` change the output; a run's cluster is in its record.
     """
     foreign = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    kept |= {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ}
+    if "SLURM_CONF" in os.environ:
+        kept["SLURM_CONF"] = os.environ["SLURM_CONF"]
 
     if command in ("squeue", "sacct"):
         kept["SLURM_TIME_FORMAT"] = "%s"

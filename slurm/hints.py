@@ -21,6 +21,7 @@ class Hint(enum.Enum):
     FEATURE = "sinfo -o '%P %f' lists the features that slurm.constraint may name"
     POLICY = "a limit of your account or QoS refuses it: sacctmgr show associations user=$USER"
     SETUP = "Slurm is not set up on this machine: is it a login node? is SLURM_CONF needed?"
+    CLUSTER = "sacctmgr list clusters shows them; set slurm.cluster in the site file"
     RIGHTS = "Slurm does not let this user do that"
     LENGTH = "Slurm takes at most 1024 bytes for a name, a comment or a path"
 
@@ -34,6 +35,7 @@ class Refusal:
 
 
 REFUSALS = (
+    Refusal("no cluster", Hint.CLUSTER),
     Refusal("time limit", Hint.TIME_LIMIT),
     Refusal("node limit", Hint.NODE_LIMIT),
     Refusal("node configuration", Hint.NODE_SHAPE),

@@ -47,6 +47,10 @@ ACTIVE = frozenset(
     )
 )
 """States in which a job holds nodes, or will hold them."""
+_REVOKED = "REVOKED"
+"""What a cluster of a federation says of a job that another one has started."""
+_NO_NUMBER = str(2**32 - 2)
+"""The id of a record in a federation whose job has gone to another cluster: Slurm's NO_VAL."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +125,27 @@ def of_run(
 def array_of(job: Job) -> str:
     """The id that all tasks of an array have in common: ``7`` of ``7_2`` and of ``7_[3-5%2]``."""
     return job.id.partition("_")[0]
+
+
+def is_elsewhere(job: Job) -> bool:
+    """Whether this is only the trace of a job that another cluster of the federation has."""
+    return job.state == _REVOKED or job.id == _NO_NUMBER
+
+
+def one_each(jobs: Iterable[Job]) -> list[Job]:
+    """Return one record a job: in a federation several clusters have one, and that of who runs it counts."""
+    records: dict[str, Job] = {}
+    for job in jobs:
+        known = records.get(job.id)
+        if not is_elsewhere(job) and (known is None or _weight(job) > _weight(known)):
+            records[job.id] = job
+
+    return list(records.values())
+
+
+def _weight(job: Job) -> tuple[bool, bool, bool]:
+    """A requeue ends a record on one cluster and begins one on another."""
+    return (job.active, not job.waiting, bool(job.node_list))
 
 
 def parse_squeue(text: str) -> list[Job]:

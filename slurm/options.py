@@ -14,6 +14,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]*")
 OF_JOBCTL = {
     "array": "it follows from --nodes of prep, and from sweep_batch_sizes",
     "chdir": "use project_dir",
+    "clusters": "use slurm.cluster",
     "comment": "use slurm.comment",
     "dependency": "use --after",
     "error": "logs are in the run directory",

@@ -51,7 +51,6 @@ _ENDED = {
     "PREEMPTED": "preempted by a job of higher priority",
     "DEADLINE": "stopped at its deadline",
     "BOOT_FAIL": "a node did not boot",
-    "REVOKED": "moved to another cluster",
     "REQUEUED": "requeued",
 }
 

@@ -74,6 +74,7 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
         "requeue": True,
         "open-mode": "append",
         "kill-on-invalid-dep": "yes",
+        "clusters": site.slurm.cluster,
         "partition": site.slurm.partition if gpus else site.slurm.cpu_partition or site.slurm.partition,
         "account": site.slurm.account,
         "qos": site.slurm.qos,

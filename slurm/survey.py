@@ -13,8 +13,11 @@ PARTITIONS = ["sinfo", "--noheader", "--format=%P|%G"]
 Ask = Callable[[list[str]], str]
 
 
-def survey(ask: Ask) -> Survey:
-    """Ask Slurm by ``ask``, which runs one command. Raises UserError where Slurm does not answer at all."""
+def survey(ask: Ask, cluster: str = "") -> Survey:
+    """Ask Slurm by ``ask``, which runs one command. Raises UserError where Slurm does not answer at all.
+
+    ``ask`` asks one ``cluster`` of those that share its accounts; empty: that of this machine.
+    """
     partitions, default = parse_partitions(ask(PARTITIONS))
     offers = [
         Offer(key="slurm.partition", values=tuple(partitions), chosen=chosen_partition(partitions, default))
@@ -24,7 +27,7 @@ def survey(ask: Ask) -> Survey:
         offers.append(Offer(key="slurm.gpu_type", values=tuple(types)))
 
     notes: list[str] = []
-    offers += _accounts(ask, notes)
+    offers += _accounts(ask, notes, cluster)
     runtimes = _runtimes(ask)
     offers.append(Offer(key="container.runtime", values=tuple(runtimes), chosen=runtimes[0]))
 
@@ -70,8 +73,11 @@ def parse_accounts(text: str) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(accounts)), list(dict.fromkeys(qualities))
 
 
-def _accounts(ask: Ask, notes: list[str]) -> Sequence[Offer]:
+def _accounts(ask: Ask, notes: list[str], cluster: str) -> Sequence[Offer]:
     command = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}"]
+    if cluster:
+        command.append(f"cluster={cluster}")
+
     try:
         accounts, qualities = parse_accounts(ask([*command, "format=account,qos"]))
     except UserError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ from jobctl.slurm.status import comment_of, jobs_of, needs_history, status_of, s
 QUEUE_SECONDS = 3.0
 """How old an answer of squeue may be: who waits or follows asks often, and one controller serves all."""
 
+OTHER_CLUSTER_SECONDS = 15.0
+"""How long one of several clusters may be silent: it must not hide the runs of the others."""
+
 FIRST_LOOKS = 8
 FIRST_LOOK_SECONDS = 0.2
 """How often a new job is looked at until the scheduler has."""
@@ -38,15 +42,21 @@ def slurm_output(run: Path) -> Path:
     return run / "logs" / "slurm.out"
 
 
+class _Queue(msgspec.Struct, frozen=True):
+    """What a cluster's squeue has said of some users' jobs, good for a while."""
+
+    jobs: list[Job]
+    users: frozenset[int]
+    until: float
+
+
 class SlurmTarget:
     """Looks a run's jobs up by name and comment, so that nothing but its directory has to be remembered."""
 
     def __init__(self, client: Slurm | None = None, clock: Callable[[], float] = time.time) -> None:
         self._client = client or Slurm()
         self._clock = clock
-        self._queue: list[Job] = []
-        self._queue_of: frozenset[int] = frozenset()
-        self._queue_until = 0.0
+        self._queues: dict[str, _Queue] = {}
 
     def render(self, spec: JobSpec) -> str:
         return sbatch_script.render(spec)
@@ -54,6 +64,7 @@ class SlurmTarget:
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Raises UserError when Slurm refuses, the run has a job already, or one it is ``after`` failed."""
         run = _resolved(run)
+        _refuse_a_cluster_by_chance(run)
         self._forget_queue()
         active = [job.id for job in self._jobs(run) if job.active]
         if active:
@@ -70,7 +81,7 @@ class SlurmTarget:
             options.append(f"--dependency={dependency}")
 
         text = script.read_text(encoding="utf-8")
-        job = self._client.submit(text, name=run.name, comment=comment_of(run), options=options)
+        job = self._of(run).submit(text, name=run.name, comment=comment_of(run), options=options)
         record_job_id(run.path, job)
         self._forget_queue()
         self._refuse_what_never_starts(run, job)
@@ -81,30 +92,47 @@ class SlurmTarget:
         """Return what the cluster has of the names in a site file."""
         from jobctl.slurm.survey import survey
 
-        return survey(self._client.answer)
+        return survey(self._client.of(site.slurm.cluster).answer, site.slurm.cluster)
 
     def examine(self, site: Site, resources: Resources) -> Examination:
         """Return what is wrong with this machine as a place to submit from."""
         from jobctl.slurm.diagnosis import examine
 
-        return examine(site, self._client.answer)
+        return examine(site, self._client.of(site.slurm.cluster).answer)
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
-        """One squeue call, and one sacct call where neither it nor the records know how a run ended."""
+        """One squeue call a cluster, and one sacct call where neither it nor the records know how a run ended."""
         runs = [_resolved(run) for run in runs]
+        clusters = sorted({_cluster(run) for run in runs})
+        found: dict[str, Status] = {}
+        for cluster in clusters:
+            group = [run for run in runs if _cluster(run) == cluster]
+            if len(clusters) == 1:
+                found |= self._statuses_on(self._client.of(cluster), cluster, group)
+                continue
+
+            try:
+                client = self._client.of(cluster, patience=OTHER_CLUSTER_SECONDS)
+                found |= self._statuses_on(client, cluster, group)
+            except UserError as error:
+                found |= {run.name: unknown_status(run, error) for run in group}
+
+        return [found[run.name] for run in runs]
+
+    def _statuses_on(self, client: Slurm, cluster: str, runs: Sequence[Run]) -> dict[str, Status]:
         owners = {run.name: _owner(run) for run in runs}
         users = frozenset(owner for owner in owners.values() if owner is not None)
-        queue = self._queued(users)
+        queue = self._queued(client, cluster, users)
         now = self._clock()
         known = {run.name: _jobs_among(run, queue) for run in runs}
         unknown = [run for run in runs if _needs_history(run, known[run.name])]
         if unknown:
             # One run whose time nobody knows must not hide the history of all others.
             times = [moment for moment in (submitted(run) for run in unknown) if moment]
-            history = self._client.history(min(times, default=now) - 1, users)
+            history = client.history(min(times, default=now) - 1, users)
             known |= {run.name: _jobs_among(run, history) for run in unknown}
 
-        return [_status_of(run, known[run.name], now) for run in runs]
+        return {run.name: _status_of(run, known[run.name], now) for run in runs}
 
     def cancel(self, run: Run) -> None:
         run = _resolved(run)
@@ -115,7 +143,7 @@ class SlurmTarget:
             with contextlib.suppress(OSError, UserError):
                 runs.request_stop(run.path, "cancel", run.step)
 
-        self._client.cancel([job.id for job in active])
+        self._of(run).cancel([job.id for job in active])
         self._forget_queue()
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
@@ -127,27 +155,31 @@ class SlurmTarget:
 
     # ---- what the queue says
 
+    def _of(self, run: Run) -> Slurm:
+        return self._client.of(_cluster(run))
+
     def _jobs(self, run: Run) -> list[Job]:
         owner = _owner(run)
-        return jobs_of(run, self._queued(frozenset() if owner is None else frozenset([owner])))
+        users = frozenset() if owner is None else frozenset([owner])
+        return jobs_of(run, self._queued(self._of(run), _cluster(run), users))
 
-    def _queued(self, users: frozenset[int]) -> list[Job]:
+    def _queued(self, client: Slurm, cluster: str, users: frozenset[int]) -> list[Job]:
         if not users:
             return []
 
-        if not users <= self._queue_of or time.monotonic() > self._queue_until:
-            self._queue = self._client.queue(users)
-            self._queue_of = users
-            self._queue_until = time.monotonic() + QUEUE_SECONDS
+        queue = self._queues.get(cluster)
+        if queue is None or not users <= queue.users or time.monotonic() > queue.until:
+            queue = _Queue(client.queue(users), users, time.monotonic() + QUEUE_SECONDS)
+            self._queues[cluster] = queue
 
-        return self._queue
+        return queue.jobs
 
     def _forget_queue(self) -> None:
-        self._queue_until = 0.0
+        self._queues.clear()
 
     def _refuse_what_never_starts(self, run: Run, job: str) -> None:
         for _ in range(FIRST_LOOKS):
-            queued = next(iter(self._client.job(job)), None)
+            queued = next(iter(self._of(run).job(job)), None)
             if queued is None or not queued.active or not queued.waiting or queued.reason not in UNDECIDED:
                 break
 
@@ -176,6 +208,7 @@ class SlurmTarget:
             parent = _resolved(runs.read(root, name))
             (status,) = self.statuses([parent])
             if status.state in ("pending", "running"):
+                _refuse_another_cluster(run, parent)
                 # Of an array the id of all its tasks: each of them must have finished.
                 conditions.append(f"afterok:{status.job_id.partition('_')[0]}")
             elif status.state != "finished":
@@ -198,6 +231,35 @@ def _array(run: Run) -> list[str]:
     limit = run.record.spec.resources.array_limit
     tasks = ",".join(str(task) for task in runs.unfinished_tasks(run))
     return [f"--array={tasks}{f'%{limit}' if limit else ''}"]
+
+
+def _cluster(run: Run) -> str:
+    """The cluster that has the run's jobs; empty: that of this machine, or of a record that cannot be used."""
+    try:
+        return run.record.spec.site.slurm.cluster
+    except UserError:
+        return ""
+
+
+def _refuse_a_cluster_by_chance(run: Run) -> None:
+    """Raise UserError where the environment alone would choose the cluster: nobody could find the job without it."""
+    chosen = os.environ.get("SLURM_CLUSTERS") or os.environ.get("SBATCH_CLUSTERS")
+    if chosen and not _cluster(run):
+        raise UserError(
+            f"SLURM_CLUSTERS or SBATCH_CLUSTERS is {chosen}, but a run must know its cluster by itself",
+            hint="slurm.cluster: NAME in the site file, --set slurm.cluster=NAME, or unset the variable",
+        )
+
+
+def _refuse_another_cluster(run: Run, parent: Run) -> None:
+    """Raise UserError where ``run`` would have to wait for a job of another cluster."""
+    if _cluster(run) != _cluster(parent):
+        where = _cluster(parent) or "this machine's cluster"
+        raise UserError(
+            f"run '{run.name}' is to come after '{parent.name}', a job of {where}: jobs of two clusters do not wait "
+            "for each other",
+            hint=f"jobctl wait {parent.name}, and submit then",
+        )
 
 
 def _resolved(run: Run) -> Run:

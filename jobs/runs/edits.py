@@ -24,8 +24,10 @@ from jobctl.jobs.spec.secrets import refuse_secrets
 ANOTHER_RUN = FIXED | {"tokenizer", "eval_only", "init_from", "sweep_batch_sizes"}
 """Keys that define the run. With another value it would be another run."""
 
-ANOTHER_PLACE = frozenset({"root", "kubernetes.context", "kubernetes.namespace", "kubernetes.pvc"})
-"""Keys that define the place of the run directory and its record."""
+ANOTHER_PLACE = frozenset(
+    {"root", "kubernetes.context", "kubernetes.namespace", "kubernetes.pvc", "slurm.cluster"}
+)
+"""Keys that define the place of the run directory, its record, and its jobs."""
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True):

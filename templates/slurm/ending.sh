@@ -120,7 +120,7 @@ explain_end() {
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
     code=$EXIT_CONTINUE
   fi
-  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
+  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --local --oneliner "$JOB_ID") || true; fi
   why=$(reason_of "$code" "$job")
 }
 

@@ -6,7 +6,9 @@ forget_inherited() {
     case $name in
       SLURM_JOB_* | SLURM_JOBID | SLURM_ARRAY_* | SLURM_HET_* | SLURM_RESTART_COUNT) ;;
       SLURM_NODELIST | SLURM_NNODES | SLURM_NODEID | SLURM_PROCID | SLURM_LOCALID | SLURM_TASKS_PER_NODE) ;;
-      SLURM_CLUSTER_NAME | SLURM_CLUSTERS | SLURM_WORKING_CLUSTER | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      SLURM_CLUSTER_NAME | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      # A batch job is of the cluster of its node. Who has made an allocation may be a user of another one.
+      SLURM_CLUSTERS | SLURM_WORKING_CLUSTER) [ -n "${STEP_NAME:-}" ] || unset "$name" ;;
       *) unset "$name" ;;
     esac
   done

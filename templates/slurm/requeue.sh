@@ -11,7 +11,7 @@ on_end() {
 requeue_in_time() {
   local job killed
   trap '' TERM USR2
-  job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || return 0
+  job=$(ask_slurm 20 scontrol show job --local --oneliner "$JOB_ID") || return 0
   case $job in *PreemptTime=[0-9]*) ;; *) return 0 ;; esac
   if was_requeued "$job" || was_cancelled; then return 0; fi
 

@@ -57,9 +57,10 @@ class SlurmCluster:
     ``directory`` holds all its files; ``conf`` is what ``SLURM_CONF`` must name.
     """
 
-    def __init__(self, hosts: HostsStyle = "debian", release: str = "") -> None:
+    def __init__(self, hosts: HostsStyle = "debian", release: str = "", name: str = "lab") -> None:
         """Slurm is this machine's, or that of another ``release`` of Debian."""
         self.directory = Path()
+        self.name = name
         self._release = release
         self._programs = Path("/")
         self._hosts = hosts
@@ -86,8 +87,11 @@ class SlurmCluster:
         """The folder of Slurm's commands, where they are not this machine's."""
         return self.directory / "bin"
 
-    def start(self, accounting: bool = False) -> SlurmCluster:
-        """Start every daemon and wait until both nodes are idle; raises RuntimeError with their logs."""
+    def start(self, accounting: bool = False, beside: SlurmCluster | None = None) -> SlurmCluster:
+        """Start every daemon and wait until both nodes are idle; raises RuntimeError with their logs.
+
+        A cluster ``beside`` another one has its accounts there, so that ``--clusters`` names either.
+        """
         # Not pytest's tmp_path: a socket's path may have 108 bytes, and other users must reach it.
         self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SLOTS))
         self.directory.chmod(0o711)
@@ -97,13 +101,15 @@ class SlurmCluster:
             self.network.make()
             if self._release:
                 self._programs = releases.programs_of(self._release)
-            self._write_files(accounting)
+            self._write_files(self._accounts(accounting, beside), beside)
             self._start_namespace()
             if self._release:
                 releases.write_commands(self._programs, self._commands, self._init_pid)
             self.inside("munged", "--force", *self._munge_options())
             if accounting:
                 self._start_accounting()
+            if accounting or beside:
+                self.run("sacctmgr", "-i", "add", "cluster", self.name, check=False)
             self.start_controller()
             for node in NODES:
                 self.start_node(node)
@@ -221,10 +227,16 @@ class SlurmCluster:
 
     # ---- how it is built
 
-    def _write_files(self, accounting: bool) -> None:
+    def _accounts(self, accounting: bool, beside: SlurmCluster | None) -> int | None:
+        """The slot of the cluster whose slurmdbd serves this one; None without accounts."""
+        keeper = beside or (self if accounting else None)
+        return keeper._slot[0] if keeper and keeper._slot else None
+
+    def _write_files(self, accounts: int | None, beside: SlurmCluster | None) -> None:
         for folder in ("etc", "run", "log", "state", "dev", "munge", "spool/n1", "spool/n2"):
             (self.directory / folder).mkdir(parents=True)
-        self._secret("munge/munge.key", os.urandom(1024))
+        key = (beside.directory / "munge/munge.key").read_bytes() if beside else os.urandom(1024)
+        self._secret("munge/munge.key", key)
         for index in range(slurm_conf.GPUS_PER_NODE):
             # A GPU of Slurm's needs a device file: a clone of /dev/null stands in.
             os.mknod(self.directory / f"dev/nvidia{index}", 0o20666, os.makedev(1, 3))
@@ -234,7 +246,8 @@ class SlurmCluster:
             "jobctl.slurm.conf": slurm_conf.slurm_conf(
                 self.directory,
                 slot,
-                accounting=accounting,
+                name=self.name,
+                accounts=accounts,
                 cgroups=bool(cgroup_hierarchies()),
                 newer=bool(self._release),
             ),
@@ -247,7 +260,7 @@ class SlurmCluster:
             files[f"hosts-{node}"] = slurm_conf.hosts(slot, index, self._hosts)
         for name, text in files.items():
             (self.directory / "etc" / name).write_text(text)
-        if accounting:
+        if accounts == slot:
             self._secret("etc/slurmdbd.conf", slurm_conf.slurmdbd_conf(self.directory, slot).encode())
 
     def _secret(self, name: str, content: bytes) -> None:
@@ -319,7 +332,6 @@ class SlurmCluster:
         )
         self.inside("env", f"MYSQL_UNIX_PORT={data}/s.sock", *self._daemon("slurmdbd"))
         self._wait_until(lambda: _succeeds(self.run, "sacctmgr", "-n", "list", "cluster"), 30, "slurmdbd")
-        self.run("sacctmgr", "-i", "add", "cluster", "lab", check=False)
 
     def _daemon(self, name: str) -> list[str]:
         return ["chroot", str(self._programs), name] if self._release else [name]

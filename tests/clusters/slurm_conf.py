@@ -24,10 +24,13 @@ def first_port(slot: int) -> int:
     return _FIRST_PORT + slot * _PORTS_PER_SLOT
 
 
-def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool, newer: bool = False) -> str:
+def slurm_conf(
+    directory: Path, slot: int, *, name: str, accounts: int | None, cgroups: bool, newer: bool = False
+) -> str:
     """Return slurm.conf with a production cluster's timings: Slurm's own defaults, unless a comment says why.
 
-    Slurm 24.11 and ``newer`` knows no switch/none any more, and tracks processes without control groups.
+    ``accounts`` is the slot of the cluster that keeps the accounts of this one; None: nobody does. Slurm 24.11 and
+    ``newer`` knows no switch/none any more, and tracks processes without control groups.
     """
     port = first_port(slot)
     d = directory
@@ -36,18 +39,19 @@ def slurm_conf(directory: Path, slot: int, *, accounting: bool, cgroups: bool, n
         f"CPUs=16 RealMemory=8000 Gres=gpu:h100:{GPUS_PER_NODE}"
         for i, node in enumerate(NODES)
     )
+    # slurmdbd tells other clusters the address from which a controller has come; nodes must be able to reach it.
     record = (
-        f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
-        f"AccountingStoragePort={port + 3}\nAccountingStoragePass={d}/munge/munge.socket\n"
+        f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost={controller(slot)}\n"
+        f"AccountingStoragePort={first_port(accounts) + 3}\nAccountingStoragePass={d}/munge/munge.socket\n"
         f"JobAcctGatherType=jobacct_gather/linux"
-        if accounting
+        if accounts is not None
         else "JobAcctGatherType=jobacct_gather/none"
     )
     track = "cgroup" if cgroups and not newer else "linuxproc"
     switch = "" if newer else "SwitchType=switch/none\n"
     # cred_expire: a requeued job waits for its old credential. FirstJobId: a rendezvous port made of the job
     # id must not meet that of a neighbour cluster on the same loopback.
-    return f"""ClusterName=lab
+    return f"""ClusterName={name}
 SlurmctldHost=localhost({controller(slot)})
 SlurmctldPort={port}
 SlurmUser=root

@@ -30,7 +30,7 @@ JOB_READS_CHECKPOINT=''
 JOB_STOP_FILE=STOP
 JOB_SPEC_HASH=48e816f0662131f7
 JOB_TRUSTED=(root)
-JOB_RECORD='{"format": 3, "spec_hash": "48e816f0662131f7", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"compile_cache_gib":8.0,"container":{"modules":[],"mounts":[],"runtime":"none","share_image":true},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"off","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","target":"slurm","version":"0.0.0"}}'
+JOB_RECORD='{"format": 3, "spec_hash": "48e816f0662131f7", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":0.0,"allreduce_network_gb_s":0.0,"compute_capability":"","cpus":2,"device":"","gpu_product":"","image_variants":["cpu"],"memory_gib":4.0,"node_memory_gib":4,"peak_tflops":{},"shm_gib":1},"hardware":"cpu","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cpu","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"prep","resources":{"array_limit":0,"gpus_per_node":0,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":2,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":"prep","site":{"compile_cache_gib":8.0,"container":{"modules":[],"mounts":[],"runtime":"none","share_image":true},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"off","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","cluster":"","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","target":"slurm","version":"0.0.0"}}'
 JOB_ANSWER_SECONDS=30
 JOB_AT_WARNING='terminate'
 JOB_AVOIDED_NODES=''
@@ -327,7 +327,9 @@ forget_inherited() {
     case $name in
       SLURM_JOB_* | SLURM_JOBID | SLURM_ARRAY_* | SLURM_HET_* | SLURM_RESTART_COUNT) ;;
       SLURM_NODELIST | SLURM_NNODES | SLURM_NODEID | SLURM_PROCID | SLURM_LOCALID | SLURM_TASKS_PER_NODE) ;;
-      SLURM_CLUSTER_NAME | SLURM_CLUSTERS | SLURM_WORKING_CLUSTER | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      SLURM_CLUSTER_NAME | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      # A batch job is of the cluster of its node. Who has made an allocation may be a user of another one.
+      SLURM_CLUSTERS | SLURM_WORKING_CLUSTER) [ -n "${STEP_NAME:-}" ] || unset "$name" ;;
       *) unset "$name" ;;
     esac
   done
@@ -509,7 +511,7 @@ explain_end() {
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
     code=$EXIT_CONTINUE
   fi
-  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
+  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --local --oneliner "$JOB_ID") || true; fi
   why=$(reason_of "$code" "$job")
 }
 
@@ -715,7 +717,7 @@ on_end() {
 requeue_in_time() {
   local job killed
   trap '' TERM USR2
-  job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || return 0
+  job=$(ask_slurm 20 scontrol show job --local --oneliner "$JOB_ID") || return 0
   case $job in *PreemptTime=[0-9]*) ;; *) return 0 ;; esac
   if was_requeued "$job" || was_cancelled; then return 0; fi
 

@@ -31,7 +31,7 @@ JOB_READS_CHECKPOINT=''
 JOB_STOP_FILE=STOP
 JOB_SPEC_HASH=de40c1a4d3dc1e3f
 JOB_TRUSTED=(root)
-JOB_RECORD='{"format": 3, "spec_hash": "de40c1a4d3dc1e3f", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu132"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"train","model":{"architecture":"qwen3","bias":false,"head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":1e-6,"num_attention_heads":16,"num_hidden_layers":24,"num_key_value_heads":8,"rope_factor":1.0,"rope_high_freq_factor":4.0,"rope_low_freq_factor":1.0,"rope_original_positions":8192,"rope_theta":1000000.0,"rope_type":"default","tie_word_embeddings":false,"vocab_size":151936},"model_name":"qwen3_1.8b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"compile_cache_gib":8.0,"container":{"modules":[],"mounts":[],"runtime":"none","share_image":true},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","stage":"train","target":"slurm","tier":2,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":20,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":100,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":4,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":39000,"max_bad_steps":20,"max_iters":1000,"min_lr":0.00003,"optimizer":"adamw","profile":false,"save_checkpoints":true,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"verify_replay":0,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
+JOB_RECORD='{"format": 3, "spec_hash": "de40c1a4d3dc1e3f", "spec": {"after":[],"arguments":[],"facts":{"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0,"compute_capability":"10.0","cpus":224,"device":"B200","gpu_product":"NVIDIA-B200","image_variants":["cu132"],"memory_gib":180.0,"node_memory_gib":2048,"peak_tflops":{"bfloat16":2250.0,"float16":2250.0,"fp8":4500.0},"shm_gib":256},"hardware":"b200","inputs":{"dataset":"slimpajama_6b","image":"","image_variant":"cu132","sweep_batch_sizes":[],"tokenizer":"qwen3"},"kind":"train","model":{"architecture":"qwen3","bias":false,"head_dim":128,"hidden_size":2048,"initializer_range":0.02,"intermediate_size":6144,"max_position_embeddings":2048,"norm_eps":1e-6,"num_attention_heads":16,"num_hidden_layers":24,"num_key_value_heads":8,"rope_factor":1.0,"rope_high_freq_factor":4.0,"rope_low_freq_factor":1.0,"rope_original_positions":8192,"rope_theta":1000000.0,"rope_type":"default","tie_word_embeddings":false,"vocab_size":151936},"model_name":"qwen3_1.8b","resources":{"array_limit":0,"gpus_per_node":8,"master_port":0,"max_attempts":50,"nodes":1,"processes_per_node":0,"retries":0,"stop_grace_seconds":300,"time_limit":"24:00:00"},"run":null,"site":{"compile_cache_gib":8.0,"container":{"modules":[],"mounts":[],"runtime":"none","share_image":true},"cpus_per_task":0,"env":{},"exclude":"","modules":[],"nodelist":"","pass_env":[],"preflight":"stop","project_dir":"","python":"","root":"/shared/jobctl","secrets_file":"","slurm":{"account":"","cluster":"","comment":"","constraint":"","core_file_mib":0,"cpu_partition":"","exclusive":true,"gpu_request":"gpus-per-node","gpu_type":"","interface":"","mail_type":"END,FAIL","mail_user":"","memory":"0","open_files":65536,"options":{},"partition":"","qos":"","reservation":"","spare_nodes":0,"srun_options":{}}},"site_name":"local","stage":"train","target":"slurm","tier":2,"train":{"activation_checkpointing":"none","adam_eps":1e-8,"always_save_checkpoint":false,"attention_backend":"auto","batch_size":20,"beta1":0.9,"beta2":0.95,"block_size":2048,"checkpoint_interval":500,"checkpoint_when_busy":"skip","compile":true,"dataloader_num_workers":4,"deterministic":"auto","document_masking":false,"dtype":"bfloat16","eval_interval":100,"eval_iters":20,"eval_only":false,"grad_clip":1.0,"gradient_accumulation_steps":4,"gradient_log_interval":50,"hang_timeout":1800,"init_from":"auto","keep_every_checkpoint":0,"keep_last_checkpoints":2,"kernels":"auto","learning_rate":0.0003,"log_interval":10,"lr_decay_iters":39000,"max_bad_steps":20,"max_iters":1000,"min_lr":0.00003,"optimizer":"adamw","profile":false,"save_checkpoints":true,"seed":1337,"skip_loss_spikes":0.0,"use_cuda_graphs":false,"use_dataloader":true,"use_fp8":false,"use_fsdp":false,"use_zero1":false,"verify_replay":0,"warmup_iters":2000,"weight_decay":0.1},"version":"0.0.0"}}'
 JOB_EXPECTED='{"gpus":8,"device":"B200","compute_capability":"10.0","peak_tflops":2250.0,"allreduce_gb_s":550.0,"allreduce_network_gb_s":100.0}'
 JOB_ANSWER_SECONDS=30
 JOB_AT_WARNING='checkpoint'
@@ -404,7 +404,9 @@ forget_inherited() {
     case $name in
       SLURM_JOB_* | SLURM_JOBID | SLURM_ARRAY_* | SLURM_HET_* | SLURM_RESTART_COUNT) ;;
       SLURM_NODELIST | SLURM_NNODES | SLURM_NODEID | SLURM_PROCID | SLURM_LOCALID | SLURM_TASKS_PER_NODE) ;;
-      SLURM_CLUSTER_NAME | SLURM_CLUSTERS | SLURM_WORKING_CLUSTER | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      SLURM_CLUSTER_NAME | SLURM_CONF | SLURM_SUBMIT_*) ;;
+      # A batch job is of the cluster of its node. Who has made an allocation may be a user of another one.
+      SLURM_CLUSTERS | SLURM_WORKING_CLUSTER) [ -n "${STEP_NAME:-}" ] || unset "$name" ;;
       *) unset "$name" ;;
     esac
   done
@@ -586,7 +588,7 @@ explain_end() {
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
     code=$EXIT_CONTINUE
   fi
-  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || true; fi
+  if [ "$TERMINATED/$code" != 0/0 ]; then job=$(ask_slurm 20 scontrol show job --local --oneliner "$JOB_ID") || true; fi
   why=$(reason_of "$code" "$job")
 }
 
@@ -792,7 +794,7 @@ on_end() {
 requeue_in_time() {
   local job killed
   trap '' TERM USR2
-  job=$(ask_slurm 20 scontrol show job --oneliner "$JOB_ID") || return 0
+  job=$(ask_slurm 20 scontrol show job --local --oneliner "$JOB_ID") || return 0
   case $job in *PreemptTime=[0-9]*) ;; *) return 0 ;; esac
   if was_requeued "$job" || was_cancelled; then return 0; fi
 

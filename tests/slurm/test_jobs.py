@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.slurm.jobs import FIELD, RECORD, Job, base_state, of_run, parse_sacct, parse_squeue, run_comment
+from jobctl.slurm.jobs import (
+    FIELD,
+    RECORD,
+    Job,
+    base_state,
+    of_run,
+    one_each,
+    parse_sacct,
+    parse_squeue,
+    run_comment,
+)
 
 ALPHA = ("alpha", "jobctl:/data/a|b c/runs/alpha")
 TIMES = ("1795489132", "1795489733", "1795490333")
@@ -140,3 +150,25 @@ def test_a_directory_that_slurm_s_comment_cannot_hold_is_refused() -> None:
 )
 def test_tasks_that_a_line_of_squeue_stands_for(job_id: str, tasks: int) -> None:
     assert Job(id=job_id, name="x", state="PENDING").tasks == tasks
+
+
+def test_of_a_federations_records_that_of_the_cluster_that_runs_the_job_counts() -> None:
+    """As squeue --sibling --states=all printed them, while jobs began and while one was requeued."""
+
+    def record(id_: str, state: str, nodes: str = "") -> Job:
+        return Job(id=id_, name="x", state=state, node_list=nodes)
+
+    def states(*jobs: Job) -> list[str]:
+        return [f"{job.id} {job.state} {job.node_list}".strip() for job in one_each(jobs)]
+
+    origin, remote = record("67108865", "REVOKED"), record("67108865", "RUNNING", "n1")
+    assert states(origin, remote) == states(remote, origin) == ["67108865 RUNNING n1"]
+    waiting = record("67108865", "PENDING")
+    assert states(waiting, remote) == states(remote, waiting) == ["67108865 RUNNING n1"]
+    requeued = record("67108865", "COMPLETING")
+    assert states(requeued, remote) == ["67108865 RUNNING n1"]
+    ended = record("67108865", "CANCELLED", "n1")
+    assert states(ended, requeued) == states(requeued, ended) == ["67108865 COMPLETING"]
+    assert states(ended, waiting) == ["67108865 PENDING"]
+    assert states(origin, record("4294967294", "FAILED")) == []
+    assert states(record("7", "RUNNING", "n2"), remote) == ["7 RUNNING n2", "67108865 RUNNING n1"]

@@ -72,7 +72,7 @@ def test_what_comes_after_a_failure_never_starts_and_is_done_when_called_again(
     (pipeline.root / "go").touch()
     assert jobctl("wait", "p") == 3
     pipeline.until(lambda: pipeline.cluster.run("squeue", "-h") == "", "an empty queue", 60)
-    for queue in (TARGET._queued, lambda users: []):  # and when Slurm has forgotten the jobs
+    for queue in (TARGET._queued, lambda *asked: []):  # and when Slurm has forgotten the jobs
         with monkeypatch.context() as patched:
             patched.setattr(TARGET, "_queued", queue)
             status = pipeline.status("p-train")

@@ -196,7 +196,7 @@ def test_a_run_after_a_failed_one_is_refused(slurm_runs: Submitter) -> None:
 def test_a_lost_run_says_so(slurm_runs: Submitter, monkeypatch: pytest.MonkeyPatch) -> None:
     slurm_runs.submit("iota", UNTIL_STOPPED)
     slurm_runs.wait_for_line("iota", "started 1")
-    monkeypatch.setattr(TARGET, "_queued", lambda users: [])
+    monkeypatch.setattr(TARGET, "_queued", lambda *asked: [])
     assert slurm_runs.status("iota").state == "lost"
 
 

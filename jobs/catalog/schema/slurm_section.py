@@ -11,6 +11,13 @@ GpuRequest = Literal["gpus-per-node", "gres"]
 class SlurmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a Slurm cluster. Empty: Slurm's own default."""
 
+    cluster: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_.-]*$",
+            description="Slurm cluster, where several share a slurmdbd (--clusters); empty: that of the machine",
+        ),
+    ] = ""
     partition: Annotated[str, Meta(description="Slurm partition")] = ""
     cpu_partition: Annotated[
         str, Meta(description="Slurm partition of jobs without GPUs; empty: the same")

@@ -8,6 +8,7 @@ from jobctl.jobs.targets.registry import load_target
 from tests.jobs.catalog.schema.settings import keys_without_effect
 
 VALUES = {
+    "slurm.cluster": "annex",
     "slurm.partition": "gpu",
     "slurm.account": "nlp",
     "slurm.qos": "long",
