@@ -88,9 +88,11 @@ def submit(
     # An existing job cannot become this one by a patch, so this one is tried under a name of its own.
     tried = job if existing is None else _renamed(job, object_name(f"{name}-try"))
 
+    # Both before anything is made: a refusal must leave nothing behind.
     for thing in (record, tried):
         api.apply(kind_of(thing), thing, dry_run=True)
 
+    # The record comes before the job, whose pods read their script from it.
     claimed = _claim(api, record, replace=replace_ended, owner=owner)
     if existing is not None and not (replace_ended and ended(existing)):
         return False
@@ -101,6 +103,7 @@ def submit(
         raise _exists(record, "and its job is gone; go on with it: jobctl resume")
 
     try:
+        # The name is ours now, so copying code to the volume disturbs no other submission.
         prepare()
         _make(api, kind, job)
     except BaseException:
@@ -118,6 +121,7 @@ def _make(api: Api, kind: Kind, job: Object) -> None:
     name = job["metadata"]["name"]
     api.annotate(CONFIG_MAP, namespace, name, cancelled=None, ended=None)
     made = api.apply(kind, job)
+    # After the job: the mark says that it was made once, whatever becomes of it.
     api.annotate(CONFIG_MAP, namespace, name, job=made["metadata"]["uid"])
 
 
@@ -129,6 +133,7 @@ def _withdraw(api: Api, kind: Kind, record: Object) -> None:
     if existing is not None and _is_for(existing, record):
         api.delete(kind, namespace, name)
 
+    # Last, because the name is free for others from now on.
     api.delete(CONFIG_MAP, namespace, name)
 
 
@@ -223,6 +228,7 @@ def restart(api: Api, text: str, run_json: str) -> str:
     kind = kind_of(job)
     namespace = job["metadata"]["namespace"]
     name = job["metadata"]["name"]
+    # Before the old job goes. If the new one is refused, the old one and its logs stay.
     api.apply(kind, _renamed(job, object_name(f"{name}-try")), dry_run=True)
 
     if existing := api.get(kind, namespace, name):

@@ -176,12 +176,14 @@ class KubernetesTarget:
         namespace = run.record.spec.site.kubernetes.namespace
         cluster = self.clusters.find(run, fresh=True)
         tell_owner(run, cluster.marks_of(run).get(OWNER_MARK, ""), api.user())
+        # Before the jobs go: a status asked for in between must say "cancelled" and not "lost".
         self.mark_cancelled(run, cluster.newest_job(run))
 
         for kind, job in cluster.jobs_of(run):
             if not ended(job):
                 api.delete(kind, namespace, job["metadata"]["name"])
 
+        # Deleting the job alone would give its pods all of their grace period.
         if grace_seconds is not None:
             for pod in cluster.pods_of(run):
                 api.delete(POD, namespace, pod.name, grace_seconds=grace_seconds)
@@ -195,6 +197,7 @@ class KubernetesTarget:
         cluster = self.clusters.find(run, fresh=True)
         removed = remove_dead(api, namespace, cluster.pods_of(run), force=True)
         if removed:
+            # The next attempt must not be placed on the node that does not answer.
             avoided = avoided_nodes(cluster.marks_of(run), cluster.pods_of(run), removed)
             self._annotate(run, avoid=",".join(avoided))
 

@@ -48,6 +48,7 @@ class VolumePod(msgspec.Struct, frozen=True, kw_only=True):
 def running(api: Api, wanted: VolumePod, tell: Callable[[str], None]) -> Iterator[str]:
     """Make the pod, and yield its name when it runs; it is gone when the block is left."""
     site = wanted.site
+    # A name of its own each time: two commands may read one run at the same moment.
     name = f"{object_name(wanted.run)[:MAX_NAME]}-{wanted.container}-{secrets.token_hex(3)}"
     context = {
         "name": name,

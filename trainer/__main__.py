@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         print(usage())
         return 0
 
+    # First of all: torchrun may be killed while this rank still imports torch.
     die_with_parent()
     try:
         options = parse(arguments)
@@ -64,6 +65,7 @@ def run(options: Options) -> int:
 
     try:
         code = train(options, world, attempt, console)
+        # After the last checkpoint: a rank that leaves early ends the exchange of the others.
         parallel.leave(world)
         return code
     except UserError as error:

@@ -111,6 +111,7 @@ class Checkpointer:
             self._say_skipped(state.step, holds, writing)
             return Begun(skipped=True, writing_seconds=writing)
 
+        # The memory for copies holds one save. The next one may begin when the last one is written.
         begun = time.perf_counter()
         self.wait()
         waited = time.perf_counter() - begun if busy else 0.0
@@ -190,11 +191,13 @@ class Checkpointer:
         error = ""
         written: Written = []
         try:
+            # Several files at a time: one stream does not fill a parallel file system.
             files = divide_into_files(save.share, streams())
             written = write_files(save.temporary, self.world.rank, files, self._with_beats(save.snapshot))
         except BaseException as failure:
             error = describe(failure)
         finally:
+            # Also after a failure, or the training would wait for ever.
             save.copied.set()
 
         # Every rank comes here, also after a failure, because the other ranks wait for its answer.
@@ -235,6 +238,7 @@ class Checkpointer:
         except Exception as failure:
             return describe(failure)
 
+        # Only after the new checkpoint has its name. Before, the disk could hold no whole one at all.
         self._prune()
         return ""
 

@@ -132,6 +132,7 @@ def prune(run: Path, keep_last: int, keep_every: int) -> list[int]:
     that of BEST is kept.
     """
     present = steps(run)
+    # BEST and LATEST stay whatever their age: other commands read the checkpoints by these names.
     kept = {*present[-keep_last:], pointed(run, LATEST), pointed(run, BEST)}
     kept |= {step for step in present if keep_every and step % keep_every == 0}
     removed = [step for step in present if step not in kept]

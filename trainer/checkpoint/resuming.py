@@ -51,6 +51,7 @@ def resume(
             return contents.state
         except Damaged as damage:
             if world.is_main:
+                # Rank 0 alone renames; the others wait below until the folder has its new name.
                 pass_over(run, step, damage, set_aside)
 
             world.barrier()
@@ -66,6 +67,7 @@ def load(
     beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Fill the tensors. Raises Damaged on every rank if one of them has read a wrong byte."""
+    # Before the first tensor is filled, so that a run with other shapes leaves the weights as they are.
     check_names_and_shapes(contents, live)
     # A damaged checkpoint may have been loaded before, and have left its values.
     for name, value in fresh.items():

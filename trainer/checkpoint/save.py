@@ -149,6 +149,7 @@ def write_small_files(save: Save, written: Written) -> None:
     for name, data in small_files.items():
         write_whole(folder / name, data)
 
+    # The checksums come last. They say of every other file what it must be.
     data_files = {segment.file for _, segment in written}
     sizes = {name: os.stat(folder / name).st_size for name in data_files}
     write_whole(folder / CHECKSUMS_FILE, encode_checksums(small_files, sizes))

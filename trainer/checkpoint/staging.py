@@ -45,6 +45,7 @@ class Staging:
         self.stream = torch.cuda.Stream(device) if on_gpu else None
         self.arena = Arena(needed, device) if needed <= budget else None
         self._preparation = threading.Thread(target=self._prepare, name="checkpoint-memory", daemon=True)
+        # Pinning many gigabytes takes seconds. Meanwhile the first steps compile.
         self._preparation.start()
 
     def _prepare(self) -> None:

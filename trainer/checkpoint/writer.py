@@ -64,6 +64,7 @@ def write_file(path: Path, rows: Sequence[Rows], source: Source) -> list[tuple[s
         for block in rows:
             begin = position
             digest = xxhash.xxh3_128()
+            # Hashed from memory on the way out: reading the file again would find a wrong byte as it is.
             for piece in cut(source(block)):
                 digest.update(piece)
                 write_all(descriptor, piece, position)
@@ -73,6 +74,7 @@ def write_file(path: Path, rows: Sequence[Rows], source: Source) -> list[tuple[s
             segment = Segment(path.name, begin, position, block.offsets, block.sizes, digest.hexdigest())
             segments.append((block.name, segment))
 
+        # The rename of the folder comes later. It must not name bytes that a crash can still lose.
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -80,13 +80,14 @@ class Run:
 def together(world: World, action: Callable[[], T]) -> T:
     """Do ``action`` on every rank; a UserError on one is raised on all, so that none waits for the others."""
     result = None
-    found = ("", "", 0)
+    refusal = ("", "", 0)
     try:
         result = action()
     except UserError as error:
-        found = error.message, error.hint, error.code
+        refusal = error.message, error.hint, error.code
 
-    for rank, (problem, hint, code) in enumerate(world.gathered(found)):
+    # Every rank comes here, also the one that failed: the exchange needs all of them.
+    for rank, (problem, hint, code) in enumerate(world.gathered(refusal)):
         if problem:
             where = f" (on rank {rank})" if rank else ""
             raise UserError(problem + where, hint=hint, code=code)
@@ -105,29 +106,29 @@ def recipe_of(state: State | None) -> Recipe | None:
 
 def choose_start(run: Path, train: TrainConfig) -> bool:
     """Whether to resume. Raises UserError where ``--init_from`` and the run directory disagree."""
-    there = publication.steps(run)
+    steps = publication.steps(run)
     damaged = publication.damaged(run)
-    if damaged and not there and train.init_from != "scratch":
+    if damaged and not steps and train.init_from != "scratch":
         raise UserError(
             f"every checkpoint of {run} is damaged: {', '.join(path.name for path in damaged)}",
             hint="rename one to step-N to have it checked again, or begin anew with --init_from=scratch",
         )
 
-    if train.init_from == "resume" and not there:
+    if train.init_from == "resume" and not steps:
         raise UserError(
             f"--init_from=resume, but {run} has no checkpoint", hint="--init_from=auto starts where it can"
         )
 
-    if train.init_from == "scratch" and there:
+    if train.init_from == "scratch" and steps:
         raise UserError(
-            f"--init_from=scratch, but {run} has checkpoints up to step {there[-1]}",
+            f"--init_from=scratch, but {run} has checkpoints up to step {steps[-1]}",
             hint="choose another --run_dir, or --init_from=auto to go on from them",
         )
 
-    if train.eval_only and not there:
+    if train.eval_only and not steps:
         raise UserError(f"--eval_only, but {run} has no checkpoint to evaluate")
 
-    return bool(there)
+    return bool(steps)
 
 
 def build_whole_model(
@@ -138,11 +139,13 @@ def build_whole_model(
     Its weights depend on the seed alone. Raises UserError where it is to be compiled and this machine
     has no compiler for that.
     """
+    # Before the weights are made: that takes minutes for a large model.
     if train.compile:
         check_compiler(device.type)
 
     dtype = parallel.TORCH_DTYPES[train.dtype]
     attention = choose_repeatable_attention(train, device, dtype, config.head_dim)
+    # Directly before the weights, so that nothing in between can change them.
     torch.manual_seed(train.seed)
 
     with torch.device(device):
@@ -151,6 +154,7 @@ def build_whole_model(
     if device.type == "cpu":
         model.cross_entropy = CPU_CROSS_ENTROPY
 
+    # Before compilation, which then sees a block together with its recomputation.
     checkpoint_blocks(model.blocks, train.activation_checkpointing)
     if train.compile:
         for block in model.blocks:
@@ -189,6 +193,7 @@ class Start:
 
 def decide_start(options: Options, world: World) -> Start:
     """Read what the run and its source of weights record. Raises UserError, the same on every rank."""
+    # The command line wins over the run's checkpoint, and the checkpoint over the source of the weights.
     recorded = together(world, lambda: recorded_state(options.run_dir))
     source = together(world, lambda: source_of(options, recorded))
     base = recipe_of(recorded) or (source.recipe if source else None)
@@ -212,6 +217,7 @@ def take_weights(start: Start, model: Decoder, tokenizer: str, world: World) -> 
     if source is None or start.resume:
         return None
 
+    # Checked before a byte of the weights is read: they may be many gigabytes.
     together(world, lambda: check_fits(source, start.recipe, tokenizer))
     together(world, lambda: fill_model(model, source))
 
@@ -280,7 +286,10 @@ def choose_kernels(
 
 
 def begin(run: Run, resume: bool, options: Options, ledger: Ledger | None = None) -> None:
-    """Take the run directory for this attempt, and load the checkpoint where there is one."""
+    """Take the run directory for this attempt, and load the checkpoint where there is one.
+
+    This comes last: loading fills the tensors that the layout, the kernels and the optimiser have made.
+    """
     run.is_trial = options.trial
     # What a killed attempt was writing goes before anything is read.
     if not run.recipe.train.eval_only:
@@ -330,9 +339,11 @@ def restore(run: Run, allowed: Collection[str]) -> None:
             hint="begin anew in another --run_dir, or here with --init_from=scratch",
         )
 
+    # The rounded copies of the weights are not in a checkpoint. They are made from the weights just loaded.
     if run.kernels.decoder:
         run.kernels.decoder.resume()
 
+    # After all that draws random numbers at a start.
     restore_random_state(state.random)
     run.resumed = state
     run.origin = state.origin

@@ -118,6 +118,7 @@ def evaluate(
         tokens = torch.from_numpy(
             np.stack([chosen.blocks[chosen.numbers[i]] for i in batch if i is not None] or [chosen.blocks[0]])
         ).to(world.device)
+        # A rank without a block takes part all the same: sharded weights are gathered by all ranks.
         targets = tokens[:, 1:] if batch[0] is not None else torch.full_like(tokens[:, 1:], IGNORED)
         documents = document_ids(tokens[:, :-1], eos_id) if train.document_masking else None
 

@@ -28,7 +28,9 @@ class LossWindow:
         median = self.losses.nanmedian()
         deviation = (self.losses - median).abs().nanmedian() * SIGMA
         known = (~self.losses.isnan()).sum()
+        # With few losses the deviation is small by chance, and each step would be a spike.
         spike = (loss > median + self.sigmas * deviation) & (known >= ENOUGH)
+        # A NaN in the window would make the median of all later steps a NaN.
         remembered = torch.where(loss.isfinite(), loss, self.losses[0])
         self.losses = torch.cat([self.losses[1:], remembered.reshape(1)])
 

@@ -83,6 +83,7 @@ class Training:
         announce(self.run, self.log, self.trackers)
         self.run.checkpoints.on_saved = self.note_checkpoint
         profiler = Profiler(self.train.profile, self.run.directory, self.world)
+        # All that exists now lives as long as the run, so no later collection looks at it again.
         gc.collect()
         gc.freeze()
         gc.disable()  # a collection in the middle of a step makes every other rank wait for this one
@@ -93,6 +94,7 @@ class Training:
             self.take_step(batches)
             self.ledger.started()
             profiler.step()
+            # Asked by all ranks after the same step: a rank that stops alone leaves the others waiting.
             stopping = self.stop.is_asked()
             self.after_step(last=stopping or self.step == self.train.max_iters)
             self.progress()
@@ -118,6 +120,7 @@ class Training:
 
     def take_step(self, batches: Iterator[torch.Tensor]) -> None:
         rate = learning_rate(self.step, self.train)
+        # Before the step: a rank that dies in it has said which samples it was at.
         self.on_step(self.step + 1, self.samples, self.run.layout.global_batch_size)
         self.run.stepper.replay.begin_step(self.step + 1)
         self.timer.begin_step()
@@ -141,6 +144,7 @@ class Training:
         best = False
         if evaluating:
             with self.ledger.spending("evaluation"):
+                # Before the save, whose state has the best loss.
                 best = self.validate()
 
             saving = saving or train.always_save_checkpoint
@@ -214,7 +218,7 @@ class Training:
     # -- log
 
     def flush(self) -> None:
-        """Read the results of the steps since the last time (the one wait for the device) and log them."""
+        """Log the steps since the last time, in the one wait for the device; then end the run if too many were bad."""
         if not self.unlogged:
             return
 
@@ -349,6 +353,7 @@ class Training:
             return
 
         with self.watchdog.waiting_for_storage(f"the checkpoint of step {self.step}"):
+            # The log of a step must be durable before its checkpoint: a resumed run goes on from both.
             if self.log:
                 self.log.sync()
 

@@ -51,9 +51,11 @@ class OverlappedReduction:
             projection.on_complete = None
 
         gradients = [parameter.grad for parameter in self.others if parameter.grad is not None]
+        # The gains of norms are many and small: one message costs less than a hundred.
         message = torch.cat([gradient.reshape(-1) for gradient in gradients])
         self._reduce(message, message)
 
+        # With NCCL the device waits, and the host goes on and queues the update.
         for work, gradient in self._under_way:
             work.wait()
             if not self.averages:

@@ -42,6 +42,7 @@ def train(options: Options, world: World, attempt: int, console: Console) -> int
     if options.only_evaluates:
         return attempted(options, world, stop, attempt, console)
 
+    # Before the model is built: a signal at the start must not kill the rank without a word.
     stop.watch_signals()
 
     with contextlib.ExitStack() as stack:
@@ -63,10 +64,12 @@ def attempted(options: Options, world: World, stop: StopRequest, attempt: int, c
     look.doing = lambda: watchdog.doing
 
     with watchdog, contextlib.ExitStack() as starting:
+        # Until the first step ends: compilation may take longer than a hang is allowed to.
         starting.enter_context(watchdog.starting())
         try:
             ledger = Ledger()
             run = assemble(options, world, watchdog.beat, ledger)
+            # A resumed run takes the timeout of its recipe, which only assembling has read.
             watchdog.timeout_seconds = run.recipe.train.hang_timeout
             training = Training(run, console, stop, watchdog, attempt=attempt, ledger=ledger)
             training.on_first_step = starting.close
@@ -74,5 +77,6 @@ def attempted(options: Options, world: World, stop: StopRequest, attempt: int, c
 
             return training.evaluate_only() if run.recipe.train.eval_only else training.train_to_the_end()
         except Exception as error:
+            # The launcher reads this note, and starts the ranks again if the error may pass.
             look.notes.failed(error_heals(error))
             raise

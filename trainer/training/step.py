@@ -64,6 +64,7 @@ class Stepper:
         self.reduction = None
         if fused and world.size > 1:
             self.reduction = OverlappedReduction(model, fused.projections, world)
+            # The reduction has just sent rank 0's weights, so the rounded copies are made anew.
             fused.refresh()
 
         self.replay = Replay(train.verify_replay)
@@ -114,9 +115,11 @@ class Stepper:
                 tokens = next(batches)
 
             last = micro == micro_steps - 1
+            # Only now: the first steps compile kernels and measure scales, which a graph cannot do.
             if self.warming == 0 and not self.graphs:
                 self.capture(tokens)
 
+            # In the first micro-step the gradients are empty, so both runs begin with the same memory.
             first = self.first_run(tokens, last) if micro == 0 and self.replay.is_due else None
             loss = self.graphs[last](tokens) if self.graphs else self.micro_step(tokens, last, timer)
             if first is not None:
@@ -134,11 +137,13 @@ class Stepper:
 
     def micro_step(self, tokens: torch.Tensor, last: bool, timer: StepTimer | None = None) -> torch.Tensor:
         """Add a micro-batch's gradient; its share of the step's loss. In the ``last`` of a step ranks reduce theirs."""
+        # Before the backward pass, which sends each gradient as soon as it is complete.
         if last and self.reduction:
             self.reduction.begin()
 
         with parallel.gradient_sync(self.model, self.sharding, last):
             loss = self.loss(tokens) / self.train.gradient_accumulation_steps
+            # float16 has few small numbers: the scaled loss keeps small gradients from becoming zero.
             scaled = loss if self.loss_scale is None else loss * self.loss_scale.scale
             with timer.backward_pass(last) if timer else contextlib.nullcontext():
                 scaled.backward()
@@ -191,6 +196,7 @@ class Stepper:
         device = self.world.device
         pool = None
 
+        # The last micro-step of a step also reduces the gradients, so it is a graph of its own.
         for last in (False, True):
             micro_step = functools.partial(self.micro_step, last=last)
             graph = graphs.MicroStepGraph(micro_step, tokens, device, pool)
@@ -214,14 +220,17 @@ class Stepper:
 
         factor = clip_factor(norm, self.train.grad_clip) if self.train.grad_clip else torch.ones_like(norm)
         if scale is not None:
+            # The gradients are still scaled; the optimiser multiplies by this factor anyway.
             factor = factor / scale
 
+        # All on the device: the host does not know yet if the step is taken, and does not wait to know.
         self.optimizer.step(factor, skipped, rate)
 
         # The next forward pass multiplies by the working copies, whatever the optimiser knows of them.
         if self.fused:
             self.fused.end_step(copied=self.optimizer.leaves_copies)
 
+        # After the update, which reads them.
         self.forget_gradients()
         if self.loss_scale:
             self.loss_scale.update(~finite)
