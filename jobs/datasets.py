@@ -33,7 +33,7 @@ class TokenizerRecord(msgspec.Struct, frozen=True):
 
 
 class DatasetMeta(msgspec.Struct, frozen=True):
-    """What jobctl reads of a data set's ``meta.json``."""
+    """The part of a data set's ``meta.json`` that jobctl reads."""
 
     vocab_size: int
     shards: tuple[Shard, ...] = ()

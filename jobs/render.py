@@ -148,7 +148,7 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
 
 
 def gpu_environment(spec: JobSpec, cache: str) -> dict[str, str]:
-    """Of a job with GPUs on a cluster; ``cache`` is a folder for compiled kernels that outlives the job.
+    """Return the environment of a job with GPUs on a cluster. ``cache`` holds compiled kernels and outlives the job.
 
     The launcher of each node reads both names (``trainer/compile_cache``). The site's settings win.
     """
@@ -157,7 +157,7 @@ def gpu_environment(spec: JobSpec, cache: str) -> dict[str, str]:
 
 
 def expected(spec: JobSpec) -> str:
-    """What the preflight compares each node with, as JSON."""
+    """Return the facts that the preflight compares each node with, as JSON."""
     facts = spec.facts
     node = Expected(
         gpus=spec.resources.gpus_per_node,
@@ -177,7 +177,7 @@ def _stop_file(spec: JobSpec) -> str:
 
 
 def payload_context(spec: JobSpec) -> dict[str, Any]:
-    """What every target's template needs to say what runs."""
+    """Return the values that the template of every target needs."""
     context: dict[str, Any] = {
         "spec": spec,
         "title": Verbatim(spec.title),

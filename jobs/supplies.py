@@ -1,4 +1,4 @@
-"""What jobs need from outside before they are queued: space on the disk, and the hub's permission.
+"""The supplies of jobs before they are queued: space on the disk, and the hub's permission.
 
 A job that misses one of them fails hours after its submission, on a node.
 """
@@ -28,7 +28,7 @@ MIRROR_RECORD = ".mirror.json"
 """The file in a mirror that says what the mirror has to hold."""
 HUB = "https://huggingface.co"
 SECONDS = 10.0
-"""How long the hub may take to answer."""
+"""Seconds that the hub may take to answer."""
 REFUSALS = (401, 403)
 """Answers of the hub to an account that may not read."""
 
@@ -41,7 +41,7 @@ class MirroredFile(msgspec.Struct, frozen=True):
 
 
 class MirrorRecord(msgspec.Struct, frozen=True):
-    """What jobctl reads of a mirror's record."""
+    """The part of a mirror's record that jobctl reads."""
 
     files: tuple[MirroredFile, ...]
 

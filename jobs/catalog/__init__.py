@@ -1,1 +1,1 @@
-"""What can run: the data in the YAML files here, its types, and the torch-free arithmetic on it."""
+"""The catalogue: the data in the YAML files here, its types, and the arithmetic on it, without torch."""

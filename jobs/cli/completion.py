@@ -1,4 +1,4 @@
-"""What the shell completes after an option: names of the catalogue, targets, runs, and keys of --set."""
+"""The words that the shell completes after an option: names of the catalogue, targets, runs, keys of --set."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ _OF_NAME: dict[str, Source] = {
     "skip": steps,
     "words": kinds,
 }
-"""Where the values of a parameter come from, by its name, which has one meaning in all commands."""
+"""The source of a parameter's values by its name. A name has one meaning in all commands."""
 _OF_COMMAND: dict[tuple[str, str], Source] = {
     ("show", "name"): entries,
     ("tokenizer", "name"): _catalogue("tokenizers"),

@@ -21,7 +21,7 @@ COMMENTS = {
     "hardware": "the node type",
     "model": "the model of a command that names none",
 }
-"""What is written beside each choice."""
+"""The comment beside each choice."""
 
 
 @click.group("config")

@@ -1,4 +1,4 @@
-"""What the verbs ask before they estimate: this host's memory, probes, and the goodput of earlier runs."""
+"""The facts that commands collect for an estimate: this host's memory, probes, and the goodput of earlier runs."""
 
 from __future__ import annotations
 

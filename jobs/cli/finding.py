@@ -34,7 +34,7 @@ OPTIONS = [
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to look, as far as the user said."""
+    """The place of a run as far as the user named it."""
 
     target: str | None = None
     site: str | None = None

@@ -28,7 +28,7 @@ from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.targets.registry import load_target
 
 BLOCKED_SECONDS = 600.0
-"""How long ``wait`` waits for a job that cannot begin, such as one whose image cannot be pulled."""
+"""Seconds that ``wait`` gives to a job that cannot begin, for example because its image cannot be pulled."""
 LONGEST_WATCH = 30.0
 """Seconds after which a job that says nothing is looked at all the same: why a pod waits is not said by its job."""
 
@@ -199,7 +199,7 @@ def _pause(run: Run, deadline: float | None) -> None:
 
 
 def exit_code(status: Status) -> int:
-    """What ``wait`` ends with for a run that did not finish; 124 for one that goes on."""
+    """Return the exit code of ``wait`` for a run that did not finish. It is 124 if the run goes on."""
     return (status.exit_code or 1) if status.state in runs.ENDED else 124
 
 

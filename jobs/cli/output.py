@@ -1,4 +1,4 @@
-"""How commands print: JSON for machines, text for people, warnings beside both."""
+"""The output of commands: JSON for machines, text for people, warnings on standard error."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ SHARDINGS = {
     "zero1": ("use_zero1=true", "use_fsdp=false"),
     "fsdp": ("use_zero1=false", "use_fsdp=true"),
 }
-"""What ``--set sharding=…`` stands for."""
+"""The settings that ``--set sharding=…`` stands for."""
 TIER = "tier"
 SHARDING = "sharding"
 OF_THE_BATCH = ("batch_size", "gradient_accumulation_steps")

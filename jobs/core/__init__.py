@@ -1,1 +1,1 @@
-"""What everything rests on: errors, exit codes, names of paths, durable writes. Imports nothing of ours."""
+"""The basis of all rooms: errors, exit codes, names of paths, durable writes. Imports nothing of ours."""

@@ -18,7 +18,7 @@ FILES = 1_000_000
 
 
 class Copied(msgspec.Struct, kw_only=True):
-    """How a copy went. ``skipped`` names what was left out, each with the reason."""
+    """The result of a copy. ``skipped`` names each file that was left out, with the reason."""
 
     files: int = 0
     copied: int = 0

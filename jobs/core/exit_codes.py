@@ -45,7 +45,7 @@ class Meaning(NamedTuple):
     rank: int
     """Of several codes, the one with the lowest rank is the cause; of equal ones, the first."""
     reason: str
-    """What the record of an attempt says about this code when nothing else is known."""
+    """The reason in the record of an attempt if nothing but this code is known."""
 
 
 CODES = (
@@ -76,7 +76,7 @@ STARTED_AGAIN = (*range(129, 128 + LAST_SIGNAL + 1), EXIT_CONTINUE)
 """The codes of a pod that Kubernetes starts again: it wants to go on, or a signal ended it."""
 
 EXIT_KILLED = 128 + signal.SIGKILL
-"""What a container leaves when the kernel kills it for its memory."""
+"""The exit code of a container that the kernel killed for its memory."""
 STARTED_IN_PLACE = tuple(code for code in STARTED_AGAIN if code != EXIT_KILLED)
 """Those of a container that the kubelet may start again in its pod: it has ended in order."""
 

@@ -111,7 +111,7 @@ def metrics_dir(run: Path) -> Path:
 
 
 def tensorboard_dir(run: Path) -> Path:
-    """What TensorBoard shows of a run: a folder for each series."""
+    """Return the files that TensorBoard shows of a run: a folder for each series."""
     return metrics_dir(run) / TENSORBOARD
 
 

@@ -23,7 +23,7 @@ class Unanswered(Exception):
 
 
 class Patience(NamedTuple):
-    """How long to ask again, in seconds. Each pause is twice as long as the one before."""
+    """The limits of asking again, in seconds. Each pause is twice as long as the one before."""
 
     total: float
     first_pause: float

@@ -1,1 +1,1 @@
-"""What a training will take, before it is submitted: memory, time, money and disk, by arithmetic alone."""
+"""The memory, time, money and disk of a training before it is submitted, by arithmetic alone."""

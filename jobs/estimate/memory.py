@@ -41,11 +41,11 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """The final norm, and what the loss keeps beside the logits."""
     logits: int
     temporary: int
-    """What one operation's backward pass holds while it runs."""
+    """The memory that the backward pass of one operation holds while it runs."""
 
     @property
     def total(self) -> int:
-        """What the allocator has given away."""
+        """Return the memory that the allocator has given away."""
         return self.fixed.total + self.activations.total + self.head + self.logits + self.temporary
 
     def gib(self) -> dict[str, float]:
@@ -90,7 +90,7 @@ def checkpoint_bytes(situation: Situation) -> int:
 
 
 def _all_blocks(situation: Situation) -> Saved:
-    """What all blocks have kept of a micro-batch."""
+    """Return the memory that all blocks keep of a micro-batch."""
     block = saved_by_block(situation)
     factor = situation.tokens * situation.shapes.layers
     return Saved(*(getattr(block, name) * factor for name in Saved.__struct_fields__))

@@ -1,4 +1,4 @@
-"""How fast a device is in training: measured on it, carried over by a probe, or extrapolated from its data sheet.
+"""The speed of a device in training: measured, carried over by a probe, or extrapolated from its data sheet.
 
 The reference is one H200, whose rates are fitted to trainings of five models (``hardware/h200.yaml``). Another GPU's
 are the reference's, times the ratio of what the same probe says of both, or else of what the data sheets say.

@@ -34,7 +34,7 @@ class Duration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What saves take of disk and time."""
+    """Disk space and time of the saves."""
 
     gib: float
     disk_gib: float
@@ -81,7 +81,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What an estimate is made of."""
+    """The inputs of an estimate."""
 
     model_name: str
     hardware_name: str
@@ -92,7 +92,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     optimal_tokens: float
     """0: the rule of 20 tokens a parameter (Hoffmann et al. 2022)."""
     available_gib: float
-    """Of a GPU, or of the whole machine where there is none."""
+    """Memory of a GPU, or of the whole machine if it has none."""
     goodput: float | None = None
     goodput_runs: int = 0
 

@@ -52,7 +52,7 @@ def stream_bytes(situation: Situation) -> int:
 
 
 def _selective_block(situation: Situation) -> Saved:
-    """What is kept of a block where backward makes again what costs one pass over memory."""
+    """Count the tensors of a block that are kept if the backward pass makes the cheap ones again."""
     shapes = situation.shapes
     narrow = situation.narrow
     inputs = 2 if situation.family.gated_feed_forward else 1
@@ -134,7 +134,7 @@ def _float8_block(situation: Situation) -> Saved:
 
 
 def _compiled_block(situation: Situation) -> Saved:
-    """What the compiler's partitioner keeps: products' inputs and outputs, and the block's own input.
+    """Count the tensors that the compiler's partitioner keeps: inputs and outputs of products, and the block's input.
 
     Norms, rotation and SwiGLU are computed again. Under autocast the residual stream is float32.
     """

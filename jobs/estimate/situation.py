@@ -74,7 +74,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sharding(self) -> Sharding:
-        """How weights, gradients and optimiser state lie over the ranks, as the trainer chooses it."""
+        """Return the sharding of weights, gradients and optimiser state that the trainer chooses."""
         if self.ranks == 1:
             return "none"
         if self.train.use_fsdp:

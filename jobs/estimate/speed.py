@@ -11,7 +11,7 @@ from jobctl.jobs.estimate.work import work_of_step
 
 TERA = 1e12
 PLAIN_PRODUCTS = 0.96
-"""What PyTorch's own choice of kernels reaches of our products' rate on an H200 (docs/performance.md)."""
+"""The share of our products' rate that PyTorch's own kernels reach on an H200 (docs/performance.md)."""
 PLAIN_RANGE = 0.1
 """Share by which a plain step may differ: its passes over memory are counted less exactly."""
 RECOMPUTED_RANGE = 0.2

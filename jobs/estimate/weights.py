@@ -23,7 +23,7 @@ class Matrix(msgspec.Struct, frozen=True):
     rows: int
     columns: int
     count: int
-    """How often the model has it."""
+    """The number of such tensors in the model."""
     in_block: bool
 
     def elements(self, ranks: int = 1) -> int:

@@ -28,7 +28,7 @@ LOSS_SHARE = 0.1
 
 
 class Projection(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a training to so many tokens takes at one rate."""
+    """The time of a training to so many tokens at one rate."""
 
     basis: str
     """``steps``: while steps run. ``wall clock``: with all that came between them."""
@@ -41,7 +41,7 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Analysis(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run's log comes to. A figure that the log does not give is None."""
+    """The figures of a run's log. A figure that the log does not give is None."""
 
     run: str
     model: str

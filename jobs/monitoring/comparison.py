@@ -36,7 +36,7 @@ CHOSEN = (
     "dataset",
     "fingerprint",
 )
-"""What a run chose at its start that belongs to its setting; the rest follows from these or is no choice."""
+"""Choices at the start of a run that are part of its setting. The others follow from these."""
 NOT_SETTINGS = frozenset(
     {
         "seed",

@@ -1,4 +1,4 @@
-"""What has happened to a run between two looks that somebody wants to be told. Pure."""
+"""Events of a run between two looks that somebody wants to be told. Pure."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _WARNING = re.compile(r" (?P<level>WARNING|ERROR|CRITICAL) [\w.]+: (?P<message>.
 
 
 class Glance(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person wants to know of a run now. A figure that is unknown is None."""
+    """The present figures of a run for people. An unknown figure is None."""
 
     run: str
     state: str

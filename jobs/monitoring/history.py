@@ -100,7 +100,7 @@ class Gradients(msgspec.Struct, tag_field="kind", tag="gradients"):
 
 
 class Start(msgspec.Struct, tag_field="kind", tag="start"):
-    """What an attempt chose."""
+    """The choices of an attempt."""
 
     run_name: str = ""
     config: dict[str, Any] = {}
@@ -121,7 +121,7 @@ class Moment(msgspec.Struct, tag_field="kind", tag="time", gc=False):
 
 
 class RankTimes(msgspec.Struct, tag_field="kind", tag="ranks", gc=False):
-    """How long the ranks work in a step of one interval; milliseconds."""
+    """Milliseconds that each rank works in a step of one interval."""
 
     iter: int
     slowest: int = 0
@@ -163,7 +163,7 @@ Line = (
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """What one attempt added to the history."""
+    """The part of the history that one attempt added."""
 
     file: str
     began: float | None
@@ -200,7 +200,7 @@ class History(msgspec.Struct, kw_only=True):
     last_write: float | None = None
     """When the log was last written, in seconds since the epoch."""
     notes: list[str] = []
-    """What in the log could not be read."""
+    """Parts of the log that could not be read."""
 
     @property
     def last_step(self) -> int:

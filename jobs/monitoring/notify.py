@@ -22,7 +22,7 @@ from jobctl.jobs.monitoring.glance import Glance
 from jobctl.jobs.monitoring.notify_settings import KINDS, Notify
 
 PATIENCE_SECONDS = 20.0
-"""How long a webhook or a command may take for one event."""
+"""Seconds that a webhook or a command may take for one event."""
 CLOSING_SECONDS = 30.0
 WAITING = 100
 """Events that wait for a slow receiver; later ones are dropped."""

@@ -39,12 +39,12 @@ class DocumentLog:
 
 
 class Records(msgspec.Struct, frozen=True):
-    """What jobctl and the scheduler's script wrote of a run. A run that was started by hand has none."""
+    """The records that jobctl and the scheduler's script wrote. A run that was started by hand has none."""
 
     record: RunRecord | None = None
     attempts: tuple[Attempt, ...] = ()
     notes: tuple[str, ...] = ()
-    """What could not be read."""
+    """Records that could not be read, with the reason."""
 
     @property
     def ended(self) -> bool:

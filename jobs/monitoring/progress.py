@@ -1,4 +1,4 @@
-"""How far a training is: read from the end of its log, so that a list of a hundred long runs stays quick."""
+"""Progress of a training, read from the end of its log. A list of a hundred long runs stays quick."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DECODER = msgspec.json.Decoder(Line)
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a training is."""
+    """Progress of a training."""
 
     step: int
     steps: int

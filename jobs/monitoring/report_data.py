@@ -1,4 +1,4 @@
-"""What the page of ``jobctl report`` draws, as plain data. Pure."""
+"""The data that the page of ``jobctl report`` draws. Pure."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Method = Literal["pairs", "groups", "spread of one", "one seed", "none"]
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How the results of two groups of runs differ."""
+    """The difference between the results of two groups of runs."""
 
     relative: float
     """Second against first: 0.005 is half a percent more."""
@@ -173,7 +173,7 @@ def pooled_spread(groups: Sequence[Sequence[float]]) -> float | None:
 
 
 class Test(NamedTuple):
-    """What a t-test comes to."""
+    """The result of a t-test."""
 
     difference: float
     error: float

@@ -36,7 +36,7 @@ BANDWIDTH = 1.06
 OUTLIER = 6.0
 """A point that is off by more robust standard deviations than this is an outlier."""
 ROUNDS = 10
-"""How often the outliers are judged anew by the fit without them. Two or three times are enough in practice."""
+"""The most times that outliers are judged anew by the fit without them. Two or three are enough in practice."""
 NAMES = ("E", "A", "B", "alpha", "beta")
 
 

@@ -227,7 +227,7 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
     model: ModelConfig
     train: TrainConfig
     sweep: Plan | msgspec.UnsetType = msgspec.UNSET
-    """What a sweep tries; not set: the batch sizes of the catalogue."""
+    """The plan of a sweep. Without one it tries the batch sizes of the catalogue."""
 
     @property
     def run_prefix(self) -> str:
@@ -256,7 +256,7 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
 
     @property
     def plan(self) -> Plan | None:
-        """What its trials are; None for a job that is no sweep."""
+        """Return the plan of a sweep's trials, or None for another job."""
         if self.job_kind.array != "arms":
             return None
 

@@ -1,4 +1,4 @@
-"""What a sweep tries: one arm a combination of settings, and the trials that each arm is made of. Pure data."""
+"""The plan of a sweep: an arm for each combination of settings, and the trials of each arm. Pure data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One combination of settings."""
 
     name: str
-    """What is special about it, for people: ``sharding=zero1 tier=2``."""
+    """The settings that make it different, for people: ``sharding=zero1 tier=2``."""
     settings: dict[str, Any] = {}
     """Keys of the training that differ from the training as it was chosen."""
     batch_sizes: tuple[int, ...] = ()
@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     interval: int = 3
     """Steps of each interval of a timed trial."""
     seconds: int = 900
-    """How long one trial may take."""
+    """Seconds that one trial may take."""
     is_array: bool = False
     """Whether each arm is a task of a scheduler's job array."""
 
@@ -65,7 +65,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one trial."""
+    """The result of one trial."""
 
     trial: Trial
     attempt: int
@@ -75,10 +75,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Why it did not go well, in one line."""
     gradient_accumulation_steps: int = 0
     memory_peak_gb: float | None = None
-    """Of the first rank; on a CPU of its whole process."""
+    """Memory of the first rank. On a CPU it is that of the whole process."""
     step_ms: float | None = None
     tokens_per_second: float | None = None
-    """Of all ranks; None where it was not measured."""
+    """Sum over all ranks, or None if it was not measured."""
     mfu: float | None = None
     seconds: float = 0.0
 

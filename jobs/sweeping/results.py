@@ -1,4 +1,4 @@
-"""Where a sweep keeps what came of its trials: one file a trial below the run directory, written whole."""
+"""The results of a sweep: one file for each trial below the run directory, written whole."""
 
 from __future__ import annotations
 

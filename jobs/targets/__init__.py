@@ -1,1 +1,1 @@
-"""Where a job runs: the registry of targets, their protocol, and the targets whose script runs here."""
+"""The targets that run a job: their registry, their protocol, and those whose script runs on this host."""

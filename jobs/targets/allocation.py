@@ -27,7 +27,7 @@ from jobctl.slurm.allocation import Allocation, parse_allocation, refuse_arrays,
 from jobctl.slurm.client import Slurm, SlurmRefused
 
 QUEUE_SECONDS = 3.0
-"""How old Slurm's word about an allocation may be: who waits asks often."""
+"""Seconds for which Slurm's answer about an allocation is used again. A command that waits asks often."""
 
 
 class AllocationTarget(LocalTarget):

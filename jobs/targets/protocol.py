@@ -206,12 +206,12 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
-    """What was looked at, and what is wrong."""
+    """The number of checks, and the troubles that they name."""
 
     checks: int
     troubles: tuple[Trouble, ...]
     notes: tuple[str, ...] = ()
-    """What is worth knowing and keeps no job from running."""
+    """Facts that are worth knowing and stop no job."""
 
 
 @runtime_checkable
@@ -224,7 +224,7 @@ class Examines(Protocol):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cluster has of one key of a site."""
+    """The values that a cluster offers for one key of a site."""
 
     key: str
     values: tuple[str, ...]
@@ -234,11 +234,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cluster has of the names that a site file holds."""
+    """The names of a cluster that belong into a site file."""
 
     offers: tuple[Offer, ...] = ()
     notes: tuple[str, ...] = ()
-    """What could not be asked, and why."""
+    """Questions that got no answer, with the reason."""
 
 
 @runtime_checkable

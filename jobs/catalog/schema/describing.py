@@ -1,4 +1,4 @@
-"""What a setting means: its description, its type in words and its default, from the schema itself."""
+"""The description of a setting, its type in words and its default, from the schema itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check says, and what it may look at."""
+"""The answer of a check, and the facts that it may read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last_exit_code(self) -> int | None:
-        """Of the last attempt that was not refused beside another one."""
+        """Of the last attempt. One that was refused beside another does not count."""
         admitted = [attempt for attempt in self.records.attempts if attempt.reason != "busy"]
         return admitted[-1].exit_code if admitted else None
 

@@ -24,7 +24,7 @@ OVERFIT = 1.02
 NORMS = (0.02, 20.0)
 """Gradient norms far outside of what the guide calls healthy, 0.5 to 2."""
 RATE_FACTORS = (30.0, 8.0)
-"""How far below and above the published rule a learning rate may be."""
+"""Factors below and above the published rule within which a learning rate is usual."""
 MANY_EPOCHS = 4.0
 """Repeated data is worth almost as much as new data up to about four epochs (Muennighoff et al. 2023)."""
 
