@@ -63,7 +63,9 @@ class LocalTarget:
         while _recorded(run) <= before:
             if process.poll() is not None or time.monotonic() > deadline:
                 said = (run.path / "logs" / self.output).read_text(encoding="utf-8", errors="replace")
-                raise UserError(f"the job did not start: {said.strip()[-2000:]}", code=1)
+                raise UserError(
+                    f"the job did not start: {said.strip()[-2000:].removeprefix('jobctl: ')}", code=1
+                )
 
             time.sleep(0.02)
 

@@ -179,7 +179,9 @@ def test_runs_beside_each_other_take_different_nodes_and_a_third_is_refused(hold
     holder.wait_for_lines("one", "started on n1")
     holder.submit("two", UNTIL_STOPPED)
     holder.wait_for_lines("two", "started on n2")
-    with pytest.raises(UserError, match="has 2 nodes, 0 of them are free for this run"):
+    with pytest.raises(
+        UserError, match=r"did not start: the allocation \d+ has 2 nodes, 0 of them are free for this run"
+    ):
         holder.submit("three", UNTIL_STOPPED)
     TARGET.cancel(holder.read("one"))
     assert holder.status("one").state == "cancelled"
