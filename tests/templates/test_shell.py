@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.render import TEMPLATES, shell_functions
+from jobctl.slurm.script import function_files
 from tests.jobs.core.test_exit_codes import bash
+from tests.slurm.test_script import GPU, spec_of
 
 FILES = sorted(TEMPLATES.rglob("*.sh"))
 IN_OTHER_FILES = "SC2034,SC2153"
@@ -51,6 +53,16 @@ def test_a_file_has_no_jinja_in_it(file: Path) -> None:
 def test_each_file_is_part_of_a_script_and_no_function_is_defined_twice() -> None:
     templates = "".join(path.read_text() for path in TEMPLATES.rglob("*.sh.j2"))
     included = set(re.findall(r'"([a-z_/]+)"', " ".join(re.findall(r"functions\((.*?)\)", templates))))
+    sets = (
+        "container_runtime=pyxis",
+        "image=a.registry/jobctl:1",
+        "preflight=stop",
+        "secrets_file=~/.k",
+        "pass_env=[K]",
+    )
+    for allocation in (False, True):
+        included |= {*function_files(spec_of(*sets, **GPU), allocation=allocation, keeps_container=True)}
+
     assert included == {name_of(file) for file in FILES}
 
     once = (
