@@ -72,6 +72,7 @@ def test_each_file_is_part_of_a_script_and_no_function_is_defined_twice() -> Non
         "read_secrets",
         "signal_steps",
         "watch_clock",
+        "on_end",
     )  # each target has its own
     defined = re.findall(r"^(\w+)\(\) \{", "".join(file.read_text() for file in FILES), re.M)
     assert sorted({name for name in defined if defined.count(name) > 1} - set(once)) == []
