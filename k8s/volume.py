@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LIFETIME_SECONDS = 6 * 3600
 START_SECONDS = 1800.0
 """How long a pod may take to run: its image is as large as the job's, and its node may not have it."""
+HOPELESS_SECONDS = 600.0
+"""How long it may wait for what somebody must change, such as an image that is not there: a registry may be away."""
 POLL_SECONDS = 0.5
 
 
@@ -83,6 +85,7 @@ def running(api: Api, wanted: VolumePod, tell: Callable[[str], None]) -> Iterato
 def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str], None]) -> None:
     deadline = time.monotonic() + START_SECONDS
     told = ""
+    hopeless_since: float | None = None
     while True:
         thing = api.get(POD, namespace, name)
         if thing is None:
@@ -92,7 +95,14 @@ def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str
         if pod.running:
             return
 
-        if pod.exit_code is not None or time.monotonic() > deadline:
+        now = time.monotonic()
+        if not pod.waits_for_ever:
+            hopeless_since = None
+        elif hopeless_since is None:
+            hopeless_since = now
+
+        is_hopeless = hopeless_since is not None and now - hopeless_since >= HOPELESS_SECONDS
+        if pod.exit_code is not None or is_hopeless or now > deadline:
             raise UserError(f"pod {name} does not run: {pod.last_words or pod.waiting or pod.phase}", code=1)
 
         if (why := pod.waiting or pod.phase) != told:

@@ -179,7 +179,7 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
     sources = options.sources or (recorded.sources if recorded else ())
     if not sources:
         raise UserError(
-            "--dataset is missing", hint="--dataset DIR: a folder that python -m jobctl.prep has written"
+            "--dataset is missing", hint="--dataset DIR: a folder that jobctl submit prep has written"
         )
 
     model = msgspec.structs.replace(model, **chosen(options.flags, ModelConfig))

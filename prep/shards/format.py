@@ -259,7 +259,7 @@ def write_meta(folder: Path, meta: Meta) -> Meta:
 def read_meta(folder: Path) -> Meta:
     """Read and check ``meta.json``. Raises UserError that names what is wrong with it."""
     path = folder / META_FILE
-    prepare = "prepare it with: python -m jobctl.prep --dataset NAME --tokenizer NAME --root DIR"
+    prepare = "prepare it with: jobctl submit prep --dataset NAME --tokenizer NAME"
     try:
         data = path.read_bytes()
     except FileNotFoundError:

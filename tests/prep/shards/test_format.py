@@ -126,8 +126,9 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
 
 
 def test_absent_folder_and_unfinished_folder_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist") as missing:
         open_dataset(tmp_path / "nowhere")
+    assert missing.value.hint == "prepare it with: jobctl submit prep --dataset NAME --tokenizer NAME"
     with pytest.raises(UserError, match="not prepared to the end"):
         open_dataset(tmp_path)
 
