@@ -90,7 +90,8 @@ class SlurmCluster:
     def start(self, accounting: bool = False, beside: SlurmCluster | None = None) -> SlurmCluster:
         """Start every daemon and wait until both nodes are idle; raises RuntimeError with their logs.
 
-        A cluster ``beside`` another one has its accounts there, so that ``--clusters`` names either.
+        A cluster ``beside`` another one has its accounts there, so that ``--clusters`` names either. It stores the
+        comments of its jobs, which is not Slurm's default.
         """
         # Not pytest's tmp_path: a socket's path may have 108 bytes, and other users must reach it.
         self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SLOTS))
@@ -248,6 +249,7 @@ class SlurmCluster:
                 slot,
                 name=self.name,
                 accounts=accounts,
+                stores_comments=beside is not None,
                 cgroups=bool(cgroup_hierarchies()),
                 newer=bool(self._release),
             ),

@@ -25,7 +25,14 @@ def first_port(slot: int) -> int:
 
 
 def slurm_conf(
-    directory: Path, slot: int, *, name: str, accounts: int | None, cgroups: bool, newer: bool = False
+    directory: Path,
+    slot: int,
+    *,
+    name: str,
+    accounts: int | None,
+    cgroups: bool,
+    newer: bool = False,
+    stores_comments: bool = False,
 ) -> str:
     """Return slurm.conf with a production cluster's timings: Slurm's own defaults, unless a comment says why.
 
@@ -44,6 +51,7 @@ def slurm_conf(
         f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost={controller(slot)}\n"
         f"AccountingStoragePort={first_port(accounts) + 3}\nAccountingStoragePass={d}/munge/munge.socket\n"
         f"JobAcctGatherType=jobacct_gather/linux"
+        + ("\nAccountingStoreFlags=job_comment" if stores_comments else "")
         if accounts is not None
         else "JobAcctGatherType=jobacct_gather/none"
     )

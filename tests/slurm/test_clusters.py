@@ -79,6 +79,26 @@ def test_a_run_of_the_other_cluster_is_cancelled_and_resumed_there(
         submission.resume_run(two.read("gamma"), sets=["slurm.cluster=lab"])
 
 
+@pytest.mark.parametrize(("cluster", "comment"), [("", ""), ("annex", "jobctl:{root}/runs/{run}")])
+def test_what_the_queue_has_forgotten_the_accounts_know_with_comments_or_without(
+    two: Submitter, cluster: str, comment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = f"forgotten{cluster}"
+    job = two.submit(run, UNTIL_STOPPED, **{"slurm.cluster": cluster})
+    two.wait_for_line(run, "started 1")
+    slurm = Slurm(cluster=cluster)
+    slurm.answer(["scancel", "--full", "--signal=KILL", job])
+
+    def records() -> list[str]:
+        return [entry.comment for entry in slurm.history(0) if (entry.id, entry.state) == (job, "CANCELLED")]
+
+    two.until(lambda: len(records()) == 1, "its accounts", 10, lambda: slurm.history(0))
+    assert records() == [comment.format(root=two.root, run=run)]
+    monkeypatch.setattr(TARGET, "_queued", lambda *asked: [])
+    status = two.status(run)
+    assert (status.state, status.job_id) == ("cancelled", job)
+
+
 def test_a_piped_job_stays_where_it_is_whatever_cluster_it_inherits(
     two: Submitter, annex: SlurmCluster
 ) -> None:
