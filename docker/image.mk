@@ -32,5 +32,7 @@ sbom: $(VENV)/.run
 	  && mv $(SBOM).part $(SBOM)
 	@echo $(SBOM)
 
+# A variant for GPUs runs the suites of prep and of the trainer on this machine's CPU, with its own torch.
 test-image: $(VENV)/.test
-	@JOBCTL_REQUIRE_IMAGES=1 JOBCTL_WHOLE_SUITES=1 $(VENV)/bin/pytest tests/docker
+	@JOBCTL_REQUIRE_IMAGES=1 JOBCTL_WHOLE_SUITES=1 JOBCTL_TEST_VARIANT=$(VARIANT) \
+	  $(VENV)/bin/pytest $(if $(filter cpu,$(VARIANT)),tests/docker,tests/docker/test_suites.py)

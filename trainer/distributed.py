@@ -117,11 +117,20 @@ def join(wanted_device: str, timeout_seconds: int) -> World:
     )
 
 
+_KEPT_GROUPS: list[dist.ProcessGroup] = []
+"""Groups that this process has left."""
+
+
 def leave(world: World) -> None:
-    """Part from the others, after all of them have come this far."""
-    if world.control is not None:
-        world.barrier()
-        dist.destroy_process_group()
+    """Part from the others, after all of them have come this far. The process has to end by ``os._exit``."""
+    if world.control is None:
+        return
+
+    world.barrier()
+    # Before torch 2.8 a gloo group that is freed waits for its threads and keeps the interpreter's lock, which they may
+    # wait for (pytorch/pytorch#154976). So none is freed.
+    _KEPT_GROUPS.extend(dist.distributed_c10d._world.pg_map)
+    dist.destroy_process_group()
 
 
 def choose_sharding(train: TrainConfig, world_size: int) -> Sharding:

@@ -23,7 +23,9 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("JOBCTL_TEST_CACHE", "/var/tmp/jobctl-tests"))
 BASE = "localhost/jobctl-base:bookworm"
-IMAGE = "localhost/jobctl:test-cpu"
+VARIANT = os.environ.get("JOBCTL_TEST_VARIANT", "cpu")
+"""The variant of the image: `make test-image VARIANT=…` sets it. The GPU ones draw gigabytes, so CI has `cpu`."""
+IMAGE = f"localhost/jobctl:test-{VARIANT}"
 SHELL_IMAGE = "localhost/jobctl-shell:test"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 MOVED_LIMITS = ("nofile=20000:20000", "nproc=4096:4096")
@@ -174,7 +176,7 @@ def shell_archive(path: Path) -> Path:
 def build_image(
     engine: Engine, source: Path = PROJECT, tag: str = IMAGE, options: tuple[str, ...] = ()
 ) -> str:
-    """The cpu image of ``source``, built by the documented command on a base made of Debian's packages; its name."""
+    """The image of ``source``, built by the documented command on a base made of Debian's packages; its name."""
     with locked("image"):
         if not engine.has(BASE):
             archive = CACHE / "base.tar"
@@ -183,11 +185,10 @@ def build_image(
             )
             engine.load(BASE, archive)
             archive.unlink()
-        command = [
-            sys.executable, "-m", "jobctl.docker.build", "--variant=cpu", f"--engine={engine.name}", f"--tag={tag}",
-            f"--set=BASE={BASE}", *([f"--ca={CERTIFICATES}"] if CERTIFICATES.exists() else []), *find_links(),
-            *(f"--engine-option={option}" for option in options),
-        ]  # fmt: skip
+        command = [sys.executable, "-m", "jobctl.docker.build", f"--variant={VARIANT}", f"--set=BASE={BASE}"]
+        command += [f"--engine={engine.name}", f"--tag={tag}", *find_links()]
+        command += [f"--ca={CERTIFICATES}"] if CERTIFICATES.exists() else []
+        command += [f"--engine-option={option}" for option in options]
         done = subprocess.run(
             command,
             cwd=source,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobctl.jobs.core.layout import metrics_dir, rank_log, stop_file
 from jobctl.jobs.core.run_times import read_goodput
@@ -237,7 +238,9 @@ def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(
     ))  # fmt: skip
     assert code not in (0, 2, 200), output
     assert "ERROR: training hangs: it made no step for" in output
-    assert "rank 1 did not arrive at collective" in output
+    if hasattr(torch._C._distributed_c10d, "_dump_fr_trace_json"):
+        # An older torch records collectives of NCCL only.
+        assert "rank 1 did not arrive at collective" in output
     assert "trainer/faulty_rank.py:" in output
     assert f"where each rank stood is in {tmp_path}/logs/1/hang" in output
     for rank in (0, 1):

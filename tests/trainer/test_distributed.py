@@ -1,5 +1,7 @@
 """The same training on every layout. Tolerance: 2e-6 of the loss, which is float32's reduction order."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,27 @@ def test_a_missing_gpu_is_said() -> None:
     assert choose_device("auto").type == "cpu"
     with pytest.raises(UserError, match="no usable CUDA GPU"):
         choose_device("cuda")
+
+
+LEAVE_AND_LOOK = """
+import os, sys, weakref
+import torch, torch.distributed as dist
+from jobctl.trainer import distributed
+
+dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+groups = [dist.new_group(backend="gloo") for _ in range(2)]
+world = distributed.World(rank=0, size=1, device=torch.device("cpu"), control=groups[0], saving=groups[1])
+references = [weakref.ref(group) for group in [*groups, dist.group.WORLD]]
+del groups
+distributed.leave(world)
+del world
+print(sum(reference() is not None for reference in references), dist.is_initialized())
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def test_a_process_that_leaves_frees_no_group() -> None:
+    """With torch 2.6 freeing one may wait for ever, for a thread that waits for this one."""
+    done = subprocess.run([sys.executable, "-c", LEAVE_AND_LOOK], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["3", "False"], done.stderr

@@ -86,7 +86,9 @@ def test_selective_keeps_neither_norms_nor_activations_nor_rotated_heads(
     less = kept_of_a_token(shape, "selective", monkeypatch)
     config = tiny.config(shape, head_dim=16, hidden_size=64)
     heads = config.num_attention_heads + config.num_key_value_heads
-    rotated = 0 if tiny.family(shape).name == "gpt2" else heads * config.head_dim
+    # On a CPU torch 2.6 keeps copies of the rotated heads, which are no tensor of ours.
+    keeps_heads = torch.__version__.startswith("2.6") and DEVICE.type == "cpu"
+    rotated = 0 if tiny.family(shape).name == "gpt2" or keeps_heads else heads * config.head_dim
     discarded = 2 * config.hidden_size + config.intermediate_size + rotated
     assert everything - less == pytest.approx(discarded, abs=1)
 

