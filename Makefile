@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
-WORKERS ?= 2
+WORKERS ?= 3
 # Options of pip for torch alone, such as --index-url ADDRESS. Without any, a machine without a GPU gets the CPU build.
 TORCH_OPTIONS ?=
 export JOBCTL_ROOT ?= $(CURDIR)/workspace

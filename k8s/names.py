@@ -59,6 +59,16 @@ def selector(run: str) -> dict[str, str]:
     return {INSTANCE: object_name(run), MANAGED_BY: "jobctl"}
 
 
+def job_of(thing: Object) -> str:
+    """Return a user's name for the job of an object: its run, or ``RUN:eval``."""
+    metadata = thing["metadata"]
+    labels: Mapping[str, str] = metadata.get("labels") or {}
+    annotations: Mapping[str, str] = metadata.get("annotations") or {}
+    run = annotations.get(RUN_ANNOTATION) or labels.get(INSTANCE) or metadata["name"]
+    component = labels.get(COMPONENT, "")
+    return kinds.job_name(run, component if component in kinds.ON_A_CHECKPOINT else "")
+
+
 def is_of(thing: Object, run: str, step: str) -> bool:
     """Whether an object is of the job on the checkpoint of ``run`` that does ``step``, or of the run itself for none.
 

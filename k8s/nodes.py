@@ -95,15 +95,15 @@ def remove_dead(api: Api, namespace: str, pods: Sequence[Pod], *, force: bool) -
     return removed
 
 
-def cannot_go(job: str, dead: Sequence[DeadPod]) -> UserError:
-    """Return the error for a job that was deleted and does not go."""
+def cannot_go(job: str, run: str, dead: Sequence[DeadPod]) -> UserError:
+    """Return the error for the job of ``run`` that was deleted and does not go."""
     if not dead:
         return UserError(f"the ended job {job} cannot be deleted: a finalizer holds it", code=1)
 
     names = ", ".join(f"{each.pod.name} on {each.pod.node}" for each in dead)
     return UserError(
         f"job {job} does not go: its pods cannot end, because their nodes do not answer: {names}",
-        hint="when you know that the nodes are off: jobctl cancel RUN --force, then jobctl resume RUN",
+        hint=f"when you know that the nodes are off: jobctl cancel {run} --force, then jobctl resume {run}",
         code=1,
     )
 

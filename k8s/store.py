@@ -224,7 +224,7 @@ class ConfigMapStore:
         removed = remove_dead(api, run.record.spec.site.kubernetes.namespace, pods, force=False)
         gone = [dead.pod for dead in removed]
         if stay := dead_pods(api, [pod for pod in pods if pod not in gone]):
-            raise cannot_go(names.job_name(run.record.spec), stay)
+            raise cannot_go(names.job_name(run.record.spec), run.name, stay)
 
         return avoided_nodes(marks, pods, removed)
 

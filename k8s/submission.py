@@ -12,7 +12,7 @@ from jobctl.jobs import kinds
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.records import parse_record
 from jobctl.jobs.spec.job_spec import JobSpec
-from jobctl.k8s.names import COMPONENT, INSTANCE, RUN_ANNOTATION, is_ours, object_name
+from jobctl.k8s.names import COMPONENT, INSTANCE, RUN_ANNOTATION, is_ours, job_of, object_name
 from jobctl.k8s.nodes import cannot_go, dead_pods
 from jobctl.k8s.placement import distributed
 from jobctl.k8s.pods import Pod, read_pod
@@ -246,8 +246,11 @@ def _remove(api: Api, kind: Kind, job: Object) -> None:
     """Delete a job and wait until it is gone, for its name is wanted again."""
     namespace = job["metadata"]["namespace"]
     name = job["metadata"]["name"]
+    run = job_of(job)
     if not ended(job) and not job["metadata"].get("deletionTimestamp"):
-        raise UserError(f"job {name} has not ended", hint="jobctl cancel RUN, or jobctl wait RUN", code=1)
+        raise UserError(
+            f"job {name} has not ended", hint=f"jobctl cancel {run}, or jobctl wait {run}", code=1
+        )
 
     api.delete(kind, namespace, name, last=True)
     deadline = time.monotonic() + GONE_SECONDS
@@ -258,7 +261,7 @@ def _remove(api: Api, kind: Kind, job: Object) -> None:
 
         dead = dead_pods(api, pods_made_by(api, existing))
         if dead or time.monotonic() > deadline:
-            raise cannot_go(name, dead)
+            raise cannot_go(name, run, dead)
 
         time.sleep(POLL_SECONDS)
 

@@ -71,3 +71,17 @@ def test_an_object_of_our_name_that_is_somebody_elses_is_not_replaced(server: Ap
         apply(PYTORCH, spec)
     assert server.store.objects[key]["metadata"]["uid"] == theirs["metadata"]["uid"]
     assert not server.store.objects[key]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("job", ["demo", "demo:eval", "Strange Name"])
+def test_an_object_says_the_name_that_its_job_has_for_a_user(job: str) -> None:
+    run, step = kinds.split_name(job)
+    labels = {names.COMPONENT: step or "train", **names.selector(run)}
+    thing = {
+        "metadata": {
+            "name": names.object_name(job),
+            "labels": labels,
+            "annotations": {names.RUN_ANNOTATION: run},
+        }
+    }
+    assert names.job_of(thing) == job

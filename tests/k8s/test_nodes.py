@@ -113,7 +113,7 @@ def test_a_dead_nodes_pod_is_named_and_goes_by_an_explicit_word(
     assert jobctl_says(capfd, "wait", "demo", "--target", "k8s", "--timeout", "20")[0] == 1
     code, _, err = jobctl_says(capfd, "resume", "demo", "--target", "k8s")
     assert (code, "their nodes do not answer: demo-worker-0 on node-0" in err) == (1, True)
-    assert "jobctl cancel RUN --force" in err
+    assert "jobctl cancel demo --force, then jobctl resume demo" in err
     code, out, err = jobctl_says(capfd, "cancel", "demo", "--target", "k8s", "--force")
     assert (code, "demo-worker-0 on node-0" in out) == (0, True), err
     names = [p["metadata"]["name"] for p in server.store.list_all("v1", "pods", "jobctl")]
