@@ -27,6 +27,7 @@ from jobctl.trainer.checkpoint.contents import read_contents
 from jobctl.trainer.checkpoint.integrity import Damaged
 from jobctl.trainer.checkpoint.table import DTYPE_NAMES
 from jobctl.trainer.checkpoint.weights import load_model_weights, read_tensors, recorded_state
+from jobctl.trainer.distributed import SHARDS_ON_CPU
 from tests.trainer.checkpoint.saving import spoil
 from tests.trainer.checkpoint.test_inert_pickle import DANGEROUS, Trap, program
 from tests.trainer.corpus import SHARDINGS, arguments, write_corpus
@@ -112,6 +113,7 @@ def test_damage_is_said(run: Path, name: str, how: str) -> None:
         load_model_weights(run)
 
 
+@pytest.mark.skipif(not SHARDS_ON_CPU, reason="this torch shards on GPUs only")
 def test_two_ranks_agree_on_damage_that_one_of_them_finds(
     tmp_path: Path, data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

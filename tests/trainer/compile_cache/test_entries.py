@@ -51,10 +51,9 @@ def test_what_is_half_written_or_a_lock_is_left_out(tmp_path: Path) -> None:
 
 def test_triton_finds_a_kernel_in_its_new_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the list as it was, the real Triton would take each file for missing, and compile again."""
-    from triton import knobs
     from triton.runtime.cache import FileCacheManager
 
-    monkeypatch.setattr(knobs.cache, "dir", str(tmp_path / "first/triton"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "first/triton"))
     written = FileCacheManager("KEY")
     group = {name: written.put(name.encode(), name) for name in PARTS}
     written.put_group("k.json", group)
@@ -63,7 +62,7 @@ def test_triton_finds_a_kernel_in_its_new_place(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "second").mkdir()
     assert seed(tmp_path / "shared/kind", tmp_path / "second", LIMIT) == 1
 
-    monkeypatch.setattr(knobs.cache, "dir", str(tmp_path / "second/triton"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "second/triton"))
     assert FileCacheManager("KEY").get_group("k.json") == {
         name: str(tmp_path / "second/triton/KEY" / name) for name in PARTS
     }
