@@ -14,7 +14,7 @@ import msgspec
 
 from jobctl.jobs.catalog.arithmetic import parameters
 from jobctl.jobs.catalog.schema import ModelConfig
-from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.durable import keeps_its_place, write_named
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.trainer.interop.hf_folder import open_hf
 
@@ -57,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.output is None:
             print(text, end="")
         else:
-            write_whole(options.output, text.encode())
-            print(options.output)
+            write_named(options.output, text.encode())
+            # Not on standard output where that may be what -o names, as /dev/stdout does.
+            print(options.output, file=sys.stderr if keeps_its_place(options.output) else sys.stdout)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code

@@ -130,9 +130,9 @@ def _page(made: Fit) -> str:
 def _write(made: Fit, output: Path, subjects: tuple[str, ...]) -> None:
     import yaml
 
-    from jobctl.jobs.core.durable import write_whole
+    from jobctl.jobs.core.durable import write_named
     from jobctl.jobs.scaling.fitting import law_document
 
     text = yaml.safe_dump(law_document(made, " ".join(subjects)), sort_keys=False, allow_unicode=True)
-    write_whole(output, text.encode())
+    write_named(output, text.encode())
     say(f"jobctl: {output} holds the law: jobctl plan --fit ./{output.name} --flops …", err=True)

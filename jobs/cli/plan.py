@@ -193,7 +193,7 @@ def _table(names: list[str], order: list[Ranked]) -> str:
 def _write_files(
     law: Law, wish: Wish, shapes: list[tuple[str, Candidate]], picture: Path | None, entry: Path | None
 ) -> None:
-    from jobctl.jobs.core.durable import write_whole
+    from jobctl.jobs.core.durable import write_named
     from jobctl.jobs.scaling.architectures import template
     from jobctl.jobs.scaling.entry import entry_yaml
     from jobctl.jobs.scaling.picture import valley_svg
@@ -201,10 +201,10 @@ def _write_files(
     family, best = shapes[0]
     if picture:
         text = valley_svg(law, wish.flops or best.flops, [each for _, each in shapes])
-        write_whole(picture, text.encode())
+        write_named(picture, text.encode())
         say(f"jobctl: the valley is in {picture}", err=True)
 
     if entry:
         origin = f"jobctl plan for {best.flops:.4g} FLOPs, {law.summary}"
-        write_whole(entry, entry_yaml(best, template(family), wish.block_size, origin).encode())
+        write_named(entry, entry_yaml(best, template(family), wish.block_size, origin).encode())
         say(f"jobctl: {entry} is a model: jobctl estimate --model ./{entry.name}", err=True)

@@ -11,7 +11,7 @@ import click
 from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.output import say, warn
 from jobctl.jobs.core.amounts import short_bytes
-from jobctl.jobs.core.durable import write_whole
+from jobctl.jobs.core.durable import keeps_its_place, write_named
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.goodput import CAUSES
 from jobctl.jobs.monitoring.analysis import analyse
@@ -54,20 +54,21 @@ def report_command(
             source.write_text(text, encoding="utf-8")
             take_picture(source, png, figure=figure or "", dark=dark)
 
-        say(f"{png}")
+        say(f"{png}", err=keeps_its_place(png))
 
 
 def _write(target: Path, text: str) -> None:
     """Write the page. Raises UserError where that cannot be done."""
     data = text.encode()
     try:
-        write_whole(target, data)
+        write_named(target, data)
     except OSError as error:
         raise UserError(
             f"{target}: cannot be written: {error.strerror}", hint="-o FILE.html", code=1
         ) from None
 
-    say(f"{target} ({short_bytes(len(data))})")
+    # Not on standard output where that may be what -o names, as /dev/stdout does.
+    say(f"{target} ({short_bytes(len(data))})", err=keeps_its_place(target))
 
 
 def _subject(word: str, home: Path) -> Subject:

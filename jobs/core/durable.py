@@ -45,6 +45,25 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def keeps_its_place(path: Path) -> bool:
+    """Whether something is at ``path`` that a file must not replace: a link, a device or a pipe."""
+    return path.is_symlink() or (path.exists() and not path.is_file())
+
+
+def write_named(path: Path, data: bytes) -> None:
+    """Put ``data`` where a user said: into what keeps its place, such as /dev/stdout, else in one step.
+
+    Not for folders that other users may write to: it follows links.
+    """
+    if keeps_its_place(path):
+        with open(path, "wb") as file:
+            file.write(data)
+
+        return
+
+    write_whole(path, data)
+
+
 def make_shared(folder: Path) -> None:
     """Create ``folder`` with the mode of its parent, sticky bit included, so that the same users may write to it.
 

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from jobctl.jobs.core.durable import write_named
 from jobctl.jobs.core.errors import UserError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
@@ -74,4 +75,4 @@ def take_picture(page: Path, picture: Path, *, figure: str = "", dark: bool = Fa
             last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
             raise UserError(f"{browser}: no picture was made: {' '.join(last)}", code=1)
 
-        shutil.move(shot, picture)
+        write_named(picture, shot.read_bytes())

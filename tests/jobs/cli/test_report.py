@@ -26,6 +26,14 @@ def test_the_page_is_named_after_the_run(root: Path) -> None:
     assert Path("x.html").is_file()
 
 
+def test_a_page_into_a_link_leaves_the_link_and_prints_nothing_into_it(root: Path) -> None:
+    write_run(layout.run_dir(root, "first"))
+    Path("link.html").symlink_to("page.html")
+    call("report", "first", "-o", "link.html")
+    assert Path("link.html").is_symlink()
+    assert "Report of first" in Path("page.html").read_text()
+
+
 def test_a_picture_alone_or_beside_the_page(root: Path) -> None:
     need_browser()
     write_run(layout.run_dir(root, "first"))
