@@ -278,6 +278,12 @@ def _client(context: str) -> Any:
         try:
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
+            if file and not any(map(os.path.exists, file.split(os.pathsep))):
+                raise NotConfigured(
+                    f"no cluster is configured: KUBECONFIG is {file}, and no such file exists",
+                    hint="set KUBECONFIG to the cluster's file; unset, it is ~/.kube/config",
+                ) from None
+
             raise NotConfigured(
                 f"no cluster is configured: {problem}", hint="set KUBECONFIG, or choose with --context NAME"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -14,8 +15,10 @@ import msgspec
 import jobctl
 from jobctl.jobs import kinds
 from jobctl.jobs.catalog import flags
-from jobctl.jobs.catalog.loader import convert, parse_yaml
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.catalog.loader import convert, line_of, parse_yaml
+from jobctl.jobs.catalog.schema import KEYS, SITE_SECTIONS
+from jobctl.jobs.catalog.schema.keys import nearest_key, split_key
+from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.reading import read_text_file
 from jobctl.jobs.core.tokenizer_files import is_folder
 from jobctl.jobs.datasets import dataset_size, tokenizer_ids
@@ -316,7 +319,26 @@ def project_choices() -> tuple[Project, Layer | None]:
         project = convert(entries, Project, text, str(path))
         return project, Layer(name, project.settings, str(path), by_user=True)
 
+    for key in entries:
+        _check_project_key(key, path, text)
+
     choices = {key: value for key, value in entries.items() if key in Project.__struct_fields__}
     settings = {key: value for key, value in entries.items() if key not in choices}
     project = convert(choices, Project, text, str(path))
     return project, Layer(name, settings, str(path), (), by_user=True)
+
+
+def _check_project_key(spelled: str, path: Path, text: str) -> None:
+    """Raise UserError for a key that is neither a choice nor a setting, before what it should choose is missed."""
+    name = split_key(str(spelled))[0]
+    if name in Project.__struct_fields__ or name in KEYS or name in SITE_SECTIONS:
+        return
+
+    # A key of a section is looked for by Layer, which knows the section's keys.
+    if name.partition(".")[0] in SITE_SECTIONS:
+        return
+
+    # A choice comes before the many settings: 'modle' is nearer to 'modules' than to 'model'.
+    choices = difflib.get_close_matches(name, Project.__struct_fields__, n=1, cutoff=0.7)
+    near = nearest(name, choices) if choices else nearest_key(name)
+    raise UserError(f"{path}:{line_of(text, spelled)}: unknown key '{name}'; {near}")

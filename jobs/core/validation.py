@@ -77,9 +77,10 @@ def _bounds(meta: msgspec.Meta) -> list[str]:
 
 def in_words(message: str) -> str:
     """Return a message of msgspec without Python's words. It is for values whose type is not at hand."""
-    wrong_type = re.fullmatch(r"Expected (`[a-z]+`)(.*), got (`[a-z]+`)", message)
+    wrong_type = re.fullmatch(r"Expected `([a-z |]+)`(.*), got (`[a-z]+`)", message)
     if wrong_type:
-        right = _NAMES.get(wrong_type[1], wrong_type[1])
+        kinds = [f"`{kind}`" for kind in wrong_type[1].split(" | ") if kind != "null"] or ["`null`"]
+        right = " or ".join(_NAMES.get(kind, kind) for kind in kinds)
         wrong = _NAMES.get(wrong_type[3], wrong_type[3])
         return f"must be {right}{wrong_type[2]}, not {wrong}"
 

@@ -75,6 +75,15 @@ def test_a_wrong_key_of_the_project_file_is_named_with_its_line(project: Path) -
         choose()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("modle", "model"), ("hardwre", "hardware"), ("nodse", "nodes")]
+)
+def test_a_misspelled_choice_of_a_short_project_file_is_named(project: Path, wrong: str, right: str) -> None:
+    project.write_text(f"target: slurm\n{wrong}: 3\n")
+    with pytest.raises(UserError, match=rf"jobctl\.yaml:2: unknown key '{wrong}'; did you mean '{right}'"):
+        project_choices()
+
+
 def test_without_a_project_file_there_is_nothing_of_it(project: Path) -> None:
     assert project_choices()[1] is None
 

@@ -44,6 +44,8 @@ class _Inner(msgspec.Struct, forbid_unknown_fields=True):
     count: int
     name: str = ""
     choice: Literal["a", "b"] = "a"
+    maybe: str | None = None
+    either: int | str = 0
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,8 @@ class _Inner(msgspec.Struct, forbid_unknown_fields=True):
         ({"count": "x"}, "must be a whole number, not text"),
         ({"count": 1, "name": 3}, "must be text, not a whole number"),
         ({"count": 1, "choice": "c"}, "'c' is none of the values that it may have"),
+        ({"count": 1, "maybe": [1]}, "must be text, not a list"),
+        ({"count": 1, "either": [1]}, "must be a whole number or text, not a list"),
         ({}, "the key 'count' is missing"),
         ([], "must be a mapping, not a list"),
     ],
