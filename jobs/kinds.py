@@ -22,6 +22,8 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     module: str
     """Module that runs in the image, as ``python -m MODULE``."""
 
+    package: str = ""
+    """A Python package that the module cannot do without, and that not every installation of jobctl has."""
     stage: str = ""
     """The one stage of the catalogue that this kind has; empty: the user chooses."""
     has_model: bool = False
@@ -74,6 +76,7 @@ MIRROR = JobKind(
 PREP = JobKind(
     name="prep",
     module="jobctl.prep",
+    package="tokenizers",
     network=True,
     array="nodes",
     makes="data set",
@@ -82,6 +85,7 @@ PREP = JobKind(
 PREFLIGHT = JobKind(
     name="preflight",
     module="jobctl.trainer.preflight",
+    package="torch",
     about="hardware",
     distributed=True,
     needs_gpu=True,
@@ -91,6 +95,7 @@ PREFLIGHT = JobKind(
 TRAIN = JobKind(
     name="train",
     module="jobctl.trainer.launch",
+    package="torch",
     has_model=True,
     about="model",
     distributed=True,
@@ -103,6 +108,7 @@ TRAIN = JobKind(
 EVAL = JobKind(
     name="eval",
     module="jobctl.trainer.launch",
+    package="torch",
     stage="eval",
     at_warning="continue",
     has_model=True,
@@ -115,12 +121,14 @@ EVAL = JobKind(
 EXPORT = JobKind(
     name="export",
     module="jobctl.trainer.export",
+    package="torch",
     reads_checkpoint=True,
     in_pipeline=True,
 )
 SWEEP = JobKind(
     name="sweep",
     module="jobctl.trainer.sweep",
+    package="torch",
     stage="sweep",
     at_warning="continue",
     has_model=True,

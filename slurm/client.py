@@ -93,8 +93,15 @@ class Slurm:
         self._cluster = cluster
         self._timeout = timeout
         self._patience = patience
-        self._announce = announce
+        self._tell = announce
+        self._told: set[str] = set()
         self._sleep = sleep
+
+    def _announce(self, message: str) -> None:
+        """Tell the user something once: whoever waits for a run asks again and again."""
+        if message not in self._told:
+            self._told.add(message)
+            self._tell(message)
 
     def of(self, cluster: str, *, patience: float | None = None) -> Slurm:
         """Return the same commands for another cluster, and where it is given with another patience."""

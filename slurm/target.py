@@ -18,7 +18,7 @@ from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status, unk
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.protocol import Examination, Survey
 from jobctl.slurm import script as sbatch_script
-from jobctl.slurm.client import Slurm
+from jobctl.slurm.client import Slurm, SlurmSilent
 from jobctl.slurm.directives import literal_path
 from jobctl.slurm.hints import NEVER_STARTS
 from jobctl.slurm.job_ids import record_job_id
@@ -29,8 +29,8 @@ from jobctl.slurm.status import comment_of, jobs_of, needs_history, status_of, s
 QUEUE_SECONDS = 3.0
 """How old an answer of squeue may be: who waits or follows asks often, and one controller serves all."""
 
-OTHER_CLUSTER_SECONDS = 15.0
-"""How long one of several clusters may be silent: it must not hide the runs of the others."""
+LOOK_SECONDS = 15.0
+"""How long a cluster may be silent before its runs are unknown: a list has others, and a person waits for it."""
 
 FIRST_LOOKS = 8
 FIRST_LOOK_SECONDS = 0.2
@@ -107,14 +107,14 @@ class SlurmTarget:
         found: dict[str, Status] = {}
         for cluster in clusters:
             group = [run for run in runs if _cluster(run) == cluster]
-            if len(clusters) == 1:
-                found |= self._statuses_on(self._client.of(cluster), cluster, group)
-                continue
-
+            client = self._client.of(cluster, patience=LOOK_SECONDS)
             try:
-                client = self._client.of(cluster, patience=OTHER_CLUSTER_SECONDS)
                 found |= self._statuses_on(client, cluster, group)
             except UserError as error:
+                # The caller knows what to do where nothing is known at all.
+                if len(clusters) == 1:
+                    raise
+
                 found |= {run.name: unknown_status(run, error) for run in group}
 
         return [found[run.name] for run in runs]
@@ -148,7 +148,12 @@ class SlurmTarget:
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
         def ended() -> bool:
-            (status,) = self.statuses([read_again(run)])
+            try:
+                (status,) = self.statuses([read_again(run)])
+            except SlurmSilent:
+                # The file still grows, and the controller comes back.
+                return False
+
             return status.state in runs.ENDED
 
         return read_logs(run.path, rank=rank, attempt=attempt, follow=follow, ended=ended, step=run.step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ import msgspec
 from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.driver import query
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.extras import install_hint
+from jobctl.jobs.kinds import JobKind
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
 
@@ -26,15 +29,36 @@ class Gpu(msgspec.Struct, frozen=True):
 
 
 def check_machine(spec: JobSpec, *, force: bool = False) -> None:
-    """Raise UserError where a job that runs on this machine asks for GPUs that it has not.
+    """Raise UserError where a job that runs on this machine asks for GPUs or a package that it has not.
 
     ``force`` lets GPUs of less memory pass. Raises DriverSilent where the driver does not answer.
     """
-    if not spec.resources.gpus_per_node or not target_entry(spec.target).runs_here:
+    entry = target_entry(spec.target)
+    if not entry.runs_here:
+        return
+
+    # An interpreter of the site's may have what jobctl's has not.
+    if entry.image == "never" and not spec.site.python:
+        check_package(spec.job_kind)
+
+    if not spec.resources.gpus_per_node:
         return
 
     if refusal := refused(spec, visible_gpus(read_gpus(), os.environ), force=force):
         raise refusal
+
+
+def check_package(kind: JobKind) -> None:
+    """Raise UserError where jobctl's own interpreter, which runs the jobs of this machine, lacks the kind's package."""
+    if not kind.package or importlib.util.find_spec(kind.package) is not None:
+        return
+
+    # An extra is named after the room of the modules that need it.
+    extra = kind.module.split(".")[1]
+    raise UserError(
+        f"a {kind.name} job on this machine needs the Python package '{kind.package}', which is not installed",
+        hint=f"{install_hint(extra)}; or a cluster: --target slurm",
+    )
 
 
 def read_gpus() -> list[Gpu]:

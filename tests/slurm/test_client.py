@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.slurm.client import Slurm, SlurmRefused
+from jobctl.jobs.runs.records import RunRecord
+from jobctl.jobs.runs.store import Run
+from jobctl.jobs.spec.resolution import Choices, resolve
+from jobctl.slurm import target
+from jobctl.slurm.client import Slurm, SlurmRefused, SlurmSilent
 from jobctl.slurm.jobs import of_run, run_comment
 from tests.clusters.slurm import SlurmCluster
 
+SPEC = resolve(Choices(model="qwen3_smoke", target="slurm"), version="0").spec
 SCRIPT = "#!/bin/bash\n#SBATCH --output=/dev/null\n"
 
 
@@ -184,3 +189,34 @@ def test_a_lost_accounting_daemon_does_not_hold_up_what_the_queue_knows(
     assert client.history(time.time()) == []
     assert "may be missing" in client.told[0]
     assert client.pauses == []
+
+
+def test_a_list_of_runs_waits_a_moment_for_a_controller_that_is_down(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It has runs of other targets. A submission waits for ten minutes; and the user is told once."""
+    down = "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    commands(tmp_path, monkeypatch, squeue=down)
+    monkeypatch.setattr(target, "LOOK_SECONDS", 0.0)
+    client = Patient(during_pause=lambda: pytest.fail("waits as long as a submission"))
+    (tmp_path / "x").mkdir()
+    waiting = Run("x", tmp_path / "x", RunRecord(spec=SPEC, submitted="2026-11-24T10:00:00Z"), ())
+    for _ in range(2):
+        with pytest.raises(SlurmSilent, match="Unable to contact"):
+            target.SlurmTarget(client).statuses([waiting])
+
+
+def test_the_same_trouble_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    down = "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    commands(tmp_path, monkeypatch, squeue=down)
+    now = iter(range(1000))
+    monkeypatch.setattr("jobctl.jobs.core.patience.time.monotonic", lambda: float(next(now)))
+    client = Patient(patience=600.0)
+    for _ in range(2):
+        with pytest.raises(SlurmSilent):
+            client.of("", patience=3.0).queue()
+    assert client.pauses
+    assert client.told == [
+        "Slurm's controller does not answer; waiting for it (slurm_load_jobs error: Unable to contact slurm "
+        "controller (connect failure))"
+    ]

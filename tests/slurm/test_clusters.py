@@ -148,7 +148,7 @@ def test_a_run_does_not_wait_for_one_of_another_cluster(two: Submitter) -> None:
 def test_a_silent_cluster_hides_no_run_of_another(
     two: Submitter, annex: SlurmCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobctl.slurm.target, "OTHER_CLUSTER_SECONDS", 1.0)
+    monkeypatch.setattr(jobctl.slurm.target, "LOOK_SECONDS", 1.0)
     two.submit("kappa", UNTIL_STOPPED, **ANNEX)
     two.submit("lambda", UNTIL_STOPPED)
     two.wait_for_line("kappa", "started 1")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.jobs import kinds
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -55,6 +56,29 @@ def test_the_machine_that_is_declared_is_taken(job: Job) -> None:
 def test_gpus_that_are_hidden_do_not_count(variable: str | None, count: int) -> None:
     environment = {} if variable is None else {"CUDA_VISIBLE_DEVICES": variable}
     assert len(visible_gpus([A6000, SMALL], environment)) == count
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra"), [(kinds.TRAIN, "trainer"), (kinds.EXPORT, "trainer"), (kinds.PREP, "prep")]
+)
+def test_a_job_whose_package_is_not_installed_is_refused_before_it_starts(
+    kind: kinds.JobKind, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.check_package(kind)
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=rf"a {kind.name} job on this machine needs the Python package"
+    ) as refusal:
+        machine.check_package(kind)
+    assert f"[{extra}]'" in refusal.value.hint
+    machine.check_package(kinds.MIRROR)
+
+
+def test_an_interpreter_of_the_sites_is_not_looked_into(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    check_machine(job("true"))
+    with pytest.raises(UserError, match="needs the Python package 'torch'"):
+        check_machine(job("true", named={"python": ""}))
 
 
 def test_the_driver_is_asked_once_for_names_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
