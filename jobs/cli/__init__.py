@@ -11,6 +11,14 @@ import click
 from jobctl import __version__
 from jobctl.jobs.core.errors import UserError, run_command
 
+CLICKS_WORDS = {
+    "is not a valid float range": "is not a number",
+    "is not a valid float": "is not a number",
+    "is not a valid integer range": "is not a whole number",
+    "is not a valid integer": "is not a whole number",
+}
+"""Click's names of its types, the longer first, and ours."""
+
 
 class Command(NamedTuple):
     """One verb: its module, and the line that ``jobctl --help`` shows for it."""
@@ -123,7 +131,7 @@ def invoke(arguments: list[str] | None) -> int:
         return error.exit_code
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "jobctl"
-        raise UserError(error.format_message(), hint=f"{command} --help") from None
+        raise UserError(in_plain_words(error.format_message()), hint=f"{command} --help") from None
     except click.ClickException as error:
         raise UserError(error.format_message(), code=error.exit_code) from None
     except click.exceptions.Exit as leaving:
@@ -132,3 +140,11 @@ def invoke(arguments: list[str] | None) -> int:
         return 130
 
     return 0
+
+
+def in_plain_words(message: str) -> str:
+    """Return a message of click's without the names of its types."""
+    for theirs, ours in CLICKS_WORDS.items():
+        message = message.replace(theirs, ours)
+
+    return message
