@@ -41,6 +41,10 @@ def same(line: str) -> str:
     return _VARIES.sub(lambda found: " " if found[0].isspace() else "0", line).strip()
 
 
+_WAITS = re.compile(r"^jobctl: waiting for pod \S+: .*\n", re.MULTILINE)
+"""What is said only where a pod takes more than a moment."""
+
+
 def matches(said: list[str], says: list[str]) -> bool:
     """``…`` alone on a line of the page stands for any lines, at a line's end for its rest."""
     if not says:
@@ -75,7 +79,8 @@ def test_each_command_prints_what_the_page_says(
             ["bash", "-c", command.line], env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
         )  # fmt: skip
-        said = done.stdout.replace(str(server.volume), "/workspace").rstrip("\n").split("\n")
+        text = _WAITS.sub("", done.stdout.replace(str(server.volume), "/workspace"))
+        said = text.rstrip("\n").split("\n")
         if os.environ.get("SHOW"):
             print("$", command.line, *said, sep="\n")
             continue

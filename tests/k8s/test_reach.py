@@ -97,7 +97,7 @@ def test_a_shell_whose_connection_breaks_says_so(
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What ``forward`` tells."""
     lines: list[str] = []
-    monkeypatch.setattr("jobctl.k8s.forwarding._tell", lines.append)
+    monkeypatch.setattr("jobctl.k8s.forwarding.tell", lines.append)
     return lines
 
 

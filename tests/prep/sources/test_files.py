@@ -27,7 +27,7 @@ TEXT = b"".join(b"line %d of a text that packs well\n" % number for number in ra
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the pauses between tries instead of making them."""
     made: list[float] = []
-    monkeypatch.setattr(files.time, "sleep", made.append)
+    monkeypatch.setattr("jobctl.jobs.core.patience.time.sleep", made.append)
     return made
 
 
