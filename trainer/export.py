@@ -193,10 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if tokenizer is None:
             print("warning: the run's tokenizer was not found; --tokenizer DIR adds it", file=sys.stderr)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"jobctl: {error}", file=sys.stderr)
         return error.code
     except (OSError, SafetensorError) as error:  # a full disk, a folder that may not be written
-        print(f"error: {output} cannot be written: {error}", file=sys.stderr)
+        print(f"jobctl: {output} cannot be written: {error}", file=sys.stderr)
         return EXIT_FAILED
 
     print(output)

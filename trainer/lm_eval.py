@@ -76,10 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = harness_command(harness, folder, options.dtype, options.tasks, rest)
             return subprocess.run(command, check=False).returncode
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"jobctl: {error}", file=sys.stderr)
         return error.code
     except (OSError, SafetensorError) as error:  # a full disk, a folder that may not be written
-        print(f"error: the checkpoint cannot be exported: {error}", file=sys.stderr)
+        print(f"jobctl: the checkpoint cannot be exported: {error}", file=sys.stderr)
         return EXIT_FAILED
 
 

@@ -61,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Not on standard output where that may be what -o names, as /dev/stdout does.
             print(options.output, file=sys.stderr if keeps_its_place(options.output) else sys.stdout)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"jobctl: {error}", file=sys.stderr)
         return error.code
     except OSError as error:
-        print(f"error: {options.output} cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"jobctl: {options.output} cannot be written: {error.strerror}", file=sys.stderr)
         return 1
 
     return 0

@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(sample(parse(arguments)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"jobctl: {error}", file=sys.stderr)
         return error.code
 
     return 0

@@ -119,7 +119,7 @@ def jobctl() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The entry point: what a user did wrong becomes a message and an exit code, never a traceback."""
-    run_command(lambda: invoke(arguments), "jobctl")
+    run_command(lambda: invoke(arguments))
 
 
 def invoke(arguments: list[str] | None) -> int:

@@ -62,7 +62,7 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def run_command(main: Callable[[], int], speaker: str = "error") -> NoReturn:
+def run_command(main: Callable[[], int], speaker: str = "jobctl") -> NoReturn:
     """Exit with the code that ``main`` returns. On an error, print its message and exit with its code."""
     if sys.stdout is None:
         # The caller closed it (`>&-`). A later print must not fail.

@@ -50,7 +50,7 @@ def explain_missing() -> None:
         if missing is None:
             before(kind, error, trace)
         else:
-            print(f"error: {missing}", file=sys.stderr)
+            print(f"jobctl: {missing}", file=sys.stderr)
 
     sys.excepthook = hook
 

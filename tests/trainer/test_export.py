@@ -191,7 +191,7 @@ def test_a_run_without_a_checkpoint_is_a_user_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main([str(tmp_path)]) == 2
-    assert "error: " in capsys.readouterr().err
+    assert "jobctl: " in capsys.readouterr().err
 
 
 def test_training_imports_no_transformers() -> None:

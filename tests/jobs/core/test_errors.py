@@ -36,7 +36,7 @@ def test_a_command_leaves_with_its_code_or_with_its_errors(capsys: pytest.Captur
         (
             OSError(errno.ENOSPC, "No space left on device", "/data/x"),
             1,
-            "error: /data/x: No space left on device\n",
+            "jobctl: /data/x: No space left on device\n",
         ),
         (KeyboardInterrupt(), 130, ""),
     ],

@@ -58,7 +58,7 @@ def test_a_program_of_ours_names_the_extra_and_prints_no_traceback(
     )
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
-    assert first == f"error: the Python package '{package}' is not installed"
+    assert first == f"jobctl: the Python package '{package}' is not installed"
     assert second.strip().endswith(f"[{extra}]'")
 
 
