@@ -86,7 +86,7 @@ class Slurm:
         timeout: float = 60.0,
         patience: float = 600.0,
         announce: Callable[[str], None] = lambda message: print(
-            visible(message), file=sys.stderr, flush=True
+            visible(f"jobctl: {message}"), file=sys.stderr, flush=True
         ),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
