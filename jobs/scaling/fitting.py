@@ -89,10 +89,11 @@ def fit(
     import numpy as np
 
     check(points)
-    outliers = _outliers(points, seed)
+    outliers, best = _outliers(points, seed)
     names = tuple(_label(points[index]) for index in sorted(outliers))
     data = _Data(points if keep else _without(points, outliers))
-    best = _best(data, seed)
+    if keep and outliers:
+        best = _best(data, seed)
 
     samples = _bootstrap(data, best, resamples, seed)
     rows = np.array([_natural(data, each) for each in [best, *samples]])
@@ -293,8 +294,8 @@ def _scatter(residuals: Array) -> float:
     return 1.4826 * float(np.median(np.abs(residuals)))
 
 
-def _outliers(points: list[Point], seed: int) -> frozenset[int]:
-    """Return the numbers of the points that are too far off to be scatter.
+def _outliers(points: list[Point], seed: int) -> tuple[frozenset[int], Array]:
+    """Return the numbers of the points that are too far off to be scatter, and the fit without them.
 
     Far outliers draw the first fit towards them, so that good points look bad and bad ones good. The fit without them
     judges all points again, until the answer stays the same.
@@ -303,25 +304,25 @@ def _outliers(points: list[Point], seed: int) -> frozenset[int]:
     for _ in range(ROUNDS):
         used = _without(points, outliers)
         check(used)
-        judged = _far_off(points, used, outliers, seed)
+        data = _Data(used)
+        best = _best(data, seed)
+        judged = _far_off(points, data, best, outliers)
         if judged == outliers:
-            break
+            return outliers, best
 
         outliers = judged
 
-    return outliers
+    return outliers, _best(_Data(_without(points, outliers)), seed)
 
 
 def _without(points: list[Point], outliers: frozenset[int]) -> list[Point]:
     return [point for index, point in enumerate(points) if index not in outliers]
 
 
-def _far_off(points: list[Point], used: list[Point], outliers: frozenset[int], seed: int) -> frozenset[int]:
-    """Return the numbers of the points that are far from the fit to the ``used`` ones, in units of their scatter."""
+def _far_off(points: list[Point], data: _Data, best: Array, outliers: frozenset[int]) -> frozenset[int]:
+    """Return the numbers of the points that are far from the fit to ``data``, in units of its points' scatter."""
     import numpy as np
 
-    data = _Data(used)
-    best = _best(data, seed)
     everything = _Data(points)
     n = everything.n + (everything.centre_n - data.centre_n)
     d = everything.d + (everything.centre_d - data.centre_d)
