@@ -151,6 +151,10 @@ def _rank(
     os._exit(0)
 
 
+RECORDS_GLOO = hasattr(torch._C._distributed_c10d, "_dump_fr_trace_json")
+"""Whether this torch records collectives of gloo; an older one records those of NCCL only."""
+
+
 def command(module: str, *arguments: object, **keywords: Any) -> subprocess.Popen[str]:
     """``python -m module arguments``, with its output in a pipe.
 

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from jobctl.jobs.core.layout import metrics_dir, rank_log, stop_file
 from jobctl.jobs.core.run_times import read_goodput
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.distributed import SHARDS_ON_CPU
 from tests.trainer.corpus import arguments, write_corpus
-from tests.trainer.running import PATIENCE, PROJECT, Ranks, command, records
+from tests.trainer.running import PATIENCE, PROJECT, RECORDS_GLOO, Ranks, command, records
 
 TWO = ["--standalone", "--nproc_per_node=2", "--"]
 ENDLESS = {"max_iters": 1_000_000, "log_interval": 5}
@@ -238,8 +237,7 @@ def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(
     ))  # fmt: skip
     assert code not in (0, 2, 200), output
     assert "ERROR: training hangs: it made no step for" in output
-    if hasattr(torch._C._distributed_c10d, "_dump_fr_trace_json"):
-        # An older torch records collectives of NCCL only.
+    if RECORDS_GLOO:
         assert "rank 1 did not arrive at collective" in output
     assert "trainer/faulty_rank.py:" in output
     assert f"where each rank stood is in {tmp_path}/logs/1/hang" in output

@@ -21,11 +21,10 @@ from jobctl.trainer.distributed import World
 from jobctl.trainer.lifecycle import investigation, watchdog
 from jobctl.trainer.lifecycle.investigation import Investigation
 from jobctl.trainer.lifecycle.watchdog import Watchdog
-from tests.trainer.running import ALONE, Ranks
+from tests.trainer.running import ALONE, RECORDS_GLOO, Ranks
 
-RECORDS_GLOO = pytest.mark.skipif(
-    not hasattr(torch._C._distributed_c10d, "_dump_fr_trace_json"),
-    reason="this torch records collectives of NCCL only",
+needs_gloos_record = pytest.mark.skipif(
+    not RECORDS_GLOO, reason="this torch records collectives of NCCL only"
 )
 TIMEOUT = 2
 FAULTY_STEP = 3
@@ -108,7 +107,7 @@ def hung(folder: Path, fault: str) -> str:
     return (folder / "console").read_text()
 
 
-@RECORDS_GLOO
+@needs_gloos_record
 def test_a_rank_in_user_code_is_named_with_the_collective_and_the_line(tmp_path: Path) -> None:
     text = hung(tmp_path, "code")
     assert "training hangs: it made no step for" in text
@@ -131,7 +130,7 @@ def test_a_stopped_rank_is_named_and_ended(tmp_path: Path) -> None:
     assert "is stopped by a signal; kill -CONT" in text
 
 
-@RECORDS_GLOO
+@needs_gloos_record
 def test_a_rank_that_skips_a_collective_is_named(tmp_path: Path) -> None:
     text = hung(tmp_path, "skip")
     assert (
@@ -140,7 +139,7 @@ def test_a_rank_that_skips_a_collective_is_named(tmp_path: Path) -> None:
     assert "rank 0 did not arrive at collective 5 of control (gloo)" not in text
 
 
-@RECORDS_GLOO
+@needs_gloos_record
 def test_ranks_that_come_with_different_collectives_are_told_apart(tmp_path: Path) -> None:
     text = hung(tmp_path, "kind")
     assert "the ranks disagree at collective 4 of the default group (gloo): " in text
@@ -148,7 +147,7 @@ def test_ranks_that_come_with_different_collectives_are_told_apart(tmp_path: Pat
     assert "broadcast of [7] Float on rank 1" in text
 
 
-@RECORDS_GLOO
+@needs_gloos_record
 def test_a_data_worker_that_hangs_is_named_with_its_line(tmp_path: Path) -> None:
     text = hung(tmp_path, "data")
     assert "rank 1 did not arrive at collective 4" in text
