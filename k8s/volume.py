@@ -13,6 +13,7 @@ import yaml
 
 from jobctl.jobs.catalog.schema import Site
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.patience import Spell
 from jobctl.jobs.render import render_template
 from jobctl.k8s.manifest import ROOT
 from jobctl.k8s.names import COMPONENT, MANAGED_BY, MAX_NAME, object_name
@@ -85,7 +86,7 @@ def running(api: Api, wanted: VolumePod, tell: Callable[[str], None]) -> Iterato
 def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str], None]) -> None:
     deadline = time.monotonic() + START_SECONDS
     told = ""
-    hopeless_since: float | None = None
+    hopeless = Spell()
     while True:
         thing = api.get(POD, namespace, name)
         if thing is None:
@@ -95,14 +96,9 @@ def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str
         if pod.running:
             return
 
-        now = time.monotonic()
-        if not pod.waits_for_ever:
-            hopeless_since = None
-        elif hopeless_since is None:
-            hopeless_since = now
-
-        is_hopeless = hopeless_since is not None and now - hopeless_since >= HOPELESS_SECONDS
-        if pod.exit_code is not None or is_hopeless or now > deadline:
+        waits = hopeless.seconds(pod.waits_for_ever)
+        is_hopeless = waits is not None and waits >= HOPELESS_SECONDS
+        if pod.exit_code is not None or is_hopeless or time.monotonic() > deadline:
             raise UserError(f"pod {name} does not run: {pod.last_words or pod.waiting or pod.phase}", code=1)
 
         if (why := pod.waiting or pod.phase) != told:

@@ -19,6 +19,7 @@ from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_run
 from jobctl.jobs.cli.output import SLOW_SECONDS, emit, say
 from jobctl.jobs.cli.status import describe_status, pipeline_table, statuses
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.patience import Spell
 from jobctl.jobs.core.text import visible, visible_but_colours
 from jobctl.jobs.monitoring.figures import read_training
 from jobctl.jobs.runs import store as runs
@@ -171,18 +172,12 @@ class BlockedPatience:
     """Ends a wait for a job that its scheduler cannot begin. A registry or a quota may be out of order for a while."""
 
     def __init__(self) -> None:
-        self._since: float | None = None
+        self._blocked = Spell()
 
     def check(self, status: Status) -> None:
         """Raise UserError where the job has been blocked for ``BLOCKED_SECONDS`` without a break."""
-        if not status.blocked or status.state in runs.ENDED:
-            self._since = None
-            return
-
-        if self._since is None:
-            self._since = time.monotonic()
-
-        if time.monotonic() - self._since >= BLOCKED_SECONDS:
+        blocked = self._blocked.seconds(bool(status.blocked) and status.state not in runs.ENDED)
+        if blocked is not None and blocked >= BLOCKED_SECONDS:
             raise UserError(
                 f"run '{status.run}' does not begin: {status.blocked}",
                 hint=f"its job is still there: jobctl wait {status.run}, or jobctl cancel {status.run}",

@@ -30,6 +30,25 @@ class Patience(NamedTuple):
     longest_pause: float
 
 
+class Spell:
+    """How long a condition has held without a break."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def seconds(self, holds: bool) -> float | None:
+        """Return the seconds for which every look has seen it hold, or None if it does not hold now."""
+        if not holds:
+            self._since = None
+            return None
+
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+
+        return now - self._since
+
+
 def ask(
     request: Callable[[], Answer],
     patience: Patience,

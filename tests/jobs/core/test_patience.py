@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.patience import Patience, Unanswered, ask, retry
+from jobctl.jobs.core.patience import Patience, Spell, Unanswered, ask, retry
 
 
 class Service:
@@ -108,3 +108,11 @@ def test_an_error_that_does_not_pass_is_raised_at_once(monkeypatch: pytest.Monke
     with pytest.raises(ValueError, match="no such file"):
         transfer.retried(monkeypatch)
     assert transfer.events == ["action", 1.0, "prepare", "action"]
+
+
+def test_a_spell_begins_again_after_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([10.0, 14.0, 20.0, 21.0])
+    monkeypatch.setattr("jobctl.jobs.core.patience.time.monotonic", lambda: next(times))
+    spell = Spell()
+    looks = [True, True, False, True, True]
+    assert [spell.seconds(holds) for holds in looks] == [0.0, 4.0, None, 0.0, 1.0]
