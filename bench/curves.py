@@ -17,8 +17,8 @@ import torch
 from jobctl.jobs.catalog.loader import load_model
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.prep.shards.format import read_meta
-from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import choose_attention
+from jobctl.trainer.models.building import build_model
 from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.training.gradients import clip_factor
 

@@ -34,7 +34,7 @@ class Ours:
 
     def __init__(self, config: ModelConfig, device: torch.device, train: TrainConfig) -> None:
         from jobctl.trainer import distributed as parallel
-        from jobctl.trainer.fused import fuse
+        from jobctl.trainer.fused.choice import fuse
         from jobctl.trainer.optim.registry import build_optimizer
         from jobctl.trainer.reporting.timing import StepTimer
         from jobctl.trainer.training.assembly import build_whole_model

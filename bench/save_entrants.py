@@ -24,8 +24,8 @@ from jobctl.trainer.checkpoint.save import Report, streams
 from jobctl.trainer.checkpoint.state import State
 from jobctl.trainer.checkpoint.writer import begin_write_back, write_all
 from jobctl.trainer.distributed import World
-from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.models.building import build_model
 
 GB = 1e9
 

@@ -21,8 +21,8 @@ from jobctl.trainer.export import (
     tokenizer_of,
 )
 from jobctl.trainer.interop.hf_folder import load_hf
-from jobctl.trainer.models import model_of_weights
 from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.models.building import model_of_weights
 from jobctl.trainer.models.cache import KeyValueCache
 from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.options import DEVICES

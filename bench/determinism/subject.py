@@ -13,9 +13,9 @@ from bench.determinism.attentions import Exchangeable
 from jobctl.jobs.catalog.loader import load_model
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.trainer import distributed as parallel
-from jobctl.trainer.fused import fuse
-from jobctl.trainer.models import build_model
+from jobctl.trainer.fused.choice import fuse
 from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.building import build_model
 from jobctl.trainer.optim.registry import build_optimizer
 from jobctl.trainer.reporting.timing import StepTimer
 from jobctl.trainer.training.step import Stepper

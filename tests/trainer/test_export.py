@@ -20,8 +20,8 @@ from jobctl.trainer import export, sample
 from jobctl.trainer.checkpoint.checkpointer import Checkpointer
 from jobctl.trainer.checkpoint.state import State
 from jobctl.trainer.distributed import World
-from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.models.building import build_model
 from jobctl.trainer.models.layers.decoder import Decoder
 from tests.trainer.models import tiny
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.trainer.models import build_model, cudnn_attention
+from jobctl.trainer.models import cudnn_attention
 from jobctl.trainer.models.attention import (
     BACKENDS,
     Attention,
@@ -18,6 +18,7 @@ from jobctl.trainer.models.attention import (
     check_against_reference,
     choose_attention,
 )
+from jobctl.trainer.models.building import build_model
 from jobctl.trainer.models.loss import CrossEntropy, losses_and_gradient
 from tests.trainer.models import tiny
 

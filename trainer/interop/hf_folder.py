@@ -21,8 +21,8 @@ from jobctl.jobs.catalog.consistency import check_model
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.names import parts_of
-from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.models.building import build_model
 from jobctl.trainer.models.hf_mapping import HfMapping, Weights
 from jobctl.trainer.models.registry import families, family_of
 

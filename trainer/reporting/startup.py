@@ -14,7 +14,7 @@ from jobctl.jobs.catalog.training_plan import Plan, SourceShare
 from jobctl.jobs.core.amounts import short_bytes
 from jobctl.trainer.data.samples import BatchLayout, Samples
 from jobctl.trainer.distributed import EXPLAINED, Sharding, World
-from jobctl.trainer.fused import KernelChoice
+from jobctl.trainer.fused.choice import KernelChoice
 from jobctl.trainer.models.attention import Attention
 from jobctl.trainer.options import Recipe
 

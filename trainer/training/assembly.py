@@ -24,9 +24,9 @@ from jobctl.trainer.checkpoint.weights import recorded_state
 from jobctl.trainer.data.mixture import ORDER
 from jobctl.trainer.data.samples import BatchLayout, Samples, open_samples
 from jobctl.trainer.distributed import Sharding, World
-from jobctl.trainer.fused import KernelChoice, fuse
-from jobctl.trainer.models import build_model
+from jobctl.trainer.fused.choice import KernelChoice, fuse
 from jobctl.trainer.models.attention import Attention
+from jobctl.trainer.models.building import build_model
 from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.loss import CPU_CROSS_ENTROPY
 from jobctl.trainer.models.recompute import checkpoint_blocks

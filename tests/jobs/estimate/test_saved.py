@@ -11,8 +11,8 @@ from torch import Tensor
 
 from jobctl.jobs.estimate.saved import Saved, saved_at_the_end, saved_by_block
 from jobctl.jobs.estimate.situation import Situation
-from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import choose_attention
+from jobctl.trainer.models.building import build_model
 from tests.jobs.estimate.trainings import on_cpu, training
 
 SMOKE = ["gpt2_smoke", "llama2_smoke", "llama3_smoke", "qwen3_smoke"]

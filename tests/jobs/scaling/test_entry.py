@@ -14,8 +14,8 @@ from jobctl.jobs.scaling.law import load_law
 from jobctl.jobs.scaling.search import Wish, search
 from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
-from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.models.building import build_model
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama2", "llama3", "qwen3"])

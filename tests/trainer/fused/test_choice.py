@@ -9,7 +9,7 @@ import torch
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.distributed import World
-from jobctl.trainer.fused import fp8_obstacle, fuse, obstacle
+from jobctl.trainer.fused.choice import fp8_obstacle, fuse, obstacle
 from jobctl.trainer.models.attention import ManualAttention
 from tests.trainer.models import tiny
 
@@ -58,7 +58,7 @@ def test_each_obstacle_is_named(
     reason: str,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    monkeypatch.setattr("jobctl.trainer.fused.find_spec", lambda _: object())
+    monkeypatch.setattr("jobctl.trainer.fused.choice.find_spec", lambda _: object())
     found = obstacle(config(**changes), GPU)
     assert reason in found
     assert bool(found) == bool(reason)
@@ -79,7 +79,7 @@ def test_each_obstacle_of_float8_is_named(
 
 def test_without_triton_the_plain_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    monkeypatch.setattr("jobctl.trainer.fused.find_spec", lambda _: None)
+    monkeypatch.setattr("jobctl.trainer.fused.choice.find_spec", lambda _: None)
     assert "triton" in obstacle(config(), GPU)
 
 
@@ -88,7 +88,7 @@ def test_blocks_that_stay_plain_leave_the_loss_to_be_fused_unless_plain_is_asked
     monkeypatch: pytest.MonkeyPatch, kernels: str, fuses: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    monkeypatch.setattr("jobctl.trainer.fused.find_spec", lambda _: object())
+    monkeypatch.setattr("jobctl.trainer.fused.choice.find_spec", lambda _: object())
     model = tiny.model("qwen3")
     before = model.cross_entropy
     chosen = fuse(

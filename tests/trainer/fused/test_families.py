@@ -9,9 +9,9 @@ import torch
 
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.core.errors import UserError
-from jobctl.trainer import fused as fusing
 from jobctl.trainer.distributed import World
-from jobctl.trainer.fused import fuse
+from jobctl.trainer.fused import choice as fusing
+from jobctl.trainer.fused.choice import fuse
 from jobctl.trainer.fused.fused_decoder import FusedDecoder
 from jobctl.trainer.models import registry
 from jobctl.trainer.models.attention import ManualAttention

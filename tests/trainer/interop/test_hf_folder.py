@@ -12,8 +12,8 @@ import torch
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.interop.hf_folder import config_from_hf, from_hf, hf_config, load_hf, to_hf
-from jobctl.trainer.models import model_of_weights
 from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.models.building import model_of_weights
 from tests.trainer.models import tiny
 
 CPU = torch.device("cpu")

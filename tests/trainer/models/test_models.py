@@ -18,8 +18,8 @@ from jobctl.jobs.catalog.loader import load_family
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.distributed import SHARDS_ON_CPU
-from jobctl.trainer.models import build_model, model_of_weights
 from jobctl.trainer.models.attention import ManualAttention, SdpaAttention, SdpaKernel
+from jobctl.trainer.models.building import build_model, model_of_weights
 from tests.trainer.models import tiny
 
 ROTARY = [shape for shape in tiny.SHAPES if load_family(tiny.family(shape).name).rotary_positions]

@@ -7,8 +7,8 @@ import pytest
 from jobctl.jobs.catalog.consistency import check_model
 from jobctl.jobs.catalog.loader import family_names, load_family
 from jobctl.jobs.core.errors import UserError
-from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import ManualAttention
+from jobctl.trainer.models.building import build_model
 from jobctl.trainer.models.registry import families, family_of
 from tests.trainer.models import tiny
 from tests.trainer.models.gemma_like.model import Gemma

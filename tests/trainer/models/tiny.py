@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.trainer.interop.hf_folder import hf_config, to_hf
-from jobctl.trainer.models import build_model
 from jobctl.trainer.models.attention import Attention, ManualAttention
+from jobctl.trainer.models.building import build_model
 from jobctl.trainer.models.family import Family
 from jobctl.trainer.models.layers.decoder import Decoder
 from jobctl.trainer.models.layers.norm import Norm
