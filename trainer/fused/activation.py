@@ -44,6 +44,15 @@ def swiglu_forward_kernel(gate_up_ptr, out_ptr, rows, width, ROWS: tl.constexpr,
 
 
 @triton.jit
+def swiglu_gradients(gate, up, dout):
+    """Return the gradients by ``gate`` and by ``up`` of silu(gate) · up."""
+    sigmoid = tl.sigmoid(gate)
+    # The derivative of silu(x) = x · sigmoid(x).
+    dgate = dout * up * sigmoid * (1.0 + gate * (1.0 - sigmoid))
+    return dgate, dout * gate * sigmoid
+
+
+@triton.jit
 def swiglu_backward_kernel(
     gate_up_ptr, dout_ptr, dgate_up_ptr, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
@@ -53,10 +62,7 @@ def swiglu_backward_kernel(
     gate = tl.load(gate_up_ptr + row * (2 * width) + column, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up_ptr + row * (2 * width) + width + column, mask=inside, other=0.0).to(tl.float32)
     dout = tl.load(dout_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(gate)
-    # The derivative of silu(x) = x · sigmoid(x).
-    dgate = dout * up * sigmoid * (1.0 + gate * (1.0 - sigmoid))
-    dup = dout * gate * sigmoid
+    dgate, dup = swiglu_gradients(gate, up, dout)
     element = dgate_up_ptr.dtype.element_ty
     tl.store(dgate_up_ptr + row * (2 * width) + column, dgate.to(element), mask=inside)
     tl.store(dgate_up_ptr + row * (2 * width) + width + column, dup.to(element), mask=inside)
@@ -69,13 +75,25 @@ def tanh(x):
 
 
 @triton.jit
+def gelu(x):
+    """Return GELU in its tanh form. 0.797… is sqrt(2/π), and 0.044715 the constant of this form."""
+    return 0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+
+
+@triton.jit
+def gelu_gradient_of(x, dout):
+    """Return the gradient by x of ``gelu``, in whose tanh form the inner polynomial has a derivative, too."""
+    t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+    inner = 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * x * x)
+    return dout * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner)
+
+
+@triton.jit
 def gelu_forward_kernel(x_ptr, out_ptr, size, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    # 0.797… is sqrt(2/π), and 0.044715 the constant of GELU's tanh form.
-    out = 0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
-    tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(out_ptr + at, gelu(x).to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -84,10 +102,7 @@ def gelu_backward_kernel(x_ptr, dout_ptr, dx_ptr, size, BLOCK: tl.constexpr):
     inside = at < size
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     dout = tl.load(dout_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
-    inner = 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * x * x)
-    dx = dout * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner)
-    tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+    tl.store(dx_ptr + at, gelu_gradient_of(x, dout).to(dx_ptr.dtype.element_ty), mask=inside)
 
 
 def swiglu_forward(gate_up: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from jobctl.trainer.fused.activation import tanh
+from jobctl.trainer.fused.activation import gelu, gelu_gradient_of, swiglu_gradients
 
 TILE = 64
 WARPS = 8
@@ -52,24 +52,10 @@ def round_kernel(
     else:
         value = tl.load(x_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
         if MODE == 2:
-            value = (
-                0.5 * value * (1.0 + tanh(0.7978845608028654 * (value + 0.044715 * value * value * value)))
-            )
+            value = gelu(value)
 
     scale = tl.load(scale_ptr)
-    store_twice(
-        value,
-        inside,
-        row,
-        column,
-        out_ptr,
-        transposed_ptr,
-        amax_ptr,
-        scale,
-        largest,
-        rows,
-        columns,
-    )
+    store_twice(value, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, columns)
 
 
 @triton.jit
@@ -96,50 +82,14 @@ def round_gradient_kernel(
         at = x_ptr + row.to(tl.int64) * (2 * columns) + column
         gate = tl.load(at, mask=inside, other=0.0).to(tl.float32)
         up = tl.load(at + columns, mask=inside, other=0.0).to(tl.float32)
-        sigmoid = tl.sigmoid(gate)
-        dgate = dout * up * sigmoid * (1.0 + gate * (1.0 - sigmoid))
+        dgate, dup = swiglu_gradients(gate, up, dout)
+        width = 2 * columns
         store_twice(
-            dgate,
-            inside,
-            row,
-            column,
-            out_ptr,
-            transposed_ptr,
-            amax_ptr,
-            scale,
-            largest,
-            rows,
-            2 * columns,
+            dgate, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, width
         )
-
-        store_twice(
-            dout * gate * sigmoid,
-            inside,
-            row,
-            column + columns,
-            out_ptr,
-            transposed_ptr,
-            amax_ptr,
-            scale,
-            largest,
-            rows,
-            2 * columns,
-        )
+        column += columns
+        store_twice(dup, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, width)
     else:
         x = tl.load(x_ptr + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32)
-        t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
-        inner = 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * x * x)
-        dx = dout * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner)
-        store_twice(
-            dx,
-            inside,
-            row,
-            column,
-            out_ptr,
-            transposed_ptr,
-            amax_ptr,
-            scale,
-            largest,
-            rows,
-            columns,
-        )
+        dx = gelu_gradient_of(x, dout)
+        store_twice(dx, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, columns)
