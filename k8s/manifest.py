@@ -19,7 +19,7 @@ from jobctl.jobs.render import (
 )
 from jobctl.jobs.spec.job_spec import JobSpec, seconds
 from jobctl.jobs.targets import registry
-from jobctl.k8s import names
+from jobctl.k8s import names, script
 from jobctl.k8s.placement import JOB_FILES, SECRETS, distributed, placement, topology
 from jobctl.k8s.pod_options import merged
 from jobctl.k8s.resources import PYTORCHJOB, TRAINJOB, Kind, Object
@@ -66,7 +66,7 @@ def render(spec: JobSpec, template: str, container: str, pod_template: str) -> s
     """
     context = _context(spec, container)
     context["run_json"] = literal_block(f"{context['record']}\n", 4)
-    context["script"] = literal_block(render_template("kubernetes/script.sh.j2", context), 4)
+    context["script"] = literal_block(script.render(spec, context), 4)
     context["stop"] = literal_block(render_template("kubernetes/stop.sh.j2", context), 4)
     pods = _with_options(spec, render_template(f"kubernetes/{pod_template}", context), container)
     if not distributed(spec):

@@ -2,6 +2,20 @@
 # an answer. The first pod begins by removing old questions, so it answers only pods that live now, and no pod joins
 # the attempt of a first pod that is dead. Questions and answers are files in DESK.
 
+# enter_attempt: take an attempt's number, or join the attempt of the first pod.
+enter_attempt() {
+  if [ "$POD" = 0 ]; then
+    begin_attempt
+    # meet_pods may give up, and then counts the attempts. So the records of killed ones are completed before.
+    close_attempts
+    BATCH_LOG=$LOG_DIR/batch.log
+    meet_pods
+  else
+    join_attempt
+    BATCH_LOG=$LOG_DIR/pod-$POD.log
+  fi
+}
+
 # meet_pods: wait until all other pods have asked, and answer them.
 meet_pods() {
   local pod asks=() asked ask

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from jobctl.jobs.render import TEMPLATES, shell_functions
+from jobctl.k8s.script import function_files as function_files_of_pods
 from jobctl.slurm.script import function_files
 from tests.jobs.core.test_exit_codes import bash
+from tests.k8s.conftest import spec_of as pod_spec_of
 from tests.slurm.test_script import GPU, spec_of
 
 FILES = sorted(TEMPLATES.rglob("*.sh"))
@@ -50,6 +52,13 @@ def test_a_file_has_no_jinja_in_it(file: Path) -> None:
     assert not re.search(r"\{\{|\{%|%\}|\{##", file.read_text())
 
 
+@pytest.mark.parametrize("target", ["kubernetes", "slurm"])
+def test_the_script_of_a_cluster_reads_from_top_to_bottom(target: str) -> None:
+    """Its parts decide what a job needs. The script itself only says whether the nodes are checked."""
+    text = (TEMPLATES / target / "script.sh.j2").read_text()
+    assert re.findall(r"\{% (?:if|elif|else|for)[^%]*%\}", text) == ["{% if check %}"]
+
+
 def test_each_file_is_part_of_a_script_and_no_function_is_defined_twice() -> None:
     templates = "".join(path.read_text() for path in TEMPLATES.rglob("*.sh.j2"))
     included = set(re.findall(r'"([a-z_/]+)"', " ".join(re.findall(r"functions\((.*?)\)", templates))))
@@ -62,6 +71,9 @@ def test_each_file_is_part_of_a_script_and_no_function_is_defined_twice() -> Non
     )
     for allocation in (False, True):
         included |= {*function_files(spec_of(*sets, **GPU), allocation=allocation, keeps_container=True)}
+    for nodes in (1, 2):
+        sets = ("kubernetes.secret=tokens", "preflight=stop", "project_dir=/workspace/code")
+        included |= {*function_files_of_pods(pod_spec_of(nodes=nodes, sets=sets))}
 
     assert included == {name_of(file) for file in FILES}
 
@@ -73,6 +85,7 @@ def test_each_file_is_part_of_a_script_and_no_function_is_defined_twice() -> Non
         "signal_steps",
         "watch_clock",
         "on_end",
+        "enter_attempt",
     )  # each target has its own
     defined = re.findall(r"^(\w+)\(\) \{", "".join(file.read_text() for file in FILES), re.M)
     assert sorted({name for name in defined if defined.count(name) > 1} - set(once)) == []

@@ -1,0 +1,4 @@
+# run COMMAND...: run COMMAND in this pod, and return its exit code.
+run() {
+  supervise "$@"
+}
