@@ -56,29 +56,33 @@ EQUIVALENT = frozenset(
 )
 """Another value gives the same training up to rounding. One line of the log names it."""
 
-WITHOUT_EFFECT = frozenset(
+WITHOUT_COST = frozenset(
     {
-        "initializer_range",
-        "use_dataloader",
-        "dataloader_num_workers",
-        "eval_interval",
         "eval_only",
         "log_interval",
         "gradient_log_interval",
-        "checkpoint_interval",
-        "save_checkpoints",
-        "always_save_checkpoint",
         "keep_last_checkpoints",
         "keep_every_checkpoint",
-        "checkpoint_when_busy",
         "init_from",
-        "max_bad_steps",
         "hang_timeout",
         "verify_replay",
         "profile",
     }
 )
-"""They decide what is written and when. No weight depends on them."""
+"""They change neither a weight nor the speed. Runs that differ in these alone are repeats of one setting."""
+
+WITHOUT_EFFECT = WITHOUT_COST | {
+    "initializer_range",
+    "use_dataloader",
+    "dataloader_num_workers",
+    "eval_interval",
+    "checkpoint_interval",
+    "save_checkpoints",
+    "always_save_checkpoint",
+    "checkpoint_when_busy",
+    "max_bad_steps",
+}
+"""No weight depends on them once a training has begun. They decide what is written and when."""
 
 DATA = "dataset"
 """The name under which a change of the data may be allowed."""

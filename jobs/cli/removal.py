@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -15,15 +14,12 @@ from jobctl.jobs.cli.choices import TRUST_OPTION, root
 from jobctl.jobs.cli.finding import Place, find_run, place_options
 from jobctl.jobs.cli.output import emit, table, warn
 from jobctl.jobs.cli.status import statuses
-from jobctl.jobs.core import layout
 from jobctl.jobs.core.amounts import counted, short_bytes
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.stamps import seconds_of
 from jobctl.jobs.runs import store as runs
-from jobctl.jobs.runs.removal import remove, size_of
 from jobctl.jobs.runs.store import Run, State, Status
-from jobctl.jobs.targets.protocol import RemovesRuns, Removing
-from jobctl.jobs.targets.registry import load_target, target_entry
+from jobctl.jobs.targets.protocol import Remover, Removing
+from jobctl.jobs.targets.removal import remover_of
 
 DAY = 86400.0
 ENDED_STATES = [state for state in get_args(State) if state in runs.ENDED]
@@ -39,21 +35,21 @@ class Removal(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A run that is to go, and where it stands."""
+    """A run that is to go, its last status, and what removes it."""
 
     run: Run
     status: Status
+    remover: Remover
+
+    @property
+    def state(self) -> State:
+        """Return the state in which it ended."""
+        return self.remover.state(self.run, self.status)
 
     @property
     def age_days(self) -> float:
-        """Return the days since its end, or since anything was written into its directory's attempts."""
-        written = seconds_of(self.status.end) if _keeps(self.run) else None
-        if written is None:
-            folder = self.run.path / "attempts"
-            path = folder if folder.is_dir() else self.run.path
-            written = path.stat().st_mtime if path.exists() else seconds_of(self.run.record.submitted)
-
-        return max(0.0, (time.time() - (written or 0.0)) / DAY)
+        """Return the days since its end."""
+        return max(0.0, (time.time() - self.remover.last_sign(self.run, self.status)) / DAY)
 
 
 @click.command("delete")
@@ -75,8 +71,9 @@ def delete_command(
 
     Of a run on Kubernetes a pod removes the folder on the volume; then its record and its ended jobs go as well.
     """
-    found = [find_run(name, Place(**place)) for name in dict.fromkeys(names)]
-    chosen = [Ended(*pair) for pair in zip(found, statuses(found, strict=True), strict=True)]
+    named = [find_run(name, Place(**place)) for name in dict.fromkeys(names)]
+    pairs = zip(named, statuses(named, strict=True), strict=True)
+    chosen = [Ended(run, status, remover_of(run, root())) for run, status in pairs]
     for each in chosen:
         _check_removable(each, trusted)
 
@@ -106,7 +103,7 @@ def prune_command(
     # A run whose evaluation is at work is not touched, whatever the training is.
     busy = {run.path for run, status in pairs if status.state not in runs.ENDED}
     chosen = [
-        Ended(run, status)
+        Ended(run, status, remover_of(run, root()))
         for run, status in pairs
         if status.state in (states or runs.ENDED) and not run.step and run.path not in busy
     ]
@@ -118,10 +115,10 @@ def prune_command(
 
 
 def _tell_unknown(pairs: Sequence[tuple[Run, Status]]) -> None:
-    """Say which runs stay because their cluster does not say whether they have ended."""
-    unknown = sorted({run.path.name for run, status in pairs if status.state == "unknown" and _keeps(run)})
+    """Say which runs stay because nobody knows whether they have ended."""
+    unknown = sorted({run.path.name for run, status in pairs if status.state == "unknown"})
     if unknown:
-        warn([f"left out: their cluster does not answer: {', '.join(unknown)}"])
+        warn([f"left out: nothing says whether these runs have ended: {', '.join(unknown)}"])
 
 
 def _removable(chosen: Sequence[Ended]) -> list[Ended]:
@@ -146,28 +143,22 @@ def _check_removable(ended: Ended, trusted: Sequence[str]) -> None:
     if status.state not in runs.ENDED:
         raise UserError(f"run '{run.name}' is {status.state}", hint=f"jobctl cancel {run.name}", code=1)
 
-    if _keeps(run):
-        _target_of(run).check_removable(run, trusted)
-    else:
-        runs.check_ours(run.path, trusted)
-
-
-def _target_of(run: Run) -> RemovesRuns:
-    target = load_target(run.target)
-    if not isinstance(target, RemovesRuns):
-        raise UserError(f"target {run.target} cannot remove the files of run '{run.name}'", code=1)
-
-    return target
+    ended.remover.check(run, trusted)
 
 
 def _remove(
     chosen: Sequence[Ended], *, checkpoints: bool, yes: bool, as_json: bool, lenient: bool = False
 ) -> None:
     """Remove the chosen runs. With ``lenient`` those stay whose volume is not reached, and the others go."""
-    with _reached(chosen, lenient) as clusters:
-        chosen = [each for each in chosen if not _keeps(each.run) or each.run.target in clusters]
+    with _reached(chosen, lenient) as access:
+        chosen = [each for each in chosen if each.run.target in access]
         removals = [
-            Removal(each.run.name, _state(each), _size(each.run, checkpoints, clusters), each.age_days)
+            Removal(
+                each.run.name,
+                each.state,
+                access[each.run.target].size(each.run, checkpoints),
+                each.age_days,
+            )
             for each in chosen
         ]
         freed = sum(removal.bytes for removal in removals)
@@ -184,7 +175,7 @@ def _remove(
             )
 
         for each in chosen:
-            _remove_one(each.run, checkpoints, clusters)
+            access[each.run.target].remove(each.run, checkpoints)
 
     done = f"removed {counted(len(removals), 'run')}, {short_bytes(freed)}"
     emit({"removed": removals, "bytes": freed}, as_json, done if removals else "nothing to remove")
@@ -192,60 +183,19 @@ def _remove(
 
 @contextlib.contextmanager
 def _reached(chosen: Sequence[Ended], lenient: bool) -> Iterator[Mapping[str, Removing]]:
-    """Yield the access to the runs whose files a cluster keeps, by the names of their targets."""
+    """Yield the access to the runs' files, by the names of their targets."""
     with contextlib.ExitStack() as stack:
-        clusters: dict[str, Removing] = {}
-        kept = [each.run for each in chosen if _keeps(each.run)]
-        for name in dict.fromkeys(run.target for run in kept):
-            group = [run for run in kept if run.target == name]
+        access: dict[str, Removing] = {}
+        for name in dict.fromkeys(each.run.target for each in chosen):
+            group = [each for each in chosen if each.run.target == name]
             try:
-                clusters[name] = stack.enter_context(_target_of(group[0]).removing(group))
+                removing = group[0].remover.removing([each.run for each in group])
+                access[name] = stack.enter_context(removing)
             except UserError as error:
                 if not lenient:
                     raise
 
-                names = ", ".join(run.name for run in group)
+                names = ", ".join(each.run.name for each in group)
                 warn([f"left out: {names}: {error.message}"])
 
-        yield clusters
-
-
-def _state(ended: Ended) -> str:
-    return ended.status.state if _keeps(ended.run) else runs.recorded_status(ended.run).state
-
-
-def _size(run: Run, checkpoints: bool, clusters: Mapping[str, Removing]) -> int:
-    if not _keeps(run):
-        return size_of(run.path, checkpoints)
-
-    note = _note_of(run)
-    here = size_of(note, checkpoints) if note else 0
-
-    return clusters[run.target].size(run, checkpoints) + here
-
-
-def _remove_one(run: Run, checkpoints: bool, clusters: Mapping[str, Removing]) -> None:
-    if not _keeps(run):
-        remove(run.path, checkpoints)
-        return
-
-    clusters[run.target].remove(run, checkpoints)
-    if note := _note_of(run):
-        remove(note, checkpoints)
-
-
-def _note_of(run: Run) -> Path | None:
-    """Return the directory of this host that says which cluster has just this run; None where there is none."""
-    path = layout.run_dir(root(), run.path.name)
-    if not layout.record_file(path).is_file():
-        return None
-
-    recorded = runs.read(root(), path.name)
-    here, there = recorded.record.spec.site.kubernetes, run.record.spec.site.kubernetes
-    is_its = _keeps(recorded) and (here.context, here.namespace) == (there.context, there.namespace)
-
-    return path if is_its else None
-
-
-def _keeps(run: Run) -> bool:
-    return target_entry(run.target).keeps_records
+        yield access

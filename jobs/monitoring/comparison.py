@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from jobctl.jobs.catalog.resuming import WITHOUT_COST
 from jobctl.jobs.monitoring.analysis import Analysis
 from jobctl.jobs.monitoring.history import History, column, whole
 from jobctl.jobs.monitoring.significance import (
@@ -37,22 +38,8 @@ CHOSEN = (
     "fingerprint",
 )
 """Choices at the start of a run that are part of its setting. The others follow from these."""
-NOT_SETTINGS = frozenset(
-    {
-        "seed",
-        "init_from",
-        "eval_only",
-        "profile",
-        "log_interval",
-        "gradient_log_interval",
-        "hang_timeout",
-        "verify_replay",
-        "keep_last_checkpoints",
-        "keep_every_checkpoint",
-        "run_dir",
-    }
-)
-"""Settings that change no result but by chance."""
+REPEATED = WITHOUT_COST | {"seed", "run_dir"}
+"""Keys of a log that differ between repeats of one setting."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -140,7 +127,7 @@ def compared(members: Sequence[Member]) -> Comparison:
 
 def setting_of(history: History) -> dict[str, Any]:
     """Return what makes two runs repeats of each other: all settings but the seed."""
-    config = {key: value for key, value in history.config.items() if key not in NOT_SETTINGS}
+    config = {key: value for key, value in history.config.items() if key not in REPEATED}
     chosen = {key: history.startup[key] for key in CHOSEN if key in history.startup}
     return config | chosen
 

@@ -148,6 +148,26 @@ class Removing(Protocol):
         ...
 
 
+class Remover(Protocol):
+    """What ``jobctl delete`` and ``prune`` do with the ended runs of one target."""
+
+    def check(self, run: Run, trusted: Sequence[str]) -> None:
+        """Raise UserError for the run of another user who is not ``trusted``, or if anything of it is at work."""
+        ...
+
+    def state(self, run: Run, status: Status) -> State:
+        """Return the state to show for a run that has ended with ``status``."""
+        ...
+
+    def last_sign(self, run: Run, status: Status) -> float:
+        """Return when the run ended, or was last written to, in seconds since 1970."""
+        ...
+
+    def removing(self, chosen: Sequence[Run]) -> AbstractContextManager[Removing]:
+        """Return access to the files of ``chosen``. Raises UserError where they cannot be reached."""
+        ...
+
+
 @runtime_checkable
 class RemovesRuns(Protocol):
     """A target whose runs' files this host reaches only through the cluster."""

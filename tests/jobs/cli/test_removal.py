@@ -136,14 +136,15 @@ def test_delete_removes_none_where_one_is_refused(jobctl: Invoke, root: Path, jo
     assert theirs.path.is_dir()
 
 
+@pytest.mark.parametrize("target", ["k8s", "slurm"])
 def test_a_run_of_a_cluster_that_does_not_answer_is_left_out_and_named(
-    jobctl: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, jobctl: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choices = Choices(model="qwen3_smoke", target="k8s", run="there")
+    choices = Choices(model="qwen3_smoke", target=target, run="there")
     recorded(root, resolve(choices, version="0.0.0", root=str(root)).spec)
-    unknown = Status(run="there", target="k8s", state="unknown")
+    unknown = Status(run="there", target=target, state="unknown")
     monkeypatch.setattr("jobctl.jobs.cli.removal.statuses", lambda runs: [unknown for _ in runs])
     code, out, err = jobctl("prune", "--older-than", "0", "--yes")
     assert (code, out) == (0, "nothing to remove\n")
-    assert "left out: their cluster does not answer: there" in err
+    assert "left out: nothing says whether these runs have ended: there" in err
     assert (root / "runs/there").is_dir()

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobctl.jobs.catalog.resuming import WITHOUT_COST, WITHOUT_EFFECT
 from jobctl.jobs.monitoring.analysis import analyse
 from jobctl.jobs.monitoring.comparison import (
     RESULTS,
@@ -42,6 +43,19 @@ def test_repeats_are_one_group_and_no_difference(tmp_path: Path) -> None:
     comparison = compared(runs)
     (group,) = comparison.groups
     assert (len(group.members), comparison.settings, comparison.verdicts) == (3, {}, ())
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_COST))
+def test_what_costs_nothing_makes_no_other_setting(name: str, tmp_path: Path) -> None:
+    runs = [member(tmp_path / f"r{seed}", seed=seed, settings={name: seed}) for seed in (1, 2)]
+    assert len(compared(runs).groups) == 1
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_EFFECT - WITHOUT_COST))
+def test_what_changes_the_speed_alone_is_another_setting(name: str, tmp_path: Path) -> None:
+    """Tokens per second are compared as well."""
+    runs = [member(tmp_path / f"r{seed}", seed=seed, settings={name: seed}) for seed in (1, 2)]
+    assert compared(runs).settings == {name: (1, 2)}
 
 
 def test_only_the_settings_that_differ_are_told(tmp_path: Path) -> None:
