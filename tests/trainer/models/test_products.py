@@ -68,3 +68,41 @@ def test_each_way_gives_the_same_sum(
 def test_short_sums_are_never_cut() -> None:
     assert not products.pieces_pay(2304, 2304, products.PIECES * products.PIECE - products.PIECES, CPU)
     assert not products.pieces_pay(2304, 2304, products.PIECES * products.PIECE + 1, CPU)
+
+
+def test_a_product_in_pieces_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, where the pieces pay, in bfloat16 and summed in float32."""
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else CPU
+    left = narrow(64, 24, seed=5).to(device)
+    right = narrow(64, 40, seed=6).to(device)
+    whole = left.double().t() @ right.double()
+    if device == CPU:
+        left = left.float()
+        right = right.float()
+
+    out = torch.empty(24, 40, device=device)
+    monkeypatch.setattr(products, "pieces_pay", lambda *_: True)
+    if device == CPU:
+        out = torch.bmm(*products.pieces(left.t(), right)).sum(0)
+    else:
+        products.product_into(out, left.t(), right)
+
+    torch.testing.assert_close(out.double(), whole, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pays"),
+    [
+        ((2304, 2304, 65536), True),
+        ((2304, 2304, 4096), False),
+        ((2048, 2048, 32768), False),
+        ((9216, 2304, 65536), False),
+        ((4096, 2048, 32768), False),
+    ],
+)
+def test_pieces_are_for_results_that_would_leave_multiprocessors_idle(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], pays: bool
+) -> None:
+    h200 = type("Properties", (), {"multi_processor_count": 132})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: h200)
+    assert products.pieces_pay.__wrapped__(*shape, torch.device("cuda", 0)) == pays
