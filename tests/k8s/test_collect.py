@@ -15,7 +15,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.k8s.collect import BoundedHeader
 from jobctl.k8s.listing import Listed, parse_listing
 from tests.k8s.conftest import MakeCluster
-from tests.k8s.server import ApiServer
+from tests.k8s.server import ApiServer, Fault
 from tests.k8s.test_verbs import SMOKE, jobctl_says
 
 DIGEST = "0" * 64
@@ -157,3 +157,116 @@ def test_a_header_that_announces_an_endless_name_is_not_read() -> None:
         tarfile.open(fileobj=data, mode="r|", tarinfo=BoundedHeader) as tar,
     ):
         tar.next()
+
+
+def test_a_token_that_expires_in_the_middle_of_collect_is_renewed(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster("exit 0")
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+
+    def expires(_: str, path: str) -> bool:
+        if "/exec" in path and server.tokens == {"good"}:
+            server.tokens = {"renewed"}
+            server.kubeconfig("renewed")
+        return False
+
+    server.faults = [Fault(expires)]
+    assert jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))[0] == 0
+    assert server.tokens == {"renewed"}
+    assert (tmp_path / "out/run.json").exists()
+
+
+@pytest.mark.parametrize(
+    "fault", [{"lost": True}, {"status": 429}, {"status": 500}, {"reset": True}], ids=str
+)
+def test_collect_comes_through_at_whichever_request(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path, fault: dict[str, object]
+) -> None:  # fmt: skip
+    cluster("exit 0")
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    seen: set[tuple[str, str]] = set()
+
+    def first_time(method: str, path: str) -> bool:
+        key = (method, path.split("?")[0] + ("tar" if "tar" in path else ""))
+        new = key not in seen
+        seen.add(key)
+        return new
+
+    server.faults = [Fault(first_time, times=100, **fault)]  # type: ignore[arg-type]
+    code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
+    assert code == 0, err
+    assert (tmp_path / "out/attempts/1.json").exists()
+    assert not server.store.list_all("v1", "pods", "jobctl", "app.kubernetes.io/component=reader")
+
+
+def test_collect_goes_on_after_cut_streams_and_fetches_nothing_twice(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster('mkdir -p "$run_dir/checkpoints"; exit 0')
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    for number in range(20):
+        (server.volume / "runs/demo/checkpoints" / f"shard {number}\n.bin").write_bytes(
+            bytes([number]) * 50_000
+        )
+    server.faults = [Fault(lambda m, path: "/exec" in path and "tar" in path, times=3, cut_after=200_000)]
+    code, out, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"), "--json")
+    assert code == 0, err
+    counts = json.loads(out)
+    assert counts["copied"] == counts["files"] >= 20
+    for number in range(20):
+        path = tmp_path / "out/checkpoints" / f"shard {number}\n.bin"
+        assert path.read_bytes() == bytes([number]) * 50_000
+    counts = json.loads(jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"), "--json")[1])
+    assert counts["copied"] == 0
+
+
+def test_collect_goes_on_within_a_file(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster("exit 0")
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    content = os.urandom(3_000_000)
+    (server.volume / "runs/demo/big").write_bytes(content)
+    sends = Fault(
+        lambda _, path: "/exec" in path and ("tar" in path or "tail" in path), times=100, cut_after=500_000
+    )
+    server.faults = [sends]
+    code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
+    assert code == 0, err
+    assert (tmp_path / "out/big").read_bytes() == content
+    assert 6 <= 100 - sends.times <= 9
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_a_part_that_is_not_the_files_beginning_is_fetched_anew(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster("exit 0")
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    (server.volume / "runs/demo/big").write_bytes(b"new content")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.big.part").write_bytes(b"old")
+    assert jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))[0] == 0
+    assert (tmp_path / "out/big").read_bytes() == b"new content"
+
+
+def test_collect_into_what_cannot_be_written_is_a_message(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster("exit 0")
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    jobctl_says(capfd, "wait", "demo")
+    (tmp_path / "file").touch()
+    code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "file"))
+    assert (code, f"{tmp_path}/file: File exists" in err) == (1, True)
+    (tmp_path / "out/run.json").mkdir(parents=True)
+    code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
+    assert (code, "out/run.json is not a regular file" in err) == (1, True)
+    assert (tmp_path / "out/attempts/1.json").is_file()
+    assert not server.store.list_all("v1", "pods", "jobctl", "app.kubernetes.io/component=reader")

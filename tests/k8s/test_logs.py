@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
+import jobctl.k8s.api
+import jobctl.k8s.connection
 from jobctl.jobs.core.errors import UserError
-from jobctl.k8s import logs
+from jobctl.k8s import logs, names
 from jobctl.k8s.attempts import read_attempt
 from jobctl.k8s.logs import FRUITLESS_TRIES, Wanted, all_logs, follow_pod, pod_logs
 from jobctl.k8s.pods import Pod
+from tests.k8s.conftest import MakeCluster
+from tests.k8s.server import ApiServer, Fault
+from tests.k8s.test_verbs import SMOKE, jobctl_says
 
 BEGIN = "jobctl: run r, attempt {}, pod 0 on node-1"
 Stream = list[bytes | Exception]
@@ -198,3 +203,50 @@ def test_the_attempt_is_read_from_the_head_of_the_log(pieces: Stream, attempt: i
 
     assert read_attempt(api, "jobctl", pod(running=True)) == attempt
     assert int(api.queries[0]["limitBytes"]) <= 1 << 14
+
+
+ENDED = {"conditions": [{"type": "Succeeded", "status": "True"}]}
+
+
+@pytest.mark.parametrize("faults", [{"stalls": True}, {}], ids=["stalls", "cut"])
+def test_a_log_stream_that_breaks_within_a_line_loses_none_and_halves_none(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    faults: dict[str, bool],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(jobctl.k8s.connection, "SILENCE", 0.5)
+    cluster('for i in $(seq 40); do echo "line $i"; sleep 0.02; done; exit 0')
+    server.faults = [
+        Fault(lambda _, path: "/log" in path, cut_after=size, **faults) for size in (340, 505, 777)
+    ]
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    lines = jobctl_says(capfd, "logs", "demo", "-f")[1].splitlines()
+    assert lines[1:] == [f"line {i}" for i in range(1, 41)]
+    assert all(fault.times == 0 for fault in server.faults)
+
+
+def test_lines_of_the_same_instant_are_all_shown(
+    server: ApiServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    labels = {**names.selector("demo"), names.COMPONENT: "train"}
+    ended = {"name": "pytorch", "image": "i", "imageID": "", "ready": False, "restartCount": 0}
+    ended["state"] = {"terminated": {"exitCode": 0}}
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "demo-master-0", "uid": "u", "labels": labels},
+        "spec": {"containers": [{"name": "pytorch", "image": "i"}]}, "status": {"containerStatuses": [ended]},
+    }  # fmt: skip
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    server.store.create("v1", "pods", "jobctl", pod)
+    server.logs["u"] = [("2026-11-25T10:00:00.000000001Z", text) for text in ("a", "b", "b", "c")]
+    server.faults = [Fault(lambda _, path: "/log" in path, cut_after=70)]
+    server.store.patch("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo", {"status": ENDED})
+    assert jobctl_says(capfd, "logs", "demo", "-f")[1].split() == ["a", "b", "b", "c"]
+
+
+def test_a_cut_log_stream_goes_on_where_it_was(
+    server: ApiServer, cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster('for i in $(seq 40); do echo "line $i"; sleep 0.02; done; exit 0')
+    server.faults = [Fault(lambda m, path: "/log" in path, times=3, cut_after=400)]
+    jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    lines = jobctl_says(capfd, "logs", "demo", "-f")[1].splitlines()
+    assert [line for line in lines if line.startswith("line ")] == [f"line {i}" for i in range(1, 41)]

@@ -1,4 +1,4 @@
-"""Which cluster jobctl talks to, and as whom: a context of the kubeconfig, or the pod that it runs in."""
+"""The cluster that jobctl talks to, as whom, and what it says where none answers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 import yaml
 from kubernetes.config import incluster_config
 
+import jobctl.k8s.api
+import jobctl.k8s.connection
 from jobctl.k8s.api import Api
 from jobctl.k8s.resources import PYTORCHJOB
 from jobctl.k8s.target import PYTORCH
 from tests.k8s.conftest import furnish, granted, made
-from tests.k8s.server import ApiServer
+from tests.k8s.server import ApiServer, Fault
 from tests.k8s.test_verbs import SMOKE, jobctl_says
 
 
@@ -137,15 +139,6 @@ def test_a_server_that_is_no_address_is_said_at_once(
     assert "trying again" not in said
 
 
-def test_a_run_of_another_namespace_is_not_called_lost_with_advice_that_fails(
-    server: ApiServer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
-    _, said, _ = jobctl_says(capfd, "status", "first", "--namespace", "nowhere")
-    assert "namespace nowhere has no record of it" in said
-    assert "jobctl resume" not in said
-
-
 @pytest.mark.parametrize("name", ["a b", "../kube-system", "A", ""])
 def test_a_namespace_that_can_be_none_is_wrong_usage(
     server: ApiServer, name: str, capfd: pytest.CaptureFixture[str]
@@ -170,55 +163,40 @@ def test_a_context_that_the_kubeconfig_does_not_have_is_wrong_usage(
     assert err == f"jobctl: {NAMELESS}\n  it has: test\n"
 
 
-def test_a_recorded_context_that_is_gone_hides_no_other_run(
+def test_an_expired_token_is_renewed(server: ApiServer) -> None:
+    api = Api()
+    server.tokens = {"renewed"}
+    server.kubeconfig("renewed")
+    assert api.list_all(PYTORCHJOB, "jobctl") == []
+
+
+def test_credentials_that_cannot_be_renewed_are_a_message(
     server: ApiServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
-    named = ["--context", "test", "--run", "second"]
-    assert jobctl_says(capfd, "submit", *SMOKE, *named)[0] == 0
-    file = server.kubeconfig()
-    file.write_text(
-        file.read_text().replace("name: test", "name: fresh").replace("context: test", "context: fresh")
-    )
-    PYTORCH.clusters.forget()
-    code, out, _ = jobctl_says(capfd, "list")
-    states = dict(line.split()[:2] for line in out.splitlines()[1:])
-    assert (code, states) == (0, {"first": "submitted", "second": "unknown"})
+    server.tokens = set()
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    assert (code, "does not accept your credentials" in err) == (1, True)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["logs", "first"],
-        ["logs", "first", "-f"],
-        ["logs", "first", "--all-ranks"],
-        ["cancel", "first"],
-        ["cancel", "first", "--force"],
-        ["resume", "first"],
-        ["shell", "first", "--", "true"],
-        ["forward", "first"],
-        ["forward", "first", "--to", "80"],
-        ["collect", "first", "-o", "out"],
-    ],
-)
-def test_each_verb_says_that_another_namespace_may_have_the_run(
-    server: ApiServer, words: list[str], capfd: pytest.CaptureFixture[str]
+def test_nobody_answering_is_a_message(
+    server: ApiServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
-    at = words.index("--") if "--" in words else len(words)
-    code, out, err = jobctl_says(capfd, *words[:at], "--namespace", "nowhere", *words[at:])
-    assert (code, out) == (1, "")
-    assert "namespace nowhere has no record of" in err
-    assert "is it another cluster's or namespace's? --context, --namespace" in err
+    monkeypatch.setattr(jobctl.k8s.connection, "PATIENCE", 0.2)
+    server.faults = [Fault(times=1000, reset=True)]
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    assert (code, "no API server answers at" in err) == (1, True)
 
 
-@pytest.mark.parametrize(
-    "words", [["doctor", "first"], ["watch", "first", "--once"], ["report", "first"], ["analyze", "first"]]
-)
-def test_a_note_of_a_run_is_not_taken_for_its_files(
-    server: ApiServer, words: list[str], capfd: pytest.CaptureFixture[str]
+def test_a_server_that_stays_ill_is_a_message(
+    server: ApiServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert jobctl_says(capfd, "submit", *SMOKE, "--run", "first")[0] == 0
-    code, out, err = jobctl_says(capfd, *words)
-    assert (code, out) == (1, "")
-    assert "the files of run 'first' are on a cluster's volume\n  jobctl collect first -o DIR" in err
+    monkeypatch.setattr(jobctl.k8s.connection, "PATIENCE", 0.2)
+    server.faults = [Fault(times=1000, status=500)]
+    code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
+    assert (code, "answers 500" in err) == (1, True)
+
+
+def test_a_slow_server_is_not_asked_twice(server: ApiServer) -> None:
+    server.faults = [Fault(times=1, seconds=0.5)]
+    Api().list_all(PYTORCHJOB, "jobctl")
+    assert len(server.requests) == 1
