@@ -280,7 +280,8 @@ class Violation(NamedTuple):
         if RDMA_CAPABILITY in self.named:
             return (
                 "RDMA pins memory, and level privileged alone allows that: "
-                "kubectl label namespace NAME pod-security.kubernetes.io/enforce=privileged"
+                "kubectl label namespace NAME pod-security.kubernetes.io/enforce=privileged; "
+                "NAME is kubernetes.namespace, which jobctl explain shows"
             )
 
         if OPERATORS_INIT_CONTAINER in self.named:

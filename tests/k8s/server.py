@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         url = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-        self.words = parse_qs(url.query).get("command", [])
+        self.words = parse_qs(url.query, keep_blank_values=True).get("command", [])
         self.api.requests.append((self.command, self.path))
         size = int(self.headers.get("Content-Length") or 0)
         self.body = json.loads(self.rfile.read(size)) if size else {}
