@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 
 import click
@@ -17,6 +18,9 @@ HEAD = """\
 Exit codes: 0, it worked; 1, it did not; 2, the command line or a file is wrong. `jobctl wait` and `--wait` leave with
 the code of the job.
 """
+
+_CHOICES = re.compile(r" \[([^]|]+(?:\|[^]|]+)+)\]")
+"""The words that an option takes, as click writes them: ``[finished|failed]``."""
 
 
 def reference() -> str:
@@ -58,8 +62,15 @@ def _section(command: click.Command, context: click.Context) -> str:
 
 
 def _row(record: tuple[str, str]) -> str:
-    """Return a row of a Markdown table; a bar would begin another cell."""
-    option, meaning = (" ".join(text.split()).replace("|", r"\|") for text in record)
+    """Return a row of a Markdown table."""
+    option, meaning = (" ".join(text.split()) for text in record)
+    # A bar would begin another cell, and an escaped one looks bad in code. So the choices follow the meaning.
+    if choices := _CHOICES.search(option):
+        option = _CHOICES.sub("", option)
+        names = ", ".join(f"`{name}`" for name in choices[1].split("|"))
+        meaning = f"{meaning} One of {names}."
+
+    assert "|" not in option + meaning, option
     return f"| `{option}` | {meaning} |"
 
 

@@ -34,6 +34,11 @@ def test_a_command_below_a_command_has_a_section() -> None:
 
 
 def test_a_bar_does_not_begin_another_cell() -> None:
+    """An escaped bar shows its backslash in code, so a page has none either."""
     rows = [line for line in reference().splitlines() if line.startswith("| `")]
     assert len(rows) > 50
-    assert all(len(re.findall(r"(?<!\\)\|", row)) == 3 for row in rows)
+    assert [row for row in rows if row.count("|") != 3] == []
+
+
+def test_the_words_that_an_option_takes_follow_its_meaning() -> None:
+    assert "| `--dtype` | Type of ids without an index. One of `uint16`, `uint32`. |" in reference()
