@@ -21,7 +21,7 @@ SLOW = {
     "prep": (
         "encode",
         "test_mirror.py",
-        "test_prep.py",
+        "test_main.py",
         "test_shared_root.py",
         "test_without_native_packages.py",
         "work",
@@ -34,7 +34,7 @@ SLOW = {
         "models/test_recipe.py",
         "optim",
         "reporting/test_reporting.py",
-        "test_commands.py",
+        "test_main.py",
         "test_distributed.py",
         "test_export.py",
         "training",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -129,27 +128,6 @@ def test_the_oldest_go_first_of_all_kinds_of_nodes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("kind*/triton/*")) == ["KEY6", "KEY7", "KEY8", "KEY9"]
 
 
-def test_seeding_takes_the_newest_up_to_its_limit(tmp_path: Path) -> None:
-    for number in range(4):
-        make_kernel(tmp_path / "shared", f"KEY{number}", written=1000.0 + number)
-    size = next(entries(tmp_path / "shared")).size
-    (tmp_path / "local").mkdir()
-    assert seed(tmp_path / "shared", tmp_path / "local", 2 * size) == 2
-    assert places(tmp_path / "local") == ["triton/KEY2", "triton/KEY3"]
-
-
-def test_what_came_from_the_shared_cache_does_not_go_back(tmp_path: Path) -> None:
-    """Else each job would bring back what had to go."""
-    shared = tmp_path / "shared/kind"
-    make_kernel(shared, "OLD")
-    (tmp_path / "local").mkdir()
-    seed(shared, tmp_path / "local", LIMIT)
-    make_kernel(tmp_path / "local", "NEW")
-    (shared / "triton/OLD").rename(tmp_path / "evicted")
-    assert publish(shared, tmp_path / "local", LIMIT) == 1
-    assert places(shared) == ["triton/NEW"]
-
-
 def test_an_entry_that_vanishes_is_skipped(tmp_path: Path) -> None:
     gone = Entry(Path("triton/GONE"), 1, 0.0)
     assert not copy(gone, tmp_path / "shared", tmp_path / "local", durably=False)
@@ -163,10 +141,3 @@ def test_what_a_killed_job_left_aside_goes_after_an_hour(tmp_path: Path) -> None
         os.utime(tmp_path / ".aside" / name, (10_000 - age, 10_000 - age))
     remove_left(tmp_path, 10_000 - 3600.0)
     assert [path.name for path in (tmp_path / ".aside").iterdir()] == ["new"]
-
-
-def test_the_list_of_a_kernel_names_the_shared_place(tmp_path: Path) -> None:
-    make_kernel(tmp_path / "local", "KEY")
-    publish(tmp_path / "shared/kind", tmp_path / "local", LIMIT)
-    manifest = json.loads((tmp_path / "shared/kind/triton/KEY/__grp__k.json").read_text())
-    assert manifest["child_paths"]["k.cubin"] == str(tmp_path / "shared/kind/triton/KEY/k.cubin")

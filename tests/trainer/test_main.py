@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import metrics_dir, rank_log, stop_file
 from jobctl.jobs.core.run_times import read_goodput
+from jobctl.trainer.__main__ import is_hardware, main, refuse
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.distributed import SHARDS_ON_CPU
+from jobctl.trainer.training.replay import WrongBits
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import PATIENCE, PROJECT, RECORDS_GLOO, Ranks, command, records
 
@@ -272,3 +275,34 @@ def test_a_hang_without_the_launcher_is_said_on_the_console(
     assert code == 1, output
     assert "training hangs: it made no step for" in output
     assert "trainer/faulty_rank.py:" in output
+
+
+@pytest.mark.parametrize(
+    ("error", "hardware"),
+    [
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), True),
+        (RuntimeError("CUDA error: Uncorrectable NVLink error detected during the execution"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (WrongBits("the gradients differ"), True),
+        (MemoryError("CUDA out of memory"), False),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_only_a_broken_gpu_takes_its_node_out_of_the_job(error: BaseException, hardware: bool) -> None:
+    """A wrong program would give the same error on the next node."""
+    assert is_hardware(error) == hardware
+
+
+@pytest.mark.parametrize(("rank", "code", "said"), [("0", 2, True), ("1", 2, False), ("1", 1, True)])
+def test_a_refusal_that_all_ranks_share_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, code: int, said: bool
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    assert refuse(UserError("it cannot be", code=code)) == code
+    assert ("it cannot be" in capsys.readouterr().err) == said
+
+
+def test_help_needs_no_torch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "jobctl.trainer.distributed", None)
+    assert main(["--help"]) == 0
+    assert "--run_dir" in capsys.readouterr().out

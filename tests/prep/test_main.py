@@ -209,19 +209,6 @@ def test_a_root_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> N
     assert "Not a directory" in error
 
 
-def test_status_says_how_far_the_job_is(root: Path, folder: Path) -> None:
-    run_prep(*arguments(root, folder))
-    command = [sys.executable, "-m", "jobctl.prep.status", root / "datasets" / "mine-gpt2", "--json"]
-    out = subprocess.run(
-        command, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT / "src")}
-    )
-    said = json.loads(out.stdout)
-    assert said["state"] == "finished"
-    assert said["share"] == 1.0
-    assert said["tasks_done"] == said["tasks"] > 3
-    assert said["tokens"] == open_dataset(root / "datasets" / "mine-gpt2").meta.tokens
-
-
 def test_a_source_that_comes_or_goes_while_the_job_runs_is_an_error(
     root: Path, folder: Path, tmp_path: Path
 ) -> None:
