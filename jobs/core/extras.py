@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import re
 import sys
@@ -71,6 +70,9 @@ def _normal(name: str) -> str:
 
 def _requirements() -> list[tuple[str, str]]:
     """Return each package with the extra that asks for it, as the installed metadata says."""
+    # Only an error needs it, and every program imports this module.
+    import importlib.metadata
+
     try:
         lines = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -86,6 +88,8 @@ def _origin() -> str:
 
     Return its name if none is recorded.
     """
+    import importlib.metadata
+
     try:
         # pip records where a package came from (PEP 610). A package from the index has no such file.
         record = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")

@@ -5,6 +5,7 @@ gigatoken would split words differently at them. A text with one of them goes to
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -40,6 +41,29 @@ NEW_RANGES = [
 """First and last code points of the new letters and digits."""
 NEW_FIRST_BYTES = (b"\xf0", b"\xe0", b"\xea")
 """First bytes of their UTF-8. Most texts have none of these bytes, which is fast to see."""
+SHORT = 512
+"""Bytes up to which a search for the first bytes of new characters is faster than a look at every code point."""
+
+
+def _prefixes() -> bytes:
+    """Return a pattern of the UTF-8 of all new characters, each without its last byte."""
+    last_bytes: dict[bytes, set[bytes]] = {}
+    for first, last in NEW_RANGES:
+        for code in range(first, last + 1):
+            data = chr(code).encode()
+            last_bytes.setdefault(data[:-2], set()).add(data[-2:-1])
+
+    # By first byte, so that the search tries only a few branches at each place.
+    branches: dict[bytes, list[bytes]] = {}
+    for before, ends in last_bytes.items():
+        characters = b"".join(re.escape(end) for end in sorted(ends))
+        branches.setdefault(before[:1], []).append(re.escape(before[1:]) + b"[" + characters + b"]")
+
+    return b"|".join(re.escape(lead) + b"(?:" + b"|".join(rest) + b")" for lead, rest in branches.items())
+
+
+MAY_BE_NEW = re.compile(_prefixes())
+"""Finds the beginning of a new character's UTF-8. A few old characters begin like one."""
 
 
 def _table() -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -55,7 +79,11 @@ NEW = _table()
 
 def has_new(data: bytes) -> bool:
     """Return True if UTF-8 has a new character."""
-    if not any(first in data for first in NEW_FIRST_BYTES):
+    first, second, third = NEW_FIRST_BYTES
+    if not (first in data or second in data or third in data):
+        return False
+
+    if len(data) <= SHORT and not MAY_BE_NEW.search(data):
         return False
 
     codes = np.frombuffer(data.decode().encode("utf-32-le"), "<u4")

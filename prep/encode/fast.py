@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from jobctl.jobs.catalog.data import EncoderName
-from jobctl.prep.encode.identity import nfc
 from jobctl.prep.encode.look import Look, looks_of
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
@@ -59,9 +58,7 @@ def resident() -> int:
 
 def in_nfc(texts: Sequence[str], looks: Sequence[Look]) -> list[str | bytes]:
     """Return the UTF-8, or else the text itself, of each text in NFC, and the reference's NFC of each other."""
-    return [
-        (seen.data or text) if seen.is_nfc else nfc(text) for text, seen in zip(texts, looks, strict=True)
-    ]
+    return [seen.nfc or seen.data or text for text, seen in zip(texts, looks, strict=True)]
 
 
 class GigatokenEncoder:

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jobctl.prep.encode.characters import has_new
-
-SENTENCEPIECE_SPACE = "\u2581"
+from jobctl.prep.encode.identity import SENTENCEPIECE_SPACE, brought_into_nfc
 
 ASCII = bytes(range(128))
 MARK_LEADS = (b"\xcc", b"\xcd")
@@ -23,13 +22,14 @@ class Look(NamedTuple):
     """A text's UTF-8, and what is known of its characters.
 
     ``is_identity``: the text is its own identity (see ``identity``). ``has_new``: it has a character of a newer
-    Unicode than the reference's.
+    Unicode than the reference's. ``nfc`` is the text in NFC, and empty if the text is that itself.
     """
 
     data: bytes
     is_nfc: bool
     is_identity: bool
     has_new: bool
+    nfc: str = ""
 
 
 def look(text: str) -> Look:
@@ -42,7 +42,10 @@ def look(text: str) -> Look:
     is_in_nfc = _is_nfc(text, rest)
     has_space = SENTENCEPIECE_SPACE.encode() in rest
 
-    return Look(data, is_in_nfc, is_in_nfc and not has_space, has_new(rest))
+    # Kept, because both the identity and an encoder may ask for it, and it is slow to make.
+    nfc = "" if is_in_nfc else brought_into_nfc(text)
+
+    return Look(data, is_in_nfc, is_in_nfc and not has_space, has_new(rest), nfc)
 
 
 def looks_of(texts: Sequence[str], known: Sequence[Look]) -> Sequence[Look]:
@@ -54,7 +57,8 @@ def _is_nfc(text: str, rest: bytes) -> bool:
     """Return True if a text is in NFC. ``rest`` is the UTF-8 of its characters that are not ASCII."""
     # A rest without marks that is in NFC stays so with ASCII in between. Of a text in another script than
     # ours the rest is nearly all, and looking at it would not save anything.
-    is_small = 4 * len(rest) < len(text) and not any(lead in rest for lead in MARK_LEADS)
+    first, second = MARK_LEADS
+    is_small = 4 * len(rest) < len(text) and first not in rest and second not in rest
     if is_small and unicodedata.is_normalized("NFC", rest.decode()):
         return True
 

@@ -22,7 +22,7 @@ import xxhash
 
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.prep.encode.encoder import PART
-from jobctl.prep.encode.identity import Identity, text_identity
+from jobctl.prep.encode.identity import Identity, text_identity, with_plain_spaces
 from jobctl.prep.encode.look import Look, look
 from jobctl.prep.select.duplicates import Repeated
 from jobctl.prep.select.language import language_of
@@ -163,10 +163,9 @@ class Selection:
         """
         seen = look(text)
         size = len(seen.data)
-        is_bare = seen.is_identity and self._identity is text_identity
-        digest = document_hash(seen.data if is_bare else self._identity(text))
+        digest = document_hash(self._identity_of(text, seen))
         if len(text) > PART:
-            seen = seen._replace(data=b"")
+            seen = seen._replace(data=b"", nfc="")
 
         share = 0.0 if self.entry.validation_files else self.entry.validation_share
         if is_from_validation or is_validation(digest, share):
@@ -175,6 +174,13 @@ class Selection:
         times = copies(digest, self.config.weights.get(label, 1.0)) if self.config.weights else 1
 
         return Document(text, seen, label, digest, size, "train", times)
+
+    def _identity_of(self, text: str, seen: Look) -> bytes:
+        if self._identity is not text_identity:
+            return self._identity(text)
+
+        # What the look knows is not worked out again.
+        return seen.data if seen.is_identity else with_plain_spaces(seen.nfc or text).encode()
 
     def is_held_out(self, document: Document) -> bool:
         """Return True if a training document is also in the source's own validation split."""
