@@ -37,8 +37,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
         os.replace(temporary, path)
     # Also on Ctrl-C: nobody else would remove the partial file.
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # The error of a write names no file, and that of the partial file a name that nobody knows.
+            error.filename = str(path)
+
         raise
 
     # The rename itself is durable only after the folder is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -62,6 +63,31 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def why_not(error: OSError, place: object = "") -> str:
+    """Return the reason of an error of the system, with ``place`` or else the file that the error names."""
+    where = place or error.filename
+    if error.errno == errno.ENOSPC:
+        return f"the disk of {where} is full" if where else "a disk is full"
+
+    if error.errno == errno.EDQUOT:
+        return f"the quota of the disk of {where} is used up" if where else "the quota of a disk is used up"
+
+    return f"{where}: {error.strerror or error}" if where else str(error.strerror or error)
+
+
+def _flush_output() -> None:
+    """Flush stdout. Raises OSError that names it, and lets a later flush succeed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Python flushes again at the exit, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        error.filename = "the standard output"
+        raise
+
+
 def run_command(main: Callable[[], int], speaker: str = "jobctl") -> NoReturn:
     """Exit with the code that ``main`` returns. On an error, print its message and exit with its code."""
     if sys.stdout is None:
@@ -71,7 +97,7 @@ def run_command(main: Callable[[], int], speaker: str = "jobctl") -> NoReturn:
     try:
         code = main()
         # Now and not at the exit: there Python would report a full disk or a closed pipe with a traceback.
-        sys.stdout.flush()
+        _flush_output()
     except UserError as error:
         print(visible(f"{speaker}: {error}"), file=sys.stderr)
         code = error.code
@@ -82,8 +108,7 @@ def run_command(main: Callable[[], int], speaker: str = "jobctl") -> NoReturn:
         code = 141  # 128 + SIGPIPE, as other programs end here
     except OSError as error:
         # For example a full disk, or a file of another user.
-        reason = f"{error.filename or 'file system'}: {error.strerror or error}"
-        print(visible(f"{speaker}: {reason}"), file=sys.stderr)
+        print(visible(f"{speaker}: {why_not(error)}"), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130  # 128 + SIGINT

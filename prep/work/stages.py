@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.errors import UserError, why_not
 from jobctl.prep.encode.identity import identity
 from jobctl.prep.select import duplicates
 from jobctl.prep.select.selection import SPLITS, Selection
@@ -276,7 +276,7 @@ def guarded(stage: Stage, index: int, seen: Seen) -> None:
 
         hint = "what is done stays; run the same command again to go on"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left for {output}", hint=f"free some; {hint}", code=1) from None
+            raise UserError(why_not(error, output), hint=f"free some of it; {hint}", code=1) from None
 
         raise UserError(f"cannot write {output}: {error}", hint=hint, code=1) from None
 

@@ -256,7 +256,7 @@ def test_a_disk_that_fills_up_stops_the_job_and_a_larger_one_lets_it_go_on(
     given = ["--dataset", "sotu", "--tokenizer", "gpt2", "--root", root, "--shard-bytes", 1_000_000]
     output = small_disk / "out"
     stopped = run_prep(*given, "--output", output, code=1)
-    assert "no space left" in stopped.stderr
+    assert f"the disk of {output} is full" in stopped.stderr
     assert "run the same command again" in stopped.stderr
     assert not list(output.rglob("*.partial"))
     subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)

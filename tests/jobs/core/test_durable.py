@@ -21,8 +21,9 @@ def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_beside_them(
         raise OSError(28, "No space on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as raised:
         write_whole(file, b"new")
+    assert raised.value.filename == str(file), "a message has to name the file"
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
 

@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 
@@ -36,8 +37,19 @@ def test_a_command_leaves_with_its_code_or_with_its_errors(capsys: pytest.Captur
         (
             OSError(errno.ENOSPC, "No space left on device", "/data/x"),
             1,
-            "jobctl: /data/x: No space left on device\n",
+            "jobctl: the disk of /data/x is full\n",
         ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded", "/data/x"),
+            1,
+            "jobctl: the quota of the disk of /data/x is used up\n",
+        ),
+        (
+            OSError(errno.EACCES, "Permission denied", "/data/x"),
+            1,
+            "jobctl: /data/x: Permission denied\n",
+        ),
+        (OSError(errno.EIO, "Input/output error"), 1, "jobctl: Input/output error\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -89,3 +101,13 @@ def test_a_wrong_name_among_few_prints_them_all() -> None:
 def test_an_error_without_a_message_is_named_by_its_type() -> None:
     assert first_line(RuntimeError("\nno kernel\nfor this shape")) == "no kernel"
     assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_an_output_on_a_full_disk_is_said_once() -> None:
+    program = "from jobctl.jobs.core.errors import run_command\nrun_command(lambda: print('x') or 0)"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert (ended.returncode, ended.stderr) == (1, "jobctl: the disk of the standard output is full\n")
