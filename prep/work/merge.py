@@ -21,9 +21,7 @@ from jobctl.prep.sources.listing import Source
 from jobctl.prep.sources.manifest import Manifest
 from jobctl.prep.work import stages
 from jobctl.prep.work.job import Job
-from jobctl.prep.work.unit import Record, UnitJob, load_record, reject_file
-
-REJECTS = "rejects.jsonl"
+from jobctl.prep.work.unit import Record, UnitJob, load_record, write_rejects
 
 
 def records(output: Path, count: int) -> list[Record]:
@@ -41,16 +39,6 @@ def records(output: Path, count: int) -> list[Record]:
         raise UserError(f"{len(missing)} of {count} shards are not done; the first: {missing[0]}", hint=hint)
 
     return present
-
-
-def write_rejects(output: Path, count: int) -> None:
-    """Write the rejected lines of all units into one file, in the units' order.
-
-    Write no file if there are none.
-    """
-    parts = [reject_file(output, index).read_bytes() for index in range(count)]
-    if any(parts):
-        write_whole(output / REJECTS, b"".join(parts))
 
 
 def check_rejects(job: Job, done: Sequence[Record]) -> None:
@@ -131,7 +119,7 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     done = records(output, count)
     # Once more at the end: a source that changed during the job would not match its hash.
     manifests.compare(manifest, sources)
-    write_rejects(output, count)
+    write_rejects(output, range(count))
     check_rejects(job, done)
     total = statistics.Statistics()
     evidence = Evidence()

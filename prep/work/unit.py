@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,8 @@ Seen = Callable[[int, int], None]
 """A function that gets the number of source bytes read and of tokens made."""
 MANY_BROKEN = 100
 """Rejects before their share is checked. A few broken lines at the beginning say nothing."""
+REJECTS = "rejects.jsonl"
+"""The file of all rejected lines of a job, in its output folder."""
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -138,7 +140,7 @@ class Rejects:
                 f"{len(self.found)} of {documents + len(self.found)} source lines are broken, more than the "
                 f"share of {self.limit:g} that is allowed; "
                 f"the first: {self.first}",
-                hint="look at the source, or allow more with --max-reject-share",
+                hint="look at rejects.jsonl, or allow more with --max-reject-share",
             )
 
     def write(self, path: Path) -> None:
@@ -177,6 +179,13 @@ def load_record(output: Path, index: int) -> Record:
 
 def reject_file(output: Path, index: int) -> Path:
     return work_dir(output) / "rejects" / f"{index:05d}.jsonl"
+
+
+def write_rejects(output: Path, units: Iterable[int]) -> None:
+    """Write the rejected lines of ``units`` into one file, in their order. Write no file if there are none."""
+    parts = [reject_file(output, index).read_bytes() for index in units]
+    if any(parts):
+        write_whole(output / REJECTS, b"".join(parts))
 
 
 @dataclass(frozen=True)
@@ -265,6 +274,17 @@ def write_batch(
     return tokens
 
 
+def stop_if_too_many(work: UnitJob, index: int, rejects: Rejects, documents: int) -> None:
+    """Raise UserError if too many lines of unit ``index`` are broken. Leave the lines for the user to look at."""
+    try:
+        rejects.check(documents)
+    except UserError:
+        rejects.write(reject_file(work.output, index))
+        known = [unit for unit in range(len(work.units)) if reject_file(work.output, unit).exists()]
+        write_rejects(work.output, known)
+        raise
+
+
 def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
     """Prepare unit ``index`` with ``encoder``. ``seen`` gets the source bytes and tokens as they are done."""
     job = work.job
@@ -285,7 +305,7 @@ def attempt(work: UnitJob, index: int, encoder: Encoder, seen: Seen) -> Record:
             for batch in read(piece, job.entry, work.files[piece.source.name], rejects.see, reading):
                 lines += len(batch.texts)
                 if len(rejects.found) > MANY_BROKEN:
-                    rejects.check(lines)
+                    stop_if_too_many(work, index, rejects, lines)
 
                 for chosen in selection.choose(batch, is_from_validation):
                     spot.see(chosen)

@@ -167,6 +167,23 @@ def test_broken_lines_stand_in_the_reject_file_and_too_many_stop_the_job(
         finish(strict, folder)
 
 
+def test_a_job_that_stops_in_the_middle_of_a_unit_leaves_its_broken_lines_to_look_at(
+    tmp_path: Path, unit_job: MakeUnit
+) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(lines(TEXTS) + b'{"text": \n' * 3)
+    (folder / "b.jsonl").write_bytes(b'{"text": \n' * 150 + lines(TEXTS))
+    work = unit_job(folder, max_reject_share=0.02, shard_bytes=(folder / "a.jsonl").stat().st_size)
+    assert len(work.units) > 1
+    with pytest.raises(UserError, match=r"look at rejects\.jsonl"):
+        finish(work, folder)
+    rejected = [json.loads(line) for line in (work.output / "rejects.jsonl").read_text().splitlines()]
+    assert [item["file"] for item in rejected] == ["a.jsonl"] * 3 + ["b.jsonl"] * 150
+    finish(unit_job_again(work, max_reject_share=0.5), folder)
+    assert len((work.output / "rejects.jsonl").read_text().splitlines()) == 153
+
+
 def unit_job_again(work: UnitJob, **changes: object) -> UnitJob:
     import msgspec
 
@@ -185,7 +202,7 @@ def test_a_full_disk_stops_cleanly_and_the_job_goes_on_later(
     stage = next(stages(work))
     with monkeypatch.context() as patch:
         patch.setattr(output.Series, "write", full)
-        with pytest.raises(UserError, match="no space left"):
+        with pytest.raises(UserError, match=f"the disk of {work.output} is full"):
             guarded(stage, 0, lambda size, tokens: None)
     assert list(work.output.glob("*.bin")) == list(work.output.glob(".*partial")) == []
     finish(work, folder)
