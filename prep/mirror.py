@@ -19,11 +19,13 @@ import msgspec
 from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.jobs.catalog.loader import load_entry
 from jobctl.jobs.core.amounts import counted
+from jobctl.jobs.core.bounds import MOST_PROCESSES
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import source_dir
 from jobctl.jobs.core.names import UnsafeName, inside, parts_of, shown
 from jobctl.jobs.core.patience import retry
+from jobctl.jobs.core.validation import whole_number
 from jobctl.prep.sources.files import sha256_of
 from jobctl.prep.sources.listing import all_patterns, matches
 from jobctl.prep.sources.origins import MIRROR_FILE, HubFile, Mirrored, mirrored
@@ -234,7 +236,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--root", type=Path, default=os.environ.get("JOBCTL_ROOT"), required="JOBCTL_ROOT" not in os.environ
     )
-    parser.add_argument("--workers", type=int, default=8, help="files fetched at once")
+    parser.add_argument(
+        "--workers", type=whole_number(1, MOST_PROCESSES), default=8, help="files fetched at once"
+    )
     parser.add_argument("--check", action="store_true", help="read and hash what is there already, too")
     parser.add_argument(
         "--token-env", default="HF_TOKEN", help="environment variable that holds the hub's token"

@@ -18,7 +18,7 @@ from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import source_dir
-from jobctl.jobs.core.validation import expected
+from jobctl.jobs.core.validation import expected, whole_number
 
 OVERRIDES = (
     "text_field",
@@ -85,10 +85,16 @@ def parser() -> argparse.ArgumentParser:
         "--ignore-unreadable", action="store_true", help="leave out source files that prep cannot read"
     )
     made.add_argument(
-        "--rank", type=int, default=number_of(RANK), help="number of this node; default: the scheduler's"
+        "--rank",
+        type=whole_number(0),
+        default=number_of(RANK),
+        help="number of this node; default: the scheduler's",
     )
     made.add_argument(
-        "--world-size", type=int, default=number_of(COUNT) or 1, help="nodes that work on this data set"
+        "--world-size",
+        type=whole_number(1),
+        default=number_of(COUNT) or 1,
+        help="nodes that work on this data set",
     )
     made.add_argument("--mirror-only", action="store_true", help="only bring the hub's files to the root")
     made.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -22,9 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jobctl.jobs.core.amounts import counted
+from jobctl.jobs.core.bounds import MOST_PROCESSES
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import tokenizers
 from jobctl.jobs.core.names import inside
+from jobctl.jobs.core.validation import whole_number
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards import statistics
@@ -304,7 +306,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         help="where the tokenizer is; default: the folder's own root, or the job's",
     )
-    parser.add_argument("--workers", type=int, default=cores(), help="shards read at once")
+    parser.add_argument(
+        "--workers", type=whole_number(1, MOST_PROCESSES), default=cores(), help="shards read at once"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
         "--repair", action="store_true", help="make the shards again that are missing or damaged"

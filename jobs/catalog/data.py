@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from jobctl.jobs.core.bounds import LARGEST, MOST, MOST_BYTES, MOST_PROCESSES
+
 EncoderName = Literal["auto", "gigatoken", "fastokens", "tokenizers"]
 Duplicates = Literal["keep", "exact", "near"]
 ControlTokens = Literal["ids", "text"]
@@ -50,16 +52,20 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str, Meta(description="line between the documents of a .txt file; empty: it is one document")
     ] = ""
     validation_share: Annotated[Share, Meta(description="share of the documents kept for validation")] = 0.001
-    min_characters: Annotated[int, Meta(ge=0, description="shorter documents are left out")] = 1
-    max_characters: Annotated[int, Meta(ge=0, description="longer documents are left out; 0: none")] = 0
+    min_characters: Annotated[int, Meta(ge=0, le=MOST, description="shorter documents are left out")] = 1
+    max_characters: Annotated[
+        int, Meta(ge=0, le=MOST, description="longer documents are left out; 0: none")
+    ] = 0
     languages: Annotated[list[str], Meta(description="languages to keep, as in: en de; empty: all")] = []
     language_field: Annotated[
         str, Meta(description="field, dotted, that names a record's language; empty: fastText tells it")
     ] = ""
-    bytes: Annotated[float, Meta(ge=0, description="size of the source files, for estimates; 0: unknown")] = (
-        0.0
-    )
-    tokens: Annotated[float, Meta(ge=0, description="about how many tokens it has; 0: unknown")] = 0.0
+    bytes: Annotated[
+        float, Meta(ge=0, le=LARGEST, description="size of the source files, for estimates; 0: unknown")
+    ] = 0.0
+    tokens: Annotated[
+        float, Meta(ge=0, le=LARGEST, description="about how many tokens it has; 0: unknown")
+    ] = 0.0
 
 
 class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,9 +82,11 @@ class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     sha256: Annotated[
         dict[str, str], Meta(description="shipped files, or files of the hub, whose hash is known")
     ] = {}
-    vocab_size: Annotated[int, Meta(ge=1, description="ids it can give: the largest and one")]
-    model_vocab_size: Annotated[int, Meta(ge=1, description="rows of the embedding of its own models")]
-    eos_id: Annotated[int, Meta(ge=0, description="the id written after every document")]
+    vocab_size: Annotated[int, Meta(ge=1, le=MOST, description="ids it can give: the largest and one")]
+    model_vocab_size: Annotated[
+        int, Meta(ge=1, le=MOST, description="rows of the embedding of its own models")
+    ]
+    eos_id: Annotated[int, Meta(ge=0, le=MOST, description="the id written after every document")]
     eos_token: str
     bos_id: Annotated[int | None, Meta(description="the id written before documents with --add-bos")] = None
     bos_token: str = ""
@@ -97,12 +105,15 @@ class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Options of ``python -m jobctl.prep`` besides its inputs and its output."""
 
-    workers: Annotated[int, Meta(ge=0, description="processes on this node; 0: one a core")] = 0
+    workers: Annotated[
+        int, Meta(ge=0, le=MOST_PROCESSES, description="processes on this node; 0: one a core")
+    ] = 0
     encoder: Annotated[EncoderName, Meta(description="auto takes the fastest that is proven")] = "auto"
     shard_bytes: Annotated[
         int,
         Meta(
             ge=1,
+            le=MOST_BYTES,
             description="bytes of a shard at most, and of source text that one task takes, about (compressed: thrice)",
         ),
     ] = 1_000_000_000
@@ -132,5 +143,5 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Share, Meta(description="share of source lines that may be broken before the job stops")
     ] = 0.001
     stale_seconds: Annotated[
-        int, Meta(ge=1, description="silence after which another worker takes a shard over")
+        int, Meta(ge=1, le=MOST, description="silence after which another worker takes a shard over")
     ] = 120

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+
+from jobctl.jobs.core.bounds import MOST
 
 _SIMPLE = {
     bool: "true or false",
@@ -96,3 +100,19 @@ def in_words(message: str) -> str:
         message = message.replace(name, words)
 
     return re.sub(r"^Expected ", "must be ", message)
+
+
+def whole_number(least: int, most: int = MOST) -> Callable[[str], int]:
+    """Return a type for an option of argparse: a whole number from ``least`` to ``most``."""
+
+    def convert(text: str) -> int:
+        # Python refuses to convert thousands of digits.
+        is_whole = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+        if not is_whole or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {least} and of at most {most}, not {text!r}"
+            )
+
+        return int(text)
+
+    return convert

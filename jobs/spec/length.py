@@ -13,6 +13,7 @@ from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.jobs.catalog.training_plan import SourceShare, doubts, plan_of
 from jobctl.jobs.core.amounts import short_count
+from jobctl.jobs.core.bounds import MOST
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer
@@ -122,7 +123,13 @@ def length_layer(
         )
 
     # Rounded up: the user gets at least the tokens that the user asked for.
-    steps = max(1, math.ceil(tokens / spec.tokens_per_step))
+    steps = max(1, math.ceil(tokens / spec.tokens_per_step)) if math.isfinite(tokens) else math.inf
+    if steps > MOST:
+        raise UserError(
+            f"{name}: {steps:.3g} steps of {spec.tokens_per_step:,} tokens are too many: at most {MOST:,}",
+            hint="look at the number, or at the batch",
+        )
+
     settings: dict[str, Any] = {"max_iters": steps}
 
     if not _by_user("lr_decay_iters", origins):

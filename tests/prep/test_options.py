@@ -33,8 +33,22 @@ def both(parsed: argparse.Namespace) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--shard-bytes", "0"], "--shard-bytes: must be a whole number of at least 1, not '0'"),
-        (["--min-characters", "abc"], "--min-characters: must be a whole number of at least 0, not 'abc'"),
+        (
+            ["--shard-bytes", "0"],
+            "--shard-bytes: must be a whole number of at least 1 and of at most 1000000000000000, not '0'",
+        ),
+        (
+            ["--min-characters", "abc"],
+            "--min-characters: must be a whole number of at least 0 and of at most 1000000000, not 'abc'",
+        ),
+        (
+            ["--workers", "1e300"],
+            "--workers: must be a whole number of at least 0 and of at most 4096, not '1e300'",
+        ),
+        (
+            ["--workers", "99999"],
+            "--workers: must be a whole number of at least 0 and of at most 4096, not '99999'",
+        ),
         (["--duplicates", "nearly"], "--duplicates: must be one of keep, exact, near, not 'nearly'"),
         (["--control-tokens", "x"], "--control-tokens: must be one of ids, text, not 'x'"),
         (
@@ -58,6 +72,19 @@ def test_every_option_of_prep_has_its_type() -> None:
     assert config == PrepConfig(
         weights={"books": 2.0, "web": 0.5}, shuffle=7, add_bos=True, duplicates="near"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--rank", "-1"), ("--rank", "9" * 5000), ("--world-size", "0"), ("--world-size", "1e300")],
+)
+def test_a_node_has_a_number_that_makes_sense(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        options.parsed([*NEEDED, f"{option}={value}"])
+
+    assert f"argument {option}: must be a whole number of at least" in capsys.readouterr().err
 
 
 def test_the_number_of_a_node_is_the_schedulers(monkeypatch: pytest.MonkeyPatch) -> None:

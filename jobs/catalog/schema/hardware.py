@@ -6,29 +6,37 @@ import msgspec
 from msgspec import Meta
 
 from jobctl.jobs.catalog.schema.naming import ImageVariant
+from jobctl.jobs.core.bounds import LARGEST, MOST
 
 
 class HardwareFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Facts about a node type. They are no choices."""
 
     device: Annotated[str, Meta(description="part of the name that the driver gives the GPU; empty: no GPU")]
-    memory_gib: Annotated[float, Meta(gt=0, description="memory of one GPU, or of the node without GPUs")]
+    memory_gib: Annotated[
+        float, Meta(gt=0, le=LARGEST, description="memory of one GPU, or of the node without GPUs")
+    ]
     peak_tflops: Annotated[dict[str, float], Meta(description="dense peaks by dtype, TFLOP/s a GPU")]
     compute_capability: Annotated[str, Meta(description="CUDA architecture, as 9.0; empty without GPU")]
     image_variants: Annotated[
         list[ImageVariant],
         Meta(description="images with code for this GPU; empty: none, its processors are ARM's"),
     ]
-    cpus: Annotated[int, Meta(ge=1, description="CPU cores of a node")]
-    node_memory_gib: Annotated[int, Meta(ge=1, description="memory of a node")]
-    shm_gib: Annotated[int, Meta(ge=1, description="size of /dev/shm in a container")]
+    cpus: Annotated[int, Meta(ge=1, le=MOST, description="CPU cores of a node")]
+    node_memory_gib: Annotated[int, Meta(ge=1, le=MOST, description="memory of a node")]
+    shm_gib: Annotated[int, Meta(ge=1, le=MOST, description="size of /dev/shm in a container")]
     gpu_product: Annotated[str, Meta(description="nvidia.com/gpu.product label")] = ""
     allreduce_gb_s: Annotated[
         float,
-        Meta(ge=0, description="bus bandwidth an all-reduce within a node should reach, GB/s; 0: unknown"),
+        Meta(
+            ge=0,
+            le=LARGEST,
+            description="bus bandwidth an all-reduce within a node should reach, GB/s; 0: unknown",
+        ),
     ] = 0.0
     allreduce_network_gb_s: Annotated[
-        float, Meta(ge=0, description="the same of a node's network, between two nodes; 0: unknown")
+        float,
+        Meta(ge=0, le=LARGEST, description="the same of a node's network, between two nodes; 0: unknown"),
     ] = 0.0
 
 

@@ -6,14 +6,19 @@ import msgspec
 from msgspec import Meta
 
 from jobctl.jobs.catalog.schema.naming import NAME, ImageVariant
+from jobctl.jobs.core.bounds import MOST
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Resources that a job requests from the scheduler."""
 
-    nodes: Annotated[int, Meta(ge=1, description="nodes of the job")] = 1
-    gpus_per_node: Annotated[int, Meta(ge=0, description="GPUs on each node; 0 on the cpu hardware")] = 8
-    processes_per_node: Annotated[int, Meta(ge=0, description="trainer processes a node; 0: one a GPU")] = 0
+    nodes: Annotated[int, Meta(ge=1, le=MOST, description="nodes of the job")] = 1
+    gpus_per_node: Annotated[
+        int, Meta(ge=0, le=MOST, description="GPUs on each node; 0 on the cpu hardware")
+    ] = 8
+    processes_per_node: Annotated[
+        int, Meta(ge=0, le=MOST, description="trainer processes a node; 0: one a GPU")
+    ] = 0
     time_limit: Annotated[
         str,
         Meta(
@@ -41,7 +46,12 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         ),
     ] = 0
     array_limit: Annotated[
-        int, Meta(ge=0, description="tasks of a Slurm array at work at once; 0: as many as there is room for")
+        int,
+        Meta(
+            ge=0,
+            le=MOST,
+            description="tasks of a Slurm array at work at once; 0: as many as there is room for",
+        ),
     ] = 0
     master_port: Annotated[int, Meta(ge=0, le=65535, description="rendezvous port; 0: from the job's id")] = 0
 
@@ -58,5 +68,6 @@ class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         str, Meta(description="container image reference; empty: jobctl:<version>-<variant>")
     ] = ""
     sweep_batch_sizes: Annotated[
-        tuple[int, ...], Meta(description="the batch sizes that stage sweep tries one after another")
+        tuple[Annotated[int, Meta(ge=1, le=MOST)], ...],
+        Meta(description="the batch sizes that stage sweep tries one after another"),
     ] = ()

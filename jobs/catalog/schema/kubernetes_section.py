@@ -5,6 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from jobctl.jobs.core.bounds import MOST
+
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?)?$"
 """A quantity of Kubernetes, or nothing."""
 NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
@@ -63,7 +65,7 @@ class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         ),
     ] = ""
     cpu_limit: Annotated[
-        int, Meta(ge=0, description="CPUs that a pod may use; 0: all of the hardware's node")
+        int, Meta(ge=0, le=MOST, description="CPUs that a pod may use; 0: all of the hardware's node")
     ] = 0
     memory_limit: Annotated[
         str,
@@ -82,7 +84,7 @@ class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     gpu_resource: Annotated[str, Meta(description="Kubernetes' resource name of a GPU")] = "nvidia.com/gpu"
     rdma_resource: Annotated[str, Meta(description="Kubernetes' resource name of RDMA; empty: none")] = ""
     rdma_devices: Annotated[
-        int, Meta(ge=0, description="RDMA devices of a pod, as 4 EFA of a p4d; 0: one a GPU")
+        int, Meta(ge=0, le=MOST, description="RDMA devices of a pod, as 4 EFA of a p4d; 0: one a GPU")
     ] = 0
     topology_required: Annotated[
         str, Meta(description="topology level that all pods must share, for Kueue; empty: none")

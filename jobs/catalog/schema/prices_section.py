@@ -5,14 +5,20 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from jobctl.jobs.core.bounds import LARGEST
+
 
 class PricesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Prices and rates of the site's machines."""
 
-    gpu_hour: Annotated[float, Meta(ge=0, description="price of one GPU for an hour; 0: unknown")] = 0.0
-    kwh: Annotated[float, Meta(ge=0, description="price of a kilowatt-hour; 0: unknown")] = 0.0
+    gpu_hour: Annotated[
+        float, Meta(ge=0, le=LARGEST, description="price of one GPU for an hour; 0: unknown")
+    ] = 0.0
+    kwh: Annotated[float, Meta(ge=0, le=LARGEST, description="price of a kilowatt-hour; 0: unknown")] = 0.0
     currency: Annotated[str, Meta(description="currency of the prices")] = "USD"
-    pue: Annotated[float, Meta(ge=1, description="power of the site for each watt of its machines")] = 1.2
+    pue: Annotated[
+        float, Meta(ge=1, le=LARGEST, description="power of the site for each watt of its machines")
+    ] = 1.2
     disk_gb_s: Annotated[
-        float, Meta(ge=0, description="rate at which a node writes checkpoints, GB/s; 0: unknown")
+        float, Meta(ge=0, le=LARGEST, description="rate at which a node writes checkpoints, GB/s; 0: unknown")
     ] = 0.0

@@ -9,6 +9,7 @@ from jobctl.jobs.catalog.schema.container_section import ContainerSection
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
 from jobctl.jobs.catalog.schema.prices_section import PricesSection
 from jobctl.jobs.catalog.schema.slurm_section import SlurmSection
+from jobctl.jobs.core.bounds import LARGEST, MOST
 
 Preflight = Literal["off", "report", "stop"]
 
@@ -41,11 +42,15 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     nodelist: Annotated[str, Meta(description="nodes to use")] = ""
     exclude: Annotated[str, Meta(description="nodes to avoid")] = ""
     cpus_per_task: Annotated[
-        int, Meta(ge=0, description="CPUs of a node's task; 0: leave it to the scheduler")
+        int, Meta(ge=0, le=MOST, description="CPUs of a node's task; 0: leave it to the scheduler")
     ] = 0
     compile_cache_gib: Annotated[
         float,
-        Meta(ge=0, description="GiB of compiled kernels that a user's jobs keep for the next ones; 0: none"),
+        Meta(
+            ge=0,
+            le=LARGEST,
+            description="GiB of compiled kernels that a user's jobs keep for the next ones; 0: none",
+        ),
     ] = 8.0
 
     container: ContainerSection = ContainerSection()

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from jobctl.jobs.core.bounds import MOST
+
 GpuRequest = Literal["gpus-per-node", "gres"]
 
 
@@ -33,18 +35,29 @@ class SlurmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     gpu_type: Annotated[str, Meta(description="the GPU's name in gres.conf, where the site requires it")] = ""
     spare_nodes: Annotated[
         int,
-        Meta(ge=0, description="extra nodes, which take the place of bad ones that the preflight names"),
+        Meta(
+            ge=0,
+            le=MOST,
+            description="extra nodes, which take the place of bad ones that the preflight names",
+        ),
     ] = 0
     interface: Annotated[
         str, Meta(description="network interface on which the nodes meet; empty: the one of their addresses")
     ] = ""
     open_files: Annotated[
-        int, Meta(ge=0, description="files that a process may open at once (ulimit -n); 0: as Slurm gives it")
+        int,
+        Meta(
+            ge=0,
+            le=MOST,
+            description="files that a process may open at once (ulimit -n); 0: as Slurm gives it",
+        ),
     ] = 65536
     core_file_mib: Annotated[
         int,
         Meta(
-            ge=-1, description="MiB of memory that a crashed process may leave as a core file; -1: all of it"
+            ge=-1,
+            le=MOST,
+            description="MiB of memory that a crashed process may leave as a core file; -1: all of it",
         ),
     ] = 0
     exclusive: Annotated[bool, Meta(description="whole nodes")] = True

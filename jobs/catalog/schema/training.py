@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from jobctl.jobs.core.bounds import LARGEST, MOST, MOST_PROCESSES
+
 AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash_attn_2", "flash_attn_3", "flash_attn_4", "manual"]
 Kernels = Literal["auto", "fused", "plain"]
 OptimizerName = Literal["adamw", "torch_adamw"]
@@ -21,26 +23,34 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """
 
     # how long, and how much a step
-    max_iters: Annotated[int, Meta(ge=1, description="optimiser steps in the whole run")] = 2000
-    batch_size: Annotated[int, Meta(ge=1, description="sequences a GPU in one micro-step")] = 4
-    gradient_accumulation_steps: Annotated[int, Meta(ge=1, description="micro-steps a GPU in one step")] = 1
-    block_size: Annotated[int, Meta(ge=1, description="tokens a sequence")] = 2048
+    max_iters: Annotated[int, Meta(ge=1, le=MOST, description="optimiser steps in the whole run")] = 2000
+    batch_size: Annotated[int, Meta(ge=1, le=MOST, description="sequences a GPU in one micro-step")] = 4
+    gradient_accumulation_steps: Annotated[
+        int, Meta(ge=1, le=MOST, description="micro-steps a GPU in one step")
+    ] = 1
+    block_size: Annotated[int, Meta(ge=1, le=MOST, description="tokens a sequence")] = 2048
     # optimiser and schedule
     optimizer: Annotated[
         OptimizerName,
         Meta(description="adamw takes the fastest for the kernels; torch_adamw always torch's own"),
     ] = "adamw"
-    learning_rate: Annotated[float, Meta(gt=0, description="peak learning rate")] = 3e-4
-    min_lr: Annotated[float, Meta(ge=0, description="learning rate at the end of the decay")] = 3e-5
-    warmup_iters: Annotated[int, Meta(ge=0, description="steps of linear warm-up")] = 2000
+    learning_rate: Annotated[float, Meta(gt=0, le=LARGEST, description="peak learning rate")] = 3e-4
+    min_lr: Annotated[float, Meta(ge=0, le=LARGEST, description="learning rate at the end of the decay")] = (
+        3e-5
+    )
+    warmup_iters: Annotated[int, Meta(ge=0, le=MOST, description="steps of linear warm-up")] = 2000
     lr_decay_iters: Annotated[
-        int, Meta(ge=0, description="step at which the cosine reaches min_lr; 0: at max_iters")
+        int, Meta(ge=0, le=MOST, description="step at which the cosine reaches min_lr; 0: at max_iters")
     ] = 0
-    weight_decay: Annotated[float, Meta(ge=0, description="decoupled decay, on matrices only")] = 0.1
+    weight_decay: Annotated[
+        float, Meta(ge=0, le=LARGEST, description="decoupled decay, on matrices only")
+    ] = 0.1
     beta1: Annotated[float, Meta(ge=0, lt=1, description="AdamW's first decay rate")] = 0.9
     beta2: Annotated[float, Meta(ge=0, lt=1, description="AdamW's second decay rate")] = 0.95
-    adam_eps: Annotated[float, Meta(gt=0, description="AdamW's epsilon")] = 1e-8
-    grad_clip: Annotated[float, Meta(ge=0, description="largest gradient norm; 0: no clipping")] = 1.0
+    adam_eps: Annotated[float, Meta(gt=0, le=LARGEST, description="AdamW's epsilon")] = 1e-8
+    grad_clip: Annotated[
+        float, Meta(ge=0, le=LARGEST, description="largest gradient norm; 0: no clipping")
+    ] = 1.0
     seed: Annotated[
         int, Meta(ge=0, le=2**63 - 1, description="seed of weights and of the order of samples")
     ] = 1337
@@ -72,19 +82,21 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     use_fsdp: Annotated[bool, Meta(description="shard weights, gradients and optimiser state")] = False
     # data
     use_dataloader: Annotated[bool, Meta(description="read batches in worker processes")] = False
-    dataloader_num_workers: Annotated[int, Meta(ge=0, description="worker processes a rank")] = 4
+    dataloader_num_workers: Annotated[
+        int, Meta(ge=0, le=MOST_PROCESSES, description="worker processes a rank")
+    ] = 4
     # evaluation, logs, checkpoints
-    eval_interval: Annotated[int, Meta(ge=1, description="steps between validations")] = 500
+    eval_interval: Annotated[int, Meta(ge=1, le=MOST, description="steps between validations")] = 500
     eval_iters: Annotated[
-        int, Meta(ge=1, description="validation batches of 8 sequences, over all ranks together")
+        int, Meta(ge=1, le=MOST, description="validation batches of 8 sequences, over all ranks together")
     ] = 20
     eval_only: Annotated[bool, Meta(description="validate the checkpoint and stop")] = False
-    log_interval: Annotated[int, Meta(ge=1, description="steps between lines of the run log")] = 10
+    log_interval: Annotated[int, Meta(ge=1, le=MOST, description="steps between lines of the run log")] = 10
     gradient_log_interval: Annotated[
-        int, Meta(ge=0, description="steps between per-layer norms; 0: never")
+        int, Meta(ge=0, le=MOST, description="steps between per-layer norms; 0: never")
     ] = 50
     checkpoint_interval: Annotated[
-        int, Meta(ge=0, description="steps between checkpoints; 0: at the end")
+        int, Meta(ge=0, le=MOST, description="steps between checkpoints; 0: at the end")
     ] = 500
     save_checkpoints: Annotated[
         bool, Meta(description="write checkpoints; false: a measurement, whose weights nobody wants")
@@ -92,9 +104,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     always_save_checkpoint: Annotated[
         bool, Meta(description="save after every validation, not only after the best")
     ] = False
-    keep_last_checkpoints: Annotated[int, Meta(ge=1, description="newest checkpoints to keep")] = 2
+    keep_last_checkpoints: Annotated[int, Meta(ge=1, le=MOST, description="newest checkpoints to keep")] = 2
     keep_every_checkpoint: Annotated[
-        int, Meta(ge=0, description="also keep checkpoints of steps divisible by this; 0: none")
+        int, Meta(ge=0, le=MOST, description="also keep checkpoints of steps divisible by this; 0: none")
     ] = 0
     checkpoint_when_busy: Annotated[
         CheckpointWhenBusy,
@@ -111,9 +123,14 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         ),
     ] = "auto"
     # guards
-    max_bad_steps: Annotated[int, Meta(ge=1, description="non-finite steps in a row that end the run")] = 20
+    max_bad_steps: Annotated[
+        int, Meta(ge=1, le=MOST, description="non-finite steps in a row that end the run")
+    ] = 20
     skip_loss_spikes: Annotated[
-        float, Meta(ge=0, description="skip a step whose loss is this many robust sigmas high; 0: never")
+        float,
+        Meta(
+            ge=0, le=LARGEST, description="skip a step whose loss is this many robust sigmas high; 0: never"
+        ),
     ] = 0.0
     hang_timeout: Annotated[
         int,

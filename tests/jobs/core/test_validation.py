@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import typing
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ import pytest
 from msgspec import Meta
 
 from jobctl.jobs.catalog.schema import SECTIONS
-from jobctl.jobs.core.validation import expected, in_words
+from jobctl.jobs.core.validation import expected, in_words, whole_number
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,10 @@ def test_a_message_of_msgspec_in_words(data: Any, words: str) -> None:
         msgspec.convert(data, _Inner)
 
     assert in_words(str(caught.value).partition(" - at `")[0]) == words
+
+
+@pytest.mark.parametrize("text", ["0", "11", "-3", "1e3", "3.0", "\u0663", "", "9" * 5000])
+def test_what_is_no_whole_number_between_the_bounds_is_refused_in_words(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="a whole number of at least 1 and of at most 10"):
+        whole_number(1, 10)(text)
+    assert [whole_number(1, 10)(text) for text in ("1", "10")] == [1, 10]

@@ -114,6 +114,14 @@ def test_no_pass_over_the_data_is_refused(epochs: float) -> None:
         training(epochs=epochs)
 
 
+@pytest.mark.parametrize(
+    "length", [{"epochs": 1e300}, {"epochs": 1.7e308}, {"tokens": "1e308"}, {"tokens": "1e19"}]
+)
+def test_a_length_of_more_steps_than_a_run_can_have_is_refused(length: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="too many: at most 1,000,000,000"):
+        training(**length)
+
+
 def test_two_lengths_are_refused() -> None:
     with pytest.raises(UserError, match="both set the length"):
         training(tokens="1B", epochs=1.0)
