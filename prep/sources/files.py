@@ -13,10 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import zstandard
-
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.patience import retry
+from jobctl.prep.sources.zstd import LARGEST_WINDOW, SKIPPABLE, ZstdFrames
 
 TRANSIENT = {
     errno.EIO,
@@ -32,20 +31,8 @@ TRANSIENT = {
 """Errors of a network file system that is away for a moment."""
 TRIES = 6
 """Attempts of a read. With the pauses between them they wait for half a minute."""
-FEED = 1 << 12
-"""Compressed bytes for one call of the decompressor.
-
-They become at most 128 MB, which must fit into memory.
-"""
 CHUNK = 1 << 20
 """Bytes for one read of a file that is only hashed."""
-AHEAD = 1 << 18
-"""Bytes for one read of a compressed file."""
-LARGEST_WINDOW = 1 << 31
-"""The largest window that a Zstandard frame may ask for, in bytes. ``zstd --long=31`` writes this much.
-
-A frame takes the memory of its own window. Without ``--long`` that is at most 8 MB.
-"""
 PAUSE = 1.0
 """Seconds before the second attempt. Each further pause is twice as long."""
 
@@ -137,42 +124,6 @@ def sha256_of(path: Path) -> str:
         return file.sha256
 
 
-class ZstdFrames:
-    """The content of a file of Zstandard frames.
-
-    Unlike the library's reader, it raises if the last frame is cut.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = io.BufferedReader(cast(io.RawIOBase, file), AHEAD)
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
-        self._frame = self._decompressor.decompressobj()
-        self._begun = False
-
-    def read(self, size: int) -> bytes:
-        """Return at least ``size`` bytes, and at most the content of one FEED more.
-
-        Return fewer only at the end.
-        """
-        parts = list[bytes]()
-        ready = 0
-        while ready < size and (data := self._file.read(FEED)):
-            while data:
-                parts.append(self._frame.decompress(data))
-                ready += len(parts[-1])
-                data = b""
-                self._begun = True
-                if self._frame.eof:
-                    data = self._frame.unused_data
-                    self._begun = False
-                    self._frame = self._decompressor.decompressobj()
-
-        if ready < size and self._begun:
-            raise EOFError("it ends inside a Zstandard frame")
-
-        return b"".join(parts)
-
-
 MAGIC = {
     ".zst": (b"\x28\xb5\x2f\xfd",),
     ".zstd": (b"\x28\xb5\x2f\xfd",),
@@ -182,8 +133,6 @@ MAGIC = {
     ".lz4": (b"\x04\x22\x4d\x18",),
 }
 """The first bytes of a packed file. The older form of LZMA is read as .xz, too."""
-SKIPPABLE = b"\x2a\x4d\x18"
-"""Bytes 2 to 4 of a frame that Zstandard and LZ4 skip."""
 
 
 def check_packed(path: Path, suffix: str) -> None:
