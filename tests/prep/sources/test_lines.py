@@ -171,3 +171,12 @@ def test_two_objects_on_a_line_are_rejected_whatever_the_other_lines_are(
     texts, [broken] = texts_of(write(tmp_path / "a.jsonl", good + good + between + good + end))
     assert texts == ["one"]
     assert (broken.line, broken.reason) == (1, "it has more than one JSON value: the second is at 16")
+
+
+@pytest.mark.parametrize(
+    "count", [0, 1, json_lines.FEW - 1, json_lines.FEW, json_lines.FEW + 1, 3 * json_lines.FEW]
+)
+@pytest.mark.parametrize("rest", [b"", b"}"])
+def test_line_breaks_are_the_same_whether_they_are_few_or_many(count: int, rest: bytes) -> None:
+    data = b"{}\n" * count + rest
+    assert json_lines.breaks_of(data + b"\n\n", len(data)).tolist() == [3 * line + 2 for line in range(count)]
