@@ -95,8 +95,11 @@ def ours(text: Path, root: Path, tokenizer: str, workers: int, where: Path) -> d
             *(f"--{name}={value}" for name, value in options.items()),
         ]
 
+        # Bytecode is there, as it is where a package was installed.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
         def run() -> int:
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, check=True, capture_output=True, env=environment)
             return read_meta(output).tokens
 
         os.sync()

@@ -14,7 +14,7 @@ from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import dataset_dir, source_dir, tokenizer_dir
 from jobctl.jobs.core.tokenizer_files import is_folder
-from jobctl.prep import options
+from jobctl.prep import environment, options
 from jobctl.prep.encode import folders, tokenizers
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.mirror import mirror
@@ -26,6 +26,9 @@ from jobctl.prep.work import whole_job as run
 from jobctl.prep.work.job import Job
 from jobctl.prep.work.origin import Origin
 from jobctl.prep.work.whole_job import Nodes
+
+# The environment is imported for what it sets, before the first module that imports NumPy.
+__all__ = ["environment", "main"]
 
 
 def warn_of_held_out(listed: Sequence[Source], entry: DatasetEntry) -> None:
