@@ -111,7 +111,7 @@ class ZstdFrames:
     def __init__(self, file: BinaryIO) -> None:
         self._file = _Watched(file)
         decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
-        self._reader = decompressor.stream_reader(self._file, AHEAD, read_across_frames=True)
+        self._reader = decompressor.stream_reader(cast(BinaryIO, self._file), AHEAD, read_across_frames=True)
 
     def read(self, size: int) -> bytes:
         """Return ``size`` bytes, or fewer at the end."""
