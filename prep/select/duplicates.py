@@ -44,6 +44,7 @@ def place(unit: int, number: int, kind: int) -> int:
 
     It sorts by place first.
     """
+    # 24 bits for the unit, 39 for its document, one for the kind.
     return unit << 40 | number << 1 | kind
 
 
@@ -120,6 +121,7 @@ class KeyWriter:
         upper = [key >> 64 for key in self._keys]
         lower = [key & LOWER for key in self._keys]
         columns = np.array([upper, lower, self._places], np.uint64)
+        # Stable, so that the file has the same bytes in every run.
         columns = columns[:, np.argsort(columns[0], kind="stable")]
         write_run(run_file(self._folder, self._unit, self.runs), columns)
         self.runs = self.runs + 1
@@ -138,6 +140,7 @@ def repeated(columns: Columns) -> Columns:
 
     Columns are the halves of the key, and the place.
     """
+    # lexsort goes by its last key first: by the key's upper half, then its lower half, then the place.
     columns = columns[:, np.lexsort((columns[2], columns[1], columns[0]))]
     same = (columns[:2, 1:] == columns[:2, :-1]).all(axis=0)
     return np.unique(columns[2, 1:][same])
@@ -159,6 +162,7 @@ class Repeated:
         matched = [np.empty(0, np.uint64)]
         for path in parts:
             places = np.load(path, mmap_mode="r")[0]
+            # A unit's places are neighbours, because the unit is the upper part of each number.
             begin, end = np.searchsorted(
                 places, [np.uint64(place(unit, 0, 0)), np.uint64(place(unit + 1, 0, 0))]
             )

@@ -46,6 +46,7 @@ def is_validation(digest: int, share: float) -> bool:
 def copies(digest: int, weight: float) -> int:
     """Return how often a document of this weight is written. Its own hash decides about the fraction."""
     whole = int(weight)
+    # The lower half, because the upper one has already decided about the split.
     return whole + ((digest & (HALF - 1)) < (weight - whole) * HALF)
 
 
@@ -164,6 +165,7 @@ class Selection:
         seen = look(text)
         size = len(seen.data)
         digest = document_hash(self._identity_of(text, seen))
+        # The encoders take a long text in parts, and its bytes would only fill memory.
         if len(text) > PART:
             seen = seen._replace(data=b"", nfc="")
 

@@ -102,6 +102,7 @@ def numpy_dtype(name: TokenType) -> np.dtype[np.unsignedinteger[Any]]:
 def fingerprint(meta: Meta) -> str:
     """Return the SHA-256 over all of ``meta.json`` except the fingerprint itself: 64 hexadecimal digits."""
     bare = msgspec.structs.replace(meta, fingerprint="")
+    # Sorted, because the options are a dict whose order says nothing.
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
@@ -191,6 +192,7 @@ class ShardWriter:
 
     def finish(self) -> None:
         """Make the written bytes durable, still under the temporary name."""
+        # A series finishes a shard early and closes it later, which comes here a second time.
         if not self._file.closed:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -248,6 +250,7 @@ def write_meta(folder: Path, meta: Meta) -> Meta:
     }
 
     write_whole(folder / "meta.pkl", pickle.dumps(older, protocol=2))
+    # Last, because this file marks the data set as whole.
     write_whole(folder / META_FILE, msgspec.json.format(msgspec.json.encode(meta), indent=1) + b"\n")
 
     return meta
@@ -352,6 +355,7 @@ class TokenDataset:
             raise IndexError(f"tokens {start} to {stop} of a split of {self.num_tokens}")
 
         out = np.empty(count, dtype=self.meta.dtype)
+        # The first shard that ends behind ``start``.
         index = bisect.bisect_right(self._ends, start)
         position = start
 

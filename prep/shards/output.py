@@ -94,5 +94,6 @@ class Series:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Also after a good end: a closed shard has its name by then, and stays.
         for writer in self._writers:
             writer.discard()

@@ -49,6 +49,7 @@ def between(paths: Iterator[Path], low: int, high: int) -> Columns:
     """Return all rows of the runs from ``low`` up to below ``high``, in the runs' order, shape [columns, rows]."""
     slices = []
     for path in paths:
+        # Mapped, so that only the pages of these rows are read.
         columns = np.load(path, mmap_mode="r")
         begin, end = places(columns, [low, high])
         slices.append(np.array(columns[:, begin:end]))

@@ -73,6 +73,7 @@ class Claims:
         except FileExistsError:
             return self._take_over(path, patience)
 
+        # In the time of the file system, as the ages of claims are measured.
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{owner()} {os.fstat(descriptor).st_mtime}")
 
@@ -85,6 +86,7 @@ class Claims:
             if now - touched < self.stale and now - taken(path, touched) < patience:
                 return False
 
+            # Written aside and renamed, so that nobody reads half a claim.
             aside = path.with_name(f".{path.name}.{owner()}")
             claim = f"{owner()} {now}"
             aside.write_text(claim)
@@ -115,6 +117,8 @@ class Claims:
         try:
             yield
         finally:
+            # If another worker has taken the claim over meanwhile, it loses it here. Then a third one may do
+            # the task as well, which does no harm.
             over.set()
             thread.join()
             with contextlib.suppress(OSError):
@@ -145,5 +149,6 @@ class Claims:
         """Give back the claims of a worker that is known to be dead."""
         for path in self.folder.iterdir():
             with contextlib.suppress(OSError):
+                # Names with a dot are clocks, and claims that are about to be renamed.
                 if not path.name.startswith(".") and path.read_text().partition(" ")[0] == owner:
                     path.unlink(missing_ok=True)

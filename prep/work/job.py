@@ -104,6 +104,7 @@ def create(output: Path, job: Job) -> None:
     try:
         make_shared(output.parent)
         for folder in FOLDERS:
+            # Each place by itself: a link in any of them would lead out of the output.
             inside(output, f"{WORK}/{folder}").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
@@ -114,6 +115,7 @@ def create(output: Path, job: Job) -> None:
         return load(output) if (work / JOB_FILE).exists() else None
 
     def make() -> None:
+        # Somebody's data would be overwritten, or mixed with ours.
         if any(output.glob("*.bin")):
             raise UserError(
                 f"{output} has shards that no job of this folder made", hint="name another with --output"
@@ -145,6 +147,7 @@ def clear(output: Path) -> None:
     Other workers may do the same at this moment.
     """
     for folder in BULKY:
+        # Errors are ignored, because another worker may remove the same files at this moment.
         shutil.rmtree(work_dir(output) / folder, ignore_errors=True)
     for leftover in work_dir(output).rglob(".*.partial"):
         # Workers that were killed leave such files.

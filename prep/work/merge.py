@@ -119,6 +119,7 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     done = records(output, count)
     # Once more at the end: a source that changed during the job would not match its hash.
     manifests.compare(manifest, sources)
+    # Written before the check, whose message tells the user to look into it.
     write_rejects(output, range(count))
     check_rejects(job, done)
     total = statistics.Statistics()
@@ -128,11 +129,13 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
         total.add(record.statistics)
         evidence.add(record.evidence)
 
+    # Before the kept documents are counted: a wrong name is the likelier reason for having none.
     check_names(job, evidence, sources)
     check_kept(total)
     shards = stages.shards(work, done)
     dtype = token_dtype(job.tokens.vocab_size)
 
+    # A shared disk may have lost a shard whose record is still there.
     for shard in shards:
         check_size(output, shard, dtype)
 

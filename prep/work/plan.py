@@ -61,6 +61,7 @@ def plan(manifest: Manifest, sources: Sequence[Source], shard_bytes: int) -> lis
     filled = 0
 
     for piece, size in sized:
+        # A piece that is larger than a unit has one to itself, because it cannot be divided.
         if units[-1] and filled + size > shard_bytes:
             units.append([])
             filled = 0

@@ -68,6 +68,7 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
 
             idle_since = time.monotonic()
             longest = max(longest, idle_since - began)
+            # The parent was killed, and cannot end its workers any more.
             if os.getppid() != parent:
                 return False
 
@@ -134,6 +135,7 @@ class Pool:
         # Read only once: a worker may end while they are checked.
         codes = [process.exitcode for process in self._processes]
         for slot, code in enumerate(codes):
+            # None is a worker that is still at work, 0 one that is done.
             if not code:
                 continue
 
@@ -166,6 +168,7 @@ class Pool:
         return UserError(f"a worker {ended}" + (f": {memory}" if memory else ""), hint=hint, code=1)
 
     def stop(self) -> None:
+        # All are told before any is waited for, so that they end at the same time.
         for process in self._processes:
             if process.exitcode is None:
                 process.terminate()

@@ -120,6 +120,7 @@ class Reporter:
     def write(self) -> None:
         self._written = time.time()
         self.worker.updated = self._written
+        # The beat's thread writes the same file.
         with self._lock, contextlib.suppress(OSError):
             aside = self.path.with_name(f".{self.path.name}")
             aside.write_bytes(msgspec.json.encode(self.worker))
@@ -129,6 +130,7 @@ class Reporter:
 def workers(output: Path) -> list[Worker]:
     """Return every worker that ever reported."""
     reports = []
+    # Without names that begin with a dot: those are being written.
     for path in folder(output).glob("[!.]*.json"):
         with contextlib.suppress(OSError, msgspec.DecodeError):
             reports.append(msgspec.json.decode(path.read_bytes(), type=Worker))
@@ -168,6 +170,7 @@ def status(reports: Iterable[Worker], *, state: str, tasks: int, done: Sum, size
     """
     now = time.time()
     running = [worker for worker in reports if worker.stage == state and now - worker.updated < SILENT]
+    # A task that two workers do at once is counted twice until one of them is done.
     read = min(size, done.read_bytes + sum(worker.read_bytes for worker in running))
 
     def rate(bytes_or_tokens: Callable[[Worker], int]) -> float:
@@ -195,6 +198,7 @@ def publish(output: Path, now: Status) -> None:
     path = preparation_file(output)
     with contextlib.suppress(OSError):
         if now.state == "finished" or not path.exists() or time.time() - path.stat().st_mtime > PUBLISHED:
+            # A name of its own, because several nodes publish.
             aside = path.with_name(f".{path.name}.{owner()}")
             aside.write_bytes(msgspec.json.encode(now))
             aside.replace(path)

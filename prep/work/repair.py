@@ -41,6 +41,7 @@ def lost_tasks(output: Path, job: Job, checksums: bool) -> Iterator[tuple[str, i
         for index in sorted(finished(output, stage)):
             try:
                 made = msgspec.json.decode(record_file(output, stage, index).read_bytes(), type=Made)
+            # A record that cannot be read says nothing of its shards, so they are made again.
             except (msgspec.DecodeError, OSError):
                 yield stage, index
                 continue

@@ -45,7 +45,9 @@ def mixed(values: Columns) -> Columns:
 
 def order_keys(seed: int, unit: int, first: int, count: int) -> Columns:
     """Return the keys of ``count`` documents of a unit from number ``first`` on. All keys of a job differ."""
+    # 40 bits for the documents of a unit leave 24 for the units.
     numbers = np.arange(first, first + count, dtype=np.uint64) + np.uint64(unit << 40)
+    # The seed is mixed as well: the numbers 1 and 2 differ in two bits only.
     return mixed(mixed(numbers) ^ mixed(np.array([seed], np.uint64)))
 
 
@@ -99,6 +101,7 @@ class RunWriter:
             target.flush()
             os.fsync(target.fileno())
 
+        # The ids lie beside their index, under its name with another ending.
         path = run_file(self._folder, self._index, self.runs)
         os.replace(self._sorted, path.with_suffix(".bin"))
         columns = [keys[order], np.cumsum(lengths[order]), sizes[order]]
@@ -108,6 +111,7 @@ class RunWriter:
         self._first = self._first + len(lengths)
         self._lengths = []
         self._sizes = []
+        # The next run begins in the same file, which so never holds more than one.
         self._file.seek(0)
         self._file.truncate()
 
@@ -132,6 +136,7 @@ class RunWriter:
 
 def shards_of(size: int, limit: int) -> int:
     """Return the number of shards of at most ``limit`` bytes that hold ``size`` bytes."""
+    # A single shard is not divided by hashes, and may be filled to its limit.
     return 1 if size <= limit else math.ceil(size / (limit * FULL))
 
 
@@ -153,6 +158,7 @@ def in_order(
 
     for path, begin, end in parts:
         columns = np.load(path, mmap_mode="r")
+        # The column holds ends, so a slice begins where the document before it ends.
         first = int(columns[1, begin - 1]) if begin else 0
         ends = columns[1, begin:end].astype(np.int64) - first
         ids = np.fromfile(path.with_suffix(".bin"), dtype, count=int(ends[-1]), offset=first * dtype.itemsize)
@@ -160,6 +166,7 @@ def in_order(
         keys.append(columns[0, begin:end])
         sizes.append(columns[2, begin:end])
 
+    # No two keys are equal, so the order does not depend on the order of the runs.
     order = np.argsort(np.concatenate(keys))
     chosen = [texts[index] for index in order]
     lengths = np.fromiter(map(len, chosen), np.int64, len(chosen))

@@ -187,6 +187,7 @@ def holding_out(work: UnitJob) -> Stage:
         reading = Reading(seen)
         halves: list[int] = []
         for batch in read(piece, entry, work.files[piece.source.name], lambda broken: None, reading):
+            # The upper half is enough: 64 bits tell the documents of a validation split apart.
             halves += [document.digest >> 64 for document in selection.kept(batch, True)]
 
         write_run(

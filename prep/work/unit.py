@@ -267,6 +267,7 @@ def write_batch(
         if time == 1:
             statistics.control_tokens += count_of(ids, controls) - len(documents) * controls_of_ends
 
+        # Encoded once, however often a document is written.
         pairs = [pair for pair in pairs if pair[0].times > time]
         if not pairs:
             break
@@ -333,6 +334,7 @@ def prepare(work: UnitJob, index: int, seen: Seen) -> Record:
     """Prepare one unit, write its record and return it. After a mismatch, do it again with the reference."""
     try:
         record = attempt(work, index, work.encoders.fast, seen)
+    # The unit is done anew from its beginning: earlier documents of it may be wrong as well.
     except MismatchError:
         record = attempt(work, index, work.encoders.reference, seen)
 

@@ -99,6 +99,7 @@ def work_through(work: UnitJob, rank: int, ranks: int, slot: int) -> None:
     """Do the tasks of one stage after the other, in a worker process, until none is left."""
     reporter = Reporter(work.output)
     reporter.beat()
+    # A number of its own for each worker of all nodes, spread over the tasks.
     place = (rank + slot * ranks) * GOLDEN % 1
     for stage in stages(work):
 
@@ -189,6 +190,7 @@ def run(
         work = work_of(output, job, manifest, sources, encoders)
         finish(work, manifest, find, show, nodes, workers)
 
+    # Also if the data set was whole already: the attempt before may have been killed at this point.
     clear(output)
 
     return read_meta(output)

@@ -80,6 +80,7 @@ def pin_all(blocks: Sequence[torch.Tensor]) -> None:
     for index, block in enumerate(blocks):
         code = int(driver.cudaHostRegister(block.data_ptr(), block.numel(), 0))
         if code:
+            # Pinned pages are taken from all other programs of the host. Half of an arena is of no use.
             unpin_all(blocks[:index])
             raise PinningRefused(f"cudaHostRegister answered {code} after {index} of {len(blocks)} blocks")
 

@@ -157,6 +157,7 @@ class Checkpointer:
             waited_seconds=waited,
         )
 
+        # Until the thread says otherwise. If it dies, the answer must not be that of the save before.
         self._saved = False
         self._current = save
         self._thread = threading.Thread(target=self._write, args=(save,), name="checkpoint")
@@ -188,6 +189,7 @@ class Checkpointer:
 
     def _write_and_publish(self, save: Save) -> bool:
         """Write on all ranks, and publish on rank 0. Return True if the checkpoint exists."""
+        # A failure is kept as text: the other ranks wait in the exchange below, and must hear of it.
         error = ""
         written: Written = []
         try:
@@ -210,6 +212,7 @@ class Checkpointer:
                 shutil.rmtree(save.temporary, ignore_errors=True)
                 log.warning("checkpoint of step %d FAILED, training goes on: %s", save.state.step, error)
 
+        # Only rank 0 knows if the publication succeeded.
         return not self.world.gathered(error, group=self.world.saving)[0]
 
     def _with_beats(self, snapshot: Snapshot) -> Callable[[Rows], Iterator[memoryview]]:

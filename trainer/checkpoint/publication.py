@@ -101,6 +101,7 @@ def discard(path: Path) -> None:
 
     Take its name away first, so that a kill leaves nothing that looks like a checkpoint.
     """
+    # A kill during an earlier removal may have left a folder of this name, which would block the rename.
     nameless = path.with_name(f".removing-{path.name.lstrip('.')}")
     shutil.rmtree(nameless, ignore_errors=True)
     if path.exists():
@@ -114,6 +115,7 @@ def set_aside(run: Path, step: int) -> Path:
 
     It is no longer resumed from or counted, but a person can still examine it.
     """
+    # One that was set aside at the same step before gives way, or the rename would fail.
     aside = checkpoints_dir(run) / f"{DAMAGED}step-{step}"
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(folder(run, step), aside)
@@ -142,6 +144,7 @@ def prune(run: Path, keep_last: int, keep_every: int) -> list[int]:
 
     best = pointed_folder(run, BEST)
 
+    # A list, because the loop renames in the folder that it reads.
     for path in list(checkpoints_dir(run).iterdir()):
         if WEIGHTS.fullmatch(path.name) and path != best:
             discard(path)
@@ -158,6 +161,7 @@ def clear_leftovers(run: Path) -> None:
         if not LEFTOVERS.fullmatch(path.name):
             continue
 
+        # A link is removed, and what it points to stays.
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

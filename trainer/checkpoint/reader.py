@@ -85,6 +85,7 @@ def overlapping(
     name: str, entry: TensorEntry, target: torch.Tensor, start: int, stop: int
 ) -> Iterator[Transfer]:
     """Yield a transfer for each segment with some of the rows ``start`` to ``stop`` that ``target`` holds."""
+    # A view of the target, which is contiguous: what is written here is in the tensor.
     flat = target.reshape(-1).view(torch.uint8)
 
     for segment in entry.segments:

@@ -157,6 +157,7 @@ def write_small_files(save: Save, written: Written) -> None:
 
 def describe(error: BaseException) -> str:
     """Return one line about the first cause of an error."""
+    # An OSError says what a person can mend. The errors around it only say where it was met.
     while not isinstance(error, OSError) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return f"{type(error).__name__}: {error}"

@@ -131,6 +131,7 @@ class LiveSnapshot:
         for begin in range(0, data.numel(), PIECE_BYTES):
             piece = data[begin : begin + PIECE_BYTES]
             buffer = self.buffers.buffer[: piece.numel()]
+            # Not in the background: the bytes must be here when they are handed on.
             buffer.copy_(piece)
             yield buffer.numpy().data
 

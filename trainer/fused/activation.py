@@ -34,6 +34,7 @@ def plain_gelu(x: Tensor) -> Tensor:
 
 @triton.jit
 def swiglu_forward_kernel(gate_up_ptr, out_ptr, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    # 64 bits: all rows together may have more than 2**31 elements.
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     column = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
     inside = (row < rows) & (column < width)
@@ -90,6 +91,7 @@ def gelu_gradient_of(x, dout):
 
 @triton.jit
 def gelu_forward_kernel(x_ptr, out_ptr, size, BLOCK: tl.constexpr):
+    # 64 bits: the activations of a batch may have more than 2**31 elements.
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
@@ -158,6 +160,7 @@ class GeluProject(torch.autograd.Function):
         hidden = gelu_forward(x)
         ctx.save_for_backward(x, hidden if keep else None)
         ctx.projection = projection
+        # The weights are arguments so that autograd calls backward even if x needs no gradient.
         return product(hidden, projection.working.t())
 
     @staticmethod
@@ -175,6 +178,7 @@ class GeluProject(torch.autograd.Function):
 
 def gelu_gradient(upstream: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     """Return (upstream ``[N, rows]`` @ weight ``[rows, columns]``) · GELU'(x), in x's shape ``[..., columns]``."""
+    # cuBLASLt applies the gradient at the end of its product, which saves a pass over memory.
     dx = gelu_gradient_product(upstream.contiguous(), weight, x)
     return gelu_backward(x, product(upstream, weight).view(x.shape)) if dx is None else dx
 

@@ -46,9 +46,11 @@ def adamw_kernel(
         weight = tl.load(weight_ptr + at, mask=inside, other=0.0) * (1.0 - rate * decay)
         first = tl.load(first_ptr + at, mask=inside, other=0.0)
         second = tl.load(second_ptr + at, mask=inside, other=0.0)
+        # In the form of torch's lerp, so that both round alike.
         first += (1.0 - beta1) * (grad - first)
         second = beta2 * second + (1.0 - beta2) * grad * grad
         # 1 - beta^step. Both moments begin at 0, and the correction takes that bias away.
+        # A power of beta as exp(step · log(beta)): Triton's language itself has no power.
         correction1 = 1.0 - tl.exp(step * log_beta1)
         correction2 = 1.0 - tl.exp(step * log_beta2)
         weight -= (rate / correction1) * first / (tl.sqrt(second / correction2) + eps)
@@ -94,6 +96,7 @@ def update(
         float(rate),
         beta1,
         beta2,
+        # In float64 on the host: in float32 a beta close to 1 loses digits before its logarithm is taken.
         math.log(beta1),
         math.log(beta2),
         eps,

@@ -65,6 +65,7 @@ def forward_kernel(
         # Columns beyond the row must stay 0, or they would add mean² to the variance.
         x = tl.where(inside, x - mean, 0.0)
 
+    # Columns beyond the row are 0 and add nothing. The divisor is the true size.
     rstd = 1.0 / tl.sqrt(tl.sum(x * x, 0) / size + eps)
     tl.store(rstd_ptr + row, rstd)
     weight = tl.load(weight_ptr + columns, mask=inside, other=0.0).to(tl.float32)
@@ -106,10 +107,12 @@ def backward_kernel(
             x = tl.where(inside, x - tl.load(mean_ptr + row), 0.0)
 
         x *= rstd
+        # Before dy is multiplied by the gain, which the gain's own gradient does not contain.
         dweight += dy * x
         dy *= weight
         dx = dy - x * (tl.sum(dy * x, 0) / size)
         if CENTRE:
+            # The mean of a LayerNorm depends on every column, so each gets a share of all gradients.
             dx -= tl.sum(dy, 0) / size
 
         dx *= rstd
@@ -137,9 +140,11 @@ def forward(
     rows = x.numel() // size
     x = x.contiguous()
     delta = delta.contiguous() if delta is not None else None
+    # Without a delta the sum is x itself, and is neither written nor read again.
     total = torch.empty_like(x) if delta is not None else x
     y = torch.empty_like(x)
     rstd = torch.empty(rows, dtype=torch.float32, device=x.device)
+    # The kernel needs some pointer, and does not use it without CENTRE.
     mean = torch.empty_like(rstd) if kind == "layer" else rstd
     block = triton.next_power_of_2(size)
     forward_kernel[(rows,)](
@@ -215,6 +220,7 @@ class AddNorm(torch.autograd.Function):
             num_warps=8 if wide else 4,
         )
 
+        # The two addends of a sum have the same gradient.
         return dx, dx if ctx.added else None, partial.sum(0).to(weight.dtype), None, None
 
 

@@ -31,6 +31,7 @@ def buffers_for(blocks: int, block_bytes: int, world: World) -> int:
         memory = torch.cuda.get_device_properties(world.device).total_memory
 
     fitting: int = min(world.gathered(int(memory * HELD / block_bytes)))
+    # Two at least: one block computes with its weights while those of the next one arrive.
     return max(2, min(blocks, fitting))
 
 
@@ -50,6 +51,7 @@ class BlockWeights:
         rows_of_rank = [rows for block in blocks for projection in block for rows in projection.own]
         elements = sum(rows.numel() for rows in rows_of_rank)
         dtype = rows_of_rank[0].dtype
+        # One flat tensor for all rows, because ranks exchange the address of a single one.
         self.peers = peer_memory(elements, dtype, partition.world)
         device = rows_of_rank[0].device
         memory = self.peers.mine if self.peers else torch.empty(elements, dtype=dtype, device=device)
@@ -60,6 +62,7 @@ class BlockWeights:
 
         for index, block in enumerate(blocks):
             self.readings.append([])
+            # Blocks that share a buffer are ``buffers`` apart, so neighbours never share one.
             for projection, buffer in zip(block, blocks[index % self.buffers], strict=True):
                 *begins, end = itertools.accumulate((rows.numel() for rows in projection.own), initial=end)
                 kept_rows = [
@@ -115,6 +118,7 @@ class BlockWeights:
         if not 0 <= index < len(self.blocks) or self.held[index % self.buffers] == index:
             return
 
+        # Noted when the gather begins, so that a second request does not begin it again.
         self.held[index % self.buffers] = index
         if self.stream:
             self.under_way[index] = [self.read(index, self.stream)]

@@ -121,6 +121,7 @@ def stay_plain(model: Decoder, train: TrainConfig, device: torch.device, reason:
 
 def fuse_loss(model: Decoder) -> None:
     """Compute the softmax and its gradient in one kernel. The rest of ``model`` stays as it is."""
+    # Imported here, because it needs Triton, which a machine without a GPU may not have.
     from jobctl.trainer.fused.cross_entropy import losses_and_gradient
 
     model.cross_entropy = CrossEntropy(kernel=losses_and_gradient)
@@ -130,6 +131,7 @@ def take_fused(
     model: Decoder, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
 ) -> KernelChoice:
     """Let the fused kernels compute ``model``, in float8 if it is asked for and can run."""
+    # Imported here, because it needs Triton, which a machine without a GPU may not have.
     from jobctl.trainer.fused.fused_decoder import FusedDecoder
 
     partition = Partition(world, reshard=sharding == "fsdp") if sharding in ("zero1", "fsdp") else None
@@ -141,6 +143,7 @@ def take_fused(
     if not train.use_fp8:
         return KernelChoice(decoder, "fused, bfloat16")
 
+    # float8 only makes a run faster, so a run goes on without it and says so.
     if reason := fp8_obstacle(sharding, world.device):
         return KernelChoice(decoder, f"fused, bfloat16, float8 left out: {reason}")
 

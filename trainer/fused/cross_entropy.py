@@ -22,6 +22,7 @@ from jobctl.trainer.models.products import add_product_into, product_into
 
 PIECES = 4
 """Pieces of a row that a program does at the same time."""
+# The kernel computes in powers of two: a GPU has an instruction for them, and none for e.
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -50,6 +51,7 @@ def softmax_kernel(
         # Read before the sums, for which all warps wait. Later a fast warp may have written the gradient over
         # it.
         picked = tl.load(base + tl.where(scored, target, 0)).to(tl.float32)
+        # Not -inf: a lane without columns would compute -inf - -inf, which is not a number.
         highest = tl.full([BLOCK], -3e38, dtype=tl.float32)
         total = tl.zeros([BLOCK], dtype=tl.float32)
 
@@ -64,7 +66,9 @@ def softmax_kernel(
 
         top = tl.max(highest, 0)
         normaliser = top + tl.log2(tl.sum(total * tl.exp2(highest - top), 0))
+        # Back from a logarithm of base two to a natural one.
         tl.store(losses_ptr + row, tl.where(scored, normaliser / LOG2_E - picked, 0.0))
+        # The gradient of an ignored row is written as zeros, because the products read all rows.
         factor = tl.where(scored, scale, 0.0)
 
         for start in range(0, size, PIECES * BLOCK):
@@ -133,6 +137,7 @@ class HeadLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, targets: Tensor, projection: Projection, chunk: int, weight: Tensor
     ) -> Tensor:
         working = projection.working
+        # A batch without any target has the loss 0, and not 0/0.
         count = (targets != IGNORED).sum().clamp(min=1)
         scale = 1.0 / count.float()
         ctx.projection = projection
@@ -170,6 +175,7 @@ class HeadLoss(torch.autograd.Function):
         if ctx.whole:
             hidden, gradient = ctx.saved_tensors
             dhidden = product(gradient, projection.working) * upstream.to(hidden.dtype)
+            # The factor goes to the hidden states, which have far fewer columns than the logits.
             projection.add_product(hidden * upstream.to(hidden.dtype), gradient)
 
             return dhidden, None, None, None, None
@@ -194,6 +200,7 @@ class HeadCrossEntropy:
     def __call__(
         self, hidden: Tensor, weight: Tensor, targets: Tensor, reduction: Reduction = "mean"
     ) -> Tensor:
+        # An evaluation has no use for the gradient that the kernel writes.
         if reduction != "mean" or not torch.is_grad_enabled():
             return CrossEntropy()(hidden, self.projection.working, targets, reduction)
 

@@ -179,10 +179,12 @@ class Product:
         inner: Tensor | None = None,
     ) -> None:
         """Write the product to ``out``, plus ``added`` ``[rows, n]``, which is added in float32."""
+        # All calls of this shape share the description, so the pointer is set before each.
         if inner is not None:
             self.set(AUX_POINTER, c_void_p(inner.data_ptr()))
 
         one = c_float(1.0)
+        # The factor of the addend. With 0 cuBLASLt does not read it, but it still needs a valid pointer.
         factor = c_float(added is not None)
         space = workspace(self.device)
         call(
@@ -212,6 +214,7 @@ def product_for(
 ) -> Product | None:
     """Return the product for these shapes, or None if cuBLASLt has none."""
     try:
+        # Whatever is missing, an old library or a kernel for this shape, torch multiplies instead.
         return Product(rows, n, k, transposed, gelu_gradient, device)
     except (OSError, AttributeError, RuntimeError, IndexError):
         return None

@@ -29,6 +29,7 @@ def add_rows_kernel(
 ):
     start = tl.program_id(0)
     token = tl.load(tokens_ptr + start)
+    # No token is -1, so the program at the first place always adds.
     before = tl.load(tokens_ptr + start - 1, mask=start > 0, other=-1)
     # Tokens are sorted. The program at the first place of a token adds all of its rows, and the others do
     # nothing. So no two programs write to one row, and the order of the sum is fixed.
@@ -62,6 +63,7 @@ def add_rows(table: Tensor, tokens: Tensor, rows: Tensor) -> None:
 
     tokens are int64 ``[N]``, rows ``[N, size]``.
     """
+    # Stable, so that the rows of a token are added in the order of the text in every run.
     in_order, order = torch.sort(tokens, stable=True)
     count, size = rows.shape
     add_rows_kernel[(count, triton.cdiv(size, BLOCK))](
@@ -82,6 +84,7 @@ class LookUp(torch.autograd.Function):
         projection: Projection = ctx.projection
         rows = upstream.reshape(-1, upstream.shape[-1])
         table, fresh = projection.gradient()
+        # The kernel adds only to the rows of tokens that occur. All the others must be zero.
         if fresh:
             table.zero_()
 

@@ -84,6 +84,7 @@ class Scales:
     def take(self) -> None:
         """Compute the scales from the history."""
         seen = self.history.amax(0)
+        # A place that has measured nothing but zeros keeps its scale, because 1/0 is none.
         self.scale.copy_(torch.where(seen > 0, self.largest / seen, self.scale))
         self.inverse.copy_(1.0 / self.scale)
 
@@ -98,6 +99,7 @@ class Scales:
     def measure(self, place: int, value: Tensor) -> None:
         """Set the scale of a place from this tensor. This is only for the first step."""
         self.measured = True
+        # The lower bound gives a tensor of zeros a finite scale, too.
         amax = value.abs().amax().float().clamp(min=1e-12)
         self.scale[place] = self.largest[place] / amax
         self.inverse[place] = amax / self.largest[place]
@@ -189,6 +191,7 @@ class Fp8Projection:
         """Round the working copy to float8."""
         largest = torch.finfo(FORWARD).max
         working = self.projection.working
+        # As a norm: abs() would write a copy of the whole matrix first.
         amax = torch.linalg.vector_norm(working, float("inf")).float().clamp(min=1e-12)
         self.scale.copy_(largest / amax)
         self.inverse.copy_(amax / largest)
@@ -257,6 +260,7 @@ class Fp8Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: Fp8Projection, *weights: Tensor) -> Tensor:
         rounded, transposed = layer.scales.round(x.reshape(-1, x.shape[-1]), layer.input)
+        # Only the transposed one is kept: the product of the weights' gradient sums over the tokens.
         ctx.save_for_backward(transposed)
         ctx.layer = layer
         ctx.shape = x.shape
@@ -281,6 +285,7 @@ class Fp8FeedForward(torch.autograd.Function):
         rounded, x_transposed = up.scales.round(x.reshape(-1, x.shape[-1]), up.input)
         inner = up.forward(rounded)
         hidden, hidden_transposed = down.scales.round(inner, down.input, mode=1 if gated else 2)
+        # ``inner`` stays in bfloat16, because the activation's gradient is computed from it.
         ctx.save_for_backward(x_transposed, inner, hidden_transposed)
         ctx.up = up
         ctx.down = down

@@ -18,7 +18,9 @@ WARPS = 8
 @triton.jit
 def store_twice(value, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, columns):
     """Round a tile, store it as it is and transposed, and note its largest absolute value."""
+    # A maximum is the same in any order, so this atomic operation repeats bit for bit.
     tl.atomic_max(amax_ptr, tl.max(tl.max(tl.abs(tl.where(inside, value, 0.0)), 1), 0), sem="relaxed")
+    # Cut off here. As an infinity or a NaN, one value would spoil a whole row of a product.
     value = tl.minimum(tl.maximum(value * scale, -largest), largest)
     narrow = value.to(out_ptr.dtype.element_ty)
     tl.store(out_ptr + row.to(tl.int64) * columns + column, narrow, mask=inside)
@@ -87,6 +89,7 @@ def round_gradient_kernel(
         store_twice(
             dgate, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, width
         )
+        # The gradient by ``up`` is the second half of each row.
         column += columns
         store_twice(dup, inside, row, column, out_ptr, transposed_ptr, amax_ptr, scale, largest, rows, width)
     else:

@@ -131,6 +131,7 @@ class FusedBlock:
         """Return x + delta, and its norm."""
         x, y = add_norm(x, delta, norm.weight, norm.eps, self.kind)
         if discarding:
+            # Detached, because what backward makes again is no part of the graph.
             total = x.detach()
             discarding.discard(lambda: [normed(total, norm.weight.detach(), norm.eps, self.kind)], y)
         return x, y
@@ -157,6 +158,7 @@ class FusedBlock:
 
     def heads_of(self, x: Tensor, discarding: Discarding | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return q, k and v, ``[B, T, heads, D]``."""
+        # Nothing turns the heads, so attention reads them where the product has written them.
         if self.rotary is None and not self.fp8:
             q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in project_apart(x, self.qkv))
             return q, k, v
@@ -220,6 +222,7 @@ class FusedDecoder:
             FusedBlock(block, attention, form, multiply, checkpointing) for block in model.each_block()
         ]
         tied = model.lm_head is None
+        # A tied table gets two gradients in a backward pass, and is complete after the second one only.
         self.embedding = multiply([model.embed_tokens.weight], uses=2 if tied else 1)
         self.head = self.embedding if model.lm_head is None else multiply([model.lm_head.weight])
 
@@ -229,6 +232,7 @@ class FusedDecoder:
 
         self.cross_entropy = HeadCrossEntropy(self.head)
         self.scales: Scales | None = None
+        # The working copies hold nothing yet.
         self.refresh()
 
     def use_fp8(self, ranks: int = 1) -> None:
@@ -324,6 +328,7 @@ class FusedDecoder:
             if self.in_turn and delta.requires_grad:
                 delta.register_hook(functools.partial(self.in_turn.before_backward, index))
 
+        # The last block's delta has still to be added.
         _, hidden = add_norm(x, delta, self.model.norm.weight, self.model.norm.eps, self.kind)
 
         return hidden

@@ -116,6 +116,7 @@ class ProjectionProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, projection: Projection, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         ctx.projection = projection
+        # The weights are arguments so that autograd calls backward even if x needs no gradient.
         return product(x, projection.working.t())
 
     @staticmethod
@@ -148,6 +149,7 @@ class ApartProduct(torch.autograd.Function):
         dx = product(parts[0], projection.copies[0])
 
         for part, copy in zip(parts[1:], projection.copies[1:], strict=True):
+            # Each product also adds the one before, which saves a pass over memory.
             dx = product(part, copy, dx)
 
         projection.add_product(x.reshape(-1, x.shape[-1]), *parts)

@@ -36,6 +36,7 @@ class Partition:
         for module in (model.embed_tokens, *(m for m in model.modules() if isinstance(m, nn.Linear))):
             weight: nn.Parameter = module.weight  # type: ignore[assignment,union-attr]
             if weight.shape[0] % self.world.size == 0:
+                # It sends rank 0's rows to the others, so the weights are the same on all ranks.
                 rows = distribute_tensor(weight.detach(), self.mesh, [Shard(0)])
                 module.weight = nn.Parameter(rows)  # type: ignore[union-attr]
 
@@ -57,6 +58,7 @@ class Partition:
             work: dist.Work | None = gather_rows(whole, own, async_op=True)
             return work
 
+        # It is whole on every rank, and nobody needs to be asked.
         if own is not whole:
             whole.copy_(own)
 

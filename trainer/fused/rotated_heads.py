@@ -79,6 +79,7 @@ def rotate(
         k,
         cos,
         sin,
+        # The kernel needs some pointers, and does not use them without NORM.
         cos if q_weight is None else q_weight,
         cos if k_weight is None else k_weight,
         tokens,

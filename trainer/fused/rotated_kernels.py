@@ -84,10 +84,12 @@ def backward_head(
         rstd = (1.0 / tl.sqrt(squares / (2 * HALF) + eps))[:, None]
         x_first *= rstd
         x_second *= rstd
+        # Before the gains are applied, which their own gradients do not contain.
         dgain_first += first * x_first
         dgain_second += second * x_second
         first *= gain_first
         second *= gain_second
+        # The part along x is taken out: a norm does not see the length of a head.
         mean = (tl.sum(first * x_first + second * x_second, 1) / (2 * HALF))[:, None]
         first = rstd * (first - x_first * mean)
         second = rstd * (second - x_second * mean)

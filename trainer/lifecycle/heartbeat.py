@@ -67,6 +67,7 @@ class Heartbeat:
             self.say(f"WARNING: {self.path} cannot be written: {error.strerror}")
             return self
 
+        # Two attempts may begin at the same moment. After a while both read the sign of the later one.
         time.sleep(POLL_SECONDS)
         now = decoded(self._read())
         if now and now.nonce != self.sign.nonce:  # begun at the same moment, and the later one
@@ -85,6 +86,7 @@ class Heartbeat:
         self._ended.set()
         self._thread.join()
         now = decoded(self._read())
+        # Another attempt may have taken the run over. Its sign must stay.
         if now and now.nonce == self.sign.nonce:
             self.path.unlink(missing_ok=True)
 
@@ -171,8 +173,10 @@ def busy(run: Path, sign: Sign) -> UserError:
 
 def is_alive(sign: Sign) -> bool | None:
     """Whether its process is; None where this process cannot look, being on another machine or in another container."""
+    # Elsewhere the same process id belongs to another process.
     if not sign.machine or sign.machine != machine():
         return None
+    # A process id is used again. Together with the start it names one process.
     return bool(sign.started) and started(sign.pid) == sign.started
 
 
@@ -192,5 +196,6 @@ def started(pid: int) -> str:
     except OSError:
         return ""
 
+    # The program's name stands in brackets before these fields, and may contain spaces and brackets itself.
     fields = text.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]

@@ -71,8 +71,10 @@ class Exchange:
     def tell(self, dump: Dump) -> None:
         """Call the other ranks, and tell them where this one is."""
         if self.store is not None:
+            # The call comes first, because the others need their time to answer.
             self.store.set("called", "yes")
             self.store.set(f"dump/{self.rank}", msgspec.json.encode(dump).decode())
+            # Counted last: whoever waits for all answers can then read them.
             self.store.add("answers", 1)
 
     def lose(self, rank: int) -> None:
@@ -126,6 +128,7 @@ class Investigation:
         self.file = hang_file(run, attempt)
         self.doing: Callable[[], str] = lambda: ""
         place = Place(world.rank, os.uname().nodename, os.getpid(), machine())
+        # While all ranks still work: in a hang no rank can be asked where it runs.
         self.places: list[Place] = world.gathered(place)
         self.exchange = Exchange(world)
         self.notes = RankNotes(world.rank)
@@ -168,6 +171,7 @@ class Investigation:
             self.keep(dump)
             self.wait_for(lambda: self.exchange.answers() >= self.world.size, GATHER_SECONDS)
             dumps |= self.exchange.dumps()
+            # All have the same answers, so one rank speaks, and the others take over if it cannot.
             if self.world.rank != min(dumps):
                 self.wait_for(self.exchange.is_said, ORDER_SECONDS)
 

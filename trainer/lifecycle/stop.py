@@ -60,6 +60,7 @@ class StopRequest:
             return
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
+        # The first one is only noted: the step under way ends, and all ranks stop after the same one.
         if number == signal.SIGINT and self._signal:
             raise KeyboardInterrupt
         self._signal = signal.Signals(number).name
@@ -68,6 +69,7 @@ class StopRequest:
         """Whether any rank was asked to stop; the same on every rank."""
         if self._signal:
             self.reason = f"received {self._signal}"
+        # One rank asks the file system for all of them, once a step.
         elif self.world.is_main:
             self.reason = self._read_file()
 

@@ -98,8 +98,10 @@ class Watchdog:
 
     @contextlib.contextmanager
     def _waiting(self, reason: str, limit: float) -> Iterator[None]:
+        # A wait inside another one: the outer limit holds again after it.
         before = self._wait
         now = time.monotonic()
+        # The time before the wait does not count against it.
         self._progress = now
         self._said = 0
         self._wait = Wait(reason, limit, now)
@@ -111,6 +113,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(POLL_SECONDS):
+            # Read once: the training's thread may end its wait at any moment.
             wait = self._wait
             limit = wait.limit if wait else self.timeout_seconds
 
@@ -144,6 +147,7 @@ class Watchdog:
 
     def _end(self, idle: float) -> None:
         """Write every thread's stack, look into the hang, and end this process."""
+        # The look into the hang may hang itself. Then this timer ends the process.
         faulthandler.dump_traceback_later(LAST_RESORT_SECONDS, exit=True, file=self.log_file)
         try:
             print(f"no step for {idle:.0f} s; every thread's stack:", file=self.log_file, flush=True)
@@ -152,6 +156,7 @@ class Watchdog:
         except Exception:
             log.exception("the hang could not be looked into")
         finally:
+            # Without clean-up, which would wait for the very thread that hangs.
             os._exit(EXIT_FAILED)
 
     def __enter__(self) -> Watchdog:

@@ -34,11 +34,13 @@ class FusedAdamW:
             for weight, rows in zip(projection.weights, projection.own, strict=True)
         }
 
+        # All of it at once, so that a checkpoint can be loaded before the first step.
         self.states = {name: self.fresh_state(weight) for name, weight in self.weights.items()}
 
     def fresh_state(self, weight: nn.Parameter) -> dict[str, Tensor]:
         """Return the state of a weight before the first step, with the sharding of the weight."""
         return {
+            # On the device, where the kernel reads it and a skipped step leaves it.
             "step": torch.zeros((), dtype=torch.float32, device=weight.device),
             "exp_avg": torch.zeros_like(weight),
             "exp_avg_sq": torch.zeros_like(weight),

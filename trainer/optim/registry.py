@@ -61,6 +61,7 @@ def build_optimizer(
         raise UserError(f"unknown optimizer '{name}'; {nearest(name, _optimizers)}")
 
     entry = _optimizers[name]
+    # Before it is built: its steps would run, and give other weights without a word.
     if sharding in ("zero1", "fsdp") and not entry.shardable:
         raise UserError(
             f"optimizer: {name} needs whole matrices, and {sharding} leaves each rank a part of them",

@@ -20,6 +20,7 @@ class TorchOptimizer:
 
     def __init__(self, parameters: Parameters, *optimizers: torch.optim.Optimizer) -> None:
         self.optimizers = optimizers
+        # Parameters are found by identity, for torch's state has no names.
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
         self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         self.skips_on_device = all(group.get("fused") for group in self.groups)
@@ -29,6 +30,7 @@ class TorchOptimizer:
     def step(self, factor: Tensor, skip: Tensor, rate: float) -> None:
         """Update the parameters; see ``Optimizer.step``."""
         gradients = [local(parameter.grad) for parameter in self.names if parameter.grad is not None]
+        # In place: the gradients are cleared after the step anyway.
         torch._foreach_mul_(gradients, factor)
         for group in self.groups:
             group["lr"] = rate

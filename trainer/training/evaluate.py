@@ -75,6 +75,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
+        # exp of more than 709 is beyond float64, and a run that diverges must still be logged.
         return math.exp(min(self.loss, 700.0))
 
     @property
@@ -125,6 +126,7 @@ def evaluate(
         with parallel.autocast(sharding, world.device, dtype):
             losses = model(tokens[:, :-1], targets, documents, reduction="none")
 
+        # In float64, where it hardly matters in which order the ranks' shares are added.
         total += losses.sum(dtype=torch.float64)
         beat()
 
@@ -132,6 +134,7 @@ def evaluate(
     if world.size > 1:
         dist.all_reduce(total)
 
+    # Of the whole set, and not of this rank's share: the sum above is that of all ranks.
     scored = len(chosen.numbers) * chosen.blocks.block_size
 
     return Score(chosen.name, total.item() / scored, chosen.bytes_per_token)

@@ -50,6 +50,7 @@ class Gradients:
         if self.world.size == 1:
             return loss, squares
 
+        # With whole gradients all ranks have the same squares, and exchange the loss alone.
         counted = squares * self.counted if self.sharded else squares[:0]
         message = torch.cat([(loss / self.world.size).reshape(1), counted])
         dist.all_reduce(message)
@@ -74,4 +75,5 @@ class Gradients:
 
 def clip_factor(norm: torch.Tensor, limit: float) -> torch.Tensor:
     """What the gradients are multiplied by so that their norm is at most ``limit`` (Pascanu et al., 2013)."""
+    # The small number keeps a norm of 0 from dividing by zero. It is that of torch's clipping.
     return (limit / (norm + 1e-6)).clamp(max=1.0)

@@ -55,6 +55,7 @@ class MicroStepGraph:
         return self.graph.pool()
 
     def __call__(self, tokens: Tensor) -> Tensor:
+        # Into the memory that the graph has captured: it reads nothing else.
         self.tokens.copy_(tokens, non_blocking=True)
         self.graph.replay()
         return self.result

@@ -124,6 +124,7 @@ class Training:
         self.on_step(self.step + 1, self.samples, self.run.layout.global_batch_size)
         self.run.stepper.replay.begin_step(self.step + 1)
         self.timer.begin_step()
+        # The result stays on the device, so that the host can queue the next step at once.
         result = self.run.stepper.run(batches, rate, self.timer)
         first = self.samples
         self.step += 1
@@ -155,6 +156,7 @@ class Training:
             elif best:
                 self.save("weights", best, must=False)
 
+        # Python's own collection is off within steps. Here training pauses anyway.
         if evaluating or saving:
             gc.collect()
             self.timer.reset()

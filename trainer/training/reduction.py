@@ -68,6 +68,7 @@ class OverlappedReduction:
         )
 
     def _reduce_product(self, projection: Projection) -> None:
+        # A sharded sum goes by weights, because each weight's rows are divided among the ranks.
         gradient, _ = projection.gradient()
         for part in gradient.split(projection.rows) if projection.partition else [gradient]:
             self._reduce(part, projection.own_rows(part))
