@@ -146,6 +146,7 @@ class LongTexts:
         """Encode a text in parts. Like the reference, take the control tokens out first."""
         pieces: list[Ids] = []
         for number, segment in enumerate(self._file.segments(text)):
+            # Segments take turns: text, control token, text, and so on.
             if number % 2:
                 pieces.append(np.array([self._file.control_ids[segment]], np.uint32))
             else:

@@ -5,6 +5,7 @@ An entry appears in its place by one rename, when all of it is written. Whoever 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -114,6 +115,7 @@ def _copy_aside(source: Path, aside: Path, place: Path, durably: bool) -> None:
         _write(aside, source.read_bytes(), source.stat().st_mode, durably)
         return
 
+    before = _identity(source)
     aside.mkdir()
     for file in _files(source):
         if _is_kept(file):
@@ -122,6 +124,17 @@ def _copy_aside(source: Path, aside: Path, place: Path, durably: bool) -> None:
             text = file.read_bytes()
             content = moved(text, place) if file.name.startswith(MANIFEST) else text
             _write(inside, content, file.stat().st_mode, durably)
+
+    # Another job may have removed the entry meanwhile, and a third one published its own at the same place.
+    # The copy then has some files of each, or none at all.
+    if _identity(source) != before:
+        raise FileNotFoundError(errno.ENOENT, "the entry was removed while it was copied", str(source))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Return what no other folder at this place has: a new one may get the old one's number, at another time."""
+    facts = folder.stat()
+    return facts.st_ino, facts.st_ctime_ns
 
 
 def moved(manifest: bytes, place: Path) -> bytes:

@@ -52,6 +52,7 @@ def visible(queries: int, keys: int, document_ids: Tensor | None, device: torch.
 
     The shape is ``[T, S]``, or ``[B, 1, T, S]`` with document ids.
     """
+    # The queries are the last positions, so the diagonal moves by the number of keys before them.
     causal = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
     if document_ids is None:
         return causal
@@ -71,6 +72,7 @@ class ManualAttention(Attention):
         # Without this, autocast would turn the products back to bfloat16.
         with torch.autocast(q.device.type, enabled=False):
             queries = q.to(wide).transpose(1, 2)
+            # Neighbouring query heads share a key head, so each one is repeated in its place.
             keys = k.to(wide).transpose(1, 2).repeat_interleave(groups, dim=1)
             values = v.to(wide).transpose(1, 2).repeat_interleave(groups, dim=1)
             scores = queries @ keys.transpose(-2, -1) * q.shape[-1] ** -0.5

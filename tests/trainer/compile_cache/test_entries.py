@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jobctl.trainer.compile_cache import entries as module
 from jobctl.trainer.compile_cache.__main__ import publish, seed
 from jobctl.trainer.compile_cache.entries import Entry, copy, entries, evict, moved, remove_left
 from tests.trainer.compile_cache.kernels import PARTS, make_file, make_kernel, writers
@@ -141,3 +143,27 @@ def test_what_a_killed_job_left_aside_goes_after_an_hour(tmp_path: Path) -> None
         os.utime(tmp_path / ".aside" / name, (10_000 - age, 10_000 - age))
     remove_left(tmp_path, 10_000 - 3600.0)
     assert [path.name for path in (tmp_path / ".aside").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("republished", [False, True], ids=["removed", "made anew"])
+@pytest.mark.parametrize("seen", [0, 1, len(PARTS)])
+def test_an_entry_that_is_removed_while_it_is_copied_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int, republished: bool
+) -> None:
+    """Not even an empty folder, and no files of two writers where another job has put its own there."""
+    folder = make_kernel(tmp_path / "shared", "KEY", "one")
+    (entry,) = entries(tmp_path / "shared")
+    files = module._files
+
+    def evicted_meanwhile(source: Path) -> Iterator[Path]:
+        listed = list(files(source))
+        yield from listed[:seen]
+        folder.rename(tmp_path / "evicted")
+        if republished:
+            make_kernel(tmp_path / "shared", "KEY", "two")
+            yield from listed[seen:]
+
+    monkeypatch.setattr(module, "_files", evicted_meanwhile)
+    assert not copy(entry, tmp_path / "shared", tmp_path / "local", durably=False)
+    assert not (tmp_path / "local/triton/KEY").exists()
+    assert not any((tmp_path / "local/.aside").iterdir())
