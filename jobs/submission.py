@@ -190,6 +190,7 @@ def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) 
     """
     spec = run.record.edited_spec
     edit = make_edit(spec, sets, run.last.attempt if run.last else 0) if sets else None
+    # The scheduler and not the record: a record may lack the end of an attempt that was killed.
     (status,) = load_target(run.target).statuses([run])
     if status.state == "finished" and not (edit and lengthens(spec, edit)):
         raise UserError(
@@ -206,6 +207,7 @@ def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) 
             code=1,
         )
 
+    # Less memory passes: the run was submitted for this machine once, and a resume does not ask again.
     check_machine(spec, force=True)
 
     return run, store_of(run).resume(run, trusted, edit)

@@ -30,6 +30,8 @@ def check(api: Api, spec: JobSpec, pod: Object, tell: Callable[[str], None]) -> 
     for warning in image_warnings(spec.image):
         tell(f"note: {warning}")
 
+    # The dry run of a pod does not look at claims and Secrets. They keep it from starting later, without an
+    # error.
     check_claims(api, spec, pod)
     check_secrets(api, spec, pod)
     if spec.site.kubernetes.queue:
@@ -38,6 +40,7 @@ def check(api: Api, spec: JobSpec, pod: Object, tell: Callable[[str], None]) -> 
     try:
         api.create(POD, pod, dry_run=True)
     except Refused as refusal:
+        # A quota may be free again when the pods are made, so it is a note and not an error.
         if refusal.status == 403 and "exceeded quota" in refusal.answer:
             _tell_of_quota(refusal, tell)
             return

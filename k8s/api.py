@@ -88,6 +88,7 @@ class Api:
         while True:
             page = {"limit": str(PAGE), **query, **({"continue": token} if token else {})}
             answer = self.call(_request("GET", kind, namespace, subject=f"listing {kind.plural}", query=page))
+            # All pages show the objects as they were at the first request, so they fit together.
             items += answer.get("items") or []
             metadata = answer.get("metadata") or {}
             token = metadata.get("continue", "")
@@ -102,6 +103,8 @@ class Api:
         So the caller looks again, whatever the reason. Raises Refused where watching is not allowed.
         """
         watch = {"watch": "true", "resourceVersion": since, "timeoutSeconds": str(max(1, int(seconds)))}
+        # What the first event says does not matter. The caller lists again, and then also sees what was
+        # missed.
         with contextlib.suppress(ConnectionError):
             next(self.stream(kind.path(namespace), watch | query, f"watching {kind.plural}"), b"")
 

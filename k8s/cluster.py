@@ -60,6 +60,7 @@ class Cluster:
         events: list[Object] = []
         queue = ADMITTED
 
+        # Events and the queue cost a request each, so they are asked for one run only, and while it can wait.
         if run and any(not ended(job) for _, job in jobs):
             events = _events_of(api, namespace, jobs, pods)
             queue = waiting_of(api, namespace, [job for _, job in jobs if not ended(job)])
@@ -173,6 +174,7 @@ class Clusters:
     def look(self, runs: Sequence[Run], *, fresh: bool = False) -> Cluster:
         """Return the objects of ``runs``, which are of one namespace; ``fresh`` asks the server in any case."""
         site = runs[0].record.spec.site
+        # One run has an answer of its own: that has events, and the answer about all runs has none.
         one = runs[0].path.name if len(runs) == 1 else ""
         key = (site.kubernetes.context, site.kubernetes.namespace, one)
         when, cluster = self._answers.get(key, (0.0, None))
@@ -198,6 +200,7 @@ class Clusters:
             except UserError:  # no right to read logs, or the container is not up yet
                 return 0
 
+        # 0 means that the log does not say it yet. It is not kept, so that the next look asks again.
         if not self._attempts[pod.life]:
             return self._attempts.pop(pod.life)
 

@@ -57,6 +57,7 @@ def packed(tree: Path) -> bytes:
         ship(tree, code)
         output = io.BytesIO()
         with tarfile.open(fileobj=output, mode="w") as archive:
+            # Sorted and without traces: the same tree gives the same archive.
             for path in sorted(code.rglob("*")):
                 name = str(path.relative_to(code))
                 archive.add(path, arcname=name, recursive=False, filter=_without_traces)

@@ -100,6 +100,7 @@ class Copy:
         """Fetch the wanted files until a stream breaks: first the rest of those that are here in part."""
         fetched = Fetched()
         with contextlib.suppress(ConnectionError, tarfile.ReadError, EOFError):
+            # The parts first: a large file that broke off must not begin again with each connection.
             for name, listed in wanted.items():
                 if (begun := self._folder.size(aside(name))) is not None:
                     self._fetch_rest(name, listed, begun, fetched)
@@ -156,6 +157,7 @@ class Copy:
                 file.write(block)
                 fetched.bytes += len(block)
 
+            # On the disk before it has its name: a name means that the file is whole.
             file.flush()
             os.fsync(file.fileno())
 
@@ -211,6 +213,7 @@ def _goes_on(run: str, into: Path) -> str:
 def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
     listing = _patiently_listed(copy)
     missing = copy.missing(listing)
+    # Before the first byte: a full disk after hours helps nobody.
     copy.check_space(missing)
     files = len(missing)
     changed = 0
@@ -229,6 +232,7 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
         if fetched.to_the_end:  # what has not come is not there any more: an old checkpoint, say
             break
 
+        # A connection that brings some bytes each time gets to the end, however often it breaks.
         fruitless = 0 if fetched.bytes else fruitless + 1
         if fruitless >= FRUITLESS_TRIES:
             came = f"{files - len(missing)} of {files} files came"

@@ -133,10 +133,12 @@ class Command:
                 if channel == OUTPUT:
                     yield piece
                 elif channel == ERRORS:
+                    # The zero bytes are BEAT's, and no words of the command.
                     said = (said + piece.replace(b"\0", b""))[-4000:]
                 elif channel == VERDICT:
                     verdict = (verdict + piece)[:VERDICT_BYTES]
         except (WebSocketException, OSError) as error:
+            # With the verdict the command has ended, so a connection that breaks after it loses nothing.
             if not verdict:
                 raise ConnectionError(f"{self._pod}: {error}") from None
         finally:

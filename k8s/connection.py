@@ -136,6 +136,7 @@ class Connection:
             if refusal.status != 401:
                 raise
 
+        # The token may have expired since the kubeconfig was read. Once: a second 401 is a refusal.
         self._client = _client(self._context)
 
         return self._connect(target, subject)
@@ -156,12 +157,15 @@ class Connection:
                 self.host + request.target,
                 body=data,
                 headers=headers,
+                # urllib3 would repeat in silence what must be announced, and a redirect would carry the token
+                # elsewhere.
                 retries=False,
                 preload_content=not request.endless,
                 redirect=False,
                 timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=silence),
             )
 
+            # A refusal is short, and its body has the reason. It is read also where a stream was asked for.
             if request.endless and response.status >= 300:
                 response.read(cache_content=True)
 
@@ -270,6 +274,8 @@ def _client(context: str) -> Any:
     # The client looks at the variable once, when it is imported.
     file = os.environ.get("KUBECONFIG") or None
     try:
+        # The kubeconfig goes before the pod's account: a notebook's pod has one too, and its user may mean
+        # another cluster.
         config.load_kube_config(config_file=file, context=context or None, client_configuration=configuration)
     except config.ConfigException as problem:
         if context:

@@ -57,12 +57,14 @@ def tensorboard(api: Api, run: Run, local_port: int) -> None:
     namespace = site.kubernetes.namespace
     wanted = VolumePod(site=site, run=run.path.name, image=run.record.spec.image)
     folder = layout.tensorboard_dir(Path(ROOT) / "runs" / run.path.name)
+    # The port first: where it is taken, no pod is made in vain.
     with _listening(local_port) as listener, volume.running(api, wanted, tell) as pod:
         words = ["bash", "-c", _TENSORBOARD, "tensorboard", str(folder), str(PORT), site.python]
         command = Command(api, namespace, pod, wanted.container, words)
 
         def serve() -> None:
             port = Port(namespace=namespace, pod=pod, number=PORT)
+            # Not before TensorBoard listens: a browser that is refused does not try again.
             threading.Thread(target=_serve, args=(api, port, listener), daemon=True).start()
             tell(f"TensorBoard of {run.name}: {_address(listener)} (Ctrl-C ends it)")
 

@@ -118,11 +118,14 @@ def follow_pod(
             life = pod.life
             unseen = _Unseen()
 
+        # Read before the log: lines that come after the job has ended are then still read, once.
         done = over or not follow
         if pod is not None and (pod.running or pod.exit_code is not None):
             before = unseen.last
             unseen.start()
             try:
+                # The server takes full seconds only, so lines of the last second come again, and unseen drops
+                # them.
                 for stamp, line in read_log(api, namespace, pod, follow and pod.running, unseen.last):
                     if unseen.is_new(stamp):
                         yield line

@@ -69,6 +69,7 @@ def render(spec: JobSpec, template: str, container: str, pod_template: str) -> s
     context["script"] = literal_block(script.render(spec, context), 4)
     context["stop"] = literal_block(render_template("kubernetes/stop.sh.j2", context), 4)
     pods = _with_options(spec, render_template(f"kubernetes/{pod_template}", context), container)
+    # Each pod of such a job works for itself, and needs no operator that introduces them to each other.
     if not distributed(spec):
         template = "job.yaml.j2"
 
@@ -150,6 +151,7 @@ def _metadata(spec: JobSpec, run: str, spec_hash: str, container: str) -> dict[s
 
 def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     assert spec.run is not None
+    # First: a refused setting must be named before anything else of the manifest fails because of it.
     check_settings(spec)
     site = spec.site
     resources = spec.resources

@@ -88,6 +88,7 @@ def remove_dead(api: Api, namespace: str, pods: Sequence[Pod], *, force: bool) -
 
     Kubernetes waits for the kubelet before it gives a pod's name away, and a dead node's kubelet never answers.
     """
+    # A node that does not answer may still run its pod. Only the user can know that it is off.
     removed = [dead for dead in dead_pods(api, pods) if force or dead.node_is_gone]
     for dead in removed:
         api.delete(POD, namespace, dead.pod.name, grace_seconds=0)

@@ -58,6 +58,7 @@ def status_of(
     uid = job["metadata"].get("uid", "") if job else marks.get(JOB_MARK, "")
     cancelled = _is_cancelled(marks, uid)
     owner = marks.get(OWNER_MARK, "")
+    # Kubernetes removes ended jobs after a week. Then the record's marks tell the end.
     if job is None:
         return msgspec.structs.replace(_status_without_job(run, pods, cancelled, marks), owner=owner)
 
@@ -135,6 +136,7 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
     Not those whose time is over: their node does not answer, and who waits for them waits for ever.
     """
     late = [pod for pod in pods if pod.running and is_late(pod)]
+    # Before the remembered end: a pod that checkpoints still writes into the run's directory.
     if alive := [pod for pod in pods if pod.running and pod not in late]:
         return Status(
             run=run.name,

@@ -65,6 +65,7 @@ class ConfigMapStore:
         selector = f"{names.MANAGED_BY}=jobctl"
         api = self._clusters.api(self._site)
         things = api.list_all(CONFIG_MAP, self._site.kubernetes.namespace, labelSelector=selector)
+        # The server lists by name.
         things.sort(key=lambda thing: thing["metadata"].get("creationTimestamp") or "")
         readable: list[Run] = []
 
@@ -87,6 +88,7 @@ class ConfigMapStore:
             return None
 
         run = config_maps.run_of(thing, spec.site)
+        # The name is taken by other settings, so its state says nothing of this spec.
         if run.record.spec.fingerprint() != spec.fingerprint():
             return None
 
@@ -112,6 +114,8 @@ class ConfigMapStore:
         if layout.record_file(path).is_file() and not _is_a_note(directories.read(self._home, spec.run)):
             raise UserError(f"run '{spec.run}' exists: {path}", hint="take another name: --run")
 
+        # The note comes after the objects: a refused run must leave no note of a cluster that does not have
+        # it.
         spec, text, new = self.apply(spec)
         if new and not spec.on_a_checkpoint:
             directories.write_submission(path, spec, text)
@@ -129,11 +133,13 @@ class ConfigMapStore:
         if fallback is not None and kind is fallback.kind:
             return fallback.store(self._site, self._home).apply(spec)
 
+        # All checks come before the objects are made: a refusal must leave nothing behind.
         self._check_order(spec)
         text = self._target.render(spec)
         api = self._clusters.api(spec.site)
         owner = api.user()
         self._warn_of_another(spec, owner)
+        # An operator makes the pods much later, and its refusal would reach nobody. So a pod is tried now.
         admission.check(api, spec, pod_of(spec, kind), tell)
         new = submission.submit(
             api,
@@ -143,6 +149,7 @@ class ConfigMapStore:
             owner=owner,
             prepare=functools.partial(ship_code, api, spec, tell),
         )
+        # The last look at the namespace shows it without this job.
         self._clusters.forget_answers()
 
         return spec, text, new
@@ -203,12 +210,14 @@ class ConfigMapStore:
         avoided = self._avoided(run, marks)
         spec = avoiding(record.spec_to_resume(trusted), avoided)
 
+        # The record goes along: the new pods must find the edited settings, not those of the last attempt.
         made = submission.restart(api, self._target.render(spec), text)
         self._clusters.forget_answers()
         if avoided:
             api.annotate(CONFIG_MAP, namespace, made, avoid=",".join(avoided))
             tell(f"note: the pods avoid {', '.join(avoided)}")
 
+        # The cluster's record counts. The note of this host follows it, once the edit is in force.
         if edit is not None:
             self._note_edit(run, edit)
 
@@ -221,6 +230,7 @@ class ConfigMapStore:
         """
         api = self._clusters.api_of(run)
         pods = self._clusters.look([run], fresh=True).pods_of(run)
+        # First those that surely do not run: what remains may still write into the run's directory.
         removed = remove_dead(api, run.record.spec.site.kubernetes.namespace, pods, force=False)
         gone = [dead.pod for dead in removed]
         if stay := dead_pods(api, [pod for pod in pods if pod not in gone]):
@@ -246,12 +256,14 @@ class ConfigMapStore:
             jobs = self._clusters.look([run], fresh=True).jobs_of(run)
             kind = jobs[-1][0] if jobs else self._target.kind
             selector = label_selector(names.selector(run.path.name))
+            # The watch begins at the version of this list, so no change in between is missed.
             listed, version = api.list_at(kind, namespace, labelSelector=selector)
             if not all(ended(job) for job in listed) or not listed:
                 api.wait_for_change(kind, namespace, since=version, seconds=seconds, labelSelector=selector)
         except UserError:  # watching is a right of its own, and looking again will say what is wrong
             time.sleep(min(cluster.ANSWER_SECONDS, seconds))
 
+        # A watch that is cut at once must not make the caller ask without a pause.
         time.sleep(max(0.0, min(cluster.ANSWER_SECONDS, seconds) - (time.monotonic() - started)))
         self._clusters.forget_answers()
 
@@ -268,6 +280,7 @@ class ConfigMapStore:
             self._target.delete(run, grace_seconds=None)
             return
 
+        # Before the stop: the pods may end at once, and a status must then say "cancelled" and not "stopped".
         self._target.mark_cancelled(run, self._clusters.look([run]).newest_job(run))
         api = self._clusters.api_of(run)
         words = ["bash", "-c", _STOP, "stop", run.name]
@@ -293,6 +306,7 @@ class ConfigMapStore:
         """Copy the run directory off the volume; how many files were there, came over, and changed meanwhile."""
         from jobctl.k8s.collect import collect
 
+        # Before a pod is made: without the run there is nothing to read.
         self._clusters.find(run)
         spec = run.record.spec
         return collect(self._clusters.api_of(run), spec.site, run.path.name, spec.image, into)

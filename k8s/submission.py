@@ -43,6 +43,7 @@ def served_kind(api: Api, spec: JobSpec, kind: Kind) -> Kind:
 
     Raises UserError when the cluster has no operator for it.
     """
+    # A Job is Kubernetes' own, so no operator has to be looked for.
     if not distributed(spec):
         return JOB
 
@@ -94,6 +95,7 @@ def submit(
 
     # The record comes before the job, whose pods read their script from it.
     claimed = _claim(api, record, replace=replace_ended, owner=owner)
+    # The job exists already, so this is a second submission, or one whose answer got lost.
     if existing is not None and not (replace_ended and ended(existing)):
         return False
 
@@ -119,6 +121,7 @@ def _make(api: Api, kind: Kind, job: Object) -> None:
     """Make the job. What was noted of an earlier job of this name says nothing of this one."""
     namespace = job["metadata"]["namespace"]
     name = job["metadata"]["name"]
+    # Before the job: a mark that stays would end its status at once.
     api.annotate(CONFIG_MAP, namespace, name, cancelled=None, ended=None)
     made = api.apply(kind, job)
     # After the job: the mark says that it was made once, whatever becomes of it.
@@ -252,10 +255,12 @@ def _remove(api: Api, kind: Kind, job: Object) -> None:
             f"job {name} has not ended", hint=f"jobctl cancel {run}, or jobctl wait {run}", code=1
         )
 
+    # Its pods go first: those of the new job have the same names.
     api.delete(kind, namespace, name, last=True)
     deadline = time.monotonic() + GONE_SECONDS
 
     while (existing := api.get(kind, namespace, name)) is not None:
+        # By uid, because the name is the same: ours is gone, and this is another submission's.
         if existing["metadata"]["uid"] != job["metadata"]["uid"]:
             raise UserError(f"job {name} was made again by somebody else at this moment", code=1)
 

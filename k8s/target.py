@@ -91,6 +91,7 @@ class KubernetesTarget:
 
         api = self.clusters.api(site)
         facts = read_facts(api, site, self.kind, resources)
+        # A submission would take the other operator, so the checks are those of that one.
         if self.fallback and self.kind not in facts.kinds and self.fallback.kind in facts.kinds:
             facts = msgspec.structs.replace(facts, kind=self.fallback.kind)
 
@@ -247,6 +248,7 @@ class KubernetesTarget:
             forward(api, run, self._running_pod(run, 0).name, port, local_port)
 
     def _running_pod(self, run: Run, index: int) -> Pod:
+        # Asked anew: a pod of the last answer may have ended, and entering it would fail with less to say.
         pods = [pod for pod in self.clusters.find(run, fresh=True).pods_of(run) if pod.running]
         for pod in pods:
             if pod.index == index:
@@ -277,6 +279,7 @@ class KubernetesTarget:
 
         Raises UserError where the namespace has nothing of the run.
         """
+        # Raised here and not at the first line: the caller may print something before it reads the log.
         self.clusters.find(run)
 
         def look() -> tuple[list[Pod], bool]:

@@ -74,6 +74,7 @@ def running(api: Api, wanted: VolumePod, tell: Callable[[str], None]) -> Iterato
             raise
 
     try:
+        # Within the try: a pod that never runs is removed as well.
         _wait_until_running(api, site.kubernetes.namespace, name, tell)
         yield name
     finally:
@@ -96,6 +97,7 @@ def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str
         if pod.running:
             return
 
+        # A registry may be away for a moment, so the state has to last before it counts as hopeless.
         waits = hopeless.seconds(pod.waits_for_ever)
         is_hopeless = waits is not None and waits >= HOPELESS_SECONDS
         if pod.exit_code is not None or is_hopeless or time.monotonic() > deadline:

@@ -64,6 +64,7 @@ def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | No
     has = f"allocation {allocation.id} has"
     left = allocation.end - now
 
+    # The order matters to the user: an allocation that has ended makes every other reason pointless.
     if allocation.state != "RUNNING":
         return UserError(
             f"allocation {allocation.id} is {allocation.state}", hint="make another one with salloc", code=1
@@ -81,6 +82,7 @@ def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | No
             hint=_gpu_hint(allocation.gpus_per_node, gpus),
         )
 
+    # After the sizes: more time would not help a job that is too large.
     if left < LEAST_SECONDS:
         return UserError(f"{has} {max(0, int(left))} s left", hint="make another one with salloc", code=1)
 

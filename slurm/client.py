@@ -105,6 +105,7 @@ class Slurm:
 
     def of(self, cluster: str, *, patience: float | None = None) -> Slurm:
         """Return the same commands for another cluster, and where it is given with another patience."""
+        # A shallow copy: both share what the user was told already, so nothing is said twice.
         other = copy.copy(self)
         other._cluster = cluster
         if patience is not None:
@@ -124,6 +125,7 @@ class Slurm:
             ids = [job.id for job in jobs if (job.name, job.comment) == (name, comment)]
             return ids[-1] if ids else None
 
+        # Name and comment are on the command line, where they win over a directive of an edited script.
         command = ["sbatch", "--parsable", f"--job-name={name}", f"--comment={comment}", *options]
         answer = self._run(command, stdin=script, before_retry=submitted_before)
 
@@ -159,6 +161,7 @@ class Slurm:
 
         try:
             jobs = parse_sacct(self._run(["sacct", *form, *which, f"--starttime={start}"], patience=0))
+            # Not one_each: accounts have a record for each attempt of a job, and all of them count.
             return [job for job in jobs if not is_elsewhere(job)]
         except UserError as problem:
             if isinstance(problem, SlurmRefused) and problem.keeps_no_accounts:
@@ -218,6 +221,7 @@ class Slurm:
 
         def request() -> str:
             nonlocal may_have_arrived
+            # The lost answer may have made the job, and a second one would write into the same directory.
             if may_have_arrived and (result := before_retry()):
                 return result
 
@@ -225,9 +229,12 @@ class Slurm:
             if code == 0:
                 return output
 
+            # Only what may pass by itself is asked again. A refusal stays one.
             if not _passes(answer):
                 raise SlurmRefused(command[0], answer)
 
+            # It stays true: a later try that reached nobody does not undo an earlier one that may have
+            # arrived.
             may_have_arrived = may_have_arrived or _may_have_arrived(answer)
             notice = f"Slurm's controller does not answer; waiting for it ({_last_line(answer)})"
             raise Unanswered(notice, SlurmSilent(command[0], answer))
@@ -289,6 +296,7 @@ def _environment(command: str) -> dict[str, str]:
     """
     foreign = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    # The one that says which cluster is meant, where its configuration is at another place.
     if "SLURM_CONF" in os.environ:
         kept["SLURM_CONF"] = os.environ["SLURM_CONF"]
 

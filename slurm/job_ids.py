@@ -20,6 +20,7 @@ def read_job_ids(run: Path) -> set[str]:
     except OSError:
         return set()
 
+    # The ids become words of commands, and another user may have written the file.
     return {line for line in text.splitlines() if line.isdigit()}
 
 

@@ -119,6 +119,7 @@ def of_run(
             job.comment == comment or (not job.comment and array_of(job) in submitted)
         )
 
+    # By time and not by id alone: Slurm counts from the start again after MaxJobId.
     return sorted(filter(is_of_run, jobs), key=lambda job: (job.submitted or 0, _number(job.id) or 0))
 
 
@@ -165,6 +166,7 @@ def _records(pieces: Iterable[str], size: int, separator: str) -> list[list[str]
         fields = piece.removesuffix("\n").split(FIELD, size - 1)
         if len(fields) == size:
             records.append(fields)
+        # A comment may contain the separator. Its rest belongs to the record before.
         elif records and piece:
             records[-1][-1] += separator + piece.removesuffix("\n")
 

@@ -79,6 +79,7 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
 
         return _replace(status, status.state, status.detail + _waiting(job, rest))
 
+    # Before the recorded end itself: the attempt has ended well, but nothing will start the next one.
     if recorded.state in ENDED and (lost := _lost_requeue(run)):
         return _replace(
             recorded, recorded.state, f"{_why(run, recorded)}, but {lost}; jobctl resume {run.name}"
@@ -87,18 +88,21 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
         return recorded
 
+    # Slurm removes such a job from the queue, and without accounts nothing else tells why.
     if failed and recorded.state == "submitted":
         words = f"never started: {failed.run}, which it was to come after, is {failed.state}"
         return _replace(
             recorded, "cancelled", f"{words}; jobctl resume {failed.run}, then jobctl resume {run.name}"
         )
 
+    # The job is gone and its record may still be on its way over the network file system.
     if jobs and _may_be_recorded(recorded, jobs[-1], now):
         return _replace(recorded, "running", f"{job_words(jobs[-1], now)}; its last words are awaited")
 
     if jobs:
         return _of_ended(run, recorded, jobs[-1], now)
 
+    # A job that was just submitted may not be in the queue yet. It is not lost.
     if recorded.state == "submitted" and now - submitted(run) < SUBMISSION_SECONDS:
         return recorded
 

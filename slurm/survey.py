@@ -22,11 +22,13 @@ def survey(ask: Ask, cluster: str = "") -> Survey:
     offers = [
         Offer(key="slurm.partition", values=tuple(partitions), chosen=chosen_partition(partitions, default))
     ]
+    # Without types nothing is offered: the key then has to stay empty.
     types = sorted({name for names in partitions.values() for name in names})
     if types:
         offers.append(Offer(key="slurm.gpu_type", values=tuple(types)))
 
     notes: list[str] = []
+    # Many sites hide their accounts. That is a note, and the rest of the file is still written.
     offers += _accounts(ask, notes, cluster)
     runtimes = _runtimes(ask)
     offers.append(Offer(key="container.runtime", values=tuple(runtimes), chosen=runtimes[0]))

@@ -64,7 +64,9 @@ class SlurmTarget:
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Raises UserError when Slurm refuses, the run has a job already, or one it is ``after`` failed."""
         run = _resolved(run)
+        # First: jobctl's commands do not see these variables, and would ask another cluster than the user means.
         _refuse_a_cluster_by_chance(run)
+        # Someone else may have submitted the run since the last answer.
         self._forget_queue()
         active = [job.id for job in self._jobs(run) if job.active]
         if active:
@@ -76,14 +78,17 @@ class SlurmTarget:
         if avoided := ",".join(filter(None, (run.record.spec.site.exclude, *runs.bad_nodes(run)))):
             options.append(f"--exclude={avoided}")
 
+        # Tasks that have finished are left out, so that a resumed array does not repeat them.
         options += _array(run)
         if dependency := self._dependency(run, after):
             options.append(f"--dependency={dependency}")
 
         text = script.read_text(encoding="utf-8")
         job = self._of(run).submit(text, name=run.name, comment=comment_of(run), options=options)
+        # At once: accounts may keep no comment, and then only this id tells whose job it is.
         record_job_id(run.path, job)
         self._forget_queue()
+        # Slurm accepts some jobs that it will never start, and says so in the queue alone.
         self._refuse_what_never_starts(run, job)
 
         return job
@@ -122,6 +127,7 @@ class SlurmTarget:
     def _statuses_on(self, client: Slurm, cluster: str, runs: Sequence[Run]) -> dict[str, Status]:
         owners = {run.name: _owner(run) for run in runs}
         users = frozenset(owner for owner in owners.values() if owner is not None)
+        # The queue first: sacct is asked only for the runs that the queue does not know.
         queue = self._queued(client, cluster, users)
         now = self._clock()
         known = {run.name: _jobs_among(run, queue) for run in runs}
@@ -143,6 +149,7 @@ class SlurmTarget:
             with contextlib.suppress(OSError, UserError):
                 runs.request_stop(run.path, "cancel", run.step)
 
+        # After STOP: the signal may end the trainer at once, and the script then reads STOP.
         self._of(run).cancel([job.id for job in active])
         self._forget_queue()
 
@@ -173,6 +180,7 @@ class SlurmTarget:
             return []
 
         queue = self._queues.get(cluster)
+        # One answer serves all runs of these users, so a list of runs asks once.
         if queue is None or not users <= queue.users or time.monotonic() > queue.until:
             queue = _Queue(client.queue(users), users, time.monotonic() + QUEUE_SECONDS)
             self._queues[cluster] = queue
@@ -193,6 +201,7 @@ class SlurmTarget:
         if queued is None or queued.reason not in NEVER_STARTS:
             return
 
+        # Otherwise it would wait in the queue although the user was told that it was refused.
         if queued.active:
             self.cancel(run)
 
@@ -233,6 +242,7 @@ def _array(run: Run) -> list[str]:
     if last is None or last.tasks == 1:
         return []
 
+    # sbatch's --array replaces the directive of the script, and with it the limit.
     limit = run.record.spec.resources.array_limit
     tasks = ",".join(str(task) for task in runs.unfinished_tasks(run))
     return [f"--array={tasks}{f'%{limit}' if limit else ''}"]

@@ -74,6 +74,7 @@ def delete_command(
     named = [find_run(name, Place(**place)) for name in dict.fromkeys(names)]
     pairs = zip(named, statuses(named, strict=True), strict=True)
     chosen = [Ended(run, status, remover_of(run, root())) for run, status in pairs]
+    # All are checked before the first one goes: a refusal must not leave half of the work done.
     for each in chosen:
         _check_removable(each, trusted)
 
@@ -166,6 +167,7 @@ def _remove(
             rows = [(r.run, r.state, f"{r.age_days:.1f}", f"{r.bytes / 1e6:,.1f}") for r in removals]
             click.echo(table(("RUN", "STATE", "DAYS", "MB"), rows), err=True)
 
+        # After the table, so that the question is about what the user has just read.
         if removals and not yes:
             subject = "the checkpoints of " if checkpoints else ""
             click.confirm(

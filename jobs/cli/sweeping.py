@@ -90,6 +90,7 @@ def build(
             "--find-batch looks for the batch_size that --set names", hint="leave one of them out"
         )
 
+    # The batch size is no axis: each combination tries all sizes in its own arms, or looks for one.
     axes = [axis for axis in axes if axis[0] != "batch_size"]
     words = {**options, "sets": tuple(shared)}
     base = _training(words)
@@ -104,6 +105,7 @@ def build(
     if len(arms) > MOST_ARMS:
         raise UserError(f"{len(arms)} combinations are too many", hint=f"at most {MOST_ARMS}")
 
+    # One combination that cannot be is a row of the table. Only where none can be, there is nothing to run.
     if all(arm.problem for arm in arms):
         raise UserError(f"no combination can be: {arms[0].name}: {arms[0].problem}")
 
@@ -152,6 +154,7 @@ def _arms(
 
     spec = resolved.spec
     assert isinstance(spec, TrainSpec)
+    # All arms run in one job, so they share its processes.
     if spec.world_size != base.world_size:
         return [Arm(name=name, problem=f"it has {spec.world_size} ranks, and the job has {base.world_size}")]
 
@@ -205,6 +208,7 @@ def _guess(resolved: Resolution, spec: TrainSpec, sequences: int) -> int:
 def _as_sweep(options: Mapping[str, Any], base: Resolution, spec: TrainSpec, plan: Plan) -> Resolution:
     """Return the job of kind sweep on the same devices, with the training's own settings."""
     words = (kinds.SWEEP.name, *options["words"])
+    # The kind decides name and time limit. What the training has set is put back below.
     job = resolution(**{**options, "words": words, "stage": None, "tokens": None, "epochs": None})
     assert isinstance(job.spec, TrainSpec)
     resources = msgspec.structs.replace(

@@ -211,6 +211,7 @@ def claim(root: Path, name: str) -> Path:
     except OSError as error:
         raise _unwritable(root, error) from None
 
+    # mkdir succeeds for one caller only, on every file system. A check before it would let two pass.
     try:
         path.mkdir()
     except FileExistsError:
@@ -239,6 +240,7 @@ def write_submission(path: Path, spec: JobSpec, script: str) -> None:
     """Write ``script`` and ``run.json`` into a claimed run directory."""
     for folder in (path / "logs", path / "attempts"):
         folder.mkdir(parents=True, exist_ok=True)
+    # The record comes last: a directory with a record is a run, and its script must be there.
     write_whole(layout.script_file(path), script.encode())
     write_record(path, spec)
 

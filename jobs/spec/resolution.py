@@ -149,6 +149,7 @@ def resolve(
 
     Raises UserError for anything unknown, impossible or contradictory.
     """
+    # Names first: they become paths and words of commands in all that follows.
     check_names(choices.run, choices.after, kinds.recorded_kind(choices.kind, choices.stage or "").name)
     kind = kinds.job_kind(choices.kind)
     stage = _stage_of(choices)
@@ -169,6 +170,7 @@ def resolve(
 
     build = functools.partial(_build, choices, stage, job, values, origins)
     spec = _with_run(build, choices, target, stamp)
+    # The final spec is checked, not its parts: limits of one layer hold for values of another.
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
 
     strange = _check_tokenizer(spec, tokenizer_ids)

@@ -48,6 +48,7 @@ class AllocationTarget(LocalTarget):
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Raises UserError where there is no allocation, or where it has less than the job asks for."""
+        # Before the script starts: it would wait for nodes that the allocation does not have.
         allocation = self._allocation()
         if refusal := refused(run.record.edited_spec, allocation, self._clock()):
             raise refusal
@@ -66,6 +67,7 @@ class AllocationTarget(LocalTarget):
         if last is None:
             return
 
+        # Before the signals, so that the script records "cancelled" however the ranks end.
         runs.request_stop(run.path, "cancel", run.step)
         deadline = time.monotonic() + local.KILL_SECONDS
 

@@ -92,12 +92,14 @@ class DirectoryStore:
 
     def _start_on(self, path: Path, spec: JobSpec) -> Started:
         """Start ``spec``, which reads the checkpoint of the run in ``path``."""
+        # Before anything is written there: the folder may be another user's trap.
         runs.check_ours(path, spec.trusted or ())
         script = self._target.render(spec)
         _ship_code(spec)
         file = layout.script_file(path, spec.step)
         new = not file.exists()
         write_whole(file, script.encode())
+        # Before the job: it may begin at once, and must find its record.
         runs.write_record(path, spec, spec.step)
 
         try:
@@ -179,6 +181,7 @@ class DirectoryStore:
 
         Raises UserError if it cannot be copied.
         """
+        # The copy would grow while it is read, without an end.
         if into.resolve().is_relative_to(run.path.resolve()):
             raise UserError(f"{into} is in the run directory itself", hint="name a folder elsewhere with -o")
 

@@ -76,6 +76,7 @@ class DockerTarget(LocalTarget):
         if (last := self._to_cancel(run)) is None:
             return
 
+        # First, so that the script records "cancelled" whichever of the signals below ends it.
         runs.request_stop(run.path, "cancel", run.step)
         # Again and again: the container may not be there yet. It may also be there when its script is not.
         while _stop(last.job_id) or is_alive(last.pid, run.path):

@@ -46,6 +46,7 @@ class LocalTarget:
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Start the script in a session of its own, and wait until it has written its attempt's record."""
+        # Counted before the start: the script may have written its attempt when Popen returns.
         before = _recorded(run)
         with (run.path / "logs" / self.output).open("ab") as output:
             process = subprocess.Popen(
@@ -126,6 +127,7 @@ class LocalTarget:
         if (last := self._to_cancel(run)) is None:
             return
 
+        # Before the signals: the trainer sees STOP, and the record then says "cancelled" and not "failed".
         runs.request_stop(run.path, "cancel", run.step)
         started = time.monotonic()
 

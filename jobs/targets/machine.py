@@ -41,6 +41,7 @@ def check_machine(spec: JobSpec, *, force: bool = False) -> None:
     if entry.image == "never" and not spec.site.python:
         check_package(spec.job_kind)
 
+    # The driver is asked last: on a busy machine it takes seconds.
     if not spec.resources.gpus_per_node:
         return
 
