@@ -210,6 +210,12 @@ def _goes_on(run: str, into: Path) -> str:
     return f"what is here stays here: jobctl collect {run} -o {into} goes on"
 
 
+def _cut_off(came: str, run: str, into: Path) -> UserError:
+    return UserError(
+        f"the connection to the volume breaks again and again; {came}", hint=_goes_on(run, into), code=1
+    )
+
+
 def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
     listing = _patiently_listed(copy)
     missing = copy.missing(listing)
@@ -236,11 +242,7 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
         fruitless = 0 if fetched.bytes else fruitless + 1
         if fruitless >= FRUITLESS_TRIES:
             came = f"{files - len(missing)} of {files} files came"
-            raise UserError(
-                f"the connection to the volume breaks again and again; {came}",
-                hint=_goes_on(run, into),
-                code=1,
-            )
+            raise _cut_off(came, run, into)
 
         time.sleep(volume.POLL_SECONDS * fruitless)
 

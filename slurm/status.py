@@ -88,6 +88,13 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
     if recorded.state in ENDED and not (_terminated(run) and jobs and jobs[-1].state in SLURM_ENDED_IT):
         return recorded
 
+    return _of_none_active(run, recorded, jobs, now, failed)
+
+
+def _of_none_active(
+    run: Run, recorded: Status, jobs: Sequence[Job], now: float, failed: Status | None
+) -> Status:
+    """Return the status of a run without a recorded end, none of whose ``jobs`` is in the queue."""
     # Slurm removes such a job from the queue, and without accounts nothing else tells why.
     if failed and recorded.state == "submitted":
         words = f"never started: {failed.run}, which it was to come after, is {failed.state}"

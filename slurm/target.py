@@ -74,6 +74,20 @@ class SlurmTarget:
                 f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
             )
 
+        text = script.read_text(encoding="utf-8")
+        job = self._of(run).submit(
+            text, name=run.name, comment=comment_of(run), options=self._options(run, after)
+        )
+        # At once: accounts may keep no comment, and then only this id tells whose job it is.
+        record_job_id(run.path, job)
+        self._forget_queue()
+        # Slurm accepts some jobs that it will never start, and says so in the queue alone.
+        self._refuse_what_never_starts(run, job)
+
+        return job
+
+    def _options(self, run: Run, after: Sequence[str]) -> list[str]:
+        """Return sbatch's options that the script itself does not have."""
         options = [f"--output={literal_path(str(slurm_output(run.path)))}", "--open-mode=append"]
         if avoided := ",".join(filter(None, (run.record.spec.site.exclude, *runs.bad_nodes(run)))):
             options.append(f"--exclude={avoided}")
@@ -83,15 +97,7 @@ class SlurmTarget:
         if dependency := self._dependency(run, after):
             options.append(f"--dependency={dependency}")
 
-        text = script.read_text(encoding="utf-8")
-        job = self._of(run).submit(text, name=run.name, comment=comment_of(run), options=options)
-        # At once: accounts may keep no comment, and then only this id tells whose job it is.
-        record_job_id(run.path, job)
-        self._forget_queue()
-        # Slurm accepts some jobs that it will never start, and says so in the queue alone.
-        self._refuse_what_never_starts(run, job)
-
-        return job
+        return options
 
     def survey(self, site: Site) -> Survey:
         """Return what the cluster has of the names in a site file."""
