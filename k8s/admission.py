@@ -1,7 +1,7 @@
 """What a cluster will say of a job's pods, asked before the job is made.
 
-An operator makes the pods long after the job was accepted, and what refuses them then says nothing to the job. So one
-pod is tried by a dry run in its namespace, and what the pods mount is looked up.
+An operator makes the pods long after the job was accepted, and what refuses them then says nothing to the
+job. So one pod is tried by a dry run in its namespace, and what the pods mount is looked up.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def image_warnings(image: str) -> list[str]:
 
 
 def check_claims(api: Api, spec: JobSpec, pod: Object) -> None:
-    """Raise UserError for a claim that is not there, or that only one node may mount while the job has several."""
+    """Raise UserError for a missing claim, or one for a single node if the job has several."""
     namespace = spec.site.kubernetes.namespace
     volumes = pod["spec"].get("volumes") or []
     names = [v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v]
@@ -99,7 +99,7 @@ def check_secrets(api: Api, spec: JobSpec, pod: Object) -> None:
 
 
 def _look(api: Api, kind: Kind, namespace: str, name: str) -> Object | None:
-    """Return an object that pods need, or None where the user may not see it. Raises UserError for a missing one."""
+    """Return an object that pods need; None if the user may not see it. Raises UserError if it is missing."""
     try:
         thing = api.get(kind, namespace, name)
     except Refused as refusal:

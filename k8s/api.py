@@ -98,7 +98,7 @@ class Api:
     def wait_for_change(
         self, kind: Kind, namespace: str, *, since: str, seconds: float, **query: str
     ) -> None:
-        """Return when one of these objects changes; at the latest after ``seconds``, and whenever the watch is cut.
+        """Return when one of these objects changes, after ``seconds`` at the latest, or if the watch is cut.
 
         So the caller looks again, whatever the reason. Raises Refused where watching is not allowed.
         """
@@ -167,7 +167,7 @@ class Api:
     def delete(
         self, kind: Kind, namespace: str, name: str, *, grace_seconds: int | None = None, last: bool = False
     ) -> None:
-        """Delete an object and what belongs to it, which with ``last`` goes first. A missing one is no error."""
+        """Delete an object and its dependents; with ``last``, the dependents first. Missing is no error."""
         options: Object = {"propagationPolicy": "Foreground" if last else "Background"}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
@@ -187,7 +187,7 @@ class Api:
         return json.loads(response.data) if response.data else {}
 
     def stream(self, path: str, query: dict[str, str], subject: str) -> Iterator[bytes]:
-        """Yield pieces of an answer that may take for ever. Raises ConnectionError when it breaks before its end."""
+        """Yield pieces of an endless answer. Raises ConnectionError if it breaks before its end."""
         return self._connection.stream(Request(path=path, query=query, subject=subject))
 
     def execute(

@@ -73,7 +73,7 @@ def capacity_of(node: Object, held: Mapping[str, int], resource: str, label: str
 
 
 def held_gpus(pods: Sequence[Object], resource: str) -> dict[str, int]:
-    """Return how many GPUs pods hold on each node. A pod holds what its containers ask for until it has ended."""
+    """Return the GPUs that pods hold on each node. A pod holds what its containers ask for until it ends."""
     held: Counter[str] = Counter()
     for pod in pods:
         node = pod["spec"].get("nodeName")

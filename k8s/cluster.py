@@ -113,7 +113,7 @@ class Cluster:
 
 
 def _list_if_served(api: Api, kind: Kind, namespace: str, selector: str) -> list[Object]:
-    """Objects of a kind; none where the operator is not installed, or not any more: the records are still there."""
+    """Return the objects of a kind; none without the operator. The records exist without it."""
     try:
         return api.list_all(kind, namespace, labelSelector=selector)
     except Refused as refusal:
@@ -172,7 +172,7 @@ class Clusters:
         return self.api(run.record.spec.site)
 
     def look(self, runs: Sequence[Run], *, fresh: bool = False) -> Cluster:
-        """Return the objects of ``runs``, which are of one namespace; ``fresh`` asks the server in any case."""
+        """Return the objects of ``runs`` of one namespace. With ``fresh``, ask the server in any case."""
         site = runs[0].record.spec.site
         # One run has an answer of its own: that has events, and the answer about all runs has none.
         one = runs[0].path.name if len(runs) == 1 else ""
@@ -185,7 +185,7 @@ class Clusters:
         return cluster
 
     def find(self, run: Run, *, fresh: bool = False) -> Cluster:
-        """Return the objects of ``run``. Raises UserError where its namespace has none, not even its record."""
+        """Return the objects of ``run``. Raises UserError if the namespace has none, not even its record."""
         cluster = self.look([run], fresh=fresh)
         if not (cluster.marks_of(run) or cluster.jobs_of(run) or cluster.pods_of(run)):
             raise config_maps.no_record(run)
@@ -193,7 +193,7 @@ class Clusters:
         return cluster
 
     def attempt_of(self, api: Api, namespace: str, pod: Pod) -> int:
-        """Return the attempt that a running pod is at, from the beginning of its log; 0 where that does not say it."""
+        """Return the attempt of a running pod, from the head of its log; 0 if the log does not say it."""
         if pod.life not in self._attempts:
             try:
                 self._attempts[pod.life] = read_attempt(api, namespace, pod)

@@ -38,7 +38,8 @@ _RECEIVE = BEAT + (
 def ship_code(api: Api, spec: JobSpec, tell: Callable[[str], None]) -> None:
     """Copy the tree of a patched job to its folder on the volume, by a pod of the job's image.
 
-    Raises UserError where the tree is no checkout, the pod does not run, or connections break again and again.
+    Raises UserError where the tree is no checkout, the pod does not run, or connections break again and
+    again.
     """
     if not spec.patch:
         return

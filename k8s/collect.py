@@ -192,10 +192,10 @@ class BoundedHeader(tarfile.TarInfo):
 def collect(api: Api, site: Site, run: str, image: str, into: Path) -> dict[str, int]:
     """Copy the run directory of ``run`` to ``into``, by a pod of ``image``; counts of files.
 
-    Called again it goes on where it was, in the middle of a file too. Files that grow while they are read come as
-    they were at that moment. The pod's names and sizes are not believed: nothing is written outside ``into``, over
-    a link, or much beyond the listed size. Raises UserError when streams break again and again, or ``into`` cannot
-    be written.
+    Called again it goes on where it was, in the middle of a file too. Files that grow while they are read
+    come as they were at that moment. The pod's names and sizes are not believed: nothing is written outside
+    ``into``, over a link, or much beyond the listed size. Raises UserError when streams break again and
+    again, or ``into`` cannot be written.
     """
     try:
         into.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SILENCE_SECONDS = 120.0
 """How long a command may say nothing before its connection is taken for dead."""
 BEAT = "while sleep 15 >/dev/null 2>&1; do printf '\\0' >&2; done & trap \"kill $!\" EXIT; "
-"""Bash that says something all the while, for commands that work in silence: summing a large file takes minutes."""
+"""Bash that writes something all the time, for commands that work in silence for minutes."""
 OUTPUT_BYTES = 1 << 20
 """What a short command may say."""
 VERDICT_BYTES = 1 << 16
@@ -88,7 +88,7 @@ def read_frame(socket: Any) -> tuple[int, bytes] | None:
 
 
 def await_input(socket: Any, other: int | None, seconds: float) -> tuple[bool, bool]:
-    """Return whether a frame is there, and whether file ``other`` can be read; at the latest after ``seconds``."""
+    """Return whether a frame is there, and whether file ``other`` can be read, within ``seconds``."""
     pending = getattr(socket.sock, "pending", None)
     # What TLS has read ahead no longer waits in the file.
     is_ahead = pending is not None and pending() > 0

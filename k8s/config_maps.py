@@ -26,7 +26,7 @@ def is_record(thing: Object) -> bool:
 
 
 def run_of(thing: Object, site: Site) -> Run:
-    """Return the run of a ConfigMap, reached by the context that found it: its name may differ on this host."""
+    """Return the run of a ConfigMap, in the context that found it. Its name may differ on this host."""
     metadata = thing["metadata"]
     run = metadata["annotations"][names.RUN_ANNOTATION]
     name = kinds.job_name(run, (metadata.get("labels") or {}).get(names.COMPONENT, ""))

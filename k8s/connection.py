@@ -1,7 +1,7 @@
-"""Requests to one API server, as one user: with patience for what passes, and with errors that people can use.
+"""Requests to one API server, as one user: with patience, and with errors that people can use.
 
-The official client reads the kubeconfig, runs its credential plugins and keeps the connections. Its typed calls are
-not used: each release has other types, and 37 refuses by itself what the server would explain.
+The official client reads the kubeconfig, runs its credential plugins and keeps the connections. Its typed
+calls are not used: each release has other types, and 37 refuses by itself what the server would explain.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 """The longest pause between two pieces of an answer."""
 SILENCE = 300.0
-"""Seconds after which a stream that says nothing is taken for dead: a connection may be gone without a word."""
+"""Seconds after which a silent stream counts as dead. A connection may go without a word."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
 """Seconds between two requests to a server that does not answer."""
@@ -118,8 +118,8 @@ class Connection:
     ) -> Any:
         """Return a websocket on a command in a pod, with channels for its input, output and errors.
 
-        On a ``terminal`` errors come with the output. Raises Refused when the pod may not be entered, ConnectionError
-        when the connection fails.
+        On a ``terminal`` errors come with the output. Raises Refused when the pod may not be entered,
+        ConnectionError when the connection fails.
         """
         last = "tty" if terminal else "stderr"
         streams = [("container", container), ("stdin", "true"), ("stdout", "true"), (last, "true")]
@@ -142,7 +142,7 @@ class Connection:
         return self._connect(target, subject)
 
     def _try(self, request: Request) -> Any:
-        """Return an answer, whatever it says. Raises Unanswered where none came, UserError for a bad certificate."""
+        """Return any answer. Raises Unanswered if none came, and UserError for a bad certificate."""
         import urllib3
 
         headers = {"Accept": "application/json", "User-Agent": "jobctl", **self._authorization()}
@@ -261,7 +261,7 @@ def _bad_context(context: str, problem: Exception, file: str | None) -> NotConfi
 
 
 def _client(context: str) -> Any:
-    """Return the official client, set up by the kubeconfig, or by the pod that we are in. Raises NotConfigured."""
+    """Return the official client, set up by the kubeconfig or by our own pod. Raises NotConfigured."""
     try:
         from kubernetes import client, config
     except ImportError:

@@ -63,7 +63,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_facts(api: Api, site: Site, kind: Kind, resources: Resources) -> ClusterFacts:
-    """Ask the cluster of ``site`` for all that the checks look at. Raises UserError where it does not answer."""
+    """Ask the cluster of ``site`` for the facts of all checks. Raises UserError if it does not answer."""
     section = site.kubernetes
     kinds = frozenset(kind for kind in (PYTORCHJOB, TRAINJOB) if api.serves(kind))
     runtime, no_runtime = _look(api, RUNTIME, "", RUNTIME_NAME)

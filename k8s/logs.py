@@ -1,4 +1,4 @@
-"""The logs of a run's pods: of one rank, of the batch script, or of all; across cut streams and pods made anew.
+"""The logs of a run's pods: of one rank, of the batch script, or of all; over cut streams and new pods.
 
 A pod's log holds the lines of its batch script as they are, and those of its ranks behind ``[rank N] ``
 (``templates/kubernetes/script.sh.j2``).
@@ -49,7 +49,7 @@ class Wanted:
 
 
 def read_log(api: Api, namespace: str, pod: Pod, follow: bool, since: str = "") -> Iterator[tuple[str, str]]:
-    """``(time, line)`` of what a pod printed from the second of ``since`` on. Raises ConnectionError when it is cut."""
+    """Yield ``(time, line)`` of a pod's log from the second ``since`` on. Raises ConnectionError if cut."""
     query = {"container": pod.container, "timestamps": "true"}
     query |= {"follow": "true"} if follow else {}
     query |= {"sinceTime": since} if since else {}
@@ -102,7 +102,7 @@ class _Unseen:
 def follow_pod(
     api: Api, namespace: str, index: int, look: Callable[[], tuple[list[Pod], bool]], follow: bool
 ) -> Iterator[str]:
-    """Lines of the pod at ``index``; with ``follow`` until the job has ended, and of all that takes its place.
+    """Yield lines of the pod at ``index``; with ``follow`` until the job has ended, and of its successors.
 
     That is another pod, or its container when it is started again, each of which has a log of its own.
     ``look`` says which pods there are and whether the job has ended.
@@ -155,7 +155,7 @@ def pod_logs(
     attempt: int | None,
     follow: bool,
 ) -> Iterator[str]:
-    """Lines of one rank, or of the batch script. Raises UserError when there are none to read or to wait for."""
+    """Yield lines of one rank, or of the batch script. Raises UserError if none are there or to come."""
     wanted = Wanted(rank, attempt)
     some = False
     for line in follow_pod(api, namespace, index, look, follow):

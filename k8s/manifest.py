@@ -35,7 +35,7 @@ LAST_WORDS_SECONDS = 60
 KILL_SECONDS = 30
 """Seconds between SIGTERM and SIGKILL at the time limit, as Slurm's default has it."""
 START_SECONDS = 1800
-"""How long a pod waits for the others of its attempt: their images are large, and their nodes may not have them."""
+"""How long a pod waits for the others of its attempt. Their images are large, and nodes may lack them."""
 
 OPERATORS_INIT: Object = {
     "name": names.OPERATORS_INIT_CONTAINER,
@@ -165,7 +165,8 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     times = _times(spec)
 
     return context | {
-        # Whoever writes the volume is a pod of this namespace, and many volumes show one owner and mode for all.
+        # Whoever writes the volume is a pod of this namespace, and many volumes show one owner and mode for
+        # all.
         "trusted": (EVERYONE,),
         **_metadata(spec, spec.run, context["spec_hash"], container),
         "container": container,
@@ -195,8 +196,9 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
 def _command(container: str, deadline: int) -> list[str]:
     """Return what a pod runs, within ``deadline`` seconds where the pod itself can have no limit.
 
-    A TrainJob says no ``activeDeadlineSeconds`` of its pods: the one that Trainer has is of all attempts together. So
-    the first process of the container is ``timeout``. It passes SIGTERM on, and nothing in the container outlives it.
+    A TrainJob says no ``activeDeadlineSeconds`` of its pods: the one that Trainer has is of all attempts
+    together. So the first process of the container is ``timeout``. It passes SIGTERM on, and nothing in the
+    container outlives it.
     """
     script = ["bash", f"{JOB_FILES}/script"]
     if container != TRAINJOB_CONTAINER:
@@ -209,8 +211,9 @@ def _command(container: str, deadline: int) -> list[str]:
 def _times(spec: JobSpec) -> dict[str, int]:
     """Return the limits of one attempt, in seconds.
 
-    The training operator looks at a limit of the job only when something else changes (kubeflow/trainer#3358). So the
-    script keeps the limit, and the kubelet keeps one of the pod, which also counts the start and the end.
+    The training operator looks at a limit of the job only when something else changes
+    (kubeflow/trainer#3358). So the script keeps the limit, and the kubelet keeps one of the pod, which also
+    counts the start and the end.
     """
     limit = seconds(spec.resources.time_limit)
     return {
@@ -224,7 +227,7 @@ def _times(spec: JobSpec) -> dict[str, int]:
 
 
 def environment(spec: JobSpec) -> dict[str, str]:
-    """Of the payload. What a pod compiles is kept on the volume: its own disk goes with it. The site's settings win."""
+    """Return the variables of the payload. Compiled code is on the volume, and the site's settings win."""
     if spec.resources.gpus_per_node == 0:
         return job_environment(spec)
     return gpu_environment(spec, f"{ROOT}/cache")

@@ -11,11 +11,11 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s.resources import Object
 
 MAX_NAME = 45
-"""Of a pod's 63 characters the operators take ``-worker-9999``, or ``-node-0-999-`` and five more of JobSet's."""
+"""Operators add ``-worker-9999``, or ``-node-0-999-`` and five more of JobSet's. A pod has 63 characters."""
 _DIGEST = 8
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MADE = re.compile(r".*(--.*|-[0-9a-f]{8})")
-"""The form of the names that ``object_name`` makes itself. A run that is called like one gets a digest as well."""
+"""The form of the names that ``object_name`` makes. A run with such a name gets a digest as well."""
 
 COMPONENT = "app.kubernetes.io/component"
 INSTANCE = "app.kubernetes.io/instance"
@@ -32,8 +32,8 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 def object_name(job: str) -> str:
     """Return the name of the objects of ``job``: a run, or ``RUN:eval`` of a job on its checkpoint.
 
-    It is a DNS label that begins with a letter, and no other job's. A run keeps its name where that is possible, and
-    its evaluation is then ``RUN--eval``; else a digest of the whole name makes the difference.
+    It is a DNS label that begins with a letter, and no other job's. A run keeps its name where that is
+    possible, and its evaluation is then ``RUN--eval``; else a digest of the whole name makes the difference.
     """
     run, step = kinds.split_name(job)
     is_plain = bool(_DNS_LABEL.fullmatch(run)) and not _MADE.fullmatch(run)
@@ -70,7 +70,7 @@ def job_of(thing: Object) -> str:
 
 
 def is_of(thing: Object, run: str, step: str) -> bool:
-    """Whether an object is of the job on the checkpoint of ``run`` that does ``step``, or of the run itself for none.
+    """Return whether an object is of the job ``step`` on the checkpoint of ``run``, or of the run itself.
 
     Its annotation says the run's whole name. Operators copy labels and annotations of the template to a pod.
     """
@@ -84,7 +84,7 @@ def is_of(thing: Object, run: str, step: str) -> bool:
 
 
 def is_ours(thing: Object, run: str, step: str) -> bool:
-    """Whether an object that has the name of this job was made for it, so that it may be replaced or deleted."""
+    """Return whether an object of this name was made for this job, so that it may be replaced or deleted."""
     annotations: Mapping[str, str] = thing["metadata"].get("annotations") or {}
     return is_of(thing, run, step) and annotations.get(RUN_ANNOTATION, run) == run
 

@@ -1,4 +1,4 @@
-"""The nodes of a cluster, as far as a user may see them: which are dead, and which pods cannot end because of that."""
+"""The nodes of a cluster that a user may see: the dead ones, and the pods that cannot end because of them."""
 
 from __future__ import annotations
 
@@ -84,9 +84,10 @@ def check_none_is_due(api: Api, run: str, pods: Sequence[Pod]) -> None:
 
 
 def remove_dead(api: Api, namespace: str, pods: Sequence[Pod], *, force: bool) -> list[DeadPod]:
-    """Remove pods of nodes that are gone, with ``force`` also those of nodes that do not answer; what was removed.
+    """Remove pods of nodes that are gone, and with ``force`` of silent nodes. Return what was removed.
 
-    Kubernetes waits for the kubelet before it gives a pod's name away, and a dead node's kubelet never answers.
+    Kubernetes waits for the kubelet before it gives a pod's name away, and a dead node's kubelet never
+    answers.
     """
     # A node that does not answer may still run its pod. Only the user can know that it is off.
     removed = [dead for dead in dead_pods(api, pods) if force or dead.node_is_gone]
@@ -110,7 +111,7 @@ def cannot_go(job: str, run: str, dead: Sequence[DeadPod]) -> UserError:
 
 
 def avoided_nodes(marks: Mapping[str, str], pods: Sequence[Pod], removed: Sequence[DeadPod]) -> list[str]:
-    """Return the nodes that the next attempt avoids: noted before, dead now, or found unfit by the last attempt."""
+    """Return the nodes that the next attempt avoids: noted before, dead now, or unfit in the last attempt."""
     noted = marks.get(AVOID_MARK, "").split(",")
     dead = [each.pod.node for each in removed]
     unfit = [node for pod in pods if pod.ending for node in pod.ending.bad_nodes.split(",")]

@@ -41,7 +41,7 @@ def placement(spec: JobSpec) -> dict[str, Any]:
 
 
 def distributed(spec: JobSpec) -> bool:
-    """Whether the pods work as ranks of one program, and so are an operator's; else each is a worker for itself."""
+    """Return whether the pods are ranks of one program. Otherwise each is a worker for itself."""
     return spec.job_kind.distributed
 
 
@@ -110,7 +110,7 @@ def _check_at_least(limit: float, promised: float, key: str, promise: str) -> No
 
 
 def node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
-    """Key, operator and values of each label that a node must have: the right GPU, and wanted or not avoided."""
+    """Return key, operator and values of each label of a node: the right GPU, wanted, and not avoided."""
     site = spec.site.kubernetes
     rules = []
     product = site.gpu_product or spec.facts.gpu_product
@@ -133,8 +133,8 @@ def node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
 def topology(spec: JobSpec, has_master: bool) -> dict[str, str]:
     """Return the annotations by which Kueue puts the pods near each other.
 
-    ``has_master`` says that an operator makes the first pod apart from the others. Kueue puts each sort of pods where
-    it likes, unless both are of one group.
+    ``has_master`` says that an operator makes the first pod apart from the others. Kueue puts each sort of
+    pods where it likes, unless both are of one group.
     """
     site = spec.site.kubernetes
     wanted = {"required": site.topology_required, "preferred": site.topology_preferred}
@@ -148,8 +148,8 @@ def topology(spec: JobSpec, has_master: bool) -> dict[str, str]:
 def mounts_of(spec: JobSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the volumes and the volume mounts of ``container.mounts``.
 
-    A source that begins with a slash is a folder of the node; any other is the name of a claim. Raises UserError for
-    a mount of another form, and for a target that has a mount already.
+    A source that begins with a slash is a folder of the node; any other is the name of a claim. Raises
+    UserError for a mount of another form, and for a target that has a mount already.
     """
     taken = dict.fromkeys(_OUR_MOUNTS, "jobctl mounts a volume")
     volumes: list[dict[str, Any]] = []

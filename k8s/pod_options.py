@@ -1,7 +1,7 @@
 """``kubernetes.pod``: what a user adds to the pods, merged strategically into our template.
 
-A mapping merges key by key, and a null takes a key away. A list whose elements have a name merges by that name, as
-Kubernetes itself does it; any other list is appended to.
+A mapping merges key by key, and a null takes a key away. A list whose elements have a name merges by that
+name, as Kubernetes itself does it; any other list is appended to.
 """
 
 from __future__ import annotations

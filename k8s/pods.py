@@ -13,7 +13,7 @@ _BORING = frozenset(("ContainerCreating", "PodInitializing"))
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How an attempt ended, as its script tells Kubernetes (``report_end`` of ``templates/kubernetes/ending.sh``)."""
+    """The end of an attempt, by its script (``report_end`` of ``templates/kubernetes/ending.sh``)."""
 
     attempt: int
     exit_code: int
@@ -37,7 +37,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     """When it should be gone, where someone has deleted it; else nothing."""
     exit_code: int | None = None
     ending: Ending | None = None
-    """How its attempt ended. None while it runs, and where the container was killed before it could say so."""
+    """The end of its attempt. None while it runs, and if the container was killed before it could say so."""
     restarts: int = 0
     """How often its container was started again in this pod."""
     earlier: Ending | None = None

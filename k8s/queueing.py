@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 _FOR_EVER = {"ExceedsMaxQuota", "Misconfigured"}
-"""Reasons of QuotaReserved that no end of another job can change. Kueue gives them where a feature gate says so."""
+"""Reasons of QuotaReserved that do not pass when another job ends. Kueue gives them by a feature gate."""
 _MISSING = ("doesn't exist", "terminating or missing")
 """How Kueue says without that gate that a queue is missing."""
 _TOO_MUCH = "maximum capacity"
@@ -123,7 +123,7 @@ def _deactivated(workload: Object) -> str:
 
 
 def _evicted(conditions: dict[str, Object]) -> str:
-    """Return that the job was at work and was taken back. The condition holds until the job is admitted again."""
+    """Return that Kueue took back a job at work. The condition holds until it admits the job again."""
     evicted = conditions.get("Evicted", {})
     if evicted.get("status") != "True":
         return ""

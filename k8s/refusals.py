@@ -60,7 +60,8 @@ class Explanation(NamedTuple):
 def refused(status: int, body: bytes, subject: str, operator: str = "") -> Refused:
     """Return the error for an answer that is no success.
 
-    ``subject`` is what the call was for; ``operator`` is who serves its kind, where that is not Kubernetes itself.
+    ``subject`` is what the call was for; ``operator`` is who serves its kind, where that is not Kubernetes
+    itself.
     """
     answer = _parse(body)
     if answer is None:
@@ -191,7 +192,7 @@ def _invalid(message: str, answer: Answer) -> Explanation:
 
 
 def _cause(cause: dict[str, str]) -> str:
-    """Return the field and what is wrong with it. The server's message often begins with the field as well."""
+    """Return the field and its error. The server's message often begins with the field too."""
     field = cause.get("field", "")
     message = cause.get("message", "")
     if not field:

@@ -1,4 +1,4 @@
-"""Runs that are removed: their folders on the volume, by a pod that mounts it, and what a namespace has of them."""
+"""Remove runs: their folders, by a pod that mounts the volume, and their objects in the namespace."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Removing:
             ) from None
 
     def _forget(self, run: Run) -> None:
-        """Delete the ended jobs, the pods and the records of a run and of what was done with its checkpoint."""
+        """Delete the ended jobs, pods and records of a run and of the jobs on its checkpoint."""
         api = self._clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
         cluster = self._clusters.look([run], fresh=True)

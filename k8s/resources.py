@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 Object = dict[str, Any]
-"""An object of the API as JSON. Nothing of ours depends on the client's own types, which change from 36 to 37."""
+"""An object of the API as JSON. The client's own types change from 36 to 37, so nothing uses them."""
 
 
 class Kind(NamedTuple):

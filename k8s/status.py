@@ -52,8 +52,8 @@ def status_of(
 ) -> Status:
     """Return where a run stands.
 
-    ``pods`` are the newest of each index, ``marks`` the annotations of the run's record, and ``queue`` is why Kueue
-    has not admitted the job.
+    ``pods`` are the newest of each index, ``marks`` the annotations of the run's record, and ``queue`` is why
+    Kueue has not admitted the job.
     """
     uid = job["metadata"].get("uid", "") if job else marks.get(JOB_MARK, "")
     cancelled = _is_cancelled(marks, uid)
@@ -81,12 +81,12 @@ def status_of(
 
 
 def cancel_mark(time: str, uid: str) -> str:
-    """Return the mark of a job that a user asked to end at ``time``. It holds for the job ``uid`` and no later one."""
+    """Return the mark of a user's wish at ``time`` to end the job ``uid``. It holds for no later job."""
     return f"{time} {uid}"
 
 
 def _is_cancelled(marks: Mapping[str, str], uid: str) -> bool:
-    """Return whether a user asked this very job to end: the mark of a job that was replaced says nothing of it."""
+    """Return whether a user asked this very job to end. The mark of an earlier job does not count."""
     if CANCEL_MARK not in marks:
         return False
 
@@ -118,7 +118,7 @@ class _Ending(msgspec.Struct, frozen=True):
 
 
 def ending(status: Status, job: str = "") -> str:
-    """Return what is remembered of a run whose job ``job`` (its uid) has ended, for the time when that is gone."""
+    """Return the note about a run whose job ``job`` (its uid) has ended, for the time without the job."""
     remembered = _Ending(
         state=status.state,
         exit_code=status.exit_code,
@@ -283,7 +283,7 @@ def leaving(pod: Pod, run: str) -> str:
 
 
 def _blocked(pods: Sequence[Pod], wanted: int, warnings: Sequence[str]) -> str:
-    """Return why the job will never begin unless somebody changes something; empty where it may begin by itself.
+    """Return why the job cannot begin until somebody acts; empty if it may begin by itself.
 
     It has begun when all of its ``wanted`` pods are there.
     """

@@ -78,7 +78,7 @@ class ConfigMapStore:
         return readable
 
     def state(self, spec: JobSpec) -> State | None:
-        """Return the state of the job of just this ``spec``; None where it was not submitted, or another one was."""
+        """Return the state of the job with exactly this ``spec``; None without such a job."""
         kind, spec = self._submitted_as(spec)
         api = self._clusters.api(spec.site)
         namespace = spec.site.kubernetes.namespace
@@ -106,8 +106,8 @@ class ConfigMapStore:
     def start(self, spec: JobSpec) -> Started:
         """Make the run's objects, or find them made by an earlier submission of the same spec.
 
-        A note under the home of this host says which cluster it was. Raises UserError when the run exists with
-        other settings, or the cluster refuses.
+        A note under the home of this host says which cluster it was. Raises UserError when the run exists
+        with other settings, or the cluster refuses.
         """
         assert spec.run is not None
         path = layout.run_dir(self._home, spec.run)
@@ -127,7 +127,7 @@ class ConfigMapStore:
         return Started(run=run, job_id=names.job_name(spec), new=new)
 
     def apply(self, spec: JobSpec) -> tuple[JobSpec, str, bool]:
-        """Make the objects of ``spec``; the spec as it was submitted, its manifest, and whether it was not there."""
+        """Make the objects of ``spec``. Return the submitted spec, its manifest, and whether it is new."""
         kind, spec = self._submitted_as(spec)
         fallback = self._target.fallback
         if fallback is not None and kind is fallback.kind:
@@ -167,7 +167,7 @@ class ConfigMapStore:
             tell(f"run '{spec.run}' is {owner}'s; {spec.step} writes into its directory")
 
     def _submitted_as(self, spec: JobSpec) -> tuple[Kind, JobSpec]:
-        """Return the kind of job that the cluster makes of ``spec``, and ``spec`` for the target of that kind."""
+        """Return the kind of job for ``spec`` in this cluster, and ``spec`` for the target of that kind."""
         kind = submission.served_kind(self._clusters.api(spec.site), spec, self._target.kind)
         fallback = self._target.fallback
         if fallback is not None and kind is fallback.kind:
@@ -190,8 +190,8 @@ class ConfigMapStore:
     def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
         """Start another attempt by a job that is rendered anew from the run's record; its name.
 
-        Nodes that were dead or unfit are avoided. Raises UserError for the run of another user who is not among the
-        ``trusted``, and where a dead node still holds pods of the run.
+        Nodes that were dead or unfit are avoided. Raises UserError for the run of another user who is not
+        among the ``trusted``, and where a dead node still holds pods of the run.
         """
         api = self._clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
@@ -303,7 +303,7 @@ class ConfigMapStore:
         )
 
     def collect(self, run: Run, into: Path) -> Mapping[str, int]:
-        """Copy the run directory off the volume; how many files were there, came over, and changed meanwhile."""
+        """Copy the run directory from the volume. Return counts of files: all, copied, and changed."""
         from jobctl.k8s.collect import collect
 
         # Before a pod is made: without the run there is nothing to read.

@@ -39,7 +39,7 @@ POLL_SECONDS = 1.0
 
 
 def served_kind(api: Api, spec: JobSpec, kind: Kind) -> Kind:
-    """The kind that ``spec`` becomes: a Job, ``kind``, or TrainJob where PyTorchJob was meant and only that is there.
+    """Return the kind for ``spec``: a Job, ``kind``, or TrainJob if only that operator is there.
 
     Raises UserError when the cluster has no operator for it.
     """
@@ -76,10 +76,10 @@ def submit(
 ) -> bool:
     """Make what the manifest says; whether it was not there yet.
 
-    All is tried first by a strict dry run on the server. The ConfigMap is the claim on the run's name: of several
-    submissions at once one makes it, and the others see it. ``prepare`` is called with the name claimed, before the
-    job is made. Raises UserError when the name belongs to another spec, and when an object of that name was not made
-    for this job.
+    All is tried first by a strict dry run on the server. The ConfigMap is the claim on the run's name: of
+    several submissions at once one makes it, and the others see it. ``prepare`` is called with the name
+    claimed, before the job is made. Raises UserError when the name belongs to another spec, and when an
+    object of that name was not made for this job.
     """
     record, job = objects_in(text)
     namespace = job["metadata"]["namespace"]
@@ -129,7 +129,7 @@ def _make(api: Api, kind: Kind, job: Object) -> None:
 
 
 def _withdraw(api: Api, kind: Kind, record: Object) -> None:
-    """Take back a submission that was refused: the job too, which may have been made though no answer came."""
+    """Take back a refused submission, with its job. The job may exist although no answer came."""
     namespace = record["metadata"]["namespace"]
     name = record["metadata"]["name"]
     existing = api.get(kind, namespace, name)
@@ -192,7 +192,7 @@ def _claim(api: Api, record: Object, *, replace: bool, owner: str) -> bool:
 
 
 def _is_same_job(existing: Object, record: Object) -> bool:
-    """Return whether the record that the cluster has is of this very job, whatever version of jobctl made it."""
+    """Return whether the cluster's record is of this very job, whatever version of jobctl made it."""
     text = (existing.get("data") or {}).get("run.json", "")
     if not text:
         return False
@@ -221,10 +221,10 @@ def _exists(record: Object, how: str) -> UserError:
 
 
 def restart(api: Api, text: str, run_json: str) -> str:
-    """Make an ended or deleted job again, as the manifest ``text`` says, with the record ``run_json``; its name.
+    """Make an ended or deleted job again by the manifest ``text``. Return its name.
 
-    Raises UserError while the job has not ended, and where the server refuses the new one in a dry run; then nothing
-    has changed.
+    Raises UserError while the job has not ended, and where the server refuses the new one in a dry run; then
+    nothing has changed.
     """
     record, job = objects_in(text)
     record["data"]["run.json"] = run_json

@@ -27,7 +27,7 @@ def survey(api: Api, site: Site) -> Survey:
 
 
 def _named(api: Api, kind: Kind, key: str, namespace: str, name: str, notes: list[str]) -> list[Offer]:
-    """Return what there is of a kind. Who may not list it may still look up the one name that the site has."""
+    """Return the objects of a kind. A user who may not list them may still look up the site's own name."""
     try:
         names = sorted(str(thing["metadata"]["name"]) for thing in api.list_all(kind, namespace))
         return [Offer(key=key, values=tuple(names), chosen=names[0] if len(names) == 1 else "")]

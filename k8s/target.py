@@ -192,7 +192,7 @@ class KubernetesTarget:
         self.clusters.forget_answers()
 
     def remove_dead(self, run: Run) -> list[str]:
-        """Remove the pods of a run that cannot end because their nodes do not answer; those nodes are avoided."""
+        """Remove the pods that cannot end because their nodes are silent. Later attempts avoid the nodes."""
         api = self.clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
         cluster = self.clusters.find(run, fresh=True)
@@ -216,7 +216,7 @@ class KubernetesTarget:
     # ---- removal
 
     def check_removable(self, run: Run, trusted: Sequence[str]) -> None:
-        """Raise UserError for a run of another user who is not trusted, and where something of it is at work."""
+        """Raise UserError for a run of another user who is not trusted, or if anything of it is at work."""
         from jobctl.k8s.removal import check_removable
 
         cluster = self.clusters.find(run, fresh=True)
@@ -237,7 +237,7 @@ class KubernetesTarget:
         return enter(self.clusters.api_of(run), run, self._running_pod(run, index), command)
 
     def forward(self, run: Run, local_port: int, port: int | None) -> None:
-        """Serve a port of the first pod on this host; for None TensorBoard, from a pod that reads the volume."""
+        """Serve a port of the first pod on this host. None: TensorBoard, in a pod that reads the volume."""
         from jobctl.k8s.forwarding import forward, tensorboard
 
         api = self.clusters.api_of(run)

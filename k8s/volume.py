@@ -28,7 +28,7 @@ LIFETIME_SECONDS = 6 * 3600
 START_SECONDS = 1800.0
 """How long a pod may take to run: its image is as large as the job's, and its node may not have it."""
 HOPELESS_SECONDS = 600.0
-"""How long it may wait for what somebody must change, such as an image that is not there: a registry may be away."""
+"""How long it may wait for a person, such as for a missing image. A registry may be away."""
 POLL_SECONDS = 0.5
 
 

@@ -56,8 +56,8 @@ def parse_allocation(text: str) -> Allocation:
 def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | None:
     """Return why the allocation cannot hold the job, in words; None where it can.
 
-    A limit that is longer than the time that is left passes where the allocation itself is as long: the steps of a
-    pipeline share one limit, and each of them ends in time.
+    A limit that is longer than the time that is left passes where the allocation itself is as long: the steps
+    of a pipeline share one limit, and each of them ends in time.
     """
     wanted = wanted_nodes(spec)
     gpus = spec.resources.gpus_per_node

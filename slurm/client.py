@@ -50,7 +50,7 @@ _UNANSWERED = (
 )
 """Words of a command whose request may have arrived."""
 _UNKNOWN_CLUSTER = "known by database"
-"""Words of a command for a cluster that does not exist. Others follow that speak of a cluster out of reach."""
+"""Words of a command for an unknown cluster. Words about a cluster out of reach follow them."""
 _OF_ONE_CLUSTER = frozenset({"sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"})
 _NO_ACCOUNTS = "accounting storage is disabled"
 
@@ -140,7 +140,7 @@ class Slurm:
         return one_each(parse_squeue(self._run([*command, _user_option(users), f"--format={SQUEUE_FORMAT}"])))
 
     def job(self, id_: str) -> list[Job]:
-        """Return the queued records of one job, the tasks of an array included; the controller sends no others.
+        """Return the queued records of one job, with the tasks of an array. The controller sends no others.
 
         A job that has ended longer ago is no error: the list is empty.
         """
@@ -264,7 +264,7 @@ class Slurm:
 
 
 def _directed(command: list[str], cluster: str) -> list[str]:
-    """Return a command that is sent to ``cluster``. sacctmgr asks the one slurmdbd, and srun's help nobody."""
+    """Return ``command`` for ``cluster``. sacctmgr asks the one slurmdbd, and srun's help asks nobody."""
     if not cluster or command[0] not in _OF_ONE_CLUSTER:
         return command
 

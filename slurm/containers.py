@@ -1,7 +1,7 @@
 """How each container runtime is told, from inside a Slurm job, to run a command in our image.
 
-A plug-in is told by options of srun, a program by words before the command. The image's mounts are the shared root and
-what the site adds.
+A plug-in is told by options of srun, a program by words before the command. The image's mounts are the shared
+root and what the site adds.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def _engine(spec: JobSpec, environment: Iterable[str]) -> list[str]:
     gpu = spec.resources.gpus_per_node > 0
     if spec.site.container.runtime == "podman":
         devices = ["--device", "nvidia.com/gpu=all"]
-        # A node's podman maps the container's root to the job's user, who cannot raise limits; Docker's daemon can.
+        # A node's podman maps the container's root to the job's user, who cannot raise limits; Docker's
+        # daemon can.
         own_way = ["--user=0:0", "--ulimit=host", "--no-healthcheck"]
     else:
         devices = ["--gpus", "all"]

@@ -1,4 +1,4 @@
-"""What to look at where Slurm refuses a job or will never start it: each hint once, with what it belongs to."""
+"""Hints for jobs that Slurm refuses or will never start."""
 
 from __future__ import annotations
 

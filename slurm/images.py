@@ -12,7 +12,8 @@ _OF_THE_NODE = ("dockerd://", "podman://")
 
 
 def importer(spec: JobSpec) -> str:
-    """Return the program that makes a file of the job's image; empty where it is a file, or each node has its own.
+    """Return the program that makes a file of the job's image; empty if the image is a file already,
+    or if each node imports its own.
 
     Without one each node would ask the registry: thousands of downloads of ten gigabytes at the same moment.
     """
@@ -40,11 +41,11 @@ def file_name(spec: JobSpec) -> str:
 
 
 def is_fixed(spec: JobSpec) -> bool:
-    """Whether the reference names one image for ever, as far as people keep their word: a digest, or a tag."""
+    """Return whether the reference always names the same image: a digest, or a tag other than ``latest``."""
     last = spec.image.rpartition("/")[2]
     return "@sha256:" in last or (":" in last and not last.endswith(":latest"))
 
 
 def keeps_container(spec: JobSpec) -> bool:
-    """Whether an attempt starts the image twice on a node, so that what pyxis has unpacked should stay for it."""
+    """Return whether an attempt starts the image twice on a node. Then pyxis keeps the unpacked image."""
     return spec.checked and spec.site.container.runtime == "pyxis"

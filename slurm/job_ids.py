@@ -1,4 +1,7 @@
-"""The ids of a run's jobs, in its directory: accounts may keep no comment, and a name may be another run's as well."""
+"""The ids of a run's jobs, in its directory.
+
+Accounts may keep no comment, and another run may have the same name.
+"""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tasks(self) -> int:
-        """How many tasks of an array it stands for: squeue has one line for those that wait, ``7_[2,4-6%2]``."""
+        """The number of tasks of an array. squeue has one line for those that wait: ``7_[2,4-6%2]``."""
         listed = self.id.partition("[")[2].partition("%")[0]
         ranges = re.findall(r"(\d+)(?:-(\d+))?", listed)
         return sum(int(last or first) - int(first) + 1 for first, last in ranges) or 1
@@ -91,7 +91,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_comment(directory: Path, words: str = "") -> str:
-    """The comment by which a job of ours belongs to a run, after the site's own ``words``; UserError if too long."""
+    """Return the comment of a run's job, after the site's ``words``. Raises UserError if it is too long."""
     comment = f"{words} jobctl:{directory}" if words else f"jobctl:{directory}"
     if len(comment.encode()) > MAX_COMMENT:
         raise UserError(
@@ -107,8 +107,8 @@ def of_run(
 ) -> list[Job]:
     """The jobs of one run, oldest first: by name and comment, or by the ids that its attempts have recorded.
 
-    A job whose script came through a pipe may have another name. Accounts store no comments unless told to, and a run
-    of another root may have the same name: then a job must be one of those that were ``submitted``.
+    A job whose script came through a pipe may have another name. Accounts store no comments unless told to,
+    and a run of another root may have the same name: then a job must be one of those that were ``submitted``.
     """
 
     def is_of_run(job: Job) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from jobctl.jobs.core.errors import UserError
 
 Options = dict[str, str | int | bool | None]
-"""Values by the long names of options. True is a flag without a value; None, False and what is empty leave it out."""
+"""Values by the long names of options. True is a flag without a value. None, False and empty are left out."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 OF_JOBCTL = {

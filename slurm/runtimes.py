@@ -1,4 +1,4 @@
-"""The container runtimes of Slurm clusters: how each is recognised, and what it cannot do, refused by name."""
+"""The container runtimes of Slurm clusters: their signs, and the settings that each refuses by name."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ LAST_WORDS_SECONDS = 20
 """How long a node whose failure may be another's fault waits for that one to say how it ended."""
 
 ANSWER_SECONDS = 30
-"""How long a node may take to start a process before it counts as dead. A living one takes one or two seconds."""
+"""How long a node may take to start a process. A living node takes one or two seconds."""
 IMPORT_SECONDS = 3600
 """How long a job waits for another one that imports the same image."""
 FRUITLESS_ATTEMPTS = 3
@@ -123,7 +123,7 @@ def _cpus_of_a_part(spec: JobSpec) -> int | None:
 
 
 def tasks(spec: JobSpec) -> int:
-    """Tasks of the job array: a node each that tokenizes, or an arm each of a sweep; 0 where it is no array."""
+    """Return the tasks of the job array: one for each node, or for each arm of a sweep. 0: no array."""
     if spec.job_kind.array == "nodes" and spec.resources.nodes > 1:
         return spec.resources.nodes
     return spec.plan.tasks if isinstance(spec, TrainSpec) and spec.plan else 0

@@ -22,7 +22,7 @@ EXIT_TERMINATED = 143
 """128 + SIGTERM."""
 SLURM_ENDED_IT = frozenset({"BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"})
 RECORD_SECONDS = 30
-"""How long after its job's end an attempt's record may appear: a network file system shows an older one for a while."""
+"""How long an attempt's record may take to appear. A network file system shows an older one for a while."""
 SUBMISSION_SECONDS = 120
 """A younger run that Slurm does not know is still being submitted."""
 
@@ -117,7 +117,7 @@ def _of_none_active(
 
 
 def _may_be_recorded(recorded: Status, job: Job, now: float) -> bool:
-    """Whether the attempt that ``job`` has just ended may still show its end, or be started again by Slurm."""
+    """Return whether the attempt of ``job`` may still record its end, or Slurm may start it again."""
     if recorded.state != "running" or recorded.job_id != job.id or job.state == "CANCELLED":
         return False
 
@@ -140,7 +140,8 @@ def _lost_requeue(run: Run) -> str:
 def submitted(run: Run) -> float:
     """Seconds since 1970 at which the run was submitted, or its first attempt began.
 
-    A job that came through a pipe writes its record itself, so its time is that of the record. 0 where nothing tells.
+    A job that came through a pipe writes its record itself, so its time is that of the record. 0 where
+    nothing tells.
     """
     recorded = seconds_of(run.record.submitted or (run.attempts[0].start if run.attempts else ""))
     if recorded:
@@ -189,7 +190,7 @@ def _why(run: Run, recorded: Status) -> str:
 
 
 def _waiting(job: Job, rest: Sequence[Job]) -> str:
-    """What else the run has in the queue: of ``job``'s array the tasks that wait while others run, and later jobs."""
+    """Return the rest of the run in the queue: waiting tasks of the array of ``job``, and later jobs."""
     array = [job, *(other for other in rest if array_of(other) == array_of(job))]
     waiting = sum(task.tasks for task in array if task.waiting)
     total = sum(task.tasks for task in array)

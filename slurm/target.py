@@ -30,7 +30,7 @@ QUEUE_SECONDS = 3.0
 """How old an answer of squeue may be: who waits or follows asks often, and one controller serves all."""
 
 LOOK_SECONDS = 15.0
-"""How long a cluster may be silent before its runs are unknown: a list has others, and a person waits for it."""
+"""How long a cluster may be silent before its runs are unknown. A person waits for the list."""
 
 FIRST_LOOKS = 8
 FIRST_LOOK_SECONDS = 0.2
@@ -64,7 +64,8 @@ class SlurmTarget:
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Raises UserError when Slurm refuses, the run has a job already, or one it is ``after`` failed."""
         run = _resolved(run)
-        # First: jobctl's commands do not see these variables, and would ask another cluster than the user means.
+        # First: jobctl's commands do not see these variables, and would ask another cluster than the user
+        # means.
         _refuse_a_cluster_by_chance(run)
         # Someone else may have submitted the run since the last answer.
         self._forget_queue()
@@ -112,7 +113,7 @@ class SlurmTarget:
         return examine(site, self._client.of(site.slurm.cluster).answer)
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
-        """One squeue call a cluster, and one sacct call where neither it nor the records know how a run ended."""
+        """Call squeue once for each cluster, and sacct once if neither it nor the records know the end."""
         runs = [_resolved(run) for run in runs]
         clusters = sorted({_cluster(run) for run in runs})
         found: dict[str, Status] = {}
@@ -255,7 +256,7 @@ def _array(run: Run) -> list[str]:
 
 
 def _cluster(run: Run) -> str:
-    """The cluster that has the run's jobs; empty: that of this machine, or of a record that cannot be used."""
+    """Return the cluster of the run's jobs. Empty: that of this machine, or the record cannot be used."""
     try:
         return run.record.spec.site.slurm.cluster
     except UserError:
@@ -263,7 +264,7 @@ def _cluster(run: Run) -> str:
 
 
 def _refuse_a_cluster_by_chance(run: Run) -> None:
-    """Raise UserError where the environment alone would choose the cluster: nobody could find the job without it."""
+    """Raise UserError if only the environment names the cluster. Nobody could find the job without it."""
     chosen = os.environ.get("SLURM_CLUSTERS") or os.environ.get("SBATCH_CLUSTERS")
     if chosen and not _cluster(run):
         raise UserError(
@@ -289,7 +290,7 @@ def _resolved(run: Run) -> Run:
 
 
 def _with_last_words(run: Run) -> Run:
-    """Read again, no job being left: its attempt may have ended between the reading of its record and squeue's."""
+    """Read the run again when it has no job. Its attempt may have ended after the first reading."""
     return run if recorded_status(run).state == "finished" else _resolved(read_again(run))
 
 
@@ -304,7 +305,7 @@ def _status_of(run: Run, jobs: Sequence[Job], now: float) -> Status:
 
 
 def _failed_before(run: Run) -> Status | None:
-    """The run that kept ``run`` from ever starting: the first of those it was to come after that did not end well."""
+    """Return the run that kept ``run`` from starting: the first before it that did not end well."""
     if run.attempts:
         return None
 
@@ -322,7 +323,7 @@ def _failed_before(run: Run) -> Status | None:
 
 
 def _jobs_among(run: Run, jobs: Sequence[Job]) -> list[Job]:
-    """Those of ``jobs`` that are the run's; none where its record cannot be used, which hides no other run."""
+    """Return the jobs of the run; none if its record cannot be used. Such a run hides no other run."""
     try:
         return jobs_of(run, jobs)
     except UserError:

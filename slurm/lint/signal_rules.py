@@ -25,7 +25,7 @@ _TRAINING = r"\b(torchrun|deepspeed|accelerate\s+launch|torch\.distributed|light
 
 
 def _signal(script: Script) -> tuple[int, bool, str]:
-    """Return the line of ``--signal`` (0: absent), True if it goes to the batch shell, and the signal's name."""
+    """Return the line of ``--signal`` (0: absent), whether it goes to the batch shell, and its name."""
     directive = script.options.get("signal")
     if directive is None:
         return 0, False, ""
