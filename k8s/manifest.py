@@ -151,7 +151,6 @@ def _metadata(spec: JobSpec, run: str, spec_hash: str, container: str) -> dict[s
 
 def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     assert spec.run is not None
-    # First: a refused setting must be named before anything else of the manifest fails because of it.
     check_settings(spec)
     site = spec.site
     resources = spec.resources

@@ -223,6 +223,8 @@ def _exists(record: Object, how: str) -> UserError:
 def restart(api: Api, text: str, run_json: str) -> str:
     """Make an ended or deleted job again by the manifest ``text``. Return its name.
 
+    ``run_json`` becomes its record.
+
     Raises UserError while the job has not ended, and where the server refuses the new one in a dry run; then
     nothing has changed.
     """
