@@ -25,57 +25,63 @@ class Command(NamedTuple):
 
     module: str
     summary: str
+    where_runs_are: bool = False
+    """True if it acts on the login node, where the site names one for users of other machines."""
 
 
 GROUPS: dict[str, dict[str, Command]] = {
     "Start a job": {
-        "submit": Command("submit", "Start a job and print the name of its run."),
-        "pipeline": Command("pipeline", "Start all jobs from the text to an exported model."),
-        "resume": Command("control", "Start another attempt of a run that has ended."),
+        "submit": Command("submit", "Start a job and print the name of its run.", True),
+        "pipeline": Command("pipeline", "Start all jobs from the text to an exported model.", True),
+        "resume": Command("control", "Start another attempt of a run that has ended.", True),
     },
     "See a run": {
-        "list": Command("listing", "List all runs, the newest last."),
-        "status": Command("status", "Show the state of a run or a pipeline."),
-        "describe": Command("describe", "Show everything that is known of a run."),
-        "watch": Command("watch", "Follow runs in the terminal: loss, speed, time left."),
-        "logs": Command("follow", "Print the log of a run; -f follows it."),
-        "wait": Command("follow", "Wait until a run or a pipeline has ended."),
-        "shell": Command("reach", "Open a shell beside a job of a cluster."),
+        "list": Command("listing", "List all runs, the newest last.", True),
+        "status": Command("status", "Show the state of a run or a pipeline.", True),
+        "describe": Command("describe", "Show everything that is known of a run.", True),
+        "watch": Command("watch", "Follow runs in the terminal: loss, speed, time left.", True),
+        "logs": Command("follow", "Print the log of a run; -f follows it.", True),
+        "wait": Command("follow", "Wait until a run or a pipeline has ended.", True),
+        "shell": Command("reach", "Open a shell beside a job of a cluster.", True),
         "forward": Command("reach", "Show TensorBoard of a run of a cluster here."),
     },
     "Judge a run": {
-        "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens."),
-        "doctor": Command("doctor", "Say what is wrong with a run or a machine, and why."),
+        "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens.", True),
+        "doctor": Command("doctor", "Say what is wrong with a run or a machine, and why.", True),
         "sample": Command("sample", "Let a run write text."),
-        "compare": Command("compare", "Show how settings and results of runs differ."),
+        "compare": Command("compare", "Show how settings and results of runs differ.", True),
         "report": Command("report", "Write one page with all figures of runs."),
         "exporter": Command("exporter", "Serve metrics of all runs to Prometheus."),
     },
     "End a run, or take it home": {
-        "cancel": Command("control", "End the job of a run; --graceful saves it first."),
+        "cancel": Command("control", "End the job of a run; --graceful saves it first.", True),
         "collect": Command("collect", "Copy the directory of a run to this machine."),
-        "delete": Command("removal", "Remove runs, and say what that frees."),
-        "prune": Command("removal", "Remove old or failed runs."),
+        "delete": Command("removal", "Remove runs, and say what that frees.", True),
+        "prune": Command("removal", "Remove old or failed runs.", True),
     },
     "Look before you start": {
-        "nodes": Command("nodes", "Show the GPUs of a cluster, and which are free."),
+        "nodes": Command("nodes", "Show the GPUs of a cluster, and which are free.", True),
         "render": Command("submit", "Print the script or manifest of a job."),
         "estimate": Command("estimate", "Print memory, time and cost of a training."),
         "plan": Command("plan", "Print size, tokens and shape for a budget."),
         "fit": Command("fit", "Fit a scaling law to your own runs."),
-        "sweep": Command("sweep", "Find the largest batch and the fastest setting."),
+        "sweep": Command("sweep", "Find the largest batch and the fastest setting.", True),
         "probe": Command("probe", "Measure how fast this machine is."),
         "explain": Command("explain", "Print every value of a job, and its origin."),
         "catalog": Command("catalog", "Show models, hardware, tiers, stages and sites."),
         "lint": Command("lint", "Find the usual mistakes in an sbatch script."),
         "tokenizer": Command("tokenizer", "Fetch a tokenizer and verify it."),
-        "site": Command("site", "Write a site file for a cluster, and check it."),
+        "site": Command("site", "Write a site file for a cluster, and check it.", True),
         "config": Command("config", "Write the project file of this folder."),
         "data": Command("data", "Use token data that another program made."),
     },
 }
 """The verbs, by the wish that a person has. A summary fits into a terminal of 80 columns."""
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+UNLISTED = {"over-ssh": Command("over_ssh", "Answer a jobctl on another machine.")}
+"""Commands that no person types."""
+WORDS = "jobctl.words"
+"""The key under which a context keeps the command line as it was typed."""
 
 
 class _Lazy(click.Group):
@@ -83,10 +89,17 @@ class _Lazy(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        entry = COMMANDS.get(name) or UNLISTED.get(name)
+        if entry is None:
             return None
-        module = importlib.import_module(f"jobctl.jobs.cli.{COMMANDS[name].module}")
-        command: click.Command = getattr(module, f"{name}_command")
+
+        module = importlib.import_module(f"jobctl.jobs.cli.{entry.module}")
+        command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
+        if entry.where_runs_are:
+            from jobctl.jobs.cli.login import where_runs_are
+
+            command = where_runs_are(command, name)
+
         if "_JOBCTL_COMPLETE" in os.environ:
             from jobctl.jobs.cli.completion import complete
 
@@ -103,7 +116,8 @@ class _Lazy(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from jobctl.jobs.core.errors import nearest
 
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        ctx.meta[WORDS] = tuple(args)
+        if args and args[0] not in {*COMMANDS, *UNLISTED} and not args[0].startswith("-"):
             raise UserError(
                 f"unknown command '{args[0]}'; {nearest(args[0], COMMANDS)}", hint="jobctl --help"
             )
@@ -122,10 +136,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     run_command(lambda: invoke(arguments))
 
 
-def invoke(arguments: list[str] | None) -> int:
-    """Do what the command line says; the exit code of what click itself has to say of it."""
+def invoke(arguments: list[str] | None, *, for_another: bool = False) -> int:
+    """Do what the command line says; the exit code of what click itself has to say of it.
+
+    ``for_another``: a user of another machine has typed it, and it acts here whatever the site says.
+    """
     try:
-        jobctl.main(arguments, prog_name="jobctl", standalone_mode=False)
+        jobctl.main(arguments, prog_name="jobctl", standalone_mode=False, obj=for_another)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code

@@ -19,7 +19,7 @@ from jobctl.jobs.catalog.loader import convert, line_of, parse_yaml
 from jobctl.jobs.catalog.schema import KEYS, SITE_SECTIONS
 from jobctl.jobs.catalog.schema.keys import nearest_key, split_key
 from jobctl.jobs.core.errors import UserError, nearest
-from jobctl.jobs.core.reading import read_text_file
+from jobctl.jobs.core.reading import is_text_file, read_text_file
 from jobctl.jobs.core.tokenizer_files import is_folder
 from jobctl.jobs.datasets import dataset_size, tokenizer_ids
 from jobctl.jobs.kinds import JobKind
@@ -296,13 +296,18 @@ def _split(words: tuple[str, ...]) -> tuple[JobKind, tuple[str, ...]]:
     return kinds.job_kind(words[0]), words[1:]
 
 
+def path_of_file(file: str) -> str:
+    """Return a file that the user names as a path: without a folder it would be the name of an entry."""
+    return os.path.join(os.curdir, file) if os.sep not in file and is_text_file(Path(file)) else file
+
+
 def project_choices() -> tuple[Project, Layer | None]:
     """The project file of the working directory, if there is one.
 
     A file without ``settings:`` has its settings beside the choices, as one who writes only a few would expect.
     """
     path = Path(PROJECT_FILE)
-    if not path.is_file():
+    if not is_text_file(path):
         return Project(), None
 
     text = read_text_file(path)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from jobctl import __version__
 from jobctl.jobs.cli.finding import Place, find_run, place_options
-from jobctl.jobs.cli.output import emit
+from jobctl.jobs.cli.login import Login, broken_in_words, login_in_force, texts_of
+from jobctl.jobs.cli.output import emit, said_when_slow, say, warn
+from jobctl.jobs.core.errors import UserError
 
 
 @click.command("collect")
@@ -23,9 +27,64 @@ def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None
     """Copy a run's directory here; called again, it goes on where it broke off."""
     from jobctl.jobs.submission import store_of
 
-    chosen = find_run(run, Place(**place))
-    counts = store_of(chosen).collect(chosen, output)
+    login = login_in_force(place)
+    if login is not None:
+        code, counts = _copy_from_login(login, run, output, place)
+        if code:  # the login node has said why
+            sys.exit(code)
+    else:
+        chosen = find_run(run, Place(**place))
+        counts = dict(store_of(chosen).collect(chosen, output))
+
     words = ", ".join(f"{count} {noun}" for noun, count in counts.items() if count or noun == "files")
     emit({"run": run, "directory": str(output), **counts}, as_json, f"{run}: {words}, in {output}")
     if counts.get("refused"):
         sys.exit(1)
+
+
+def _copy_from_login(
+    login: Login, run: str, into: Path, options: Mapping[str, Any]
+) -> tuple[int, dict[str, int]]:
+    """Copy the directory of a run from the login node to ``into``; an exit code, and counts of files.
+
+    Raises UserError where the connection breaks.
+    """
+    from jobctl.jobs.login.asking import ask_for_files
+    from jobctl.jobs.login.files import NAMED, known_files
+    from jobctl.jobs.login.request import Copy, Request
+
+    into.mkdir(parents=True, exist_ok=True)
+    wanted = Copy(run=run, target=options.get("target"), site=options.get("site"), here=known_files(into))
+    request = Request(version=__version__, copy=wanted, texts=texts_of(options, login.project))
+
+    def tell(text: str) -> None:
+        say(f"jobctl: {text}", err=True)
+
+    with broken_in_words("collect", run), said_when_slow(f"{login.host} looks for what has changed"):
+        came = ask_for_files(login.host, login.section.jobctl, request, into, tell)
+
+    if isinstance(came, int):
+        return came, {}
+
+    sums = came.sums
+    warn(f"left out: {reason}" for reason in sums.named)
+    if sums.skipped > len(sums.named):
+        warn([f"left out: {sums.skipped - len(sums.named)} more"])
+
+    for reason in came.refused[:NAMED]:
+        tell(f"refused: {reason}")
+
+    if not came.is_whole:
+        raise UserError(
+            f"the connection to {login.host} broke; {came.copied} of {sums.coming} files came",
+            hint=f"what is here stays here: jobctl collect {run} -o {into} goes on",
+            code=1,
+        )
+
+    counts = {
+        "files": sums.files,
+        "copied": came.copied,
+        "skipped": sums.skipped,
+        "refused": len(came.refused),
+    }
+    return 0, counts

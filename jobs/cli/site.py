@@ -13,7 +13,7 @@ import click
 from jobctl.jobs.catalog.schema import SITE_SECTIONS, Site
 from jobctl.jobs.catalog.schema.describing import describe
 from jobctl.jobs.catalog.schema.keys import flat
-from jobctl.jobs.cli.choices import project_choices
+from jobctl.jobs.cli.choices import path_of_file, project_choices
 from jobctl.jobs.cli.finding import Place, place_options
 from jobctl.jobs.cli.output import emit, table, warn
 from jobctl.jobs.core.errors import UserError
@@ -74,9 +74,7 @@ def _with_site(place: Mapping[str, Any], file: str | None) -> dict[str, Any]:
     if place["site"] not in (None, file):
         raise UserError(f"{file} and --site {place['site']} are two sites", hint="name one of them")
 
-    # Without a folder it would be the name of a site of the catalogue.
-    path = os.path.join(os.curdir, file) if os.sep not in file and os.path.isfile(file) else file
-    return {**place, "site": path}
+    return {**place, "site": path_of_file(file)}
 
 
 def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
@@ -125,7 +123,7 @@ def site_text(target: str, values: Mapping[str, str], offered: Mapping[str, tupl
         f"summary: a cluster for the target {target}",
         "settings:",
     ]
-    for section in ("", "container", entry.section):
+    for section in ("", "container", entry.section, *(["login"] if entry.has_login else [])):
         if section:
             lines.append(f"  {section}:")
 

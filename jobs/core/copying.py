@@ -36,7 +36,7 @@ def copy_tree(source: Path, into: Path) -> Copied:
     origin = Folder(source)
     target = Folder(into)
 
-    for name in _names(source, "", result):
+    for name in files_below(source, result.skipped):
         # Counted before the copy: a folder that somebody fills while we read it must not keep us here
         # forever.
         result.files += 1
@@ -54,27 +54,27 @@ def aside(name: str) -> str:
     return f"{folder}{slash}.{last}.part"
 
 
-def _names(folder: Path, prefix: str, result: Copied) -> Iterator[str]:
-    """Relative names of all regular files, sorted; the rest goes into ``result.skipped``."""
+def files_below(folder: Path, skipped: list[str], prefix: str = "") -> Iterator[str]:
+    """Yield the relative names of all regular files, sorted; ``skipped`` gets the rest, each with the reason."""
     try:
         with os.scandir(folder / prefix) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
-        result.skipped.append(f"{shown(prefix or '.')}: {error.strerror}")
+        skipped.append(f"{shown(prefix or '.')}: {error.strerror}")
         return
 
     for entry in entries:
         name = f"{prefix}/{entry.name}" if prefix else entry.name
         if entry.is_symlink():
-            result.skipped.append(f"{shown(name)}: a symbolic link")
+            skipped.append(f"{shown(name)}: a symbolic link")
         elif entry.is_file(follow_symlinks=False):
             yield name
         elif not entry.is_dir(follow_symlinks=False):
-            result.skipped.append(f"{shown(name)}: not a regular file")
+            skipped.append(f"{shown(name)}: not a regular file")
         elif name.count("/") + 2 > DEPTH:
-            result.skipped.append(f"{shown(name)}: deeper than {DEPTH} folders")
+            skipped.append(f"{shown(name)}: deeper than {DEPTH} folders")
         else:
-            yield from _names(folder, name, result)
+            yield from files_below(folder, skipped, name)
 
 
 def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:

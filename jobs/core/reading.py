@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,9 @@ from jobctl.jobs.core.errors import UserError
 
 MOST_BYTES = 64 << 20
 """The largest record that is read into memory."""
+
+_carried: dict[str, str | None] = {}
+"""Files of another machine by their paths there; None: that machine has none of that name."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -40,8 +44,22 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
     return data
 
 
+def carry(texts: Mapping[str, str | None]) -> None:
+    """Read these texts in the place of the files from now on: the user is at another machine, which has the files."""
+    _carried.clear()
+    _carried.update(texts)
+
+
+def is_text_file(path: Path) -> bool:
+    """Return whether ``read_text_file`` has a file of that path to read."""
+    return _carried[str(path)] is not None if str(path) in _carried else path.is_file()
+
+
 def read_text_file(path: Path | str, *, hint: str = "") -> str:
     """Return the text of a file that the user names. Raises UserError, with ``hint``, if it cannot be read."""
+    if (text := _carried.get(str(Path(path)))) is not None:
+        return text
+
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

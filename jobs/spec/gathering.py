@@ -32,10 +32,15 @@ DEFAULT_SITE = "local"
 
 def load_choice(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
     """Return an entry and its file. ``name`` is the name of an entry, or the path of a file of the user's."""
-    if name.endswith((".yaml", ".yml")) or "/" in name:
+    if is_file_name(name):
         return load_file(Path(name), entry, hint=_missing_hint(kind, name)), name
 
     return load_entry(kind, name, entry), str(entry_path(kind, name))
+
+
+def is_file_name(choice: str) -> bool:
+    """Return whether a choice is the path of a file, and not the name of an entry of the catalogue."""
+    return choice.endswith((".yaml", ".yml")) or "/" in choice
 
 
 def _missing_hint(kind: str, name: str) -> str:

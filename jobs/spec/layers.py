@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
@@ -14,6 +13,7 @@ from jobctl.jobs.catalog.loader import line_of, parse_yaml
 from jobctl.jobs.catalog.schema import KEYS, SITE_SECTIONS, Site
 from jobctl.jobs.catalog.schema.keys import OLD_NAMES, nearest_key, split_key
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import read_text_file
 from jobctl.jobs.core.validation import expected, in_words
 
 
@@ -35,7 +35,7 @@ class Layer(msgspec.Struct, frozen=True):
             return self.name
 
         # Read again, and only for a message: the parsed settings have no line numbers.
-        text = Path(self.file).read_text(encoding="utf-8")
+        text = read_text_file(self.file)
         return f"{self.file}:{line_of(text, *self.path, *self._path_of(key))}"
 
     def _path_of(self, key: str) -> list[str]:

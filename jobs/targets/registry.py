@@ -89,6 +89,8 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """True if its jobs run on the submitting host. Then its GPUs can be counted before a job starts."""
     has_arrays: bool = False
     """True if a job can be an array of tasks that run beside each other."""
+    has_login: bool = False
+    """True if its commands run on a login node, which the site may name for a user of another machine."""
     image: Literal["never", "by the site", "always"] = "never"
     """When its jobs run in an image. By the site: if ``container.runtime`` names a program."""
 
@@ -109,6 +111,7 @@ BUILT_IN = (
         warns_early=True,
         chains=True,
         has_arrays=True,
+        has_login=True,
         image="by the site",
     ),
     TargetEntry(

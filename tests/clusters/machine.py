@@ -100,3 +100,10 @@ def text_of(path: Path) -> str:
         return path.read_bytes().decode(errors="replace")
     except OSError:
         return ""
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the processes that ``parent`` has started."""
+    stats = ((pid, text_of(Path(f"/proc/{pid}/stat"))) for pid in process_ids())
+    # The name of a program stands in brackets and may hold anything; the parent is the second word after it.
+    return [pid for pid, text in stats if text.rpartition(")")[2].split()[1:2] == [str(parent)]]

@@ -10,6 +10,7 @@ from jobctl.jobs.catalog.schema.hardware import Expected, HardwareFacts
 from jobctl.jobs.catalog.schema.job import Inputs, Resources
 from jobctl.jobs.catalog.schema.keys import KEYS, SECTIONS
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
+from jobctl.jobs.catalog.schema.login_section import LoginSection
 from jobctl.jobs.catalog.schema.model import ModelConfig, RopeType
 from jobctl.jobs.catalog.schema.naming import NAME, ImageVariant
 from jobctl.jobs.catalog.schema.prices_section import PricesSection
@@ -47,6 +48,7 @@ __all__ = [
     "Inputs",
     "Kernels",
     "KubernetesSection",
+    "LoginSection",
     "ModelConfig",
     "OptimizerName",
     "Preflight",

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from jobctl.jobs.catalog.schema.container_section import ContainerSection
 from jobctl.jobs.catalog.schema.kubernetes_section import KubernetesSection
+from jobctl.jobs.catalog.schema.login_section import LoginSection
 from jobctl.jobs.catalog.schema.prices_section import PricesSection
 from jobctl.jobs.catalog.schema.slurm_section import SlurmSection
 from jobctl.jobs.core.bounds import LARGEST, MOST
@@ -56,6 +57,7 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     container: ContainerSection = ContainerSection()
     slurm: SlurmSection = SlurmSection()
     kubernetes: KubernetesSection = KubernetesSection()
+    login: LoginSection = LoginSection()
     prices: PricesSection = PricesSection()
 
 
@@ -63,6 +65,7 @@ SITE_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "container": ContainerSection,
     "slurm": SlurmSection,
     "kubernetes": KubernetesSection,
+    "login": LoginSection,
     "prices": PricesSection,
 }
 """The sections of ``Site`` by their names. A test holds this table equal to the fields of ``Site``."""
@@ -70,5 +73,5 @@ SITE_SECTIONS: dict[str, type[msgspec.Struct]] = {
 SCHEDULERS = ("slurm", "kubernetes")
 """The sections that one scheduler reads. All others are general."""
 
-READ_BY_NO_JOB = ("prices",)
+READ_BY_NO_JOB = ("login", "prices")
 """Sections that neither a job nor its scheduler reads. A change of them does not change a run."""

@@ -1,0 +1,255 @@
+"""The login node of a site: a verb acts there where this machine does not reach the site's Slurm itself."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from jobctl import __version__
+from jobctl.jobs.catalog.schema import LoginSection
+from jobctl.jobs.cli import WORDS
+from jobctl.jobs.cli.choices import PROJECT_FILE, Project, named_run, path_of_file, project_choices
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import read_text_file
+from jobctl.jobs.core.tokenizer_files import is_folder
+from jobctl.jobs.spec.gathering import entry_name, is_file_name
+from jobctl.jobs.spec.layers import parse_set
+from jobctl.jobs.spec.resolution import load_site
+from jobctl.jobs.targets.registry import target_entry
+
+ACTING = frozenset({"submit", "pipeline", "sweep", "resume", "cancel", "delete", "prune"})
+"""Verbs that change something, and that go on to their end although the connection breaks."""
+NAMING = frozenset({"submit", "pipeline", "sweep"})
+"""Verbs that make a run. Its name is chosen here, so that it is known whatever becomes of the connection."""
+AT_TERMINAL = frozenset({"watch", "shell"})
+"""Verbs that draw on a terminal."""
+ASKING = frozenset({"delete", "prune"})
+"""Verbs that ask a question at a terminal, except with ``--yes``."""
+OF_THE_LOGIN = ("check",)
+"""Commands of a group that act on the login node."""
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """The login node that is in force for one command."""
+
+    section: LoginSection
+    project: Project
+
+    @property
+    def host(self) -> str:
+        return self.section.host
+
+
+def where_runs_are(command: click.Command, verb: str) -> click.Command:
+    """Return the command in a form that acts on the login node, where one is in force."""
+    changed = copy.copy(command)
+    if isinstance(changed, click.Group):
+        changed.commands = {
+            name: where_runs_are(below, verb) if name in OF_THE_LOGIN else below
+            for name, below in changed.commands.items()
+        }
+        return changed
+
+    here = command.callback
+    assert here is not None
+
+    def callback(**options: Any) -> Any:
+        context = click.get_current_context()
+        login = None if context.find_root().obj else login_in_force(options)
+        if login is None:
+            return here(**options)
+
+        sys.exit(_act(login, verb, context.meta[WORDS], options))
+
+    changed.callback = callback
+    return changed
+
+
+def login_in_force(options: Mapping[str, Any]) -> Login | None:
+    """Return the login node on which a command acts; None where it acts here.
+
+    It acts here on a target without a login node, on a machine that has the scheduler's commands, and for runs that
+    are named by a path. Raises UserError for a site whose settings have no meaning on another machine.
+    """
+    project, layer = project_choices()
+    entry = target_entry(options.get("target") or project.target)
+    if not entry.has_login or all(shutil.which(name) for name in entry.programs):
+        return None
+
+    words = options.get("runs") or ()
+    if any(Path(word).expanduser().exists() for word in words):
+        return None
+
+    sets = dict(parse_set(text) for text in options.get("sets") or () if text.startswith("login."))
+    site = load_site(_site_of(options, project), project=layer, named=sets)
+    if not site.login.host:
+        return None
+
+    if site.root and not site.root.startswith(("/", "~")):
+        raise UserError(
+            f"root is {site.root!r}, a folder of this machine, and jobs run at {site.login.host}",
+            hint="root: an absolute path of the cluster",
+        )
+
+    return Login(section=site.login, project=project)
+
+
+def _site_of(options: Mapping[str, Any], project: Project) -> str | None:
+    file = options.get("file")
+    return path_of_file(file) if file else options.get("site") or project.site
+
+
+def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any]) -> int:
+    """Do ``words`` on the login node; the exit code. A wait is a command of its own, which may break off."""
+    refuse_what_stays_here(options, login.host)
+    run, words = _with_name(verb, words, options)
+    waits = bool(options.get("wait")) and not options.get("dry_run")
+    if not waits:
+        return _do(login, verb, words, options, run)
+
+    code = _do(login, verb, [word for word in words if word != "--wait"], options, run)
+    if code or run is None:
+        return code
+
+    place = [text for key in ("target", "site") if options.get(key) for text in (f"--{key}", options[key])]
+    code = _do(login, "wait", ["wait", run, *place], options, run)
+    if verb == "sweep":
+        _do(login, verb, ["sweep", run, *place], options, run)
+
+    return code
+
+
+def refuse_what_stays_here(options: Mapping[str, Any], host: str) -> None:
+    """Raise UserError for an option that means files of this machine."""
+    if options.get("patch"):
+        raise UserError(
+            f"--patch: the jobs run at {host} and do not see this machine's files",
+            hint="copy the source tree there and submit there; or put it into an image: --image REF",
+        )
+
+    tokenizer = options.get("tokenizer")
+    if tokenizer and is_folder(tokenizer):
+        name = Path(tokenizer).name
+        raise UserError(
+            f"--tokenizer {tokenizer}: the jobs run at {host} and do not see this machine's files",
+            hint=f"copy it to tokenizers/{name} below the root there, then --tokenizer {name}",
+        )
+
+    if options.get("notify"):
+        raise UserError(
+            f"--notify: the command of the project file would run at {host}",
+            hint="start jobctl watch --notify there",
+        )
+
+
+def _with_name(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> tuple[str | None, list[str]]:
+    """Return the run that a command is about, as far as it is known here, and the words that name it."""
+    named = options.get("run")
+    if verb == "submit":
+        named = named_run(options["words"], named)
+    elif verb == "sweep" and options["words"] and not options["model"]:  # it shows a run
+        named = options["words"][0]
+
+    if named or verb not in NAMING:
+        return named, list(words)
+
+    chosen = _chosen_name(verb, options)
+    return chosen, [words[0], "--run", chosen, *words[1:]] if chosen else list(words)
+
+
+def _chosen_name(verb: str, options: Mapping[str, Any]) -> str | None:
+    """Return a name for a run that nobody has named; None where only the login node can tell what it is."""
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
+    if verb != "submit":
+        model = options["model"] or project_choices()[0].model
+        middle = "-sweep" if verb == "sweep" else ""
+        return f"{entry_name(model)}{middle}-{stamp}" if model else None
+
+    from jobctl.jobs.cli.choices import resolution
+
+    of_the_verb = ("dry_run", "wait", "force", "as_json")
+    choices = {key: value for key, value in options.items() if key not in of_the_verb}
+    try:
+        spec = resolution(**choices, stamp=stamp).spec
+    except UserError:  # it says the same there, or knows there what is not known here
+        return None
+
+    return None if spec.on_a_checkpoint else spec.run
+
+
+def _do(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any], run: str | None) -> int:
+    """Do one command on the login node; the exit code."""
+    from jobctl.jobs.login.asking import ask, ask_at_terminal
+    from jobctl.jobs.login.request import Request
+
+    request = Request(
+        version=__version__, words=tuple(words), texts=texts_of(options, login.project), acts=verb in ACTING
+    )
+    host, program = login.host, login.section.jobctl
+    draws = verb in AT_TERMINAL or (verb in ASKING and not options["yes"])
+    if draws and sys.stdin.isatty() and sys.stdout.isatty():
+        return ask_at_terminal(host, program, request)
+
+    with broken_in_words(verb, run):
+        return ask(host, program, request, _print)
+
+
+def _print(piece: bytes) -> None:
+    sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def broken_in_words(verb: str, run: str | None) -> Iterator[None]:
+    """Say what is known of the run where the connection breaks, or the user does not wait any longer."""
+    from jobctl.jobs.login.asking import Broken
+
+    try:
+        yield
+    except Broken as broken:
+        raise UserError(broken.message, hint=_what_to_do(verb, run), code=1) from None
+    except KeyboardInterrupt:
+        if verb in ACTING or verb == "wait":
+            click.echo(f"\njobctl: interrupted; {_what_to_do(verb, run)}", err=True)
+
+        raise
+
+
+def _what_to_do(verb: str, run: str | None) -> str:
+    if verb in NAMING:
+        if run is None:
+            return f"jobctl list shows whether the {verb} was done"
+
+        return (
+            f"jobctl status {run} shows whether it was submitted; if not, say the same again with --run {run}: "
+            "of two submissions of one name only one is taken"
+        )
+
+    if verb in ACTING:
+        return (
+            f"jobctl status {run} shows whether it was done"
+            if run
+            else "jobctl list shows whether it was done"
+        )
+
+    return f"what runs goes on; say it again: jobctl {verb}{f' {run}' if run else ''}"
+
+
+def texts_of(options: Mapping[str, Any], project: Project) -> dict[str, str | None]:
+    """Return the files of this machine that a command reads: the project file, and those of its choices."""
+    is_project = Path(PROJECT_FILE).is_file()
+    texts: dict[str, str | None] = {PROJECT_FILE: read_text_file(PROJECT_FILE) if is_project else None}
+    choices = [options.get(key) or getattr(project, key) for key in ("model", "hardware")]
+    choices.append(_site_of(options, project))
+    files = [choice for choice in choices if choice and is_file_name(choice)]
+
+    return texts | {str(Path(file)): read_text_file(file) for file in files}

@@ -1,0 +1,122 @@
+"""``jobctl over-ssh``: the side of the login node. It does what a jobctl on another machine asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from jobctl import __version__
+from jobctl.jobs.cli import invoke
+from jobctl.jobs.cli.finding import Place, find_run
+from jobctl.jobs.core.errors import run_command
+from jobctl.jobs.core.reading import carry
+from jobctl.jobs.login.answer import BEGIN, end_mark
+from jobctl.jobs.login.files import send
+from jobctl.jobs.login.request import Copy, decode
+
+STANDARD_INPUT = 0
+
+
+@click.command("over-ssh", hidden=True)
+@click.argument("request", required=False)
+def over_ssh_command(request: str | None) -> None:
+    """Do what a jobctl on another machine asks for, in REQUEST or in one line of standard input."""
+    if request is not None:
+        sys.exit(_exit_code(lambda: _answer(request.encode(), has_terminal=True)))
+
+    out = sys.stdout.buffer
+    out.write(BEGIN)
+    out.flush()
+    line = sys.stdin.buffer.readline()
+    # What comes after the request answers no question of a command: it would wait for it without end.
+    sys.stdin = open(os.devnull)  # noqa: SIM115
+    code = 1
+    try:
+        code = _exit_code(lambda: _answer(line, has_terminal=False))
+    finally:
+        # Nobody may hear it any more.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            out.write(end_mark(code))
+            out.flush()
+
+    sys.exit(code)
+
+
+def _exit_code(main: Callable[[], int]) -> int:
+    """Return the exit code with which ``main`` would end this process."""
+    try:
+        run_command(main)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+
+
+def _answer(line: bytes, *, has_terminal: bool) -> int:
+    request = decode(line, __version__)
+    carry(request.texts)
+    if request.acts:
+        sys.stdout = unheard(sys.stdout)
+        sys.stderr = unheard(sys.stderr)
+    elif not has_terminal:
+        end_with_the_connection()
+
+    return _send(request.copy) if request.copy else invoke(list(request.words), for_another=True)
+
+
+def _send(copy: Copy) -> int:
+    run = find_run(copy.run, Place(target=copy.target, site=copy.site))
+    send(run.path, copy.here, sys.stdout.buffer)
+
+    return 0
+
+
+def unheard(stream: Any) -> io.TextIOWrapper:
+    """Return ``stream`` in a form that may be written to when nobody reads it.
+
+    A connection that breaks must not end a submission between Slurm's answer and the record of it.
+    """
+    raw = _Unheard(stream.fileno())
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=stream.encoding, errors="replace", line_buffering=True
+    )
+
+
+class _Unheard(io.RawIOBase):
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except OSError:
+            return len(data)
+
+
+def end_with_the_connection() -> None:
+    """End this process when its standard input ends: whoever waited for the answer is gone.
+
+    Without it a `wait` whose laptop was closed would stay on the login node for as long as the job.
+    """
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(STANDARD_INPUT, 4096):
+                pass
+
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=listen, daemon=True).start()

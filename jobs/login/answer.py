@@ -1,0 +1,52 @@
+"""What comes back from a jobctl on another machine: its output between two marks, and its exit code.
+
+Before the first mark stands what the login itself prints, such as the greeting of a ``.bashrc``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import BinaryIO
+
+BEGIN = b"\0jobctl\n"
+_END = re.compile(rb"\0exit (\d{1,3})\n")
+LINE_BYTES = 1 << 16
+"""The longest line of a greeting, and of the mark at the end."""
+PIECE_BYTES = 1 << 16
+
+
+def end_mark(code: int) -> bytes:
+    """Return what stands after the output. A NUL stands in no text that jobctl prints."""
+    return b"\0exit %d\n" % code
+
+
+def has_begun(stream: BinaryIO) -> bool:
+    """Read up to the first mark; whether there is one."""
+    while line := stream.readline(LINE_BYTES):
+        if line.endswith(BEGIN):
+            return True
+
+    return False
+
+
+def read_output(stream: BinaryIO, write: Callable[[bytes], object]) -> int | None:
+    """Hand the output to ``write`` as it comes. Return the exit code; None where the stream breaks off."""
+    # A pipe hands out what is there: `read` would wait for a whole piece.
+    read = getattr(stream, "read1", stream.read)
+    while piece := read(PIECE_BYTES):
+        text, mark, rest = piece.partition(b"\0")
+        if text:
+            write(text)
+
+        if mark:
+            # A line and no more: a process that the command has left behind may keep the stream open.
+            return end_of(mark + rest if rest.endswith(b"\n") else mark + rest + stream.readline(LINE_BYTES))
+
+    return None
+
+
+def end_of(mark: bytes) -> int | None:
+    """Return the exit code in the mark at the end; None for one that broke off."""
+    match = _END.fullmatch(mark)
+    return int(match[1]) if match else None

@@ -1,0 +1,73 @@
+"""What one jobctl asks of another: a command line, and the files that it names."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+
+import msgspec
+
+from jobctl.jobs.core.errors import UserError
+
+MOST_BYTES = 256 << 20
+"""The longest request: it names each file of a copy that is here already."""
+
+
+class Version(msgspec.Struct, frozen=True):
+    """The part of a request that every version of jobctl can read."""
+
+    version: str
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of a run that are wanted."""
+
+    run: str
+    target: str | None = None
+    site: str | None = None
+    here: dict[str, tuple[int, int]] = {}
+    """Size and time, in nanoseconds, of each file that is here already."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request: the ``words`` of a command line, or a ``copy``."""
+
+    version: str
+    words: tuple[str, ...] = ()
+    copy: Copy | None = None
+    texts: dict[str, str | None] = {}
+    """Files of the asking machine by their paths there; null: it has none of that name."""
+    acts: bool = False
+    """True for a command that changes something. It goes on to its end although nobody hears it any more."""
+
+
+def encode(request: Request) -> bytes:
+    """Return the request as one word of letters and digits, which no shell changes.
+
+    Raises UserError for words that are no text.
+    """
+    try:
+        return base64.urlsafe_b64encode(zlib.compress(msgspec.json.encode(request)))
+    except UnicodeEncodeError:
+        raise UserError("the command line has bytes that are no text, which cannot be sent") from None
+
+
+def decode(word: bytes, version: str) -> Request:
+    """Return the request. Raises UserError for one that came in part, and for that of another ``version``."""
+    try:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(base64.urlsafe_b64decode(word.strip()), MOST_BYTES)
+        if not unpacker.eof:
+            raise ValueError("it is cut off, or too long")
+
+        asking = msgspec.json.decode(text, type=Version).version
+        if asking != version:
+            raise UserError(
+                f"jobctl is {version} on the login node and {asking} on your machine",
+                hint="install the same version on both",
+            )
+
+        return msgspec.json.decode(text, type=Request)
+    except (binascii.Error, zlib.error, ValueError, msgspec.MsgspecError) as error:
+        raise UserError(f"no request of another jobctl: {error}", hint="jobctl --help") from None
