@@ -194,7 +194,8 @@ def _do(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any
     request = Request(
         version=__version__, words=tuple(words), texts=texts_of(options, login.project), acts=verb in ACTING
     )
-    host, program = login.host, login.section.jobctl
+    host = login.host
+    program = login.section.jobctl
     draws = verb in AT_TERMINAL or (verb in ASKING and not options["yes"])
     if draws and sys.stdin.isatty() and sys.stdout.isatty():
         return ask_at_terminal(host, program, request)

@@ -74,7 +74,8 @@ def _answering(host: str, program: str, request: Request) -> Iterator[tuple[Sess
     """Yield the session and its output after the first mark. Whatever happens in the block, the session ends."""
     word = encode(request)
     session = Session(host, [program, VERB])
-    stdin, stdout = session.process.stdin, session.process.stdout
+    stdin = session.process.stdin
+    stdout = session.process.stdout
     assert stdin is not None
     assert stdout is not None
     try:

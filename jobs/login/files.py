@@ -196,8 +196,8 @@ def _receive_file(stream: BinaryIO, folder: Folder, facts: Mapping[str, object],
         came.refused.append(f"{shown(name)}: {facts['reason']}")
         return True
 
-    numbers = [facts.get("size"), facts.get("time")]
-    size, time = (number if isinstance(number, int) and 0 <= number < LARGEST else -1 for number in numbers)
+    size = _number(facts.get("size"))
+    time = _number(facts.get("time"))
     if not isinstance(name, str) or size < 0 or time < 0:
         raise UserError(f"a line that describes no file came: {shown(repr(facts))}", code=1)
 
@@ -231,6 +231,11 @@ def _receive_file(stream: BinaryIO, folder: Folder, facts: Mapping[str, object],
     came.copied += 1
 
     return True
+
+
+def _number(value: object) -> int:
+    """Return a size or a time; -1 for what is none."""
+    return value if isinstance(value, int) and 0 <= value < LARGEST else -1
 
 
 def _pass_over(stream: BinaryIO, size: int) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.clusters.machine import process_ids, process_text
 from tests.clusters.sshd import HOST, Laptop, LoginNode, login_node, write_jobctl
 from tests.jobs.test_submission import write_meta
 from tests.slurm.conftest import PROJECT, UNTIL_STOPPED, Submitter
@@ -163,17 +163,15 @@ def test_a_connection_that_breaks_while_one_waits_leaves_nothing_behind(away: Aw
     away.cluster.wait_for_line("first", "started 1")
     assert waits.stderr is not None
     assert next(iter(waits.stderr)).startswith("first: ")
-    assert len(answering()) == 1
+    assert len(answering(away)) == 1
     away.node.cut()
     assert "what runs goes on; say it again: jobctl wait first" in waits.communicate()[1]
     assert waits.returncode == 1
-    away.cluster.until(lambda: answering() == [], "no wait on the login node", 60)
+    away.cluster.until(lambda: answering(away) == [], "no wait on the login node", 60)
     assert away.says("cancel", "first")[0] == 0
 
 
-def answering() -> list[str]:
-    """The processes of this machine that answer a jobctl on another one."""
-    lines = (Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit())
-    return [
-        text for path in lines if path.exists() and (text := path.read_text()).endswith("jobctl\0over-ssh\0")
-    ]
+def answering(away: Away) -> list[str]:
+    """The processes of the login node that answer the laptop."""
+    texts = [process_text(pid) for pid in process_ids()]
+    return [text for text in texts if f"{away.node.folder}/o'clock" in text and "\0over-ssh\0" in text]

@@ -66,7 +66,9 @@ def test_every_key_of_the_target_has_a_line_with_its_meaning(target: str, sectio
             name = key.partition(".")[2]
             assert [line for line in lines if line.startswith(f"{name}: ") and "  # " in line]
 
-    assert yaml.safe_load(text)["settings"] == {"container": None, section: None}
+    assert yaml.safe_load(text)["settings"] == dict.fromkeys(
+        ["container", section, *(["login"] if target == "slurm" else [])]
+    )
 
 
 def test_a_cluster_that_is_silent_leaves_the_names_to_the_user(
