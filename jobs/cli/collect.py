@@ -60,7 +60,10 @@ def _copy_from_login(
     def tell(text: str) -> None:
         say(f"jobctl: {text}", err=True)
 
-    with broken_in_words("collect", run), said_when_slow(f"{login.host} looks for what has changed"):
+    with (
+        broken_in_words("collect", run),
+        said_when_slow(f"copying from {login.host}; called again after a break it goes on"),
+    ):
         came = ask_for_files(login.host, login.section.jobctl, request, into, tell)
 
     if isinstance(came, int):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,14 @@ def test_render_and_explain_stay_here(laptop: Laptop) -> None:
     laptop.node.stop()
     for verb in ("render", "explain"):
         assert laptop.says(verb, "--model", "qwen3_smoke")[0] == 0
+
+
+def test_a_verb_that_stays_here_does_not_load_what_goes_there() -> None:
+    program = (
+        "import sys; from jobctl.jobs.cli import invoke; invoke(['render', '--model', 'qwen3_smoke']);"
+        "sys.exit(any('login' in name and 'section' not in name for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
 
 
 def test_nothing_is_left_on_the_laptop_by_a_failure(laptop: Laptop) -> None:
