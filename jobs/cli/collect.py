@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from jobctl.jobs.cli.finding import Place, find_run, place_options
 from jobctl.jobs.cli.login import Login, broken_in_words, login_in_force, texts_of
 from jobctl.jobs.cli.output import emit, said_when_slow, say, warn
 from jobctl.jobs.core.errors import UserError
+
+if TYPE_CHECKING:
+    from jobctl.jobs.login.files import Came
 
 
 @click.command("collect")
@@ -50,33 +53,22 @@ def _copy_from_login(
     Raises UserError where the connection breaks.
     """
     from jobctl.jobs.login.asking import ask_for_files
-    from jobctl.jobs.login.files import NAMED, known_files
+    from jobctl.jobs.login.files import known_files
     from jobctl.jobs.login.request import Copy, Request
 
     into.mkdir(parents=True, exist_ok=True)
     wanted = Copy(run=run, target=options.get("target"), site=options.get("site"), here=known_files(into))
     request = Request(version=__version__, copy=wanted, texts=texts_of(options, login.project))
 
-    def tell(text: str) -> None:
-        say(f"jobctl: {text}", err=True)
-
-    with (
-        broken_in_words("collect", run),
-        said_when_slow(f"copying from {login.host}; called again after a break it goes on"),
-    ):
-        came = ask_for_files(login.host, login.section.jobctl, request, into, tell)
+    slow = f"copying from {login.host}; after a break the same command goes on"
+    with broken_in_words("collect", run), said_when_slow(slow):
+        came = ask_for_files(login.host, login.section.jobctl, request, into, _tell)
 
     if isinstance(came, int):
         return came, {}
 
+    _tell_left_out(came)
     sums = came.sums
-    warn(f"left out: {reason}" for reason in sums.named)
-    if sums.skipped > len(sums.named):
-        warn([f"left out: {sums.skipped - len(sums.named)} more"])
-
-    for reason in came.refused[:NAMED]:
-        tell(f"refused: {reason}")
-
     if not came.is_whole:
         raise UserError(
             f"the connection to {login.host} broke; {came.copied} of {sums.coming} files came",
@@ -91,3 +83,22 @@ def _copy_from_login(
         "refused": len(came.refused),
     }
     return 0, counts
+
+
+def _tell(text: str) -> None:
+    say(f"jobctl: {text}", err=True)
+
+
+def _tell_left_out(came: Came) -> None:
+    from jobctl.jobs.login.files import NAMED
+
+    sums = came.sums
+    warn(f"left out: {reason}" for reason in sums.named)
+    if sums.skipped > len(sums.named):
+        warn([f"left out: {sums.skipped - len(sums.named)} more"])
+
+    for reason in came.refused[:NAMED]:
+        _tell(f"refused: {reason}")
+
+    if len(came.refused) > NAMED:
+        _tell(f"refused: {len(came.refused) - NAMED} more")
