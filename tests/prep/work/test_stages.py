@@ -104,7 +104,11 @@ def failing(output: Path, error: OSError) -> Stage:
 
 @pytest.mark.parametrize(
     ("code", "said"),
-    [(errno.ENOSPC, "no space left for"), (errno.EDQUOT, "no space left for"), (errno.EIO, "cannot write")],
+    [
+        (errno.ENOSPC, "the disk of .* is full"),
+        (errno.EDQUOT, "the quota of the disk of"),
+        (errno.EIO, "cannot write"),
+    ],
 )
 def test_an_error_of_the_file_system_says_that_nothing_is_lost(tmp_path: Path, code: int, said: str) -> None:
     with pytest.raises(UserError, match=said) as refused:
