@@ -64,6 +64,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bf16": {},
     "fp8": {"use_fp8": True},
     "plain": {"kernels": "plain", "compile": False},
+    "zero1-fp8": {"use_zero1": True, "use_fp8": True},
+    "fsdp": {"use_fsdp": True},
+    "fsdp-fp8": {"use_fsdp": True, "use_fp8": True},
 }
 
 POLL_SECONDS = 0.002
@@ -134,11 +137,15 @@ def write_tokens(folder: Path, tokens: int = 3_000_000) -> Path:
     return folder
 
 
-def command(data: Path, run_dir: Path, options: dict[str, Any]) -> list[str]:
-    """Return the trainer's command line for one run."""
+def command(data: Path, run_dir: Path, options: dict[str, Any], ranks: int) -> list[str]:
+    """Return the command line for one run; several ranks have a launcher, which does not start them again."""
     flags = [f"--{name}={value}" for name, value in options.items()]
-    trainer = [sys.executable, "-m", "jobctl.trainer", "--model_name=kills"]
-    return [*trainer, f"--dataset={data}", f"--run_dir={run_dir}", *flags]
+    words = ["--model_name=kills", f"--dataset={data}", f"--run_dir={run_dir}", *flags]
+    if ranks == 1:
+        return [sys.executable, "-m", "jobctl.trainer", *words]
+
+    launcher = [sys.executable, "-m", "jobctl.trainer.launch", "--standalone", f"--nproc_per_node={ranks}"]
+    return [*launcher, "--max_restarts=0", "--", *words]
 
 
 def saving(run_dir: Path) -> bool:
@@ -200,13 +207,15 @@ def trial(options: argparse.Namespace, setting: str) -> dict[str, Any]:
     shape |= {"max_iters": options.steps, "checkpoint_interval": options.interval}
 
     begun = time.monotonic()
-    whole = Killed(folder / "whole", command(data, folder / "whole", shape), folder / "whole.log")
+    whole, killed = (
+        Killed(run_dir, command(data, run_dir, shape, options.ranks), run_dir.with_suffix(".log"))
+        for run_dir in (folder / "whole", folder / "killed")
+    )
     whole.start()
     if code := whole.end():
         return {"error": f"the whole run ended with code {code}: {tail(whole.log)}"}
     whole_seconds = time.monotonic() - begun
 
-    killed = Killed(folder / "killed", command(data, folder / "killed", shape), folder / "killed.log")
     events = []
     for event in kill_and_resume(killed, options.kills, options.interval, random.Random(options.seed)):
         print(f"{setting}: {event}", flush=True)
@@ -247,6 +256,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where the runs go; emptied before")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--settings", nargs="+", default=["bf16", "fp8"], choices=list(SETTINGS))
+    parser.add_argument("--ranks", type=int, default=1, help="processes, one a GPU")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--interval", type=int, default=5, help="steps between checkpoints")
@@ -259,7 +269,7 @@ def main() -> int:
     for setting in options.settings:
         results[setting] = trial(options, setting)
         print(f"{setting}: {results[setting]}", flush=True)
-        save(options.output, torch=torch.__version__, device=device, shape=SHAPE, results=results)
+        save(options.output, torch=torch.__version__, device=device, ranks=options.ranks, shape=SHAPE, results=results)
     same = [row.get("same weights") and not row.get("rows that differ") for row in results.values()]
     return 0 if all(same) else 1
 

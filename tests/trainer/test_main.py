@@ -236,13 +236,13 @@ def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(
 ) -> None:
     monkeypatch.setenv("FAULT", "hang")
     code, output = ended(command(
-        "tests.trainer.faulty_rank", *TWO, *arguments(data, tmp_path, attempt=1, hang_timeout=5, **ENDLESS),
+        "bench.faulty_rank", *TWO, *arguments(data, tmp_path, attempt=1, hang_timeout=5, **ENDLESS),
     ))  # fmt: skip
     assert code not in (0, 2, 200), output
     assert "ERROR: training hangs: it made no step for" in output
     if RECORDS_GLOO:
         assert "rank 1 did not arrive at collective" in output
-    assert "trainer/faulty_rank.py:" in output
+    assert "bench/faulty_rank.py:" in output
     assert f"where each rank stood is in {tmp_path}/logs/1/hang" in output
     for rank in (0, 1):
         text = rank_log(tmp_path, 1, rank).read_text()
@@ -257,7 +257,7 @@ def test_a_run_that_writes_its_last_checkpoint_slowly_is_not_ended(
     monkeypatch.setenv("FAULT", "slow_storage")
     monkeypatch.setenv("ALONE", "1")
     code, output = ended(command(
-        "tests.trainer.faulty_rank", *arguments(data, tmp_path, hang_timeout=3, max_iters=2),
+        "bench.faulty_rank", *arguments(data, tmp_path, hang_timeout=3, max_iters=2),
     ))  # fmt: skip
     assert code == 0, output
     assert "waiting for storage: the last checkpoint, for " in output
@@ -270,11 +270,11 @@ def test_a_hang_without_the_launcher_is_said_on_the_console(
     monkeypatch.setenv("FAULT", "hang")
     monkeypatch.setenv("ALONE", "1")
     code, output = ended(command(
-        "tests.trainer.faulty_rank", *arguments(data, tmp_path, attempt=1, hang_timeout=3, **ENDLESS),
+        "bench.faulty_rank", *arguments(data, tmp_path, attempt=1, hang_timeout=3, **ENDLESS),
     ))  # fmt: skip
     assert code == 1, output
     assert "training hangs: it made no step for" in output
-    assert "trainer/faulty_rank.py:" in output
+    assert "bench/faulty_rank.py:" in output
 
 
 @pytest.mark.parametrize(

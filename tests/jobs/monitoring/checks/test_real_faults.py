@@ -30,7 +30,7 @@ def launch(run: Path, fault: str, ranks: int, words: list[str], attempt: int = 1
     log = layout.batch_log(run, attempt)
     log.parent.mkdir(parents=True)
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "tests.jobs.monitoring.checks.faulty_training", "--standalone"]
+        command = [sys.executable, "-m", "bench.faulty_rank", "--standalone"]
         command += [f"--nproc_per_node={ranks}", "--max_restarts=0", "--", *words, f"--attempt={attempt}"]
         environment = os.environ | {
             "FAULT": fault,
