@@ -116,7 +116,13 @@ def attempt(case: Case, run: Path, data: Path, changes: dict[str, str]) -> dict[
     stamp = run / "fault-began"
     flags = SHAPE | RECIPE | case.flags | changes
     command = [sys.executable, "-m", "bench.faulty_rank", "--standalone", "--nproc_per_node=2"]
-    command += [f"--max_restarts={case.restarts}", "--", f"--run_dir={run}", "--attempt=1", f"--dataset={data}"]
+    command += [
+        f"--max_restarts={case.restarts}",
+        "--",
+        f"--run_dir={run}",
+        "--attempt=1",
+        f"--dataset={data}",
+    ]
     command += [f"--{name}={value}" for name, value in flags.items()]
     environment = os.environ | {"FAULT": case.fault, STAMP: str(stamp)}
 
@@ -129,7 +135,7 @@ def attempt(case: Case, run: Path, data: Path, changes: dict[str, str]) -> dict[
     # A job's script writes this.
     record = layout.attempt_file(run, 1)
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps({"attempt": 1, "start": iso(begun), "end": iso(ended), "exit_code": code}))
+    record.write_text(json.dumps(facts_of_attempt(begun, ended, code)))
 
     text = log.read_text(errors="replace")
     opened = open_run(str(run), run.parent)
@@ -147,6 +153,12 @@ def attempt(case: Case, run: Path, data: Path, changes: dict[str, str]) -> dict[
         "seconds": round(ended - begun, 1),
         "right": (heard is not None or not case.console) and named(checks, case.check),
     }
+
+
+def facts_of_attempt(begun: float, ended: float, code: int) -> dict[str, Any]:
+    """Return the record of an attempt, as a job's script writes it."""
+    place = {"job_id": "1", "target": "local", "host": os.uname().nodename, "nodes": "", "pid": 1}
+    return {"attempt": 1, **place, "start": iso(begun), "end": iso(ended), "exit_code": code}
 
 
 def iso(seconds: float) -> str:

@@ -1,5 +1,7 @@
 """The trainer's launcher and ranks with one fault, which the environment variable FAULT names.
 
+FAULTY_RANK says which rank has it; with APART no rank sees another one's process.
+
 ``bench.faults`` runs it on GPUs, and tests run it on CPUs.
 """
 
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-FAULTY_RANK = "1"
+FAULTY_RANK = os.environ.get("FAULTY_RANK", "1")
 STEP = 3
 """The step, from 0 on, in which a fault shows that has a step."""
 STAMP = "FAULT_STAMP"
@@ -76,12 +78,11 @@ def signal_to_itself(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-def die_once() -> None:
-    """Die by SIGKILL at the first start only."""
+def first_time(fault: Callable[[], None]) -> Callable[[], None]:
+    """Return ``fault`` without its effect after a restart in place."""
     from jobctl.trainer.lifecycle.stop import DIED_AT
 
-    if DIED_AT not in os.environ:
-        os.kill(os.getpid(), signal.SIGKILL)
+    return (lambda: None) if DIED_AT in os.environ else fault
 
 
 def other_collective() -> None:
@@ -211,12 +212,20 @@ def little_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
 
 
+def apart() -> None:
+    """Let each rank count as one of a machine of its own: it cannot look up the others' processes."""
+    from jobctl.trainer.lifecycle import investigation
+
+    investigation.machine = lambda: os.environ["RANK"]
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "none": lambda: None,
     "hang": at_step(wait_for_ever),
+    "hang_once": at_step(first_time(wait_for_ever)),
     "stopped": at_step(signal_to_itself(signal.SIGSTOP)),
     "killed": at_step(signal_to_itself(signal.SIGKILL), everywhere=True),
-    "killed_once": at_step(die_once),
+    "killed_once": at_step(first_time(signal_to_itself(signal.SIGKILL))),
     "crashed": at_step(signal_to_itself(signal.SIGSEGV), everywhere=True),
     "other_collective": at_step(other_collective),
     "skipped_collective": skip_collective,
@@ -238,6 +247,9 @@ def main() -> int:
         from jobctl.trainer.__main__ import main as rank_main
 
         die_with_parent()
+        if "APART" in os.environ:
+            apart()
+
         FAULTS[os.environ["FAULT"]]()
         return rank_main(sys.argv[1:])
 

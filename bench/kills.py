@@ -269,7 +269,14 @@ def main() -> int:
     for setting in options.settings:
         results[setting] = trial(options, setting)
         print(f"{setting}: {results[setting]}", flush=True)
-        save(options.output, torch=torch.__version__, device=device, ranks=options.ranks, shape=SHAPE, results=results)
+        save(
+            options.output,
+            torch=torch.__version__,
+            device=device,
+            ranks=options.ranks,
+            shape=SHAPE,
+            results=results,
+        )
     same = [row.get("same weights") and not row.get("rows that differ") for row in results.values()]
     return 0 if all(same) else 1
 

@@ -163,6 +163,9 @@ def run_in_place(parsed: argparse.Namespace, job: Job) -> int:
             continue
 
         codes = {rank: failure.exitcode for rank, failure in failures_of(raised).items()}
+        if is_multi_node(parsed):
+            tell_other_nodes(codes, notes)
+
         reason = job.obstacle({LOST_PEER: -signal.SIGKILL} if lost_others else codes, notes, restarts)
         if code == EXIT_FINISHED or reason:
             say_end(code, reason)
@@ -193,6 +196,17 @@ def again(parsed: argparse.Namespace, restarts: int) -> argparse.Namespace:
 def is_multi_node(parsed: argparse.Namespace) -> bool:
     """Whether other nodes take part."""
     return parsed.nnodes not in ("1", "1:1")
+
+
+def tell_other_nodes(codes: Mapping[int, int], notes: Mapping[int, Note]) -> None:
+    """Tell the ranks of other nodes which ranks of this node have died, so that they do not wait for them."""
+    from jobctl.trainer.lifecycle.investigation import tell_lost
+
+    for rank, code in codes.items():
+        exchange = notes.get(rank, Note()).exchange
+        # After a stop all ranks end together; who is still at it must not be told of a death.
+        if exchange and code not in (EXIT_CONTINUE, EXIT_USAGE, EXIT_BUSY):
+            tell_lost(exchange, rank)
 
 
 def failures_of(error: BaseException | None) -> dict[int, Any]:

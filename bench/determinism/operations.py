@@ -13,7 +13,7 @@ from bench.determinism.attentions import FUSED_WAYS, WAYS, told
 from bench.determinism.bits import Outputs
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 from jobctl.trainer.distributed import World
-from jobctl.trainer.fused.activation import gelu_project, swiglu
+from jobctl.trainer.fused.activation import gelu_project, swiglu_project
 from jobctl.trainer.fused.add_norm import add_norm
 from jobctl.trainer.fused.cross_entropy import HeadCrossEntropy
 from jobctl.trainer.fused.embedding import look_up
@@ -52,7 +52,6 @@ class Operations:
         yield "add and norm", self.add_norm()
         if self.rms:
             yield "q/k-norm and rotation", self.rotation()
-            yield "SwiGLU", self.call(swiglu, self.hidden(2 * self.config.intermediate_size))
         yield "embedding", self.embedding()
         yield "head and loss", self.head()
         yield "gradient norms", self.norms()
@@ -119,7 +118,9 @@ class Operations:
         up = self.projection(*rows, columns=c.hidden_size)
         yield "product up", self.product(project, up, c.hidden_size)
         down = self.projection(c.hidden_size, columns=c.intermediate_size)
-        yield "product down", self.product(project if self.rms else gelu_project, down, c.intermediate_size)
+        activate = swiglu_project if self.rms else gelu_project
+        width = (2 if self.rms else 1) * c.intermediate_size
+        yield "activation and product down", self.product(activate, down, width)
 
     def product(self, multiply: Callable[..., Any], projection: Projection, width: int) -> Run:
         return self.call(lambda x: multiply(x, projection), self.hidden(width), parameters=projection.weights)

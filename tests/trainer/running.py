@@ -158,9 +158,11 @@ RECORDS_GLOO = hasattr(torch._C._distributed_c10d, "_dump_fr_trace_json")
 def command(module: str, *arguments: object, **keywords: Any) -> subprocess.Popen[str]:
     """``python -m module arguments``, with its output in a pipe.
 
-    Also a module of these tests where Python does not look into the working folder by itself, as in the image.
+    Also a module of tests and benchmarks where Python does not look into the working folder by itself, as in the
+    image.
     """
-    paths = {"PYTHONPATH": str(PROJECT)} if module.startswith("tests.") else {}
+    beside = module.startswith(("tests.", "bench."))
+    paths = {"PYTHONPATH": str(PROJECT)} if beside else {}
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)], cwd=PROJECT, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | paths, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **keywords,

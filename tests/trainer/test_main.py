@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from jobctl.jobs.core.run_times import read_goodput
 from jobctl.trainer.__main__ import is_hardware, main, refuse
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.distributed import SHARDS_ON_CPU
+from jobctl.trainer.rendezvous import address_towards
 from jobctl.trainer.training.replay import WrongBits
 from tests.trainer.corpus import arguments, write_corpus
 from tests.trainer.running import PATIENCE, PROJECT, RECORDS_GLOO, Ranks, command, records
@@ -43,6 +45,13 @@ def logged(run: Path, steps: int = 5) -> Callable[[], bool]:
         return any(len(path.read_text().splitlines()) > steps for path in metrics_dir(run).glob("*.jsonl"))
 
     return reached
+
+
+def free_port(address: str) -> int:
+    """Return a port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -187,6 +196,41 @@ def test_a_killed_rank_starts_again_in_place_from_the_last_checkpoint(data: Path
     assert sum(goodput.seconds.values()) == pytest.approx(goodput.wall_seconds, rel=0.01)
     assert re.search(r"^goodput \d", output, re.MULTILINE), output
     assert "restart in place" in output
+
+
+def test_ranks_of_another_node_do_not_wait_for_a_rank_that_died(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 stands for one that waits in NCCL: nothing but the word of the other node's launcher reaches it."""
+    address = socket.gethostbyname(address_towards("192.0.2.1", 9))
+    endpoint = f"{address}:{free_port(address)}"
+    node = [
+        "--nnodes=2",
+        "--nproc_per_node=1",
+        "--rdzv_backend=c10d",
+        f"--rdzv_endpoint={endpoint}",
+        "--rdzv_id=two",
+    ]
+    words = [
+        "--",
+        *arguments(data, tmp_path, attempt=1, hang_timeout=300, max_iters=12, checkpoint_interval=2),
+    ]
+
+    monkeypatch.setenv("APART", "1")
+    launchers = []
+    for rank, fault in enumerate(["hang_once", "killed_once"]):
+        monkeypatch.setenv("FAULTY_RANK", str(rank))
+        monkeypatch.setenv("FAULT", fault)
+        launchers.append(command("bench.faulty_rank", *node, f"--rdzv_conf=is_host={1 - rank}", *words))
+
+    (code, output), (other_code, other_output) = map(ended, launchers)
+    assert (code, other_code) == (0, 0), output + other_output
+    for text in (output, other_output):
+        assert "the ranks start again in place, from the last checkpoint (1 of 3)" in text
+        assert "training hangs" not in text
+
+    text = "".join(rank_log(tmp_path, 1, rank).read_text() for rank in (0, 1))
+    assert re.search(r"rank 1 \(.*\) has died; this rank ends as well", text)
 
 
 def test_a_killed_rank_ends_with_128_and_the_signal_where_no_restart_is_allowed(

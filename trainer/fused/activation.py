@@ -55,7 +55,15 @@ def swiglu_gradients(gate, up, dout):
 
 @triton.jit
 def swiglu_backward_kernel(
-    gate_up_ptr, dout_ptr, dgate_up_ptr, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+    gate_up_ptr,
+    dout_ptr,
+    dgate_up_ptr,
+    out_ptr,
+    rows,
+    width,
+    AGAIN: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     column = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
@@ -67,6 +75,10 @@ def swiglu_backward_kernel(
     element = dgate_up_ptr.dtype.element_ty
     tl.store(dgate_up_ptr + row * (2 * width) + column, dgate.to(element), mask=inside)
     tl.store(dgate_up_ptr + row * (2 * width) + width + column, dup.to(element), mask=inside)
+
+    # The result of forward costs only its own writing here, since its inputs are loaded anyway.
+    if AGAIN:
+        tl.store(out_ptr + row * width + column, (gate * tl.sigmoid(gate) * up).to(element), mask=inside)
 
 
 @triton.jit
@@ -118,24 +130,52 @@ def swiglu_forward(gate_up: Tensor) -> Tensor:
     return out
 
 
-class SwiGlu(torch.autograd.Function):
+def swiglu_backward(gate_up: Tensor, dout: Tensor, again: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the gradient of ``gate_up``; with ``again`` also silu(gate) · up, the bits of ``swiglu_forward``."""
+    width = gate_up.shape[-1] // 2
+    rows = gate_up.numel() // (2 * width)
+    dgate_up = torch.empty_like(gate_up)
+    out = gate_up.new_empty(*gate_up.shape[:-1], width) if again else None
+    grid = (triton.cdiv(rows, ROWS), triton.cdiv(width, COLUMNS))
+    swiglu_backward_kernel[grid](
+        gate_up,
+        dout.contiguous(),
+        dgate_up,
+        dgate_up if out is None else out,
+        rows,
+        width,
+        AGAIN=again,
+        ROWS=ROWS,
+        COLUMNS=COLUMNS,
+        num_warps=8,
+    )
+
+    return dgate_up, out
+
+
+class SwigluProject(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        return swiglu_forward(gate_up)
+    def forward(ctx: Any, gate_up: Tensor, projection: Projection, keep: bool, *weights: Tensor) -> Tensor:
+        hidden = swiglu_forward(gate_up)
+        ctx.save_for_backward(gate_up, hidden if keep else None)
+        ctx.projection = projection
+        return product(hidden, projection.working.t())
 
     @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> Tensor:
-        (gate_up,) = ctx.saved_tensors
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+        gate_up, kept = ctx.saved_tensors
+        projection: Projection = ctx.projection
+        upstream = upstream.reshape(-1, upstream.shape[-1])
         width = gate_up.shape[-1] // 2
-        rows = gate_up.numel() // (2 * width)
-        dgate_up = torch.empty_like(gate_up)
-        grid = (triton.cdiv(rows, ROWS), triton.cdiv(width, COLUMNS))
-        swiglu_backward_kernel[grid](
-            gate_up, dout.contiguous(), dgate_up, rows, width, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8
-        )
+        dhidden = product(upstream, projection.working).view(*gate_up.shape[:-1], width)
 
-        return dgate_up
+        # The weights' gradient comes last: it needs the result of forward, which this kernel may make again.
+        dgate_up, made = swiglu_backward(gate_up, dhidden, again=kept is None)
+        hidden = made if kept is None else kept
+        assert hidden is not None
+        projection.add_product(hidden.reshape(-1, width), upstream)
+
+        return dgate_up, None, None, *(None for _ in projection.weights)
 
 
 def gelu_forward(x: Tensor) -> Tensor:
@@ -183,9 +223,12 @@ def gelu_gradient(upstream: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     return gelu_backward(x, product(upstream, weight).view(x.shape)) if dx is None else dx
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
-    """Return silu(gate) · up, ``[..., F]``, of contiguous ``[..., 2F]``. The first half is the gate."""
-    out: Tensor = SwiGlu.apply(gate_up)  # type: ignore[no-untyped-call]
+def swiglu_project(gate_up: Tensor, projection: Projection, keep: bool = True) -> Tensor:
+    """Apply silu(gate) · up to contiguous ``[..., 2F]``, and then the projection: ``[..., rows]``.
+
+    The first half is the gate. Without ``keep`` backward computes the activation again, on its way.
+    """
+    out: Tensor = SwigluProject.apply(gate_up, projection, keep, *projection.weights)  # type: ignore[no-untyped-call]
     return out
 
 

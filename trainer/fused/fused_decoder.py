@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jobctl.jobs.catalog.schema import ActivationCheckpointing
 from jobctl.trainer.distributed import local
-from jobctl.trainer.fused.activation import gelu_project, swiglu, swiglu_forward
+from jobctl.trainer.fused.activation import gelu_project, swiglu_project
 from jobctl.trainer.fused.add_norm import Kind, add_norm, normed
 from jobctl.trainer.fused.block_weights import BlockWeights
 from jobctl.trainer.fused.cross_entropy import HeadCrossEntropy
@@ -146,15 +146,9 @@ class FusedBlock:
             return fp8_feed_forward(x, self.fp8[2], self.fp8[3], self.gated)
 
         inner = project(x, self.up)
-        if not self.gated:
-            return gelu_project(inner, self.down, keep=discarding is None)
+        activate = swiglu_project if self.gated else gelu_project
 
-        hidden = swiglu(inner)
-        if discarding:
-            kept = inner.detach()
-            discarding.discard(lambda: [swiglu_forward(kept)], hidden)
-
-        return project(hidden, self.down)
+        return activate(inner, self.down, keep=discarding is None)
 
     def heads_of(self, x: Tensor, discarding: Discarding | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return q, k and v, ``[B, T, heads, D]``."""

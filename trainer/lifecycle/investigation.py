@@ -45,6 +45,10 @@ STORE_SECONDS = 10.0
 """How long the store may take to answer."""
 
 
+LOST = "lost"
+"""Key of the rank that has died."""
+
+
 class Exchange:
     """What the ranks tell each other in a hang. A single rank has nobody to tell it to."""
 
@@ -52,17 +56,11 @@ class Exchange:
         self.rank = world.rank
         self.size = world.size
         self.store: Store | None = None
+        self.address = ""
         name = world.from_main(uuid.uuid4().hex)
         if world.size > 1:
-            # A client of its own: torch's waits in others for hours, and holds a lock then.
-            client = TCPStore(
-                os.environ["MASTER_ADDR"],
-                int(os.environ["MASTER_PORT"]),
-                is_master=False,
-                wait_for_workers=False,
-                timeout=datetime.timedelta(seconds=STORE_SECONDS),
-            )
-            self.store = PrefixStore(f"hang/{name}", client)
+            self.address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}/{name}"
+            self.store = store_at(self.address)
 
     def is_called(self) -> bool:
         """Whether a rank has found a hang."""
@@ -80,13 +78,13 @@ class Exchange:
     def lose(self, rank: int) -> None:
         """Tell the other ranks that one has died."""
         if self.store is not None:
-            self.store.set("lost", str(rank))
+            self.store.set(LOST, str(rank))
 
     def lost(self) -> int | None:
         """Return the rank that another one has seen dead."""
-        if self.store is None or not self.store.check(["lost"]):
+        if self.store is None or not self.store.check([LOST]):
             return None
-        return int(self.store.get("lost"))
+        return int(self.store.get(LOST))
 
     def answers(self) -> int:
         """Return how many ranks have told where they are."""
@@ -115,6 +113,31 @@ class Exchange:
             self.store.set("said", "yes")
 
 
+def store_at(address: str) -> Store:
+    """Return the ranks' part of torchrun's store at ``host:port/name``. Raises torch's errors if nobody answers."""
+    endpoint, _, name = address.rpartition("/")
+    host, _, port = endpoint.rpartition(":")
+    # A client of its own: torch's waits in others for hours, and holds a lock then.
+    client = TCPStore(
+        host,
+        int(port),
+        is_master=False,
+        wait_for_workers=False,
+        timeout=datetime.timedelta(seconds=STORE_SECONDS),
+    )
+    return PrefixStore(f"hang/{name}", client)
+
+
+def tell_lost(address: str, rank: int) -> None:
+    """Tell the ranks that talk at ``address`` that one has died.
+
+    A launcher calls it. On a node of one rank nobody else sees the death, and over NCCL the ranks of other nodes
+    would wait for the dead one until they hang.
+    """
+    with contextlib.suppress(Exception):  # the store is gone, and each launcher notices that by itself
+        store_at(address).set(LOST, str(rank))
+
+
 class Investigation:
     """This rank's part. Make it on every rank at once, before anything can hang."""
 
@@ -132,6 +155,7 @@ class Investigation:
         self.places: list[Place] = world.gathered(place)
         self.exchange = Exchange(world)
         self.notes = RankNotes(world.rank)
+        self.notes.talks_at(self.exchange.address)
         self._seen_gone = 0
         flight_record.write_into(self.folder)
 

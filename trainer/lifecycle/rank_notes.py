@@ -16,7 +16,7 @@ from jobctl.jobs.core.node_folder import NodeFolder
 PREFIX = "jobctl-ranks-"
 FOLDER = "JOBCTL_RANK_NOTES"
 """Environment variable that names the launcher's folder. A rank without a launcher writes nothing."""
-SIZE = 256
+SIZE = 512
 """Bytes of a note: overwritten by one call, so that nobody reads half of it."""
 
 
@@ -30,6 +30,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """Samples of the step, over all ranks."""
     heals: bool = False
     """Whether it failed with an error that a restart may heal."""
+    exchange: str = ""
+    """Where the ranks of the job talk about hangs and deaths: ``host:port/name``."""
 
     def __str__(self) -> str:
         if not self.step:
@@ -50,9 +52,14 @@ class RankNotes:
             self._descriptor = os.open(Path(folder) / str(rank), os.O_WRONLY | os.O_CREAT, 0o600)
             self._write()
 
+    def talks_at(self, exchange: str) -> None:
+        """Take note of where the ranks talk."""
+        self.note = msgspec.structs.replace(self.note, exchange=exchange)
+        self._write()
+
     def at(self, step: int, first_sample: int, samples: int) -> None:
         """Take note of the step that begins."""
-        self.note = Note(step=step, first_sample=first_sample, samples=samples)
+        self.note = msgspec.structs.replace(self.note, step=step, first_sample=first_sample, samples=samples)
         self._write()
 
     def failed(self, heals: bool) -> None:

@@ -13,6 +13,7 @@ _FOLLOWS = {
     "bad_steps": ("loss_not_a_number", "died_by_signal"),
     "hang": ("silent", "network"),
     "broken_gpu": ("network", "died_by_signal"),
+    "died_by_signal": ("network",),
     "wrong_ids": ("data_damaged", "wrong_configuration"),
     "data_damaged": ("wrong_configuration",),
     "data_missing": ("wrong_configuration",),

@@ -21,10 +21,21 @@ def projected(rows: int, columns: int, dtype: torch.dtype = torch.float32) -> li
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("width", [96, activation.COLUMNS + 5])
-def test_swiglu_and_its_gradient_are_the_plain_ones(width: int, dtype: torch.dtype) -> None:
+def test_swiglu_before_a_projection_gives_the_plain_gradients(width: int, dtype: torch.dtype) -> None:
     """15 rows and these widths fill no tile, and the second one begins another."""
+    projection = projected(32, width, dtype)
     x = random(3, 5, 2 * width, dtype=dtype)
-    agree(activation.swiglu, activation.plain_swiglu, [x], [random(3, 5, width, dtype=dtype)])
+    up = random(3, 5, 32, dtype=dtype)
+    agree(
+        lambda a: activation.swiglu_project(a, projection),
+        lambda a: activation.plain_swiglu(a) @ projection.working.double().t(),
+        [x],
+        [up],
+    )
+    (weight,) = projection.weights
+    hidden = activation.plain_swiglu(x.double())
+    assert weight.grad is not None
+    assert error(weight.grad, torch.einsum("btr,btc->rc", up.double(), hidden)) < 6e-3
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
@@ -44,15 +55,20 @@ def test_gelu_before_a_projection_gives_the_plain_gradients(dtype: torch.dtype) 
     assert error(weight.grad, torch.einsum("btr,btc->rc", up.double(), hidden)) < 6e-3
 
 
-def test_a_gelu_that_is_computed_again_gives_the_same_bits() -> None:
-    x = random(2, 7, 48)
+@pytest.mark.parametrize(
+    ("project", "inputs"), [(activation.gelu_project, 1), (activation.swiglu_project, 2)]
+)
+def test_an_activation_that_is_computed_again_gives_the_same_bits(
+    project: Callable[..., Tensor], inputs: int
+) -> None:
+    x = random(2, 7, 48 * inputs)
     up = [random(2, 7, 16)]
     kept = projected(16, 48)
     again = projected(16, 48)
     again.working.copy_(kept.working)
 
-    first = results(lambda a: activation.gelu_project(a, kept), [x], up)
-    second = results(lambda a: activation.gelu_project(a, again, keep=False), [x], up)
+    first = results(lambda a: project(a, kept), [x], up)
+    second = results(lambda a: project(a, again, keep=False), [x], up)
     assert all(map(torch.equal, first, second))
     assert torch.equal(kept.weights[0].grad, again.weights[0].grad)  # type: ignore[arg-type]
 

@@ -18,7 +18,8 @@ from jobctl.trainer.models.attention import ManualAttention
 from jobctl.trainer.models.family import BlockForm
 from tests.trainer.models import tiny
 
-HOST = World(rank=0, size=1, device=torch.device("cpu"))
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+HOST = World(rank=0, size=1, device=DEVICE)
 UNFUSED = [shape for shape in tiny.SHAPES if tiny.family(shape).fused_block is None]
 
 
@@ -31,8 +32,8 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("a_gpu")
 @pytest.mark.parametrize("shape", UNFUSED)
 def test_by_default_it_trains_the_model_that_its_file_describes(shape: str) -> None:
-    model = tiny.model(shape)
-    tokens = tiny.tokens()
+    model = tiny.model(shape).to(DEVICE)
+    tokens = tiny.tokens().to(DEVICE)
     plain = model(tokens[:, :-1], tokens[:, 1:]).item()
 
     choice = fuse(model, ManualAttention(), TrainConfig(), "none", HOST)
@@ -59,8 +60,8 @@ def test_a_fused_decoder_cannot_be_made_of_it() -> None:
 
 def test_a_wrong_declaration_shows_in_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison that every declared family goes through would notice it."""
-    model = tiny.model("gemma_like", head_dim=16, hidden_size=64)
-    tokens = tiny.tokens()
+    model = tiny.model("gemma_like", head_dim=16, hidden_size=64).to(DEVICE)
+    tokens = tiny.tokens().to(DEVICE)
     plain = model(tokens[:, :-1], tokens[:, 1:]).item()
 
     llamas = BlockForm(norm="rms", feed_forward="swiglu")

@@ -71,6 +71,7 @@ CASES: dict[str, tuple[str, str, int, Flags, Prepare]] = {
     "a collective of another size": ("ranks_disagree", "other_collective", 2, {"hang_timeout": 5}, nothing),
     "a rank that works longer": ("straggler", "slow_rank", 2, {"max_iters": 12, "log_interval": 1}, nothing),
     "a process that was killed": ("died_by_signal", "killed", 1, {}, nothing),
+    "one rank that was killed": ("died_by_signal", "killed_once", 2, {}, nothing),
     "a library that crashes": ("died_by_signal", "crashed", 1, {}, nothing),
     "memory that is not enough": ("host_memory", "little_memory", 1, {"batch_size": 60_000}, nothing),
     "a package that is missing": ("optional_package", "missing_package", 1, {}, nothing),
