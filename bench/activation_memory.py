@@ -17,15 +17,32 @@ from jobctl.jobs.core.errors import run_command
 
 WAYS = ("none", "selective", "full")
 KERNELS = {"fused": "ours", "plain": "ours-plain"}
-MODELS = {"llama3_2.2b": 8, "qwen3_1.8b": 16}
+MODELS = {"llama3_2.2b": 8, "qwen3_1.8b": 16, "llama3_3.6b": 8}
 """Models, and the sequences of 2,048 tokens in a micro-step."""
+CHANGED: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama3_3.6b": (
+        "llama3_2.2b",
+        {
+            "hidden_size": 3072,
+            "intermediate_size": 8192,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 24,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "tie_word_embeddings": False,
+        },
+    )
+}
+"""Models that the catalogue has not: the entry that they begin with, and what they change of its architecture."""
 
 
 def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return one job a measurement; the fused ones come first, since they are what runs."""
     return [
         {
-            "model": model,
+            "name": model,
+            "model": CHANGED.get(model, (model, {}))[0],
+            "shape": CHANGED.get(model, (model, {}))[1],
             "entrant": KERNELS[kernels],
             "kernels": kernels,
             "activation_checkpointing": way,
@@ -38,14 +55,14 @@ def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
         }
         for kernels in options.kernels
         for model in options.models
-        for way in WAYS
+        for way in options.ways
     ]
 
 
 def row(result: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of a measurement: the peak in GiB, tokens a second, and the losses to compare."""
-    names = ("model", "kernels", "activation_checkpointing", "batch", "note", "device", "torch")
-    kept = {name: result[name] for name in names if name in result}
+    names = ("kernels", "activation_checkpointing", "batch", "note", "device", "torch")
+    kept = {"model": result["name"]} | {name: result[name] for name in names if name in result}
     if "error" in result:
         return kept | {"error": result["error"][:200]}
 
@@ -83,6 +100,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--kernels", nargs="+", choices=list(KERNELS), default=list(KERNELS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--tokenizer", default="", help="take sotu-NAME for all models")
     parser.add_argument("--batch", type=int, default=0, help="sequences a micro-step; 0: each model's")
     parser.add_argument("--steps", type=int, default=8)

@@ -25,7 +25,7 @@ FLOAT8_WEIGHTS = 16
 
 COMPUTED_AGAIN = {"none": 1.0, "selective": 1.0, "full": 4 / 3}
 """Work of a block's products and attention: a forward pass is a third of forward and backward."""
-MOVED_AGAIN = {"none": 1.0, "selective": 1.2, "full": 4 / 3}
+MOVED_AGAIN = {"none": 1.0, "selective": 1.1, "full": 4 / 3}
 """Passes over memory of the fused kernels."""
 PLAIN_MOVED_AGAIN = {"none": 1.0, "selective": 1.25, "full": 1.0}
 """The same of the plain path, which then moves as much as uncompiled blocks do: three steps measured on an H200."""

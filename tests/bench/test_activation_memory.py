@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench import activation_memory
-from bench.activation_memory import WAYS, jobs, row, table
+from bench.activation_memory import MODELS, WAYS, jobs, row, table
 
 
 def options(**changes: Any) -> argparse.Namespace:
@@ -19,12 +19,14 @@ def options(**changes: Any) -> argparse.Namespace:
         "seconds": 1.0,
         "data": Path("/d"),
         "tokenizer": "",
+        "ways": WAYS,
     }
     return argparse.Namespace(**chosen | changes)
 
 
 def measured(way: str, **facts: Any) -> dict[str, Any]:
     job = {
+        "name": "m",
         "model": "m",
         "kernels": "fused",
         "activation_checkpointing": way,
@@ -83,7 +85,7 @@ def test_what_there_is_no_time_for_is_named(
     )
     monkeypatch.setattr(activation_memory.FreshProcesses, "start", staticmethod(lambda: Waiting()))
     assert activation_memory.main() == 0
-    assert out.read_text().count("no time was left") == 6
+    assert out.read_text().count("no time was left") == 3 * len(MODELS)
     assert "no time was left" in capsys.readouterr().out
 
 
