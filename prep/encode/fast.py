@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jobctl.jobs.catalog.data import EncoderName
+from jobctl.prep.encode.identity import brought_into_nfc
 from jobctl.prep.encode.look import Look, looks_of
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
 from jobctl.prep.shards.format import Ids
@@ -58,7 +59,11 @@ def resident() -> int:
 
 def in_nfc(texts: Sequence[str], looks: Sequence[Look]) -> list[str | bytes]:
     """Return the UTF-8, or else the text itself, of each text in NFC, and the reference's NFC of each other."""
-    return [seen.nfc or seen.data or text for text, seen in zip(texts, looks, strict=True)]
+    # A look may have dropped what it knew of a long text, and is then no statement about it.
+    return [
+        (seen.data or text) if seen.is_nfc else (seen.nfc or brought_into_nfc(text))
+        for text, seen in zip(texts, looks, strict=True)
+    ]
 
 
 class GigatokenEncoder:

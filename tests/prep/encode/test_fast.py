@@ -35,6 +35,12 @@ def test_only_texts_that_are_not_in_nfc_are_changed() -> None:
     ]
 
 
+def test_a_text_whose_look_has_dropped_its_forms_is_brought_into_nfc_all_the_same() -> None:
+    texts = ["caf\xe9", "cafe\u0301"]
+    dropped = [look(text)._replace(data=b"", nfc="") for text in texts]
+    assert in_nfc(texts, dropped) == ["caf\xe9", "caf\xe9"]
+
+
 @pytest.mark.parametrize("name", ["llama3", "qwen3"])
 def test_gigatoken_gives_texts_and_their_bytes_the_same_ids(files: dict[str, Path], name: str) -> None:
     encoder, texts = made("gigatoken", files[name]), torture_set()[:2000]
