@@ -105,6 +105,16 @@ def refuse_arrays(spec: JobSpec) -> None:
         )
 
 
+def refuse_other_cluster(spec: JobSpec, cluster: str) -> None:
+    """Raise UserError for a job of another cluster than the allocation's. Empty: Slurm does not tell its name."""
+    wanted = spec.site.slurm.cluster
+    if wanted and cluster and cluster not in wanted.split(","):
+        raise UserError(
+            f"slurm.cluster is {wanted}, and the allocation is on {cluster}",
+            hint=f"--set slurm.cluster={cluster}; or --target slurm, which can reach {wanted}",
+        )
+
+
 def _moment(stamp: str, unknown: float) -> float:
     """Return the seconds since 1970 of a local time, as scontrol writes it."""
     try:

@@ -23,7 +23,7 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets import local
 from jobctl.jobs.targets.local import LocalTarget, is_alive
 from jobctl.slurm import script as slurm_script
-from jobctl.slurm.allocation import Allocation, parse_allocation, refuse_arrays, refused
+from jobctl.slurm.allocation import Allocation, parse_allocation, refuse_arrays, refuse_other_cluster, refused
 from jobctl.slurm.client import Slurm, SlurmRefused
 
 QUEUE_SECONDS = 3.0
@@ -48,6 +48,9 @@ class AllocationTarget(LocalTarget):
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
         """Raises UserError where there is no allocation, or where it has less than the job asks for."""
+        # An allocation's number means another job on another cluster, so this comes before the number is asked for.
+        refuse_other_cluster(run.record.edited_spec, os.environ.get("SLURM_CLUSTER_NAME", ""))
+
         # Before the script starts: it would wait for nodes that the allocation does not have.
         allocation = self._allocation()
         if refusal := refused(run.record.edited_spec, allocation, self._clock()):

@@ -11,7 +11,7 @@ import pytest
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
-from jobctl.slurm.allocation import Allocation, parse_allocation, refuse_arrays, refused
+from jobctl.slurm.allocation import Allocation, parse_allocation, refuse_arrays, refuse_other_cluster, refused
 
 BEGAN = datetime(2026, 11, 29, 12, 0).timestamp()
 HELD = Allocation(id="17", state="RUNNING", nodes=2, gpus_per_node=4, start=BEGAN, end=BEGAN + 7200)
@@ -107,3 +107,14 @@ def test_an_array_over_nodes_is_refused() -> None:
     choices = Choices(kind="prep", model="", target="allocation", run="r", named=named)
     with pytest.raises(UserError, match="nodes 4: prep on several nodes is an array"):
         refuse_arrays(resolve(choices, version="0", root="/root").spec)
+
+
+@pytest.mark.parametrize(("wanted", "cluster"), [("", "main"), ("main", "main"), ("main", "")])
+def test_an_allocation_of_the_named_cluster_passes(wanted: str, cluster: str) -> None:
+    refuse_other_cluster(spec(**{"slurm.cluster": wanted}), cluster)
+
+
+def test_an_allocation_of_another_cluster_is_refused() -> None:
+    with pytest.raises(UserError, match=r"slurm\.cluster is annex, and the allocation is on main") as raised:
+        refuse_other_cluster(spec(**{"slurm.cluster": "annex"}), "main")
+    assert "--set slurm.cluster=main" in raised.value.hint
