@@ -96,10 +96,12 @@ class _Lazy(click.Group):
         module = importlib.import_module(f"jobctl.jobs.cli.{entry.module}")
         command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         if entry.where_runs_are:
+            # Imported here: login imports this module, and most verbs need neither it nor what it imports.
             from jobctl.jobs.cli.login import where_runs_are
 
             command = where_runs_are(command, name)
 
+        # Click's script for the shell sets it. No other call pays for the completion's sources.
         if "_JOBCTL_COMPLETE" in os.environ:
             from jobctl.jobs.cli.completion import complete
 
@@ -116,7 +118,9 @@ class _Lazy(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from jobctl.jobs.core.errors import nearest
 
+        # Kept before click takes them apart: a login node gets the same words.
         ctx.meta[WORDS] = tuple(args)
+        # Click's own message names no near command.
         if args and args[0] not in {*COMMANDS, *UNLISTED} and not args[0].startswith("-"):
             raise UserError(
                 f"unknown command '{args[0]}'; {nearest(args[0], COMMANDS)}", hint="jobctl --help"
@@ -142,7 +146,9 @@ def invoke(arguments: list[str] | None, *, for_another: bool = False) -> int:
     ``for_another``: a user of another machine has typed it, and it acts here whatever the site says.
     """
     try:
+        # Not standalone: click would print its errors in its own form, and exit.
         jobctl.main(arguments, prog_name="jobctl", standalone_mode=False, obj=for_another)
+    # Before UsageError, whose subclass it is: its message is the whole help.
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
@@ -154,6 +160,7 @@ def invoke(arguments: list[str] | None, *, for_another: bool = False) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.Abort:
+        # Click makes this of Ctrl-C. 128 + SIGINT, as run_command exits.
         return 130
 
     return 0

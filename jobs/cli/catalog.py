@@ -84,6 +84,7 @@ def shown(kind: str, name: str, counts: Mapping[str, object]) -> str:
 def model_facts(name: str) -> dict[str, Any]:
     """Counts of a model at its own sequence length."""
     model = load_model(name)
+    # 2048 is the schema's default, which a recipe need not repeat.
     length = int(model.train.get("block_size", 2048))
     count = arithmetic.parameters(model.config)
 
@@ -101,6 +102,7 @@ def model_facts(name: str) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_entries(as_json: bool) -> None:
     """Read every entry and resolve every combination of them."""
+    # The combinations below reach neither each data set nor each tokenizer, so all files are read.
     for kind in KINDS:
         for name in names(kind):
             _entry(kind, name)

@@ -108,11 +108,13 @@ class ChoiceCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         options = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}
         words, given = flags.separate(args, {*options, *ctx.help_option_names})
+        # Click does not look for options of ours behind `--`.
         return super().parse_args(ctx, [*words, "--", *given] if given else words)
 
 
 def choice_options(command: Command) -> Command:
     """Adds the options to a command, which receives them by name and hands them to ``resolution``."""
+    # Click shows first what was added last.
     for option in reversed(OPTIONS):
         command = option(command)
     return command
@@ -133,13 +135,14 @@ def resolution(
 ) -> Resolution:
     """Return the job that a command line describes; ``stamp`` is the time of a submission.
 
-    A job on the checkpoint of a run takes its settings from the run's record, except where ``from_record`` is false:
-    the steps of a pipeline are chosen before any of them has run. Raises UserError.
+    A job on the checkpoint of a run takes its settings from the run's record, except where ``from_record`` is
+    false: the steps of a pipeline are chosen before any of them has run. Raises UserError.
     """
     kind, rest = _split(words)
     run, trainer_flags = _run_of(kind, rest, run)
     recorded = _recorded(kind, run, options) if from_record else None
     project, layer = project_choices()
+    # The record comes before the project file, which may have changed since the run began.
     model = options["model"] or _recorded_model(recorded) or project.model
     if kind.has_model and not model:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
@@ -219,17 +222,19 @@ def _run_of(kind: JobKind, words: tuple[str, ...], run: str | None) -> tuple[str
 def _recorded(kind: JobKind, run: str | None, options: Mapping[str, Any]) -> JobSpec | None:
     """Return the run whose checkpoint a job reads, as it is recorded; None where a new run is chosen.
 
-    With ``--model`` the job is chosen as a training is, for a run that has no record yet. Raises UserError where
-    the run is not known, and where it has another model.
+    With ``--model`` the job is chosen as a training is, for a run that has no record yet. Raises UserError
+    where the run is not known, and where it has another model.
     """
     if run is None or not kind.reads_checkpoint:
         return None
 
+    # Imported here: finding imports this module.
     from jobctl.jobs.cli.finding import Place, find_run
 
     model = options["model"]
     place = Place(**{key: options[key] for key in ("target", "site", "context", "namespace")})
     try:
+        # With its edits: the checkpoint comes from attempts that had them.
         spec = find_run(run, place).record.edited_spec
     except UserError:
         if kind.has_model and not model:
@@ -255,13 +260,14 @@ def _named_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     named |= {f"kubernetes.{key}": options[key] for key in ("context", "namespace")}
     named["init_from"] = options.get("init_from")
     if options["patch"]:
+        # Of a submission the run's copy of the tree takes this place, as soon as the run has a name.
         named["project_dir"] = str(SOURCE)
 
     return {key: value for key, value in named.items() if value is not None}
 
 
 def _check_patch(target: str, stamp: str) -> None:
-    """Raise UserError where nothing is submitted, and the jobs of ``target`` do not see the files of this host."""
+    """Raise UserError where nothing is submitted, and the jobs of ``target`` do not see this host's files."""
     if not stamp and not target_entry(target).shares_files:
         raise UserError(
             f"--patch: jobs on {target} do not see this machine's files, and only a submission copies them",
@@ -304,7 +310,8 @@ def path_of_file(file: str) -> str:
 def project_choices() -> tuple[Project, Layer | None]:
     """The project file of the working directory, if there is one.
 
-    A file without ``settings:`` has its settings beside the choices, as one who writes only a few would expect.
+    A file without ``settings:`` has its settings beside the choices. One who writes only a few would expect
+    that.
     """
     path = Path(PROJECT_FILE)
     if not is_text_file(path):
@@ -320,6 +327,7 @@ def project_choices() -> tuple[Project, Layer | None]:
 
     name = f"project file {PROJECT_FILE}"
     if "settings" in entries:
+        # All lines below `settings:` may be comments.
         entries = {**entries, "settings": entries["settings"] or {}}
         project = convert(entries, Project, text, str(path))
         return project, Layer(name, project.settings, str(path), by_user=True)
@@ -330,11 +338,15 @@ def project_choices() -> tuple[Project, Layer | None]:
     choices = {key: value for key, value in entries.items() if key in Project.__struct_fields__}
     settings = {key: value for key, value in entries.items() if key not in choices}
     project = convert(choices, Project, text, str(path))
+    # An empty path: the settings stand at the top of the file, and messages name their lines.
     return project, Layer(name, settings, str(path), (), by_user=True)
 
 
 def _check_project_key(spelled: str, path: Path, text: str) -> None:
-    """Raise UserError for a key that is neither a choice nor a setting, before what it should choose is missed."""
+    """Raise UserError for a key that is neither a choice nor a setting.
+
+    It is raised before what the key should choose is missed.
+    """
     name = split_key(str(spelled))[0]
     if name in Project.__struct_fields__ or name in KEYS or name in SITE_SECTIONS:
         return

@@ -41,6 +41,7 @@ def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None
 
     words = ", ".join(f"{count} {noun}" for noun, count in counts.items() if count or noun == "files")
     emit({"run": run, "directory": str(output), **counts}, as_json, f"{run}: {words}, in {output}")
+    # What the rules skip, such as a link, is missing in each copy. A refused file belongs to the run.
     if counts.get("refused"):
         sys.exit(1)
 
@@ -56,6 +57,7 @@ def _copy_from_login(
     from jobctl.jobs.login.files import known_files
     from jobctl.jobs.login.request import Copy, Request
 
+    # Before the request: the room on the disk of this folder is measured.
     into.mkdir(parents=True, exist_ok=True)
     wanted = Copy(run=run, target=options.get("target"), site=options.get("site"), here=known_files(into))
     request = Request(version=__version__, copy=wanted, texts=texts_of(options, login.project))
@@ -64,6 +66,7 @@ def _copy_from_login(
     with broken_in_words("collect", run), said_when_slow(slow):
         came = ask_for_files(login.host, login.section.jobctl, request, into, _tell)
 
+    # The other side has refused, and its own words are printed already.
     if isinstance(came, int):
         return came, {}
 

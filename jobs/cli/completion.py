@@ -1,4 +1,7 @@
-"""The words that the shell completes after an option: names of the catalogue, targets, runs, keys of --set."""
+"""The words that the shell completes after an option.
+
+They are names of the catalogue, targets, runs, and keys of --set.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,7 @@ def _values(
 
 def runs() -> list[str]:
     """Return the runs of this host's root and its pipelines, the newest first."""
+    # Imported here, as in the functions below: most words need none of it, and a person waits for the Tab.
     from jobctl.jobs.cli.choices import root
     from jobctl.jobs.core import layout
     from jobctl.jobs.core.errors import UserError
@@ -51,6 +55,7 @@ def runs() -> list[str]:
         pipelines = layout.pipeline_file(home, "x").parent.glob("*.json")
         newest = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
         return [*(path.name for path in newest), *(path.stem for path in pipelines)]
+    # A message would stand in the middle of the line that the user types.
     except (OSError, UserError):
         return []
 

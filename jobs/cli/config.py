@@ -41,6 +41,7 @@ def init(target: str, site: str | None, hardware: str | None, model: str | None,
     if path.exists():
         raise UserError(f"{path} is there already", hint="edit it; jobctl explain shows what follows from it")
 
+    # All names are checked first: with a wrong one in the file, each command of this folder would fail.
     registry.target_entry(target)
     for kind, name, entry in (
         ("sites", site, LayerEntry),

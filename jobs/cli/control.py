@@ -47,7 +47,10 @@ def cancel_command(run: str, graceful: bool, force: bool, as_json: bool, **place
 
 
 def _has_ended(status: Status) -> UserError:
-    """Return the error for a run that cannot be cancelled. The detail of a lost one says why nothing is left of it."""
+    """Return the error for a run that cannot be cancelled.
+
+    The detail of a lost one says why nothing is left of it.
+    """
     if status.state == "lost":
         message = f"run '{status.run}' is lost, and nothing of it is left to cancel"
         return UserError(message, hint=status.detail, code=1)
@@ -62,6 +65,7 @@ def _remove_dead(chosen: Run, as_json: bool) -> None:
         raise UserError(f"--force: target {chosen.target} ends jobs of dead nodes by itself")
 
     (status,) = statuses([chosen], strict=True)
+    # The job goes first: its controller would make a new pod for each one that is removed.
     if status.state not in runs.ENDED:
         target.cancel(chosen)
 
@@ -74,6 +78,7 @@ def _cancel(chosen: Run, status: Status, graceful: bool) -> bool:
     """End a run's job; whether it was left the time to checkpoint."""
     from jobctl.jobs.submission import store_of
 
+    # An attempt removes STOP when it begins, so STOP does not end a job that still waits.
     graceful = graceful and status.state == "running" and chosen.job_kind.checkpoints
     if graceful:
         store_of(chosen).request_stop(chosen)

@@ -29,6 +29,7 @@ def describe_command(run: str, as_json: bool, **place: Any) -> None:
     chosen = find_run(run, Place(**place))
     (status,) = statuses([chosen], strict=True)
     training = read_training(chosen.path)
+    # Without a log of steps all of its time would be start-up.
     goodput = read_goodput(chosen.path, time.time()) if training else None
     facts: dict[str, Any] = {
         "status": status,
@@ -142,6 +143,7 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
     elif status.state not in runs.ENDED:
         lines += [f"  jobctl cancel {name} --graceful", f"  jobctl wait {name}"]
 
+    # By the directory's name: of `RUN:eval` these commands are about the run itself.
     if training and training.checkpoint and isinstance(run.record.spec, TrainSpec):
         lines.append(f"  jobctl submit eval {run.path.name}")
         lines.append(f"  jobctl submit export {run.path.name}")

@@ -81,6 +81,7 @@ def _of_run(word: str) -> list[Finding]:
     history = opened.log.read()
     records = opened.records()
     warn([*history.notes, *records.notes])
+    # A log of the guide's tools may be a single file, with no logs of ranks beside it.
     logs = read_logs(opened.path) if opened.path.is_dir() else {}
 
     return diagnose(RunFacts(history=history, records=records, logs=logs, now=time.time()))
@@ -93,7 +94,11 @@ def _target_name(options: dict[str, Any]) -> str:
 
 
 def _of_cluster(target: Examines, options: dict[str, Any]) -> Examination:
-    """Return what is wrong with the cluster, for the job that the options choose or for a look at its nodes."""
+    """Return what is wrong with the cluster.
+
+    It is examined for the job that the options choose, or for a look at its nodes.
+    """
+    # Without a model the preflight stands for any job: it needs none.
     words = () if options["model"] else (kinds.PREFLIGHT.name,)
     spec = resolution(words=words, **options).spec
     resources = spec.resources

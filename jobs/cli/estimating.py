@@ -1,4 +1,7 @@
-"""The facts that commands collect for an estimate: this host's memory, probes, and the goodput of earlier runs."""
+"""The facts that commands collect for an estimate.
+
+They are this host's memory, probes, and the goodput of earlier runs.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,7 @@ def goodput_of(root: Path, spec: TrainSpec) -> tuple[float | None, int]:
         if not _same_kind(root, path.name, spec):
             continue
 
+        # Without a time for now: only what has been recorded is evidence for another run.
         goodput = read_goodput(path)
         if goodput and goodput.share > 0:
             shares.append(goodput.share)

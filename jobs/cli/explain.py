@@ -100,7 +100,10 @@ def _describe(word: str, as_json: bool) -> None:
 
 
 def estimated_of(resolved: Resolution) -> dict[str, dict[str, Any]]:
-    """Return what the estimate says of a training, each figure with where it comes from; nothing for other jobs."""
+    """Return what the estimate says of a training, each figure with where it comes from.
+
+    Return nothing for other jobs.
+    """
     from jobctl.jobs.cli.estimating import estimate_of
 
     made = estimate_of(resolved)

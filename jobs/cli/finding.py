@@ -70,6 +70,7 @@ def find_run(name: str, place: Place) -> Run:
     run_name, kind = kinds.split_name(name)
     cluster = _cluster_site(place)
     recorded = layout.record_file(layout.run_dir(home, run_name)).is_file()
+    # This host's record says where a run is. Without one, only the cluster can know it.
     if cluster and (place.target or not recorded):
         return _find_in(*cluster, home, name)
 
@@ -128,6 +129,7 @@ def find_runs(place: Place) -> list[Run]:
     kept: list[Run] = []
     try:
         kept = list(load_store(*cluster, home).find_all()) if cluster else []
+    # A cluster out of reach must not hide the runs of this host.
     except UserError as error:
         # Whoever names the target or the cluster wants its runs, and nothing else.
         if place.target or place.named:
@@ -142,13 +144,17 @@ def find_runs(place: Place) -> list[Run]:
     if place.target:
         return [run for run in recorded if run.target == place.target]
 
+    # A run of the cluster may have a note in this root as well, and is listed once.
     known = {run.name for run in kept}
 
     return [*(_elsewhere(run, place) for run in recorded if run.name not in known), *kept]
 
 
 def _cluster_site(place: Place) -> tuple[str, Site] | None:
-    """Return the target and the site to ask, where the options or the project file name one that keeps records."""
+    """Return the target and the site to ask.
+
+    Return None where neither the options nor the project file name a target that keeps records.
+    """
     project, layer = project_choices()
     target = place.target or project.target
     if not target_entry(target).keeps_records:

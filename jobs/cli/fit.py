@@ -43,6 +43,7 @@ def fit_command(
     as_json: bool,
 ) -> None:
     """Fit L = E + A/N^alpha + B/D^beta to runs of this root, or to points of a CSV file."""
+    # Asked for here, and not where they are used: the message names the extra before any run is read.
     try:
         import numpy  # noqa: F401
         import scipy  # noqa: F401

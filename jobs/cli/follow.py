@@ -31,7 +31,10 @@ from jobctl.jobs.targets.registry import load_target
 BLOCKED_SECONDS = 600.0
 """Seconds that ``wait`` gives to a job that cannot begin, for example because its image cannot be pulled."""
 LONGEST_WATCH = 30.0
-"""Seconds after which a job that says nothing is looked at all the same: why a pod waits is not said by its job."""
+"""Seconds after which a job that says nothing is looked at all the same.
+
+Why a pod waits is not said by its job.
+"""
 
 
 @click.command("logs")
@@ -101,7 +104,10 @@ def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -
 def follow_to_the_end(
     name: str, place: Place, *, timeout: float | None = None, as_json: bool = False
 ) -> None:
-    """Shows a run's progress until it ends; exits with its code, 1 where it has none, 124 when time ran out."""
+    """Shows a run's progress until it ends, and exits with its code.
+
+    The code is 1 where it has none, and 124 when time ran out.
+    """
     with goes_on(name):
         run, status = follow(name, place, Progress(quiet=as_json), timeout=timeout)
 
@@ -136,7 +142,10 @@ def wait_for_pipeline(
 
 @contextlib.contextmanager
 def goes_on(name: str, rest: str = "") -> Iterator[None]:
-    """Say on Ctrl-C that the job called ``name`` goes on, for whoever ends the wait may think that it ends the job."""
+    """Say on Ctrl-C that the job called ``name`` goes on.
+
+    Whoever ends the wait may think that it ends the job.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -157,10 +166,12 @@ def follow(
     deadline = None if timeout is None else time.monotonic() + timeout
     patience = BlockedPatience()
     while True:
+        # Read anew in each round: after a requeue the run has another attempt.
         run = find_run(name, place)
         (status,) = statuses([run], strict=True)
         progress.show(run, status)
         patience.check(status)
+        # Compared after the look: `--timeout 0` still says how the run stands.
         if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):
             progress.close()
             return run, status
@@ -169,7 +180,10 @@ def follow(
 
 
 class BlockedPatience:
-    """Ends a wait for a job that its scheduler cannot begin. A registry or a quota may be out of order for a while."""
+    """Ends a wait for a job that its scheduler cannot begin.
+
+    A registry or a quota may be out of order for a while.
+    """
 
     def __init__(self) -> None:
         self._blocked = Spell()
@@ -195,6 +209,7 @@ def _pause(run: Run, deadline: float | None) -> None:
 
 def exit_code(status: Status) -> int:
     """Return the exit code of ``wait`` for a run that did not finish. It is 124 if the run goes on."""
+    # A run that was lost has no code, and one that was cancelled may have 0. Neither finished.
     return (status.exit_code or 1) if status.state in runs.ENDED else 124
 
 
@@ -214,6 +229,7 @@ class Progress:
         if self._quiet:
             return
 
+        # Without the detail, which may change at each look.
         said = f"{status.state} {status.blocked}"
         if said != self._said and status.state not in runs.ENDED:
             self._said = said
@@ -245,6 +261,7 @@ class Progress:
             return
 
         width = shutil.get_terminal_size().columns
+        # A line that wraps could not be rewritten. The cut may fall into a colour's code, so colours go.
         click.echo("\r\033[K" + visible(text)[: width - 1], nl=False, err=True)
         self._drawn = True
 

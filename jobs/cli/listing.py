@@ -110,6 +110,7 @@ def _lines(chosen: Sequence[Run], states: Sequence[str], newest: int | None, *, 
         if not states or status.state in states
     ]
 
+    # Cut before the progress is read: that takes a look into each run's log.
     shown = pairs[-newest:] if newest else pairs
     return [Listed(run, status, read_progress(run)) for run, status in shown]
 

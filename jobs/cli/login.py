@@ -51,6 +51,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
 def where_runs_are(command: click.Command, verb: str) -> click.Command:
     """Return the command in a form that acts on the login node, where one is in force."""
+    # A copy: the module's own command would be wrapped once more at each call.
     changed = copy.copy(command)
     if isinstance(changed, click.Group):
         changed.commands = {
@@ -64,6 +65,7 @@ def where_runs_are(command: click.Command, verb: str) -> click.Command:
 
     def callback(**options: Any) -> Any:
         context = click.get_current_context()
+        # `obj` is true where another machine asks. Without it this node would ask itself.
         login = None if context.find_root().obj else login_in_force(options)
         if login is None:
             return here(**options)
@@ -77,8 +79,9 @@ def where_runs_are(command: click.Command, verb: str) -> click.Command:
 def login_in_force(options: Mapping[str, Any]) -> Login | None:
     """Return the login node on which a command acts; None where it acts here.
 
-    It acts here on a target without a login node, on a machine that has the scheduler's commands, and for runs that
-    are named by a path. Raises UserError for a site whose settings have no meaning on another machine.
+    It acts here on a target without a login node, and on a machine that has the scheduler's commands. It also
+    acts here for runs that are named by a path. Raises UserError for a site whose settings have no meaning on
+    another machine.
     """
     project, layer = project_choices()
     entry = target_entry(options.get("target") or project.target)
@@ -89,6 +92,7 @@ def login_in_force(options: Mapping[str, Any]) -> Login | None:
     if any(Path(word).expanduser().exists() for word in words):
         return None
 
+    # Only keys of `login`: a sweep's --set has words that are no settings, such as tier=1,2.
     sets = dict(parse_set(text) for text in options.get("sets") or () if text.startswith("login."))
     site = load_site(_site_of(options, project), project=layer, named=sets)
     if not site.login.host:
@@ -122,6 +126,7 @@ def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, An
 
     place = [text for key in ("target", "site") if options.get(key) for text in (f"--{key}", options[key])]
     code = _do(login, "wait", ["wait", run, *place], options, run)
+    # `wait` knows no result of a sweep, so a further command asks for it.
     if verb == "sweep":
         _do(login, verb, ["sweep", run, *place], options, run)
 
@@ -162,6 +167,7 @@ def _with_name(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> t
     if named or verb not in NAMING:
         return named, list(words)
 
+    # Put before the other words, which may end with `--` and flags.
     chosen = _chosen_name(verb, options)
     return chosen, [words[0], "--run", chosen, *words[1:]] if chosen else list(words)
 
@@ -196,6 +202,7 @@ def _do(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any
     )
     host = login.host
     program = login.section.jobctl
+    # Through ssh's terminal the output and the errors are one stream, so only where a person reads both.
     draws = verb in AT_TERMINAL or (verb in ASKING and not options["yes"])
     if draws and sys.stdin.isatty() and sys.stdout.isatty():
         return ask_at_terminal(host, program, request)
@@ -206,6 +213,7 @@ def _do(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any
 
 def _print(piece: bytes) -> None:
     sys.stdout.buffer.write(piece)
+    # At once: a log that is followed comes in small pieces.
     sys.stdout.buffer.flush()
 
 
@@ -248,6 +256,7 @@ def _what_to_do(verb: str, run: str | None) -> str:
 def texts_of(options: Mapping[str, Any], project: Project) -> dict[str, str | None]:
     """Return the files of this machine that a command reads: the project file, and those of its choices."""
     is_project = Path(PROJECT_FILE).is_file()
+    # None is sent as well: a project file in the login node's own folder must not count.
     texts: dict[str, str | None] = {PROJECT_FILE: read_text_file(PROJECT_FILE) if is_project else None}
     choices = [options.get(key) or getattr(project, key) for key in ("model", "hardware")]
     choices.append(_site_of(options, project))

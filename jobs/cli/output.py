@@ -20,6 +20,7 @@ SLOW_SECONDS = 3.0
 def emit(facts: Any, as_json: bool, text: str) -> None:
     """``facts`` as JSON, or ``text``."""
     if as_json:
+        # Not by `say`: JSON writes control characters as codes by itself.
         click.echo(json.dumps(msgspec.to_builtins(facts), indent=1))
     elif text:
         say(text)
@@ -32,12 +33,16 @@ def say(text: str, *, err: bool = False) -> None:
 
 def warn(messages: Iterable[str]) -> None:
     for message in messages:
+        # Standard output may be a script or JSON for another program.
         say(f"jobctl: note: {message}", err=True)
 
 
 @contextlib.contextmanager
 def said_when_slow(text: str) -> Iterator[None]:
-    """Print ``text`` on standard error where the work inside takes longer than a person waits without a word."""
+    """Print ``text`` on standard error where the work inside takes long.
+
+    A person does not wait longer than ``SLOW_SECONDS`` without a word.
+    """
     timer = threading.Timer(SLOW_SECONDS, lambda: say(f"jobctl: {text}", err=True))
     timer.daemon = True
     timer.start()

@@ -34,16 +34,19 @@ def over_ssh_command(request: str | None) -> None:
 
     out = sys.stdout.buffer
     out.write(BEGIN)
+    # At once: the other side sends its request only after this mark.
     out.flush()
     line = sys.stdin.buffer.readline()
     # What comes after the request answers no question of a command: it would wait for it without end.
     sys.stdin = open(os.devnull)  # noqa: SIM115
+    # A fault of jobctl leaves no code of its own, and the mark below comes all the same.
     code = 1
     try:
         code = _exit_code(lambda: _answer(line, has_terminal=False))
     finally:
         # Nobody may hear it any more.
         with contextlib.suppress(OSError):
+            # Text of `print` waits in a buffer of its own, and the mark must come after it.
             sys.stdout.flush()
             out.write(end_mark(code))
             out.flush()
@@ -66,6 +69,7 @@ def _answer(line: bytes, *, has_terminal: bool) -> int:
         sys.stdout = unheard(sys.stdout)
         sys.stderr = unheard(sys.stderr)
     elif not has_terminal:
+        # With a terminal the hang-up comes from the system, and the input belongs to the command.
         end_with_the_connection()
 
     return _send(request.copy) if request.copy else invoke(list(request.words), for_another=True)
@@ -117,6 +121,7 @@ def end_with_the_connection() -> None:
             while os.read(STANDARD_INPUT, 4096):
                 pass
 
+        # A thread cannot leave for the main one, which may sleep. A signal ends it in any case.
         os.kill(os.getpid(), signal.SIGHUP)
 
     threading.Thread(target=listen, daemon=True).start()

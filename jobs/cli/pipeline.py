@@ -75,6 +75,7 @@ def pipeline_command(
         )
 
     _refuse_while_alive(whole, home)
+    # Before the first job: whatever is submitted can be cancelled by the pipeline's name.
     write(home, whole)
     if not chains:
         _one_by_one(remaining, specs, home, quiet=as_json)
@@ -102,7 +103,10 @@ def _unique_name(model: str | None) -> str:
 
 
 def _check_preconditions(specs: list[JobSpec], *, force: bool) -> None:
-    """Raise UserError for GPUs, space or permission that the steps lack, before the first one is submitted."""
+    """Raise UserError for GPUs, space or permission that the steps lack.
+
+    It is raised before the first step is submitted.
+    """
     from jobctl.jobs.submission import check_tokenizer_folder
 
     for spec in specs:
@@ -164,11 +168,13 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
     kind = kinds.job_kind(step.name)
     flags = words if kind.has_model else ()
     step_options |= {"run": kinds.split_name(step.run)[0], "words": (step.name, *flags)}
+    # `--stage` means the training. Another kind would refuse it.
     if kind is not kinds.TRAIN:
         step_options["stage"] = None
 
     if train is not None:
         folder = train.tokenizer_folder.folder if train.tokenizer_folder else None
+        # The model's entry may name the data, and a step without a model would not see it.
         step_options |= {"dataset": train.inputs.dataset, "tokenizer": folder or train.inputs.tokenizer}
 
     if train is not None and kind.about == "hardware":
@@ -208,6 +214,8 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
             job = start_step(specs[step.name], home)
             submitted.append(step.run)
             _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
+    # Also on Ctrl-C: half a pipeline is not what was asked for. The last job goes first, so that none
+    # begins because the one before it has ended.
     except BaseException:
         for run in reversed(pipeline_runs(pipeline, Place(root=home))):
             if run.name in submitted:
@@ -224,6 +232,7 @@ def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, qu
     progress = Progress(quiet)
 
     for step in pipeline.steps:
+        # Only now: the steps before it have made its inputs.
         check_inputs(specs[step.name])
         job = start_step(specs[step.name], home)
         _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)

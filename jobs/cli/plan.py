@@ -82,6 +82,7 @@ def _search(families: tuple[str, ...], law: Law, wish: Wish, count: int) -> list
             hint="take another --params or --ratio, or leave one of them out",
         )
 
+    # `count` of each family were kept: the best ones may all be of one family.
     return sorted(shapes, key=lambda shape: shape[1].loss)[:count]
 
 

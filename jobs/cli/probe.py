@@ -41,8 +41,10 @@ def probe_command(
         raise UserError(f"the probe did not answer with its figures: {error}", code=1) from None
 
     name = hardware or hardware_of(probe.device)
+    # Refuses a name that no estimate would ever ask for.
     load_hardware(name)
     file = probes_dir(root(site)) / f"{name}.json"
+    # Other users of the root probe their machines as well.
     make_shared(file.parent)
     write_whole(file, text)
     emit({"hardware": name, "file": str(file), "probe": probe}, as_json, _page(name, file, probe))
@@ -57,6 +59,7 @@ def _measured(python: str, seconds: float) -> bytes:
         raise UserError(f"{python}: {error.strerror}", hint="--python FILE") from None
 
     if done.returncode:
+        # The last line of a traceback says what was wrong.
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         raise UserError(
             f"the probe ended with {done.returncode}: {last[0]}",

@@ -51,6 +51,7 @@ def _sections(command: click.Command, parent: click.Context, name: str) -> Itera
 
 def _section(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    # `\b` is click's mark of a paragraph that keeps its lines.
     text = inspect.cleandoc(command.help or "").replace("\b\n", "")
     options = [option for option in command.params if isinstance(option, click.Option)]
     rows = [_row(record) for option in options if (record := option.get_help_record(context))]

@@ -71,6 +71,7 @@ def delete_command(
 
     Of a run on Kubernetes a pod removes the folder on the volume; then its record and its ended jobs go as well.
     """
+    # A name that is given twice is removed once: the second time it would be missing.
     named = [find_run(name, Place(**place)) for name in dict.fromkeys(names)]
     pairs = zip(named, statuses(named, strict=True), strict=True)
     chosen = [Ended(run, status, remover_of(run, root())) for run, status in pairs]
@@ -198,6 +199,7 @@ def _reached(chosen: Sequence[Ended], lenient: bool) -> Iterator[Mapping[str, Re
                     raise
 
                 names = ", ".join(each.run.name for each in group)
+                # Of several clusters one may be out of reach. The runs of the others still go.
                 warn([f"left out: {names}: {error.message}"])
 
         yield access

@@ -40,6 +40,7 @@ def report_command(
         raise UserError("--figure and --dark are about the picture", hint="--png FILE.png")
 
     if png:
+        # Asked before the runs are read: without a browser nothing is written.
         find_browser()
 
     home = root()

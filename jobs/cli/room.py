@@ -43,9 +43,10 @@ def check_room(resolved: Resolution, *, force: bool, root: Path | None = None, q
 
 
 def resolve_with_auto(choices: Choices, find: Callable[[Choices], Resolution]) -> Resolution:
-    """Return the job with the largest micro-batch that fits and the global batch that it has without ``auto``.
+    """Return the job with the largest micro-batch that fits.
 
-    ``find`` resolves choices. Raises UserError where not even one sequence fits.
+    Its global batch is the one that it has without ``auto``. ``find`` resolves choices. Raises UserError
+    where not even one sequence fits.
     """
     sets = tuple(text for text in choices.sets if not AUTO.fullmatch(text))
     base = find(msgspec.structs.replace(choices, sets=sets))

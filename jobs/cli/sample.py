@@ -69,6 +69,7 @@ def sample_words(run: Run) -> list[str]:
         )
 
     python = os.environ.get("JOBCTL_PYTHON") or sys.executable
+    # A run that was collected has no root above it. The trainer then looks for the tokenizer itself.
     tokenizer = _tokenizer(run, spec)
     words = [python, "-m", "jobctl.trainer.sample", str(run.path)]
     return [*words, f"--tokenizer={tokenizer}"] if tokenizer else words

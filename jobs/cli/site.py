@@ -78,7 +78,10 @@ def _with_site(place: Mapping[str, Any], file: str | None) -> dict[str, Any]:
 
 
 def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
-    """Return the target, the site, and what the cluster has. Raises UserError for a target without a cluster."""
+    """Return the target, the site, and what the cluster has.
+
+    Raises UserError for a target without a cluster.
+    """
     project, layer = project_choices()
     name = place.target or project.target
     target = load_target(name)
@@ -86,6 +89,7 @@ def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
         raise UserError(f"target {name} has no cluster", hint="--target slurm, or --target k8s")
 
     chosen = place.site or project.site
+    # `jobctl site new > FILE` where the project already names FILE: the shell has emptied it.
     if not must_answer and chosen and _is_being_written(chosen):
         chosen = None
 
@@ -116,7 +120,10 @@ def _chosen(answer: Survey) -> dict[str, str]:
 
 
 def site_text(target: str, values: Mapping[str, str], offered: Mapping[str, tuple[str, ...]]) -> str:
-    """Return a site file: each key that the target reads with its meaning; one without a value is a comment."""
+    """Return a site file: each key that the target reads, with its meaning.
+
+    A key without a value is a comment.
+    """
     entry = target_entry(target)
     lines = [
         f"# A site for jobctl's target {target}: pass it as --site ./FILE, or name it in jobctl.yaml.",

@@ -33,6 +33,7 @@ def statuses(asked: Sequence[Run], *, strict: bool = False) -> list[Status]:
     by_name: dict[str, Status] = {}
     for name in sorted({run.target for run in asked}):
         group = [run for run in asked if run.target == name]
+        # By name, because the answers come group by group and the callers want their own order.
         by_name.update(zip((run.name for run in group), _ask(name, group, strict), strict=True))
 
     return [by_name[run.name] for run in asked]
@@ -49,7 +50,10 @@ def _ask(target: str, group: Sequence[Run], strict: bool) -> Sequence[Status]:
 
 
 def pipeline_statuses(pipeline: Pipeline, place: Place) -> list[Status]:
-    """Return where those of a pipeline's runs stand that have been submitted; unknown where one cannot be read."""
+    """Return where those of a pipeline's runs stand that have been submitted.
+
+    A run that cannot be read is unknown.
+    """
     known: list[Status] = []
     for step in pipeline.steps:
         try:
@@ -116,6 +120,7 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
         facts["progress"] = progress_facts(progress)
         lines.append(f"  {in_words(progress, is_going=status.state == 'running')}")
 
+    # Without steps all of its time would be start-up.
     goodput = read_goodput(chosen.path, time.time()) if progress else None
     if goodput:
         facts["goodput"] = goodput.share
@@ -125,7 +130,10 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
 
 
 def shortened(detail: str) -> str:
-    """Return the first line of a detail, as far as a table has room for it; the rest is what ``status`` shows."""
+    """Return the first line of a detail, as far as a table has room for it.
+
+    ``status`` shows the rest.
+    """
     first, _, rest = detail.partition("\n")
     if len(first) > DETAIL_WIDTH:
         return first[: DETAIL_WIDTH - 1] + "…"

@@ -54,10 +54,12 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
 
     resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
     spec = resolved.spec
+    # Asked of the words: the spec has a name by now, whoever chose it.
     _check_run(spec, named_run(options["words"], options["run"]))
     _check_named(resolved)
     announce(resolved)
     check_tokenizer_folder(spec)
+    # Before the machine and the disk are asked: what is there needs neither.
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
         return

@@ -91,6 +91,7 @@ def _submit(resolved: Resolution, *, wait: bool, as_json: bool) -> None:
 
     spec = resolved.spec
     home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
+    # A sweep looks for what fits, so less memory than declared is no reason to refuse it.
     check_machine(spec, force=True)
     check_inputs(spec)
     started = store_for(spec, home).start(spec)

@@ -35,7 +35,8 @@ Axis = tuple[str, tuple[str, ...]]
 def split_axes(sets: Sequence[str]) -> tuple[list[str], list[Axis]]:
     """Return the ``--set`` words that all combinations share, and the keys with several values.
 
-    A value with a bracket, a brace or a quotation mark is one value. Raises UserError for a key that cannot vary.
+    A value with a bracket, a brace or a quotation mark is one value. Raises UserError for a key that cannot
+    vary.
     """
     shared = []
     axes: list[Axis] = []
@@ -51,6 +52,7 @@ def split_axes(sets: Sequence[str]) -> tuple[list[str], list[Axis]]:
         if "" in values:
             raise UserError(f"--set {text}: a value between the commas is missing")
 
+        # A value that is given twice would be measured twice.
         axes.append((key, tuple(dict.fromkeys(values))))
 
     _check_axes(axes)
@@ -82,7 +84,10 @@ def _check_axes(axes: Sequence[Axis]) -> None:
 def build(
     options: Mapping[str, Any], *, find_batch: bool, interval: int, minutes: float, is_array: bool
 ) -> Resolution:
-    """Return the job that tries all combinations. Raises UserError where there is nothing to try, or no job."""
+    """Return the job that tries all combinations.
+
+    Raises UserError where there is nothing to try, or no job.
+    """
     shared, axes = split_axes(options["sets"])
     sizes = [_whole(value) for key, values in axes if key == "batch_size" for value in values]
     if sizes and find_batch:
@@ -158,6 +163,7 @@ def _arms(
     if spec.world_size != base.world_size:
         return [Arm(name=name, problem=f"it has {spec.world_size} ranks, and the job has {base.world_size}")]
 
+    # Only the differences: the job's own settings hold for all arms.
     settings = changes(base, spec)
     if find_batch:
         return [Arm(name=name, settings=settings, guess=_guess(resolved, spec, sequences))]

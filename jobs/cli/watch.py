@@ -49,7 +49,10 @@ def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: boo
 
 
 def look_at(run: Opened) -> Glance:
-    """Return how a run stands now. A document that is being rewritten at this moment is looked at again later."""
+    """Return how a run stands now.
+
+    A document that is being rewritten at this moment is looked at again later.
+    """
     records = run.records()
     history = run.log.read()
     return glance(history, records, time.time(), warnings=_warnings(run.path), goodput=run.goodput())
@@ -73,6 +76,7 @@ def _lines(opened: Sequence[Opened], interval: float, once: bool, notifier: Noti
                 say(text)
                 shown[look.run] = news
 
+        # Into a pipe the lines would otherwise come in blocks, long after the news.
         sys.stdout.flush()
 
     _until_ended(opened, interval, once, show, notifier)
@@ -107,6 +111,7 @@ def _view(opened: Sequence[Opened], interval: float, once: bool, notifier: Notif
 
         _until_ended(opened, interval, once, show, notifier)
 
+    # The view has taken its screen with it. These lines stay.
     for look in last:
         say(line(look))
 
