@@ -58,6 +58,7 @@ def dataset_size(spec: JobSpec) -> DatasetSize | None:
 
     It is counted where this host sees the data set, else the catalogue's estimate.
     """
+    # This host cannot see a cluster's volume.
     if not target_entry(spec.target).shares_files:
         return catalogue_size(spec)
 

@@ -110,6 +110,7 @@ EVAL = JobKind(
     module="jobctl.trainer.launch",
     package="torch",
     stage="eval",
+    # Nothing can be saved, but the evaluation may still end in time.
     at_warning="continue",
     has_model=True,
     about="model",
@@ -130,6 +131,7 @@ SWEEP = JobKind(
     module="jobctl.trainer.sweep",
     package="torch",
     stage="sweep",
+    # Trials that are done are kept, so the sweep uses the time that is left.
     at_warning="continue",
     has_model=True,
     about="model",

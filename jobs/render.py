@@ -75,7 +75,9 @@ def _one_character(match: re.Match[str]) -> str:
 def _environment(quote: Callable[[object], str], folder: Path) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
+        # A misspelt name must fail here, and not become an empty word of a script.
         undefined=jinja2.StrictUndefined,
+        # Every printed value passes here, so no template can forget to quote.
         finalize=quote,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -115,6 +115,7 @@ def check_tokenizer_folder(spec: JobSpec) -> None:
     try:
         meta = read_meta(dataset_folder(spec))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        # No data set yet, or one that `check_inputs` refuses.
         return
 
     if meta.tokenizer.sha256 not in ("", given.sha256):

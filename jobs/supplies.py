@@ -119,6 +119,7 @@ def check_licence(specs: Iterable[JobSpec], say: Callable[[str], None]) -> None:
 
 
 def _ask_hub(entry: TokenizerEntry, token: str, say: Callable[[str], None]) -> None:
+    # Any small file will do: the licence guards all files of a repository alike.
     address = (
         f"{os.environ.get('HF_ENDPOINT') or HUB}/{entry.hub}/resolve/{entry.revision}/tokenizer_config.json"
     )
@@ -139,6 +140,7 @@ def _ask_hub(entry: TokenizerEntry, token: str, say: Callable[[str], None]) -> N
             hint=f"accept the licence at {HUB}/{entry.hub}, then export HF_TOKEN=… of that account",
         ) from None
     except (OSError, ValueError) as error:
+        # ValueError: $HF_ENDPOINT may be no address.
         say(f"whether your account may read {entry.hub} is not known: the hub cannot be asked: {error}")
 
 

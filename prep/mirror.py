@@ -48,6 +48,7 @@ def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
 
     page = f"https://huggingface.co/datasets/{entry.hub}"
     try:
+        # With None the hub's client would send the token of somebody's login.
         info = HfApi(token=token or False).dataset_info(
             entry.hub, revision=entry.revision, files_metadata=True
         )
@@ -119,6 +120,7 @@ def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) ->
         raise UserError(f"{described} could not be fetched: {error}", code=1) from None
 
     if not is_whole(inside(folder, file.path), file, hashed=True):
+        # Otherwise the next start would take its right size for right bytes.
         path.unlink(missing_ok=True)
         raise UserError(f"{described} came with other bytes than the hub's list says", code=1)
 
@@ -191,6 +193,7 @@ def has_moved(folder: Path, files: Mirrored) -> bool:
     try:
         before = mirrored(folder)
     except UserError:
+        # Nobody knows what is there, so all of it is hashed.
         return True
 
     return before is not None and before.files != files.files
@@ -214,6 +217,7 @@ def mirror(
     token = os.environ.get(token_env) or None
     folder = source_dir(root, name)
     files = listing(entry, token)
+    # Asked before the new record replaces the old one.
     moved = has_moved(folder, files)
     make_shared(folder.parent)
     folder.mkdir(exist_ok=True)

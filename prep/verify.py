@@ -190,6 +190,7 @@ def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
 def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> dict[str, str]:
     """Return samples from the beginning, the end and three places between, as text or (without a tokenizer) as ids."""
     last = max(dataset.num_tokens - SAMPLE, 0)
+    # A fixed seed, so that two reports of a data set are the same.
     places = sorted({0, last, *(int(x) for x in np.random.default_rng(0).integers(0, last + 1, 3))})
     samples = {}
 
@@ -262,7 +263,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
 
     problems += sum_problems(folder, meta)
     problems += id_problems(counts, meta)
-    samples = {} if problems else all_samples(folder, meta, reference)
+    samples = {} if problems else all_samples(folder, meta, reference)  # wrong ids may have no text
     top = np.argsort(counts)[::-1][:10]
     present = np.flatnonzero(counts)
 

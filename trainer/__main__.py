@@ -58,6 +58,7 @@ def run(options: Options) -> int:
         faulthandler.dump_traceback_later(START_SECONDS, exit=True)
         flight_record.switch_on()
         world = parallel.join(options.device, collectives_timeout(options))
+        # Before the log is opened, because the log may go into the other folder.
         options = evaluation_beside(options)
         attempt, console = ranklog.begin(options.records, options.attempt, world)
     except UserError as error:
@@ -110,6 +111,7 @@ def is_hardware(error: BaseException) -> bool:
 def die_with_parent() -> None:
     """Ranks must not outlive torchrun: the next attempt would write into the same run beside them."""
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        # SIGKILL, because a rank that hangs in a collective answers no other signal.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -32,6 +32,7 @@ def _lack(
     variable: str, names: tuple[str, ...], language: str, environment: Mapping[str, str], include: Path | None
 ) -> str:
     chosen = environment.get(variable, "").strip()
+    # $CC may have options after the program.
     programs = (shlex.split(chosen)[0],) if chosen else names
     search_path = environment.get("PATH", "")
 

@@ -98,6 +98,7 @@ def join(wanted_device: str, timeout_seconds: int) -> World:
     """Meet the other ranks that torchrun's environment names; alone where it names none."""
     device = choose_device(wanted_device)
     if device.type == "cuda":
+        # NCCL takes the current device, so it is chosen before the ranks meet.
         torch.cuda.set_device(device)
 
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -152,6 +153,7 @@ def distribute(model: nn.Module, sharding: Sharding, world: World, dtype: torch.
 
     if sharding == "ddp":
         devices = [world.device.index] if world.device.type == "cuda" else None
+        # Gradients that are views of the buckets need no memory of their own.
         return DistributedDataParallel(
             model, device_ids=devices, gradient_as_bucket_view=True, **buffers_stay()
         )
@@ -168,9 +170,11 @@ def distribute(model: nn.Module, sharding: Sharding, world: World, dtype: torch.
     )
     reshard = sharding == "fsdp"
 
+    # The blocks first: the root then takes only what no block has taken.
     for block in model.blocks:  # type: ignore[union-attr]
         fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
 
+    # Backward needs the root's weights at once, so they stay gathered.
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     if world.device.type == "cpu":
         for module in (*model.blocks, model):  # type: ignore[misc]
@@ -221,6 +225,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters by the name they have in the model file, however it is wrapped."""
+    # torch.compile adds this to the names.
     return {name.replace("_orig_mod.", ""): p for name, p in unwrapped(model).named_parameters()}
 
 

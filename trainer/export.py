@@ -53,6 +53,7 @@ def export_hf(
         raise UserError(f"{output} exists already", hint="choose another with --output, or remove it")
 
     partial = output.with_name(f".{output.name}.partial")
+    # An export that was killed has left it.
     shutil.rmtree(partial, ignore_errors=True)
 
     try:
@@ -61,6 +62,7 @@ def export_hf(
         values = hf_config(config, dtype, token_ids)
         write_whole(partial / "config.json", (json.dumps(values, indent=2) + "\n").encode())
         write_weights(to_hf(config, {k: v.to(DTYPES[dtype]) for k, v in state.items()}), partial)
+        # Durable before the rename, by which the folder appears.
         sync_folder(partial)
         partial.rename(output)
         sync_folder(output.parent)
@@ -71,6 +73,7 @@ def export_hf(
 def write_weights(weights: Weights, folder: Path) -> None:
     """One safetensors file beside config.json, durable on return; ``transformers`` wants its header to say "pt"."""
     path = folder / "model.safetensors"
+    # safetensors refuses views that are not contiguous.
     save_file(
         {name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata={"format": "pt"}
     )
@@ -110,6 +113,7 @@ def tokenizer_of(run: Path) -> Path | None:
     if os.environ.get("JOBCTL_ROOT"):
         roots.append(Path(os.environ["JOBCTL_ROOT"]))
 
+    # The name comes from a checkpoint, and must not lead out of the folder.
     folders = [inside(tokenizers(root), state.tokenizer) for root in roots]
 
     return next((folder for folder in folders if folder.is_dir()), None)

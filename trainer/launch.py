@@ -166,6 +166,7 @@ def run_in_place(parsed: argparse.Namespace, job: Job) -> int:
         if is_multi_node(parsed):
             tell_other_nodes(codes, notes)
 
+        # A node that is gone is treated like a rank that was killed.
         reason = job.obstacle({LOST_PEER: -signal.SIGKILL} if lost_others else codes, notes, restarts)
         if code == EXIT_FINISHED or reason:
             say_end(code, reason)
@@ -252,6 +253,7 @@ def usage_error(error: BaseException) -> int:
 
 def set_threads(ranks: int) -> None:
     """Divide the cores among the ranks; torchrun would give each of them one."""
+    # The cores that the scheduler gave, not all of the node's.
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
 
@@ -281,6 +283,7 @@ class StopFile:
         self.asked = True
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
+        # Appended, because others may have asked as well.
         with open(self.path, "a") as file:
             file.write(f"{LAUNCHER_WORDS}{signal.Signals(number).name}\n")
 
@@ -337,6 +340,7 @@ def exit_code(error: BaseException | None, notes: Mapping[int, Note] = NO_NOTES)
         print(f"error: torchrun: {type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_FAILED
 
+    # `cause` takes the first of equal codes, so the failures are in the order of the deaths.
     failures = sorted(failed.items(), key=lambda item: item[1].timestamp)
     code = cause(code_of(failure.exitcode) for _, failure in failures)
     rank, failure = next(item for item in failures if code_of(item[1].exitcode) == code)

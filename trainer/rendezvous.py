@@ -80,6 +80,7 @@ def _choose_interfaces(interface: str, address: str) -> None:
 
 def interface_address(interface: str) -> str:
     """Return the IPv4 address of a network interface. Raises UserError where it has none."""
+    # A name has at most 15 bytes on Linux.
     request = struct.pack("256s", interface.encode()[:15])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

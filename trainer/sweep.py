@@ -117,6 +117,7 @@ class Sweep:
         """Run the ranks of a trial; the launcher's exit code, and whether it had to be ended for its time."""
         words = [*self.trainer, *flags(self.plan, trial, self.micro_steps), f"--run_dir={folder}"]
         command = [sys.executable, "-m", "jobctl.trainer.launch", *self.launch, "--", *words]
+        # Appended, because every node writes into this file.
         with (folder / OUTPUT).open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=untracked(os.environ)
@@ -132,6 +133,7 @@ class Sweep:
         deadline = time.monotonic() + self.plan.seconds
         while True:
             try:
+                # A short wait, so that a signal is noticed.
                 return process.wait(0.5), False
             except subprocess.TimeoutExpired:
                 late = time.monotonic() > deadline
@@ -141,6 +143,7 @@ class Sweep:
     def word_of_the_first(self, trial: Trial) -> Outcome:
         """Wait for what the first node says of a trial. Raises UserError where it says nothing."""
         deadline = time.monotonic() + WORD_SECONDS
+        # A failure of an earlier attempt may still be there.
         while (outcome := read_outcome(self.run, trial)) is None or outcome.attempt != self.attempt:
             if time.monotonic() > deadline:
                 raise UserError(f"the first node says nothing of trial {trial.name}", code=EXIT_FAILED)
@@ -198,6 +201,7 @@ def judged(
 
 def why(words: Sequence[str], code: int) -> tuple[Status, str]:
     """Return whether memory was the cause of a failed trial, and the line that says it."""
+    # Ranks that had room die of a lost peer, with errors of their own.
     for text in words:
         if match := NO_ROOM.search(text):
             return "memory", match[0].strip()[:LONGEST_REASON]

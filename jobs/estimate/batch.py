@@ -22,6 +22,7 @@ def needed_gib(situation: Situation) -> float:
 
 def room_gib(situation: Situation, available_gib: float) -> float:
     """Return GiB that one rank may take of ``available_gib``, a GPU's memory or a whole machine's."""
+    # Without GPUs the ranks of a machine share its memory.
     share = 1 if situation.gpu else situation.ranks_per_node
     return available_gib * (1 - SLACK) / share
 

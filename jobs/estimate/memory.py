@@ -60,6 +60,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 def memory(situation: Situation) -> Memory:
     """Return the memory of one rank when it is largest."""
     moments = [_at_the_loss(situation), _behind_the_loss(situation), _in_attention(situation)]
+    # The fused kernels keep their gradients from step to step, so their end is no peak.
     if situation.path != "fused":
         moments.append(_at_the_end(situation))
 
@@ -117,6 +118,7 @@ def _at_the_loss(situation: Situation) -> Memory:
 def _logits_kept(situation: Situation) -> bool:
     """Whether the fused loss keeps the gradient of all logits from forward to backward."""
     a_row = situation.narrow * situation.shapes.vocabulary
+    # As in the fused loss: at least 128 rows, however large the vocabulary is.
     return max(128, KEPT_LOGITS // a_row) >= situation.tokens
 
 
@@ -244,11 +246,13 @@ def _at_the_end(situation: Situation) -> Memory:
     shapes = situation.shapes
     whole = WIDE * arithmetic.parameters(situation.model)
     fixed = msgspec.structs.replace(fixed_bytes(situation), gradients=whole)
+    # Autocast's copies live only until the backward pass.
     if not situation.sharded:
         fixed = msgspec.structs.replace(fixed, working_copies=0)
 
     table = WIDE * shapes.vocabulary * shapes.hidden
     accumulates = situation.train.gradient_accumulation_steps > 1
+    # A second micro-step makes the embedding's gradient apart, then adds it to the sum.
     return Memory(
         moment="the end of the backward pass",
         fixed=fixed,

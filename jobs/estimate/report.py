@@ -161,6 +161,7 @@ def _memory_fields(question: Question) -> dict[str, Any]:
 def _time_fields(question: Question, timed: Speed | None) -> dict[str, Any]:
     """Return the fields of an estimate that are about one step's time."""
     parts = msgspec.to_builtins(timed) if timed else {}
+    # The range is no part of a step.
     parts.pop("range", None)
     return {
         "step_seconds": timed.seconds if timed else None,
@@ -225,6 +226,7 @@ def _checkpoint(question: Question) -> Checkpoint:
     count = checkpoint_bytes(situation)
     # The best validation's weights lie apart, a third of a checkpoint.
     kept = situation.train.keep_last_checkpoints + 1 + 1 / 3
+    # All nodes write their shares of a save at the same time.
     nodes = max(1, situation.ranks // situation.ranks_per_node)
     rate = question.site.prices.disk_gb_s * nodes
 

@@ -89,6 +89,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def path(self) -> KernelPath:
         """Which kernels compute the blocks, as ``trainer/fused`` decides it."""
+        # The conditions of `trainer/fused/choice.py`, as far as they need no machine.
         fusible = (
             self.gpu
             and self.train.kernels != "plain"

@@ -74,6 +74,7 @@ def _communication(situation: Situation, sent: float) -> float:
     """Seconds on the slowest link, which NCCL drives at the rate that the preflight asks of it."""
     facts = situation.facts
     rate = facts.allreduce_network_gb_s if situation.several_nodes else facts.allreduce_gb_s
+    # Without a known link no time is invented.
     return DELAY * sent / (rate * 1e9) if rate else 0.0
 
 
@@ -84,4 +85,5 @@ def _range(situation: Situation, rates: Rates) -> float:
 
     narrow = NARROW_RANGE if situation.model.hidden_size < NARROW_WIDTH and situation.gpu else 0.0
     several = SEVERAL_RANGE if situation.ranks > 1 else 0.0
+    # Doubts about the same computation are not added; the links add one of their own.
     return min(0.9, max(rates.range, plain, narrow) + several)

@@ -143,6 +143,7 @@ def _fsdp_copies(situation: Situation, blocks: int) -> int:
     """The buffers of the blocks in memory; over a network also this rank's own rows."""
     of_block = situation.narrow * blocks // situation.shapes.layers
     memory = situation.facts.memory_gib * GIB
+    # Two at least: one block computes while the next is gathered.
     buffers = max(2, min(situation.shapes.layers, int(memory * HELD / of_block)))
     return buffers * of_block + (own_rows(situation) if situation.several_nodes else 0)
 

@@ -72,6 +72,7 @@ def work_of_step(situation: Situation) -> Work:
 def moved_bytes_per_token(situation: Situation) -> float:
     """Return bytes that kernels without a product read and write for one token, forward and backward."""
     shapes = situation.shapes
+    # Plain blocks that are computed again move as much as uncompiled ones.
     compiled = situation.train.activation_checkpointing == "none"
     per_block = {
         "fused": _float8_block if situation.float8 else _fused_block,
@@ -160,6 +161,7 @@ def sent_bytes(situation: Situation) -> float:
     part = (ranks - 1) / ranks
     parameters = arithmetic.parameters(situation.model)
     reduced = WIDE * parameters * part
+    # An all-reduce in a ring is a reduction and a gather.
     if situation.sharding == "ddp":
         return 2 * reduced
     if situation.sharding == "zero1":

@@ -112,6 +112,7 @@ def analyse(
         steps=history.last_step,
         max_iters=history.max_iters,
         tokens=history.tokens,
+        # A run by hand has no records, and an attempt that died early has no log.
         attempts=max(len(attempts), len(history.segments)),
         repeated_steps=sum(segment.repeated for segment in history.segments),
         skipped_steps=sum(step.skipped for step in history.steps),
@@ -138,6 +139,7 @@ def analyse(
 
 def final_loss(losses: Sequence[float]) -> float | None:
     """Return the mean loss of the last steps; None without any."""
+    # In a short run 50 steps would be most of the curve.
     last = min(LOSS_STEPS, max(1, int(LOSS_SHARE * len(losses))))
     return statistics.fmean(losses[-last:]) if losses else None
 
@@ -153,6 +155,7 @@ def steady_intervals(history: History, warmup: int) -> list[Interval]:
     All intervals where that leaves none.
     """
     resumed = {segment.resumed_from for segment in history.segments if segment.resumed_from}
+    # The first interval after a resume compiles and fills its caches anew.
     begins = {i.iter for i in history.intervals if i.iter - i.steps in resumed}
     first = history.intervals[0].iter if history.intervals else 0
     steady = [
@@ -189,6 +192,7 @@ def split(intervals: Sequence[Interval]) -> dict[str, float]:
         return {}
 
     shares = {part: (mean(intervals, f"{part}_ms") or 0.0) / total for part in PARTS}
+    # A log of another tool has no parts, and "100% other" would be no figure.
     if not any(shares.values()):
         return {}
 
@@ -197,6 +201,7 @@ def split(intervals: Sequence[Interval]) -> dict[str, float]:
 
 def last_validation(history: History) -> float | None:
     """Return the loss of the newest evaluation, on the set that the run scored first."""
+    # A run may score several sets, whose losses make no common curve.
     chosen = history.evaluations[0].set if history.evaluations else ""
     losses = [number(e.val_loss) for e in history.evaluations if e.set == chosen]
     return known(losses[-1]) if losses else None
@@ -243,6 +248,7 @@ def memory_total_gb(device: str) -> float | None:
     for name in names("hardware"):
         facts = load_hardware(name).facts
         if facts.device and is_device(facts.device, device):
+            # The catalogue counts in GiB, a log in GB of 10^9 bytes.
             return facts.memory_gib * 1.073741824
 
     return None
@@ -331,6 +337,7 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
 
     rows += [(name, words(value)) for name, value, words in shown if value is not None]
     if a.split:
+        # Less would be printed as 0.0%.
         parts = [
             f"{name.replace('_', ' ')} {share:.1%}" for name, share in a.split.items() if share >= 0.0005
         ]

@@ -41,6 +41,7 @@ def options(profile: Path) -> list[str]:
         "--headless=new",
         f"--user-data-dir={profile}",
         "--disable-gpu",
+        # Docker gives /dev/shm 64 MB, with which Chromium crashes.
         "--disable-dev-shm-usage",
         "--hide-scrollbars",
         "--no-first-run",
@@ -56,12 +57,14 @@ def take_picture(page: Path, picture: Path, *, figure: str = "", dark: bool = Fa
     browser = find_browser()
     address = f"{page.resolve().as_uri()}#slide={figure}&theme={'dark' if dark else 'light'}"
     with tempfile.TemporaryDirectory(prefix="jobctl-browser-") as folder:
+        # Not straight to the user's file: a browser that fails may leave half of a picture.
         shot = Path(folder) / "shot.png"
         words = [
             browser,
             *options(Path(folder) / "profile"),
             f"--screenshot={shot}",
             f"--window-size={SIZE[0]},{SIZE[1]}",
+            # Scripts draw before the picture is taken; virtual time costs no real seconds.
             "--virtual-time-budget=2000",
             address,
         ]

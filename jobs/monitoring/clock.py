@@ -26,6 +26,7 @@ class Clock:
         for interval in history.intervals:
             before = interval.iter - interval.steps
             while starts and before >= starts[0][0]:
+                # Clocks of two nodes may differ, but time must not run backwards.
                 now = max(now, starts.pop(0)[1])
 
             now = max(now, told.get(interval.iter, now + interval.seconds))

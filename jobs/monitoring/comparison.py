@@ -87,6 +87,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         for position, member in enumerate(self.members):
             value = getattr(member.analysis, field)
             if value is not None:
+                # A second run of one seed gets a key that is no seed, so it finds no partner.
                 values[member.seed if member.seed not in values else -1 - position] = value
 
         return values
@@ -137,6 +138,7 @@ def grouped(members: Sequence[Member]) -> tuple[Group, ...]:
     gathered: list[tuple[dict[str, Any], list[Member]]] = []
     for member in members:
         setting = setting_of(member.history)
+        # Settings hold lists, so they cannot be keys of a dictionary.
         for known, repeats in gathered:
             if known == setting:
                 repeats.append(member)
@@ -183,6 +185,7 @@ def _same_batches(first: Group, second: Group) -> bool:
     """Whether runs of one seed read the same samples at each step in both groups."""
     keys = ("fingerprint", "global_batch_size", "block_size")
     same = all(first.settings.get(key) == second.settings.get(key) for key in keys)
+    # With two runs of one seed on a side nobody knows which is the partner.
     return same and all(len({m.seed for m in g.members}) == len(g.members) for g in (first, second))
 
 

@@ -47,13 +47,14 @@ def dashboard() -> dict[str, Any]:
     across = 0
     down = 0
     for number, entry in enumerate(panels(), start=1):
-        if across + entry.width > 24:
+        if across + entry.width > 24:  # the columns of Grafana's grid
             across = 0
             down += 8
 
         placed.append(_panel(number, entry, across, down))
         across += entry.width
 
+    # Each Grafana has another id for its data source, so the dashboard asks for it.
     source = {"type": "prometheus", "uid": "${source}"}
     run = {
         "name": "run",
@@ -69,7 +70,7 @@ def dashboard() -> dict[str, Any]:
 
     return {
         "title": "jobctl runs",
-        "uid": "jobctl-runs",
+        "uid": "jobctl-runs",  # fixed, so that a newer dashboard replaces the older one
         "schemaVersion": 39,
         "tags": ["jobctl"],
         "refresh": "30s",

@@ -48,6 +48,7 @@ def read_document(path: Path) -> History:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
+        # The tools rewrite the file in place, so it may be read half-written.
         content = _salvaged(data.decode("utf-8", "replace"))
         notes.append(f"{path}: ends in the middle; what is whole in it was read")
 
@@ -78,6 +79,7 @@ def _history(path: Path, content: Entry) -> History:
         step = _iter(entry)
         history.steps.append(step_of(entry))
         if math.isfinite(number(entry.get("dt_ms"))) or math.isfinite(number(entry.get("tokens_per_sec"))):
+            # Two entries of one step would make an interval without steps.
             history.intervals.append(interval_of(entry, max(1, step - last)))
 
         if layers := _object(entry.get("grad_norm_by_layer")):

@@ -119,6 +119,7 @@ class Runs:
                 history = opened.log.read()
                 goodput = opened.goodput()
             except (UserError, OSError):
+                # One run that cannot be read must not cost the others their scrape.
                 continue
 
             yield from samples(glance(history, opened.records(), moment, goodput=goodput), history.last_write)
@@ -136,6 +137,7 @@ class Runs:
         if not layout.RUN_NAME.fullmatch(run.name):
             return False
 
+        # Only the times are read: a root may hold thousands of old runs.
         try:
             times = [path.stat().st_mtime for path in layout.metrics_dir(run).glob("run_*.jsonl")]
         except OSError:
@@ -146,6 +148,7 @@ class Runs:
 
 def collector(runs: Runs) -> Any:
     """Return what ``prometheus_client`` asks for the metrics at each scrape."""
+    # `prometheus_client` comes with an extra, and only the exporter needs it.
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.registry import Collector
 
@@ -158,6 +161,7 @@ def collector(runs: Runs) -> Any:
 
     class RunCollector(Collector):
         def collect(self) -> Iterator[Any]:
+            # Prometheus wants all samples of one metric together.
             families: dict[str, Any] = {}
             for sample in runs.samples():
                 names = list(sample.labels)

@@ -74,6 +74,7 @@ def _latest(run: Path) -> str | None:
     """Return the path of the checkpoint that LATEST names, or None if it names nothing in its folder."""
     folder = layout.checkpoints_dir(run)
     try:
+        # LATEST may be damaged, and must not name a file outside of the run.
         return str(inside(folder, read_regular(folder / "LATEST").decode().strip()))
     except (OSError, UnicodeDecodeError, UnsafeName):
         return None

@@ -81,6 +81,7 @@ def glance(
     per_step = mean(recent, "dt_ms")
     remaining = max(0, history.max_iters - history.last_step)
     state, detail = state_of(history, records, now)
+    # Nobody knows how long a run takes that waits for its next attempt.
     going = state in ("running", "silent")
     last = history.steps[-1] if history.steps else None
     losses = column(history.steps, "loss")
@@ -145,6 +146,7 @@ def _progress(history: History, now: float) -> tuple[str, str]:
     """Return whether a run that has not ended still writes."""
     silence = now - (history.last_write or now)
     usual = max((i.seconds for i in history.intervals[-RECENT:]), default=0.0)
+    # Quick steps fall silent during a save too, so some silence is always allowed.
     if silence > max(STALE_SECONDS, STALE_FACTOR * usual):
         return "silent", f"nothing logged for {clock(silence)}; jobctl doctor {history.name}"
 
@@ -162,6 +164,7 @@ def last_warnings(run: Path, attempt: int, count: int = 3) -> list[str]:
         return []
 
     matches = [_WARNING.search(line) for line in text.splitlines()]
+    # Text of a log must not steer the terminal.
     return [visible(f"{m['level'].lower()}: {m['message']}") for m in matches if m][-count:]
 
 

@@ -21,6 +21,7 @@ Number = float | int | str | None
 
 def number(value: Any) -> float:
     """Return ``value`` as a float; NaN where it is none."""
+    # In Python True is an int, but it is no number of a log.
     if isinstance(value, float | int) and not isinstance(value, bool):
         return float(value)
 
@@ -30,6 +31,7 @@ def number(value: Any) -> float:
         return math.nan
 
 
+# gc=False: a long log has a million of these, and none of them refers to another.
 class Step(msgspec.Struct, tag_field="kind", tag="iteration", gc=False):
     """One update of the weights."""
 
@@ -236,6 +238,7 @@ class History(msgspec.Struct, kw_only=True):
         """Tokens that the weights have seen."""
         samples = self.steps[-1].samples if self.steps else 0
         block = whole(self.config.get("block_size"))
+        # The log's own count first: a resume may have changed the batch.
         return samples * block if samples and block else self.last_step * self.tokens_per_step
 
 
@@ -273,6 +276,7 @@ def known(value: float) -> float | None:
 def kept(entries: list[Entry], step: int) -> list[Entry]:
     """Return the entries that still hold when training goes on after ``step``; entries are in order of steps."""
     end = len(entries)
+    # From the end, because a resume drops few of many entries.
     while end and entries[end - 1].iter > step:
         end -= 1
 
@@ -290,7 +294,9 @@ class Joined:
         history = self.history
         resumed = next((line.iter for line in lines[:HEAD] if isinstance(line, Resumed)), None)
         launched = [line.launched for line in lines[:HEAD] if isinstance(line, Began)]
+        # Asked before the roll-back, which drops these steps.
         reached = history.last_step
+        # The roll-back comes first: the new lines repeat the steps that it drops.
         self._roll_back(resumed or 0)
         for line in lines:
             self._take(line)
@@ -344,4 +350,5 @@ class Joined:
             case RankTimes():
                 history.rank_times.append(line)
             case Began() | Resumed() | Summary():
+                # `add` has read these before.
                 pass

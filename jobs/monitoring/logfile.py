@@ -38,6 +38,7 @@ def stamp_seconds(name: str) -> float | None:
         return None
 
     try:
+        # `%f` takes six digits, and a stamp has milliseconds.
         moment = datetime.datetime.strptime(match["stamp"] + "000", "%Y%m%d-%H%M%S-%f")
     except ValueError:  # digits, but no date
         return None
@@ -79,6 +80,7 @@ class LogFile:
         try:
             self.lines += _DECODER.decode_lines(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
+            # One damaged line fails the whole block, so each line gets a try of its own.
             for line in data.splitlines():
                 self._decode_line(line)
         finally:
@@ -115,6 +117,7 @@ class RunLog:
 
     def read(self) -> History:
         """Return the history so far; an empty one before the first line."""
+        # Joined anew at each call: a new attempt may roll back steps that were shown.
         history = History(name=self.run.name, path=self.run)
         joined = Joined(history)
         for name, file in self._opened("run").items():
@@ -152,6 +155,7 @@ class RunLog:
     def _last_write(self) -> float | None:
         """Return when the newest training log was last written."""
         times: list[float] = []
+        # Scoring a checkpoint is no sign of life of the training.
         for name in log_names(self.run, "run"):
             try:
                 times.append((layout.metrics_dir(self.run) / name).stat().st_mtime)

@@ -41,6 +41,7 @@ def receivers(settings: Notify, environment: Mapping[str, str]) -> list[Send]:
     sends: list[Send] = []
     if name := settings.webhook_variable:
         address = environment.get(name, "")
+        # `urlopen` would open `file:` addresses as well.
         if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
             raise UserError(
                 f"jobctl.yaml: notify.webhook_variable: {name} holds no http or https address",
@@ -69,6 +70,7 @@ def post(address: str, event: Event) -> None:
         headers={"Content-Type": "application/json", "User-Agent": "jobctl"},
     )
     with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+        # Bounded, because a webhook may answer anything.
         answer.read(1 << 16)
 
 
@@ -77,6 +79,7 @@ def run(command: tuple[str, ...], event: Event) -> None:
     subprocess.run(
         command,
         input=msgspec.json.encode(event) + b"\n",
+        # Its output would stand in the middle of the live view.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         timeout=PATIENCE_SECONDS,
@@ -109,6 +112,7 @@ class Notifier:
         self.sends = receivers(settings, environment)
         self._before: dict[str, Glance] = {}
         self._events: queue.Queue[Event | None] = queue.Queue(WAITING)
+        # daemon: a receiver that hangs must not keep the watch from ending.
         self._thread = threading.Thread(target=self._deliver, name="notify", daemon=True)
         self._thread.start()
 

@@ -82,6 +82,7 @@ class Opened(msgspec.Struct, frozen=True):
                 notes.append(error.message)
 
         try:
+            # An evaluation of a checkpoint is recorded in the same folder, but is no attempt to train.
             attempts = tuple(a for a in read_attempts(self.path) if a.step not in kinds.ON_A_CHECKPOINT)
         except BadRun as error:
             attempts = ()
@@ -95,6 +96,7 @@ def open_run(word: str, root: Path) -> Opened:
 
     Raises UserError with the nearest name where there is none, and for a run whose files a cluster has.
     """
+    # A run's name wins over a folder of that name in the current directory.
     named = layout.run_dir(root, word)
     if layout.RUN_NAME.fullmatch(word) and named.is_dir():
         _check_is_here(word, named)
@@ -163,6 +165,7 @@ def _folder(path: Path) -> Opened:
             code=1,
         )
 
+    # Files copied together have the same time, and then the later stamp counts.
     newest = max(documents, key=lambda file: (os.stat(file).st_mtime, file.name))
 
     return Opened(name, newest, DocumentLog(newest))

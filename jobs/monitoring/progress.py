@@ -97,6 +97,7 @@ def _tail(path: Path) -> list[Line]:
             size = file.seek(0, os.SEEK_END)
             start = max(0, size - TAIL_BYTES)
             file.seek(start)
+            # Bounded, because the log may grow while it is read.
             data = file.read(TAIL_BYTES)
     except OSError:  # removed since it was listed, or no file of ours
         return []

@@ -85,6 +85,7 @@ def curves(history: History, grid: Grid) -> dict[str, dict[str, list[float | Non
         for name, field in INTERVAL_COLUMNS.items()
     }
 
+    # A part that was never measured is 0 everywhere, and gets no curve.
     return {name: _curve(name, values) for name, values in made.items() if any(v for v in values.mean)}
 
 
@@ -101,6 +102,7 @@ def _curve(name: str, values: Band) -> dict[str, list[float | None]]:
 
 def _thinned(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Return the evaluations of the set that the run scored first, at most ``MOST_EVALUATIONS``."""
+    # Losses of two sets would make no common curve.
     main = [e for e in evaluations if e.set == evaluations[0].set]
     return [main[i] for i in spread_out(len(main), MOST_EVALUATIONS)]
 
@@ -134,6 +136,7 @@ def attempts(subject: Subject, per_step: float, clock: Clock) -> list[dict[str, 
     """Return one entry an attempt: where it is on each axis, and how it ended."""
     rows = []
     segments = subject.history.segments
+    # With other numbers of records and logs nobody knows which belong together.
     alike = len(subject.attempts) == len(segments)
     for position, segment in enumerate(segments):
         begin = segment.resumed_from or 0

@@ -24,6 +24,7 @@ def page(subjects: Sequence[Subject], made: str) -> str:
     import jinja2  # here, because no other command of this room needs it
 
     data = page_data(subjects)
+    # Names in a log are anybody's text, so they are escaped.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(text_of("report.html.j2"))
     verbatim = {
@@ -60,6 +61,7 @@ def text_of(name: str) -> str:
 def inline_json(data: Any) -> str:
     """Return JSON that stands inside a script element: nothing in it can end the element."""
     text = msgspec.json.encode(data).decode()
+    # A script may end at `</`, and older JavaScript takes U+2028 and U+2029 for line ends.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

@@ -94,6 +94,7 @@ def shared_seeds(first: Collection[int], second: Collection[int]) -> list[int]:
 
 
 def _of(test: Test, relative: float, spreads: float | None, method: Method) -> Difference:
+    # `one seed` has no number of repeats: its blocks are no runs.
     sides = {"pairs": 1, "groups": 2, "spread of one": 2}.get(method)
     return Difference(
         relative=relative,
@@ -206,6 +207,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Test:
     total = sum(errors)
     difference = statistics.fmean(b) - statistics.fmean(a)
     spread = pooled_spread([a, b]) or 0.0
+    # Repeats that agree to the bit leave no error to divide by.
     if not total:
         return Test(difference, 0.0, 1, spread)
 
@@ -225,6 +227,7 @@ def quantile(p: float, freedom: float) -> float:
     """Return the t at which the two-sided chance is ``p``, by bisection."""
     low = 0.0
     high = 1e6
+    # A hundred halvings are finer than any float.
     for _ in range(100):
         middle = (low + high) / 2
         if two_sided(middle, 1.0, freedom) > p:
@@ -240,6 +243,7 @@ def two_sided(difference: float, error: float, freedom: float) -> float:
     if abs(difference) < 1e-12:  # the same bits, but for the rounding of a mean
         return 1.0
 
+    # The repeats agree and the results do not: no chance, and no division by zero.
     if error <= abs(difference) * 1e-9:
         return 0.0
 

@@ -50,6 +50,7 @@ class View:
 
 def panel(look: Glance, width: int, height: int) -> Panel:
     """Return one run in a frame of ``width`` columns and about ``height`` rows."""
+    # The frame and its padding take two columns on each side.
     inside = width - 4
     parts: list[RenderableType] = [Text(progress(look, max(8, min(30, inside - 44))), overflow="ellipsis")]
     if look.detail:
@@ -91,6 +92,7 @@ def plot(xs: Sequence[float], ys: Sequence[float], width: int, height: int, titl
     if len(xs) < 2:
         return f"no {title} to draw yet"
 
+    # plotext keeps one figure for the whole process.
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(width, height)

@@ -102,6 +102,7 @@ def catalogue_models(family: Template) -> list[str]:
     chosen = []
     for name in names("models"):
         settings = load_entry("models", name, ModelEntry).settings
+        # Losses a token compare only between models of one vocabulary.
         same = settings["architecture"] == family.config.architecture
         if same and settings["vocab_size"] == family.config.vocab_size:
             chosen.append(name)

@@ -92,6 +92,7 @@ def fit(
     outliers, best = _outliers(points, seed)
     names = tuple(_label(points[index]) for index in sorted(outliers))
     data = _Data(points if keep else _without(points, outliers))
+    # So far `best` is the fit without the outliers.
     if keep and outliers:
         best = _best(data, seed)
 
@@ -202,6 +203,7 @@ def _improve(data: _Data, rows: Array, n: Array, d: Array, y: Array, steps: int)
         right = np.einsum("rip,ri,ri->rp", gradients, weights, residuals)
 
         diagonal = np.einsum("rpp->rp", normal)
+        # A term that has vanished has a zero here, which could not be solved.
         damped = normal + np.eye(5) * (damping[:, None] * diagonal + 1e-12)[:, None, :]
         moved = rows - np.linalg.solve(damped, right[..., None])[..., 0]
         # Exponents outside this range are no scaling law, and would let a term grow without bound.
@@ -259,6 +261,7 @@ def _polished(data: _Data, row: Array) -> Array:
         return float(_huber(residuals)[0]) / DELTA, np.einsum("ri,rip->p", slopes, gradients) / DELTA
 
     answer = minimize(objective, row, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
+    # A line search that fails may end at a worse point.
     result: Array = answer.x if answer.fun <= objective(row)[0] else row
     return result
 
@@ -303,6 +306,7 @@ def _outliers(points: list[Point], seed: int) -> tuple[frozenset[int], Array]:
     outliers: frozenset[int] = frozenset()
     for _ in range(ROUNDS):
         used = _without(points, outliers)
+        # The outliers may leave too few points.
         check(used)
         data = _Data(used)
         best = _best(data, seed)
@@ -329,6 +333,7 @@ def _far_off(points: list[Point], data: _Data, best: Array, outliers: frozenset[
     residuals = _residuals(data, best[None], n, d, everything.y)[0]
 
     judged = np.array([index not in outliers for index in range(len(points))])
+    # Points without scatter would make outliers of rounding errors.
     limit = OUTLIER * max(_scatter(residuals[judged]), DELTA)
     return frozenset(int(index) for index in np.flatnonzero(np.abs(residuals) > limit))
 

@@ -117,6 +117,7 @@ def plot(plan: Plan, outcomes: Sequence[Outcome]) -> str:
 def _label(plan: Plan, outcome: Outcome) -> str:
     name = plan.arms[outcome.trial.arm].name
     size = f"batch_size={outcome.trial.batch_size}"
+    # The guide's sweep names its sizes in the arm already.
     return name if size in name.split() else f"{name} {size}".strip()
 
 

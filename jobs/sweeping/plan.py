@@ -105,6 +105,7 @@ def flags(plan: Plan, trial: Trial, configured: int) -> list[str]:
         "gradient_accumulation_steps": micro_steps(plan, trial, configured),
         "max_iters": SHORT_ITERS if trial.purpose == "fit" else INTERVALS * plan.interval,
         "log_interval": 1 if trial.purpose == "fit" else plan.interval,
+        # Evaluations, norms and traces would be measured as a part of the steps.
         "eval_iters": 1,
         "eval_interval": 1_000_000,
         "gradient_log_interval": 0,

@@ -27,6 +27,7 @@ def write_outcome(run: Path, outcome: Outcome) -> None:
     """Keep what came of a trial."""
     folder = trial_dir(run, outcome.trial)
     folder.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: the next attempt of the sweep goes on from these files.
     write_whole(folder / FILE, msgspec.json.encode(outcome) + b"\n")
 
 
@@ -46,4 +47,5 @@ def _read(path: Path) -> Outcome | None:
     try:
         return msgspec.json.decode(read_regular(path), type=Outcome)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        # A damaged outcome is as good as none: its trial runs once more.
         return None

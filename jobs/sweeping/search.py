@@ -33,6 +33,7 @@ def next_trial(plan: Plan, arm: int, outcomes: Sequence[Outcome]) -> Trial | Non
 def is_given_up(outcomes: Sequence[Outcome]) -> bool:
     """Whether an arm fails again and again for reasons that a smaller size does not mend."""
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    # Once a size fits, failures are those of single sizes.
     return len(failed) >= PATIENCE and not fits(outcomes)
 
 
@@ -58,6 +59,7 @@ def next_size(fitting: set[int], missing: set[int], guess: int, most: int) -> in
     Steps away from ``guess``, doubled each time, find one that fits and one that does not. Bisection does the rest.
     """
     low = max(fitting, default=0)
+    # A size that failed below one that fits is no bound: it failed for another reason.
     high = min((size for size in missing if size > low), default=most + 1)
     if high - low <= 1:
         return None
@@ -66,6 +68,7 @@ def next_size(fitting: set[int], missing: set[int], guess: int, most: int) -> in
     if not fitting and not missing:
         return first
 
+    # An estimate is seldom off by much, so the first steps are small.
     stride = max(1, first // 8)
     if high > most:
         return min(most, low + (stride << (len(fitting) - 1)))
@@ -81,6 +84,7 @@ def worth_timing(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[int, ...]:
     A size that fits but has no room when it is timed gives its place to the next smaller one.
     """
     most = max(fits([o for o in outcomes if o.trial.purpose == "fit"]), default=0)
+    # Without a shared batch every size divides: 0 % size is 0.
     divisors = [size for size in range(most, 0, -1) if plan.sequences % size == 0]
     missed = misses([o for o in outcomes if o.trial.purpose == "time"])
     usable = [size for size in divisors if size not in missed]

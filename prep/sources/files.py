@@ -143,9 +143,11 @@ def check_packed(path: Path, suffix: str) -> None:
     if not suffix:
         return
 
+    # A network file system may be away here as well.
     with CheckedFile(path) as file:
         head = file.read(6)
 
+    # Some packers, such as pzstd, begin with a frame that readers skip.
     is_skippable = suffix in (".zst", ".zstd", ".lz4") and head[1:4] == SKIPPABLE
     if head.startswith(MAGIC[suffix]) or is_skippable:
         return
@@ -183,6 +185,7 @@ def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """Return the error for a file that cannot be decompressed or parsed at all."""
+    # The library has one type of error for everything, so only its words tell.
     if "too much memory" in str(error):
         return UserError(
             f"source {path} asks for a Zstandard window of more than {LARGEST_WINDOW >> 30} GiB",

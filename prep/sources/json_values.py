@@ -151,6 +151,7 @@ class Values:
 
         if not self._skipping:
             self._reject(f"longer than {LONGEST} bytes", self._rest, self._offset)
+            # The part that was dropped held the array's bracket.
             self._bracket_seen = True
 
         self._offset += len(self._rest)

@@ -58,6 +58,7 @@ def lines_of_objects(block: Block) -> int | None:
     before_return = codes[ends - 2]
     # Files from Windows have a carriage return before the line break.
     last = np.where(last == ord("\r"), before_return, last)
+    # The byte two places before the first end would otherwise be one from the end of the block.
     if ends[0] < 2 or (last != ord("}")).any():
         return None
 
@@ -91,7 +92,7 @@ def blocks(stream: BinaryIO, file: str, report: Report, start: int = 0, stop: in
             return
 
         whole = rest + chunk
-        end = whole.rfind(b"\n", len(rest)) + 1
+        end = whole.rfind(b"\n", len(rest)) + 1  # `rest` has no line break
         rest = whole[end:]
         if end:
             if stop and offset + end >= stop:

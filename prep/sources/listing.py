@@ -76,7 +76,9 @@ def hidden(name: str) -> bool:
 def walk(folder: Path) -> Iterator[Path | Skipped]:
     """Yield all files under a folder, and the folders that are not entered. Skip hidden files and folders."""
     refused: list[OSError] = []
+    # Without `onerror`, os.walk passes over a folder that it cannot read.
     for place, folders, files in os.walk(folder, onerror=refused.append):
+        # In place, because os.walk goes on with this very list.
         folders[:] = [name for name in folders if not hidden(name)]
         for name in folders:
             # A link could lead back to a folder above it, and the walk would have no end.
@@ -101,6 +103,7 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> Lis
         elif not matches(name, patterns):
             continue
         elif path.is_symlink() and not path.exists():
+            # Whoever made the link meant it to be data, so it is not passed over.
             raise UserError(f"source {path} leads nowhere", hint="it is a link: remove it, or mend it")
         elif not path.is_file():
             skipped.append(Skipped(path, "not a file"))

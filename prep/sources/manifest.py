@@ -219,10 +219,12 @@ def load(folder: Path) -> Manifest | None:
 
 def has_other_bytes(manifest: Manifest, source: Source, known: SourceFile) -> bool:
     """Return True if a file was changed in place. If only its time is new, read it to find out."""
+    # 0: the time is not known, as in manifests of earlier versions.
     if manifest.times.get(source.name, 0) in (0, changed_at(source)):
         return False
 
     digests = manifest.pieces.get(source.name, ())
+    # Without the expected hash: other bytes are an answer here, not an error.
     bare = source._replace(sha256="")
     if digests:
         return described(Part(bare, edges(known.size, len(digests)))).pieces != digests

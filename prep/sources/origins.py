@@ -96,6 +96,7 @@ def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> Listing:
     if expected is None:
         return listing
 
+    # Without patterns: the mirror must be whole, whatever this job reads of it.
     sizes = {source.name: source.path.stat().st_size for source in folder_files(folder, []).sources}
     listed = [file for file in expected.files if kind(file.path)]
     wrong = [file.path for file in listed if sizes.get(file.path) != file.size]
@@ -155,6 +156,7 @@ def check_patterns(sources: Sequence[Source], patterns: Sequence[str]) -> None:
     names = [source.name for source in sources]
     for pattern in patterns:
         if not pattern.startswith("!") and not fnmatch.filter(names, pattern):
+            # Comparing with each of a million names would take long.
             raise UserError(f"--patterns: no file is like '{pattern}'", hint=nearest(pattern, names[:1000]))
 
 

@@ -171,6 +171,7 @@ def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Repor
     with pyarrow.parquet.ParquetFile(
         stream, memory_map=False, buffer_size=BLOCK, read_dictionary=dictionary
     ) as file:
+        # Each worker is a process with one core, so threads would only compete.
         for table in file.iter_batches(batch_size=rows_at_once(file), columns=columns, use_threads=False):
             yield from rows.batches(table)
 

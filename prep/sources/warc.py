@@ -87,6 +87,7 @@ def next_header(data: Bytes) -> Header | None:
     Return None at the end. Raises ValueError if no record begins here.
     """
     line = b"\r\n"
+    # Two empty lines end each record.
     while line in (b"\r\n", b"\n"):
         offset = data.offset
         line = data.line()

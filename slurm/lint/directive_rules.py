@@ -37,6 +37,7 @@ def _almost(script: Script) -> Iterator[Finding]:
     known = script.options
     for number, line in enumerate(script.lines, 1):
         match = re.match(r"#\s+SBATCH\s+--?([\w-]+)", line)
+        # An option that is set elsewhere was commented out on purpose.
         if match and match[1] not in known:
             yield hint(number, "space-in-directive", "a comment, not a directive", "#SBATCH, without a space")
 
@@ -116,6 +117,7 @@ def _dependency(script: Script) -> Iterator[Finding]:
 
 
 def _time(script: Script) -> Iterator[Finding]:
+    # A script without directives may get its options from the command line.
     if script.directives and "time" not in script.options:
         message = "without a time limit the partition's default applies, and nothing can be backfilled"
         yield hint(0, "no-time-limit", message, "#SBATCH --time=[days-]hours:minutes:seconds")

@@ -35,6 +35,7 @@ def _one_node(script: Script) -> Iterator[Finding]:
 
 def _every_task(script: Script) -> Iterator[Finding]:
     tasks = script.number("ntasks-per-node", 1)
+    # A number in a variable is unknown, and the rule then says nothing.
     if not tasks or tasks < 2:
         return
 
@@ -42,6 +43,7 @@ def _every_task(script: Script) -> Iterator[Finding]:
         if not re.search(r"\bsrun\b", command.text):
             continue
 
+        # srun may start fewer tasks than the job has, and one process a task is right.
         if re.search(
             r"--ntasks-per-node[= ]1\b|--ntasks[= ]|(^|\s)-n\s*\d|nproc[_-]per[_-]node[= ]1\b", command.text
         ):
@@ -61,6 +63,7 @@ def _strangers(script: Script) -> Iterator[Finding]:
         return
 
     for command in _starts(script):
+        # What follows the program are its own options.
         options = re.split(_TORCHRUN, command.text)[-1].partition(".py")[0]
         if "srun" in command.text and "$" not in options:
             message = "each node would make a training of its own: they do not know each other"
@@ -84,6 +87,7 @@ def _nobody_else(script: Script) -> Iterator[Finding]:
     # In the batch shell, hostname is the first node, which is right. Inside srun it is the name of each node
     # itself.
     for command in script.find(r"\bsrun\b"):
+        # Only in single quotes does each task expand it.
         inside = "".join(re.findall(r"'([^']*)'", command.text))
         if re.search(r"(?i)(master[_-]addr|rdzv[_-]endpoint)[= ]\"?\$\(hostname\b", inside):
             yield error(command.line, "rendezvous-here", "each node would take itself for the first one", fix)
@@ -99,6 +103,7 @@ def _rank_of_the_shell(script: Script) -> Iterator[Finding]:
     fix = "let each task expand it: srun bash -c 'COMMAND --rank=$SLURM_PROCID'"
     for command in script.find(r"\bsrun\b"):
         for match in re.finditer(rf"(\\?)\$\{{?{_RANKS}\b", _outside_single_quotes(command.text)):
+            # An escaped dollar reaches the task.
             if match[1]:
                 continue
 
@@ -140,6 +145,7 @@ def _cpus(script: Script) -> Iterator[Finding]:
         message = "since Slurm 22.05 srun does not take --cpus-per-task from the job: a task may get one CPU"
         fix = "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"
         yield warning(command.line, "cpus-not-passed", message, fix)
+        # One finding is enough: the fix serves every srun of the script.
         break
 
 

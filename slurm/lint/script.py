@@ -184,6 +184,7 @@ def _end_of_heredoc(lines: tuple[str, ...], index: int, word: str, bodies: set[i
     while index < len(lines):
         bodies.add(index + 1)
         index += 1
+        # With `<<-` the word may be indented.
         if lines[index - 1].strip() == word:
             break
 
@@ -264,6 +265,7 @@ def _ignored(lines: tuple[str, ...], first: int) -> dict[int, frozenset[str]]:
         if match is None:
             continue
 
+        # A comment at the end of a directive is about that directive.
         alone = line.lstrip().startswith("#") and not line.startswith("#SBATCH")
         place = number
         if alone:

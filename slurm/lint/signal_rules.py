@@ -73,6 +73,7 @@ def _to_the_steps(script: Script) -> Iterator[Finding]:
 
 def _untrapped(script: Script) -> Iterator[Finding]:
     line, to_batch, name = _signal(script)
+    # These may set the trap in another way, so the rule then says nothing.
     if not to_batch or traps(script, name) or script.has(r"\bexec\b|\btrap\b|^\s*(source|\.)\s"):
         return
 
@@ -107,6 +108,7 @@ def _waited_once(script: Script) -> Iterator[Finding]:
         return
 
     handler = "".join(_handler(script, trap) for trap in traps(script, name))
+    # Such a handler waits itself, or ends the script on purpose.
     if re.search(r"\b(wait|exit|scontrol\s+requeue|sbatch)\b", handler):
         return
 

@@ -171,6 +171,7 @@ class Plan:
         """Fill the last three of ``tensors``, on torch's current stream."""
         workspace = torch.empty(self.workspace_bytes, dtype=torch.uint8, device=self.device)
         stream = torch.cuda.current_stream(self.device).cuda_stream
+        # torch may be on another stream than when the handle was made.
         interface().set_stream(handle=handle(self.device), stream=stream)
         self.graph.execute(
             dict(zip(self.tensors, tensors, strict=True)), workspace, handle=handle(self.device)

@@ -44,6 +44,7 @@ def losses_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scored = targets != IGNORED
+    # IGNORED is no index.
     safe = torch.where(scored, targets, 0)
     normaliser = wide.logsumexp(-1)
     losses = torch.where(scored, normaliser - wide.gather(-1, safe[:, None])[:, 0], 0.0)

@@ -88,6 +88,7 @@ def wide_products(device: torch.device) -> frozenset[str]:
             in_pieces(narrow, narrow)
             ways.add("pieces")
     except (AttributeError, RuntimeError, NotImplementedError):
+        # An older torch lacks the operator, or the device has no kernel for it.
         pass
 
     return frozenset(ways)

@@ -74,6 +74,7 @@ class Nvml:
     def __init__(self, uuid: str, library: Any = None) -> None:
         self.library = ctypes.CDLL(LIBRARY) if library is None else library
         self.device = ctypes.c_void_p()
+        # NVML's functions answer 0 for success, so `or` goes on to the next one.
         code = self.library.nvmlInit_v2() or self.library.nvmlDeviceGetHandleByUUID(
             uuid.encode(), ctypes.byref(self.device)
         )
@@ -102,6 +103,7 @@ def sensor_of(device: torch.device) -> Sensor:
         return NoSensor()
 
     try:
+        # CUDA_VISIBLE_DEVICES changes torch's numbers of the GPUs, but not NVML's.
         uuid = str(torch.cuda.get_device_properties(device).uuid)
         return Nvml(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
     except (OSError, AttributeError):  # no library, no such GPU, or a torch that does not tell the UUID

@@ -33,6 +33,7 @@ class Ledger:
 
     def add(self, cause: str, seconds: float) -> None:
         """Attribute seconds of the interval that is open."""
+        # The wall clock may be set back meanwhile.
         self._seconds[cause] = self._seconds.get(cause, 0.0) + max(0.0, seconds)
 
     def started(self) -> None:

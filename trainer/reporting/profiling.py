@@ -12,6 +12,7 @@ from jobctl.jobs.core.layout import metrics_dir
 from jobctl.trainer.distributed import World
 
 log = logging.getLogger(__name__)
+# The first steps compile and fill caches, and the profiler itself needs one to warm up.
 SKIPPED = 2
 WARMUP = 1
 TRACED = 3
@@ -60,4 +61,5 @@ class Profiler:
             finished.export_chrome_trace(str(self.path))
             log.info("the trace is in %s", self.path)
         except OSError as error:
+            # A trace is worth less than the training.
             log.warning("trace not written: %s", error)

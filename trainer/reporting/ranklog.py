@@ -56,6 +56,7 @@ def begin(run: Path, attempt: int | None, world: World) -> tuple[int, Console]:
     """This rank's part in an attempt, the next one where none is given. Raises UserError where it cannot write."""
     try:
         if attempt is None:
+            # Asked once: as soon as one rank has made its folder, another would count on.
             attempt = world.from_main(next_attempt(run) if world.is_main else None)
 
         return attempt, redirect(run, attempt, world.rank)
@@ -65,9 +66,11 @@ def begin(run: Path, attempt: int | None, world: World) -> tuple[int, Console]:
 
 def redirect(run: Path, attempt: int, rank: int) -> Console:
     """Send this process's output, that of C libraries too, to the rank's log; returns the console."""
+    # The console comes first: it copies the descriptor that is redirected below.
     console = Console()
     path = rank_log(run, attempt, rank)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # What is still buffered was meant for the console, not for the log.
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
@@ -77,6 +80,7 @@ def redirect(run: Path, attempt: int, rank: int) -> Console:
     to_file = logging.StreamHandler(sys.stderr)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.raiseExceptions = False  # a full disk under a log is not worth a traceback a line
+    # force: a library may have set up logging before.
     logging.basicConfig(
         level=logging.INFO, handlers=[to_file, console] if rank == 0 else [to_file], force=True
     )

@@ -105,6 +105,7 @@ def document(records: Iterable[Record]) -> Record:
         elif kind == "timing":
             steps = body.pop("steps")
             last = body.pop("iter")
+            # From the end, since the interval's iterations came last.
             for iteration in reversed(out["training_iterations"]):
                 if iteration["iter"] <= last - steps:
                     break
@@ -178,6 +179,7 @@ class RunLog:
             self._pending += lines
             try:
                 while self._pending:
+                    # At an offset of our own: the next try writes over what a failed one left.
                     written = os.pwrite(self._descriptor, self._pending, self._size)
                     self._pending = self._pending[written:]
                     self._size = self._size + written
@@ -215,6 +217,7 @@ class RunLog:
         try:
             write_whole(path, msgspec.json.encode(document(self.records())))
             self.goodput = self.read_goodput()
+            # Only now: a kill in between leaves two documents, but never none.
             if self.kind == "run":
                 for earlier in logs(self.run):
                     if earlier != self.path:

@@ -39,6 +39,7 @@ class Peak:
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    # On many Linux systems the first one is empty.
     return platform.processor() or platform.machine()
 
 

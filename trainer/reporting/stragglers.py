@@ -48,6 +48,7 @@ class RankTimes:
 def slowest(times: Sequence[RankTimes]) -> int | None:
     """Return the rank that is clearly slower than the median one; None where none is."""
     busy = [rank.busy_ms for rank in times]
+    # Of two ranks the usual median is the mean, which would hide the slow one.
     median = statistics.median_low(busy)
     rank = max(range(len(busy)), key=busy.__getitem__)
     is_slow = busy[rank] > SLOWER * median and busy[rank] > median + LEAST_MS

@@ -86,6 +86,7 @@ class StepTimer:
         self.reducing = last
         before = len(self._marks)
         yield
+        # Without the hook's mark nobody knows where computing ended.
         if self.reducing and len(self._marks) > before:
             self.mark("communication")
 
@@ -118,6 +119,7 @@ def memory_gb(device: torch.device) -> dict[str, float]:
         allocated = torch.cuda.memory_allocated(device)
         peak = torch.cuda.max_memory_allocated(device)
     else:
+        # Linux counts in KiB.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         allocated = peak
 

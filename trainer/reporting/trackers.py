@@ -101,6 +101,7 @@ class WeightsAndBiases:
 
     def __init__(self, series: Series) -> None:
         identity = series.identity("wandb") or uuid.uuid4().hex[:12]
+        # Kept before the service answers: after a kill the next attempt must not begin a second run.
         series.remember("wandb", identity)
         self.run = importlib.import_module("wandb").init(
             project=os.environ.get("WANDB_PROJECT", "jobctl"),
@@ -144,6 +145,7 @@ class MLflow:
         run = self.client.start_run(run_id=known, run_name=series.name)
         if known is None:
             self.client.log_params(series.config)
+            # The server makes this id, so it is known only now.
             series.remember("mlflow", str(run.info.run_id))
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -201,6 +203,7 @@ class Trackers:
 
         for service, connect in self.services.items():
             lines: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(1000)
+            # daemon: a service that hangs must not keep the process alive.
             thread = threading.Thread(target=self._feed, args=(service, connect, series, lines), daemon=True)
             self._queues.append(lines)
             self._threads.append(thread)
@@ -221,6 +224,7 @@ class Trackers:
 
             tracker.close()
         except BaseException as error:
+            # Whatever a package does, only its own thread ends.
             log.warning(
                 "%s is off for the rest of this attempt: %s: %s", service, type(error).__name__, error
             )
@@ -236,6 +240,7 @@ class Trackers:
             try:
                 lines.put_nowait(None)
             except queue.Full:
+                # The service hangs, so waiting for it is no use.
                 continue
 
             thread.join(self.CLOSING_SECONDS)

@@ -68,6 +68,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def post(target: Endpoint, body: bytes) -> None:
     """Send one status. Raises OSError (also for what the server refuses), ValueError or HTTPException."""
     context = ssl.create_default_context(cafile=str(target.ca_file))
+    # A proxy of the environment does not reach a service inside the cluster.
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirects
     )
@@ -119,6 +120,7 @@ class TrainJobStatus:
         self.due = clock()
         self.has_news = True
         self.has_warned = False
+        # At once, so that the TrainJob shows the attempt before its first step.
         self.send_when_due()
 
     def log(self, step: int, values: dict[str, float]) -> None:

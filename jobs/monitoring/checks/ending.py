@@ -52,6 +52,7 @@ def _said(words: Words) -> RunCheck:
             page=words.page,
         )
 
+    # `died_by_signal` tells these checks apart by their names.
     check.__name__ = words.check
     check.__doc__ = words.cause
     return check
@@ -77,6 +78,7 @@ def broken_gpu(facts: RunFacts) -> Finding | None:
     line = facts.search(
         r"\bXid\b|uncorrectable ECC|GPU has fallen off the bus|CUDA error: unspecified launch failure"
     )
+    # A run that ended well survived whatever the driver said.
     ill = facts.last_exit_code == EXIT_HARDWARE
     if not ill and (line is None or facts.last_exit_code in (0, 200)):
         return None
@@ -114,9 +116,11 @@ def silent(facts: RunFacts) -> Finding | None:
 
 def fruitless_attempts(facts: RunFacts) -> Finding | None:
     """Attempts that end again and again without one step more."""
+    # An attempt that was refused beside a running one could add no step.
     ended = [a for a in facts.records.attempts if a.exit_code not in (None, 0, 200) and a.reason != "busy"]
     segments = facts.history.segments[-FRUITLESS:]
     stuck = len(segments) == FRUITLESS and len({s.last for s in segments}) == 1 and not facts.history.summary
+    # Attempts that die before their first line have a record and no log.
     if not stuck and not (len(ended) >= FRUITLESS and len(facts.history.segments) < len(ended) - 1):
         return None
 
@@ -135,6 +139,7 @@ def much_repeated(facts: RunFacts) -> Finding | None:
     """Steps done again because an attempt ended long after its last checkpoint."""
     repeated = [segment.repeated for segment in facts.history.segments if segment.repeated]
     steps = facts.history.last_step
+    # In a short run one interruption is already a large share.
     if not repeated or sum(repeated) < MANY_REPEATED * steps or steps < 100:
         return None
 
@@ -153,6 +158,7 @@ def died_by_signal(facts: RunFacts) -> Finding | None:
     code = facts.last_exit_code
     # Ranks that talked with a dead one complain of the network.
     told = any(check(facts) for check in _SAID_CHECKS if check.__name__ != NETWORK)
+    # A person or a scheduler sends these three, so the attempt was not killed by a fault.
     if code is None or not 128 < code < 193 or code in (129, 130, 143) or told:
         return None
 

@@ -77,8 +77,10 @@ def read_logs(run: Path, attempt: int | None = None) -> dict[str, str]:
     number = attempt or newest_attempt(run)
     folder = layout.log_dir(run, number)
     try:
+        # `batch.log` sorts before the logs of the ranks, and its launcher names what failed first.
         names = sorted(path.name for path in folder.iterdir() if path.suffix == ".log")
     except OSError:
+        # An attempt that never began has no folder; checks of its records still run.
         return {}
 
     texts: dict[str, str] = {}
@@ -87,6 +89,7 @@ def read_logs(run: Path, attempt: int | None = None) -> dict[str, str]:
             with open_regular(folder / name) as file:
                 size = file.seek(0, 2)
                 file.seek(max(0, size - LOG_TAIL_BYTES))
+                # Evidence goes onto a terminal, and a log may hold control characters.
                 texts[name] = visible(file.read().decode("utf-8", "replace"))
         except OSError:  # somebody else's, or no file
             continue

@@ -34,6 +34,7 @@ def _losses(facts: RunFacts) -> list[float]:
 
 
 def _window(losses: list[float]) -> int:
+    # One loss is noise, and a tenth of a short curve would be one or two of them.
     return max(5, len(losses) // 10)
 
 
@@ -42,6 +43,7 @@ def loss_not_a_number(facts: RunFacts) -> Finding | None:
     bad = [
         step
         for step in facts.history.steps
+        # Other tools also log steps without a loss.
         if step.loss is not None
         and not (math.isfinite(number(step.loss)) and math.isfinite(number(step.grad_norm)))
     ]
@@ -63,6 +65,7 @@ def loss_not_a_number(facts: RunFacts) -> Finding | None:
 def loss_not_falling(facts: RunFacts) -> Finding | None:
     """A loss that is where it began."""
     losses = _losses(facts)
+    # A log that begins later does not show where the loss began.
     if len(losses) < ENOUGH_STEPS or facts.history.steps[0].iter > 1:
         return None
 
@@ -93,6 +96,7 @@ def loss_diverged(facts: RunFacts) -> Finding | None:
     means = [statistics.fmean(losses[i : i + size]) for i in range(0, len(losses) - size + 1, size)]
     best = min(means)
     last = statistics.fmean(losses[-size:])
+    # A loss that never fell is another finding.
     never_fell = best >= 0.95 * losses[0]
     if last < RISE * best or never_fell:
         return None
@@ -116,6 +120,7 @@ def loss_too_low(facts: RunFacts) -> Finding | None:
         return None
 
     last = statistics.fmean(losses[-_window(losses) :])
+    # Without tokens nobody knows whether it is early.
     if last >= LOWEST_LOSS or math.isclose(facts.history.tokens, 0.0):
         return None
 
@@ -134,6 +139,7 @@ def loss_starts_wrong(facts: RunFacts) -> Finding | None:
     """A first loss far from that of a model that knows nothing, ln of the vocabulary."""
     steps = facts.history.steps
     vocabulary = whole(facts.setting("vocab_size"))
+    # Weights of another run begin with a low loss.
     fresh = facts.setting("init_from") in (None, "", "auto", "scratch")
     if not steps or steps[0].iter != 1 or vocabulary < SMALL_VOCABULARY or not fresh:
         return None
@@ -166,6 +172,7 @@ def validation_rises(facts: RunFacts) -> Finding | None:
     means = [statistics.fmean(losses[i : i + width]) for i in range(len(losses) - width + 1)]
     size = _window(training)
     middle = training[len(training) // 2 :][:size]
+    # Where the training loss does not fall either, this is no learning by heart.
     falls = statistics.fmean(training[-size:]) < 0.995 * statistics.fmean(middle)
     if means[-1] < OVERFIT * min(means) or not falls:
         return None
@@ -184,6 +191,7 @@ def gradients_out_of_range(facts: RunFacts) -> Finding | None:
     if len(norms) < ENOUGH_STEPS:
         return None
 
+    # The median, since single spikes are usual.
     middle = statistics.median(norms[-_window(norms) * 2 :])
     if NORMS[0] <= middle <= NORMS[1]:
         return None
@@ -210,6 +218,7 @@ def learning_rate_unusual(facts: RunFacts) -> Finding | None:
     if not rate > 0 or size < 1_000_000:
         return None
 
+    # At about 12B parameters the rule's rate reaches zero.
     usual = max(1e-4, 0.003239 - 0.0001395 * math.log(size))
     if usual / RATE_FACTORS[0] <= rate <= usual * RATE_FACTORS[1]:
         return None

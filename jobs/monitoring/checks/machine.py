@@ -131,6 +131,7 @@ def driver_serves_image(facts: MachineFacts) -> Finding | None:
 
 def gpus_are_free(facts: MachineFacts) -> Finding | None:
     """GPUs whose memory somebody else uses."""
+    # The driver itself holds a little memory.
     used = [(n, g) for n, g in enumerate(_gpus(facts)) if g.memory_used > 0.05 * g.memory_total]
     if not used:
         return None
@@ -185,6 +186,7 @@ def shared_memory(facts: MachineFacts) -> Finding | None:
 
 def existing(path: Path) -> Path:
     """Return the nearest folder above ``path`` that exists."""
+    # The first job makes the root, so before it perhaps only a folder above exists.
     while not path.exists() and path != path.parent:
         path = path.parent
 
@@ -224,6 +226,7 @@ def disk_space(facts: MachineFacts) -> Finding | None:
 def disk_rate(facts: MachineFacts) -> Finding | None:
     """A root that takes its data slowly. Writes and syncs 64 MiB, and removes it."""
     folder = existing(facts.root)
+    # The probe must not be what fills the disk.
     if not os.access(folder, os.W_OK | os.X_OK) or shutil.disk_usage(folder).free < 4 * PROBE_BYTES:
         return None
 
@@ -242,7 +245,9 @@ def disk_rate(facts: MachineFacts) -> Finding | None:
 
 def measured_rate(folder: Path) -> float:
     """Return how fast ``folder`` takes data until it is durable, in MB/s. Raises OSError."""
+    # Two users may probe one folder at the same time.
     path = folder / f".jobctl-doctor-{uuid.uuid4().hex}"
+    # A file system that compresses would write zeros for nothing.
     data = os.urandom(1 << 20)
     begin = time.perf_counter()
     try:
@@ -251,6 +256,7 @@ def measured_rate(folder: Path) -> float:
                 file.write(data)
 
             file.flush()
+            # Without this the page cache would be measured.
             os.fsync(file.fileno())
     finally:
         path.unlink(missing_ok=True)
@@ -260,6 +266,7 @@ def measured_rate(folder: Path) -> float:
 
 def open_files(facts: MachineFacts) -> Finding | None:
     """A limit of open files that many workers and shards reach."""
+    # A process may raise its soft limit up to the hard one.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit == resource.RLIM_INFINITY or limit >= LEAST_OPEN_FILES:
         return None

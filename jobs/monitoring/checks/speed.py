@@ -57,6 +57,7 @@ def low_mfu(facts: RunFacts) -> Finding | None:
         return None
 
     shares = _shares(facts)
+    # Computation is the largest part of every step, so a part is held against its usual share.
     usual = {"compute": 0.9, "optimizer": 0.04, "communication": 0.02, "data_wait": 0.01, "other": 0.03}
     blame = max(shares, key=lambda part: shares[part] - usual[part], default="compute")
     return Finding(
@@ -110,7 +111,9 @@ def much_optimizer(facts: RunFacts) -> Finding | None:
 def becomes_slower(facts: RunFacts) -> Finding | None:
     """The same computation takes longer than before: a GPU lowers its clock, or shares its node."""
     steady = _steady(facts)
+    # Other tools do not log the parts of a step.
     times = finite(i.compute_ms or i.dt_ms for i in steady)
+    # A CPU becomes slower whenever something else runs on it.
     if not facts.on_gpu or len(times) < 4 * ENOUGH_INTERVALS:
         return None
 
@@ -139,6 +142,7 @@ def uneven_steps(facts: RunFacts) -> Finding | None:
 
     middle = statistics.median(times)
     slow = [i for i in steady if i.dt_ms > 2 * middle]
+    # A few slow intervals hold an evaluation or a save.
     if len(slow) < max(3, len(times) // 20):
         return None
 
@@ -165,6 +169,7 @@ def straggler(facts: RunFacts) -> Finding | None:
     slow = [times for times in recent if times.slowest == rank]
     ratio = statistics.median(times.slowest_ms / max(times.median_ms, 1e-3) for times in slow)
     most = SLOW_RANK if facts.on_gpu else SLOW_RANK_ON_CPU
+    # Without a straggler, chance makes another rank the slowest each time.
     if len(slow) < OFTEN_THE_SAME * len(recent) or ratio < most:
         return None
 
@@ -183,6 +188,7 @@ def not_compiled(facts: RunFacts) -> Finding | None:
     """A long run on a GPU whose blocks are neither fused nor compiled."""
     startup = facts.history.startup
     fast = startup.get("fused") or facts.setting("compile") or startup.get("compile")
+    # Compilation pays in long runs only, and other tools do not log this setting.
     if not facts.on_gpu or fast or facts.history.max_iters < 200 or facts.setting("compile") is None:
         return None
 
@@ -233,6 +239,7 @@ def storage_too_slow(facts: RunFacts) -> Finding | None:
     seconds = sum(i.seconds for i in history.intervals)
     paused = sum(save.checkpoint_pause_ms + save.checkpoint_wait_ms for save in history.saves) / 1e3
     skipped = len(history.skipped_saves)
+    # In a short test a save is a large share, and nobody minds 30 s.
     if not skipped and (paused < MOST_PAUSES * seconds or paused < 30.0):
         return None
 
