@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engine = options.engine or find_engine()
 
     mounted = bool(options.find_links) and Path(options.find_links).is_dir()
+    # BuildKit mounts only from contexts and caches; Podman and Buildah take a volume.
     if mounted and Path(engine).name == "docker":
         raise UserError(
             "docker build cannot mount a folder of wheels", hint="--engine podman, or a URL as --find-links"
@@ -56,8 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if mounted:
             command.append(f"--volume={options.find_links}:{WHEELS}:ro")
 
+        # Not captured: a build takes minutes, and its output is how a person follows it.
         code = subprocess.call(
             [*command, *secrets, *options.engine_option, str(SOURCE)],
+            # An older Docker builds without BuildKit by default, and then knows no --secret.
             env={**os.environ, "DOCKER_BUILDKIT": "1"},
         )
 
@@ -117,6 +120,7 @@ def flash_attn_settings(wheel: str, variant: str) -> dict[str, str]:
             hint="name the wheel as https://…/flash_attn-….whl#sha256=… (64 hexadecimal digits)",
         )
 
+    # Refused before the build: there the wheel would fail only when it is imported.
     if not variants.read(variant)["TORCH_CUDA"]:
         raise UserError(
             f"--flash-attn-wheel: the {variant} image has no CUDA", hint="--variant cu124 or cu132"
@@ -184,6 +188,7 @@ def pip_secrets(find_links: str, ca: str | None) -> Iterator[list[str]]:
     No layer keeps them.
     """
     with tempfile.TemporaryDirectory() as folder:
+        # A file and no build argument: an argument stays in the image's history.
         lines = ["[global]"]
         if ca:
             lines.append(f"cert = {CERTIFICATES}")

@@ -18,10 +18,12 @@ def options(names_of_gpus: list[str]) -> list[str]:
 
     Raises UserError if the catalogue does not know a GPU, or if the machine has several kinds.
     """
+    # An empty list is an answer of the driver: one that is silent raises an error in `query`.
     if not names_of_gpus:
         return ["--hardware=cpu"]
 
     kinds = sorted(set(names_of_gpus))
+    # A step is as slow as the slowest GPU, and one hardware entry describes one kind.
     if len(kinds) > 1:
         raise UserError(
             f"this machine has several kinds of GPUs: {', '.join(kinds)}",

@@ -36,6 +36,7 @@ def main() -> int:
 def inventory(distributions: Iterable[metadata.Distribution], debian: list[Component]) -> dict[str, Any]:
     """Return the list of an image: jobctl with the name of the variant, and its parts by kind and name."""
     variant = os.environ.get("JOBCTL_IMAGE_VARIANT", "")
+    # By purl: a package that stands in two folders of the path is named once.
     python = {component["purl"]: component for component in map(python_component, distributions)}
     image = component_of(
         f"jobctl-{variant}" if variant else "jobctl",
@@ -67,13 +68,18 @@ def component_of(name: str, version: str, purl: str, licences: list[Any]) -> Com
 
 def python_component(distribution: metadata.Distribution) -> Component:
     """Return one Python package with the licence that its metadata states."""
+    # A purl of PyPI wants the normal form of a name.
     name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
     purl = f"pkg:pypi/{name}@{distribution.version}"
     return component_of(name, distribution.version, purl, python_licences(distribution.metadata))
 
 
 def python_licences(facts: metadata.PackageMetadata) -> list[Any]:
-    """Return the licences of a package: its expression, else its classifiers, else the first line of its field."""
+    """Return the licences of a package.
+
+    They are its expression, else its classifiers, else the first line of its field.
+    """
+    # The expression is the newest field and the only one with a grammar. The others are free text.
     expression = (facts.get_all("License-Expression") or [""])[0]
     if expression:
         return [{"expression": expression}]
@@ -106,6 +112,7 @@ def debian_components(listing: str, documentation: Path) -> list[Component]:
         name = package.partition(":")[0]
         purl = f"pkg:deb/debian/{name}@{version}?arch={architecture}"
         file = documentation / name / "copyright"
+        # Old copyright files are not all UTF-8, and some packages have none.
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         components.append(
             component_of(name, version, purl, [named(licence) for licence in debian_licences(text)])

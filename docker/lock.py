@@ -1,8 +1,9 @@
 """Lock the packages of a machine without an image, with all their dependencies, by hash.
 
-The sources are ``run.txt`` and ``no-deps.txt``. The lists are for every Python and platform. torch has a list of its
-own, with the hashes of the package index and of the CPU builds. CUDA's libraries have theirs: they are gigabytes, and
-a CPU build of torch does not need them.
+The sources are ``run.txt`` and ``no-deps.txt``. The lists are for every Python and platform.
+
+torch has a list of its own, with the hashes of the package index and of the CPU builds. CUDA's libraries have
+theirs: they are gigabytes, and a CPU build of torch does not need them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def texts(date: str) -> dict[Path, str]:
     """Return the text of all lists. Raises UserError as ``resolve`` does."""
     options = ["--universal", f"--python-version={OLDEST_PYTHON}"]
     packages = entries_of(resolve(REQUIREMENTS / "run.txt", date, options))
+    # Without what they declare, for the reasons that no-deps.txt gives.
     alone = entries_of(resolve(REQUIREMENTS / "no-deps.txt", date, [*options, "--no-deps"]))
 
     cuda = [entry for entry in packages if CUDA.match(entry)]
@@ -55,8 +57,12 @@ def cpu_builds() -> dict[str, str]:
 
 
 def with_hashes(entry: str, builds: dict[str, str]) -> str:
-    """Add the hashes of the builds to an entry. Raises UserError for builds of another version than the entry's."""
+    """Add the hashes of the builds to an entry.
+
+    Raises UserError for builds of another version than the entry's.
+    """
     version = entry.split()[0].partition("==")[2]
+    # With hashes of another version pip could install no CPU build.
     others = [file for file in builds if not file.startswith(f"torch-{version}+cpu-")]
     if others:
         raise UserError(

@@ -1,10 +1,10 @@
 """``python -m jobctl.docker.pin``: pin the packages of the images and of ``requirements/locked*.txt``, by hash.
 
-Every list is resolved anew from ``docker/requirements/*.in``, the versions of ``requirements/*.txt`` and the package
-index at the time in ``docker/requirements/index-date.txt``. So the answer is the same today and in a year. ``--check``
-compares it to the last character. It changes nothing, and exits with 1 if anything differs. The package pins need uv.
-The digests of the base images need skopeo and a registry. If a registry does not answer, its digest stays, and a line
-says so.
+Every list is resolved anew from ``docker/requirements/*.in``, the versions of ``requirements/*.txt`` and the
+package index at the time in ``docker/requirements/index-date.txt``. So the answer is the same today and in a
+year. ``--check`` compares it to the last character. It changes nothing, and exits with 1 if anything differs.
+The package pins need uv. The digests of the base images need skopeo and a registry. If a registry does not
+answer, its digest stays, and a line says so.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for file, text in fresh_texts(date, options.find_links).items():
         file.write_text(text, encoding="utf-8")
 
+    # After the lists: if one cannot be resolved, neither they nor the date change.
     INDEX_DATE.write_text(date + "\n", encoding="utf-8")
 
+    # Last: only here may an answer be missing without an error. The digest then stays.
     for variant in variants.NAMES:
         references.fill_in(variant)
 

@@ -28,6 +28,7 @@ def bias_parameters(model: ModelConfig) -> int:
         return 0
 
     family = load_family(model.architecture)
+    # The gate and the way up have a bias each, and so has the way down below.
     inner = 2 if family.gated_feed_forward else 1
     attention = attention_width(model) + 2 * model.num_key_value_heads * model.head_dim + model.hidden_size
     feed_forward = inner * model.intermediate_size + model.hidden_size

@@ -13,6 +13,7 @@ def check_model(model: ModelConfig) -> None:
     heads = model.num_attention_heads
     groups = model.num_key_value_heads
 
+    # Each key head serves the same number of query heads.
     if heads % groups:
         raise UserError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {groups}")
 
@@ -50,6 +51,7 @@ def check_training(model: ModelConfig, train: TrainConfig) -> None:
             hint="--set use_zero1=false, or --set use_fsdp=false",
         )
 
+    # The cosine would rise from the peak to its end.
     if train.min_lr > train.learning_rate:
         raise UserError(f"min_lr {train.min_lr} is above learning_rate {train.learning_rate}")
 

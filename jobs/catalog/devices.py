@@ -12,6 +12,7 @@ def is_device(device: str, driver_name: str) -> bool:
 
     Whole words are compared: "NVIDIA H200 NVL" is an "H200", "NVIDIA GH200 480GB" is not.
     """
+    # Drivers spell one GPU in several ways, with other marks and letters between the words.
     wanted = WORD.findall(device.upper())
     words = WORD.findall(driver_name.upper())
     starts = range(len(words) - len(wanted) + 1)

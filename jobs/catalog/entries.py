@@ -88,6 +88,7 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def copy(self) -> float:
         """The rate of the largest copy in TB/s. Smaller copies may stay in a cache."""
+        # The sizes are keys of JSON, so they are texts: as texts 9 would be above 10.
         return self.copy_tb_s[max(self.copy_tb_s, key=int)]
 
 

@@ -40,6 +40,7 @@ def is_boolean(name: str) -> bool:
 
 def boolean(name: str, text: str) -> bool:
     """Return ``True``, ``false``, ``1``, ``off`` and the like as a truth value."""
+    # The guide writes True and False, YAML true and false.
     if text.lower() in TRUE + FALSE:
         return text.lower() in TRUE
     raise UserError(f"--{name}={text}: expected True or False")
@@ -124,6 +125,7 @@ def separate(arguments: Sequence[str], options: Collection[str]) -> tuple[list[s
 
         name, equals, _ = word[2:].partition("=")
         name = name.replace("-", "_")
+        # With its dashes as typed: an option of jobctl's is compared letter by letter.
         option = word.partition("=")[0]
         if not word.startswith("--") or option in options or not _is_flag(name):
             words.append(word)

@@ -37,6 +37,7 @@ NODES = 100_000
 """The most values in a YAML file. A value that an alias repeats counts each time."""
 
 
+# The C loader is the faster one, and not every build of PyYAML has it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """A loader with the scalars of YAML 1.2, which refuses a key that occurs twice.
 
@@ -61,6 +62,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return mapping
 
 
+# The last column has first characters: PyYAML tries a pattern only on values that begin so.
 for _tag, _pattern, _first in (
     ("null", r"~|null|", ["~", "n", ""]),
     ("bool", r"true|false|True|False", list("tfTF")),
@@ -136,7 +138,10 @@ def _refuse_bombs(text: str, origin: str) -> None:
 
 
 def line_of(text: str, *path: str | int) -> int:
-    """Return the line (from 1) of the key or item at ``path`` in YAML text, or of the deepest part that exists."""
+    """Return the line (from 1) of the key or item at ``path`` in YAML text.
+
+    Return that of the deepest part that exists.
+    """
     node = yaml.compose(text, Loader=_Loader)
     line = 1
     for step in path:
@@ -168,6 +173,7 @@ def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
         path: list[str | int] = [
             int(index) if index else name for name, index in re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", location)
         ]
+        # msgspec gives the place of the mapping, and the wrong key only in its message.
         unknown = re.search(r"unknown field `(.+)`", message)
         if unknown:
             path.append(unknown[1])
@@ -267,6 +273,7 @@ def load_model(name: str) -> Model:
     config = convert(architecture, ModelConfig, text, str(origin))
     # Only to check it: the recipe stays a mapping, because flags are merged into it later.
     convert(recipe, TrainConfig, text, str(origin))
+    # With the file's line: `load_family` knows only the name.
     check_family(config.architecture, text, str(origin))
 
     return Model(name, config, recipe)
@@ -290,9 +297,10 @@ def load_layer(kind: str, name: str) -> LayerEntry:
 
 
 def peak_flops(device_name: str, dtype: str = "bfloat16") -> tuple[float, str] | None:
-    """Return the dense peak in FLOP/s of the GPU that the driver calls ``device_name``, and its catalogue name.
+    """Return the dense peak in FLOP/s of a GPU, and its catalogue name.
 
-    Return None if the catalogue does not know the GPU or its peak at ``dtype``.
+    The driver calls the GPU ``device_name``. Return None if the catalogue does not know it or its peak at
+    ``dtype``.
     """
     for name in names("hardware"):
         facts = load_hardware(name).facts

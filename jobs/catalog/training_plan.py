@@ -54,6 +54,7 @@ def doubts(plan: Plan, train: TrainConfig) -> list[str]:
         if epochs > MANY_EPOCHS
     ]
 
+    # None of these is an error: a short try of a long recipe has them on purpose.
     if train.warmup_iters == train.max_iters:
         lines.append(
             f"the warm-up takes all {train.max_iters} steps of the run: the learning rate never decays"

@@ -126,6 +126,7 @@ def _attempts(run: Run) -> list[str]:
         for a in run.attempts
     ]
 
+    # Of all attempts: a later one avoids what any earlier one found.
     bad = [f"  {node}: {reason}" for node, reason in runs.bad_nodes(run).items()]
 
     return [

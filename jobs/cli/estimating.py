@@ -86,6 +86,7 @@ def available_gib(resolved: Resolution, situation: Situation) -> float:
     """Return GiB of a GPU or of the machine: of this host where the job runs on it without a GPU."""
     assert resolved.machine is not None
     # Targets of one machine run their jobs on this host.
+    # A job elsewhere must not be judged by the memory of a login node.
     on_this_host = target_entry(resolved.spec.target).most_nodes == 1
     here = host_gib_free() if on_this_host else None
     return available(situation, resolved.machine, here)

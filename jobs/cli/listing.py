@@ -97,6 +97,7 @@ def list_command(
 
 def _table(lines: Sequence[Listed]) -> str:
     """Return one line a run. Owners have a column where a scheduler keeps them."""
+    # Runs of this host alone have no owner to show, and the column would be empty.
     owned = any(line.status.owner for line in lines)
     header = (*HEADER, *(("OWNER",) if owned else ()), "")
     return table(header, [line.cells(with_owner=owned) for line in lines]) if lines else ""

@@ -255,6 +255,7 @@ def _what_to_do(verb: str, run: str | None) -> str:
 
 def texts_of(options: Mapping[str, Any], project: Project) -> dict[str, str | None]:
     """Return the files of this machine that a command reads: the project file, and those of its choices."""
+    # Read here: the site and the model that it names are files of this machine.
     is_project = Path(PROJECT_FILE).is_file()
     # None is sent as well: a project file in the login node's own folder must not count.
     texts: dict[str, str | None] = {PROJECT_FILE: read_text_file(PROJECT_FILE) if is_project else None}

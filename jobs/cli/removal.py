@@ -118,6 +118,7 @@ def prune_command(
 
 def _tell_unknown(pairs: Sequence[tuple[Run, Status]]) -> None:
     """Say which runs stay because nobody knows whether they have ended."""
+    # A scheduler that is silent says nothing: the run may be at work.
     unknown = sorted({run.path.name for run, status in pairs if status.state == "unknown"})
     if unknown:
         warn([f"left out: nothing says whether these runs have ended: {', '.join(unknown)}"])

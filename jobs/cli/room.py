@@ -36,6 +36,7 @@ def check_room(resolved: Resolution, *, force: bool, root: Path | None = None, q
     if estimated is None:
         return
 
+    # Before the line is printed: the refusal has the same figures.
     if not estimated.fits and not force:
         raise refuse(estimated)
     if not quiet:

@@ -208,6 +208,7 @@ def _of_size(name: str, settings: dict[str, Any], size: int, sequences: int, *, 
 def _guess(resolved: Resolution, spec: TrainSpec, sequences: int) -> int:
     """Return the largest micro-batch that the estimate gives room, within the sequences of a step."""
     situation = situation_of(spec)
+    # At least 1, so that a combination is tried: the estimate may be wrong.
     return min(max(1, largest_batch(situation, available_gib(resolved, situation))), sequences)
 
 

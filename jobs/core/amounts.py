@@ -55,7 +55,10 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration as a clock that counts: ``1d 02:03:04``, or ``02:03:04`` if it is shorter than a day."""
+    """Return a duration as a clock that counts: ``1d 02:03:04``.
+
+    A duration shorter than a day is ``02:03:04``.
+    """
     days, rest = divmod(round(seconds), DAY)
     hours, rest = divmod(rest, HOUR)
     return (f"{days}d " if days else "") + f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"

@@ -55,7 +55,10 @@ def aside(name: str) -> str:
 
 
 def files_below(folder: Path, skipped: list[str], prefix: str = "") -> Iterator[str]:
-    """Yield the relative names of all regular files, sorted; ``skipped`` gets the rest, each with the reason."""
+    """Yield the relative names of all regular files, sorted.
+
+    ``skipped`` gets the rest, each with the reason.
+    """
     try:
         with os.scandir(folder / prefix) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)

@@ -69,9 +69,9 @@ def write_named(path: Path, data: bytes) -> None:
 
 
 def make_shared(folder: Path) -> None:
-    """Create ``folder`` with the mode of its parent, sticky bit included, so that the same users may write to it.
+    """Create ``folder`` with the mode of its parent, sticky bit included.
 
-    ``templates/shell/files.sh`` does the same in a job.
+    So the same users may write to it. ``templates/shell/files.sh`` does the same in a job.
     """
     if folder.is_dir():
         return

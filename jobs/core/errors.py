@@ -30,9 +30,10 @@ class UserError(Exception):
 
 
 class NotConfigured(UserError):
-    """A cluster that this host cannot ask as it is set up, such as a context that the kubeconfig does not have.
+    """A cluster that this host cannot ask as it is set up.
 
-    Asking again does not help; another word of the user does.
+    An example is a context that the kubeconfig does not have. Asking again does not help. Another word of the
+    user does.
     """
 
 

@@ -55,7 +55,10 @@ def explain_missing() -> None:
 
 
 def _of_program(extras: list[str]) -> str:
-    """Return the extra that the running program, such as ``jobctl.prep.fetch``, is named after; else the first."""
+    """Return the extra that the running program, such as ``jobctl.prep.fetch``, is named after.
+
+    Return the first one for any other program.
+    """
     words = " ".join(sys.orig_argv)
     return next((extra for extra in extras if f"{DISTRIBUTION}.{extra}" in words), extras[0])
 

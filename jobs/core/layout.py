@@ -74,7 +74,10 @@ def code_dir(run: Path, step: str = "") -> Path:
 
 
 def tokenizer_copy(run: Path, tokenizer: str) -> Path:
-    """The copy of a tokenizer that the user gave as a folder. ``templates/job/command.sh.j2`` names it as well."""
+    """The copy of a tokenizer that the user gave as a folder.
+
+    ``templates/job/command.sh.j2`` names it as well.
+    """
     return run / "tokenizer" / tokenizer
 
 

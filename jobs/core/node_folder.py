@@ -15,12 +15,15 @@ LOCK = "lock"
 class NodeFolder:
     """A folder of this process alone, which no other user may read.
 
-    Its process holds a lock in it. A kill ends the lock and leaves the folder; the next process that makes a folder
-    with the same prefix removes it.
+    Its process holds a lock in it. A kill ends the lock and leaves the folder. The next process that makes a
+    folder with the same prefix removes it.
     """
 
     def __init__(self, prefix: str, place: Path | None = None) -> None:
-        """Make the folder in ``place``, by default the one for temporary files. Raises OSError where it cannot."""
+        """Make the folder in ``place``, by default the one for temporary files.
+
+        Raises OSError where it cannot.
+        """
         parent = place or Path(tempfile.gettempdir())
         prefix = f"{prefix}{os.getuid()}-"
         remove_abandoned(parent, prefix)
@@ -34,6 +37,7 @@ class NodeFolder:
     def close(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
+        # The lock goes last: until then no other process takes the folder for an abandoned one.
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -1,4 +1,7 @@
-"""Do again what fails for a while: ``ask`` by time, for a service, and ``retry`` by number, for a transfer."""
+"""Do again what fails for a while.
+
+``ask`` goes by time, for a service. ``retry`` goes by number, for a transfer.
+"""
 
 from __future__ import annotations
 

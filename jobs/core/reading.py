@@ -45,7 +45,10 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def carry(texts: Mapping[str, str | None]) -> None:
-    """Read these texts in the place of the files from now on: the user is at another machine, which has the files."""
+    """Read these texts in the place of the files from now on.
+
+    The user is at another machine, which has the files.
+    """
     _carried.clear()
     _carried.update(texts)
 
@@ -56,13 +59,17 @@ def is_text_file(path: Path) -> bool:
 
 
 def read_text_file(path: Path | str, *, hint: str = "") -> str:
-    """Return the text of a file that the user names. Raises UserError, with ``hint``, if it cannot be read."""
+    """Return the text of a file that the user names.
+
+    Raises UserError, with ``hint``, if it cannot be read.
+    """
     if (text := _carried.get(str(Path(path)))) is not None:
         return text
 
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        # Bytes that are no text have an error without strerror.
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read: {reason}", hint=hint) from None
 

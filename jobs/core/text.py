@@ -21,7 +21,10 @@ def visible(text: str) -> str:
 
 
 def visible_but_colours(line: str) -> str:
-    """Do as ``visible`` for one line of a program's output, but keep its colours up to the end of the line."""
+    """Do as ``visible`` for one line of a program's output, but keep its colours.
+
+    They hold up to the end of the line.
+    """
     if "\x1b" not in line:
         return visible(line)
 

@@ -1,4 +1,7 @@
-"""The files of a tokenizer's folder, as the hub has them: which they are, a copy of them, and the number of ids."""
+"""The files of a tokenizer's folder, as the hub has them.
+
+Which they are, a copy of them, and the number of ids.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ SETTINGS = "tokenizer_config.json"
 SPECIAL = "special_tokens_map.json"
 MODEL = "config.json"
 COPIED = (FILE, SETTINGS, SPECIAL, MODEL)
-"""Files that belong to the tokenizer. The first one defines it; the others name its special tokens and its model."""
+"""Files that belong to the tokenizer.
+
+The first one defines it. The others name its special tokens and its model.
+"""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """The name of a folder that can be part of a data set's name."""
 
@@ -93,6 +99,7 @@ def number_of_ids(folder: Path) -> int:
 
     vocab = contents.model.vocab
     ids: Iterable[int] = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
+    # Without -1 an empty vocabulary would be an error of `max`. It has 0 ids.
     return max([-1, *ids, *(token.id for token in contents.added_tokens)]) + 1
 
 

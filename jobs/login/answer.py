@@ -24,6 +24,7 @@ def end_mark(code: int) -> bytes:
 def has_begun(stream: BinaryIO) -> bool:
     """Read up to the first mark; whether there is one."""
     while line := stream.readline(LINE_BYTES):
+        # Not the whole line: a greeting without a line break stands before the mark.
         if line.endswith(BEGIN):
             return True
 

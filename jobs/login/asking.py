@@ -38,9 +38,13 @@ def ask(host: str, program: str, request: Request, write: Callable[[bytes], obje
 
 
 def ask_at_terminal(host: str, program: str, request: Request) -> int:
-    """Let jobctl on ``host`` have this terminal, and return its exit code. Raises UserError where ssh fails."""
+    """Let jobctl on ``host`` have this terminal, and return its exit code.
+
+    Raises UserError where ssh fails.
+    """
     word = encode(request).decode()
     with contextlib.closing(Session(host, [program, VERB, word], terminal=True)) as session:
+        # Without a limit: `close` would end the view after some seconds.
         session.process.wait()
         code = session.close()
         if code in (NOT_SSH, NOT_FOUND, NOT_EXECUTABLE):
@@ -52,9 +56,10 @@ def ask_at_terminal(host: str, program: str, request: Request) -> int:
 def ask_for_files(
     host: str, program: str, request: Request, into: Path, tell: Callable[[str], None]
 ) -> Came | int:
-    """Copy files from ``host`` to ``into``. Return what came; or the exit code of the other side, which has said why.
+    """Copy files from ``host`` to ``into``. Return what came.
 
-    Raises UserError where it has not heard the request, and Broken where the list of files did not come.
+    Where the other side refuses, return its exit code: it has said why. Raises UserError where it has not heard
+    the request, and Broken where the list of files did not come.
     """
     with _answering(host, program, request) as (session, stream):
         try:
@@ -71,7 +76,10 @@ def ask_for_files(
 
 @contextlib.contextmanager
 def _answering(host: str, program: str, request: Request) -> Iterator[tuple[Session, BinaryIO]]:
-    """Yield the session and its output after the first mark. Whatever happens in the block, the session ends."""
+    """Yield the session and its output after the first mark.
+
+    Whatever happens in the block, the session ends.
+    """
     word = encode(request)
     session = Session(host, [program, VERB])
     stdin = session.process.stdin
@@ -91,6 +99,7 @@ def _answering(host: str, program: str, request: Request) -> Iterator[tuple[Sess
 
         yield session, stdout  # type: ignore[misc]
     except BaseException:
+        # On Ctrl-C and on any error nobody reads the output any more, so ssh need not go on.
         session.process.terminate()
         raise
     finally:

@@ -48,12 +48,16 @@ SHOWN_CHARACTERS = 300
 
 
 def failure(said: str, host: str, by_hand: str) -> UserError:
-    """Return the error for what ssh has ``said`` of ``host``; ``by_hand`` is the command that leaves a login open."""
+    """Return the error for what ssh has ``said`` of ``host``.
+
+    ``by_hand`` is the command that leaves a login open.
+    """
     for known in FAILURES:
         if known.said in said:
             hint = known.hint.format(host=host, by_hand=by_hand)
             return UserError(f"{known.means.format(host=host)}{in_brackets(said)}", hint=hint, code=1)
 
+    # Words of ssh that are not in the table still help: they stand in brackets.
     return UserError(f"no connection to {host}{in_brackets(said)}", hint=BY_HAND.format(host=host), code=1)
 
 

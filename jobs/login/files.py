@@ -1,7 +1,7 @@
 """The files of a folder through a pipe: one line of JSON before each, and none twice.
 
-Who receives does not believe the names and sizes: nothing is written outside the folder, over a link, or beyond the
-room on the disk.
+Who receives does not believe the names and sizes. Nothing is written outside the folder, over a link, or
+beyond the room on the disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ NAMED = 5
 
 
 class OtherWords(Exception):
-    """In the place of files came the mark at the end of all output: the other side has refused, and has said why."""
+    """In the place of files came the mark at the end of all output.
+
+    The other side has refused, and has said why.
+    """
 
     def __init__(self, mark: bytes) -> None:
         super().__init__("no files came")
@@ -73,7 +76,10 @@ def known_files(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def send(source: Path, here: Mapping[str, tuple[int, int]], out: BinaryIO) -> None:
-    """Write each file below ``source`` that is not ``here`` with the same size and time. No link is followed."""
+    """Write each file below ``source`` that is not ``here`` with the same size and time.
+
+    No link is followed.
+    """
     skipped: list[str] = []
     wanted: list[str] = []
     size = 0
@@ -130,16 +136,18 @@ def _write_line(out: BinaryIO, facts: Mapping[str, object]) -> None:
 def receive(stream: BinaryIO, into: Path, tell: Callable[[str], None]) -> Came:
     """Write the files that come, each under its name when it is whole.
 
-    Raises UserError where they do not fit on the disk, and for lines that are no files; ConnectionError where nothing
-    comes, OtherWords where there are none; OSError where ``into`` cannot be written.
+    Raises UserError where they do not fit on the disk, and for lines that are no files. Raises ConnectionError
+    where nothing comes, OtherWords where there are none, and OSError where ``into`` cannot be written.
     """
     came = Came(sums=_sums(stream))
     if came.sums.files > FILES:
         raise UserError(f"the run has {came.sums.files} files; at most {FILES} are taken", code=1)
 
+    # Before the first file: half a copy on a full disk helps nobody.
     _check_space(into, came.sums.bytes)
     folder = Folder(into)
 
+    # A limit of our own: the other side may send files without an end. The last line is no file.
     for _ in range(FILES + 1):
         facts = _line(stream)
         if facts is None:
@@ -170,7 +178,10 @@ def _sums(stream: BinaryIO) -> Sums:
 
 
 def _line(stream: BinaryIO) -> dict[str, object] | None:
-    """Return the next line of facts; None where the stream has broken off. Raises UserError for another line."""
+    """Return the next line of facts; None where the stream has broken off.
+
+    Raises UserError for another line.
+    """
     line = stream.readline(LINE_BYTES)
     if line.startswith(b"\0"):
         raise OtherWords(line)
@@ -239,6 +250,7 @@ def _number(value: object) -> int:
 
 
 def _pass_over(stream: BinaryIO, size: int) -> bool:
+    # A refused file comes all the same, and stands before the next one.
     remaining = size
     while remaining and (piece := stream.read(min(CHUNK, remaining))):
         remaining -= len(piece)

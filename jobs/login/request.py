@@ -57,10 +57,12 @@ def decode(word: bytes, version: str) -> Request:
     """Return the request. Raises UserError for one that came in part, and for that of another ``version``."""
     try:
         unpacker = zlib.decompressobj()
+        # With a limit: a short request may unpack to more than the memory.
         text = unpacker.decompress(base64.urlsafe_b64decode(word.strip()), MOST_BYTES)
         if not unpacker.eof:
             raise ValueError("it is cut off, or too long")
 
+        # The version first: the fields of another version's request may be others.
         asking = msgspec.json.decode(text, type=Version).version
         if asking != version:
             raise UserError(

@@ -19,11 +19,17 @@ from jobctl.jobs.login.failures import failure
 CONNECT_SECONDS = 15
 ALIVE_SECONDS = 15
 ALIVE_COUNT = 4
-"""A connection on which this many questions in a row get no answer is dead: a laptop was asleep, a network changed."""
+"""A connection on which this many questions in a row get no answer is dead.
+
+A laptop was asleep, or a network changed.
+"""
 PERSIST_SECONDS = 60
 """How long the connection stays open for the next command."""
 SOCKET_FOLDER_BYTES = 45
-"""The longest folder of its socket. A socket's path has 104 bytes on macOS, ssh's %C 40, and what ssh adds 17."""
+"""The longest folder of its socket.
+
+A socket's path has 104 bytes on macOS, ssh's %C 40, and what ssh adds 17.
+"""
 END_SECONDS = 10.0
 """How long ssh may take to end when all has come. A process of the other side may keep its channel open."""
 LOG_BYTES = 1 << 16
@@ -34,7 +40,10 @@ _DESTINATION = re.compile(r"[A-Za-z0-9._~%+\[\]:/@-]+")
 
 
 def check_destination(host: str) -> str:
-    """Return the name of a host as ssh spells it. Raises UserError for one that ssh would read as an option."""
+    """Return the name of a host as ssh spells it.
+
+    Raises UserError for one that ssh would read as an option.
+    """
     last = host.rpartition("@")[2]
     if host.startswith("-") or last.startswith("-") or not _DESTINATION.fullmatch(host):
         raise UserError(
@@ -45,7 +54,10 @@ def check_destination(host: str) -> str:
 
 
 def quoted(words: Sequence[str]) -> str:
-    """Return the words as one line for the shell of the other machine. A ``~/`` before the first is its home there."""
+    """Return the words as one line for the shell of the other machine.
+
+    A ``~/`` before the first is its home there.
+    """
     program, *rest = words
     home = "~/" if program.startswith("~/") else ""
     return " ".join([home + shlex.quote(program.removeprefix("~/")), *(shlex.quote(word) for word in rest)])
@@ -58,6 +70,7 @@ class Session:
         """Start it; with a ``terminal`` it has this process's own input and output, and otherwise pipes."""
         self._host = check_destination(host)
         self._said = ""
+        # ssh writes its own words there by name (-E), apart from what the command prints.
         self._log = tempfile.NamedTemporaryFile(prefix="jobctl-ssh-")  # noqa: SIM115
         pipe = None if terminal else subprocess.PIPE
         command = [program(), *options(self._host), "-E", self._log.name, "-tt" if terminal else "-T"]
@@ -66,7 +79,11 @@ class Session:
         )
 
     def close(self) -> int:
-        """Return the exit code of the command, or that of ssh where it has none. What does not end is ended."""
+        """Return the exit code of the command, or that of ssh where it has none.
+
+        What does not end is ended.
+        """
+        # The other side takes the end of its input as a sign that nobody waits any more.
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -86,7 +103,10 @@ class Session:
         return code
 
     def said(self) -> str:
-        """Return what ssh itself has said, once it has ended. A connection that many share may break in silence."""
+        """Return what ssh itself has said, once it has ended.
+
+        A connection that many share may break in silence.
+        """
         return self._said
 
     def failure(self) -> UserError:
@@ -104,14 +124,20 @@ def program() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment without its locale, which ssh would send: the other machine has its own."""
+    """Return this process's environment without its locale.
+
+    ssh would send the locale, and the other machine has its own.
+    """
     return {
         name: value for name, value in os.environ.items() if name != "LANG" and not name.startswith("LC_")
     }
 
 
 def options(host: str) -> list[str]:
-    """Return what every call says. Keys, jumps and which hosts are known stay with the user's configuration."""
+    """Return what every call says.
+
+    Keys, jumps and which hosts are known stay with the user's configuration.
+    """
     settings = {
         # Nobody answers a prompt in a script, and an answer typed into the dark is a password in a log.
         "BatchMode": "yes",
@@ -130,8 +156,8 @@ def options(host: str) -> list[str]:
 def sharing(host: str) -> list[str]:
     """Return the options by which commands share one connection.
 
-    None where the user's configuration shares already, as for a host that asks for a code at each login, and none
-    where no private folder can hold the socket.
+    None where the user's configuration shares already, as for a host that asks for a code at each login. None
+    also where no private folder can hold the socket.
     """
     folder = None if _shares_already(host) else socket_folder()
     if folder is None:
@@ -148,7 +174,10 @@ def login_by_hand(host: str) -> str:
 
 
 def socket_folder() -> Path | None:
-    """Return this user's private folder for sockets, made where it is missing; None where there can be none."""
+    """Return this user's private folder for sockets, made where it is missing.
+
+    Return None where there can be none.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime) / "jobctl" if runtime else Path.home() / ".cache" / "jobctl-ssh"
     if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES or "%" in str(folder):
@@ -179,5 +208,6 @@ def _shares_already(host: str) -> bool:
     except subprocess.TimeoutExpired:
         return False
 
+    # ssh itself reads the configuration, with its includes and patterns.
     paths = [line.split(" ", 1)[1] for line in answer.splitlines() if line.startswith("controlpath ")]
     return any(path != "none" for path in paths)

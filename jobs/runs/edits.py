@@ -41,9 +41,10 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
-    """Return ``spec`` with ``edits``, and with the names of settings that may differ from those of the checkpoint.
+    """Return ``spec`` with ``edits``.
 
-    Raises UserError for a key or a value that the catalogue does not have.
+    It also names the settings that may differ from those of the checkpoint. Raises UserError for a key or a
+    value that the catalogue does not have.
     """
     if not edits:
         return spec
@@ -56,6 +57,7 @@ def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
         for name, part in sections_of(spec).items()
     }
     keys = {split_key(key)[0] for edit in edits for key in edit.settings}
+    # The user has asked for these, so the trainer need not refuse them at the checkpoint.
     changed["edited"] = tuple(sorted(keys & MAY_BE_ALLOWED))
 
     return msgspec.structs.replace(spec, **changed)
@@ -70,6 +72,7 @@ def make_edit(spec: JobSpec, sets: Sequence[str], after_attempt: int) -> Edit:
     for key in settings:
         _check_key(split_key(key)[0], spec)
 
+    # The record is read by whoever may read the run.
     refuse_secrets([Layer("--set", settings)], ())
     now = utc_stamp()
     edit = Edit(settings=settings, time=now, after_attempt=after_attempt)

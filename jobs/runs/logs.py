@@ -25,6 +25,7 @@ def log_files(run: Path, rank: int | None, attempt: int | None, step: str = "") 
     Without a number of an attempt, return those of all attempts at ``step``.
     """
     wanted = _numbers(run, step) if attempt is None else [attempt]
+    # A list of numbers and no pattern: attempt 10 comes after attempt 9.
     paths = [layout.batch_log(run, n) if rank is None else layout.rank_log(run, n, rank) for n in wanted]
     return [path for path in paths if path.exists()]
 

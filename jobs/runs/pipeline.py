@@ -1,7 +1,7 @@
 """Pipelines from text to an exported model: the steps, their order, and the record of each pipeline.
 
-This module knows no scheduler. A target whose jobs can wait for each other (``TargetEntry.chains``) gets all jobs at
-once. With any other target, jobctl waits itself and submits one job after the other.
+This module knows no scheduler. A target whose jobs can wait for each other (``TargetEntry.chains``) gets all
+jobs at once. With any other target, jobctl waits itself and submits one job after the other.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def write(root: Path, pipeline: Pipeline) -> None:
 def read(root: Path, name: str) -> Pipeline | None:
     """Return the recorded pipeline ``name``, or None if there is none."""
     path = layout.pipeline_file(root, name)
+    # Before the file is opened: the word may be a path, or name a job on a checkpoint.
     if not layout.RUN_NAME.fullmatch(name):
         return None
 

@@ -50,6 +50,7 @@ def read_preparation(run: Run) -> Preparation | None:
 
     try:
         said = msgspec.json.decode(read_regular(path), type=Preparation)
+        # The clock of a file server may be ahead of ours.
         age = max(time.time() - path.stat().st_mtime, 0.0)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

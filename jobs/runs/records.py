@@ -153,8 +153,10 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
 
         spec = read_spec(settings["spec"])
         submission = msgspec.convert(settings, _Submission)
+        # The package of a target may be gone. Then this run is left out, and the list goes on.
         target_entry(spec.target)
     except msgspec.ValidationError as error:
+        # Cut, because another user may have written a text of any length.
         version = str(settings["spec"].get("version", "unknown"))[:40]
         reason = f"not a run's record that this version reads: {error}; jobctl {version} wrote it"
         raise BadRun(origin, reason, newer_hint) from None
@@ -253,6 +255,7 @@ def read_attempts(run: Path) -> tuple[Attempt, ...]:
 def record_kill(run: Path, number: int) -> None:
     """Record the end of an attempt that was killed before it could write its end itself."""
     for attempt in read_attempts(run):
+        # Read again here: its script may have written the end in the meantime.
         if attempt.attempt == number and attempt.end is None:
             end = utc_stamp()
             code = code_of(-signal.SIGKILL)

@@ -21,6 +21,7 @@ def git_revision() -> str | None:
             timeout=10,
             check=True,
         )
+    # The revision is a note. A submission must not fail or wait for it.
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -344,6 +344,7 @@ def read_all(root: Path, tell: Callable[[str], None] = lambda reason: None) -> l
         except OSError as error:
             tell(f"{path}: {error.strerror}")
 
+    # A script that was started by hand has no time of submission.
     return sorted(readable, key=lambda run: (run.record.submitted or _started(run), run.name))
 
 

@@ -128,6 +128,7 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
     if not facts.image_variants:
         _check_own_image(spec)
     elif variant not in facts.image_variants:
+        # Without a GPU the words on its compute capability would say nothing.
         reason = LACKS[variant].format(facts.compute_capability) if gpus else "it has no GPU"
         raise UserError(
             f"image_variant {variant} cannot run on {spec.hardware}: {reason}",
@@ -179,6 +180,7 @@ def _check_environment(spec: JobSpec) -> None:
         if not ENV_NAME.fullmatch(name):
             raise UserError(f"pass_env: {name!r} is not the name of an environment variable")
 
+    # The system call would cut the word there, or refuse the start of the process.
     for text in (spec.site.root, spec.site.project_dir, *spec.site.env.values(), *spec.site.container.mounts):
         if "\0" in text:
             raise UserError(f"{text!r}: a NUL character cannot be passed to a process")

@@ -44,7 +44,10 @@ def is_file_name(choice: str) -> bool:
 
 
 def _missing_hint(kind: str, name: str) -> str:
-    """Return how to make a file of the user's that is missing, or where to see the entries that need no file."""
+    """Return how to make a file of the user's that is missing.
+
+    Or return where to see the entries that need no file.
+    """
     if Path(name).exists():  # the command would overwrite it
         return ""
 
@@ -68,7 +71,10 @@ def default_hardware(model: str) -> str:
 
 
 def model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
-    """Return the layers of the model, the hardware, the tier and the stage, and the limits of the hardware."""
+    """Return the layers of the model, the hardware, the tier and the stage.
+
+    The limits of the hardware come last.
+    """
     model, model_file = load_choice("models", choices.model, ModelEntry)
     machine, machine_file = load_choice("hardware", hardware, HardwareEntry)
     if str(choices.tier) not in names("tiers"):
@@ -128,6 +134,7 @@ def base_layers(
     layers = [*recorded_layers(recorded, kind), *layers]
     if kind.has_model:
         layers.append(named_layer("stages", stage))
+        # The record was made for other hardware, so its settings must fit these limits too.
         layers.append(Layer(f"limits of {hardware}", machine.limits, file, ("limits",), is_limit=True))
 
     return machine, layers

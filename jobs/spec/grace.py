@@ -36,6 +36,7 @@ def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, 
         # The check of all values comes later, and its message names the file and the line.
         return None
 
+    # Even if the warning comes early, the job has begun by then.
     if limit > grace + EARLY_SECONDS:
         return None
 

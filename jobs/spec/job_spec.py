@@ -208,6 +208,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         # record wins.
         if self.recorded_hash:
             return self.recorded_hash
+        # Sorted, so that the order of fields in a later version does not change the hash.
         return hashlib.sha256(msgspec.json.encode(self.meaning(), order="sorted")).hexdigest()[:16]
 
     def record(self) -> str:

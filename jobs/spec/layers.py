@@ -104,6 +104,7 @@ def parse_set(assignment: str, source: str = "--set") -> tuple[str, Any]:
         # An entry of a mapping is text: `env.DEBUG=1` must not become a number.
         return f"{name}.{entry}", text
 
+    # Text is not parsed: a partition called 1e3 or null is a name.
     return name, text if _is_text(name) else parse_yaml(text, f"{source} {key}")
 
 

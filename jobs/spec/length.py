@@ -100,6 +100,7 @@ def catalogue_size(spec: JobSpec) -> DatasetSize | None:
     if not entry.tokens:
         return None
 
+    # The catalogue counts all of the text, and an epoch is a pass over the training split.
     return DatasetSize(tokens=entry.tokens * (1 - entry.validation_share), is_exact=False)
 
 

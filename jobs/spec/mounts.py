@@ -16,7 +16,11 @@ def split_mount(text: str) -> list[str]:
 
 
 def place_of(path: str) -> str:
-    """Return the one spelling of an absolute path, so that two mounts can be compared: ``//a/./b/`` is ``/a/b``."""
+    """Return the one spelling of an absolute path: ``//a/./b/`` is ``/a/b``.
+
+    So two mounts can be compared.
+    """
+    # One slash at the front: normpath keeps two, which POSIX allows to mean something else.
     return posixpath.normpath(f"/{path.lstrip('/')}") if path.startswith("/") else path
 
 

@@ -44,6 +44,7 @@ def ship(tree: Path, into: Path) -> None:
     Raises UserError if ``tree`` is no checkout or ``into`` cannot be written.
     """
     aside = into.with_name(f".{into.name}")
+    # A copy that was interrupted may have left files that the tree no longer has.
     shutil.rmtree(aside, ignore_errors=True)
     try:
         for name in _names(tree, "--cached", "--others", *_secrets(tree), "--", *_parts(tree)):

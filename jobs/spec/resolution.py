@@ -1,7 +1,8 @@
-"""Make a job spec of a user's choices: gather the layers, merge and validate them, and keep each value's origin.
+"""Make a job spec of a user's choices.
 
-Layers, weakest first: model < hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and
-trainer flags < named flags.
+Gather the layers, merge and validate them, and keep each value's origin. Layers, weakest first: model <
+hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and trainer flags < named
+flags.
 """
 
 from __future__ import annotations
@@ -245,6 +246,7 @@ def _job_fields(choices: Choices, version: str, hardware: str, machine: Hardware
     site = choices.recorded.site_name if choices.recorded else DEFAULT_SITE
     return {
         "version": version,
+        # Evaluations and sweeps are trainings whose stage says what they do (`recorded_kind`).
         "kind": kinds.TRAIN.name if kind.has_model else kind.name,
         "hardware": entry_name(hardware),
         "target": choices.target,

@@ -1,4 +1,7 @@
-"""A tokenizer that the user gave as a folder: describe it when a job is submitted, and copy it for the job."""
+"""A tokenizer that the user gave as a folder.
+
+Describe it when a job is submitted, and copy it for the job.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +37,16 @@ def describe(given: str) -> tuple[str, TokenizerFolder]:
 
 
 def ship(tokenizer: TokenizerFolder, into: Path) -> None:
-    """Copy the tokenizer to the run's folder ``into``, so that every node sees it and a later edit changes nothing.
+    """Copy the tokenizer to the run's folder ``into``.
 
-    Raises UserError if it cannot be copied, or is another one by now.
+    So every node sees it, and a later edit changes nothing. Raises UserError if it cannot be copied, or is
+    another one by now.
     """
     source = Path(tokenizer.folder)
     try:
         into.mkdir(parents=True, exist_ok=True)
         tokenizer_files.copy_files(source, into)
+        # The copy is compared, not the source: that may change once more.
         changed = tokenizer_files.sha256_of(into) != tokenizer.sha256
     except OSError as error:
         raise UserError(f"{source} cannot be copied to {into}: {error}", code=1) from None
@@ -51,6 +56,9 @@ def ship(tokenizer: TokenizerFolder, into: Path) -> None:
 
 
 def catalogue_ids(spec: JobSpec) -> int:
-    """Return the number of ids of a job's tokenizer. Raises UserError for one that the catalogue does not know."""
+    """Return the number of ids of a job's tokenizer.
+
+    Raises UserError for one that the catalogue does not know.
+    """
     entry: TokenizerEntry = load_entry("tokenizers", spec.inputs.tokenizer, TokenizerEntry)
     return entry.vocab_size

@@ -1,7 +1,7 @@
 """Run jobs in an allocation of Slurm that exists already: salloc, Jupyter or VS Code on a compute node.
 
-The script runs in the background on this host, as on the local target, and starts its ranks with srun. The allocation
-is somebody else's: it is neither requeued nor ended.
+The script runs in the background on this host, as on the local target, and starts its ranks with srun. The
+allocation is somebody else's: it is neither requeued nor ended.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ class AllocationTarget(LocalTarget):
         return {"JOBCTL_QUIET": "1"}
 
     def cancel(self, run: Run) -> None:
-        """Signal the steps of the run until its script has recorded the end, from any host that reaches Slurm."""
+        """Signal the steps of the run until its script has recorded the end.
+
+        It works from any host that reaches Slurm.
+        """
         last = _unended(run)
         if last is None:
             return
@@ -77,6 +80,8 @@ class AllocationTarget(LocalTarget):
         while self._is_at_work(run, last):
             late = time.monotonic() > deadline
             self._signal(run, last, signal.SIGKILL if late else signal.SIGTERM)
+            # On another host nothing more can be done: after the kill of its steps only the script is left
+            # there.
             if late and not self._is_here(last):
                 break
 
@@ -117,7 +122,10 @@ class AllocationTarget(LocalTarget):
         return status
 
     def _trace(self, run: Run, last: Attempt) -> str:
-        """Return why the attempt cannot be at work, or nothing where it can. Raises UserError if Slurm is silent."""
+        """Return why the attempt cannot be at work, or nothing where it can.
+
+        Raises UserError if Slurm is silent.
+        """
         if self._is_here(last):
             return "" if is_alive(last.pid, run.path) else f"process {last.pid} is gone without a word"
 
@@ -164,6 +172,7 @@ class AllocationTarget(LocalTarget):
             # The shell passes SIGTERM on. srun itself would kill the ranks at once.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(last.pid, number)
+                # A shell that is stopped hears a signal only when it goes on.
                 os.kill(last.pid, signal.SIGCONT)
 
     def _pause(self, run: Run, last: Attempt) -> None:

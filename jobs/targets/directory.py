@@ -53,6 +53,7 @@ class DirectoryStore:
             return None
 
         status = runs.recorded_status(run)
+        # Of an array the last attempt speaks for its own task only.
         if status.state == "finished" and runs.unfinished_tasks(run):
             return "failed"
 
@@ -84,6 +85,7 @@ class DirectoryStore:
             runs.write_submission(path, spec, script)
             run = runs.read(self._root, spec.run)
             job_id = self._target.submit(run, layout.script_file(path), spec.after)
+        # Also on Ctrl-C: the name must be free for the next submission.
         except BaseException:
             runs.release(path)
             raise
@@ -144,6 +146,7 @@ class DirectoryStore:
             if self._target.statuses([now])[0].state not in runs.ENDED:
                 raise busy
 
+            # In memory first: a script that cannot be rendered must leave no edit in the record.
             spec = _record_with(now, edit).spec_to_resume(trusted)
             text = self._target.render(spec)
 

@@ -52,6 +52,7 @@ class DockerTarget(LocalTarget):
 
     def _status(self, run: Run) -> Status:
         status = super()._status(run)
+        # Only then is the engine asked: it takes longer than a look at /proc.
         if status.state != "lost":
             return status
 
@@ -89,6 +90,7 @@ class DockerTarget(LocalTarget):
 
 def _check(spec: JobSpec) -> None:
     for path in (spec.site.root, spec.site.project_dir):
+        # The engine splits a mount at each colon.
         if ":" in path:
             raise UserError(f"{path}: a container engine cannot mount a path with ':' in it")
 
@@ -111,7 +113,10 @@ def _mounts(spec: JobSpec) -> list[str]:
 
 
 def _variables(spec: JobSpec) -> list[str]:
-    """Return the job's variables as ``NAME=value``, or as ``NAME`` if the value is in the submitter's environment."""
+    """Return the job's variables as ``NAME=value``.
+
+    One whose value is in the submitter's environment is ``NAME``.
+    """
     variables = [f"{name}={value}" for name, value in job_environment(spec).items()]
     if spec.site.project_dir:
         variables.append(f"PYTHONPATH={spec.site.project_dir}/src")

@@ -56,6 +56,7 @@ class LocalTarget:
                 stderr=output,
                 # Ctrl-C in this terminal, or its end, must not reach the job.
                 start_new_session=True,
+                # The whole environment: on one machine a job sees what the user's shell sees.
                 env={**os.environ, **self.variables()},
             )
 
@@ -115,6 +116,7 @@ class LocalTarget:
     def _to_cancel(self, run: Run) -> Attempt | None:
         """Return the attempt that has no recorded end. Raises UserError if it runs on another host."""
         last = _alive(run) or run.last
+        # No error: it ended while the user typed, and an ended job is what was wanted.
         if last is None or last.exit_code is not None:
             return None
 

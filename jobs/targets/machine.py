@@ -1,4 +1,7 @@
-"""This machine's GPUs against what a job asks for: a training that finds no GPU would go on on the CPU, for weeks."""
+"""This machine's GPUs against what a job asks for.
+
+A training that finds no GPU would go on on the CPU, for weeks.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
 
 ENOUGH_MEMORY = 0.9
-"""The part of the declared memory that a driver may tell of: it keeps some, and gigabytes are counted in two ways."""
+"""The part of the declared memory that a driver may tell of.
+
+It keeps some, and gigabytes are counted in two ways.
+"""
 
 
 class Gpu(msgspec.Struct, frozen=True):
@@ -50,7 +56,10 @@ def check_machine(spec: JobSpec, *, force: bool = False) -> None:
 
 
 def check_package(kind: JobKind) -> None:
-    """Raise UserError where jobctl's own interpreter, which runs the jobs of this machine, lacks the kind's package."""
+    """Raise UserError where jobctl's own interpreter lacks the package of the kind.
+
+    That interpreter runs the jobs of this machine.
+    """
     if not kind.package or importlib.util.find_spec(kind.package) is not None:
         return
 
@@ -86,6 +95,7 @@ def visible_gpus(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gp
         return list(gpus)
 
     words = [word.strip() for word in chosen.split(",") if word.strip()]
+    # A UUID cannot be looked up in this list. Any index that exists keeps the count right.
     indices = [int(word) if word.isdigit() else 0 for word in words]
     # CUDA takes none after the first that does not exist.
     existing = next((i for i, index in enumerate(indices) if index >= len(gpus)), len(indices))
@@ -103,6 +113,7 @@ def refused(spec: JobSpec, gpus: Sequence[Gpu], *, force: bool) -> UserError | N
             f"{spec.hardware} wants {counted(wanted, 'GPU')}, this machine has {has}", hint=_hint(len(gpus))
         )
 
+    # The smallest decides: all ranks have the same batch.
     smallest = min(gpus, key=lambda gpu: gpu.memory_gib)
     if smallest.memory_gib < ENOUGH_MEMORY * declared and not force:
         return UserError(

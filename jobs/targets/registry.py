@@ -25,7 +25,10 @@ VOLUME = "/workspace"
 """The path at which the pods of a cluster mount the shared volume."""
 
 PODS = 10_000
-"""The most pods of a job: operators number them, and their names of 63 characters have room for four digits."""
+"""The most pods of a job.
+
+Operators number them, and their names of 63 characters have room for four digits.
+"""
 
 
 KUBERNETES_INSTEAD: dict[str, str] = {
@@ -192,6 +195,7 @@ def load_target(name: str) -> Target:
     try:
         target: Target = importlib.import_module(entry.module).TARGET
     except (ImportError, AttributeError) as error:
+        # A broken built-in target is a fault of jobctl: its traceback is wanted.
         if name in _BUILT_IN:
             raise
 

@@ -104,7 +104,10 @@ class _WithNotes:
             removal.remove(note, checkpoints)
 
     def _note_of(self, run: Run) -> Path | None:
-        """Return the directory of this host that says which cluster has just this run; None where there is none."""
+        """Return the directory of this host that says which cluster has just this run.
+
+        Return None where there is none.
+        """
         path = layout.run_dir(self._home, run.path.name)
         if not layout.record_file(path).is_file():
             return None
@@ -113,6 +116,7 @@ class _WithNotes:
         if not target_entry(noted.target).keeps_records:
             return None  # a run of this host that has the same name
 
+        # Another cluster may have a run of the same name, whose note must stay.
         return path if _cluster_of(noted) == _cluster_of(run) else None
 
 

@@ -70,6 +70,7 @@ def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, str]:
 def _default(field: inspect.Field) -> Any:
     if field.default is not msgspec.NODEFAULT:
         default = msgspec.to_builtins(field.default)
+        # A YAML file has lists only.
         return list(default) if isinstance(default, tuple) else default
 
     if field.default_factory is not msgspec.NODEFAULT:

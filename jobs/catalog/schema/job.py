@@ -27,6 +27,7 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         ),
     ] = "24:00:00"
     stop_grace_seconds: Annotated[
+        # sbatch's --signal takes no more seconds than this.
         int, Meta(ge=1, le=65535, description="warning before the time limit, to checkpoint in")
     ] = 300
     max_attempts: Annotated[

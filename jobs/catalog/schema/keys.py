@@ -100,6 +100,7 @@ def nearest_key(word: str) -> str:
     known = [key for key in KEYS if key.startswith(f"{section}.")] if section in SITE_SECTIONS else list(KEYS)
     spellings = {key.rpartition(".")[2]: key for key in known}
 
+    # Without a section any key may be meant, by its whole name as well.
     if section not in SITE_SECTIONS:
         name = word
         spellings |= {key: key for key in known}

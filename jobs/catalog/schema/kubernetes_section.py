@@ -9,6 +9,7 @@ from jobctl.jobs.core.bounds import MOST
 
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?)?$"
 """A quantity of Kubernetes, or nothing."""
+# 253 characters at most: the length of a DNS subdomain.
 NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 """The name of an object of Kubernetes."""
 NO_NAME = rf"^$|{NAME}"
@@ -50,6 +51,7 @@ class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             description="a name of small letters, digits and -: the Secret whose keys become the environment of a job",
         ),
     ] = ""
+    # The default is the user of our images.
     run_as_user: Annotated[
         int,
         Meta(

@@ -1,4 +1,7 @@
-"""The section ``login`` of a site: the machine on which jobctl acts for a user of another one. No job reads it."""
+"""The section ``login`` of a site: the machine on which jobctl acts for a user of another one.
+
+No job reads it.
+"""
 
 from typing import Annotated
 
