@@ -78,7 +78,9 @@ def tokenizer_folder(spec: JobSpec) -> Path:
 
 
 def tokenizer_ids(spec: JobSpec) -> int | None:
-    """Return the number of ids of a job's tokenizer; None where it is neither the catalogue's nor seen by this host.
+    """Return the number of ids of a job's tokenizer.
+
+    None where it is neither the catalogue's nor seen by this host.
 
     Raises UserError for a tokenizer that is not known, where this host sees the root.
     """

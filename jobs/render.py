@@ -150,7 +150,9 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
 
 
 def gpu_environment(spec: JobSpec, cache: str) -> dict[str, str]:
-    """Return the environment of a job with GPUs on a cluster. ``cache`` holds compiled kernels and outlives the job.
+    """Return the environment of a job with GPUs on a cluster.
+
+    ``cache`` holds compiled kernels and outlives the job.
 
     The launcher of each node reads both names (``trainer/compile_cache``). The site's settings win.
     """

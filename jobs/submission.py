@@ -95,14 +95,20 @@ def _check_text(spec: JobSpec) -> None:
 
 
 def _check_tokenizer(spec: JobSpec) -> None:
-    """Raise UserError for a tokenizer that is neither the catalogue's, nor made under the root, nor a folder."""
+    """Raise UserError for an unknown tokenizer.
+
+    A known one is the catalogue's, made under the root, or a folder.
+    """
     made = tokenizer_folder(spec)
     if spec.inputs.tokenizer not in names("tokenizers") and not made.is_dir() and not spec.tokenizer_folder:
         raise unknown_tokenizer(spec)
 
 
 def check_tokenizer_folder(spec: JobSpec) -> None:
-    """Raise UserError where the root has another tokenizer, or ids of another one, under the folder's name."""
+    """Raise UserError where the folder's name is taken.
+
+    The root then has another tokenizer, or ids of another one, under that name.
+    """
     given = spec.tokenizer_folder
     if not given or not target_entry(spec.target).shares_files:
         return

@@ -185,6 +185,7 @@ def all_logs(
 
             lines.put(None)
         except BaseException as error:
+            # Handed over and not raised here: the reader would wait for this pod for ever.
             lines.put(error)
 
     for index in range(pods):

@@ -74,6 +74,7 @@ def index_of(labels: dict[str, str]) -> int:
     if "batch.kubernetes.io/job-completion-index" in labels:
         return int(labels["batch.kubernetes.io/job-completion-index"])
     index = int(labels.get("training.kubeflow.org/replica-index", 0))
+    # The operator numbers workers from 0, and pod 0 is the master.
     return index + 1 if labels.get("training.kubeflow.org/replica-type") == "worker" else index
 
 

@@ -86,6 +86,7 @@ def _relay(connection: Any, keys: int | None) -> bytes:
     from websocket import WebSocketException
 
     socket = connection.sock
+    # A shell may be silent for hours.
     socket.settimeout(None)
     size = None
     last_ping = time.monotonic()

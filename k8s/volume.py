@@ -79,6 +79,7 @@ def running(api: Api, wanted: VolumePod, tell: Callable[[str], None]) -> Iterato
         yield name
     finally:
         try:
+            # Nothing in the pod is worth waiting for.
             api.delete(POD, site.kubernetes.namespace, name, grace_seconds=0)
         except UserError as problem:
             tell(f"{problem.message}; it ends by itself in {LIFETIME_SECONDS // 3600} hours")

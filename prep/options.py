@@ -156,7 +156,10 @@ def _type_of(kind: type[Any], name: str) -> Any:
 
 
 def dataset_entry(arguments: argparse.Namespace) -> DatasetEntry:
-    """Return the catalogue's entry, or a new one for the user's files, with the changes of the command line."""
+    """Return the catalogue's entry, or a new one for the user's files.
+
+    It has the changes of the command line.
+    """
     name = arguments.dataset
     is_users_data = arguments.source or (arguments.root and source_dir(arguments.root, name).is_dir())
     if is_users_data and name not in names("datasets"):

@@ -188,7 +188,10 @@ def vocabulary_problems(reference: ReferenceEncoder, meta: Meta) -> list[str]:
 
 
 def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> dict[str, str]:
-    """Return samples from the beginning, the end and three places between, as text or (without a tokenizer) as ids."""
+    """Return samples from the beginning, the end and three places between.
+
+    They are text, or ids without a tokenizer.
+    """
     last = max(dataset.num_tokens - SAMPLE, 0)
     # A fixed seed, so that two reports of a data set are the same.
     places = sorted({0, last, *(int(x) for x in np.random.default_rng(0).integers(0, last + 1, 3))})

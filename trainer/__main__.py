@@ -81,7 +81,7 @@ def run(options: Options) -> int:
 
 
 def evaluation_beside(options: Options) -> Options:
-    """Let the evaluation of a run that may only be read write its records into a folder of its own, and say so."""
+    """Let the evaluation of a run that may only be read write into a folder of its own, and say so."""
     if not options.only_evaluates or options.records_dir is not None or may_be_written(options.run_dir):
         return options
 

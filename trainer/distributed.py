@@ -191,7 +191,10 @@ def buffers_stay() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def gradient_sync(model: nn.Module, sharding: Sharding, last: bool) -> Iterator[None]:
-    """Gradients stay on their rank until the step's last micro-step; with ZeRO-1 gathered weights stay as well."""
+    """Gradients stay on their rank until the step's last micro-step.
+
+    With ZeRO-1 gathered weights stay as well.
+    """
     if isinstance(model, DistributedDataParallel) and not last:
         with model.no_sync():
             yield

@@ -259,7 +259,10 @@ def set_threads(ranks: int) -> None:
 
 
 def leave(number: int, _: FrameType | None) -> None:
-    """End at once; the ranks die with their parent. Without a handler a container's first process ignores signals."""
+    """End at once; the ranks die with their parent.
+
+    Without a handler a container's first process ignores signals.
+    """
     sys.exit(128 + number)
 
 
@@ -288,7 +291,10 @@ class StopFile:
             file.write(f"{LAUNCHER_WORDS}{signal.Signals(number).name}\n")
 
     def take_back(self) -> None:
-        """Remove what this launcher alone has asked for and all ranks have done, so that the same command resumes."""
+        """Remove what this launcher alone has asked for and all ranks have done.
+
+        The same command then resumes.
+        """
         try:
             if self.asked and all(
                 line.startswith(LAUNCHER_WORDS) for line in self.path.read_text(errors="replace").splitlines()

@@ -109,7 +109,10 @@ def interface_of(address: str) -> str:
 
 
 def address_towards(host: str, port: int) -> str:
-    """Return the address from which this node sends to ``host``. Nothing is sent. Raises UserError without a route."""
+    """Return the address from which this node sends to ``host``. Nothing is sent.
+
+    Raises UserError without a route.
+    """
     try:
         family, kind, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:

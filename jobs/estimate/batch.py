@@ -33,7 +33,10 @@ def fits(situation: Situation, available_gib: float) -> bool:
 
 
 def largest_batch(situation: Situation, available_gib: float) -> int:
-    """Return the largest ``batch_size`` that fits, 0 where none does; by bisection, since memory only grows."""
+    """Return the largest ``batch_size`` that fits, 0 where none does.
+
+    Bisection finds it, since memory only grows.
+    """
     low = 0
     high = 1
     while high <= MOST and fits(situation.with_batch(high), available_gib):
@@ -52,7 +55,7 @@ def largest_batch(situation: Situation, available_gib: float) -> int:
 
 
 def automatic_batch(situation: Situation, available_gib: float) -> TrainConfig | None:
-    """Return the training with the largest micro-batch that fits and the same global batch; None if none fits.
+    """Return the training with the largest micro-batch that fits. None if none fits.
 
     The global batch stays exactly what it is, so the micro-batch is a divisor of the sequences of a rank.
     """

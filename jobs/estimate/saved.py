@@ -134,7 +134,9 @@ def _float8_block(situation: Situation) -> Saved:
 
 
 def _compiled_block(situation: Situation) -> Saved:
-    """Count the tensors that the compiler's partitioner keeps: inputs and outputs of products, and the block's input.
+    """Count the tensors that the compiler's partitioner keeps.
+
+    These are inputs and outputs of products, and the block's input.
 
     Norms, rotation and SwiGLU are computed again. Under autocast the residual stream is float32.
     """

@@ -1,4 +1,7 @@
-"""The guide's analysis of a run: means without warm-up, the best MFU, and how long the optimal tokens take. Pure."""
+"""The guide's analysis of a run. Pure.
+
+It has means without warm-up, the best MFU, and how long the optimal tokens take.
+"""
 
 from __future__ import annotations
 
@@ -93,8 +96,8 @@ def analyse(
 ) -> Analysis:
     """Return the analysis of ``history``.
 
-    ``goodput`` says where its time went. ``skip`` is the number of steps to leave out as warm-up, ``tokens`` the length
-    of the training to project.
+    ``goodput`` says where its time went. ``skip`` is the number of steps to leave out as warm-up. ``tokens``
+    is the length of the training to project.
     """
     warmup = warmup_steps(history) if skip is None else skip
     steady = steady_intervals(history, warmup)
@@ -186,7 +189,10 @@ def _rate(intervals: Sequence[Interval]) -> float | None:
 
 
 def split(intervals: Sequence[Interval]) -> dict[str, float]:
-    """Return the share of a step's time by part, and ``other`` for the rest; empty where no part was measured."""
+    """Return the share of a step's time by part, and ``other`` for the rest.
+
+    Empty where no part was measured.
+    """
     total = mean(intervals, "dt_ms")
     if not total:
         return {}
@@ -244,7 +250,10 @@ def optimal_tokens(model: str) -> float | None:
 
 
 def memory_total_gb(device: str) -> float | None:
-    """Return the memory of the GPU that the driver calls ``device``, in GB; None where the catalogue has it not."""
+    """Return the memory of the GPU that the driver calls ``device``, in GB.
+
+    None where the catalogue does not have it.
+    """
     for name in names("hardware"):
         facts = load_hardware(name).facts
         if facts.device and is_device(facts.device, device):

@@ -47,7 +47,10 @@ def places(steps: Sequence[int], grid: Grid) -> list[int]:
 
 
 def band(values: Sequence[float], upto: Sequence[int], digits: int = 5) -> Band:
-    """Return the band of a column whose buckets end at ``upto`` (of ``places``). What is not finite is left out."""
+    """Return the band of a column whose buckets end at ``upto`` (of ``places``).
+
+    What is not finite is left out.
+    """
     low: Values = []
     mean: Values = []
     high: Values = []

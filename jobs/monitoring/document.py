@@ -38,7 +38,10 @@ Entry = dict[str, Any]
 
 
 def read_document(path: Path) -> History:
-    """Return the history that a document tells. Raises UserError where it cannot be read or tells of no run."""
+    """Return the history that a document tells.
+
+    Raises UserError where it cannot be read or tells of no run.
+    """
     try:
         data = read_regular(path, LARGEST)
     except OSError as error:
@@ -146,7 +149,10 @@ def interval_of(entry: Entry, steps: int) -> Interval:
 
 
 def share(mfu: Any) -> float:
-    """Return an MFU as a share of 1, from a number, a percentage or an object with one of them; NaN for none."""
+    """Return an MFU as a share of 1; NaN for none.
+
+    It comes from a number, a percentage or an object with one of them.
+    """
     if isinstance(mfu, dict):
         mfu = _first(mfu, *_MFU_KEYS)
 

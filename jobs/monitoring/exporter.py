@@ -111,7 +111,10 @@ class Runs:
         self._opened: dict[str, Opened] = {}
 
     def samples(self, now: float | None = None) -> Iterator[Sample]:
-        """Yield the values of all runs that a trainer wrote to lately; one that cannot be read is left out."""
+        """Yield the values of all runs that a trainer wrote to lately.
+
+        A run that cannot be read is left out.
+        """
         moment = time.time() if now is None else now
         for name in self._names(moment):
             try:

@@ -63,7 +63,10 @@ def read_training(run: Path) -> Training | None:
 
 
 def _histories(run: Path) -> list[History]:
-    """Return what the logs of a run say, or its documents if it has no logs: the training, then its evaluation."""
+    """Return what the logs of a run say, or its documents if it has no logs.
+
+    The training comes first, then its evaluation.
+    """
     if log_names(run, "run") or log_names(run, "eval"):
         return [RunLog(run).read()]
 
@@ -81,7 +84,10 @@ def _latest(run: Path) -> str | None:
 
 
 def newest(run: Path, kind: str) -> Path | None:
-    """Return the last document of a training ("run") or of an evaluation ("eval"), or its log if it has none yet."""
+    """Return the last document of a training ("run") or of an evaluation ("eval").
+
+    Return its log if it has no document yet.
+    """
     folder = layout.metrics_dir(run)
     documents = folder.glob(f"{kind}_*.json")
     return max(documents, default=None) or max(folder.glob(f"{kind}_*.jsonl"), default=None)

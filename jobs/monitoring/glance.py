@@ -1,4 +1,7 @@
-"""One look at a run that is going on: how far, how well, how fast, how long still. Pure, but for the tail of a log."""
+"""One look at a run that is going on: how far, how well, how fast, how long still.
+
+Pure, but for the tail of a log.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,10 @@ def glance(
     warnings: Sequence[str] = (),
     goodput: Goodput | None = None,
 ) -> Glance:
-    """Return the look at a run at the time ``now``, in seconds since the epoch; ``goodput`` is where its time went."""
+    """Return the look at a run at the time ``now``, in seconds since the epoch.
+
+    ``goodput`` is where its time went.
+    """
     recent = history.intervals[-RECENT:]
     per_step = mean(recent, "dt_ms")
     remaining = max(0, history.max_iters - history.last_step)

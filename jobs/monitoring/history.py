@@ -274,7 +274,10 @@ def known(value: float) -> float | None:
 
 
 def kept(entries: list[Entry], step: int) -> list[Entry]:
-    """Return the entries that still hold when training goes on after ``step``; entries are in order of steps."""
+    """Return the entries that still hold when training goes on after ``step``.
+
+    Entries are in order of steps.
+    """
     end = len(entries)
     # From the end, because a resume drops few of many entries.
     while end and entries[end - 1].iter > step:

@@ -104,7 +104,10 @@ def reason_of(error: Exception) -> str:
 
 
 class Notifier:
-    """Compares looks at runs and sends what is news, from a thread of its own: no receiver can hold up a watch."""
+    """Compares looks at runs and sends what is news.
+
+    It has a thread of its own, so no receiver can hold up a watch.
+    """
 
     def __init__(self, settings: Notify, say: Say, environment: Mapping[str, str] = os.environ) -> None:
         self.settings = settings

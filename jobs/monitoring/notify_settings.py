@@ -1,4 +1,7 @@
-"""The section ``notify`` of a project file. Every command reads that file, so this module imports nothing else."""
+"""The section ``notify`` of a project file.
+
+Every command reads that file, so this module imports nothing else.
+"""
 
 from __future__ import annotations
 

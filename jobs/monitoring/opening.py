@@ -119,7 +119,7 @@ def open_run(word: str, root: Path) -> Opened:
 
 
 def _check_is_here(name: str, run: Path) -> None:
-    """Raise UserError where the run directory is this host's note of a cluster's run, without any of its files."""
+    """Raise UserError for this host's note of a cluster's run, which has none of the run's files."""
     parts = ("attempts", "logs", "metrics")
     if not layout.record_file(run).is_file() or any(any((run / part).glob("*")) for part in parts):
         return
@@ -138,7 +138,10 @@ def _check_is_here(name: str, run: Path) -> None:
 
 
 def _file(path: Path) -> Opened:
-    """Return the run of one file: a log of ours belongs to its run directory, any other file is a run by itself."""
+    """Return the run of one file.
+
+    A log of ours belongs to its run directory. Any other file is a run by itself.
+    """
     in_metrics = path.parent.name == layout.metrics_dir(Path()).name
     if path.suffix == ".jsonl" and in_metrics:
         return _folder(path.resolve().parent.parent)
@@ -147,7 +150,10 @@ def _file(path: Path) -> Opened:
 
 
 def _folder(path: Path) -> Opened:
-    """Return the run of a folder: a run directory, or the newest document in an output folder of the guide's tools."""
+    """Return the run of a folder.
+
+    That is a run directory, or the newest document in an output folder of the guide's tools.
+    """
     name = path.resolve().name
     # A job that was refused before its first step has attempts and logs alone, and doctor is asked about it.
     begun = layout.record_file(path).exists() or (path / "attempts").is_dir() or (path / "logs").is_dir()

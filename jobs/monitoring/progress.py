@@ -91,7 +91,10 @@ def _of_log(path: Path, steps: int) -> Progress | None:
 
 
 def _tail(path: Path) -> list[Line]:
-    """Return the lines at the end of a log. A damaged line, and one that is cut at either end, is left out."""
+    """Return the lines at the end of a log.
+
+    A damaged line, and one that is cut at either end, is left out.
+    """
     try:
         with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)

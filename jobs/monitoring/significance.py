@@ -107,7 +107,9 @@ def _of(test: Test, relative: float, spreads: float | None, method: Method) -> D
 
 
 def repeats_for(gap: float, spread: float, sides: int) -> int | None:
-    """Return the runs of each side that show ``gap`` with the chance ``POWER``; None for more than ``MOST_REPEATS``.
+    """Return the runs of each side that show ``gap`` with the chance ``POWER``.
+
+    None for more than ``MOST_REPEATS``.
 
     ``spread`` is the standard deviation of a run, with two ``sides``; of the differences of pairs, with one.
     """
@@ -138,7 +140,10 @@ def compare_pairs(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> 
 
 
 def late_ratio(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the mean logarithm of second by first over the late steps that both have; None where there are none."""
+    """Return the mean logarithm of second by first over the late steps that both have.
+
+    None where there are none.
+    """
     both = list(zip(first, second, strict=False))
     late = both[int(len(both) * (1 - LATE)) :]
     logarithms = [math.log(b / a) for a, b in late if a > 0 and b > 0]
@@ -189,7 +194,10 @@ class Test(NamedTuple):
 
     @property
     def detectable(self) -> float:
-        """The difference that is called real with the chance ``POWER``; a little less with fewer than five repeats."""
+        """The difference that is called real with the chance ``POWER``.
+
+        With fewer than five repeats the chance is a little less.
+        """
         needed = quantile(LEVEL, self.freedom) + quantile(2 * (1 - POWER), self.freedom)
         return needed * self.error
 

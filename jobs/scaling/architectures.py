@@ -98,7 +98,10 @@ def _key_heads(family: Template, heads: int) -> list[int]:
 
 
 def catalogue_models(family: Template) -> list[str]:
-    """Return the catalogue's models with the architecture and the vocabulary of ``family``, without smoke models."""
+    """Return the catalogue's models with the architecture and the vocabulary of ``family``.
+
+    Smoke models are left out.
+    """
     chosen = []
     for name in names("models"):
         settings = load_entry("models", name, ModelEntry).settings

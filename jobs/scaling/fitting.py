@@ -162,7 +162,10 @@ def _huber(residuals: Array) -> Array:
 
 
 def _starts(data: _Data) -> Array:
-    """Return the best coefficients for each pair of exponents as logarithms, ``[pairs, 5]``, the best pairs first."""
+    """Return the best coefficients for each pair of exponents as logarithms, ``[pairs, 5]``.
+
+    The best pairs come first.
+    """
     import numpy as np
 
     rows = []
@@ -324,7 +327,10 @@ def _without(points: list[Point], outliers: frozenset[int]) -> list[Point]:
 
 
 def _far_off(points: list[Point], data: _Data, best: Array, outliers: frozenset[int]) -> frozenset[int]:
-    """Return the numbers of the points that are far from the fit to ``data``, in units of its points' scatter."""
+    """Return the numbers of the points that are far from the fit to ``data``.
+
+    The unit is the scatter of its points.
+    """
     import numpy as np
 
     everything = _Data(points)

@@ -42,7 +42,10 @@ class Frame:
 
 
 def valley_svg(law: Law, flops: float, candidates: Sequence[Candidate]) -> str:
-    """Return a picture of the valley at ``flops``, at a quarter and at four times of it, with the ``candidates``."""
+    """Return a picture of the valley at ``flops``, with the ``candidates``.
+
+    It also shows the valleys at a quarter and at four times of it.
+    """
     curves = [[(size, loss) for size, _, loss in valley(law, flops * factor)] for factor in FACTORS]
     frame = Frame([point for curve in curves for point in curve])
     parts = [

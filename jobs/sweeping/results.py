@@ -37,7 +37,10 @@ def read_outcome(run: Path, trial: Trial) -> Outcome | None:
 
 
 def read_outcomes(run: Path) -> list[Outcome]:
-    """Return what came of all trials so far, by arm, purpose and size. A file that cannot be read is left out."""
+    """Return what came of all trials so far, by arm, purpose and size.
+
+    A file that cannot be read is left out.
+    """
     paths = sweep_dir(run).glob(f"arm-*/*/{FILE}")
     outcomes = [outcome for path in paths if (outcome := _read(path)) is not None]
     return sorted(outcomes, key=lambda o: (o.trial.arm, o.trial.purpose, o.trial.batch_size))

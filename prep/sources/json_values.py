@@ -28,7 +28,10 @@ class Value(NamedTuple):
 
 
 def form_of(head: bytes) -> str:
-    """Return the form by a file's beginning: ``array``, ``values`` (objects over several lines) or ``lines``."""
+    """Return the form by a file's beginning.
+
+    It is ``array``, ``values`` (objects over several lines) or ``lines``.
+    """
     text = head.removeprefix(BOM_UTF8).lstrip(WHITE)
     if text.startswith(b"["):
         return "array"

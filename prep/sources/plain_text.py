@@ -17,7 +17,10 @@ def too_long(name: str, part: int, offset: int, separator: str, text: bytes) -> 
 
 
 def ended_parts(mark: re.Pattern[bytes], text: bytes) -> tuple[list[bytes], int]:
-    """Return the parts of ``text`` that end with a separator line, and the place after the last of these lines."""
+    """Return the parts of ``text`` that end with a separator line.
+
+    Also return the place after the last of these lines.
+    """
     parts = list[bytes]()
     begin = 0
     for match in mark.finditer(text, 0, text.rfind(b"\n") + 1):

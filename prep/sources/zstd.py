@@ -22,7 +22,7 @@ REPEATED = 1
 
 
 class Frames:
-    """Follow the blocks of frames (RFC 8878, section 3.1) while their bytes pass, to know if the last is whole.
+    """Follow the blocks of frames while their bytes pass, to know if the last is whole (RFC 8878, section 3.1).
 
     Only headers are looked at. Whether the bytes are right is the decompressor's matter.
     """

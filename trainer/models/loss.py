@@ -194,7 +194,10 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def chunk_length(tokens: int, vocab_size: int, chunk_elements: int) -> int:
-    """Return the tokens of a chunk: few chunks of equal length, in multiples of 128 (the tiles of a product)."""
+    """Return the tokens of a chunk.
+
+    There are few chunks of equal length, in multiples of 128 (the tiles of a product).
+    """
     most = max(128, chunk_elements // vocab_size // 128 * 128)
     chunks = max(1, -(-tokens // most))
     return min(most, -(-tokens // chunks // 128) * 128) if chunks > 1 else max(1, tokens)

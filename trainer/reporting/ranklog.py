@@ -53,7 +53,10 @@ def next_attempt(run: Path) -> int:
 
 
 def begin(run: Path, attempt: int | None, world: World) -> tuple[int, Console]:
-    """This rank's part in an attempt, the next one where none is given. Raises UserError where it cannot write."""
+    """This rank's part in an attempt, the next one where none is given.
+
+    Raises UserError where it cannot write.
+    """
     try:
         if attempt is None:
             # Asked once: as soon as one rank has made its folder, another would count on.

@@ -18,7 +18,10 @@ GIGA = 1e9
 
 
 class StepTimer:
-    """Adds up, over a log interval, waiting for data (host) and the parts of a step (device events, or host clock)."""
+    """Adds up, over a log interval, waiting for data and the parts of a step.
+
+    The host measures the waiting. Device events, or the host's clock, measure the parts.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -47,7 +50,10 @@ class StepTimer:
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
-        """On a CPU the time is no part of the computation; a GPU's queue may have work while the host waits."""
+        """On a CPU the time is no part of the computation.
+
+        A GPU's queue may have work while the host waits.
+        """
         if self.device.type != "cuda":
             self.mark("compute")
 
@@ -100,7 +106,10 @@ class StepTimer:
         self.mark("communication")
 
     def per_step_ms(self) -> dict[str, float]:
-        """Milliseconds a step since ``reset``, in all and by part. The caller has already waited for the device."""
+        """Milliseconds a step since ``reset``, in all and by part.
+
+        The caller has already waited for the device.
+        """
         steps = max(1, self.steps)
         totals = {"dt_ms": (time.perf_counter() - self.started) * 1e3, "data_wait_ms": self.data_wait * 1e3}
         for (_, begin), (part, end) in zip(self._marks, self._marks[1:], strict=False):

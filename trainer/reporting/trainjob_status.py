@@ -48,7 +48,10 @@ class Endpoint(NamedTuple):
 
 
 def endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint | None:
-    """Return where to post; None outside of a TrainJob that wants it, and for an address that is not HTTPS."""
+    """Return where to post.
+
+    None outside of a TrainJob that wants it, and for an address that is not HTTPS.
+    """
     for prefix in PREFIXES:
         url, token, ca_file = (environment.get(prefix + name, "") for name in ("URL", "TOKEN", "CA_CERT"))
         # Without encryption anybody on the way would read the token.
@@ -142,7 +145,10 @@ class TrainJobStatus:
             self.send()
 
     def send(self) -> None:
-        """Post the newest values. What goes wrong is said once, and tried again later, more and more seldom."""
+        """Post the newest values.
+
+        What goes wrong is said once, and tried again later, more and more seldom.
+        """
         seconds_left = (self.max_iters - self.step) * self.milliseconds / 1e3
         body = status(self.step, self.max_iters, seconds_left, self.metrics, time.time())
         try:
