@@ -95,6 +95,7 @@ def parse_yaml(text: str, origin: str) -> Any:
     Raises UserError also for YAML that is nested too deep, or that its aliases would make too large.
     """
     try:
+        # Before anything is built: with aliases a few lines can fill the memory.
         _refuse_bombs(text, origin)
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:

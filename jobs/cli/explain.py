@@ -50,6 +50,7 @@ def derived_of(spec: JobSpec) -> dict[str, int]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(described: str | None, as_json: bool, **options: Any) -> None:
     """Print every value of a job and the layer that it came from."""
+    # Before a job is resolved: a key is described without a model.
     if described:
         _describe(described, as_json)
         return

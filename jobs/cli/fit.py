@@ -88,12 +88,14 @@ def _point_of_run(name: str) -> Point:
     if not isinstance(spec, TrainSpec) or training is None:
         raise UserError(f"run '{name}' has trained nothing", hint="jobctl list shows the runs")
 
+    # The validation is a mean over many batches, a logged step is one batch.
     loss = training.validation_loss or training.last_loss
     if loss is None or not training.iterations:
         raise UserError(f"run '{name}' has logged no loss yet", hint=f"jobctl wait {name}")
 
     return Point(
         parameters=arithmetic.parameters(spec.model),
+        # What was trained, and not what was planned: a run may have ended early.
         tokens=training.iterations * spec.tokens_per_step,
         loss=loss,
         name=name,

@@ -61,6 +61,7 @@ def plan_command(
     order = ranked([each for _, each in shapes], law)
     names = [name for name, _ in shapes]
     said = _advice(order)
+    # The page comes before the files: a file that cannot be written must not hide it.
     emit(_facts(law, wish, names, order, said), as_json, _page(law, wish, names, order, said))
     _write_files(law, wish, shapes, picture, entry)
 

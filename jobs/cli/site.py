@@ -41,6 +41,7 @@ def new(**place: Any) -> None:
     chosen = Place(**place)
     name, _, answer = _ask(chosen, must_answer=False)
     warn(answer.notes)
+    # What the user names on the command line is no guess, so it comes after the cluster's answer.
     given = {f"kubernetes.{key}": value for key, value in chosen.named.items()}
     click.echo(
         site_text(name, {**_chosen(answer), **given}, {offer.key: offer.values for offer in answer.offers})
@@ -196,6 +197,7 @@ def _root_row(target: str, site: Site) -> list[tuple[str, str, str]]:
         return []
 
     path = Path(site.root).expanduser()
+    # The first submission makes the root, so the closest folder above it counts.
     existing = nearest_existing(path)
     finding = OK if os.access(existing, os.W_OK) else f"{existing} cannot be written by you"
     return [("root", str(path), finding)]

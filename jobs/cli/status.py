@@ -43,6 +43,7 @@ def _ask(target: str, group: Sequence[Run], strict: bool) -> Sequence[Status]:
     try:
         return load_target(target).statuses(group)
     except UserError as error:
+        # Only this error needs the user. Any other one may be gone at the next look.
         if strict and isinstance(error, NotConfigured):
             raise
 

@@ -110,6 +110,7 @@ def _submit(resolved: Resolution, *, wait: bool, as_json: bool) -> None:
     with goes_on(run.name):
         status = follow(run.name, Place(root=home), Progress(quiet=as_json))[1]
 
+    # Also of a sweep that failed: some of its trials may have ended well.
     show(run.name, Place(root=home), as_json=as_json)
     if status.state != "finished":
         say(f"jobctl: the sweep is {status.state}: jobctl logs {run.name}", err=True)
