@@ -88,6 +88,7 @@ def _gpus_of(pod: Object, resource: str) -> int:
 
     def asked(container: Object) -> int:
         resources = container.get("resources") or {}
+        # A GPU may be asked for by a limit alone.
         limits = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
         return int(limits.get(resource, 0))
 

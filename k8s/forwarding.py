@@ -133,6 +133,7 @@ def _carry(api: Api, port: Port, here: socket.socket) -> None:
             with contextlib.closing(there):
                 _relay(there, here)
         except UserError as error:
+            # One connection that fails must not end the others.
             tell(error.message)
         except (WebSocketException, OSError) as error:
             tell(f"port {port.number} of pod {port.pod}: {error}")

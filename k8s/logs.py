@@ -176,6 +176,7 @@ def all_logs(
     api: Api, namespace: str, look: Callable[[], tuple[list[Pod], bool]], pods: int, follow: bool
 ) -> Iterator[str]:
     """Lines of all pods as they come, each behind its pod's place; the ranks' lines say their rank."""
+    # Bounded: a reader that is slow must not fill the memory.
     lines: queue.Queue[str | BaseException | None] = queue.Queue(maxsize=10_000)
 
     def copy(index: int) -> None:

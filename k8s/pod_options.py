@@ -176,6 +176,7 @@ def _elements(spec: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
 
 def _with_name(options: Mapping[str, Any], container: str) -> dict[str, Any]:
     """Return ``options`` with the operator's name of our container."""
+    # A copy, because the options belong to the spec, which never changes.
     copied: dict[str, Any] = msgspec.to_builtins(options)
     for each in (copied.get("spec") or {}).get("containers") or []:
         if each["name"] == CONTAINER:

@@ -34,6 +34,7 @@ __all__ = ["environment", "main"]
 def warn_of_held_out(listed: Sequence[Source], entry: DatasetEntry) -> None:
     """Warn of files that may not be meant for training. Their names are no proof, so nothing is left out."""
     names = held_out(listed, entry)
+    # Where all files have such names, the user means them.
     if names and len(names) < len(listed):
         print(
             f"warning: {len(names)} source files are named like test or validation data, and will be "

@@ -1,7 +1,8 @@
 """``jobctl data adopt FOLDER --tokenizer NAME``: write our ``meta.json`` beside ids that another program made.
 
-nanoGPT's ``train.bin`` and ``val.bin``, and Megatron's ``NAME.bin`` with ``NAME.idx``, hold nothing but ids, like our
-shards. So nothing is copied. Every id is checked, the bytes are hashed, and the trainer reads the files in place.
+nanoGPT's ``train.bin`` and ``val.bin``, and Megatron's ``NAME.bin`` with ``NAME.idx``, hold nothing but
+ids, like our shards. So nothing is copied. Every id is checked, the bytes are hashed, and the trainer
+reads the files in place.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def files_of(folder: Path, validation: Sequence[str], dtype: TokenType) -> list[
     if validation and not any(file.split == "val" for file in files):
         raise UserError(f"--validation: no .bin of {folder} is like {' or '.join(validation)}")
 
+    # `meta.json` has one type for all shards.
     types = {file.dtype for file in files}
     if len(types) > 1:
         raise UserError(

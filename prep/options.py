@@ -56,6 +56,7 @@ def add_fields(parser: argparse.ArgumentParser, kind: type[msgspec.Struct], chos
         kind_ = field.type
         described = kind_.extra_json_schema if isinstance(kind_, msgspec.inspect.Metadata) else None
         bare = kind_.type if isinstance(kind_, msgspec.inspect.Metadata) else kind_
+        # None: what is not given keeps the value of the catalogue.
         extra: dict[str, Any] = {"default": None, "help": (described or {}).get("description", "")}
         if isinstance(bare, msgspec.inspect.BoolType):
             extra |= {"action": argparse.BooleanOptionalAction}
@@ -139,6 +140,7 @@ def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[s
             value = dict(item.rpartition("=")[::2] for item in value)
 
         try:
+            # Not strict: the command line has text for a number.
             given[name] = getattr(msgspec.convert({name: value}, _only(kind, name), strict=False), name)
         except msgspec.ValidationError:
             words = expected(_type_of(kind, name))

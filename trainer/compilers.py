@@ -1,6 +1,7 @@
 """Whether this machine has the compiler that kernels need where they run. Nothing here needs torch.
 
-Triton compiles a C file for each kernel that it launches, and Inductor compiles C++ for a CPU. Both include Python.h.
+Triton compiles a C file for each kernel that it launches, and Inductor compiles C++ for a CPU. Both
+include Python.h.
 """
 
 from __future__ import annotations

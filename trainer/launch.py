@@ -1,9 +1,9 @@
 """``python -m jobctl.trainer.launch [torchrun options] -- [trainer options]``: torchrun, with telling exit codes.
 
-torchrun itself ends with 1 whatever its workers ended with. This one ends with the code of the worker that was
-the cause: 200 (checkpointed, wants to go on), 201 (its GPU failed), 2 (wrong usage), 128 + n (killed by signal n), or
-any other.
-SIGTERM and SIGINT become the run's STOP file, so that all ranks finish the same step.
+torchrun itself ends with 1 whatever its workers ended with. This one ends with the code of the worker
+that was the cause: 200 (checkpointed, wants to go on), 201 (its GPU failed), 2 (wrong usage), 128 + n
+(killed by signal n), or any other. SIGTERM and SIGINT become the run's STOP file, so that all ranks
+finish the same step.
 """
 
 from __future__ import annotations

@@ -182,6 +182,7 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
             "--dataset is missing", hint="--dataset DIR: a folder that jobctl submit prep has written"
         )
 
+    # The flags come last, so they win over the recipe and the checkpoint.
     model = msgspec.structs.replace(model, **chosen(options.flags, ModelConfig))
     train = msgspec.structs.replace(
         train, **other_sharding_off(options.flags), **chosen(options.flags, TrainConfig)

@@ -1,7 +1,9 @@
-"""How the nodes of one job find each other: the address that each tells the others, and whether it reaches the first.
+"""How the nodes of one job find each other.
 
-torchrun alone tells the others its host's full name. Many a node knows itself as 127.0.1.1, or by a name that no other
-node can look up. Then the job waits for minutes and does nothing.
+That is the address that each tells the others, and whether it reaches the first.
+
+torchrun alone tells the others its host's full name. Many a node knows itself as 127.0.1.1, or by a name
+that no other node can look up. Then the job waits for minutes and does nothing.
 """
 
 from __future__ import annotations

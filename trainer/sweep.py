@@ -1,8 +1,9 @@
 """``python -m jobctl.trainer.sweep --plan JSON [--task N] [torchrun options] -- [trainer options]``: try settings.
 
-Each trial is a launcher of its own with fresh ranks, so neither a fragment nor a crash of one is in the next. What
-came of it is written at once: a job that is ended and begins again does only what is missing. On several nodes each
-one runs this program; the first judges a trial, and the others read its word before they choose the next.
+Each trial is a launcher of its own with fresh ranks, so neither a fragment nor a crash of one is in the
+next. What came of it is written at once: a job that is ended and begins again does only what is missing.
+On several nodes each one runs this program. The first judges a trial, and the others read its word before
+they choose the next.
 """
 
 from __future__ import annotations

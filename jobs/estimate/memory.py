@@ -1,8 +1,8 @@
 """Memory of one rank by part, at each moment of a step in which it may be largest.
 
-The largest moment is nearly always the loss: all blocks have kept their tensors, and the logits stand beside them.
-With a small vocabulary or long sequences it is the backward pass of the last block, and with one micro-step on the
-plain path the end of the backward pass, when all gradients are there.
+The largest moment is nearly always the loss: all blocks have kept their tensors, and the logits stand
+beside them. With a small vocabulary or long sequences it is the backward pass of the last block. With one
+micro-step on the plain path it is the end of the backward pass, when all gradients are there.
 """
 
 from __future__ import annotations

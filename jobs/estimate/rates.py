@@ -1,7 +1,8 @@
 """The speed of a device in training: measured, carried over by a probe, or extrapolated from its data sheet.
 
-The reference is one H200, whose rates are fitted to trainings of five models (``hardware/h200.yaml``). Another GPU's
-are the reference's, times the ratio of what the same probe says of both, or else of what the data sheets say.
+The reference is one H200, whose rates are fitted to trainings of five models (``hardware/h200.yaml``).
+Another GPU's rates are the reference's, times a ratio: of what the same probe says of both, or else of
+what the data sheets say.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The tensors that a forward pass keeps for its backward pass, counted kernel by kernel.
 
-Every figure is bytes a token. The counts follow the code: ``trainer/fused/fused_decoder.py`` for the fused
-blocks, ``trainer/models/layers`` for the plain ones. ``tests/jobs/estimate/test_saved.py`` holds the plain ones
-against what autograd really keeps, and ``docs/planning.md`` all of them against measured peaks.
+Every figure is bytes a token. The counts follow the code: ``trainer/fused/fused_decoder.py`` for the
+fused blocks, ``trainer/models/layers`` for the plain ones. ``tests/jobs/estimate/test_saved.py`` compares
+the plain ones with what autograd really keeps. ``docs/planning.md`` compares all of them with measured
+peaks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The work of a step: products, attention, bytes that move, and bytes that ranks send each other.
 
-Kernels that only move memory are counted in bytes read and written. Fused kernels move each tensor once. The plain
-path's figures are counts of PyTorch's own operations, rounded: each of them is a pass over memory of its own.
+Kernels that only move memory are counted in bytes read and written. Fused kernels move each tensor once.
+The plain path's figures are counts of PyTorch's own operations, rounded: each of them is a pass over
+memory of its own.
 """
 
 from __future__ import annotations

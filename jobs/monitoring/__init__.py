@@ -1,1 +1,4 @@
-"""Read run directories and show them: analysis, comparison, report, terminal view, checks, metrics. No torch."""
+"""Read run directories and show them. No torch.
+
+It has the analysis, comparison, report, terminal view, checks and metrics.
+"""

@@ -1,7 +1,7 @@
 """A long log as a short one: the lowest, the mean and the highest value in each bucket of steps. Pure.
 
-All runs of a report share one grid of buckets, so that their curves need not be joined in the browser. A spike stays
-visible at any width, because the lowest and the highest value are kept.
+All runs of a report share one grid of buckets, so that their curves need not be joined in the browser. A
+spike stays visible at any width, because the lowest and the highest value are kept.
 """
 
 from __future__ import annotations

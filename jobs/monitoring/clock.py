@@ -10,8 +10,8 @@ from jobctl.jobs.monitoring.history import History
 class Clock:
     """Hours since the run's first start, by step.
 
-    Between two intervals the time is interpolated. The time of an attempt begins with the stamp of its log, so the gap
-    between attempts is in it.
+    Between two intervals the time is interpolated. The time of an attempt begins with the stamp of its log,
+    so the gap between attempts is in it.
     """
 
     def __init__(self, history: History) -> None:

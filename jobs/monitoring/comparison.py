@@ -1,6 +1,7 @@
 """Runs beside each other: the settings that differ, and whether their results do. Pure.
 
-Runs whose settings differ in the seed alone are repeats of one setting: a group. Their spread is the measure of chance.
+Runs whose settings differ in the seed alone are repeats of one setting: a group. Their spread is the
+measure of chance.
 """
 
 from __future__ import annotations

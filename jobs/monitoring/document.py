@@ -1,7 +1,8 @@
 """The guide's JSON document, ``run_<stamp>.json``: ours, and those of the tools that came before.
 
-Those tools differ. Iterations are in ``training_iterations`` or ``training_progress``, and ``mfu`` is a number or an
-object. They rewrite the file in place, so a reader may see the first half of it: what is whole in it counts.
+Those tools differ. Iterations are in ``training_iterations`` or ``training_progress``, and ``mfu`` is a
+number or an object. They rewrite the file in place, so a reader may see the first half of it. What is
+whole in it counts.
 """
 
 from __future__ import annotations

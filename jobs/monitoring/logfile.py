@@ -1,7 +1,7 @@
 """Our own log files, ``metrics/run_<stamp>.jsonl``: read again and again while they grow, each line once.
 
-A kill may cut the last line short, a node's crash may leave a hole of zero bytes, and another version may write kinds
-of lines and fields that this one does not know. None of these is an error.
+A kill may cut the last line short. A node's crash may leave a hole of zero bytes. Another version may
+write kinds of lines and fields that this one does not know. None of these is an error.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Fit L = E + A / N^α + B / D^β to measured points: Huber's loss on logarithms, many starts, bootstrap intervals.
 
-For given exponents the law is linear in E, A and B. A grid over the two exponents with the best three coefficients of
-each gives the starts (variable projection, Golub and Pereyra 1973; why not parabolas: arXiv 2603.22339). All starts,
-and later all bootstrap samples, are improved side by side by damped Gauss-Newton steps on reweighted residuals, and
-scipy polishes the start that wins. Coefficients are at the points' mean size and tokens, where they hardly depend on
-the exponents.
+For given exponents the law is linear in E, A and B. A grid over the two exponents with the best three
+coefficients of each gives the starts (variable projection, Golub and Pereyra 1973; why not parabolas:
+arXiv 2603.22339). All starts, and later all bootstrap samples, are improved side by side by damped
+Gauss-Newton steps on reweighted residuals. Then scipy polishes the start that wins. Coefficients are at
+the points' mean size and tokens, where they hardly depend on the exponents.
 """
 
 from __future__ import annotations

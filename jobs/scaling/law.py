@@ -117,6 +117,7 @@ def load_law(choice: str) -> Law:
 
     Raises UserError if there is none.
     """
+    # No published law has a name like this.
     if choice.endswith((".yaml", ".yml")) or "/" in choice:
         return load_file(Path(choice), Law)
 

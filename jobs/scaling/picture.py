@@ -47,6 +47,7 @@ def valley_svg(law: Law, flops: float, candidates: Sequence[Candidate]) -> str:
     It also shows the valleys at a quarter and at four times of it.
     """
     curves = [[(size, loss) for size, _, loss in valley(law, flops * factor)] for factor in FACTORS]
+    # One frame for all curves, so that the valleys can be compared.
     frame = Frame([point for curve in curves for point in curve])
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '

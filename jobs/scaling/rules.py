@@ -1,4 +1,7 @@
-"""Advice on the learning rate and the batch by published rules, each with the domain that it was fitted in."""
+"""Advice on the learning rate and the batch by published rules.
+
+Each rule has the domain that it was fitted in.
+"""
 
 from __future__ import annotations
 

@@ -107,6 +107,7 @@ def plot(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     labels = [_label(plan, outcome) for _, outcome in timed]
     width = max(map(len, labels))
     lines = [
+        # The slowest one keeps a bar that can be seen.
         f"{label.ljust(width)}  {'█' * max(1, round(BAR * rate / most))} {rate:,.0f}"
         for label, (rate, _) in zip(labels, timed, strict=True)
     ]

@@ -1,4 +1,7 @@
-"""Read Arrow files: the IPC file (also Feather's second version), and the IPC stream that ``datasets`` keeps."""
+"""Read Arrow files: the IPC file, and the IPC stream that ``datasets`` keeps.
+
+Feather's second version is an IPC file.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,10 @@ class Batch(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A line that is not a document, with its place (line from 1, byte offset after decompression) and the reason."""
+    """A line that is not a document, with its place and the reason.
+
+    Lines count from 1. The offset is in bytes after decompression.
+    """
 
     file: str
     line: int

@@ -1,7 +1,7 @@
 """Read ``.json`` files that are not lines: an array of objects, or objects over several lines.
 
-The file is never parsed as a whole. A pass over its bytes finds the end of each value. The values then go through the
-same parser as lines. So a broken value is rejected and the others are kept.
+The file is never parsed as a whole. A pass over its bytes finds the end of each value. The values then go
+through the same parser as lines. So a broken value is rejected and the others are kept.
 """
 
 from __future__ import annotations

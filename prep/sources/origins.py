@@ -1,4 +1,7 @@
-"""Find the source files of a data set: in files and folders, in the mirror of the hub, or in a Python package."""
+"""Find the source files of a data set.
+
+They are in files and folders, in the mirror of the hub, or in a Python package.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Products of bfloat16 matrices with a float32 result, by the fastest way that this torch has on the device."""
+"""Products of bfloat16 matrices with a float32 result.
+
+They take the fastest way that this torch has on the device.
+"""
 
 from __future__ import annotations
 

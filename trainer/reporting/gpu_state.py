@@ -1,6 +1,7 @@
-"""Power, clock, temperature of this process's GPU, and why it runs below its clock: from NVML, where that is there.
+"""Power, clock and temperature of this process's GPU, and why it runs below its clock.
 
-NVML comes with the driver. It is called directly, so no package is needed.
+The figures come from NVML, where that is there. NVML comes with the driver. It is called directly, so no
+package is needed.
 """
 
 from __future__ import annotations

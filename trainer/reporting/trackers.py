@@ -1,4 +1,6 @@
-"""TensorBoard always, Weights & Biases and MLflow where they are installed, a TrainJob's status where it asks for it.
+"""TensorBoard always, Weights & Biases and MLflow where they are installed.
+
+A TrainJob gets its status where it asks for it.
 
 None of them can stop or slow a run. A resumed attempt goes on in the same series: TensorBoard hides
 the steps that were rolled back, and the other two are asked to go on with the run that they know.

@@ -1,7 +1,8 @@
 """Progress, time left and metrics of a run in the status of its TrainJob, so that ``kubectl get`` shows them.
 
-Kubeflow Trainer (2.2 and later, feature gate ``TrainJobStatus``) names an HTTPS address, a token and the certificate of
-its authority to each pod. It is a tracker like the others: a thread of its own, and nothing that it meets ends a run.
+Kubeflow Trainer (2.2 and later, feature gate ``TrainJobStatus``) names an HTTPS address, a token and the
+certificate of its authority to each pod. It is a tracker like the others: it has a thread of its own, and
+nothing that it meets ends a run.
 """
 
 from __future__ import annotations

@@ -1,1 +1,4 @@
-"""The checks of ``jobctl doctor``: each looks at one thing, and says cause, evidence and remedy where it is ill."""
+"""The checks of ``jobctl doctor``.
+
+Each looks at one thing, and says cause, evidence and remedy where it is ill.
+"""

@@ -73,6 +73,7 @@ class LlamaMapping:
             intermediate_size=required(values, "intermediate_size"),
             num_hidden_layers=required(values, "num_hidden_layers"),
             num_attention_heads=heads,
+            # Files from before grouped queries do not have this key.
             num_key_value_heads=values.get("num_key_value_heads") or heads,
             head_dim=values.get("head_dim") or default_head,
             max_position_embeddings=required(values, "max_position_embeddings"),
