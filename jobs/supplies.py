@@ -119,7 +119,7 @@ def check_licence(specs: Iterable[JobSpec], say: Callable[[str], None]) -> None:
 
 
 def _ask_hub(entry: TokenizerEntry, token: str, say: Callable[[str], None]) -> None:
-    # Any small file will do: the licence guards all files of a repository alike.
+    # The hub refuses this small file to whoever may not read the tokenizer.
     address = (
         f"{os.environ.get('HF_ENDPOINT') or HUB}/{entry.hub}/resolve/{entry.revision}/tokenizer_config.json"
     )

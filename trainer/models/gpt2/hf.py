@@ -62,7 +62,7 @@ class GPT2Mapping:
             architecture=architecture,
             vocab_size=values.get("vocab_size", 50257),
             hidden_size=width,
-            # The files of GPT-2 itself have null here.
+            # transformers' default is null, which stands for four times the width.
             intermediate_size=values.get("n_inner") or 4 * width,
             num_hidden_layers=values.get("n_layer", 12),
             num_attention_heads=heads,
