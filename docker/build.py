@@ -147,7 +147,9 @@ def find_engine() -> str:
     # Being installed is not enough: Docker without a daemon, for example, cannot build.
     for engine in filter(None, (os.environ.get("JOBCTL_ENGINE"), "docker", "podman", "buildah")):
         probe = ["images"] if engine.endswith("buildah") else ["ps"]
-        if shutil.which(engine) and not subprocess.call([engine, *probe, "-q"], stdout=-3, stderr=-3):
+        if shutil.which(engine) and not subprocess.call(
+            [engine, *probe, "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ):
             return engine
 
     raise UserError("neither docker, podman nor buildah answers on this machine", hint="start one of them")

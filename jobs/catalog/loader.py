@@ -76,6 +76,16 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
+def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """Construct an integer of YAML 1.2. PyYAML would read one with a leading zero as octal, and 08 not at all."""
+    try:
+        return int(str(node.value).replace("_", ""))
+    except ValueError:  # Python refuses to convert thousands of digits
+        raise yaml.MarkedYAMLError(
+            problem="a number of too many digits", problem_mark=node.start_mark
+        ) from None
+
+
 def _finite_float(loader: _Loader, node: yaml.ScalarNode) -> float:
     """Construct a float, which no setting may have as infinity or NaN."""
     value = float(loader.construct_yaml_float(node))
@@ -86,6 +96,7 @@ def _finite_float(loader: _Loader, node: yaml.ScalarNode) -> float:
     return value
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 _Loader.add_constructor("tag:yaml.org,2002:float", _finite_float)
 
 

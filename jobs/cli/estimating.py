@@ -5,6 +5,8 @@ They are this host's memory, probes, and the goodput of earlier runs.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import statistics
 from pathlib import Path
@@ -28,6 +30,8 @@ MEMINFO = Path("/proc/meminfo")
 PROBES = "probes"
 MOST_RUNS = 20
 """Runs whose goodput is read: the newest ones."""
+MOST_LOOKED_AT = 200
+"""Runs among which they are looked for, since an estimate must take no time."""
 
 
 def probes_dir(root: Path) -> Path:
@@ -54,10 +58,11 @@ def host_gib_free(meminfo: Path = MEMINFO) -> float | None:
 
 def goodput_of(root: Path, spec: TrainSpec) -> tuple[float | None, int]:
     """Return the mean goodput of ended runs with this model and hardware, and how many there are."""
-    folder = layout.runs(root)
-    paths = sorted(folder.glob("*"), key=lambda path: path.name)[-MOST_RUNS:] if folder.is_dir() else []
-    shares = []
-    for path in paths:
+    shares: list[float] = []
+    for path in _newest(layout.runs(root))[:MOST_LOOKED_AT]:
+        if len(shares) == MOST_RUNS:
+            break
+
         if not _same_kind(root, path.name, spec):
             continue
 
@@ -67,6 +72,18 @@ def goodput_of(root: Path, spec: TrainSpec) -> tuple[float | None, int]:
             shares.append(goodput.share)
 
     return (statistics.mean(shares), len(shares)) if shares else (None, 0)
+
+
+def _newest(folder: Path) -> list[Path]:
+    """Return the run directories, the one that was changed last first."""
+    times: dict[str, float] = {}
+    # There may be no folder yet, and somebody may remove a run meanwhile.
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                times[entry.path] = entry.stat(follow_symlinks=False).st_mtime
+
+    return [Path(path) for path in sorted(times, key=lambda path: (-times[path], path))]
 
 
 def _same_kind(root: Path, name: str, spec: TrainSpec) -> bool:

@@ -83,7 +83,7 @@ def _point_of_run(name: str) -> Point:
     from jobctl.jobs.spec.job_spec import TrainSpec
 
     run = store.read(root(), name)
-    spec = run.record.spec
+    spec = run.record.edited_spec
     training = read_training(run.path)
     if not isinstance(spec, TrainSpec) or training is None:
         raise UserError(f"run '{name}' has trained nothing", hint="jobctl list shows the runs")

@@ -37,9 +37,10 @@ def refuse_secrets(layers: Iterable[Layer], arguments: Iterable[str] = ()) -> No
                     raise UserError(f"{layer.where(name)}: {name}: {reason}", hint=HINT)
 
     for argument in arguments:
-        name, _, text = argument.rpartition("=")
-        if _is_secret_text(text):
-            raise UserError(f"argument {name or 'after --'}: it holds a password", hint=HINT)
+        if _is_secret_text(argument):
+            # Only the name of a flag: in any other word the secret may stand before an equals sign.
+            name = argument.partition("=")[0] if argument.startswith("--") else "after --"
+            raise UserError(f"argument {name}: it holds a password", hint=HINT)
 
 
 def looks_secret(name: str) -> bool:

@@ -25,6 +25,9 @@ from jobctl.jobs.core.errors import UserError
     [
         ("3e-4", 3e-4),
         ("1_000", 1000),
+        ("010", 10),
+        ("-08", -8),
+        ("0x10", "0x10"),
         ("24:00:00", "24:00:00"),
         ("on", "on"),
         ("true", True),
@@ -117,6 +120,11 @@ def test_entries_are_read_once() -> None:
 def test_a_number_that_is_not_finite_is_refused_with_its_line(text: str) -> None:
     with pytest.raises(UserError, match=r"site\.yaml:2: not YAML: .* is not a finite number"):
         parse_yaml(f"a: 1.5\nb: {text}\n", "site.yaml")
+
+
+def test_a_number_of_thousands_of_digits_is_refused_with_its_line() -> None:
+    with pytest.raises(UserError, match=r"site\.yaml:2: not YAML: a number of too many digits"):
+        parse_yaml(f"a: 1\nb: {'9' * 5000}\n", "site.yaml")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,24 @@ def test_goodput_is_the_mean_of_runs_of_the_same_kind(
     assert goodput_of(root, spec) == (pytest.approx(0.8), 2)
 
 
+def test_runs_of_other_models_hide_none_of_the_same_kind(
+    job: Callable[..., JobSpec], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the others are newer, and come later by name."""
+    monkeypatch.setattr(estimating, "MOST_RUNS", 2)
+    goodput = Goodput(wall_seconds=100.0, seconds={"steps": 50.0}, tokens=1, attempts=1, starts=1)
+    monkeypatch.setattr(estimating, "read_goodput", lambda run: goodput)
+    for name in ("a", "b", "c"):
+        start(job("true", run=name), root)
+
+    for name in ("x", "y", "z"):
+        start(job("true", run=name, model="llama2_smoke"), root)
+
+    spec = job("true")
+    assert isinstance(spec, TrainSpec)
+    assert goodput_of(root, spec) == (pytest.approx(0.5), 2)
+
+
 def start(spec: JobSpec, root: Path) -> None:
     """Claim the run directory of ``spec`` and write its record."""
     store_for(spec, root).start(spec)

@@ -110,3 +110,17 @@ def test_the_arguments_of_a_job_are_looked_at() -> None:
     source = f"--source=https://me:{VALUE}@texts/x.zst"
     said = refusal(kind="prep", model="", trainer_flags=(source,))
     assert "argument --source: it holds a password" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ((f"--source=https://me:{VALUE}@texts/x.zst?a=b",), "argument --source"),
+        ((f"--source=https://texts/x.zst?token={VALUE}",), "argument --source"),
+        (("--source", f"https://texts/x.zst?token={VALUE}"), "argument after --"),
+    ],
+)
+def test_an_equals_sign_in_an_address_hides_no_secret(arguments: tuple[str, ...], place: str) -> None:
+    said = refusal(kind="prep", model="", trainer_flags=arguments)
+    assert f"{place}: it holds a password" in said
+    assert VALUE not in said
