@@ -116,9 +116,15 @@ class Runs:
         A run that cannot be read is left out.
         """
         moment = time.time() if now is None else now
-        for name in self._names(moment):
+        names = list(self._names(moment))
+        # An exporter lives for months, and a run that has ended is read no more.
+        self._opened = {name: opened for name, opened in self._opened.items() if name in names}
+        for name in names:
             try:
-                opened = self._opened.setdefault(name, open_run(name, self.root))
+                if name not in self._opened:
+                    self._opened[name] = open_run(name, self.root)
+
+                opened = self._opened[name]
                 history = opened.log.read()
                 goodput = opened.goodput()
             except (UserError, OSError):

@@ -142,9 +142,10 @@ def _file(path: Path) -> Opened:
 
     A log of ours belongs to its run directory. Any other file is a run by itself.
     """
-    in_metrics = path.parent.name == layout.metrics_dir(Path()).name
-    if path.suffix == ".jsonl" and in_metrics:
-        return _folder(path.resolve().parent.parent)
+    # Absolute: a user who is in the folder names the file alone. A link counts by where it stands.
+    folder = path.absolute().parent
+    if path.suffix == ".jsonl" and folder.name == layout.metrics_dir(Path()).name:
+        return _folder(folder.resolve().parent)
 
     return Opened(path.stem, path, DocumentLog(path))
 

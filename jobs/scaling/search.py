@@ -15,7 +15,7 @@ import msgspec
 from jobctl.jobs.catalog import arithmetic
 from jobctl.jobs.catalog.schema import ModelConfig
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.scaling.law import Law
+from jobctl.jobs.scaling.law import FLOPS, Law, optimum
 
 NEAR = 0.03
 """The tolerance for a wanted size or budget, as a share. Shapes come in steps, so few fit exactly."""
@@ -172,8 +172,6 @@ def distinct(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
 
 def valley(law: Law, flops: float, points: int = 41, span: float = 8.0) -> list[tuple[float, float, float]]:
     """Return sizes from 1/span to span times the best, with tokens and loss, at 6·N·D = ``flops``."""
-    from jobctl.jobs.scaling.law import FLOPS, optimum
-
     best = optimum(law, flops).parameters
     result = []
     for index in range(points):

@@ -80,3 +80,17 @@ def test_a_second_scrape_reads_what_was_added(tmp_path: Path) -> None:
         file.write('{"kind":"iteration","iter":11,"loss":1.0}\n')
 
     assert step() == 11
+
+
+def test_a_run_that_is_too_old_is_forgotten_and_read_again_when_it_goes_on(tmp_path: Path) -> None:
+    log = write_log(layout.run_dir(tmp_path, "a"), [start_line(), *training_lines(range(1, 11))])
+    now = log.stat().st_mtime
+    runs = Runs(tmp_path, max_age=100.0)
+
+    assert list(runs.samples(now))
+    assert runs._opened
+
+    assert not list(runs.samples(now + 200))
+    assert not runs._opened
+
+    assert list(runs.samples(now))

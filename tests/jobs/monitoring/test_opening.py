@@ -21,6 +21,16 @@ def test_a_name_a_folder_and_a_log_are_the_same_run(tmp_path: Path) -> None:
         assert (opened.name, opened.log.read().last_step) == ("first", 20)
 
 
+def test_a_log_is_its_run_also_from_inside_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(layout.run_dir(tmp_path, "first"), steps=20)
+    log = next(layout.metrics_dir(run).iterdir())
+    monkeypatch.chdir(log.parent)
+    opened = open_run(log.name, tmp_path)
+    assert (opened.name, opened.log.read().last_step) == ("first", 20)
+
+
 def test_a_document_whose_lines_are_gone_is_read(tmp_path: Path) -> None:
     document = {"training_iterations": [{"iter": 7, "loss": 1.0}]}
     folder = layout.metrics_dir(tmp_path / "old")
