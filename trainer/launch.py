@@ -36,7 +36,7 @@ from jobctl.jobs.core.layout import hang_file, log_dir, stop_file
 from jobctl.trainer import rendezvous
 from jobctl.trainer.compile_cache.node import open_cache
 from jobctl.trainer.lifecycle.rank_notes import Note, NoteFolder
-from jobctl.trainer.lifecycle.restarts import MOST, obstacle
+from jobctl.trainer.lifecycle.restarts import MOST, obstacle, of_their_own
 from jobctl.trainer.lifecycle.stop import DIED_AT, LAUNCHED_AT, LAUNCHER_WORDS
 from jobctl.trainer.options import Options, parse
 from jobctl.trainer.reporting.ranklog import next_attempt
@@ -162,7 +162,7 @@ def run_in_place(parsed: argparse.Namespace, job: Job) -> int:
             time.sleep(MEETING_PAUSE_SECONDS)
             continue
 
-        codes = {rank: failure.exitcode for rank, failure in failures_of(raised).items()}
+        codes = of_their_own({rank: failure.exitcode for rank, failure in failures_of(raised).items()})
         if is_multi_node(parsed):
             tell_other_nodes(codes, notes)
 

@@ -17,7 +17,11 @@ from jobctl.jobs.monitoring.opening import open_run
 @click.option(
     "--skip", type=click.IntRange(0), help="Steps to leave out as warm-up.  [default: 50, at most 10%]"
 )
-@click.option("--tokens", type=float, help="Length of the training to project.  [default: the catalogue's]")
+@click.option(
+    "--tokens",
+    type=click.FloatRange(1),
+    help="Length of the training to project.  [default: the catalogue's]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def analyze_command(runs: tuple[str, ...], skip: int | None, tokens: float | None, as_json: bool) -> None:
     """Means without warm-up, the best MFU, memory, and how long the optimal tokens take.

@@ -25,6 +25,11 @@ def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
     if len(runs) < 2:
         raise UserError("one run has nothing to be compared with", hint="jobctl compare RUN RUN…")
 
+    # One run twice would look like a repeat without a spread.
+    paths = [open_run(word, root()).path.resolve() for word in runs]
+    if again := next((word for number, word in enumerate(runs) if paths[number] in paths[:number]), None):
+        raise UserError(f"run '{again}' is named twice", hint="jobctl compare RUN RUN…, each run once")
+
     comparison = compared([_member(word) for word in runs])
     emit(facts(comparison), as_json, text(comparison))
 

@@ -198,6 +198,21 @@ def test_a_killed_rank_starts_again_in_place_from_the_last_checkpoint(data: Path
     assert "restart in place" in output
 
 
+def test_a_rank_that_is_killed_while_ranks_start_starts_again(data: Path, tmp_path: Path) -> None:
+    """torchrun then ends the other rank by SIGTERM, which is no wish of anybody's."""
+    process = command("jobctl.trainer.launch", *TWO, *arguments(data, tmp_path, attempt=1, **ENDLESS))
+    wait_until(lambda: len(ranks_of(process)) == 2, process)
+    first = ranks_of(process)
+    os.kill(first[1], signal.SIGKILL)
+    wait_until(logged(tmp_path), process)
+    assert not set(first) & set(ranks_of(process))
+    stop_file(tmp_path).touch()
+
+    code, output = ended(process)
+    assert code == 200, output
+    assert "the ranks start again in place, from the last checkpoint (1 of 3)" in output
+
+
 def test_ranks_of_another_node_do_not_wait_for_a_rank_that_died(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,15 @@ def error_heals(error: BaseException) -> bool:
     return any(words in text for words in HEALED) and not any(words in text for words in NOT_HEALED)
 
 
+def of_their_own(codes: Mapping[int, int]) -> dict[int, int]:
+    """Return the exit codes of the ranks that failed, without those that torchrun ended after another's death.
+
+    It sends them SIGTERM, of which a rank dies that is not in its loop yet.
+    """
+    first = {rank: code for rank, code in codes.items() if code != -signal.SIGTERM}
+    return first or dict(codes)
+
+
 def obstacle(codes: Mapping[int, int], notes: Mapping[int, Note], restarts: int, most: int = MOST) -> str:
     """Return why the ranks do not start again; empty where they do.
 

@@ -43,9 +43,9 @@ def loss_not_a_number(facts: RunFacts) -> Finding | None:
     bad = [
         step
         for step in facts.history.steps
-        # Other tools also log steps without a loss.
+        # Other tools also log steps without a loss, or without a norm.
         if step.loss is not None
-        and not (math.isfinite(number(step.loss)) and math.isfinite(number(step.grad_norm)))
+        and not all(math.isfinite(number(n)) for n in (step.loss, step.grad_norm) if n is not None)
     ]
     if not bad:
         return None

@@ -30,6 +30,12 @@ def test_text_and_json_have_the_same_figures(root: Path) -> None:
     assert f"{facts['projections'][0]['hours']:,.1f} hours" in shown.output
 
 
+def test_a_length_below_one_token_is_refused(root: Path) -> None:
+    write_run(layout.run_dir(root, "first"), steps=20)
+    for length in ("-5", "0"):
+        assert call("analyze", "first", "--tokens", length).exit_code == 2
+
+
 def test_several_runs_are_a_list(root: Path) -> None:
     for name in ("a", "b"):
         write_run(layout.run_dir(root, name), steps=20)

@@ -27,6 +27,7 @@ def test_text_and_json(root: Path) -> None:
     ("words", "code", "message"),
     [
         (["a"], 2, "nothing to be compared with"),
+        (["a", "a"], 2, "run 'a' is named twice"),
         (["a", "c"], 2, "no run 'c'"),
         (["a", "empty"], 1, "no step in its log yet"),
     ],

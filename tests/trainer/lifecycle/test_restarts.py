@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from jobctl.trainer.lifecycle.rank_notes import Note
-from jobctl.trainer.lifecycle.restarts import error_heals, obstacle
+from jobctl.trainer.lifecycle.restarts import error_heals, obstacle, of_their_own
 
 HEALS = Note(step=7, heals=True)
 
@@ -57,3 +57,19 @@ def test_tries_are_bounded() -> None:
 )
 def test_errors_that_new_processes_may_not_meet_are_told_from_others(words: str, heals: bool) -> None:
     assert error_heals(RuntimeError(words)) is heals
+
+
+@pytest.mark.parametrize(
+    ("codes", "own"),
+    [
+        ({0: -signal.SIGTERM, 1: -signal.SIGKILL}, {1: -signal.SIGKILL}),
+        ({0: -signal.SIGTERM, 1: 201, 2: -signal.SIGTERM}, {1: 201}),
+        ({0: -signal.SIGTERM, 1: -signal.SIGTERM}, {0: -signal.SIGTERM, 1: -signal.SIGTERM}),
+        ({1: 1}, {1: 1}),
+        ({}, {}),
+    ],
+)
+def test_a_rank_that_torchrun_ended_after_another_one_is_no_reason(
+    codes: dict[int, int], own: dict[int, int]
+) -> None:
+    assert of_their_own(codes) == own

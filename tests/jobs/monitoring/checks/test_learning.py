@@ -53,3 +53,9 @@ def test_the_evidence_shows_a_gradient_that_is_a_number_in_four_digits(tmp_path:
     write_log(tmp_path, [start_line(), *lines, bad])
     (finding,) = [f for f in findings(tmp_path) if f.check == "loss_not_a_number"]
     assert finding.evidence == "1 steps, the first is 101: loss nan, gradient norm 10.8316"
+
+
+def test_steps_of_other_tools_that_log_no_gradient_norm_are_well(tmp_path: Path) -> None:
+    lines = [{"kind": "iteration", "iter": step, "loss": 3.0 - step / 100} for step in range(1, 21)]
+    write_log(tmp_path, [start_line(), *lines])
+    assert "loss_not_a_number" not in [finding.check for finding in findings(tmp_path)]
