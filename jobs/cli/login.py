@@ -30,6 +30,9 @@ ACTING = frozenset({"submit", "pipeline", "sweep", "resume", "cancel", "delete",
 """Verbs that change something, and that go on to their end although the connection breaks."""
 NAMING = frozenset({"submit", "pipeline", "sweep"})
 """Verbs that make a run. Its name is chosen here, so that it is known whatever becomes of the connection."""
+SUBMIT = "submit"
+SWEEP = "sweep"
+"""Verbs whose run is named in a way of its own. The second is a verb here, and no kind of job."""
 AT_TERMINAL = frozenset({"watch", "shell"})
 """Verbs that draw on a terminal."""
 ASKING = frozenset({"delete", "prune"})
@@ -127,7 +130,7 @@ def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, An
     place = [text for key in ("target", "site") if options.get(key) for text in (f"--{key}", options[key])]
     code = _do(login, "wait", ["wait", run, *place], options, run)
     # `wait` knows no result of a sweep, so a further command asks for it.
-    if verb == "sweep":
+    if verb == SWEEP:
         _do(login, verb, ["sweep", run, *place], options, run)
 
     return code
@@ -159,9 +162,9 @@ def refuse_what_stays_here(options: Mapping[str, Any], host: str) -> None:
 def _with_name(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> tuple[str | None, list[str]]:
     """Return the run that a command is about, as far as it is known here, and the words that name it."""
     named = options.get("run")
-    if verb == "submit":
+    if verb == SUBMIT:
         named = named_run(options["words"], named)
-    elif verb == "sweep" and options["words"] and not options["model"]:  # it shows a run
+    elif verb == SWEEP and options["words"] and not options["model"]:  # it shows a run
         named = options["words"][0]
 
     if named or verb not in NAMING:
@@ -175,9 +178,9 @@ def _with_name(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> t
 def _chosen_name(verb: str, options: Mapping[str, Any]) -> str | None:
     """Return a name for a run that nobody has named; None where only the login node can tell what it is."""
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
-    if verb != "submit":
+    if verb != SUBMIT:
         model = options["model"] or project_choices()[0].model
-        middle = "-sweep" if verb == "sweep" else ""
+        middle = "-sweep" if verb == SWEEP else ""
         return f"{entry_name(model)}{middle}-{stamp}" if model else None
 
     from jobctl.jobs.cli.choices import resolution

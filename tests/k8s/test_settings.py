@@ -83,6 +83,8 @@ VALUES: dict[str, Any] = {
     "kubernetes.topology_required": "rack",
     "kubernetes.topology_preferred": "block",
     "kubernetes.pod": {"metadata": {"labels": {"cost": "x"}}},
+    "login.host": "me@login",
+    "login.jobctl": "/opt/jobctl",
     "prices.gpu_hour": 2.5,
     "prices.kwh": 0.3,
     "prices.currency": "EUR",
@@ -189,7 +191,7 @@ def test_kueue_takes_one_topology() -> None:
 
 def test_what_jobctl_itself_reads_is_little() -> None:
     by_jobctl = [key for key, row in table().items() if "by jobctl" in row]
-    assert by_jobctl == ["root", "prices.*", "kubernetes.context"]
+    assert by_jobctl == ["root", "login.host", "login.jobctl", "prices.*", "kubernetes.context"]
 
 
 def test_a_refusal_says_what_takes_the_place() -> None:

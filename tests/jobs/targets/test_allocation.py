@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -99,11 +100,19 @@ class Holder:
     def wait_for_lines(self, run: str, line: str, number: int = 1) -> None:
         self.until(lambda: self.log(run).count(line) == number, f"{line} in the log of {run}")
 
+    def texts(self) -> list[str]:
+        """Return the logs. A job at work renames and removes files meanwhile."""
+        texts = []
+        for file in self.root.glob("runs/*/logs/**/*.*"):
+            with contextlib.suppress(OSError):
+                texts.append(file.read_text())
+
+        return texts
+
     def until(self, reached: Callable[[], bool], what: str, seconds: float = 90) -> None:
         deadline = time.monotonic() + BUSY * seconds
         while not reached():
-            texts = [file.read_text() for file in self.root.glob("runs/*/logs/**/*.*") if file.is_file()]
-            assert time.monotonic() < deadline, f"not seen: {what}; logs: {texts}"
+            assert time.monotonic() < deadline, f"not seen: {what}; logs: {self.texts()}"
             time.sleep(0.1)
 
 
