@@ -89,6 +89,7 @@ def _environment(quote: Callable[[object], str], folder: Path) -> jinja2.Environ
 
     environment.filters["in_quotes"] = in_quotes
     environment.globals["functions"] = shell_functions
+    environment.globals["every_script"] = EVERY_SCRIPT
     environment.globals["exit_codes"] = exit_codes
 
     return environment
@@ -108,6 +109,10 @@ def render_template(name: str, context: dict[str, Any], *, folder: Path = TEMPLA
     ``folder`` holds the templates of another package; they may include ours.
     """
     return _template(name, folder).render(context)
+
+
+EVERY_SCRIPT = ("messages", "files", "exit_codes", "ownership", "record")
+"""Files of shell functions that the scripts of all targets call."""
 
 
 def shell_functions(*names: str) -> Verbatim:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobctl.jobs.render import render_template
+from jobctl.jobs.render import EVERY_SCRIPT, render_template
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.k8s.placement import distributed
 
 FUNCTIONS = (
-    "messages",
-    "files",
-    "exit_codes",
-    "ownership",
-    "record",
+    *EVERY_SCRIPT,
     "retries",
     "supervise",
     "kubernetes/clock",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.render import (
+    EVERY_SCRIPT,
     Verbatim,
     gpu_environment,
     job_environment,
@@ -34,11 +35,7 @@ IMPORT_SECONDS = 3600
 FRUITLESS_ATTEMPTS = 3
 """Attempts in a row that may be stopped before they have saved a step."""
 FUNCTIONS = (
-    "messages",
-    "files",
-    "exit_codes",
-    "ownership",
-    "record",
+    *EVERY_SCRIPT,
     "supervise",
     "slurm/inherited",
     "slurm/controller",
