@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from jobctl.jobs.cli.choices import root
@@ -10,7 +12,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.monitoring.analysis import analyse
 from jobctl.jobs.monitoring.comparison import Member, compared, facts
 from jobctl.jobs.monitoring.comparison_text import text
-from jobctl.jobs.monitoring.opening import open_run
+from jobctl.jobs.monitoring.opening import Opened, open_run
 
 
 @click.command("compare")
@@ -25,17 +27,18 @@ def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
     if len(runs) < 2:
         raise UserError("one run has nothing to be compared with", hint="jobctl compare RUN RUN…")
 
-    # One run twice would look like a repeat without a spread.
-    paths = [open_run(word, root()).path.resolve() for word in runs]
-    if again := next((word for number, word in enumerate(runs) if paths[number] in paths[:number]), None):
-        raise UserError(f"run '{again}' is named twice", hint="jobctl compare RUN RUN…, each run once")
+    opened: dict[Path, Opened] = {}
+    for word in runs:
+        run = open_run(word, root())
+        # One run twice would look like a repeat without a spread.
+        if opened.setdefault(run.path.resolve(), run) is not run:
+            raise UserError(f"run '{word}' is named twice", hint="jobctl compare RUN RUN…, each run once")
 
-    comparison = compared([_member(word) for word in runs])
+    comparison = compared([_member(word, run) for word, run in zip(runs, opened.values(), strict=True)])
     emit(facts(comparison), as_json, text(comparison))
 
 
-def _member(word: str) -> Member:
-    opened = open_run(word, root())
+def _member(word: str, opened: Opened) -> Member:
     history = opened.log.read()
     warn(history.notes)
     if not history.steps:
