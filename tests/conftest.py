@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.absent import absent
 from tests.clusters.slurm import SlurmCluster, missing
 
 if not os.path.exists("/dev/nvidiactl"):
@@ -68,9 +69,8 @@ def slurm_accounting_cluster(
 
 def started(accounting: bool) -> Iterator[SlurmCluster]:
     if reason := missing(accounting):
-        if os.environ.get("JOBCTL_REQUIRE_SLURM") == "1":
-            pytest.fail(f"JOBCTL_REQUIRE_SLURM=1, but: {reason}")
-        pytest.skip(reason)
+        absent("JOBCTL_REQUIRE_SLURM", reason)
+
     cluster = SlurmCluster().start(accounting=accounting)
     yield cluster
     cluster.stop()

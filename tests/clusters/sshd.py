@@ -15,8 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pytest
-
+from tests.absent import absent
 from tests.clusters import BUSY
 from tests.clusters.machine import children_of
 
@@ -213,9 +212,7 @@ def write_jobctl(folder: Path, environment: Mapping[str, str], version: str = ""
 def login_node() -> Iterator[tuple[LoginNode, Laptop]]:
     """Yield a server that listens and a laptop, which go with the block; skip the test where there can be none."""
     if reason := missing():
-        if os.environ.get("JOBCTL_REQUIRE_SLURM") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent("JOBCTL_REQUIRE_SLURM", reason)
 
     # Not pytest's folder: a socket's path may have 108 bytes.
     with tempfile.TemporaryDirectory(prefix="jl-", dir="/tmp") as name:

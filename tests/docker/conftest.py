@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
+from tests.absent import absent
 from tests.clusters import containers
 from tests.clusters.containers import Engine
 
@@ -20,13 +19,7 @@ ENGINES = {"podman_store", "docker_service", "engine"}
 def require(*programs: str) -> None:
     """Skip where ``programs`` are lacking; fail where JOBCTL_REQUIRE_IMAGES=1 says that they must not be."""
     if reason := containers.missing(*programs):
-        not_here(reason)
-
-
-def not_here(reason: str) -> NoReturn:
-    if os.environ.get("JOBCTL_REQUIRE_IMAGES") == "1":
-        pytest.fail(f"JOBCTL_REQUIRE_IMAGES=1, but: {reason}")
-    pytest.skip(reason)
+        absent("JOBCTL_REQUIRE_IMAGES", reason)
 
 
 @pytest.fixture(scope="session")

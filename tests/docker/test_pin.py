@@ -15,7 +15,7 @@ import pytest
 
 from jobctl.docker import lock, pin, variants
 from jobctl.jobs.core.errors import UserError
-from tests.docker.conftest import not_here
+from tests.absent import absent
 
 DATE = "2026-11-28T00:00:00Z"
 ALTERATIONS = {
@@ -67,7 +67,7 @@ def lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One list, `base`, whose only requirement needs a second package; the index is a folder of wheels."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     if shutil.which("uv", path=path) is None:
-        not_here("not installed: uv (requirements/test.txt)")
+        absent("JOBCTL_REQUIRE_IMAGES", "not installed: uv (requirements/test.txt)")
     monkeypatch.setenv("PATH", path)
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.delenv("UV_FIND_LINKS", raising=False)

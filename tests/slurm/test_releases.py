@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +10,7 @@ import pytest
 
 import jobctl.slurm.target
 from jobctl.jobs.targets.registry import load_target
+from tests.absent import absent
 from tests.clusters import releases
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.jobs.targets import test_allocation as allocation
@@ -40,10 +40,7 @@ def release(request: pytest.FixtureRequest) -> Iterator[SlurmCluster]:
 
 def skip(reason: str) -> NoReturn:
     """Skip the tests of a release that cannot be had. Where Slurm is required, that is a failure."""
-    if os.environ.get("JOBCTL_REQUIRE_SLURM") == "1":
-        pytest.fail(f"JOBCTL_REQUIRE_SLURM=1, but: {reason}")
-
-    pytest.skip(reason)
+    absent("JOBCTL_REQUIRE_SLURM", reason)
 
 
 @pytest.fixture

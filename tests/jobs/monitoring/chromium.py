@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import urllib.request
@@ -14,14 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import websocket
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.monitoring.browser import find_browser, options
+from tests.absent import absent
 
 AXE = Path(__file__).resolve().parents[3] / ".venv/npm/node_modules/axe-core/axe.min.js"
-REQUIRED = os.environ.get("JOBCTL_REQUIRE_BROWSER") == "1"
 PATIENCE_SECONDS = 60
 
 
@@ -38,7 +36,7 @@ def missing() -> str:
 def need_browser() -> None:
     """Skip a test where there is no browser, or fail it where one is required."""
     if reason := missing():
-        (pytest.fail if REQUIRED else pytest.skip)(reason)
+        absent("JOBCTL_REQUIRE_BROWSER", reason)
 
 
 class Tab:
