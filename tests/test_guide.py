@@ -141,12 +141,15 @@ def test_a_command_for_a_real_model_is_a_job(command: str, tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with a prepared corpus and a run of ten steps, made by the guide's commands for a smoke model."""
+    """A root with a prepared corpus and two runs of ten steps, made by the guide's commands for a smoke model."""
     root = tmp_path_factory.mktemp("guide") / "root"
     root.mkdir()
     say(["submit", "prep", "--dataset", "sotu", "--tokenizer", "gpt2", "--wait"], root)
     size = ("--set", "batch_size=1", "--set", "block_size=32", "--set", "processes_per_node=1")
-    say(["submit", *SMOKE, "--stage", "smoke", "--run", "R", "--wait", *size], root)
+    # R2 is there to be compared with R.
+    for run in ("R", "R2"):
+        say(["submit", *SMOKE, "--stage", "smoke", "--run", run, "--wait", *size], root)
+
     return root
 
 
