@@ -18,6 +18,7 @@ from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.datasets import dataset_folder, read_meta, tokenizer_folder, unknown_tokenizer
 from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.edits import lengthens, make_edit
+from jobctl.jobs.runs.places import check_place
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.supplies import is_on_the_hub, mirror_is_whole
@@ -192,10 +193,12 @@ def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) 
     """Start another attempt of an ended run, with the settings ``sets`` (``KEY=VALUE``) from now on.
 
     Returns the run, and the job id. Raises UserError while the run is alive, when it is finished and not
-    made longer, when someone else resumes it at this moment, for a setting that cannot be, and where it
-    belongs to a user who is not among the ``trusted``.
+    made longer, when someone else resumes it at this moment, for a setting that cannot be, where it belongs to
+    a user who is not among the ``trusted``, and where its directory was copied or renamed.
     """
     spec = run.record.edited_spec
+    # Before the scheduler is asked: the answer would be about the run of that name.
+    check_place(run)
     edit = make_edit(spec, sets, run.last.attempt if run.last else 0) if sets else None
     # The scheduler and not the record: a record may lack the end of an attempt that was killed.
     (status,) = load_target(run.target).statuses([run])

@@ -35,7 +35,7 @@ def analyze_command(runs: tuple[str, ...], skip: int | None, tokens: float | Non
 
 def _analysis(word: str, home: Path, skip: int | None, tokens: float | None) -> Analysis:
     opened = open_run(word, home)
-    history = opened.log.read()
+    history = opened.history()
     records = opened.records()
     warn([*history.notes, *records.notes])
 

@@ -39,7 +39,7 @@ def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
 
 
 def _member(word: str, opened: Opened) -> Member:
-    history = opened.log.read()
+    history = opened.history()
     warn(history.notes)
     if not history.steps:
         raise UserError(f"{opened.path}: no step in its log yet", hint=f"jobctl logs {word} -f", code=1)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from jobctl.jobs.cli.by_hand import ByHand, find_by_hand
 from jobctl.jobs.cli.finding import Place, find_run, place_options
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.cli.status import describe_status, statuses
@@ -26,11 +27,14 @@ from jobctl.jobs.spec.job_spec import TrainSpec
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe_command(run: str, as_json: bool, **place: Any) -> None:
     """A run in full: what it is, its attempts, its training, its files, what to do next."""
+    if by_hand := find_by_hand(run, Place(**place)):
+        _describe_by_hand(by_hand, as_json)
+        return
+
     chosen = find_run(run, Place(**place))
     (status,) = statuses([chosen], strict=True)
     training = read_training(chosen.path)
-    # Without a log of steps all of its time would be start-up.
-    goodput = read_goodput(chosen.path, time.time()) if training else None
+    goodput = read_goodput(chosen.path, time.time())
     facts: dict[str, Any] = {
         "status": status,
         "directory": str(chosen.path),
@@ -41,6 +45,32 @@ def describe_command(run: str, as_json: bool, **place: Any) -> None:
     }
 
     emit(msgspec.to_builtins(facts), as_json, description(chosen, status, training, goodput))
+
+
+def _describe_by_hand(run: ByHand, as_json: bool) -> None:
+    """Print what the log of a run says that has no record."""
+    training = read_training(run.path)
+    goodput = read_goodput(run.path, time.time())
+    facts: dict[str, Any] = {
+        "status": run.facts(),
+        "directory": str(run.path),
+        "record": None,
+        "attempts": [],
+        "training": training,
+        "goodput": goodput_facts(goodput),
+    }
+    parts = [run.text()]
+    if training:
+        parts.append(training_summary(training))
+
+    if goodput:
+        parts.append("\n".join(goodput.lines()))
+
+    verbs = ("analyze", "watch", "doctor", "report")
+    parts.append(
+        "\n".join([f"files: {run.path}", "next:", *(f"  jobctl {verb} {run.name}" for verb in verbs)])
+    )
+    emit(msgspec.to_builtins(facts), as_json, "\n\n".join(parts))
 
 
 def description(run: Run, status: Status, training: Training | None, goodput: Goodput | None = None) -> str:

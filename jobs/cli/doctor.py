@@ -22,6 +22,7 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 
 FOUND = 1
 """Exit code where a check has something to say."""
+NOTHING = "nothing to check: '{0}' has no log and no attempt yet; jobctl status {0}"
 
 
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,15 +45,22 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
     container runtime, with --target k8s at the cluster instead. Its exit code is 1 where it has something to say.
     """
     subjects: dict[str, list[Finding]]
+    unchecked: list[str] = []
     if runs:
-        subjects = {word: _of_run(word) for word in runs}
+        known = {word: _facts(word) for word in runs}
+        unchecked = [word for word, facts in known.items() if facts.are_empty]
+        subjects = {word: diagnose(facts) for word, facts in known.items()}
         count = len(RUN_CHECKS)
     else:
         subjects, count = _of_place(options)
 
     title = len(subjects) > 1
-    parts = [(f"{name}\n" if title else "") + text(found, count) for name, found in subjects.items()]
-    emit({"findings": subjects, "checks": count}, as_json, "\n\n".join(parts))
+    parts = [
+        (f"{name}\n" if title else "") + (NOTHING.format(name) if name in unchecked else text(found, count))
+        for name, found in subjects.items()
+    ]
+    facts = {"findings": subjects, "checks": count, "unchecked": unchecked}
+    emit(facts, as_json, "\n\n".join(parts))
     if any(subjects.values()):
         raise SystemExit(FOUND)
 
@@ -76,15 +84,16 @@ def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], int]:
     return subjects, count
 
 
-def _of_run(word: str) -> list[Finding]:
+def _facts(word: str) -> RunFacts:
+    """Return all that the run ``word`` has written. Raises UserError where there is no such run."""
     opened = open_run(word, root())
-    history = opened.log.read()
+    history = opened.history()
     records = opened.records()
     warn([*history.notes, *records.notes])
     # A log of the guide's tools may be a single file, with no logs of ranks beside it.
     logs = read_logs(opened.path) if opened.path.is_dir() else {}
 
-    return diagnose(RunFacts(history=history, records=records, logs=logs, now=time.time()))
+    return RunFacts(history=history, records=records, logs=logs, now=time.time())
 
 
 def _target_name(options: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 import msgspec
 
+from jobctl.jobs.cli.by_hand import all_by_hand
 from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.finding import Place, find_runs, place_options
 from jobctl.jobs.cli.output import emit, table
@@ -16,52 +17,51 @@ from jobctl.jobs.monitoring.progress import Progress, read_progress
 from jobctl.jobs.runs.store import Run, State, Status
 from jobctl.jobs.spec.job_spec import TrainSpec
 
+Facts = dict[str, Any]
+"""One line of the list, as JSON says it. A fact that nobody knows is null."""
 
-class Listed(msgspec.Struct, frozen=True):
-    """One line of the list."""
 
-    run: Run
-    status: Status
-    progress: Progress | None
+def facts_of(run: Run, status: Status, progress: Progress | None) -> Facts:
+    """Return the facts of a run that jobctl submitted."""
+    spec = run.record.spec
+    training = spec if isinstance(spec, TrainSpec) else None
+    facts: Facts = msgspec.to_builtins(status)
 
-    def facts(self) -> dict[str, Any]:
-        """Return the line as JSON says it. A fact that nobody knows is null."""
-        spec = self.run.record.spec
-        training = spec if isinstance(spec, TrainSpec) else None
-        progress = self.progress
-        facts: dict[str, Any] = msgspec.to_builtins(self.status)
+    return facts | {
+        "kind": run.job_kind.name,
+        "model": training.model_name if training else None,
+        "stage": training.stage if training else None,
+        "hardware": spec.hardware,
+        "step": progress.step if progress else None,
+        "steps": progress.steps if progress else None,
+        "loss": progress.loss if progress else None,
+    }
 
-        return facts | {
-            "kind": self.run.job_kind.name,
-            "model": training.model_name if training else None,
-            "stage": training.stage if training else None,
-            "hardware": spec.hardware,
-            "step": progress.step if progress else None,
-            "steps": progress.steps if progress else None,
-            "loss": progress.loss if progress else None,
-        }
 
-    def cells(self, *, with_owner: bool) -> tuple[object, ...]:
-        """Return the line as the table shows it."""
-        facts = self.facts()
-        status = self.status
-        step = f"{facts['step']:,}/{facts['steps']:,}" if self.progress else ""
-        loss = "" if facts["loss"] is None else f"{facts['loss']:.4f}"
-        subject = facts["model"] or facts["kind"]
-        return (
-            status.run,
-            status.state,
-            status.target,
-            status.job_id,
-            subject,
-            facts["hardware"],
-            step,
-            loss,
-            status.attempt or "",
-            status.start,
-            *((status.owner,) if with_owner else ()),
-            shortened(status.detail),
-        )
+def cells(facts: Facts, *, with_owner: bool) -> tuple[object, ...]:
+    """Return a line as the table shows it."""
+    return (
+        facts["run"],
+        facts["state"],
+        facts["target"],
+        facts["job_id"],
+        facts["model"] or facts["kind"],
+        facts["hardware"] or "",
+        _step(facts["step"], facts["steps"]),
+        "" if facts["loss"] is None else f"{facts['loss']:.4f}",
+        facts["attempt"] or "",
+        facts["start"],
+        *((facts["owner"],) if with_owner else ()),
+        shortened(facts["detail"]),
+    )
+
+
+def _step(step: int | None, steps: int | None) -> str:
+    if step is None:
+        return ""
+
+    # The log of a run by hand may not say how many it is to have.
+    return f"{step:,}/{steps:,}" if steps else f"{step:,}"
 
 
 HEADER = (
@@ -89,21 +89,30 @@ HEADER = (
 def list_command(
     states: tuple[str, ...], model: str | None, newest: int | None, as_json: bool, **place: Any
 ) -> None:
-    """All runs, the newest last."""
+    """All runs, the newest last; those that were started by hand come first."""
     chosen = [run for run in find_runs(Place(**place)) if model in (None, _model(run))]
-    lines = _lines(chosen, states, newest, strict=place["context"] is not None)
-    emit([line.facts() for line in lines], as_json, _table(lines) or _none(chosen, place["site"]))
+    submitted = _lines(chosen, states, newest, strict=place["context"] is not None)
+    # Who names a target asks for runs that jobctl submitted to it.
+    by_hand = [] if place["target"] else [run.facts() for run in all_by_hand(root(place["site"]))]
+    kept = [
+        facts
+        for facts in by_hand
+        if model in (None, facts["model"]) and (not states or facts["state"] in states)
+    ]
+
+    lines = [*kept, *submitted][-newest if newest else None :]
+    emit(lines, as_json, _table(lines) or _none(bool(chosen or by_hand), place["site"]))
 
 
-def _table(lines: Sequence[Listed]) -> str:
+def _table(lines: Sequence[Facts]) -> str:
     """Return one line a run. Owners have a column where a scheduler keeps them."""
     # Runs of this host alone have no owner to show, and the column would be empty.
-    owned = any(line.status.owner for line in lines)
+    owned = any(facts["owner"] for facts in lines)
     header = (*HEADER, *(("OWNER",) if owned else ()), "")
-    return table(header, [line.cells(with_owner=owned) for line in lines]) if lines else ""
+    return table(header, [cells(facts, with_owner=owned) for facts in lines]) if lines else ""
 
 
-def _lines(chosen: Sequence[Run], states: Sequence[str], newest: int | None, *, strict: bool) -> list[Listed]:
+def _lines(chosen: Sequence[Run], states: Sequence[str], newest: int | None, *, strict: bool) -> list[Facts]:
     known = statuses(chosen, strict=strict)
     pairs = [
         (run, status)
@@ -113,7 +122,7 @@ def _lines(chosen: Sequence[Run], states: Sequence[str], newest: int | None, *, 
 
     # Cut before the progress is read: that takes a look into each run's log.
     shown = pairs[-newest:] if newest else pairs
-    return [Listed(run, status, read_progress(run)) for run, status in shown]
+    return [facts_of(run, status, read_progress(run)) for run, status in shown]
 
 
 def _model(run: Run) -> str | None:
@@ -121,8 +130,8 @@ def _model(run: Run) -> str | None:
     return spec.model_name if isinstance(spec, TrainSpec) else None
 
 
-def _none(chosen: Sequence[Run], site: str | None) -> str:
-    if chosen:
+def _none(any_run: bool, site: str | None) -> str:
+    if any_run:
         return "no run in this state"
 
     return f"no runs in {root(site)}; start one: jobctl submit --help"

@@ -74,7 +74,7 @@ def _write(target: Path, text: str) -> None:
 
 def _subject(word: str, home: Path) -> Subject:
     opened = open_run(word, home)
-    history = opened.log.read()
+    history = opened.history()
     records = opened.records()
     warn([*history.notes, *records.notes])
     goodput = opened.goodput()

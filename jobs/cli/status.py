@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from jobctl.jobs.cli.by_hand import find_by_hand
 from jobctl.jobs.cli.finding import Place, find_pipeline, find_run, pipeline_runs, place_options
 from jobctl.jobs.cli.output import emit, table
 from jobctl.jobs.core.errors import NotConfigured, UserError
@@ -106,6 +107,10 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
         emit({"pipeline": pipeline, "runs": known}, as_json, pipeline_table(pipeline, known))
         return
 
+    if by_hand := find_by_hand(run, Place(**place)):
+        emit(by_hand.facts(), as_json, by_hand.text())
+        return
+
     chosen = find_run(run, Place(**place))
     (status,) = statuses([chosen], strict=True)
     facts = msgspec.to_builtins(status)
@@ -121,8 +126,7 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
         facts["progress"] = progress_facts(progress)
         lines.append(f"  {in_words(progress, is_going=status.state == 'running')}")
 
-    # Without steps all of its time would be start-up.
-    goodput = read_goodput(chosen.path, time.time()) if progress else None
+    goodput = read_goodput(chosen.path, time.time())
     if goodput:
         facts["goodput"] = goodput.share
         lines.append(f"  {goodput.lines()[0]}")

@@ -54,7 +54,7 @@ def look_at(run: Opened) -> Glance:
     A document that is being rewritten at this moment is looked at again later.
     """
     records = run.records()
-    history = run.log.read()
+    history = run.history()
     return glance(history, records, time.time(), warnings=_warnings(run.path), goodput=run.goodput())
 
 

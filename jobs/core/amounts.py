@@ -28,9 +28,9 @@ def short_bytes(count: float) -> str:
     return f"{count:,.2f} GB"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 run``, ``3 runs``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, nouns: str = "") -> str:
+    """Return a count with its noun: ``1 run``, ``3 runs``. ``nouns`` is a plural that needs more than an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {nouns or noun + 's'}"
 
 
 def duration(seconds: float) -> str:

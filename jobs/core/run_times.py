@@ -18,6 +18,7 @@ from jobctl.jobs.core.stamps import seconds_of
 ATTEMPT_NAME = re.compile(r"[0-9]{1,9}\.json")
 TRAINING = "train"
 BEGAN = b'{"kind":"began"'
+STEP = b'{"kind":"iteration"'
 TIME = b'{"kind":"time"'
 RESUMED = b'{"kind":"resumed"'
 SUMMARY = b'{"kind":"summary"'
@@ -52,12 +53,19 @@ class _Resumed(msgspec.Struct):
 
 
 def read_goodput(run: Path, now: float | None = None) -> Goodput | None:
-    """Return the account of the time of ``run``, or None if no attempt has begun.
+    """Return the account of the time of ``run``.
+
+    Return None if no attempt has begun. Return None also for a log of an old version, which has steps but no
+    times: all its time would count as start-up.
 
     A damaged record is left out, and its time is then in ``other`` or in a gap. A report must not fail
     because of one bad file.
     """
-    return account(read_submitted(run), read_spans(run), read_starts(run), now)
+    starts = read_starts(run)
+    if not starts and _has_steps(run):
+        return None
+
+    return account(read_submitted(run), read_spans(run), starts, now)
 
 
 def read_submitted(run: Path) -> float | None:
@@ -105,6 +113,20 @@ def read_starts(run: Path) -> list[Start]:
             starts.append(start)
 
     return starts
+
+
+def _has_steps(run: Path) -> bool:
+    """Whether a log of ``run`` has a step. A run without a log may have its steps in a document."""
+    names = log_names(run)
+    for name in names:
+        try:
+            with open_regular(layout.metrics_dir(run) / name) as file:
+                if any(line.startswith(STEP) for line in file):
+                    return True
+        except OSError:
+            continue
+
+    return not names and any(layout.metrics_dir(run).glob("run_*.json"))
 
 
 def start_of(lines: Iterable[bytes]) -> Start | None:

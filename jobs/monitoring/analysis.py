@@ -306,9 +306,13 @@ def rows(analysis: Analysis) -> list[tuple[str, str]]:
 
 def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
     share = f" of {a.max_iters:,} ({a.steps / a.max_iters:.0%})" if a.max_iters else ""
-    device = f"{a.world_size} × {a.device}" if a.device else f"{a.world_size} processes"
+    device = f"{a.world_size} × {a.device}" if a.device else counted(a.world_size, "process", "processes")
+    # A log of another tool may name neither; of a run without a log nobody knows more than its name.
+    subject = (
+        f"{a.model or 'a model that the log does not name'} on {device}" if a.steps or a.model else "no log"
+    )
     rows = [
-        ("run", f"{a.run}: {a.model or 'model unknown'} on {device}" + (f", {a.status}" if a.status else "")),
+        ("run", f"{a.run}: {subject}" + (f", {a.status}" if a.status else "")),
         ("steps", f"{a.steps:,}{share}, {short_count(a.tokens)} tokens, {counted(a.attempts, 'attempt')}"),
     ]
 
@@ -329,7 +333,8 @@ def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
 
 
 def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
-    rows = [("means leave out", f"{a.warmup_steps} steps of warm-up, and the first interval of each attempt")]
+    omitted = f"{a.warmup_steps} steps of warm-up, and the first interval of each attempt"
+    rows = [("means leave out", omitted)] if a.steps else []
     peak = f" of {a.peak_flops / 1e12:,.1f} TFLOP/s dense" if a.peak_flops else ""
     memory = f" of {a.memory_total_gb:.1f} GB" if a.memory_total_gb else ""
     shown: list[tuple[str, float | None, Callable[[float], str]]] = [
@@ -355,7 +360,9 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
     if a.goodput:
         lost = sorted(((share, cause) for cause, share in a.goodput.items() if cause != STEPS), reverse=True)
         causes = [f"{CAUSES[cause]} {share:.1%}" for share, cause in lost[:5] if share >= 0.0005]
-        rows.append(("goodput", f"{a.goodput[STEPS]:.1%} of the wall-clock time in steps that count"))
+        rows.append(
+            ("goodput", f"{a.goodput.get(STEPS, 0.0):.1%} of the wall-clock time in steps that count")
+        )
         if causes:
             rows.append(("the rest", ", ".join(causes)))
 
@@ -363,6 +370,10 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
 
 
 def _rows_of_projection(a: Analysis) -> list[tuple[str, str]]:
+    # Before the first step there is no rate to project.
+    if not a.steps:
+        return []
+
     if not a.projections:
         model = a.model or "this model"
         return [("projection", f"none: the catalogue names no optimal tokens for {model}; --tokens N")]

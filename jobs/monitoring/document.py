@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.log_files import Kind
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.monitoring.history import (
     PARTS,
@@ -36,6 +38,11 @@ ITERATION_KEYS = ("training_iterations", "training_progress")
 _MFU_KEYS = ("mfu", "value", "mfu_percent", "percent")
 
 Entry = dict[str, Any]
+
+
+def newest_document(run: Path, kind: Kind) -> Path | None:
+    """Return the last document of a training ("run") or of an evaluation ("eval"); None without any."""
+    return max(layout.metrics_dir(run).glob(f"{kind}_*.json"), default=None)
 
 
 def read_document(path: Path) -> History:

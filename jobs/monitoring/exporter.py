@@ -125,7 +125,11 @@ class Runs:
                     self._opened[name] = open_run(name, self.root)
 
                 opened = self._opened[name]
-                history = opened.log.read()
+                history = opened.history()
+                # A preparation and the like have no figures of a training.
+                if not history.config and not history.steps:
+                    continue
+
                 goodput = opened.goodput()
             except (UserError, OSError):
                 # One run that cannot be read must not cost the others their scrape.
@@ -134,7 +138,7 @@ class Runs:
             yield from samples(glance(history, opened.records(), moment, goodput=goodput), history.last_write)
 
     def _names(self, now: float) -> Iterable[str]:
-        """Return the names of the runs whose metrics folder has changed lately."""
+        """Return the names of the trainings that something was written to lately."""
         try:
             folders = sorted(layout.runs(self.root).iterdir())
         except OSError:  # no run yet
@@ -148,11 +152,26 @@ class Runs:
 
         # Only the times are read: a root may hold thousands of old runs.
         try:
-            times = [path.stat().st_mtime for path in layout.metrics_dir(run).glob("run_*.jsonl")]
+            times = [path.stat().st_mtime for path in _signs(run)]
         except OSError:
             return False
 
         return bool(times) and now - max(times) <= self.max_age
+
+
+def _signs(run: Path) -> list[Path]:
+    """Return the files whose times say when something happened to a run.
+
+    A training without a log waits in a queue, or failed before its first step: its record and its attempts
+    say so.
+    """
+    record = layout.record_file(run)
+    attempts = layout.attempt_file(run, 1).parent
+    return [
+        *([record] if record.exists() else []),
+        *attempts.glob("*.json"),
+        *layout.metrics_dir(run).glob("run_*.json*"),
+    ]
 
 
 def collector(runs: Runs) -> Any:

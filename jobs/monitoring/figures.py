@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core import layout
-from jobctl.jobs.core.log_files import log_names
+from jobctl.jobs.core.log_files import Kind
 from jobctl.jobs.core.names import UnsafeName, inside
 from jobctl.jobs.core.reading import read_regular
-from jobctl.jobs.monitoring.document import read_document
-from jobctl.jobs.monitoring.history import History, finite, known, number
+from jobctl.jobs.monitoring.document import newest_document
+from jobctl.jobs.monitoring.history import finite, known, number
 from jobctl.jobs.monitoring.logfile import RunLog
 
 
@@ -38,13 +38,12 @@ def read_training(run: Path) -> Training | None:
 
     Raises UserError if a document cannot be read.
     """
-    histories = _histories(run)
     file = newest(run, "run") or newest(run, "eval")
-    if not histories or file is None:
+    if file is None:
         return None
 
-    training = histories[0]
-    evaluations = sorted((e for history in histories for e in history.evaluations), key=lambda e: e.iter)
+    training = RunLog(run).read()
+    evaluations = training.evaluations
     # The first interval carries the start-up: compilation, the first read of the data.
     steady = training.intervals[1:] or training.intervals
     rates = finite(interval.tokens_per_sec for interval in steady)
@@ -62,17 +61,6 @@ def read_training(run: Path) -> Training | None:
     )
 
 
-def _histories(run: Path) -> list[History]:
-    """Return what the logs of a run say, or its documents if it has no logs.
-
-    The training comes first, then its evaluation.
-    """
-    if log_names(run, "run") or log_names(run, "eval"):
-        return [RunLog(run).read()]
-
-    return [read_document(path) for kind in ("run", "eval") if (path := newest(run, kind))]
-
-
 def _latest(run: Path) -> str | None:
     """Return the path of the checkpoint that LATEST names, or None if it names nothing in its folder."""
     folder = layout.checkpoints_dir(run)
@@ -83,11 +71,9 @@ def _latest(run: Path) -> str | None:
         return None
 
 
-def newest(run: Path, kind: str) -> Path | None:
+def newest(run: Path, kind: Kind) -> Path | None:
     """Return the last document of a training ("run") or of an evaluation ("eval").
 
     Return its log if it has no document yet.
     """
-    folder = layout.metrics_dir(run)
-    documents = folder.glob(f"{kind}_*.json")
-    return max(documents, default=None) or max(folder.glob(f"{kind}_*.jsonl"), default=None)
+    return newest_document(run, kind) or max(layout.metrics_dir(run).glob(f"{kind}_*.jsonl"), default=None)

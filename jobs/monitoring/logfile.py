@@ -16,6 +16,7 @@ import msgspec
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.log_files import LOG_NAME, Kind, log_names
 from jobctl.jobs.core.reading import open_regular
+from jobctl.jobs.monitoring.document import newest_document, read_document
 from jobctl.jobs.monitoring.history import History, Joined, Line
 
 _DECODER = msgspec.json.Decoder(Line)
@@ -116,17 +117,26 @@ class RunLog:
         self._files: dict[str, LogFile] = {}
 
     def read(self) -> History:
-        """Return the history so far; an empty one before the first line."""
+        """Return the history so far; an empty one before the first line.
+
+        A run whose logs were not copied is read from its documents. Raises UserError for one that cannot be
+        read.
+        """
+        files = self._opened("run")
+        scores = self._opened("eval")
+        if not files and not scores:
+            return self._documented()
+
         # Joined anew at each call: a new attempt may roll back steps that were shown.
         history = History(name=self.run.name, path=self.run)
         joined = Joined(history)
-        for name, file in self._opened("run").items():
+        for name, file in files.items():
             joined.add(name, stamp_seconds(name), file.lines)
             if file.damaged:
                 history.notes.append(f"{file.path}: {file.damaged} damaged lines left out")
 
         # Whoever scored a checkpoint later wrote a log of its own.
-        for name, file in self._opened("eval").items():
+        for name, file in scores.items():
             scored = History(name=name, path=file.path)
             Joined(scored).add(name, None, file.lines)
             history.evaluations += scored.evaluations
@@ -135,6 +145,24 @@ class RunLog:
 
         history.evaluations.sort(key=lambda evaluation: evaluation.iter)
         history.last_write = self._last_write()
+
+        return history
+
+    def _documented(self) -> History:
+        """Return what the documents say; an empty history without any."""
+        # The trainer writes all attempts into the newest document.
+        training = newest_document(self.run, "run")
+        scoring = newest_document(self.run, "eval")
+        empty = History(name=self.run.name, path=self.run)
+        history = read_document(training) if training else empty
+        scored = read_document(scoring) if scoring else empty
+
+        history.name = self.run.name
+        history.path = self.run
+        history.evaluations += scored.evaluations
+        history.evaluations.sort(key=lambda evaluation: evaluation.iter)
+        history.config = history.config or scored.config
+        history.startup = history.startup or scored.startup
 
         return history
 

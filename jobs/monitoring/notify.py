@@ -24,6 +24,7 @@ from jobctl.jobs.monitoring.notify_settings import KINDS, Notify
 PATIENCE_SECONDS = 20.0
 """Seconds that a webhook or a command may take for one event."""
 CLOSING_SECONDS = 30.0
+ENDED = {"finished": "finished", "failed": "failed", "cancelled": "been cancelled"}
 WAITING = 100
 """Events that wait for a slow receiver; later ones are dropped."""
 
@@ -121,7 +122,12 @@ class Notifier:
 
     def see(self, look: Glance) -> None:
         """Take a new look at a run, and send what has happened since the last one."""
-        for event in events(self._before.get(look.run), look):
+        before = self._before.get(look.run)
+        if before is None and look.has_ended:
+            # Whoever was to be told of the end would wait for it.
+            self.say(f"{look.run} has {ENDED[look.state]} already: nothing is sent")
+
+        for event in events(before, look):
             if event.event in self.settings.on:
                 try:
                     self._events.put_nowait(event)

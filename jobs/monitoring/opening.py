@@ -11,13 +11,14 @@ import msgspec
 from jobctl.jobs import kinds
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError, nearest
-from jobctl.jobs.core.goodput import STEPS, Goodput
+from jobctl.jobs.core.goodput import Goodput
 from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.run_times import read_goodput
 from jobctl.jobs.monitoring.document import read_document
 from jobctl.jobs.monitoring.history import History
 from jobctl.jobs.monitoring.logfile import RunLog
 from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record
+from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.targets.registry import target_entry
 
 
@@ -60,13 +61,23 @@ class Opened(msgspec.Struct, frozen=True):
     """The run directory, or the file of another tool."""
     log: Log
 
+    def history(self) -> History:
+        """Return the history so far. The record says what no log says yet. Raises UserError."""
+        history = self.log.read()
+        if history.config:
+            return history
+
+        record = self.records().record
+        if record and isinstance(record.spec, TrainSpec) and record.spec.checkpoints:
+            spec = record.spec
+            history.config = {"model_name": spec.model_name, "max_iters": spec.train.max_iters}
+            history.startup = {"world_size": spec.world_size}
+
+        return history
+
     def goodput(self) -> Goodput | None:
         """Return where the time of the run went; None where its log does not say when its steps were done."""
-        if not self.path.is_dir():
-            return None
-
-        goodput = read_goodput(self.path)
-        return goodput if goodput and STEPS in goodput.seconds else None
+        return read_goodput(self.path) if self.path.is_dir() else None
 
     def records(self) -> Records:
         """Return the run's records as they are now; what cannot be read becomes a note."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.reading import open_regular
+from jobctl.jobs.monitoring.document import newest_document, read_document
 from jobctl.jobs.monitoring.history import Interval, Line, Step, finite, number
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
@@ -56,8 +58,12 @@ def read_progress(run: Run) -> Progress | None:
     if run.step or not isinstance(spec, TrainSpec) or not spec.checkpoints:
         return None
 
+    names = log_names(run.path)
+    if not names:
+        return _of_document(run.path, spec.train.max_iters)
+
     # The newest attempt may not have logged a step yet.
-    for name in reversed(log_names(run.path)):
+    for name in reversed(names):
         progress = _of_log(layout.metrics_dir(run.path) / name, spec.train.max_iters)
         if progress is not None:
             return progress
@@ -73,17 +79,35 @@ def _spec(run: Run) -> JobSpec:
         return run.record.spec
 
 
+def _of_document(run: Path, steps: int) -> Progress | None:
+    """Return the progress of a run whose log was not copied; None without a document that can be read."""
+    file = newest_document(run, "run")
+    try:
+        history = read_document(file) if file else None
+    except UserError:
+        return None
+
+    if history is None or not history.steps:
+        return None
+
+    return _progress(history.steps[-1], history.intervals, steps)
+
+
 def _of_log(path: Path, steps: int) -> Progress | None:
     lines = _tail(path)
     done = [line for line in lines if isinstance(line, Step)]
     if not done:
         return None
 
-    times = finite([line.dt_ms for line in lines if isinstance(line, Interval)])
-    losses = finite([number(done[-1].loss)])
+    return _progress(done[-1], [line for line in lines if isinstance(line, Interval)], steps)
+
+
+def _progress(last: Step, intervals: Sequence[Interval], steps: int) -> Progress:
+    times = finite([interval.dt_ms for interval in intervals])
+    losses = finite([number(last.loss)])
 
     return Progress(
-        step=done[-1].iter,
+        step=last.iter,
         steps=steps,
         loss=losses[0] if losses else None,
         seconds_per_step=times[-1] / 1e3 if times else None,

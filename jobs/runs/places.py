@@ -1,12 +1,16 @@
-"""Reach a run from this host.
+"""The place of a run: how this host reaches it, and whether its directory is where its record says.
 
 Settings of its site may have other names here, such as the kubeconfig's context.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
+from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.store import Run
 
 
@@ -16,3 +20,21 @@ def at_site(run: Run, **settings: str) -> Run:
     site = msgspec.structs.replace(site, kubernetes=msgspec.structs.replace(site.kubernetes, **settings))
     spec = msgspec.structs.replace(run.record.spec, site=site)
     return msgspec.structs.replace(run, record=msgspec.structs.replace(run.record, spec=spec))
+
+
+def check_place(run: Run) -> None:
+    """Raise UserError for a directory that was copied or renamed: its job would write into the recorded one.
+
+    A cluster may mount the root elsewhere, so a recorded directory that this host does not have is no evidence.
+    """
+    spec = run.record.spec
+    recorded = layout.run_dir(Path(spec.site.root), spec.run or run.path.name)
+    elsewhere = recorded.is_dir() and run.path.is_dir() and not recorded.samefile(run.path)
+    if recorded.name == run.path.name and not elsewhere:
+        return
+
+    raise UserError(
+        f"{run.path} was copied or renamed: its job would write into {recorded}",
+        hint=f"move it back; or train on from its weights: jobctl submit --set init_from=run:{run.path}",
+        code=1,
+    )

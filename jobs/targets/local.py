@@ -65,9 +65,10 @@ class LocalTarget:
         while _recorded(run) <= before:
             if process.poll() is not None or time.monotonic() > deadline:
                 said = (run.path / "logs" / self.output).read_text(encoding="utf-8", errors="replace")
-                raise UserError(
-                    f"the job did not start: {said.strip()[-2000:].removeprefix('jobctl: ')}", code=1
-                )
+                code = process.poll()
+                silence = f"nothing for {self.start_seconds} s" if code is None else f"exit code {code}"
+                reason = said.strip()[-2000:].removeprefix("jobctl: ") or f"its script says {silence}"
+                raise UserError(f"the job did not start: {reason}", code=1)
 
             time.sleep(0.02)
 

@@ -6,7 +6,7 @@ from jobctl.jobs.monitoring.checks import ending, learning, speed
 from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
 
 RUN_CHECKS: tuple[RunCheck, ...] = (*ending.CHECKS, *learning.CHECKS, *speed.CHECKS)
-"""Why it ended, what it learns, how fast it is."""
+"""Why it ended, what it learns, how fast it is. ``diagnose`` has one check more: a failure that none explains."""
 _FOLLOWS = {
     "loss_diverged": ("gradients_out_of_range", "loss_not_falling"),
     "loss_not_falling": ("gradients_out_of_range",),
@@ -40,4 +40,7 @@ def diagnose(facts: RunFacts) -> list[Finding]:
     if "low_mfu" in names and names & _LEADS:
         dropped.add("low_mfu")
 
-    return [finding for finding in findings if finding.check not in dropped]
+    told = [finding for finding in findings if finding.check not in dropped]
+    # Only where no check knows the cause: the exit code alone says little.
+    unexplained = None if told else ending.unexplained_failure(facts)
+    return [unexplained] if unexplained else told

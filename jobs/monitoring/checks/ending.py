@@ -10,11 +10,13 @@ import msgspec
 from jobctl.jobs.catalog.loader import load_file
 from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.exit_codes import EXIT_HARDWARE, EXIT_USAGE
-from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
+from jobctl.jobs.monitoring.checks.finding import LONGEST_EVIDENCE, Finding, RunCheck, RunFacts
 from jobctl.jobs.monitoring.glance import glance
 
 PAGE = "docs/training.md#stop-and-exit-codes"
 MANY_REPEATED = 0.05
+ASKED = (129, 130, 143)
+"""Exit codes of signals that a person or a scheduler sends: no fault killed the attempt."""
 FRUITLESS = 3
 """Attempts in a row that add no step, after which another one is no use."""
 
@@ -158,8 +160,7 @@ def died_by_signal(facts: RunFacts) -> Finding | None:
     code = facts.last_exit_code
     # Ranks that talked with a dead one complain of the network.
     told = any(check(facts) for check in _SAID_CHECKS if check.__name__ != NETWORK)
-    # A person or a scheduler sends these three, so the attempt was not killed by a fault.
-    if code is None or not 128 < code < 193 or code in (129, 130, 143) or told:
+    if code is None or not 128 < code < 193 or code in ASKED or told:
         return None
 
     line = facts.search(r"^error: rank \d+")
@@ -169,6 +170,26 @@ def died_by_signal(facts: RunFacts) -> Finding | None:
         evidence=f"{line[0]}: {line[1]}" if line else f"exit code {code}",
         remedy="Signal 9 is most often the kernel's for memory (ask for more), 11 a fault in a library, "
         "7 a full /dev/shm. dmesg on the node says more.",
+        page=PAGE,
+    )
+
+
+def unexplained_failure(facts: RunFacts) -> Finding | None:
+    """A failure whose cause no other check knows."""
+    code = facts.last_exit_code
+    state = glance(facts.history, facts.records, facts.now).state
+    if state != "failed" or code in ASKED:
+        return None
+
+    # The launcher's log comes first.
+    lines = [(name, text.strip().splitlines()[-1]) for name, text in facts.logs.items() if text.strip()]
+    last = f"; the last line of {lines[0][0]}: {lines[0][1][:LONGEST_EVIDENCE]}" if lines else ""
+    ended = "the log says failed" if code is None else f"exit code {code}"
+    return Finding(
+        check="unexplained_failure",
+        cause="The run failed, and no check knows why.",
+        evidence=f"{ended}{last or '; it wrote no log'}",
+        remedy="Read its log: jobctl logs RUN. jobctl logs RUN --rank N shows one rank.",
         page=PAGE,
     )
 

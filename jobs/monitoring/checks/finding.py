@@ -53,6 +53,11 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     @property
+    def are_empty(self) -> bool:
+        """Whether the run has written nothing that a check could read."""
+        return not (self.logs or self.records.attempts or self.history.segments or self.history.steps)
+
+    @property
     def last_exit_code(self) -> int | None:
         """Of the last attempt. One that was refused beside another does not count."""
         admitted = [attempt for attempt in self.records.attempts if attempt.reason != "busy"]

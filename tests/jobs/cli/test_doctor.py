@@ -32,3 +32,19 @@ def test_the_machine_and_what_a_job_needs(root: Path) -> None:
     checks = [finding["check"] for finding in json.loads(job.output)["findings"]["this machine"]]
     assert "inputs" in checks, "no data set has been prepared"
     assert job.exit_code == 1
+
+
+def test_a_run_that_has_written_nothing_is_not_called_well(root: Path) -> None:
+    layout.run_dir(root, "bare").mkdir(parents=True)
+    shown = call("doctor", "bare")
+    assert shown.exit_code == 0
+    assert "nothing to check: 'bare' has no log and no attempt yet" in shown.output
+    assert json.loads(call("doctor", "bare", "--json").output)["unchecked"] == ["bare"]
+
+
+def test_a_failure_that_no_check_explains_is_named(root: Path) -> None:
+    failed(layout.run_dir(root, "ill"), "some words that nobody knows", exit_code=77)
+    shown = call("doctor", "ill")
+    assert shown.exit_code == 1
+    assert "1. The run failed, and no check knows why." in shown.output
+    assert "exit code 77; the last line of rank-00001.log: some words that nobody knows" in shown.output

@@ -61,3 +61,23 @@ def test_damaged_and_foreign_files_are_left_out(tmp_path: Path) -> None:
 
 def test_a_run_that_has_not_begun_has_no_times(tmp_path: Path) -> None:
     assert read_goodput(tmp_path / "nothing") is None
+
+
+def test_attempts_that_died_before_the_first_step_are_accounted_for(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"submitted": "1970-01-01T00:16:20Z", "spec": {}}')
+    write_attempt(tmp_path, 1, start="1970-01-01T00:16:35Z", end="1970-01-01T00:16:45Z")
+    write_attempt(tmp_path, 2, start="1970-01-01T00:17:00Z", end="1970-01-01T00:17:20Z")
+    goodput = read_goodput(tmp_path)
+    assert goodput
+    assert goodput.seconds == {"queue": 15.0, "startup": 30.0, "requeue": 15.0}
+    assert goodput.share == 0.0
+    assert sum(goodput.shares().values()) == pytest.approx(1.0)
+
+
+def test_a_log_with_steps_but_without_times_gives_no_account(tmp_path: Path) -> None:
+    write_attempt(tmp_path, 1, start="1970-01-01T00:16:35Z", end="1970-01-01T00:20:00Z")
+    log = write_log(tmp_path, 1, {"kind": "iteration", "iter": 1})
+    assert read_goodput(tmp_path) is None
+    # What is left where only the document was copied says no times either.
+    log.rename(log.with_suffix(".json"))
+    assert read_goodput(tmp_path) is None

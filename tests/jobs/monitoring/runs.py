@@ -107,7 +107,9 @@ def write_log(
     stamp = (BEGAN + datetime.timedelta(minutes=minutes)).strftime("%Y%m%d-%H%M%S-%f")[:-3]
     path = layout.metrics_dir(run) / f"{kind}_{stamp}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
+    # As compact as the trainer writes them: some readers look at the beginning of a line alone.
+    compact = [json.dumps(line, separators=(",", ":")) + "\n" for line in lines]
+    path.write_text("".join(compact) + torn)
     return path
 
 

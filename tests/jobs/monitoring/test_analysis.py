@@ -113,7 +113,7 @@ def test_an_empty_log_is_no_error(tmp_path: Path) -> None:
         None,
         (),
     )
-    assert "model unknown" in text(analysis)
+    assert "no log" in text(analysis)
 
 
 def test_the_last_loss_is_a_mean() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,6 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.monitoring.exporter import NAMES, STATES, Runs, collector
+from jobctl.jobs.spec.job_spec import JobSpec
+from jobctl.jobs.spec.resolution import Choices, resolve
+from tests.jobs.cli.recorded import recorded
 from tests.jobs.monitoring.runs import start_line, training_lines, write_attempt, write_log, write_run
 
 
@@ -94,3 +98,27 @@ def test_a_run_that_is_too_old_is_forgotten_and_read_again_when_it_goes_on(tmp_p
     assert not runs._opened
 
     assert list(runs.samples(now))
+
+
+def test_a_training_without_a_log_has_its_state(root: Path, job: Callable[..., JobSpec]) -> None:
+    """Those who set an alarm want to hear of a job that died before its first step."""
+    recorded(root, job("true", run="queued"))
+    died = recorded(root, job("true", run="died")).path
+    write_attempt(died, 1, end=1, exit_code=1, reason="failed")
+    seen = values(root)
+    assert seen["jobctl_run_state", "queued waiting"] == 1
+    assert seen["jobctl_run_state", "died failed"] == 1
+    assert seen["jobctl_run_steps_planned", "died"] == 100
+    old = time.time() - 8 * 86400
+    for path in [layout.record_file(died), *(died / "attempts").iterdir()]:
+        os.utime(path, (old, old))
+
+    assert ("jobctl_run_state", "died failed") not in values(root), "it is older than a week"
+
+
+def test_a_preparation_has_no_figures_of_a_training(root: Path) -> None:
+    spec = resolve(
+        Choices(kind="prep", named={"dataset": "sotu"}, run="p"), version="0.0.0", root=str(root)
+    ).spec
+    recorded(root, spec)
+    assert values(root) == {}

@@ -6,7 +6,6 @@ import http.server
 import json
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,9 +121,11 @@ def test_a_slow_receiver_holds_up_nobody(seen: Glance, monkeypatch: pytest.Monke
     complaints: list[str] = []
     notifier = Notifier(settings, complaints.append, {})
     notifier.see(seen)
-    begin = time.monotonic()
+    # The thread has not ended the receiver before it is let go on.
+    delivering = threading.Event()
+    notifier.sends.insert(0, lambda event: delivering.wait(60))
     notifier.see(msgspec.structs.replace(seen, state="failed"))
-    assert time.monotonic() - begin < 0.2
+    delivering.set()
     notifier.close()
     assert "took longer than" in complaints[0]
 
@@ -140,3 +141,14 @@ def test_a_slow_receiver_holds_up_nobody(seen: Glance, monkeypatch: pytest.Monke
 def test_settings_that_cannot_be_meant(settings: Notify, message: str) -> None:
     with pytest.raises(UserError, match=message):
         receivers(settings, {"HOOK": "file:///etc/passwd"})
+
+
+def test_a_run_that_has_ended_before_the_first_look_is_told_here_and_not_sent(
+    seen: Glance, service: Service
+) -> None:
+    said: list[str] = []
+    notifier = Notifier(Notify(webhook_variable="HOOK"), said.append, {"HOOK": service.address})
+    notifier.see(msgspec.structs.replace(seen, state="failed"))
+    notifier.close()
+    assert said == [f"{seen.run} has failed already: nothing is sent"]
+    assert service.got == []

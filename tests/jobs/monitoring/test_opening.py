@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.monitoring.opening import open_run
+from jobctl.jobs.spec.job_spec import JobSpec
+from tests.jobs.cli.recorded import recorded
 from tests.jobs.monitoring.runs import start_line, training_lines, write_attempt, write_log, write_run
 
 
@@ -91,3 +94,32 @@ def test_a_run_that_was_refused_before_its_first_step_is_one(tmp_path: Path) -> 
     opened = open_run(str(tmp_path / "refused"), tmp_path)
     assert opened.log.read().last_step == 0
     assert opened.records().attempts[0].exit_code == 2
+
+
+def only_documents(run: Path) -> None:
+    """Leave of a run's metrics what somebody copied: one document of the training and one of an evaluation."""
+    folder = layout.metrics_dir(run)
+    folder.mkdir(parents=True)
+    steps = [{"iter": step, "loss": 3.0, "dt_ms": 100.0, "tokens_per_sec": 500.0} for step in range(1, 8)]
+    training = {"run_name": "other", "config": {"max_iters": 7}, "training_iterations": steps}
+    scored = {"eval_steps": [{"iter": 7, "val_loss": 2.5}]}
+    (folder / "run_20260101-000000-000.json").write_text(json.dumps(training))
+    (folder / "eval_20260102-000000-000.json").write_text(json.dumps(scored))
+
+
+def test_a_recorded_run_whose_logs_were_not_copied_is_read_from_its_documents(
+    tmp_path: Path, job: Callable[..., JobSpec], root: Path
+) -> None:
+    run = recorded(root, job("true", run="a"))
+    only_documents(run.path)
+    for word in ("a", str(run.path)):
+        history = open_run(word, root).history()
+        assert (history.name, history.path, history.last_step, history.max_iters) == ("a", run.path, 7, 7)
+        assert [evaluation.val_loss for evaluation in history.evaluations] == [2.5]
+
+
+def test_the_record_says_what_no_log_says_yet(job: Callable[..., JobSpec], root: Path) -> None:
+    recorded(root, job("true", run="a"))
+    history = open_run("a", root).history()
+    assert (history.model, history.max_iters, history.last_step) == ("qwen3_smoke", 100, 0)
+    assert history.world_size == job("true").world_size  # type: ignore[attr-defined]
