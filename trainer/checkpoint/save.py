@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 import torch
 
+from jobctl.jobs.core.amounts import short_bytes
 from jobctl.jobs.core.durable import write_whole
 from jobctl.trainer.checkpoint import publication
 from jobctl.trainer.checkpoint.contents import TABLE_FILE
@@ -27,7 +28,6 @@ STREAMS_PER_RANK = 8
 """The most files that a rank writes at the same time. Many ranks on a node share the node's number."""
 MODEL = "model."
 """Prefix of the weights among the names of tensors."""
-GB = 1e9
 
 Holds = Literal["everything", "weights"]
 Written = list[tuple[str, Segment]]
@@ -90,10 +90,10 @@ class Report:
 
     def __str__(self) -> str:
         name = "checkpoint" if self.holds == "everything" else "best weights"
-        rate = self.bytes / GB / self.write_seconds if self.write_seconds else 0.0
+        rate = self.bytes / self.write_seconds if self.write_seconds else 0.0
         return (
             f"{name} of step {self.step} is in {self.path}: training paused {1e3 * self.pause_seconds:.0f} ms, "
-            f"durable after {self.write_seconds:.1f} s ({self.bytes / GB:.2f} GB, {rate:.2f} GB/s)"
+            f"durable after {self.write_seconds:.1f} s ({short_bytes(self.bytes)}, {short_bytes(rate)}/s)"
         )
 
 

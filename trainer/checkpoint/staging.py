@@ -14,13 +14,13 @@ from typing import Protocol
 
 import torch
 
+from jobctl.jobs.core.amounts import short_bytes
 from jobctl.trainer.checkpoint.arena import Arena, PinningRefused, aligned
 from jobctl.trainer.checkpoint.buffers import PIECE_BYTES, ThreadBuffers
 from jobctl.trainer.checkpoint.plan import Rows, local_rows
 from jobctl.trainer.distributed import local
 
 log = logging.getLogger(__name__)
-GB = 1e9
 
 
 class Snapshot(Protocol):
@@ -57,9 +57,9 @@ class Staging:
             self.arena.reserve()
         except (PinningRefused, OSError) as error:
             log.warning(
-                "checkpoints: %.1f GB of host memory cannot be pinned (%s; ulimit -l is %s): "
+                "checkpoints: %s of host memory cannot be pinned (%s; ulimit -l is %s): "
                 "saves go in chunks, and training waits for them",
-                self.needed / GB,
+                short_bytes(self.needed),
                 error,
                 locked_limit(),
             )
@@ -74,11 +74,11 @@ class Staging:
         """Return in words how saves are made."""
         kind = "pinned host memory" if self.device.type == "cuda" else "host memory"
         if self.needed <= self.budget:
-            return f"a save copies {self.needed / GB:.2f} GB a rank into {kind} that is kept"
+            return f"a save copies {short_bytes(self.needed)} a rank into {kind} that is kept"
 
         return (
-            f"a save goes in chunks, and training waits for it: a copy takes {self.needed / GB:.2f} GB a rank, "
-            f"the host has {self.budget / GB:.2f} GB for it"
+            f"a save goes in chunks, and training waits for it: a copy takes {short_bytes(self.needed)} a rank, "
+            f"the host has {short_bytes(self.budget)} for it"
         )
 
     def snapshot(self, tensors: Mapping[str, torch.Tensor], share: Iterable[Rows]) -> Snapshot:

@@ -32,6 +32,11 @@ def test_a_report_says_what_was_saved_and_what_it_cost(tmp_path: Path) -> None:
     }
 
 
+def test_a_small_checkpoint_has_an_amount_and_a_rate(tmp_path: Path) -> None:
+    report = Report(4, tmp_path, "everything", 1_200_000, 0.0, 0.0, 2.0)
+    assert str(report).endswith("durable after 2.0 s (1.2 MB, 600 kB/s)")
+
+
 def test_weights_alone_are_said_to_be_that(tmp_path: Path) -> None:
     report = Report(4, tmp_path, "weights", 10, 0.0, 0.0, 0.0)
     assert str(report).startswith(f"best weights of step 4 is in {tmp_path}")

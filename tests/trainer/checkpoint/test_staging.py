@@ -88,6 +88,17 @@ def test_too_little_memory_means_chunks_and_says_so() -> None:
     assert "chunks" not in staging(share).describe()
 
 
+def test_what_a_save_copies_has_an_amount_however_small() -> None:
+    assert Staging(CPU, 39_800_000, 10**9).describe() == (
+        "a save copies 39.8 MB a rank into host memory that is kept"
+    )
+    assert (
+        Staging(CPU, 39_800_000, 2_000)
+        .describe()
+        .endswith("a copy takes 39.8 MB a rank, the host has 2 kB for it")
+    )
+
+
 def test_chunks_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobctl.trainer.checkpoint.staging.PIECE_BYTES", 16)
     live = tensors()
