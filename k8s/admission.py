@@ -1,4 +1,4 @@
-"""What a cluster will say of a job's pods, asked before the job is made.
+"""Check with the cluster, before a job is made, that its pods can run.
 
 An operator makes the pods long after the job was accepted, and what refuses them then says nothing to the
 job. So one pod is tried by a dry run in its namespace, and what the pods mount is looked up.
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 _REGISTRY = re.compile(r"[^/]+[.:][^/]*/|localhost/")
-"""What the first part of an image's reference looks like where it names a registry."""
+"""The form of the first part of an image's reference, if it names a registry."""
 ONE_NODE_ONLY = {"ReadWriteOnce", "ReadWriteOncePod"}
 """Access modes of a claim that several nodes cannot mount for writing."""
 
 
 def check(api: Api, spec: JobSpec, pod: Object, tell: Callable[[str], None]) -> None:
-    """Raise UserError for what will keep the pods of ``spec`` from running; ``tell`` what only may."""
+    """Raise UserError for faults that will stop the pods of ``spec``. ``tell`` of faults that only may."""
     for warning in image_warnings(spec.image):
         tell(f"note: {warning}")
 
@@ -53,7 +53,7 @@ def check(api: Api, spec: JobSpec, pod: Object, tell: Callable[[str], None]) -> 
 
 
 def _tell_of_quota(refusal: Refused, tell: Callable[[str], None]) -> None:
-    """Raise the refusal where no end of another job can help; else say that the pods wait."""
+    """Raise the refusal if the end of another job cannot help. Otherwise say that the pods wait."""
     if exceeds_for_ever(refusal.answer):
         raise refusal
 
@@ -61,7 +61,7 @@ def _tell_of_quota(refusal: Refused, tell: Callable[[str], None]) -> None:
 
 
 def image_warnings(image: str) -> list[str]:
-    """Return what is doubtful about an image's name."""
+    """Return the doubts about an image's name."""
     if _REGISTRY.match(image):
         return []
     return [
@@ -91,7 +91,7 @@ def check_claims(api: Api, spec: JobSpec, pod: Object) -> None:
 
 
 def check_secrets(api: Api, spec: JobSpec, pod: Object) -> None:
-    """Raise UserError for a Secret that is not there. Who may not read Secrets is not told."""
+    """Raise UserError for a missing Secret. Say nothing if the user may not read Secrets."""
     names = [v["secret"]["secretName"] for v in pod["spec"].get("volumes") or [] if "secret" in v]
     names += [each["name"] for each in pod["spec"].get("imagePullSecrets") or []]
     for name in dict.fromkeys(names):

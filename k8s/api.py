@@ -42,7 +42,7 @@ class Api:
         self._user: str | None = None
 
     def user(self) -> str:
-        """Return the user whom the server takes us for; nothing where it does not say."""
+        """Return the user name that the server has for us; empty if the server does not say it."""
         if self._user is None:
             body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
             request = Request(method="POST", path=SELF_REVIEW, body=body, subject="asking who we are")
@@ -59,7 +59,7 @@ class Api:
     # ---- reading
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        """Return the object, or None where there is none of this name.
+        """Return the object, or None if none has this name.
 
         Raises Refused, also for a kind that is not served.
         """
@@ -75,11 +75,11 @@ class Api:
         return thing
 
     def list_all(self, kind: Kind, namespace: str, **query: str) -> list[Object]:
-        """Return all objects that match; of a kind without namespaces, ``namespace`` is empty."""
+        """Return all objects that match. For a kind without namespaces, ``namespace`` is empty."""
         return self.list_at(kind, namespace, **query)[0]
 
     def list_at(self, kind: Kind, namespace: str, **query: str) -> tuple[list[Object], str]:
-        """Return the objects, and the version from which ``wait_for_change`` goes on.
+        """Return the objects, and the version from which ``wait_for_change`` continues.
 
         An object's own version may be too old for that.
         """
@@ -123,7 +123,7 @@ class Api:
     # ---- writing
 
     def create(self, kind: Kind, thing: Object, *, dry_run: bool = False) -> Object:
-        """Make an object that is not there yet. Raises Refused."""
+        """Make a new object. Raises Refused."""
         name, namespace = _place(thing)
         query = STRICT | ({"dryRun": "All"} if dry_run else {})
         subject = f"making {kind.name} {name}"
@@ -150,7 +150,7 @@ class Api:
         return made
 
     def annotate(self, kind: Kind, namespace: str, name: str, **annotations: str | None) -> None:
-        """Set annotations ``jobctl/NAME``; None takes one away."""
+        """Set annotations ``jobctl/NAME``. The value None removes one."""
         body = {"metadata": {"annotations": {f"jobctl/{key}": value for key, value in annotations.items()}}}
         request = _request(
             "PATCH",
@@ -167,7 +167,7 @@ class Api:
     def delete(
         self, kind: Kind, namespace: str, name: str, *, grace_seconds: int | None = None, last: bool = False
     ) -> None:
-        """Delete an object and its dependents; with ``last``, the dependents first. Missing is no error."""
+        """Delete an object and its dependents; with ``last``, the dependents first. It may be missing."""
         options: Object = {"propagationPolicy": "Foreground" if last else "Background"}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
@@ -220,7 +220,7 @@ def _request(
     body: Object | None = None,
     content_type: str = "application/json",
 ) -> Request:
-    """Return a call about an object, or about all of a kind where ``name`` is empty."""
+    """Return a call about an object, or about all objects of a kind if ``name`` is empty."""
     return Request(
         method=method,
         path=kind.path(namespace, name),

@@ -1,4 +1,4 @@
-"""Which attempt a running pod is at: its log begins with a line that says so."""
+"""The attempt of a running pod. The first line of its log says it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 ATTEMPT_LINE = re.compile(r"jobctl: run \S+, attempt (\d+), pod \d+ on ")
-"""What ``templates/kubernetes/script.sh.j2`` prints first."""
+"""The first line that ``templates/kubernetes/script.sh.j2`` prints."""
 HEAD_BYTES = 16384
-"""How much of the log is read. A pod prints a line for each other one that it waits for."""
+"""Bytes of the log that are read. A pod prints a line for each other pod that it waits for."""
 
 
 def read_attempt(api: Api, namespace: str, pod: Pod) -> int:
-    """Return the number of the attempt, or 0 where the log does not say it yet. Raises UserError."""
+    """Return the number of the attempt, or 0 if the log does not say it yet. Raises UserError."""
     query = {"container": pod.container, "limitBytes": str(HEAD_BYTES)}
     path = f"{POD.path(namespace, pod.name)}/log"
     try:

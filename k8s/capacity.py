@@ -1,4 +1,4 @@
-"""The GPUs of a cluster: how many each node has, and how many no pod has asked for."""
+"""The GPUs of a cluster: the number on each node, and the number that no pod has requested."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 ENDED = ("Succeeded", "Failed")
-"""Phases of a pod that holds nothing any more."""
+"""Phases of a pod that no longer holds any resources."""
 
 
 def read_capacity(api: Api, site: Site) -> Capacity:
-    """Ask a cluster for its nodes and pods. Raises UserError where the user may not see the nodes."""
+    """Ask a cluster for its nodes and pods. Raises UserError if the user may not see the nodes."""
     section = site.kubernetes
     try:
         nodes = api.list_all(NODE, "")
@@ -55,7 +55,7 @@ def read_capacity(api: Api, site: Site) -> Capacity:
 
 
 def capacity_of(node: Object, held: Mapping[str, int], resource: str, label: str) -> NodeCapacity:
-    """Return what a node has and what is free of it. ``held`` are the GPUs that pods hold, by node."""
+    """Return the GPUs of a node, and the free ones. ``held`` are the GPUs that pods hold, by node."""
     metadata = node["metadata"]
     allocatable = (node.get("status") or {}).get("allocatable") or {}
     gpus = int(allocatable.get(resource, 0))

@@ -1,4 +1,4 @@
-"""What a look at a namespace shows, and how long an answer is good for."""
+"""The objects of a namespace as last seen, and the time for which an answer is used."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 ANSWER_SECONDS = 2.0
-"""How old an answer may be: a waiting jobctl asks often, and one API server serves everybody."""
+"""Greatest age of an answer. A waiting jobctl asks often, and one API server serves everybody."""
 MOST_PODS = 4
-"""Waiting pods whose events are asked for: the others of a job wait for the same reason."""
+"""The number of waiting pods whose events are read. The other pods of a job wait for the same reason."""
 
 
 class Cluster:
-    """What one look at a namespace showed."""
+    """The objects of a namespace at one time."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Cluster:
 
     @classmethod
     def seen(cls, api: Api, namespace: str, kinds: set[Kind], run: str) -> Cluster:
-        """All runs, or ``run`` alone. What keeps a pod waiting is asked for only where one waits."""
+        """Read all runs, or ``run`` alone. Ask for the reason of waiting only if a pod waits."""
         labels = names.selector(run) if run else {names.MANAGED_BY: "jobctl"}
         selector = label_selector(labels)
         jobs = []
@@ -68,13 +68,13 @@ class Cluster:
         return cls(jobs, pods, records, events, queue)
 
     def jobs_of(self, run: Run) -> list[tuple[Kind, Object]]:
-        """The run's own jobs, or those on its checkpoint where ``run`` is one of these; the newest last."""
+        """Return the jobs of the run, the newest last. ``run`` may also be a job on a checkpoint."""
         chosen = [(kind, job) for kind, job in self._jobs if names.is_of(job, run.path.name, run.step)]
         return sorted(chosen, key=lambda pair: pair[1]["metadata"].get("creationTimestamp") or "")
 
     @property
     def jobs(self) -> list[tuple[Kind, Object]]:
-        """All jobs that were seen."""
+        """Return all jobs that were seen."""
         return self._jobs
 
     def at_work(self) -> list[str]:
@@ -88,7 +88,7 @@ class Cluster:
         return jobs[-1][1] if jobs else None
 
     def pods_of(self, run: Run) -> list[Pod]:
-        """The newest pod of each index. They may outlive the job that made them."""
+        """Return the newest pod of each index. Pods may outlive the job that made them."""
         return newest(read_pod(pod) for pod in self._pods if names.is_of(pod, run.path.name, run.step))
 
     def status(self, run: Run) -> Status:
@@ -103,17 +103,17 @@ class Cluster:
         return status_of(run, job, pods, warnings_of(events), self.marks_of(run), queue=self._queue)
 
     def is_remembered(self, run: Run) -> bool:
-        """Whether the record says already how the newest job ended."""
+        """Return whether the record already says how the newest job ended."""
         job = self.newest_job(run)
         return job is None or job["metadata"].get("uid", "") in self.marks_of(run).get(ENDED_MARK, "")
 
     def marks_of(self, run: Run) -> dict[str, str]:
-        """The annotations of the run's record."""
+        """Return the annotations of the run's record."""
         return self._marks.get(names.object_name(run.name), {})
 
 
 def _list_if_served(api: Api, kind: Kind, namespace: str, selector: str) -> list[Object]:
-    """Return the objects of a kind; none without the operator. The records exist without it."""
+    """Return the objects of a kind; none if the operator is missing. The records exist without it."""
     try:
         return api.list_all(kind, namespace, labelSelector=selector)
     except Refused as refusal:
@@ -207,10 +207,10 @@ class Clusters:
         return self._attempts[pod.life]
 
     def forget_answers(self) -> None:
-        """Ask again next time: something has changed."""
+        """Forget the answers, so that the next call asks again."""
         self._answers.clear()
 
     def forget(self) -> None:
-        """Forget the connections as well."""
+        """Forget the answers and the connections."""
         self._apis.clear()
         self._answers.clear()

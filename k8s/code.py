@@ -1,4 +1,4 @@
-"""``--patch`` on a cluster: the source tree is on the volume before the pods that run it are made."""
+"""``--patch`` on a cluster: copy the source tree to the volume before making the pods that run it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 TRIES = 3
-"""How often the tree is sent while connections break."""
+"""Attempts to send the tree while connections break."""
 _RECEIVE = BEAT + (
     'set -e; aside=${1%/*}/.${1##*/}; mkdir -p "${1%/*}"; rm -rf "$aside" "$aside.tar"; '
     # Nothing closes the input of a command in a pod, so its length says where it ends.
@@ -36,7 +36,7 @@ _RECEIVE = BEAT + (
 
 
 def ship_code(api: Api, spec: JobSpec, tell: Callable[[str], None]) -> None:
-    """Copy the tree of a patched job to its folder on the volume, by a pod of the job's image.
+    """Copy the tree of a patched job to its folder on the volume, through a pod of the job's image.
 
     Raises UserError where the tree is no checkout, the pod does not run, or connections break again and
     again.
@@ -52,7 +52,7 @@ def ship_code(api: Api, spec: JobSpec, tell: Callable[[str], None]) -> None:
 
 
 def packed(tree: Path) -> bytes:
-    """Return a tar of what an image is made of. Who packed it and when leaves no trace in it."""
+    """Return a tar of the sources of an image. It does not depend on the user or the time."""
     with tempfile.TemporaryDirectory(prefix="jobctl-") as folder:
         code = Path(folder) / "code"
         ship(tree, code)
@@ -77,7 +77,7 @@ def _without_traces(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _send_patiently(api: Api, spec: JobSpec, pod: str, archive: bytes) -> None:
-    """Send the archive until it has come over whole. Raises UserError after ``TRIES`` broken connections."""
+    """Send the archive until it has arrived whole. Raises UserError after ``TRIES`` broken connections."""
     try:
         retry(
             lambda: _send(api, spec, pod, archive),

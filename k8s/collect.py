@@ -1,4 +1,4 @@
-"""A run directory from the volume to this host: a tar stream, each file checked, and none fetched twice."""
+"""Copy a run directory from the volume to this host as a tar stream. Check each file, fetch none twice."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 FRUITLESS_TRIES = 5
-"""Streams in a row that may break without a byte before we give up."""
+"""Streams in a row that may break without a byte. After that the copy fails."""
 HEADER_BYTES = 1 << 20
-"""The longest name that an archive may announce: tarfile reads all of it into memory."""
+"""The longest name in an archive. tarfile reads all of it into memory."""
 NAMED = 5
 """Refused files that are named one by one."""
 _SEND = (
@@ -45,7 +45,7 @@ _SEND_REST = '[ ! -e "$1" ] || exec tail -c "+$2" -- "$1"'
 
 
 class Fetched:
-    """What one stream brought."""
+    """The result of one stream."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -73,7 +73,7 @@ class Copy:
         return parse_listing(output)
 
     def missing(self, listing: Listing) -> dict[str, Listed]:
-        """Return the listed files that are not here, whole and the same; refuse those behind a link."""
+        """Return the listed files that this host does not yet have whole. Refuse files behind a link."""
         missing = {}
         for name, listed in list(listing.files.items()):
             try:
@@ -85,7 +85,7 @@ class Copy:
         return missing
 
     def check_space(self, wanted: dict[str, Listed]) -> None:
-        """Raise UserError where the wanted files do not fit on the disk."""
+        """Raise UserError if the wanted files do not fit on the disk."""
         here = sum(self._folder.size(aside(name)) or 0 for name in wanted)
         needed = sum(listed.size for listed in wanted.values()) - here
         free = shutil.disk_usage(self._folder.path).free
@@ -97,7 +97,7 @@ class Copy:
             )
 
     def fetch(self, wanted: dict[str, Listed]) -> Fetched:
-        """Fetch the wanted files until a stream breaks: first the rest of those that are here in part."""
+        """Fetch the wanted files until a stream breaks. Begin with the rest of partly fetched files."""
         fetched = Fetched()
         with contextlib.suppress(ConnectionError, tarfile.ReadError, EOFError):
             # The parts first: a large file that broke off must not begin again with each connection.
@@ -149,7 +149,7 @@ class Copy:
                         self._keep(content, name, wanted[name].sha256, fetched)
 
     def _keep(self, content: IO[bytes], name: str, digest: str, fetched: Fetched) -> None:
-        """Write the whole of a file, or the part of it that came aside."""
+        """Write a whole file. If only a part arrived, keep it in a temporary file."""
         came = hashlib.sha256()
         with self._folder.create(aside(name)) as file:
             while block := content.read(1 << 20):

@@ -1,4 +1,4 @@
-"""A command in a pod: its input, its output as it comes, and how it ended."""
+"""A command in a pod: its input, its output as it arrives, and its end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 SILENCE_SECONDS = 120.0
-"""How long a command may say nothing before its connection is taken for dead."""
+"""Seconds without output after which the connection of a command counts as dead."""
 BEAT = "while sleep 15 >/dev/null 2>&1; do printf '\\0' >&2; done & trap \"kill $!\" EXIT; "
-"""Bash that writes something all the time, for commands that work in silence for minutes."""
+"""Bash that writes something regularly, for commands that work in silence for minutes."""
 OUTPUT_BYTES = 1 << 20
-"""What a short command may say."""
+"""The most bytes that a short command may print."""
 VERDICT_BYTES = 1 << 16
 NOTHING, INPUT, OUTPUT, ERRORS, VERDICT, SIZE = range(-1, 5)
 """The channels of a command's websocket; each frame begins with the number of its own."""
@@ -35,7 +35,7 @@ class _Details(msgspec.Struct):
 
 
 class Verdict(msgspec.Struct):
-    """How a command ended, as the API server says in a Status object."""
+    """The end of a command, from the Status object of the API server."""
 
     status: str = ""
     message: str = ""
@@ -43,12 +43,12 @@ class Verdict(msgspec.Struct):
 
     @property
     def succeeded(self) -> bool:
-        """Whether the command ended with 0."""
+        """Return whether the command exited with 0."""
         return self.status == "Success"
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code; None where it did not even begin, and the message says why."""
+        """Return its exit code. It is None if the command did not begin; then the message says why."""
         if self.succeeded:
             return 0
 
@@ -58,7 +58,7 @@ class Verdict(msgspec.Struct):
 
 
 def parse_verdict(text: bytes, pod: str) -> Verdict:
-    """Raise ConnectionError where the stream ended without a verdict."""
+    """Raise ConnectionError if the stream ended without a status."""
     if not text:
         raise ConnectionError(f"{pod}: the stream was cut")
 
@@ -88,7 +88,7 @@ def read_frame(socket: Any) -> tuple[int, bytes] | None:
 
 
 def await_input(socket: Any, other: int | None, seconds: float) -> tuple[bool, bool]:
-    """Return whether a frame is there, and whether file ``other`` can be read, within ``seconds``."""
+    """Wait up to ``seconds``. Return whether a frame has arrived, and whether file ``other`` can be read."""
     pending = getattr(socket.sock, "pending", None)
     # What TLS has read ahead no longer waits in the file.
     is_ahead = pending is not None and pending() > 0
@@ -119,7 +119,7 @@ class Command:
             raise ConnectionError(f"{self._pod}: {error}") from None
 
     def output(self) -> Generator[bytes, None, None]:
-        """Its standard output. Raises UserError when it fails, ConnectionError when the connection does."""
+        """Yield its output. Raises UserError if it fails, ConnectionError if the connection fails."""
         from websocket import WebSocketException
 
         said = b""

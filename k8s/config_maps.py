@@ -20,7 +20,7 @@ ELSEWHERE = "is it another cluster's or namespace's? --context, --namespace"
 
 
 def is_record(thing: Object) -> bool:
-    """Return whether a ConfigMap is a run's, and not somebody else's of the same name."""
+    """Return whether a ConfigMap is the record of a run, and not another ConfigMap of the same name."""
     run = (thing["metadata"].get("annotations") or {}).get(names.RUN_ANNOTATION, "")
     return bool(layout.RUN_NAME.fullmatch(run)) and "run.json" in (thing.get("data") or {})
 

@@ -1,4 +1,4 @@
-"""Requests to one API server, as one user: with patience, and with errors that people can use.
+"""Requests to one API server as one user, with repetition, and with errors that help the user.
 
 The official client reads the kubeconfig, runs its credential plugins and keeps the connections. Its typed
 calls are not used: each release has other types, and 37 refuses by itself what the server would explain.
@@ -29,10 +29,10 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
 """Seconds between two requests to a server that does not answer."""
 PATIENCE = 60.0
-"""Seconds after which such a server is given up."""
+"""Seconds after which a request to such a server fails."""
 PIECE_BYTES = 16384
 PASSING = frozenset((429, 500, 502, 503, 504))
-"""Answers that may be another one in a moment."""
+"""HTTP codes of answers that may soon be different."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +44,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, Any] | None = None
     content_type: str = "application/json"
     subject: str
-    """What the call is for, as an error message begins with it."""
+    """The purpose of the call. An error message begins with it."""
     operator: str = ""
-    """Who serves the kind of object, where Kubernetes itself does not."""
+    """The software that serves the kind of object, if Kubernetes itself does not."""
     endless: bool = False
-    """Whether the answer may take for ever, and is read in pieces."""
+    """Whether the answer has no end and is read in pieces."""
 
     @property
     def target(self) -> str:
@@ -78,7 +78,7 @@ class Connection:
         return str(self._client.configuration.host).rstrip("/")
 
     def send(self, request: Request) -> Any:
-        """Return a response that succeeded. What passes is asked again, for ``PATIENCE`` seconds.
+        """Return a successful response. After a temporary error, repeat the request for ``PATIENCE`` seconds.
 
         Raises Refused, and UserError when no server answers or its certificate is not trusted.
         """
@@ -181,7 +181,7 @@ class Connection:
             raise Unanswered(self._notice(reason), self._silence(request, reason)) from None
 
     def _refusal(self, request: Request, response: Any) -> Exception:
-        """Return the error for an answer that is no success."""
+        """Return the error for an unsuccessful answer."""
         refusal = refused(response.status, response.data, request.subject, request.operator)
         if response.status not in PASSING:
             return refusal
@@ -244,7 +244,7 @@ def _reason(error: Exception) -> str:
 
 
 def _bad_context(context: str, problem: Exception, file: str | None) -> NotConfigured:
-    """Return the error for a context that the kubeconfig does not have, or that is not whole there."""
+    """Return the error for a context that is missing or incomplete in the kubeconfig."""
     from kubernetes import config
 
     try:
@@ -261,7 +261,7 @@ def _bad_context(context: str, problem: Exception, file: str | None) -> NotConfi
 
 
 def _client(context: str) -> Any:
-    """Return the official client, set up by the kubeconfig or by our own pod. Raises NotConfigured."""
+    """Return the official client, configured from the kubeconfig or from our pod. Raises NotConfigured."""
     try:
         from kubernetes import client, config
     except ImportError:

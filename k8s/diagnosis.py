@@ -1,4 +1,4 @@
-"""What is wrong with a cluster, for the jobs that we make: each check looks at one thing.
+"""Find faults of a cluster that concern our jobs. Each check looks at one thing.
 
 What a user may not see is not judged: a check then says nothing.
 """
@@ -39,19 +39,19 @@ RUNTIME_NAME = "jobctl"
 
 
 class ClusterFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the checks look at. None where the user may not see it."""
+    """The facts for the checks. A fact is None if the user may not see it."""
 
     site: Site
     kind: Kind = PYTORCHJOB
-    """The kind that the jobs are of."""
+    """The kind of the jobs."""
     nodes_of_a_job: int = 1
     gpus_of_a_node: int = 8
     kinds: frozenset[Kind] = frozenset()
     """Kinds of distributed jobs that the cluster serves."""
     operator_schema: str = ""
-    """The OpenAPI document of the training operator, as text; empty where there is none."""
+    """The OpenAPI document of the training operator, as text; empty if there is none."""
     trainer_schema: str = ""
-    """That of Trainer v2."""
+    """The OpenAPI document of Trainer v2."""
     runtime: Object | None = None
     runtime_is_missing: bool = False
     namespace: Object | None = None
@@ -93,7 +93,7 @@ def read_facts(api: Api, site: Site, kind: Kind, resources: Resources) -> Cluste
 
 
 def _look(api: Api, kind: Kind, namespace: str, name: str) -> tuple[Object | None, bool]:
-    """Return an object, and whether it is known to be missing."""
+    """Return an object, and whether it is surely missing."""
     try:
         thing = api.get(kind, namespace, name)
     except Refused:  # no right to see it, or its kind is not served
@@ -125,7 +125,7 @@ def _nodes(api: Api) -> tuple[Object, ...] | None:
 
 
 def no_operator(facts: ClusterFacts) -> Trouble | None:
-    """Training and preflight need the operator of their kind."""
+    """Check that the operator of the job's kind is installed. Training and preflight need it."""
     if facts.kind in facts.kinds:
         return None
 
@@ -324,7 +324,7 @@ def queue(facts: ClusterFacts) -> Trouble | None:
 
 
 def gpus(facts: ClusterFacts) -> Trouble | None:
-    """GPUs are offered by a device plugin under a name, and found by a label."""
+    """Check the GPUs. A device plugin offers them under a name, and a label finds their nodes."""
     if facts.cluster_nodes is None or not facts.gpus_of_a_node:
         return None
 
@@ -379,6 +379,6 @@ CHECKS: tuple[Callable[[ClusterFacts], Trouble | None], ...] = (
 
 
 def examine(facts: ClusterFacts) -> list[Trouble]:
-    """Return what is wrong, in the order of the checks."""
+    """Return all faults, in the order of the checks."""
     troubles = (check(facts) for check in CHECKS)
     return [trouble for trouble in troubles if trouble is not None]

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 PORT = 6006
-"""Where TensorBoard listens in its pod."""
+"""The port of TensorBoard in its pod."""
 DATA, TROUBLE = range(2)
 """The channels of a port. The first frame of each is the port's number."""
 NUMBER_BYTES = 2
 PIECE_BYTES = 65536
 SILENCE_SECONDS = 3600.0
-"""How long a connection may carry nothing."""
+"""Seconds for which a connection may carry nothing."""
 WORDS_BYTES = 4000
 _TENSORBOARD = BEAT + (
     "export HOME=${TMPDIR:-/tmp}; "
     '"${3:-${JOBCTL_PYTHON:-python3}}" -m tensorboard.main --logdir="$1" --host=127.0.0.1 --port="$2" 2>&1'
 )
 _SERVES = b"http://"
-"""What TensorBoard prints when it can be asked."""
+"""The words that TensorBoard prints when it is ready."""
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ def tensorboard(api: Api, run: Run, local_port: int) -> None:
 
 
 def _words_of(command: Command, serve: Callable[[], None]) -> str:
-    """Return the last words of TensorBoard when it has ended; ``serve`` is called when it can be asked."""
+    """Call ``serve`` when TensorBoard is ready. Return its last lines when it has ended."""
     said = b""
     serving = False
     try:
@@ -124,7 +124,7 @@ def _serve(api: Api, port: Port, listener: socket.socket) -> None:
 
 
 def _carry(api: Api, port: Port, here: socket.socket) -> None:
-    """Carry one connection, and say what keeps it from being carried."""
+    """Carry one connection. If that fails, tell the user the reason."""
     from websocket import WebSocketException
 
     with here:

@@ -1,4 +1,4 @@
-"""The operators that a cluster runs, their versions, and what is known to be wrong with these."""
+"""The operators of a cluster, their versions, and the known faults of these versions."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _VERSION = re.compile(r"v?(\d+(?:\.\d+)+)")
 
 
 class Running(NamedTuple):
-    """What a cluster runs of an operator."""
+    """An operator as a cluster runs it."""
 
     image: str = ""
-    """Empty where the user may not see it."""
+    """Empty if the user may not see it."""
 
     @property
     def tag(self) -> str:
-        """Return the tag of its image; empty where it has none."""
+        """Return the tag of its image; empty if it has none."""
         name = self.image.partition("@")[0].rpartition("/")[2]
         return name.partition(":")[2]
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Return the numbers of its release; empty where its image's tag is none."""
+        """Return the numbers of its release; empty if its image's tag is not a release."""
         release = _VERSION.match(self.tag)
         return _numbers(release[1]) if release else ()
 
@@ -65,7 +65,7 @@ class KnownFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     answer: str
 
     def is_in(self, version: tuple[int, ...]) -> bool:
-        """Return whether ``version`` has the fault. What depends on an unknown version is not said."""
+        """Return whether ``version`` surely has the fault. For an unknown version the answer is no."""
         if not version:
             return not self.since and not self.fixed
 
@@ -111,7 +111,7 @@ def faults_of(running: Mapping[str, Running], kind: str, queue: str) -> list[tup
 
 
 def troubles_of(faults: Iterable[tuple[KnownFault, Running]]) -> list[Trouble]:
-    """Return the faults by which jobs fail."""
+    """Return the faults that make jobs fail."""
     return [
         Trouble(
             check="known-fault",
@@ -126,7 +126,7 @@ def troubles_of(faults: Iterable[tuple[KnownFault, Running]]) -> list[Trouble]:
 
 
 def notes_of(running: Mapping[str, Running], faults: Iterable[tuple[KnownFault, Running]]) -> list[str]:
-    """Return the versions that run, and the faults by which no job fails for certain."""
+    """Return the running versions, and the faults that do not always make jobs fail."""
     versions = [
         _title(operator, running[operator]) for operator in OPERATORS if running.get(operator, Running()).tag
     ]

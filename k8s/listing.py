@@ -12,9 +12,9 @@ from jobctl.jobs.core.names import UnsafeName, parts_of, shown
 from jobctl.k8s.commands import BEAT
 
 GROWTH_BYTES = 1 << 30
-"""How much a file may have grown between its listing and its reading; a longer one is refused."""
+"""Bytes by which a file may grow between its listing and its reading. A longer one is refused."""
 LISTING_BYTES = 256 << 20
-"""The most that a pod may print as its list."""
+"""The most bytes that a pod may print as its list."""
 LIST = (
     BEAT + '[ -d "$1" ] || { echo "$1 is not there; has the job begun?" >&2; exit 1; }; '
     # A file that is gone when its turn comes was an old checkpoint, and is no failure.
@@ -24,23 +24,23 @@ LIST = (
     """ printf "%s %s  %s\\0" "${0%% *}" "${sum%% *}" "$name" | tr "\\0" "\\0"; } || [ ! -e "$name" ]'"""
 )
 _ENTRY = re.compile(r"(\d{1,15}) ([0-9a-f]{64})  (.+)", re.DOTALL)
-"""Size, SHA-256 and name: what the pod says of a file."""
+"""Size, SHA-256 and name: the pod's line about a file."""
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A file as the pod lists it. Another size or content may come: it was written to, or the pod lies."""
+    """A file as the pod lists it. The file may differ later: a program writes it, or the pod lies."""
 
     size: int
     sha256: str
 
     @property
     def most(self) -> int:
-        """The most bytes that are taken for it."""
+        """Return the most bytes that are accepted for it."""
         return self.size + GROWTH_BYTES
 
 
 class Listing(msgspec.Struct):
-    """What the pod says is there. ``refused`` has a line for each entry that was not taken."""
+    """The list of the pod. ``refused`` has a line for each entry that was refused."""
 
     files: dict[str, Listed] = {}
     refused: list[str] = []
@@ -51,7 +51,7 @@ class Listing(msgspec.Struct):
 
 
 def parse_listing(output: bytes) -> Listing:
-    """Read what the pod printed. A name that is not safe is refused, the others are taken.
+    """Read the list that the pod printed. Refuse each unsafe name, and accept the others.
 
     Raises UserError for more files than a run can have.
     """

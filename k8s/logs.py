@@ -1,4 +1,4 @@
-"""The logs of a run's pods: of one rank, of the batch script, or of all; over cut streams and new pods.
+"""The logs of a run's pods: one rank's, the batch script's, or all; across cut streams and new pods.
 
 A pod's log holds the lines of its batch script as they are, and those of its ranks behind ``[rank N] ``
 (``templates/kubernetes/script.sh.j2``).
@@ -21,7 +21,7 @@ from jobctl.k8s.resources import POD
 
 POLL_SECONDS = 2.0
 FRUITLESS_TRIES = 5
-"""Cut streams in a row without a line before we give up on a log that does not grow."""
+"""Cut streams in a row without a line. After that, reading a log that does not grow fails."""
 _RANK = re.compile(r"\[rank (\d+)\] (.*)")
 
 
@@ -34,7 +34,7 @@ class Wanted:
         self._now: int | None = None
 
     def pick(self, line: str) -> str | None:
-        """What to print of ``line``, or None."""
+        """Return the text to print for ``line``, or None."""
         if begins := ATTEMPT_LINE.match(line):
             self._now = int(begins[1])
 
@@ -70,7 +70,7 @@ def _stamped(line: bytes) -> tuple[str, str]:
 
 
 class _Unseen:
-    """Which lines are new, of a log that is asked for again from a full second on."""
+    """The new lines of a log, if it is read again from a full second on."""
 
     def __init__(self) -> None:
         self.last = ""
@@ -175,7 +175,7 @@ def pod_logs(
 def all_logs(
     api: Api, namespace: str, look: Callable[[], tuple[list[Pod], bool]], pods: int, follow: bool
 ) -> Iterator[str]:
-    """Lines of all pods as they come, each behind its pod's place; the ranks' lines say their rank."""
+    """Yield lines of all pods as they arrive, behind the pod's place. Lines of ranks name the rank."""
     # Bounded: a reader that is slow must not fill the memory.
     lines: queue.Queue[str | BaseException | None] = queue.Queue(maxsize=10_000)
 

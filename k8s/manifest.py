@@ -29,13 +29,13 @@ ROOT = registry.VOLUME
 """$JOBCTL_ROOT in every pod: where the claim is mounted."""
 PORT = 23456
 TTL_SECONDS = 7 * 24 * 3600
-"""How long a finished job and the logs of its pods stay."""
+"""Seconds for which a finished job and the logs of its pods stay."""
 LAST_WORDS_SECONDS = 60
-"""How long a pod that failed waits for the others to say how they ended."""
+"""Seconds for which a failed pod waits for the reports of the others."""
 KILL_SECONDS = 30
 """Seconds between SIGTERM and SIGKILL at the time limit, as Slurm's default has it."""
 START_SECONDS = 1800
-"""How long a pod waits for the others of its attempt. Their images are large, and nodes may lack them."""
+"""Seconds for which a pod waits for the others of its attempt. Their nodes may first pull a large image."""
 
 OPERATORS_INIT: Object = {
     "name": names.OPERATORS_INIT_CONTAINER,
@@ -48,11 +48,11 @@ OPERATORS_INIT: Object = {
 }
 """What the training operator 1.9 adds to each worker, as far as a namespace's policies look at it."""
 PYTORCHJOB_CONTAINER = "pytorch"
-"""What the training operator wants the container of a training to be called."""
+"""The name of a training's container that the training operator requires."""
 TRAINJOB_CONTAINER = "node"
-"""What Trainer v2 calls the container of a training."""
+"""The name of a training's container in Trainer v2."""
 DEAD_NODE_SECONDS = 60
-"""How long the pods of a node that does not answer are left there."""
+"""Seconds for which pods stay on a node that does not answer."""
 
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -193,7 +193,7 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
 
 
 def _command(container: str, deadline: int) -> list[str]:
-    """Return what a pod runs, within ``deadline`` seconds where the pod itself can have no limit.
+    """Return the command of a pod. It has a ``deadline`` in seconds if the pod itself can have no limit.
 
     A TrainJob says no ``activeDeadlineSeconds`` of its pods: the one that Trainer has is of all attempts
     together. So the first process of the container is ``timeout``. It passes SIGTERM on, and nothing in the

@@ -1,4 +1,4 @@
-"""What a run is called in Kubernetes, and the labels and annotations by which its objects are found again."""
+"""The names of a run's objects in Kubernetes, and the labels and annotations that find them again."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def object_name(job: str) -> str:
 
 
 def job_name(spec: JobSpec) -> str:
-    """The name of ``spec``'s objects: the run's, or the run's and what is done with its checkpoint."""
+    """Return the name of the objects of ``spec``, with the kind of a job on a checkpoint."""
     assert spec.run is not None  # resolve names the run of every job of a cluster
     return object_name(kinds.job_name(spec.run, spec.step))
 
 
 def selector(run: str) -> dict[str, str]:
-    """The labels that all objects of one run, and no others, have."""
+    """Return the labels that all objects of one run, and no others, have."""
     return {INSTANCE: object_name(run), MANAGED_BY: "jobctl"}
 
 

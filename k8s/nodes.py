@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 AVOID_MARK = "jobctl/avoid"
 """Annotation of a run's record: nodes that its next attempts avoid, with commas between them."""
 LATE_SECONDS = 30.0
-"""How long after its time a deleted pod may stay before its node is looked at. Clocks differ a little."""
+"""Seconds that a deleted pod may stay too long before its node is checked. Clocks differ a little."""
 
 
 class DeadPod(msgspec.Struct, frozen=True):
-    """A pod that was deleted and does not go, because its node does not answer."""
+    """A deleted pod that stays, because its node does not answer."""
 
     pod: Pod
     node_is_gone: bool
-    """The cluster has no such node any more, so nothing of the pod can run."""
+    """Whether the cluster no longer has this node. Then nothing of the pod can run."""
 
 
 def is_late(pod: Pod) -> bool:
-    """Whether a deleted pod is still there though its grace period is over."""
+    """Return whether a deleted pod still exists although its grace period is over."""
     due = seconds_of(pod.deleted)
     return due is not None and time.time() > due + LATE_SECONDS
 
 
 def is_ready(node: Object) -> bool:
-    """Whether the kubelet of a node reports that it is well."""
+    """Return whether the kubelet of a node reports that the node is ready."""
     conditions = (node.get("status") or {}).get("conditions") or []
     return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
 
 
 def dead_pods(api: Api, pods: Sequence[Pod]) -> list[DeadPod]:
-    """Return those of ``pods`` that cannot end. A node that the user may not see is taken for a dead one."""
+    """Return those of ``pods`` that cannot end. A node that the user may not see counts as dead."""
     late = [pod for pod in pods if pod.node and is_late(pod)]
     dead: list[DeadPod] = []
 
@@ -65,7 +65,7 @@ def dead_pods(api: Api, pods: Sequence[Pod]) -> list[DeadPod]:
 
 
 def check_none_is_due(api: Api, run: str, pods: Sequence[Pod]) -> None:
-    """Raise UserError where a pod of a node that does not answer still has time to end by itself."""
+    """Raise UserError if a pod of a silent node still has time to end by itself."""
     for pod in pods:
         if not pod.deleted or not pod.node or is_late(pod):
             continue
@@ -98,7 +98,7 @@ def remove_dead(api: Api, namespace: str, pods: Sequence[Pod], *, force: bool) -
 
 
 def cannot_go(job: str, run: str, dead: Sequence[DeadPod]) -> UserError:
-    """Return the error for the job of ``run`` that was deleted and does not go."""
+    """Return the error for a job of ``run`` that was deleted but still exists."""
     if not dead:
         return UserError(f"the ended job {job} cannot be deleted: a finalizer holds it", code=1)
 
@@ -120,7 +120,7 @@ def avoided_nodes(marks: Mapping[str, str], pods: Sequence[Pod], removed: Sequen
 
 
 def avoiding(spec: JobSpec, nodes: Sequence[str]) -> JobSpec:
-    """Return ``spec`` for pods that are not put on ``nodes``."""
+    """Return ``spec`` for pods that avoid ``nodes``."""
     if not nodes:
         return spec
 

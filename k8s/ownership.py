@@ -1,4 +1,4 @@
-"""Whose a run is: the user whom the API server took the submission for."""
+"""The owner of a run: the user name of the submission on the API server."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jobctl.jobs.runs.store import Run
 
 
 def tell(message: str) -> None:
-    """Say something to the user, beside the output of the command."""
+    """Tell the user something, beside the output of the command."""
     print(visible(f"jobctl: {message}"), file=sys.stderr, flush=True)
 
 
 def is_another(owner: str, user: str) -> bool:
-    """Whether a run is somebody else's. Who is not known is not somebody else."""
+    """Return whether a run belongs to another user. An unknown owner does not count as another user."""
     return bool(owner and user and owner != user)
 
 
 def tell_owner(run: Run, owner: str, user: str) -> None:
-    """Say whose run it is, where it is not this user's."""
+    """Name the owner of a run if it belongs to another user."""
     if is_another(owner, user):
         tell(f"note: run '{run.name}' is {owner}'s")
 

@@ -1,4 +1,4 @@
-"""Which nodes the pods of a job may be on, what they take of them, and what of them they see."""
+"""The nodes that the pods of a job may use, the resources they take, and the folders they see."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobctl.k8s.quantities import UNITS, amount
 
 CPUS_PER_PROCESS = 4
 GIB_PER_PROCESS = 16
-"""What a pod is promised: a trainer process and its DataLoader workers; never more than 3/4 of a node."""
+"""The CPUs that a pod is promised: a trainer process and its DataLoader workers, at most 3/4 of a node."""
 
 JOB_FILES = "/etc/jobctl"
 SECRETS = "/run/secrets/jobctl"
@@ -24,7 +24,7 @@ _MOUNT = re.compile(r"(?P<source>[^:]+):(?P<target>/[^:]+)(?P<read_only>:ro)?")
 
 
 def placement(spec: JobSpec) -> dict[str, Any]:
-    """Return what the template ``pod_placement`` needs.
+    """Return the values for the template ``pod_placement``.
 
     Raises UserError for nodes and mounts that Kubernetes has no counterpart of.
     """
@@ -41,12 +41,12 @@ def placement(spec: JobSpec) -> dict[str, Any]:
 
 
 def distributed(spec: JobSpec) -> bool:
-    """Return whether the pods are ranks of one program. Otherwise each is a worker for itself."""
+    """Return whether the pods are ranks of one program. Otherwise each works alone."""
     return spec.job_kind.distributed
 
 
 def needs_rdma(spec: JobSpec) -> bool:
-    """Whether the pods talk to each other over RDMA."""
+    """Return whether the pods communicate over RDMA."""
     return bool(spec.site.kubernetes.rdma_resource) and distributed(spec) and spec.resources.nodes > 1
 
 
@@ -64,7 +64,7 @@ def devices(spec: JobSpec) -> dict[str, str | int]:
 
 
 def requests(spec: JobSpec) -> dict[str, str | int]:
-    """What a pod is promised."""
+    """Return the resources that a pod is promised."""
     processes = spec.processes_per_node if distributed(spec) else 1
     facts = spec.facts
     cpus = spec.site.cpus_per_task or min(processes * CPUS_PER_PROCESS, max(1, facts.cpus * 3 // 4))
@@ -74,7 +74,7 @@ def requests(spec: JobSpec) -> dict[str, str | int]:
 
 
 def limits(spec: JobSpec) -> dict[str, str | int]:
-    """What a pod may use at most. Without limits a namespace with a quota on them admits no pod.
+    """Return the limits of a pod. A namespace with a quota on limits admits no pod without them.
 
     By default that is a node's CPUs and most of its memory: the rest is the kubelet's and the system's.
     """
@@ -131,7 +131,7 @@ def node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
 
 
 def topology(spec: JobSpec, has_master: bool) -> dict[str, str]:
-    """Return the annotations by which Kueue puts the pods near each other.
+    """Return the annotations that make Kueue put the pods near each other.
 
     ``has_master`` says that an operator makes the first pod apart from the others. Kueue puts each sort of
     pods where it likes, unless both are of one group.

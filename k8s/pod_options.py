@@ -1,4 +1,4 @@
-"""``kubernetes.pod``: what a user adds to the pods, merged strategically into our template.
+"""``kubernetes.pod``: the user's additions to the pods, merged strategically into our template.
 
 A mapping merges key by key, and a null takes a key away. A list whose elements have a name merges by that
 name, as Kubernetes itself does it; any other list is appended to.
@@ -30,7 +30,7 @@ MERGE_KEYS: dict[str, str] = {
 """Lists whose elements have a name, and the key that is the name (``x-kubernetes-patch-merge-key``)."""
 
 CONTAINER = "jobctl"
-"""What the container of a job is called in ``kubernetes.pod``. Operators want other names."""
+"""The name of a job's container in ``kubernetes.pod``. Operators require other names."""
 
 TRAINJOB_SPEC = frozenset(
     (
@@ -48,7 +48,7 @@ TRAINJOB_SPEC = frozenset(
     )
 )
 TRAINJOB_CONTAINER = frozenset(("name", "securityContext", "volumeMounts"))
-"""What a TrainJob can say of its pods and of their container; all else is the runtime's."""
+"""The fields of its pods and containers that a TrainJob can set. The runtime sets all others."""
 
 _OURS: dict[tuple[str, ...], str] = {
     ("spec", "restartPolicy"): "the exit codes decide what is started again",
@@ -60,7 +60,7 @@ _OURS: dict[tuple[str, ...], str] = {
     ("metadata", "name"): "the operator names the pods",
     ("metadata", "namespace"): "kubernetes.namespace names it",
 }
-"""Fields that a key of jobctl says, or that nobody may say."""
+"""Fields that a key of jobctl sets, or that nobody may set."""
 _OUR_LABELS = (COMPONENT, INSTANCE, MANAGED_BY, RUN_ANNOTATION)
 _OUR_CONTAINER = ("command", "args", "image", "lifecycle")
 _OUR_VOLUMES = ("workspace", "jobctl", "shm", "tmp", "secrets")
@@ -122,7 +122,7 @@ def _check(options: Mapping[str, Any], container: str) -> None:
 
 
 def _check_kept(before: Object, spec: Object) -> None:
-    """Raise UserError where a null or an element of the same place took away what a job needs."""
+    """Raise UserError if a null, or an element at the same place, removed something that a job needs."""
     for volume in before.get("volumes", []):
         if volume not in (spec.get("volumes") or []):
             raise _refusal("spec.volumes null", "the job needs the volumes that jobctl has there")
@@ -139,7 +139,7 @@ def _check_kept(before: Object, spec: Object) -> None:
 
 
 def _check_trainjob(options: Mapping[str, Any], container: str) -> None:
-    """Raise UserError for what the runtime alone can say of a TrainJob's pods."""
+    """Raise UserError for fields of a TrainJob's pods that only the runtime can set."""
     hint = "a ClusterTrainingRuntime of your own says it for all TrainJobs; --target k8s takes it for one run"
     spec = _mapping(options, "spec")
     for field in spec:
@@ -238,5 +238,5 @@ def _merge_lists(before: list[Any], wanted: list[Any], name: str, place: str) ->
 
 
 def _same(key: str, value: Any) -> Any:
-    """Return what two elements of one name have in common: a path has several spellings."""
+    """Return the common form of an element's name. A path has several spellings."""
     return place_of(value) if key == "mountPath" and isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""What the pods of a run say of themselves, read into one type; and why one is not running, in words."""
+"""The state of a run's pods as one type, and the reason in words if a pod is not running."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from jobctl.k8s.resources import Object
 
 _BORING = frozenset(("ContainerCreating", "PodInitializing"))
-"""Reasons of waiting that say nothing but that it waits."""
+"""Reasons of waiting that only say that the pod waits."""
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -34,24 +34,24 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     container: str = ""
     running: bool = False
     deleted: str = ""
-    """When it should be gone, where someone has deleted it; else nothing."""
+    """The time when a deleted pod should be gone; empty if it was not deleted."""
     exit_code: int | None = None
     ending: Ending | None = None
     """The end of its attempt. None while it runs, and if the container was killed before it could say so."""
     restarts: int = 0
-    """How often its container was started again in this pod."""
+    """The number of restarts of its container in this pod."""
     earlier: Ending | None = None
-    """How the attempt before the container's last start ended."""
+    """The end of the attempt before the container's last start."""
     last_words: str = ""
-    """What its container printed last, where it ended badly."""
+    """The last output of its container, if it failed."""
     waiting: str = ""
-    """Why it does not run yet."""
+    """The reason why it does not run yet."""
     waits_for_ever: bool = False
-    """Whether it will not run unless somebody changes something, such as the name of its image."""
+    """Whether it can only run after a change, for example of its image's name."""
 
     @property
     def life(self) -> str:
-        """The name of its container's life, which one attempt and one log belong to."""
+        """Return the name of its container's current life. Each life has one attempt and one log."""
         return f"{self.uid}/{self.restarts}"
 
 
@@ -70,7 +70,7 @@ _HOPELESS = frozenset(
 
 
 def index_of(labels: dict[str, str]) -> int:
-    """A pod's place, from the labels of whichever operator made it."""
+    """Return a pod's place, from the labels of the operator that made it."""
     if "batch.kubernetes.io/job-completion-index" in labels:
         return int(labels["batch.kubernetes.io/job-completion-index"])
     index = int(labels.get("training.kubeflow.org/replica-index", 0))
@@ -79,7 +79,7 @@ def index_of(labels: dict[str, str]) -> int:
 
 
 def read_pod(thing: Object) -> Pod:
-    """A pod's JSON, of which any part may not be there yet."""
+    """Return the pod of its JSON. Any part of the JSON may still be missing."""
     meta = thing["metadata"]
     spec = thing.get("spec", {})
     status = thing.get("status", {})
@@ -129,7 +129,7 @@ def _container(statuses: Iterable[Object], name: str) -> Object:
 
 
 def _last_words(ended: Object, status: Object) -> str:
-    """The reason Kubernetes gives (OOMKilled, Evicted) and the end of what the container said."""
+    """Return the reason of Kubernetes (OOMKilled, Evicted) and the end of the container's message."""
     reason = ended.get("reason") or status.get("reason") or ""
     said = (ended.get("message") or status.get("message") or "").strip()
     words = [] if reason in ("", "Completed", "Error") else [reason]
@@ -137,7 +137,7 @@ def _last_words(ended: Object, status: Object) -> str:
 
 
 def _waits(status: Object, state: Object) -> Object:
-    """Return the reason and the message of what keeps a pod from running."""
+    """Return the reason why a pod does not run, and its message."""
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return {"message": condition.get("message") or condition.get("reason") or ""}
@@ -163,7 +163,7 @@ def _in_words(waits: Object) -> str:
 
 
 def newest(pods: Iterable[Pod]) -> list[Pod]:
-    """One pod an index, the youngest, in the order of their index."""
+    """Return the youngest pod of each index, in the order of the index."""
     youngest: dict[int, Pod] = {}
     for pod in sorted(pods, key=lambda pod: pod.created):
         youngest[pod.index] = pod
@@ -172,7 +172,7 @@ def newest(pods: Iterable[Pod]) -> list[Pod]:
 
 
 def warnings_of(events: Iterable[Object]) -> list[str]:
-    """What went wrong lately, each thing once, the newest last."""
+    """Return recent faults, each once, the newest last."""
     bad = [event for event in events if event.get("type") == "Warning"]
     bad.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
     return list(dict.fromkeys(f"{event.get('reason', '')}: {event.get('message', '')}" for event in bad))

@@ -25,7 +25,7 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
 
 
 def amount(quantity: str) -> float | None:
-    """Return a quantity as a number of its base unit: bytes, CPUs. None for what is none."""
+    """Return a quantity as a number of its base unit: bytes, CPUs. Return None if it is not a quantity."""
     match = _QUANTITY.fullmatch(quantity)
     if match is None or match[2] not in UNITS:
         return None

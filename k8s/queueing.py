@@ -1,4 +1,4 @@
-"""What Kueue says of a job in a queue: why it is not admitted yet, and why it was taken back."""
+"""Kueue's reasons why a job in a queue is not admitted yet, or was evicted."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 _FOR_EVER = {"ExceedsMaxQuota", "Misconfigured"}
 """Reasons of QuotaReserved that do not pass when another job ends. Kueue gives them by a feature gate."""
 _MISSING = ("doesn't exist", "terminating or missing")
-"""How Kueue says without that gate that a queue is missing."""
+"""Kueue's words for a missing queue without that gate."""
 _TOO_MUCH = "maximum capacity"
-"""How it says that a queue never has as much as a job asks for."""
+"""Kueue's words for a job that asks for more than a queue ever has."""
 _USED = "insufficient unused quota"
 
 
 class Waiting(NamedTuple):
-    """Why Kueue has not admitted a job."""
+    """The reason why Kueue has not admitted a job."""
 
     why: str = ""
-    """In Kueue's words; empty where it has admitted the job, or has said nothing."""
+    """In Kueue's words; empty if it has admitted the job, or has given no reason."""
     for_ever: bool = False
-    """Whether the job waits until somebody changes something."""
+    """Whether the job can only begin after somebody changes something."""
 
 
 ADMITTED = Waiting()
 
 
 def waiting_of(api: Api, namespace: str, jobs: Sequence[Object]) -> Waiting:
-    """Return what Kueue says of the newest of ``jobs``, none of which has ended."""
+    """Return Kueue's reason for the newest of ``jobs``, none of which has ended."""
     queued = [job for job in jobs if names.QUEUE_LABEL in (job["metadata"].get("labels") or {})]
     if not queued:
         return ADMITTED
@@ -50,7 +50,7 @@ def waiting_of(api: Api, namespace: str, jobs: Sequence[Object]) -> Waiting:
 
 
 def _workloads(api: Api, namespace: str) -> list[Object]:
-    """Return the Workloads; none where there is no Kueue, or no right to read them."""
+    """Return the Workloads; none without Kueue, or without the right to read them."""
     for kind in (WORKLOAD, WORKLOAD_V1BETA1):
         try:
             return api.list_all(kind, namespace)
@@ -61,7 +61,7 @@ def _workloads(api: Api, namespace: str) -> list[Object]:
 
 
 def check_queue(api: Api, namespace: str, name: str) -> None:
-    """Raise UserError for a queue that is not there: a job is made suspended, and nobody would admit it."""
+    """Raise UserError for a missing queue. A job starts suspended, and nothing would admit it."""
     for kind in (LOCAL_QUEUE, LOCAL_QUEUE_V1BETA1):
         try:
             queue = api.get(kind, namespace, name)
@@ -88,7 +88,7 @@ def check_queue(api: Api, namespace: str, name: str) -> None:
 
 
 def read_workload(workload: Object) -> Waiting:
-    """Return why a Workload is not admitted; nothing where it is."""
+    """Return the reason why a Workload is not admitted; empty if it is admitted."""
     status = workload.get("status") or {}
     conditions = {condition.get("type", ""): condition for condition in status.get("conditions") or []}
     if conditions.get("Admitted", {}).get("status") == "True":
@@ -123,7 +123,7 @@ def _deactivated(workload: Object) -> str:
 
 
 def _evicted(conditions: dict[str, Object]) -> str:
-    """Return that Kueue took back a job at work. The condition holds until it admits the job again."""
+    """Return the eviction of a running job. The condition holds until Kueue admits the job again."""
     evicted = conditions.get("Evicted", {})
     if evicted.get("status") != "True":
         return ""

@@ -1,4 +1,4 @@
-"""What the API server refuses, in the words of those who asked."""
+"""Refusals of the API server, explained in the words of a user."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class Refused(UserError):
         super().__init__(message, hint=hint, code=1)
         self.status = status
         self.object_missing = object_missing
-        """Nothing is there under that name, though the kind is served."""
+        """Whether no object has that name, although the kind is served."""
         self.answer = answer
         """The server's own words."""
 
 
 class Explanation(NamedTuple):
-    """A refusal in our words, and what to do about it."""
+    """A refusal in our words, and the remedy."""
 
     text: str
     hint: str = ""
 
 
 def refused(status: int, body: bytes, subject: str, operator: str = "") -> Refused:
-    """Return the error for an answer that is no success.
+    """Return the error for an unsuccessful answer.
 
     ``subject`` is what the call was for; ``operator`` is who serves its kind, where that is not Kubernetes
     itself.
@@ -83,7 +83,7 @@ def refused(status: int, body: bytes, subject: str, operator: str = "") -> Refus
 
 
 def exceeds_for_ever(message: str) -> bool:
-    """Whether a quota can never be met, because the request alone is more than its limit allows.
+    """Return whether a quota can never be met, because the request alone exceeds its limit.
 
     Else the pods wait until other jobs have ended.
     """
@@ -98,7 +98,7 @@ def exceeds_for_ever(message: str) -> bool:
 
 
 def _amounts(text: str) -> dict[str, float]:
-    """Return ``cpu=8,memory=2Gi`` as numbers. What cannot be read is left out."""
+    """Return ``cpu=8,memory=2Gi`` as numbers. Leave out unreadable parts."""
     amounts: dict[str, float] = {}
     for part in text.split(","):
         name, _, quantity = part.partition("=")
@@ -277,7 +277,7 @@ class Violation(NamedTuple):
 
     @property
     def hint(self) -> str:
-        """Return what to do about it."""
+        """Return the remedy."""
         if RDMA_CAPABILITY in self.named:
             return (
                 "RDMA pins memory, and level privileged alone allows that: "

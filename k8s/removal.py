@@ -43,7 +43,7 @@ _REMOVE = _ENTER + (
 
 
 class _Volume(msgspec.Struct, frozen=True):
-    """A volume that runs have in common."""
+    """A volume that several runs share."""
 
     context: str
     namespace: str
@@ -51,7 +51,7 @@ class _Volume(msgspec.Struct, frozen=True):
 
 
 def check_removable(api: Api, cluster: Cluster, run: Run, trusted: Sequence[str]) -> None:
-    """Raise UserError for a run of another user who is not trusted, and where something of it is at work."""
+    """Raise UserError for a run of an untrusted user, and for a run that is still at work."""
     check_owner(run, cluster.marks_of(run).get(OWNER_MARK, ""), api.user(), trusted)
     if busy := cluster.at_work():
         raise UserError(
@@ -61,7 +61,7 @@ def check_removable(api: Api, cluster: Cluster, run: Run, trusted: Sequence[str]
 
 @contextlib.contextmanager
 def removing(clusters: Clusters, runs: Sequence[Run]) -> Iterator[Removing]:
-    """Make a pod for each volume of the runs; they are gone when the block is left."""
+    """Make a pod for each volume of the runs, and remove the pods at the end of the block."""
     with contextlib.ExitStack() as stack:
         pods: dict[_Volume, str] = {}
         for run in runs:

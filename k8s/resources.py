@@ -1,4 +1,4 @@
-"""The kinds of objects that we make or read, and where the API server keeps them."""
+"""The kinds of objects that we make or read, and their paths on the API server."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Kind(NamedTuple):
     name: str
     plural: str
     operator: str = ""
-    """Who serves it, where Kubernetes itself does not."""
+    """The software that serves it, if Kubernetes itself does not."""
     namespaced: bool = True
-    """Whether it belongs to a namespace; else to the whole cluster, and the namespace in a call is empty."""
+    """Whether it belongs to a namespace. Otherwise it belongs to the cluster, and a call has an empty namespace."""
 
     @property
     def group_path(self) -> str:

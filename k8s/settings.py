@@ -1,4 +1,4 @@
-"""Settings that mean nothing in a pod. None of them is ignored: each is refused by its name."""
+"""Settings that have no meaning in a pod. None is ignored: each is refused by its name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_settings(spec: JobSpec) -> None:
 
 
 def _check_topology(site: Site) -> None:
-    """Raise UserError for a topology that Kueue would refuse, or would never see."""
+    """Raise UserError for a topology that Kueue would refuse or never see."""
     section = site.kubernetes
     keys = [key for key in ("topology_required", "topology_preferred") if getattr(section, key)]
     if len(keys) > 1:

@@ -1,4 +1,4 @@
-"""Where a run on Kubernetes stands: its job's conditions, its pods, and what its record remembers of them."""
+"""The status of a run on Kubernetes, from its job's conditions, its pods, and its record's notes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDED_MARK = "jobctl/ended"
 JOB_MARK = "jobctl/job"
 """The uid of the job that was made last."""
 OWNER_MARK = "jobctl/owner"
-"""Who submitted the run, as the API server calls them."""
+"""The user who submitted the run, by the API server's name."""
 
 _NO_PODS = ("FailedCreate",)
 """Reasons of events that say why a job has no pods."""
@@ -50,7 +50,7 @@ def status_of(
     *,
     queue: Waiting = ADMITTED,
 ) -> Status:
-    """Return where a run stands.
+    """Return the status of a run.
 
     ``pods`` are the newest of each index, ``marks`` the annotations of the run's record, and ``queue`` is why
     Kueue has not admitted the job.
@@ -81,7 +81,7 @@ def status_of(
 
 
 def cancel_mark(time: str, uid: str) -> str:
-    """Return the mark of a user's wish at ``time`` to end the job ``uid``. It holds for no later job."""
+    """Return the note that a user asked at ``time`` to end the job ``uid``. It holds for no later job."""
     return f"{time} {uid}"
 
 
@@ -96,7 +96,7 @@ def _is_cancelled(marks: Mapping[str, str], uid: str) -> bool:
 
 
 def _attempt(pods: Sequence[Pod]) -> int:
-    """Return the newest attempt that a pod has told the end of; 0 where none has."""
+    """Return the newest attempt whose end a pod has reported; 0 if none has."""
     endings = [ending for pod in pods for ending in (pod.ending, pod.earlier) if ending]
     return max((ending.attempt for ending in endings), default=0)
 
@@ -106,7 +106,7 @@ def _nodes(pods: Sequence[Pod]) -> str:
 
 
 class _Ending(msgspec.Struct, frozen=True):
-    """What is remembered of a run that has ended."""
+    """The note about a run that has ended."""
 
     state: State
     exit_code: int | None
@@ -173,7 +173,7 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
 
 
 def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, int | None]:
-    """Return the state, and the exit code of the attempt where it has ended."""
+    """Return the state, and the exit code of the attempt if it has ended."""
     true = conditions(job)
     endings = [pod.ending for pod in pods if pod.ending]
     cancelled = cancelled or any(ending.reason == "cancelled" for ending in endings)
@@ -201,7 +201,7 @@ def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, in
 
 
 def _past_deadline(failed: Object) -> bool:
-    """Whether a limit of the job itself ended it, as earlier versions set one."""
+    """Return whether a limit of the job itself ended it. Earlier versions set such a limit."""
     return failed.get("reason") == "DeadlineExceeded" or "than specified deadline" in failed.get(
         "message", ""
     )
@@ -248,7 +248,7 @@ def _detail(
 
 
 def _why_ended(job: Object, pods: Sequence[Pod]) -> list[str]:
-    """Return the reason that the pods tell, and where none does the one of the job's condition."""
+    """Return the reason that the pods report, or else the reason of the job's condition."""
     condition = conditions(job)["Failed"]
     reasons = dict.fromkeys(pod.ending.reason for pod in pods if pod.ending and pod.ending.exit_code)
     if _past_deadline(condition):
@@ -269,7 +269,7 @@ def _why_suspended(job: Object, queue: str) -> str:
 
 
 def leaving(pod: Pod, run: str) -> str:
-    """Return a line about a pod of ``run`` that was deleted and is still there."""
+    """Return a line about a pod of ``run`` that was deleted but still exists."""
     node = f" on {pod.node}" if pod.node else ""
     if is_late(pod):
         return (
@@ -305,7 +305,7 @@ def _blocked_in_queue(queue: Waiting) -> str:
 
 
 def _replicas(job: Object, pods: Sequence[Pod]) -> str:
-    """How many pods are in which state; nothing where that is one running pod, or none was made yet."""
+    """Return the number of pods in each state; empty for one running pod, and before the first pod."""
     wanted = pods_of(job)
     counts = Counter("running" if pod.running else pod.phase.lower() for pod in pods)
     if not pods or counts == {"running": 1} == {"running": wanted}:
@@ -316,7 +316,7 @@ def _replicas(job: Object, pods: Sequence[Pod]) -> str:
 
 
 def pods_of(job: Object) -> int:
-    """How many pods work on a job of any of our kinds."""
+    """Return the number of pods that work on a job of any of our kinds."""
     spec = job["spec"]
     if "pytorchReplicaSpecs" in spec:
         return sum(replicas["replicas"] for replicas in spec["pytorchReplicaSpecs"].values())

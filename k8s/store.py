@@ -97,7 +97,7 @@ class ConfigMapStore:
         return status_of(run, api.get(kind, namespace, name), (), (), marks).state
 
     def location(self, run: Run) -> str:
-        """Return the place of the run's files, and how to get them."""
+        """Return the place of the run's files, and the way to get them."""
         volume = run.record.spec.site.root
         return f"{volume}/runs/{run.path.name} on the cluster's volume; jobctl collect {run.path.name} -o DIR"
 
@@ -155,7 +155,7 @@ class ConfigMapStore:
         return spec, text, new
 
     def _warn_of_another(self, spec: JobSpec, user: str) -> None:
-        """Say whose run it is that a job on a checkpoint writes into, where that is another user's."""
+        """Name the owner of the run that a job on a checkpoint writes into, if it is another user."""
         if not spec.on_a_checkpoint:
             return
 
@@ -188,7 +188,7 @@ class ConfigMapStore:
                 )
 
     def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
-        """Start another attempt by a job that is rendered anew from the run's record; its name.
+        """Render the job again from the run's record, start another attempt with it, and return its name.
 
         Nodes that were dead or unfit are avoided. Raises UserError for the run of another user who is not
         among the ``trusted``, and where a dead node still holds pods of the run.
@@ -224,7 +224,7 @@ class ConfigMapStore:
         return made
 
     def _avoided(self, run: Run, marks: Mapping[str, str]) -> list[str]:
-        """Return the nodes that another attempt avoids. Pods of nodes that are gone are removed.
+        """Return the nodes that another attempt avoids. Remove the pods of vanished nodes.
 
         Raises UserError for pods of nodes that do not answer: they keep their names, which the new pods want.
         """
@@ -239,7 +239,7 @@ class ConfigMapStore:
         return avoided_nodes(marks, pods, removed)
 
     def _note_edit(self, run: Run, edit: Edit) -> None:
-        """Add ``edit`` to the note of the run on this host, where there is one."""
+        """Add ``edit`` to the note of the run on this host, if one exists."""
         note = layout.run_dir(self._home, run.name)
         if layout.record_file(note).is_file():
             directories.write_edit(note, edit)
@@ -247,7 +247,7 @@ class ConfigMapStore:
     # ---- a running job
 
     def await_change(self, run: Run, seconds: float) -> None:
-        """Return when the run's job changes, or after ``seconds``."""
+        """Wait until the run's job changes, or ``seconds`` have passed."""
         api = self._clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
         started = time.monotonic()
@@ -293,7 +293,7 @@ class ConfigMapStore:
         self._clusters.forget_answers()
 
     def all_logs(self, run: Run, *, attempt: int | None, follow: bool) -> Iterator[str]:
-        """Yield the lines of every rank of every pod as they come; pods keep the newest attempt only."""
+        """Yield the lines of every rank of every pod as they arrive. Pods keep only the newest attempt."""
         from jobctl.k8s.logs import all_logs
 
         spec = run.record.spec

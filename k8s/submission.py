@@ -1,4 +1,4 @@
-"""Making a run's objects: all of them or none, and once however often it is asked for."""
+"""Make a run's objects: all or none, and only once even after repeated requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 GONE_SECONDS = 600.0
-"""How long a deleted job's pods may take to checkpoint."""
+"""Seconds that the pods of a deleted job may take to save a checkpoint."""
 POLL_SECONDS = 1.0
 
 
@@ -74,7 +74,7 @@ def objects_in(text: str) -> tuple[Object, Object]:
 def submit(
     api: Api, kind: Kind, text: str, *, replace_ended: bool, owner: str = "", prepare: Callable[[], None]
 ) -> bool:
-    """Make what the manifest says; whether it was not there yet.
+    """Make the objects of the manifest. Return whether they are new.
 
     All is tried first by a strict dry run on the server. The ConfigMap is the claim on the run's name: of
     several submissions at once one makes it, and the others see it. ``prepare`` is called with the name
@@ -118,7 +118,7 @@ def submit(
 
 
 def _make(api: Api, kind: Kind, job: Object) -> None:
-    """Make the job. What was noted of an earlier job of this name says nothing of this one."""
+    """Make the job. Clear the notes about an earlier job of this name."""
     namespace = job["metadata"]["namespace"]
     name = job["metadata"]["name"]
     # Before the job: a mark that stays would end its status at once.
@@ -141,7 +141,7 @@ def _withdraw(api: Api, kind: Kind, record: Object) -> None:
 
 
 def _is_for(thing: Object, record: Object) -> bool:
-    """Whether an object was made for the job of ``record``: the same run and the same step."""
+    """Return whether an object was made for the job of ``record``: the same run and the same step."""
     metadata = record["metadata"]
     run = metadata["annotations"][RUN_ANNOTATION]
     step = metadata["labels"][COMPONENT]
@@ -150,7 +150,7 @@ def _is_for(thing: Object, record: Object) -> bool:
 
 
 def _check_ours(existing: Object | None, record: Object, kind: Kind) -> None:
-    """Raise UserError where an object has the name of this job, and was made for something else."""
+    """Raise UserError if an object has the name of this job, but was made for something else."""
     if existing is None or _is_for(existing, record):
         return
 
@@ -168,7 +168,7 @@ def _renamed(job: Object, name: str) -> Object:
 
 
 def _claim(api: Api, record: Object, *, replace: bool, owner: str) -> bool:
-    """Whether the run's name is ours now; False when this very submission was made before."""
+    """Take the run's name. Return False if this very submission was made before."""
     metadata = record["metadata"]
     mark = {OWNER_MARK: owner} if owner else {}
     marked = {**record, "metadata": {**metadata, "annotations": {**metadata["annotations"], **mark}}}
@@ -192,7 +192,7 @@ def _claim(api: Api, record: Object, *, replace: bool, owner: str) -> bool:
 
 
 def _is_same_job(existing: Object, record: Object) -> bool:
-    """Return whether the cluster's record is of this very job, whatever version of jobctl made it."""
+    """Return whether the cluster's record is of this very job, made by any version of jobctl."""
     text = (existing.get("data") or {}).get("run.json", "")
     if not text:
         return False
@@ -221,7 +221,7 @@ def _exists(record: Object, how: str) -> UserError:
 
 
 def restart(api: Api, text: str, run_json: str) -> str:
-    """Make an ended or deleted job again by the manifest ``text``. Return its name.
+    """Make an ended or deleted job again from the manifest ``text``. Return its name.
 
     ``run_json`` becomes its record.
 
@@ -248,7 +248,7 @@ def restart(api: Api, text: str, run_json: str) -> str:
 
 
 def _remove(api: Api, kind: Kind, job: Object) -> None:
-    """Delete a job and wait until it is gone, for its name is wanted again."""
+    """Delete a job and wait until it is gone, because a new job needs its name."""
     namespace = job["metadata"]["namespace"]
     name = job["metadata"]["name"]
     run = job_of(job)
