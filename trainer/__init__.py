@@ -1,1 +1,1 @@
-"""What runs under torchrun inside the image: the models, and the loop that trains them."""
+"""The program that torchrun starts inside the image: the models, and the loop that trains them."""

@@ -102,7 +102,7 @@ def may_be_written(run_dir: Path) -> bool:
 
 
 def is_hardware(error: BaseException) -> bool:
-    """Whether the driver, or the same work done twice, says that a GPU is at fault, and no program."""
+    """Return whether a GPU is at fault and not a program, by the driver or by repeated work."""
     from jobctl.trainer.training.replay import WrongBits
 
     return isinstance(error, WrongBits) or any(words in str(error).lower() for words in HARDWARE_ERRORS)
@@ -116,7 +116,7 @@ def die_with_parent() -> None:
 
 
 def refuse(error: UserError) -> int:
-    """Say what is wrong; what is wrong on all ranks is said by the first."""
+    """Print the error. If all ranks have the same error, only the first one prints it."""
     if error.code == EXIT_FAILED or os.environ.get("RANK", "0") == "0":
         print(f"error: {error}", file=sys.stderr)
     return error.code

@@ -1,4 +1,4 @@
-"""Whether this machine has the compiler that kernels need where they run. Nothing here needs torch.
+"""Check for the compiler that kernels need at run time. Nothing here needs torch.
 
 Triton compiles a C file for each kernel that it launches, and Inductor compiles C++ for a CPU. Both
 include Python.h.
@@ -20,12 +20,12 @@ CPP_COMPILERS = ("g++",)
 
 
 def kernels_lack(environment: Mapping[str, str] = os.environ, include: Path | None = None) -> str:
-    """Return what Triton's kernels lack on this machine; empty where they lack nothing."""
+    """Return the tool that Triton's kernels lack on this machine; empty if nothing is missing."""
     return _lack("CC", C_COMPILERS, "C", environment, include)
 
 
 def cpu_compile_lacks(environment: Mapping[str, str] = os.environ, include: Path | None = None) -> str:
-    """Return what ``torch.compile`` lacks for a CPU on this machine; empty where it lacks nothing."""
+    """Return the tool that ``torch.compile`` lacks for a CPU on this machine; empty if nothing is missing."""
     return _lack("CXX", CPP_COMPILERS, "C++", environment, include)
 
 

@@ -29,7 +29,7 @@ EXPLAINED = {
     "fsdp": "weights and optimiser state are sharded; weights are gathered by blocks, gradients reduced once a step",
 }
 SHARDS_ON_CPU = hasattr(FSDPModule, "set_force_sum_reduction_for_comms")
-"""Whether this torch's ``fully_shard`` is right on a CPU, where gloo adds up what it is asked to average."""
+"""Whether this torch's ``fully_shard`` is right on a CPU. Older ones get a sum, not a mean, from gloo."""
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -50,7 +50,7 @@ class World:
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """True on every rank where it is on one."""
+        """Return True on every rank if it is True on one."""
         if self.control is None:
             return flag
 
@@ -76,7 +76,7 @@ class World:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device of this process. Raises UserError where ``wanted`` is not there."""
+    """Return the device of this process. Raises UserError if ``wanted`` is missing."""
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise UserError("--device=cuda, but this machine has no usable CUDA GPU", hint="nvidia-smi says why")
@@ -95,7 +95,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def join(wanted_device: str, timeout_seconds: int) -> World:
-    """Meet the other ranks that torchrun's environment names; alone where it names none."""
+    """Join the other ranks that torchrun's environment names. Work alone if it names none."""
     device = choose_device(wanted_device)
     if device.type == "cuda":
         # NCCL takes the current device, so it is chosen before the ranks meet.
@@ -123,7 +123,7 @@ _KEPT_GROUPS: list[dist.ProcessGroup] = []
 
 
 def leave(world: World) -> None:
-    """Part from the others, after all of them have come this far. The process has to end by ``os._exit``."""
+    """Wait for all ranks, then leave the group. The process must end by ``os._exit``."""
     if world.control is None:
         return
 
@@ -135,7 +135,7 @@ def leave(world: World) -> None:
 
 
 def choose_sharding(train: TrainConfig, world_size: int) -> Sharding:
-    """One process has nobody to share with, whatever is asked."""
+    """Return the sharding of the settings, but none for a single process: it has nobody to share with."""
     if world_size == 1:
         return "none"
     return "fsdp" if train.use_fsdp else "zero1" if train.use_zero1 else "ddp"
@@ -211,7 +211,7 @@ def gradient_sync(model: nn.Module, sharding: Sharding, last: bool) -> Iterator[
 def autocast(
     sharding: Sharding, device: torch.device, dtype: torch.dtype
 ) -> contextlib.AbstractContextManager[Any]:
-    """Lower-precision products where no ``fully_shard`` policy already sees to them."""
+    """Use lower-precision products, unless a ``fully_shard`` policy already does."""
     enabled = dtype is not torch.float32 and sharding in ("none", "ddp")
     return torch.autocast(device.type, dtype=dtype if enabled else torch.bfloat16, enabled=enabled)
 

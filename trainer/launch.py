@@ -49,14 +49,14 @@ NO_NOTES: Mapping[int, Note] = {}
 LOST_PEER = -1
 """Stands for a rank of another node."""
 MEETING_SECONDS = 60.0
-"""How long after a death this node tries to meet the others again, while their ranks end."""
+"""Seconds after a death in which this node tries to meet the others again, while their ranks end."""
 MEETING_PAUSE_SECONDS = 1.0
 LINGER_SECONDS = 5.0
-"""How long this node's launcher outlives its ranks: the others may still need its rendezvous store to end well."""
+"""Seconds for which the launcher outlives its ranks: others may still need its rendezvous store."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Start the ranks of this node, wait for them, and return what their exit codes come to."""
+    """Start the ranks of this node, wait for them, and return one exit code for all."""
     torchrun_options, trainer_options = split(arguments)
     os.environ[LAUNCHED_AT] = str(time.time())
     try:
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What decides whether ranks that died start again."""
+    """The facts that decide whether dead ranks start again."""
 
     options: Options | None
     stop: StopFile | None
@@ -106,7 +106,7 @@ class Job:
     most_restarts: int
 
     def obstacle(self, codes: Mapping[int, int], notes: Mapping[int, Note], restarts: int) -> str:
-        """Return why they do not; empty where they do."""
+        """Return the reason why they do not; empty if they do."""
         if self.options is None or self.stop is None:
             return "this is no training"
 
@@ -123,7 +123,7 @@ class Job:
 
 
 def most_restarts(torchrun_options: Sequence[str], parsed: argparse.Namespace) -> int:
-    """Return how often the ranks may start again: torchrun's own option, where it is given."""
+    """Return how often the ranks may start again: the value of torchrun's option, or the default."""
     words = [word.replace("-", "_") for word in torchrun_options]
     return parsed.max_restarts if any(word.startswith("__max_restarts") for word in words) else MOST
 
@@ -144,7 +144,7 @@ def run_cached(parsed: argparse.Namespace, job: Job) -> int:
 
 
 def run_in_place(parsed: argparse.Namespace, job: Job) -> int:
-    """Run the ranks, again where a death may heal; the exit code of the rank that caused the end."""
+    """Run the ranks, again if a restart may help. Return the exit code of the rank that caused the end."""
     folder = NoteFolder()
     restarts = 0
     patience = 0.0
@@ -195,7 +195,7 @@ def again(parsed: argparse.Namespace, restarts: int) -> argparse.Namespace:
 
 
 def is_multi_node(parsed: argparse.Namespace) -> bool:
-    """Whether other nodes take part."""
+    """Return whether other nodes take part."""
     return parsed.nnodes not in ("1", "1:1")
 
 
@@ -219,7 +219,7 @@ def failures_of(error: BaseException | None) -> dict[int, Any]:
 
 
 def say_end(code: int, reason: str) -> None:
-    """Say why there is no restart, where somebody may wonder."""
+    """Print why there is no restart, if a reader may expect one."""
     if code not in (EXIT_FINISHED, EXIT_CONTINUE, EXIT_USAGE, EXIT_BUSY):
         print(f"jobctl: no restart in place: {reason}", file=sys.stderr)
 
@@ -231,7 +231,7 @@ def linger(parsed: argparse.Namespace, code: int) -> None:
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """torchrun's options and the trainer's, at the first ``--``; all are the trainer's where there is none."""
+    """Split torchrun's options from the trainer's at the first ``--``. Without it, all are the trainer's."""
     words = list(arguments)
     if "--" not in words:
         return ["--standalone"], words
@@ -241,7 +241,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def error_text(error: UserError) -> str:
-    """What is wrong, and what to do."""
+    """Print the error and its hint."""
     return f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else "")
 
 
@@ -292,7 +292,7 @@ class StopFile:
             file.write(f"{LAUNCHER_WORDS}{signal.Signals(number).name}\n")
 
     def take_back(self) -> None:
-        """Remove what this launcher alone has asked for and all ranks have done.
+        """Remove the stop file, if only this launcher asked for it and all ranks have obeyed.
 
         The same command then resumes.
         """
@@ -306,7 +306,7 @@ class StopFile:
 
 
 def run_ranks(parsed: argparse.Namespace) -> BaseException | None:
-    """Start the ranks that torchrun's options name and wait for them; what torchrun raised."""
+    """Start the ranks that torchrun's options name, and wait for them. Return torchrun's error."""
     from torch.distributed import run as torchrun
 
     logging.disable(logging.ERROR)  # torchrun's own log calls an exit with 200 a failure
@@ -316,7 +316,7 @@ def run_ranks(parsed: argparse.Namespace) -> BaseException | None:
 
 
 def in_thread(action: Callable[[], object]) -> BaseException | None:
-    """Run ``action`` and return what it raised.
+    """Run ``action`` and return the error that it raised.
 
     torchrun installs signal handlers that kill the ranks after 30 seconds, but only in the main thread.
     """
@@ -338,7 +338,7 @@ def in_thread(action: Callable[[], object]) -> BaseException | None:
 
 
 def exit_code(error: BaseException | None, notes: Mapping[int, Note] = NO_NOTES) -> int:
-    """Return the code of the rank that caused the end, and say what it was doing."""
+    """Return the code of the rank that caused the end, and print what it was doing."""
     if error is None:
         return EXIT_FINISHED
 
@@ -362,7 +362,7 @@ def exit_code(error: BaseException | None, notes: Mapping[int, Note] = NO_NOTES)
 
 
 def hang_report(run_dir: Path, attempt: int | None) -> str:
-    """What to say where the watchdog has written stacks into ranks' logs; empty where it has not."""
+    """Return a message about stacks that the watchdog wrote into ranks' logs; empty if it wrote none."""
     number = attempt_of(run_dir, attempt)
     if hang_file(run_dir, number).exists():  # a rank has said more than is known here
         return ""

@@ -20,7 +20,7 @@ from jobctl.trainer.interop.hf_folder import open_hf
 
 
 def entry_text(config: ModelConfig, folder: Path) -> str:
-    """Return the YAML of ``models/NAME.yaml``: every size, and what differs from the defaults."""
+    """Return the YAML of ``models/NAME.yaml``: every size, and each value that differs from the defaults."""
     lines = [
         f"summary: {config.architecture} of {folder.resolve().name} ({parameters(config):,} parameters)",
         "settings:",

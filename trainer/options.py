@@ -46,7 +46,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the command line asks for, before catalogue and checkpoint have filled in the rest."""
+    """The options of the command line, before catalogue and checkpoint fill in the rest."""
 
     flags: dict[str, Any]
     """Fields of ModelConfig and TrainConfig that were given, of their own types."""
@@ -57,26 +57,26 @@ class Options:
     attempt: int | None = None
     device: str = "auto"
     records_dir: Path | None = None
-    """Where an evaluation's records go; None: into the run directory."""
+    """The folder of an evaluation's records; None: the run directory."""
     allowed_changes: frozenset[str] = frozenset()
     """Settings that may differ from those of the checkpoint, though they change the training."""
     trial: bool = False
-    """Whether it only measures, and writes no checkpoint."""
+    """Whether it only measures and writes no checkpoint."""
 
     @property
     def only_evaluates(self) -> bool:
-        """Whether nothing is trained: it may go on beside a training in the same run."""
+        """Return whether nothing is trained. Then it may run beside a training in the same run."""
         return bool(self.flags.get("eval_only"))
 
     @property
     def records(self) -> Path:
-        """Where this attempt's logs and metrics go. A training's are a part of its run."""
+        """Return the folder of this attempt's logs and metrics. Those of a training are in its run."""
         return self.records_dir if self.records_dir and self.only_evaluates else self.run_dir
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is trained, and how: all that ``options`` and its defaults come to."""
+    """The model, the recipe and the data of a training: ``options`` and the defaults together."""
 
     name: str
     model: ModelConfig
@@ -85,7 +85,7 @@ class Recipe:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """The command line as Options. Raises UserError for an unknown flag or a value that cannot be."""
+    """Return the command line as Options. Raises UserError for an unknown flag or an invalid value."""
     found = pairs(arguments, OWN_FLAGS, STANDALONE)
     own = {name: text for name, text in found if name in OWN_FLAGS}
     if not own.get("run_dir"):
@@ -156,7 +156,7 @@ def parse_sources(text: str) -> tuple[Source, ...]:
 
 
 def resolve(options: Options, recorded: Recipe | None) -> Recipe:
-    """The catalogue's recipe, or that of the run's checkpoint where no ``--model`` is given, under the flags.
+    """Return the catalogue's recipe, or without ``--model`` the checkpoint's. Flags override it.
 
     Raises UserError where neither says what to train, or the whole does not fit together.
     """
@@ -204,7 +204,7 @@ def chosen(flags: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str, Any
 
 
 def other_sharding_off(flags: dict[str, Any]) -> dict[str, bool]:
-    """Asking for one way of sharding takes back the other one, if that came from the recipe."""
+    """If a flag asks for one way of sharding, switch off the other one if it came from the recipe."""
     ways = ("use_zero1", "use_fsdp")
     return {way: False for way in ways if way not in flags and any(flags.get(other) for other in ways)}
 
@@ -216,7 +216,7 @@ def check(model: ModelConfig, train: TrainConfig) -> None:
 
 
 def usage() -> str:
-    """The text of ``--help``."""
+    """Return the text of ``--help``."""
     lines = ["python -m jobctl.trainer --model NAME --dataset DIR --run_dir DIR [--option=value …]", ""]
     lines += [f"  --{name:<30} {text}" for name, text in OWN_FLAGS.items()]
     lines += [f"  --{name:<30} {text}" for name, (_, text) in schema_fields().items()]

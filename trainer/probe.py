@@ -73,7 +73,7 @@ def products(device: torch.device, lasting: float) -> dict[str, float]:
 
 
 def float8_products(device: torch.device, lasting: float) -> dict[str, float]:
-    """Return TFLOP/s of float8 products; none where the GPU has no float8."""
+    """Return TFLOP/s of float8 products; none if the GPU has no float8."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
         return {}
 
@@ -125,7 +125,7 @@ def copies(device: torch.device, lasting: float) -> dict[str, float]:
 
 
 def probe(device: torch.device, lasting: float) -> dict[str, object]:
-    """Return every figure, and what they are of."""
+    """Return every figure, and the device that they describe."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
 

@@ -1,4 +1,4 @@
-"""How the nodes of one job find each other.
+"""Let the nodes of one job find each other.
 
 That is the address that each tells the others, and whether it reaches the first.
 
@@ -20,11 +20,11 @@ from collections.abc import Callable
 from jobctl.jobs.core.errors import UserError
 
 INTERFACE = "JOBCTL_INTERFACE"
-"""Environment variable that names the network interface of the site, where it chooses one."""
+"""Environment variable that names the network interface of the site, if it chooses one."""
 ARRIVAL_SECONDS = 600.0
-"""How long nobody may listen on the first node: containers start at different times."""
+"""Seconds for which the first node may not listen yet: containers start at different times."""
 UNREACHABLE_SECONDS = 60.0
-"""How long the first node may not be reached at all."""
+"""Seconds for which the first node may be unreachable."""
 ATTEMPT_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 HINT = "name the nodes' network in the site file (slurm.interface); or a firewall closes the port"
@@ -69,7 +69,7 @@ def _split(endpoint: str) -> tuple[str, int]:
 
 
 def _choose_interfaces(interface: str, address: str) -> None:
-    """Let gloo and NCCL use the same network. What the environment says already stays."""
+    """Let gloo and NCCL use the same network. Variables that are already set stay."""
     if interface:
         # An equals sign stands for this name alone, and not for all that begin like it.
         os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")
@@ -81,7 +81,7 @@ def _choose_interfaces(interface: str, address: str) -> None:
 
 
 def interface_address(interface: str) -> str:
-    """Return the IPv4 address of a network interface. Raises UserError where it has none."""
+    """Return the IPv4 address of a network interface. Raises UserError if it has none."""
     # A name has at most 15 bytes on Linux.
     request = struct.pack("256s", interface.encode()[:15])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -99,7 +99,7 @@ def interface_address(interface: str) -> str:
 
 
 def interface_of(address: str) -> str:
-    """Return the name of the interface with an IPv4 address; empty where none has it."""
+    """Return the name of the interface with an IPv4 address; empty if none has it."""
     for _, name in socket.if_nameindex():
         try:
             if interface_address(name) == address:

@@ -143,7 +143,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def sample(options: argparse.Namespace) -> str:
-    """The prompt and what follows it, up to the end of the document."""
+    """Return the prompt and its continuation, up to the end of the document."""
     # Not a number is in no range, so the comparisons ask for what may be.
     if not (0 <= options.temperature < math.inf and options.top_k >= 0 and options.max_new_tokens >= 0):
         raise UserError("--temperature, --top_k and --max_new_tokens are finite and never negative")

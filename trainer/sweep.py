@@ -42,9 +42,9 @@ NO_ROOM = re.compile(
 ERROR = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): .+|error: .+")
 LONGEST_REASON = 300
 WORD_SECONDS = 300.0
-"""How long another node may need to write what came of a trial; network file systems show files late."""
+"""Seconds in which another node must write the result of a trial. Network file systems show files late."""
 END_SECONDS = 20.0
-"""How long the ranks of a trial may take to end before they are killed."""
+"""Seconds in which the ranks of a trial must end before they are killed."""
 TOLD = ("MLFLOW_TRACKING_URI", "KUBEFLOW_TRAINER_SERVER_URL", "KUBEFLOW_TRAINER_STATUS_URL")
 """Variables by which a trainer tells services of a run. A trial is none."""
 
@@ -78,11 +78,11 @@ class Sweep:
             self.process.terminate()
 
     def known(self) -> list[Outcome]:
-        """Return what need not be done again: a failure without a cause in the setting may pass."""
+        """Return the results that need no repetition. A failure that the setting did not cause may pass."""
         return [o for o in read_outcomes(self.run) if o.status != "failed" or o.attempt == self.attempt]
 
     def try_arm(self, arm: int) -> list[Outcome]:
-        """Do what is missing of an arm; everything that is known of it."""
+        """Do the missing trials of an arm. Return all results of it."""
         outcomes = of_arm(self.known(), arm)
         while (trial := next_trial(self.plan, arm, outcomes)) is not None and not self.ended:
             outcome = self.tried(trial)
@@ -92,7 +92,7 @@ class Sweep:
         return outcomes
 
     def tried(self, trial: Trial) -> Outcome | None:
-        """Do one trial; None where it was ended before it came to anything."""
+        """Do one trial. Return None if it was ended before it had a result."""
         folder = trial_dir(self.run, trial)
         if self.leads:
             # What an ended attempt has left would be taken for this trial's.
@@ -142,7 +142,7 @@ class Sweep:
                     return end_process(process), late
 
     def word_of_the_first(self, trial: Trial) -> Outcome:
-        """Wait for what the first node says of a trial. Raises UserError where it says nothing."""
+        """Wait for the first node's result of a trial. Raises UserError if it writes none."""
         deadline = time.monotonic() + WORD_SECONDS
         # A failure of an earlier attempt may still be there.
         while (outcome := read_outcome(self.run, trial)) is None or outcome.attempt != self.attempt:
@@ -155,7 +155,7 @@ class Sweep:
 
 
 def untracked(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a trial, of which no service is told."""
+    """Return the environment of a trial, without any tracking service."""
     kept = {name: value for name, value in environment.items() if name not in TOLD}
     return {**kept, "WANDB_MODE": "disabled"}
 
@@ -171,7 +171,7 @@ def end_process(process: subprocess.Popen[bytes]) -> int:
 
 
 def leads(launch: Sequence[str]) -> bool:
-    """Whether this node is the first one of the job, by torchrun's options and the script's word."""
+    """Return whether this node is the first of the job, by torchrun's options and the script's variable."""
     words = [*launch, os.environ.get("PET_RDZV_CONF", "")]
     others = any(re.fullmatch(r"--node_rank=[1-9]\d*", word) for word in words)
     return not others and "is_host=0" not in words
@@ -180,7 +180,7 @@ def leads(launch: Sequence[str]) -> bool:
 def judged(
     plan: Plan, trial: Trial, configured: int, attempt: int, code: int, late: bool, folder: Path
 ) -> Outcome:
-    """Return what came of a trial, from its exit code and from what its ranks have written."""
+    """Return the result of a trial, from its exit code and the files of its ranks."""
     status: Status = "fits"
     reason = ""
     if late:
@@ -265,7 +265,7 @@ def ranks_of(launch: Sequence[str]) -> int:
 
 
 def main() -> int:
-    """Do the arms of this task, or all; 0 where any size has fitted."""
+    """Do the arms of this task, or all. Return 0 if any size fits."""
     own, trainer = split(sys.argv[1:])
     options, launch = parse_command(own)
     plan = msgspec.json.decode(options.plan, type=Plan)

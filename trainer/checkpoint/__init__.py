@@ -1,1 +1,1 @@
-"""Checkpoints: what they hold, how they are written and read, and their names in a run's folder."""
+"""Checkpoints: their contents, their writing and reading, and their names in a run's folder."""

@@ -99,7 +99,7 @@ class Checkpointer:
     def save(
         self, state: State, *, holds: Holds = "everything", best: bool = False, must: bool = True
     ) -> Begun:
-        """Copy everything now, and write it while training goes on.
+        """Copy everything now, and write it while training continues.
 
         If another save is still being written, a save that ``must`` be made waits for it. For any other save
         ``when_busy`` decides. All ranks decide the same.

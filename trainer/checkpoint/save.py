@@ -1,4 +1,4 @@
-"""One save: what is copied, written and published, how long each part takes, and its report."""
+"""One save: copy, write and publish a checkpoint, time each part, and report it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copy live tensors into host memory. From there they are written while training goes on.
+"""Copy live tensors into host memory. From there they are written while training continues.
 
 Usually the whole share of this rank is copied at once into an arena that is kept. If the host has too little
 memory for that, pieces are copied while they are written, and training waits for the last one.

@@ -1,4 +1,4 @@
-"""What compilers leave for the next start: a folder of this node while ranks run, and a shared one between jobs.
+"""The caches of compilers: a folder of this node while ranks run, and a shared folder between jobs.
 
 Triton and Inductor write and read their folders as if all processes were on one machine. On a network file system a
 rank of another node sees a file that is gone, misses one that is there, or gets two compilations' files in one kernel.

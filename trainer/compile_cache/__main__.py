@@ -12,7 +12,7 @@ from pathlib import Path
 from jobctl.trainer.compile_cache.entries import copy, entries, evict, remove_left
 
 SEEDED = "seeded"
-"""A file of the local cache: what came from the shared one."""
+"""A file of the local cache: the list of entries that came from the shared one."""
 LEFT_SECONDS = 3600.0
 
 
@@ -33,7 +33,7 @@ def seed(shared: Path, local: Path, limit: int) -> int:
 
 
 def publish(shared: Path, local: Path, limit: int) -> int:
-    """Give what this node compiled to the shared cache, and keep all kinds below ``limit`` bytes; how many went."""
+    """Copy new entries to the shared cache, and keep it below ``limit`` bytes. Return their number."""
     shared.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_left(shared, time.time() - LEFT_SECONDS)
     names = local / SEEDED

@@ -19,7 +19,7 @@ TRITON = "triton"
 INDUCTOR = "inductor"
 """Each file below stands by itself."""
 ASIDE = ".aside"
-"""Where entries are written before they are renamed."""
+"""The folder in which entries are written before they are renamed."""
 MANIFEST = "__grp__"
 """Triton's list of a kernel's files begins with this. It has absolute paths; what lies elsewhere counts as missing."""
 AFTER_EVICTION = 0.9
@@ -39,7 +39,7 @@ class Entry:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Yield what is whole in ``folder``; what vanishes meanwhile, or is half written, is left out."""
+    """Yield the whole entries of ``folder``. Leave out entries that vanish meanwhile or are half written."""
     for kernel in _children(folder / TRITON):
         if kernel.is_dir():
             yield from _entry(
@@ -78,7 +78,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _is_kept(file: Path) -> bool:
-    """Whether a file is of use elsewhere: no lock, and nothing that is being written."""
+    """Return whether a file is useful elsewhere: it is not a lock, and nobody is writing it."""
     temporary = any(part.startswith("tmp.") for part in file.parts[-2:])
     return (
         not temporary
@@ -132,13 +132,13 @@ def _copy_aside(source: Path, aside: Path, place: Path, durably: bool) -> None:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """Return what no other folder at this place has: a new one may get the old one's number, at another time."""
+    """Return an identity of this very folder. A later folder may get its number, but not its time."""
     facts = folder.stat()
     return facts.st_ino, facts.st_ctime_ns
 
 
 def moved(manifest: bytes, place: Path) -> bytes:
-    """Return Triton's list of a kernel's files, as it reads where the kernel lies in ``place``.
+    """Return Triton's list of a kernel's files, with the paths for a kernel in ``place``.
 
     A list of another form is returned as it is: Triton then compiles the kernel anew.
     """
@@ -163,7 +163,7 @@ def _write(path: Path, content: bytes, mode: int, durably: bool) -> None:
 
 
 def _appear(aside: Path, place: Path) -> bool:
-    """Rename into place; False where another one was first."""
+    """Rename into place. Return False if another process was first."""
     try:
         aside.rename(place)
     except OSError:
@@ -183,7 +183,7 @@ def _remove(path: Path) -> None:
 
 
 def evict(folders: Iterable[Path], limit: int) -> int:
-    """Remove the oldest entries where all of these caches have more than ``limit`` bytes; how many were removed.
+    """Remove the oldest entries until all these caches have at most ``limit`` bytes. Return their number.
 
     A kernel leaves by one rename, so that no reader sees a part of it.
     """
@@ -213,7 +213,7 @@ def evict(folders: Iterable[Path], limit: int) -> int:
 
 
 def remove_left(folder: Path, older_than: float) -> None:
-    """Remove what killed processes have left aside, where nothing has changed it since ``older_than``."""
+    """Remove temporary files of killed processes that have not changed since ``older_than``."""
     for path in _children(folder / ASIDE):
         try:
             if path.stat().st_mtime < older_than:

@@ -19,17 +19,17 @@ from jobctl.jobs.core.node_folder import NodeFolder
 SHARED = "JOBCTL_CACHE"
 """The shared folder. The job sets it; without it nothing is done."""
 LIMIT = "JOBCTL_CACHE_GIB"
-"""How much the shared folder may hold."""
+"""The most bytes in the shared folder."""
 DEFAULT_LIMIT_GIB = 8.0
 VARIABLES = {"TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
-"""What the compilers read, and the folder of each. A variable that is set already stays."""
+"""The variables of the compilers, and the folder of each. A variable that is already set stays."""
 ROLE = "PET_RDZV_CONF"
 OTHER_NODE = "is_host=0"
-"""What the job says to a node that is not the first one."""
+"""The value by which the job tells a node that it is not the first one."""
 PREFIX = "jobctl-compiled-"
 SEED_SECONDS = 60.0
 PUBLISH_SECONDS = 20.0
-"""A job that is told to stop has to end in time."""
+"""Seconds for the copy. A job that is told to stop must end in time."""
 LEAST_FREE = 1 << 30
 GIB = 1 << 30
 
@@ -51,7 +51,7 @@ class NodeCache:
             _run("seed", self._shared, self.local, room, SEED_SECONDS)
 
     def close(self, code: int) -> None:
-        """Give what is new to the shared folder, where the ranks have ended well, and remove the node's.
+        """If the ranks ended well, copy new entries to the shared folder. Remove the node's folder.
 
         One node does so: all have compiled the same.
         """
@@ -63,7 +63,7 @@ class NodeCache:
 
 
 def open_cache(environment: MutableMapping[str, str]) -> NodeCache | None:
-    """Make this node's cache and name it in ``environment``; None where the job has none, or the node has no room.
+    """Make this node's cache and name it in ``environment``. Return None without a cache or without space.
 
     Without room the compilers get the shared folder itself: slower, and not safe against other nodes, but they run.
     """
@@ -91,7 +91,7 @@ def open_cache(environment: MutableMapping[str, str]) -> NodeCache | None:
 
 
 def limit_gib(environment: MutableMapping[str, str]) -> float:
-    """Return the limit of the shared folder; what is no number is the default."""
+    """Return the limit of the shared folder. An invalid number gives the default."""
     try:
         return max(0.0, float(environment.get(LIMIT, DEFAULT_LIMIT_GIB)))
     except ValueError:
@@ -99,7 +99,7 @@ def limit_gib(environment: MutableMapping[str, str]) -> float:
 
 
 def kind_of_node() -> str:
-    """Return what makes compiled code fit here: versions, the C library, and the processor's instructions.
+    """Return what compiled code depends on: versions, the C library, the processor's instructions.
 
     The compilers' own keys have the GPU and the source. A stub that was linked with a newer C library, or a loop with
     instructions that this processor lacks, would end a rank.

@@ -28,7 +28,7 @@ HISTORY = 16
 
 
 class Scales:
-    """The scales of all places where activations and gradients are rounded.
+    """The scales for all places that round activations and gradients.
 
     From the second step on they are the same on all ranks.
     """

@@ -1,4 +1,4 @@
-"""What one rank tells of itself when training hangs: plain data, which goes to the others as JSON."""
+"""The report of one rank when training hangs: plain data that the others get as JSON."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Worker(msgspec.Struct, frozen=True):
 
     pid: int
     state: str
-    """Letter of proc(5); empty where the process is gone."""
+    """Letter of proc(5); empty if the process is gone."""
     stack: tuple[Frame, ...] = ()
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a rank runs."""
+    """The place of a rank."""
 
     rank: int
     host: str
@@ -60,9 +60,9 @@ class Dump(msgspec.Struct, frozen=True, kw_only=True):
     place: Place
     idle_seconds: float
     doing: str = ""
-    """What it was allowed to take long for."""
+    """The reason for which it was allowed to take long."""
     stack: tuple[Frame, ...] = ()
-    """Of the main thread, the innermost frame first."""
+    """Frames of the main thread, the innermost first."""
     collectives: tuple[Collective, ...] = ()
     workers: tuple[Worker, ...] = ()
     neighbours: dict[int, str] = {}

@@ -32,7 +32,7 @@ COMPLETED = "completed"
 
 
 class _Entry(msgspec.Struct):
-    """What is needed of an entry of the record."""
+    """The fields of a record's entry that are needed."""
 
     collective_seq_id: int = 0
     profiling_name: str = ""
@@ -48,7 +48,7 @@ class _Record(msgspec.Struct):
 
 
 def switch_on() -> None:
-    """Let torch keep a record. Call it before the first process group is made; what the user has set stays."""
+    """Let torch keep a record. Call this before the first process group is made. The user's settings stay."""
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
     renamed = (major, minor) >= RENAMED_IN
     os.environ.setdefault("TORCH_FR_BUFFER_SIZE" if renamed else "TORCH_NCCL_TRACE_BUFFER_SIZE", KEPT)
@@ -57,13 +57,13 @@ def switch_on() -> None:
 
 
 def write_into(folder: Path) -> None:
-    """Let torch write its own record into ``folder``, where NCCL's timeout comes before the watchdog's."""
+    """Let torch write its record into ``folder``, in case NCCL's timeout comes before the watchdog's."""
     for name in ("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", "TORCH_FR_DUMP_TEMP_FILE"):
         os.environ.setdefault(name, str(folder / "nccl-trace-"))
 
 
 def collectives() -> tuple[Collective, ...]:
-    """Return the last collectives of each group, oldest first; none where torch keeps no record."""
+    """Return the last collectives of each group, oldest first; none if torch keeps no record."""
     latest: dict[str, list[Collective]] = {}
     for data in _records():
         for collective in parse(data):
@@ -85,7 +85,7 @@ def _records() -> Iterator[bytes]:
 
 
 def parse(data: bytes) -> list[Collective]:
-    """Return the collectives of a record in JSON. Raises msgspec's errors for what is none."""
+    """Return the collectives of a record in JSON. Raises msgspec's errors for other input."""
     record = msgspec.json.decode(data, type=_Record)
     return [_collective(entry) for entry in record.entries if not entry.is_p2p and entry.collective_seq_id]
 

@@ -31,21 +31,21 @@ SIZE = 512
 
 
 class Sign(msgspec.Struct, frozen=True):
-    """Who is at work."""
+    """The process that is at work."""
 
     nonce: str
     attempt: int
     host: str
     pid: int
     machine: str
-    """Machine and PID namespace: where ``pid`` can be looked up. Empty where the system does not say."""
+    """Machine and PID namespace in which ``pid`` can be looked up. Empty if the system does not say."""
     started: str
-    """When the process began, in ticks since boot: another one may get its number."""
+    """Start of the process in ticks since boot. A later process may get the same number."""
     beat: int = 0
 
 
 class Heartbeat:
-    """Beats while its ``with`` block lasts. Raises UserError on entering where another attempt is alive.
+    """Beats while its ``with`` block runs. Entering raises UserError if another attempt is alive.
 
     Where another one takes over all the same (this one could not write for long, and was taken for dead), the process
     ends at once, without saving: ``say`` gets its last words.
@@ -134,7 +134,7 @@ class Heartbeat:
                 continue
 
     def _read(self) -> bytes | None:
-        """The file; None where there is none. Opened anew: what is looked up may come from a cache."""
+        """Return the file, or None. Open it again each time: a lookup may come from a cache."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
@@ -155,7 +155,7 @@ def encoded(sign: Sign) -> bytes:
 
 
 def decoded(data: bytes | None) -> Sign | None:
-    """None for what is no sign: it keeps nobody from training."""
+    """Return None for an invalid sign. Such a sign does not prevent training."""
     try:
         return msgspec.json.decode(data, type=Sign) if data else None
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -172,7 +172,7 @@ def busy(run: Path, sign: Sign) -> UserError:
 
 
 def is_alive(sign: Sign) -> bool | None:
-    """Whether its process is; None where this process cannot look, being on another machine or in another container."""
+    """Return whether its process is alive; None if it is on another machine or in another container."""
     # Elsewhere the same process id belongs to another process.
     if not sign.machine or sign.machine != machine():
         return None
@@ -181,7 +181,7 @@ def is_alive(sign: Sign) -> bool | None:
 
 
 def machine() -> str:
-    """What is this boot's and this PID namespace's alone; nothing where the system does not say."""
+    """Return a name of this boot and this PID namespace; empty if the system does not say."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -1,4 +1,4 @@
-"""Looks into a hang: every rank tells where it is, one says who is missing, and all end.
+"""Investigate a hang: every rank reports its place, one names the missing rank, and all end.
 
 The ranks talk through torchrun's key-value store. It lives in the launcher, and so needs no collective and no
 rank that works.
@@ -31,18 +31,18 @@ from jobctl.trainer.lifecycle.rank_notes import RankNotes
 
 log = logging.getLogger(__name__)
 GATHER_SECONDS = 15.0
-"""How long a rank has to tell where it is."""
+"""Seconds in which a rank must report its place."""
 ORDER_SECONDS = 2.0
-"""How long higher ranks leave the verdict to the lowest one that has answered."""
+"""Seconds for which higher ranks leave the verdict to the lowest rank that has answered."""
 VERDICT_SECONDS = 15.0
-"""How long ranks wait for the verdict before they end."""
+"""Seconds for which ranks wait for the verdict before they end."""
 GONE = ("", "Z", "X")
 """States of a process that has ended (proc(5))."""
 TIMES_GONE = 3
-"""How often in a row a rank must be seen dead."""
+"""Times in a row that a rank must be seen dead."""
 POLL_SECONDS = 0.2
 STORE_SECONDS = 10.0
-"""How long the store may take to answer."""
+"""Time in which the store must answer."""
 
 
 LOST = "lost"
@@ -50,7 +50,7 @@ LOST = "lost"
 
 
 class Exchange:
-    """What the ranks tell each other in a hang. A single rank has nobody to tell it to."""
+    """The messages of the ranks in a hang. A single rank has nobody to send them to."""
 
     def __init__(self, world: World) -> None:
         self.rank = world.rank
@@ -63,11 +63,11 @@ class Exchange:
             self.store = store_at(self.address)
 
     def is_called(self) -> bool:
-        """Whether a rank has found a hang."""
+        """Return whether a rank has found a hang."""
         return self.store is not None and self.store.check(["called"])
 
     def tell(self, dump: Dump) -> None:
-        """Call the other ranks, and tell them where this one is."""
+        """Call the other ranks, and send them the report of this one."""
         if self.store is not None:
             # The call comes first, because the others need their time to answer.
             self.store.set("called", "yes")
@@ -87,11 +87,11 @@ class Exchange:
         return int(self.store.get(LOST))
 
     def answers(self) -> int:
-        """Return how many ranks have told where they are."""
+        """Return the number of ranks that have reported."""
         return self.size if self.store is None else self.store.add("answers", 0)
 
     def dumps(self) -> dict[int, Dump]:
-        """Return what the ranks have told."""
+        """Return the reports of the ranks."""
         if self.store is None:
             return {}
 
@@ -100,11 +100,11 @@ class Exchange:
         return {rank: msgspec.json.decode(data, type=Dump) for rank, data in told.items()}
 
     def may_speak(self) -> bool:
-        """Whether this rank is the first that asks for the word."""
+        """Return whether this rank is the first that asks to write the verdict."""
         return self.store is None or self.store.add("speaker", 1) == 1
 
     def is_said(self) -> bool:
-        """Whether the verdict is on the console."""
+        """Return whether the verdict is on the console."""
         return self.store is not None and self.store.check(["said"])
 
     def said(self) -> None:
@@ -166,7 +166,7 @@ class Investigation:
         return [place for place in self.places if place.machine == here.machine and place.rank != here.rank]
 
     def lost(self) -> str:
-        """Return words on a rank that has died, on this machine or on another; empty where all live.
+        """Return a message about a dead rank, on this machine or on another; empty if all are alive.
 
         A rank that ends in good order waits for the others first. Its processes are watched for some
         time, for ranks that fail together end one after another.
@@ -186,7 +186,7 @@ class Investigation:
         return f"{self.places[rank]} has died"
 
     def __call__(self, idle_seconds: float) -> None:
-        """Tell the others where this rank is; return when one of them, or this one, has said who is missing."""
+        """Report the place of this rank to the others. Return when a rank has named the missing one."""
         now = time.time()
         dump = self.dump(idle_seconds)
         dumps = {self.world.rank: dump}
@@ -215,7 +215,7 @@ class Investigation:
         self.end_stopped()
 
     def dump(self, idle_seconds: float) -> Dump:
-        """Return where this rank is."""
+        """Return the place of this rank."""
         try:
             collectives = flight_record.collectives()
         except Exception as error:  # a record that this version of torch writes otherwise
@@ -233,7 +233,7 @@ class Investigation:
         )
 
     def keep(self, dump: Dump) -> None:
-        """Write what this rank tells into the hang's folder."""
+        """Write the report of this rank into the hang's folder."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self.folder / f"rank-{self.world.rank:05d}.json", msgspec.json.encode(dump))
@@ -245,7 +245,7 @@ class Investigation:
             time.sleep(POLL_SECONDS)
 
     def speak(self, dumps: dict[int, Dump], declared: float) -> None:
-        """Say who is missing, on the console and in the run directory."""
+        """Name the missing rank on the console and in the run directory."""
         longest = max(dump.idle_seconds for dump in dumps.values())
         lines = verdict.verdict(self.places, dumps)
         first = f"ERROR: training hangs: it made no step for {duration(longest)}, and is ended"

@@ -1,4 +1,4 @@
-"""What ranks tell their launcher while they live, so that it knows what a dead one was doing.
+"""Notes of the ranks for their launcher. They show what a dead rank was doing.
 
 Each rank has a small file in a folder of the launcher's own, on this node. A rank that is killed cannot tell
 anything any more; its file still can.
@@ -21,7 +21,7 @@ SIZE = 512
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a rank is, and how it failed."""
+    """The place of a rank, and its error."""
 
     step: int = 0
     """The step that it takes; 0 before the first one."""
@@ -29,9 +29,9 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 0
     """Samples of the step, over all ranks."""
     heals: bool = False
-    """Whether it failed with an error that a restart may heal."""
+    """Whether it failed with an error that may not occur again after a restart."""
     exchange: str = ""
-    """Where the ranks of the job talk about hangs and deaths: ``host:port/name``."""
+    """The store in which the ranks of the job report hangs and deaths: ``host:port/name``."""
 
     def __str__(self) -> str:
         if not self.step:
@@ -53,7 +53,7 @@ class RankNotes:
             self._write()
 
     def talks_at(self, exchange: str) -> None:
-        """Take note of where the ranks talk."""
+        """Note the store in which the ranks report."""
         self.note = msgspec.structs.replace(self.note, exchange=exchange)
         self._write()
 

@@ -1,4 +1,4 @@
-"""Whether the ranks of a node start again in place after a death, in the same allocation and without a requeue."""
+"""Decide whether the ranks of a node start again in place after a death, without a requeue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobctl.trainer.lifecycle.rank_notes import Note
 MOST = 3
 """Restarts of one attempt. A fault that comes back each time must end."""
 ENDED_BY_SOMEBODY = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""Signals by which people and schedulers end a job. What they have ended stays ended."""
+"""Signals by which people and schedulers end a job. Such a job does not start again."""
 HEALED = (
     "nccl error",
     "nccl communicator was aborted",
@@ -45,7 +45,7 @@ def of_their_own(codes: Mapping[int, int]) -> dict[int, int]:
 
 
 def obstacle(codes: Mapping[int, int], notes: Mapping[int, Note], restarts: int, most: int = MOST) -> str:
-    """Return why the ranks do not start again; empty where they do.
+    """Return the reason why the ranks do not start again; empty if they do.
 
     ``codes`` are those of the ranks that have failed, as Python gives them: negative for a signal.
     """

@@ -1,4 +1,4 @@
-"""Where the threads of this process are, and those of the processes that read data for it."""
+"""The stacks of this process, and of the processes that read data for it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from jobctl.trainer.lifecycle.dump import Frame, Worker
 FRAMES = 40
 """Frames of a stack that are told."""
 ANSWER_SECONDS = 2.0
-"""How long workers have to write their stacks."""
+"""Seconds in which workers must write their stacks."""
 QUIET_SECONDS = 0.1
 LINE = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)')
-"""How faulthandler writes a frame."""
+"""The form of a frame in faulthandler's output."""
 
 
 def main_stack() -> tuple[Frame, ...]:
@@ -35,7 +35,7 @@ def main_stack() -> tuple[Frame, ...]:
 
 
 def state_of(pid: int) -> str:
-    """Return the letter that proc(5) gives for a process; empty where it is gone or cannot be looked up."""
+    """Return the letter that proc(5) gives for a process; empty if it is gone or cannot be looked up."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether training should end after this step: the stop file, or SIGTERM to any rank."""
+"""Decide whether training ends after this step: by the stop file, or by SIGTERM to any rank."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # a launcher needs the words only, and no torch
 
 log = logging.getLogger(__name__)
 LAUNCHER_WORDS = "launcher received "
-"""How each line begins that a launcher writes into the stop file."""
+"""The beginning of each line that a launcher writes into the stop file."""
 LAUNCHED_AT = "JOBCTL_LAUNCHED_AT"
 """Environment variable in which a launcher tells its ranks when it began, in seconds since 1970."""
 DIED_AT = "JOBCTL_DIED_AT"
 """Environment variable in which a launcher that starts its ranks again tells when the ones before died."""
 STARTED_AT = time.time()
-"""When this process began, near enough: the start of a training without a launcher."""
+"""Approximate start of this process. A training without a launcher starts then."""
 
 
 class StopRequest:
@@ -66,7 +66,7 @@ class StopRequest:
         self._signal = signal.Signals(number).name
 
     def is_asked(self) -> bool:
-        """Whether any rank was asked to stop; the same on every rank."""
+        """Return whether any rank was asked to stop. The answer is the same on every rank."""
         if self._signal:
             self.reason = f"received {self._signal}"
         # One rank asks the file system for all of them, once a step.
@@ -76,7 +76,7 @@ class StopRequest:
         return self.world.any(bool(self.reason))
 
     def _read_file(self) -> str:
-        """Why the stop file says to stop; opened, for a stat may come from a network file system's cache."""
+        """Return the reason in the stop file. Open it: a stat may come from the file system's cache."""
         try:
             text = "; ".join(self.path.read_text(errors="replace").split("\n")).strip("; ")
         except FileNotFoundError:

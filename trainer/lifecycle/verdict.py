@@ -1,4 +1,4 @@
-"""Says in words who made training hang, from what the ranks tell of themselves. No input, no output."""
+"""Name the rank that made training hang, from the reports of the ranks. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAITS_FOR_WORKERS = "torch/utils/data/dataloader.py"
 
 
 def verdict(places: Sequence[Place], dumps: Mapping[int, Dump]) -> list[str]:
-    """Return what is known of a hang, the most telling line first.
+    """Return all facts about a hang, the most useful line first.
 
     ``places`` are all ranks, ``dumps`` those that have answered.
     """
@@ -44,7 +44,7 @@ def verdict(places: Sequence[Place], dumps: Mapping[int, Dump]) -> list[str]:
 
 
 def silence(place: Place, dumps: Mapping[int, Dump]) -> str:
-    """Say of a rank that has not answered what its neighbours see of it."""
+    """Describe a rank that has not answered, as its neighbours see it."""
     states = {dump.neighbours[place.rank] for dump in dumps.values() if place.rank in dump.neighbours}
     if not states:
         return f"{place} does not answer: it is stopped, or its node is gone"
@@ -71,7 +71,7 @@ def by_group(dumps: Mapping[int, Dump]) -> dict[str, dict[int, dict[int, Collect
 
 
 def absence(name: str, group: Mapping[int, Mapping[int, Collective]]) -> list[tuple[list[int], str]]:
-    """Return the ranks that did not arrive where others wait, with a line that says so."""
+    """Return the ranks that others wait for at a collective, with a line that says so."""
     last = {rank: max(entries, default=0) for rank, entries in group.items()}
     highest = max(last.values())
     late: dict[int, list[int]] = {}
@@ -115,7 +115,7 @@ def disagreement(group: Mapping[int, Mapping[int, Collective]]) -> list[str]:
 
 
 def whereabouts(dump: Dump) -> list[str]:
-    """Say where a rank is, and where those are that read data for it."""
+    """Describe the place of a rank, and of the workers that read data for it."""
     allowed = f", waiting for {dump.doing}" if dump.doing else ""
     lines = [f"rank {dump.place.rank} is in {place_of(dump.stack)}{allowed}"]
     if any(WAITS_FOR_WORKERS in frame.file for frame in dump.stack):
@@ -127,7 +127,7 @@ def whereabouts(dump: Dump) -> list[str]:
 
 
 def of_worker(worker: Worker) -> str:
-    """Say what a data worker does."""
+    """Describe what a data worker does."""
     if worker.state in STOPPED:
         return f"data worker {worker.pid} is stopped by a signal"
 
@@ -138,7 +138,7 @@ def of_worker(worker: Worker) -> str:
 
 
 def place_of(stack: Sequence[Frame]) -> str:
-    """Return the innermost frame of a user's code, and what it has called."""
+    """Return the innermost frame of a user's code, and the function that it called."""
     if not stack:
         return "code that is not known"
 

@@ -23,7 +23,7 @@ from jobctl.jobs.core.exit_codes import EXIT_FAILED
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 START_SECONDS = 1800
-"""How long the time up to the first step may be without progress, at least."""
+"""Least seconds that may pass without progress before the first step."""
 STORAGE_SECONDS = 3600
 """How long storage may make no progress, at least ..."""
 STORAGE_TIMEOUTS = 8
@@ -79,7 +79,7 @@ class Watchdog:
 
     @property
     def doing(self) -> str:
-        """What this rank is allowed to take long for; empty within steps."""
+        """Return the reason for which this rank may take long; empty within steps."""
         wait = self._wait
         return wait.reason if wait else ""
 
@@ -91,7 +91,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def waiting_for_storage(self, reason: str) -> Iterator[None]:
-        """Around a wait for storage; ``reason`` says what for."""
+        """Mark a wait for storage. ``reason`` names the operation."""
         limit = max(self.timeout_seconds * STORAGE_TIMEOUTS, STORAGE_SECONDS)
         with self._waiting(f"storage: {reason}", limit):
             yield

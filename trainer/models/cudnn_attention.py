@@ -224,7 +224,7 @@ class CudnnAttention(torch.autograd.Function):
 
 
 def bias_of(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return a bias for the scores: HIDDEN where ``mask`` is False, 0 where it is True."""
+    """Return a bias for the scores: HIDDEN if ``mask`` is False, 0 if it is True."""
     if mask is None:
         return None
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, HIDDEN)

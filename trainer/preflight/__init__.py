@@ -1,1 +1,1 @@
-"""What a training would find on each of its nodes, before it begins: ``python -m jobctl.trainer.preflight``."""
+"""Check each node before a training begins: ``python -m jobctl.trainer.preflight``."""

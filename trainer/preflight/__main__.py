@@ -29,13 +29,13 @@ from jobctl.trainer.preflight.node import Node, look
 from jobctl.trainer.preflight.verdict import Measured, Problem
 
 ARRIVAL_SECONDS = 60.0
-"""How long the others' words may take: containers start at different times."""
+"""Seconds to wait for the reports of other nodes: containers start at different times."""
 FAREWELL_SECONDS = 15.0
 POLL_SECONDS = 0.2
 
 
 class Folder:
-    """Where the nodes of one attempt meet: a folder of the shared volume."""
+    """The folder of the shared volume in which the nodes of one attempt meet."""
 
     def __init__(self, run_dir: Path, attempt: int) -> None:
         self.run_dir = run_dir
@@ -44,13 +44,13 @@ class Folder:
         self.verdict = self.path / "verdict"
 
     def write(self, node: str) -> None:
-        """This node's word. Its clock is compared with the volume's by when the volume says it was written."""
+        """Write this node's report. The volume's time of the file is compared with the node's clock."""
         self.path.mkdir(parents=True, exist_ok=True)
         facts = look(node, self.run_dir, time.time())
         write_whole(self._word(node), msgspec.json.encode(facts))
 
     def read(self, hosts: Sequence[str]) -> dict[str, Node]:
-        """The words of those hosts that have come, waiting a while for the rest."""
+        """Return the reports of the hosts. Wait some time for the missing ones."""
         deadline = time.monotonic() + ARRIVAL_SECONDS
         while time.monotonic() < deadline and not all(self._word(host).exists() for host in hosts):
             os.listdir(self.path)  # a network file system then asks its server again
@@ -62,11 +62,11 @@ class Folder:
         return {node.name: node for node in nodes}
 
     def skews(self, nodes: dict[str, Node]) -> dict[str, float]:
-        """Each node's clock minus the volume's, in seconds."""
+        """Return each node's clock minus the volume's, in seconds."""
         return {name: node.clock - self._word(name).stat().st_mtime for name, node in nodes.items()}
 
     def measured(self, hosts: Sequence[str]) -> list[Measured]:
-        """What the ranks measured, or what those said that failed."""
+        """Return the measurements of the ranks, or the errors of those that failed."""
         for report in (self.report(host) for host in hosts):
             if report.exists():
                 return list(msgspec.json.decode(report.read_bytes(), type=list[Measured]))
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: str) -> str:
-    """Start this node's ranks and wait for them; what went wrong with them, if anything did."""
+    """Start this node's ranks and wait for them. Return their error, if there was one."""
     from torch.distributed import run as torchrun  # a second to import
 
     words = [*torchrun_options, "-m", "jobctl.trainer.preflight.ranks", str(report), node, expect]
@@ -136,7 +136,7 @@ def measure(torchrun_options: Sequence[str], report: Path, node: str, expect: st
 def announce(
     folder: Folder, nodes: dict[str, Node], measured: Sequence[Measured], problems: Sequence[Problem]
 ) -> None:
-    """Print what was found, and write the names of bad nodes where the batch script looks for them."""
+    """Print the result, and write the names of bad nodes for the batch script."""
     for node in nodes.values():
         mine = [rank for rank in measured if rank.node == node.name]
         print(visible(f"preflight: {node.name}: {_hardware(node)}{_speeds(mine)}"))
@@ -160,7 +160,7 @@ def announce(
 
 
 def _hardware(node: Node) -> str:
-    """Say which GPUs a node has, as far as its driver could be asked."""
+    """Describe the GPUs of a node, if its driver answered."""
     if node.unanswered:
         return "its GPUs are not known"
 
@@ -188,7 +188,7 @@ def _speeds(ranks: Sequence[Measured]) -> str:
 
 
 def wait_for(path: Path, seconds: float) -> None:
-    """Nobody leaves before the verdict is written: the scheduler takes one's end for a reason to end the others."""
+    """Wait until the verdict is written. If one node ends earlier, the scheduler may end the others."""
     deadline = time.monotonic() + seconds
     while not path.exists() and time.monotonic() < deadline:
         os.listdir(path.parent)

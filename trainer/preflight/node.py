@@ -1,4 +1,4 @@
-"""What one node has: GPUs and their health by the driver, memory, disks, and its clock. Nothing here needs torch."""
+"""The state of one node: GPUs and their health, memory, disks, and its clock. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIELDS = (
     "remapped_rows.failure",
 )
 BASIC = FIELDS[:5]
-"""What every driver knows."""
+"""Fields that every driver knows."""
 HARDWARE_XIDS = frozenset({46, 48, 62, 64, 74, 79, 92, 95, 110, 119, 120, 136, 140, 143, 145, 149, 154})
 """Xids that a program cannot cause: memory beyond repair, a link or a GPU that is gone, its processors hung."""
 XID_SECONDS = 24 * 3600
@@ -38,7 +38,7 @@ _XID = re.compile(r"\[\s*(\d+)\.\d+\].*NVRM: Xid \(([^)]*)\): (\d+)")
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    """One GPU as the driver tells of it; None where it does not."""
+    """One GPU as the driver reports it; None if it does not report a field."""
 
     index: int
     name: str
@@ -52,16 +52,16 @@ class Gpu(msgspec.Struct, frozen=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One node, as it wrote of itself into the shared volume."""
+    """The report of one node in the shared volume."""
 
     name: str
     clock: float
     """Seconds since 1970, by its own clock when it wrote."""
     gpus: tuple[Gpu, ...] = ()
     unanswered: str = ""
-    """Why the driver could not be asked for the GPUs; nothing where it could."""
+    """The reason why the driver did not answer; empty if it did."""
     xids: tuple[str, ...] | None = ()
-    """None where the kernel's log may not be read."""
+    """None if the kernel's log may not be read."""
     memory_gib: float = 0.0
     """Free for programs."""
     shm_gib: float = 0.0
@@ -70,11 +70,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     locked_memory: int | None = None
     """Bytes that may be pinned; None for no limit."""
     kernels_lack: str = ""
-    """What a GPU's kernels lack to be compiled here; empty where they lack nothing."""
+    """The tool that is missing to compile a GPU's kernels; empty if nothing is missing."""
 
 
 def look(name: str, run_dir: Path, clock: float) -> Node:
-    """This node. Raises OSError where the shared volume cannot be asked."""
+    """Return this node's report. Raises OSError if the shared volume does not answer."""
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     gpus, unanswered = ask_driver()
     log = kernel_log()
@@ -95,7 +95,7 @@ def look(name: str, run_dir: Path, clock: float) -> Node:
 
 
 def ask_driver() -> tuple[tuple[Gpu, ...], str]:
-    """Return the GPUs, and why the driver could not be asked, or nothing where it could."""
+    """Return the GPUs, and the reason why the driver did not answer; empty if it did."""
     try:
         try:
             lines = query(FIELDS)
@@ -108,7 +108,7 @@ def ask_driver() -> tuple[tuple[Gpu, ...], str]:
 
 
 def parse_gpus(lines: Sequence[str]) -> tuple[Gpu, ...]:
-    """Read the driver's lines. Raises DriverSilent for one that is not of a GPU: it may be of one that is lost."""
+    """Read the driver's lines. Raises DriverSilent for any other line: it may be about a lost GPU."""
     for line in lines:
         if line.count(",") < len(BASIC) - 1 or not line.split(",")[0].strip().isdigit():
             raise DriverSilent(f"nvidia-smi answers {line!r}")
@@ -142,7 +142,7 @@ def parse_xids(kernel_log: str, uptime: float) -> tuple[str, ...]:
 
 
 def parse_available(meminfo: str) -> float:
-    """GiB that programs can have, from ``/proc/meminfo``."""
+    """Return the GiB that are free for programs, from ``/proc/meminfo``."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
     return int(found[1]) / 2**20 if found else 0.0
 
@@ -166,7 +166,7 @@ def _text(path: str) -> str:
 
 
 def kernel_log() -> str | None:
-    """Return the kernel's log; None where it may not be read, as in most containers."""
+    """Return the kernel's log; None if it may not be read, as in most containers."""
     try:
         done = subprocess.run(
             ["dmesg"], capture_output=True, text=True, errors="replace", timeout=QUERY_SECONDS, check=False

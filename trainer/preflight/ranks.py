@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 60
 REPEATS = 5
 GPU_SIZE = 8192
 CPU_SIZE = 512
-"""Rows and columns of the matrices: large enough that the GPU's arithmetic is what takes the time."""
+"""Rows and columns of the matrices: large enough that arithmetic takes most of the time."""
 GPU_BYTES = 256 * 2**20
 CPU_BYTES = 4 * 2**20
 """Of an all-reduce: where its bandwidth no longer grows."""
@@ -59,7 +59,7 @@ def main(report: Path, node: str, expected: Expected) -> int:
 
 
 def check_device() -> None:
-    """Raises UserError where this torch reaches no GPU, or has no code for it: its image is another hardware's."""
+    """Raise UserError if this torch reaches no GPU or has no code for it: the image is for other hardware."""
     cuda = f"torch {torch.__version__} with CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
         raise UserError(f"{cuda} reaches no GPU: the driver may be too old for it")
@@ -73,7 +73,7 @@ def check_device() -> None:
 
 
 def matrix_product(device: torch.device) -> float:
-    """TFLOP/s of a square matrix product: bfloat16 on a GPU, float32 elsewhere. The median of a few."""
+    """Return the median TFLOP/s of a square matrix product: bfloat16 on a GPU, float32 elsewhere."""
     size = GPU_SIZE if device.type == "cuda" else CPU_SIZE
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -82,7 +82,7 @@ def matrix_product(device: torch.device) -> float:
 
 
 def links(world: parallel.World, local_rank: int, local_size: int) -> tuple[float | None, float | None]:
-    """Bus bandwidth in GB/s of an all-reduce within this node, and of those with the nodes beside it.
+    """Return the bus bandwidth in GB/s of an all-reduce within this node, and of those with its neighbours.
 
     Between nodes all ranks of a node measure at once, each with its counterpart, so that every network card is used;
     the node's bandwidth is their sum. A node has two neighbours, and the better of the two counts: one that is slow
@@ -144,7 +144,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def entry_point() -> int:
-    """Ends with 1 where something failed, and says so in a file of this rank's: its error names its node."""
+    """Exit with 1 after a failure, and write it to this rank's file. The error names the node."""
     report = Path(sys.argv[1])
     node = sys.argv[2]
     expected = msgspec.json.decode(sys.argv[3], type=Expected)

@@ -1,4 +1,4 @@
-"""Which nodes are bad, and why, from what all of them have said and measured. Pure."""
+"""Find the bad nodes and the reasons, from the reports and measurements of all nodes. Pure."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from jobctl.jobs.catalog.schema import Expected
 from jobctl.trainer.preflight.node import Node
 
 CLOCK_SECONDS = 2.0
-"""More than this apart, files seem to come from the future, and logs cannot be put side by side."""
+"""Largest difference of clocks. Beyond it, files seem to come from the future, and logs do not match."""
 MEMORY_GIB = 1.0
 TMP_GIB = 0.5
 ROOT_GIB = 1.0
 ROOT_GIB_WITH_GPUS = 50.0
-"""Two checkpoints of a model of 2 billion parameters, and what an attempt writes besides."""
+"""Space for two checkpoints of a model of 2 billion parameters, and for the other files of an attempt."""
 SHM_GIB_A_GPU = 1.0
 """NCCL and DataLoader workers hand buffers over through /dev/shm."""
 MEMORY_IN_USE = 0.1
 """Share of a GPU's memory that somebody else may hold before we begin."""
 SLOW_SHARE = 0.85
-"""Of the median of all GPUs. They differ by a few percent; one that is throttled or ill by much more."""
+"""Share of the median of all GPUs. Good ones differ by a few percent, a throttled one by much more."""
 PEAK_SHARE = 0.3
-"""Of the dense peak. A large matrix product reaches 0.7 to 0.8 of it."""
+"""Share of the dense peak. A large matrix product reaches 0.7 to 0.8 of it."""
 BANDWIDTH_SHARE = 0.5
-"""Of what the hardware entry expects."""
+"""Share of the bandwidth that the hardware entry expects."""
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with a node; ``node`` is empty where it is no single one's fault."""
+    """A fault of a node. ``node`` is empty if no single node is at fault."""
 
     node: str
     reason: str
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rank measured. Bandwidths are bus bandwidths in GB/s; None where there was nobody to measure with."""
+    """The measurements of one rank. Bandwidths are bus bandwidths in GB/s; None without a partner."""
 
     node: str
     local_rank: int
@@ -51,13 +51,13 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def missing(hosts: Sequence[str], nodes: Mapping[str, Node]) -> list[Problem]:
-    """Hosts whose word has not come: they did not start, or their shared volume is another one."""
+    """Return a fault for each host without a report: it did not start, or has another shared volume."""
     reason = "its word did not reach the shared volume: it did not start, or has another volume there"
     return [Problem(host, reason) for host in hosts if host not in nodes]
 
 
 def of_node(node: Node, expected: Expected) -> list[Problem]:
-    """What one node's own word says is wrong."""
+    """Return the faults in the report of one node."""
     return [Problem(node.name, reason) for reason in (*_gpus(node, expected), *_room(node, expected))]
 
 
@@ -120,7 +120,7 @@ def of_clocks(skews: Mapping[str, float]) -> list[Problem]:
 
 
 def of_ranks(measured: Sequence[Measured], expected: Expected) -> list[Problem]:
-    """Ranks that failed, GPUs slower than the others or than their kind, and links slower than expected."""
+    """Return failed ranks, GPUs slower than the others or than their kind, and links slower than expected."""
     found = [Problem(rank.node, f"{_who(rank)}: {rank.error}") for rank in measured if rank.error]
     whole = [rank for rank in measured if not rank.error]
     return [*found, *_slow(whole, expected), *_links(whole, expected)]

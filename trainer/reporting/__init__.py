@@ -1,1 +1,1 @@
-"""What a run tells: logs, trackers, timings, the start block."""
+"""The output of a run: logs, trackers, timings, the start block."""

@@ -30,7 +30,7 @@ NUMBERS = 4
 
 @dataclasses.dataclass(frozen=True)
 class GpuState:
-    """What the driver says of a GPU; NaN and 0 where it does not say."""
+    """The driver's report about a GPU; NaN and 0 for missing values."""
 
     watts: float = math.nan
     megahertz: float = math.nan
@@ -51,7 +51,7 @@ class GpuState:
 
 
 def state_of(numbers: list[float]) -> GpuState:
-    """Return what ``GpuState.numbers`` came from."""
+    """Return the state that these ``GpuState.numbers`` describe."""
     watts, megahertz, celsius, reasons = numbers
     return GpuState(watts, megahertz, celsius, int(reasons))
 
@@ -70,7 +70,7 @@ class NoSensor:
 
 
 class Nvml:
-    """NVML's view of one GPU. Raises OSError where the library or the GPU is not there."""
+    """NVML's view of one GPU. Raises OSError if the library or the GPU is missing."""
 
     def __init__(self, uuid: str, library: Any = None) -> None:
         self.library = ctypes.CDLL(LIBRARY) if library is None else library
@@ -99,7 +99,7 @@ class Nvml:
 
 
 def sensor_of(device: torch.device) -> Sensor:
-    """Return what reads the state of ``device``."""
+    """Return the reader of the state of ``device``."""
     if device.type != "cuda":
         return NoSensor()
 

@@ -1,4 +1,4 @@
-"""Where the time of this start of the trainer goes, by the causes of ``jobs.core.goodput``."""
+"""Add up the time of this start of the trainer by the causes of ``jobs.core.goodput``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobctl.trainer.reporting.runlog import Record
 
 
 class Ledger:
-    """Adds up seconds since the interval before. What no cause takes went to the steps.
+    """Adds up seconds since the last interval. Time without a cause belongs to the steps.
 
     An interval in which no step was taken gives its rest to ``other``.
     """

@@ -1,4 +1,4 @@
-"""Where output goes: all of a rank's into its own file, and rank 0's news onto the console as well."""
+"""Send all output of a rank to its file, and the news of rank 0 also to the console."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def next_attempt(run: Path) -> int:
 
 
 def begin(run: Path, attempt: int | None, world: World) -> tuple[int, Console]:
-    """This rank's part in an attempt, the next one where none is given.
+    """Return this rank's part in an attempt. Without a number it is the next attempt.
 
     Raises UserError where it cannot write.
     """

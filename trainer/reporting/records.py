@@ -1,4 +1,4 @@
-"""Lines of the run log that hold only what equal trainings have in common."""
+"""Lines of the run log with only the values that equal trainings share."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def records_of_run(run: Path, kind: Kind = "run") -> list[Record]:
 
 
 def kept_on_resume(records: Iterable[Record], step: int) -> list[Record]:
-    """Return the records of earlier attempts that still hold when training goes on after ``step``."""
+    """Return the records of earlier attempts that are still valid when training continues after ``step``."""
     return [r for r in records if r.get("iter", 0) <= step and r["kind"] != "summary"]
 
 
@@ -170,7 +170,7 @@ class RunLog:
         self._size = self.path.stat().st_size
         self._document_due = time.monotonic() + DOCUMENT_SECONDS
         self.goodput: Goodput | None = None
-        """Where the time of the run went, as of its last document."""
+        """The goodput of the run at its last document."""
 
     def write(self, records: Iterable[Record]) -> None:
         """Append records in one write, or keep them for the next time."""
@@ -187,14 +187,14 @@ class RunLog:
                 log.warning("the run log waits, it cannot be written: %s: %s", self.path, error.strerror)
 
     def sync(self) -> None:
-        """Make durable what is written, before a checkpoint that says it is there."""
+        """Make the written records durable, before a checkpoint that relies on them."""
         try:
             os.fsync(self._descriptor)
         except OSError as error:
             log.warning("the run log may not survive a crash of this node: %s", error.strerror)
 
     def refresh_document(self) -> bool:
-        """Write the document where that is due: it grows with the run, and all ranks wait for it.
+        """Write the document if it is due. It grows with the run, and all ranks wait for it.
 
         Return whether it was written.
         """
@@ -209,7 +209,7 @@ class RunLog:
         return True
 
     def write_document(self) -> None:
-        """Write ``run_<stamp>.json`` anew from the lines of all attempts.
+        """Write ``run_<stamp>.json`` again from the lines of all attempts.
 
         It holds what the documents of earlier attempts held, so those are removed.
         """
@@ -226,7 +226,7 @@ class RunLog:
             log.warning("%s cannot be written: %s", path, error.strerror)
 
     def read_goodput(self) -> Goodput | None:
-        """Return where the time of the run has gone so far; an evaluation has none."""
+        """Return the goodput of the run so far; an evaluation has none."""
         return read_goodput(self.run, time.time()) if self.kind == "run" else None
 
     def records(self) -> list[Record]:
@@ -248,7 +248,7 @@ class RunLog:
 
 
 def goodput_record(goodput: Goodput | None) -> Record:
-    """Return where the time of a run went, for the summary; empty where that is not known."""
+    """Return the goodput of a run for the summary; empty if it is unknown."""
     if goodput is None:
         return {}
 

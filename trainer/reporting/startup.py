@@ -1,4 +1,4 @@
-"""What was chosen for a run, and why: facts for the run log, and one readable block for people."""
+"""The choices of a run and their reasons: facts for the run log, and one block for people."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def block(info: dict[str, Any], train: TrainConfig, peak: Peak, validation: list
 
 
 def beginning(info: dict[str, Any]) -> str:
-    """Say what the first weights of this attempt are."""
+    """Describe the first weights of this attempt."""
     if info["resumed_from_step"]:
         return "resumed from a checkpoint"
 

@@ -1,4 +1,4 @@
-"""Which rank the others wait for. Times are gathered while training goes on; no step waits for them."""
+"""Find the rank that the others wait for. Times are gathered during training; no step waits for them."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class RankTimes:
     """Forward, backward and optimiser."""
     data_wait_ms: float
     communication_ms: float
-    """Of which a rank that is early waits for the others."""
+    """The part in which an early rank waits for the others."""
     gpu: GpuState = UNKNOWN
 
     @property
     def busy_ms(self) -> float:
-        """Return what the others wait for."""
+        """Return the part of the time that makes others wait."""
         return self.compute_ms + self.data_wait_ms
 
 
 def slowest(times: Sequence[RankTimes]) -> int | None:
-    """Return the rank that is clearly slower than the median one; None where none is."""
+    """Return the rank that is clearly slower than the median one; None if there is none."""
     busy = [rank.busy_ms for rank in times]
     # Of two ranks the usual median is the mean, which would hide the slow one.
     median = statistics.median_low(busy)
@@ -57,7 +57,7 @@ def slowest(times: Sequence[RankTimes]) -> int | None:
 
 
 def words(times: Sequence[RankTimes], rank: int, place: str) -> str:
-    """Say how slow a rank is, and what its GPU says."""
+    """Describe how slow a rank is, and the state of its GPU."""
     slow = times[rank]
     median = statistics.median_low([other.busy_ms for other in times])
     more = slow.busy_ms / median - 1 if median else 0.0
@@ -84,7 +84,7 @@ class Stragglers:
         self._intervals = 0
 
     def gather(self, step: int, timing: Mapping[str, float]) -> list[str | dict[str, Any]]:
-        """Send this rank's times, and return what came of the interval before: a record, and words.
+        """Send this rank's times. Return the record and the message about the interval before.
 
         Nothing here waits: the interval before was sent a whole interval ago.
         """
@@ -110,7 +110,7 @@ class Stragglers:
         return [record(step, times), *self.judge(times)]
 
     def judge(self, times: Sequence[RankTimes]) -> list[str]:
-        """Return words on a rank that has been slow for some intervals in a row."""
+        """Return a message about a rank that has been slow for some intervals in a row."""
         rank = slowest(times)
         self._intervals = self._intervals + 1 if rank is not None and rank == self._suspect else 1
         self._suspect = rank

@@ -1,4 +1,4 @@
-"""Where a step's time goes, measured without stopping the device."""
+"""Measure the parts of a step's time without stopping the device."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StepTimer:
             self.mark("begin")
 
     def time_reduction(self, model: nn.Module, sharding: Sharding) -> None:
-        """From now on a step's last backward pass marks where computing ends and only the reduction is left.
+        """From now on the last backward pass of a step marks the end of computing. Only the reduction follows.
 
         That is when the embedding's gradient, the last one, has been computed: what the ranks still wait for
         then is communication that nothing hides. Gathering weights early enough is not in it.

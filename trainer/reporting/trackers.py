@@ -1,4 +1,4 @@
-"""TensorBoard always, Weights & Biases and MLflow where they are installed.
+"""Trackers: TensorBoard always, Weights & Biases and MLflow if they are installed.
 
 A TrainJob gets its status where it asks for it.
 
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 IDENTITIES = "trackers.json"
 """File in the metrics folder: the id by which each service knows a series."""
 FLUSH_SECONDS = 10
-"""What a kill may take from TensorBoard; the run log loses nothing."""
+"""Seconds of values that TensorBoard may lose by a kill. The run log loses nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """What an attempt's values belong to."""
+    """The run and the attempt of tracked values."""
 
     folder: Path
     """The run's metrics folder."""
@@ -46,10 +46,10 @@ class Series:
     """The run's name; an evaluation adds ``-eval``."""
     config: dict[str, Any]
     resumed_step: int | None = None
-    """The step that the attempt resumed from; None where it began anew."""
+    """The step that the attempt resumed from; None without a checkpoint."""
 
     def identity(self, service: str) -> str | None:
-        """Return the id that ``service`` knows the series by; None where it is new."""
+        """Return the id of the series at ``service``; None if it is new."""
         return self._identities().get(f"{service} {self.name}")
 
     def remember(self, service: str, identity: str) -> None:
@@ -96,7 +96,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A W&B run that each attempt resumes; kept for ``wandb sync`` where nobody has logged in.
+    """A W&B run that each attempt resumes. Without a login it is kept for ``wandb sync``.
 
     The id is random and kept in the run directory: a new run of an old name is a new W&B run.
     """
@@ -123,7 +123,7 @@ class WeightsAndBiases:
 
 
 def logged_in_to_wandb() -> bool:
-    """Whether W&B has been told who asks, or how to do without."""
+    """Return whether W&B has a login, or a setting that needs none."""
     if {"WANDB_API_KEY", "WANDB_MODE"} & os.environ.keys():
         return True
 
@@ -134,7 +134,7 @@ def logged_in_to_wandb() -> bool:
 
 
 class MLflow:
-    """An MLflow run that each attempt resumes; in the run's own folder where no server is named."""
+    """An MLflow run that each attempt resumes. Without a server it is in the run's folder."""
 
     def __init__(self, series: Series) -> None:
         # A training job tells nobody that it runs.

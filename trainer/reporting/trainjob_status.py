@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PREFIXES = ("KUBEFLOW_TRAINER_SERVER_", "KUBEFLOW_TRAINER_STATUS_")
-"""How the variables begin: in releases, and in the proposal that came before them (KEP-2779)."""
+"""Prefixes of the variables: in releases, and in the earlier proposal (KEP-2779)."""
 INTERVAL_SECONDS = 5.0
-"""Between two posts: what the documentation asks of clients."""
+"""Seconds between two posts, as the documentation asks of clients."""
 LONGEST_INTERVAL_SECONDS = 300.0
 """Between two posts to a server that does not answer."""
 TIMEOUT_SECONDS = 5.0
@@ -41,7 +41,7 @@ LARGEST_INT32 = 2**31 - 1
 
 
 class Endpoint(NamedTuple):
-    """Where a status goes. The files are read for each post, since both are renewed while a job runs."""
+    """The address of a status. The files are read for each post, since both change while a job runs."""
 
     url: str
     token_file: Path
@@ -49,7 +49,7 @@ class Endpoint(NamedTuple):
 
 
 def endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint | None:
-    """Return where to post.
+    """Return the address for posts.
 
     None outside of a TrainJob that wants it, and for an address that is not HTTPS.
     """
@@ -70,7 +70,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def post(target: Endpoint, body: bytes) -> None:
-    """Send one status. Raises OSError (also for what the server refuses), ValueError or HTTPException."""
+    """Send one status. Raises OSError (also for a refusal), ValueError or HTTPException."""
     context = ssl.create_default_context(cafile=str(target.ca_file))
     # A proxy of the environment does not reach a service inside the cluster.
     opener = urllib.request.build_opener(
@@ -128,7 +128,7 @@ class TrainJobStatus:
         self.send_when_due()
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Take values of a step, and send them where it is time."""
+        """Take the values of a step, and send them if a post is due."""
         self.step = max(self.step, step)
         self.milliseconds = values.get("dt_ms", self.milliseconds)
         self.metrics.update(values)
@@ -137,7 +137,7 @@ class TrainJobStatus:
         self.send_when_due()
 
     def close(self) -> None:
-        """Send what is not sent yet."""
+        """Send the values that are not sent yet."""
         if self.has_news:
             self.send()
 

@@ -1,1 +1,1 @@
-"""The training loop and what one optimiser step is made of."""
+"""The training loop, and the parts of one optimiser step."""

@@ -1,4 +1,4 @@
-"""Says what was chosen for a run: in the ranks' logs, on the console, in the run log and to the trackers."""
+"""Announce the choices of a run: in the ranks' logs, on the console, in the run log and to the trackers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def announce(run: Run, run_log: RunLog | None, trackers: Trackers | None) -> None:
-    """Say what the run is, before its first step. Only rank 0 has a run log and trackers."""
+    """Describe the run before its first step. Only rank 0 has a run log and trackers."""
     train = run.recipe.train
     parameters = parallel.named_parameters(run.stepper.model)
     state = run.stepper.optimizer.state()
@@ -56,7 +56,7 @@ def announce(run: Run, run_log: RunLog | None, trackers: Trackers | None) -> Non
 
 
 def open_log(run: Run, attempt: int) -> RunLog:
-    """The training's log goes on where the checkpoint was made; an evaluation has one of its own."""
+    """Return the run log. A training continues it from the checkpoint; an evaluation has its own."""
     if run.recipe.train.eval_only:
         return RunLog(run.directory, None, "eval")
 

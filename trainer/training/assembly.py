@@ -1,4 +1,4 @@
-"""Puts a run together: data, model, layout, optimiser, guards, checkpoints. The loop only has to turn."""
+"""Assemble a run: data, model, layout, optimiser, guards, checkpoints. The loop then only runs."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class Run:
     kernels: KernelChoice
     resumed: State | None = None
     origin: Origin | None = None
-    """Where its first weights came from, if they were not random."""
+    """The origin of its first weights, if they were not random."""
     is_trial: bool = False
-    """Whether it only measures, and writes no checkpoint."""
+    """Whether it only measures and writes no checkpoint."""
 
 
 def together(world: World, action: Callable[[], T]) -> T:
@@ -96,7 +96,7 @@ def together(world: World, action: Callable[[], T]) -> T:
 
 
 def recipe_of(state: State | None) -> Recipe | None:
-    """Return what the run's checkpoint was made with, for a command line that does not say."""
+    """Return the settings of the run's checkpoint, for a command line that does not name them."""
     if state is None:
         return None
 
@@ -105,7 +105,7 @@ def recipe_of(state: State | None) -> Recipe | None:
 
 
 def choose_start(run: Path, train: TrainConfig) -> bool:
-    """Whether to resume. Raises UserError where ``--init_from`` and the run directory disagree."""
+    """Return whether to resume. Raises UserError if ``--init_from`` and the run directory disagree."""
     steps = publication.steps(run)
     damaged = publication.damaged(run)
     if damaged and not steps and train.init_from != "scratch":
@@ -164,7 +164,7 @@ def build_whole_model(
 
 
 def check_compiler(device_type: str) -> None:
-    """Raise UserError where ``compile`` would end in a compiler that is not there."""
+    """Raise UserError if ``compile`` needs a compiler that is missing."""
     lack = compilers.cpu_compile_lacks() if device_type == "cpu" else compilers.kernels_lack()
     if lack:
         raise UserError(
@@ -180,11 +180,11 @@ def distributed(model: nn.Module, train: TrainConfig, sharding: Sharding, world:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """How this attempt begins."""
+    """The beginning of this attempt."""
 
     recipe: Recipe
     resume: bool
-    """Whether it goes on from a checkpoint of its own run."""
+    """Whether it resumes from a checkpoint of its run."""
     source: Source | None
     """Weights of elsewhere that a new run begins with."""
     order: int
@@ -192,7 +192,7 @@ class Start:
 
 
 def decide_start(options: Options, world: World) -> Start:
-    """Read what the run and its source of weights record. Raises UserError, the same on every rank."""
+    """Read the records of the run and of its source of weights. Raises UserError, the same on every rank."""
     # The command line wins over the run's checkpoint, and the checkpoint over the source of the weights.
     recorded = together(world, lambda: recorded_state(options.run_dir))
     source = together(world, lambda: source_of(options, recorded))
@@ -212,7 +212,7 @@ def source_of(options: Options, recorded: State | None) -> Source | None:
 
 
 def take_weights(start: Start, model: Decoder, tokenizer: str, world: World) -> Origin | None:
-    """Give a new run the weights that it is to begin with; where they came from. Raises UserError on every rank."""
+    """Load the first weights of a new run. Return their origin. Raises UserError on every rank."""
     source = start.source
     if source is None or start.resume:
         return None
@@ -280,13 +280,13 @@ def assemble(
 def choose_kernels(
     model: Decoder, attention: Attention, train: TrainConfig, sharding: Sharding, world: World
 ) -> KernelChoice:
-    """Return the kernels of the training pass. Raises UserError where the settings ask for what cannot be."""
+    """Return the kernels of the training pass. Raises UserError for impossible settings."""
     check_can_repeat(train, sharding, attention.unrepeatable)
     return fuse(model, attention, train, sharding, world)
 
 
 def begin(run: Run, resume: bool, options: Options, ledger: Ledger | None = None) -> None:
-    """Take the run directory for this attempt, and load the checkpoint where there is one.
+    """Take the run directory for this attempt, and load the checkpoint if there is one.
 
     This comes last: loading fills the tensors that the layout, the kernels and the optimiser have made.
     """
@@ -329,7 +329,7 @@ def checkpointer(
 
 
 def restore(run: Run, allowed: Collection[str]) -> None:
-    """Load the newest whole checkpoint. Raises UserError where it was trained otherwise, unless that is allowed."""
+    """Load the newest whole checkpoint. Raises UserError if its settings differ and that is not allowed."""
     state = run.checkpoints.resume(
         lambda state: check_resumable(state, run, allowed), set_aside=not run.recipe.train.eval_only
     )
@@ -350,7 +350,7 @@ def restore(run: Run, allowed: Collection[str]) -> None:
 
 
 def check_resumable(state: State, run: Run, allowed: Collection[str]) -> None:
-    """Say what differs from the checkpoint. Raises UserError where that changes the training and is not allowed."""
+    """Report differences from the checkpoint. Raises UserError for one that is not allowed."""
     recipe = run.recipe
     check_origin(state, recipe.train.init_from, run.checkpoints.run)
     now = Settings(recipe.model, recipe.train, run.layout.global_batch_size, run.data.fingerprint)

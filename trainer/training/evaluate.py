@@ -20,7 +20,7 @@ from jobctl.trainer.models.loss import IGNORED
 from jobctl.trainer.options import Source
 
 SEQUENCES = 8
-"""Sequences in one of ``eval_iters`` validation batches, whatever the layout: the set must not depend on it."""
+"""Sequences in one of ``eval_iters`` validation batches. The set must not depend on the layout."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def choose_blocks(blocks: Blocks, wanted: int) -> ValidationSet:
 
 
 def open_validation(sources: Sequence[Source], model: ModelConfig, train: TrainConfig) -> list[ValidationSet]:
-    """One validation set a data set; none where no data set has a validation split."""
+    """Return one validation set for each data set; none if no data set has a validation split."""
     found = []
     for source in sources:
         try:
@@ -67,7 +67,7 @@ def open_validation(sources: Sequence[Source], model: ModelConfig, train: TrainC
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Mean loss in nats a token, and what follows from it."""
+    """Mean loss in nats a token, and figures that follow from it."""
 
     name: str
     loss: float
@@ -141,7 +141,7 @@ def evaluate(
 
 
 def shares(count: int, batch_size: int, world: parallel.World) -> list[list[int | None]]:
-    """This rank's batches of indices into ``range(count)``; ``[None]`` where the others still have one."""
+    """Return this rank's batches of indices into ``range(count)``; ``[None]`` if only others have one."""
     rounds = -(-count // (batch_size * world.size))
     batches: list[list[int | None]] = []
     for turn in range(rounds):

@@ -74,6 +74,6 @@ class Gradients:
 
 
 def clip_factor(norm: torch.Tensor, limit: float) -> torch.Tensor:
-    """What the gradients are multiplied by so that their norm is at most ``limit`` (Pascanu et al., 2013)."""
+    """Return the factor that limits the gradients' norm to ``limit`` (Pascanu et al., 2013)."""
     # The small number keeps a norm of 0 from dividing by zero. It is that of torch's clipping.
     return (limit / (norm + 1e-6)).clamp(max=1.0)

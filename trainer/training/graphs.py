@@ -17,7 +17,7 @@ WARM_STEPS = 2
 
 
 def obstacle(train: TrainConfig, fused: bool, sharding: str) -> str:
-    """Why steps run without graphs; empty where they run with them."""
+    """Return the reason why steps run without graphs; empty if they use graphs."""
     if not train.use_cuda_graphs:
         return "not asked for"
 

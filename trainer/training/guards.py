@@ -24,7 +24,7 @@ class LossWindow:
         self.losses = torch.full((WINDOW,), float("nan"), device=device)
 
     def is_spike(self, loss: torch.Tensor) -> torch.Tensor:
-        """Whether ``loss`` is more than ``sigmas`` robust standard deviations above the median; then remember it."""
+        """Return whether ``loss`` is ``sigmas`` robust deviations above the median. Then remember it."""
         median = self.losses.nanmedian()
         deviation = (self.losses - median).abs().nanmedian() * SIGMA
         known = (~self.losses.isnan()).sum()
@@ -55,7 +55,7 @@ class LossScale:
 
 
 class TooManyBadSteps(Exception):
-    """The run cannot go on: its last steps all had a loss or a gradient that is not a number."""
+    """The run cannot continue: its last steps all had a loss or a gradient that is not finite."""
 
 
 @dataclasses.dataclass

@@ -47,16 +47,16 @@ class Source:
     name: str
     model: ModelConfig
     train: TrainConfig
-    """The other run's recipe; the defaults where the weights come without one."""
+    """The other run's recipe; the defaults if the weights have none."""
     tokenizer: str
-    """The name of the tokenizer that the weights were trained with; empty where they do not say."""
+    """The name of the tokenizer of the weights; empty if they do not name it."""
     fill: Callable[[dict[str, Tensor]], None]
-    """Copies the weights into whole parameters by name. Raises UserError where a file is damaged."""
+    """Copies the weights into whole parameters by name. Raises UserError if a file is damaged."""
     files: tuple[Path, ...]
 
     @property
     def recipe(self) -> Recipe:
-        """What a command line goes over; the data is never the other run's."""
+        """Return the settings that a command line overrides, always without the other run's data."""
         return Recipe(self.name, self.model, self.train, ())
 
 
@@ -66,7 +66,7 @@ def is_source(init_from: str) -> bool:
 
 
 def open_source(init_from: str, run_dir: Path) -> Source:
-    """Return the weights that ``init_from`` names. Raises UserError where they cannot be used."""
+    """Return the weights that ``init_from`` names. Raises UserError if they cannot be used."""
     kind, _, text = init_from.partition(":")
     return from_folder(init_from, text) if f"{kind}:" == HF else from_run(init_from, text, run_dir)
 
@@ -206,7 +206,7 @@ def fill_model(model: Decoder, source: Source) -> None:
 
 
 def with_digests(source: Source) -> Origin:
-    """Return the origin with the checksum of each file. Raises UserError where one cannot be read."""
+    """Return the origin with the checksum of each file. Raises UserError if one cannot be read."""
     digests = {file.name: digest(file) for file in source.files}
     origin = source.origin
     return Origin(source=origin.source, path=origin.path, step=origin.step, files=digests)

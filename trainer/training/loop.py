@@ -181,7 +181,7 @@ class Training:
         return EXIT_CONTINUE if unfinished else EXIT_FINISHED
 
     def stop_reason(self) -> str:
-        """Why it was asked to stop, by the first rank that knows."""
+        """Return the reason for the stop, from the first rank that knows it."""
         return next(filter(None, self.world.gathered(self.stop.reason)), "")
 
     def close(self, status: str, why: str = "") -> None:
@@ -297,7 +297,7 @@ class Training:
             self.trackers.log(self.step, {"goodput": self.log.goodput.share})
 
     def spent(self, timing: dict[str, float], steps: int) -> dict[str, Any]:
-        """Return the record of where the time went since the last one."""
+        """Return the record of the time since the last one, by cause."""
         waits = {"data": "data_wait_ms", "communication": "communication_ms"}
         in_steps = {cause: timing.get(name, 0.0) * steps / 1e3 for cause, name in waits.items()}
         return self.ledger.close_interval(self.step, self.samples * self.train.block_size, in_steps, steps)
@@ -368,7 +368,7 @@ class Training:
             self.log.write([{**record, "writing_seconds": round(begun.writing_seconds, 1)}])
 
     def state(self) -> State:
-        """Return what a checkpoint of this step says of the run, apart from its tensors."""
+        """Return the state of the run for a checkpoint of this step, without its tensors."""
         recipe = self.run.recipe
 
         return State(

@@ -46,7 +46,7 @@ class OverlappedReduction:
             projection.on_complete = self._reduce_product
 
     def finish(self) -> None:
-        """Reduce what is left, the gains in one message, and let the device wait for all."""
+        """Reduce the remaining gradients, the gains in one message, and let the device wait for all."""
         for projection in self.projections:
             projection.on_complete = None
 

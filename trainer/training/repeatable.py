@@ -1,4 +1,4 @@
-"""Whether a run's bits repeat: same machine type, GPUs, layout, versions and seed, same losses and same weights.
+"""Decide whether a run's bits repeat on the same machine type, GPUs, layout, versions and seed.
 
 Every operation of the training pass sums in a fixed order but for attention's backward pass, and so do torch's others
 when torch is told to (``torch.use_deterministic_algorithms``). On a CPU all do.
@@ -65,7 +65,7 @@ def choose_repeatable_attention(
 
 
 def cheap_or_other(choose: Callable[..., Attention], backend: str) -> tuple[Attention, str]:
-    """cuDNN's attention that repeats; where it cannot run, what ``backend`` names, and why."""
+    """Return cuDNN's repeatable attention. If it cannot run, return the one of ``backend``, and the reason."""
     tell_torch(deterministic=True)
     try:
         return choose("cudnn", deterministic=True), ""
@@ -75,7 +75,7 @@ def cheap_or_other(choose: Callable[..., Attention], backend: str) -> tuple[Atte
 
 
 def costly(backend: str, device: torch.device) -> str:
-    """Why gradients that repeat would cost 1% of a step or more, or nobody has measured it; empty where they do not."""
+    """Return why repeatable gradients cost 1% of a step or more, or an unknown time; empty if they do not."""
     if torch.cuda.get_device_capability(device)[0] != 9:
         return "what it costs was measured on Hopper only"
 

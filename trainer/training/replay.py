@@ -20,7 +20,7 @@ class WrongBits(Exception):
 
 
 class Replay:
-    """Remembers what the comparisons came to, on the device, until somebody waits for the device anyway."""
+    """Keeps the results of the comparisons on the device until the next wait for the device."""
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -33,7 +33,7 @@ class Replay:
 
     @property
     def is_due(self) -> bool:
-        """Whether the step's first micro-step is done twice."""
+        """Return whether the step's first micro-step is done twice."""
         return bool(self.every) and self.step % self.every == 0
 
     def compare(self, first: torch.Tensor, second: torch.Tensor) -> None:
@@ -41,7 +41,7 @@ class Replay:
         self._outcomes.append((self.step, first != second))
 
     def check(self, names: Sequence[str], world: World) -> None:
-        """Raise WrongBits where a comparison since the last check has failed. Waits for the device."""
+        """Raise WrongBits if a comparison since the last check has failed. Waits for the device."""
         outcomes = self._outcomes
         self._outcomes = []
 
@@ -69,7 +69,7 @@ def bit_sums(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def check_can_repeat(train: TrainConfig, sharding: Sharding, unrepeatable: str) -> None:
-    """Raise UserError where ``verify_replay`` would compare what need not be equal."""
+    """Raise UserError if ``verify_replay`` would compare gradients that may differ."""
     if not train.verify_replay:
         return
 

@@ -1,4 +1,4 @@
-"""Compares the settings of a checkpoint with those of the attempt that goes on from it."""
+"""Compare the settings of a checkpoint with those of the attempt that resumes from it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_changes(
 
 
 def check_origin(state: State, init_from: str, directory: Path) -> None:
-    """Raise UserError where a run is to begin from weights, and has begun from others."""
+    """Raise UserError if a run should begin from weights, but has begun from others."""
     began = state.origin.source if state.origin else "random weights"
     if is_source(init_from) and init_from != began:
         raise UserError(

@@ -1,4 +1,4 @@
-"""One attempt: what surrounds the loop on a rank, from signals to the watchdog."""
+"""One attempt: the parts around the loop on a rank, from signals to the watchdog."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobctl.trainer.training.loop import Training
 
 DEFAULT_HANG_TIMEOUT = 1800
 COLLECTIVES_SECONDS = 86_400
-"""How long a collective waits, at least. The watchdog ends a hang long before, and knows better what to say."""
+"""Least time that a collective waits. The watchdog ends a hang long before, with a better message."""
 HANG_MARGIN = 120
 """Seconds that collectives wait longer than the watchdog does at most."""
 
@@ -37,7 +37,7 @@ def collectives_timeout(options: Options) -> int:
 
 
 def train(options: Options, world: World, attempt: int, console: Console) -> int:
-    """Train or evaluate; returns the exit code. Raises UserError on every rank where the job cannot be right."""
+    """Train or evaluate. Return the exit code. Raises UserError on every rank if the job cannot be right."""
     stop = StopRequest(options.run_dir, world)
     if options.only_evaluates:
         return attempted(options, world, stop, attempt, console)

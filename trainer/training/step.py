@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class StepResult:
-    """What a step came to, still on the device: scalars, and the squared gradient norm of each parameter."""
+    """The results of a step, still on the device: scalars, and the squared gradient norm of each parameter."""
 
     loss: torch.Tensor
     grad_norm: torch.Tensor
@@ -38,7 +38,7 @@ class StepResult:
 
 
 class Stepper:
-    """Takes the steps of a model that ``parallel.distribute`` has laid out, through ``fused`` where that is given."""
+    """Takes the steps of a model that ``parallel.distribute`` laid out, through ``fused`` if given."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Stepper:
         """For all micro-steps but the last of a step, and for the last."""
 
     def guard_tensors(self) -> dict[str, torch.Tensor]:
-        """What guards and float8's scales remember, for the checkpoint; one without it can be loaded, too."""
+        """Return the state of guards and float8's scales. A checkpoint without it also loads."""
         tensors = {}
         if self.fused and self.fused.scales is not None:
             tensors["guard.float8_history"] = self.fused.scales.history
@@ -179,14 +179,14 @@ class Stepper:
         return bit_sums([*self.gradients.local_gradients(), loss])
 
     def forget_gradients(self) -> None:
-        """Clear the gradients; a CUDA graph writes them where they lay when it was captured."""
+        """Clear the gradients. A CUDA graph writes them to the addresses of its capture."""
         if self.graphs and self.fused:
             self.zero_gradients(self.fused)
         else:
             self.gradients.clear()
 
     def capture(self, tokens: torch.Tensor) -> None:
-        """Make the graphs; from now on gradients are zeroed where they lie."""
+        """Make the graphs. From now on gradients are zeroed in place."""
         assert self.fused
         self.zero_gradients(self.fused)
         for parameter in self.gradients.parameters:
@@ -204,7 +204,7 @@ class Stepper:
             pool = graph.pool
 
     def zero_gradients(self, fused: FusedDecoder) -> None:
-        """Where they lie, for graphs; of a sharded weight's sum only this rank's rows are its ``.grad``."""
+        """Zero them in place, for graphs. Of a sharded sum only this rank's rows are ``.grad``."""
         sums = [projection.gradient()[0] for projection in fused.projections]
         torch._foreach_zero_([*sums, *self.gradients.local_gradients()])
 
