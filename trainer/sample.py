@@ -39,7 +39,10 @@ def choose_token(logits: Tensor, temperature: float, top_k: int, generator: torc
     if temperature == 0.0:
         return logits.argmax(-1, keepdim=True)
 
-    scaled = logits.float() / temperature
+    # The likeliest is 0 at any temperature, so no quotient is infinite. A float32 ends at 1e-45.
+    least = torch.finfo(torch.float32).tiny
+    values = logits.float()
+    scaled = (values - values.amax(-1, keepdim=True)) / max(temperature, least)
     if 0 < top_k < scaled.shape[-1]:
         scaled = scaled.masked_fill(scaled < scaled.topk(top_k).values[:, -1:], float("-inf"))
 

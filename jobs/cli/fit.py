@@ -78,6 +78,7 @@ def _point_of_run(name: str) -> Point:
     """Return size, tokens and loss of a run: its last validation, or else its last logged step."""
     from jobctl.jobs.catalog import arithmetic
     from jobctl.jobs.monitoring.figures import read_training
+    from jobctl.jobs.monitoring.logfile import RunLog
     from jobctl.jobs.runs import store
     from jobctl.jobs.scaling.fitting import Point
     from jobctl.jobs.spec.job_spec import TrainSpec
@@ -95,8 +96,9 @@ def _point_of_run(name: str) -> Point:
 
     return Point(
         parameters=arithmetic.parameters(spec.model),
-        # What was trained, and not what was planned: a run may have ended early.
-        tokens=training.iterations * spec.tokens_per_step,
+        # What was trained, and not what was planned: a run may have ended early. Its log counts the samples,
+        # because an edit may have changed the batch on the way.
+        tokens=RunLog(run.path).read().tokens or training.iterations * spec.tokens_per_step,
         loss=loss,
         name=name,
     )

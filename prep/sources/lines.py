@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobctl.prep.sources.batches import BLOCK, LONGEST, Batch, Broken, Fields, Piece, Report, whole_text
+from jobctl.prep.sources.files import CheckedFile
 
 FEW = 4096
 """Lines of a block that are looked for one by one."""
@@ -192,7 +194,8 @@ def numbered(piece: Piece, report: Report) -> Report:
     @functools.cache
     def before() -> int:
         """Count the lines before the first line of the piece. This is done only for a broken line."""
-        with open(piece.source.path, "rb") as file:
+        # A network file system may be away here as well.
+        with CheckedFile(piece.source.path) as raw, io.BufferedReader(raw) as file:
             sizes = [BLOCK] * ((piece.start - 1) // BLOCK) + [(piece.start - 1) % BLOCK]
             return 1 + sum(file.read(size).count(b"\n") for size in sizes)
 

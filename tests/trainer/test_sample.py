@@ -61,6 +61,15 @@ def test_top_k_and_temperature_shape_the_draws() -> None:
     assert torch.all(choose_token(logits, 0.0, 0, None) == 3)
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-300])
+@pytest.mark.parametrize("top_k", [0, 2])
+def test_a_temperature_near_zero_draws_the_likeliest(temperature: float, top_k: int) -> None:
+    """A quotient by so little is infinite, and two infinities have no difference."""
+    logits = torch.tensor([[0.0, 1.0, 2.0, 3.0], [5.0, -4.0, 2.0, 3.0]])
+    drawn = choose_token(logits, temperature, top_k, torch.Generator().manual_seed(0))
+    assert drawn.flatten().tolist() == [3, 0]
+
+
 def test_too_many_tokens_are_refused_before_any_is_made() -> None:
     with pytest.raises(UserError, match="exceed the model's 64 positions") as caught:
         next(generate(tiny.model("llama-gqa"), tiny.tokens(1, 10), 55))

@@ -11,9 +11,11 @@ import pytest
 from jobctl.jobs.catalog import arithmetic
 from jobctl.jobs.cli import fit as verb
 from jobctl.jobs.core import layout
+from jobctl.jobs.monitoring.logfile import RunLog
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.submission import store_for
 from tests.jobs.cli.test_cli import Invoke, jobctl
+from tests.jobs.monitoring.runs import start_line, training_lines, write_log
 from tests.jobs.scaling.synthetic import points
 
 __all__ = ["jobctl"]
@@ -71,6 +73,18 @@ def test_a_run_gives_its_size_its_tokens_and_its_last_validation(
     assert point.parameters == arithmetic.parameters(spec.model)
     assert point.tokens == 40 * spec.tokens_per_step
     assert point.loss == 3.3
+
+
+def test_the_tokens_of_a_run_are_those_that_its_log_counts(job: Callable[..., JobSpec], root: Path) -> None:
+    """An edit on the way changes the batch, and then steps times batch is no count."""
+    spec = job("true", run="r")
+    assert isinstance(spec, TrainSpec)
+    run = store_for(spec, root).start(spec).run
+    steps = dict.fromkeys(range(1, 41), 3.0)
+    write_log(run.path, [start_line("r", block_size=64), *training_lines(steps)])
+    history = RunLog(run.path).read()
+    assert history.tokens != 40 * spec.tokens_per_step
+    assert verb._point_of_run("r").tokens == history.tokens
 
 
 def test_a_file_that_is_not_there_and_a_run_that_is_not_there_are_named(jobctl: Invoke) -> None:

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobctl.prep.sources import files
 from jobctl.prep.sources import lines as json_lines
-from jobctl.prep.sources.batches import Piece
+from jobctl.prep.sources.batches import Broken, Piece
 from jobctl.prep.sources.documents import read
+from jobctl.prep.sources.files import CheckedFile
+from jobctl.prep.sources.lines import numbered
 from jobctl.prep.sources.listing import Source
 from tests.prep.conftest import lines
 from tests.prep.sources.reading import ENTRY, TEXTS, described, texts_of, write
@@ -180,3 +185,27 @@ def test_two_objects_on_a_line_are_rejected_whatever_the_other_lines_are(
 def test_line_breaks_are_the_same_whether_they_are_few_or_many(count: int, rest: bytes) -> None:
     data = b"{}\n" * count + rest
     assert json_lines.breaks_of(data + b"\n\n", len(data)).tolist() == [3 * line + 2 for line in range(count)]
+
+
+def test_lines_of_a_piece_are_counted_where_a_read_fails_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken line is named by its number in the file, for which the part before the piece is read."""
+    good = b'{"text": "one"}\n'
+    path = write(tmp_path / "a.jsonl", good * 5 + b"{broken\n")
+    failures = [OSError(errno.ESTALE, "stale")]
+    opened = CheckedFile._open
+
+    def flaky(self: CheckedFile) -> BinaryIO:
+        if failures:
+            raise failures.pop()
+        return opened(self)
+
+    monkeypatch.setattr(files, "PAUSE", 0.0)
+    piece = Piece(Source(path.name, path), 3 * len(good), path.stat().st_size)
+    rejected: list[Broken] = []
+    report = numbered(piece, rejected.append)
+    monkeypatch.setattr(CheckedFile, "_open", flaky)
+    report(Broken(path.name, 3, 0, "it is not JSON", ""))
+    assert [broken.line for broken in rejected] == [6]
+    assert failures == []
