@@ -26,7 +26,10 @@ class Command(NamedTuple):
     module: str
     summary: str
     where_runs_are: bool = False
-    """True if it acts on the login node, where the site names one for users of other machines."""
+    """True if it acts on the login node, where the site names one for users of other machines.
+
+    `collect`, `report` and `fit` write a file of this machine, and ask the login node by themselves.
+    """
 
 
 GROUPS: dict[str, dict[str, Command]] = {
@@ -43,15 +46,15 @@ GROUPS: dict[str, dict[str, Command]] = {
         "logs": Command("follow", "Print the log of a run; -f follows it.", True),
         "wait": Command("follow", "Wait until a run or a pipeline has ended.", True),
         "shell": Command("reach", "Open a shell beside a job of a cluster.", True),
-        "forward": Command("reach", "Show TensorBoard of a run of a cluster here."),
+        "forward": Command("reach", "Show TensorBoard of a run of a cluster here.", True),
     },
     "Judge a run": {
         "analyze": Command("analyze", "Show mean speed, memory, and time to the optimal tokens.", True),
         "doctor": Command("doctor", "Say what is wrong with a run or a machine, and why.", True),
-        "sample": Command("sample", "Let a run write text."),
+        "sample": Command("sample", "Let a run write text.", True),
         "compare": Command("compare", "Show how settings and results of runs differ.", True),
         "report": Command("report", "Write one page with all figures of runs."),
-        "exporter": Command("exporter", "Serve metrics of all runs to Prometheus."),
+        "exporter": Command("exporter", "Serve metrics of all runs to Prometheus.", True),
     },
     "End a run, or take it home": {
         "cancel": Command("control", "End the job of a run; --graceful saves it first.", True),
@@ -70,10 +73,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         "explain": Command("explain", "Print every value of a job, and its origin."),
         "catalog": Command("catalog", "Show models, hardware, tiers, stages and sites."),
         "lint": Command("lint", "Find the usual mistakes in an sbatch script."),
-        "tokenizer": Command("tokenizer", "Fetch a tokenizer and verify it."),
+        "tokenizer": Command("tokenizer", "Fetch a tokenizer and verify it.", True),
         "site": Command("site", "Write a site file for a cluster, and check it.", True),
         "config": Command("config", "Write the project file of this folder."),
-        "data": Command("data", "Use token data that another program made."),
+        "data": Command("data", "Use token data that another program made.", True),
     },
 }
 """The verbs, by the wish that a person has. A summary fits into a terminal of 80 columns."""

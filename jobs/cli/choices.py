@@ -112,6 +112,12 @@ class ChoiceCommand(click.Command):
         return super().parse_args(ctx, [*words, "--", *given] if given else words)
 
 
+def is_being_written(site: str | None) -> bool:
+    """Whether a site file is empty: the shell empties the target of ``>`` before jobctl reads jobctl.yaml."""
+    # The path may be one of another machine, whose file came with the request.
+    return site is not None and is_text_file(Path(site)) and not read_text_file(site)
+
+
 def choice_options(command: Command) -> Command:
     """Adds the options to a command, which receives them by name and hands them to ``resolution``."""
     # Click shows first what was added last.

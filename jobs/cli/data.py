@@ -16,7 +16,7 @@ def data_command() -> None:
 
 
 @data_command.command("adopt")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.argument("folder", type=click.Path())
 @click.option(
     "--tokenizer", required=True, help="Tokenizer of the catalogue, or ./FOLDER, that made the ids."
 )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobctl.jobs.cli.choices import root
-from jobctl.jobs.cli.output import emit, say, table, warn
+from jobctl.jobs.cli.login import Login, is_here, login_in_force, output_of
+from jobctl.jobs.cli.output import STANDARD_OUTPUT, emit, say, table, warn
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.extras import install_hint
 from jobctl.jobs.core.reading import read_text_file
@@ -19,7 +22,12 @@ if TYPE_CHECKING:
 
 @click.command("fit")
 @click.argument("subjects", nargs=-1, required=True, metavar="RUN… | POINTS.csv…")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the law for jobctl plan --fit.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the law for jobctl plan --fit; - prints it.",
+)
 @click.option(
     "--level", type=click.FloatRange(0.5, 0.999), default=0.9, show_default=True, help="Of the intervals."
 )
@@ -43,6 +51,12 @@ def fit_command(
     as_json: bool,
 ) -> None:
     """Fit L = E + A/N^alpha + B/D^beta to runs of this root, or to points of a CSV file."""
+    runs = [word for word in subjects if not _is_file(word)]
+    # Points alone are fitted here. Beside a run they go to the login node with it.
+    if runs and (login := login_in_force({"subjects": runs})):
+        _fit_there(login, subjects, output)
+        return
+
     # Asked for here, and not where they are used: the message names the extra before any run is read.
     try:
         import numpy  # noqa: F401
@@ -59,16 +73,36 @@ def fit_command(
         warn([f"{every - len(points)} of {every} points have a loss above {max_loss:g} and are not used"])
 
     made = fit(points, level=level, resamples=resamples, seed=seed, keep=keep_outliers)
-    emit(_facts(made), as_json, _page(made))
+    # The law is all that standard output has, where it has the law.
+    with contextlib.redirect_stdout(sys.stderr) if _is_printed(output) else contextlib.nullcontext():
+        emit(_facts(made), as_json, _page(made))
+
     if output:
-        _write(made, output, subjects)
+        _write(output, _law(made, subjects))
+
+
+def _fit_there(login: Login, subjects: tuple[str, ...], output: Path | None) -> None:
+    """Fit on the login node, where the runs are. The law becomes a file of this machine."""
+    options = {"subjects": subjects}
+    if output is None:
+        click.echo(output_of(login, "fit", options, as_file=False), nl=False)
+    else:
+        _write(output, output_of(login, "fit", options))
+
+
+def _is_printed(output: Path | None) -> bool:
+    return str(output) == STANDARD_OUTPUT
+
+
+def _is_file(subject: str) -> bool:
+    return subject.endswith(".csv")
 
 
 def _points(subject: str) -> list[Point]:
     """Return the points of a file, or the one of a run."""
     from jobctl.jobs.scaling.points import parse_points
 
-    if not subject.endswith(".csv"):
+    if not _is_file(subject):
         return [_point_of_run(subject)]
 
     return parse_points(read_text_file(subject), subject)
@@ -83,7 +117,8 @@ def _point_of_run(name: str) -> Point:
     from jobctl.jobs.scaling.fitting import Point
     from jobctl.jobs.spec.job_spec import TrainSpec
 
-    run = store.read(root(), name)
+    # A folder that `collect` made is no run of the root.
+    run = store.read_folder(Path(name)) if is_here(name) else store.read(root(), name)
     spec = run.record.edited_spec
     training = read_training(run.path)
     if not isinstance(spec, TrainSpec) or training is None:
@@ -132,12 +167,21 @@ def _page(made: Fit) -> str:
     return "\n".join(lines)
 
 
-def _write(made: Fit, output: Path, subjects: tuple[str, ...]) -> None:
+def _law(made: Fit, subjects: tuple[str, ...]) -> bytes:
     import yaml
 
-    from jobctl.jobs.core.durable import write_named
     from jobctl.jobs.scaling.fitting import law_document
 
     text = yaml.safe_dump(law_document(made, " ".join(subjects)), sort_keys=False, allow_unicode=True)
-    write_named(output, text.encode())
+    return text.encode()
+
+
+def _write(output: Path, law: bytes) -> None:
+    from jobctl.jobs.core.durable import write_named
+
+    if _is_printed(output):
+        click.echo(law, nl=False)
+        return
+
+    write_named(output, law)
     say(f"jobctl: {output} holds the law: jobctl plan --fit ./{output.name} --flops …", err=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,18 @@ import msgspec
 from jobctl import __version__
 from jobctl.jobs.catalog.schema import LoginSection
 from jobctl.jobs.cli import WORDS
-from jobctl.jobs.cli.choices import PROJECT_FILE, Project, named_run, path_of_file, project_choices
+from jobctl.jobs.cli.choices import (
+    PROJECT_FILE,
+    Project,
+    is_being_written,
+    named_run,
+    path_of_file,
+    project_choices,
+)
+from jobctl.jobs.cli.login_limits import is_of_the_login, refuse_what_stays_here
+from jobctl.jobs.cli.output import STANDARD_OUTPUT
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.reading import read_text_file
-from jobctl.jobs.core.tokenizer_files import is_folder
 from jobctl.jobs.spec.gathering import entry_name, is_file_name
 from jobctl.jobs.spec.layers import parse_set
 from jobctl.jobs.spec.resolution import load_site
@@ -37,8 +46,12 @@ AT_TERMINAL = frozenset({"watch", "shell"})
 """Verbs that draw on a terminal."""
 ASKING = frozenset({"delete", "prune"})
 """Verbs that ask a question at a terminal, except with ``--yes``."""
-OF_THE_LOGIN = ("check",)
+OF_THE_LOGIN = ("new", "check", "adopt")
 """Commands of a group that act on the login node."""
+SUBJECTS = ("runs", "subjects", "folder")
+"""Options that name runs or folders, in the verbs where a path of this machine has a meaning."""
+SAMPLE = "sample"
+"""A verb whose one run may be a folder."""
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,13 +80,12 @@ def where_runs_are(command: click.Command, verb: str) -> click.Command:
     assert here is not None
 
     def callback(**options: Any) -> Any:
-        context = click.get_current_context()
-        # `obj` is true where another machine asks. Without it this node would ask itself.
-        login = None if context.find_root().obj else login_in_force(options)
-        if login is None:
+        subjects = {"runs": (options["run"],)} if verb == SAMPLE else {}
+        login = login_in_force(options | subjects)
+        if login is None or not is_of_the_login(verb, options, login.host):
             return here(**options)
 
-        sys.exit(_act(login, verb, context.meta[WORDS], options))
+        sys.exit(_act(login, verb, click.get_current_context().meta[WORDS], options))
 
     changed.callback = callback
     return changed
@@ -86,13 +98,29 @@ def login_in_force(options: Mapping[str, Any]) -> Login | None:
     acts here for runs that are named by a path. Raises UserError for a site whose settings have no meaning on
     another machine.
     """
+    context = click.get_current_context(silent=True)
+    # `obj` is true where another machine asks. Without it this node would ask itself.
+    if context and context.find_root().obj:
+        return None
+
     project, layer = project_choices()
     entry = target_entry(options.get("target") or project.target)
+    named = options.get("login_host")
+    if named and not entry.has_login:
+        raise UserError(f"--login: target {entry.name} has no login node", hint="--target slurm")
+
     if not entry.has_login or all(shutil.which(name) for name in entry.programs):
         return None
 
-    words = options.get("runs") or ()
-    if any(Path(word).expanduser().exists() for word in words):
+    if named:
+        section = LoginSection(host=named, jobctl=options["login_jobctl"] or LoginSection().jobctl)
+        return Login(section=section, project=project)
+
+    if any(is_here(word) for key in SUBJECTS for word in _words(options.get(key))):
+        return None
+
+    # `jobctl site new > FILE` where the project names FILE: it cannot say anything yet.
+    if "login_host" in options and is_being_written(_site_of(options, project)):
         return None
 
     # Only keys of `login`: a sweep's --set has words that are no settings, such as tier=1,2.
@@ -108,6 +136,19 @@ def login_in_force(options: Mapping[str, Any]) -> Login | None:
         )
 
     return Login(section=site.login, project=project)
+
+
+def _words(value: str | Sequence[str] | None) -> Sequence[str]:
+    return (value,) if isinstance(value, str) else value or ()
+
+
+def is_here(word: str) -> bool:
+    """Whether a word names a file or a folder of this machine.
+
+    A bare name is that of a run, although `collect` may have made a folder of that name here.
+    """
+    path = Path(word).expanduser()
+    return path.is_file() or (path.exists() and (os.sep in word or word in (".", "..")))
 
 
 def _site_of(options: Mapping[str, Any], project: Project) -> str | None:
@@ -134,29 +175,6 @@ def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, An
         _do(login, verb, ["sweep", run, *place], options, run)
 
     return code
-
-
-def refuse_what_stays_here(options: Mapping[str, Any], host: str) -> None:
-    """Raise UserError for an option that means files of this machine."""
-    if options.get("patch"):
-        raise UserError(
-            f"--patch: the jobs run at {host} and do not see this machine's files",
-            hint="copy the source tree there and submit there; or put it into an image: --image REF",
-        )
-
-    tokenizer = options.get("tokenizer")
-    if tokenizer and is_folder(tokenizer):
-        name = Path(tokenizer).name
-        raise UserError(
-            f"--tokenizer {tokenizer}: the jobs run at {host} and do not see this machine's files",
-            hint=f"copy it to tokenizers/{name} below the root there, then --tokenizer {name}",
-        )
-
-    if options.get("notify"):
-        raise UserError(
-            f"--notify: the command of the project file would run at {host}",
-            hint="start jobctl watch --notify there",
-        )
 
 
 def _with_name(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> tuple[str | None, list[str]]:
@@ -195,13 +213,45 @@ def _chosen_name(verb: str, options: Mapping[str, Any]) -> str | None:
     return None if spec.on_a_checkpoint else spec.run
 
 
-def _do(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any], run: str | None) -> int:
-    """Do one command on the login node; the exit code."""
+def output_of(login: Login, verb: str, options: Mapping[str, Any], *, as_file: bool = True) -> bytes:
+    """Return what a command on the login node prints, or the file that it makes, to be written here.
+
+    Exits with the code of the command where it makes none: it has said why.
+    """
+    words = list(click.get_current_context().meta[WORDS])
+    if as_file:
+        end = words.index("--") if "--" in words else len(words)
+        # The last one counts, and a `-o` behind `--` would be the name of a run.
+        words[end:end] = ["-o", STANDARD_OUTPUT]
+
+    pieces: list[bytes] = []
+    if code := _do(login, verb, words, options, None, pieces.append):
+        sys.exit(code)
+
+    return b"".join(pieces)
+
+
+def _do(
+    login: Login,
+    verb: str,
+    words: Sequence[str],
+    options: Mapping[str, Any],
+    run: str | None,
+    write: Callable[[bytes], object] | None = None,
+) -> int:
+    """Do one command on the login node; the exit code. Its output is printed, or handed to ``write``."""
     from jobctl.jobs.login.asking import ask, ask_at_terminal
     from jobctl.jobs.login.request import Request
+    from jobctl.jobs.runs.revision import git_revision
 
+    acts = verb in ACTING
     request = Request(
-        version=__version__, words=tuple(words), texts=texts_of(options, login.project), acts=verb in ACTING
+        version=__version__,
+        words=tuple(words),
+        texts=texts_of(options, login.project),
+        # Only for what makes a job: a checkout on a slow disk takes a while to say its revision.
+        revision=git_revision() if acts else None,
+        acts=acts,
     )
     host = login.host
     program = login.section.jobctl
@@ -211,7 +261,7 @@ def _do(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any
         return ask_at_terminal(host, program, request)
 
     with broken_in_words(verb, run):
-        return ask(host, program, request, _print)
+        return ask(host, program, request, write or _print)
 
 
 def _print(piece: bytes) -> None:
@@ -265,5 +315,6 @@ def texts_of(options: Mapping[str, Any], project: Project) -> dict[str, str | No
     choices = [options.get(key) or getattr(project, key) for key in ("model", "hardware")]
     choices.append(_site_of(options, project))
     files = [choice for choice in choices if choice and is_file_name(choice)]
+    files += [word for word in options.get("subjects") or () if word.endswith(".csv")]
 
     return texts | {str(Path(file)): read_text_file(file) for file in files}

@@ -13,6 +13,8 @@ import msgspec
 
 from jobctl.jobs.core.text import visible
 
+STANDARD_OUTPUT = "-"
+"""The name that stands for standard output in the place of a file's."""
 SLOW_SECONDS = 3.0
 """The longest time in which nothing is said."""
 

@@ -16,11 +16,13 @@ import click
 from jobctl import __version__
 from jobctl.jobs.cli import invoke
 from jobctl.jobs.cli.finding import Place, find_run
+from jobctl.jobs.cli.output import warn
 from jobctl.jobs.core.errors import run_command
 from jobctl.jobs.core.reading import carry
 from jobctl.jobs.login.answer import BEGIN, end_mark
 from jobctl.jobs.login.files import send
 from jobctl.jobs.login.request import Copy, decode
+from jobctl.jobs.runs.revision import git_revision
 
 STANDARD_INPUT = 0
 
@@ -64,6 +66,9 @@ def _exit_code(main: Callable[[], int]) -> int:
 
 def _answer(line: bytes, *, has_terminal: bool) -> int:
     request = decode(line, __version__)
+    if request.revision:
+        warn(other_revision(request.revision, git_revision()))
+
     carry(request.texts)
     if request.acts:
         sys.stdout = unheard(sys.stdout)
@@ -73,6 +78,20 @@ def _answer(line: bytes, *, has_terminal: bool) -> int:
         end_with_the_connection()
 
     return _send(request.copy) if request.copy else invoke(list(request.words), for_another=True)
+
+
+def other_revision(asking: str, here: str | None) -> list[str]:
+    """Return a note where two checkouts of one version differ.
+
+    A package that was installed has no revision, and nothing can be said of it.
+    """
+    if here in (None, asking):
+        return []
+
+    return [
+        f"jobctl is {__version__} here and on the login node, with code of two revisions: {asking} here, {here} "
+        "there; the jobs are those of the login node"
+    ]
 
 
 def _send(copy: Copy) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from jobctl.jobs.cli.choices import root
-from jobctl.jobs.cli.output import say, warn
+from jobctl.jobs.cli.login import login_in_force, output_of
+from jobctl.jobs.cli.output import STANDARD_OUTPUT, say, warn
 from jobctl.jobs.core.amounts import short_bytes
 from jobctl.jobs.core.durable import keeps_its_place, write_named
 from jobctl.jobs.core.errors import UserError
@@ -25,7 +26,9 @@ FIGURES = ("loss", "mfu", "tokens_per_sec", "memory", "grad_norm", "lr", "layers
 
 @click.command("report")
 @click.argument("runs", metavar="RUN…", nargs=-1, required=True)
-@click.option("-o", "output", type=click.Path(path_type=Path), help="The page.  [default: RUN.html]")
+@click.option(
+    "-o", "output", type=click.Path(path_type=Path), help="The page; - prints it.  [default: RUN.html]"
+)
 @click.option("--png", type=click.Path(path_type=Path), help="Also a picture of the figures, 1920 x 1080.")
 @click.option("--figure", type=click.Choice(FIGURES), help="Only this figure in the picture.")
 @click.option("--dark", is_flag=True, help="The picture on a dark ground.")
@@ -43,9 +46,10 @@ def report_command(
         # Asked before the runs are read: without a browser nothing is written.
         find_browser()
 
-    home = root()
-    text = page([_subject(word, home) for word in runs], _now())
-    if output or not png:
+    text = _page(runs)
+    if str(output) == STANDARD_OUTPUT:
+        click.echo(text, nl=False)
+    elif output or not png:
         target = output or Path(f"{Path(runs[0]).name if len(runs) == 1 else 'report'}.html")
         _write(target, text)
 
@@ -56,6 +60,16 @@ def report_command(
             take_picture(source, png, figure=figure or "", dark=dark)
 
         say(f"{png}", err=keeps_its_place(png))
+
+
+def _page(runs: tuple[str, ...]) -> str:
+    """Return the page, made where the runs are."""
+    choices = {"runs": runs}
+    if login := login_in_force(choices):
+        return output_of(login, "report", choices).decode("utf-8", "replace")
+
+    home = root()
+    return page([_subject(word, home) for word in runs], _now())
 
 
 def _write(target: Path, text: str) -> None:

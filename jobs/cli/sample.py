@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from jobctl.jobs.cli.finding import Place, find_run, place_options
+from jobctl.jobs.cli.login import is_here
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.store import Run
+from jobctl.jobs.runs.store import Run, read_folder
 from jobctl.jobs.spec.job_spec import TrainSpec
 
 PROMPT = "The state of"
@@ -38,8 +39,9 @@ def sample_command(
     seed: int,
     **place: Any,
 ) -> None:
-    """Continue a prompt by a checkpoint of RUN, with the tokenizer of its data."""
-    chosen = find_run(run, Place(**place))
+    """Continue a prompt by a checkpoint of RUN, or of the folder that collect made; with the tokenizer of its data."""
+    # A folder that `collect` made is no run of the root.
+    chosen = read_folder(Path(run)) if is_here(run) else find_run(run, Place(**place))
     options = [
         f"--prompt={prompt}",
         f"--max_new_tokens={length}",

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from jobctl.jobs.catalog.schema import SITE_SECTIONS, Site
+from jobctl.jobs.catalog.schema import SITE_SECTIONS, LoginSection, Site
 from jobctl.jobs.catalog.schema.describing import describe
 from jobctl.jobs.catalog.schema.keys import flat
-from jobctl.jobs.cli.choices import path_of_file, project_choices
+from jobctl.jobs.cli.choices import is_being_written, path_of_file, project_choices
 from jobctl.jobs.cli.finding import Place, place_options
 from jobctl.jobs.cli.output import emit, table, warn
 from jobctl.jobs.core.errors import UserError
@@ -33,19 +33,32 @@ def site_command() -> None:
 
 @site_command.command("new")
 @place_options
-def new(**place: Any) -> None:
+@click.option("--login", "login_host", metavar="HOST", help="Login node to ask over ssh; the file names it.")
+@click.option("--login-jobctl", metavar="PATH", help="jobctl on the login node: a command or a path.")
+def new(login_host: str | None, login_jobctl: str | None, **place: Any) -> None:
     """Print a site file for --target: with what the cluster has, and a comment on every key.
 
     jobctl site new --target slurm > mycluster.yaml
+
+    From another machine, over ssh: jobctl site new --target slurm --login me@login.lab.org > mycluster.yaml
     """
+    if login_jobctl and not login_host:
+        raise UserError("--login-jobctl is about a login node", hint="--login HOST")
+
     chosen = Place(**place)
-    name, _, answer = _ask(chosen, must_answer=False)
+    name, site, answer = _ask(chosen, must_answer=False)
     warn(answer.notes)
     # What the user names on the command line is no guess, so it comes after the cluster's answer.
     given = {f"kubernetes.{key}": value for key, value in chosen.named.items()}
-    click.echo(
-        site_text(name, {**_chosen(answer), **given}, {offer.key: offer.values for offer in answer.offers})
-    )
+    values = {**_chosen(answer), **given, **_login(login_host, login_jobctl, site)}
+    click.echo(site_text(name, values, {offer.key: offer.values for offer in answer.offers}))
+
+
+def _login(host: str | None, program: str | None, site: Site) -> dict[str, str]:
+    """Return the keys of the login node that the user names, or else that of the site in force."""
+    section = LoginSection(host=host, jobctl=program or "") if host else site.login
+    keys = {"login.host": section.host, "login.jobctl": section.jobctl}
+    return {key: value for key, value in keys.items() if section.host and value}
 
 
 @site_command.command("check")
@@ -91,7 +104,7 @@ def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
 
     chosen = place.site or project.site
     # `jobctl site new > FILE` where the project already names FILE: the shell has emptied it.
-    if not must_answer and chosen and _is_being_written(chosen):
+    if not must_answer and is_being_written(chosen):
         chosen = None
 
     site = load_site(chosen, project=layer, named=place.keys)
@@ -101,19 +114,16 @@ def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
         if must_answer:
             raise
 
+        by = "; to ask a login node of it over ssh: --login HOST" if target_entry(name).has_login else ""
         return (
             name,
             site,
             Survey(
-                notes=(f"the cluster does not answer, so the names are yours to fill in: {error.message}",)
+                notes=(
+                    f"the cluster does not answer, so the names are yours to fill in: {error.message}{by}",
+                )
             ),
         )
-
-
-def _is_being_written(site: str) -> bool:
-    """Whether a site file is empty: the shell empties the target of ``>`` before jobctl reads jobctl.yaml."""
-    path = Path(site)
-    return path.is_file() and path.stat().st_size == 0
 
 
 def _chosen(answer: Survey) -> dict[str, str]:

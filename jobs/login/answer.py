@@ -17,7 +17,7 @@ PIECE_BYTES = 1 << 16
 
 
 def end_mark(code: int) -> bytes:
-    """Return what stands after the output. A NUL stands in no text that jobctl prints."""
+    """Return what stands after the output. No text of jobctl has a line that ends so."""
     return b"\0exit %d\n" % code
 
 
@@ -35,14 +35,29 @@ def read_output(stream: BinaryIO, write: Callable[[bytes], object]) -> int | Non
     """Hand the output to ``write`` as it comes. Return the exit code; None where the stream breaks off."""
     # A pipe hands out what is there: `read` would wait for a whole piece.
     read = getattr(stream, "read1", stream.read)
-    while piece := read(PIECE_BYTES):
+    rest = b""
+    while piece := rest or read(PIECE_BYTES):
         text, mark, rest = piece.partition(b"\0")
         if text:
             write(text)
 
-        if mark:
-            # A line and no more: a process that the command has left behind may keep the stream open.
-            return end_of(mark + rest if rest.endswith(b"\n") else mark + rest + stream.readline(LINE_BYTES))
+        if not mark:
+            continue
+
+        line, end, rest = rest.partition(b"\n")
+        # A line and no more: a process that the command has left behind may keep the stream open.
+        line = mark + line + (end or stream.readline(LINE_BYTES))
+        text, mark, after = line.rpartition(b"\0")
+        code = end_of(mark + after)
+        if code is not None:
+            write(text)
+            return code
+
+        if not line.endswith(b"\n"):
+            return None
+
+        # A text that a model has written, or a log, may hold a NUL.
+        write(line)
 
     return None
 

@@ -38,6 +38,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     copy: Copy | None = None
     texts: dict[str, str | None] = {}
     """Files of the asking machine by their paths there; null: it has none of that name."""
+    revision: str | None = None
+    """The revision of the source that asks, where it is a checkout and the answer may depend on it."""
     acts: bool = False
     """True for a command that changes something. It goes on to its end although nobody hears it any more."""
 

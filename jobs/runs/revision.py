@@ -13,9 +13,17 @@ def git_revision() -> str | None:
 
     Return None outside a checkout, and if git does not answer.
     """
+    # A package that was installed into a folder of some other project is no part of that project's revision.
+    if not _git("ls-files", "--error-unmatch", "--", Path(__file__).name):
+        return None
+
+    return _git("describe", "--always", "--dirty", "--abbrev=40")
+
+
+def _git(*words: str) -> str | None:
     try:
         answer = subprocess.run(
-            ["git", "-C", str(FOLDER), "describe", "--always", "--dirty", "--abbrev=40"],
+            ["git", "-C", str(FOLDER), *words],
             capture_output=True,
             text=True,
             timeout=10,

@@ -287,6 +287,14 @@ def read(root: Path, name: str) -> Run:
     return _read(path, step)
 
 
+def read_folder(path: Path) -> Run:
+    """Return the run of a directory that was copied here. Raises UserError for a folder that is none."""
+    if not layout.record_file(path).is_file():
+        raise UserError(f"{path}: no run: it has no {layout.record_file(path).name}", hint="jobctl collect")
+
+    return _read(path.absolute())
+
+
 def steps_on(path: Path) -> list[str]:
     """Return the steps on a run's checkpoint that have begun or were submitted."""
     done = {attempt.step for attempt in read_attempts(path)}

@@ -39,7 +39,9 @@ def test_prep_is_asked_in_a_process_of_its_own(
     ]
 
 
-def test_a_folder_that_is_absent_is_a_wrong_command(tmp_path: Path) -> None:
+def test_a_folder_that_is_absent_is_a_wrong_command(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     result = CliRunner().invoke(data_command, ["adopt", str(tmp_path / "gone"), "--tokenizer", "gpt2"])
     assert result.exit_code == 2
-    assert "does not exist" in result.output
+    assert "is not a folder" in capfd.readouterr().err

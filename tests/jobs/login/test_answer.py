@@ -28,11 +28,19 @@ def test_without_a_mark_nothing_has_begun() -> None:
     assert not has_begun(io.BytesIO(b"bash: jobctl: command not found\n"))
 
 
-@pytest.mark.parametrize("rest", [b"", b"\0", b"\0exit 25", b"\0else\n"])
+@pytest.mark.parametrize("rest", [b"", b"\0", b"\0exit 25", b"\0else"])
 def test_an_answer_that_breaks_off_has_no_exit_code(rest: bytes) -> None:
     said: list[bytes] = []
     assert read_output(Drops(b"half" + rest), said.append) is None
     assert b"".join(said) == b"half"
+
+
+def test_a_nul_in_a_text_is_no_end_of_it() -> None:
+    """An untrained model writes any byte, also on the line on which the mark follows."""
+    for written in (b"a\0b\nc\n", b"\0exit 7", b"\0\0\n\0", b"x\0y"):
+        said: list[bytes] = []
+        assert read_output(Drops(written + end_mark(3)), said.append) == 3
+        assert b"".join(said) == written
 
 
 def test_an_exit_code_of_255_is_not_taken_for_one_of_ssh() -> None:

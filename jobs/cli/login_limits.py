@@ -1,0 +1,62 @@
+"""What a verb cannot do on a login node for the user of another machine, in words that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.tokenizer_files import is_folder
+
+FORWARD = "forward"
+EXPORTER = "exporter"
+
+
+def is_of_the_login(verb: str, options: Mapping[str, Any], host: str) -> bool:
+    """Return whether a verb acts on the login node with these options.
+
+    Raises UserError for one that cannot act there, and would see no run here.
+    """
+    if verb == FORWARD:
+        run = options["run"]
+        raise UserError(
+            f"forward: the files of run '{run}' are at {host}, and no pod shows them",
+            hint=f"jobctl collect {run} -o {run}, then tensorboard --logdir {run}/tensorboard; or {host} "
+            "shows it through ssh -L 6006:localhost:6006",
+        )
+
+    if verb == EXPORTER and not options["once"]:
+        # The dashboard is a text that knows no run.
+        if options["as_dashboard"]:
+            return False
+
+        raise UserError(
+            f"exporter: the runs are at {host}, and a server there would end with the connection",
+            hint=f"start it there: ssh {host}, then jobctl exporter --address 0.0.0.0",
+        )
+
+    return True
+
+
+def refuse_what_stays_here(options: Mapping[str, Any], host: str) -> None:
+    """Raise UserError for an option that means files of this machine."""
+    if options.get("patch"):
+        raise UserError(
+            f"--patch: the jobs run at {host} and do not see this machine's files",
+            hint="copy the source tree there and submit there; or put it into an image: --image REF",
+        )
+
+    tokenizer = options.get("tokenizer")
+    if tokenizer and is_folder(tokenizer):
+        name = Path(tokenizer).name
+        raise UserError(
+            f"--tokenizer {tokenizer}: the jobs run at {host} and do not see this machine's files",
+            hint=f"copy it to tokenizers/{name} below the root there, then --tokenizer {name}",
+        )
+
+    if options.get("notify"):
+        raise UserError(
+            f"--notify: the command of the project file would run at {host}",
+            hint="start jobctl watch --notify there",
+        )
