@@ -24,10 +24,8 @@ _FIX = "export it before sbatch, or read it from a file of mode 600"
 
 
 def _secrets(script: Script) -> Iterator[Finding]:
-    lines = [(command.line, command.text) for command in script.commands]
-    lines += [(directive.line, f"{directive.name} {directive.value}") for directive in script.directives]
-
-    for line, text in lines:
+    # Each line: Slurm keeps comments and here-documents as well as commands.
+    for line, text in enumerate(script.lines, 1):
         if (match := _ASSIGNED.search(text)) and is_secret(match[2]):
             message = f"{match[1]}: scripts are kept by Slurm and shown by scontrol write batch_script"
             yield error(line, "secret", message, _FIX)

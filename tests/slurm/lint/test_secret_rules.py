@@ -28,6 +28,21 @@ def test_a_secret_is_named_and_not_shown(line: str) -> None:
     assert WORD not in finding.message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"# export WANDB_API_KEY={WORD}",
+        f"#HF_TOKEN=hf_{WORD}{WORD}",
+        f"cat >.netrc <<EOF\nmachine x\npassword={WORD}\nEOF",
+        f"true # token was hf_{WORD}{WORD}",
+    ],
+)
+def test_a_secret_that_no_command_uses_is_one_all_the_same(text: str) -> None:
+    """Slurm keeps comments and here-documents as well."""
+    (finding,) = [f for f in lint(f"{GOOD}{text}\n") if f.rule == "secret"]
+    assert (finding.severity, WORD in finding.message) == ("error", False)
+
+
 def test_a_secret_in_a_directive_is_one() -> None:
     script = GOOD.replace("--job-name=x", f"--export=ALL,HF_TOKEN=hf_{WORD}{WORD}")
     assert found(script)["secret"] == "error"
@@ -43,6 +58,8 @@ def test_a_secret_in_a_directive_is_one() -> None:
         "export WANDB_API_KEY=your_api_key_here_123",
         "export WANDB_API_KEY=<KEY>",
         "TOKENIZER=gpt2-large-2024-01-01",
+        "# export HF_TOKEN=hf_your_token_goes_here_1234567",
+        "# sbatch --export=HF_TOKEN=$HF_TOKEN x.sh",
         "export TOKENIZER_PATH=abcdefgh12345678abcd",
         "MAX_TOKENS=1000000000000000000000",
         "export HF_TOKEN=hf_xxxxxxxxxxxxxxxxxxxxxxxx",
