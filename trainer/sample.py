@@ -162,7 +162,7 @@ def sample(options: argparse.Namespace) -> str:
     if tokenizer is None:
         raise UserError(
             f"the tokenizer of {options.run} was not found",
-            hint="give --tokenizer the folder of its tokenizer.json",
+            hint="jobctl tokenizer NAME fetches it; or give --tokenizer the folder of its tokenizer.json",
         )
 
     text = Text(tokenizer)

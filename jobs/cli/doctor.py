@@ -78,7 +78,9 @@ def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], int]:
         count += examined.checks
 
     if target_entry(name).shares_files:
-        subjects["this machine"] = _of_machine(options)
+        # Whoever asks from another machine would take "this machine" for their own.
+        is_of_another = click.get_current_context().find_root().obj
+        subjects["the login node" if is_of_another else "this machine"] = _of_machine(options)
         count += len(MACHINE_CHECKS)
 
     return subjects, count

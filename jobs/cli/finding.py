@@ -91,6 +91,16 @@ def find_run(name: str, place: Place) -> Run:
     return _elsewhere(runs.read(home, name), place)
 
 
+def read_copy(folder: str) -> Run:
+    """Return the run whose directory `collect` copied. Raises UserError for a folder that is none."""
+    path = Path(folder).expanduser().absolute()
+    record = layout.record_file(path)
+    if not record.is_file():
+        raise UserError(f"{folder}: no run: it has no {record.name}", hint="jobctl collect RUN -o DIR")
+
+    return runs.read_folder(path)
+
+
 def _find_in(target: str, site: Site, home: Path, name: str) -> Run:
     from jobctl.jobs.submission import load_store
 

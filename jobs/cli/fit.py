@@ -111,6 +111,7 @@ def _points(subject: str) -> list[Point]:
 def _point_of_run(name: str) -> Point:
     """Return size, tokens and loss of a run: its last validation, or else its last logged step."""
     from jobctl.jobs.catalog import arithmetic
+    from jobctl.jobs.cli.finding import read_copy
     from jobctl.jobs.monitoring.figures import read_training
     from jobctl.jobs.monitoring.logfile import RunLog
     from jobctl.jobs.runs import store
@@ -118,7 +119,7 @@ def _point_of_run(name: str) -> Point:
     from jobctl.jobs.spec.job_spec import TrainSpec
 
     # A folder that `collect` made is no run of the root.
-    run = store.read_folder(Path(name)) if is_here(name) else store.read(root(), name)
+    run = read_copy(name) if is_here(name) else store.read(root(), name)
     spec = run.record.edited_spec
     training = read_training(run.path)
     if not isinstance(spec, TrainSpec) or training is None:

@@ -134,4 +134,7 @@ def _none(any_run: bool, site: str | None) -> str:
     if any_run:
         return "no run in this state"
 
-    return f"no runs in {root(site)}; start one: jobctl submit --help"
+    home = root(site)
+    # A wrong root has no folder either, and a first user need not have made one.
+    absent = "" if home.is_dir() else ", a folder that does not exist yet"
+    return f"no runs in {home}{absent}; start one: jobctl submit --help"

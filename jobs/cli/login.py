@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -260,7 +261,7 @@ def _do(
     if draws and sys.stdin.isatty() and sys.stdout.isatty():
         return ask_at_terminal(host, program, request)
 
-    with broken_in_words(verb, run):
+    with broken_in_words(verb, run, words):
         return ask(host, program, request, write or _print)
 
 
@@ -271,22 +272,22 @@ def _print(piece: bytes) -> None:
 
 
 @contextlib.contextmanager
-def broken_in_words(verb: str, run: str | None) -> Iterator[None]:
+def broken_in_words(verb: str, run: str | None, words: Sequence[str] = ()) -> Iterator[None]:
     """Say what is known of the run where the connection breaks, or the user does not wait any longer."""
     from jobctl.jobs.login.asking import Broken
 
     try:
         yield
     except Broken as broken:
-        raise UserError(broken.message, hint=_what_to_do(verb, run), code=1) from None
+        raise UserError(broken.message, hint=_what_to_do(verb, run, words), code=1) from None
     except KeyboardInterrupt:
         if verb in ACTING or verb == "wait":
-            click.echo(f"\njobctl: interrupted; {_what_to_do(verb, run)}", err=True)
+            click.echo(f"\njobctl: interrupted; {_what_to_do(verb, run, words)}", err=True)
 
         raise
 
 
-def _what_to_do(verb: str, run: str | None) -> str:
+def _what_to_do(verb: str, run: str | None, words: Sequence[str]) -> str:
     if verb in NAMING:
         if run is None:
             return f"jobctl list shows whether the {verb} was done"
@@ -303,7 +304,7 @@ def _what_to_do(verb: str, run: str | None) -> str:
             else "jobctl list shows whether it was done"
         )
 
-    return f"what runs goes on; say it again: jobctl {verb}{f' {run}' if run else ''}"
+    return f"what runs goes on; say it again: jobctl {shlex.join(words or [verb, run or ''])}"
 
 
 def texts_of(options: Mapping[str, Any], project: Project) -> dict[str, str | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.layout import tensorboard_dir
 from jobctl.jobs.core.tokenizer_files import is_folder
 
 FORWARD = "forward"
@@ -22,8 +23,7 @@ def is_of_the_login(verb: str, options: Mapping[str, Any], host: str) -> bool:
         run = options["run"]
         raise UserError(
             f"forward: the files of run '{run}' are at {host}, and no pod shows them",
-            hint=f"jobctl collect {run} -o {run}, then tensorboard --logdir {run}/tensorboard; or {host} "
-            "shows it through ssh -L 6006:localhost:6006",
+            hint=f"jobctl collect {run} -o {run}, then tensorboard --logdir {tensorboard_dir(Path(run))}",
         )
 
     if verb == EXPORTER and not options["once"]:

@@ -32,7 +32,8 @@ def shell_command(run: str, command: tuple[str, ...], node: int, **place: Any) -
     if not isinstance(target, Reaches):
         raise UserError(
             f"shell: a job on {chosen.target} is not in a pod",
-            hint="on Slurm: srun --jobid=JOB --overlap --pty bash; in a container: docker exec -it NAME bash",
+            hint="on a login node of Slurm: srun --jobid=JOB --overlap --pty bash; "
+            "in a container: docker exec -it NAME bash",
         )
 
     sys.exit(target.enter(chosen, node, command))

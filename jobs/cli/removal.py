@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
@@ -149,6 +150,21 @@ def _check_removable(ended: Ended, trusted: Sequence[str]) -> None:
     ended.remover.check(run, trusted)
 
 
+def _confirm(question: str) -> None:
+    """Ask a person. Raises click.Abort for a no, and UserError where nobody can answer."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        # Ctrl-C at a terminal, or the end of an input that has no answer.
+        if sys.stdin.isatty():
+            raise
+
+        raise UserError("nobody answers here, so nothing was removed", hint="--yes") from None
+
+    if not agreed:
+        raise click.Abort
+
+
 def _remove(
     chosen: Sequence[Ended], *, checkpoints: bool, yes: bool, as_json: bool, lenient: bool = False
 ) -> None:
@@ -172,11 +188,7 @@ def _remove(
         # After the table, so that the question is about what the user has just read.
         if removals and not yes:
             subject = "the checkpoints of " if checkpoints else ""
-            click.confirm(
-                f"Remove {subject}{counted(len(removals), 'run')}, {short_bytes(freed)}?",
-                abort=True,
-                err=True,
-            )
+            _confirm(f"Remove {subject}{counted(len(removals), 'run')}, {short_bytes(freed)}?")
 
         for each in chosen:
             access[each.run.target].remove(each.run, checkpoints)

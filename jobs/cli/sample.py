@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from jobctl.jobs.cli.finding import Place, find_run, place_options
+from jobctl.jobs.cli.choices import root
+from jobctl.jobs.cli.finding import Place, find_run, place_options, read_copy
 from jobctl.jobs.cli.login import is_here
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.runs.store import Run, read_folder
+from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import TrainSpec
 
 PROMPT = "The state of"
@@ -23,6 +24,9 @@ PROMPT = "The state of"
 @click.command("sample")
 @click.argument("run")
 @place_options
+@click.option(
+    "--tokenizer", metavar="FOLDER", help="Folder of a tokenizer.json.  [default: that of its data]"
+)
 @click.option("--prompt", default=PROMPT, show_default=True, help="The beginning of the text.")
 @click.option("--best", is_flag=True, help="The weights of the best validation, not the newest.")
 @click.option("--step", type=int, help="The checkpoint of this step.")
@@ -31,6 +35,7 @@ PROMPT = "The state of"
 @click.option("--seed", type=int, default=1337, show_default=True, help="Of the draws.")
 def sample_command(
     run: str,
+    tokenizer: str | None,
     prompt: str,
     best: bool,
     step: int | None,
@@ -41,7 +46,7 @@ def sample_command(
 ) -> None:
     """Continue a prompt by a checkpoint of RUN, or of the folder that collect made; with the tokenizer of its data."""
     # A folder that `collect` made is no run of the root.
-    chosen = read_folder(Path(run)) if is_here(run) else find_run(run, Place(**place))
+    chosen = read_copy(run) if is_here(run) else find_run(run, Place(**place))
     options = [
         f"--prompt={prompt}",
         f"--max_new_tokens={length}",
@@ -51,11 +56,11 @@ def sample_command(
     options += ["--best"] if best else []
     options += [f"--step={step}"] if step is not None else []
     # A process of its own: a login node need not have torch, and jobctl starts without it.
-    done = subprocess.run([*sample_words(chosen), *options], check=False)
+    done = subprocess.run([*sample_words(chosen, tokenizer), *options], check=False)
     sys.exit(done.returncode)
 
 
-def sample_words(run: Run) -> list[str]:
+def sample_words(run: Run, named: str | None = None) -> list[str]:
     """Return the command that samples from ``run``, by the interpreter of its jobs on this machine.
 
     Raises UserError for a job that trains nothing, and for a run whose files are not here.
@@ -71,12 +76,14 @@ def sample_words(run: Run) -> list[str]:
         )
 
     python = os.environ.get("JOBCTL_PYTHON") or sys.executable
-    # A run that was collected has no root above it. The trainer then looks for the tokenizer itself.
-    tokenizer = _tokenizer(run, spec)
+    # Where neither root has it, the trainer looks for it, and says what it misses.
+    tokenizer = named or _tokenizer(run, spec)
     words = [python, "-m", "jobctl.trainer.sample", str(run.path)]
     return [*words, f"--tokenizer={tokenizer}"] if tokenizer else words
 
 
 def _tokenizer(run: Run, spec: TrainSpec) -> Path | None:
-    folder = layout.tokenizer_dir(run.path.parent.parent, spec.inputs.tokenizer)
-    return folder if folder.is_dir() else None
+    # A run that was collected has no root above it.
+    roots = (run.path.parent.parent, root())
+    folders = [layout.tokenizer_dir(home, spec.inputs.tokenizer) for home in roots]
+    return next((folder for folder in folders if folder.is_dir()), None)

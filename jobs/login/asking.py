@@ -119,7 +119,8 @@ def _no_answer(session: Session, host: str, program: str, version: str, code: in
     if code in (NOT_FOUND, NOT_EXECUTABLE):
         return UserError(
             f"{host} has no command {program}",
-            hint="install jobctl there, or name its path: login.jobctl; PATH may be shorter than in a login by hand",
+            hint="install jobctl there, or name its path: login.jobctl in the site file (site new: --login-jobctl); "
+            "PATH may be shorter than in a login by hand",
             code=1,
         )
 

@@ -284,15 +284,7 @@ def read(root: Path, name: str) -> Run:
         hint = f"jobctl submit {step} --run {run_name}" if step in kinds.ON_A_CHECKPOINT else "jobctl list"
         raise UserError(f"run '{run_name}' has no {step or 'step without a name'}", hint=hint)
 
-    return _read(path, step)
-
-
-def read_folder(path: Path) -> Run:
-    """Return the run of a directory that was copied here. Raises UserError for a folder that is none."""
-    if not layout.record_file(path).is_file():
-        raise UserError(f"{path}: no run: it has no {layout.record_file(path).name}", hint="jobctl collect")
-
-    return _read(path.absolute())
+    return read_folder(path, step)
 
 
 def steps_on(path: Path) -> list[str]:
@@ -313,7 +305,8 @@ def is_submitted(root: Path, name: str) -> bool:
     return recorded and (not step or step in steps_on(path))
 
 
-def _read(path: Path, step: str = "") -> Run:
+def read_folder(path: Path, step: str = "") -> Run:
+    """Return the run of a directory, whatever root it is in. Raises BadRun."""
     file = layout.record_file(path, step)
     has_own_record = bool(step) and file.is_file()
     record = read_record(file if has_own_record else layout.record_file(path))
@@ -373,7 +366,7 @@ def _with_steps(path: Path) -> list[Run]:
     if layout.record_file(path).name not in names:
         return []
 
-    return [_read(path, step) for step in ("", *steps_on(path))]
+    return [read_folder(path, step) for step in ("", *steps_on(path))]
 
 
 def _started(run: Run) -> str:

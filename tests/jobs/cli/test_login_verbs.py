@@ -238,3 +238,22 @@ def test_a_law_is_printed_alone(jobctl: Invoke, tmp_path: Path) -> None:
     assert (
         jobctl("plan", "--fit", str(tmp_path / "law.yaml"), "--flops", "1e21", "--family", "llama3")[0] == 0
     )
+
+
+def test_what_broke_is_said_again_with_all_its_words(laptop: Laptop, root: Path) -> None:
+    script = laptop.node.folder / "breaks"
+    script.write_text("#!/bin/sh\nprintf '\\0jobctl\\n'\nread -r request\nkill -9 $PPID\nsleep 60\n")
+    script.chmod(0o755)
+    (laptop.work / "lab.yaml").write_text(SITE.format(root=root, host=HOST, jobctl=script))
+    code, _, err = laptop.says("watch", "first", "second", "--plain")
+    assert (code, "say it again: jobctl watch first second --plain\n" in err) == (1, True), err
+
+
+def test_the_machine_that_the_doctor_sees_is_the_login_node(laptop: Laptop) -> None:
+    assert "the login node" in laptop.says("doctor", "--target", "slurm", "--json")[1]
+
+
+def test_a_root_that_nobody_has_made_is_said_to_be_none(laptop: Laptop, root: Path) -> None:
+    program = laptop.node.folder / "there" / "jobctl"
+    (laptop.work / "lab.yaml").write_text(SITE.format(root=f"{root}/gone", host=HOST, jobctl=program))
+    assert "/gone, a folder that does not exist yet" in laptop.says("list")[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,11 +55,15 @@ def test_checkpoints_alone_may_go(jobctl: Invoke, root: Path, job: Job) -> None:
     assert jobctl("status", "old")[0] == 0
 
 
-def test_nothing_is_removed_without_a_yes(jobctl: Invoke, root: Path, job: Job) -> None:
+def test_nothing_is_removed_without_a_yes(
+    jobctl: Invoke, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115
     run = ended(job, "old")
     code, _, err = jobctl("delete", "old")
-    assert code != 0
+    assert code == 2
     assert "Remove 1 run, " in err
+    assert "nobody answers here, so nothing was removed\n  --yes" in err
     assert run.path.is_dir()
 
 
