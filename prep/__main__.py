@@ -102,14 +102,14 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = options.parsed(arguments)
     if given.root is None:
-        raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
+        raise UserError("the root is unknown: --root is not given and $JOBCTL_ROOT is not set")
 
     entry = options.dataset_entry(given)
     config = options.prep_config(given)
     if given.mirror_only:
         fetched = mirror(given.dataset, entry, given.root)
         print(
-            f"{source_dir(given.root, given.dataset)}: {counted(fetched, 'file')} fetched, all as the hub has them"
+            f"{source_dir(given.root, given.dataset)}: {counted(fetched, 'file')} fetched, all equal to the hub's"
         )
         return 0
 

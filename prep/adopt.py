@@ -94,7 +94,8 @@ def files_of(folder: Path, validation: Sequence[str], dtype: TokenType) -> list[
 
     if not any(file.split == "train" for file in files):
         raise UserError(
-            f"{folder} has no .bin to train on", hint="name the folder of train.bin, or of NAME.bin and .idx"
+            f"{folder} has no .bin file for training",
+            hint="name the folder of train.bin, or of NAME.bin and .idx",
         )
 
     if validation and not any(file.split == "val" for file in files):
@@ -117,14 +118,14 @@ def check_folder(folder: Path) -> None:
 
     if (folder / META_FILE).exists():
         raise UserError(
-            f"{folder} has a {META_FILE}: it is a data set already",
-            hint=f"remove {META_FILE} to adopt it anew",
+            f"{folder} has a {META_FILE}: it is already a data set",
+            hint=f"remove {META_FILE} to adopt it again",
         )
 
     if (folder / FOREIGN).exists():
         raise UserError(
             f"{folder} has a {FOREIGN}, so its ids may stand for characters and be no tokenizer's",
-            hint=f"remove {FOREIGN} if a tokenizer did make them",
+            hint=f"remove {FOREIGN} if a tokenizer made them",
         )
 
 
@@ -151,7 +152,7 @@ def adopted_shards(files: Sequence[File], entry: TokenizerEntry) -> tuple[list[S
         if file.tokens not in (None, ids.tokens):
             raise UserError(
                 f"{file.path} has {ids.tokens} ids, its index says {file.tokens}",
-                hint="the two are of different data",
+                hint="the two belong to different data",
             )
 
         counts += ids.counts
@@ -236,7 +237,7 @@ def sample(folder: Path, meta: Meta, reference: ReferenceEncoder) -> str:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="jobctl data adopt",
-        description="Use ids that nanoGPT or Megatron-LM made, where they are: check them, and write meta.json.",
+        description="Use ids that nanoGPT or Megatron-LM made, in their folder: check them, and write meta.json.",
     )
     made.add_argument(
         "folder", type=Path, help="the folder of train.bin and val.bin, or of NAME.bin and NAME.idx"
@@ -257,7 +258,9 @@ def parser() -> argparse.ArgumentParser:
         help="type of ids without an index; default: by the vocabulary",
     )
     made.add_argument(
-        "--eos-token", default="", help="what ends a document, where a tokenizer's folder does not say it"
+        "--eos-token",
+        default="",
+        help="token that ends a document, if the tokenizer's folder does not name it",
     )
     made.add_argument(
         "--root", type=Path, default=os.environ.get("JOBCTL_ROOT"), help="default: $JOBCTL_ROOT"
@@ -269,7 +272,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.root is None:
-        raise UserError("where is the root? --root is not given and $JOBCTL_ROOT is not set")
+        raise UserError("the root is unknown: --root is not given and $JOBCTL_ROOT is not set")
 
     options = Options(given.dtype, given.eos_token)
     meta, notes = adopt(given.folder, given.root, given.tokenizer, given.validation, options)

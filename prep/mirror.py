@@ -182,7 +182,7 @@ class Fetching:
 
         if self.failed:
             more = f" (and {len(self.failed) - 1} more)" if len(self.failed) > 1 else ""
-            hint = "what is fetched stays; run the same command again"
+            hint = "run the same command again; fetched files are kept"
             raise UserError(self.failed[0].message + more, hint=hint, code=1)
 
         return fetched
@@ -257,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     fetched = mirror(given.dataset, entry, given.root, given.workers, given.check, given.token_env)
     print(
-        f"{source_dir(given.root, given.dataset)}: {counted(fetched, 'file')} fetched, all as the hub has them"
+        f"{source_dir(given.root, given.dataset)}: {counted(fetched, 'file')} fetched, all equal to the hub's"
     )
 
     return 0

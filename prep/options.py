@@ -75,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dataset", required=True, help="a data set of the catalogue; any name with --source")
     made.add_argument("--tokenizer", required=True, help="a tokenizer of the catalogue, or ./FOLDER")
     made.add_argument(
-        "--eos-token", default="", help="what ends a document, where a tokenizer's folder does not say it"
+        "--eos-token",
+        default="",
+        help="token that ends a document, if the tokenizer's folder does not name it",
     )
     made.add_argument(
         "--root", type=Path, default=os.environ.get("JOBCTL_ROOT"), help="default: $JOBCTL_ROOT"

@@ -298,7 +298,7 @@ def in_words(report: Report) -> str:
     if report.problems:
         lines.append(counted(len(report.problems), "problem"))
     else:
-        lines.append("all that was checked is as meta.json says")
+        lines.append("all checks agree with meta.json")
     return "\n".join(lines)
 
 

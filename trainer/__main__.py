@@ -87,7 +87,7 @@ def evaluation_beside(options: Options) -> Options:
 
     folder = Path(tempfile.mkdtemp(prefix="jobctl-eval-"))
     if os.environ.get("RANK", "0") == "0":
-        print(f"{options.run_dir} may only be read: logs and metrics of this evaluation are in {folder}")
+        print(f"{options.run_dir} is read-only for you: logs and metrics of this evaluation are in {folder}")
 
     return dataclasses.replace(options, records_dir=folder)
 

@@ -90,7 +90,7 @@ def copy_tokenizer(source: Path, target: Path) -> dict[str, int | None]:
     """Copies the tokenizer's files; returns what ``special_token_ids`` reads in them."""
     present = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
     if not any(path.name in ("tokenizer.json", "tokenizer.model", "vocab.json") for path in present):
-        raise UserError(f"{source} holds no tokenizer", hint="give the folder that holds tokenizer.json")
+        raise UserError(f"{source} holds no tokenizer", hint="give the folder of tokenizer.json")
 
     for path in present:
         check_link(path)
@@ -171,7 +171,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m jobctl.trainer.export", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     add_checkpoint_options(parser)
-    parser.add_argument("--format", choices=["hf"], default="hf", help="whose format (default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=["hf"], default="hf", help="project of the format (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="folder to write (default: RUN/export/FORMAT)")
     parser.add_argument(
         "--tokenizer",

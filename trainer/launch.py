@@ -375,7 +375,7 @@ def hang_report(run_dir: Path, attempt: int | None) -> str:
     silent = ", ".join(rank for rank, has_told in told.items() if not has_told)
 
     return (
-        f"error: training hung, no step within --hang_timeout; where each rank stood is in {folder}/rank-*.log"
+        f"error: training hung, no step within --hang_timeout; the place of each rank is in {folder}/rank-*.log"
         + (f" (not in that of {silent})\n" if silent else "\n")
     )
 

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         harness = shutil.which(options.harness)
         if harness is None:
-            raise UserError(f"there is no program '{options.harness}'", hint=INSTALL)
+            raise UserError(f"the program '{options.harness}' does not exist", hint=INSTALL)
 
         with exported(options) as folder:
             command = harness_command(harness, folder, options.dtype, options.tasks, rest)

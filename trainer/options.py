@@ -22,14 +22,14 @@ from jobctl.jobs.core.validation import in_words
 
 OWN_FLAGS = {
     "model": "catalogue entry that gives the architecture and its recipe",
-    "model_name": "what to call a model whose sizes are all given, instead of --model",
+    "model_name": "name of a model whose sizes are all given, instead of --model",
     "dataset": "folder of token shards; several as DIR=WEIGHT,DIR=WEIGHT",
-    "run_dir": "where checkpoints, metrics and logs go, and come from on resume",
-    "attempt": "number of this attempt's log folder; the next free one by default",
+    "run_dir": "folder for checkpoints, metrics and logs; a resume reads it",
+    "attempt": "number of this attempt's log folder; default: the next free one",
     "device": "auto, cpu or cuda",
-    "records_dir": "where an evaluation writes logs and metrics, in the place of the run directory",
-    "allow_changes": "go on from a checkpoint with other settings: alone for all of them, or KEY,KEY",
-    "trial": "measure only: no checkpoint is written, whatever happens",
+    "records_dir": "folder for logs and metrics of an evaluation, instead of the run directory",
+    "allow_changes": "resume with other settings than the checkpoint's: alone for all of them, or KEY,KEY",
+    "trial": "only measure, and never write a checkpoint",
 }
 STANDALONE = {"allow_changes": "all", "trial": "true"}
 """Flags of this module that need no value, and the value that they then have."""
@@ -174,7 +174,7 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
         train = TrainConfig()
         model = custom_model(options.flags)
     else:
-        raise UserError("--model is missing", hint="jobctl catalog list models shows what there is")
+        raise UserError("--model is missing", hint="jobctl catalog list models shows all models")
 
     sources = options.sources or (recorded.sources if recorded else ())
     if not sources:

@@ -128,15 +128,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--tokenizer", type=Path, help="folder of tokenizer.json (default: that of the run's data)"
     )
-    parser.add_argument("--prompt", required=True, help="text to go on from")
+    parser.add_argument("--prompt", required=True, help="beginning of the text")
     parser.add_argument(
         "--max_new_tokens", type=int, default=128, help="tokens to add (default: %(default)s)"
     )
     parser.add_argument(
-        "--temperature", type=float, default=0.8, help="0: the likeliest (default: %(default)s)"
+        "--temperature", type=float, default=0.8, help="0: always the likeliest token (default: %(default)s)"
     )
     parser.add_argument(
-        "--top_k", type=int, default=200, help="draw among so many; 0: all (default: %(default)s)"
+        "--top_k",
+        type=int,
+        default=200,
+        help="choose from this many likeliest tokens; 0: all (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1337, help="of the draws (default: %(default)s)")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="(default: %(default)s)")

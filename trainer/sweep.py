@@ -52,8 +52,8 @@ TOLD = ("MLFLOW_TRACKING_URI", "KUBEFLOW_TRAINER_SERVER_URL", "KUBEFLOW_TRAINER_
 def parse_command(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return this program's own options, and torchrun's."""
     parser = argparse.ArgumentParser(prog="jobctl.trainer.sweep", allow_abbrev=False)
-    parser.add_argument("--plan", required=True, help="what to try, as JSON")
-    parser.add_argument("--task", type=int, help="the one arm that this task of an array tries")
+    parser.add_argument("--plan", required=True, help="plan of the trials, as JSON")
+    parser.add_argument("--task", type=int, help="number of the arm that this task of an array tries")
     return parser.parse_known_args(list(arguments))
 
 
@@ -147,7 +147,7 @@ class Sweep:
         # A failure of an earlier attempt may still be there.
         while (outcome := read_outcome(self.run, trial)) is None or outcome.attempt != self.attempt:
             if time.monotonic() > deadline:
-                raise UserError(f"the first node says nothing of trial {trial.name}", code=EXIT_FAILED)
+                raise UserError(f"the first node wrote no result of trial {trial.name}", code=EXIT_FAILED)
 
             time.sleep(0.2)
 

@@ -137,7 +137,7 @@ def read(
 
         raise UserError(
             f"source {source.path} cannot be read: {error.strerror or error}",
-            hint="what is done stays: mend it, and run the same command again",
+            hint="repair it, and run the same command again; finished work is kept",
             code=1,
         ) from None
 

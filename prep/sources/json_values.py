@@ -115,7 +115,7 @@ class Values:
 
         self._rest += held
         if self._rest.strip(WHITE):
-            self._reject("behind the last value is more", self._rest, self._offset)
+            self._reject("there is more text behind the last value", self._rest, self._offset)
 
     def _read(self, block: bytes) -> Iterator[Value]:
         begin = 0

@@ -104,7 +104,7 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> Lis
             continue
         elif path.is_symlink() and not path.exists():
             # Whoever made the link meant it to be data, so it is not passed over.
-            raise UserError(f"source {path} leads nowhere", hint="it is a link: remove it, or mend it")
+            raise UserError(f"source {path} is a link to nothing", hint="remove the link, or repair it")
         elif not path.is_file():
             skipped.append(Skipped(path, "not a file"))
         elif not kind(name):

@@ -85,7 +85,7 @@ def mirrored(folder: Path) -> Mirrored | None:
         return None
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise UserError(
-            f"{path} cannot be read: {error}", hint="run jobctl.prep.mirror again: it writes the record anew"
+            f"{path} cannot be read: {error}", hint="run jobctl.prep.mirror again: it writes the record again"
         ) from None
 
 
@@ -107,7 +107,7 @@ def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> Listing:
         raise UserError(
             f"the mirror {folder} is not complete: {len(wrong)} of {len(listed)} files are missing; "
             f"the first: {wrong[0]}",
-            hint=f"go on with: jobctl submit mirror --dataset {name}",
+            hint=f"continue with: jobctl submit mirror --dataset {name}",
         )
 
     hashes = {file.path: file.sha256 for file in listed}

@@ -35,7 +35,7 @@ def records(output: Path, count: int) -> list[Record]:
             missing.append(index)
 
     if missing:
-        hint = "run the same command again; what is done stays"
+        hint = "run the same command again; finished work is kept"
         raise UserError(f"{len(missing)} of {count} shards are not done; the first: {missing[0]}", hint=hint)
 
     return present

@@ -275,7 +275,7 @@ def guarded(stage: Stage, index: int, seen: Seen) -> None:
             # Another worker was faster, and the end of the job has cleared the folder.
             return
 
-        hint = "what is done stays; run the same command again to go on"
+        hint = "to continue, run the same command again; finished work is kept"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(why_not(error, output), hint=f"free some of it; {hint}", code=1) from None
 

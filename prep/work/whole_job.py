@@ -177,7 +177,7 @@ def run(
 
     lost = forget_lost(output, job, checksums)
     if lost:
-        show(f"{counted(lost, 'task')} to be done again: shards are gone or damaged", True)
+        show(f"{counted(lost, 'task')} must be done again: shards are missing or damaged", True)
 
     # The encoders must load in this process, which has to be free of threads when it forks its workers.
     with beside(lambda: manifest_of(output, job, sources, workers, show)):

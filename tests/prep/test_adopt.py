@@ -146,9 +146,9 @@ def test_folders_that_are_not_to_be_adopted(tmp_path: Path, root: Path, document
 
     (folder / "meta.pkl").unlink()
     (folder / "meta.json").write_text(json.dumps({}))
-    with pytest.raises(UserError, match="it is a data set already"):
+    with pytest.raises(UserError, match="it is already a data set"):
         adopted(folder, root)
 
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"has no \.bin to train on"):
+    with pytest.raises(UserError, match=r"has no \.bin file for training"):
         adopted(tmp_path / "empty", root)

@@ -302,7 +302,7 @@ def test_a_hanging_rank_is_reported_with_every_stack_after_hang_timeout(
     if RECORDS_GLOO:
         assert "rank 1 did not arrive at collective" in output
     assert "bench/faulty_rank.py:" in output
-    assert f"where each rank stood is in {tmp_path}/logs/1/hang" in output
+    assert f"the place of each rank is in {tmp_path}/logs/1/hang" in output
     for rank in (0, 1):
         text = rank_log(tmp_path, 1, rank).read_text()
         assert "every thread's stack:" in text

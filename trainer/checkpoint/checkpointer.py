@@ -132,7 +132,7 @@ class Checkpointer:
         if self.world.is_main and self._current:
             log.warning(
                 "%s of step %d SKIPPED: storage has taken %.1f s so far to write the checkpoint of step %d "
-                "(--checkpoint_when_busy=wait would wait for it)",
+                "(to wait for it: --checkpoint_when_busy=wait)",
                 "checkpoint" if holds == "everything" else "best weights",
                 step,
                 writing,
@@ -184,7 +184,7 @@ class Checkpointer:
             self._saved = self._write_and_publish(save)
         except Exception as failure:
             log.warning(
-                "checkpoint of step %d FAILED, training goes on: %s", save.state.step, describe(failure)
+                "checkpoint of step %d FAILED, training continues: %s", save.state.step, describe(failure)
             )
 
     def _write_and_publish(self, save: Save) -> bool:
@@ -210,7 +210,7 @@ class Checkpointer:
             error = error or self._publish(save, segments, max(pause for _, _, pause in outcomes))
             if error:
                 shutil.rmtree(save.temporary, ignore_errors=True)
-                log.warning("checkpoint of step %d FAILED, training goes on: %s", save.state.step, error)
+                log.warning("checkpoint of step %d FAILED, training continues: %s", save.state.step, error)
 
         # Only rank 0 knows if the publication succeeded.
         return not self.world.gathered(error, group=self.world.saving)[0]

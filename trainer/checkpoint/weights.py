@@ -72,7 +72,7 @@ def load_model_weights(run: Path, which: str = NEWEST) -> tuple[ModelConfig, dic
             log.warning("checkpoint %s is damaged, trying the one before: %s", contents.folder, damage)
 
     each = "every checkpoint" if which == NEWEST else f"checkpoint '{which}'"
-    raise UserError(f"{each} of {run} is damaged", hint="train it anew; the warnings say why")
+    raise UserError(f"{each} of {run} is damaged", hint="train it again; the warnings give the reasons")
 
 
 def read_tensors(contents: Contents, prefix: str = "") -> dict[str, torch.Tensor]:

@@ -86,7 +86,7 @@ def open_cache(environment: MutableMapping[str, str]) -> NodeCache | None:
         cache.seed()
         return cache
     except (OSError, ValueError) as error:
-        print(f"jobctl: compiled kernels are not kept: {error}", file=sys.stderr)
+        print(f"jobctl: compiled kernels cannot be kept: {error}", file=sys.stderr)
         return None
 
 
@@ -160,7 +160,7 @@ def _run(word: str, shared: Path, local: Path, limit: int, seconds: float) -> No
     except subprocess.TimeoutExpired:
         process.kill()
         print(
-            f"jobctl: compiled kernels: {word} took more than {seconds:g} s, and goes no further",
+            f"jobctl: compiled kernels: {word} took more than {seconds:g} s, and was stopped",
             file=sys.stderr,
         )
         return

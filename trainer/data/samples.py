@@ -135,7 +135,7 @@ def open_samples(
     if not 1 <= order <= ORDER:
         raise UserError(
             f"the run's order of samples has format {order}; this version knows 1 to {ORDER}",
-            hint="go on with the version of jobctl that began the run",
+            hint="continue with the version of jobctl that began the run",
         )
 
     blocks = open_sources(sources, "train", model, train)

@@ -97,7 +97,7 @@ class Heartbeat:
         if there is None or is_alive(there) is False:
             return
 
-        self.say(f"attempt {there.attempt} on {there.host} left no word of its end; is it alive?")
+        self.say(f"attempt {there.attempt} on {there.host} did not record its end; is it alive?")
         deadline = time.monotonic() + WATCH_SECONDS
 
         while time.monotonic() < deadline:

@@ -249,7 +249,7 @@ class Investigation:
         longest = max(dump.idle_seconds for dump in dumps.values())
         lines = verdict.verdict(self.places, dumps)
         first = f"ERROR: training hangs: it made no step for {duration(longest)}, and is ended"
-        text = "\n  ".join([first, *lines, f"where each rank stood is in {self.folder}"])
+        text = "\n  ".join([first, *lines, f"the place of each rank is in {self.folder}"])
         self.say(text)
         log.error("%s", text)
 

@@ -197,7 +197,7 @@ def wait_for(path: Path, seconds: float) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jobctl.trainer.preflight", description="Look at the nodes before a training begins."
+        prog="python -m jobctl.trainer.preflight", description="Check the nodes before a training begins."
     )
     parser.add_argument("--run_dir", type=Path, required=True, help="run directory on the shared volume")
     parser.add_argument("--attempt", type=int, default=1, help="attempt whose log folder is used")
@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--hosts", type=lambda text: text.split(","), help="all nodes, joined by commas; this one alone"
     )
-    parser.add_argument("--expect", default='{"gpus": 0}', help="what is expected of each node, as JSON")
+    parser.add_argument("--expect", default='{"gpus": 0}', help="expected values of each node, as JSON")
 
     return parser
 

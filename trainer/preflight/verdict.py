@@ -52,7 +52,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 def missing(hosts: Sequence[str], nodes: Mapping[str, Node]) -> list[Problem]:
     """Return a fault for each host without a report: it did not start, or has another shared volume."""
-    reason = "its word did not reach the shared volume: it did not start, or has another volume there"
+    reason = "its report did not reach the shared volume: it did not start, or it has another volume there"
     return [Problem(host, reason) for host in hosts if host not in nodes]
 
 
@@ -64,7 +64,7 @@ def of_node(node: Node, expected: Expected) -> list[Problem]:
 def _gpus(node: Node, expected: Expected) -> list[str]:
     found = []
     if node.unanswered:
-        found.append(f"nobody knows which GPUs it has: {node.unanswered}")
+        found.append(f"its GPUs are unknown: {node.unanswered}")
     elif expected.gpus and len(node.gpus) < expected.gpus:
         found.append(f"the driver shows {len(node.gpus)} GPUs of {expected.gpus}")
 

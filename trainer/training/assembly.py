@@ -111,18 +111,18 @@ def choose_start(run: Path, train: TrainConfig) -> bool:
     if damaged and not steps and train.init_from != "scratch":
         raise UserError(
             f"every checkpoint of {run} is damaged: {', '.join(path.name for path in damaged)}",
-            hint="rename one to step-N to have it checked again, or begin anew with --init_from=scratch",
+            hint="rename one to step-N to check it again, or start from nothing with --init_from=scratch",
         )
 
     if train.init_from == "resume" and not steps:
         raise UserError(
-            f"--init_from=resume, but {run} has no checkpoint", hint="--init_from=auto starts where it can"
+            f"--init_from=resume, but {run} has no checkpoint", hint="--init_from=auto begins a new run then"
         )
 
     if train.init_from == "scratch" and steps:
         raise UserError(
             f"--init_from=scratch, but {run} has checkpoints up to step {steps[-1]}",
-            hint="choose another --run_dir, or --init_from=auto to go on from them",
+            hint="choose another --run_dir, or resume from them with --init_from=auto",
         )
 
     if train.eval_only and not steps:
@@ -336,7 +336,7 @@ def restore(run: Run, allowed: Collection[str]) -> None:
     if state is None:
         raise UserError(
             f"every checkpoint of {run.checkpoints.run} is damaged",
-            hint="begin anew in another --run_dir, or here with --init_from=scratch",
+            hint="start from nothing in another --run_dir, or here with --init_from=scratch",
         )
 
     # The rounded copies of the weights are not in a checkpoint. They are made from the weights just loaded.

@@ -25,7 +25,7 @@ def obstacle(train: TrainConfig, fused: bool, sharding: str) -> str:
         return "they need the fused kernels"
 
     if sharding == "fsdp":
-        return "what fsdp gathers depends on the step before"
+        return "the weights that fsdp gathers depend on the step before"
 
     return ""
 

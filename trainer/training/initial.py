@@ -194,7 +194,7 @@ def check_fits(source: Source, recipe: Recipe, tokenizer: str) -> None:
     if lines:
         raise UserError(
             f"--init_from={source.origin.source}: its weights are of another model:\n  " + "\n  ".join(lines),
-            hint="leave --model and the sizes out and they are taken from the weights; "
+            hint="without --model and sizes, they are taken from the weights; "
             "python -m jobctl.trainer.model_of writes them as a file for jobctl --model",
         )
 

@@ -42,7 +42,7 @@ def check_changes(
         raise refusal(state, refused, directory)
 
     for change in differing:
-        log.info("step %d goes on with another %s", state.step, change)
+        log.info("step %d continues with another %s", state.step, change)
 
 
 def check_origin(state: State, init_from: str, directory: Path) -> None:
@@ -51,7 +51,7 @@ def check_origin(state: State, init_from: str, directory: Path) -> None:
     if is_source(init_from) and init_from != began:
         raise UserError(
             f"--init_from={init_from}, but the run in {directory} began with {began} and is at step {state.step}",
-            hint="choose another --run_dir, or leave --init_from out to go on with the run",
+            hint="choose another --run_dir, or resume the run without --init_from",
         )
 
 
@@ -60,13 +60,14 @@ def refusal(state: State, refused: list[Change], directory: Path) -> UserError:
     lines = "\n  ".join(str(change) for change in refused)
     never = [change for change in refused if not change.settings]
     hint = (
-        "--allow_changes goes on with the new values (jobctl resume RUN --set KEY=VALUE records them); "
-        "else give the options that the run began with"
+        "--allow_changes continues with the new values (jobctl resume RUN --set KEY=VALUE records them); "
+        "otherwise give the options that the run began with"
     )
 
     if never:
         hint = "give the options that the run began with, or choose another --run_dir"
 
     return UserError(
-        f"the run in {directory} was trained otherwise up to step {state.step}:\n  {lines}", hint=hint
+        f"the run in {directory} was trained with other settings up to step {state.step}:\n  {lines}",
+        hint=hint,
     )

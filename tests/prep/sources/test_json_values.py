@@ -79,7 +79,7 @@ def test_a_file_that_ends_too_early_is_damaged(tmp_path: Path, end: bytes) -> No
 def test_what_is_behind_an_array_is_rejected(tmp_path: Path) -> None:
     texts, [broken] = texts_of(write(tmp_path / "a.json", b'[{"text": "one"}]\n more'))
     assert texts == ["one"]
-    assert broken == Broken("a.json", 2, 17, "behind the last value is more", "more")
+    assert broken == Broken("a.json", 2, 17, "there is more text behind the last value", "more")
 
 
 @pytest.mark.parametrize("data", [b"[]", b" [ \n]", b"\xef\xbb\xbf[]"])

@@ -47,7 +47,7 @@ def test_a_shard_that_is_lost_is_made_again_byte_for_byte(
     damage(shards[1])
     said = run_prep(*given).stderr
 
-    assert "1 task to be done again: shards are gone or damaged" in said
+    assert "1 task must be done again: shards are missing or damaged" in said
     assert contents(output) == right
     assert shards[0].stat().st_mtime_ns == kept
 

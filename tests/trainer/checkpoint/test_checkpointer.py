@@ -113,7 +113,7 @@ def test_a_save_that_a_rank_has_left_is_a_failed_one(
         alone.setattr(type(checkpoints.world), "gathered", gathered)
         training.save("everything", best=False, must=True)
         assert not checkpoints.wait()
-    assert "checkpoint of step 0 FAILED, training goes on: RuntimeError: connection closed" in caplog.text
+    assert "checkpoint of step 0 FAILED, training continues: RuntimeError: connection closed" in caplog.text
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_full_disk_fails_the_save_and_not_the_training(
     monkeypatch.setattr(training, "save", save)
     with caplog.at_level(logging.WARNING):
         assert training.train_to_the_end() == 0
-    assert "checkpoint of step 4 FAILED, training goes on" in caplog.text
+    assert "checkpoint of step 4 FAILED, training continues" in caplog.text
     assert publication.steps(tmp_path) == [2, 6]
     assert not list((tmp_path / "checkpoints").glob(".*"))
     assert len(losses(tmp_path)) == 6
@@ -270,7 +270,7 @@ def test_a_failure_while_it_is_read_in_chunks_lets_training_go_on(
     checkpoints = checkpointer(tmp_path, {"model.w": torch.ones(3)}, memory_budget=0)
     checkpoints.save(state())
     assert not checkpoints.wait()
-    assert "FAILED, training goes on: OSError: [Errno 28] No space left" in caplog.text
+    assert "FAILED, training continues: OSError: [Errno 28] No space left" in caplog.text
 
 
 def test_weights_alone_hold_the_model_and_are_never_resumed_from(tmp_path: Path) -> None:

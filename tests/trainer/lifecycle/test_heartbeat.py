@@ -122,7 +122,7 @@ def test_what_a_dead_node_has_left_delays_and_never_locks(tmp_path: Path, said: 
     heartbeat_file(tmp_path).write_bytes(encoded(sign(ELSEWHERE)))
     with Heartbeat(tmp_path, 4, said.append):
         pass
-    assert said == ["attempt 3 on n1 left no word of its end; is it alive?"]
+    assert said == ["attempt 3 on n1 did not record its end; is it alive?"]
 
 
 def test_a_disk_that_is_full_is_said_and_does_not_end_the_training(

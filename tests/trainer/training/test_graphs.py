@@ -13,7 +13,7 @@ from jobctl.trainer.training.graphs import obstacle
     [
         (False, True, "ddp", "not asked for"),
         (True, False, "ddp", "they need the fused kernels"),
-        (True, True, "fsdp", "what fsdp gathers depends on the step before"),
+        (True, True, "fsdp", "the weights that fsdp gathers depend on the step before"),
         (True, True, "zero1", ""),
         (True, True, "ddp", ""),
     ],

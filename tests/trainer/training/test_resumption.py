@@ -36,8 +36,8 @@ def test_an_allowed_change_is_said_and_trained_with(
     with caplog.at_level(logging.INFO):
         changed = arguments(data, tmp_path, max_iters=4, learning_rate=5e-3, allow_changes="learning_rate")
         assert train(changed) == 0
-    assert "step 2 goes on with another learning_rate: 0.01 -> 0.005" in caplog.messages
-    assert "step 2 goes on with another max_iters: 2 -> 4" in caplog.messages
+    assert "step 2 continues with another learning_rate: 0.01 -> 0.005" in caplog.messages
+    assert "step 2 continues with another max_iters: 2 -> 4" in caplog.messages
     assert [record["lr"] for record in records(tmp_path)][:2] == pytest.approx([1e-2 / 3, 2e-2 / 3])
     assert max(record["lr"] for record in records(tmp_path)[2:]) <= 5e-3
 
@@ -51,7 +51,7 @@ def test_settings_without_effect_change_without_a_word(
     assert train(arguments(data, tmp_path, max_iters=2)) == 0
     with caplog.at_level(logging.INFO):
         assert train(arguments(data, tmp_path, max_iters=2, log_interval=1, keep_last_checkpoints=5)) == 0
-    assert not [line for line in caplog.messages if "goes on with another" in line]
+    assert not [line for line in caplog.messages if "continues with another" in line]
 
 
 def test_other_data_may_be_allowed(data: Path, tmp_path: Path) -> None:
