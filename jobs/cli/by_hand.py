@@ -14,7 +14,7 @@ from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.finding import Place
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.log_files import log_names
+from jobctl.jobs.core.log_files import has_training
 from jobctl.jobs.core.stamps import utc_stamp
 from jobctl.jobs.monitoring.glance import Glance, glance
 from jobctl.jobs.monitoring.glance_text import line
@@ -86,9 +86,9 @@ class ByHand(msgspec.Struct, frozen=True):
 
 
 def is_by_hand(run: Path) -> bool:
-    """Whether a run directory has a log and no record."""
+    """Whether a run directory has a log or its document, and no record."""
     try:
-        return not layout.record_file(run).is_file() and bool(log_names(run))
+        return not layout.record_file(run).is_file() and has_training(run)
     except OSError:  # private: whoever reads its record says so
         return False
 

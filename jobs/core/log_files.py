@@ -25,3 +25,8 @@ def log_names(run: Path, kind: Kind = "run") -> list[str]:
         return []
 
     return [name for name in names if (match := LOG_NAME.fullmatch(name)) and match["kind"] == kind]
+
+
+def has_training(run: Path) -> bool:
+    """Whether a training wrote into ``run``. Its log may be gone, and then its document says so."""
+    return bool(log_names(run)) or any(layout.metrics_dir(run).glob("run_*.json"))

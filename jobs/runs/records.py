@@ -30,7 +30,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import code_of
-from jobctl.jobs.core.log_files import log_names
+from jobctl.jobs.core.log_files import has_training
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.core.stamps import utc_stamp
 from jobctl.jobs.runs.edits import Edit, edited
@@ -123,7 +123,7 @@ def read_record(file: Path) -> RunRecord:
     try:
         data = read_regular(file)
     except FileNotFoundError:
-        if log_names(file.parent):
+        if has_training(file.parent):
             run = file.parent.name
             hint = f"read its log: jobctl analyze {run}, jobctl watch {run}; stop it or resume it as it was started"
             raise BadRun(file.parent, "jobctl did not start it: it was started by hand", hint=hint) from None

@@ -59,3 +59,18 @@ def test_one_bad_run_does_not_end_the_list(root: Path) -> None:
     broken = layout.metrics_dir(layout.run_dir(root, "broken")) / "run_20260101-000000-000.jsonl"
     broken.mkdir(parents=True)
     assert [facts["run"] for facts in json.loads(call("list", "--json").output)][-1] == "hand"
+
+
+def test_one_whose_log_is_gone_is_told_from_its_document(jobctl: Invoke, root: Path) -> None:
+    metrics = layout.metrics_dir(layout.run_dir(root, "hand"))
+    metrics.mkdir(parents=True)
+    steps = [{"iter": step, "loss": 3.0, "dt_ms": 100.0} for step in range(1, 8)]
+    content = {"config": {"max_iters": 7}, "training_iterations": steps, "summary": {"status": "finished"}}
+    (metrics / "run_20260101-000000-000.json").write_text(json.dumps(content))
+    for verb in ("status", "describe"):
+        shown = call(verb, "hand")
+        assert (shown.exit_code, "step 7/7 (100%)" in shown.output) == (0, True)
+
+    assert [facts["step"] for facts in json.loads(call("list", "--json").output)] == [7]
+    code, _, said = jobctl("cancel", "hand")
+    assert (code, "it was started by hand" in said) == (1, True)
