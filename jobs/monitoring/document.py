@@ -128,12 +128,18 @@ def _first(entry: Entry, *names: str) -> Any:
     return next((entry[name] for name in names if entry.get(name) is not None), None)
 
 
+def _logged(entry: Entry, *names: str) -> float | None:
+    """Return the first value that is present as a float; None without one, which is no bad number."""
+    value = _first(entry, *names)
+    return None if value is None else number(value)
+
+
 def step_of(entry: Entry) -> Step:
     return Step(
         iter=_iter(entry),
-        loss=number(_first(entry, "loss", "train_loss")),
-        lr=number(_first(entry, "lr", "learning_rate")),
-        grad_norm=number(entry.get("grad_norm")),
+        loss=_logged(entry, "loss", "train_loss"),
+        lr=_logged(entry, "lr", "learning_rate"),
+        grad_norm=_logged(entry, "grad_norm"),
         samples=whole(entry.get("samples")),
         skipped=bool(entry.get("skipped")),
     )
