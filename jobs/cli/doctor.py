@@ -23,6 +23,7 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 FOUND = 1
 """Exit code where a check has something to say."""
 NOTHING = "nothing to check: '{0}' has no log and no attempt yet; jobctl status {0}"
+NO_STEP = "'{0}' has written no step: its loss and its speed could not be checked"
 
 
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,9 +47,11 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
     """
     subjects: dict[str, list[Finding]]
     unchecked: list[str] = []
+    stepless: list[str] = []
     if runs:
         known = {word: _facts(word) for word in runs}
         unchecked = [word for word, facts in known.items() if facts.are_empty]
+        stepless = [word for word, facts in known.items() if not facts.have_steps]
         subjects = {word: diagnose(facts) for word, facts in known.items()}
         count = len(RUN_CHECKS)
     else:
@@ -56,10 +59,12 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
 
     title = len(subjects) > 1
     parts = [
-        (f"{name}\n" if title else "") + (NOTHING.format(name) if name in unchecked else text(found, count))
+        (f"{name}\n" if title else "")
+        + (NOTHING.format(name) if name in unchecked else text(found, count))
+        + ("\n" + NO_STEP.format(name) if name in stepless and name not in unchecked else "")
         for name, found in subjects.items()
     ]
-    facts = {"findings": subjects, "checks": count, "unchecked": unchecked}
+    facts = {"findings": subjects, "checks": count, "unchecked": unchecked, "without_steps": stepless}
     emit(facts, as_json, "\n\n".join(parts))
     if any(subjects.values()):
         raise SystemExit(FOUND)

@@ -58,6 +58,11 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.logs or self.records.attempts or self.history.segments or self.history.steps)
 
     @property
+    def have_steps(self) -> bool:
+        """Whether the run has written a step, which most checks look at."""
+        return bool(self.history.steps)
+
+    @property
     def last_exit_code(self) -> int | None:
         """Of the last attempt. One that was refused beside another does not count."""
         admitted = [attempt for attempt in self.records.attempts if attempt.reason != "busy"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from jobctl.jobs.core import layout
 from tests.jobs.cli.test_analyze import call
 from tests.jobs.monitoring.checks.faults import failed, healthy
+from tests.jobs.monitoring.runs import start_line, write_log
 
 
 def test_a_run_that_is_well_and_one_that_is_not(root: Path) -> None:
@@ -48,3 +49,20 @@ def test_a_failure_that_no_check_explains_is_named(root: Path) -> None:
     assert shown.exit_code == 1
     assert "1. The run failed, and no check knows why." in shown.output
     assert "exit code 77; the last line of rank-00001.log: some words that nobody knows" in shown.output
+
+
+def test_a_run_without_a_step_says_what_could_not_be_checked(root: Path) -> None:
+    write_log(layout.run_dir(root, "begun"), [start_line("begun")])
+    healthy(layout.run_dir(root, "well"))
+    assert "'begun' has written no step:" in call("doctor", "begun").output
+    assert "no step" not in call("doctor", "well").output
+    assert json.loads(call("doctor", "begun", "well", "--json").output)["without_steps"] == ["begun"]
+
+
+def test_a_document_without_gradient_norms_has_no_bad_steps(root: Path) -> None:
+    metrics = layout.metrics_dir(layout.run_dir(root, "old"))
+    metrics.mkdir(parents=True)
+    steps = [{"iter": step, "loss": 3.0, "dt_ms": 100.0} for step in range(1, 8)]
+    (metrics / "run_1.json").write_text(json.dumps({"training_iterations": steps}))
+    found = json.loads(call("doctor", "old", "--json").output)["findings"]["old"]
+    assert "loss_not_a_number" not in [finding["check"] for finding in found]
