@@ -27,7 +27,7 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """``datasets/NAME.yaml``: the place of the text, the fields to read, and the documents to leave out."""
 
     summary: str
-    license: Annotated[str, Meta(description="what the text may be used for, in a few words")]
+    license: Annotated[str, Meta(description="permitted use of the text, in a few words")]
     hub: Annotated[str, Meta(description="data set on the Hugging Face hub; empty: not there")] = ""
     revision: Annotated[str, Meta(description="revision on the hub; a commit hash makes it immutable")] = (
         "main"
@@ -35,21 +35,29 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     package: Annotated[Package | None, Meta(description="the Python package that ships it")] = None
     patterns: Annotated[
         list[str],
-        Meta(description="which files of the source folder to read; empty: all that can be"),
+        Meta(description="patterns of the source files to read; empty: every readable file"),
     ] = []
     validation_files: Annotated[
         list[str],
         Meta(
-            description="patterns of the source's own validation files: all of them are the validation split, and "
-            "no training document is; what stands in them is left out of training"
+            description="patterns of the source's own validation files; they alone are the validation split, and "
+            "training leaves out the documents that are in them"
         ),
     ] = []
-    text_field: Annotated[str, Meta(description="field, dotted, of a record that holds the text")] = "text"
+    text_field: Annotated[
+        str, Meta(description="field of a record that holds the text; dots lead to inner fields")
+    ] = "text"
     source_field: Annotated[
-        str, Meta(description="field, dotted, of where a record is from, for statistics and weights")
+        str,
+        Meta(
+            description=(
+                "field that names a record's source, for statistics and weights; dots lead to inner fields"
+            )
+        ),
     ] = ""
     separator: Annotated[
-        str, Meta(description="line between the documents of a .txt file; empty: it is one document")
+        str,
+        Meta(description="line that separates the documents of a .txt file; empty: the file is one document"),
     ] = ""
     validation_share: Annotated[Share, Meta(description="share of the documents kept for validation")] = 0.001
     min_characters: Annotated[int, Meta(ge=0, le=MOST, description="shorter documents are left out")] = 1
@@ -58,13 +66,18 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 0
     languages: Annotated[list[str], Meta(description="languages to keep, as in: en de; empty: all")] = []
     language_field: Annotated[
-        str, Meta(description="field, dotted, that names a record's language; empty: fastText tells it")
+        str,
+        Meta(
+            description=(
+                "field that names a record's language; dots lead to inner fields; empty: fastText detects it"
+            )
+        ),
     ] = ""
     bytes: Annotated[
         float, Meta(ge=0, le=LARGEST, description="size of the source files, for estimates; 0: unknown")
     ] = 0.0
     tokens: Annotated[
-        float, Meta(ge=0, le=LARGEST, description="about how many tokens it has; 0: unknown")
+        float, Meta(ge=0, le=LARGEST, description="approximate number of tokens; 0: unknown")
     ] = 0.0
 
 
@@ -75,14 +88,14 @@ class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     license: str
     hub: Annotated[str, Meta(description="repository on the Hugging Face hub")]
     revision: Annotated[str, Meta(description="revision on the hub")] = "main"
-    gated: Annotated[bool, Meta(description="the hub wants a licence accepted and a token")] = False
+    gated: Annotated[bool, Meta(description="the hub requires an accepted licence and a token")] = False
     shipped: Annotated[
         str, Meta(description="folder of prep/data with the files it is made of; empty: none")
     ] = ""
     sha256: Annotated[
         dict[str, str], Meta(description="shipped files, or files of the hub, whose hash is known")
     ] = {}
-    vocab_size: Annotated[int, Meta(ge=1, le=MOST, description="ids it can give: the largest and one")]
+    vocab_size: Annotated[int, Meta(ge=1, le=MOST, description="number of ids: the largest id plus one")]
     model_vocab_size: Annotated[
         int, Meta(ge=1, le=MOST, description="rows of the embedding of its own models")
     ]
@@ -108,7 +121,7 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     workers: Annotated[
         int, Meta(ge=0, le=MOST_PROCESSES, description="processes on this node; 0: one a core")
     ] = 0
-    encoder: Annotated[EncoderName, Meta(description="auto takes the fastest that is proven")] = "auto"
+    encoder: Annotated[EncoderName, Meta(description="auto uses the fastest encoder that is proven")] = "auto"
     shard_bytes: Annotated[
         int,
         Meta(
@@ -127,12 +140,15 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ] = "ids"
     shuffle: Annotated[
         int,
-        Meta(ge=0, le=2**63 - 1, description="seed that all documents are shuffled by; 0: keep the order"),
+        Meta(ge=0, le=2**63 - 1, description="seed for shuffling all documents; 0: keep the order"),
     ] = 0
     duplicates: Annotated[
         Duplicates,
         Meta(
-            description="what is left out of repeated documents: exact: the same text; near: also the same words"
+            description=(
+                "which repeated documents to leave out; exact: the same text; near: also nearly the same "
+                "words"
+            )
         ),
     ] = "keep"
     weights: Annotated[
@@ -143,5 +159,6 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Share, Meta(description="share of source lines that may be broken before the job stops")
     ] = 0.001
     stale_seconds: Annotated[
-        int, Meta(ge=1, le=MOST, description="silence after which another worker takes a shard over")
+        int,
+        Meta(ge=1, le=MOST, description="seconds of silence after which another worker takes over a shard"),
     ] = 120

@@ -53,7 +53,7 @@ class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Rates of one device in a step of training, measured by trainings on it."""
 
-    product_tflops: Annotated[float, Meta(gt=0, description="matrix products at the training's dtype")]
+    product_tflops: Annotated[float, Meta(gt=0, description="matrix products in the training's dtype")]
     float8_tflops: Annotated[float, Meta(ge=0, description="matrix products in float8; 0: it has none")] = 0.0
     attention_tflops: Annotated[float, Meta(gt=0, description="causal attention, forward and backward")]
     memory_tb_s: Annotated[float, Meta(gt=0, description="kernels that only move memory")]

@@ -17,7 +17,7 @@ class ContainerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         "none"
     )
     mounts: Annotated[
-        tuple[str, ...], Meta(description="further source:target[:ro] mounts of the container")
+        tuple[str, ...], Meta(description="additional mounts of the container, as source:target[:ro]")
     ] = ()
     modules: Annotated[
         tuple[str, ...],

@@ -20,7 +20,7 @@ class HardwareFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     compute_capability: Annotated[str, Meta(description="CUDA architecture, as 9.0; empty without GPU")]
     image_variants: Annotated[
         list[ImageVariant],
-        Meta(description="images with code for this GPU; empty: none, its processors are ARM's"),
+        Meta(description="images with code for this GPU; empty: none, because its processors are ARM"),
     ]
     cpus: Annotated[int, Meta(ge=1, le=MOST, description="CPU cores of a node")]
     node_memory_gib: Annotated[int, Meta(ge=1, le=MOST, description="memory of a node")]
@@ -36,7 +36,11 @@ class HardwareFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = 0.0
     allreduce_network_gb_s: Annotated[
         float,
-        Meta(ge=0, le=LARGEST, description="the same of a node's network, between two nodes; 0: unknown"),
+        Meta(
+            ge=0,
+            le=LARGEST,
+            description="bus bandwidth an all-reduce between two nodes should reach, GB/s; 0: unknown",
+        ),
     ] = 0.0
 
 

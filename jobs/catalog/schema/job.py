@@ -23,19 +23,24 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         str,
         Meta(
             pattern=r"^(\d+-\d{1,2}(:\d{1,2}){0,2}|\d+(:\d{1,2}){0,2})$",
-            description="wall time, [days-]hours:minutes:seconds or another of sbatch's spellings",
+            description="time limit, as [days-]hours:minutes:seconds or another form that sbatch accepts",
         ),
     ] = "24:00:00"
     stop_grace_seconds: Annotated[
         # sbatch's --signal takes no more seconds than this.
-        int, Meta(ge=1, le=65535, description="warning before the time limit, to checkpoint in")
+        int,
+        Meta(
+            ge=1,
+            le=65535,
+            description="seconds before the time limit at which the job is warned, so that it can checkpoint",
+        ),
     ] = 300
     max_attempts: Annotated[
         int,
         Meta(
             ge=1,
             le=1_000_000,
-            description="times a run is stopped by its time limit before it gives up; preemptions do not count",
+            description="number of stops by the time limit after which a run gives up; preemptions do not count",
         ),
     ] = 50
     retries: Annotated[
@@ -43,7 +48,7 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Meta(
             ge=0,
             le=1_000_000,
-            description="failures after which a run starts again by itself; never after wrong usage",
+            description="number of failures after which a run restarts automatically; never after wrong usage",
         ),
     ] = 0
     array_limit: Annotated[
@@ -51,7 +56,7 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Meta(
             ge=0,
             le=MOST,
-            description="tasks of a Slurm array at work at once; 0: as many as there is room for",
+            description="tasks of a Slurm array that run at the same time; 0: no limit",
         ),
     ] = 0
     master_port: Annotated[int, Meta(ge=0, le=65535, description="rendezvous port; 0: from the job's id")] = 0
@@ -62,13 +67,13 @@ class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     dataset: Annotated[str, Meta(pattern=NAME, description="a data set of the catalogue")] = "slimpajama_6b"
     tokenizer: Annotated[str, Meta(pattern=NAME, description="a tokenizer of the catalogue")] = "gpt2"
-    image_variant: Annotated[ImageVariant, Meta(description="which of our images the hardware needs")] = (
-        "cu132"
-    )
+    image_variant: Annotated[
+        ImageVariant, Meta(description="variant of jobctl's image that the hardware needs")
+    ] = "cu132"
     image: Annotated[
         str, Meta(description="container image reference; empty: jobctl:<version>-<variant>")
     ] = ""
     sweep_batch_sizes: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=MOST)], ...],
-        Meta(description="the batch sizes that stage sweep tries one after another"),
+        Meta(description="batch sizes that stage sweep tries, one after another"),
     ] = ()

@@ -63,30 +63,41 @@ class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     memory: Annotated[
         str,
         Meta(
-            pattern=QUANTITY, description="memory a pod is promised, as 64Gi or 500G; empty: 16Gi a process"
+            pattern=QUANTITY,
+            description="memory reserved for a pod (request), as 64Gi or 500G; empty: 16Gi a process",
         ),
     ] = ""
     cpu_limit: Annotated[
-        int, Meta(ge=0, le=MOST, description="CPUs that a pod may use; 0: all of the hardware's node")
+        int,
+        Meta(
+            ge=0, le=MOST, description="CPUs that a pod may use (limit); 0: all CPUs of the hardware's node"
+        ),
     ] = 0
     memory_limit: Annotated[
         str,
         Meta(
             pattern=QUANTITY,
-            description="memory that a pod may use, as 64Gi or 500G; empty: 9/10 of the hardware's node",
+            description="memory that a pod may use (limit), as 64Gi or 500G; empty: 9/10 of the hardware's node",
         ),
     ] = ""
     gpu_product_label: Annotated[
-        str, Meta(description="label of the nodes that names their GPU; empty: nodes are not chosen by it")
+        str, Meta(description="node label that names the GPU; empty: do not choose nodes by label")
     ] = "nvidia.com/gpu.product"
     gpu_product: Annotated[
         str,
-        Meta(description="value of that label, for MIG and time-slicing; empty: the hardware's own product"),
+        Meta(
+            description="value of that label, for MIG and time-slicing; empty: the product of the hardware entry"
+        ),
     ] = ""
     gpu_resource: Annotated[str, Meta(description="Kubernetes' resource name of a GPU")] = "nvidia.com/gpu"
     rdma_resource: Annotated[str, Meta(description="Kubernetes' resource name of RDMA; empty: none")] = ""
     rdma_devices: Annotated[
-        int, Meta(ge=0, le=MOST, description="RDMA devices of a pod, as 4 EFA of a p4d; 0: one a GPU")
+        int,
+        Meta(
+            ge=0,
+            le=MOST,
+            description="RDMA devices of a pod, for example 4 for the EFA of a p4d; 0: one a GPU",
+        ),
     ] = 0
     topology_required: Annotated[
         str, Meta(description="topology level that all pods must share, for Kueue; empty: none")
@@ -100,5 +111,5 @@ class KubernetesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     )
     pod: Annotated[
         dict[str, Any],
-        Meta(description="further metadata and spec of the pods, merged strategically into ours"),
+        Meta(description="additional metadata and spec of the pods, added to jobctl's by a strategic merge"),
     ] = {}

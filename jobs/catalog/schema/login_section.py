@@ -14,8 +14,6 @@ class LoginSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     host: Annotated[
         str,
-        Meta(
-            description="login node as ssh spells it (user@host); empty: this machine talks to Slurm itself"
-        ),
+        Meta(description="login node in ssh's form (user@host); empty: this machine can reach Slurm itself"),
     ] = ""
     jobctl: Annotated[str, Meta(description="jobctl on the login node: a command or a path")] = "jobctl"

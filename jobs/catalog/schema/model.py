@@ -33,18 +33,27 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     ]
     rope_theta: Annotated[float, Meta(gt=0, le=LARGEST, description="RoPE base (unused by gpt2)")] = 10000.0
     rope_type: Annotated[
-        RopeType, Meta(description="how RoPE's frequencies are scaled for longer text; llama3 is that of 3.1")
+        RopeType,
+        Meta(description="scaling of RoPE's frequencies for longer text; llama3: the scaling of Llama 3.1"),
     ] = "default"
     rope_factor: Annotated[float, Meta(ge=1, le=LARGEST, description="divisor of the scaled frequencies")] = (
         1.0
     )
     rope_low_freq_factor: Annotated[
         float,
-        Meta(gt=0, le=LARGEST, description="llama3: fewer turns than this in the original length are scaled"),
+        Meta(
+            gt=0,
+            le=LARGEST,
+            description="llama3: scale frequencies with fewer turns than this in the original length",
+        ),
     ] = 1.0
     rope_high_freq_factor: Annotated[
         float,
-        Meta(gt=0, le=LARGEST, description="llama3: more turns than this in the original length are not"),
+        Meta(
+            gt=0,
+            le=LARGEST,
+            description="llama3: do not scale frequencies with more turns than this in the original length",
+        ),
     ] = 4.0
     rope_original_positions: Annotated[
         int, Meta(ge=1, le=MOST, description="llama3: the length that the model was first trained with")

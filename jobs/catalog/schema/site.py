@@ -30,11 +30,16 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     env: Annotated[dict[str, str], Meta(description="environment of the job; never secrets")] = {}
     pass_env: Annotated[
         tuple[str, ...],
-        Meta(description="variables taken from the submitter's environment, by name (secrets)"),
+        Meta(description="names of variables to take from the submitter's environment (secrets)"),
     ] = ()
     secrets_file: Annotated[
         str,
-        Meta(description="file of mode 600 with NAME=value lines, where pass_env is not in the environment"),
+        Meta(
+            description=(
+                "file of mode 600 with NAME=value lines, for pass_env variables that are not in the "
+                "environment"
+            )
+        ),
     ] = ""
     preflight: Annotated[
         Preflight,
@@ -50,7 +55,7 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Meta(
             ge=0,
             le=LARGEST,
-            description="GiB of compiled kernels that a user's jobs keep for the next ones; 0: none",
+            description="GiB of compiled kernels that a user's jobs keep for later jobs; 0: none",
         ),
     ] = 8.0
 

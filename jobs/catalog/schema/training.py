@@ -32,7 +32,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     # optimiser and schedule
     optimizer: Annotated[
         OptimizerName,
-        Meta(description="adamw takes the fastest for the kernels; torch_adamw always torch's own"),
+        Meta(description="adamw: the fastest AdamW for the kernels; torch_adamw: always PyTorch's"),
     ] = "adamw"
     learning_rate: Annotated[float, Meta(gt=0, le=LARGEST, description="peak learning rate")] = 3e-4
     min_lr: Annotated[float, Meta(ge=0, le=LARGEST, description="learning rate at the end of the decay")] = (
@@ -60,21 +60,28 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     )
     use_fp8: Annotated[bool, Meta(description="float8 matrix products in the blocks (tier 4)")] = False
     attention_backend: Annotated[
-        AttentionBackend, Meta(description="auto takes the fastest that works on the GPU")
+        AttentionBackend, Meta(description="auto uses the fastest one that works on the GPU")
     ] = "auto"
     compile: Annotated[bool, Meta(description="torch.compile of each block")] = True
     kernels: Annotated[
         Kernels,
-        Meta(description="auto takes our fused kernels where they run, which leave nothing to compile"),
+        Meta(
+            description="auto uses jobctl's fused kernels if they can run; with them, nothing is left to compile"
+        ),
     ] = "auto"
     deterministic: Annotated[
         Deterministic,
-        Meta(description="the same bits in every run: on; auto where it costs less than 1% of a step; off"),
+        Meta(description="identical bits in every run; auto: on if it costs less than 1% of a step"),
     ] = "auto"
     use_cuda_graphs: Annotated[bool, Meta(description="replay the step as a CUDA graph (tier 3)")] = False
     activation_checkpointing: Annotated[
         ActivationCheckpointing,
-        Meta(description="backward computes again: nothing; what costs one pass over memory; whole blocks"),
+        Meta(
+            description=(
+                "recomputation in backward; none: nothing; selective: results that cost one pass over "
+                "memory; full: whole blocks"
+            )
+        ),
     ] = "none"
     document_masking: Annotated[bool, Meta(description="no attention across document boundaries")] = False
     # layout over GPUs
@@ -99,7 +106,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         int, Meta(ge=0, le=MOST, description="steps between checkpoints; 0: at the end")
     ] = 500
     save_checkpoints: Annotated[
-        bool, Meta(description="write checkpoints; false: a measurement, whose weights nobody wants")
+        bool, Meta(description="write checkpoints; false: only measure, and keep no weights")
     ] = True
     always_save_checkpoint: Annotated[
         bool, Meta(description="save after every validation, not only after the best")
@@ -111,25 +118,27 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     checkpoint_when_busy: Annotated[
         CheckpointWhenBusy,
         Meta(
-            description="a save is due while one is being written: skip it, or wait; the last one always waits"
+            description="what to do if a save is due while another is being written; the last save always waits"
         ),
     ] = "skip"
     init_from: Annotated[
         str,
         Meta(
             pattern=r"^(auto|scratch|resume|(hf|run):.+)$",
-            description="auto, scratch, resume, or the weights that a new run begins with: hf:FOLDER, "
-            "hf:NAME of the hub, run:RUN, run:RUN@STEP, run:RUN@best",
+            description="auto, scratch, resume, or the first weights of a new run: hf:FOLDER, hf:NAME of the "
+            "hub, run:RUN, run:RUN@STEP, run:RUN@best",
         ),
     ] = "auto"
     # guards
     max_bad_steps: Annotated[
-        int, Meta(ge=1, le=MOST, description="non-finite steps in a row that end the run")
+        int, Meta(ge=1, le=MOST, description="number of consecutive non-finite steps that ends the run")
     ] = 20
     skip_loss_spikes: Annotated[
         float,
         Meta(
-            ge=0, le=LARGEST, description="skip a step whose loss is this many robust sigmas high; 0: never"
+            ge=0,
+            le=LARGEST,
+            description="skip a step if its loss is this many robust sigmas above the usual loss; 0: never",
         ),
     ] = 0.0
     hang_timeout: Annotated[
@@ -143,7 +152,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         Meta(
             ge=0,
             le=1_000_000_000,
-            description="do the first micro-step of every N-th step twice and compare all bits; 0: never",
+            description="repeat the first micro-step of every N-th step and compare all bits; 0: never",
         ),
     ] = 0
     profile: Annotated[bool, Meta(description="write a PyTorch profiler trace of a few steps")] = False
