@@ -23,7 +23,7 @@ def test_the_demo_tokenizes_trains_and_says_what_came_of_it(tmp_path: Path) -> N
     root = tmp_path / "workspace"
     answer = make_demo(root)
     assert answer.returncode == 0, answer.stderr
-    losses = re.search(r"training loss +([\d.]+) first, ([\d.]+) last", answer.stdout)
+    losses = re.search(r"training loss +([\d.]+) first, ([\d.]+) mean of the last steps", answer.stdout)
     assert losses is not None
     assert float(losses[1]) - float(losses[2]) > 3
     assert "tokens/s" in answer.stdout

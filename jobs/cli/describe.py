@@ -97,16 +97,17 @@ def training_summary(training: Training) -> str:
     """First and last loss, rate, and where the numbers are."""
     rows = [("iterations", str(training.iterations))]
     if training.first_loss is not None and training.last_loss is not None:
-        rows.append(("training loss", f"{training.first_loss:.4f} first, {training.last_loss:.4f} last"))
+        losses = f"{training.first_loss:.4f} first, {training.last_loss:.4f} mean of the last steps"
+        rows.append(("training loss", losses))
 
     if training.validation_loss is not None:
         rows.append(("validation loss", f"{training.validation_loss:.4f}"))
 
     if training.tokens_per_second is not None:
-        rows.append(("in steps", f"{training.tokens_per_second:,.0f} tokens/s, the median of the intervals"))
+        rows.append(("in steps", f"{training.tokens_per_second:,.0f} tokens/s"))
 
     if training.mfu is not None:
-        rows.append(("MFU", f"{training.mfu:.1%}"))
+        rows.append(("MFU", f"{training.mfu:.1%} mean"))
 
     if training.checkpoint:
         rows.append(("checkpoint", training.checkpoint))
@@ -124,7 +125,7 @@ def goodput_facts(goodput: Goodput | None) -> dict[str, Any] | None:
     return {
         "share": goodput.share,
         "wall_seconds": goodput.wall_seconds,
-        "tokens_per_second": goodput.tokens_per_second,
+        "wall_tokens_per_second": goodput.tokens_per_second,
         "seconds": goodput.seconds,
         "attempts": goodput.attempts,
         "starts": goodput.starts,

@@ -5,7 +5,6 @@ It has means without warm-up, the best MFU, and how long the optimal tokens take
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -14,16 +13,14 @@ import msgspec
 from jobctl.jobs.catalog.devices import is_device
 from jobctl.jobs.catalog.entries import ModelEntry
 from jobctl.jobs.catalog.loader import load_entry, load_hardware, names
-from jobctl.jobs.core.amounts import counted, short_count
+from jobctl.jobs.core.amounts import counted, short_bytes, short_count
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.goodput import CAUSES, STEPS, Goodput
 from jobctl.jobs.core.stamps import seconds_of
-from jobctl.jobs.monitoring.history import PARTS, History, Interval, column, finite, known, number
+from jobctl.jobs.monitoring.history import Evaluation, History, column, finite, known, number
+from jobctl.jobs.monitoring.steady import mean, rate, split, steady
 from jobctl.jobs.runs.records import Attempt
 
-WARMUP_STEPS = 50
-"""Steps that the guide's analysis leaves out."""
-WARMUP_SHARE = 0.1
-"""But never more than this part of the run."""
 LOSS_STEPS = 50
 """Steps whose mean is the final training loss, of a long run."""
 LOSS_SHARE = 0.1
@@ -60,6 +57,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     skipped_steps: int
     warmup_steps: int
     """Steps at the beginning, and after each resume, that the means below leave out."""
+    is_whole: bool
+    """Whether the means leave nothing out: after the warm-up nothing remains of a run so short."""
     first_loss: float | None
     last_loss: float | None
     """Mean of the last steps: a single one is noise."""
@@ -97,12 +96,19 @@ def analyse(
     """Return the analysis of ``history``.
 
     ``goodput`` says where its time went. ``skip`` is the number of steps to leave out as warm-up. ``tokens``
-    is the length of the training to project.
+    is the length of the training to project. Raises UserError if ``skip`` leaves nothing.
     """
-    warmup = warmup_steps(history) if skip is None else skip
-    steady = steady_intervals(history, warmup)
+    measured = steady(history, skip)
+    if skip and measured.is_whole:
+        raise UserError(
+            f"{history.name}: nothing is left after {counted(skip, 'step')}: "
+            f"the run has {counted(history.last_step, 'step')}",
+            hint="--skip N: fewer, so that a whole interval of the log remains",
+        )
+
+    intervals = measured.intervals
     losses = finite(column(history.steps, "loss"))
-    rate = _rate(steady)
+    in_steps = rate(intervals)
     over_all = wall_rate(history, attempts, goodput)
     wanted = tokens or optimal_tokens(history.model)
 
@@ -119,24 +125,25 @@ def analyse(
         attempts=max(len(attempts), len(history.segments)),
         repeated_steps=sum(segment.repeated for segment in history.segments),
         skipped_steps=sum(step.skipped for step in history.steps),
-        warmup_steps=warmup,
+        warmup_steps=measured.warmup,
+        is_whole=measured.is_whole,
         first_loss=losses[0] if losses else None,
         last_loss=final_loss(losses),
-        validation_loss=last_validation(history),
-        mfu=mean(steady, "mfu"),
-        mfu_peak=max(finite(column(steady, "mfu")), default=None),
+        validation_loss=last_validation(history.evaluations),
+        mfu=mean(intervals, "mfu"),
+        mfu_peak=max(finite(column(intervals, "mfu")), default=None),
         peak_flops=known(number(history.startup.get("peak_flops"))),
-        tokens_per_second=rate,
-        ms_per_step=mean(steady, "dt_ms"),
-        split=split(steady),
-        memory_gb=mean(steady, "memory_allocated_gb"),
+        tokens_per_second=in_steps,
+        ms_per_step=mean(intervals, "dt_ms"),
+        split=split(intervals),
+        memory_gb=mean(intervals, "memory_allocated_gb"),
         memory_peak_gb=max(finite(column(history.intervals, "memory_peak_gb")), default=None),
         memory_total_gb=memory_total_gb(str(history.startup.get("device") or "")),
         wall_seconds=goodput.wall_seconds if goodput else wall_seconds(history, attempts),
         wall_tokens_per_second=over_all,
         goodput=goodput.shares() if goodput else {},
         optimal_tokens=wanted,
-        projections=projections(history, wanted, {"steps": rate, "wall clock": over_all}),
+        projections=projections(history, wanted, {"steps": in_steps, "wall clock": over_all}),
     )
 
 
@@ -147,69 +154,11 @@ def final_loss(losses: Sequence[float]) -> float | None:
     return statistics.fmean(losses[-last:]) if losses else None
 
 
-def warmup_steps(history: History) -> int:
-    """Return how many steps at the beginning are no measure: compilation, first reads, filling caches."""
-    return min(WARMUP_STEPS, int(WARMUP_SHARE * history.last_step))
-
-
-def steady_intervals(history: History, warmup: int) -> list[Interval]:
-    """Return the intervals after warm-up: of the run, and after each resume its first one.
-
-    All intervals where that leaves none.
-    """
-    resumed = {segment.resumed_from for segment in history.segments if segment.resumed_from}
-    # The first interval after a resume compiles and fills its caches anew.
-    begins = {i.iter for i in history.intervals if i.iter - i.steps in resumed}
-    first = history.intervals[0].iter if history.intervals else 0
-    steady = [
-        i
-        for i in history.intervals
-        if i.iter - i.steps >= warmup and i.iter not in begins and i.iter != first
-    ]
-
-    return steady or history.intervals
-
-
-def mean(intervals: Sequence[Interval], name: str) -> float | None:
-    """Return the mean of a field over steps; None where no interval has it."""
-    pairs = [(getattr(i, name), i.steps) for i in intervals if math.isfinite(getattr(i, name))]
-    steps = sum(weight for _, weight in pairs)
-    return sum(value * weight for value, weight in pairs) / steps if steps else None
-
-
-def _rate(intervals: Sequence[Interval]) -> float | None:
-    """Return tokens/s while steps run: all tokens over all time, not the mean of the rates."""
-    timed = [i for i in intervals if math.isfinite(i.tokens_per_sec) and i.seconds]
-    seconds = sum(i.seconds for i in timed)
-    if seconds:
-        return sum(i.tokens_per_sec * i.seconds for i in timed) / seconds
-
-    # A log without step times still has rates.
-    return mean(intervals, "tokens_per_sec")
-
-
-def split(intervals: Sequence[Interval]) -> dict[str, float]:
-    """Return the share of a step's time by part, and ``other`` for the rest.
-
-    Empty where no part was measured.
-    """
-    total = mean(intervals, "dt_ms")
-    if not total:
-        return {}
-
-    shares = {part: (mean(intervals, f"{part}_ms") or 0.0) / total for part in PARTS}
-    # A log of another tool has no parts, and "100% other" would be no figure.
-    if not any(shares.values()):
-        return {}
-
-    return {**shares, "other": max(0.0, 1.0 - sum(shares.values()))}
-
-
-def last_validation(history: History) -> float | None:
+def last_validation(evaluations: Sequence[Evaluation]) -> float | None:
     """Return the loss of the newest evaluation, on the set that the run scored first."""
     # A run may score several sets, whose losses make no common curve.
-    chosen = history.evaluations[0].set if history.evaluations else ""
-    losses = [number(e.val_loss) for e in history.evaluations if e.set == chosen]
+    chosen = evaluations[0].set if evaluations else ""
+    losses = [number(e.val_loss) for e in evaluations if e.set == chosen]
     return known(losses[-1]) if losses else None
 
 
@@ -272,16 +221,16 @@ def projections(
 
     gpus = history.world_size
     made = []
-    for basis, rate in rates.items():
-        if not rate:
+    for basis, tokens_per_second in rates.items():
+        if not tokens_per_second:
             continue
 
-        hours = tokens / rate / 3600
+        hours = tokens / tokens_per_second / 3600
         made.append(
             Projection(
                 basis=basis,
                 tokens=tokens,
-                tokens_per_second=rate,
+                tokens_per_second=tokens_per_second,
                 iterations=tokens / history.tokens_per_step if history.tokens_per_step else None,
                 hours=hours,
                 days=hours / 24,
@@ -336,7 +285,7 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
     omitted = f"{a.warmup_steps} steps of warm-up, and the first interval of each attempt"
     rows = [("means leave out", omitted)] if a.steps else []
     peak = f" of {a.peak_flops / 1e12:,.1f} TFLOP/s dense" if a.peak_flops else ""
-    memory = f" of {a.memory_total_gb:.1f} GB" if a.memory_total_gb else ""
+    memory = f" of {_size(a.memory_total_gb)}" if a.memory_total_gb else ""
     shown: list[tuple[str, float | None, Callable[[float], str]]] = [
         ("MFU", a.mfu, lambda value: f"{value:.1%} mean, {a.mfu_peak or value:.1%} best interval{peak}"),
         ("tokens/s", a.wall_tokens_per_second, lambda value: f"{value:,.0f} over all the time"),
@@ -345,7 +294,7 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
         (
             "memory",
             a.memory_gb,
-            lambda value: f"{value:.1f} GB, {a.memory_peak_gb or value:.1f} GB peak{memory}",
+            lambda value: f"{_size(value)}, {_size(a.memory_peak_gb or value)} peak{memory}",
         ),
     ]
 
@@ -367,6 +316,17 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
             rows.append(("the rest", ", ".join(causes)))
 
     return rows
+
+
+def _left_out(a: Analysis) -> str:
+    if a.is_whole:
+        return "nothing: no interval remains after the warm-up of a run so short"
+
+    return f"{a.warmup_steps} steps of warm-up, and the first interval of each attempt"
+
+
+def _size(gb: float) -> str:
+    return short_bytes(1e9 * gb)
 
 
 def _rows_of_projection(a: Analysis) -> list[tuple[str, str]]:

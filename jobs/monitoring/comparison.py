@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from jobctl.jobs.catalog.resuming import WITHOUT_COST
+from jobctl.jobs.core.amounts import short_bytes
 from jobctl.jobs.monitoring.analysis import Analysis
 from jobctl.jobs.monitoring.history import History, column, whole
 from jobctl.jobs.monitoring.significance import (
@@ -59,7 +60,7 @@ RESULTS = (
     Result("tokens/s in steps", "tokens_per_second", "{:,.0f}".format, False),
     Result("MFU", "mfu", "{:.1%}".format, False),
     Result("ms a step", "ms_per_step", "{:,.1f}".format, True),
-    Result("memory peak, GB", "memory_peak_gb", "{:.2f}".format, True),
+    Result("memory peak", "memory_peak_gb", lambda gb: short_bytes(1e9 * gb), True),
 )
 
 

@@ -45,19 +45,19 @@ METRICS = (
     ),
     Metric(
         "jobctl_run_tokens_per_second",
-        "Tokens a second while steps run, over all GPUs.",
-        lambda look: look.tokens_per_second,
+        "Tokens a second while steps run, over all GPUs; now: in the newest intervals.",
+        lambda look: look.tokens_per_second_now,
     ),
     Metric(
         "jobctl_run_wall_tokens_per_second",
         "Tokens a second over all the time of the run.",
         lambda look: look.wall_tokens_per_second,
     ),
-    Metric("jobctl_run_mfu_ratio", "Share of the GPUs' dense peak, 0 to 1.", lambda look: look.mfu),
+    Metric("jobctl_run_mfu_ratio", "Share of the GPUs' dense peak, 0 to 1; now.", lambda look: look.mfu_now),
     Metric(
         "jobctl_run_step_seconds",
-        "Time of a step.",
-        lambda look: look.ms_per_step / 1e3 if look.ms_per_step is not None else None,
+        "Time of a step; now.",
+        lambda look: look.ms_per_step_now / 1e3 if look.ms_per_step_now is not None else None,
     ),
     Metric(
         "jobctl_run_memory_peak_bytes",
@@ -95,7 +95,7 @@ def samples(look: Glance, last_write: float | None) -> Iterator[Sample]:
     for state in STATES:
         yield Sample(STATE_METRIC, {**labels, "state": state}, float(state == look.state))
 
-    for part, share in look.split.items():
+    for part, share in look.split_now.items():
         yield Sample(PART_METRIC, {**labels, "part": part}, share)
 
     if last_write is not None:
@@ -183,7 +183,7 @@ def collector(runs: Runs) -> Any:
     helps = {metric.name: metric.help for metric in METRICS}
     helps |= {
         STATE_METRIC: "1 for the state that the run is in.",
-        PART_METRIC: "Share of a step's time by part, 0 to 1.",
+        PART_METRIC: "Share of a step's time by part, 0 to 1; now.",
         LAST_WRITE_METRIC: "When the run's log was last written.",
     }
 

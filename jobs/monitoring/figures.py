@@ -5,7 +5,6 @@ The validation loss may also come from the newest evaluation of a checkpoint.
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 
 import msgspec
@@ -14,9 +13,11 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.log_files import Kind
 from jobctl.jobs.core.names import UnsafeName, inside
 from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.monitoring.analysis import final_loss, last_validation
 from jobctl.jobs.monitoring.document import newest_document
-from jobctl.jobs.monitoring.history import finite, known, number
+from jobctl.jobs.monitoring.history import column, finite
 from jobctl.jobs.monitoring.logfile import RunLog
+from jobctl.jobs.monitoring.steady import mean, rate, steady
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,9 +26,10 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     iterations: int
     first_loss: float | None
     last_loss: float | None
+    """Mean of the last steps, as in an analysis."""
     validation_loss: float | None
     tokens_per_second: float | None
-    """Median over the logged intervals."""
+    """While steps run, in the steady intervals."""
     mfu: float | None
     checkpoint: str | None
     metrics: str
@@ -44,18 +46,16 @@ def read_training(run: Path) -> Training | None:
 
     training = RunLog(run).read()
     evaluations = training.evaluations
-    # The first interval carries the start-up: compilation, the first read of the data.
-    steady = training.intervals[1:] or training.intervals
-    rates = finite(interval.tokens_per_sec for interval in steady)
-    shares = finite(interval.mfu for interval in steady)
+    losses = finite(column(training.steps, "loss"))
+    intervals = steady(training).intervals
 
     return Training(
         iterations=training.last_step,
-        first_loss=known(number(training.steps[0].loss)) if training.steps else None,
-        last_loss=known(number(training.steps[-1].loss)) if training.steps else None,
-        validation_loss=known(number(evaluations[-1].val_loss)) if evaluations else None,
-        tokens_per_second=statistics.median(rates) if rates else None,
-        mfu=statistics.median(shares) if shares else None,
+        first_loss=losses[0] if losses else None,
+        last_loss=final_loss(losses),
+        validation_loss=last_validation(evaluations),
+        tokens_per_second=rate(intervals),
+        mfu=mean(intervals, "mfu"),
         checkpoint=_latest(run),
         metrics=str(file),
     )

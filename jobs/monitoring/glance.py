@@ -18,13 +18,12 @@ from jobctl.jobs.core.goodput import Goodput
 from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.core.stamps import seconds_of
 from jobctl.jobs.core.text import visible
-from jobctl.jobs.monitoring.analysis import mean, split, wall_rate
+from jobctl.jobs.monitoring.analysis import last_validation, wall_rate
 from jobctl.jobs.monitoring.history import History, column, finite, known, number
 from jobctl.jobs.monitoring.opening import Records
+from jobctl.jobs.monitoring.steady import mean, rate, recent, split, steady
 from jobctl.jobs.runs import store
 
-RECENT = 5
-"""Intervals whose mean is the present speed."""
 STALE_FACTOR = 10
 """Times the usual interval after which a silent log is worth a word."""
 STALE_SECONDS = 120.0
@@ -48,16 +47,16 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     validation_loss: float | None
     learning_rate: float | None
     grad_norm: float | None
-    tokens_per_second: float | None
-    """While steps run, in the newest intervals."""
+    tokens_per_second_now: float | None
+    """While steps run. ``now`` is the newest intervals: no figure of the whole run."""
     wall_tokens_per_second: float | None
     """Over all the time of the run; None where nothing says how long it took."""
-    mfu: float | None
+    mfu_now: float | None
     mfu_peak: float | None
-    """The best interval so far."""
-    ms_per_step: float | None
+    """The best steady interval so far."""
+    ms_per_step_now: float | None
     memory_gb: float | None
-    split: dict[str, float]
+    split_now: dict[str, float]
     goodput: float | None
     """Share of the wall-clock time in steps that count; None where it cannot be told."""
     warnings: tuple[str, ...]
@@ -83,17 +82,16 @@ def glance(
 
     ``goodput`` is where its time went.
     """
-    recent = history.intervals[-RECENT:]
-    per_step = mean(recent, "dt_ms")
+    newest = recent(history.intervals)
+    per_step = mean(newest, "dt_ms")
     remaining = max(0, history.max_iters - history.last_step)
     state, detail = state_of(history, records, now)
     # Nobody knows how long a run takes that waits for its next attempt.
     going = state in ("running", "silent")
     last = history.steps[-1] if history.steps else None
     losses = column(history.steps, "loss")
-    shares = finite(column(history.intervals, "mfu"))
+    shares = finite(column(steady(history).intervals, "mfu"))
     memory = finite(column(history.intervals, "memory_peak_gb"))
-    evaluations = finite(number(e.val_loss) for e in history.evaluations)
 
     return Glance(
         run=history.name,
@@ -105,16 +103,16 @@ def glance(
         seconds_left=remaining * per_step / 1e3 if per_step and going and history.max_iters else None,
         attempt=max(len(history.segments), records.attempts[-1].attempt if records.attempts else 0),
         loss=known(losses[-1]) if losses else None,
-        validation_loss=evaluations[-1] if evaluations else None,
+        validation_loss=last_validation(history.evaluations),
         learning_rate=known(number(last.lr)) if last else None,
         grad_norm=known(number(last.grad_norm)) if last else None,
-        tokens_per_second=mean(recent, "tokens_per_sec"),
+        tokens_per_second_now=rate(newest),
         wall_tokens_per_second=wall_rate(history, records.attempts, goodput),
-        mfu=mean(recent, "mfu"),
+        mfu_now=mean(newest, "mfu"),
         mfu_peak=max(shares, default=None),
-        ms_per_step=per_step,
+        ms_per_step_now=per_step,
         memory_gb=max(memory, default=None),
-        split=split(recent),
+        split_now=split(newest),
         goodput=goodput.share if goodput else None,
         warnings=tuple(warnings),
         steps=[step.iter for step in history.steps],
@@ -151,7 +149,7 @@ def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
 def _progress(history: History, now: float) -> tuple[str, str]:
     """Return whether a run that has not ended still writes."""
     silence = now - (history.last_write or now)
-    usual = max((i.seconds for i in history.intervals[-RECENT:]), default=0.0)
+    usual = max((i.seconds for i in recent(history.intervals)), default=0.0)
     # Quick steps fall silent during a save too, so some silence is always allowed.
     if silence > max(STALE_SECONDS, STALE_FACTOR * usual):
         return "silent", f"nothing logged for {clock(silence)}; jobctl doctor {history.name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from jobctl.jobs.core.amounts import clock, short_count
+from jobctl.jobs.core.amounts import clock, short_bytes, short_count
 from jobctl.jobs.monitoring.buckets import band, spread_out
 from jobctl.jobs.monitoring.glance import Glance
 
@@ -24,9 +24,9 @@ def line(look: Glance) -> str:
     shown = [
         ("loss {:.4f}", look.loss),
         ("val {:.4f}", look.validation_loss),
-        ("MFU {:.1%}", look.mfu),
+        ("MFU {:.1%} now", look.mfu_now),
         ("{:,.0f} tokens/s", look.wall_tokens_per_second),
-        ("{:,.0f} tokens/s in steps", look.tokens_per_second),
+        ("{:,.0f} tokens/s in steps now", look.tokens_per_second_now),
         ("grad {:.2f}", look.grad_norm),
         ("lr {:.2e}", look.learning_rate),
     ]
@@ -43,8 +43,8 @@ def line(look: Glance) -> str:
 def rows(look: Glance) -> list[tuple[str, str]]:
     """Return the figures of a panel as names and values."""
     pairs = [("loss", _number(look.loss, "{:.4f}")), ("validation", _number(look.validation_loss, "{:.4f}"))]
-    if look.mfu is not None and look.mfu_peak is not None:
-        pairs.append(("MFU", f"{look.mfu:.1%} (best {look.mfu_peak:.1%})"))
+    if look.mfu_now is not None and look.mfu_peak is not None:
+        pairs.append(("MFU now", f"{look.mfu_now:.1%} (best {look.mfu_peak:.1%})"))
 
     if look.wall_tokens_per_second is not None:
         pairs.append(("tokens/s", f"{look.wall_tokens_per_second:,.0f} over all the time"))
@@ -52,20 +52,22 @@ def rows(look: Glance) -> list[tuple[str, str]]:
     if look.goodput is not None:
         pairs.append(("goodput", f"{look.goodput:.1%} of the wall-clock time"))
 
-    if look.tokens_per_second is not None:
-        pairs.append(("in steps", f"{look.tokens_per_second:,.0f} tokens/s"))
+    if look.tokens_per_second_now is not None:
+        pairs.append(("in steps now", f"{look.tokens_per_second_now:,.0f} tokens/s"))
 
-    if look.ms_per_step is not None:
-        pairs.append(("a step", f"{look.ms_per_step:,.0f} ms"))
+    if look.ms_per_step_now is not None:
+        pairs.append(("a step now", f"{look.ms_per_step_now:,.0f} ms"))
 
-    if look.split:
+    if look.split_now:
         parts = [
-            f"{part.replace('_', ' ')} {share:.0%}" for part, share in look.split.items() if share >= 0.005
+            f"{part.replace('_', ' ')} {share:.0%}"
+            for part, share in look.split_now.items()
+            if share >= 0.005
         ]
         pairs.append(("of it", ", ".join(parts)))
 
     if look.memory_gb is not None:
-        pairs.append(("memory", f"{look.memory_gb:.1f} GB peak"))
+        pairs.append(("memory", f"{short_bytes(1e9 * look.memory_gb)} peak"))
 
     pairs.append(("lr", _number(look.learning_rate, "{:.2e}")))
     pairs.append(("gradient", _number(look.grad_norm, "{:.3g}")))

@@ -16,6 +16,7 @@ from jobctl.jobs.core.log_files import log_names
 from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.monitoring.document import newest_document, read_document
 from jobctl.jobs.monitoring.history import Interval, Line, Step, finite, number
+from jobctl.jobs.monitoring.steady import mean, recent
 from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
@@ -33,7 +34,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     loss: float | None
     """Loss of the last logged step; None where it was no number."""
     seconds_per_step: float | None
-    """Mean of the newest interval of the log; None before the first."""
+    """Mean of the newest intervals of the log; None before the first."""
 
     @property
     def share(self) -> float:
@@ -103,14 +104,14 @@ def _of_log(path: Path, steps: int) -> Progress | None:
 
 
 def _progress(last: Step, intervals: Sequence[Interval], steps: int) -> Progress:
-    times = finite([interval.dt_ms for interval in intervals])
+    milliseconds = mean(recent(intervals), "dt_ms")
     losses = finite([number(last.loss)])
 
     return Progress(
         step=last.iter,
         steps=steps,
         loss=losses[0] if losses else None,
-        seconds_per_step=times[-1] / 1e3 if times else None,
+        seconds_per_step=milliseconds / 1e3 if milliseconds is not None else None,
     )
 
 

@@ -11,6 +11,6 @@ def line(step: int, max_iters: int, record: dict[str, float], timing: dict[str, 
     mfu = f"MFU {timing['mfu']:.1%} of {peak}" if "mfu" in timing else "MFU n/a"
     return (
         f"step {step}/{max_iters} ({step / max_iters:.0%})  loss {record['loss']:.4f}  lr {record['lr']:.2e}  "
-        f"grad {record['grad_norm']:.2f}  {timing['tokens_per_sec']:,.0f} tokens/s in steps  {mfu}  "
+        f"grad {record['grad_norm']:.2f}  {timing['tokens_per_sec']:,.0f} tokens/s in steps now  {mfu}  "
         f"{timing['dt_ms']:,.0f} ms/step  ETA {clock(left)}"
     )

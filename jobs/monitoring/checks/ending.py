@@ -109,7 +109,7 @@ def silent(facts: RunFacts) -> Finding | None:
         check="silent",
         cause="The run has not ended, and its log is silent: a rank hangs, its storage does, or its node is gone.",
         evidence=f"nothing logged for {clock(silence)}; the last step is {look.step}, "
-        f"at {look.ms_per_step or 0:,.0f} ms a step",
+        f"at {look.ms_per_step_now or 0:,.0f} ms a step",
         remedy="jobctl status RUN asks the scheduler whether the job lives. kill -USR1 of a rank writes its stacks "
         "into its log. The watchdog ends the job after hang_timeout seconds by itself.",
         page="docs/training.md#hangs",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
-from jobctl.jobs.monitoring.analysis import analyse, memory_total_gb, steady_intervals, warmup_steps
+from jobctl.jobs.monitoring.analysis import analyse, memory_total_gb
 from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
 from jobctl.jobs.monitoring.history import Interval, column, finite
+from jobctl.jobs.monitoring.steady import steady
 
 PAGE = "docs/performance.md"
 LOW_MFU = 0.20
@@ -42,8 +44,8 @@ REMEDIES = {
 }
 
 
-def _steady(facts: RunFacts) -> list[Interval]:
-    return steady_intervals(facts.history, warmup_steps(facts.history))
+def _steady(facts: RunFacts) -> Sequence[Interval]:
+    return steady(facts.history).intervals
 
 
 def _shares(facts: RunFacts) -> dict[str, float]:
@@ -110,9 +112,9 @@ def much_optimizer(facts: RunFacts) -> Finding | None:
 
 def becomes_slower(facts: RunFacts) -> Finding | None:
     """The same computation takes longer than before: a GPU lowers its clock, or shares its node."""
-    steady = _steady(facts)
+    intervals = _steady(facts)
     # Other tools do not log the parts of a step.
-    times = finite(i.compute_ms or i.dt_ms for i in steady)
+    times = finite(i.compute_ms or i.dt_ms for i in intervals)
     # A CPU becomes slower whenever something else runs on it.
     if not facts.on_gpu or len(times) < 4 * ENOUGH_INTERVALS:
         return None
@@ -135,13 +137,13 @@ def becomes_slower(facts: RunFacts) -> Finding | None:
 
 def uneven_steps(facts: RunFacts) -> Finding | None:
     """Single intervals that take several times the usual one."""
-    steady = _steady(facts)
-    times = finite(column(steady, "dt_ms"))
+    intervals = _steady(facts)
+    times = finite(column(intervals, "dt_ms"))
     if not facts.on_gpu or len(times) < 4 * ENOUGH_INTERVALS:
         return None
 
     middle = statistics.median(times)
-    slow = [i for i in steady if i.dt_ms > 2 * middle]
+    slow = [i for i in intervals if i.dt_ms > 2 * middle]
     # A few slow intervals hold an evaluation or a save.
     if len(slow) < max(3, len(times) // 20):
         return None

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from jobctl.jobs.cli import jobctl
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
 from tests.jobs.monitoring.runs import write_attempt, write_log, write_run
 
 
@@ -59,3 +60,24 @@ def test_the_verbs_need_no_torch(root: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_skip_beyond_the_end_is_refused(root: Path) -> None:
+    write_run(layout.run_dir(root, "first"), steps=200)
+    assert "means leave out   150 steps" in call("analyze", "first", "--skip", "150").output
+    for skip in ("195", "200", "5000"):
+        shown = CliRunner().invoke(jobctl, ["analyze", "first", "--skip", skip], prog_name="jobctl")
+        assert isinstance(shown.exception, UserError)
+        assert shown.exception.code == 2
+        assert shown.exception.message == (
+            f"first: nothing is left after {skip} steps: the run has 200 steps"
+        )
+
+
+def test_a_run_too_short_for_a_warm_up_says_that_its_means_have_all(root: Path) -> None:
+    write_run(layout.run_dir(root, "short"), steps=8)
+    for words in ([], ["--skip", "0"]):
+        shown = call("analyze", "short", *words)
+        assert "means leave out   nothing: " in shown.output
+
+    assert json.loads(call("analyze", "short", "--json").output)["is_whole"] is True

@@ -102,10 +102,10 @@ def test_figures_are_rounded_for_people() -> None:
     lines = {line[:16].strip(): line[17:] for line in training_summary(TRAINING).splitlines()}
     assert lines == {
         "iterations": "40",
-        "training loss": "10.8300 first, 6.3204 last",
+        "training loss": "10.8300 first, 6.3204 mean of the last steps",
         "validation loss": "6.5000",
-        "in steps": "3,300 tokens/s, the median of the intervals",
-        "MFU": "63.7%",
+        "in steps": "3,300 tokens/s",
+        "MFU": "63.7% mean",
         "checkpoint": "/r/checkpoints/step-40",
         "metrics": "/r/metrics/run.json",
     }

@@ -35,7 +35,7 @@ def test_a_run_that_goes_on(tmp_path: Path) -> None:
     seen = look(tmp_path)
     assert (seen.state, seen.step, seen.max_iters, seen.attempt) == ("running", 100, 200, 1)
     assert seen.seconds_left == pytest.approx(10.0)
-    assert (seen.mfu, seen.mfu_peak, seen.memory_gb) == (pytest.approx(0.6), 0.6, 90.0)
+    assert (seen.mfu_now, seen.mfu_peak, seen.memory_gb) == (pytest.approx(0.6), 0.6, 90.0)
     assert not seen.has_ended
 
 

@@ -20,13 +20,16 @@ def test_one_line_says_all_that_matters(tmp_path: Path) -> None:
     write_attempt(going(tmp_path), 1)
     text = line(look(tmp_path, goodput=SPENT))
     assert "running  step 100/200 (50%)  loss 3.7960" in text
-    assert "MFU 60.0%  980 tokens/s  10,240 tokens/s in steps  grad 1.00  lr 3.00e-04  00:00:10 left" in text
+    assert (
+        "MFU 60.0% now  980 tokens/s  10,240 tokens/s in steps now  grad 1.00  lr 3.00e-04  00:00:10 left"
+        in text
+    )
 
 
 def test_rows_leave_out_what_is_unknown(tmp_path: Path) -> None:
     write_log(tmp_path, [start_line(), *training_lines([1], timing=lambda step: {"mfu": math.nan})])
     names = [name for name, _ in rows(look(tmp_path))]
-    assert "MFU" not in names
+    assert "MFU now" not in names
     assert "goodput" not in names
 
 
@@ -34,7 +37,7 @@ def test_the_rate_of_the_run_is_not_the_rate_of_its_steps(tmp_path: Path) -> Non
     shown = rows(look(going(tmp_path), goodput=SPENT))
     assert ("tokens/s", "980 over all the time") in shown
     assert ("goodput", "97.0% of the wall-clock time") in shown
-    assert ("in steps", "10,240 tokens/s") in shown
+    assert ("in steps now", "10,240 tokens/s") in shown
 
 
 def test_a_log_that_does_not_say_how_long_it_took_has_the_rate_of_its_steps_alone(tmp_path: Path) -> None:
