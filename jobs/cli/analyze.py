@@ -8,7 +8,7 @@ import click
 
 from jobctl.jobs.cli.choices import root
 from jobctl.jobs.cli.output import emit, warn
-from jobctl.jobs.monitoring.analysis import Analysis, analyse, text
+from jobctl.jobs.monitoring.analysis import Analysis, analyse, different_sets, text
 from jobctl.jobs.monitoring.opening import open_run
 
 
@@ -29,6 +29,7 @@ def analyze_command(runs: tuple[str, ...], skip: int | None, tokens: float | Non
     RUN is the name of a run, its directory, or a log of the guide's tools (run_*.json, or its folder).
     """
     analyses = [_analysis(word, root(), skip, tokens) for word in runs]
+    warn([note] if (note := different_sets(analyses)) else [])
     facts = analyses[0] if len(analyses) == 1 else analyses
     emit(facts, as_json, "\n\n".join(map(text, analyses)))
 

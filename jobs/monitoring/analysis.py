@@ -63,6 +63,10 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     last_loss: float | None
     """Mean of the last steps: a single one is noise."""
     validation_loss: float | None
+    validation_set: str
+    """What the validation loss was measured on. Losses of two sets are not comparable."""
+    perplexity_per_byte: float | None
+    """Of the validation. It is comparable between tokenizers on one text."""
     mfu: float | None
     mfu_peak: float | None
     peak_flops: float | None
@@ -108,6 +112,7 @@ def analyse(
 
     intervals = measured.intervals
     losses = finite(column(history.steps, "loss"))
+    scored = newest_evaluation(history.evaluations)
     in_steps = rate(intervals)
     over_all = wall_rate(history, attempts, goodput)
     wanted = tokens or optimal_tokens(history.model)
@@ -130,6 +135,8 @@ def analyse(
         first_loss=losses[0] if losses else None,
         last_loss=final_loss(losses),
         validation_loss=last_validation(history.evaluations),
+        validation_set=scored.set if scored else "",
+        perplexity_per_byte=known(number(scored.perplexity_per_byte)) if scored else None,
         mfu=mean(intervals, "mfu"),
         mfu_peak=max(finite(column(intervals, "mfu")), default=None),
         peak_flops=known(number(history.startup.get("peak_flops"))),
@@ -154,12 +161,32 @@ def final_loss(losses: Sequence[float]) -> float | None:
     return statistics.fmean(losses[-last:]) if losses else None
 
 
-def last_validation(evaluations: Sequence[Evaluation]) -> float | None:
-    """Return the loss of the newest evaluation, on the set that the run scored first."""
+def newest_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """Return the newest evaluation on the set that the run scored first; None without any."""
     # A run may score several sets, whose losses make no common curve.
-    chosen = evaluations[0].set if evaluations else ""
-    losses = [number(e.val_loss) for e in evaluations if e.set == chosen]
-    return known(losses[-1]) if losses else None
+    chosen = [e for e in evaluations if e.set == evaluations[0].set]
+    return chosen[-1] if chosen else None
+
+
+def last_validation(evaluations: Sequence[Evaluation]) -> float | None:
+    """Return the loss of the newest evaluation on the set that the run scored first."""
+    scored = newest_evaluation(evaluations)
+    return known(number(scored.val_loss)) if scored else None
+
+
+def different_sets(analyses: Sequence[Analysis]) -> str:
+    """Return in words that the validation losses of runs are of several sets; empty where they are of one."""
+    scored = [a for a in analyses if a.validation_loss is not None]
+    sets = {a.validation_set: [b.run for b in scored if b.validation_set == a.validation_set] for a in scored}
+    if len(sets) < 2:
+        return ""
+
+    named = "; ".join(f"{name or 'a set without a name'} of {', '.join(runs)}" for name, runs in sets.items())
+    words = f"the validation sets differ, so their losses are not comparable: {named}"
+    if all(a.perplexity_per_byte is not None for a in scored):
+        words += ". The perplexity a byte is comparable where the text is the same, whatever the tokenizer"
+
+    return words
 
 
 def wall_seconds(history: History, attempts: Sequence[Attempt] = ()) -> float | None:
@@ -276,14 +303,15 @@ def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
         rows.append(("training loss", f"{a.first_loss:.4f} first, {a.last_loss:.4f} mean of the last steps"))
 
     if a.validation_loss is not None:
-        rows.append(("validation loss", f"{a.validation_loss:.4f}"))
+        scored = f" on {a.validation_set}" if a.validation_set else ""
+        byte = f", perplexity {a.perplexity_per_byte:.4f} a byte" if a.perplexity_per_byte is not None else ""
+        rows.append(("validation loss", f"{a.validation_loss:.4f}{scored}{byte}"))
 
     return rows
 
 
 def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
-    omitted = f"{a.warmup_steps} steps of warm-up, and the first interval of each attempt"
-    rows = [("means leave out", omitted)] if a.steps else []
+    rows = [("means leave out", _left_out(a))] if a.steps else []
     peak = f" of {a.peak_flops / 1e12:,.1f} TFLOP/s dense" if a.peak_flops else ""
     memory = f" of {_size(a.memory_total_gb)}" if a.memory_total_gb else ""
     shown: list[tuple[str, float | None, Callable[[float], str]]] = [

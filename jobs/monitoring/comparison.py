@@ -14,7 +14,7 @@ import msgspec
 
 from jobctl.jobs.catalog.resuming import WITHOUT_COST
 from jobctl.jobs.core.amounts import short_bytes
-from jobctl.jobs.monitoring.analysis import Analysis
+from jobctl.jobs.monitoring.analysis import Analysis, different_sets
 from jobctl.jobs.monitoring.history import History, column, whole
 from jobctl.jobs.monitoring.significance import (
     WORTH,
@@ -51,10 +51,13 @@ class Result(msgspec.Struct, frozen=True):
     field: str
     form: Callable[[float], str]
     less_is_better: bool
+    is_judged: bool = True
+    """Whether a difference of it gets a verdict."""
 
 
 RESULTS = (
     Result("validation loss", "validation_loss", "{:.4f}".format, True),
+    Result("perplexity a byte", "perplexity_per_byte", "{:.4f}".format, True, is_judged=False),
     Result("training loss", "last_loss", "{:.4f}".format, True),
     Result("tokens/s", "wall_tokens_per_second", "{:,.0f}".format, False),
     Result("tokens/s in steps", "tokens_per_second", "{:,.0f}".format, False),
@@ -83,9 +86,21 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     members: tuple[Member, ...]
 
+    @property
+    def validation_sets(self) -> set[str]:
+        """What the validation losses of its runs were measured on."""
+        scored = [m.analysis for m in self.members if m.analysis.validation_loss is not None]
+        return {analysis.validation_set for analysis in scored}
+
     def values(self, field: str) -> dict[int, float]:
-        """Return a result of each run that has it, by seed; of two runs with one seed, both count."""
+        """Return a result of each run that has it, by seed; of two runs with one seed, both count.
+
+        Losses of several validation sets have no mean, so there are none.
+        """
         values: dict[int, float] = {}
+        if field == "validation_loss" and len(self.validation_sets) > 1:
+            return values
+
         for position, member in enumerate(self.members):
             value = getattr(member.analysis, field)
             if value is not None:
@@ -113,6 +128,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Each setting that differs, with its value in each group; None where a log does not say."""
     verdicts: tuple[Verdict, ...]
     """Of each group against the first."""
+    notes: tuple[str, ...]
+    """Why some results get no verdict."""
 
 
 def compared(members: Sequence[Member]) -> Comparison:
@@ -125,7 +142,32 @@ def compared(members: Sequence[Member]) -> Comparison:
         if (verdict := _verdict(result, groups[0], group)) is not None
     ]
 
-    return Comparison(groups=groups, settings=differing(groups), verdicts=tuple(verdicts))
+    return Comparison(
+        groups=groups, settings=differing(groups), verdicts=tuple(verdicts), notes=_notes(groups)
+    )
+
+
+def _notes(groups: Sequence[Group]) -> tuple[str, ...]:
+    """Return why the losses of these groups are not comparable."""
+    notes = [different_sets([member.analysis for group in groups for member in group.members])]
+    if any(_other_data(groups[0], group) for group in groups[1:]):
+        notes.append("the training data differ, so the training losses are not comparable")
+
+    return tuple(note for note in notes if note)
+
+
+def _other_data(first: Group, second: Group) -> bool:
+    """Whether two groups were trained on data that are known to differ."""
+    prints = [group.settings.get("fingerprint") for group in (first, second)]
+    return None not in prints and prints[0] != prints[1]
+
+
+def _is_comparable(result: Result, first: Group, second: Group) -> bool:
+    """Whether a result of two groups measures the same thing."""
+    if result.field == "validation_loss":
+        return len(first.validation_sets | second.validation_sets) < 2
+
+    return result.is_judged and not (result.field == "last_loss" and _other_data(first, second))
 
 
 def setting_of(history: History) -> dict[str, Any]:
@@ -166,6 +208,9 @@ def differing(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:
 
 
 def _verdict(result: Result, first: Group, second: Group) -> Verdict | None:
+    if not _is_comparable(result, first, second):
+        return None
+
     difference = compare(first.values(result.field), second.values(result.field))
     if difference is None:
         return None
@@ -270,7 +315,12 @@ def facts(comparison: Comparison) -> dict[str, Any]:
         for verdict in comparison.verdicts
     ]
 
-    return {"groups": groups, "settings": comparison.settings, "verdicts": verdicts}
+    return {
+        "groups": groups,
+        "settings": comparison.settings,
+        "verdicts": verdicts,
+        "notes": comparison.notes,
+    }
 
 
 def _figures(values: list[float]) -> dict[str, Any]:

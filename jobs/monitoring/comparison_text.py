@@ -56,6 +56,7 @@ def _results(comparison: Comparison) -> str:
         rows = [(f"  {verdict.result}", verdict.words) for verdict in verdicts]
         lines.append(aligned((f"{group.name} against {groups[0].name}", ""), rows))
 
+    lines += comparison.notes
     if any(verdict.difference.is_real is None for verdict in comparison.verdicts):
         lines.append("repeats with other seeds tell what is chance: --set seed=N, three of each setting")
 

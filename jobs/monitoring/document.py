@@ -28,6 +28,7 @@ from jobctl.jobs.monitoring.history import (
     Segment,
     Step,
     Summary,
+    known,
     number,
     whole,
 )
@@ -180,6 +181,7 @@ def evaluation_of(entry: Entry) -> Evaluation:
         iter=_iter(entry),
         val_loss=number(_first(entry, "val_loss", "loss")),
         set=str(entry.get("set") or ""),
+        perplexity_per_byte=known(number(entry.get("perplexity_per_byte"))),
     )
 
 

@@ -49,6 +49,7 @@ def page_data(subjects: Sequence[Subject], *, most: int = BUCKETS) -> dict[str, 
     return {
         "steps": grid.ends,
         "parts": list(PARTS),
+        "validation_note": analyses.different_sets([s.analysis for s in subjects]),
         "runs": [run_data(subject, grid) for subject in subjects],
     }
 

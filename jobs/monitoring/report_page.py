@@ -40,6 +40,7 @@ def page(subjects: Sequence[Subject], made: str) -> str:
         made=made,
         version=jobctl.__version__,
         runs=data["runs"],
+        validation_note=data["validation_note"],
         scripts=[_safe(text_of(name)) for name in SCRIPTS],
         **{name: _safe(text) for name, text in verbatim.items()},
     )

@@ -81,3 +81,12 @@ def test_a_run_too_short_for_a_warm_up_says_that_its_means_have_all(root: Path) 
         assert "means leave out   nothing: " in shown.output
 
     assert json.loads(call("analyze", "short", "--json").output)["is_whole"] is True
+
+
+def test_runs_that_were_scored_on_different_sets_are_told_apart(root: Path) -> None:
+    write_run(layout.run_dir(root, "a"), steps=20)
+    write_run(layout.run_dir(root, "b"), steps=20, scored={"set": "val-y", "perplexity_per_byte": 3.25})
+    shown = call("analyze", "a", "b")
+    assert "validation sets differ" in shown.stderr
+    assert " on val-y, perplexity 3.2500 a byte" in shown.stdout
+    assert call("analyze", "b").stderr == ""

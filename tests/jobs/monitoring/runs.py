@@ -123,15 +123,20 @@ def write_run(
     settings: dict[str, Any] | None = None,
     timing: Callable[[int], dict[str, Any]] = lambda step: {},
     status: str = "finished",
+    scored: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a run of one attempt whose loss has ``noise`` of its own (relative, normal, by ``seed``)."""
+    """Write a run of one attempt whose loss has ``noise`` of its own (relative, normal, by ``seed``).
+
+    ``scored`` goes into the line of its evaluation.
+    """
     generator = random.Random(seed)
     losses = {step: scale * curve(step) * (1 + generator.gauss(0, noise)) for step in range(1, steps + 1)}
     chosen = {"max_iters": steps, "seed": seed, **(settings or {})}
     lines = [start_line(run.name, **chosen)]
     lines += training_lines(losses, loss=losses.__getitem__, timing=timing)
     evaluated = scale * curve(steps) * (1 + generator.gauss(0, noise / 10))
-    lines.append({"kind": "eval", "iter": steps, "set": "val-x", "val_loss": evaluated, "perplexity": 1.0})
+    score = {"kind": "eval", "iter": steps, "set": "val-x", "val_loss": evaluated, "perplexity": 1.0}
+    lines.append(score | (scored or {}))
     if status:
         lines.append({"kind": "summary", "iter": steps, "status": status, "tokens": steps * TOKENS})
 

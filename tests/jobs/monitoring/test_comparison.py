@@ -143,3 +143,34 @@ def test_machines_get_the_same_figures(tmp_path: Path) -> None:
 def test_a_spread_is_shown_for_repeats() -> None:
     form = "{:.1f}".format
     assert [spread_text(values, form) for values in ([], [2.0], [1.0, 3.0])] == ["-", "2.0", "2.0 ± 1.4"]
+
+
+def test_losses_of_different_validation_sets_get_no_verdict(tmp_path: Path) -> None:
+    base = [member(tmp_path / f"a{seed}", seed=seed) for seed in (1, 2, 3)]
+    of_other_set = {"scored": {"set": "val-y"}, "settings": {"weight_decay": 0.2}}
+    others = [member(tmp_path / f"b{seed}", seed=seed, **of_other_set) for seed in (1, 2, 3)]
+    comparison = compared(base + others)
+    assert [v.result for v in comparison.verdicts if "loss" in v.result] == ["training loss"]
+    (note,) = comparison.notes
+    assert note.endswith("not comparable: val-x of a1, a2, a3; val-y of b1, b2, b3")
+    assert facts(comparison)["notes"] == (note,)
+
+
+def test_repeats_that_were_scored_on_different_sets_have_no_mean_validation_loss(tmp_path: Path) -> None:
+    runs = [member(tmp_path / f"a{seed}", seed=seed, scored={"set": f"val-{seed}"}) for seed in (1, 2)]
+    comparison = compared(runs)
+    assert comparison.groups[0].values("validation_loss") == {}
+    assert len(comparison.notes) == 1
+
+
+def test_other_training_data_give_no_verdict_on_the_training_loss(tmp_path: Path) -> None:
+    byte = {"perplexity_per_byte": 3.25}
+    base = member(tmp_path / "a", seed=1, scored=byte)
+    other = member(
+        tmp_path / "b", seed=1, scored={"set": "val-y", **byte}, settings={"fingerprint": "e" * 64}
+    )
+    comparison = compared([base, other])
+    assert [v.result for v in comparison.verdicts if "loss" in v.result] == []
+    assert "The perplexity a byte is comparable" in comparison.notes[0]
+    assert "training data differ" in comparison.notes[1]
+    assert comparison.groups[1].values("perplexity_per_byte") == {1: 3.25}

@@ -47,3 +47,8 @@ def test_long_values_keep_their_ends() -> None:
 
 def test_columns_are_aligned() -> None:
     assert aligned(("a", "b"), [("xxx", "1")]) == "a    b\nxxx  1"
+
+
+def test_different_validation_sets_are_told(tmp_path: Path) -> None:
+    runs = [member(tmp_path / "a"), member(tmp_path / "b", scored={"set": "val-y"}, settings={"beta1": 0.8})]
+    assert "the validation sets differ, so their losses are not comparable" in text(compared(runs))

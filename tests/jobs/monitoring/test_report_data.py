@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from jobctl.jobs.monitoring.report_data import page_data
+from jobctl.jobs.monitoring.report_page import page
 from tests.jobs.monitoring.runs import curve, start_line, training_lines, write_attempt, write_log, write_run
 from tests.jobs.monitoring.test_report_page import resumed_run, subject
 
@@ -59,3 +60,11 @@ def test_all_of_it_is_json(tmp_path: Path) -> None:
     data = page_data([subject(tmp_path / "r")])
     text = msgspec.json.encode(data)
     assert msgspec.json.decode(text)["runs"][0]["settings"]["table"] == "a: 1"
+
+
+def test_validation_losses_of_different_sets_have_a_note(tmp_path: Path) -> None:
+    same = [subject(write_run(tmp_path / name)) for name in ("a", "b")]
+    assert page_data(same)["validation_note"] == ""
+    assert "validation sets differ" not in page(same, "now")
+    other = subject(write_run(tmp_path / "c", scored={"set": "val-y"}))
+    assert page([*same, other], "now").count('<p class="about">Mind: the validation sets differ') == 1
