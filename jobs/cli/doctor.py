@@ -53,42 +53,45 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
         unchecked = [word for word, facts in known.items() if facts.are_empty]
         stepless = [word for word, facts in known.items() if not facts.have_steps]
         subjects = {word: diagnose(facts) for word, facts in known.items()}
-        count = len(RUN_CHECKS)
+        counts = dict.fromkeys(known, len(RUN_CHECKS))
+        total = len(RUN_CHECKS)
     else:
-        subjects, count = _of_place(options)
+        subjects, counts = _of_place(options)
+        total = sum(counts.values())
 
     title = len(subjects) > 1
     parts = [
         (f"{name}\n" if title else "")
-        + (NOTHING.format(name) if name in unchecked else text(found, count))
+        + (NOTHING.format(name) if name in unchecked else text(found, counts[name]))
         + ("\n" + NO_STEP.format(name) if name in stepless and name not in unchecked else "")
         for name, found in subjects.items()
     ]
-    facts = {"findings": subjects, "checks": count, "unchecked": unchecked, "without_steps": stepless}
+    facts = {"findings": subjects, "checks": total, "unchecked": unchecked, "without_steps": stepless}
     emit(facts, as_json, "\n\n".join(parts))
     if any(subjects.values()):
         raise SystemExit(FOUND)
 
 
-def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], int]:
-    """Return what is wrong where jobs would run, and how many checks looked there."""
+def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], dict[str, int]]:
+    """Return what is wrong where jobs would run, and how many checks looked at each part of it."""
     name = _target_name(options)
     target = load_target(name)
     subjects: dict[str, list[Finding]] = {}
-    count = 0
+    counts: dict[str, int] = {}
     if isinstance(target, Examines):
         examined = _of_cluster(target, options)
         warn(examined.notes)
         subjects["the cluster"] = [_finding(trouble) for trouble in examined.troubles]
-        count += examined.checks
+        counts["the cluster"] = examined.checks
 
     if target_entry(name).shares_files:
         # Whoever asks from another machine would take "this machine" for their own.
         is_of_another = click.get_current_context().find_root().obj
-        subjects["the login node" if is_of_another else "this machine"] = _of_machine(options)
-        count += len(MACHINE_CHECKS)
+        place = "the login node" if is_of_another else "this machine"
+        subjects[place] = _of_machine(options)
+        counts[place] = len(MACHINE_CHECKS)
 
-    return subjects, count
+    return subjects, counts
 
 
 def _facts(word: str) -> RunFacts:

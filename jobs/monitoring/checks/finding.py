@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.core.text import visible
 from jobctl.jobs.monitoring.glance import newest_attempt
@@ -110,11 +111,11 @@ def read_logs(run: Path, attempt: int | None = None) -> dict[str, str]:
 def text(findings: list[Finding], checked: int) -> str:
     """Return what was found, for people."""
     if not findings:
-        return f"{checked} checks, nothing wrong"
+        return f"{counted(checked, 'check')}, nothing wrong"
 
     parts = [
         f"{number}. {finding.cause}\n   evidence: {finding.evidence}\n   remedy:   {finding.remedy}\n"
         f"   more:     {finding.page}"
         for number, finding in enumerate(findings, start=1)
     ]
-    return "\n\n".join([*parts, f"{checked} checks, {len(findings)} with something to say"])
+    return "\n\n".join([*parts, f"{counted(checked, 'check')}, {len(findings)} with something to say"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.monitoring.checks.machine import MACHINE_CHECKS
 from tests.jobs.cli.test_analyze import call
 from tests.jobs.monitoring.checks.faults import failed, healthy
 from tests.jobs.monitoring.runs import start_line, write_log
@@ -66,3 +68,10 @@ def test_a_document_without_gradient_norms_has_no_bad_steps(root: Path) -> None:
     (metrics / "run_1.json").write_text(json.dumps({"training_iterations": steps}))
     found = json.loads(call("doctor", "old", "--json").output)["findings"]["old"]
     assert "loss_not_a_number" not in [finding["check"] for finding in found]
+
+
+def test_each_part_of_a_place_says_how_many_checks_looked_at_it(root: Path) -> None:
+    words = ("doctor", "--model", "qwen3_1.8b", "--hardware", "cpu", "--target", "slurm")
+    numbers = [int(number) for number in re.findall(r"^(\d+) checks?, ", call(*words).stdout, re.MULTILINE)]
+    assert numbers[1:] == [len(MACHINE_CHECKS)]
+    assert sum(numbers) == json.loads(call(*words, "--json").stdout)["checks"]

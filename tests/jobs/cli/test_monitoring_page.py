@@ -67,5 +67,13 @@ def test_the_panel_has_the_rows_that_watch_shows(first: str, root: Path) -> None
     assert [line.removeprefix("│ ")[:width].strip() for line in panel] == expected
 
 
+def test_the_diagnosis_has_the_lines_that_doctor_prints(root: Path) -> None:
+    command = "jobctl doctor --model qwen3_1.8b --hardware cpu --target slurm"
+    printed = call(*command.split()[1:]).stdout.replace(str(root), "/tmp/root")
+    shown = [line for line in block(command).splitlines() if " check" not in line]
+    # Another machine may have more to say.
+    assert [line for line in shown if line[3:] not in printed] == []
+
+
 def test_the_page_has_every_metric_of_the_exporter() -> None:
     assert set(re.findall(r"\bjobctl_run_\w+", PAGE)) == NAMES
