@@ -18,7 +18,7 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.goodput import CAUSES, STEPS, Goodput
 from jobctl.jobs.core.stamps import seconds_of
 from jobctl.jobs.monitoring.history import Evaluation, History, column, finite, known, number
-from jobctl.jobs.monitoring.steady import mean, rate, split, steady
+from jobctl.jobs.monitoring.steady import Steady, mean, rate, split, steady
 from jobctl.jobs.runs.records import Attempt
 
 LOSS_STEPS = 50
@@ -52,6 +52,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     max_iters: int
     tokens: float
     attempts: int
+    """A run by hand has no records of them, and one that died early has no log, so the larger number counts."""
     repeated_steps: int
     """Steps that were done again after an attempt ended without a checkpoint of them."""
     skipped_steps: int
@@ -102,18 +103,9 @@ def analyse(
     ``goodput`` says where its time went. ``skip`` is the number of steps to leave out as warm-up. ``tokens``
     is the length of the training to project. Raises UserError if ``skip`` leaves nothing.
     """
-    measured = steady(history, skip)
-    if skip and measured.is_whole:
-        raise UserError(
-            f"{history.name}: nothing is left after {counted(skip, 'step')}: "
-            f"the run has {counted(history.last_step, 'step')}",
-            hint="--skip N: fewer, so that a whole interval of the log remains",
-        )
-
-    intervals = measured.intervals
+    intervals, warmup, is_whole = _measured(history, skip)
     losses = finite(column(history.steps, "loss"))
     scored = newest_evaluation(history.evaluations)
-    in_steps = rate(intervals)
     over_all = wall_rate(history, attempts, goodput)
     wanted = tokens or optimal_tokens(history.model)
 
@@ -126,12 +118,11 @@ def analyse(
         steps=history.last_step,
         max_iters=history.max_iters,
         tokens=history.tokens,
-        # A run by hand has no records, and an attempt that died early has no log.
         attempts=max(len(attempts), len(history.segments)),
         repeated_steps=sum(segment.repeated for segment in history.segments),
         skipped_steps=sum(step.skipped for step in history.steps),
-        warmup_steps=measured.warmup,
-        is_whole=measured.is_whole,
+        warmup_steps=warmup,
+        is_whole=is_whole,
         first_loss=losses[0] if losses else None,
         last_loss=final_loss(losses),
         validation_loss=last_validation(history.evaluations),
@@ -140,7 +131,7 @@ def analyse(
         mfu=mean(intervals, "mfu"),
         mfu_peak=max(finite(column(intervals, "mfu")), default=None),
         peak_flops=known(number(history.startup.get("peak_flops"))),
-        tokens_per_second=in_steps,
+        tokens_per_second=rate(intervals),
         ms_per_step=mean(intervals, "dt_ms"),
         split=split(intervals),
         memory_gb=mean(intervals, "memory_allocated_gb"),
@@ -150,8 +141,21 @@ def analyse(
         wall_tokens_per_second=over_all,
         goodput=goodput.shares() if goodput else {},
         optimal_tokens=wanted,
-        projections=projections(history, wanted, {"steps": in_steps, "wall clock": over_all}),
+        projections=projections(history, wanted, {"steps": rate(intervals), "wall clock": over_all}),
     )
+
+
+def _measured(history: History, skip: int | None) -> Steady:
+    """Return the steady intervals. Raises UserError if ``skip`` leaves none."""
+    measured = steady(history, skip)
+    if skip and measured.is_whole:
+        raise UserError(
+            f"{history.name}: nothing is left after {counted(skip, 'step')}: "
+            f"the run has {counted(history.last_step, 'step')}",
+            hint="--skip N: fewer, so that a whole interval of the log remains",
+        )
+
+    return measured
 
 
 def final_loss(losses: Sequence[float]) -> float | None:
