@@ -21,7 +21,7 @@ from jobctl.jobs.core.text import visible
 from jobctl.jobs.monitoring.analysis import last_validation, wall_rate
 from jobctl.jobs.monitoring.history import History, column, finite, known, number
 from jobctl.jobs.monitoring.opening import Records
-from jobctl.jobs.monitoring.steady import mean, rate, recent, split, steady
+from jobctl.jobs.monitoring.steady import mean, of_newest_attempt, rate, recent, split, steady
 from jobctl.jobs.runs import store
 
 STALE_FACTOR = 10
@@ -82,7 +82,7 @@ def glance(
 
     ``goodput`` is where its time went.
     """
-    newest = recent(history.intervals)
+    newest = recent(of_newest_attempt(history))
     per_step = mean(newest, "dt_ms")
     remaining = max(0, history.max_iters - history.last_step)
     state, detail = state_of(history, records, now)
@@ -149,7 +149,7 @@ def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
 def _progress(history: History, now: float) -> tuple[str, str]:
     """Return whether a run that has not ended still writes."""
     silence = now - (history.last_write or now)
-    usual = max((i.seconds for i in recent(history.intervals)), default=0.0)
+    usual = max((i.seconds for i in recent(of_newest_attempt(history))), default=0.0)
     # Quick steps fall silent during a save too, so some silence is always allowed.
     if silence > max(STALE_SECONDS, STALE_FACTOR * usual):
         return "silent", f"nothing logged for {clock(silence)}; jobctl doctor {history.name}"

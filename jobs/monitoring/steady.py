@@ -57,8 +57,14 @@ def steady_intervals(history: History, warmup: int) -> list[Interval]:
     ]
 
 
+def of_newest_attempt(history: History) -> Sequence[Interval]:
+    """Return the intervals of the newest attempt; of all attempts where it has logged none."""
+    resumed = (history.segments[-1].resumed_from or 0) if history.segments else 0
+    return [i for i in history.intervals if i.iter > resumed] or history.intervals
+
+
 def recent(intervals: Sequence[Interval]) -> Sequence[Interval]:
-    """Return the newest intervals, without the first one where there are others."""
+    """Return the newest intervals of an attempt, without its first one where there are others."""
     return intervals[1:][-RECENT:] or intervals
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.monitoring.analysis import analyse
+from jobctl.jobs.monitoring.glance import glance
 from jobctl.jobs.monitoring.opening import open_run
 from jobctl.jobs.monitoring.report_data import analysis_rows
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -115,3 +116,19 @@ def test_the_time_left_is_the_same_in_status_and_watch(root: Path, job: Callable
     left = facts("status", "half")["progress"]["seconds_remaining"]
     intervals = open_run("half", root).log.read().intervals[-5:]
     assert left == pytest.approx(100 * sum(i.dt_ms for i in intervals) / 5 / 1e3)
+
+
+def test_the_time_left_after_a_resume_is_that_of_the_new_attempt(
+    root: Path, job: Callable[..., JobSpec]
+) -> None:
+    path = recorded(root, job("true", run="half", sets=("max_iters=200",))).path
+    write_log(path, [start_line("half", max_iters=200), *training_lines(range(1, 101), timing=uneven)])
+    resumed = [{"kind": "resumed", "iter": 100}, start_line("half", max_iters=200)]
+    # Its first interval compiles; the second one is the speed of now, on another machine than before.
+    speeds = {110: {"dt_ms": 5000.0}, 120: {"dt_ms": 50.0}}
+    write_log(path, [*resumed, *training_lines(range(101, 121), timing=speeds.__getitem__)], minutes=9)
+    write_attempt(path, 1)
+    opened = open_run("half", root)
+    seen = glance(opened.log.read(), opened.records(), BEGAN.timestamp())
+    assert seen.ms_per_step_now == 50.0
+    assert facts("status", "half")["progress"]["seconds_remaining"] == pytest.approx(80 * 0.05)
