@@ -207,7 +207,7 @@ def collect(api: Api, site: Site, run: str, image: str, into: Path) -> dict[str,
 
 
 def _goes_on(run: str, into: Path) -> str:
-    return f"what is here stays here: jobctl collect {run} -o {into} goes on"
+    return f"the copied files are kept; jobctl collect {run} -o {into} continues"
 
 
 def _cut_off(came: str, run: str, into: Path) -> UserError:

@@ -49,4 +49,4 @@ def test_the_demo_tokenizes_trains_and_says_what_came_of_it(tmp_path: Path) -> N
         [f"{sys.prefix}/bin/jobctl", "submit", "prep", "--dataset", "sotu", "--tokenizer", "gpt2", "--wait"],
         env={**os.environ, "JOBCTL_ROOT": str(root)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (again.returncode, "is there; nothing to do" in again.stdout) == (0, True)
+    assert (again.returncode, "exists already; nothing to do" in again.stdout) == (0, True)

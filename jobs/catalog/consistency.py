@@ -33,7 +33,7 @@ def check_model(model: ModelConfig) -> None:
         )
 
     if family.rotary_positions and model.head_dim % 2:
-        raise UserError(f"head_dim {model.head_dim}: RoPE turns pairs, so it must be even")
+        raise UserError(f"head_dim {model.head_dim}: RoPE rotates pairs, so head_dim must be even")
 
 
 def check_training(model: ModelConfig, train: TrainConfig) -> None:
@@ -47,7 +47,7 @@ def check_training(model: ModelConfig, train: TrainConfig) -> None:
 
     if train.use_zero1 and train.use_fsdp:
         raise UserError(
-            "use_zero1 and use_fsdp are both on; FSDP shards the optimiser state as well: choose one",
+            "use_zero1 and use_fsdp are both on. FSDP also shards the optimiser state: choose one",
             hint="--set use_zero1=false, or --set use_fsdp=false",
         )
 

@@ -79,9 +79,9 @@ def pairs(
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            hint = "every flag begins with --"
+            hint = "write every flag with -- in front"
             if word.endswith(".py"):
-                hint = "--model NAME takes the place of the guide's config/NAME.py"
+                hint = "use --model NAME instead of the guide's config/NAME.py"
 
             raise UserError(f"unexpected argument '{word}'", hint=hint)
 

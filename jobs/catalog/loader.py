@@ -53,7 +53,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key '{key}' twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark
+                )
 
             seen.add(key)
 
@@ -82,7 +84,7 @@ def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
         return int(str(node.value).replace("_", ""))
     except ValueError:  # Python refuses to convert thousands of digits
         raise yaml.MarkedYAMLError(
-            problem="a number of too many digits", problem_mark=node.start_mark
+            problem="a number with too many digits", problem_mark=node.start_mark
         ) from None
 
 
@@ -133,7 +135,10 @@ def _refuse_bombs(text: str, origin: str) -> None:
             sizes.append(1)
             anchors.append(event.anchor)
             if len(sizes) > DEPTH:
-                raise UserError(f"{place}: nested deeper than {DEPTH} levels", hint="it is no settings file")
+                raise UserError(
+                    f"{place}: nested deeper than {DEPTH} levels",
+                    hint="a settings file is much simpler; check the path",
+                )
 
             continue
 
@@ -146,7 +151,9 @@ def _refuse_bombs(text: str, origin: str) -> None:
 
         sizes[-1] += size
         if sizes[-1] > NODES:
-            raise UserError(f"{place}: more than {NODES} values", hint="it is no settings file")
+            raise UserError(
+                f"{place}: more than {NODES} values", hint="a settings file is much simpler; check the path"
+            )
 
 
 def line_of(text: str, *path: str | int) -> int:

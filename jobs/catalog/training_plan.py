@@ -49,7 +49,10 @@ def plan_of(train: TrainConfig, global_batch_size: int, sources: Sequence[Source
 def doubts(plan: Plan, train: TrainConfig) -> list[str]:
     """Return one line for each setting that is allowed but is probably a mistake."""
     lines = [
-        f"{name} is read {epochs:.3g} times; beyond {MANY_EPOCHS:.0f} epochs repeated text teaches little"
+        (
+            f"{name} is read {epochs:.3g} times; text that is repeated more than {MANY_EPOCHS:.0f} "
+            "times teaches little"
+        )
         for name, epochs in plan.epochs
         if epochs > MANY_EPOCHS
     ]
@@ -75,8 +78,8 @@ def doubts(plan: Plan, train: TrainConfig) -> list[str]:
         )
     elif decay_end > train.max_iters:
         lines.append(
-            f"the learning rate decays until step {decay_end}, and the run ends at step {train.max_iters}: "
-            "it ends before the rate is small"
+            f"the learning rate decays until step {decay_end}, but the run ends at step "
+            f"{train.max_iters}, before the rate is small"
         )
 
     return lines

@@ -56,10 +56,10 @@ TRUST_OPTION = click.option(
     "trusted",
     metavar="NAME",
     multiple=True,
-    help="Execute and write into what NAME owns in the run as well; 'everyone' allows all.",
+    help="Also execute and change files of the run that NAME owns; 'everyone' allows all owners.",
 )
 FORCE_OPTION = click.option(
-    "--force", is_flag=True, help="Go on where the estimate says that the job does not fit into memory."
+    "--force", is_flag=True, help="Continue even if the estimate says that the job does not fit into memory."
 )
 OPTIONS = [
     click.argument(
@@ -87,7 +87,7 @@ OPTIONS = [
     click.option("--run", metavar="NAME", help="Name of the run."),
     click.option("--after", metavar="RUN", multiple=True, help="Start when that run has finished."),
     click.option("--image", metavar="REF", help="Container image."),
-    click.option("--patch", is_flag=True, help="Run this source tree in the place of the image's code."),
+    click.option("--patch", is_flag=True, help="Run this source tree instead of the image's code."),
     click.option("--dataset", metavar="NAME", help="Data set of the catalogue."),
     click.option(
         "--tokenizer", metavar="NAME", help="Tokenizer of the catalogue, or ./FOLDER of a tokenizer.json."
@@ -220,7 +220,7 @@ def _run_of(kind: JobKind, words: tuple[str, ...], run: str | None) -> tuple[str
         return run, words
 
     if run is not None and run != words[0]:
-        raise UserError(f"two runs are named, {words[0]} and {run}", hint="name one of them")
+        raise UserError(f"the command names two runs, {words[0]} and {run}", hint="name one of them")
 
     return words[0], words[1:]
 
@@ -276,7 +276,7 @@ def _check_patch(target: str, stamp: str) -> None:
     """Raise UserError where nothing is submitted, and the jobs of ``target`` do not see this host's files."""
     if not stamp and not target_entry(target).shares_files:
         raise UserError(
-            f"--patch: jobs on {target} do not see this machine's files, and only a submission copies them",
+            f"--patch: jobs on {target} cannot read this machine's files, and only a submission copies them",
             hint="jobctl submit --patch; or make image, push it to your registry, and name it: --image REF",
         )
 
@@ -289,12 +289,13 @@ def _tokenizer_folder(kind: JobKind, target: str, given: str) -> tuple[str, Toke
     name, folder = tokenizer_folder.describe(given)
     if kind is kinds.TOKENIZER:
         raise UserError(
-            f"--tokenizer {given}: a folder needs no fetching", hint=f"jobctl submit prep --tokenizer {given}"
+            f"--tokenizer {given}: nothing to fetch: it is a folder",
+            hint=f"jobctl submit prep --tokenizer {given}",
         )
 
     if kind.makes == "data set" and not target_entry(target).shares_files:
         raise UserError(
-            f"--tokenizer {given}: jobs on {target} do not see this machine's files",
+            f"--tokenizer {given}: jobs on {target} cannot read this machine's files",
             hint=f"copy it to tokenizers/{name} on the cluster's volume, then --tokenizer {name}",
         )
 

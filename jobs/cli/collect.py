@@ -62,7 +62,7 @@ def _copy_from_login(
     wanted = Copy(run=run, target=options.get("target"), site=options.get("site"), here=known_files(into))
     request = Request(version=__version__, copy=wanted, texts=texts_of(options, login.project))
 
-    slow = f"copying from {login.host}; after a break the same command goes on"
+    slow = f"copying from {login.host}; if the connection breaks, run the same command again to continue"
     with broken_in_words("collect", run), said_when_slow(slow):
         came = ask_for_files(login.host, login.section.jobctl, request, into, _tell)
 
@@ -74,8 +74,8 @@ def _copy_from_login(
     sums = came.sums
     if not came.is_whole:
         raise UserError(
-            f"the connection to {login.host} broke; {came.copied} of {sums.coming} files came",
-            hint=f"what is here stays here: jobctl collect {run} -o {into} goes on",
+            f"the connection to {login.host} broke after {came.copied} of {sums.coming} files",
+            hint=f"the copied files are kept; jobctl collect {run} -o {into} continues",
             code=1,
         )
 

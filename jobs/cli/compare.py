@@ -25,7 +25,7 @@ def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
     the others are held against.
     """
     if len(runs) < 2:
-        raise UserError("one run has nothing to be compared with", hint="jobctl compare RUN RUN…")
+        raise UserError("a comparison needs at least two runs", hint="jobctl compare RUN RUN…")
 
     opened: dict[Path, Opened] = {}
     for word in runs:

@@ -16,10 +16,10 @@ from jobctl.jobs.spec.gathering import load_choice
 from jobctl.jobs.targets import registry
 
 COMMENTS = {
-    "target": "where jobs run; the command line's --target comes before it",
+    "target": "where jobs run; --target on the command line overrides it",
     "site": "a site of the catalogue, or a file: jobctl site new --target slurm > mycluster.yaml",
     "hardware": "the node type",
-    "model": "the model of a command that names none",
+    "model": "the model for commands that name none",
 }
 """The comment beside each choice."""
 
@@ -39,7 +39,7 @@ def init(target: str, site: str | None, hardware: str | None, model: str | None,
     """Write jobctl.yaml into this folder; a file that is there stays as it is."""
     path = Path(PROJECT_FILE)
     if path.exists():
-        raise UserError(f"{path} is there already", hint="edit it; jobctl explain shows what follows from it")
+        raise UserError(f"{path} exists already", hint="edit it; jobctl explain shows the resulting values")
 
     # All names are checked first: with a wrong one in the file, each command of this folder would fail.
     registry.target_entry(target)
@@ -56,13 +56,13 @@ def init(target: str, site: str | None, hardware: str | None, model: str | None,
     emit(
         {"file": str(path.absolute())},
         as_json,
-        f"{path} is written; jobctl explain shows what follows from it",
+        f"{path} is written; jobctl explain shows the resulting values",
     )
 
 
 def project_text(choices: dict[str, str | None]) -> str:
     """Return the project file of ``choices``: what is not chosen stands there as a comment."""
-    lines = ["# What jobctl chooses in this folder where the command line does not say."]
+    lines = ["# Defaults of jobctl in this folder. The command line overrides them."]
     for key, comment in COMMENTS.items():
         value = choices.get(key)
         line = f"{key}: {quote_yaml(value)}" if value else f"# {key}:"

@@ -21,9 +21,11 @@ from jobctl.jobs.targets.registry import load_target
 @click.command("cancel")
 @click.argument("run")
 @place_options
-@click.option("--graceful", is_flag=True, help="Let it finish its step and checkpoint first.")
+@click.option("--graceful", is_flag=True, help="Let the run finish its step and save a checkpoint first.")
 @click.option(
-    "--force", is_flag=True, help="Remove what a dead node keeps from ending; you know that the node is off."
+    "--force",
+    is_flag=True,
+    help="Remove jobs and pods that a dead node keeps alive. Use it only if you know that the node is off.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cancel_command(run: str, graceful: bool, force: bool, as_json: bool, **place: Any) -> None:
@@ -52,7 +54,7 @@ def _has_ended(status: Status) -> UserError:
     The detail of a lost one says why nothing is left of it.
     """
     if status.state == "lost":
-        message = f"run '{status.run}' is lost, and nothing of it is left to cancel"
+        message = f"run '{status.run}' is lost: its job is gone, so there is nothing to cancel"
         return UserError(message, hint=status.detail, code=1)
 
     return UserError(f"run '{status.run}' is {status.state} already", code=1)
@@ -70,7 +72,7 @@ def _remove_dead(chosen: Run, as_json: bool) -> None:
         target.cancel(chosen)
 
     removed = target.remove_dead(chosen)
-    text = f"removed {', '.join(removed)}" if removed else "cancelled; no dead node holds anything of it"
+    text = f"removed {', '.join(removed)}" if removed else "cancelled; no dead node holds any of its pods"
     emit({"run": chosen.name, "removed": removed}, as_json, f"{chosen.name}: {text}")
 
 
@@ -118,9 +120,9 @@ def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: 
     "sets",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change a setting for this attempt and all later ones; the run's record keeps it.",
+    help="Change a setting for this attempt and all later ones. The run's record keeps the change.",
 )
-@click.option("--wait", "wait", is_flag=True, help="Follow the run to its end, and exit with its code.")
+@click.option("--wait", "wait", is_flag=True, help="Follow the run to its end, and exit with the run's code.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume_command(
     run: str, trusted: tuple[str, ...], sets: tuple[str, ...], wait: bool, as_json: bool, **place: Any

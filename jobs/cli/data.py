@@ -1,4 +1,4 @@
-"""``jobctl data``: token data that is there already."""
+"""``jobctl data``: token data that exists already."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ def data_command() -> None:
     "--tokenizer", required=True, help="Tokenizer of the catalogue, or ./FOLDER, that made the ids."
 )
 @click.option(
-    "--validation", multiple=True, help="File of the validation split, as a pattern; default: val.bin."
+    "--validation", multiple=True, help="Pattern of the validation split's files; default: val.bin."
 )
-@click.option("--dtype", type=click.Choice(["uint16", "uint32"]), help="Type of ids without an index.")
-@click.option("--eos-token", default="", help="What ends a document, where a folder does not say it.")
+@click.option(
+    "--dtype", type=click.Choice(["uint16", "uint32"]), help="Type of the ids in files without an index."
+)
+@click.option("--eos-token", default="", help="Token that ends a document, if the folder does not name it.")
 def adopt_command(
     folder: str, tokenizer: str, validation: tuple[str, ...], dtype: str | None, eos_token: str
 ) -> None:

@@ -24,7 +24,7 @@ def estimate_command(as_json: bool, **options: Any) -> None:
     if estimated is None:
         raise UserError(
             f"{resolved.spec.step} trains nothing, so there is nothing to estimate",
-            hint="leave the kind of job out: jobctl estimate --model NAME",
+            hint="leave out the kind of job: jobctl estimate --model NAME",
         )
 
     warn(resolved.warnings)

@@ -46,7 +46,7 @@ def derived_of(spec: JobSpec) -> dict[str, int]:
 
 @click.command("explain", cls=ChoiceCommand)
 @choice_options
-@click.option("--describe", "described", metavar="KEY", help="What a key means, or 'all' of them.")
+@click.option("--describe", "described", metavar="KEY", help="Show the meaning of a key, or of 'all' keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(described: str | None, as_json: bool, **options: Any) -> None:
     """Print every value of a job and the layer that it came from."""

@@ -26,8 +26,10 @@ from jobctl.jobs.targets.registry import target_entry
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = [
-    click.option("--target", "-g", metavar="NAME", help="Ask this target, not this host's records."),
-    click.option("--site", metavar="NAME", help="Site whose context and namespace to ask."),
+    click.option(
+        "--target", "-g", metavar="NAME", help="Ask this target instead of reading the records on this host."
+    ),
+    click.option("--site", metavar="NAME", help="Site that names the context and namespace to ask."),
     click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
     click.option("--namespace", "-n", metavar="NAME", help="Namespace of the cluster."),
 ]

@@ -29,15 +29,19 @@ if TYPE_CHECKING:
     help="Write the law for jobctl plan --fit; - prints it.",
 )
 @click.option(
-    "--level", type=click.FloatRange(0.5, 0.999), default=0.9, show_default=True, help="Of the intervals."
+    "--level",
+    type=click.FloatRange(0.5, 0.999),
+    default=0.9,
+    show_default=True,
+    help="Confidence level of the intervals.",
 )
 @click.option(
     "--resamples", type=click.IntRange(min=20), default=400, show_default=True, help="Of the bootstrap."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--keep-outliers", is_flag=True, help="Fit also to points that are far off.")
+@click.option("--keep-outliers", is_flag=True, help="Also fit to outliers.")
 @click.option(
-    "--max-loss", type=float, help="Leave out points with a higher loss: trainings that hardly began."
+    "--max-loss", type=float, help="Leave out points with a higher loss: trainings that have hardly begun."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fit_command(
@@ -123,12 +127,12 @@ def _point_of_run(name: str) -> Point:
     spec = run.record.edited_spec
     training = read_training(run.path)
     if not isinstance(spec, TrainSpec) or training is None:
-        raise UserError(f"run '{name}' has trained nothing", hint="jobctl list shows the runs")
+        raise UserError(f"run '{name}' is not a training", hint="jobctl list shows the runs")
 
     # The validation is a mean over many batches, a logged step is one batch.
     loss = training.validation_loss or training.last_loss
     if loss is None or not training.iterations:
-        raise UserError(f"run '{name}' has logged no loss yet", hint=f"jobctl wait {name}")
+        raise UserError(f"run '{name}' has not logged a loss yet", hint=f"jobctl wait {name}")
 
     return Point(
         parameters=arithmetic.parameters(spec.model),

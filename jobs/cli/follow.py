@@ -40,11 +40,13 @@ Why a pod waits is not said by its job.
 @click.command("logs")
 @click.argument("run")
 @place_options
-@click.option("--follow", "-f", is_flag=True, help="Go on until the run has ended.")
-@click.option("--rank", type=click.IntRange(min=0), help="One rank's log instead of the batch script's.")
-@click.option("--all-ranks", is_flag=True, help="Every rank's lines as they come.")
-@click.option("--attempt", type=click.IntRange(min=1), help="One attempt's instead of all.")
-@click.option("--grep", metavar="REGEX", help="Only lines that match.")
+@click.option("--follow", "-f", is_flag=True, help="Follow until the run has ended.")
+@click.option(
+    "--rank", type=click.IntRange(min=0), help="Show the log of one rank instead of the batch script's."
+)
+@click.option("--all-ranks", is_flag=True, help="Show the lines of all ranks as they arrive.")
+@click.option("--attempt", type=click.IntRange(min=1), help="Show one attempt instead of all attempts.")
+@click.option("--grep", metavar="REGEX", help="Show only lines that match.")
 @click.option("--json", "as_json", is_flag=True, help="Print each line as a JSON object.")
 def logs_command(
     run: str,
@@ -90,7 +92,7 @@ def _of_all_ranks(run: Run, attempt: int | None, follow: bool) -> Iterator[str]:
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Give up after this long, with exit code 124.",
+    help="Stop waiting after this time, with exit code 124.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -> None:
@@ -193,8 +195,8 @@ class BlockedPatience:
         blocked = self._blocked.seconds(bool(status.blocked) and status.state not in runs.ENDED)
         if blocked is not None and blocked >= BLOCKED_SECONDS:
             raise UserError(
-                f"run '{status.run}' does not begin: {status.blocked}",
-                hint=f"its job is still there: jobctl wait {status.run}, or jobctl cancel {status.run}",
+                f"run '{status.run}' does not start: {status.blocked}",
+                hint=f"its job still exists: jobctl wait {status.run}, or jobctl cancel {status.run}",
                 code=1,
             )
 
@@ -247,7 +249,7 @@ class Progress:
         """Say once what a job does that has printed nothing for a while: loading torch takes some seconds."""
         if not self._printed and time.monotonic() - self._silent_since > SLOW_SECONDS:
             self._printed = True
-            self._line(f"{run.name}: its program is being loaded; nothing is printed yet")
+            self._line(f"{run.name}: its program is loading; it has printed nothing yet")
 
     def _new_lines(self, path: Path, status: Status) -> list[str]:
         offset = self._offsets.get(path, 0)

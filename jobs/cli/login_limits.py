@@ -43,7 +43,7 @@ def refuse_what_stays_here(options: Mapping[str, Any], host: str) -> None:
     """Raise UserError for an option that means files of this machine."""
     if options.get("patch"):
         raise UserError(
-            f"--patch: the jobs run at {host} and do not see this machine's files",
+            f"--patch: the jobs run at {host} and cannot read this machine's files",
             hint="copy the source tree there and submit there; or put it into an image: --image REF",
         )
 
@@ -51,7 +51,7 @@ def refuse_what_stays_here(options: Mapping[str, Any], host: str) -> None:
     if tokenizer and is_folder(tokenizer):
         name = Path(tokenizer).name
         raise UserError(
-            f"--tokenizer {tokenizer}: the jobs run at {host} and do not see this machine's files",
+            f"--tokenizer {tokenizer}: the jobs run at {host} and cannot read this machine's files",
             hint=f"copy it to tokenizers/{name} below the root there, then --tokenizer {name}",
         )
 

@@ -30,7 +30,7 @@ def nodes_command(as_json: bool, **place: Any) -> None:
     site = load_site(chosen.site or project.site, project=layer, named=chosen.keys)
     capacity = target.capacity(site)
     if not capacity.sees_all:
-        warn(["only the jobs of your namespace are seen; what is shown as free may be another's"])
+        warn(["only the jobs of your namespace are visible: others may use GPUs that are shown as free"])
 
     emit(capacity, as_json, capacity_table(capacity))
 
@@ -38,7 +38,7 @@ def nodes_command(as_json: bool, **place: Any) -> None:
 def capacity_table(capacity: Capacity) -> str:
     """Return one line a node, and the sum."""
     if not capacity.nodes:
-        return "no node has GPUs of this name"
+        return "no node offers GPUs under this name"
 
     rows = [(node.name, node.product, node.gpus, node.free, node.state) for node in capacity.nodes]
     total = sum(node.gpus for node in capacity.nodes)

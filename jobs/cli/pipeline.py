@@ -40,9 +40,9 @@ OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", 
 @click.command("pipeline", cls=ChoiceCommand)
 @choice_options
 @click.option("--skip", metavar="STEP", multiple=True, help=f"Leave out one of: {', '.join(STEPS)}.")
-@click.option("--prep-nodes", type=click.IntRange(min=1), default=1, help="Nodes that tokenize.")
-@click.option("--wait", is_flag=True, help="Follow it to its end, and exit with its code.")
-@click.option("--dry-run", is_flag=True, help="Show the steps, and submit nothing.")
+@click.option("--prep-nodes", type=click.IntRange(min=1), default=1, help="Nodes that tokenize the text.")
+@click.option("--wait", is_flag=True, help="Wait for the end, and exit with the pipeline's code.")
+@click.option("--dry-run", is_flag=True, help="Show the steps, but submit nothing.")
 @FORCE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def pipeline_command(
@@ -70,8 +70,8 @@ def pipeline_command(
     chains = target_entry(spec.target).chains
     if not chains and not wait:
         raise UserError(
-            f"target {spec.target} has no queue in which jobs wait for each other",
-            hint="add --wait: jobctl then submits each step when the one before it has finished",
+            f"target {spec.target} has no queue, so jobs cannot wait for each other there",
+            hint="add --wait: jobctl then submits each step when the previous step has finished",
         )
 
     _refuse_while_alive(whole, home)
@@ -163,7 +163,10 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
     words = options["words"]
     step_options = dict(options)
     if words and not words[0].startswith("-"):
-        raise UserError(f"'{words[0]}': a pipeline has all its steps", hint="--skip STEP leaves one out")
+        raise UserError(
+            f"'{words[0]}': a pipeline takes no names of steps; it runs all of them",
+            hint="leave out a step with --skip STEP",
+        )
 
     kind = kinds.job_kind(step.name)
     flags = words if kind.has_model else ()
@@ -198,7 +201,7 @@ def _refuse_while_alive(pipeline: Pipeline, home: Path) -> None:
     for status in statuses(pipeline_runs(pipeline, Place(root=home))):
         if status.state not in ENDED:
             raise UserError(
-                f"pipeline '{pipeline.name}' is at work: {status.run} is {status.state}",
+                f"pipeline '{pipeline.name}' is still running: {status.run} is {status.state}",
                 hint=f"jobctl wait {pipeline.name}, or jobctl cancel {pipeline.name}",
                 code=1,
             )
@@ -236,7 +239,7 @@ def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, qu
         check_inputs(specs[step.name])
         job = start_step(specs[step.name], home)
         _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
-        with goes_on(step.run, ", and the steps after it are not submitted"):
+        with goes_on(step.run, "; the later steps are not submitted"):
             status = follow(step.run, Place(root=home), progress)[1]
 
         if status.state != "finished":

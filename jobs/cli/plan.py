@@ -79,8 +79,8 @@ def _search(families: tuple[str, ...], law: Law, wish: Wish, count: int) -> list
 
     if not shapes:
         raise UserError(
-            f"no shape of {', '.join(families)} suits that",
-            hint="take another --params or --ratio, or leave one of them out",
+            f"no shape of {', '.join(families)} matches",
+            hint="choose another --params or --ratio, or leave out one of them",
         )
 
     # `count` of each family were kept: the best ones may all be of one family.
@@ -136,7 +136,10 @@ def _page(law: Law, wish: Wish, names: list[str], order: list[Ranked], said: tup
     lines += ["", "shapes, by exact FLOPs:", _table(names, order)]
     ties = sum(each.tie for each in order)
     lines += [
-        f"{ties} of these {len(order)} are ties: the law is not sure of differences below {order[-1].error:.3g}",
+        (
+            f"{ties} of these {len(order)} are ties: the law cannot tell differences below "
+            f"{order[-1].error:.3g}"
+        ),
         "",
         "by published rules, for the first (advice only):",
     ]

@@ -21,10 +21,10 @@ from jobctl.jobs.core.errors import UserError
 
 
 @click.command("probe")
-@click.option("--hardware", metavar="NAME", help="Entry that the figures are of.  [default: by the device]")
-@click.option("--site", metavar="NAME", help="Site whose root keeps the figures.")
+@click.option("--hardware", metavar="NAME", help="Hardware entry of the figures.  [default: by the device]")
+@click.option("--site", metavar="NAME", help="Site; its root keeps the figures.")
 @click.option(
-    "--python", metavar="FILE", help="Interpreter that has torch.  [default: $JOBCTL_PYTHON or jobctl's]"
+    "--python", metavar="FILE", help="Python interpreter with torch.  [default: $JOBCTL_PYTHON or jobctl's]"
 )
 @click.option(
     "--seconds", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Of each operation."
@@ -38,7 +38,7 @@ def probe_command(
     try:
         probe = msgspec.json.decode(text, type=Probe)
     except msgspec.MsgspecError as error:
-        raise UserError(f"the probe did not answer with its figures: {error}", code=1) from None
+        raise UserError(f"the probe printed no figures: {error}", code=1) from None
 
     name = hardware or hardware_of(probe.device)
     # Refuses a name that no estimate would ever ask for.
@@ -60,10 +60,10 @@ def _measured(python: str, seconds: float) -> bytes:
 
     if done.returncode:
         # The last line of a traceback says what was wrong.
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
         raise UserError(
             f"the probe ended with {done.returncode}: {last[0]}",
-            hint="it needs torch: name an interpreter that has it with --python FILE",
+            hint="it needs torch: name a Python interpreter that has torch with --python FILE",
             code=1,
         )
 

@@ -21,7 +21,7 @@ TENSORBOARD_PORT = 6006
 @click.argument("run")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
 @place_options
-@click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Which of its nodes.")
+@click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the node.")
 def shell_command(run: str, command: tuple[str, ...], node: int, **place: Any) -> None:
     """Open a shell in a pod of a run that is at work, in the run's directory; or run COMMAND there.
 
@@ -47,9 +47,11 @@ def shell_command(run: str, command: tuple[str, ...], node: int, **place: Any) -
     type=click.IntRange(0, 65535),
     default=TENSORBOARD_PORT,
     show_default=True,
-    help="Port of this host; 0 takes a free one.",
+    help="Port on this host; 0: any free port.",
 )
-@click.option("--to", type=click.IntRange(1, 65535), help="Port of the run's first pod, for TensorBoard's.")
+@click.option(
+    "--to", type=click.IntRange(1, 65535), help="Port of the run's first pod, instead of TensorBoard's."
+)
 def forward_command(run: str, port: int, to: int | None, **place: Any) -> None:
     """Show TensorBoard of a run that a cluster keeps, at a port of this host, until Ctrl-C.
 

@@ -56,7 +56,9 @@ class Ended(msgspec.Struct, frozen=True):
 @click.command("delete")
 @click.argument("names", metavar="RUN…", nargs=-1, required=True)
 @place_options
-@click.option("--checkpoints", is_flag=True, help="Only the checkpoints: records, logs and metrics stay.")
+@click.option(
+    "--checkpoints", is_flag=True, help="Remove only the checkpoints. Records, logs and metrics stay."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @TRUST_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -84,11 +86,22 @@ def delete_command(
 
 
 @click.command("prune")
-@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Ended at least so long ago.")
 @click.option(
-    "--state", "states", type=click.Choice(ENDED_STATES), multiple=True, help="Ended in this state."
+    "--older-than",
+    type=click.FloatRange(0),
+    metavar="DAYS",
+    help="Remove runs that ended at least this long ago.",
 )
-@click.option("--checkpoints", is_flag=True, help="Only the checkpoints: records, logs and metrics stay.")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(ENDED_STATES),
+    multiple=True,
+    help="Remove runs that ended in this state.",
+)
+@click.option(
+    "--checkpoints", is_flag=True, help="Remove only the checkpoints. Records, logs and metrics stay."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune_command(
@@ -97,7 +110,8 @@ def prune_command(
     """Remove old or failed runs of this host's root; at least one of --older-than and --state says which."""
     if older_than is None and not states:
         raise UserError(
-            "prune removes many runs, so say which", hint="--older-than 30, or --state failed, or both"
+            "prune removes many runs, so it needs a condition",
+            hint="--older-than 30, or --state failed, or both",
         )
 
     everything = runs.read_all(root(), tell=lambda reason: warn([f"left out: {reason}"]))
@@ -122,7 +136,7 @@ def _tell_unknown(pairs: Sequence[tuple[Run, Status]]) -> None:
     # A scheduler that is silent says nothing: the run may be at work.
     unknown = sorted({run.path.name for run, status in pairs if status.state == "unknown"})
     if unknown:
-        warn([f"left out: nothing says whether these runs have ended: {', '.join(unknown)}"])
+        warn([f"left out: it is unknown whether these runs have ended: {', '.join(unknown)}"])
 
 
 def _removable(chosen: Sequence[Ended]) -> list[Ended]:

@@ -29,9 +29,11 @@ FIGURES = ("loss", "mfu", "tokens_per_sec", "memory", "grad_norm", "lr", "layers
 @click.option(
     "-o", "output", type=click.Path(path_type=Path), help="The page; - prints it.  [default: RUN.html]"
 )
-@click.option("--png", type=click.Path(path_type=Path), help="Also a picture of the figures, 1920 x 1080.")
-@click.option("--figure", type=click.Choice(FIGURES), help="Only this figure in the picture.")
-@click.option("--dark", is_flag=True, help="The picture on a dark ground.")
+@click.option(
+    "--png", type=click.Path(path_type=Path), help="Also write a picture of the figures, 1920 x 1080."
+)
+@click.option("--figure", type=click.Choice(FIGURES), help="Show only this figure in the picture.")
+@click.option("--dark", is_flag=True, help="Use a dark background for the picture.")
 def report_command(
     runs: tuple[str, ...], output: Path | None, png: Path | None, figure: str | None, dark: bool
 ) -> None:
@@ -40,7 +42,7 @@ def report_command(
     With --png and without -o only the picture is written; it needs a Chromium.
     """
     if (figure or dark) and not png:
-        raise UserError("--figure and --dark are about the picture", hint="--png FILE.png")
+        raise UserError("--figure and --dark need --png, the picture", hint="--png FILE.png")
 
     if png:
         # Asked before the runs are read: without a browser nothing is written.

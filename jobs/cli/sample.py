@@ -27,11 +27,19 @@ PROMPT = "The state of"
 @click.option(
     "--tokenizer", metavar="FOLDER", help="Folder of a tokenizer.json.  [default: that of its data]"
 )
-@click.option("--prompt", default=PROMPT, show_default=True, help="The beginning of the text.")
-@click.option("--best", is_flag=True, help="The weights of the best validation, not the newest.")
-@click.option("--step", type=int, help="The checkpoint of this step.")
-@click.option("--length", type=click.IntRange(1), default=100, show_default=True, help="Tokens to write.")
-@click.option("--temperature", type=float, default=0.8, show_default=True, help="0: always the likeliest.")
+@click.option("--prompt", default=PROMPT, show_default=True, help="Beginning of the text.")
+@click.option("--best", is_flag=True, help="Use the weights of the best validation, not the newest.")
+@click.option("--step", type=int, help="Use the checkpoint of this step.")
+@click.option(
+    "--length", type=click.IntRange(1), default=100, show_default=True, help="Number of tokens to write."
+)
+@click.option(
+    "--temperature",
+    type=float,
+    default=0.8,
+    show_default=True,
+    help="Randomness of the text; 0: always the most likely token.",
+)
 @click.option("--seed", type=int, default=1337, show_default=True, help="Of the draws.")
 def sample_command(
     run: str,
@@ -72,7 +80,7 @@ def sample_words(run: Run, named: str | None = None) -> list[str]:
     if not layout.checkpoints_dir(run.path).is_dir():
         raise UserError(
             f"run '{run.name}' has no checkpoint in {run.path}",
-            hint=f"jobctl status {run.name}; of a run on a cluster: jobctl collect {run.name} -o DIR",
+            hint=f"jobctl status {run.name}; for a run on a cluster: jobctl collect {run.name} -o DIR",
         )
 
     python = os.environ.get("JOBCTL_PYTHON") or sys.executable

@@ -86,7 +86,7 @@ def _with_site(place: Mapping[str, Any], file: str | None) -> dict[str, Any]:
         return dict(place)
 
     if place["site"] not in (None, file):
-        raise UserError(f"{file} and --site {place['site']} are two sites", hint="name one of them")
+        raise UserError(f"{file} and --site {place['site']} name two sites", hint="name one of them")
 
     return {**place, "site": path_of_file(file)}
 
@@ -119,9 +119,7 @@ def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
             name,
             site,
             Survey(
-                notes=(
-                    f"the cluster does not answer, so the names are yours to fill in: {error.message}{by}",
-                )
+                notes=(f"the cluster does not answer, so fill in the names yourself: {error.message}{by}",)
             ),
         )
 
@@ -197,7 +195,7 @@ def _row(offer: Offer, value: str) -> tuple[str, str, str]:
     if value in offer.values:
         return offer.key, value, OK
 
-    known = ", ".join(offer.values) or "none that you may see"
+    known = ", ".join(offer.values) or "none that is visible to you"
     return offer.key, value, f"the cluster has: {known}"
 
 
@@ -209,5 +207,5 @@ def _root_row(target: str, site: Site) -> list[tuple[str, str, str]]:
     path = Path(site.root).expanduser()
     # The first submission makes the root, so the closest folder above it counts.
     existing = nearest_existing(path)
-    finding = OK if os.access(existing, os.W_OK) else f"{existing} cannot be written by you"
+    finding = OK if os.access(existing, os.W_OK) else f"you cannot write {existing}"
     return [("root", str(path), finding)]

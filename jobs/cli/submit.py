@@ -31,7 +31,10 @@ def render_command(force: bool, **options: Any) -> None:
     if resolved.spec.after:
         warn(
             [
-                "--after: only jobctl submit knows the job to wait for; with sbatch say --dependency=afterok:JOB"
+                (
+                    "--after: only jobctl submit knows the job to wait for; with sbatch use "
+                    "--dependency=afterok:JOB"
+                )
             ]
         )
 
@@ -41,8 +44,8 @@ def render_command(force: bool, **options: Any) -> None:
 
 @click.command("submit", cls=ChoiceCommand)
 @choice_options
-@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")
-@click.option("--wait", "wait", is_flag=True, help="Follow the run to its end, and exit with its code.")
+@click.option("--dry-run", is_flag=True, help="Show the job, but submit nothing.")
+@click.option("--wait", "wait", is_flag=True, help="Follow the run to its end, and exit with the run's code.")
 @FORCE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **options: Any) -> None:
@@ -61,7 +64,7 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
     check_tokenizer_folder(spec)
     # Before the machine and the disk are asked: what is there needs neither.
     if prepared(spec):
-        emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} is there; nothing to do")
+        emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} exists already; nothing to do")
         return
 
     check_machine(spec, force=force)
@@ -148,6 +151,6 @@ def _check_named(resolved: Resolution) -> None:
 def _check_run(spec: JobSpec, run: str | None) -> None:
     if spec.on_a_checkpoint and run is None:
         raise UserError(
-            f"{spec.step} reads a run's checkpoint, and no run is named",
+            f"{spec.step} reads a run's checkpoint, but the command names no run",
             hint=f"jobctl submit {spec.step} RUN; jobctl list shows the runs",
         )

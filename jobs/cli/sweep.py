@@ -22,16 +22,16 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 
 @click.command("sweep", cls=ChoiceCommand)
 @choice_options
-@click.option("--find-batch", is_flag=True, help="Look for the largest batch_size that fits.")
-@click.option("--array", "is_array", is_flag=True, help="A task of a Slurm array for each combination.")
+@click.option("--find-batch", is_flag=True, help="Find the largest batch_size that fits.")
+@click.option("--array", "is_array", is_flag=True, help="Run each combination as a task of a Slurm array.")
 @click.option(
     "--interval",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Steps that warm up; twice as many are measured.",
+    help="Warm-up steps; twice as many steps are measured.",
 )
-@click.option("--minutes", type=float, default=15.0, show_default=True, help="The longest time of one trial.")
+@click.option("--minutes", type=float, default=15.0, show_default=True, help="Longest time of one trial.")
 @click.option("--dry-run", is_flag=True, help="Print the job's script, and submit nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -57,10 +57,11 @@ def sweep_command(
     from jobctl.jobs.cli.sweeping import build
 
     if minutes <= 0:
-        raise UserError(f"--minutes {minutes:g}: a trial needs some time")
+        raise UserError(f"--minutes {minutes:g}: a trial needs more time than that")
     if is_array and not target_entry(options["target"] or _default_target()).has_arrays:
         raise UserError(
-            "--array: only Slurm has job arrays", hint="leave it out: one job tries all, one by one"
+            "--array: only Slurm has job arrays",
+            hint="leave it out: then one job tries all combinations, one by one",
         )
 
     options["stamp"] = f"{datetime.now():%Y%m%d-%H%M%S}"
@@ -81,7 +82,7 @@ def _default_target() -> str:
 
 def _named(words: tuple[str, ...]) -> str:
     if len(words) > 1:
-        raise UserError(f"one sweep at a time: {' '.join(words)}", hint="jobctl sweep RUN")
+        raise UserError(f"show one sweep at a time, not {' '.join(words)}", hint="jobctl sweep RUN")
     return words[0]
 
 

@@ -50,7 +50,7 @@ def split_axes(sets: Sequence[str]) -> tuple[list[str], list[Axis]]:
 
         values = tuple(word.strip() for word in value.split(","))
         if "" in values:
-            raise UserError(f"--set {text}: a value between the commas is missing")
+            raise UserError(f"--set {text}: a value is missing between the commas")
 
         # A value that is given twice would be measured twice.
         axes.append((key, tuple(dict.fromkeys(values))))
@@ -69,7 +69,8 @@ def _check_axes(axes: Sequence[Axis]) -> None:
 
     if "gradient_accumulation_steps" in keys:
         raise UserError(
-            "--set gradient_accumulation_steps=…: a sweep keeps the batch of a step, so these follow from batch_size",
+            "--set gradient_accumulation_steps=…: a sweep keeps the batch of a step, so it computes "
+            "this value from batch_size",
             hint="leave it out",
         )
 
@@ -91,9 +92,7 @@ def build(
     shared, axes = split_axes(options["sets"])
     sizes = [_whole(value) for key, values in axes if key == "batch_size" for value in values]
     if sizes and find_batch:
-        raise UserError(
-            "--find-batch looks for the batch_size that --set names", hint="leave one of them out"
-        )
+        raise UserError("--find-batch finds the batch_size, but --set names it", hint="leave one of them out")
 
     # The batch size is no axis: each combination tries all sizes in its own arms, or looks for one.
     axes = [axis for axis in axes if axis[0] != "batch_size"]
@@ -112,7 +111,7 @@ def build(
 
     # One combination that cannot be is a row of the table. Only where none can be, there is nothing to run.
     if all(arm.problem for arm in arms):
-        raise UserError(f"no combination can be: {arms[0].name}: {arms[0].problem}")
+        raise UserError(f"no combination is possible: {arms[0].name}: {arms[0].problem}")
 
     plan = Plan(
         arms=tuple(arms),
@@ -127,7 +126,7 @@ def build(
 
 def _whole(value: str) -> int:
     if not value.isdigit() or int(value) < 1:
-        raise UserError(f"--set batch_size={value}: a whole number above 0 was expected")
+        raise UserError(f"--set batch_size={value}: expected a whole number above 0")
     return int(value)
 
 
@@ -136,7 +135,8 @@ def _training(options: Mapping[str, Any]) -> Resolution:
     resolved = resolution(**options)
     if not isinstance(resolved.spec, TrainSpec) or not resolved.spec.job_kind.checkpoints:
         raise UserError(
-            f"a sweep is of a training, and stage {options['stage']} is none", hint="leave --stage out"
+            f"a sweep tries trainings, and stage {options['stage']} is not a training",
+            hint="leave --stage out",
         )
 
     return resolved
@@ -161,7 +161,7 @@ def _arms(
     assert isinstance(spec, TrainSpec)
     # All arms run in one job, so they share its processes.
     if spec.world_size != base.world_size:
-        return [Arm(name=name, problem=f"it has {spec.world_size} ranks, and the job has {base.world_size}")]
+        return [Arm(name=name, problem=f"it has {spec.world_size} ranks, but the job has {base.world_size}")]
 
     # Only the differences: the job's own settings hold for all arms.
     settings = changes(base, spec)
@@ -199,7 +199,7 @@ def changes(base: TrainSpec, spec: TrainSpec) -> dict[str, Any]:
 def _of_size(name: str, settings: dict[str, Any], size: int, sequences: int, *, is_named: bool) -> Arm:
     label = f"{name} batch_size={size}".strip() if is_named else name
     if sequences % size:
-        problem = f"the {sequences} sequences of a rank's step are no multiple of {size}"
+        problem = f"the {sequences} sequences of a rank's step are not a multiple of {size}"
         return Arm(name=label, settings=settings, problem=problem)
 
     return Arm(name=label, settings=settings, batch_sizes=(size,))

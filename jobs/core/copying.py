@@ -81,7 +81,7 @@ def files_below(folder: Path, skipped: list[str], prefix: str = "") -> Iterator[
 
 
 def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:
-    """Copy one file. Return True if it was copied, False if it was skipped or is there already."""
+    """Copy one file. Return True if it was copied, False if it was skipped or exists already."""
     try:
         # The name to write to is longer than `name`, so it is checked as well, before anything is opened.
         parts_of(aside(name))

@@ -37,9 +37,9 @@ def page(plan: Plan, outcomes: Sequence[Outcome], ranks: int) -> str:
         parts.append(bars)
 
     best = fastest(outcomes)
-    parts.append(snippet(plan, best, ranks) if best else "nothing was measured, so there is nothing to take")
+    parts.append(snippet(plan, best, ranks) if best else "nothing was measured, so there is no result")
     if not is_done(plan, outcomes):
-        parts.append("the sweep has not ended: trials are still to come")
+        parts.append("the sweep has not ended: some trials have not run yet")
 
     return "\n\n".join(parts)
 
@@ -77,7 +77,7 @@ def _note(plan: Plan, number: int, outcomes: Sequence[Outcome]) -> str:
     """Return what a reader must know of an arm."""
     arm = plan.arms[number]
     if arm.problem:
-        return f"cannot be: {arm.problem}"[:LONGEST_REASON]
+        return f"impossible: {arm.problem}"[:LONGEST_REASON]
 
     notes = []
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]

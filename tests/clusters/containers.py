@@ -203,7 +203,7 @@ def build_image(
 
 
 def copy_image(image: str, source: Engine, target: Engine) -> None:
-    """Unless it is there already."""
+    """Unless it exists already."""
     if target.has(image):
         return
     # Not the cache, nor pytest's folder, which both outlive the test: it is more than a gigabyte.

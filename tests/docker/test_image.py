@@ -86,7 +86,7 @@ def test_wrong_usage_is_exit_code_2(podman: Engine, built_image: str) -> None:
         run_image(podman, built_image, "train", "--model", "qwen3_smok")
     with pytest.raises(RuntimeError, match=r"exit 2:.*run none does not exist"):
         run_image(podman, built_image, "export", "--run", "none")
-    with pytest.raises(RuntimeError, match=r"exit 2:.*no run is named\s+jobctl submit export RUN"):
+    with pytest.raises(RuntimeError, match=r"exit 2:.*names no run\s+jobctl submit export RUN"):
         run_image(podman, built_image, "export")
 
 

@@ -87,7 +87,7 @@ def test_who_sees_one_namespace_is_told_so(server: ApiServer, capfd: pytest.Capt
     server.cluster_rights -= {("", "pods", "list")}
     code, out, err = jobctl_says(capfd, "nodes", "--target", "k8s", "--json")
     assert (code, json.loads(out)["nodes"][0]["free"]) == (0, 2)
-    assert "only the jobs of your namespace are seen" in err
+    assert "only the jobs of your namespace are visible" in err
 
 
 def test_who_may_not_see_nodes_is_told_which_role_is_missing(

@@ -32,7 +32,7 @@ def test_the_models_of_the_catalogue_fit_together(name: str) -> None:
             model("gpt2_smoke", num_key_value_heads=1),
             "gpt2 has no grouped queries: num_key_value_heads must be",
         ),
-        (model(head_dim=15), "head_dim 15: RoPE turns pairs, so it must be even"),
+        (model(head_dim=15), "head_dim 15: RoPE rotates pairs, so head_dim must be even"),
         (model(architecture="qwen4"), "unknown architecture 'qwen4'; did you mean 'qwen3'?"),
     ],
 )

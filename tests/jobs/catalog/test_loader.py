@@ -49,7 +49,7 @@ def test_a_syntax_error_names_file_and_line(tmp_path: Path) -> None:
 def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "site.yaml"
     file.write_text("summary: mine\nsettings:\n  account: a\n  account: b\n")
-    with pytest.raises(UserError, match=r"site\.yaml:4: not YAML: key 'account' twice"):
+    with pytest.raises(UserError, match=r"site\.yaml:4: not YAML: the key 'account' stands twice"):
         load_file(file, LayerEntry)
 
 
@@ -123,7 +123,7 @@ def test_a_number_that_is_not_finite_is_refused_with_its_line(text: str) -> None
 
 
 def test_a_number_of_thousands_of_digits_is_refused_with_its_line() -> None:
-    with pytest.raises(UserError, match=r"site\.yaml:2: not YAML: a number of too many digits"):
+    with pytest.raises(UserError, match=r"site\.yaml:2: not YAML: a number with too many digits"):
         parse_yaml(f"a: 1\nb: {'9' * 5000}\n", "site.yaml")
 
 

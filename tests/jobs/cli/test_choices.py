@@ -100,7 +100,7 @@ def test_the_first_word_is_the_kind_of_the_job(
 
 
 def test_a_patch_needs_files_that_the_jobs_see(project: Path) -> None:
-    with pytest.raises(UserError, match="do not see this machine's files"):
+    with pytest.raises(UserError, match="cannot read this machine's files"):
         choose(target="k8s", patch=True)
 
 

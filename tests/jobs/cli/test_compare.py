@@ -26,7 +26,7 @@ def test_text_and_json(root: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["a"], 2, "nothing to be compared with"),
+        (["a"], 2, "a comparison needs at least two runs"),
         (["a", "a"], 2, "run 'a' is named twice"),
         (["a", "c"], 2, "no run 'c'"),
         (["a", "empty"], 1, "no step in its log yet"),

@@ -31,7 +31,7 @@ def test_what_is_not_chosen_is_a_comment(jobctl: Invoke, root: Path, tmp_path: P
 def test_a_file_that_is_there_stays(jobctl: Invoke, root: Path, tmp_path: Path) -> None:
     (tmp_path / "jobctl.yaml").write_text("target: slurm\n")
     code, _, err = jobctl("config", "init")
-    assert (code, "is there already" in err) == (2, True)
+    assert (code, "exists already" in err) == (2, True)
     assert (tmp_path / "jobctl.yaml").read_text() == "target: slurm\n"
 
 

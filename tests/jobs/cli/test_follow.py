@@ -98,7 +98,7 @@ def test_a_job_that_prints_nothing_for_a_while_is_explained_once(
     progress = Progress(quiet=False)
     for _ in range(2):
         progress.show(still, status("running"))
-    said = "r: running\nr: its program is being loaded; nothing is printed yet\n"
+    said = "r: running\nr: its program is loading; it has printed nothing yet\n"
     assert capsys.readouterr().err == said
 
 

@@ -72,7 +72,7 @@ def test_a_root_that_only_this_machine_knows_is_refused(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("submit --model qwen3_smoke --patch", "--patch: the jobs run at me@lab and do not see"),
+        ("submit --model qwen3_smoke --patch", "--patch: the jobs run at me@lab and cannot read"),
         (
             "submit prep --dataset sotu --tokenizer ./words",
             "copy it to tokenizers/words below the root there",

@@ -24,7 +24,7 @@ def test_a_node_that_takes_no_jobs_has_none_free_in_the_sum() -> None:
 
 
 def test_a_cluster_without_gpus_says_so() -> None:
-    assert capacity_table(Capacity(nodes=(), sees_all=True)) == "no node has GPUs of this name"
+    assert capacity_table(Capacity(nodes=(), sees_all=True)) == "no node offers GPUs under this name"
 
 
 def test_a_target_without_a_list_of_nodes_names_those_that_have_one(jobctl: Invoke) -> None:

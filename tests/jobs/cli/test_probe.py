@@ -49,4 +49,4 @@ def test_an_answer_that_is_no_probe_is_refused(jobctl: Invoke, tmp_path: Path) -
     fake.chmod(0o755)
     code, _, err = jobctl("probe", "--python", str(fake))
     assert code == 1
-    assert "did not answer with its figures" in err
+    assert "the probe printed no figures" in err

@@ -41,4 +41,6 @@ def test_a_bar_does_not_begin_another_cell() -> None:
 
 
 def test_the_words_that_an_option_takes_follow_its_meaning() -> None:
-    assert "| `--dtype` | Type of ids without an index. One of `uint16`, `uint32`. |" in reference()
+    assert (
+        "| `--dtype` | Type of the ids in files without an index. One of `uint16`, `uint32`. |" in reference()
+    )

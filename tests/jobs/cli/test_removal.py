@@ -108,7 +108,7 @@ def test_prune_removes_what_is_old_or_ended_so(
 
 def test_prune_wants_to_know_which(jobctl: Invoke, root: Path) -> None:
     code, _, err = jobctl("prune", "--yes")
-    assert (code, "say which" in err) == (2, True)
+    assert (code, "so it needs a condition" in err) == (2, True)
 
 
 def give_away(run: Run) -> None:
@@ -151,5 +151,5 @@ def test_a_run_of_a_cluster_that_does_not_answer_is_left_out_and_named(
     monkeypatch.setattr("jobctl.jobs.cli.removal.statuses", lambda runs: [unknown for _ in runs])
     code, out, err = jobctl("prune", "--older-than", "0", "--yes")
     assert (code, out) == (0, "nothing to remove\n")
-    assert "left out: nothing says whether these runs have ended: there" in err
+    assert "left out: it is unknown whether these runs have ended: there" in err
     assert (root / "runs/there").is_dir()

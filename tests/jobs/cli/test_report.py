@@ -45,7 +45,7 @@ def test_a_picture_alone_or_beside_the_page(root: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["first", "--dark"], 2, "are about the picture"),
+        (["first", "--dark"], 2, "need --png"),
         (["first", "-o", "no/such/x.html"], 1, "cannot be written"),
         (["gone"], 2, "no run 'gone'"),
     ],

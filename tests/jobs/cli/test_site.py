@@ -106,14 +106,14 @@ def test_the_file_may_stand_after_the_command(
     assert (status, "the cluster has: cpu, gpu" in out) == (1, True)
 
     code, _, err = jobctl("site", "check", named, "--target", "slurm", "--site", "./other.yaml")
-    assert (code, "are two sites" in err) == (2, True)
+    assert (code, "name two sites" in err) == (2, True)
 
 
 def test_what_nobody_set_is_not_checked() -> None:
     settings = {"slurm.partition": "", "slurm.account": "other", "slurm.qos": "high"}
     assert checked(settings, ANSWER) == [
         ("slurm.account", "other", "the cluster has: nlp"),
-        ("slurm.qos", "high", "the cluster has: none that you may see"),
+        ("slurm.qos", "high", "the cluster has: none that is visible to you"),
     ]
 
 

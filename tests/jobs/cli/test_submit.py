@@ -86,7 +86,7 @@ def test_rendering_twice_prints_the_same(jobctl: Invoke) -> None:
 def test_a_script_to_come_after_a_run_says_how(jobctl: Invoke) -> None:
     code, _, err = jobctl("render", "--model", "qwen3_smoke", "--target", "slurm", "--after", "r")
     assert code == 0
-    assert "with sbatch say --dependency=afterok:JOB" in err
+    assert "with sbatch use --dependency=afterok:JOB" in err
 
 
 def test_a_job_on_a_run_needs_the_name_of_the_run_alone(
@@ -155,4 +155,4 @@ def test_a_mirror_that_is_whole_is_not_made_again(jobctl: Invoke, root: Path) ->
 def test_two_names_of_a_run_are_refused(jobctl: Invoke) -> None:
     code, _, err = jobctl("submit", "eval", "a", "--run", "b")
     assert code == 2
-    assert "two runs are named, a and b" in err
+    assert "the command names two runs, a and b" in err

@@ -95,7 +95,7 @@ def test_a_folder_that_jobs_cannot_see_is_refused(jobctl: Invoke, folder: Path) 
     words = ("--tokenizer", "./hub/small", "--target", "k8s", "--set", "namespace=n", "--dry-run")
     code, _, err = jobctl(*PREP, *words, "--", "--source=/texts")
     assert code == 2
-    assert "jobs on k8s do not see this machine's files" in err
+    assert "jobs on k8s cannot read this machine's files" in err
     assert "copy it to tokenizers/small on the cluster's volume, then --tokenizer small" in err
 
     # The training reads ids, and this host can still compare their number with the model's rows.
@@ -108,7 +108,7 @@ def test_a_folder_that_jobs_cannot_see_is_refused(jobctl: Invoke, folder: Path) 
 
 def test_a_folder_is_not_fetched(jobctl: Invoke, folder: Path) -> None:
     code, _, err = jobctl("submit", "tokenizer", "--tokenizer", "./hub/small")
-    assert (code, "a folder needs no fetching" in err) == (2, True)
+    assert (code, "nothing to fetch: it is a folder" in err) == (2, True)
 
 
 def test_the_hash_of_the_file_belongs_to_the_job_and_its_place_does_not(

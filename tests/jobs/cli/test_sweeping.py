@@ -84,7 +84,7 @@ def test_the_batch_of_a_step_stays_what_it_is(jobctl: Invoke) -> None:
     values = {key: entry["value"] for key, entry in explained["settings"].items()}
     assert plan["sequences"] == values["batch_size"] * values["gradient_accumulation_steps"]
     assert [arm.get("batch_sizes") for arm in plan["arms"]] == [[4], [8], None]
-    assert "no multiple of 12" in plan["arms"][2]["problem"]
+    assert "not a multiple of 12" in plan["arms"][2]["problem"]
 
 
 def test_what_cannot_be_is_said_and_hides_nothing(jobctl: Invoke) -> None:
@@ -113,13 +113,13 @@ def test_what_cannot_be_is_said_and_hides_nothing(jobctl: Invoke) -> None:
         (["--set", "sharding=zero2"], "did you mean 'zero1'?"),
         (["--set", "tier=fast,slow"], "a tier is a number"),
         (["--set", "batch_size=4,x"], "a whole number above 0"),
-        (["--set", "batch_size=4,,8"], "a value between the commas is missing"),
+        (["--set", "batch_size=4,,8"], "a value is missing between the commas"),
         (["--set", "batch_size=4,8", "--find-batch"], "leave one of them out"),
-        (["--set", "gradient_accumulation_steps=1,2"], "these follow from batch_size"),
+        (["--set", "gradient_accumulation_steps=1,2"], "so it computes this value from batch_size"),
         (["--set", "tier=1", "--set", "tier=2"], "name all values at once"),
-        (["--stage", "eval"], "a sweep is of a training"),
-        (["--set", "attention_backend=flash_attn_4,x"], "no combination can be"),
-        (["--minutes", "0"], "a trial needs some time"),
+        (["--stage", "eval"], "a sweep tries trainings"),
+        (["--set", "attention_backend=flash_attn_4,x"], "no combination is possible"),
+        (["--minutes", "0"], "a trial needs more time"),
         (["--array"], "only Slurm has job arrays"),
         (["--set", "dtype=bfloat16,float32", "--set", "batch_sise=4"], "did you mean 'batch_size'?"),
     ],

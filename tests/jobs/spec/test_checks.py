@@ -14,7 +14,7 @@ from tests.jobs.spec.test_resolution import spec_of
         (["image_variant=cu128"], "image_variant"),
         (["use_zero1=true", "use_fsdp=true"], "use_zero1 and use_fsdp are both on"),
         (["num_key_value_heads=3"], "not a multiple"),
-        (["head_dim=63"], "RoPE turns pairs"),
+        (["head_dim=63"], "RoPE rotates pairs"),
         (["block_size=4096"], "longer than the model's max_position_embeddings"),
         (["min_lr=1"], "above learning_rate"),
         (["lr_decay_iters=10"], "before the end of warmup_iters"),
