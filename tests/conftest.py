@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ if not os.path.exists("/dev/nvidiactl"):
 
 # Read when torch is first imported. Small tensors gain nothing from more threads, and workers share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell ignores SIGINT for what it runs with `&`, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TRAINER = Path(__file__).parent / "trainer"
 SLURM_DAEMONS = {"slurm_daemons", "slurm_accounting_daemons"}
