@@ -43,6 +43,6 @@ def test_a_family_of_ones_own_is_built_and_checked_as_ours_are() -> None:
 def test_a_shape_that_a_family_cannot_have_is_refused_by_its_facts() -> None:
     with pytest.raises(UserError, match="gpt2 has no grouped queries"):
         check_model(tiny.config("gpt2", num_key_value_heads=2))
-    with pytest.raises(UserError, match="RoPE turns pairs"):
+    with pytest.raises(UserError, match="RoPE rotates pairs"):
         check_model(tiny.config("gemma_like", head_dim=11))
     check_model(tiny.config("gpt2", head_dim=11))
