@@ -1,1 +1,1 @@
-"""The basis of all rooms: errors, exit codes, names of paths, durable writes. Imports nothing of ours."""
+"""The basis of all other packages: errors, exit codes, paths and durable writes. It imports none of them."""

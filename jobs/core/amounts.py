@@ -1,4 +1,4 @@
-"""Large numbers, sizes and durations in a few characters, for people. Pure."""
+"""Write large numbers, sizes and durations in a few characters, for people. All functions are pure."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 from typing import Final
 
 MOST: Final = 1_000_000_000
-"""The most of anything that is counted: steps, sequences, seconds, layers."""
+"""The largest count of anything, such as steps, sequences, seconds or layers."""
 MOST_PROCESSES: Final = 4096
-"""The most processes of one program on one node."""
+"""The largest number of processes of one program on one node."""
 MOST_BYTES: Final = 10**15
-"""The most bytes of a file."""
+"""The largest number of bytes of a file."""
 LARGEST: Final = 1e38
 """About the largest number of type float32. A larger one would be infinite on a GPU."""

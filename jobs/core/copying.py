@@ -1,4 +1,7 @@
-"""Copy a folder that other users may write to: only regular files, through no link, and up to a limit."""
+"""Copy a folder that other users may write to.
+
+A copy takes only regular files, follows no link, and stops at a limit.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from jobctl.jobs.core.folder import Folder
 from jobctl.jobs.core.names import DEPTH, UnsafeName, parts_of, shown
 
 FILES = 1_000_000
-"""The most files that one copy takes."""
+"""The largest number of files that one copy takes."""
 
 
 class Copied(msgspec.Struct, kw_only=True):
@@ -26,10 +29,10 @@ class Copied(msgspec.Struct, kw_only=True):
 
 
 def copy_tree(source: Path, into: Path) -> Copied:
-    """Copy the files below ``source`` to ``into``; a file that is there with the same size and time is kept.
+    """Copy the files below ``source`` to ``into``. Keep an existing file with the same size and time.
 
-    Links, devices and what cannot be read are skipped and named. Raises UserError for too many files, OSError
-    where ``into`` cannot be written.
+    Links, devices and unreadable files are skipped, and the result names them. Raises UserError for too many
+    files. Raises OSError if ``into`` cannot be written.
     """
     into.mkdir(parents=True, exist_ok=True)
     result = Copied()
@@ -37,7 +40,7 @@ def copy_tree(source: Path, into: Path) -> Copied:
     target = Folder(into)
 
     for name in files_below(source, result.skipped):
-        # Counted before the copy: a folder that somebody fills while we read it must not keep us here
+        # Counted before the copy. Another user may add files while we read, and must not keep us here
         # forever.
         result.files += 1
         if result.files > FILES:
@@ -49,7 +52,7 @@ def copy_tree(source: Path, into: Path) -> Copied:
 
 
 def aside(name: str) -> str:
-    """Return where a file is written before it has its name; ``name`` may hold folders."""
+    """Return the temporary name under which ``name`` is written. ``name`` may contain folders."""
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}.{last}.part"
 
@@ -57,7 +60,7 @@ def aside(name: str) -> str:
 def files_below(folder: Path, skipped: list[str], prefix: str = "") -> Iterator[str]:
     """Yield the relative names of all regular files, sorted.
 
-    ``skipped`` gets the rest, each with the reason.
+    Add each other entry to ``skipped``, with the reason.
     """
     try:
         with os.scandir(folder / prefix) as listing:
@@ -94,7 +97,7 @@ def _copy(origin: Folder, target: Folder, name: str, result: Copied) -> bool:
         return False
 
     with content:
-        # From the open file and not from the path: another user may replace the path at any moment.
+        # Read the facts of the open file. Another user may replace the path at any time.
         facts = os.fstat(content.fileno())
         if _is_same(target, name, facts):
             return False

@@ -12,7 +12,7 @@ from pathlib import Path
 from jobctl.jobs.core.errors import UserError
 
 SECONDS = 30
-"""Time for the driver to answer. A driver in trouble can hang for good."""
+"""Seconds for the driver to answer. A driver with a fault may never answer."""
 
 
 class DriverSilent(UserError):
@@ -35,7 +35,7 @@ def query(fields: Sequence[str], devices: Path = Path("/dev")) -> list[str]:
             command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
         )
     except FileNotFoundError:
-        # A container may get the devices without the program. A job for GPUs must not take that for a CPU
+        # A container may get the devices without the program. A job for GPUs must not treat this as a CPU
         # node.
         if names := sorted(path.name for path in devices.glob("nvidia[0-9]*")):
             raise DriverSilent(f"there is {names[0]} in {devices}, but no nvidia-smi to ask for it") from None

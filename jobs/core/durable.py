@@ -1,4 +1,4 @@
-"""Write files so that a reader, a crash or a full disk never sees half of one."""
+"""Write files so that no reader sees half a file, even after a crash or on a full disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` durable, where its file system can."""
+    """Make renames in ``folder`` durable, if its file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -21,12 +21,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Return a name to write ``path`` under before its rename; no two writers on any nodes share it."""
+    """Return a temporary name for ``path`` until its rename. No other writer on any node has this name."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one step: a reader sees the old file or all of the new one."""
+    """Put ``data`` at ``path`` in one step. A reader sees the whole old file or the whole new one."""
     temporary = partial_path(path)
     try:
         with open(temporary, "wb") as file:
@@ -36,28 +36,29 @@ def write_whole(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
 
         os.replace(temporary, path)
-    # Also on Ctrl-C: nobody else would remove the partial file.
+    # Also on Ctrl-C: nothing else would remove the partial file.
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            # The error of a write names no file, and that of the partial file a name that nobody knows.
+            # The error of a write names no file. That of the partial file names a file unknown to users.
             error.filename = str(path)
 
         raise
 
-    # The rename itself is durable only after the folder is.
+    # The rename itself is durable only after the folder is synchronised.
     sync_folder(path.parent)
 
 
 def keeps_its_place(path: Path) -> bool:
-    """Whether something is at ``path`` that a file must not replace: a link, a device or a pipe."""
+    """Return whether ``path`` is something that a file must not replace: a link, a device or a pipe."""
     return path.is_symlink() or (path.exists() and not path.is_file())
 
 
 def write_named(path: Path, data: bytes) -> None:
-    """Put ``data`` where a user said: into what keeps its place, such as /dev/stdout, else in one step.
+    """Put ``data`` at a path that the user named.
 
-    Not for folders that other users may write to: it follows links.
+    Replace a file in one step. Write into anything that keeps its place, such as /dev/stdout. Do not use this
+    in folders that other users may write to, because it follows links.
     """
     if keeps_its_place(path):
         with open(path, "wb") as file:
@@ -69,9 +70,10 @@ def write_named(path: Path, data: bytes) -> None:
 
 
 def make_shared(folder: Path) -> None:
-    """Create ``folder`` with the mode of its parent, sticky bit included.
+    """Create ``folder`` with the mode of its parent, including the sticky bit.
 
-    So the same users may write to it. ``templates/shell/files.sh`` does the same in a job.
+    The users who may write to the parent may then write to it. A job does the same in
+    ``templates/shell/files.sh``.
     """
     if folder.is_dir():
         return

@@ -1,4 +1,4 @@
-"""The error for everything that a user can cause and mend."""
+"""The error for everything that a user can cause and repair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobctl.jobs.core.text import visible
 
 
 class UserError(Exception):
-    """An error for the user: what is wrong, where, and what to do.
+    """An error for the user. It says what is wrong, in which place, and what to do.
 
     Entry points print it without a traceback and exit with ``code``. ``hint`` is the next command or edit
     that would help. Code 2 means wrong usage or configuration.
@@ -30,10 +30,10 @@ class UserError(Exception):
 
 
 class NotConfigured(UserError):
-    """A cluster that this host cannot ask as it is set up.
+    """A cluster that this host cannot reach with its present configuration.
 
-    An example is a context that the kubeconfig does not have. Asking again does not help. Another word of the
-    user does.
+    An example is a context that the kubeconfig does not have. A retry does not help. The user must change the
+    command or the configuration.
     """
 
 
@@ -42,9 +42,9 @@ SHORT_LIST = 12
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean X?`` if a known word is near, else the known words.
+    """Return ``did you mean X?`` if a known word is similar. Otherwise return the known words.
 
-    Of a long list, name the nearest three.
+    If there are many known words, return the three most similar ones.
     """
     names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
@@ -59,13 +59,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error of another library, or its type if it has no message."""
+    """Return the first line of an error from another library, or its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def why_not(error: OSError, place: object = "") -> str:
-    """Return the reason of an error of the system, with ``place`` or else the file that the error names."""
+    """Return the reason of a system error, with ``place``, or else with the file that the error names."""
     where = place or error.filename
     if error.errno == errno.ENOSPC:
         return f"the disk of {where} is full" if where else "a disk is full"
@@ -77,13 +77,13 @@ def why_not(error: OSError, place: object = "") -> str:
 
 
 def _flush_output() -> None:
-    """Flush stdout. Raises OSError that names it, and lets a later flush succeed."""
+    """Flush stdout. Raise an OSError that names stdout, and make a later flush succeed."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Python flushes again at the exit, and would fail again.
+        # Python flushes again at its exit, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         error.filename = "the standard output"
         raise
@@ -92,18 +92,18 @@ def _flush_output() -> None:
 def run_command(main: Callable[[], int], speaker: str = "jobctl") -> NoReturn:
     """Exit with the code that ``main`` returns. On an error, print its message and exit with its code."""
     if sys.stdout is None:
-        # The caller closed it (`>&-`). A later print must not fail.
+        # The caller has closed stdout (`>&-`). A later print must not fail.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     try:
         code = main()
-        # Now and not at the exit: there Python would report a full disk or a closed pipe with a traceback.
+        # Flush now. At its exit Python would report a full disk or a closed pipe with a traceback.
         _flush_output()
     except UserError as error:
         print(visible(f"{speaker}: {error}"), file=sys.stderr)
         code = error.code
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`). Python flushes stdout again at the exit, so it gets
+        # The reader of our output has ended (`| head`). Python flushes stdout again at its exit, so it gets
         # another file.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141  # 128 + SIGPIPE, as other programs end here
@@ -114,7 +114,7 @@ def run_command(main: Callable[[], int], speaker: str = "jobctl") -> NoReturn:
     except KeyboardInterrupt:
         code = 130  # 128 + SIGINT
     except ModuleNotFoundError as error:
-        # Imported here: extras imports this module.
+        # Imported here, because extras imports this module.
         from jobctl.jobs.core.extras import missing_package
 
         if (missing := missing_package(error)) is None:

@@ -1,4 +1,4 @@
-"""For a missing Python package: name the extra of jobctl that brings it, and the command that installs it."""
+"""Name the extra of jobctl that brings a missing Python package, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobctl.jobs.core.errors import UserError
 DISTRIBUTION = "jobctl"
 _REQUIREMENT = re.compile(r"""(?P<package>[A-Za-z0-9._-]+).*;.*extra *== *['"](?P<extra>[^'"]+)['"]""")
 _PROVIDERS = {"fasttext": "fasttext-predict"}
-"""Modules whose package has another name on the package index."""
+"""Modules whose package has a different name on the package index."""
 
 
 def missing_package(error: ModuleNotFoundError) -> UserError | None:
@@ -29,7 +29,7 @@ def missing_package(error: ModuleNotFoundError) -> UserError | None:
 
 
 def install_hint(extra: str) -> str:
-    """Return the command that installs ``extra`` from the place that jobctl itself was installed from."""
+    """Return the command that installs ``extra`` from the same source as jobctl itself."""
     return f"pip install '{_origin()}[{extra}]'"
 
 
@@ -55,9 +55,9 @@ def explain_missing() -> None:
 
 
 def _of_program(extras: list[str]) -> str:
-    """Return the extra that the running program, such as ``jobctl.prep.fetch``, is named after.
+    """Return the extra with the same name as the running program, such as ``jobctl.prep.fetch``.
 
-    Return the first one for any other program.
+    Return the first extra for any other program.
     """
     words = " ".join(sys.orig_argv)
     return next((extra for extra in extras if f"{DISTRIBUTION}.{extra}" in words), extras[0])
@@ -72,8 +72,8 @@ def _normal(name: str) -> str:
 
 
 def _requirements() -> list[tuple[str, str]]:
-    """Return each package with the extra that asks for it, as the installed metadata says."""
-    # Only an error needs it, and every program imports this module.
+    """Return each package with the extra that requires it, from the installed metadata."""
+    # Imported here: only an error needs it, and every program imports this module.
     import importlib.metadata
 
     try:
@@ -87,14 +87,14 @@ def _requirements() -> list[tuple[str, str]]:
 
 
 def _origin() -> str:
-    """Return the folder or the address that jobctl was installed from.
+    """Return the folder or the address from which jobctl was installed.
 
-    Return its name if none is recorded.
+    Return its name if neither is recorded.
     """
     import importlib.metadata
 
     try:
-        # pip records where a package came from (PEP 610). A package from the index has no such file.
+        # pip records the source of a package (PEP 610). A package from the index has no such file.
         record = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
         address = str(json.loads(record or "{}").get("url", ""))
     except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError):

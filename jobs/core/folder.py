@@ -1,6 +1,6 @@
-"""A folder whose files are named by somebody else.
+"""Open files in a folder whose file names another user or program chose.
 
-Each name is opened part by part, through no symbolic link.
+Each part of a name is opened in turn, and never through a symbolic link.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobctl.jobs.core.names import UnsafeName, parts_of
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""O_NONBLOCK: opening a FIFO returns at once, and the check for a regular file refuses it."""
+"""O_NONBLOCK makes the opening of a FIFO return at once. The check for a regular file then refuses it."""
 CHUNK = 1 << 20
 
 
@@ -69,7 +69,7 @@ class Folder:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(last, dir_fd=folder)
 
-            # O_EXCL fails where another user put a link back in the meantime.
+            # O_EXCL fails if another user put a link back in the meantime.
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             return os.fdopen(os.open(last, flags | _FILE, 0o666, dir_fd=folder), "wb")
 
@@ -79,7 +79,7 @@ class Folder:
             os.replace(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder)
 
     def remove(self, name: str) -> None:
-        """Remove a file or a link where there is one."""
+        """Remove a file or a link, if it exists."""
         with contextlib.suppress(FileNotFoundError), self._parent(name) as (folder, last):
             os.unlink(last, dir_fd=folder)
 
@@ -87,7 +87,7 @@ class Folder:
         with self._parent(name) as (folder, last):
             self._refuse_link(folder, last, name)
             descriptor = os.open(last, flags | _FILE, dir_fd=folder)
-            # Checked on the open file. A check of the path could be outdated by the time of the opening.
+            # Checked on the open file. A check of the path could be outdated when the file is opened.
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise UnsafeName(f"{self.path / name} is not a regular file")
@@ -101,8 +101,8 @@ class Folder:
         with contextlib.ExitStack() as opened:
             try:
                 folder = _opened(opened, str(self.path), None)
-                # Each part relative to the folder before it: nobody can turn a checked part into a link any
-                # more.
+                # Open each part relative to the folder before it. Then nobody can turn a checked part into a
+                # link.
                 for part in folders:
                     if create:
                         with contextlib.suppress(FileExistsError):
@@ -118,7 +118,7 @@ class Folder:
                 raise
 
     def _refuse_link(self, folder: int, part: str, name: str) -> None:
-        """Raise UnsafeName for a link. This is for the message: the flags of the later opening enforce it."""
+        """Raise UnsafeName for a link. It only gives a good message: the opening also refuses links."""
         mode = os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
             raise UnsafeName(

@@ -31,16 +31,16 @@ CAUSES = {
 }
 """Every cause with its description, in the order of display."""
 OF_STEPS = (STEPS, "data", "communication")
-"""Causes that belong to the steps: when a later start repeats the steps, this time is lost too."""
+"""Causes that belong to the steps. When a later start repeats the steps, this time is lost too."""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A ``time`` record of the log: what a start did since its last interval, or since its process began."""
+    """A ``time`` record of the log: the work of a start since its last interval, or since its begin."""
 
     iter: int
     """The last step of the interval."""
     at: float
-    """When the interval ended, in seconds since 1970."""
+    """The time at which the interval ended, in seconds since 1970."""
     seconds: dict[str, float]
     """Seconds by cause. Their sum is the length of the interval."""
     tokens: int = 0
@@ -52,11 +52,11 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: int
     launched: float
-    """When the launcher began, or began again after a death, in seconds since 1970."""
+    """The time at which the launcher began, or began again after a death, in seconds since 1970."""
     resumed: int = 0
-    """The step of the checkpoint that it resumed from; 0 without one."""
+    """The step of the checkpoint from which it resumed; 0 without one."""
     died: float | None = None
-    """When the start before it died, if this one is a restart in place."""
+    """The time at which the start before it died, if this start is a restart in place."""
     ended: bool = False
     """True if it ended by itself: it finished or was stopped."""
     intervals: tuple[Interval, ...] = ()
@@ -77,7 +77,7 @@ class Goodput(msgspec.Struct, frozen=True, kw_only=True):
 
     wall_seconds: float
     seconds: dict[str, float]
-    """Keys are those of ``CAUSES``; a cause that took no time is left out."""
+    """Seconds by cause, with the keys of ``CAUSES``. A cause that took no time is left out."""
     tokens: int
     """Tokens of the steps that count."""
     attempts: int
@@ -85,16 +85,16 @@ class Goodput(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def share(self) -> float:
-        """Share of the wall time in steps that count, 0 to 1."""
+        """Return the share of the wall time in steps that count, 0 to 1."""
         return self.seconds.get(STEPS, 0.0) / self.wall_seconds if self.wall_seconds else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens that count over the whole wall time: the rate of the run, not of a step."""
+        """Return the rate of the run, not of a step: the tokens that count, over the whole wall time."""
         return self.tokens / self.wall_seconds if self.wall_seconds else 0.0
 
     def shares(self) -> dict[str, float]:
-        """Share of the wall time by cause, 0 to 1, in the order of ``CAUSES``."""
+        """Return the share of the wall time by cause, 0 to 1, in the order of ``CAUSES``."""
         return {c: self.seconds[c] / self.wall_seconds for c in CAUSES if c in self.seconds}
 
     def lines(self) -> list[str]:
@@ -147,7 +147,7 @@ def account(
 
 
 def spans_of(starts: Sequence[Start]) -> list[Span]:
-    """Return the attempts of a run that no script started. The starts say when each began and ended."""
+    """Return the attempts of a run that no script started. The starts tell the begin and the end of each."""
     numbers = sorted({start.attempt for start in starts})
     spans = []
 

@@ -11,10 +11,10 @@ from pathlib import Path
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """The name of a run.
 
-It becomes a folder, a Slurm job name and a label, so it has only what all three allow.
+It becomes a folder, a Slurm job name and a label. So it has only characters that all three allow.
 """
 TENSORBOARD = "tensorboard"
-"""The folder of its event files in that of the metrics."""
+"""The folder of TensorBoard's event files, inside the folder of the metrics."""
 
 
 def runs(root: Path) -> Path:
@@ -38,7 +38,7 @@ def tokenizer_dir(root: Path, tokenizer: str) -> Path:
 
 
 def source_dir(root: Path, dataset: str) -> Path:
-    """The text of a data set: a copy from the hub, or files that a user put there."""
+    """Return the folder with the text of a data set: a copy from the hub, or files of the user."""
     return root / "sources" / dataset
 
 
@@ -47,14 +47,14 @@ def dataset_dir(root: Path, dataset: str, tokenizer: str) -> Path:
 
 
 def preparation_file(dataset: Path) -> Path:
-    """The progress of the job that makes this data set, as JSON."""
+    """Return the JSON file with the progress of the job that prepares this data set."""
     return dataset / ".prep" / "status.json"
 
 
 def record_file(run: Path, step: str = "") -> Path:
-    """The record of what was submitted.
+    """Return the file that records what was submitted.
 
-    A ``step`` that reads the run's checkpoint has a record of its own.
+    A ``step`` that reads the run's checkpoint has a separate record.
     """
     return run / (f"run.{step}.json" if step else "run.json")
 
@@ -64,19 +64,19 @@ def attempt_file(run: Path, attempt: int) -> Path:
 
 
 def script_file(run: Path, step: str = "") -> Path:
-    """The script that was submitted. A ``step`` that reads the run's checkpoint has a script of its own."""
+    """Return the script that was submitted. A ``step`` that reads the checkpoint has a separate script."""
     return run / (f"script.{step}" if step else "script")
 
 
 def code_dir(run: Path, step: str = "") -> Path:
-    """The source tree of ``--patch``. A ``step`` that reads the run's checkpoint has a tree of its own."""
+    """Return the source tree of ``--patch``. A ``step`` that reads the checkpoint has a separate tree."""
     return run / (f"code.{step}" if step else "code")
 
 
 def tokenizer_copy(run: Path, tokenizer: str) -> Path:
-    """The copy of a tokenizer that the user gave as a folder.
+    """Return the copy of a tokenizer that the user gave as a folder.
 
-    ``templates/job/command.sh.j2`` names it as well.
+    ``templates/job/command.sh.j2`` also contains this path.
     """
     return run / "tokenizer" / tokenizer
 
@@ -90,22 +90,22 @@ def rank_log(run: Path, attempt: int, rank: int) -> Path:
 
 
 def batch_log(run: Path, attempt: int) -> Path:
-    """The output of the batch script itself and of the launcher."""
+    """Return the file with the output of the batch script itself and of the launcher."""
     return log_dir(run, attempt) / "batch.log"
 
 
 def hang_dir(run: Path, attempt: int) -> Path:
-    """The facts about a hang of an attempt: stacks, flight records, and the verdict."""
+    """Return the folder with the facts about a hang of an attempt: stacks, flight records and the verdict."""
     return log_dir(run, attempt) / "hang"
 
 
 def hang_file(run: Path, attempt: int) -> Path:
-    """The verdict on a hang, as JSON. It exists only if the attempt was ended because it hung."""
+    """Return the JSON file with the verdict on a hang. It exists only if a hang ended the attempt."""
     return hang_dir(run, attempt) / "verdict.json"
 
 
 def bad_nodes_file(run: Path, attempt: int) -> Path:
-    """Nodes that the next attempt avoids. Each line has a node's name, a tab and the reason."""
+    """Return the file of nodes that the next attempt avoids. A line is a node's name, a tab, the reason."""
     return log_dir(run, attempt) / "bad-nodes"
 
 
@@ -114,7 +114,7 @@ def metrics_dir(run: Path) -> Path:
 
 
 def tensorboard_dir(run: Path) -> Path:
-    """Return the files that TensorBoard shows of a run: a folder for each series."""
+    """Return the folder of the run's files for TensorBoard. It has a folder for each series."""
     return metrics_dir(run) / TENSORBOARD
 
 
@@ -123,15 +123,15 @@ def checkpoints_dir(run: Path) -> Path:
 
 
 def stop_file(run: Path, step: str = "") -> Path:
-    """The file that asks the trainer to checkpoint and exit. Its text is the reason.
+    """Return the file that asks the trainer to checkpoint and exit. Its text is the reason.
 
-    A ``step`` that reads the checkpoint has a file of its own, which only says why the step was ended.
+    A ``step`` that reads the checkpoint has a separate file, which only says why the step was ended.
     """
     return run / (f"STOP.{step}" if step else "STOP")
 
 
 def heartbeat_file(run: Path) -> Path:
-    """The sign of life.
+    """Return the heartbeat file, which shows that an attempt is alive.
 
     The attempt that trains writes it every few seconds, and removes it when it ends well.
     """
@@ -139,5 +139,5 @@ def heartbeat_file(run: Path) -> Path:
 
 
 def export_dir(run: Path, format: str) -> Path:
-    """The default folder of ``trainer.export``: weights that other programs can load."""
+    """Return the default folder of ``trainer.export``: weights that other programs can load."""
     return run / "export" / format

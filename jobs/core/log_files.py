@@ -1,4 +1,4 @@
-"""The log files of a run by name: ``metrics/run_<stamp>.jsonl`` and ``eval_<stamp>.jsonl``."""
+"""The names of a run's log files: ``metrics/run_<stamp>.jsonl`` and ``eval_<stamp>.jsonl``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from jobctl.jobs.core import layout
 
 Kind = Literal["run", "eval"]
-"""The log of a training or of an evaluation. Both may run at the same time, so their names differ."""
+"""The kind of log: of a training or of an evaluation. Both may run together, so the names differ."""
 LOG_NAME = re.compile(r"(?P<kind>run|eval)_(?P<stamp>\d{8}-\d{6}-\d{3})\.jsonl")
 
 
@@ -28,5 +28,5 @@ def log_names(run: Path, kind: Kind = "run") -> list[str]:
 
 
 def has_training(run: Path) -> bool:
-    """Whether a training wrote into ``run``. Its log may be gone, and then its document says so."""
+    """Return whether a training wrote into ``run``. If its log is missing, its document proves it."""
     return bool(log_names(run)) or any(layout.metrics_dir(run).glob("run_*.json"))

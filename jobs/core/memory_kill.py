@@ -1,7 +1,7 @@
-"""Find out if the kernel killed a process of this job for memory, and which limit it reached.
+"""Find out whether the kernel killed a process of this job for memory, and which limit was reached.
 
-The counters are those of this process's control group: ``oom_kill`` in ``memory.events`` (version 2) or in
-``memory.oom_control`` (version 1). The limit may be one of a group around it.
+The counters belong to this process's control group: ``oom_kill`` in ``memory.events`` (version 2) or in
+``memory.oom_control`` (version 1). The limit may belong to a group that contains it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 GIB = 2**30
 NO_LIMIT = 2**60
-"""Version 1 writes a number near 2**63 where there is no limit. No machine has this much memory."""
+"""Version 1 writes a number near 2**63 if no limit is set. No machine has this much memory."""
 COUNTERS = ("memory.events", "memory.oom_control")
 LIMITS = ("memory.max", "memory.limit_in_bytes")
 
@@ -24,9 +24,9 @@ class MemoryWatch(NamedTuple):
     kills_before: int
 
     def report(self, advice: str) -> str:
-        """Return one line if processes were killed for memory since the watch began, else an empty text.
+        """Return one line if processes were killed for memory since the watch began. Otherwise return "".
 
-        ``advice`` says what takes less memory.
+        ``advice`` names a way to use less memory.
         """
         kills = kills_in(self.folder) - self.kills_before
         if kills <= 0:
@@ -54,14 +54,14 @@ def locate(membership: str, root: Path) -> tuple[Path, Path]:
     """Return the folder of the group that counts memory, and the top of its hierarchy.
 
     ``membership`` is the text of ``/proc/self/cgroup``. A container may show paths of its host that it cannot
-    open. Its own group is then the top of what it sees.
+    open. Then the group of the container is the top of the hierarchy that it sees.
     """
     path = ""
     top = root
     for line in membership.splitlines():
         _, controllers, name = line.split(":", 2)
-        # Version 1 has one hierarchy for each controller, and a machine may have both versions. The one that
-        # counts memory wins.
+        # Version 1 has one hierarchy for each controller, and a machine may have both versions. Take the one
+        # that counts memory.
         if "memory" in controllers.split(","):
             path = name
             top = root / "memory"
@@ -91,7 +91,7 @@ def smallest_limit(folder: Path, root: Path) -> int:
     """Return the smallest limit of the group and of the groups around it, in bytes; 0 if there is none."""
     groups = [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
     texts = [_text(group / name).strip() for group in groups for name in LIMITS]
-    # Version 2 writes "max" where there is no limit, which is no number.
+    # Version 2 writes "max" if no limit is set. That is not a number.
     limits = [int(text) for text in texts if text.isdigit()]
     return min((limit for limit in limits if limit < NO_LIMIT), default=0)
 

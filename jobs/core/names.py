@@ -1,6 +1,6 @@
-"""Check names that somebody else chose: in a pod, on a hub, in an archive, or in another user's record.
+"""Check names that came from elsewhere: a pod, a hub, an archive, or another user's record.
 
-``inside`` turns such a name into a path to read. ``jobs.core.folder.Folder`` writes by such a name.
+``inside`` turns such a name into a path to read. ``jobs.core.folder.Folder`` writes to such a name.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 from jobctl.jobs.core.errors import UserError
 
 NAME_BYTES = 1024
-"""The longest relative name. Linux allows 4096 bytes for a whole path, and the folder needs its part."""
+"""The longest relative name, in bytes. Linux allows 4096 bytes for a whole path with its folder."""
 PART_BYTES = 255
-"""The longest name of a file on Linux."""
+"""The longest name of a file on Linux, in bytes."""
 DEPTH = 32
-"""A run directory and a data set of the hub are at most six folders deep."""
+"""The largest depth of folders. Run directories and data sets of the hub are at most six folders deep."""
 SHOWN_CHARACTERS = 80
 
 
@@ -24,7 +24,7 @@ class UnsafeName(UserError):
 
 
 def shown(name: str) -> str:
-    """Return ``name`` in quotes for a message, without control characters and not too long."""
+    """Return ``name`` in quotes for a message, shortened and without control characters."""
     text = name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…"
     return repr(text)
 
@@ -59,17 +59,17 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _problem(name: str) -> str:
-    """Return what is wrong with a name, or an empty text if it is safe."""
+    """Return the fault of a name, or an empty text if the name is safe."""
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError:
         return "it has characters that no file name can hold"
 
-    # The system call would end the name at this character, and open another file.
+    # The system call would cut the name at this character, and open another file.
     if b"\0" in encoded:
         return "it has a NUL character"
 
-    # Programs on other systems take it for a separator of folders.
+    # Programs on other systems treat it as a separator of folders.
     if "\\" in name:
         return "it has a backslash"
 

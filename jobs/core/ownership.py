@@ -1,8 +1,8 @@
-"""Check whose files a command may execute and write to, in a root that many users share.
+"""Check who owns the files that a command executes or writes, in a root that many users share.
 
-A file is trusted if it belongs to the user or to root, is no symbolic link, and nobody else may change it. A
-group may change it if the shared root itself is open to that group: the person who set up the root decided
-so. ``templates/shell/ownership.sh`` does the same in a job.
+A file is trusted if it belongs to the user or to root, is not a symbolic link, and nobody else may change
+it. A group may change it if the shared root itself is writable for that group. The person who set up the root
+decided that. ``templates/shell/ownership.sh`` does the same in a job.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from jobctl.jobs.core.errors import UserError
 
 EVERYONE = "everyone"
-"""The word that trusts any owner and any mode."""
+"""The word that means: trust any owner and any mode."""
 
 
 class Untrusted(UserError):
-    """A file that another user made or may change."""
+    """A file that another user made or can change."""
 
 
 def check_run(run: Path, root: Path, trusted: Sequence[str] = ()) -> None:
@@ -38,7 +38,7 @@ def check_run(run: Path, root: Path, trusted: Sequence[str] = ()) -> None:
 def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
     """Raise Untrusted if ``path`` is a link, belongs to another user, or may be changed by others.
 
-    ``trusted`` names further owners whom the user trusts, or holds EVERYONE. A path that does not exist is no
+    ``trusted`` names further owners whom the user trusts, or contains EVERYONE. A missing path is not an
     error.
     """
     try:
@@ -46,7 +46,7 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
     except FileNotFoundError:
         return
 
-    # First, and even for EVERYONE: a link can lead out of the root, to a file of the user's.
+    # Check this first, even for EVERYONE. A link can lead out of the root, to a private file of the user.
     if stat.S_ISLNK(facts.st_mode):
         raise Untrusted(
             f"{path} is a symbolic link: what is written there would go elsewhere",
@@ -76,8 +76,8 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
 def check_link(path: Path) -> None:
     """Raise Untrusted for a link of another user to a file that does not belong to that user.
 
-    It could lead to a private file of the reader, whose content others would then see. Raises OSError if the
-    link leads nowhere.
+    It could lead to a private file of the reader, and others would then see its content. Raises OSError if
+    the target of the link does not exist.
     """
     link = os.lstat(path)
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
@@ -89,7 +89,7 @@ def check_link(path: Path) -> None:
 
 
 def user_id(name: str) -> int:
-    """Return the number of a user by name or number.
+    """Return the numeric id of a user. ``name`` is a name or a number.
 
     Raises UserError if this machine does not know the name.
     """
@@ -111,7 +111,7 @@ def user_name(uid: int) -> str:
 
 
 def _changers(facts: os.stat_result, root: Path) -> str:
-    """Return who else may write a file, or an empty text if only its owner or the root's group may."""
+    """Return the others who may write a file. Return "" for only its owner or the root's group."""
     if facts.st_mode & stat.S_IWOTH:
         return "everyone"
 
@@ -122,7 +122,7 @@ def _changers(facts: os.stat_result, root: Path) -> str:
 
 
 def _is_private(facts: os.stat_result) -> bool:
-    """Return True for the owner's private group: many systems give each user a group of the same name."""
+    """Return whether the group is private. Many systems give each user a group of the same name."""
     try:
         group = grp.getgrgid(facts.st_gid).gr_name
     except KeyError:  # a container may know neither name
@@ -132,7 +132,7 @@ def _is_private(facts: os.stat_result) -> bool:
 
 
 def _is_shared(gid: int, root: Path) -> bool:
-    """Return True if the shared root itself is open to the group."""
+    """Return whether the shared root itself is writable for the group."""
     facts = root.stat()
     return bool(facts.st_mode & stat.S_IWGRP) and facts.st_gid == gid
 

@@ -1,6 +1,6 @@
-"""Do again what fails for a while.
+"""Repeat an action that may fail for a while.
 
-``ask`` goes by time, for a service. ``retry`` goes by number, for a transfer.
+``ask`` has a time limit, for a service. ``retry`` has a limit of tries, for a transfer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 
 
 class Unanswered(Exception):
-    """A request got no usable answer, and the same request may get one later."""
+    """A request got no usable answer. The same request may succeed later."""
 
     def __init__(self, notice: str, final: Exception, wait: float = 0.0) -> None:
         super().__init__(notice)
@@ -26,7 +26,7 @@ class Unanswered(Exception):
 
 
 class Patience(NamedTuple):
-    """The limits of asking again, in seconds. Each pause is twice as long as the one before."""
+    """The limits for repeated requests, in seconds. Each pause is twice as long as the one before."""
 
     total: float
     first_pause: float
@@ -34,13 +34,13 @@ class Patience(NamedTuple):
 
 
 class Spell:
-    """How long a condition has held without a break."""
+    """The time for which a condition has been true without a break."""
 
     def __init__(self) -> None:
         self._since: float | None = None
 
     def seconds(self, holds: bool) -> float | None:
-        """Return the seconds for which every look has seen it hold, or None if it does not hold now."""
+        """Return the seconds for which every call saw it true, or None if it is not true now."""
         if not holds:
             self._since = None
             return None
@@ -59,7 +59,7 @@ def ask(
     announce: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """Return what ``request`` returns. It raises Unanswered to be called again after a pause.
+    """Return the result of ``request``. If it raises Unanswered, call it again after a pause.
 
     ``announce`` gets one message, before the first pause. When the time is over, ``ask`` raises the error
     that the last Unanswered holds. Any other error of ``request`` passes through at once.
@@ -94,10 +94,10 @@ def retry(
     first_pause: float,
     prepare: Callable[[], None] = lambda: None,
 ) -> Answer:
-    """Return what ``action`` returns, at the latest at the last of ``tries`` times.
+    """Return the result of ``action``. Call it at most ``tries`` times.
 
-    An error that ``passes`` is followed by a pause, twice as long as the one before, and by ``prepare``. Any
-    other error is raised at once, and so is the last one.
+    After an error that ``passes`` accepts, wait and call ``prepare``. Each pause is twice as long as the one
+    before. Raise any other error at once, and also the error of the last try.
     """
     number = 1
     while True:

@@ -12,14 +12,14 @@ from typing import BinaryIO
 from jobctl.jobs.core.errors import UserError
 
 MOST_BYTES = 64 << 20
-"""The largest record that is read into memory."""
+"""The largest record that is read into memory, in bytes."""
 
 _carried: dict[str, str | None] = {}
-"""Files of another machine by their paths there; None: that machine has none of that name."""
+"""Files of another machine by their paths there. None: that machine has no file at this path."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read. Raises OSError, at once for a FIFO, a device or a folder."""
+    """Open a regular file to read. Raise OSError for any other kind, and do not wait for a FIFO."""
     # Without O_NONBLOCK the opening of a FIFO would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -35,7 +35,7 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
     Raises OSError if it cannot be read or is longer than ``most`` bytes.
     """
     with open_regular(path) as file:
-        # The size is not asked for beforehand: somebody may append to the file at this moment.
+        # Do not ask for the size beforehand: another process may append to the file at this moment.
         data = file.read(most + 1)
 
     if len(data) > most:
@@ -45,7 +45,7 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def carry(texts: Mapping[str, str | None]) -> None:
-    """Read these texts in the place of the files from now on.
+    """From now on, read these texts instead of the files at their paths.
 
     The user is at another machine, which has the files.
     """
@@ -54,7 +54,7 @@ def carry(texts: Mapping[str, str | None]) -> None:
 
 
 def is_text_file(path: Path) -> bool:
-    """Return whether ``read_text_file`` has a file of that path to read."""
+    """Return whether ``read_text_file`` can read a file of that path."""
     return _carried[str(path)] is not None if str(path) in _carried else path.is_file()
 
 
@@ -69,11 +69,11 @@ def read_text_file(path: Path | str, *, hint: str = "") -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        # Bytes that are no text have an error without strerror.
+        # The error for bytes that are not text has no strerror.
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read: {reason}", hint=hint) from None
 
 
 def nearest_existing(path: Path) -> Path:
-    """Return ``path``, or the closest folder above it that exists: what a new folder will be made in."""
+    """Return ``path``, or the closest folder above it that exists. New folders will be made in it."""
     return next(place for place in (path, *path.parents) if place.exists())

@@ -1,4 +1,4 @@
-"""Read the times of a run from its directory: its record, its attempts and its log. No scheduler is asked."""
+"""Read the times of a run from its record, its attempts and its log. This never asks a scheduler."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Hang(msgspec.Struct):
 
 
 class Began(msgspec.Struct, frozen=True, kw_only=True):
-    """The ``began`` record at the head of a log file. It says which start wrote the file."""
+    """The ``began`` record at the top of a log file. It says which start wrote the file."""
 
     attempt: int
     launched: float
@@ -58,8 +58,8 @@ def read_goodput(run: Path, now: float | None = None) -> Goodput | None:
     Return None if no attempt has begun. Return None also for a log of an old version, which has steps but no
     times: all its time would count as start-up.
 
-    A damaged record is left out, and its time is then in ``other`` or in a gap. A report must not fail
-    because of one bad file.
+    A damaged record is left out. Its time is then in ``other`` or in a gap. A report must not fail because of
+    one bad file.
     """
     starts = read_starts(run)
     if not starts and _has_steps(run):
@@ -75,7 +75,7 @@ def read_submitted(run: Path) -> float | None:
 
 
 def read_spans(run: Path) -> list[Span]:
-    """Return the attempts of the training, by their numbers; attempts of other steps are left out."""
+    """Return the attempts of the training, sorted by number. Attempts of other steps are left out."""
     spans = []
     for path in _files(run / "attempts", ATTEMPT_NAME):
         attempt = _decode_file(path, _Attempt)
@@ -116,7 +116,7 @@ def read_starts(run: Path) -> list[Start]:
 
 
 def _has_steps(run: Path) -> bool:
-    """Whether a log of ``run`` has a step. A run without a log may have its steps in a document."""
+    """Return whether a log of ``run`` has a step. A run without a log may have its steps in a document."""
     names = log_names(run)
     for name in names:
         try:
@@ -137,7 +137,7 @@ def start_of(lines: Iterable[bytes]) -> Start | None:
     intervals = []
 
     for line in lines:
-        # A log has a line for each step; only the few that are needed are decoded.
+        # A log has a line for each step. Decode only the few lines that are needed.
         if line.startswith(TIME):
             interval = _decode(line, Interval)
             if interval:

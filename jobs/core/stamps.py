@@ -1,4 +1,4 @@
-"""Times as the files of a run and Kubernetes write them: in UTC, in the form of ISO 8601."""
+"""Times in UTC in the form of ISO 8601. The files of a run and Kubernetes use this form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def utc_stamp(seconds: float | None = None) -> str:
 def seconds_of(stamp: str | None) -> float | None:
     """Return a time in ISO 8601 as seconds since 1970, or None if ``stamp`` is not a time.
 
-    Without a zone it is UTC.
+    A time without a zone is in UTC.
     """
     if stamp is None:
         return None

@@ -13,7 +13,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 
 
 def visible(text: str) -> str:
-    """Return ``text`` with each character that controls a terminal written as its code.
+    """Return ``text`` with each character that controls a terminal replaced by its code.
 
     Line breaks and tabs stay.
     """
@@ -21,9 +21,9 @@ def visible(text: str) -> str:
 
 
 def visible_but_colours(line: str) -> str:
-    """Do as ``visible`` for one line of a program's output, but keep its colours.
+    """Do the same as ``visible`` for one line of a program's output, but keep its colours.
 
-    They hold up to the end of the line.
+    The colours end at the end of the line.
     """
     if "\x1b" not in line:
         return visible(line)

@@ -1,6 +1,6 @@
-"""The files of a tokenizer's folder, as the hub has them.
+"""The files of a tokenizer's folder, with the names that the hub uses.
 
-Which they are, a copy of them, and the number of ids.
+The module lists and copies the files, and counts the ids.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ COPIED = (FILE, SETTINGS, SPECIAL, MODEL)
 The first one defines it. The others name its special tokens and its model.
 """
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""The name of a folder that can be part of a data set's name."""
+"""The form of a folder's name that can be part of a data set's name."""
 
 
 class _Model(msgspec.Struct, frozen=True):
     vocab: dict[str, int] | list[Any] = {}
-    """Ids by token; of a Unigram model a list of tokens, each at the place of its id."""
+    """The ids by token. In a Unigram model, a list of tokens, each at the position of its id."""
 
 
 class _AddedToken(msgspec.Struct, frozen=True):
@@ -44,9 +44,9 @@ class _Contents(msgspec.Struct, frozen=True):
 
 
 def is_folder(given: str) -> bool:
-    """Return True if a user named a folder and not a tokenizer.
+    """Return whether a user named a folder and not a tokenizer.
 
-    A folder has a slash, or begins with a dot.
+    The name of a folder contains a slash, or begins with a dot.
     """
     return "/" in given or given.startswith(".")
 
@@ -54,7 +54,7 @@ def is_folder(given: str) -> bool:
 def named_folder(given: str) -> Path:
     """Return the folder that a user named, as an absolute path.
 
-    Raises UserError if it is no folder, if its name cannot be part of a data set's name, and if it holds no
+    Raises UserError if it is not a folder, if its name cannot be part of a data set's name, or if it has no
     ``tokenizer.json``.
     """
     folder = Path(given).expanduser()
@@ -82,12 +82,12 @@ def check_has_file(folder: Path) -> None:
 
 
 def sha256_of(folder: Path) -> str:
-    """Return the SHA-256 of the file that defines the tokenizer, as ``meta.json`` of a data set names it."""
+    """Return the SHA-256 of the file that defines the tokenizer. ``meta.json`` of a data set has it."""
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
 
 
 def number_of_ids(folder: Path) -> int:
-    """Return the largest id plus one, added tokens included.
+    """Return the largest id plus one, including added tokens.
 
     Raises UserError if the file is damaged, and OSError if it cannot be read.
     """
@@ -99,13 +99,13 @@ def number_of_ids(folder: Path) -> int:
 
     vocab = contents.model.vocab
     ids: Iterable[int] = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
-    # Without -1 an empty vocabulary would be an error of `max`. It has 0 ids.
+    # Without -1 `max` would fail for an empty vocabulary. An empty vocabulary has 0 ids.
     return max([-1, *ids, *(token.id for token in contents.added_tokens)]) + 1
 
 
 def copy_files(source: Path, target: Path) -> None:
     """Copy the files of a tokenizer to the existing folder ``target``."""
-    # The file that makes it a tokenizer comes last: another process may look meanwhile.
+    # Copy the file that defines the tokenizer last, because another process may look in the meantime.
     for name in reversed(COPIED):
         if (source / name).is_file():
             write_whole(target / name, (source / name).read_bytes())

@@ -80,7 +80,7 @@ def _bounds(meta: msgspec.Meta) -> list[str]:
 
 
 def in_words(message: str) -> str:
-    """Return a message of msgspec without Python's words. It is for values whose type is not at hand."""
+    """Return a message of msgspec without Python's words. Use it for values whose type is unknown."""
     wrong_type = re.fullmatch(r"Expected `([a-z |]+)`(.*), got (`[a-z]+`)", message)
     if wrong_type:
         kinds = [f"`{kind}`" for kind in wrong_type[1].split(" | ") if kind != "null"] or ["`null`"]
@@ -103,10 +103,10 @@ def in_words(message: str) -> str:
 
 
 def whole_number(least: int, most: int = MOST) -> Callable[[str], int]:
-    """Return a type for an option of argparse: a whole number from ``least`` to ``most``."""
+    """Return an argparse type that accepts a whole number from ``least`` to ``most``."""
 
     def convert(text: str) -> int:
-        # Python refuses to convert thousands of digits.
+        # Python refuses to convert text with thousands of digits.
         is_whole = text.isascii() and text.isdigit() and len(text) <= len(str(most))
         if not is_whole or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(
