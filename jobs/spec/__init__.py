@@ -1,1 +1,1 @@
-"""From a user's choices to one immutable job spec."""
+"""Turn a user's choices into one immutable job spec."""

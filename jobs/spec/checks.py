@@ -1,4 +1,4 @@
-"""Refuse combinations of settings that cannot work, before anything is submitted."""
+"""Refuse combinations of settings that cannot work. The checks run before anything is submitted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LACKS = {
     "cu124": "CUDA 12.4 has no code for compute capability {} (it needs CUDA 12.8 and torch 2.7)",
     "cu132": "CUDA 13.2 has no code for compute capability {}",
 }
-"""Why a variant of the image cannot run on a GPU that its hardware entry does not list it for."""
+"""For each variant of the image: the reason why it cannot run on hardware whose entry does not list it."""
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -99,12 +99,12 @@ def check_training(spec: TrainSpec) -> None:
 
 
 def check_vocabulary(spec: TrainSpec, ids: int) -> None:
-    """Raise UserError if the tokenizer, which has so many ids, has more of them than the model has rows."""
+    """Raise UserError if ``ids``, the tokenizer's number of ids, is more than the rows of the model."""
     if ids > spec.model.vocab_size:
         raise UserError(
             f"tokenizer {spec.inputs.tokenizer} has ids up to {ids - 1}, "
             f"but {spec.model_name} has {spec.model.vocab_size} rows in its embedding",
-            # Rounded up to a multiple of 64, which matrix products are fast with.
+            # Round up to a multiple of 64, because matrix products are fast with it.
             hint=f"take the model's own tokenizer, or --set vocab_size={-(-ids // 64) * 64}",
         )
 
@@ -118,7 +118,7 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
             hint="take more nodes with --nodes, or another --hardware",
         )
 
-    # A site would give such a job whole GPU nodes, and their GPUs would stand idle.
+    # A site would give such a job whole GPU nodes, and nothing would use their GPUs.
     if gpus_on_a_node and not gpus:
         raise UserError(
             f"gpus_per_node 0 on {spec.hardware}", hint="for a job without GPUs say --hardware cpu"
@@ -128,7 +128,7 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
     if not facts.image_variants:
         _check_own_image(spec)
     elif variant not in facts.image_variants:
-        # Without a GPU the words on its compute capability would say nothing.
+        # Without a GPU a message about its compute capability would be useless.
         reason = LACKS[variant].format(facts.compute_capability) if gpus else "it has no GPU"
         raise UserError(
             f"image_variant {variant} cannot run on {spec.hardware}: {reason}",
@@ -137,7 +137,7 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
 
 
 def _check_own_image(spec: JobSpec) -> None:
-    """Raise UserError if the job would start an image of jobctl's on hardware that has none."""
+    """Raise UserError if the job would start an image of jobctl on hardware without such an image."""
     when = target_entry(spec.target).image
     in_an_image = when == "always" or (when == "by the site" and spec.site.container.runtime != "none")
     if in_an_image and not spec.inputs.image:
@@ -180,7 +180,7 @@ def _check_environment(spec: JobSpec) -> None:
         if not ENV_NAME.fullmatch(name):
             raise UserError(f"pass_env: {name!r} is not the name of an environment variable")
 
-    # The system call would cut the word there, or refuse the start of the process.
+    # The system call would cut the word at this character, or refuse to start the process.
     for text in (spec.site.root, spec.site.project_dir, *spec.site.env.values(), *spec.site.container.mounts):
         if "\0" in text:
             raise UserError(f"{text!r}: a NUL character cannot be passed to a process")

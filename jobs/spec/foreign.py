@@ -1,4 +1,4 @@
-"""Settings of another scheduler.
+"""Settings that only another scheduler reads.
 
 A site file may have them, but ``--set`` refuses them and names the right key.
 """
@@ -14,9 +14,9 @@ from jobctl.jobs.targets.registry import TargetEntry
 
 
 def refuse_foreign(sets: Sequence[str], target: TargetEntry) -> None:
-    """Raise UserError for a ``--set`` of a key that only another scheduler reads than that of ``target``.
+    """Raise UserError for a ``--set`` of a key that only another scheduler than that of ``target`` reads.
 
-    A target without a scheduler takes any key: the same project may be tried on this machine.
+    A target without a scheduler accepts any key, so that the same project can be tried on this machine.
     """
     if not target.section:
         return

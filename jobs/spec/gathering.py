@@ -1,8 +1,8 @@
-"""The layers of settings that a job is made of, weakest first.
+"""The layers of settings from which a job is made, weakest first.
 
 Model < hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and trainer flags <
-named flags. A job on the checkpoint of a run has the run's record in the place of model, hardware, tier, site
-and project.
+named flags. A job on the checkpoint of a run uses the run's record instead of model, hardware, tier, site and
+project.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFAULT_SITE = "local"
 
 
 def load_choice(kind: str, name: str, entry: type[Any]) -> tuple[Any, str]:
-    """Return an entry and its file. ``name`` is the name of an entry, or the path of a file of the user's."""
+    """Return an entry and its file. ``name`` names an entry, or is the path of a file of the user."""
     if is_file_name(name):
         return load_file(Path(name), entry, hint=_missing_hint(kind, name)), name
 
@@ -44,9 +44,9 @@ def is_file_name(choice: str) -> bool:
 
 
 def _missing_hint(kind: str, name: str) -> str:
-    """Return how to make a file of the user's that is missing.
+    """Return a hint for a missing file of the user.
 
-    Or return where to see the entries that need no file.
+    The hint tells how to make the file, or how to see the entries that need no file.
     """
     if Path(name).exists():  # the command would overwrite it
         return ""
@@ -71,9 +71,9 @@ def default_hardware(model: str) -> str:
 
 
 def model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
-    """Return the layers of the model, the hardware, the tier and the stage.
+    """Return the layers of the model, the hardware, the tier, the stage and the hardware's limits.
 
-    The limits of the hardware come last.
+    The limits come last.
     """
     model, model_file = load_choice("models", choices.model, ModelEntry)
     machine, machine_file = load_choice("hardware", hardware, HardwareEntry)
@@ -95,7 +95,7 @@ def model_layers(choices: Choices, hardware: str, stage: str) -> list[Layer]:
     return [
         Layer(f"model {name}", model.settings, model_file),
         Layer(f"hardware {hardware}", machine.settings, machine_file),
-        # After the hardware's general settings: a rule for one model knows more.
+        # After the hardware's general settings, because a rule for one model is more specific.
         *rules,
         named_layer("tiers", str(choices.tier)),
         named_layer("stages", stage),
@@ -161,10 +161,10 @@ def user_layers(choices: Choices, root: str, project: Layer | None) -> list[Laye
     if kinds.job_kind(choices.kind).has_model:
         layers.append(Layer("trainer flag", parse_trainer_flags(choices.trainer_flags), by_user=True))
 
-    # A named flag is the most explicit of all: `--nodes 2` wins over `--set nodes=4`.
+    # A named flag is the most explicit choice: `--nodes 2` wins over `--set nodes=4`.
     layers.append(Layer("flag", choices.named, by_user=True))
     if root:
-        # Last: all commands of one shell work on the root that it names, whatever a file says.
+        # Last, because all commands of one shell use the root that it names, whatever a file says.
         layers.append(Layer("$JOBCTL_ROOT", {"root": root}))
 
     return layers
@@ -181,7 +181,7 @@ def limit_warnings(layers: list[Layer], values: Mapping[str, Any], origins: Mapp
 
 
 def old_name_warnings(layers: list[Layer]) -> list[str]:
-    """Return one line for each file that spells keys as before a site had sections."""
+    """Return one line for each file with the old spelling of keys, from before a site had sections."""
     warnings = []
     for layer in layers:
         old = layer.old_names()
@@ -197,7 +197,7 @@ def all_layers(
 ) -> tuple[HardwareEntry, list[Layer]]:
     """Return the hardware of a job and every layer, the weakest first.
 
-    Raises UserError for a secret in one.
+    Raises UserError if a layer contains a secret.
     """
     kind = kinds.job_kind(choices.kind)
     if kind.makes == "data set":
@@ -205,10 +205,10 @@ def all_layers(
 
     machine, layers = base_layers(choices, kind, hardware, stage)
     layers += user_layers(choices, root, project)
-    # Before the merge: the layers still know the file and line of each value.
+    # Before the merge, while the layers still know the file and line of each value.
     refuse_secrets(layers, () if kind.has_model else choices.trainer_flags)
     if fixed := target_entry(choices.target).root:
-        # Some targets mount their volume at one path, so no setting can move the root.
+        # Some targets mount their volume at one fixed path, so no setting can change the root.
         layers.append(Layer(f"target {choices.target}", {"root": fixed}))
 
     return machine, layers

@@ -1,4 +1,4 @@
-"""Fit the warning before a time limit to a short limit."""
+"""Shorten the warning before a time limit if the limit is short."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jobctl.jobs.spec.job_spec import seconds
 from jobctl.jobs.spec.layers import Layer
 
 EARLY_SECONDS = 60
-"""Slurm may send its warning this much earlier than asked (sbatch(1), --signal)."""
+"""Slurm may send its warning up to this many seconds too early (sbatch(1), --signal)."""
 LEAST_SECONDS = 20
-"""The shortest warning that is worth having."""
+"""The shortest useful warning, in seconds."""
 SHARE = 3
-"""A short limit gives a third of it to the warning."""
+"""A short limit gives one part of this many to the warning, so a third."""
 
 
 def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Layer | None:
@@ -36,7 +36,7 @@ def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, 
         # The check of all values comes later, and its message names the file and the line.
         return None
 
-    # Even if the warning comes early, the job has begun by then.
+    # Even if the warning comes early, the job has begun before it.
     if limit > grace + EARLY_SECONDS:
         return None
 
@@ -53,7 +53,7 @@ def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, 
 
 
 def grace_in_words(layer: Layer | None) -> list[str]:
-    """Return the message about a shorter warning, or nothing if the warning is not shorter."""
+    """Return the message about a shorter warning, or an empty list if the warning is not shorter."""
     if layer is None:
         return []
 

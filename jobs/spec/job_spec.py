@@ -28,7 +28,7 @@ from jobctl.jobs.sweeping.plan import Plan, fixed_sizes
 from jobctl.jobs.targets.registry import target_entry
 
 RECORD_FORMAT = 3
-"""The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads the older ones."""
+"""The format of ``run.json`` that this version writes. ``jobctl.jobs.runs.record`` reads older formats."""
 
 ADDED_LATER = frozenset(
     {
@@ -43,9 +43,9 @@ ADDED_LATER = frozenset(
         "save_checkpoints",
     }
 )
-"""Keys of a model or a training that came after the first release.
+"""Keys of a model or a training that were added after the first release.
 
-With its default such a key is not in a run's hash, so an upgrade does not change what a run is.
+A key with its default is not in a run's hash. So an upgrade does not change the identity of a run.
 """
 
 _NOT_RECORDED = ("trusted", "recorded_hash", "edited")
@@ -63,7 +63,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None
     after: tuple[str, ...]
     arguments: tuple[str, ...] = ()
-    """Words after ``--`` for a job that is not a training, as they stand."""
+    """The words after ``--`` for a job that is not a training, unchanged."""
     resources: Resources
     inputs: Inputs
     site: Site
@@ -77,26 +77,26 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     recorded_hash: str | msgspec.UnsetType = msgspec.UNSET
     """The hash in the run's record, if the spec was read from a record."""
     edited: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    """Settings that the user has edited since the submission: they differ from the checkpoint's."""
+    """Settings that the user has edited since the submission. They differ from those of the checkpoint."""
 
     @property
     def job_kind(self) -> JobKind:
-        """The row of the table of kinds."""
+        """Return the row of the table of kinds."""
         return kinds.job_kind(self.kind)
 
     @property
     def step(self) -> str:
-        """The name of the job's kind, as an attempt's record keeps it."""
+        """Return the name of the job's kind, as the record of an attempt stores it."""
         return self.job_kind.name
 
     @property
     def run_prefix(self) -> str:
-        """The name of a run that nobody named, before the part that makes it unique."""
+        """Return the start of the name of a run without a chosen name. A unique part follows it."""
         return f"{self.kind}-{self._subject('-')}"
 
     @property
     def title(self) -> str:
-        """One line for people."""
+        """Return a title of one line for people."""
         nodes = f"{self.resources.nodes} × " if self.job_kind.about == "hardware" else ""
         return f"{self.kind} of {nodes}{self._subject(' with ')}"
 
@@ -112,20 +112,20 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def on_a_checkpoint(self) -> bool:
-        """True for a job that reads the checkpoint of a run, in the run's directory."""
+        """Return whether the job reads the checkpoint of a run, in the run's directory."""
         return self.job_kind.reads_checkpoint
 
     @property
     def checkpoints(self) -> bool:
-        """True for a job that sees STOP, checkpoints and exits with 200.
+        """Return whether the job reads STOP, saves a checkpoint and exits with 200.
 
-        Any other job is ended by a signal.
+        A signal ends any other job.
         """
         return self.job_kind.checkpoints
 
     @property
     def name(self) -> str | None:
-        """The name of the job: the run, or ``RUN:eval`` and the like."""
+        """Return the name of the job: the run, or for example ``RUN:eval``."""
         return kinds.job_name(self.run, self.step) if self.run else None
 
     @property
@@ -135,12 +135,12 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def checked(self) -> bool:
-        """True for a scheduler's job that checks its nodes before it begins."""
+        """Return whether a scheduler's job checks its nodes before it begins."""
         return self.job_kind.checked and self.site.preflight != "off"
 
     @property
     def retries(self) -> int:
-        """Failures after which the job starts again by itself. Some tasks of a sweep are meant to fail."""
+        """Return the number of failures after which the job restarts by itself. A sweep's tasks may fail."""
         return 0 if self.job_kind.may_fail_in_part else self.resources.retries
 
     @property
@@ -156,7 +156,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         for key in _NOT_RECORDED:
             settings.pop(key, None)
 
-        # A scheduler's section that this job's target does not read is left out where nobody has set it.
+        # Leave out a scheduler's section that this job's target does not read, if nobody has set it.
         site = settings["site"]
         for name in foreign_sections(self.target):
             site[name] = _without_defaults(getattr(self.site, name))
@@ -170,15 +170,15 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
         That is the work, its inputs, its resources and the settings that its target reads. The name of the
         run, its place in a queue, the version of jobctl and the code of a patch do not belong to it.
-        Resources and site settings are without their defaults, so that a key which a later version adds
+        Resources and site settings appear without their defaults, so that a key that a later version adds
         changes nothing.
         """
         site = self._site_that_the_target_reads()
         if self.patch:
-            # The folder is named after the run, which does not belong to the meaning either.
+            # The folder contains the name of the run, which does not belong to the meaning either.
             site.pop("project_dir", None)
 
-        # Where the folder is does not matter.
+        # The place of the folder does not matter.
         tokenizer = {"tokenizer_sha256": self.tokenizer_folder.sha256} if self.tokenizer_folder else {}
         return tokenizer | {
             "kind": self.step,
@@ -203,9 +203,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         return site
 
     def fingerprint(self) -> str:
-        """Return the hash of ``meaning``, 16 hexadecimal digits; of a resumed run the hash of its record."""
-        # An older version may have computed it by other rules. The script compares with the record, so the
-        # record wins.
+        """Return the hash of ``meaning``, 16 hexadecimal digits. A resumed run has the hash of its record."""
+        # An older version may have computed it by other rules. The script compares with the record, so use
+        # the record's hash.
         if self.recorded_hash:
             return self.recorded_hash
         # Sorted, so that the order of fields in a later version does not change the hash.
@@ -228,7 +228,7 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
     model: ModelConfig
     train: TrainConfig
     sweep: Plan | msgspec.UnsetType = msgspec.UNSET
-    """The plan of a sweep. Without one it tries the batch sizes of the catalogue."""
+    """The plan of a sweep. Without a plan the sweep tries the batch sizes of the catalogue."""
 
     @property
     def run_prefix(self) -> str:
@@ -269,7 +269,7 @@ class TrainSpec(JobSpec, frozen=True, kw_only=True):
 
     @property
     def global_batch_size(self) -> int:
-        """Sequences of one optimiser step."""
+        """Return the number of sequences in one optimiser step."""
         return self.train.batch_size * self.train.gradient_accumulation_steps * self.world_size
 
     @property
@@ -320,10 +320,10 @@ def seconds(time_limit: str) -> int:
     days, dash, clock = time_limit.rpartition("-")
     parts = [int(part) for part in clock.split(":")]
     if dash:
-        # From the left: hours, minutes, seconds.
+        # With a dash the parts are, from the left, hours, minutes and seconds.
         parts += [0] * (3 - len(parts))
     elif len(parts) < 3:
-        # Minutes, and seconds where they are said.
+        # Minutes, and seconds if they are given.
         parts = [0, *parts, 0][:3]
 
     return int(days or 0) * 86400 + parts[0] * 3600 + parts[1] * 60 + parts[2]
@@ -335,6 +335,6 @@ def _ascii(encoded: bytes) -> bytes:
 
 
 def _escape(character: str) -> str:
-    # JSON has escapes of 16 bits only: a character beyond them is written as two halves.
+    # JSON has only escapes of 16 bits. A character beyond them is written as two halves.
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

@@ -1,4 +1,4 @@
-"""Layers of settings: find their lines in files, merge them, and make typed sections of the merged keys."""
+"""Layers of settings: find their lines in files, merge them, and turn the merged keys into typed sections."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Layer(msgspec.Struct, frozen=True):
         if not self.file:
             return self.name
 
-        # Read again, and only for a message: the parsed settings have no line numbers.
+        # Read the file again, only for a message: the parsed settings have no line numbers.
         text = read_text_file(self.file)
         return f"{self.file}:{line_of(text, *self.path, *self._path_of(key))}"
 
@@ -80,12 +80,12 @@ class Layer(msgspec.Struct, frozen=True):
             yield key, entry, value
 
     def old_names(self) -> dict[str, str]:
-        """Return the settings that are spelled as before a site had sections, with the name to write."""
+        """Return each setting with an old spelling, from before a site had sections, and its new name."""
         return {key: OLD_NAMES[key] for key in self.settings if key in OLD_NAMES}
 
 
 def parse_set(assignment: str, source: str = "--set") -> tuple[str, Any]:
-    """Return ``key=value`` as a key of the schema and a YAML value; text stays as it is written."""
+    """Return ``key=value`` as a key of the schema and a YAML value. A text value stays unchanged."""
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise UserError(f"{source} {assignment!r}: not of the form key=value")
@@ -104,7 +104,7 @@ def parse_set(assignment: str, source: str = "--set") -> tuple[str, Any]:
         # An entry of a mapping is text: `env.DEBUG=1` must not become a number.
         return f"{name}.{entry}", text
 
-    # Text is not parsed: a partition called 1e3 or null is a name.
+    # Do not parse text: a partition called 1e3 or null is a name.
     return name, text if _is_text(name) else parse_yaml(text, f"{source} {key}")
 
 
@@ -114,15 +114,15 @@ def _is_text(key: str) -> bool:
 
 
 def parse_trainer_flags(words: tuple[str, ...]) -> dict[str, Any]:
-    """Return the trainer's own flags as settings."""
+    """Return the trainer's flags as settings."""
     return flags.settings(flags.pairs(words)) if words else {}
 
 
 def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
     """Return values and origins by key. A later layer wins.
 
-    Mappings merge entry by entry, and ``env.X`` names one entry. Raises UserError for an unknown key, and for
-    a key that one layer sets twice, under its old and its new name.
+    Mappings merge entry by entry, and ``env.X`` names one entry. Raises UserError for an unknown key. Raises
+    it also if one layer sets a key twice, under its old and its new name.
     """
     values: dict[str, Any] = {}
     origins: dict[str, Layer] = {}
@@ -137,7 +137,7 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
             if entry:
                 value = {entry: value}
 
-            # A mapping adds to the weaker layer's, so that one variable of `env` can be changed.
+            # A mapping extends that of the weaker layer, so that a layer can change one variable of `env`.
             if isinstance(value, dict):
                 before = values.get(key)
                 values[key] = {**(before if isinstance(before, dict) else {}), **value}
@@ -152,7 +152,7 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
 
 def site_of(values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Site:
     """Return the site's settings among ``values``. Raises UserError with the place of a wrong value."""
-    # The general keys first: the sections are not among `values` under their own names.
+    # The general keys come first: `values` has the keys of the sections only with a prefix.
     general: Site = section(Site, values, origins)
     sections = {
         name: section(kind, values, origins, prefix=f"{name}.") for name, kind in SITE_SECTIONS.items()
@@ -173,7 +173,7 @@ def section(
     except msgspec.ValidationError as error:
         # msgspec's own error does not know which layer set the value, so each value is tried alone.
         _refuse_value(kind, settings, origins, prefix)
-        # Every value that is there is right, so one is missing.
+        # Every given value is right, so a value is missing.
         raise UserError(f"{in_words(str(error))}; no layer sets it") from None
 
 

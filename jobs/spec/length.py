@@ -1,4 +1,4 @@
-"""Compute the steps, the warm-up and the decay of a training from a number of tokens or epochs. Pure."""
+"""Compute the steps, warm-up and decay of a training from a number of tokens or epochs. All pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 from jobctl.jobs.spec.layers import Layer
 
 OPTIMAL = "optimal"
-"""The word that stands for the number of tokens that a model's entry calls optimal."""
+"""The word for the number of tokens that a model's entry calls optimal."""
 LONGEST_WARM_UP = 0.1
 """The largest share of a run for its warm-up. Published recipes warm up for 0.1 to 5% of the steps."""
 
@@ -33,7 +33,7 @@ class DatasetSize(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AskedLength(msgspec.Struct, frozen=True, kw_only=True):
-    """The length that a user asks for: one of ``tokens`` and ``epochs``."""
+    """The length that a user asks for, as either ``tokens`` or ``epochs``."""
 
     tokens: str | None
     epochs: float | None
@@ -100,17 +100,17 @@ def catalogue_size(spec: JobSpec) -> DatasetSize | None:
     if not entry.tokens:
         return None
 
-    # The catalogue counts all of the text, and an epoch is a pass over the training split.
+    # The catalogue counts the whole text. An epoch is a pass over the training split only.
     return DatasetSize(tokens=entry.tokens * (1 - entry.validation_share), is_exact=False)
 
 
 def length_layer(
     asked: AskedLength, spec: JobSpec, origins: Mapping[str, Layer], optimal: float, size: DatasetSize | None
 ) -> Layer:
-    """Return the settings that make ``spec`` as long as ``asked``.
+    """Return the settings that give ``spec`` the length of ``asked``.
 
     The decay ends with the run. The warm-up is the recipe's share of the decay, at most a tenth. A warm-up or
-    a decay that the user sets stays as it is. Raises UserError if the user also sets the number of steps, and
+    a decay that the user sets stays unchanged. Raises UserError if the user also sets the number of steps, or
     if ``asked`` is impossible.
     """
     if not isinstance(spec, TrainSpec) or not spec.job_kind.checkpoints:
@@ -123,7 +123,7 @@ def length_layer(
             f"{name} and max_iters {train.max_iters} contradict each other", hint="leave one of them out"
         )
 
-    # Rounded up: the user gets at least the tokens that the user asked for.
+    # Round up, so that the user gets at least the requested tokens.
     steps = max(1, math.ceil(tokens / spec.tokens_per_step)) if math.isfinite(tokens) else math.inf
     if steps > MOST:
         raise UserError(
@@ -134,7 +134,7 @@ def length_layer(
     settings: dict[str, Any] = {"max_iters": steps}
 
     if not _by_user("lr_decay_iters", origins):
-        # 0 means: at the last step. The recipe's own number would belong to another length.
+        # 0 means: end the decay at the last step. The recipe's number is for another length.
         settings["lr_decay_iters"] = 0
 
     if not _by_user("warmup_iters", origins):
@@ -154,7 +154,7 @@ def _by_user(key: str, origins: Mapping[str, Layer]) -> bool:
 
 
 def describe_length(spec: TrainSpec, optimal: float, size: DatasetSize | None) -> tuple[str, list[str]]:
-    """Return one line on the tokens of a training, and its doubts.
+    """Return one line about the tokens of a training, and its doubts.
 
     ``optimal`` is the compute-optimal number of tokens of the model, or 0 if it is unknown. ``size`` is None
     if the data set is unknown.

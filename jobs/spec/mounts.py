@@ -1,4 +1,4 @@
-"""Mounts of a container, as a site says them: ``SOURCE:TARGET[:FLAGS]``."""
+"""Mounts of a container, in the form that a site uses: ``SOURCE:TARGET[:FLAGS]``."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from jobctl.jobs.core.errors import UserError
 
 
 def split_mount(text: str) -> list[str]:
-    """Return source, target and flags of a mount; one without a target is mounted under its own path."""
+    """Return source, target and flags of a mount. Without a target, the target is the source's path."""
     source, _, rest = text.partition(":")
     target, *flags = rest.split(":") if rest else [source]
     return [source, target, *flags]
 
 
 def place_of(path: str) -> str:
-    """Return the one spelling of an absolute path: ``//a/./b/`` is ``/a/b``.
+    """Return one standard spelling of an absolute path: ``//a/./b/`` becomes ``/a/b``.
 
     So two mounts can be compared.
     """
-    # One slash at the front: normpath keeps two, which POSIX allows to mean something else.
+    # Put one slash at the front: normpath keeps two, because POSIX allows them another meaning.
     return posixpath.normpath(f"/{path.lstrip('/')}") if path.startswith("/") else path
 
 
 def check_places(mounts: Iterable[str]) -> None:
-    """Raise UserError for two mounts at one place: the programs that mount take one of them, or neither."""
+    """Raise UserError for two mounts at one place. A program would mount only one of them, or neither."""
     taken: dict[str, str] = {}
     for mount in mounts:
         place = place_of(split_mount(mount)[1])

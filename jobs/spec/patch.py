@@ -1,4 +1,4 @@
-"""The code that a job runs instead of the image's: describe a source tree, and copy it for the job."""
+"""The code that a job runs instead of the image's code. Describe a source tree, and copy it for the job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from jobctl.jobs.core.errors import UserError
 
 SOURCE = Path(__file__).resolve().parents[2]
-"""The source tree that jobctl itself runs from."""
+"""The source tree from which jobctl itself runs."""
 
 
 class Patch(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,16 +23,15 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     """The commit that is checked out."""
     diff_sha256: str
-    """Hash of all changes since that commit, new files included."""
+    """The hash of all changes since that commit, including new files."""
 
 
 def describe(tree: Path) -> Patch:
-    """Describe the checkout ``tree``. Raises UserError if it is no checkout."""
+    """Describe the checkout ``tree``. Raises UserError if it is not a checkout."""
     revision = _git(tree, "rev-parse", "HEAD").decode().strip()
     diff = hashlib.sha256(_git(tree, "diff", "--binary", "HEAD"))
     for name in sorted(_names(tree, "--others")):
-        # `git diff` leaves out new files. The zero bytes keep a name and a content from running into each
-        # other.
+        # `git diff` leaves out new files. The zero bytes separate a name from a content.
         diff.update(b"\0" + name + b"\0" + _content(_path(tree, name)))
 
     return Patch(tree=str(tree), revision=revision, diff_sha256=diff.hexdigest())
@@ -41,7 +40,7 @@ def describe(tree: Path) -> Patch:
 def ship(tree: Path, into: Path) -> None:
     """Copy the files of an image from ``tree`` to ``into``, so that a later edit does not change the job.
 
-    Raises UserError if ``tree`` is no checkout or ``into`` cannot be written.
+    Raises UserError if ``tree`` is not a checkout or ``into`` cannot be written.
     """
     aside = into.with_name(f".{into.name}")
     # A copy that was interrupted may have left files that the tree no longer has.
@@ -52,7 +51,7 @@ def ship(tree: Path, into: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(_path(tree, name), target, tree)
 
-        # The old tree goes only when the new copy is whole.
+        # Remove the old tree only when the new copy is complete.
         shutil.rmtree(into, ignore_errors=True)
         aside.rename(into)
     except OSError as error:
@@ -70,7 +69,7 @@ def _secrets(tree: Path) -> list[str]:
 
 
 def _rules(tree: Path) -> list[str]:
-    # One list for the image and for the copy: what is kept out of an image is kept out of a run directory.
+    # The image and the copy use one list: a file that is kept out of an image is kept out of a run directory.
     return (tree / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
@@ -81,12 +80,12 @@ def _names(tree: Path, *which: str) -> list[bytes]:
 
 
 def _is_content(path: Path) -> bool:
-    """Return True for a file and for a link. git keeps a link like a file."""
+    """Return whether ``path`` is a file or a link. git keeps a link like a file."""
     return path.is_symlink() or path.is_file()
 
 
 def _content(path: Path) -> bytes:
-    """Return what git would keep of ``path``: its bytes, or the target of a link."""
+    """Return the bytes that git would keep of ``path``: the file's content, or the target of a link."""
     return os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
 
 

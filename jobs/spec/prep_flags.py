@@ -1,6 +1,6 @@
-"""The flags of prep. With this list a wrong flag is refused now, and not after the job has waited in a queue.
+"""The flags of prep. With this list a wrong flag is refused at once, and not after a wait in a queue.
 
-``jobctl`` may not import prep. ``tests/jobs/spec/test_prep_flags.py`` holds this list equal to prep's own
+``jobctl`` may not import prep. ``tests/jobs/spec/test_prep_flags.py`` keeps this list equal to prep's
 parser.
 """
 
@@ -24,7 +24,7 @@ _OF_THE_DATASET = (
 
 
 def known_flags() -> set[str]:
-    """Return the long flags of prep, with the flags ``--no-…`` that switch something off."""
+    """Return the long flags of prep, including the ``--no-…`` flags that switch something off."""
     flags = set(_COMMAND)
     for name in (*_OF_THE_DATASET, *PrepConfig.__struct_fields__):
         flags.add(f"--{name.replace('_', '-')}")
@@ -37,7 +37,7 @@ def known_flags() -> set[str]:
 
 
 def check_flags(arguments: Sequence[str]) -> None:
-    """Raise UserError with the nearest name for the first flag that prep does not know."""
+    """Raise UserError, with the nearest name, for the first flag that prep does not know."""
     flags = known_flags()
     for argument in arguments:
         name = argument.partition("=")[0]

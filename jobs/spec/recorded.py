@@ -1,4 +1,4 @@
-"""Settings for a job on the checkpoint of a run: they come from the run's record.
+"""Settings for a job on the checkpoint of a run. They come from the run's record.
 
 The user sets only differences.
 """
@@ -20,7 +20,7 @@ SECTIONS = ("resources", "inputs", "site", "model", "train")
 OF_ANY_HARDWARE = ("dataset", "tokenizer", "image")
 """Inputs of a run that are right for any hardware.
 
-The image is one of them: if the user named it, it is the run's code.
+The image is one of them: if the user named it, it contains the run's code.
 """
 
 
@@ -30,7 +30,7 @@ def sections_of(spec: JobSpec) -> dict[str, msgspec.Struct]:
 
 
 def settings_of(spec: JobSpec) -> dict[str, Any]:
-    """Return all keys of the spec's sections; no name occurs in two of them."""
+    """Return all keys of the spec's sections. No name occurs in two sections."""
     parts = [part for name, part in sections_of(spec).items() if name != "site"]
     settings: dict[str, Any] = {}
     for part in parts:
@@ -54,7 +54,7 @@ def recorded_layers(spec: JobSpec, kind: JobKind) -> list[Layer]:
 
 
 def recorded_hardware(spec: JobSpec) -> HardwareEntry:
-    """Return the hardware of a recorded job, as far as its record describes it."""
+    """Return the hardware of a recorded job, with the facts that its record has."""
     return HardwareEntry(
         summary=spec.hardware,
         facts=spec.facts,

@@ -1,13 +1,13 @@
-"""Names of environment variables that no setting may set: bash owns them, or a job's script uses them.
+"""Names of environment variables that no setting may set. bash or a job's script uses them.
 
-``tests/jobs/spec/test_reserved.py`` finds both kinds, in bash and in the templates, and compares them with
+``tests/jobs/spec/test_reserved.py`` finds both kinds, in bash and in the templates. It compares them with
 this list.
 """
 
 from __future__ import annotations
 
 PREFIXES = ("BASH", "EXIT_", "JOB_", "COMP_")
-"""Every name that begins like this is reserved."""
+"""Every name with one of these prefixes is reserved."""
 OF_BASH = frozenset(
     (
         *("DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "GROUPS", "HISTCMD", "HOSTTYPE", "IFS"),
@@ -71,9 +71,9 @@ OF_THE_SCRIPT = frozenset(
 MAY_BE_SET = frozenset(
     (*("HOME", "HOSTNAME", "JOBCTL_ENGINE", "PATH", "PS4", "PYTHONPATH", "SHELL", "TERM", "USER"),)
 )
-"""Names that a script extends, or sets when it needs them. Another value does no harm."""
+"""Names that a script extends, or sets when it needs them. Another value causes no fault."""
 
 
 def is_reserved(name: str) -> bool:
-    """Return True if no setting may set the variable ``name``."""
+    """Return whether no setting may set the variable ``name``."""
     return name in OF_BASH or name in OF_THE_SCRIPT or name.startswith(PREFIXES)

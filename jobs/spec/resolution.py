@@ -1,6 +1,6 @@
-"""Make a job spec of a user's choices.
+"""Make a job spec from a user's choices.
 
-Gather the layers, merge and validate them, and keep each value's origin. Layers, weakest first: model <
+Gather the layers, merge and validate them, and keep the origin of each value. Layers, weakest first: model <
 hardware < tier < stage < limits of the hardware < site < project file < ``--set`` and trainer flags < named
 flags.
 """
@@ -44,7 +44,7 @@ DEFAULT_STAGE = "train"
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
-    """The choices of a user. Everything else follows from them and from the catalogue."""
+    """The choices of a user. They and the catalogue determine everything else."""
 
     kind: str = kinds.TRAIN.name
     model: str = ""
@@ -52,7 +52,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str | None = None
     tier: int = 1
     stage: str | None = None
-    """None: the stage of the kind."""
+    """The stage. None: the stage of the kind."""
     target: str = registry.DEFAULT
     site: str | None = None
     run: str | None = None
@@ -60,7 +60,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     sets: tuple[str, ...] = ()
     trainer_flags: tuple[str, ...] = ()
     named: dict[str, Any] = {}
-    """Values of named flags by catalogue key: ``--nodes 2`` is ``{"nodes": 2}``."""
+    """The values of named flags by catalogue key: ``--nodes 2`` is ``{"nodes": 2}``."""
     patch: Patch | None = None
     """The source tree that runs instead of the image's code."""
     tokenizer_folder: TokenizerFolder | None = None
@@ -79,24 +79,24 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sets_length(self) -> bool:
-        """True if the number of steps follows from ``tokens`` or ``epochs``."""
+        """Return whether ``tokens`` or ``epochs`` determines the number of steps."""
         return self.tokens is not None or self.epochs is not None
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """A spec, the layer that each flat key came from, and warnings for the user."""
+    """A spec, the layer that set each flat key, and warnings for the user."""
 
     spec: JobSpec
     origins: dict[str, str]
     warnings: tuple[str, ...]
     length: str = ""
-    """One line on the tokens of a training, its share of the optimum and its epochs.
+    """One line about the tokens of a training, its share of the optimum and its epochs.
 
     Empty for any other job.
     """
     machine: HardwareEntry | None = None
     optimal_tokens: float = 0.0
-    """Compute-optimal tokens of the model's entry; 0 if it has none."""
+    """The compute-optimal tokens of the model's entry; 0 if it has none."""
 
 
 def _stage_of(choices: Choices) -> str:
@@ -143,14 +143,13 @@ def resolve(
     """Return the job that ``choices`` describe. Its spec does not change afterwards.
 
     ``root`` is $JOBCTL_ROOT if it is set. ``default_root`` is the root if no layer sets one. ``stamp`` is the
-    time of a submission: it completes the name of a run that nobody named, and a patched job then takes its
-    code from a copy in the run directory. Without a stamp the spec is only rendered. ``dataset_size`` returns
-    the size of a job's data set, or None if it is unknown. ``tokenizer_ids`` returns the number of ids of its
-    tokenizer, or None if this host cannot know it.
-
-    Raises UserError for anything unknown, impossible or contradictory.
+    time of a submission. It completes the name of a run without a chosen name, and a patched job then takes
+    its code from a copy in the run directory. Without a stamp the spec is only rendered. ``dataset_size``
+    returns the size of a job's data set, or None if it is unknown. ``tokenizer_ids`` returns the number of
+    ids of its tokenizer, or None if this host cannot know it. Raises UserError for anything unknown,
+    impossible or contradictory.
     """
-    # Names first: they become paths and words of commands in all that follows.
+    # Check names first. Later they become paths and words of commands.
     check_names(choices.run, choices.after, kinds.recorded_kind(choices.kind, choices.stage or "").name)
     kind = kinds.job_kind(choices.kind)
     stage = _stage_of(choices)
@@ -158,7 +157,7 @@ def resolve(
     hardware = hardware_of(choices, kind)
     refuse_foreign(choices.sets, target)
     machine, layers = all_layers(choices, hardware, stage, root, project)
-    # After all other layers: it looks at the time limit that they have set.
+    # After all other layers, because it reads the time limit that they set.
     shorter = _fit_warning(choices, stage, layers, default_root)
     values, origins = _merge(layers, default_root)
     job = _job_fields(choices, version, hardware, machine)
@@ -171,7 +170,7 @@ def resolve(
 
     build = functools.partial(_build, choices, stage, job, values, origins)
     spec = _with_run(build, choices, target, stamp)
-    # The final spec is checked, not its parts: limits of one layer hold for values of another.
+    # Check the final spec and not its parts, because limits of one layer apply to values of another.
     check_job(spec, gpus_on_a_node=int(str(machine.settings.get("gpus_per_node", 0))))
 
     strange = _check_tokenizer(spec, tokenizer_ids)
@@ -207,7 +206,7 @@ def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict
 def _length_in_words(
     choices: Choices, spec: JobSpec, dataset_size: Callable[[JobSpec], DatasetSize | None]
 ) -> tuple[str, list[str]]:
-    """Return the length of a training in words, and its doubts. Return nothing for any other job."""
+    """Return the length of a training in words, and its doubts. Return empty ones for any other job."""
     if not isinstance(spec, TrainSpec) or not spec.job_kind.checkpoints:
         return "", []
 
@@ -217,9 +216,9 @@ def _length_in_words(
 
 
 def _check_tokenizer(spec: JobSpec, tokenizer_ids: Callable[[JobSpec], int | None]) -> list[str]:
-    """Raise UserError for a tokenizer that is unknown, or has ids that the model has not.
+    """Raise UserError for an unknown tokenizer, or for one with ids that the model does not have.
 
-    Return a warning where this host cannot know.
+    Return a warning if this host cannot know the ids.
     """
     if not isinstance(spec, TrainSpec):
         return []
@@ -246,7 +245,7 @@ def _job_fields(choices: Choices, version: str, hardware: str, machine: Hardware
     site = choices.recorded.site_name if choices.recorded else DEFAULT_SITE
     return {
         "version": version,
-        # Evaluations and sweeps are trainings whose stage says what they do (`recorded_kind`).
+        # Evaluations and sweeps are trainings. Their stage tells the difference (`recorded_kind`).
         "kind": kinds.TRAIN.name if kind.has_model else kind.name,
         "hardware": entry_name(hardware),
         "target": choices.target,
@@ -268,7 +267,7 @@ def _with_run(build: Callable[..., JobSpec], choices: Choices, target: TargetEnt
     if run is None and stamp:
         run = f"{spec.run_prefix}-{stamp}"
     elif run is None and target.names_by_content:
-        # A manifest needs its name when it is rendered. The hash gives equal settings the same name.
+        # A manifest needs its name when it is rendered. With the hash, equal settings get the same name.
         run = f"{spec.run_prefix}-{spec.fingerprint()[:8]}"
 
     changes: dict[str, Any] = {"run": run}
@@ -289,7 +288,7 @@ def _build(
     origins: Mapping[str, Layer],
     **changes: Any,
 ) -> JobSpec:
-    """Return the spec of the merged values; ``changes`` are its run and the folder of its code."""
+    """Return the spec from the merged values. ``changes`` are its run and the folder of its code."""
     if "project_dir" in changes:
         values = {**values, "project_dir": changes.pop("project_dir")}
 

@@ -13,7 +13,7 @@ _ENDINGS = ("TOKEN", "KEY", "PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "CREDE
 """Endings of a word in a secret's name: API_KEY, APIKEY, HF_TOKEN, but not TOKENIZERS_PARALLELISM."""
 _WORDS = ("PASS", "PWD", "SECRETS")
 _REFERENCES = ("FILE", "PATH", "DIR", "ENV", "NAME")
-"""A name with such an ending gives the place of a secret, not the secret: SSH_KEY_FILE."""
+"""A name with such an ending holds the place of a secret, not the secret: SSH_KEY_FILE."""
 _URL_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
 _URL_TOKEN = re.compile(
     r"://\S*[?&#](access_token|token|password|secret|sig|signature|api_?key|key)=[^&\s]", re.IGNORECASE
@@ -38,13 +38,13 @@ def refuse_secrets(layers: Iterable[Layer], arguments: Iterable[str] = ()) -> No
 
     for argument in arguments:
         if _is_secret_text(argument):
-            # Only the name of a flag: in any other word the secret may stand before an equals sign.
+            # Print only the name of a flag. In any other word the secret may be before an equals sign.
             name = argument.partition("=")[0] if argument.startswith("--") else "after --"
             raise UserError(f"argument {name}: it holds a password", hint=HINT)
 
 
 def looks_secret(name: str) -> bool:
-    """Return True if a variable of this name probably holds a secret."""
+    """Return whether a variable of this name probably holds a secret."""
     words = [word for word in re.split(r"[^A-Za-z0-9]+", name.upper()) if word]
     if not words or words[-1] in _REFERENCES:
         return False
@@ -52,12 +52,12 @@ def looks_secret(name: str) -> bool:
 
 
 def _reason(name: str, text: str) -> str:
-    """Return why a value is refused, or an empty text if it is allowed."""
+    """Return the reason why a value is refused, or an empty text if it is allowed."""
     section, _, variable = name.partition(".")
     if section == "env" and looks_secret(variable):
         return "it looks like a secret, and env is written into the script and run.json"
 
-    # A proxy may be written without http://, as in user:password@host, which the other pattern does not see.
+    # A proxy may have no http://, as in user:password@host. The other pattern does not match this form.
     is_proxy = "proxy" in variable.lower() and _PROXY_PASSWORD.match(text)
     if _is_secret_text(text) or is_proxy:
         return "it holds a password, and would be written into the script and run.json"

@@ -1,6 +1,6 @@
 """A tokenizer that the user gave as a folder.
 
-Describe it when a job is submitted, and copy it for the job.
+The module describes it when a job is submitted, and copies it for the job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TokenizerFolder(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: str
     sha256: str
-    """Hash of its ``tokenizer.json``, as the ``meta.json`` of its data sets has it."""
+    """The hash of its ``tokenizer.json``. The ``meta.json`` of its data sets has the same hash."""
 
 
 def describe(given: str) -> tuple[str, TokenizerFolder]:
@@ -39,14 +39,14 @@ def describe(given: str) -> tuple[str, TokenizerFolder]:
 def ship(tokenizer: TokenizerFolder, into: Path) -> None:
     """Copy the tokenizer to the run's folder ``into``.
 
-    So every node sees it, and a later edit changes nothing. Raises UserError if it cannot be copied, or is
-    another one by now.
+    So every node sees it, and a later edit changes nothing. Raises UserError if it cannot be copied, or if it
+    has changed since.
     """
     source = Path(tokenizer.folder)
     try:
         into.mkdir(parents=True, exist_ok=True)
         tokenizer_files.copy_files(source, into)
-        # The copy is compared, not the source: that may change once more.
+        # Compare the copy and not the source, because the source may change once more.
         changed = tokenizer_files.sha256_of(into) != tokenizer.sha256
     except OSError as error:
         raise UserError(f"{source} cannot be copied to {into}: {error}", code=1) from None
@@ -58,7 +58,7 @@ def ship(tokenizer: TokenizerFolder, into: Path) -> None:
 def catalogue_ids(spec: JobSpec) -> int:
     """Return the number of ids of a job's tokenizer.
 
-    Raises UserError for one that the catalogue does not know.
+    Raises UserError if the catalogue does not know the tokenizer.
     """
     entry: TokenizerEntry = load_entry("tokenizers", spec.inputs.tokenizer, TokenizerEntry)
     return entry.vocab_size
