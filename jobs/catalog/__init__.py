@@ -1,1 +1,1 @@
-"""The catalogue: the data in the YAML files here, its types, and the arithmetic on it, without torch."""
+"""The catalogue: the data in the YAML files of this folder, its types, and its arithmetic, without torch."""

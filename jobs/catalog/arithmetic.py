@@ -1,4 +1,4 @@
-"""Parameters, FLOPs and bytes of a model, by arithmetic alone."""
+"""Compute the parameters, FLOPs and bytes of a model, by arithmetic alone."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from jobctl.jobs.catalog.schema import ModelConfig
 
 
 def attention_width(model: ModelConfig) -> int:
-    """Width of the queries, H·Q, which need not be the hidden size."""
+    """Return the width of the queries, H·Q. It may differ from the hidden size."""
     return model.num_attention_heads * model.head_dim
 
 
 def block_matmul_parameters(model: ModelConfig) -> int:
-    """Weights of one block that are multiplied: q, k, v, o and the feed-forward matrices."""
+    """Return the multiplied weights of one block: q, k, v, o and the feed-forward matrices."""
     queries = attention_width(model)
     keys = model.num_key_value_heads * model.head_dim
-    # q and o have the width of the queries; k and v that of the keys.
+    # q and o have the width of the queries. k and v have the width of the keys.
     attention = model.hidden_size * (2 * queries + 2 * keys)
 
     matrices = 3 if load_family(model.architecture).gated_feed_forward else 2
@@ -23,12 +23,12 @@ def block_matmul_parameters(model: ModelConfig) -> int:
 
 
 def bias_parameters(model: ModelConfig) -> int:
-    """Biases of all linear layers but the head, and of all norms."""
+    """Return the biases of all linear layers except the head, and of all norms."""
     if not model.bias:
         return 0
 
     family = load_family(model.architecture)
-    # The gate and the way up have a bias each, and so has the way down below.
+    # The gate and the up-projection have one bias each. The bias of the down-projection follows below.
     inner = 2 if family.gated_feed_forward else 1
     attention = attention_width(model) + 2 * model.num_key_value_heads * model.head_dim + model.hidden_size
     feed_forward = inner * model.intermediate_size + model.hidden_size
@@ -38,7 +38,7 @@ def bias_parameters(model: ModelConfig) -> int:
 
 
 def norm_parameters(model: ModelConfig) -> int:
-    """Gains of all norms."""
+    """Return the gains of all norms."""
     family = load_family(model.architecture)
     per_block = family.norms_per_block * model.hidden_size
     if family.qk_norm:
@@ -50,19 +50,19 @@ def norm_parameters(model: ModelConfig) -> int:
 
 
 def embedding_parameters(model: ModelConfig) -> int:
-    """Rows of the token table, and of the position table where positions are learned."""
+    """Return the weights of the token table, and of the position table if positions are learned."""
     learned = load_family(model.architecture).learned_positions
     positions = model.max_position_embeddings if learned else 0
     return (model.vocab_size + positions) * model.hidden_size
 
 
 def head_parameters(model: ModelConfig) -> int:
-    """The weights of the output head. They are multiplied, even if they are those of the embedding."""
+    """Return the weights of the output head. They are multiplied, even if the embedding shares them."""
     return model.vocab_size * model.hidden_size
 
 
 def parameters(model: ModelConfig) -> int:
-    """All weights, each once."""
+    """Return the number of all weights, each counted once."""
     head = 0 if model.tie_word_embeddings else head_parameters(model)
     blocks = model.num_hidden_layers * block_matmul_parameters(model)
     rest = norm_parameters(model) + bias_parameters(model)
@@ -70,21 +70,24 @@ def parameters(model: ModelConfig) -> int:
 
 
 def parameters_without_tables(model: ModelConfig) -> int:
-    """All weights except those of the embedding and the head, as some scaling rules count them."""
+    """Return the weights without those of the embedding and the head, as some scaling rules count them."""
     head = 0 if model.tie_word_embeddings else head_parameters(model)
     return parameters(model) - embedding_parameters(model) - head
 
 
 def matmul_parameters(model: ModelConfig) -> int:
-    """N_matmul: every weight that is multiplied.
+    """Return N_matmul, the number of weights that are multiplied.
 
-    The head is one; the embedding is not, it is only looked up.
+    The head is multiplied. The embedding is not, because its rows are only looked up.
     """
     return model.num_hidden_layers * block_matmul_parameters(model) + head_parameters(model)
 
 
 def flops_per_token(model: ModelConfig, sequence_length: int) -> int:
-    """Forward and backward FLOPs a token, 6·N_matmul + 12·L·H·Q·T (PaLM, appendix B, with full attention)."""
+    """Return the forward and backward FLOPs of a token: 6·N_matmul + 12·L·H·Q·T.
+
+    This is the formula of PaLM, appendix B, with full attention.
+    """
     # 12 = 2 FLOPs a multiply-add, times 2 products (QKᵀ and PV), times 3 for one forward and two backward
     # passes.
     attention = 12 * model.num_hidden_layers * attention_width(model) * sequence_length
@@ -92,6 +95,6 @@ def flops_per_token(model: ModelConfig, sequence_length: int) -> int:
 
 
 def flops_per_token_causal(model: ModelConfig, sequence_length: int) -> int:
-    """The same, with only that half of the attention matrix which a causal mask keeps."""
+    """Return the same, but with only the half of the attention matrix that a causal mask keeps."""
     attention = 6 * model.num_hidden_layers * attention_width(model) * sequence_length
     return 6 * matmul_parameters(model) + attention

@@ -1,4 +1,4 @@
-"""Refuse values of a model and its training that are each allowed, but not together."""
+"""Refuse values of a model and its training that are allowed one by one, but not together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_model(model: ModelConfig) -> None:
     if model.bias and not family.biases:
         raise UserError(f"bias: the family {model.architecture} has no biases")
 
-    # The range between both factors is interpolated linearly; without a range the formula divides by zero.
+    # The range between both factors is interpolated linearly. Without a range the formula divides by zero.
     if model.rope_type == "llama3" and model.rope_high_freq_factor <= model.rope_low_freq_factor:
         raise UserError(
             f"rope_high_freq_factor {model.rope_high_freq_factor} must be above rope_low_freq_factor "
@@ -37,7 +37,7 @@ def check_model(model: ModelConfig) -> None:
 
 
 def check_training(model: ModelConfig, train: TrainConfig) -> None:
-    """Raise UserError for a training of ``model`` that contradicts itself."""
+    """Raise UserError for a training of ``model`` whose settings contradict each other."""
     if train.block_size > model.max_position_embeddings:
         raise UserError(
             f"block_size {train.block_size} is longer than the model's max_position_embeddings "
@@ -51,7 +51,7 @@ def check_training(model: ModelConfig, train: TrainConfig) -> None:
             hint="--set use_zero1=false, or --set use_fsdp=false",
         )
 
-    # The cosine would rise from the peak to its end.
+    # Otherwise the cosine would rise from the peak to its end.
     if train.min_lr > train.learning_rate:
         raise UserError(f"min_lr {train.min_lr} is above learning_rate {train.learning_rate}")
 

@@ -24,7 +24,7 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``datasets/NAME.yaml``: the place of the text, the fields to read, and the documents to leave out."""
+    """The type of ``datasets/NAME.yaml``: the place of the text, the fields to read, the filters."""
 
     summary: str
     license: Annotated[str, Meta(description="permitted use of the text, in a few words")]
@@ -82,7 +82,7 @@ class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``tokenizers/NAME.yaml``; ``text`` and ``ids`` prove that a folder holds this tokenizer."""
+    """The type of ``tokenizers/NAME.yaml``. ``text`` and ``ids`` prove that a folder has this tokenizer."""
 
     summary: str
     license: str
@@ -111,12 +111,12 @@ class TokenizerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     @property
     def is_catalogued(self) -> bool:
-        """True for an entry of the catalogue. An entry that was read from a user's folder proves nothing."""
+        """Return whether the entry is from the catalogue. An entry from a user's folder proves nothing."""
         return bool(self.hub or self.shipped)
 
 
 class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of ``python -m jobctl.prep`` besides its inputs and its output."""
+    """The options of ``python -m jobctl.prep``, apart from its inputs and its output."""
 
     workers: Annotated[
         int, Meta(ge=0, le=MOST_PROCESSES, description="processes on this node; 0: one a core")

@@ -8,11 +8,11 @@ WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 def is_device(device: str, driver_name: str) -> bool:
-    """Return True if ``device`` of a hardware entry is the GPU that the driver calls ``driver_name``.
+    """Return whether ``device`` of a hardware entry is the GPU that the driver calls ``driver_name``.
 
     Whole words are compared: "NVIDIA H200 NVL" is an "H200", "NVIDIA GH200 480GB" is not.
     """
-    # Drivers spell one GPU in several ways, with other marks and letters between the words.
+    # Drivers spell one GPU in several ways, with different marks and letters between the words.
     wanted = WORD.findall(device.upper())
     words = WORD.findall(driver_name.upper())
     starts = range(len(words) - len(wanted) + 1)

@@ -12,7 +12,7 @@ Basis = Literal["guide", "arithmetic", "measured"]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings for one model on one hardware. ``tiers`` and ``stages`` restrict them; empty means all."""
+    """Settings for one model on one hardware. ``tiers`` and ``stages`` restrict them. Empty means all."""
 
     basis: Basis
     settings: dict[str, object]
@@ -25,7 +25,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``models/NAME.yaml``."""
+    """The type of ``models/NAME.yaml``."""
 
     summary: str
     settings: dict[str, object]
@@ -34,9 +34,10 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class FamilyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``families/NAME.yaml``: facts about a model family that need no torch; NAME is its architecture.
+    """The type of ``families/NAME.yaml``: facts about a model family that need no torch.
 
-    ``trainer/models/NAME`` builds its models, and a test compares their size with these facts.
+    NAME is its architecture. ``trainer/models/NAME`` builds its models, and a test compares their size with
+    these facts.
     """
 
     summary: str
@@ -77,23 +78,23 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def product(self) -> float:
-        """The geometric mean over the sizes, TFLOP/s."""
+        """Return the geometric mean over the sizes, in TFLOP/s."""
         return statistics.geometric_mean(self.product_tflops.values())
 
     @property
     def float8(self) -> float:
-        """The same of float8; 0 where the device has none."""
+        """Return the same for float8; 0 if the device has no float8."""
         return statistics.geometric_mean(self.float8_tflops.values()) if self.float8_tflops else 0.0
 
     @property
     def copy(self) -> float:
-        """The rate of the largest copy in TB/s. Smaller copies may stay in a cache."""
-        # The sizes are keys of JSON, so they are texts: as texts 9 would be above 10.
+        """Return the rate of the largest copy in TB/s. Smaller copies may stay in a cache."""
+        # The sizes are keys of JSON, so they are texts. As texts, 9 would be above 10.
         return self.copy_tb_s[max(self.copy_tb_s, key=int)]
 
 
 class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``hardware/NAME.yaml``.
+    """The type of ``hardware/NAME.yaml``.
 
     ``limits`` are settings that the hardware cannot exceed. They win over tier and stage, with a warning.
     """
@@ -108,7 +109,7 @@ class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     rates: Rates | None = None
     """None if nothing was measured. Then the rates are extrapolated from those of another GPU."""
     probe: Probe | None = None
-    """The probe of the device that ``rates`` were measured on."""
+    """The probe of the device on which ``rates`` were measured."""
     source: Annotated[str, Meta(description="where the facts come from; empty: the data sheet")] = ""
     settings: dict[str, object] = {}
     limits: dict[str, object] = {}
@@ -116,7 +117,7 @@ class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class LayerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``tiers/N.yaml``, ``stages/NAME.yaml`` and ``sites/NAME.yaml``: a summary and settings."""
+    """The type of ``tiers/N.yaml``, ``stages/NAME.yaml`` and ``sites/NAME.yaml``: a summary and settings."""
 
     summary: str
     settings: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""Read the trainer's command-line flags by the schema. The trainer uses this, and ``jobctl … -- FLAGS``."""
+"""Read the trainer's command-line flags by the schema. The trainer uses it, and ``jobctl … -- FLAGS``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRUE = ("true", "1", "yes", "on")
 FALSE = ("false", "0", "no", "off")
 NO_FLAGS: Mapping[str, str] = {}
 FLASH_ATTENTION = "flash_attn"
-"""The guide's older spelling of ``--attention_backend=flash_attn_2``."""
+"""The older spelling of ``--attention_backend=flash_attn_2`` in the guide."""
 
 
 @functools.cache
@@ -39,15 +39,15 @@ def is_boolean(name: str) -> bool:
 
 
 def boolean(name: str, text: str) -> bool:
-    """Return ``True``, ``false``, ``1``, ``off`` and the like as a truth value."""
-    # The guide writes True and False, YAML true and false.
+    """Return the truth value of a text such as ``True``, ``false``, ``1`` or ``off``."""
+    # The guide writes True and False. YAML writes true and false.
     if text.lower() in TRUE + FALSE:
         return text.lower() in TRUE
     raise UserError(f"--{name}={text}: expected True or False")
 
 
 def convert(name: str, text: str, hint: Any) -> Any:
-    """Return ``text`` as a value of the type ``hint``, with its bounds checked."""
+    """Return ``text`` as a value of the type ``hint``, after a check of its bounds."""
     if is_boolean(name):
         return boolean(name, text)
 
@@ -70,7 +70,7 @@ def pairs(
     """Split ``--x=1 --y 2 --flag --no-flag`` into names and texts. A bare boolean is ``true``.
 
     ``others`` are flags with a value that the schema does not have. A flag of ``standalone`` may come without
-    a value, and then has the value given there. Raises UserError for any other name.
+    a value. Its value is then the one in ``standalone``. Raises UserError for any other name.
     """
     known = {*schema_fields(), *others, FLASH_ATTENTION}
     given = []
@@ -109,10 +109,10 @@ def pairs(
 
 
 def separate(arguments: Sequence[str], options: Collection[str]) -> tuple[list[str], list[str]]:
-    """Split a command line into the words for jobctl and the flags of the trainer among them.
+    """Split a command line into the words for jobctl and the flags for the trainer.
 
-    ``options`` are jobctl's own, such as ``--model``. They win over a flag of the same name. Everything after
-    ``--`` stays as it is.
+    ``options`` are options of jobctl, such as ``--model``. They win over a flag of the same name. Everything
+    after ``--`` stays unchanged.
     """
     words: list[str] = []
     flags: list[str] = []
@@ -125,7 +125,7 @@ def separate(arguments: Sequence[str], options: Collection[str]) -> tuple[list[s
 
         name, equals, _ = word[2:].partition("=")
         name = name.replace("-", "_")
-        # With its dashes as typed: an option of jobctl's is compared letter by letter.
+        # Keep the dashes as typed, because an option of jobctl must match letter by letter.
         option = word.partition("=")[0]
         if not word.startswith("--") or option in options or not _is_flag(name):
             words.append(word)

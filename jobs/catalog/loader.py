@@ -34,18 +34,18 @@ Entry = TypeVar("Entry")
 DEPTH = 64
 """The deepest nesting of YAML. Settings files have about four levels."""
 NODES = 100_000
-"""The most values in a YAML file. A value that an alias repeats counts each time."""
+"""The largest number of values in a YAML file. A value that an alias repeats counts each time."""
 
 
-# The C loader is the faster one, and not every build of PyYAML has it.
+# The C loader is faster, but not every build of PyYAML has it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A loader with the scalars of YAML 1.2, which refuses a key that occurs twice.
+    """A loader for the scalars of YAML 1.2. It refuses a key that occurs twice.
 
-    ``3e-4`` is a number; ``24:00:00`` and ``on`` are text. PyYAML's own loader reads YAML 1.1, in which
-    ``24:00:00`` is 86400, ``on`` is true and ``3e-4`` is text.
+    ``3e-4`` is a number; ``24:00:00`` and ``on`` are text. The usual loader of PyYAML reads YAML 1.1, in
+    which ``24:00:00`` is 86400, ``on`` is true and ``3e-4`` is text.
     """
 
-    # Empty: without this line the patterns below would be added to those of PyYAML.
+    # Empty: otherwise the patterns below would be added to those of PyYAML.
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -64,7 +64,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return mapping
 
 
-# The last column has first characters: PyYAML tries a pattern only on values that begin so.
+# The last column has first characters: PyYAML tries a pattern only on values that begin with one of them.
 for _tag, _pattern, _first in (
     ("null", r"~|null|", ["~", "n", ""]),
     ("bool", r"true|false|True|False", list("tfTF")),
@@ -79,7 +79,7 @@ for _tag, _pattern, _first in (
 
 
 def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
-    """Construct an integer of YAML 1.2. PyYAML would read one with a leading zero as octal, and 08 not at all."""
+    """Construct an integer of YAML 1.2. PyYAML would read 010 as octal, and could not read 08."""
     try:
         return int(str(node.value).replace("_", ""))
     except ValueError:  # Python refuses to convert thousands of digits
@@ -89,7 +89,7 @@ def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 def _finite_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    """Construct a float, which no setting may have as infinity or NaN."""
+    """Construct a finite float. No setting may be infinity or NaN."""
     value = float(loader.construct_yaml_float(node))
     if not math.isfinite(value):
         raise yaml.MarkedYAMLError(
@@ -103,12 +103,12 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _finite_float)
 
 
 def parse_yaml(text: str, origin: str) -> Any:
-    """Return parsed YAML. Raises UserError for a syntax error; ``origin`` names the file in its message.
+    """Return parsed YAML. ``origin`` names the file in the messages of errors.
 
-    Raises UserError also for YAML that is nested too deep, or that its aliases would make too large.
+    Raises UserError for a syntax error, for too deep a nesting, and for aliases that would make it too large.
     """
     try:
-        # Before anything is built: with aliases a few lines can fill the memory.
+        # Check before anything is built: with aliases a few lines can fill the memory.
         _refuse_bombs(text, origin)
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -122,9 +122,9 @@ def parse_yaml(text: str, origin: str) -> Any:
 def _refuse_bombs(text: str, origin: str) -> None:
     """Refuse YAML that is too deep or too large.
 
-    Only events are read, because the loader itself is recursive.
+    Read only events, because the loader itself is recursive.
     """
-    sizes = [0]  # of each collection that is open, in nodes, with what its aliases stand for
+    sizes = [0]  # nodes of each open collection, with its aliases expanded
     anchors: list[str | None] = [None]
     known: dict[str, int] = {}
 
@@ -159,7 +159,7 @@ def _refuse_bombs(text: str, origin: str) -> None:
 def line_of(text: str, *path: str | int) -> int:
     """Return the line (from 1) of the key or item at ``path`` in YAML text.
 
-    Return that of the deepest part that exists.
+    If it does not exist, return the line of the deepest part that does.
     """
     node = yaml.compose(text, Loader=_Loader)
     line = 1
@@ -183,7 +183,7 @@ def line_of(text: str, *path: str | int) -> int:
 def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
     """Return ``data`` as ``kind``. Raises UserError with the file, the line and the key of a wrong value.
 
-    ``text`` is the YAML that ``data`` came from.
+    ``text`` is the YAML from which ``data`` came.
     """
     try:
         return msgspec.convert(data, kind)
@@ -192,7 +192,7 @@ def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
         path: list[str | int] = [
             int(index) if index else name for name, index in re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", location)
         ]
-        # msgspec gives the place of the mapping, and the wrong key only in its message.
+        # msgspec gives the place of the mapping. The wrong key is only in its message.
         unknown = re.search(r"unknown field `(.+)`", message)
         if unknown:
             path.append(unknown[1])
@@ -206,13 +206,13 @@ def convert(data: Any, kind: type[Entry], text: str, origin: str) -> Entry:
 
 @functools.cache
 def names(kind: str) -> list[str]:
-    """Return the names of the catalogue's entries of ``kind`` (the name of a folder), sorted."""
+    """Return the sorted names of the catalogue's entries of ``kind``, which is the name of a folder."""
     return sorted(path.stem for path in (CATALOG / kind).glob("*.yaml"))
 
 
 @functools.cache
 def entry_path(kind: str, name: str) -> Path:
-    """Return the file of an entry. Raises UserError with the nearest name if there is none."""
+    """Return the file of an entry. Raises UserError with the nearest name if the entry does not exist."""
     path = CATALOG / kind / f"{name}.yaml"
     if name not in names(kind):
         known = names(kind)
@@ -240,7 +240,7 @@ def load_entry(kind: str, name: str, entry: type[Entry]) -> Entry:
 def load_file(path: Path, entry: type[Entry], *, hint: str = "") -> Entry:
     """Return a YAML file, of the user or of the catalogue, as ``entry``.
 
-    Raises UserError, with ``hint`` where the file cannot be read.
+    Raises UserError, with ``hint`` if the file cannot be read.
     """
     text = read_text_file(path, hint=hint)
     return convert(parse_yaml(text, str(path)), entry, text, str(path))
@@ -251,17 +251,17 @@ _declared: dict[str, FamilyEntry] = {}
 
 
 def declare_family(name: str, facts: FamilyEntry) -> None:
-    """Add a family whose facts are not in ``families/``; its module calls this when it is imported."""
+    """Add a family whose facts are not in ``families/``. Its module calls this when it is imported."""
     _declared[name] = facts
 
 
 def family_names() -> list[str]:
-    """Return the names of all families, of the catalogue and declared ones, sorted."""
+    """Return the sorted names of all families: those of the catalogue and the declared ones."""
     return sorted({*names("families"), *_declared})
 
 
 def load_family(name: str) -> FamilyEntry:
-    """Return the facts of a family. Raises UserError with the nearest name if there is none."""
+    """Return the facts of a family. Raises UserError with the nearest name if the family does not exist."""
     if name in _declared:
         return _declared[name]
 
@@ -283,16 +283,16 @@ class Model(msgspec.Struct, frozen=True):
 
 
 def load_model(name: str) -> Model:
-    """Return the model ``name`` with its own recipe, without the settings of hardware, tier and stage."""
+    """Return the model ``name`` with its recipe, but without settings of hardware, tier and stage."""
     entry = load_entry("models", name, ModelEntry)
     origin = entry_path("models", name)
     text = origin.read_text(encoding="utf-8")
     architecture = {k: v for k, v in entry.settings.items() if k in ModelConfig.__struct_fields__}
     recipe = {k: v for k, v in entry.settings.items() if k in TrainConfig.__struct_fields__}
     config = convert(architecture, ModelConfig, text, str(origin))
-    # Only to check it: the recipe stays a mapping, because flags are merged into it later.
+    # Only to check it. The recipe stays a mapping, because flags are merged into it later.
     convert(recipe, TrainConfig, text, str(origin))
-    # With the file's line: `load_family` knows only the name.
+    # Called here for the file and the line. `load_family` knows only the name.
     check_family(config.architecture, text, str(origin))
 
     return Model(name, config, recipe)
@@ -316,10 +316,10 @@ def load_layer(kind: str, name: str) -> LayerEntry:
 
 
 def peak_flops(device_name: str, dtype: str = "bfloat16") -> tuple[float, str] | None:
-    """Return the dense peak in FLOP/s of a GPU, and its catalogue name.
+    """Return the dense peak of a GPU in FLOP/s, and the GPU's name in the catalogue.
 
-    The driver calls the GPU ``device_name``. Return None if the catalogue does not know it or its peak at
-    ``dtype``.
+    ``device_name`` is the driver's name for the GPU. Return None if the catalogue does not know the GPU or
+    its peak at ``dtype``.
     """
     for name in names("hardware"):
         facts = load_hardware(name).facts

@@ -1,7 +1,7 @@
-"""Classes of settings: what a changed value does to a run that resumes from its checkpoint.
+"""Classes of settings: the effect of a changed value on a run that resumes from its checkpoint.
 
-Every setting of a training is in exactly one class, which a test checks. The trainer compares the settings of
-the checkpoint with those of the new attempt. ``jobctl resume --set`` asks the same table before it records an
+Every setting of a training is in exactly one class. A test checks this. The trainer compares the settings of
+the checkpoint with those of the new attempt. ``jobctl resume --set`` uses the same table before it records an
 edit.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from jobctl.jobs.catalog.schema import ModelConfig, TrainConfig
 
-# The range is used once, when the weights are made. A checkpoint has them already.
+# The range is used only once, when the weights are made. A checkpoint already has weights.
 FIXED = frozenset(ModelConfig.__struct_fields__) - {"initializer_range"}
 """The checkpoint's weights have this architecture. Another architecture is another run."""
 
@@ -36,10 +36,10 @@ TRAINING = frozenset(
         "skip_loss_spikes",
     }
 )
-"""Another value changes the objective, the rate or the arithmetic. The loss curve bends at this step."""
+"""Another value changes the objective, the rate or the arithmetic. The loss curve changes at this step."""
 
 DERIVED = frozenset({"max_iters", "lr_decay_iters", "batch_size", "gradient_accumulation_steps"})
-"""Their combination matters, not one alone: the end of the decay, and the batch over all ranks."""
+"""Only their combination matters: the end of the decay, and the batch over all ranks."""
 
 EQUIVALENT = frozenset(
     {
@@ -69,7 +69,7 @@ WITHOUT_COST = frozenset(
         "profile",
     }
 )
-"""They change neither a weight nor the speed. Runs that differ in these alone are repeats of one setting."""
+"""They change neither a weight nor the speed. Runs that differ only in these repeat one setting."""
 
 WITHOUT_EFFECT = WITHOUT_COST | {
     "initializer_range",
@@ -82,13 +82,13 @@ WITHOUT_EFFECT = WITHOUT_COST | {
     "checkpoint_when_busy",
     "max_bad_steps",
 }
-"""No weight depends on them once a training has begun. They decide what is written and when."""
+"""No weight depends on them after a training has begun. They decide what is written, and when."""
 
 DATA = "dataset"
-"""The name under which a change of the data may be allowed."""
+"""The name with which a user may allow a change of the data."""
 
 MAY_BE_ALLOWED = TRAINING | DERIVED | {DATA}
-"""The names that ``--allow_changes`` takes."""
+"""The names that ``--allow_changes`` accepts."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class Settings:
     model: ModelConfig
     train: TrainConfig
     global_batch_size: int
-    """Sequences of a step, over all ranks; 0 if an old checkpoint does not know it."""
+    """The sequences of a step, over all ranks; 0 if an old checkpoint does not know the number."""
     fingerprint: str
-    """Fingerprint of the data, with the weights of a mixture."""
+    """The fingerprint of the data, including the weights of a mixture."""
 
 
 @dataclass(frozen=True)
@@ -111,23 +111,23 @@ class Change:
     before: object
     now: object
     settings: frozenset[str] = frozenset()
-    """The settings that it comes from.
+    """The settings that cause it.
 
-    If the user allows one of them, it is allowed. Empty: never allowed.
+    If the user allows one of them, the change is allowed. Empty: the change is never allowed.
     """
     matters: bool = True
-    """True if the training is a different one from here on."""
+    """True if the change makes the training a different one."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.before} -> {self.now}"
 
     def is_allowed(self, allowed: Collection[str]) -> bool:
-        """Return True if the change may happen when the user allows changes of ``allowed``."""
+        """Return whether the change may happen if the user allows changes of ``allowed``."""
         return not self.matters or bool(self.settings & set(allowed))
 
 
 def changes(before: Settings, now: Settings) -> list[Change]:
-    """Return the differences that deserve a line, in the order of the schema. Pure."""
+    """Return the differences that deserve a line, in the order of the schema. This function is pure."""
     lines = []
     for field in ModelConfig.__struct_fields__:
         if field in FIXED:
@@ -167,7 +167,7 @@ def _length(before: Settings, now: Settings) -> list[Change]:
 
 
 def _batch(before: Settings, now: Settings) -> list[Change]:
-    """Compare the batches. The same global batch, divided otherwise, is the same training up to rounding."""
+    """Compare the batches. The same global batch, split differently, is the same training up to rounding."""
     names = frozenset({"batch_size", "gradient_accumulation_steps"})
     if before.global_batch_size and before.global_batch_size != now.global_batch_size:
         field = "global batch (batch_size × gradient_accumulation_steps × ranks)"
@@ -185,5 +185,5 @@ def _data(before: Settings, now: Settings) -> list[Change]:
         return []
 
     field = "data (fingerprint)"
-    # Twelve digits tell two fingerprints apart, and the line stays short.
+    # Twelve digits are enough to see that two fingerprints differ, and they keep the line short.
     return [Change(field, before.fingerprint[:12], now.fingerprint[:12], frozenset({DATA}))]

@@ -1,4 +1,4 @@
-"""Compute the tokens and epochs of a training, and name settings that look like a mistake. Pure."""
+"""Compute the tokens and epochs of a training, and name settings that look like a mistake. All pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jobctl.jobs.catalog.schema import TrainConfig
 
 MANY_EPOCHS = 4.0
-"""Repeated data is worth almost as much as new data up to about four epochs (Muennighoff et al. 2023)."""
+"""Repeated data is worth almost as much as new data, up to about four epochs (Muennighoff et al. 2023)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +17,9 @@ class SourceShare:
 
     name: str
     blocks: int
-    """Blocks of ``block_size`` tokens in its training split."""
+    """The blocks of ``block_size`` tokens in its training split."""
     share: float
-    """Its part of all samples, 0 to 1."""
+    """Its share of all samples, 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def doubts(plan: Plan, train: TrainConfig) -> list[str]:
         if epochs > MANY_EPOCHS
     ]
 
-    # None of these is an error: a short try of a long recipe has them on purpose.
+    # None of these is an error: a short test of a long recipe has them on purpose.
     if train.warmup_iters == train.max_iters:
         lines.append(
             f"the warm-up takes all {train.max_iters} steps of the run: the learning rate never decays"
