@@ -1,6 +1,6 @@
 """Edits of a run: settings that a user changed after the submission. The record keeps them beside the spec.
 
-The spec and its hash stay as they were submitted, because they identify the run. Every later attempt takes
+The spec and its hash stay as they were submitted, because they identify the run. Every later attempt uses
 the spec with all edits, in their order.
 """
 
@@ -22,7 +22,7 @@ from jobctl.jobs.spec.recorded import sections_of, settings_of
 from jobctl.jobs.spec.secrets import refuse_secrets
 
 ANOTHER_RUN = FIXED | {"tokenizer", "eval_only", "init_from", "sweep_batch_sizes"}
-"""Keys that define the run. With another value it would be another run."""
+"""Keys that define the run. A run with another value would be a different run."""
 
 ANOTHER_PLACE = frozenset(
     {"root", "kubernetes.context", "kubernetes.namespace", "kubernetes.pvc", "slurm.cluster"}
@@ -37,7 +37,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
     time: str
     """UTC time in ISO 8601."""
     after_attempt: int
-    """The last attempt without the edit; 0 if none had begun, or if the cluster keeps the attempts."""
+    """The last attempt without the edit; 0 if no attempt had begun, or if the cluster keeps the attempts."""
 
 
 def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
@@ -57,7 +57,7 @@ def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
         for name, part in sections_of(spec).items()
     }
     keys = {split_key(key)[0] for edit in edits for key in edit.settings}
-    # The user has asked for these, so the trainer need not refuse them at the checkpoint.
+    # The user has asked for these changes, so the trainer need not refuse them at the checkpoint.
     changed["edited"] = tuple(sorted(keys & MAY_BE_ALLOWED))
 
     return msgspec.structs.replace(spec, **changed)
@@ -66,13 +66,13 @@ def edited(spec: JobSpec, edits: Sequence[Edit]) -> JobSpec:
 def make_edit(spec: JobSpec, sets: Sequence[str], after_attempt: int) -> Edit:
     """Return the edit for the words ``KEY=VALUE`` of a command line. ``spec`` is the run as it is now.
 
-    Raises UserError for a key that would make it another run, and for settings that do not fit together.
+    Raises UserError for a key that would make it a different run, and for settings that do not fit together.
     """
     settings = dict(parse_set(text) for text in sets)
     for key in settings:
         _check_key(split_key(key)[0], spec)
 
-    # The record is read by whoever may read the run.
+    # Every user who may read the run can read the record.
     refuse_secrets([Layer("--set", settings)], ())
     now = utc_stamp()
     edit = Edit(settings=settings, time=now, after_attempt=after_attempt)
@@ -82,7 +82,7 @@ def make_edit(spec: JobSpec, sets: Sequence[str], after_attempt: int) -> Edit:
 
 
 def lengthens(spec: JobSpec, edit: Edit) -> bool:
-    """Return True if a finished run has steps to do after ``edit``."""
+    """Return whether a finished run has more steps to do after ``edit``."""
     wanted = edit.settings.get("max_iters")
     return isinstance(spec, TrainSpec) and isinstance(wanted, int) and wanted > spec.train.max_iters
 
@@ -109,8 +109,8 @@ def _check_whole(before: JobSpec, after: JobSpec, settings: dict[str, Any]) -> N
         return
 
     consistency.check_training(after.model, after.train)
-    # Other resources change the number of processes, and with it the batch, though the user set no key of the
-    # training.
+    # Other resources change the number of processes. They change the batch too, even if the user set no key
+    # of the training.
     batch = before.global_batch_size
     changed = after.global_batch_size
     if batch == changed or settings.keys() & DERIVED & {"batch_size", "gradient_accumulation_steps"}:

@@ -1,4 +1,4 @@
-"""Read the log files of a run directory, also while they grow, and across attempts."""
+"""Read the log files of a run directory, across attempts and also while they grow."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ _RANK_LOG = re.compile(r"rank-[0-9]{1,9}\.log")
 def log_files(run: Path, rank: int | None, attempt: int | None, step: str = "") -> list[Path]:
     """Return the existing log files of ``rank``, oldest attempt first.
 
-    If ``rank`` is None, those of the batch script.
-
-    Without a number of an attempt, return those of all attempts at ``step``.
+    If ``rank`` is None, return those of the batch script. Without a number of an attempt, return those of all
+    attempts at ``step``.
     """
     wanted = _numbers(run, step) if attempt is None else [attempt]
-    # A list of numbers and no pattern: attempt 10 comes after attempt 9.
+    # Sort numbers and not names: attempt 10 comes after attempt 9.
     paths = [layout.batch_log(run, n) if rank is None else layout.rank_log(run, n, rank) for n in wanted]
     return [path for path in paths if path.exists()]
 
@@ -49,7 +48,7 @@ def read_logs(
 
     With ``follow``, also yield later lines, over all attempts, until ``ended``.
 
-    Raises UserError if there is nothing to read and nothing to wait for.
+    Raises UserError if no log exists and the call does not wait for one.
     """
     seen = False
     for _, line in _lines(lambda: log_files(run, rank, attempt, step), ended if follow else lambda: True):
@@ -67,7 +66,7 @@ def read_all_ranks(
     """Yield the lines of every rank's log as they come, each with its rank in front."""
 
     def files() -> list[Path]:
-        # Looked up in each round: a new attempt makes new files.
+        # Look them up in each round, because a new attempt makes new files.
         numbers = _numbers(run, step) if attempt is None else [attempt]
         return [path for n in numbers for path in _rank_logs(layout.log_dir(run, n))]
 
@@ -84,7 +83,7 @@ def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterat
     """Yield the lines of ``files`` until ``ended``, and None once for each existing file."""
     offsets: dict[Path, int] = {}
     while True:
-        # Asked before the files are read, so that no last line is missed.
+        # Ask before the files are read, so that no last line is missed.
         finished = ended()
         for path in files():
             if path not in offsets:
@@ -103,7 +102,7 @@ def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterat
 def whole_lines(path: Path, offset: int, rest: bool) -> tuple[list[str], int]:
     """Return the lines after byte ``offset``, and the offset after them.
 
-    A last line without a line break is returned only with ``rest``: it may still be incomplete.
+    Return a last line without a line break only with ``rest``, because it may be incomplete.
     """
     with open_regular(path) as file:
         file.seek(offset)

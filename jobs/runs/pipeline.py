@@ -1,7 +1,7 @@
 """Pipelines from text to an exported model: the steps, their order, and the record of each pipeline.
 
 This module knows no scheduler. A target whose jobs can wait for each other (``TargetEntry.chains``) gets all
-jobs at once. With any other target, jobctl waits itself and submits one job after the other.
+jobs at once. With any other target, jobctl itself waits and submits one job after the other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True):
-    """Steps in their order, each after the one before it."""
+    """The steps in their order. Each step comes after the one before it."""
 
     name: str
     steps: tuple[Step, ...]
@@ -62,7 +62,7 @@ def _run_of(name: str, step: str) -> str:
 
 
 def write(root: Path, pipeline: Pipeline) -> None:
-    """Record ``pipeline``, so that a user can name it to ask for its status or to cancel it."""
+    """Record ``pipeline``, so that a user can ask for its status or cancel it by its name."""
     path = layout.pipeline_file(root, pipeline.name)
     make_shared(path.parent)
     text = json.dumps(msgspec.to_builtins(pipeline), indent=1) + "\n"
@@ -70,9 +70,9 @@ def write(root: Path, pipeline: Pipeline) -> None:
 
 
 def read(root: Path, name: str) -> Pipeline | None:
-    """Return the recorded pipeline ``name``, or None if there is none."""
+    """Return the recorded pipeline ``name``, or None if it does not exist."""
     path = layout.pipeline_file(root, name)
-    # Before the file is opened: the word may be a path, or name a job on a checkpoint.
+    # Check before the file is opened: the word may be a path, or name a job on a checkpoint.
     if not layout.RUN_NAME.fullmatch(name):
         return None
 
@@ -85,7 +85,7 @@ def read(root: Path, name: str) -> Pipeline | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a pipeline's record: {error}", code=1) from None
 
-    # The names become paths, and another user may have written the record.
+    # Check the names, because they become paths, and another user may have written the record.
     for run in (run for step in pipeline.steps for run in (step.run, *step.after)):
         if not layout.RUN_NAME.fullmatch(kinds.split_name(run)[0]):
             raise UserError(f"{path}: {shown(run)} is not a run's name", code=1)

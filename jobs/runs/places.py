@@ -1,6 +1,6 @@
-"""The place of a run: how this host reaches it, and whether its directory is where its record says.
+"""The place of a run: how this host reaches it, and whether its directory is the one in its record.
 
-Settings of its site may have other names here, such as the kubeconfig's context.
+Settings of its site may have different names here, such as the context of the kubeconfig.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def at_site(run: Run, **settings: str) -> Run:
 def check_place(run: Run) -> None:
     """Raise UserError for a directory that was copied or renamed: its job would write into the recorded one.
 
-    A cluster may mount the root elsewhere, so a recorded directory that this host does not have is no evidence.
+    A cluster may mount the root at another path. So it proves nothing if this host lacks the recorded
+    directory.
     """
     spec = run.record.spec
     recorded = layout.run_dir(Path(spec.site.root), spec.run or run.path.name)

@@ -1,4 +1,4 @@
-"""Read the progress of a prep job, from the file that prep keeps beside the data set."""
+"""Read the progress of a prep job from the file that prep keeps beside the data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.runs.store import Run
 
 SILENT = 60.0
-"""Age in seconds from which a report is old. A worker writes one every two seconds."""
+"""The age in seconds at which a report is old. A worker writes a report every two seconds."""
 
 
 class Preparation(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Preparation(msgspec.Struct, frozen=True):
 def read_preparation(run: Run) -> Preparation | None:
     """Return the report of ``python -m jobctl.prep.status --json``, a few seconds old.
 
-    Return None for other kinds of runs, before the first report, and if the file is no report.
+    Return None for other kinds of runs, before the first report, and if the file is not a report.
     """
     spec = run.record.spec
     if run.job_kind.makes != "data set":
@@ -61,7 +61,7 @@ def read_preparation(run: Run) -> Preparation | None:
 def as_of_now(said: Preparation, age: float) -> Preparation:
     """Return a report that is ``age`` seconds old.
 
-    Without its rates, if it is too old for an active worker.
+    Remove its rates if it is too old for an active worker.
     """
     if age <= SILENT or said.state == "finished":
         return said

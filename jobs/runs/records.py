@@ -1,7 +1,7 @@
-"""Read the records in a run directory. Each is checked, because another user may have written it.
+"""Read the records in a run directory. Check each one, because another user may have written it.
 
 ``run.json`` becomes a typed value, whatever version of jobctl wrote it. A record of format 1 has no number,
-because jobctl 0.1 knew no formats. A new format adds its step to ``_MIGRATIONS``.
+because jobctl 0.1 had no formats. A new format adds its step to ``_MIGRATIONS``.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     reason: str | None = None
     step: str = kinds.TRAIN.name
-    """The name of its kind: ``train``, or ``eval`` and the like, which read a run's checkpoint."""
+    """The name of its kind: ``train``, or for example ``eval``, which reads a run's checkpoint."""
     task: int = 0
     tasks: int = 1
-    """The number of tasks. In an array each task makes its own attempts."""
+    """The number of tasks. In an array each task makes separate attempts."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,19 +81,19 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: JobSpec
     format: int = RECORD_FORMAT
-    """The format that the record was written in."""
+    """The format in which the record was written."""
     spec_hash: str = ""
-    """The hash that its writer computed. To compare two jobs, take ``spec.fingerprint()`` of both."""
+    """The hash that its writer computed. To compare two jobs, use ``spec.fingerprint()`` of both."""
     submitted: str = ""
     """UTC time in ISO 8601. It is empty if a user submitted the script by hand."""
     git_revision: str | None = None
-    """Revision of the source tree that submitted."""
+    """The revision of the source tree that submitted the run."""
     edits: tuple[Edit, ...] = ()
     """Later changes of settings, the oldest first. ``spec`` does not contain them."""
 
     @property
     def edited_spec(self) -> JobSpec:
-        """The spec with all edits. Raises UserError for an edit that this version cannot read."""
+        """Return the spec with all edits. Raises UserError for an edit that this version cannot read."""
         return edited(self.spec, self.edits)
 
     def spec_to_resume(self, trusted: Sequence[str] = ()) -> JobSpec:
@@ -119,7 +119,7 @@ class _Submission(msgspec.Struct, frozen=True):
 
 
 def read_record(file: Path) -> RunRecord:
-    """Return the record of a run. Raises BadRun if the file is absent, private, or not a record."""
+    """Return the record of a run. Raises BadRun if the file is missing, private, or not a record."""
     try:
         data = read_regular(file)
     except FileNotFoundError:
@@ -153,16 +153,16 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
         )
 
     try:
-        # One format at a time, so that a migration has to know only the next format.
+        # Migrate one format at a time, so that a migration has to know only the next format.
         for number in range(written, RECORD_FORMAT):
             settings = _MIGRATIONS[number](settings)
 
         spec = read_spec(settings["spec"])
         submission = msgspec.convert(settings, _Submission)
-        # The package of a target may be gone. Then this run is left out, and the list goes on.
+        # The package of a target may be missing. Then only this run is left out of a list.
         target_entry(spec.target)
     except msgspec.ValidationError as error:
-        # Cut, because another user may have written a text of any length.
+        # Cut it, because another user may have written a text of any length.
         version = str(settings["spec"].get("version", "unknown"))[:40]
         reason = f"not a run's record that this version reads: {error}; jobctl {version} wrote it"
         raise BadRun(origin, reason, newer_hint) from None
@@ -173,14 +173,14 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
 
 
 def with_edit(text: str, edit: Edit) -> str:
-    """Return the record ``text`` with one more edit. All other keys stay, also those of a later version."""
+    """Return the record ``text`` with one more edit. Keep all other keys, also those of a later version."""
     settings = json.loads(text)
     edits = [*settings.get("edits", []), msgspec.to_builtins(edit)]
     return json.dumps({**settings, "edits": edits}, indent=1, sort_keys=True) + "\n"
 
 
 def read_spec(settings: Mapping[str, Any]) -> JobSpec:
-    """Return the spec of ``settings``, without keys that this version does not have.
+    """Return the spec from ``settings``. Ignore keys that this version does not have.
 
     Raises msgspec.ValidationError for a missing key and for a wrong value.
     """
@@ -193,7 +193,7 @@ def _known(name: str, value: Any) -> Any:
     if section is None or not isinstance(value, dict):
         return value
 
-    # A key of a later version would be refused, and an older jobctl could read none of its runs.
+    # Otherwise a key of a later version would be refused, and an older jobctl could read none of its runs.
     known = {key: value[key] for key in section.__struct_fields__ if key in value}
     for key in SITE_SECTIONS if section is Site else ():
         if isinstance(known.get(key), dict):
@@ -203,7 +203,7 @@ def _known(name: str, value: Any) -> Any:
 
 
 def _from_1(settings: Settings) -> Settings:
-    """Format 2 leaves out what only other targets read.
+    """Return the record in format 2, which leaves out settings that only other targets read.
 
     Image variants that are no longer built become an image.
     """
@@ -223,7 +223,7 @@ def _from_1(settings: Settings) -> Settings:
 
 
 def _from_2(settings: Settings) -> Settings:
-    """Format 3 gives a site sections: ``slurm.partition`` was ``partition``."""
+    """Return the record in format 3, which gives a site sections: ``slurm.partition`` was ``partition``."""
     spec = {**settings["spec"]}
     if not isinstance(spec.get("site"), dict):
         return settings
@@ -246,7 +246,7 @@ _MIGRATIONS: dict[int, Callable[[Settings], Settings]] = {1: _from_1, 2: _from_2
 
 
 def read_attempts(run: Path) -> tuple[Attempt, ...]:
-    """Return all attempts in a run directory, by their numbers. Raises BadRun."""
+    """Return all attempts in a run directory, sorted by number. Raises BadRun."""
     try:
         files = [path for path in (run / "attempts").iterdir() if _NUMBERED.fullmatch(path.name)]
     except FileNotFoundError:
@@ -261,7 +261,7 @@ def read_attempts(run: Path) -> tuple[Attempt, ...]:
 def record_kill(run: Path, number: int) -> None:
     """Record the end of an attempt that was killed before it could write its end itself."""
     for attempt in read_attempts(run):
-        # Read again here: its script may have written the end in the meantime.
+        # Read the attempts again: the script may have written the end in the meantime.
         if attempt.attempt == number and attempt.end is None:
             end = utc_stamp()
             code = code_of(-signal.SIGKILL)

@@ -12,7 +12,7 @@ from jobctl.jobs.core import layout
 def size_of(run: Path, checkpoints: bool) -> int:
     """Return the bytes of a run directory, or of its checkpoints alone.
 
-    What another process removes counts nothing.
+    A file that another process removes in the meantime does not count.
     """
     folder = layout.checkpoints_dir(run) if checkpoints else run
     total = 0
@@ -20,7 +20,7 @@ def size_of(run: Path, checkpoints: bool) -> int:
         for file in files:
             try:
                 total += os.lstat(os.path.join(place, file)).st_size
-            # Of a run at work an old checkpoint may go at this moment.
+            # A running training may remove an old checkpoint at this moment.
             except OSError:
                 continue
 
@@ -28,16 +28,16 @@ def size_of(run: Path, checkpoints: bool) -> int:
 
 
 def remove(run: Path, checkpoints: bool) -> None:
-    """Remove a run directory, or its checkpoints alone; no link is followed.
+    """Remove a run directory, or its checkpoints alone. Follow no link.
 
-    The folder gets another name first: a removal that is interrupted leaves no run with half of its files.
+    Rename the folder first, so that an interrupted removal leaves no run with half of its files.
     """
     folder = layout.checkpoints_dir(run) if checkpoints else run
     if not folder.is_dir():
         return
 
     aside = folder.with_name(f".{folder.name}.removed")
-    # What an interrupted removal has left: the rename would fail over it.
+    # Remove the rest of an interrupted removal: otherwise the rename would fail.
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
     shutil.rmtree(aside)

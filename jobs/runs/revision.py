@@ -13,7 +13,7 @@ def git_revision() -> str | None:
 
     Return None outside a checkout, and if git does not answer.
     """
-    # A package that was installed into a folder of some other project is no part of that project's revision.
+    # A package that was installed inside another project's folder does not belong to that project's revision.
     if not _git("ls-files", "--error-unmatch", "--", Path(__file__).name):
         return None
 
@@ -29,7 +29,7 @@ def _git(*words: str) -> str | None:
             timeout=10,
             check=True,
         )
-    # The revision is a note. A submission must not fail or wait for it.
+    # The revision is only a note. A submission must not fail or wait because of it.
     except (OSError, subprocess.SubprocessError):
         return None
 

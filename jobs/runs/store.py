@@ -1,6 +1,6 @@
-"""Run directories as a store: claim one, write its record once, read what its attempts wrote.
+"""Run directories as a store: claim one, write its record once, read the records of its attempts.
 
-There is no other database. The script that runs on the cluster writes ``attempts/<n>.json`` itself (see
+No other database exists. The script that runs on the cluster writes ``attempts/<n>.json`` itself (see
 ``templates/shell/record.sh``). So it needs only a shell there.
 """
 
@@ -31,15 +31,16 @@ from jobctl.jobs.spec.job_spec import JobSpec
 NODE_FAILURE = "node failure"
 """The reason of an attempt that ended because one of its nodes died."""
 ALLOCATION_ENDED = "allocation ended"
-"""The reason of an attempt that ended because somebody ended the allocation in which it ran."""
+"""The reason of an attempt that ended because a user ended the allocation in which it ran."""
 ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued", NODE_FAILURE, ALLOCATION_ENDED})
-"""Reasons of an end that the job itself did not cause. It can go on in another attempt."""
+"""Reasons of an end that the job itself did not cause. The job can continue in another attempt."""
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run directory as read: its record, and its attempts in order.
+    """A run directory as it was read: its record, and its attempts in order.
 
-    Or a job on its checkpoint, called ``RUN:eval``. It shares the directory, and has its own attempts.
+    It may also be a job on a run's checkpoint, called ``RUN:eval``. That job shares the directory, but has
+    separate attempts.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def step(self) -> str:
-        """``eval`` or ``export`` for a job on the run's checkpoint; empty for the run itself."""
+        """Return ``eval`` or ``export`` for a job on the run's checkpoint, or an empty text for the run."""
         return kinds.split_name(self.name)[1]
 
     @property
@@ -58,7 +59,7 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def job_kind(self) -> JobKind:
-        """The kind of the job. Raises UserError for a kind that this version does not have."""
+        """Return the kind of the job. Raises UserError for a kind that this version does not have."""
         return kinds.job_kind(self.step) if self.step else self.record.spec.job_kind
 
     @property
@@ -69,13 +70,16 @@ class Run(msgspec.Struct, frozen=True):
 State = Literal[
     "submitted", "pending", "running", "finished", "stopped", "failed", "cancelled", "lost", "unknown"
 ]
-"""``stopped`` can resume from a checkpoint. ``lost`` ended without a record, and its scheduler does not know it.
-For ``unknown`` the scheduler does not answer."""
+"""The state of a run. A ``stopped`` run can resume from a checkpoint.
+
+A ``lost`` run ended without a record, and its scheduler does not know it. The state is ``unknown`` if the
+scheduler does not answer.
+"""
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "cancelled", "lost"})
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The status of a run. ``detail`` is for people, ``blocked`` is why it cannot begin until somebody acts."""
+    """The status of a run. ``detail`` is for people. ``blocked`` says why it waits for a user to act."""
 
     run: str
     state: State
@@ -98,7 +102,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """The run, with the spec as it was submitted."""
     job_id: str
     new: bool = True
-    """False if the same submission was made before, so that nothing was done."""
+    """False if the same submission was made before, so that this one did nothing."""
 
 
 def unknown_status(run: Run, problem: UserError) -> Status:
@@ -107,7 +111,7 @@ def unknown_status(run: Run, problem: UserError) -> Status:
 
 
 def recorded_status(run: Run) -> Status:
-    """Return the status by the run's own records. It is ``running`` until an attempt has recorded its end."""
+    """Return the status from the run's records. It is ``running`` until an attempt has recorded its end."""
     last = telling_attempt(run)
     if last is None:
         return Status(run=run.name, state="submitted", target=run.target)
@@ -135,14 +139,14 @@ def recorded_status(run: Run) -> Status:
 
 
 def bad_nodes(run: Run, attempt: int | None = None) -> dict[str, str]:
-    """Return the nodes that an attempt (None: any attempt) found unfit, each with the reason."""
+    """Return the nodes that an attempt found unfit, each with the reason. None means any attempt."""
     numbers = [attempt] if attempt else [a.attempt for a in read_attempts(run.path)]
     unfit: dict[str, str] = {}
     for number in numbers:
         try:
             text = read_regular(layout.bad_nodes_file(run.path, number)).decode("utf-8", "replace")
         except OSError:
-            # No node was unfit, or it is no regular file.
+            # No node was unfit, or the file is not a regular file.
             continue
 
         lines = (line.partition("\t") for line in text.splitlines())
@@ -177,13 +181,13 @@ def state_of(attempt: Attempt) -> State:
 def telling_attempt(run: Run) -> Attempt | None:
     """Return the attempt whose state is the state of the run.
 
-    It is the last one, but no success while another task of an array failed or runs. Return None if tasks of
-    an array have not begun and no other task is running or has failed. An attempt that was refused beside
-    another one does not count.
+    It is the last attempt. But a success does not count while another task of an array failed or runs. Return
+    None if tasks of an array have not begun and no other task is running or has failed. An attempt that was
+    refused because another one was running does not count.
     """
     admitted = [a for a in run.attempts if a.reason != "busy"]
     last = {a.task: a for a in admitted or run.attempts}  # the newest of each task
-    # A task at work comes before one that failed: the run is not over. A sweep expects that some tasks fail.
+    # A running task comes before a failed task: the run is not over. A sweep expects that some tasks fail.
     for states in ({"running"}, set() if _has_swept(last) else {"failed", "cancelled", "stopped"}):
         if candidates := [a for a in last.values() if state_of(a) in states]:
             return max(candidates, key=lambda a: a.attempt)
@@ -195,13 +199,13 @@ def telling_attempt(run: Run) -> Attempt | None:
 
 
 def _has_swept(last: Mapping[int, Attempt]) -> bool:
-    """Return True if one size of a sweep fitted. A sweep looks for the sizes that do not fit."""
+    """Return whether one size of a sweep fitted. A sweep looks for the sizes that do not fit."""
     sweeps = {kind.name for kind in kinds.KINDS if kind.may_fail_in_part}
     return any(a.step in sweeps and state_of(a) == "finished" for a in last.values())
 
 
 def claim(root: Path, name: str) -> Path:
-    """Make a new run directory. Of several callers with the same name at once, exactly one gets it.
+    """Make a new run directory. If several callers use one name at once, exactly one of them gets it.
 
     Raises UserError if the name is taken or the root cannot be written.
     """
@@ -211,7 +215,7 @@ def claim(root: Path, name: str) -> Path:
     except OSError as error:
         raise _unwritable(root, error) from None
 
-    # mkdir succeeds for one caller only, on every file system. A check before it would let two pass.
+    # mkdir succeeds for only one caller, on every file system. With a check before it, two could pass.
     try:
         path.mkdir()
     except FileExistsError:
@@ -240,7 +244,7 @@ def write_submission(path: Path, spec: JobSpec, script: str) -> None:
     """Write ``script`` and ``run.json`` into a claimed run directory."""
     for folder in (path / "logs", path / "attempts"):
         folder.mkdir(parents=True, exist_ok=True)
-    # The record comes last: a directory with a record is a run, and its script must be there.
+    # The record comes last: a directory with a record is a run, and then its script must exist.
     write_whole(layout.script_file(path), script.encode())
     write_record(path, spec)
 
@@ -262,7 +266,7 @@ def write_edit(path: Path, edit: Edit, step: str = "") -> None:
 
 
 def _is_of(attempt: Attempt, step: str) -> bool:
-    """Return True for an attempt at ``step``. An empty ``step`` is the run's own work."""
+    """Return whether the attempt is at ``step``. An empty ``step`` means the work of the run itself."""
     return attempt.step == step if step else attempt.step not in kinds.ON_A_CHECKPOINT
 
 
@@ -294,7 +298,7 @@ def steps_on(path: Path) -> list[str]:
 
 
 def is_submitted(root: Path, name: str) -> bool:
-    """Return True if a run or a job on its checkpoint has a record. Raises BadRun for a private directory."""
+    """Return whether a run or a job on its checkpoint has a record. Raises BadRun for a private directory."""
     run_name, step = kinds.split_name(name)
     path = layout.run_dir(root, run_name)
     try:
@@ -306,7 +310,7 @@ def is_submitted(root: Path, name: str) -> bool:
 
 
 def read_folder(path: Path, step: str = "") -> Run:
-    """Return the run of a directory, whatever root it is in. Raises BadRun."""
+    """Return the run of a directory, in any root. Raises BadRun."""
     file = layout.record_file(path, step)
     has_own_record = bool(step) and file.is_file()
     record = read_record(file if has_own_record else layout.record_file(path))
@@ -319,7 +323,7 @@ def read_folder(path: Path, step: str = "") -> Run:
 
 
 def _submitted(path: Path, step: str) -> str:
-    """Return the time when ``jobctl`` submitted a job on the run's checkpoint, or an empty text if it did not."""
+    """Return the time when jobctl submitted a job on the run's checkpoint, or "" if it did not."""
     script = layout.script_file(path, step)
     if not script.is_file():
         return ""
@@ -327,14 +331,14 @@ def _submitted(path: Path, step: str) -> str:
 
 
 def read_again(run: Run) -> Run:
-    """Return ``run`` as its directory is now."""
+    """Return ``run`` with the present content of its directory."""
     return read(run.path.parent.parent, run.name)
 
 
 def read_all(root: Path, tell: Callable[[str], None] = lambda reason: None) -> list[Run]:
     """Return every run with a record, and the jobs on its checkpoint, the newest submission last.
 
-    A run that cannot be read is left out, and ``tell`` gets the reason. It may be private.
+    Leave out a run that cannot be read, and give ``tell`` the reason. It may be private.
     """
     readable: list[Run] = []
     for path in _run_dirs(layout.runs(root)):
@@ -357,7 +361,7 @@ def _run_dirs(folder: Path) -> list[Path]:
 
 
 def _with_steps(path: Path) -> list[Run]:
-    """Return a run and the jobs on its checkpoint, or nothing for a file and for a submission that begins."""
+    """Return a run and the jobs on its checkpoint. Return nothing for a file or an unfinished submission."""
     try:
         names = os.listdir(path)  # raises an error for a private folder, unlike is_file
     except NotADirectoryError:
@@ -387,12 +391,12 @@ def _owner(path: Path) -> str:
 
 
 def check_ours(run: Path, trusted: Sequence[str] = ()) -> None:
-    """Raise UserError for a run that another user made or may change, unless its owner is in ``trusted``."""
+    """Raise UserError for a run that another user made or can change, unless its owner is in ``trusted``."""
     check_writable(run)
     check_run(run, run.parent.parent, trusted)
 
 
 def request_stop(run: Path, reason: str, step: str = "") -> None:
-    """Create STOP: the trainer checkpoints and exits with 200. Raises UserError for the run of another user."""
+    """Create STOP, to make the trainer checkpoint and exit with 200. Raises UserError for another's run."""
     check_writable(run)
     write_whole(layout.stop_file(run, step), f"{reason}\n".encode())
