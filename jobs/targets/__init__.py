@@ -1,1 +1,1 @@
-"""The targets that run a job: their registry, their protocol, and those whose script runs on this host."""
+"""The targets that run a job: their registry, their protocol, and the targets whose script runs here."""

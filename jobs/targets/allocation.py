@@ -1,7 +1,7 @@
-"""Run jobs in an allocation of Slurm that exists already: salloc, Jupyter or VS Code on a compute node.
+"""Run jobs in an existing allocation of Slurm: salloc, Jupyter or VS Code on a compute node.
 
-The script runs in the background on this host, as on the local target, and starts its ranks with srun. The
-allocation is somebody else's: it is neither requeued nor ended.
+The script runs in the background on this host, as on the local target, and starts its ranks with srun. jobctl
+does not own the allocation, so it neither requeues nor ends it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jobctl.slurm.allocation import Allocation, parse_allocation, refuse_arrays,
 from jobctl.slurm.client import Slurm, SlurmRefused
 
 QUEUE_SECONDS = 3.0
-"""Seconds for which Slurm's answer about an allocation is used again. A command that waits asks often."""
+"""Seconds for which Slurm's answer about an allocation is reused. A waiting command asks often."""
 
 
 class AllocationTarget(LocalTarget):
@@ -35,7 +35,7 @@ class AllocationTarget(LocalTarget):
 
     output = "allocation.out"
     start_seconds = 120
-    """Modules may be slow to load, and the script asks Slurm before its attempt begins."""
+    """Modules may load slowly, and the script asks Slurm before its attempt begins."""
 
     def __init__(self, client: Slurm | None = None, clock: Callable[[], float] = time.time) -> None:
         self._client = client or Slurm()
@@ -47,11 +47,11 @@ class AllocationTarget(LocalTarget):
         return slurm_script.render(spec, allocation=True)
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
-        """Raises UserError where there is no allocation, or where it has less than the job asks for."""
-        # An allocation's number means another job on another cluster, so this comes before the number is asked for.
+        """Submit the run. Raises UserError if no allocation exists, or if it is too small for the job."""
+        # Check the cluster first: on another cluster the number of the allocation means a different job.
         refuse_other_cluster(run.record.edited_spec, os.environ.get("SLURM_CLUSTER_NAME", ""))
 
-        # Before the script starts: it would wait for nodes that the allocation does not have.
+        # Check this before the script starts. It would wait for nodes that the allocation does not have.
         allocation = self._allocation()
         if refusal := refused(run.record.edited_spec, allocation, self._clock()):
             raise refusal
@@ -61,26 +61,26 @@ class AllocationTarget(LocalTarget):
         return allocation.id
 
     def variables(self) -> dict[str, str]:
-        # The interpreter of jobctl itself may be one that only this host has.
+        # Only this host may have the interpreter of jobctl itself.
         return {"JOBCTL_QUIET": "1"}
 
     def cancel(self, run: Run) -> None:
         """Signal the steps of the run until its script has recorded the end.
 
-        It works from any host that reaches Slurm.
+        This works from any host that reaches Slurm.
         """
         last = _unended(run)
         if last is None:
             return
 
-        # Before the signals, so that the script records "cancelled" however the ranks end.
+        # Before the signals, so that the script records "cancelled", however the ranks end.
         runs.request_stop(run.path, "cancel", run.step)
         deadline = time.monotonic() + local.KILL_SECONDS
 
         while self._is_at_work(run, last):
             late = time.monotonic() > deadline
             self._signal(run, last, signal.SIGKILL if late else signal.SIGTERM)
-            # On another host nothing more can be done: after the kill of its steps only the script is left
+            # On another host nothing more is possible: after the kill of its steps, only the script remains
             # there.
             if late and not self._is_here(last):
                 break
@@ -104,7 +104,7 @@ class AllocationTarget(LocalTarget):
             return unknown_status(run, error)
 
         if gone:
-            # It may have ended between the reading of its record and the look at its process.
+            # It may have ended after its record was read and before its process was checked.
             run = runs.read_again(run)
             status = recorded_status(run)
 
@@ -122,9 +122,9 @@ class AllocationTarget(LocalTarget):
         return status
 
     def _trace(self, run: Run, last: Attempt) -> str:
-        """Return why the attempt cannot be at work, or nothing where it can.
+        """Return the reason why the attempt cannot be running, or an empty text if it can.
 
-        Raises UserError if Slurm is silent.
+        Raises UserError if Slurm does not answer.
         """
         if self._is_here(last):
             return "" if is_alive(last.pid, run.path) else f"process {last.pid} is gone without a word"
@@ -149,7 +149,7 @@ class AllocationTarget(LocalTarget):
     # ---- what Slurm is asked
 
     def _allocation(self) -> Allocation:
-        """Return the allocation of this process. Raises UserError where there is none."""
+        """Return the allocation of this process. Raises UserError if it does not exist."""
         number = os.environ.get("SLURM_JOB_ID", "")
         hint = "make one with salloc, or take --target slurm"
         if not number:
@@ -172,7 +172,7 @@ class AllocationTarget(LocalTarget):
             # The shell passes SIGTERM on. srun itself would kill the ranks at once.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(last.pid, number)
-                # A shell that is stopped hears a signal only when it goes on.
+                # A stopped shell handles a signal only when it continues.
                 os.kill(last.pid, signal.SIGCONT)
 
     def _pause(self, run: Run, last: Attempt) -> None:

@@ -26,7 +26,7 @@ from jobctl.jobs.targets.protocol import Target
 
 POLL_SECONDS = 0.5
 NAMED = 5
-"""The most files left out that a message names one by one."""
+"""The largest number of omitted files that messages name one by one."""
 
 
 class DirectoryStore:
@@ -53,7 +53,7 @@ class DirectoryStore:
             return None
 
         status = runs.recorded_status(run)
-        # Of an array the last attempt speaks for its own task only.
+        # In an array the last attempt gives the state of its task only.
         if status.state == "finished" and runs.unfinished_tasks(run):
             return "failed"
 
@@ -66,26 +66,26 @@ class DirectoryStore:
     # ---- starting
 
     def start(self, spec: JobSpec) -> Started:
-        """Start ``spec``, whose run is named.
+        """Start ``spec``, whose run has a name.
 
-        Of several submissions of one name at once, one wins. If the scheduler refuses, nothing stays behind.
+        If several submissions use one name at once, one wins. If the scheduler refuses, no file stays.
         """
         assert spec.run is not None
         if spec.on_a_checkpoint:
             return self._start_on(runs.read(self._root, spec.run).path, spec)
 
-        # Rendered first: it can refuse the spec, and then no directory is claimed.
+        # Render first: it can refuse the spec, and then no directory is claimed.
         script = self._target.render(spec)
         path = runs.claim(self._root, spec.run)
 
         try:
             _ship_code(spec)
             _ship_tokenizer(path, spec)
-            # The record comes before the job: the job may begin at once, and must find it.
+            # Write the record before the job: the job may begin at once, and must find it.
             runs.write_submission(path, spec, script)
             run = runs.read(self._root, spec.run)
             job_id = self._target.submit(run, layout.script_file(path), spec.after)
-        # Also on Ctrl-C: the name must be free for the next submission.
+        # Also on Ctrl-C, because the name must be free for the next submission.
         except BaseException:
             runs.release(path)
             raise
@@ -94,7 +94,7 @@ class DirectoryStore:
 
     def _start_on(self, path: Path, spec: JobSpec) -> Started:
         """Start ``spec``, which reads the checkpoint of the run in ``path``."""
-        # Before anything is written there: the folder may be another user's trap.
+        # Check before anything is written there: another user may have prepared the folder as a trap.
         runs.check_ours(path, spec.trusted or ())
         script = self._target.render(spec)
         _ship_code(spec)
@@ -121,7 +121,7 @@ class DirectoryStore:
         """Start another attempt with a new script, rendered from the run's record. Return the job id.
 
         The old script in the run directory is not executed, because another user may have written it. Raises
-        UserError if someone else resumes the run at this moment, or if it belongs to a user who is not
+        UserError if another user resumes the run at this moment, or if it belongs to a user who is not
         ``trusted``.
         """
         runs.check_ours(run.path, trusted)
@@ -131,14 +131,14 @@ class DirectoryStore:
             f"run '{run.name}' is being resumed by someone else", hint=f"jobctl status {run.name}", code=1
         )
 
-        # Making a folder is atomic on every file system, so of two users at once only one goes on.
+        # Making a folder is atomic on every file system, so of two users at once only one continues.
         try:
             claim.mkdir()
         except FileExistsError:
             raise busy from None
 
         try:
-            # Between the reading of the run and the claim, somebody may have resumed it and be done.
+            # Another user may have resumed and ended it after the run was read and before the claim.
             now = runs.read_again(run)
             if len(now.attempts) != len(run.attempts):
                 raise busy
@@ -146,11 +146,11 @@ class DirectoryStore:
             if self._target.statuses([now])[0].state not in runs.ENDED:
                 raise busy
 
-            # In memory first: a script that cannot be rendered must leave no edit in the record.
+            # Render in memory first: a script that cannot be rendered must leave no edit in the record.
             spec = _record_with(now, edit).spec_to_resume(trusted)
             text = self._target.render(spec)
 
-            # The record comes first: what an attempt trains with must be found there, whatever happens next.
+            # Write the record first: it must contain the settings of an attempt, whatever happens next.
             if edit is not None:
                 runs.write_edit(run.path, edit, run.step)
 
@@ -164,7 +164,7 @@ class DirectoryStore:
     # ---- a running job
 
     def await_change(self, run: Run, seconds: float) -> None:
-        """Return after a short time. A file system announces no changes."""
+        """Return after a short time, because a file system announces no changes."""
         time.sleep(POLL_SECONDS)
 
     def request_stop(self, run: Run) -> None:
@@ -184,7 +184,7 @@ class DirectoryStore:
 
         Raises UserError if it cannot be copied.
         """
-        # The copy would grow while it is read, without an end.
+        # Otherwise the copy would grow while it is read, without end.
         if into.resolve().is_relative_to(run.path.resolve()):
             raise UserError(f"{into} is in the run directory itself", hint="name a folder elsewhere with -o")
 
@@ -213,7 +213,7 @@ def _record_with(run: Run, edit: Edit | None) -> RunRecord:
 
 
 def _check_has_record(run: Run) -> None:
-    """Raise UserError for a job on a checkpoint that has no record of its own."""
+    """Raise UserError for a job on a checkpoint that has no separate record."""
     if run.step and not layout.record_file(run.path, run.step).is_file():
         raise UserError(
             f"{run.name} was not submitted by this jobctl, so there is no record to resume it from",
@@ -223,7 +223,7 @@ def _check_has_record(run: Run) -> None:
 
 
 def _ship_tokenizer(path: Path, spec: JobSpec) -> None:
-    """Copy the tokenizer's folder of a job that makes ids into its run directory, which all nodes see."""
+    """For a job that makes ids, copy the tokenizer's folder into the run directory, which all nodes see."""
     if spec.tokenizer_folder and spec.job_kind.makes == "data set":
         tokenizer_folder.ship(spec.tokenizer_folder, layout.tokenizer_copy(path, spec.inputs.tokenizer))
 

@@ -1,6 +1,6 @@
-"""Run a job in a container on this machine, by Docker or Podman.
+"""Run a job in a container on this machine, with Docker or Podman.
 
-It is the local target with an engine in between.
+This is the local target with a container engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobctl.jobs.spec.mounts import check_places
 from jobctl.jobs.targets.local import LocalTarget, is_alive
 
 NETWORK_VARIABLES = ("WANDB_", "MLFLOW_")
-"""Variables with these beginnings configure loggers that send to a server."""
+"""Variables with these prefixes configure loggers that send to a server."""
 FROM_THE_SUBMITTER = ("CUDA_VISIBLE_DEVICES", "JOBCTL_ROOT", "RUN", "RUN_DIR", "ATTEMPT")
 
 
@@ -52,7 +52,7 @@ class DockerTarget(LocalTarget):
 
     def _status(self, run: Run) -> Status:
         status = super()._status(run)
-        # Only then is the engine asked: it takes longer than a look at /proc.
+        # Ask the engine only in this case: it takes longer than a look at /proc.
         if status.state != "lost":
             return status
 
@@ -77,11 +77,11 @@ class DockerTarget(LocalTarget):
         if (last := self._to_cancel(run)) is None:
             return
 
-        # First, so that the script records "cancelled" whichever of the signals below ends it.
+        # First, so that the script records "cancelled", whichever signal below ends it.
         runs.request_stop(run.path, "cancel", run.step)
-        # Again and again: the container may not be there yet. It may also be there when its script is not.
+        # Repeat this: the container may not exist yet. It may also exist after its script has ended.
         while _stop(last.job_id) or is_alive(last.pid, run.path):
-            # A script that is stopped sees the container's end only when it goes on.
+            # A stopped script sees the end of the container only when it continues.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(last.pid, signal.SIGCONT)
 
@@ -98,7 +98,7 @@ def _check(spec: JobSpec) -> None:
 
 
 def _needs_network(spec: JobSpec) -> bool:
-    """Return True if the job reads from the internet or reports to a logger.
+    """Return whether the job reads from the internet or reports to a logger.
 
     Ranks on one machine need no network. Variables of ``pass_env`` are secrets, and mostly for a server.
     """
@@ -115,7 +115,7 @@ def _mounts(spec: JobSpec) -> list[str]:
 def _variables(spec: JobSpec) -> list[str]:
     """Return the job's variables as ``NAME=value``.
 
-    One whose value is in the submitter's environment is ``NAME``.
+    A variable whose value is in the submitter's environment is only ``NAME``.
     """
     variables = [f"{name}={value}" for name, value in job_environment(spec).items()]
     if spec.site.project_dir:
@@ -124,13 +124,13 @@ def _variables(spec: JobSpec) -> list[str]:
 
 
 def _container_is_alive(job_id: str) -> bool:
-    """Return True if the container exists. Raises EngineSilent."""
+    """Return whether the container exists. Raises EngineSilent."""
     engine, _, name = job_id.partition(":")
     return bool(_ask(engine, "ps", "--quiet", "--filter", f"name=^{name}$"))
 
 
 def _stop(job_id: str) -> bool:
-    """Stop the container and wait for its end. Return False if there was none. Raises EngineSilent."""
+    """Stop the container and wait for its end. Return False if none exists. Raises EngineSilent."""
     engine, _, name = job_id.partition(":")
     if not _container_is_alive(job_id):
         return False
@@ -138,7 +138,7 @@ def _stop(job_id: str) -> bool:
     try:
         _ask(engine, "stop", name)
     except EngineSilent:
-        # A container that ended by itself in the meantime is no error.
+        # A container that ended by itself in the meantime is not an error.
         if _container_is_alive(job_id):
             raise
 
@@ -146,12 +146,12 @@ def _stop(job_id: str) -> bool:
 
 
 class EngineSilent(UserError):
-    """A container engine that does not answer, so that nobody knows if a container exists."""
+    """The container engine does not answer, so nobody knows whether a container exists."""
 
 
 def _ask(engine: str, *arguments: str) -> str:
-    """Return what the engine prints. Raises EngineSilent."""
-    # The name comes from a record, which another user may have written. It must not start any program.
+    """Return the output of the engine. Raises EngineSilent."""
+    # The name comes from a record, and another user may have written it. It must not start any other program.
     if engine not in ("docker", "podman", os.environ.get("JOBCTL_ENGINE")):
         raise EngineSilent(
             f"{engine!r} is not a container engine", hint="if it is one, set JOBCTL_ENGINE to it", code=1

@@ -1,6 +1,6 @@
 """Run jobs on this machine.
 
-A job is a process group, and its run directory has all that is known about it.
+A job is a process group. Its run directory contains everything that is known about it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from jobctl.jobs.runs.store import Run, Status, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
 
 START_SECONDS = 20
-"""Time for the script to write its attempt's record."""
+"""Seconds for the script to write its attempt's record."""
 SILENT_SECONDS = 600
-"""Age from which a heartbeat is old. It is written every few seconds, but the clocks of hosts differ."""
+"""Seconds after which a heartbeat is old. It is written every few seconds, but hosts' clocks differ."""
 KILL_SECONDS = 60
-"""Time for a cancelled job to checkpoint and exit. After it the job is killed."""
+"""Seconds for a cancelled job to checkpoint and exit. After them the job is killed."""
 
 
 class LocalTarget:
     """Run the script in the background on this host."""
 
     output = "local.out"
-    """The file in the run's logs that gets what the script prints before its attempt begins."""
+    """The file in the run's logs that gets the output of the script before its attempt begins."""
 
     start_seconds = START_SECONDS
 
@@ -45,8 +45,8 @@ class LocalTarget:
         return render_template("local/script.sh.j2", payload_context(spec))
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
-        """Start the script in a session of its own, and wait until it has written its attempt's record."""
-        # Counted before the start: the script may have written its attempt when Popen returns.
+        """Start the script in a new session, and wait until it has written its attempt's record."""
+        # Count before the start: the script may have written its attempt when Popen returns.
         before = _recorded(run)
         with (run.path / "logs" / self.output).open("ab") as output:
             process = subprocess.Popen(
@@ -54,9 +54,9 @@ class LocalTarget:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # Ctrl-C in this terminal, or its end, must not reach the job.
+                # Ctrl-C in this terminal, or the end of the terminal, must not reach the job.
                 start_new_session=True,
-                # The whole environment: on one machine a job sees what the user's shell sees.
+                # Pass the whole environment: on one machine a job gets the variables of the user's shell.
                 env={**os.environ, **self.variables()},
             )
 
@@ -75,7 +75,7 @@ class LocalTarget:
         return str(process.pid)
 
     def variables(self) -> dict[str, str]:
-        """Return what the script gets besides this process's environment."""
+        """Return the variables that the script gets in addition to this process's environment."""
         return {"JOBCTL_PYTHON": sys.executable, "JOBCTL_QUIET": "1"}
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
@@ -89,7 +89,7 @@ class LocalTarget:
             return unknown_status(run, error)
 
     def _status(self, run: Run) -> Status:
-        # A later attempt may have been refused beside the one at work, so the last one is not asked.
+        # A later attempt may have been refused while this one runs, so do not use the last one.
         if alive := _alive(run):
             return recorded_status(msgspec.structs.replace(run, attempts=(alive,)))
 
@@ -105,7 +105,7 @@ class LocalTarget:
                 else ""
             )
         else:
-            # It may have ended between the reading of its record and the look at its process.
+            # It may have ended after its record was read and before its process was checked.
             status = recorded_status(runs.read_again(run))
             gone = f"process {last.pid} is gone without a word"
 
@@ -117,7 +117,7 @@ class LocalTarget:
     def _to_cancel(self, run: Run) -> Attempt | None:
         """Return the attempt that has no recorded end. Raises UserError if it runs on another host."""
         last = _alive(run) or run.last
-        # No error: it ended while the user typed, and an ended job is what was wanted.
+        # No error: it ended while the user typed, and the user wanted it to end.
         if last is None or last.exit_code is not None:
             return None
 
@@ -136,17 +136,17 @@ class LocalTarget:
 
         late = False
         while is_alive(last.pid, run.path):
-            # Again and again: a process that is just being started does not hear the first one.
+            # Repeat the signal: a process that is just starting does not handle the first one.
             late = time.monotonic() - started > KILL_SECONDS
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(last.pid, signal.SIGKILL if late else signal.SIGTERM)
-                # A process that is stopped hears a signal only when it goes on.
+                # A stopped process handles a signal only when it continues.
                 os.killpg(last.pid, signal.SIGCONT)
 
             _wait_for(lambda: not is_alive(last.pid, run.path), seconds=1)
 
         if late:
-            # The shell that writes the end of an attempt was killed with the rest.
+            # The shell that writes the end of an attempt was killed too.
             record_kill(run.path, last.attempt)
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
@@ -164,7 +164,7 @@ def _alive(run: Run) -> Attempt | None:
 
 
 def _is_silent(run: Run) -> bool:
-    """Return True if a training on another host writes no heartbeat any more.
+    """Return whether a training on another host no longer writes a heartbeat.
 
     The trainer checks this more closely before it begins.
     """
@@ -188,21 +188,21 @@ def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def is_alive(pid: int, run: Path) -> bool:
-    """Return True if ``pid`` is the shell of ``run``'s job, and not a later process with the same number."""
+    """Return whether ``pid`` is the shell of ``run``'s job, and not a later process with the same number."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        # The name of a program may hold spaces and brackets, so the state is looked for after the last
+        # The name of a program may contain spaces and brackets, so look for the state after the last
         # bracket.
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
     except OSError:
         return _is_hidden(pid)
 
-    # A zombie has ended. Only its parent has not asked for its exit code yet.
+    # A zombie has ended, but its parent has not yet read its exit code.
     return state != "Z" and str(run).encode() in command
 
 
 def _is_hidden(pid: int) -> bool:
-    """Return True for a process of another user that /proc hides. It may be the job."""
+    """Return whether /proc hides a process of another user. It may be the job."""
     try:
         os.kill(pid, 0)
     except PermissionError:

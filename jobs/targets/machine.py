@@ -1,6 +1,6 @@
-"""This machine's GPUs against what a job asks for.
+"""Compare this machine's GPUs with the request of a job.
 
-A training that finds no GPU would go on on the CPU, for weeks.
+Without a GPU a training would continue on the CPU, for weeks.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
 
 ENOUGH_MEMORY = 0.9
-"""The part of the declared memory that a driver may tell of.
+"""The share of the declared memory that a driver must at least report.
 
-It keeps some, and gigabytes are counted in two ways.
+It keeps some memory for itself, and gigabytes are counted in two ways.
 """
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    """One GPU, as the driver tells of it."""
+    """One GPU, as the driver reports it."""
 
     name: str
     memory_gib: float
 
 
 def check_machine(spec: JobSpec, *, force: bool = False) -> None:
-    """Raise UserError where a job that runs on this machine asks for GPUs or a package that it has not.
+    """Raise UserError if a job on this machine needs GPUs or a package that the machine does not have.
 
-    ``force`` lets GPUs of less memory pass. Raises DriverSilent where the driver does not answer.
+    ``force`` accepts GPUs with less memory. Raises DriverSilent if the driver does not answer.
     """
     entry = target_entry(spec.target)
     if not entry.runs_here:
         return
 
-    # An interpreter of the site's may have what jobctl's has not.
+    # An interpreter of the site may have packages that jobctl's interpreter does not have.
     if entry.image == "never" and not spec.site.python:
         check_package(spec.job_kind)
 
-    # The driver is asked last: on a busy machine it takes seconds.
+    # Ask the driver last: on a busy machine it takes seconds.
     if not spec.resources.gpus_per_node:
         return
 
@@ -56,14 +56,14 @@ def check_machine(spec: JobSpec, *, force: bool = False) -> None:
 
 
 def check_package(kind: JobKind) -> None:
-    """Raise UserError where jobctl's own interpreter lacks the package of the kind.
+    """Raise UserError if jobctl's interpreter lacks the package of the kind.
 
     That interpreter runs the jobs of this machine.
     """
     if not kind.package or importlib.util.find_spec(kind.package) is not None:
         return
 
-    # An extra is named after the room of the modules that need it.
+    # An extra has the name of the package that contains the modules that need it.
     extra = kind.module.split(".")[1]
     raise UserError(
         f"a {kind.name} job on this machine needs the Python package '{kind.package}', which is not installed",
@@ -72,13 +72,13 @@ def check_package(kind: JobKind) -> None:
 
 
 def read_gpus() -> list[Gpu]:
-    """Return the GPUs of this machine; none without a driver."""
+    """Return the GPUs of this machine. Without a driver the list is empty."""
     lines = [line.rsplit(",", 1) for line in query(("name", "memory.total"))]
     return [Gpu(name=name.strip(), memory_gib=_gibibytes(mebibytes)) for name, mebibytes in lines]
 
 
 def _gibibytes(mebibytes: str) -> float:
-    """Return the memory of a GPU; one that shares the machine's tells none, and it is taken for enough."""
+    """Return the memory of a GPU in GiB, or infinity if it shares the machine's memory and reports none."""
     try:
         return float(mebibytes) / 1024
     except ValueError:
@@ -86,25 +86,25 @@ def _gibibytes(mebibytes: str) -> float:
 
 
 def visible_gpus(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves to a job, all where it is not set.
+    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves to a job, or all if it is not set.
 
-    An entry that is no number, such as a GPU's UUID, counts as one of them.
+    An entry that is not a number, such as a GPU's UUID, counts as one GPU.
     """
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is None or not gpus:
         return list(gpus)
 
     words = [word.strip() for word in chosen.split(",") if word.strip()]
-    # A UUID cannot be looked up in this list. Any index that exists keeps the count right.
+    # A UUID cannot be looked up in this list. Any existing index keeps the count right.
     indices = [int(word) if word.isdigit() else 0 for word in words]
-    # CUDA takes none after the first that does not exist.
+    # CUDA ignores everything from the first index that does not exist.
     existing = next((i for i, index in enumerate(indices) if index >= len(gpus)), len(indices))
 
     return [gpus[index] for index in indices[:existing]]
 
 
 def refused(spec: JobSpec, gpus: Sequence[Gpu], *, force: bool) -> UserError | None:
-    """Return the error of a job that these GPUs cannot run, in words; None where they can."""
+    """Return the error for a job that these GPUs cannot run, or None if they can."""
     wanted = spec.resources.gpus_per_node
     declared = spec.facts.memory_gib
     if len(gpus) < wanted:
@@ -113,7 +113,7 @@ def refused(spec: JobSpec, gpus: Sequence[Gpu], *, force: bool) -> UserError | N
             f"{spec.hardware} wants {counted(wanted, 'GPU')}, this machine has {has}", hint=_hint(len(gpus))
         )
 
-    # The smallest decides: all ranks have the same batch.
+    # The smallest GPU decides, because all ranks have the same batch.
     smallest = min(gpus, key=lambda gpu: gpu.memory_gib)
     if smallest.memory_gib < ENOUGH_MEMORY * declared and not force:
         return UserError(

@@ -1,4 +1,4 @@
-"""The interfaces of a target: its scheduler, and the place that keeps the records of its runs."""
+"""The interfaces of a target: its scheduler, and the store of the records of its runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Target(Protocol):
     """Render a spec, and talk to one scheduler about the runs that were submitted to it."""
 
     def render(self, spec: JobSpec) -> str:
-        """Return the text to submit. Pure."""
+        """Return the text to submit. This method is pure."""
         ...
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
@@ -41,7 +41,7 @@ class Target(Protocol):
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
         """Yield the lines of one rank's log over all attempts, oldest first.
 
-        If ``rank`` is None: of the batch script.
+        If ``rank`` is None, yield those of the batch script.
         """
         ...
 
@@ -69,7 +69,7 @@ class RunStore(Protocol):
         ...
 
     def start(self, spec: JobSpec) -> Started:
-        """Submit ``spec``, whose run is named. Raises UserError if the run exists with other settings."""
+        """Submit ``spec``, whose run has a name. Raises UserError if the run exists with other settings."""
         ...
 
     def resume(self, run: Run, trusted: Sequence[str] = (), edit: Edit | None = None) -> str:
@@ -109,7 +109,7 @@ class RecordKeeper(Target, Protocol):
 
 @runtime_checkable
 class RemovesDead(Protocol):
-    """A target whose scheduler waits for a silent node until somebody confirms that it is off."""
+    """A target whose scheduler waits for a silent node until a person confirms that the node is off."""
 
     def cancel(self, run: Run) -> None:
         """End the run's job now."""
@@ -122,22 +122,23 @@ class RemovesDead(Protocol):
 
 @runtime_checkable
 class Reaches(Protocol):
-    """A target whose jobs run where this host comes only through the scheduler."""
+    """A target whose jobs this host can reach only through the scheduler."""
 
     def enter(self, run: Run, index: int, command: Sequence[str]) -> int:
-        """Run ``command``, or a shell for none, beside the job on its node ``index``; the exit code."""
+        """Run ``command`` beside the job on its node ``index``, or a shell for none. Return the exit code."""
         ...
 
     def forward(self, run: Run, local_port: int, port: int | None) -> None:
-        """Serve a port of the job's first node on this host, or TensorBoard on the run's figures for None.
+        """Serve a port of the job's first node on this host.
 
-        Returns when the other side ends. Raises UserError where nothing can be reached.
+        If the port is None, serve TensorBoard with the run's figures. Return when the other side ends.
+        Raises UserError if nothing can be reached.
         """
         ...
 
 
 class Removing(Protocol):
-    """Runs on their way out."""
+    """Access to runs that are being removed."""
 
     def size(self, run: Run, checkpoints: bool) -> int:
         """Return the bytes that the removal of a run, or of its checkpoints alone, frees."""
@@ -149,10 +150,10 @@ class Removing(Protocol):
 
 
 class Remover(Protocol):
-    """What ``jobctl delete`` and ``prune`` do with the ended runs of one target."""
+    """The actions of ``jobctl delete`` and ``prune`` on the ended runs of one target."""
 
     def check(self, run: Run, trusted: Sequence[str]) -> None:
-        """Raise UserError for the run of another user who is not ``trusted``, or if anything of it is at work."""
+        """Raise UserError if the run's owner is another user and not ``trusted``, or if it is at work."""
         ...
 
     def state(self, run: Run, status: Status) -> State:
@@ -160,24 +161,24 @@ class Remover(Protocol):
         ...
 
     def last_sign(self, run: Run, status: Status) -> float:
-        """Return when the run ended, or was last written to, in seconds since 1970."""
+        """Return the time of the run's end, or of the last write to it, in seconds since 1970."""
         ...
 
     def removing(self, chosen: Sequence[Run]) -> AbstractContextManager[Removing]:
-        """Return access to the files of ``chosen``. Raises UserError where they cannot be reached."""
+        """Return access to the files of ``chosen``. Raises UserError if they cannot be reached."""
         ...
 
 
 @runtime_checkable
 class RemovesRuns(Protocol):
-    """A target whose runs' files this host reaches only through the cluster."""
+    """A target whose files of runs this host can reach only through the cluster."""
 
     def check_removable(self, run: Run, trusted: Sequence[str]) -> None:
-        """Raise UserError for the run of another user who is not ``trusted``, or if anything of it is at work."""
+        """Raise UserError if the run's owner is another user and not ``trusted``, or if it is at work."""
         ...
 
     def removing(self, runs: Sequence[Run]) -> AbstractContextManager[Removing]:
-        """Return access to the files of ``runs``. Raises UserError where they cannot be reached."""
+        """Return access to the files of ``runs``. Raises UserError if they cannot be reached."""
         ...
 
 
@@ -193,7 +194,7 @@ class NodeCapacity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """The nodes with GPUs. ``sees_all`` tells if all jobs on them were visible."""
+    """The nodes with GPUs. ``sees_all`` says whether all jobs on them were visible."""
 
     nodes: tuple[NodeCapacity, ...]
     sees_all: bool
@@ -201,7 +202,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def free(self) -> int:
-        """GPUs that a new job may get."""
+        """Return the number of GPUs that a new job may get."""
         return sum(node.free for node in self.nodes if node.state == "ready")
 
 
@@ -218,7 +219,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     """One problem of a cluster, in sentences."""
 
     check: str
-    """The name of the check; stable, for machines."""
+    """The name of the check. It is stable, for machines."""
     cause: str
     evidence: str
     remedy: str
@@ -226,12 +227,12 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of checks, and the troubles that they name."""
+    """The number of checks, and the problems that they found."""
 
     checks: int
     troubles: tuple[Trouble, ...]
     notes: tuple[str, ...] = ()
-    """Facts that are worth knowing and stop no job."""
+    """Useful facts that stop no job."""
 
 
 @runtime_checkable
@@ -248,23 +249,23 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     values: tuple[str, ...]
-    """All that the user may see."""
+    """All values that the user may see."""
     chosen: str = ""
-    """The value that a new site file takes; empty: the user has to choose."""
+    """The value for a new site file. Empty: the user has to choose."""
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
-    """The names of a cluster that belong into a site file."""
+    """The names of a cluster that belong in a site file."""
 
     offers: tuple[Offer, ...] = ()
     notes: tuple[str, ...] = ()
-    """Questions that got no answer, with the reason."""
+    """Questions that got no answer, each with the reason."""
 
 
 @runtime_checkable
 class Surveys(Protocol):
-    """A target whose cluster can be asked for what a site file names."""
+    """A target whose cluster can tell the values for a site file."""
 
     def survey(self, site: Site) -> Survey:
-        """Return what the cluster of ``site`` has. Raises UserError where it does not answer."""
+        """Return the names that the cluster of ``site`` has. Raises UserError if it does not answer."""
         ...

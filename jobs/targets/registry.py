@@ -1,4 +1,4 @@
-"""The targets, with one entry each. This is the only place that knows a target by its name.
+"""The targets, with one entry each. No other module knows a target by its name.
 
 An installed package adds a target through the entry point group ``jobctl.targets``. The value is a
 ``TargetEntry``. The client of a scheduler is imported only when its target is used.
@@ -25,9 +25,9 @@ VOLUME = "/workspace"
 """The path at which the pods of a cluster mount the shared volume."""
 
 PODS = 10_000
-"""The most pods of a job.
+"""The largest number of pods of a job.
 
-Operators number them, and their names of 63 characters have room for four digits.
+Operators number the pods, and a pod's name of 63 characters has space for four digits.
 """
 
 
@@ -48,7 +48,7 @@ KUBERNETES_REFUSES: dict[str, str] = {
     "modules": "a pod's software is in its image: --image REF",
     "secrets_file": "Kubernetes takes secrets by reference: kubernetes.secret names a Secret",
 }
-"""General keys that no pod can honour, and what to do instead."""
+"""General keys that no pod can obey, with advice for each."""
 
 
 class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,15 +59,15 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Python module with an object ``TARGET``, as ``jobctl.jobs.targets.protocol`` describes it."""
 
     section: str = ""
-    """The section of site settings that only this target reads; empty: none."""
+    """The section of site settings that only this target reads. Empty: it has none."""
     programs: tuple[str, ...] = ()
     """Programs that it calls on the submitting host."""
     warns_early: bool = False
-    """True if the scheduler may warn of the time limit earlier than asked. Then a short limit needs care."""
+    """True if the scheduler may warn of the time limit earlier than asked. Then short limits need care."""
     instead: dict[str, str] = {}
     """Advice for a key that only another scheduler reads, by the key."""
     refuses: dict[str, str] = {}
-    """General keys that its jobs cannot honour, and what to do instead, by the key."""
+    """General keys that its jobs cannot obey, with advice for each key."""
     shares_files: bool = True
     """True if the submitting host sees the shared root under the same path as the jobs."""
     keeps_records: bool = False
@@ -80,22 +80,22 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     accepts_after: bool = True
     """True if ``--after RUN`` has a meaning: the job waits, or is refused until that run has finished."""
     root: str = ""
-    """$JOBCTL_ROOT in every job, if the target decides it; empty: the site's."""
+    """$JOBCTL_ROOT in every job, if the target decides it. Empty: the site decides it."""
     names_by_content: bool = False
     """True if a script that is only rendered names its run by the hash of its settings.
 
     Otherwise the script itself names the run when it begins.
     """
     most_nodes: int = 65_533
-    """The most nodes of a job; the default is what Slurm knows at most (``MaxNodeCount``)."""
+    """The largest number of nodes of a job. The default is Slurm's maximum (``MaxNodeCount``)."""
     runs_here: bool = False
     """True if its jobs run on the submitting host. Then its GPUs can be counted before a job starts."""
     has_arrays: bool = False
-    """True if a job can be an array of tasks that run beside each other."""
+    """True if a job can be an array of tasks that run in parallel."""
     has_login: bool = False
     """True if its commands run on a login node, which the site may name for a user of another machine."""
     image: Literal["never", "by the site", "always"] = "never"
-    """When its jobs run in an image. By the site: if ``container.runtime`` names a program."""
+    """Whether its jobs run in an image. "by the site" means: if ``container.runtime`` names a program."""
 
 
 BUILT_IN = (
@@ -165,20 +165,20 @@ _BUILT_IN = {entry.name: entry for entry in BUILT_IN}
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all targets, those of installed packages last."""
+    """Return the names of all targets. Those of installed packages come last."""
     installed = (point.name for point in _entry_points())
     return (*_BUILT_IN, *sorted({name for name in installed if name not in _BUILT_IN}))
 
 
 def target_entry(name: str) -> TargetEntry:
-    """Return the entry of the target ``name``. A built-in one wins over a package's of the same name.
+    """Return the entry of the target ``name``. A built-in target wins over a package's with the same name.
 
     Raises UserError for an unknown name, and if the package of a target cannot be read.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]
 
-    # Only for a name that is not built in: looking through what is installed costs as much as a render.
+    # Only for a name that is not built in: a search of the installed packages takes as long as a render.
     for point in _entry_points():
         if point.name == name:
             return _read(point)
@@ -195,7 +195,7 @@ def load_target(name: str) -> Target:
     try:
         target: Target = importlib.import_module(entry.module).TARGET
     except (ImportError, AttributeError) as error:
-        # A broken built-in target is a fault of jobctl: its traceback is wanted.
+        # A broken built-in target is a fault of jobctl, so show its traceback.
         if name in _BUILT_IN:
             raise
 

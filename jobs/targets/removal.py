@@ -17,7 +17,7 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 
 
 def remover_of(run: Run, home: Path) -> Remover:
-    """Return what removes the runs of the target of ``run``. ``home`` is the root of this host."""
+    """Return the remover for the target of ``run``. ``home`` is the root of this host."""
     if target_entry(run.target).keeps_records:
         return ClusterRemover(run.target, home)
     return DirectoryRemover()
@@ -27,7 +27,7 @@ class DirectoryRemover:
     """Removes runs whose directory this host sees: those of Slurm, and those that ran on this machine."""
 
     def check(self, run: Run, trusted: Sequence[str]) -> None:
-        """Raise UserError for a run that another user made or may change."""
+        """Raise UserError for a run that another user made or can change."""
         runs.check_ours(run.path, trusted)
 
     def state(self, run: Run, status: Status) -> State:
@@ -35,7 +35,7 @@ class DirectoryRemover:
         return runs.recorded_status(run).state
 
     def last_sign(self, run: Run, status: Status) -> float:
-        """Return when the last attempt was written."""
+        """Return the time when the last attempt was written."""
         return _last_written(run)
 
     def removing(self, chosen: Sequence[Run]) -> contextlib.AbstractContextManager[Removing]:
@@ -52,27 +52,27 @@ class DirectoryRemover:
 
 
 class ClusterRemover:
-    """Removes runs that a cluster keeps. The note of such a run on this host goes with it."""
+    """Removes runs that a cluster keeps. It also removes the note of such a run on this host."""
 
     def __init__(self, target: str, home: Path) -> None:
         self._name = target
         self._home = home
 
     def check(self, run: Run, trusted: Sequence[str]) -> None:
-        """Raise UserError for the run of another user, and if anything of it is at work."""
+        """Raise UserError for the run of another user, and if a job of the run is running."""
         self._target(run).check_removable(run, trusted)
 
     def state(self, run: Run, status: Status) -> State:
-        """Return the state that the cluster says: it keeps the records."""
+        """Return the state that the cluster reports, because the cluster keeps the records."""
         return status.state
 
     def last_sign(self, run: Run, status: Status) -> float:
-        """Return the end that the cluster says, or when the note of this host was written."""
+        """Return the end that the cluster reports, or the time when this host's note was written."""
         return seconds_of(status.end) or _last_written(run)
 
     @contextlib.contextmanager
     def removing(self, chosen: Sequence[Run]) -> Iterator[Removing]:
-        """Yield access to the volumes of ``chosen``. Raises UserError where they cannot be reached."""
+        """Yield access to the volumes of ``chosen``. Raises UserError if they cannot be reached."""
         with self._target(chosen[0]).removing(chosen) as volumes:
             yield _WithNotes(volumes, self._home)
 
@@ -85,7 +85,7 @@ class ClusterRemover:
 
 
 class _WithNotes:
-    """Removes runs from volumes, each with its note on this host."""
+    """Removes runs from volumes, each together with its note on this host."""
 
     def __init__(self, volumes: Removing, home: Path) -> None:
         self._volumes = volumes
@@ -98,15 +98,15 @@ class _WithNotes:
         return self._volumes.size(run, checkpoints) + bytes_here
 
     def remove(self, run: Run, checkpoints: bool) -> None:
-        # The note goes last: until then a removal that broke off can be repeated by name.
+        # Remove the note last. Until then an interrupted removal can be repeated by name.
         self._volumes.remove(run, checkpoints)
         if note := self._note_of(run):
             removal.remove(note, checkpoints)
 
     def _note_of(self, run: Run) -> Path | None:
-        """Return the directory of this host that says which cluster has just this run.
+        """Return the directory on this host that records the cluster of exactly this run.
 
-        Return None where there is none.
+        Return None if it does not exist.
         """
         path = layout.run_dir(self._home, run.path.name)
         if not layout.record_file(path).is_file():
@@ -116,7 +116,7 @@ class _WithNotes:
         if not target_entry(noted.target).keeps_records:
             return None  # a run of this host that has the same name
 
-        # Another cluster may have a run of the same name, whose note must stay.
+        # Another cluster may have a run of the same name, and its note must stay.
         return path if _cluster_of(noted) == _cluster_of(run) else None
 
 
@@ -126,7 +126,7 @@ def _cluster_of(run: Run) -> tuple[str, str]:
 
 
 def _last_written(run: Run) -> float:
-    """Return when anything was written into a run's attempts, or when the run was submitted."""
+    """Return the time of the last write to a run's attempts, or of the run's submission."""
     folder = run.path / "attempts"
     path = folder if folder.is_dir() else run.path
     if path.exists():
