@@ -1,1 +1,1 @@
-"""A jobctl on another machine: how ssh is called, what is asked, and what comes back."""
+"""A jobctl on another machine: the call of ssh, the request, and the answer."""

@@ -1,6 +1,6 @@
-"""What comes back from a jobctl on another machine: its output between two marks, and its exit code.
+"""The answer of a jobctl on another machine: its output between two marks, and its exit code.
 
-Before the first mark stands what the login itself prints, such as the greeting of a ``.bashrc``.
+Before the first mark comes the output of the login itself, such as the greeting of a ``.bashrc``.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import BinaryIO
 BEGIN = b"\0jobctl\n"
 _END = re.compile(rb"\0exit (\d{1,3})\n")
 LINE_BYTES = 1 << 16
-"""The longest line of a greeting, and of the mark at the end."""
+"""The longest line of a greeting, and of the mark at the end, in bytes."""
 PIECE_BYTES = 1 << 16
 
 
 def end_mark(code: int) -> bytes:
-    """Return what stands after the output. No text of jobctl has a line that ends so."""
+    """Return the mark after the output. No text of jobctl has a line with this end."""
     return b"\0exit %d\n" % code
 
 
 def has_begun(stream: BinaryIO) -> bool:
-    """Read up to the first mark; whether there is one."""
+    """Read up to the first mark. Return whether it came."""
     while line := stream.readline(LINE_BYTES):
-        # Not the whole line: a greeting without a line break stands before the mark.
+        # Compare only the end of the line: a greeting without a line break comes before the mark.
         if line.endswith(BEGIN):
             return True
 
@@ -32,8 +32,8 @@ def has_begun(stream: BinaryIO) -> bool:
 
 
 def read_output(stream: BinaryIO, write: Callable[[bytes], object]) -> int | None:
-    """Hand the output to ``write`` as it comes. Return the exit code; None where the stream breaks off."""
-    # A pipe hands out what is there: `read` would wait for a whole piece.
+    """Give the output to ``write`` as it comes. Return the exit code, or None if the stream breaks off."""
+    # A pipe returns the bytes that have come: `read` would wait for a whole piece.
     read = getattr(stream, "read1", stream.read)
     rest = b""
     while piece := rest or read(PIECE_BYTES):
@@ -45,7 +45,7 @@ def read_output(stream: BinaryIO, write: Callable[[bytes], object]) -> int | Non
             continue
 
         line, end, rest = rest.partition(b"\n")
-        # A line and no more: a process that the command has left behind may keep the stream open.
+        # Read one line and no more: a process that the command has left behind may keep the stream open.
         line = mark + line + (end or stream.readline(LINE_BYTES))
         text, mark, after = line.rpartition(b"\0")
         code = end_of(mark + after)
@@ -56,13 +56,13 @@ def read_output(stream: BinaryIO, write: Callable[[bytes], object]) -> int | Non
         if not line.endswith(b"\n"):
             return None
 
-        # A text that a model has written, or a log, may hold a NUL.
+        # A text that a model has written, or a log, may contain a NUL.
         write(line)
 
     return None
 
 
 def end_of(mark: bytes) -> int | None:
-    """Return the exit code in the mark at the end; None for one that broke off."""
+    """Return the exit code in the mark at the end, or None if the mark broke off."""
     match = _END.fullmatch(mark)
     return int(match[1]) if match else None

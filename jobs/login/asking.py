@@ -1,4 +1,4 @@
-"""Ask a jobctl on another machine, and tell apart what it did not hear from what it may have done."""
+"""Ask a jobctl on another machine. Separate requests that did not arrive from requests that may have run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NOT_FOUND = 127
 
 
 class Broken(UserError):
-    """The connection broke after the other side had begun: what it has done is not known."""
+    """The connection broke after the other side had begun. It is unknown what it has done."""
 
 
 def ask(host: str, program: str, request: Request, write: Callable[[bytes], object]) -> int:
-    """Hand what jobctl on ``host`` prints to ``write``, and return its exit code.
+    """Give the output of jobctl on ``host`` to ``write``, and return its exit code.
 
-    Raises UserError where it has not heard the request, and Broken where nothing is known any more.
+    Raises UserError if the request did not arrive, and Broken if the connection broke after that.
     """
     with _answering(host, program, request) as (session, stream):
         code = read_output(stream, write)
@@ -38,13 +38,13 @@ def ask(host: str, program: str, request: Request, write: Callable[[bytes], obje
 
 
 def ask_at_terminal(host: str, program: str, request: Request) -> int:
-    """Let jobctl on ``host`` have this terminal, and return its exit code.
+    """Let jobctl on ``host`` use this terminal, and return its exit code.
 
-    Raises UserError where ssh fails.
+    Raises UserError if ssh fails.
     """
     word = encode(request).decode()
     with contextlib.closing(Session(host, [program, VERB, word], terminal=True)) as session:
-        # Without a limit: `close` would end the view after some seconds.
+        # Wait without a limit: `close` would end the view after some seconds.
         session.process.wait()
         code = session.close()
         if code in (NOT_SSH, NOT_FOUND, NOT_EXECUTABLE):
@@ -56,10 +56,10 @@ def ask_at_terminal(host: str, program: str, request: Request) -> int:
 def ask_for_files(
     host: str, program: str, request: Request, into: Path, tell: Callable[[str], None]
 ) -> Came | int:
-    """Copy files from ``host`` to ``into``. Return what came.
+    """Copy files from ``host`` to ``into``. Return the result of the copy.
 
-    Where the other side refuses, return its exit code: it has said why. Raises UserError where it has not heard
-    the request, and Broken where the list of files did not come.
+    If the other side refuses, return its exit code: it has printed the reason. Raises UserError if the
+    request did not arrive, and Broken if the list of files did not come.
     """
     with _answering(host, program, request) as (session, stream):
         try:
@@ -91,15 +91,15 @@ def _answering(host: str, program: str, request: Request) -> Iterator[tuple[Sess
         if not has_begun(stdout):  # type: ignore[arg-type]
             raise _no_answer(session, host, program, request.version, session.close())
 
-        # Sent only now: where no answer has begun, nothing has been done. A pipe that breaks is seen below.
+        # Send it only now: if no answer has begun, nothing has been done. The code below sees a broken pipe.
         with contextlib.suppress(BrokenPipeError):
             stdin.write(word + b"\n")
-            # It stays open: its end tells the other side that nobody waits for it any more.
+            # Keep it open: its end tells the other side that nobody waits for the answer any more.
             stdin.flush()
 
         yield session, stdout  # type: ignore[misc]
     except BaseException:
-        # On Ctrl-C and on any error nobody reads the output any more, so ssh need not go on.
+        # After Ctrl-C or any error nobody reads the output, so ssh need not continue.
         session.process.terminate()
         raise
     finally:
@@ -112,7 +112,7 @@ def _broken(session: Session, host: str) -> Broken:
 
 
 def _no_answer(session: Session, host: str, program: str, version: str, code: int) -> UserError:
-    """Return why there was no answer. Nothing has been done then."""
+    """Return the reason why no answer came. In this case nothing has been done."""
     if code == NOT_SSH:
         return session.failure()
 

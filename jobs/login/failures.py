@@ -1,4 +1,4 @@
-"""What ssh says when it fails, in words that name a remedy."""
+"""Turn the messages of a failed ssh into words that name a remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jobctl.jobs.core.errors import UserError
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A failure of ssh: words of its message, what they mean for ``{host}``, and what to do."""
+    """A failure of ssh: words of its message, their meaning for ``{host}``, and the remedy."""
 
     said: str
     means: str
@@ -43,25 +43,25 @@ FAILURES = (
     Failure("Connection reset by", CLOSED, BY_HAND),
     Failure("Bad owner or permissions", "ssh refuses your configuration", BY_HAND),
 )
-"""In the order in which they are looked for: ssh prints the last line of one failure in others as well."""
+"""In the order of the search: ssh prints the last line of one failure in other failures as well."""
 SHOWN_CHARACTERS = 300
 
 
 def failure(said: str, host: str, by_hand: str) -> UserError:
-    """Return the error for what ssh has ``said`` of ``host``.
+    """Return the error for the output ``said`` of ssh about ``host``.
 
-    ``by_hand`` is the command that leaves a login open.
+    ``by_hand`` is the command that keeps a login open.
     """
     for known in FAILURES:
         if known.said in said:
             hint = known.hint.format(host=host, by_hand=by_hand)
             return UserError(f"{known.means.format(host=host)}{in_brackets(said)}", hint=hint, code=1)
 
-    # Words of ssh that are not in the table still help: they stand in brackets.
+    # Words of ssh that are not in the table still help. The message shows them in brackets.
     return UserError(f"no connection to {host}{in_brackets(said)}", hint=BY_HAND.format(host=host), code=1)
 
 
 def in_brackets(said: str) -> str:
-    """Return the last line of what ssh has said, for the end of a message; nothing where it was silent."""
+    """Return the last line of ssh's output, for the end of a message, or "" if ssh printed nothing."""
     lines = [line.strip().removeprefix("ssh: ") for line in said.splitlines() if line.strip()]
     return f" (ssh: {lines[-1][:SHOWN_CHARACTERS]})" if lines else ""

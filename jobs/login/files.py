@@ -1,7 +1,7 @@
-"""The files of a folder through a pipe: one line of JSON before each, and none twice.
+"""Send the files of a folder through a pipe. A line of JSON comes before each, and no file comes twice.
 
-Who receives does not believe the names and sizes. Nothing is written outside the folder, over a link, or
-beyond the room on the disk.
+The receiver does not trust the names and sizes. Nothing is written outside the folder, over a link, or beyond
+the free space on the disk.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from jobctl.jobs.core.folder import CHUNK, Folder
 from jobctl.jobs.core.names import UnsafeName, parts_of, shown
 
 LINE_BYTES = 1 << 20
-"""The longest line: it holds one name, or the sums of all files."""
+"""The longest line, in bytes. It contains one name, or the sums of all files."""
 LARGEST = 1 << 62
-"""Above any size of a file, and any time in nanoseconds."""
+"""A number above any size of a file, and above any time in nanoseconds."""
 NAMED = 5
-"""The most files left out that a message names one by one."""
+"""The largest number of omitted files that messages name one by one."""
 
 
 class OtherWords(Exception):
-    """In the place of files came the mark at the end of all output.
+    """Instead of files came the mark at the end of all output.
 
-    The other side has refused, and has said why.
+    The other side has refused, and has printed the reason.
     """
 
     def __init__(self, mark: bytes) -> None:
@@ -41,28 +41,28 @@ class OtherWords(Exception):
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line: what is there, and how much of it comes."""
+    """The first line: the number of files, and the number and size of those that will come."""
 
     files: int
     coming: int
     bytes: int
     skipped: int = 0
     named: tuple[str, ...] = ()
-    """The first of the skipped ones, each with its reason."""
+    """The first of the skipped files, each with its reason."""
 
 
 class Came(msgspec.Struct, kw_only=True):
-    """What became of the files on their way."""
+    """The result of a transfer of files."""
 
     sums: Sums
     copied: int = 0
     refused: list[str] = []
     is_whole: bool = False
-    """True if all came that were to come."""
+    """True if all expected files came."""
 
 
 def known_files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of each file below a folder."""
+    """Return the size and time of each file below a folder."""
     known: dict[str, tuple[int, int]] = {}
     if folder.is_dir():
         for name in files_below(folder, []):
@@ -76,9 +76,9 @@ def known_files(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def send(source: Path, here: Mapping[str, tuple[int, int]], out: BinaryIO) -> None:
-    """Write each file below ``source`` that is not ``here`` with the same size and time.
+    """Write each file below ``source``, unless ``here`` has it with the same size and time.
 
-    No link is followed.
+    Follow no link.
     """
     skipped: list[str] = []
     wanted: list[str] = []
@@ -121,7 +121,7 @@ def _send_file(origin: Folder, name: str, out: BinaryIO) -> None:
             out.write(piece)
             remaining -= len(piece)
 
-        # It became shorter while it was read. Its time has changed as well, so the next copy takes it again.
+        # It became shorter while it was read. Its time has changed too, so the next copy takes it again.
         while remaining:
             piece = bytes(min(CHUNK, remaining))
             out.write(piece)
@@ -129,25 +129,25 @@ def _send_file(origin: Folder, name: str, out: BinaryIO) -> None:
 
 
 def _write_line(out: BinaryIO, facts: Mapping[str, object]) -> None:
-    # ASCII: a name may hold bytes that are no text, which Python's JSON escapes and msgspec's does not.
+    # Write ASCII: a name may contain bytes that are not text. Python's JSON escapes them, msgspec's does not.
     out.write(json.dumps(facts).encode("ascii") + b"\n")
 
 
 def receive(stream: BinaryIO, into: Path, tell: Callable[[str], None]) -> Came:
-    """Write the files that come, each under its name when it is whole.
+    """Write the files that come. Each gets its name when it is complete.
 
-    Raises UserError where they do not fit on the disk, and for lines that are no files. Raises ConnectionError
-    where nothing comes, OtherWords where there are none, and OSError where ``into`` cannot be written.
+    Raises UserError if they do not fit on the disk, and for lines that describe no file. Raises
+    ConnectionError if nothing comes, OtherWords if no files come, and OSError if ``into`` cannot be written.
     """
     came = Came(sums=_sums(stream))
     if came.sums.files > FILES:
         raise UserError(f"the run has {came.sums.files} files; at most {FILES} are taken", code=1)
 
-    # Before the first file: half a copy on a full disk helps nobody.
+    # Check before the first file: half a copy on a full disk is useless.
     _check_space(into, came.sums.bytes)
     folder = Folder(into)
 
-    # A limit of our own: the other side may send files without an end. The last line is no file.
+    # Use our limit: the other side may send files without end. The last line is not a file.
     for _ in range(FILES + 1):
         facts = _line(stream)
         if facts is None:
@@ -178,9 +178,9 @@ def _sums(stream: BinaryIO) -> Sums:
 
 
 def _line(stream: BinaryIO) -> dict[str, object] | None:
-    """Return the next line of facts; None where the stream has broken off.
+    """Return the next line of facts, or None if the stream has broken off.
 
-    Raises UserError for another line.
+    Raises UserError for any other line.
     """
     line = stream.readline(LINE_BYTES)
     if line.startswith(b"\0"):
@@ -201,7 +201,7 @@ def _line(stream: BinaryIO) -> dict[str, object] | None:
 
 
 def _receive_file(stream: BinaryIO, folder: Folder, facts: Mapping[str, object], came: Came) -> bool:
-    """Take one file; whether all of it came."""
+    """Receive one file. Return whether all of it came."""
     name = facts.get("name")
     if isinstance(name, str) and "reason" in facts:
         came.refused.append(f"{shown(name)}: {facts['reason']}")
@@ -245,12 +245,12 @@ def _receive_file(stream: BinaryIO, folder: Folder, facts: Mapping[str, object],
 
 
 def _number(value: object) -> int:
-    """Return a size or a time; -1 for what is none."""
+    """Return a size or a time, or -1 if the value is neither."""
     return value if isinstance(value, int) and 0 <= value < LARGEST else -1
 
 
 def _pass_over(stream: BinaryIO, size: int) -> bool:
-    # A refused file comes all the same, and stands before the next one.
+    # A refused file still comes, before the next one.
     remaining = size
     while remaining and (piece := stream.read(min(CHUNK, remaining))):
         remaining -= len(piece)
@@ -259,7 +259,7 @@ def _pass_over(stream: BinaryIO, size: int) -> bool:
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    """Raise UserError where so many bytes do not fit on the disk."""
+    """Raise UserError if this number of bytes does not fit on the disk."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(

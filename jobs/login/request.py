@@ -1,4 +1,4 @@
-"""What one jobctl asks of another: a command line, and the files that it names."""
+"""A request from one jobctl to another: a command line, and the files that it names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from jobctl.jobs.core.errors import UserError
 
 MOST_BYTES = 256 << 20
-"""The longest request: it names each file of a copy that is here already."""
+"""The longest request, in bytes. It names each file of a copy that is already here."""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -21,13 +21,13 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of a run that are wanted."""
+    """A request for the files of a run."""
 
     run: str
     target: str | None = None
     site: str | None = None
     here: dict[str, tuple[int, int]] = {}
-    """Size and time, in nanoseconds, of each file that is here already."""
+    """The size and time, in nanoseconds, of each file that is already here."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,17 +37,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[str, ...] = ()
     copy: Copy | None = None
     texts: dict[str, str | None] = {}
-    """Files of the asking machine by their paths there; null: it has none of that name."""
+    """Files of the asking machine by their paths there. null: it has no file at this path."""
     revision: str | None = None
-    """The revision of the source that asks, where it is a checkout and the answer may depend on it."""
+    """The revision of the asking source, if it is a checkout and the answer may depend on it."""
     acts: bool = False
-    """True for a command that changes something. It goes on to its end although nobody hears it any more."""
+    """True for a command that changes something. It continues to its end even if the connection breaks."""
 
 
 def encode(request: Request) -> bytes:
     """Return the request as one word of letters and digits, which no shell changes.
 
-    Raises UserError for words that are no text.
+    Raises UserError for words that are not text.
     """
     try:
         return base64.urlsafe_b64encode(zlib.compress(msgspec.json.encode(request)))
@@ -56,15 +56,15 @@ def encode(request: Request) -> bytes:
 
 
 def decode(word: bytes, version: str) -> Request:
-    """Return the request. Raises UserError for one that came in part, and for that of another ``version``."""
+    """Return the request. Raises UserError for an incomplete one, and for one of another ``version``."""
     try:
         unpacker = zlib.decompressobj()
-        # With a limit: a short request may unpack to more than the memory.
+        # Use a limit: a short request may unpack to more than the memory.
         text = unpacker.decompress(base64.urlsafe_b64decode(word.strip()), MOST_BYTES)
         if not unpacker.eof:
             raise ValueError("it is cut off, or too long")
 
-        # The version first: the fields of another version's request may be others.
+        # Read the version first: a request of another version may have other fields.
         asking = msgspec.json.decode(text, type=Version).version
         if asking != version:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Call ssh, in this module only: without a prompt, over one connection, with all data quoted."""
+"""Call ssh. Only this module does so: without a prompt, over one connection, with all data quoted."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from jobctl.jobs.login.failures import failure
 CONNECT_SECONDS = 15
 ALIVE_SECONDS = 15
 ALIVE_COUNT = 4
-"""A connection on which this many questions in a row get no answer is dead.
+"""If this many questions in a row get no answer, the connection is dead.
 
 A laptop was asleep, or a network changed.
 """
 PERSIST_SECONDS = 60
-"""How long the connection stays open for the next command."""
+"""Seconds for which the connection stays open for the next command."""
 SOCKET_FOLDER_BYTES = 45
-"""The longest folder of its socket.
+"""The longest folder of its socket, in bytes.
 
-A socket's path has 104 bytes on macOS, ssh's %C 40, and what ssh adds 17.
+A socket's path has 104 bytes on macOS. ssh's %C takes 40 of them, and ssh adds 17.
 """
 END_SECONDS = 10.0
-"""How long ssh may take to end when all has come. A process of the other side may keep its channel open."""
+"""Seconds for ssh to end when everything has come. A process there may keep its channel open."""
 LOG_BYTES = 1 << 16
 NOT_SSH = 255
-"""The exit code of ssh itself, where the command has none."""
+"""The exit code of ssh itself, if the command has none."""
 
 _DESTINATION = re.compile(r"[A-Za-z0-9._~%+\[\]:/@-]+")
 
@@ -42,7 +42,7 @@ _DESTINATION = re.compile(r"[A-Za-z0-9._~%+\[\]:/@-]+")
 def check_destination(host: str) -> str:
     """Return the name of a host as ssh spells it.
 
-    Raises UserError for one that ssh would read as an option.
+    Raises UserError for a name that ssh would read as an option.
     """
     last = host.rpartition("@")[2]
     if host.startswith("-") or last.startswith("-") or not _DESTINATION.fullmatch(host):
@@ -56,7 +56,7 @@ def check_destination(host: str) -> str:
 def quoted(words: Sequence[str]) -> str:
     """Return the words as one line for the shell of the other machine.
 
-    A ``~/`` before the first is its home there.
+    A ``~/`` before the first word means the home folder there.
     """
     program, *rest = words
     home = "~/" if program.startswith("~/") else ""
@@ -64,13 +64,13 @@ def quoted(words: Sequence[str]) -> str:
 
 
 class Session:
-    """A command on another machine, at work. Its errors go to this process's standard error as they come."""
+    """A running command on another machine. Its errors go at once to this process's standard error."""
 
     def __init__(self, host: str, words: Sequence[str], *, terminal: bool = False) -> None:
-        """Start it; with a ``terminal`` it has this process's own input and output, and otherwise pipes."""
+        """Start it. With a ``terminal`` it uses this process's input and output, otherwise pipes."""
         self._host = check_destination(host)
         self._said = ""
-        # ssh writes its own words there by name (-E), apart from what the command prints.
+        # ssh writes its own messages to this file (-E), apart from the output of the command.
         self._log = tempfile.NamedTemporaryFile(prefix="jobctl-ssh-")  # noqa: SIM115
         pipe = None if terminal else subprocess.PIPE
         command = [program(), *options(self._host), "-E", self._log.name, "-tt" if terminal else "-T"]
@@ -79,11 +79,11 @@ class Session:
         )
 
     def close(self) -> int:
-        """Return the exit code of the command, or that of ssh where it has none.
+        """Return the exit code of the command, or that of ssh if the command has none.
 
-        What does not end is ended.
+        Kill a command that does not end in time.
         """
-        # The other side takes the end of its input as a sign that nobody waits any more.
+        # For the other side, the end of its input is a sign that nobody waits any more.
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -103,19 +103,19 @@ class Session:
         return code
 
     def said(self) -> str:
-        """Return what ssh itself has said, once it has ended.
+        """Return the messages of ssh itself, after it has ended.
 
-        A connection that many share may break in silence.
+        A connection that many commands share may break without a message.
         """
         return self._said
 
     def failure(self) -> UserError:
-        """Return why ssh has not reached the host, in words, once it has ended."""
+        """Return the reason why ssh did not reach the host, after ssh has ended."""
         return failure(self._said, self._host, login_by_hand(self._host))
 
 
 def program() -> str:
-    """Return the path of ssh. Raises UserError where it is not installed."""
+    """Return the path of ssh. Raises UserError if it is not installed."""
     path = shutil.which("ssh")
     if path is None:
         raise UserError("ssh is not on the PATH", hint="install it: apt-get install openssh-client")
@@ -126,7 +126,7 @@ def program() -> str:
 def environment() -> dict[str, str]:
     """Return this process's environment without its locale.
 
-    ssh would send the locale, and the other machine has its own.
+    ssh would send the locale, and the other machine has a different one.
     """
     return {
         name: value for name, value in os.environ.items() if name != "LANG" and not name.startswith("LC_")
@@ -134,17 +134,17 @@ def environment() -> dict[str, str]:
 
 
 def options(host: str) -> list[str]:
-    """Return what every call says.
+    """Return the options of every call.
 
-    Keys, jumps and which hosts are known stay with the user's configuration.
+    Keys, jumps and known hosts come from the user's configuration.
     """
     settings = {
-        # Nobody answers a prompt in a script, and an answer typed into the dark is a password in a log.
+        # Nobody answers a prompt in a script. An answer typed without a prompt is a password in a log.
         "BatchMode": "yes",
         "ConnectTimeout": CONNECT_SECONDS,
         "ServerAliveInterval": ALIVE_SECONDS,
         "ServerAliveCountMax": ALIVE_COUNT,
-        # A port or a command that the user's configuration has for logins by hand would end this one.
+        # The user's configuration may have a port or a command for logins by hand. They would end this one.
         "ClearAllForwardings": "yes",
         "RemoteCommand": "none",
     }
@@ -156,8 +156,8 @@ def options(host: str) -> list[str]:
 def sharing(host: str) -> list[str]:
     """Return the options by which commands share one connection.
 
-    None where the user's configuration shares already, as for a host that asks for a code at each login. None
-    also where no private folder can hold the socket.
+    Return none if the user's configuration already shares connections, as for a host that asks for a code at
+    each login. Return none also if no private folder can hold the socket.
     """
     folder = None if _shares_already(host) else socket_folder()
     if folder is None:
@@ -167,16 +167,16 @@ def sharing(host: str) -> list[str]:
 
 
 def login_by_hand(host: str) -> str:
-    """Return the command that opens a connection by hand, which later commands use."""
+    """Return the command that opens a connection by hand. Later commands use this connection."""
     folder = None if _shares_already(host) else socket_folder()
     path = f" -o ControlPath={folder}/%C" if folder else ""
     return f"ssh -fN -M{path} -o ControlPersist=8h {host}"
 
 
 def socket_folder() -> Path | None:
-    """Return this user's private folder for sockets, made where it is missing.
+    """Return this user's private folder for sockets. Make it if it is missing.
 
-    Return None where there can be none.
+    Return None if it cannot exist.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime) / "jobctl" if runtime else Path.home() / ".cache" / "jobctl-ssh"
@@ -189,13 +189,13 @@ def socket_folder() -> Path | None:
     except OSError:
         return None
 
-    # Whoever can write the folder can put a socket there, and would be the login node for us.
+    # A user who can write to the folder can put a socket there, and would be the login node for us.
     private = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and not facts.st_mode & 0o077
     return folder if private else None
 
 
 def _shares_already(host: str) -> bool:
-    """Whether the user's configuration names a socket for this host."""
+    """Return whether the user's configuration names a socket for this host."""
     try:
         answer = subprocess.run(
             [program(), "-G", "--", host],
