@@ -1,1 +1,1 @@
-"""The jobctl tool: choices in, jobs out."""
+"""The jobctl tool. It turns choices into jobs."""

@@ -1,4 +1,4 @@
-"""Prepared data sets and tokenizers under a root: where one is, and how large."""
+"""Prepared data sets and tokenizers under a root: their places and their sizes."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ class DatasetMeta(msgspec.Struct, frozen=True):
 
 
 def dataset_folder(spec: JobSpec) -> Path:
-    """Return the folder of a job's data set, whether it is made yet or not."""
+    """Return the folder of a job's data set, whether it exists yet or not."""
     return layout.dataset_dir(Path(spec.site.root), spec.inputs.dataset, spec.inputs.tokenizer)
 
 
 def read_meta(folder: Path) -> DatasetMeta:
     """Return the description of the data set in ``folder``.
 
-    Raises OSError, UnicodeDecodeError or msgspec.MsgspecError where there is none, or it is damaged.
+    Raises OSError, UnicodeDecodeError or msgspec.MsgspecError if it is missing or damaged.
     """
     return msgspec.json.decode(read_regular(folder / "meta.json"), type=DatasetMeta)
 
 
 def dataset_size(spec: JobSpec) -> DatasetSize | None:
-    """Return the size of the training split of a job's data set; None where nobody knows it.
+    """Return the size of the training split of a job's data set, or None if it is unknown.
 
-    It is counted where this host sees the data set, else the catalogue's estimate.
+    The tokens are counted if this host sees the data set. Otherwise the size is the catalogue's estimate.
     """
     # This host cannot see a cluster's volume.
     if not target_entry(spec.target).shares_files:
@@ -65,7 +65,7 @@ def dataset_size(spec: JobSpec) -> DatasetSize | None:
     try:
         meta = read_meta(dataset_folder(spec))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        # A submission says what is wrong with it: ``check_inputs``.
+        # A submission names the fault: ``check_inputs``.
         return catalogue_size(spec)
 
     tokens = sum(shard.tokens for shard in meta.shards if shard.split == TRAINING_SPLIT)
@@ -73,16 +73,16 @@ def dataset_size(spec: JobSpec) -> DatasetSize | None:
 
 
 def tokenizer_folder(spec: JobSpec) -> Path:
-    """Return the folder of a job's tokenizer under the root, whether it is made yet or not."""
+    """Return the folder of a job's tokenizer under the root, whether it exists yet or not."""
     return layout.tokenizer_dir(Path(spec.site.root), spec.inputs.tokenizer)
 
 
 def tokenizer_ids(spec: JobSpec) -> int | None:
     """Return the number of ids of a job's tokenizer.
 
-    None where it is neither the catalogue's nor seen by this host.
+    Return None if it is not in the catalogue and this host does not see it.
 
-    Raises UserError for a tokenizer that is not known, where this host sees the root.
+    Raises UserError for an unknown tokenizer, if this host sees the root.
     """
     name = spec.inputs.tokenizer
     if name in names("tokenizers"):
@@ -96,14 +96,14 @@ def tokenizer_ids(spec: JobSpec) -> int | None:
         return None
 
     try:
-        # Ids that another program made may lie there without their tokenizer.
+        # The folder may hold ids that another program made, without their tokenizer.
         return read_meta(dataset_folder(spec)).vocab_size
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         raise unknown_tokenizer(spec) from None
 
 
 def _folders_of(spec: JobSpec) -> list[Path]:
-    """Return the folders that a job's tokenizer may be in, as far as this host sees them."""
+    """Return the folders that may contain a job's tokenizer, as far as this host sees them."""
     given = [Path(spec.tokenizer_folder.folder)] if spec.tokenizer_folder else []
     return [*given, tokenizer_folder(spec)] if target_entry(spec.target).shares_files else given
 

@@ -1,8 +1,8 @@
-"""The kinds of jobs: one frozen table that every other part asks.
+"""The kinds of jobs: one frozen table that all other code asks.
 
 A kind is the word after ``jobctl submit``, the ``step`` of an attempt's record, and the name of a step in a
-pipeline. An evaluation and a sweep are trainings with a stage of their own, so a record keeps them as kind
-``train`` with that stage; ``recorded_kind`` reads it.
+pipeline. An evaluation and a sweep are trainings with a separate stage. So a record stores them as kind
+``train`` with that stage, and ``recorded_kind`` reads it.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from jobctl.jobs.core.errors import UserError, nearest
 
 
 class JobKind(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of job. A field is what other code may ask; no code compares names."""
+    """One kind of job. Other code asks its fields, and never compares names."""
 
     name: str
     module: str
-    """Module that runs in the image, as ``python -m MODULE``."""
+    """The module that runs in the image, as ``python -m MODULE``."""
 
     package: str = ""
-    """A Python package that the module cannot do without, and that not every installation of jobctl has."""
+    """A Python package that the module needs, and that not every installation of jobctl has."""
     stage: str = ""
-    """The one stage of the catalogue that this kind has; empty: the user chooses."""
+    """The only stage of the catalogue that this kind has. Empty: the user chooses."""
     has_model: bool = False
-    """Whether a model, a tier and a stage are chosen for it. Such a job also reads a data set."""
+    """Whether the job has a model, a tier and a stage. Such a job also reads a data set."""
     about: Literal["model", "data set", "text", "tokenizer", "hardware"] = "data set"
     """The subject of its title and of the default name of its run."""
 
     distributed: bool = False
-    """Whether its processes are ranks of one program, on all nodes; else each node works for itself."""
+    """Whether its processes are ranks of one program, on all nodes. Otherwise each node works alone."""
     needs_gpu: bool = False
-    """Whether it computes on GPUs; else it runs on CPUs, on one node unless more are asked for."""
+    """Whether it computes on GPUs. Otherwise it runs on CPUs, on one node unless the user asks for more."""
     network: bool = False
     """Whether it reads from the internet."""
     checkpoints: bool = False
-    """Whether it sees STOP, checkpoints and exits with 200; any other job is ended by a signal."""
+    """Whether it reads STOP, checkpoints and exits with 200. A signal ends any other job."""
     at_warning: Literal["terminate", "checkpoint", "continue"] = "terminate"
-    """The job's answer to the warning of its end: end now, checkpoint, or use the time that is left."""
+    """The job's answer to the warning of its end: end now, checkpoint, or use the remaining time."""
     reads_checkpoint: bool = False
     """Whether it works on the checkpoint of a finished run, in the directory of that run."""
     checked: bool = False
@@ -48,13 +48,13 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     checks_nodes: bool = False
     """Whether the job itself is the check of its nodes."""
     may_fail_in_part: bool = False
-    """Whether it has finished as soon as one task has: a sweep looks for the size that fails."""
+    """Whether it has finished when one task has finished: a sweep looks for the size that fails."""
     array: Literal["", "nodes", "arms"] = ""
-    """Tasks of a scheduler's job array: one a node, or one a combination of settings."""
+    """Tasks of a scheduler's job array: one for each node, or one for each combination of settings."""
     makes: Literal["", "data set", "text", "tokenizer"] = ""
-    """Its product in the shared root. Where that is complete the job need not run."""
+    """Its product in the shared root. If the product is complete, the job need not run."""
     in_pipeline: bool = False
-    """Whether ``jobctl pipeline`` has it. The order there is the order of this table."""
+    """Whether ``jobctl pipeline`` contains it. The order there is the order of this table."""
 
 
 TOKENIZER = JobKind(
@@ -110,7 +110,7 @@ EVAL = JobKind(
     module="jobctl.trainer.launch",
     package="torch",
     stage="eval",
-    # Nothing can be saved, but the evaluation may still end in time.
+    # It cannot save anything, but the evaluation may still end in time.
     at_warning="continue",
     has_model=True,
     about="model",
@@ -131,7 +131,7 @@ SWEEP = JobKind(
     module="jobctl.trainer.sweep",
     package="torch",
     stage="sweep",
-    # Trials that are done are kept, so the sweep uses the time that is left.
+    # Finished trials are kept, so the sweep uses the remaining time.
     at_warning="continue",
     has_model=True,
     about="model",
@@ -157,7 +157,7 @@ def job_kind(name: str, known: Iterable[JobKind] = KINDS) -> JobKind:
 
 
 def recorded_kind(kind: str, stage: str) -> JobKind:
-    """Return the kind of a spec or of a record: an evaluation is kept as ``train`` with stage ``eval``.
+    """Return the kind of a spec or of a record. A record stores an evaluation as ``train``, stage ``eval``.
 
     Raises UserError for a kind that this version does not know.
     """
@@ -166,14 +166,14 @@ def recorded_kind(kind: str, stage: str) -> JobKind:
 
 
 def job_name(run: str, kind: str) -> str:
-    """Return the name of a job: the run, or ``RUN:KIND`` where it works on the run's checkpoint."""
+    """Return the name of a job: the run, or ``RUN:KIND`` if it works on the run's checkpoint."""
     return f"{run}:{kind}" if kind in ON_A_CHECKPOINT else run
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return the run of ``job_name``, and the kind where it works on the run's checkpoint.
+    """Return the run of ``job_name``, and the kind if it works on the run's checkpoint.
 
-    Else an empty word.
+    Otherwise the kind is empty.
     """
     run, _, kind = name.partition(":")
     return run, kind

@@ -1,6 +1,6 @@
-"""Spec to text. Templates decide how a file looks.
+"""Turn a spec into text. Templates decide the form of a file.
 
-Every value they print passes through one quoting function.
+Every value that they print passes through one quoting function.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
 FABRIC = {"NCCL_DEBUG": "WARN"}
-"""NCCL says what is wrong. The trainer itself asks torch for records of collectives."""
+"""NCCL prints what is wrong. The trainer itself asks torch for records of collectives."""
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 
 
 class Verbatim(str):
-    """Text that is already quoted for the place it goes to."""
+    """Text that is already quoted for its destination."""
 
 
 def quote_shell(value: object) -> str:
-    """``value`` as exactly one word of POSIX shell, whatever is in it."""
+    """Return ``value`` as exactly one word of POSIX shell, whatever it contains."""
     if isinstance(value, Verbatim):
         return value
 
@@ -43,13 +43,13 @@ def quote_shell(value: object) -> str:
 
 
 def in_quotes(text: str) -> Verbatim:
-    """Return ``text`` as one word of POSIX shell, in quotes also where it is a command's name."""
+    """Return ``text`` as one word of POSIX shell, in quotes even if it is a command's name."""
     quoted = quote_shell(text)
     return Verbatim(quoted if quoted != text else f"'{text}'")
 
 
 def quote_yaml(value: object) -> str:
-    """``value`` as one YAML scalar or flow collection: JSON, which YAML 1.2 contains."""
+    """Return ``value`` as one YAML scalar or flow collection. It is JSON, which YAML 1.2 contains."""
     if isinstance(value, Verbatim):
         return value
 
@@ -60,9 +60,9 @@ def quote_yaml(value: object) -> str:
 
 
 _SURROGATES = re.compile(r"\\\\|\\u(d[89ab]..)\\u(d[c-f]..)")
-"""A pair that JSON escapes a character beyond U+FFFF with, which YAML does not know.
+"""A pair of escapes with which JSON writes a character beyond U+FFFF. YAML does not know such pairs.
 
-And a backslash, to skip it.
+The pattern also matches a backslash, to skip it.
 """
 
 
@@ -75,9 +75,9 @@ def _one_character(match: re.Match[str]) -> str:
 def _environment(quote: Callable[[object], str], folder: Path) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
-        # A misspelt name must fail here, and not become an empty word of a script.
+        # A misspelt name must fail here, and not become an empty word in a script.
         undefined=jinja2.StrictUndefined,
-        # Every printed value passes here, so no template can forget to quote.
+        # Every printed value passes through this function, so no template can forget to quote.
         finalize=quote,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -104,9 +104,8 @@ def _template(name: str, folder: Path) -> jinja2.Template:
 def render_template(name: str, context: dict[str, Any], *, folder: Path = TEMPLATES) -> str:
     """Return the template ``name`` with ``context``.
 
-    An expression in it prints its value quoted for that language.
-
-    ``folder`` holds the templates of another package; they may include ours.
+    An expression in it prints its value, quoted for that language. ``folder`` holds the templates of another
+    package. They may include ours.
     """
     return _template(name, folder).render(context)
 
@@ -116,7 +115,7 @@ EVERY_SCRIPT = ("messages", "files", "exit_codes", "ownership", "record")
 
 
 def shell_functions(*names: str) -> Verbatim:
-    """Return the shell functions of these files, as they stand: a rendered script needs no other file.
+    """Return the text of these files of shell functions, because a rendered script needs no other file.
 
     ``supervise`` is ``templates/shell/supervise.sh``, and ``slurm/nodes`` is ``templates/slurm/nodes.sh``.
     """
@@ -130,11 +129,11 @@ def _shell_file(name: str) -> str:
 
 
 def trainer_flags(spec: TrainSpec) -> list[str]:
-    """All of the model and of the training, so that a job does not depend on the image's catalogue."""
+    """Return all flags of the model and the training. So a job does not need the image's catalogue."""
     settings = {**msgspec.structs.asdict(spec.model), **msgspec.structs.asdict(spec.train)}
     flags = [f"--{name}={value}" for name, value in settings.items()]
 
-    # Whoever edited the run has said so; anything else that differs is still refused.
+    # The user has allowed the edited settings. Any other difference is still refused.
     if spec.edited:
         flags.append(f"--allow_changes={','.join(spec.edited)}")
 
@@ -142,13 +141,13 @@ def trainer_flags(spec: TrainSpec) -> list[str]:
 
 
 def job_environment(spec: JobSpec) -> dict[str, str]:
-    """Environment of the payload; the site's own settings win."""
+    """Return the environment of the payload. The site's settings win."""
     gpu = spec.resources.gpus_per_node > 0
-    # A folder called jobs or torch where somebody happens to stand is not the package (Python 3.11 and later).
+    # A folder called jobs or torch in the current directory is not the package (Python 3.11 and later).
     always = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     defaults = {"OMP_NUM_THREADS": "8" if gpu else "1", **always}
     if gpu:
-        # Compiled training fragments the allocator's fixed segments until memory runs out.
+        # Compiled training fragments the allocator's fixed segments until the memory is full.
         defaults["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
     return {**defaults, **spec.site.env}
@@ -157,16 +156,15 @@ def job_environment(spec: JobSpec) -> dict[str, str]:
 def gpu_environment(spec: JobSpec, cache: str) -> dict[str, str]:
     """Return the environment of a job with GPUs on a cluster.
 
-    ``cache`` holds compiled kernels and outlives the job.
-
-    The launcher of each node reads both names (``trainer/compile_cache``). The site's settings win.
+    ``cache`` holds compiled kernels and outlives the job. The launcher of each node reads both names
+    (``trainer/compile_cache``). The site's settings win.
     """
     kept = {"JOBCTL_CACHE": cache, "JOBCTL_CACHE_GIB": f"{spec.site.compile_cache_gib:g}"}
     return {**FABRIC, **kept, **job_environment(spec)}
 
 
 def expected(spec: JobSpec) -> str:
-    """Return the facts that the preflight compares each node with, as JSON."""
+    """Return, as JSON, the facts with which the preflight compares each node."""
     facts = spec.facts
     node = Expected(
         gpus=spec.resources.gpus_per_node,
@@ -181,7 +179,7 @@ def expected(spec: JobSpec) -> str:
 
 
 def _stop_file(spec: JobSpec) -> str:
-    """Return the name of the job's STOP file. A training that is at work has one of its own."""
+    """Return the name of the job's STOP file. A job on a checkpoint has a separate one, beside a training."""
     return layout.stop_file(Path(), spec.step if spec.on_a_checkpoint else "").name
 
 

@@ -1,6 +1,6 @@
-"""From a spec to a started job.
+"""Start a job from a spec.
 
-Check its inputs, claim its run, write the record, hand it to the target.
+Check its inputs, claim its run, write the record, and give it to the target.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 
 
 def prepared(spec: JobSpec) -> Path | None:
-    """The data set, its text or the tokenizer that a job would make, where it is complete already."""
+    """Return the data set, text or tokenizer that a job would make, if it is already complete."""
     if not target_entry(spec.target).shares_files:
         return None
 
@@ -47,9 +47,9 @@ def prepared(spec: JobSpec) -> Path | None:
 
 
 def check_inputs(spec: JobSpec) -> None:
-    """Raises UserError when the text is not known, or the data set absent or another tokenizer's.
+    """Raise UserError if the text is unknown, or the data set is missing or has another tokenizer.
 
-    A job that waits for another one is not checked: that one may be making the data set.
+    A job that waits for another job is not checked, because that job may be making the data set.
     """
     if spec.after or not target_entry(spec.target).shares_files:
         return
@@ -98,7 +98,7 @@ def _check_text(spec: JobSpec) -> None:
 def _check_tokenizer(spec: JobSpec) -> None:
     """Raise UserError for an unknown tokenizer.
 
-    A known one is the catalogue's, made under the root, or a folder.
+    A known one is in the catalogue, was made under the root, or is a folder.
     """
     made = tokenizer_folder(spec)
     if spec.inputs.tokenizer not in names("tokenizers") and not made.is_dir() and not spec.tokenizer_folder:
@@ -106,9 +106,9 @@ def _check_tokenizer(spec: JobSpec) -> None:
 
 
 def check_tokenizer_folder(spec: JobSpec) -> None:
-    """Raise UserError where the folder's name is taken.
+    """Raise UserError if the folder's name is taken.
 
-    The root then has another tokenizer, or ids of another one, under that name.
+    The root then has another tokenizer, or ids of another tokenizer, under that name.
     """
     given = spec.tokenizer_folder
     if not given or not target_entry(spec.target).shares_files:
@@ -122,7 +122,7 @@ def check_tokenizer_folder(spec: JobSpec) -> None:
     try:
         meta = read_meta(dataset_folder(spec))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        # No data set yet, or one that `check_inputs` refuses.
+        # No data set exists yet, or `check_inputs` refuses it.
         return
 
     if meta.tokenizer.sha256 not in ("", given.sha256):
@@ -132,7 +132,7 @@ def check_tokenizer_folder(spec: JobSpec) -> None:
 
 
 def load_store(target: str, site: Site, home: Path) -> RunStore:
-    """Return the place that keeps the runs of ``target``: the cluster of ``site``, or the root ``home``."""
+    """Return the store of the runs of ``target``: the cluster of ``site``, or the root ``home``."""
     scheduler = load_target(target)
     if target_entry(target).keeps_records:
         return cast(RecordKeeper, scheduler).store(site, home)
@@ -140,29 +140,29 @@ def load_store(target: str, site: Site, home: Path) -> RunStore:
 
 
 def store_of(run: Run) -> RunStore:
-    """Return the place that keeps ``run``."""
+    """Return the store that keeps ``run``."""
     return load_store(run.target, run.record.spec.site, run.path.parent.parent)
 
 
 def store_for(spec: JobSpec, home: Path) -> RunStore:
-    """Return the place that is to keep the run of ``spec``; ``home`` is the root of this host."""
+    """Return the store that will keep the run of ``spec``. ``home`` is the root of this host."""
     shared = target_entry(spec.target).shares_files
     return load_store(spec.target, spec.site, Path(spec.site.root) if shared else home)
 
 
 def submit(spec: JobSpec) -> tuple[Run, str]:
-    """Start ``spec``, whose run is named, under its own root; the run, and the scheduler's job id."""
+    """Start ``spec``, whose run has a name, under its root. Return the run and the scheduler's job id."""
     started = store_for(spec, Path(spec.site.root)).start(spec)
     return started.run, started.job_id
 
 
 def start_step(spec: JobSpec, home: Path) -> str:
-    """Start ``spec``, or go on with it where an earlier attempt at the same run ended; the job id.
+    """Start ``spec``, or resume its run if an earlier attempt has ended. Return the job id.
 
-    Raises UserError where its run is another job's, or is alive.
+    Raises UserError if its run belongs to another job, or is alive.
     """
     assert spec.name is not None
-    # A job on a checkpoint shares the directory of its run, so its record says nothing of an earlier attempt.
+    # A job on a checkpoint shares the directory of its run, so its record does not show an earlier attempt.
     store = store_for(spec, home)
     run = None if spec.on_a_checkpoint else store.find(spec.name)
     if run is None:
@@ -180,27 +180,27 @@ def start_step(spec: JobSpec, home: Path) -> str:
 
 
 def is_done(spec: JobSpec, home: Path) -> bool:
-    """Return whether the product of ``spec`` is there, as far as this host or the cluster sees it."""
+    """Return whether the product of ``spec`` exists, as far as this host or the cluster sees it."""
     return prepared(spec) is not None or store_for(spec, home).state(spec) == "finished"
 
 
 def resume(root: Path, name: str, trusted: Sequence[str] = ()) -> tuple[Run, str]:
-    """``resume_run`` of the run called ``name`` under ``root``."""
+    """Do the same as ``resume_run`` for the run called ``name`` under ``root``."""
     return resume_run(runs.read(root, name), trusted)
 
 
 def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) -> tuple[Run, str]:
-    """Start another attempt of an ended run, with the settings ``sets`` (``KEY=VALUE``) from now on.
+    """Start another attempt of an ended run. From now on it has the settings ``sets`` (``KEY=VALUE``).
 
-    Returns the run, and the job id. Raises UserError while the run is alive, when it is finished and not
-    made longer, when someone else resumes it at this moment, for a setting that cannot be, where it belongs to
-    a user who is not among the ``trusted``, and where its directory was copied or renamed.
+    Return the run and the job id. Raises UserError in these cases: The run is alive. It is finished and not
+    made longer. Another user resumes it at this moment. A setting is impossible. The run belongs to a user
+    who is not among the ``trusted``. Its directory was copied or renamed.
     """
     spec = run.record.edited_spec
-    # Before the scheduler is asked: the answer would be about the run of that name.
+    # Check this before the scheduler is asked: its answer would be about the run of that name.
     check_place(run)
     edit = make_edit(spec, sets, run.last.attempt if run.last else 0) if sets else None
-    # The scheduler and not the record: a record may lack the end of an attempt that was killed.
+    # Ask the scheduler and not the record: a record may lack the end of an attempt that was killed.
     (status,) = load_target(run.target).statuses([run])
     if status.state == "finished" and not (edit and lengthens(spec, edit)):
         raise UserError(
@@ -217,7 +217,7 @@ def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) 
             code=1,
         )
 
-    # Less memory passes: the run was submitted for this machine once, and a resume does not ask again.
+    # Accept less memory: the run was once submitted for this machine, and a resume does not ask again.
     check_machine(spec, force=True)
 
     return run, store_of(run).resume(run, trusted, edit)

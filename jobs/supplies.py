@@ -1,6 +1,6 @@
-"""The supplies of jobs before they are queued: space on the disk, and the hub's permission.
+"""Check the supplies of jobs before they are queued: space on the disk, and the hub's permission.
 
-A job that misses one of them fails hours after its submission, on a node.
+Without one of them, a job fails on a node hours after its submission.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
 
 MIRROR_RECORD = ".mirror.json"
-"""The file in a mirror that says what the mirror has to hold."""
+"""The file in a mirror that lists the files that the mirror must have."""
 HUB = "https://huggingface.co"
 SECONDS = 10.0
-"""Seconds that the hub may take to answer."""
+"""Seconds for the hub to answer."""
 REFUSALS = (401, 403)
 """Answers of the hub to an account that may not read."""
 
 
 class MirroredFile(msgspec.Struct, frozen=True):
-    """One file that a mirror has to hold."""
+    """One file that a mirror must have."""
 
     path: str
     size: int
@@ -47,7 +47,7 @@ class MirrorRecord(msgspec.Struct, frozen=True):
 
 
 def is_on_the_hub(dataset: str) -> bool:
-    """Return whether a data set of the catalogue has to be copied from the hub before it can be prepared."""
+    """Return whether a data set of the catalogue must be copied from the hub before it can be prepared."""
     return dataset in names("datasets") and bool(_entry(dataset).hub)
 
 
@@ -61,7 +61,7 @@ def mirror_is_whole(folder: Path) -> bool:
 
 
 def needed_bytes(spec: JobSpec) -> float:
-    """Return what a job will write to the shared root, as far as the catalogue tells; 0 where it does not."""
+    """Return the bytes that a job will write to the shared root; 0 if the catalogue does not know them."""
     dataset = spec.inputs.dataset
     if dataset not in names("datasets"):
         return 0.0
@@ -76,9 +76,9 @@ def needed_bytes(spec: JobSpec) -> float:
 
 
 def check_space(specs: Iterable[JobSpec], free: Callable[[Path], int] | None = None) -> None:
-    """Raise UserError where the disk of the shared root has no room for what the jobs will write.
+    """Raise UserError if the disk of the shared root has too little space for the output of the jobs.
 
-    A cluster's volume cannot be looked at from here. ``free`` tells the free bytes of a folder's disk.
+    This host cannot see a cluster's volume. ``free`` returns the free bytes on a folder's disk.
     """
     seen = [spec for spec in specs if target_entry(spec.target).shares_files]
     needed = sum(map(needed_bytes, seen))
@@ -95,14 +95,14 @@ def check_space(specs: Iterable[JobSpec], free: Callable[[Path], int] | None = N
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free space on the disk that ``folder`` is or will be on."""
+    """Return the free bytes on the disk that contains ``folder`` or will contain it."""
     return shutil.disk_usage(nearest_existing(folder)).free
 
 
 def check_licence(specs: Iterable[JobSpec], say: Callable[[str], None]) -> None:
-    """Raise UserError where the hub does not give the account a tokenizer that the jobs will fetch.
+    """Raise UserError if the hub does not give the account a tokenizer that the jobs will fetch.
 
-    ``say`` is told where nobody can know: without a network here, or with a token that only the job has.
+    Tell ``say`` if this is unknown: without a network here, or with a token that only the job has.
     """
     fetching = [spec for spec in specs if spec.job_kind.about == kinds.TOKENIZER.about]
     for name in dict.fromkeys(spec.inputs.tokenizer for spec in fetching):
@@ -119,7 +119,7 @@ def check_licence(specs: Iterable[JobSpec], say: Callable[[str], None]) -> None:
 
 
 def _ask_hub(entry: TokenizerEntry, token: str, say: Callable[[str], None]) -> None:
-    # The hub refuses this small file to whoever may not read the tokenizer.
+    # The hub refuses this small file to an account that may not read the tokenizer.
     address = (
         f"{os.environ.get('HF_ENDPOINT') or HUB}/{entry.hub}/resolve/{entry.revision}/tokenizer_config.json"
     )
@@ -140,7 +140,7 @@ def _ask_hub(entry: TokenizerEntry, token: str, say: Callable[[str], None]) -> N
             hint=f"accept the licence at {HUB}/{entry.hub}, then export HF_TOKEN=… of that account",
         ) from None
     except (OSError, ValueError) as error:
-        # ValueError: $HF_ENDPOINT may be no address.
+        # ValueError: $HF_ENDPOINT may not be an address.
         say(f"whether your account may read {entry.hub} is not known: the hub cannot be asked: {error}")
 
 
