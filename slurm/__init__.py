@@ -1,1 +1,1 @@
-"""The Slurm target: everything that knows the words sbatch, squeue, sacct, scontrol and scancel."""
+"""The Slurm target. Only this package uses sbatch, squeue, sacct, scontrol and scancel."""

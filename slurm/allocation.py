@@ -1,4 +1,4 @@
-"""What a job may take of an allocation that somebody has made, with salloc or around Jupyter."""
+"""The limits of an existing allocation for a job. It was made with salloc, or contains Jupyter."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from jobctl.jobs.spec.job_spec import JobSpec, seconds
 from jobctl.slurm.script import wanted_nodes
 
 LEAST_SECONDS = 60
-"""An allocation that ends sooner begins no job."""
+"""If an allocation ends within this many seconds, no job begins in it."""
 _GPUS_OF_NODES = re.compile(r" Nodes=\S+ CPU_IDs=\S+ Mem=\S+ GRES=(\S*)")
 _GPUS = re.compile(r"\bgpu(?::[^:,()]+)?:(\d+)")
 
 
 class Allocation(msgspec.Struct, frozen=True, kw_only=True):
-    """An allocation as Slurm tells of it. Times are seconds since 1970."""
+    """An allocation as Slurm reports it. Times are seconds since 1970."""
 
     id: str
     state: str
     nodes: int
     gpus_per_node: int | None
-    """GPUs of the node that has the fewest; None where Slurm does not tell."""
+    """The GPUs of the node that has the fewest, or None if Slurm does not report them."""
     start: float
     end: float
     """Infinity without a limit."""
 
 
 def parse_allocation(text: str) -> Allocation:
-    """Return what ``scontrol show job --details --oneliner`` says. Raises UserError for anything else."""
+    """Read the output of ``scontrol show job --details --oneliner``. Raises UserError for other text."""
     values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
     try:
         nodes = int(values["NumNodes"].partition("-")[0])
@@ -54,9 +54,9 @@ def parse_allocation(text: str) -> Allocation:
 
 
 def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | None:
-    """Return why the allocation cannot hold the job, in words; None where it can.
+    """Return the reason why the allocation cannot hold the job, or None if it can.
 
-    A limit that is longer than the time that is left passes where the allocation itself is as long: the steps
+    A time limit may be longer than the remaining time, if the whole allocation is at least as long. The steps
     of a pipeline share one limit, and each of them ends in time.
     """
     wanted = wanted_nodes(spec)
@@ -64,7 +64,7 @@ def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | No
     has = f"allocation {allocation.id} has"
     left = allocation.end - now
 
-    # The order matters to the user: an allocation that has ended makes every other reason pointless.
+    # The order matters to the user: if an allocation has ended, every other reason is useless.
     if allocation.state != "RUNNING":
         return UserError(
             f"allocation {allocation.id} is {allocation.state}", hint="make another one with salloc", code=1
@@ -82,7 +82,7 @@ def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | No
             hint=_gpu_hint(allocation.gpus_per_node, gpus),
         )
 
-    # After the sizes: more time would not help a job that is too large.
+    # Check the sizes before this: more time would not help a job that is too large.
     if left < LEAST_SECONDS:
         return UserError(f"{has} {max(0, int(left))} s left", hint="make another one with salloc", code=1)
 
@@ -106,7 +106,7 @@ def refuse_arrays(spec: JobSpec) -> None:
 
 
 def refuse_other_cluster(spec: JobSpec, cluster: str) -> None:
-    """Raise UserError for a job of another cluster than the allocation's. Empty: Slurm does not tell its name."""
+    """Raise UserError if the job is for another cluster. An empty ``cluster`` is unknown, and passes."""
     wanted = spec.site.slurm.cluster
     if wanted and cluster and cluster not in wanted.split(","):
         raise UserError(
@@ -116,7 +116,7 @@ def refuse_other_cluster(spec: JobSpec, cluster: str) -> None:
 
 
 def _moment(stamp: str, unknown: float) -> float:
-    """Return the seconds since 1970 of a local time, as scontrol writes it."""
+    """Return the seconds since 1970 of a local time in the form of scontrol."""
     try:
         return datetime.fromisoformat(stamp).timestamp()
     except ValueError:

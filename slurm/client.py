@@ -1,4 +1,4 @@
-"""Run Slurm's commands, in this module only: with a timeout, patience, and errors that people can use."""
+"""Run Slurm's commands. Only this module does so: with a timeout, with patience, and with useful errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from jobctl.slurm.jobs import (
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 15.0
-"""Seconds between two requests to a controller that does not answer."""
+"""The longest pause, in seconds, between two requests to a controller that does not answer."""
 
 _NOT_SENT = (
     "unable to contact slurm controller",
@@ -50,7 +50,7 @@ _UNANSWERED = (
 )
 """Words of a command whose request may have arrived."""
 _UNKNOWN_CLUSTER = "known by database"
-"""Words of a command for an unknown cluster. Words about a cluster out of reach follow them."""
+"""Words of a command for an unknown cluster. They come before words about an unreachable cluster."""
 _OF_ONE_CLUSTER = frozenset({"sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"})
 _NO_ACCOUNTS = "accounting storage is disabled"
 
@@ -63,7 +63,7 @@ class SlurmSilent(UserError):
 
 
 class SlurmRefused(UserError):
-    """A command of Slurm refused; ``answer`` is what it printed."""
+    """A command of Slurm refused. ``answer`` is its output."""
 
     def __init__(self, command: str, answer: str) -> None:
         lines = [re.sub(r"^\w+: (error: )?", "", line) for line in answer.strip().splitlines()]
@@ -76,7 +76,7 @@ class SlurmRefused(UserError):
 class Slurm:
     """Slurm's commands on this machine. They wait up to ``patience`` seconds for a controller that is down.
 
-    ``cluster`` is one of those that share a slurmdbd; empty: the one of this machine.
+    ``cluster`` is one of the clusters that share a slurmdbd. Empty: the cluster of this machine.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class Slurm:
         self._sleep = sleep
 
     def _announce(self, message: str) -> None:
-        """Tell the user something once: whoever waits for a run asks again and again."""
+        """Print a message only once, because a user who waits for a run asks again and again."""
         if message not in self._told:
             self._told.add(message)
             self._tell(message)
 
     def of(self, cluster: str, *, patience: float | None = None) -> Slurm:
-        """Return the same commands for another cluster, and where it is given with another patience."""
-        # A shallow copy: both share what the user was told already, so nothing is said twice.
+        """Return the same commands for another cluster, with another patience if one is given."""
+        # A shallow copy shares the messages that the user has already seen, so none is printed twice.
         other = copy.copy(self)
         other._cluster = cluster
         if patience is not None:
@@ -116,8 +116,8 @@ class Slurm:
     def submit(self, script: str, *, name: str, comment: str, options: Sequence[str] = ()) -> str:
         """Submit a script under this job name and comment, and return the job id. ``options`` are sbatch's.
 
-        An answer that got lost makes no second job: we look for the job in the queue before the next try.
-        Raises SlurmRefused.
+        A lost answer makes no second job: look for the job in the queue before the next try. Raises
+        SlurmRefused.
         """
 
         def submitted_before() -> str | None:
@@ -125,16 +125,16 @@ class Slurm:
             ids = [job.id for job in jobs if (job.name, job.comment) == (name, comment)]
             return ids[-1] if ids else None
 
-        # Name and comment are on the command line, where they win over a directive of an edited script.
+        # Name and comment are on the command line, so they win over a directive of an edited script.
         command = ["sbatch", "--parsable", f"--job-name={name}", f"--comment={comment}", *options]
         answer = self._run(command, stdin=script, before_retry=submitted_before)
 
         return answer.strip().splitlines()[-1].split(";")[0]
 
     def queue(self, users: Iterable[int] = ()) -> list[Job]:
-        """Return the jobs that wait, run, or ended just now, by one squeue call.
+        """Return the jobs that wait, run, or have just ended, with one squeue call.
 
-        They are the jobs of these user ids, or of this user; in a federation those of all its clusters.
+        They are the jobs of these user ids, or of this user. In a federation they come from all its clusters.
         """
         command = ["squeue", "--noheader", "--all", "--states=all", *self._everywhere("--sibling")]
         return one_each(parse_squeue(self._run([*command, _user_option(users), f"--format={SQUEUE_FORMAT}"])))
@@ -142,7 +142,7 @@ class Slurm:
     def job(self, id_: str) -> list[Job]:
         """Return the queued records of one job, with the tasks of an array. The controller sends no others.
 
-        A job that has ended longer ago is no error: the list is empty.
+        A job that ended longer ago is not an error: the list is empty.
         """
         command = ["squeue", "--noheader", "--all", "--states=all", *self._everywhere("--sibling")]
         try:
@@ -151,9 +151,10 @@ class Slurm:
             return []
 
     def history(self, since: float, users: Iterable[int] = ()) -> list[Job]:
-        """Return every attempt of these users' jobs, or of this user's, since then, by one sacct call.
+        """Return every attempt since then of these users' jobs, or of this user's, with one sacct call.
 
-        Empty where Slurm keeps no accounts. Also empty, with a message, where it cannot read them now.
+        Return an empty list if Slurm keeps no accounts. Return one also, with a message, if it cannot read
+        them now.
         """
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
         form = ["--noheader", "--parsable2", f"--delimiter={FIELD}", f"--format={','.join(SACCT_FIELDS)}"]
@@ -161,7 +162,7 @@ class Slurm:
 
         try:
             jobs = parse_sacct(self._run(["sacct", *form, *which, f"--starttime={start}"], patience=0))
-            # Not one_each: accounts have a record for each attempt of a job, and all of them count.
+            # Do not use one_each: accounts have a record for each attempt of a job, and all of them count.
             return [job for job in jobs if not is_elsewhere(job)]
         except UserError as problem:
             if isinstance(problem, SlurmRefused) and problem.keeps_no_accounts:
@@ -173,17 +174,17 @@ class Slurm:
             return []
 
     def answer(self, command: list[str]) -> str:
-        """Return what one of Slurm's commands prints. Raises UserError where it does not answer at once."""
+        """Return the output of one of Slurm's commands. Raises UserError if it does not answer at once."""
         return self._run(command, patience=0)
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """End jobs that wait or run. A job that has ended already is no error."""
+        """End waiting or running jobs. A job that has already ended is not an error."""
         if ids:
             whole = [job.split("_[")[0] for job in ids]  # squeue calls an array's waiting part 7_[1-3%1]
             self._run(["scancel", "--quiet", *whole])
 
     def signal_steps(self, job: str, name: str, signal: str) -> None:
-        """Signal the steps of a job that have this name. A step that has ended already is no error."""
+        """Signal the steps of a job that have this name. A step that has already ended is not an error."""
         listed = self._run(["squeue", "--noheader", "--steps", f"--jobs={job}", f"--format=%i{FIELD}%j"])
         pairs = (line.split(FIELD, 1) for line in listed.splitlines())
         steps = [pair[0] for pair in pairs if pair[1:] == [name]]
@@ -191,7 +192,7 @@ class Slurm:
             self._run(["scancel", "--quiet", f"--signal={signal}", *steps])
 
     def _everywhere(self, option: str) -> list[str]:
-        """Return the ``option`` for all clusters of a federation, where any of them may run the job."""
+        """Return the ``option`` for all clusters of a federation, if any of them may run the job."""
         return [] if self._cluster else [option]
 
     # ---- how a command is run
@@ -204,10 +205,10 @@ class Slurm:
         patience: float | None = None,
         before_retry: Callable[[], str | None] = lambda: None,
     ) -> str:
-        """Return what the command prints. A controller that is down is asked again, for ``patience`` seconds.
+        """Return the output of the command. Ask a controller that is down again, for ``patience`` seconds.
 
-        An answer that got lost may have done its work, so ``before_retry`` looks for the result first.
-        Raises SlurmRefused, and SlurmSilent when nobody answers in time.
+        A request with a lost answer may have done its work, so ``before_retry`` looks for the result first.
+        Raises SlurmRefused. Raises SlurmSilent if nobody answers in time.
         """
         path = shutil.which(command[0])
         if path is None:
@@ -221,7 +222,7 @@ class Slurm:
 
         def request() -> str:
             nonlocal may_have_arrived
-            # The lost answer may have made the job, and a second one would write into the same directory.
+            # The request may have made the job. A second job would write into the same directory.
             if may_have_arrived and (result := before_retry()):
                 return result
 
@@ -229,11 +230,11 @@ class Slurm:
             if code == 0:
                 return output
 
-            # Only what may pass by itself is asked again. A refusal stays one.
+            # Ask again only after a failure that may pass by itself. A refusal is final.
             if not _passes(answer):
                 raise SlurmRefused(command[0], answer)
 
-            # It stays true: a later try that reached nobody does not undo an earlier one that may have
+            # It stays true. A later try that reached no controller does not undo an earlier one that may have
             # arrived.
             may_have_arrived = may_have_arrived or _may_have_arrived(answer)
             notice = f"Slurm's controller does not answer; waiting for it ({_last_line(answer)})"
@@ -245,7 +246,7 @@ class Slurm:
         return ask(request, limits, announce=self._announce, sleep=self._sleep)
 
     def _execute(self, path: str, command: list[str], stdin: str) -> tuple[int, str, str]:
-        """Run a command once: its exit code, its output, and what it says where it failed."""
+        """Run a command once. Return its exit code, its output, and its error message if it failed."""
         try:
             done = subprocess.run(
                 [path, *command[1:]],
@@ -264,7 +265,7 @@ class Slurm:
 
 
 def _directed(command: list[str], cluster: str) -> list[str]:
-    """Return ``command`` for ``cluster``. sacctmgr asks the one slurmdbd, and srun's help asks nobody."""
+    """Return ``command`` for ``cluster``. sacctmgr asks the one slurmdbd, and srun's help asks no server."""
     if not cluster or command[0] not in _OF_ONE_CLUSTER:
         return command
 
@@ -289,20 +290,21 @@ def _last_line(text: str) -> str:
 
 
 def _environment(command: str) -> dict[str, str]:
-    """This process's environment without what would change the command's meaning.
+    """Return this process's environment without variables that change the command's meaning.
 
-    ``SBATCH_*`` beats the script's directives; ``SLURM_*`` of an allocation that jobctl runs in would reach
-    the new job's srun; ``SQUEUE_*`` and ``SACCT_*`` change the output; a run's cluster is in its record.
+    ``SBATCH_*`` wins over the script's directives. ``SLURM_*`` of an allocation that contains jobctl would
+    reach the new job's srun. ``SQUEUE_*`` and ``SACCT_*`` change the output. A run's cluster is in its
+    record.
     """
     foreign = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    # The one that says which cluster is meant, where its configuration is at another place.
+    # Keep this variable: it gives the cluster if the configuration is not at the usual path.
     if "SLURM_CONF" in os.environ:
         kept["SLURM_CONF"] = os.environ["SLURM_CONF"]
 
     if command in ("squeue", "sacct"):
         kept["SLURM_TIME_FORMAT"] = "%s"
-        # squeue would cut the list of an array's waiting tasks at 64 characters.
+        # Otherwise squeue cuts the list of an array's waiting tasks at 64 characters.
         kept["SLURM_BITSTR_LEN"] = "0"
 
     return kept

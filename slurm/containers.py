@@ -1,7 +1,7 @@
-"""How each container runtime is told, from inside a Slurm job, to run a command in our image.
+"""The words with which a Slurm job tells each container runtime to run a command in our image.
 
-A plug-in is told by options of srun, a program by words before the command. The image's mounts are the shared
-root and what the site adds.
+A plug-in gets options of srun, and a program gets words before the command. The mounts of the image are the
+shared root and the mounts of the site.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ OF_THE_JOB = (
     "PET_RDZV_CONF",
     "JOBCTL_INTERFACE",
 )
-"""Variables that the script sets, whatever the spec."""
+"""Variables that the script sets for every spec."""
 
 
 def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
-    """srun's options, for runtimes that are plug-ins of Slurm. ``environment``: names."""
+    """Return srun's options for runtimes that are plug-ins of Slurm. ``environment`` is names."""
     match spec.site.container.runtime:
         case "pyxis":
             return [
@@ -37,7 +37,7 @@ def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
                 f"--container-mounts={','.join(all_mounts(spec))}",
                 "--no-container-mount-home",
                 "--container-writable",
-                # Of other names the image's own value would win.
+                # For other names the image's value would win.
                 f"--container-env={','.join(['JOBCTL_ROOT', *environment, *spec.site.pass_env])}",
             ]
         case "edf":
@@ -49,14 +49,14 @@ def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
 
 
 def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
-    """Words before the command, for runtimes that are programs. ``environment``: names."""
+    """Return the words before the command for runtimes that are programs. ``environment`` is names."""
     gpu = spec.resources.gpus_per_node > 0
     match spec.site.container.runtime:
         case "apptainer":
             binds = [word for mount in all_mounts(spec) for word in ("--bind", mount)]
             return ["apptainer", "exec", *(["--nv"] if gpu else []), *binds, *_image(spec)]
         case "edf":
-            # The image's variables win over the job's, and ours has one of this name.
+            # The image's variables win over the job's, and our image has a variable of this name.
             return ["env", f"JOBCTL_ROOT={spec.site.root}"]
         case "shifter":
             return _shifter(spec)
@@ -69,17 +69,17 @@ def container_command(spec: JobSpec, environment: Iterable[str]) -> list[str]:
 
 
 def _image(spec: JobSpec, option: str = "") -> list[str]:
-    """Return the image as a word; none where the script makes a file of it first, and adds its name then."""
+    """Return the image as a word. Return none if the script first makes a file of it and adds its name."""
     return [] if importer(spec) else [f"{option}{spec.image}"]
 
 
 def _engine(spec: JobSpec, environment: Iterable[str]) -> list[str]:
-    """Podman's or Docker's words."""
+    """Return the words for Podman or Docker."""
     gpu = spec.resources.gpus_per_node > 0
     if spec.site.container.runtime == "podman":
         devices = ["--device", "nvidia.com/gpu=all"]
-        # A node's podman maps the container's root to the job's user, who cannot raise limits; Docker's
-        # daemon can.
+        # A node's podman maps the container's root to the job's user. This user cannot raise limits, but
+        # Docker's daemon can.
         own_way = ["--user=0:0", "--ulimit=host", "--no-healthcheck"]
     else:
         devices = ["--gpus", "all"]
@@ -96,7 +96,7 @@ def _engine(spec: JobSpec, environment: Iterable[str]) -> list[str]:
 
 
 def _docker_limits(spec: JobSpec) -> list[str]:
-    """The daemon starts the container, so it has the daemon's limits and not the job's."""
+    """Return the limits. The daemon starts the container, so it has the daemon's limits and not the job's."""
     files = spec.site.slurm.open_files
     core = spec.site.slurm.core_file_mib
     return [
@@ -107,21 +107,21 @@ def _docker_limits(spec: JobSpec) -> list[str]:
 
 
 def _podman_hpc(spec: JobSpec, environment: Iterable[str]) -> list[str]:
-    """Podman's words by its wrapper, which knows the site's modules as options."""
+    """Return the words for Podman's wrapper, which takes the site's modules as options."""
     modules = [*(["gpu"] if spec.resources.gpus_per_node else []), *spec.site.container.modules]
     return [
         *("podman-hpc", "run", "--rm", "--network=host", "--ipc=host"),
         *("--user=0:0", "--ulimit=host", "--no-healthcheck"),
         *(f"--{module}" for module in dict.fromkeys(modules)),
         *_volumes_and_variables(spec, environment),
-        # The wrapper takes away the first of these, wherever it stands, and reads options up to it.
+        # The wrapper removes the first of these, at any position, and reads options up to it.
         "--",
         spec.image,
     ]
 
 
 def _volumes_and_variables(spec: JobSpec, environment: Iterable[str]) -> list[str]:
-    """Variables by their names: a value on a command line is seen by everybody on the node."""
+    """Return mounts and names of variables. Values on a command line are visible to all users of the node."""
     source = ["PYTHONPATH"] if spec.site.project_dir else []
     names = [*environment, *spec.site.pass_env, *OF_THE_JOB, *source]
     return [
@@ -131,7 +131,7 @@ def _volumes_and_variables(spec: JobSpec, environment: Iterable[str]) -> list[st
 
 
 def _shifter(spec: JobSpec) -> list[str]:
-    """Shifter hands the job's variables over, but of those that the image has too, the image's win."""
+    """Return Shifter's words. It passes the job's variables on, but variables of the image win over them."""
     image = spec.image
     kind = "" if image.partition(":")[0] in SHIFTER_TYPES else "docker:"
     modules = spec.site.container.modules
@@ -146,6 +146,6 @@ def _shifter(spec: JobSpec) -> list[str]:
 
 
 def node_checks(spec: JobSpec) -> list[str]:
-    """Functions of ``templates/shell`` that look on each node for what the container runtime needs there."""
+    """Return the functions of ``templates/shell`` that check each node for the runtime's needs."""
     gpus = spec.resources.gpus_per_node > 0
     return ["check_cdi"] if gpus and spec.site.container.runtime == "podman" else []

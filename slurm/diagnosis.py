@@ -1,4 +1,4 @@
-"""What is wrong with this machine as a place to submit Slurm jobs from."""
+"""Find the problems of this machine as a place to submit Slurm jobs from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHECKS = 1
 def examine(site: Site, ask: Callable[[list[str]], str]) -> Examination:
     """Look for the site's container runtime. ``ask`` runs one command of Slurm.
 
-    Where Slurm is not installed nothing can be seen; the checks of the machine say so.
+    If Slurm is not installed, this check sees nothing. The checks of the machine report that.
     """
     try:
         help_of_srun = ask(["srun", "--help"])
@@ -28,7 +28,7 @@ def examine(site: Site, ask: Callable[[list[str]], str]) -> Examination:
 
 
 def _runtime_missing(site: Site, help_of_srun: str) -> Trouble | None:
-    """A container runtime that nothing shows here. The nodes may have it by a module that the job loads."""
+    """Return the problem of a runtime that is not visible here. A module of the job may bring it to nodes."""
     runtime = KNOWN.get(site.container.runtime)
     if runtime is None or site.modules or is_here(runtime, help_of_srun):
         return None

@@ -1,8 +1,8 @@
-"""The ``#SBATCH`` lines of a script, with every value quoted in one place.
+"""The ``#SBATCH`` lines of a script. This module quotes every value.
 
-sbatch reads a directive line with rules of its own, which are not the shell's (``src/sbatch/opt.c``): white
-space separates, single or double quotes group, a bare ``#`` starts a comment, and a backslash takes the next
-character as it is, inside quotes of either kind too. Nothing is expanded.
+sbatch does not read a directive line by the shell's rules (``src/sbatch/opt.c``). White space separates
+words, and single or double quotes group them. A bare ``#`` starts a comment. A backslash takes the next
+character literally, also inside both kinds of quotes. Nothing is expanded.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from collections.abc import Mapping, Sequence
 from jobctl.jobs.core.errors import UserError
 
 Value = str | int | bool | Sequence[str | int] | None
-"""True is a flag without a value; None, False and what is empty leave the option out."""
+"""True is a flag without a value. None, False and empty values leave the option out."""
 
 MAX_COMMENT = 1024
-"""Bytes that slurmctld accepts in a job's name or comment."""
+"""The largest number of bytes that slurmctld accepts in a job's name or comment."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
 
 
 def directives(options: Mapping[str, Value]) -> str:
-    """``#SBATCH --name=value`` lines in the order given, each ended by a newline; sequences joined by commas.
+    """Return the lines ``#SBATCH --name=value`` in the given order. Commas join the items of a sequence.
 
-    Raises UserError where a value cannot stand in a directive, ValueError for what is no option's name.
+    A newline ends each line. Raises UserError if a value cannot be in a directive, and ValueError for an
+    invalid name of an option.
     """
     return "".join(f"#SBATCH {line}\n" for line in (_option(n, v) for n, v in options.items()) if line)
 
@@ -53,7 +54,7 @@ def _option(name: str, value: Value) -> str:
 
 
 def quote_directive(value: str) -> str:
-    """The spelling from which sbatch reads back just ``value``; raises UserError for a newline or NUL."""
+    """Return the spelling that sbatch reads as exactly ``value``. Raises UserError for a newline or NUL."""
     for character, word in (("\n", "a line break"), ("\0", "a NUL")):
         if character in value:
             raise UserError(
@@ -69,9 +70,9 @@ def quote_directive(value: str) -> str:
 
 
 def literal_path(path: str) -> str:
-    """A value for ``output``, ``error`` and ``input`` that names just this file.
+    """Return a value for ``output``, ``error`` and ``input`` that names exactly this file.
 
-    Slurm replaces ``%j`` and its like there, unless a backslash occurs: then it removes one level of them and
-    replaces nothing.
+    Slurm replaces ``%j`` and similar patterns there, unless a backslash occurs. Then it removes one level of
+    backslashes and replaces nothing.
     """
     return path.replace("\\", "\\\\") if "\\" in path else path.replace("%", "%%")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class Hint(enum.Enum):
-    """What to look at, as a person may type it."""
+    """Advice for the user, as commands and options to type."""
 
     TIME_LIMIT = "sinfo -o '%P %l' shows each partition's limit; ask for less with --set time_limit=…"
     NODE_LIMIT = "sinfo -o '%P %s' shows how many nodes a job may have; ask for fewer with --nodes"
@@ -28,7 +28,7 @@ class Hint(enum.Enum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refusal in Slurm's free text: the words that tell it, in small letters, and what to look at."""
+    """A refusal in Slurm's free text: its typical words, in small letters, and the advice."""
 
     words: str
     hint: Hint
@@ -50,7 +50,7 @@ REFUSALS = (
     Refusal("permission", Hint.RIGHTS),
     Refusal("too long", Hint.LENGTH),
 )
-"""The first that fits wins, so an entry stands before those whose words its messages may also have."""
+"""The first match wins. So an entry is before entries whose words its messages may also contain."""
 
 NEVER_STARTS = {
     "BadConstraints": Hint.NODE_SHAPE,
@@ -59,10 +59,10 @@ NEVER_STARTS = {
     "InvalidAccount": Hint.ACCOUNT,
     "InvalidQOS": Hint.QOS,
 }
-"""Reasons for waiting that no waiting removes. Many sites let sbatch accept such a job all the same."""
+"""Reasons for waiting that never end. Many sites let sbatch accept such a job."""
 
 
 def refusal_hint(answer: str) -> str:
-    """Return what to look at after a refusal in Slurm's words; empty where the words are not known."""
+    """Return the advice after a refusal in Slurm's words, or an empty text for unknown words."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", answer).lower()
     return next((refusal.hint.value for refusal in REFUSALS if refusal.words in spaced), "")

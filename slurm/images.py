@@ -1,4 +1,4 @@
-"""Which images are imported once into the shared root, for all nodes and jobs of a user."""
+"""Decide which images are imported once into the shared root, for all nodes and jobs of a user."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _OF_THE_NODE = ("dockerd://", "podman://")
 
 
 def importer(spec: JobSpec) -> str:
-    """Return the program that makes a file of the job's image; empty if the image is a file already,
-    or if each node imports its own.
+    """Return the program that makes a file of the job's image.
 
-    Without one each node would ask the registry: thousands of downloads of ten gigabytes at the same moment.
+    Return an empty text if the image is already a file, or if each node imports its own. Without this program
+    each node would ask the registry: thousands of downloads of ten gigabytes at the same moment.
     """
     container = spec.site.container
     if not container.share_image or spec.image.startswith(("/", "./", *_OF_THE_NODE)):
@@ -31,12 +31,12 @@ def importer(spec: JobSpec) -> str:
 
 
 def address(spec: JobSpec) -> str:
-    """Return the image as its importer takes it. Pyxis leaves the scheme out."""
+    """Return the image in the form that its importer needs. Pyxis leaves the scheme out."""
     return spec.image if _SCHEME.match(spec.image) else f"docker://{spec.image}"
 
 
 def file_name(spec: JobSpec) -> str:
-    """Return the beginning of the file's name, which tells people what it holds."""
+    """Return the first part of the file's name. It tells people what the file contains."""
     return re.sub(r"[^A-Za-z0-9._-]+", "+", _SCHEME.sub("", spec.image))
 
 

@@ -1,4 +1,4 @@
-"""The ids of a run's jobs, in its directory.
+"""The ids of a run's jobs, recorded in its directory.
 
 Accounts may keep no comment, and another run may have the same name.
 """
@@ -12,12 +12,12 @@ from jobctl.jobs.core.reading import read_regular
 
 
 def job_ids_file(run: Path) -> Path:
-    """One id a line, in the order of submission. Piped jobs are known by their attempts alone."""
+    """Return the file of ids, one a line, in order of submission. Only its attempts record a piped job."""
     return run / "logs" / "slurm-jobs"
 
 
 def read_job_ids(run: Path) -> set[str]:
-    """Return the ids that were recorded; none where the file is absent or cannot be read."""
+    """Return the recorded ids. Return none if the file is missing or cannot be read."""
     try:
         text = read_regular(job_ids_file(run)).decode("ascii", "replace")
     except OSError:

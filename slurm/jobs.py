@@ -1,8 +1,8 @@
-"""What squeue and sacct say of jobs, read into one type; and a waiting job's reason in words.
+"""Read the output of squeue and sacct about jobs into one type.
 
-Both are asked for text with our own separators, which reads the same from 22.05 to 25.x. Their ``--json``
-does not: 22.05's squeue ignores its filters there, its sacct reports exit code 0 for failed jobs, and the
-names and types of the fields (``job_state`` as a string, then as a list) change from release to release.
+Both print text with our separators, which has the same form from 22.05 to 25.x. Their ``--json`` does not.
+With it, 22.05's squeue ignores its filters, and its sacct reports exit code 0 for failed jobs. The names and
+types of the fields (``job_state`` as a string, then as a list) change from release to release.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobctl.slurm.directives import MAX_COMMENT
 
 RECORD = "\x1e"
 FIELD = "\x1f"
-"""Put before each job and between its fields: names and comments may hold anything that people type."""
+"""Separators before each job and between its fields. Names and comments may contain any typed text."""
 
 _SQUEUE = ("%i", "%T", "%r", "%V", "%S", "%e", "%P", "%D", "%N", "%l", "%E", "%j", "%k")
 SQUEUE_FORMAT = RECORD + FIELD.join(_SQUEUE)
@@ -48,13 +48,13 @@ ACTIVE = frozenset(
 )
 """States in which a job holds nodes, or will hold them."""
 _REVOKED = "REVOKED"
-"""What a cluster of a federation says of a job that another one has started."""
+"""The state that a cluster of a federation reports for a job that another cluster has started."""
 _NO_NUMBER = str(2**32 - 2)
-"""The id of a record in a federation whose job has gone to another cluster: Slurm's NO_VAL."""
+"""The id of a record in a federation whose job has moved to another cluster: Slurm's NO_VAL."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One job, or with sacct one attempt of a job that was requeued. Times are seconds since 1970."""
+    """One job. From sacct: one attempt of a job that was requeued. Times are seconds since 1970."""
 
     id: str
     name: str
@@ -68,9 +68,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     dependency: str = ""
     submitted: int | None = None
     started: int | None = None
-    """Of a waiting job: when Slurm expects to start it."""
+    """For a waiting job: the time at which Slurm expects to start it."""
     ended: int | None = None
-    """Of a waiting or running job: when its time limit ends."""
+    """For a waiting or running job: the time at which its time limit ends."""
     exit_code: int | None = None
     signal: int | None = None
 
@@ -80,7 +80,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tasks(self) -> int:
-        """The number of tasks of an array. squeue has one line for those that wait: ``7_[2,4-6%2]``."""
+        """Return the number of tasks of an array. squeue has one line for waiting tasks: ``7_[2,4-6%2]``."""
         listed = self.id.partition("[")[2].partition("%")[0]
         ranges = re.findall(r"(\d+)(?:-(\d+))?", listed)
         return sum(int(last or first) - int(first) + 1 for first, last in ranges) or 1
@@ -105,10 +105,10 @@ def run_comment(directory: Path, words: str = "") -> str:
 def of_run(
     jobs: Iterable[Job], run: str, comment: str, ids: Collection[str] = (), submitted: Collection[str] = ()
 ) -> list[Job]:
-    """The jobs of one run, oldest first: by name and comment, or by the ids that its attempts have recorded.
+    """Return the jobs of one run, oldest first, by name and comment, or by the ids that attempts recorded.
 
-    A job whose script came through a pipe may have another name. Accounts store no comments unless told to,
-    and a run of another root may have the same name: then a job must be one of those that were ``submitted``.
+    A job whose script came through a pipe may have another name. By default accounts store no comments, and a
+    run of another root may have the same name. Then a job must be one of those that were ``submitted``.
     """
 
     def is_of_run(job: Job) -> bool:
@@ -119,22 +119,22 @@ def of_run(
             job.comment == comment or (not job.comment and array_of(job) in submitted)
         )
 
-    # By time and not by id alone: Slurm counts from the start again after MaxJobId.
+    # Sort by time and not only by id: after MaxJobId, Slurm starts again with small ids.
     return sorted(filter(is_of_run, jobs), key=lambda job: (job.submitted or 0, _number(job.id) or 0))
 
 
 def array_of(job: Job) -> str:
-    """The id that all tasks of an array have in common: ``7`` of ``7_2`` and of ``7_[3-5%2]``."""
+    """Return the id that all tasks of an array share: ``7`` for ``7_2`` and for ``7_[3-5%2]``."""
     return job.id.partition("_")[0]
 
 
 def is_elsewhere(job: Job) -> bool:
-    """Whether this is only the trace of a job that another cluster of the federation has."""
+    """Return whether this is only the trace of a job that another cluster of the federation has."""
     return job.state == _REVOKED or job.id == _NO_NUMBER
 
 
 def one_each(jobs: Iterable[Job]) -> list[Job]:
-    """Return one record a job: in a federation several clusters have one, and that of who runs it counts."""
+    """Return one record a job. If clusters of a federation have one each, the running cluster's counts."""
     records: dict[str, Job] = {}
     for job in jobs:
         known = records.get(job.id)
@@ -145,28 +145,28 @@ def one_each(jobs: Iterable[Job]) -> list[Job]:
 
 
 def _weight(job: Job) -> tuple[bool, bool, bool]:
-    """A requeue ends a record on one cluster and begins one on another."""
+    """Return the weight of a record. A requeue ends a record on one cluster and begins one on another."""
     return (job.active, not job.waiting, bool(job.node_list))
 
 
 def parse_squeue(text: str) -> list[Job]:
-    """What ``squeue --noheader --format=SQUEUE_FORMAT`` printed under ``SLURM_TIME_FORMAT=%s``."""
+    """Read the output of ``squeue --noheader --format=SQUEUE_FORMAT`` under ``SLURM_TIME_FORMAT=%s``."""
     return [_queued(fields) for fields in _records(text.split(RECORD)[1:], len(_SQUEUE), RECORD)]
 
 
 def parse_sacct(text: str) -> list[Job]:
-    """What ``sacct --noheader --parsable2 --delimiter=FIELD --format=SACCT_FIELDS`` printed."""
+    """Read the output of ``sacct --noheader --parsable2 --delimiter=FIELD --format=SACCT_FIELDS``."""
     return [_accounted(fields) for fields in _records(text.split("\n"), len(SACCT_FIELDS), "\n")]
 
 
 def _records(pieces: Iterable[str], size: int, separator: str) -> list[list[str]]:
-    """The fields of each record. A piece with too few of them continues the comment before it."""
+    """Return the fields of each record. A piece with too few fields continues the comment before it."""
     records: list[list[str]] = []
     for piece in pieces:
         fields = piece.removesuffix("\n").split(FIELD, size - 1)
         if len(fields) == size:
             records.append(fields)
-        # A comment may contain the separator. Its rest belongs to the record before.
+        # A comment may contain the separator. The rest of the comment belongs to the previous record.
         elif records and piece:
             records[-1][-1] += separator + piece.removesuffix("\n")
 
@@ -216,7 +216,7 @@ def _accounted(fields: Sequence[str]) -> Job:
 
 
 def base_state(state: str) -> str:
-    """``CANCELLED`` from ``CANCELLED by 1000`` and from ``CANCELLED+``."""
+    """Return ``CANCELLED`` for ``CANCELLED by 1000`` and for ``CANCELLED+``."""
     return re.split(r"[ +]", state.strip(), maxsplit=1)[0]
 
 

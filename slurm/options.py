@@ -1,4 +1,4 @@
-"""Options of sbatch and srun that a site or a user adds to jobctl's own, or puts in their place."""
+"""Options of sbatch and srun that a site or a user adds to jobctl's options, or puts in their place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from jobctl.jobs.core.errors import UserError
 
 Options = dict[str, str | int | bool | None]
-"""Values by the long names of options. True is a flag without a value. None, False and empty are left out."""
+"""Values by the long names of options. True is a flag without a value. None, False and "" are left out."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 OF_JOBCTL = {
@@ -35,7 +35,7 @@ OF_JOBCTL = {
     "wait": "use jobctl submit --wait",
     "wrap": "the script is jobctl's",
 }
-"""Options of sbatch that would break what jobctl does with the job, and what to use instead."""
+"""Options of sbatch that would disturb jobctl's work with the job, and what to use instead."""
 OF_EACH_RUN = {
     "jobid": "a step belongs to its own job",
     "label": "logs are in the run directory",
@@ -49,13 +49,13 @@ OF_EACH_RUN = {
     "export": "use env and pass_env",
     "pty": "a batch job has no terminal",
 }
-"""The same of srun."""
+"""The same for srun."""
 
 
 def added(own: Mapping[str, str | int | bool | None], extra: Mapping[str, object], key: str) -> Options:
-    """Return ``own`` options with ``extra`` ones, which win; ``key`` is the setting that holds them.
+    """Return ``own`` options with ``extra`` options, which win. ``key`` is the setting that holds these.
 
-    Raises UserError for a name that no option can have, and for an option that jobctl itself must choose.
+    Raises UserError for an invalid name of an option, and for an option that only jobctl may choose.
     """
     refused = OF_JOBCTL if key == "slurm.options" else OF_EACH_RUN
     options: Options = dict(own)
@@ -71,14 +71,14 @@ def added(own: Mapping[str, str | int | bool | None], extra: Mapping[str, object
 
         options[name] = _value(value)
         if name.startswith("mem-per-") and options[name]:
-            # sbatch takes one of the three.
+            # sbatch accepts only one of the three.
             options["mem"] = None
 
     return options
 
 
 def _value(value: object) -> str | int | bool | None:
-    """Return a value as it is written; ``--set`` writes true and false as text."""
+    """Return a value as the file has it. ``--set`` gives true and false as text."""
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
 
@@ -86,7 +86,7 @@ def _value(value: object) -> str | int | bool | None:
 
 
 def as_words(options: Mapping[str, str | int | bool | None]) -> list[str]:
-    """Return options as words of a command line, each still to be quoted for its place."""
+    """Return options as words of a command line. The caller must still quote each word."""
     words = []
     for name, value in options.items():
         if value is True:

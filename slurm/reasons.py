@@ -1,4 +1,4 @@
-"""Why a job waits and how it ended, for people: Slurm's code words in plain ones."""
+"""Say in plain words why a job waits and how it ended. Slurm itself uses code words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WAITING = {
 }
 
 UNDECIDED = frozenset({"", "None", "PartitionConfig"})
-"""What a new job has for a reason until the scheduler has looked at it."""
+"""The reasons of a new job until the scheduler has looked at it."""
 
 _ENDED = {
     "COMPLETED": "finished",
@@ -56,7 +56,7 @@ _ENDED = {
 
 
 def waiting_words(reason: str) -> str:
-    """A pending reason in words; limits of an account, QoS or user are named by what they count."""
+    """Return a pending reason in words. A limit of an account, QoS or user appears as the thing it counts."""
     reason = reason.strip("()")
     known, _, detail = reason.partition(",")
     if known in _WAITING:
@@ -71,7 +71,7 @@ def waiting_words(reason: str) -> str:
 
 
 def job_words(job: Job, now: float) -> str:
-    """One line on a job: what it waits for and until when, where it runs, or how it ended."""
+    """Return one line about a job: its wait and expected start, its nodes, or how it ended."""
     if job.waiting:
         words = waiting_words(job.reason)
         return f"{'' if words.startswith('waiting') else 'waiting: '}{words}{_expected(job, now)}"
@@ -103,5 +103,5 @@ def _expected(job: Job, now: float) -> str:
 
 
 def _spaced(camel: str) -> str:
-    """``MaxNodePerUser`` as ``max node per user``; runs of capitals stay whole."""
+    """Return ``max node per user`` for ``MaxNodePerUser``. A sequence of capitals stays one word."""
     return " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", camel)).lower() or camel

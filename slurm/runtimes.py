@@ -1,4 +1,4 @@
-"""The container runtimes of Slurm clusters: their signs, and the settings that each refuses by name."""
+"""The container runtimes of Slurm clusters: how to detect each, and the settings that each refuses."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Runtime:
 
     name: ContainerRuntime
     plugin_option: str = ""
-    """srun's help names this option where the plug-in is installed; empty for a program."""
+    """The option that srun's help names if the plug-in is installed; empty for a program."""
     places_mounts: bool = True
-    """Whether a command may name mounts; else they stand in a file of the runtime's own."""
+    """Whether a command may name mounts. Otherwise they are in a separate file of the runtime."""
     has_modules: bool = False
-    """Whether the site offers parts of the node (GPUs, NCCL) under names that a command may ask for."""
+    """Whether the site offers parts of the node (GPUs, NCCL) under names that a command may request."""
 
     @property
     def program(self) -> str:
-        """What must be on the PATH of a node; empty for a plug-in."""
+        """Return the program that must be on the PATH of a node; empty for a plug-in."""
         return "" if self.plugin_option else self.name
 
 
@@ -38,25 +38,25 @@ RUNTIMES = (
     Runtime("podman"),
     Runtime("docker"),
 )
-"""Those that can be looked for, the likeliest choice of a cluster that has several first."""
+"""The runtimes that can be detected. The most likely choice of a cluster with several comes first."""
 _OCI = Runtime("oci", plugin_option="--container", places_mounts=False)
-"""srun always has the option; whether it works is up to ``oci.conf``, which only an administrator sees."""
+"""srun always has this option. ``oci.conf`` decides whether it works, and only administrators see it."""
 KNOWN: dict[str, Runtime] = {runtime.name: runtime for runtime in (*RUNTIMES, _OCI)}
 
 SHARED_RUN_MODULES = ("mpi", "cuda-mpi", "openmpi-pmi2", "openmpi-pmix")
-"""Modules with which podman-hpc starts a container in the background and hands its signals to nobody."""
+"""With these modules podman-hpc starts a container in the background and passes its signals to nobody."""
 SHIFTER_TYPES = ("docker", "custom", "id", "local")
 SHIFTER_TAKEN = ("/etc", "/var", "/opt/udiImage")
-"""Folders of an image below which shifter lets no user mount; /var/tmp itself is free."""
+"""Folders of an image below which shifter lets no user mount. /var/tmp itself is allowed."""
 
 
 def runtime_of(spec: JobSpec) -> Runtime | None:
-    """Return the site's runtime; None where the job runs without a container."""
+    """Return the site's runtime, or None if the job runs without a container."""
     return KNOWN.get(spec.site.container.runtime)
 
 
 def is_here(runtime: Runtime, help_of_srun: str) -> bool:
-    """Whether a runtime is installed: its plug-in by what srun says of itself, its program by the PATH."""
+    """Return whether a runtime is installed. srun's help shows a plug-in, and the PATH shows a program."""
     if runtime.plugin_option:
         return any(word.partition("=")[0] == runtime.plugin_option for word in help_of_srun.split())
 
@@ -64,7 +64,7 @@ def is_here(runtime: Runtime, help_of_srun: str) -> bool:
 
 
 def refuse_unfit(spec: JobSpec) -> None:
-    """Raise UserError for a setting that the site's container runtime cannot honour."""
+    """Raise UserError for a setting that the site's container runtime cannot obey."""
     runtime = runtime_of(spec)
     name = spec.site.container.runtime
     if spec.site.container.modules and not (runtime and runtime.has_modules):
@@ -162,7 +162,7 @@ def _refuse_for_shifter(spec: JobSpec) -> None:
 
 
 def all_mounts(spec: JobSpec) -> list[str]:
-    """``source:target[:flags]`` of all that the job sees of the host, the shared root first."""
+    """Return ``source:target[:flags]`` of all host folders that the job sees, the shared root first."""
     source = spec.site.project_dir
     return [
         f"{spec.site.root}:{spec.site.root}",

@@ -24,16 +24,16 @@ from jobctl.slurm.options import added, as_words
 from jobctl.slurm.runtimes import refuse_unfit
 
 WAIT_SECONDS = 60
-"""How long the other nodes may go on when one has ended well; when one fails they are ended at once."""
+"""Seconds for the other nodes to continue after one ended well. If one fails, they end at once."""
 LAST_WORDS_SECONDS = 20
-"""How long a node whose failure may be another's fault waits for that one to say how it ended."""
+"""Seconds that a node waits for another node to report its end, if that one may be at fault."""
 
 ANSWER_SECONDS = 30
-"""How long a node may take to start a process. A living node takes one or two seconds."""
+"""Seconds for a node to start a process. A living node takes one or two."""
 IMPORT_SECONDS = 3600
-"""How long a job waits for another one that imports the same image."""
+"""Seconds that a job waits for another job that imports the same image."""
 FRUITLESS_ATTEMPTS = 3
-"""Attempts in a row that may be stopped before they have saved a step."""
+"""The number of attempts in a row that may stop before they have saved a step."""
 FUNCTIONS = (
     *EVERY_SCRIPT,
     "supervise",
@@ -45,11 +45,11 @@ FUNCTIONS = (
 )
 """Files of shell functions that every job calls."""
 KILL_SECONDS = 30
-"""Time between SIGTERM and SIGKILL in an allocation, as Slurm's KillWait."""
+"""Seconds between SIGTERM and SIGKILL in an allocation, like Slurm's KillWait."""
 
 
 def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
-    """sbatch's options for ``spec``, by their long names; None and empty ones are left out."""
+    """Return sbatch's options for ``spec``, by their long names. None and empty options are left out."""
     site = spec.site
     resources = spec.resources
     gpus = resources.gpus_per_node
@@ -87,15 +87,15 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
 
 
 def srun_options(spec: JobSpec, variables: Iterable[str], *, allocation: bool = False) -> list[str]:
-    """srun's options for each run of the payload. ``variables``: names that go into a container.
+    """Return srun's options for each run of the payload. ``variables`` are names for a container.
 
-    In an ``allocation`` another step, such as that of Jupyter, may hold all that there is.
+    In an ``allocation`` another step, such as that of Jupyter, may hold all its resources.
     """
     own: dict[str, str | int | bool | None] = {
         "overlap": allocation,
         "ntasks-per-node": 1,
         "kill-on-bad-exit": 1,
-        # The ranks have all of the job's CPUs and divide them among themselves.
+        # The ranks get all CPUs of the job and divide them among themselves.
         "cpu-bind": "none",
         "wait": WAIT_SECONDS,
     }
@@ -105,9 +105,9 @@ def srun_options(spec: JobSpec, variables: Iterable[str], *, allocation: bool = 
 
 
 def _cpus_of_a_part(spec: JobSpec) -> int | None:
-    """CPUs that a job on a part of a node asks for: one a rank, and one a process that reads its batches.
+    """Return the CPUs for a job on a part of a node: one a rank, and one a process that reads its batches.
 
-    None where it has whole nodes, or where Slurm knows better: a job without ranks takes what it gets.
+    Return None if the job has whole nodes. Return None also for a job without ranks: Slurm decides its CPUs.
     """
     if spec.site.slurm.exclusive or not spec.job_kind.distributed:
         return None
@@ -127,17 +127,17 @@ def tasks(spec: JobSpec) -> int:
 
 
 def nodes_of(spec: JobSpec) -> int:
-    """Nodes of the job, or of each task of an array."""
+    """Return the nodes of the job, or of each task of an array."""
     return 1 if spec.job_kind.array == "nodes" else spec.resources.nodes
 
 
 def wanted_nodes(spec: JobSpec) -> int:
-    """The same with those that take the place of bad ones."""
+    """Return the same number plus the spare nodes, which replace bad ones."""
     return nodes_of(spec) + (spec.site.slurm.spare_nodes if spec.checked else 0)
 
 
 def _comment(spec: JobSpec) -> str:
-    """Of a script that is piped into sbatch before its run has a name, what all of ours have."""
+    """Return the comment. A script that is piped into sbatch before its run has a name gets a general one."""
     if spec.run:
         return run_comment(layout.run_dir(Path(spec.site.root), spec.run), spec.site.slurm.comment)
     return f"{spec.site.slurm.comment} jobctl".strip()
@@ -150,12 +150,12 @@ def _array(spec: JobSpec) -> str | None:
 
 
 def environment(spec: JobSpec) -> dict[str, str]:
-    """Of the job, with what every node of a cluster wants; the site's own settings win."""
+    """Return the job's environment, with variables that every node needs. The site's settings win."""
     if spec.resources.gpus_per_node:
-        # What one job has compiled the next one need not; but nobody runs what somebody else has compiled.
+        # The next job can reuse kernels that a job has compiled. But no user runs kernels of another user.
         variables = gpu_environment(spec, Verbatim('"$CACHE"'))
         if "OMP_NUM_THREADS" not in spec.site.env:
-            # What Slurm has given the job is known in the job alone.
+            # Only the job knows how many CPUs Slurm has given it.
             variables["OMP_NUM_THREADS"] = Verbatim('"$THREADS"')
 
         return variables
@@ -167,23 +167,23 @@ def environment(spec: JobSpec) -> dict[str, str]:
 
 
 def home_path(path: str) -> str:
-    """``path`` as one word of shell, in which a leading ``~`` is the home folder of whoever runs the job."""
+    """Return ``path`` as one word of shell. A leading ``~`` is the home folder of the job's user."""
     return Verbatim('"$HOME"' + quote_shell(path[1:])) if path.startswith("~/") else path
 
 
 def core_kib(spec: JobSpec) -> str:
-    """KiB that ``ulimit -c`` allows a core file."""
+    """Return the KiB that ``ulimit -c`` allows a core file."""
     mib = spec.site.slurm.core_file_mib
     return "unlimited" if mib < 0 else str(mib * 1024)
 
 
 def reads_secrets(spec: JobSpec) -> bool:
-    """Return whether the job reads variables from a file of the user's."""
+    """Return whether the job reads variables from a file of the user."""
     return bool(spec.site.secrets_file and spec.site.pass_env)
 
 
 def function_files(spec: JobSpec, *, allocation: bool, keeps_container: bool) -> list[str]:
-    """Return the files of shell functions that the job calls, as ``functions`` of a template takes them."""
+    """Return the files of shell functions that the job calls, for ``functions`` of a template."""
     image = bool(images.importer(spec))
     site = spec.site
     needed = {
@@ -204,7 +204,7 @@ def function_files(spec: JobSpec, *, allocation: bool, keeps_container: bool) ->
 
 
 def _image_values(spec: JobSpec) -> dict[str, object]:
-    """Return what a job that imports its image has to know."""
+    """Return the values for a job that imports its image."""
     return {
         "importer": images.importer(spec),
         "import_seconds": IMPORT_SECONDS,
@@ -215,14 +215,14 @@ def _image_values(spec: JobSpec) -> dict[str, object]:
 
 
 def render(spec: JobSpec, *, allocation: bool = False) -> str:
-    """The whole script: deterministic, and nothing in it but what ``spec`` says.
+    """Return the whole script. It is deterministic, and contains only what ``spec`` says.
 
-    For sbatch, or for bash in an ``allocation``, where one job does what the tasks of an array do.
-    Raises UserError for what the site's container runtime cannot do.
+    It is for sbatch, or for bash in an ``allocation``, where one job does the work of an array's tasks.
+    Raises UserError for anything that the site's container runtime cannot do.
     """
     refuse_unfit(spec)
     variables = environment(spec)
-    # Another run of the allocation may want another image under the same name.
+    # Another run in the allocation may need another image under the same name.
     keeps_container = images.keeps_container(spec) and not allocation
 
     return render_template(

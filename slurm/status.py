@@ -1,4 +1,4 @@
-"""Where a run stands, from its own records and from what Slurm says of its jobs. Pure."""
+"""Determine the status of a run from its records and from Slurm's reports on its jobs. All pure."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from jobctl.slurm.jobs import Job, array_of, of_run, run_comment
 from jobctl.slurm.reasons import job_words
 
 RETRIED = frozenset({"busy", "failed", "hardware"})
-"""Reasons of an attempt's end after which a job starts again where retries are left."""
+"""Reasons of an attempt's end after which a job starts again, if retries remain."""
 EXIT_TERMINATED = 143
 """128 + SIGTERM."""
 SLURM_ENDED_IT = frozenset({"BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"})
 RECORD_SECONDS = 30
-"""How long an attempt's record may take to appear. A network file system shows an older one for a while."""
+"""Seconds for an attempt's record to appear. A network file system shows an older one for a while."""
 SUBMISSION_SECONDS = 120
-"""A younger run that Slurm does not know is still being submitted."""
+"""If Slurm does not know a run of at most this age in seconds, the run is still being submitted."""
 
 
 def comment_of(run: Run) -> str:
-    """The comment of a run's jobs; raises UserError where it is too long for Slurm."""
+    """Return the comment of a run's jobs. Raises UserError if it is too long for Slurm."""
     return run_comment(run.path, run.record.spec.site.slurm.comment)
 
 
 def jobs_of(run: Run, jobs: Collection[Job]) -> list[Job]:
-    """The jobs that work, worked or will work on ``run``, oldest first."""
+    """Return the jobs that work, worked or will work on ``run``, oldest first."""
     attempts = {attempt.job_id for attempt in run.attempts}
     return of_run(jobs, run.name, comment_of(run), attempts, _submitted_ids(run, jobs))
 
 
 def _submitted_ids(run: Run, jobs: Collection[Job]) -> set[str]:
-    """The ids of the jobs that ``jobctl`` has submitted for the run.
+    """Return the ids of the jobs that ``jobctl`` has submitted for the run.
 
-    A run of an older version recorded none: there a job counts that was submitted when the run was.
+    A run of an older version has no recorded ids. For it, a job counts if it was submitted at the same time
+    as the run.
     """
     recorded = read_job_ids(run.path)
     if recorded:
@@ -52,19 +53,19 @@ def _submitted_ids(run: Run, jobs: Collection[Job]) -> set[str]:
 
 
 def needs_history(run: Run, queued: Sequence[Job]) -> bool:
-    """Whether neither the run's records nor the queue say how it ended. ``queued`` are its own jobs."""
+    """Return whether neither the run's records nor its ``queued`` jobs say how the run ended."""
     return not queued and (recorded_status(run).state not in ENDED or _terminated(run))
 
 
 def _terminated(run: Run) -> bool:
-    """Whether the last attempt knows no more of its end than that Slurm killed it."""
+    """Return whether the last attempt knows only that Slurm killed it."""
     return run.last is not None and run.last.exit_code == EXIT_TERMINATED
 
 
 def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None = None) -> Status:
-    """The status of ``run``, of which ``jobs`` are its own in the queue or the accounts, oldest first.
+    """Return the status of ``run``. ``jobs`` are its jobs in the queue or the accounts, oldest first.
 
-    ``failed`` is a run that it was to come after, and that has ended otherwise than well.
+    ``failed`` is a run that should end well before ``run`` starts, but did not.
     """
     recorded = recorded_status(run)
     active = [job for job in jobs if job.active]
@@ -79,7 +80,7 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
 
         return _replace(status, status.state, status.detail + _waiting(job, rest))
 
-    # Before the recorded end itself: the attempt has ended well, but nothing will start the next one.
+    # Check this before the recorded end: the attempt ended well, but nothing will start the next one.
     if recorded.state in ENDED and (lost := _lost_requeue(run)):
         return _replace(
             recorded, recorded.state, f"{_why(run, recorded)}, but {lost}; jobctl resume {run.name}"
@@ -95,14 +96,14 @@ def _of_none_active(
     run: Run, recorded: Status, jobs: Sequence[Job], now: float, failed: Status | None
 ) -> Status:
     """Return the status of a run without a recorded end, none of whose ``jobs`` is in the queue."""
-    # Slurm removes such a job from the queue, and without accounts nothing else tells why.
+    # Slurm removes such a job from the queue. Without accounts nothing else tells the reason.
     if failed and recorded.state == "submitted":
         words = f"never started: {failed.run}, which it was to come after, is {failed.state}"
         return _replace(
             recorded, "cancelled", f"{words}; jobctl resume {failed.run}, then jobctl resume {run.name}"
         )
 
-    # The job is gone and its record may still be on its way over the network file system.
+    # The job has ended, but its record may not have reached us over the network file system.
     if jobs and _may_be_recorded(recorded, jobs[-1], now):
         return _replace(recorded, "running", f"{job_words(jobs[-1], now)}; its last words are awaited")
 
@@ -125,7 +126,7 @@ def _may_be_recorded(recorded: Status, job: Job, now: float) -> bool:
 
 
 def _lost_requeue(run: Run) -> str:
-    """What the last attempt has left where it wanted to start again and Slurm did not take it."""
+    """Return the message of the last attempt, if it asked for a new start and Slurm did not accept."""
     if run.last is None:
         return ""
 
@@ -138,10 +139,10 @@ def _lost_requeue(run: Run) -> str:
 
 
 def submitted(run: Run) -> float:
-    """Seconds since 1970 at which the run was submitted, or its first attempt began.
+    """Return the time of the run's submission, or of its first attempt, in seconds since 1970.
 
-    A job that came through a pipe writes its record itself, so its time is that of the record. 0 where
-    nothing tells.
+    A job that came through a pipe writes its record itself, so its time is that of the record. Return 0 if
+    nothing tells the time.
     """
     recorded = seconds_of(run.record.submitted or (run.attempts[0].start if run.attempts else ""))
     if recorded:
@@ -182,7 +183,7 @@ def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
 
 
 def _why(run: Run, recorded: Status) -> str:
-    """Why the last attempt ended, where another one follows it."""
+    """Return the reason why the last attempt ended, if another attempt follows it."""
     if run.last is not None and run.last.reason == NODE_FAILURE:
         return "a node died"
 
@@ -200,7 +201,7 @@ def _waiting(job: Job, rest: Sequence[Job]) -> str:
 
 
 def _goes_on(run: Run) -> bool:
-    """Whether the last attempt has left it to another one, which will be the same job's."""
+    """Return whether another attempt of the same job will follow the last one."""
     last = run.last
     if last is None or state_of(last) == "stopped":
         return True
@@ -211,7 +212,7 @@ def _goes_on(run: Run) -> bool:
 
 
 def _of_ended(run: Run, recorded: Status, job: Job, now: float) -> Status:
-    """The attempt could not write its end: killed, or never begun."""
+    """Return the status if the attempt could not write its end: it was killed, or never began."""
     state: State = "cancelled" if job.state == "CANCELLED" else "failed"
     detail = f"{job_words(job, now)}{_slurm_output(run.path)}; jobctl resume {run.name}"
     return msgspec.structs.replace(_replace(recorded, state, detail), job_id=job.id, nodes=job.node_list)

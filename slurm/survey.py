@@ -1,4 +1,4 @@
-"""What a Slurm cluster has: partitions, GPUs, accounts and container runtimes, as its commands tell."""
+"""Find out the partitions, GPUs, accounts and container runtimes of a Slurm cluster, by its commands."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Ask = Callable[[list[str]], str]
 
 
 def survey(ask: Ask, cluster: str = "") -> Survey:
-    """Ask Slurm by ``ask``, which runs one command. Raises UserError where Slurm does not answer at all.
+    """Ask Slurm with ``ask``, which runs one command. Raises UserError if Slurm does not answer at all.
 
-    ``ask`` asks one ``cluster`` of those that share its accounts; empty: that of this machine.
+    ``ask`` asks one ``cluster`` of those that share its accounts. Empty: the cluster of this machine.
     """
     partitions, default = parse_partitions(ask(PARTITIONS))
     offers = [
         Offer(key="slurm.partition", values=tuple(partitions), chosen=chosen_partition(partitions, default))
     ]
-    # Without types nothing is offered: the key then has to stay empty.
+    # Without types, offer nothing: the key must then stay empty.
     types = sorted({name for names in partitions.values() for name in names})
     if types:
         offers.append(Offer(key="slurm.gpu_type", values=tuple(types)))
 
     notes: list[str] = []
-    # Many sites hide their accounts. That is a note, and the rest of the file is still written.
+    # Many sites hide their accounts. Then add a note, and still write the rest of the file.
     offers += _accounts(ask, notes, cluster)
     runtimes = _runtimes(ask)
     offers.append(Offer(key="container.runtime", values=tuple(runtimes), chosen=runtimes[0]))
@@ -59,7 +59,7 @@ def gpu_types(resources: str) -> list[str]:
 
 
 def chosen_partition(partitions: dict[str, list[str]], default: str) -> str:
-    """Return the partition for a new site: the default where it has GPUs, else the first that has."""
+    """Return the partition for a new site: the default if it has GPUs, otherwise the first with GPUs."""
     with_gpus = [name for name, types in partitions.items() if types]
     if default in with_gpus or not with_gpus:
         return default or next(iter(partitions), "")
@@ -93,7 +93,7 @@ def _accounts(ask: Ask, notes: list[str], cluster: str) -> Sequence[Offer]:
 
 
 def _runtimes(ask: Ask) -> list[str]:
-    """Return how this machine can start an image, ``none`` last. The nodes may have another."""
+    """Return the ways in which this machine can start an image, ``none`` last. Nodes may have others."""
     try:
         help_of_srun = ask(["srun", "--help"])
     except UserError:

@@ -27,23 +27,23 @@ from jobctl.slurm.reasons import UNDECIDED, waiting_words
 from jobctl.slurm.status import comment_of, jobs_of, needs_history, status_of, submitted
 
 QUEUE_SECONDS = 3.0
-"""How old an answer of squeue may be: who waits or follows asks often, and one controller serves all."""
+"""Seconds for which an answer of squeue is reused. Commands ask often, and one controller serves all."""
 
 LOOK_SECONDS = 15.0
-"""How long a cluster may be silent before its runs are unknown. A person waits for the list."""
+"""Seconds that a cluster may take to answer before its runs are unknown. A person waits for the list."""
 
 FIRST_LOOKS = 8
 FIRST_LOOK_SECONDS = 0.2
-"""How often a new job is looked at until the scheduler has."""
+"""The number of looks at a new job, and the seconds between two. They end once the scheduler has looked."""
 
 
 def slurm_output(run: Path) -> Path:
-    """Where Slurm itself writes: what the script prints before its attempt begins, and why it was ended."""
+    """Return the file for Slurm's output: the script's lines before its attempt, and why it was ended."""
     return run / "logs" / "slurm.out"
 
 
 class _Queue(msgspec.Struct, frozen=True):
-    """What a cluster's squeue has said of some users' jobs, good for a while."""
+    """The answer of a cluster's squeue about the jobs of some users, valid for a while."""
 
     jobs: list[Job]
     users: frozenset[int]
@@ -51,7 +51,7 @@ class _Queue(msgspec.Struct, frozen=True):
 
 
 class SlurmTarget:
-    """Looks a run's jobs up by name and comment, so that nothing but its directory has to be remembered."""
+    """Find a run's jobs by name and comment, so that only the run's directory is needed."""
 
     def __init__(self, client: Slurm | None = None, clock: Callable[[], float] = time.time) -> None:
         self._client = client or Slurm()
@@ -62,12 +62,12 @@ class SlurmTarget:
         return sbatch_script.render(spec)
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
-        """Raises UserError when Slurm refuses, the run has a job already, or one it is ``after`` failed."""
+        """Submit the run. Raises UserError if Slurm refuses, it has a job already, or a run in ``after`` failed."""
         run = _resolved(run)
-        # First: jobctl's commands do not see these variables, and would ask another cluster than the user
-        # means.
+        # Check this first. jobctl's commands do not see these variables, and would ask another cluster than
+        # the user means.
         _refuse_a_cluster_by_chance(run)
-        # Someone else may have submitted the run since the last answer.
+        # Another user may have submitted the run since the last answer.
         self._forget_queue()
         active = [job.id for job in self._jobs(run) if job.active]
         if active:
@@ -79,10 +79,10 @@ class SlurmTarget:
         job = self._of(run).submit(
             text, name=run.name, comment=comment_of(run), options=self._options(run, after)
         )
-        # At once: accounts may keep no comment, and then only this id tells whose job it is.
+        # Record it at once: accounts may keep no comment, and then only this id shows whose job it is.
         record_job_id(run.path, job)
         self._forget_queue()
-        # Slurm accepts some jobs that it will never start, and says so in the queue alone.
+        # Slurm accepts some jobs that it will never start. Only the queue says so.
         self._refuse_what_never_starts(run, job)
 
         return job
@@ -101,19 +101,19 @@ class SlurmTarget:
         return options
 
     def survey(self, site: Site) -> Survey:
-        """Return what the cluster has of the names in a site file."""
+        """Return the cluster's names for a site file."""
         from jobctl.slurm.survey import survey
 
         return survey(self._client.of(site.slurm.cluster).answer, site.slurm.cluster)
 
     def examine(self, site: Site, resources: Resources) -> Examination:
-        """Return what is wrong with this machine as a place to submit from."""
+        """Return the problems of this machine as a place to submit from."""
         from jobctl.slurm.diagnosis import examine
 
         return examine(site, self._client.of(site.slurm.cluster).answer)
 
     def statuses(self, runs: Sequence[Run]) -> list[Status]:
-        """Call squeue once for each cluster, and sacct once if neither it nor the records know the end."""
+        """Call squeue once for each cluster. Call sacct once if neither it nor the records know an end."""
         runs = [_resolved(run) for run in runs]
         clusters = sorted({_cluster(run) for run in runs})
         found: dict[str, Status] = {}
@@ -123,7 +123,7 @@ class SlurmTarget:
             try:
                 found |= self._statuses_on(client, cluster, group)
             except UserError as error:
-                # The caller knows what to do where nothing is known at all.
+                # The caller handles the case in which no status is known.
                 if len(clusters) == 1:
                     raise
 
@@ -134,13 +134,13 @@ class SlurmTarget:
     def _statuses_on(self, client: Slurm, cluster: str, runs: Sequence[Run]) -> dict[str, Status]:
         owners = {run.name: _owner(run) for run in runs}
         users = frozenset(owner for owner in owners.values() if owner is not None)
-        # The queue first: sacct is asked only for the runs that the queue does not know.
+        # Ask the queue first: sacct is asked only about runs that the queue does not know.
         queue = self._queued(client, cluster, users)
         now = self._clock()
         known = {run.name: _jobs_among(run, queue) for run in runs}
         unknown = [run for run in runs if _needs_history(run, known[run.name])]
         if unknown:
-            # One run whose time nobody knows must not hide the history of all others.
+            # One run with an unknown time must not hide the history of all others.
             times = [moment for moment in (submitted(run) for run in unknown) if moment]
             history = client.history(min(times, default=now) - 1, users)
             known |= {run.name: _jobs_among(run, history) for run in unknown}
@@ -152,7 +152,7 @@ class SlurmTarget:
         self._forget_queue()
         active = [job for job in self._jobs(run) if job.active]
         if not all(job.waiting for job in active):
-            # A trainer that still manages to checkpoint says 200; this tells the script not to go on.
+            # A trainer that still saves a checkpoint exits with 200. STOP tells the script not to continue.
             with contextlib.suppress(OSError, UserError):
                 runs.request_stop(run.path, "cancel", run.step)
 
@@ -165,7 +165,7 @@ class SlurmTarget:
             try:
                 (status,) = self.statuses([read_again(run)])
             except SlurmSilent:
-                # The file still grows, and the controller comes back.
+                # The file still grows, and the controller will answer again.
                 return False
 
             return status.state in runs.ENDED
@@ -208,7 +208,7 @@ class SlurmTarget:
         if queued is None or queued.reason not in NEVER_STARTS:
             return
 
-        # Otherwise it would wait in the queue although the user was told that it was refused.
+        # Otherwise it would stay in the queue, although the user sees a refusal.
         if queued.active:
             self.cancel(run)
 
@@ -219,9 +219,9 @@ class SlurmTarget:
         )
 
     def _dependency(self, run: Run, after: Sequence[str]) -> str:
-        """``--dependency`` of a new job: on the runs it comes after, and on an older job of the same name.
+        """Return ``--dependency`` of a new job: the runs that it comes after, and an older job of its name.
 
-        The latter, ``singleton``, keeps two resumptions at once from working on one directory together.
+        The latter, ``singleton``, prevents two resumptions at once from working together on one directory.
         """
         conditions = ["singleton"] if run.attempts else []
         root = run.path.parent.parent
@@ -230,7 +230,7 @@ class SlurmTarget:
             (status,) = self.statuses([parent])
             if status.state in ("pending", "running"):
                 _refuse_another_cluster(run, parent)
-                # Of an array the id of all its tasks: each of them must have finished.
+                # For an array, use the id of all its tasks: each of them must have finished.
                 conditions.append(f"afterok:{status.job_id.partition('_')[0]}")
             elif status.state != "finished":
                 code = "" if status.exit_code is None else f": exit code {status.exit_code}"
@@ -244,19 +244,19 @@ class SlurmTarget:
 
 
 def _array(run: Run) -> list[str]:
-    """Of an array that is resumed only the tasks that have not finished."""
+    """For a resumed array, return the option with only the tasks that have not finished."""
     last = run.last
     if last is None or last.tasks == 1:
         return []
 
-    # sbatch's --array replaces the directive of the script, and with it the limit.
+    # sbatch's --array replaces the directive of the script, including its limit.
     limit = run.record.spec.resources.array_limit
     tasks = ",".join(str(task) for task in runs.unfinished_tasks(run))
     return [f"--array={tasks}{f'%{limit}' if limit else ''}"]
 
 
 def _cluster(run: Run) -> str:
-    """Return the cluster of the run's jobs. Empty: that of this machine, or the record cannot be used."""
+    """Return the cluster of the run's jobs. Empty: this machine's cluster, or an unusable record."""
     try:
         return run.record.spec.site.slurm.cluster
     except UserError:
@@ -274,7 +274,7 @@ def _refuse_a_cluster_by_chance(run: Run) -> None:
 
 
 def _refuse_another_cluster(run: Run, parent: Run) -> None:
-    """Raise UserError where ``run`` would have to wait for a job of another cluster."""
+    """Raise UserError if ``run`` would have to wait for a job of another cluster."""
     if _cluster(run) != _cluster(parent):
         where = _cluster(parent) or "this machine's cluster"
         raise UserError(
@@ -285,12 +285,12 @@ def _refuse_another_cluster(run: Run, parent: Run) -> None:
 
 
 def _resolved(run: Run) -> Run:
-    """With the one spelling of its directory that all who submit or look use, whatever links lead there."""
+    """Return the run with the real path of its directory, which every caller uses, whatever links exist."""
     return msgspec.structs.replace(run, path=run.path.resolve())
 
 
 def _with_last_words(run: Run) -> Run:
-    """Read the run again when it has no job. Its attempt may have ended after the first reading."""
+    """Read the run again if it has no job. Its attempt may have ended after the first reading."""
     return run if recorded_status(run).state == "finished" else _resolved(read_again(run))
 
 
@@ -323,7 +323,7 @@ def _failed_before(run: Run) -> Status | None:
 
 
 def _jobs_among(run: Run, jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs of the run; none if its record cannot be used. Such a run hides no other run."""
+    """Return the jobs of the run, or none if its record cannot be used. Such a run hides no other run."""
     try:
         return jobs_of(run, jobs)
     except UserError:
@@ -338,7 +338,7 @@ def _needs_history(run: Run, queued: Sequence[Job]) -> bool:
 
 
 def _owner(run: Run) -> int | None:
-    """The user whose jobs work on the run; None where its directory was removed meanwhile."""
+    """Return the user whose jobs work on the run, or None if its directory was removed meanwhile."""
     try:
         return run.path.stat().st_uid
     except OSError:
