@@ -27,34 +27,34 @@ class JobKind(msgspec.Struct, frozen=True, kw_only=True):
     stage: str = ""
     """The only stage of the catalogue that this kind has. Empty: the user chooses."""
     has_model: bool = False
-    """Whether the job has a model, a tier and a stage. Such a job also reads a data set."""
+    """True if the job has a model, a tier and a stage. Such a job also reads a data set."""
     about: Literal["model", "data set", "text", "tokenizer", "hardware"] = "data set"
     """The subject of its title and of the default name of its run."""
 
     distributed: bool = False
-    """Whether its processes are ranks of one program, on all nodes. Otherwise each node works alone."""
+    """True if its processes are ranks of one program, on all nodes. Otherwise each node works alone."""
     needs_gpu: bool = False
-    """Whether it computes on GPUs. Otherwise it runs on CPUs, on one node unless the user asks for more."""
+    """True if it computes on GPUs. Otherwise it runs on CPUs, on one node unless the user asks for more."""
     network: bool = False
-    """Whether it reads from the internet."""
+    """True if it reads from the internet."""
     checkpoints: bool = False
-    """Whether it reads STOP, checkpoints and exits with 200. A signal ends any other job."""
+    """True if it reads STOP, checkpoints and exits with 200. A signal ends any other job."""
     at_warning: Literal["terminate", "checkpoint", "continue"] = "terminate"
     """The job's answer to the warning of its end: end now, checkpoint, or use the remaining time."""
     reads_checkpoint: bool = False
-    """Whether it works on the checkpoint of a finished run, in the directory of that run."""
+    """True if it works on the checkpoint of a finished run, in the directory of that run."""
     checked: bool = False
-    """Whether its nodes may be checked before it begins."""
+    """True if its nodes may be checked before it begins."""
     checks_nodes: bool = False
-    """Whether the job itself is the check of its nodes."""
+    """True if the job itself is the check of its nodes."""
     may_fail_in_part: bool = False
-    """Whether it has finished when one task has finished: a sweep looks for the size that fails."""
+    """True if it has finished when one task has finished: a sweep looks for the size that fails."""
     array: Literal["", "nodes", "arms"] = ""
     """Tasks of a scheduler's job array: one for each node, or one for each combination of settings."""
     makes: Literal["", "data set", "text", "tokenizer"] = ""
     """Its product in the shared root. If the product is complete, the job need not run."""
     in_pipeline: bool = False
-    """Whether ``jobctl pipeline`` contains it. The order there is the order of this table."""
+    """True if ``jobctl pipeline`` contains it. The order there is the order of this table."""
 
 
 TOKENIZER = JobKind(

@@ -192,9 +192,9 @@ def resume(root: Path, name: str, trusted: Sequence[str] = ()) -> tuple[Run, str
 def resume_run(run: Run, trusted: Sequence[str] = (), sets: Sequence[str] = ()) -> tuple[Run, str]:
     """Start another attempt of an ended run. From now on it has the settings ``sets`` (``KEY=VALUE``).
 
-    Return the run and the job id. Raises UserError in these cases: The run is alive. It is finished and not
-    made longer. Another user resumes it at this moment. A setting is impossible. The run belongs to a user
-    who is not among the ``trusted``. Its directory was copied or renamed.
+    Return the run and the job id. Raises UserError while the run is alive, or if it is finished and not made
+    longer. Raises it also if another user resumes the run at this moment, or if a setting is impossible.
+    Raises it also if the run's owner is not among the ``trusted``, or if its directory was copied or renamed.
     """
     spec = run.record.edited_spec
     # Check this before the scheduler is asked: its answer would be about the run of that name.

@@ -19,9 +19,9 @@ class Runtime:
     plugin_option: str = ""
     """The option that srun's help names if the plug-in is installed; empty for a program."""
     places_mounts: bool = True
-    """Whether a command may name mounts. Otherwise they are in a separate file of the runtime."""
+    """True if a command may name mounts. Otherwise they are in a separate file of the runtime."""
     has_modules: bool = False
-    """Whether the site offers parts of the node (GPUs, NCCL) under names that a command may request."""
+    """True if the site offers parts of the node (GPUs, NCCL) under names that a command may request."""
 
     @property
     def program(self) -> str:

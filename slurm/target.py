@@ -62,7 +62,7 @@ class SlurmTarget:
         return sbatch_script.render(spec)
 
     def submit(self, run: Run, script: Path, after: Sequence[str] = ()) -> str:
-        """Submit the run. Raises UserError if Slurm refuses, it has a job already, or a run in ``after`` failed."""
+        """Submit the run. Raises UserError if Slurm refuses, it has a job, or one of ``after`` failed."""
         run = _resolved(run)
         # Check this first. jobctl's commands do not see these variables, and would ask another cluster than
         # the user means.
@@ -172,7 +172,7 @@ class SlurmTarget:
 
         return read_logs(run.path, rank=rank, attempt=attempt, follow=follow, ended=ended, step=run.step)
 
-    # ---- what the queue says
+    # ---- the queue
 
     def _of(self, run: Run) -> Slurm:
         return self._client.of(_cluster(run))

@@ -12,7 +12,7 @@ def attention_width(model: ModelConfig) -> int:
 
 
 def block_matmul_parameters(model: ModelConfig) -> int:
-    """Return the multiplied weights of one block: q, k, v, o and the feed-forward matrices."""
+    """Return the number of multiplied weights of one block: q, k, v, o and the feed-forward matrices."""
     queries = attention_width(model)
     keys = model.num_key_value_heads * model.head_dim
     # q and o have the width of the queries. k and v have the width of the keys.
@@ -23,7 +23,7 @@ def block_matmul_parameters(model: ModelConfig) -> int:
 
 
 def bias_parameters(model: ModelConfig) -> int:
-    """Return the biases of all linear layers except the head, and of all norms."""
+    """Return the number of biases of all linear layers except the head, and of all norms."""
     if not model.bias:
         return 0
 
@@ -38,7 +38,7 @@ def bias_parameters(model: ModelConfig) -> int:
 
 
 def norm_parameters(model: ModelConfig) -> int:
-    """Return the gains of all norms."""
+    """Return the number of gains of all norms."""
     family = load_family(model.architecture)
     per_block = family.norms_per_block * model.hidden_size
     if family.qk_norm:
@@ -50,14 +50,14 @@ def norm_parameters(model: ModelConfig) -> int:
 
 
 def embedding_parameters(model: ModelConfig) -> int:
-    """Return the weights of the token table, and of the position table if positions are learned."""
+    """Return the number of weights of the token table, and of the position table if it is learned."""
     learned = load_family(model.architecture).learned_positions
     positions = model.max_position_embeddings if learned else 0
     return (model.vocab_size + positions) * model.hidden_size
 
 
 def head_parameters(model: ModelConfig) -> int:
-    """Return the weights of the output head. They are multiplied, even if the embedding shares them."""
+    """Return the number of weights of the output head. All are multiplied, even if they are shared."""
     return model.vocab_size * model.hidden_size
 
 
@@ -70,7 +70,7 @@ def parameters(model: ModelConfig) -> int:
 
 
 def parameters_without_tables(model: ModelConfig) -> int:
-    """Return the weights without those of the embedding and the head, as some scaling rules count them."""
+    """Return the number of weights without embedding and head, as some scaling rules count them."""
     head = 0 if model.tie_word_embeddings else head_parameters(model)
     return parameters(model) - embedding_parameters(model) - head
 

@@ -24,7 +24,10 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class DatasetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The type of ``datasets/NAME.yaml``: the place of the text, the fields to read, the filters."""
+    """The type of ``datasets/NAME.yaml``.
+
+    It has the place of the text, the fields to read, and the documents to leave out.
+    """
 
     summary: str
     license: Annotated[str, Meta(description="permitted use of the text, in a few words")]

@@ -69,7 +69,7 @@ WITHOUT_COST = frozenset(
         "profile",
     }
 )
-"""They change neither a weight nor the speed. Runs that differ only in these repeat one setting."""
+"""They change neither a weight nor the speed. Runs that differ only in these are repeats."""
 
 WITHOUT_EFFECT = WITHOUT_COST | {
     "initializer_range",

@@ -1,7 +1,7 @@
 """Attribute the wall time of a run to its causes. Goodput is the share of the time in steps that count.
 
 The facts come from three places. The run's record says when the run was submitted. The records of attempts
-say when each attempt began and ended. The run log says what each start of the trainer did with its seconds.
+say when each attempt began and ended. The run log says how each start of the trainer used its seconds.
 ``run_times`` reads them; this module only calculates.
 """
 
@@ -178,7 +178,7 @@ def kept_steps(starts: Sequence[Start]) -> dict[int, float]:
 class _Books:
     """The account of a run.
 
-    Time is attributed from front to back; all time before ``cursor`` has its cause.
+    Time is attributed from front to back. All time before ``cursor`` has its cause.
     """
 
     def __init__(self, begin: float, kept: Mapping[int, float]) -> None:
@@ -200,11 +200,11 @@ class _Books:
         The time before them is its start-up, or the death of the start before.
         """
         if not first:
-            # What the start before did after its last interval is lost, and so done again.
+            # The previous start's work after its last interval is lost, and so it is done again.
             self.until(start.launched if start.died is None else start.died, "repeated")
             self.until(start.launched, "restart")
 
-        # The start-up after a death in place is part of what that death costs.
+        # The start-up after a death in place is part of the cost of that death.
         starting = "startup" if first or start.died is None else "restart"
         kept = self.kept[self.entered]
         self.entered += 1
@@ -220,7 +220,7 @@ class _Books:
     def _take(self, interval: Interval, lost: float, starting: str) -> None:
         """Add an interval. The share ``lost`` of its steps is done again later.
 
-        ``starting`` is the cause of what the interval has of a start-up.
+        ``starting`` is the cause for the start-up part of the interval.
         """
         told = sum(interval.seconds.values())
         length = max(0.0, interval.at - self.cursor)
@@ -245,7 +245,7 @@ class _Books:
             end = now
 
         if end is None:
-            # It is at work, or it was lost without a record. Nobody knows what its last seconds were for.
+            # It is running, or it was lost without a record. The use of its last seconds is unknown.
             return
 
         if span.hung_since is not None:

@@ -88,7 +88,7 @@ def kills_in(folder: Path) -> int:
 
 
 def smallest_limit(folder: Path, root: Path) -> int:
-    """Return the smallest limit of the group and of the groups around it, in bytes; 0 if there is none."""
+    """Return the smallest limit of the group and of the groups around it, in bytes; 0 if no limit is set."""
     groups = [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
     texts = [_text(group / name).strip() for group in groups for name in LIMITS]
     # Version 2 writes "max" if no limit is set. That is not a number.

@@ -66,7 +66,7 @@ def known_files(folder: Path) -> dict[str, tuple[int, int]]:
     known: dict[str, tuple[int, int]] = {}
     if folder.is_dir():
         for name in files_below(folder, []):
-            if not name.isprintable():  # bytes that are no text cannot be asked for; such a file comes again
+            if not name.isprintable():  # a request cannot name it, so it comes again
                 continue
 
             facts = (folder / name).lstat()

@@ -146,8 +146,9 @@ def resolve(
     time of a submission. It completes the name of a run without a chosen name, and a patched job then takes
     its code from a copy in the run directory. Without a stamp the spec is only rendered. ``dataset_size``
     returns the size of a job's data set, or None if it is unknown. ``tokenizer_ids`` returns the number of
-    ids of its tokenizer, or None if this host cannot know it. Raises UserError for anything unknown,
-    impossible or contradictory.
+    ids of its tokenizer, or None if this host cannot know it.
+
+    Raises UserError for anything unknown, impossible or contradictory.
     """
     # Check names first. Later they become paths and words of commands.
     check_names(choices.run, choices.after, kinds.recorded_kind(choices.kind, choices.stage or "").name)

@@ -90,7 +90,7 @@ class AllocationTarget(LocalTarget):
         if time.monotonic() > deadline:
             record_kill(run.path, last.attempt)
 
-    # ---- where it stands
+    # ---- the status of a run
 
     def _status(self, run: Run) -> Status:
         status = recorded_status(run)
@@ -146,7 +146,7 @@ class AllocationTarget(LocalTarget):
 
         return going
 
-    # ---- what Slurm is asked
+    # ---- questions to Slurm
 
     def _allocation(self) -> Allocation:
         """Return the allocation of this process. Raises UserError if it does not exist."""

@@ -95,7 +95,7 @@ class TargetEntry(msgspec.Struct, frozen=True, kw_only=True):
     has_login: bool = False
     """True if its commands run on a login node, which the site may name for a user of another machine."""
     image: Literal["never", "by the site", "always"] = "never"
-    """Whether its jobs run in an image. "by the site" means: if ``container.runtime`` names a program."""
+    """The condition for an image. "by the site" means: if ``container.runtime`` names a program."""
 
 
 BUILT_IN = (
