@@ -1,1 +1,1 @@
-"""The Slurm target. Only this package uses sbatch, squeue, sacct, scontrol and scancel."""
+"""The Slurm target. Its modules use sbatch, squeue, sacct, scontrol and scancel."""

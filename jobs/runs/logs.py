@@ -48,7 +48,7 @@ def read_logs(
 
     With ``follow``, also yield later lines, over all attempts, until ``ended``.
 
-    Raises UserError if no log exists and the call does not wait for one.
+    Raises UserError if no log exists and none is still to come.
     """
     seen = False
     for _, line in _lines(lambda: log_files(run, rank, attempt, step), ended if follow else lambda: True):

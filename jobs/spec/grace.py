@@ -16,7 +16,7 @@ EARLY_SECONDS = 60
 LEAST_SECONDS = 20
 """The shortest useful warning, in seconds."""
 SHARE = 3
-"""A short limit gives one part of this many to the warning, so a third."""
+"""The divisor for a short limit: a third of it is for the warning."""
 
 
 def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, Layer]) -> Layer | None:

@@ -207,7 +207,7 @@ def _merge(layers: list[Layer], default_root: str) -> tuple[dict[str, Any], dict
 def _length_in_words(
     choices: Choices, spec: JobSpec, dataset_size: Callable[[JobSpec], DatasetSize | None]
 ) -> tuple[str, list[str]]:
-    """Return the length of a training in words, and its doubts. Return empty ones for any other job."""
+    """Return the length of a training in words, and its doubts. For any other job both are empty."""
     if not isinstance(spec, TrainSpec) or not spec.job_kind.checkpoints:
         return "", []
 

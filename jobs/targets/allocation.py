@@ -61,7 +61,7 @@ class AllocationTarget(LocalTarget):
         return allocation.id
 
     def variables(self) -> dict[str, str]:
-        # Only this host may have the interpreter of jobctl itself.
+        # The interpreter of jobctl itself may exist only on this host.
         return {"JOBCTL_QUIET": "1"}
 
     def cancel(self, run: Run) -> None:

@@ -23,7 +23,7 @@ from jobctl.jobs.targets.registry import target_entry
 ENOUGH_MEMORY = 0.9
 """The share of the declared memory that a driver must at least report.
 
-It keeps some memory for itself, and gigabytes are counted in two ways.
+The driver keeps some memory for itself, and gigabytes are counted in two ways.
 """
 
 

@@ -153,7 +153,7 @@ class Remover(Protocol):
     """The actions of ``jobctl delete`` and ``prune`` on the ended runs of one target."""
 
     def check(self, run: Run, trusted: Sequence[str]) -> None:
-        """Raise UserError if the run's owner is another user and not ``trusted``, or if it is at work."""
+        """Raise UserError if a job of it is running, or if its owner is another user and not ``trusted``."""
         ...
 
     def state(self, run: Run, status: Status) -> State:
@@ -174,7 +174,7 @@ class RemovesRuns(Protocol):
     """A target whose files of runs this host can reach only through the cluster."""
 
     def check_removable(self, run: Run, trusted: Sequence[str]) -> None:
-        """Raise UserError if the run's owner is another user and not ``trusted``, or if it is at work."""
+        """Raise UserError if a job of it is running, or if its owner is another user and not ``trusted``."""
         ...
 
     def removing(self, runs: Sequence[Run]) -> AbstractContextManager[Removing]:
