@@ -132,7 +132,7 @@ def _lost_requeue(run: Run) -> str:
 
     try:
         text = read_regular(log_dir(run.path, run.last.attempt) / "requeue-lost")
-    except OSError:  # there is none, which is the rule
+    except OSError:  # the file is usually missing
         return ""
 
     return visible(text.decode("utf-8", "replace").strip())

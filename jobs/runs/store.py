@@ -39,8 +39,7 @@ ENDED_BY_SCHEDULER = frozenset({"preempted", "requeued", NODE_FAILURE, ALLOCATIO
 class Run(msgspec.Struct, frozen=True):
     """A run directory as it was read: its record, and its attempts in order.
 
-    It may also be a job on a run's checkpoint, called ``RUN:eval``. That job shares the directory, but has
-    separate attempts.
+    It may also be a job on a checkpoint, called ``RUN:eval``, with separate attempts in that directory.
     """
 
     name: str
@@ -70,10 +69,9 @@ class Run(msgspec.Struct, frozen=True):
 State = Literal[
     "submitted", "pending", "running", "finished", "stopped", "failed", "cancelled", "lost", "unknown"
 ]
-"""The state of a run. A ``stopped`` run can resume from a checkpoint.
+"""A ``stopped`` run can resume from a checkpoint. ``unknown`` means that the scheduler does not answer.
 
-A ``lost`` run ended without a record, and its scheduler does not know it. The state is ``unknown`` if the
-scheduler does not answer.
+A ``lost`` run ended without a record, and its scheduler does not know it.
 """
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "cancelled", "lost"})
 
