@@ -1,6 +1,6 @@
 """The guide's analysis of a run. Pure.
 
-It has means without warm-up, the best MFU, and how long the optimal tokens take.
+It has means without warm-up, the best MFU, and the time for the optimal tokens.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from jobctl.jobs.monitoring.steady import Steady, mean, rate, split, steady
 from jobctl.jobs.runs.records import Attempt
 
 LOSS_STEPS = 50
-"""Steps whose mean is the final training loss, of a long run."""
+"""The final training loss of a long run is the mean over this many last steps."""
 LOSS_SHARE = 0.1
 """But never more than this part of the run."""
 
 
 class Projection(msgspec.Struct, frozen=True, kw_only=True):
-    """The time of a training to so many tokens at one rate."""
+    """The time that a training to a number of tokens takes at one rate."""
 
     basis: str
-    """``steps``: while steps run. ``wall clock``: with all that came between them."""
+    """``steps``: while steps run. ``wall clock``: with all the time between them."""
     tokens: float
     tokens_per_second: float
     iterations: float | None
@@ -52,26 +52,26 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     max_iters: int
     tokens: float
     attempts: int
-    """A run by hand has no records of them, and one that died early has no log, so the larger number counts."""
+    """The larger of two numbers: a run by hand has no records, and an attempt that died early has no log."""
     repeated_steps: int
-    """Steps that were done again after an attempt ended without a checkpoint of them."""
+    """Steps that were repeated, because an attempt ended before a checkpoint held them."""
     skipped_steps: int
     warmup_steps: int
     """Steps at the beginning, and after each resume, that the means below leave out."""
     is_whole: bool
-    """Whether the means leave nothing out: after the warm-up nothing remains of a run so short."""
+    """Whether the means include all steps. They do if the run ended within its warm-up."""
     first_loss: float | None
     last_loss: float | None
     """Mean of the last steps: a single one is noise."""
     validation_loss: float | None
     validation_set: str
-    """What the validation loss was measured on. Losses of two sets are not comparable."""
+    """The data set of the validation loss. Losses of two sets are not comparable."""
     perplexity_per_byte: float | None
-    """Of the validation. It is comparable between tokenizers on one text."""
+    """The perplexity per byte of the validation. It is comparable between tokenizers on one text."""
     mfu: float | None
     mfu_peak: float | None
     peak_flops: float | None
-    """The dense peak of one GPU that MFU is a share of, in FLOP/s."""
+    """The dense peak of one GPU, in FLOP/s. MFU is a share of it."""
     tokens_per_second: float | None
     """While steps run."""
     ms_per_step: float | None
@@ -83,9 +83,9 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of one GPU by the catalogue, in GB."""
     wall_seconds: float | None
     wall_tokens_per_second: float | None
-    """Over all the time: with queues, starts, evaluations, saves and steps done again."""
+    """Tokens/s over all the time: with queues, starts, evaluations, saves and repeated steps."""
     goodput: dict[str, float]
-    """Share of the wall-clock time by cause, 0 to 1; empty where the log does not tell it."""
+    """Share of the wall-clock time by cause, 0 to 1; empty if the log does not tell it."""
     optimal_tokens: float | None
     projections: tuple[Projection, ...]
 
@@ -100,8 +100,8 @@ def analyse(
 ) -> Analysis:
     """Return the analysis of ``history``.
 
-    ``goodput`` says where its time went. ``skip`` is the number of steps to leave out as warm-up. ``tokens``
-    is the length of the training to project. Raises UserError if ``skip`` leaves nothing.
+    ``goodput`` is the account of its time. ``skip`` is the number of steps to leave out as warm-up.
+    ``tokens`` is the length of the training to project. Raises UserError if ``skip`` leaves nothing.
     """
     intervals, warmup, is_whole = _measured(history, skip)
     losses = finite(column(history.steps, "loss"))
@@ -179,7 +179,7 @@ def last_validation(evaluations: Sequence[Evaluation]) -> float | None:
 
 
 def different_sets(analyses: Sequence[Analysis]) -> str:
-    """Return in words that the validation losses of runs are of several sets; empty where they are of one."""
+    """Return a sentence if the validation losses of runs are of several sets; otherwise an empty text."""
     scored = [a for a in analyses if a.validation_loss is not None]
     sets = {a.validation_set: [b.run for b in scored if b.validation_set == a.validation_set] for a in scored}
     if len(sets) < 2:
@@ -194,7 +194,7 @@ def different_sets(analyses: Sequence[Analysis]) -> str:
 
 
 def wall_seconds(history: History, attempts: Sequence[Attempt] = ()) -> float | None:
-    """Return the time from the first attempt's start to the last sign of life; None where nothing says it."""
+    """Return the seconds from the first attempt's start to the last sign of life; None if unknown."""
     starts = [seconds_of(a.start) for a in attempts] + [s.began for s in history.segments]
     begin = min((s for s in starts if s is not None), default=None)
 
@@ -210,9 +210,9 @@ def wall_seconds(history: History, attempts: Sequence[Attempt] = ()) -> float | 
 def wall_rate(
     history: History, attempts: Sequence[Attempt] = (), goodput: Goodput | None = None
 ) -> float | None:
-    """Return tokens/s over all the time of the run; None where nothing says how long it took.
+    """Return tokens/s over all the time of the run; None if that time is unknown.
 
-    The account of its time knows the wait before the first attempt as well.
+    The account of its time also has the wait before the first attempt.
     """
     if goodput:
         return goodput.tokens_per_second or None
@@ -232,7 +232,7 @@ def optimal_tokens(model: str) -> float | None:
 def memory_total_gb(device: str) -> float | None:
     """Return the memory of the GPU that the driver calls ``device``, in GB.
 
-    None where the catalogue does not have it.
+    None if the catalogue does not have it.
     """
     for name in names("hardware"):
         facts = load_hardware(name).facts
@@ -246,7 +246,7 @@ def memory_total_gb(device: str) -> float | None:
 def projections(
     history: History, tokens: float | None, rates: dict[str, float | None]
 ) -> tuple[Projection, ...]:
-    """Return how long ``tokens`` take at each rate that is known."""
+    """Return the time that ``tokens`` take at each rate that is known."""
     if not tokens:
         return ()
 
@@ -287,7 +287,7 @@ def rows(analysis: Analysis) -> list[tuple[str, str]]:
 def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
     share = f" of {a.max_iters:,} ({a.steps / a.max_iters:.0%})" if a.max_iters else ""
     device = f"{a.world_size} × {a.device}" if a.device else counted(a.world_size, "process", "processes")
-    # A log of another tool may name neither; of a run without a log nobody knows more than its name.
+    # A log of another tool may name neither. Without a log only the run's name is known.
     subject = (
         f"{a.model or 'a model that the log does not name'} on {device}" if a.steps or a.model else "no log"
     )
@@ -332,7 +332,7 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
 
     rows += [(name, words(value)) for name, value, words in shown if value is not None]
     if a.split:
-        # Less would be printed as 0.0%.
+        # A smaller share would be printed as 0.0%.
         parts = [
             f"{name.replace('_', ' ')} {share:.1%}" for name, share in a.split.items() if share >= 0.0005
         ]

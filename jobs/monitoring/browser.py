@@ -1,4 +1,4 @@
-"""A picture of a page, by a headless Chromium of this machine."""
+"""Take a picture of a page with a headless Chromium of this machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PATIENCE_SECONDS = 60
 
 
 def find_browser() -> str:
-    """Return the path of a Chromium: ``$JOBCTL_BROWSER``, else one of the usual names.
+    """Return the path of a Chromium: ``$JOBCTL_BROWSER``, or else a program with one of the usual names.
 
-    Raises UserError where there is none.
+    Raises UserError if there is none.
     """
     chosen = os.environ.get("JOBCTL_BROWSER", "")
     candidates = (chosen,) if chosen else NAMES
@@ -36,7 +36,7 @@ def find_browser() -> str:
 
 
 def options(profile: Path) -> list[str]:
-    """Return the options of a headless browser that touches nothing of the user's own."""
+    """Return the options of a headless browser that leaves the user's own files alone."""
     words = [
         "--headless=new",
         f"--user-data-dir={profile}",
@@ -48,16 +48,16 @@ def options(profile: Path) -> list[str]:
         "--disable-extensions",
         "--disable-background-networking",
     ]
-    # Chromium refuses its sandbox to root, and the page is one that we have just written.
+    # Chromium refuses its sandbox to root. We have just written the page, so it is safe.
     return [*words, "--no-sandbox"] if os.geteuid() == 0 else words
 
 
 def take_picture(page: Path, picture: Path, *, figure: str = "", dark: bool = False) -> None:
-    """Write a PNG of a report's figures, or of one of them. Raises UserError where the browser fails."""
+    """Write a PNG of a report's figures, or of one of them. Raises UserError if the browser fails."""
     browser = find_browser()
     address = f"{page.resolve().as_uri()}#slide={figure}&theme={'dark' if dark else 'light'}"
     with tempfile.TemporaryDirectory(prefix="jobctl-browser-") as folder:
-        # Not straight to the user's file: a browser that fails may leave half of a picture.
+        # The user's file is not written directly: a browser that fails may leave half of a picture.
         shot = Path(folder) / "shot.png"
         words = [
             browser,

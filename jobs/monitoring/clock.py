@@ -1,4 +1,4 @@
-"""When each part of a run happened, as far as its log tells. Pure."""
+"""The time of each part of a run, as far as its log gives it. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Clock:
         began = next((s.began for s in history.segments if s.began is not None), None)
         starts = _starts(history, began)
         now = 0.0
-        # A log that says when each interval ended needs no adding up.
+        # If a log gives the end of each interval, no durations need to be added.
         told = {moment.iter: moment.at - began for moment in history.moments} if began is not None else {}
 
         for interval in history.intervals:
@@ -34,7 +34,7 @@ class Clock:
             self.hours.append(now / 3600)
 
     def at(self, step: float) -> float:
-        """Return the hours at which ``step`` was done."""
+        """Return the hour at which ``step`` was done."""
         place = bisect_left(self.steps, step)
         if place == 0:
             return self.hours[0]

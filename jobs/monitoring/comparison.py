@@ -1,4 +1,4 @@
-"""Runs beside each other: the settings that differ, and whether their results do. Pure.
+"""Compare runs: the settings that differ, and whether their results differ too. Pure.
 
 Runs whose settings differ in the seed alone are repeats of one setting: a group. Their spread is the
 measure of chance.
@@ -45,14 +45,14 @@ REPEATED = WITHOUT_COST | {"seed", "run_dir"}
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One row of the results: its name, where it is in an analysis, how it is shown."""
+    """One row of the results: its name, its field in an analysis, and its form as text."""
 
     name: str
     field: str
     form: Callable[[float], str]
     less_is_better: bool
     is_judged: bool = True
-    """Whether a difference of it gets a verdict."""
+    """Whether a difference in this result gets a verdict."""
 
 
 RESULTS = (
@@ -82,18 +82,18 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """Runs of one setting."""
 
     name: str
-    """The name of its run where it has one; else a letter."""
+    """The name of its run if it has only one; otherwise a letter."""
     settings: dict[str, Any]
     members: tuple[Member, ...]
 
     @property
     def validation_sets(self) -> set[str]:
-        """What the validation losses of its runs were measured on."""
+        """Return the data sets of the validation losses of its runs."""
         scored = [m.analysis for m in self.members if m.analysis.validation_loss is not None]
         return {analysis.validation_set for analysis in scored}
 
     def values(self, field: str) -> dict[int, float]:
-        """Return a result of each run that has it, by seed; of two runs with one seed, both count.
+        """Return a result of each run that has it, by seed. If two runs have one seed, both count.
 
         Losses of several validation sets have no mean, so there are none.
         """
@@ -104,14 +104,14 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         for position, member in enumerate(self.members):
             value = getattr(member.analysis, field)
             if value is not None:
-                # A second run of one seed gets a key that is no seed, so it finds no partner.
+                # A second run of one seed gets a key that is not a seed, so it has no partner.
                 values[member.seed if member.seed not in values else -1 - position] = value
 
         return values
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One result of two groups against each other."""
+    """The comparison of one result between two groups."""
 
     result: str
     first: str
@@ -121,19 +121,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All that differs between runs."""
+    """All differences between runs."""
 
     groups: tuple[Group, ...]
     settings: dict[str, tuple[Any, ...]]
-    """Each setting that differs, with its value in each group; None where a log does not say."""
+    """Each setting that differs, with its value in each group; None if a log does not give it."""
     verdicts: tuple[Verdict, ...]
-    """Of each group against the first."""
+    """The verdicts of each group, compared with the first."""
     notes: tuple[str, ...]
-    """Why some results get no verdict."""
+    """The reasons why some results get no verdict."""
 
 
 def compared(members: Sequence[Member]) -> Comparison:
-    """Return the comparison of runs, the first one's setting being what the others are held against."""
+    """Return the comparison of runs. The setting of the first run is the base for the others."""
     groups = grouped(members)
     verdicts = [
         verdict
@@ -148,7 +148,7 @@ def compared(members: Sequence[Member]) -> Comparison:
 
 
 def _notes(groups: Sequence[Group]) -> tuple[str, ...]:
-    """Return why the losses of these groups are not comparable."""
+    """Return the reasons why the losses of these groups are not comparable."""
     notes = [different_sets([member.analysis for group in groups for member in group.members])]
     if any(_other_data(groups[0], group) for group in groups[1:]):
         notes.append("the training data differ, so the training losses are not comparable")
@@ -157,13 +157,13 @@ def _notes(groups: Sequence[Group]) -> tuple[str, ...]:
 
 
 def _other_data(first: Group, second: Group) -> bool:
-    """Whether two groups were trained on data that are known to differ."""
+    """Return whether two groups were trained on data that is known to differ."""
     prints = [group.settings.get("fingerprint") for group in (first, second)]
     return None not in prints and prints[0] != prints[1]
 
 
 def _is_comparable(result: Result, first: Group, second: Group) -> bool:
-    """Whether a result of two groups measures the same thing."""
+    """Return whether a result of two groups measures the same thing."""
     if result.field == "validation_loss":
         return len(first.validation_sets | second.validation_sets) < 2
 
@@ -171,7 +171,7 @@ def _is_comparable(result: Result, first: Group, second: Group) -> bool:
 
 
 def setting_of(history: History) -> dict[str, Any]:
-    """Return what makes two runs repeats of each other: all settings but the seed."""
+    """Return all settings but the seed. Two runs with the same ones are repeats of each other."""
     config = {key: value for key, value in history.config.items() if key not in REPEATED}
     chosen = {key: history.startup[key] for key in CHOSEN if key in history.startup}
     return config | chosen
@@ -229,15 +229,15 @@ def _verdict(result: Result, first: Group, second: Group) -> Verdict | None:
 
 
 def _same_batches(first: Group, second: Group) -> bool:
-    """Whether runs of one seed read the same samples at each step in both groups."""
+    """Return whether runs of one seed read the same samples at each step in both groups."""
     keys = ("fingerprint", "global_batch_size", "block_size")
     same = all(first.settings.get(key) == second.settings.get(key) for key in keys)
-    # With two runs of one seed on a side nobody knows which is the partner.
+    # With two runs of one seed on a side, the partner is unknown.
     return same and all(len({m.seed for m in g.members}) == len(g.members) for g in (first, second))
 
 
 def _by_step(first: Group, second: Group) -> Difference | None:
-    """Return how the training losses of runs of one seed differ, step by step; None without such runs."""
+    """Return the difference, step by step, of training losses of runs of one seed; None without such runs."""
     losses = [
         {member.seed: column(member.history.steps, "loss") for member in group.members}
         for group in (first, second)
@@ -261,7 +261,7 @@ def words_of(difference: Difference, result: Result) -> str:
 
     chance = f"p {difference.p:.2g}" if difference.p is None or difference.p >= 1e-4 else "p < 0.0001"
     if not difference.is_real:
-        # Without this a reader takes too few runs for the proof that nothing has changed.
+        # Without this sentence a reader takes too few runs as a proof that nothing has changed.
         return f"{percent}{spreads}: no difference ({chance}{_power(difference)})"
 
     better = (difference.relative < 0) == result.less_is_better
@@ -270,7 +270,7 @@ def words_of(difference: Difference, result: Result) -> str:
 
 
 def _power(difference: Difference) -> str:
-    """Return the gap that these runs would show, and how many runs would show a smaller one."""
+    """Return the gap that these runs would show, and the number of runs that would show a smaller one."""
     if not difference.detectable:
         return ""
 

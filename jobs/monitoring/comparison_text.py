@@ -1,4 +1,4 @@
-"""A comparison as text: one column a group. Pure."""
+"""A comparison as text, with one column for each group. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDEST = 44
 """Characters of one value; a longer one is cut in the middle."""
 
 UNPAIRED = ("groups", "spread of one")
-"""Methods in which the chance of the seeds stands in the way."""
+"""Methods in which the random effect of the seeds hides differences."""
 
 
 def text(comparison: Comparison) -> str:
@@ -37,7 +37,7 @@ def _members(group: Group) -> str:
 
 
 def _settings(comparison: Comparison) -> str:
-    """Return the settings that differ. Groups that share a setting would be one, so there is one at least."""
+    """Return the settings that differ: at least one, because groups with equal settings are one group."""
     rows = [(key, *map(value_text, values)) for key, values in comparison.settings.items()]
     return aligned(("settings that differ", *(group.name for group in comparison.groups)), rows)
 
@@ -70,7 +70,7 @@ def _results(comparison: Comparison) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Return a setting for people; a long one without its middle."""
+    """Return a setting as text for people. The middle of a long one is cut out."""
     if isinstance(value, bool):
         return str(value).lower()
 

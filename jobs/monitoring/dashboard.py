@@ -15,7 +15,7 @@ _METRIC = re.compile(r"\bjobctl_[a-z_]+")
 
 
 class PanelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One panel: what it asks Prometheus, and how its numbers read."""
+    """One panel: its query to Prometheus, and the form of its numbers."""
 
     title: str
     query: str
@@ -37,12 +37,12 @@ def panels() -> tuple[PanelEntry, ...]:
 
 
 def metrics_of(query: str) -> set[str]:
-    """Return the metrics of ours that a query names."""
+    """Return the metrics of jobctl that a query names."""
     return set(_METRIC.findall(query))
 
 
 def dashboard() -> dict[str, Any]:
-    """Return the dashboard for Grafana 10 or newer; it asks for the data source when it is imported."""
+    """Return the dashboard for Grafana 10 or newer. It asks for the data source at its import."""
     placed = []
     across = 0
     down = 0
@@ -54,7 +54,7 @@ def dashboard() -> dict[str, Any]:
         placed.append(_panel(number, entry, across, down))
         across += entry.width
 
-    # Each Grafana has another id for its data source, so the dashboard asks for it.
+    # Each Grafana has a different id for its data source, so the dashboard asks for it.
     source = {"type": "prometheus", "uid": "${source}"}
     run = {
         "name": "run",

@@ -1,8 +1,8 @@
-"""The guide's JSON document, ``run_<stamp>.json``: ours, and those of the tools that came before.
+"""The guide's JSON document, ``run_<stamp>.json``: that of jobctl, and those of earlier tools.
 
 Those tools differ. Iterations are in ``training_iterations`` or ``training_progress``, and ``mfu`` is a
-number or an object. They rewrite the file in place, so a reader may see the first half of it. What is
-whole in it counts.
+number or an object. They rewrite the file in place, so a reader may see the first half of it.
+The complete entries of such a file count.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def newest_document(run: Path, kind: Kind) -> Path | None:
 
 
 def read_document(path: Path) -> History:
-    """Return the history that a document tells.
+    """Return the history that a document gives.
 
-    Raises UserError where it cannot be read or tells of no run.
+    Raises UserError if it cannot be read or has no run.
     """
     try:
         data = read_regular(path, LARGEST)
@@ -76,7 +76,7 @@ def read_document(path: Path) -> History:
 
 
 def _history(path: Path, content: Entry) -> History:
-    """Return the history of a decoded document. Entries that are none are left out."""
+    """Return the history of a decoded document. Entries that are not objects are left out."""
     iterations = next((entries(content, key) for key in ITERATION_KEYS if entries(content, key)), [])
     history = History(
         name=str(content.get("run_name") or path.stem),
@@ -91,7 +91,7 @@ def _history(path: Path, content: Entry) -> History:
         step = _iter(entry)
         history.steps.append(step_of(entry))
         if math.isfinite(number(entry.get("dt_ms"))) or math.isfinite(number(entry.get("tokens_per_sec"))):
-            # Two entries of one step would make an interval without steps.
+            # Two entries for one step would make an interval without steps.
             history.intervals.append(interval_of(entry, max(1, step - last)))
 
         if layers := _object(entry.get("grad_norm_by_layer")):
@@ -111,7 +111,7 @@ def _history(path: Path, content: Entry) -> History:
 
 
 def entries(content: Entry, key: str) -> list[Entry]:
-    """Return the objects in the list ``key``; none where it is no list."""
+    """Return the objects in the list ``key``; none if it is no list."""
     listed = content.get(key)
     return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
 
@@ -130,7 +130,7 @@ def _first(entry: Entry, *names: str) -> Any:
 
 
 def _logged(entry: Entry, *names: str) -> float | None:
-    """Return the first value that is present as a float; None without one, which is no bad number."""
+    """Return the first value that is present as a float; None without one, which is no error."""
     value = _first(entry, *names)
     return None if value is None else number(value)
 
@@ -164,7 +164,7 @@ def interval_of(entry: Entry, steps: int) -> Interval:
 
 
 def share(mfu: Any) -> float:
-    """Return an MFU as a share of 1; NaN for none.
+    """Return an MFU as a share of 1; NaN if it is missing.
 
     It comes from a number, a percentage or an object with one of them.
     """
@@ -172,7 +172,7 @@ def share(mfu: Any) -> float:
         mfu = _first(mfu, *_MFU_KEYS)
 
     value = number(mfu)
-    # No device does one and a half times its peak: it is a percentage.
+    # No device reaches one and a half times its peak, so the number is a percentage.
     return value / 100 if value > 1.5 else value
 
 
@@ -190,7 +190,7 @@ def save_of(entry: Entry) -> Save:
 
 
 def _salvaged(text: str) -> Entry:
-    """Return what is whole in a document that ends in the middle."""
+    """Return the complete entries of a document that ends in the middle."""
     content: Entry = {}
     for key in ("config", "startup_info", "summary"):
         value = _value(text, key)
@@ -205,7 +205,7 @@ def _salvaged(text: str) -> Entry:
 
 
 def _value(text: str, key: str) -> Any:
-    """Return the object ``key``; None where it is not whole."""
+    """Return the object ``key``; None if it is incomplete."""
     match = re.search(rf'"{key}"\s*:\s*(?=\{{)', text)
     if not match:
         return None
@@ -217,7 +217,7 @@ def _value(text: str, key: str) -> Any:
 
 
 def _list(text: str, key: str) -> Iterable[Any]:
-    """Yield the items of the list ``key``, up to the first that is not whole."""
+    """Yield the items of the list ``key``, up to the first incomplete one."""
     match = re.search(rf'"{key}"\s*:\s*\[', text)
     position = match.end() if match else len(text)
     decoder = json.JSONDecoder()

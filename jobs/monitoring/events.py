@@ -1,4 +1,4 @@
-"""Events of a run between two looks that somebody wants to be told. Pure."""
+"""Events of a run between two looks that a user wants to hear about. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jobctl.jobs.monitoring.glance_text import line
 from jobctl.jobs.monitoring.notify_settings import Kind
 
 BAD_STEPS = 3
-"""Losses in a row that are no numbers, after which somebody is told. A single one is skipped and heals."""
+"""Losses in a row that are no numbers, before an event. The run skips a single one and recovers."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened. It has figures of the run's log, and no setting of its environment."""
+    """One event. It has figures of the run's log, and no setting of its environment."""
 
     event: Kind
     run: str
@@ -25,11 +25,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     loss: float | None
     text: str
-    """One line for people; Slack and its like show this field."""
+    """One line for people. Slack and similar services show this field."""
 
 
 def events(before: Glance | None, now: Glance) -> list[Event]:
-    """Return what has happened since the look ``before``; what was so at the first look is no news."""
+    """Return the events since the look ``before``. The state at the first look is no event."""
     if before is None:
         return []
 
@@ -44,7 +44,7 @@ def events(before: Glance | None, now: Glance) -> list[Event]:
         if now.state in by_state:
             kinds.append(by_state[now.state])
 
-    # A requeue is told once, when the job has stopped or, where that was too short to be seen, when the next has begun.
+    # A requeue is told once: when the job has stopped, or, if no look saw that, when the next attempt begins.
     stopped = now.state == "stopped" and before.state != "stopped"
     began = now.attempt > before.attempt and before.state not in ("stopped", "waiting")
     if stopped or began:
@@ -57,7 +57,7 @@ def events(before: Glance | None, now: Glance) -> list[Event]:
 
 
 def _is_bad(look: Glance) -> bool:
-    """Whether the last losses are no numbers."""
+    """Return whether the last losses are no numbers."""
     last = look.losses[-BAD_STEPS:]
     return len(last) == BAD_STEPS and not any(math.isfinite(loss) for loss in last)
 

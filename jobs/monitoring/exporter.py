@@ -1,4 +1,4 @@
-"""Prometheus metrics of the runs below a root, read from their directories at each scrape.
+"""Prometheus metrics of the runs below a root. Each scrape reads them from the runs' directories.
 
 The names follow Prometheus' rules: base units, and ``_total`` for what only grows. A metric of a run that
 has none of its value is left out, so a panel shows a gap and no zero.
@@ -18,7 +18,7 @@ from jobctl.jobs.monitoring.opening import Opened, open_run
 
 STATES = ("waiting", "running", "silent", "stopped", "finished", "failed", "cancelled")
 MAX_AGE_SECONDS = 7 * 86400.0
-"""Runs whose log is older are left out: an exporter is about what goes on."""
+"""Seconds. Runs with an older log are left out: an exporter shows only active runs."""
 
 
 class Metric(NamedTuple):
@@ -77,7 +77,7 @@ NAMES = frozenset({*(metric.name for metric in METRICS), STATE_METRIC, PART_METR
 
 
 class Sample(NamedTuple):
-    """One value: its metric, its labels, and what it is."""
+    """One value, with its metric and its labels."""
 
     metric: str
     labels: dict[str, str]
@@ -103,7 +103,7 @@ def samples(look: Glance, last_write: float | None) -> Iterator[Sample]:
 
 
 class Runs:
-    """The runs below a root. Their logs are read on from one scrape to the next."""
+    """The runs below a root. Each scrape reads only the new lines of their logs."""
 
     def __init__(self, root: Path, max_age: float = MAX_AGE_SECONDS) -> None:
         self.root = root
@@ -111,13 +111,13 @@ class Runs:
         self._opened: dict[str, Opened] = {}
 
     def samples(self, now: float | None = None) -> Iterator[Sample]:
-        """Yield the values of all runs that a trainer wrote to lately.
+        """Yield the values of all runs to which a trainer wrote lately.
 
         A run that cannot be read is left out.
         """
         moment = time.time() if now is None else now
         names = list(self._names(moment))
-        # An exporter lives for months, and a run that has ended is read no more.
+        # An exporter runs for months, and a run that has ended is no longer read.
         self._opened = {name: opened for name, opened in self._opened.items() if name in names}
         for name in names:
             try:
@@ -126,19 +126,19 @@ class Runs:
 
                 opened = self._opened[name]
                 history = opened.history()
-                # A preparation and the like have no figures of a training.
+                # A preparation, for example, has no figures of a training.
                 if not history.config and not history.steps:
                     continue
 
                 goodput = opened.goodput()
             except (UserError, OSError):
-                # One run that cannot be read must not cost the others their scrape.
+                # One run that cannot be read must not end the scrape of the others.
                 continue
 
             yield from samples(glance(history, opened.records(), moment, goodput=goodput), history.last_write)
 
     def _names(self, now: float) -> Iterable[str]:
-        """Return the names of the trainings that something was written to lately."""
+        """Return the names of the trainings whose files were written lately."""
         try:
             folders = sorted(layout.runs(self.root).iterdir())
         except OSError:  # no run yet
@@ -160,7 +160,7 @@ class Runs:
 
 
 def _signs(run: Path) -> list[Path]:
-    """Return the files whose times say when something happened to a run.
+    """Return the files whose times show the last change of a run.
 
     A training without a log waits in a queue, or failed before its first step: its record and its attempts
     say so.
@@ -175,7 +175,7 @@ def _signs(run: Path) -> list[Path]:
 
 
 def collector(runs: Runs) -> Any:
-    """Return what ``prometheus_client`` asks for the metrics at each scrape."""
+    """Return the object that ``prometheus_client`` asks for the metrics at each scrape."""
     # `prometheus_client` comes with an extra, and only the exporter needs it.
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.registry import Collector

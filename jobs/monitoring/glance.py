@@ -1,6 +1,6 @@
-"""One look at a run that is going on: how far, how well, how fast, how long still.
+"""One look at a running job: its progress, loss, speed and remaining time.
 
-Pure, but for the tail of a log.
+Pure, except that it reads the tail of a log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jobctl.jobs.monitoring.steady import mean, of_newest_attempt, rate, recent,
 from jobctl.jobs.runs import store
 
 STALE_FACTOR = 10
-"""Times the usual interval after which a silent log is worth a word."""
+"""A log that is silent for this many usual intervals is reported."""
 STALE_SECONDS = 120.0
 TAIL_BYTES = 1 << 16
 _WARNING = re.compile(r" (?P<level>WARNING|ERROR|CRITICAL) [\w.]+: (?P<message>.+)")
@@ -48,9 +48,9 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float | None
     grad_norm: float | None
     tokens_per_second_now: float | None
-    """While steps run. ``now`` is the newest intervals: no figure of the whole run."""
+    """Speed while steps run, over the newest intervals: not a figure of the whole run."""
     wall_tokens_per_second: float | None
-    """Over all the time of the run; None where nothing says how long it took."""
+    """Tokens/s over all the time of the run; None if that time is unknown."""
     mfu_now: float | None
     mfu_peak: float | None
     """The best steady interval so far."""
@@ -58,7 +58,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     memory_gb: float | None
     split_now: dict[str, float]
     goodput: float | None
-    """Share of the wall-clock time in steps that count; None where it cannot be told."""
+    """Share of the wall-clock time in steps that count; None if it is unknown."""
     warnings: tuple[str, ...]
     steps: list[int]
     losses: list[float]
@@ -66,7 +66,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will come by itself."""
+        """Return whether the run will not continue by itself."""
         return self.state in ("finished", "failed", "cancelled")
 
 
@@ -80,13 +80,13 @@ def glance(
 ) -> Glance:
     """Return the look at a run at the time ``now``, in seconds since the epoch.
 
-    ``goodput`` is where its time went.
+    ``goodput`` is the account of its time.
     """
     newest = recent(of_newest_attempt(history))
     per_step = mean(newest, "dt_ms")
     remaining = max(0, history.max_iters - history.last_step)
     state, detail = state_of(history, records, now)
-    # Nobody knows how long a run takes that waits for its next attempt.
+    # The remaining time of a run that waits for its next attempt is unknown.
     going = state in ("running", "silent")
     last = history.steps[-1] if history.steps else None
     losses = column(history.steps, "loss")
@@ -122,8 +122,8 @@ def glance(
 
 
 def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
-    """Return the state of a run and a word about it, from its records and its log alone."""
-    # One that was refused beside another says nothing of the run.
+    """Return the state of a run and a short reason, from its records and its log alone."""
+    # An attempt that was refused beside another says nothing about the run.
     admitted = [attempt for attempt in records.attempts if attempt.reason != "busy"]
     last = admitted[-1] if admitted else None
     if last and last.end is not None:
@@ -134,7 +134,7 @@ def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
         }
         return state, details.get(state, "")
 
-    # Of a run that was started by hand, and of one whose script could not write its end, the log has the last word.
+    # The log decides for a run that was started by hand, or whose script could not write its end.
     began = seconds_of(last.start) if last else None
     summary = history.summary
     if summary and (began is None or (history.last_write or 0) >= began):
@@ -147,10 +147,10 @@ def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
 
 
 def _progress(history: History, now: float) -> tuple[str, str]:
-    """Return whether a run that has not ended still writes."""
+    """Return the state of a run that has not ended: it still writes, or it is silent."""
     silence = now - (history.last_write or now)
     usual = max((i.seconds for i in recent(of_newest_attempt(history))), default=0.0)
-    # Quick steps fall silent during a save too, so some silence is always allowed.
+    # Even a run with quick steps writes nothing during a save. So some silence is always allowed.
     if silence > max(STALE_SECONDS, STALE_FACTOR * usual):
         return "silent", f"nothing logged for {clock(silence)}; jobctl doctor {history.name}"
 
@@ -158,7 +158,7 @@ def _progress(history: History, now: float) -> tuple[str, str]:
 
 
 def last_warnings(run: Path, attempt: int, count: int = 3) -> list[str]:
-    """Return the newest warnings and errors in the log of rank 0; none where it cannot be read."""
+    """Return the newest warnings and errors in the log of rank 0; none if it cannot be read."""
     try:
         with open_regular(layout.rank_log(run, attempt, 0)) as file:
             size = file.seek(0, 2)
@@ -168,12 +168,12 @@ def last_warnings(run: Path, attempt: int, count: int = 3) -> list[str]:
         return []
 
     matches = [_WARNING.search(line) for line in text.splitlines()]
-    # Text of a log must not steer the terminal.
+    # Text of a log must not control the terminal.
     return [visible(f"{m['level'].lower()}: {m['message']}") for m in matches if m][-count:]
 
 
 def newest_attempt(run: Path) -> int:
-    """Return the highest number of a log folder; 0 where there is none."""
+    """Return the highest number of a log folder; 0 if there is none."""
     folder = layout.log_dir(run, 0).parent
     try:
         return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0)

@@ -1,4 +1,4 @@
-"""A look at a run as text: rows for a terminal's panel, and one line where there is no terminal. Pure."""
+"""A look at a run as text: rows for a terminal's panel, or one line without a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def progress(look: Glance, width: int) -> str:
 
 
 def curve(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return a curve with few points: the mean of each stretch, without what is no number."""
+    """Return a curve with few points. Each is the mean of a stretch, without values that are not numbers."""
     ends = [place + 1 for place in spread_out(len(xs), LONGEST_PLOT)]
     means = band(ys, ends).mean
     points = [(xs[end - 1], value) for end, value in zip(ends, means, strict=True) if value is not None]
@@ -100,7 +100,7 @@ def curve(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[f
 
 
 def after_the_fall(xs: list[float], ys: list[float]) -> tuple[list[float], list[float]]:
-    """Return a loss curve without its first fall, which would leave no height for the rest."""
+    """Return a loss curve without its first fall, which would make the rest look flat."""
     begin = math.ceil(len(xs) * 0.05) if len(xs) > 40 else 0
     return xs[begin:], ys[begin:]
 

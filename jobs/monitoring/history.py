@@ -1,6 +1,6 @@
-"""The typed history of one run: what its log says over all attempts, whoever wrote it.
+"""The typed history of one run: the content of its logs over all attempts, from any tool.
 
-All losses and norms are numbers here. Where a log says ``"nan"`` or has nothing, the value is NaN.
+All losses and norms are numbers here. If a log says ``"nan"`` or lacks the value, it is NaN.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Number = float | int | str | None
 
 
 def number(value: Any) -> float:
-    """Return ``value`` as a float; NaN where it is none."""
-    # In Python True is an int, but it is no number of a log.
+    """Return ``value`` as a float; NaN if it is not a number."""
+    # In Python True is an int, but it is not a number of a log.
     if isinstance(value, float | int) and not isinstance(value, bool):
         return float(value)
 
@@ -40,7 +40,7 @@ class Step(msgspec.Struct, tag_field="kind", tag="iteration", gc=False):
     lr: Number = None
     grad_norm: Number = None
     samples: int = 0
-    """Samples read up to the end of this step; 0 where the log does not say."""
+    """Samples read up to the end of this step; 0 if the log does not give it."""
     skipped: bool = False
 
 
@@ -56,18 +56,18 @@ class Interval(msgspec.Struct, tag_field="kind", tag="timing", gc=False):
     optimizer_ms: float = 0.0
     tokens_per_sec: float = math.nan
     mfu: float = math.nan
-    """Share of the peak, 0 to 1; NaN where the device's peak is unknown."""
+    """Share of the peak, 0 to 1; NaN if the device's peak is unknown."""
     memory_allocated_gb: float = math.nan
     memory_peak_gb: float = math.nan
 
     @property
     def seconds(self) -> float:
-        """Time of the whole interval; 0 where it is unknown."""
+        """Return the time of the whole interval in seconds; 0 if it is unknown."""
         return self.dt_ms * self.steps / 1e3 if math.isfinite(self.dt_ms) else 0.0
 
 
 class Evaluation(msgspec.Struct, tag_field="kind", tag="eval", gc=False):
-    """A validation loss in nats a token."""
+    """A validation loss in nats per token."""
 
     iter: int
     val_loss: Number = None
@@ -88,7 +88,7 @@ class Save(msgspec.Struct, tag_field="kind", tag="checkpoint", gc=False):
 
 
 class SkippedSave(msgspec.Struct, tag_field="kind", tag="checkpoint_skipped", gc=False):
-    """A checkpoint that was due while storage was still busy with the one before."""
+    """A checkpoint that was skipped, because storage was still busy with the one before."""
 
     iter: int
     writing_seconds: float = 0.0
@@ -110,13 +110,13 @@ class Start(msgspec.Struct, tag_field="kind", tag="start"):
 
 
 class Began(msgspec.Struct, tag_field="kind", tag="began"):
-    """When the launcher began this start, in seconds since the epoch."""
+    """The time at which the launcher began this start, in seconds since the epoch."""
 
     launched: float = math.nan
 
 
 class Moment(msgspec.Struct, tag_field="kind", tag="time", gc=False):
-    """When the step ``iter`` was done, in seconds since the epoch."""
+    """The time at which the step ``iter`` was done, in seconds since the epoch."""
 
     iter: int
     at: float = math.nan
@@ -133,7 +133,7 @@ class RankTimes(msgspec.Struct, tag_field="kind", tag="ranks", gc=False):
 
 
 class Resumed(msgspec.Struct, tag_field="kind", tag="resumed"):
-    """The first line of an attempt that goes on from the checkpoint of step ``iter``."""
+    """The first line of an attempt that continues from the checkpoint of step ``iter``."""
 
     iter: int = 0
 
@@ -169,15 +169,15 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     began: float | None
-    """Seconds since the epoch; None where the log does not say."""
+    """Seconds since the epoch; None if the log does not give it."""
     resumed_from: int | None
-    """Step of the checkpoint; None for one that began anew."""
+    """Step of the checkpoint; None for an attempt that began anew."""
     last: int
-    """Last step that it logged; ``resumed_from`` or 0 where it logged none."""
+    """Last step that it logged. If it logged none: ``resumed_from``, or 0."""
     repeated: int = 0
-    """Steps of earlier attempts that it had to do again."""
+    """Steps of earlier attempts that it had to repeat."""
     status: str = ""
-    """``finished``, ``stopped``, ``failed``; empty where it left no last word."""
+    """``finished``, ``stopped``, ``failed``; empty if it logged no end."""
     reason: str = ""
 
 
@@ -200,7 +200,7 @@ class History(msgspec.Struct, kw_only=True):
     segments: list[Segment] = []
     summary: Summary | None = None
     last_write: float | None = None
-    """When the log was last written, in seconds since the epoch."""
+    """The time of the last write to the log, in seconds since the epoch."""
     notes: list[str] = []
     """Parts of the log that could not be read."""
 
@@ -210,7 +210,7 @@ class History(msgspec.Struct, kw_only=True):
 
     @property
     def max_iters(self) -> int:
-        """Steps that the run is to have; 0 where the log does not say."""
+        """Return the planned steps of the run; 0 if the log does not give them."""
         return whole(self.config.get("max_iters"))
 
     @property
@@ -223,40 +223,40 @@ class History(msgspec.Struct, kw_only=True):
 
     @property
     def tokens_per_step(self) -> float:
-        """Tokens of one step over all ranks; 0 where nothing says it."""
+        """Return the tokens of one step over all ranks; 0 if they are unknown."""
         told = number(self.startup.get("tokens_per_iter"))
         if math.isfinite(told):
             return told
 
-        # Logs of other tools say only how fast a step was, and how long it took.
+        # Logs of other tools give only the speed and the duration of a step.
         products = [i.tokens_per_sec * i.dt_ms / 1e3 for i in self.intervals]
         known = [product for product in products if math.isfinite(product)]
         return sorted(known)[len(known) // 2] if known else 0.0
 
     @property
     def tokens(self) -> float:
-        """Tokens that the weights have seen."""
+        """Return the tokens that the weights have seen."""
         samples = self.steps[-1].samples if self.steps else 0
         block = whole(self.config.get("block_size"))
-        # The log's own count first: a resume may have changed the batch.
+        # The log's own count comes first: a resume may have changed the batch.
         return samples * block if samples and block else self.last_step * self.tokens_per_step
 
 
 def whole(value: Any) -> int:
-    """Return ``value`` as a whole number; 0 where it is none."""
+    """Return ``value`` as a whole number; 0 if it is not a number."""
     amount = number(value)
     return int(amount) if math.isfinite(amount) else 0
 
 
 Entry = TypeVar("Entry", Step, Interval, Evaluation, Save, SkippedSave, Gradients, Moment, RankTimes)
 HEAD = 3
-"""Lines at the beginning of a log among which the word of a resume stands."""
+"""The line about a resume is one of this many first lines of a log."""
 
 
 def column(entries: Iterable[msgspec.Struct], name: str) -> list[float]:
-    """Return one field of all entries as floats, NaN where it is missing."""
+    """Return one field of all entries as floats, NaN if it is missing."""
     values = [getattr(entry, name) for entry in entries]
-    # A log of numbers alone needs no look at each of them: that is most of the time of a long log.
+    # If a log has only numbers, they are not tested one by one: that takes most of the time of a long log.
     if {type(value) for value in values} <= {float, int}:
         return values
 
@@ -274,7 +274,7 @@ def known(value: float) -> float | None:
 
 
 def kept(entries: list[Entry], step: int) -> list[Entry]:
-    """Return the entries that still hold when training goes on after ``step``.
+    """Return the entries that still hold when training continues after ``step``.
 
     Entries are in order of steps.
     """
@@ -287,24 +287,24 @@ def kept(entries: list[Entry], step: int) -> list[Entry]:
 
 
 class Joined:
-    """Joins the logs of a run's attempts, oldest first."""
+    """Joins the logs of a run's attempts, the oldest first."""
 
     def __init__(self, history: History) -> None:
         self.history = history
 
     def add(self, file: str, began: float | None, lines: Sequence[Line]) -> None:
-        """Add one attempt. It goes on from its checkpoint, or begins anew and replaces all before it."""
+        """Add one attempt. It continues from its checkpoint, or begins anew and replaces all before it."""
         history = self.history
         resumed = next((line.iter for line in lines[:HEAD] if isinstance(line, Resumed)), None)
         launched = [line.launched for line in lines[:HEAD] if isinstance(line, Began)]
-        # Asked before the roll-back, which drops these steps.
+        # This is read before the roll-back, which drops these steps.
         reached = history.last_step
         # The roll-back comes first: the new lines repeat the steps that it drops.
         self._roll_back(resumed or 0)
         for line in lines:
             self._take(line)
 
-        # A later attempt speaks for the run, so an earlier one's last word no longer does.
+        # The later attempt decides the state of the run, so the end of an earlier one no longer counts.
         last_line = lines[-1] if lines else None
         history.summary = last_line if isinstance(last_line, Summary) else None
         history.segments.append(

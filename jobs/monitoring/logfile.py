@@ -1,4 +1,4 @@
-"""Our own log files, ``metrics/run_<stamp>.jsonl``: read again and again while they grow, each line once.
+"""Our own log files, ``metrics/run_<stamp>.jsonl``. They are read while they grow, each line once.
 
 A kill may cut the last line short. A node's crash may leave a hole of zero bytes. Another version may
 write kinds of lines and fields that this one does not know. None of these is an error.
@@ -33,7 +33,7 @@ _KIND = msgspec.json.Decoder(_Kind)
 
 
 def stamp_seconds(name: str) -> float | None:
-    """Return the time in a log's name as seconds since the epoch; None where it has none."""
+    """Return the time in a log's name as seconds since the epoch; None if the name has no time."""
     match = LOG_NAME.fullmatch(name)
     if not match:
         return None
@@ -58,7 +58,7 @@ class LogFile:
         self._torn = b""
 
     def read_on(self) -> bool:
-        """Read what was added since the last call; whether there was anything. Raises OSError."""
+        """Read the lines that are new since the last call. Return whether there were any. Raises OSError."""
         with open_regular(self.path) as file:
             file.seek(self._offset)
             data = file.read()
@@ -69,19 +69,19 @@ class LogFile:
         self._offset += len(data)
         data = self._torn + data
         end = data.rfind(b"\n") + 1
-        # The last line may still be in the making: it waits for its end.
+        # The last line may be incomplete: it is read when its end is written.
         self._torn = data[end:]
         self._decode(data[:end])
         return True
 
     def _decode(self, data: bytes) -> None:
-        # No object of a log refers to another one, so a collection in the middle finds nothing and costs a third.
+        # No object of a log refers to another one. A garbage collection here frees nothing and costs a third.
         collecting = gc.isenabled()
         gc.disable()
         try:
             self.lines += _DECODER.decode_lines(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            # One damaged line fails the whole block, so each line gets a try of its own.
+            # One damaged line fails the whole block, so each line is then decoded alone.
             for line in data.splitlines():
                 self._decode_line(line)
         finally:
@@ -89,7 +89,7 @@ class LogFile:
                 gc.enable()
 
     def _decode_line(self, line: bytes) -> None:
-        """Take one line; one that is damaged costs that line alone."""
+        """Take one line. If it is damaged, only that line is lost."""
         if not line.strip():
             return
 
@@ -100,7 +100,7 @@ class LogFile:
 
 
 def _is_of_another_version(line: bytes) -> bool:
-    """Whether the line is whole, and only of a kind that this version does not know."""
+    """Return whether the line is complete, and only its kind is unknown to this version."""
     try:
         kind = _KIND.decode(line).kind
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -110,7 +110,7 @@ def _is_of_another_version(line: bytes) -> bool:
 
 
 class RunLog:
-    """All log files of one run directory. ``read`` may be called again and again; it reads what is new."""
+    """All log files of one run directory. ``read`` may be called again and again. It reads only new lines."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
@@ -127,7 +127,7 @@ class RunLog:
         if not files and not scores:
             return self._documented()
 
-        # Joined anew at each call: a new attempt may roll back steps that were shown.
+        # The logs are joined anew at each call: a new attempt may roll back steps that were shown.
         history = History(name=self.run.name, path=self.run)
         joined = Joined(history)
         for name, file in files.items():
@@ -135,7 +135,7 @@ class RunLog:
             if file.damaged:
                 history.notes.append(f"{file.path}: {file.damaged} damaged lines left out")
 
-        # Whoever scored a checkpoint later wrote a log of its own.
+        # A later evaluation of a checkpoint wrote a log of its own.
         for name, file in scores.items():
             scored = History(name=name, path=file.path)
             Joined(scored).add(name, None, file.lines)
@@ -149,7 +149,7 @@ class RunLog:
         return history
 
     def _documented(self) -> History:
-        """Return what the documents say; an empty history without any."""
+        """Return the history from the documents; an empty history without any."""
         # The trainer writes all attempts into the newest document.
         training = newest_document(self.run, "run")
         scoring = newest_document(self.run, "eval")
@@ -181,9 +181,9 @@ class RunLog:
         return files
 
     def _last_write(self) -> float | None:
-        """Return when the newest training log was last written."""
+        """Return the time of the last write to the newest training log."""
         times: list[float] = []
-        # Scoring a checkpoint is no sign of life of the training.
+        # An evaluation of a checkpoint does not show that the training is alive.
         for name in log_names(self.run, "run"):
             try:
                 times.append((layout.metrics_dir(self.run) / name).stat().st_mtime)

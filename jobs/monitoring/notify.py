@@ -1,4 +1,4 @@
-"""Tell a webhook or a command of what happened to runs. It watches from outside, so it can stop no run.
+"""Send the events of runs to a webhook or a command. It only watches runs, so it cannot stop one.
 
 The address of a webhook is a secret with most services, so the project file names the variable that holds it.
 """
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 20.0
 CLOSING_SECONDS = 30.0
 ENDED = {"finished": "finished", "failed": "failed", "cancelled": "been cancelled"}
 WAITING = 100
-"""Events that wait for a slow receiver; later ones are dropped."""
+"""Events that wait for a slow receiver. Later ones are dropped."""
 
 
 Say = Callable[[str], None]
@@ -34,7 +34,7 @@ Send = Callable[[Event], None]
 
 
 def receivers(settings: Notify, environment: Mapping[str, str]) -> list[Send]:
-    """Return what the events are sent to. Raises UserError where a setting cannot be meant."""
+    """Return the receivers of the events. Raises UserError if a setting is invalid."""
     for kind in settings.on:
         if kind not in KINDS:
             raise UserError(f"jobctl.yaml: notify.on: unknown event '{kind}'; {nearest(kind, KINDS)}")
@@ -42,7 +42,7 @@ def receivers(settings: Notify, environment: Mapping[str, str]) -> list[Send]:
     sends: list[Send] = []
     if name := settings.webhook_variable:
         address = environment.get(name, "")
-        # `urlopen` would open `file:` addresses as well.
+        # `urlopen` would also open `file:` addresses.
         if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
             raise UserError(
                 f"jobctl.yaml: notify.webhook_variable: {name} holds no http or https address",
@@ -71,7 +71,7 @@ def post(address: str, event: Event) -> None:
         headers={"Content-Type": "application/json", "User-Agent": "jobctl"},
     )
     with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
-        # Bounded, because a webhook may answer anything.
+        # The read is bounded, because a webhook may send an answer of any length.
         answer.read(1 << 16)
 
 
@@ -80,7 +80,7 @@ def run(command: tuple[str, ...], event: Event) -> None:
     subprocess.run(
         command,
         input=msgspec.json.encode(event) + b"\n",
-        # Its output would stand in the middle of the live view.
+        # The command's output would appear inside the live view.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         timeout=PATIENCE_SECONDS,
@@ -89,7 +89,7 @@ def run(command: tuple[str, ...], event: Event) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why an event was not delivered, without the address that it was for."""
+    """Return the reason why an event was not delivered, without the receiver's address."""
     if isinstance(error, urllib.error.HTTPError):
         return f"the webhook answers {error.code}"
 
@@ -105,7 +105,7 @@ def reason_of(error: Exception) -> str:
 
 
 class Notifier:
-    """Compares looks at runs and sends what is news.
+    """Compares looks at runs and sends new events.
 
     It has a thread of its own, so no receiver can hold up a watch.
     """
@@ -121,10 +121,10 @@ class Notifier:
         self._thread.start()
 
     def see(self, look: Glance) -> None:
-        """Take a new look at a run, and send what has happened since the last one."""
+        """Take a new look at a run, and send the events since the last one."""
         before = self._before.get(look.run)
         if before is None and look.has_ended:
-            # Whoever was to be told of the end would wait for it.
+            # Otherwise the receiver would wait for the event of the end.
             self.say(f"{look.run} has {ENDED[look.state]} already: nothing is sent")
 
         for event in events(before, look):
@@ -137,7 +137,7 @@ class Notifier:
         self._before[look.run] = look
 
     def close(self) -> None:
-        """Give the last events a moment to arrive."""
+        """Wait a moment until the last events arrive."""
         try:
             self._events.put(None, timeout=CLOSING_SECONDS)
         except queue.Full:
@@ -150,5 +150,5 @@ class Notifier:
             for send in self.sends:
                 try:
                     send(event)
-                except Exception as error:  # whatever a receiver does, the next event is sent
+                except Exception as error:  # after any error of a receiver, the next event is sent
                     self.say(f"not told of {event.event} of {event.run}: {reason_of(error)}")

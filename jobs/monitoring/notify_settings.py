@@ -15,7 +15,7 @@ KINDS: tuple[Kind, ...] = ("end", "failure", "nan", "stall", "requeue")
 
 
 class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Whom ``jobctl watch --notify`` tells what happens to runs."""
+    """The receivers to which ``jobctl watch --notify`` sends the events of runs."""
 
     webhook_variable: Annotated[
         str,

@@ -1,4 +1,4 @@
-"""From the word that a user types to the log of a run: a run's name, a folder, or a file of another tool."""
+"""Open the log of a run by a user's word: a run's name, a folder, or a file of another tool."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jobctl.jobs.targets.registry import target_entry
 
 
 class Log(Protocol):
-    """Something that tells the history of a run, anew at each call."""
+    """A source of a run's history, which is read anew at each call."""
 
     def read(self) -> History: ...
 
@@ -35,12 +35,12 @@ class DocumentLog:
         self.path = path
 
     def read(self) -> History:
-        """Return the history that it tells now. Raises UserError."""
+        """Return its present history. Raises UserError."""
         return read_document(self.path)
 
 
 class Records(msgspec.Struct, frozen=True):
-    """The records that jobctl and the scheduler's script wrote. A run that was started by hand has none."""
+    """The records that jobctl and the scheduler's script wrote. A run by hand has none."""
 
     record: RunRecord | None = None
     attempts: tuple[Attempt, ...] = ()
@@ -49,7 +49,7 @@ class Records(msgspec.Struct, frozen=True):
 
     @property
     def ended(self) -> bool:
-        """Whether the last attempt has ended."""
+        """Return whether the last attempt has ended."""
         return bool(self.attempts) and self.attempts[-1].end is not None
 
 
@@ -62,7 +62,7 @@ class Opened(msgspec.Struct, frozen=True):
     log: Log
 
     def history(self) -> History:
-        """Return the history so far. The record says what no log says yet. Raises UserError."""
+        """Return the history so far. The record gives facts that no log has yet. Raises UserError."""
         history = self.log.read()
         if history.config:
             return history
@@ -76,11 +76,11 @@ class Opened(msgspec.Struct, frozen=True):
         return history
 
     def goodput(self) -> Goodput | None:
-        """Return where the time of the run went; None where its log does not say when its steps were done."""
+        """Return the account of the run's time; None if its log does not give the times of its steps."""
         return read_goodput(self.path) if self.path.is_dir() else None
 
     def records(self) -> Records:
-        """Return the run's records as they are now; what cannot be read becomes a note."""
+        """Return the run's present records. A record that cannot be read becomes a note."""
         if not self.path.is_dir():
             return Records()
 
@@ -93,7 +93,7 @@ class Opened(msgspec.Struct, frozen=True):
                 notes.append(error.message)
 
         try:
-            # An evaluation of a checkpoint is recorded in the same folder, but is no attempt to train.
+            # An evaluation of a checkpoint is recorded in the same folder, but is not an attempt to train.
             attempts = tuple(a for a in read_attempts(self.path) if a.step not in kinds.ON_A_CHECKPOINT)
         except BadRun as error:
             attempts = ()
@@ -103,9 +103,9 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 def open_run(word: str, root: Path) -> Opened:
-    """Return the run that ``word`` names: one below ``root``, else a folder or a file.
+    """Return the run that ``word`` names: a run below ``root``, or else a folder or a file.
 
-    Raises UserError with the nearest name where there is none, and for a run whose files a cluster has.
+    Raises UserError with the nearest name if there is none, and for a run whose files a cluster has.
     """
     # A run's name wins over a folder of that name in the current directory.
     named = layout.run_dir(root, word)
@@ -130,14 +130,14 @@ def open_run(word: str, root: Path) -> Opened:
 
 
 def _check_is_here(name: str, run: Path) -> None:
-    """Raise UserError for this host's note of a cluster's run, which has none of the run's files."""
+    """Raise UserError if this host has only a note of a cluster's run, without the run's files."""
     parts = ("attempts", "logs", "metrics")
     if not layout.record_file(run).is_file() or any(any((run / part).glob("*")) for part in parts):
         return
 
     try:
         target = read_record(layout.record_file(run)).spec.target
-    except BadRun:  # its reader says what is wrong with it
+    except BadRun:  # the reader of the record reports its fault
         return
 
     if target_entry(target).keeps_records:
@@ -153,7 +153,7 @@ def _file(path: Path) -> Opened:
 
     A log of ours belongs to its run directory. Any other file is a run by itself.
     """
-    # Absolute: a user who is in the folder names the file alone. A link counts by where it stands.
+    # The path is made absolute: a user in the folder names the file alone. A link counts by its own place.
     folder = path.absolute().parent
     if path.suffix == ".jsonl" and folder.name == layout.metrics_dir(Path()).name:
         return _folder(folder.resolve().parent)
@@ -167,7 +167,7 @@ def _folder(path: Path) -> Opened:
     That is a run directory, or the newest document in an output folder of the guide's tools.
     """
     name = path.resolve().name
-    # A job that was refused before its first step has attempts and logs alone, and doctor is asked about it.
+    # A job that was refused before its first step has only attempts and logs. doctor must still open it.
     begun = layout.record_file(path).exists() or (path / "attempts").is_dir() or (path / "logs").is_dir()
     if begun or log_names(path) or log_names(path, "eval"):
         return Opened(name, path, RunLog(path))
@@ -183,7 +183,7 @@ def _folder(path: Path) -> Opened:
             code=1,
         )
 
-    # Files copied together have the same time, and then the later stamp counts.
+    # Files that were copied together have the same time. Then the later stamp counts.
     newest = max(documents, key=lambda file: (os.stat(file).st_mtime, file.name))
 
     return Opened(name, newest, DocumentLog(newest))

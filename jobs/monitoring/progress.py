@@ -1,4 +1,4 @@
-"""Progress of a training, read from the end of its log. A list of a hundred long runs stays quick."""
+"""Progress of a training, read from the end of its log, so that a list of a hundred long runs is quick."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobctl.jobs.runs.store import Run
 from jobctl.jobs.spec.job_spec import JobSpec, TrainSpec
 
 TAIL_BYTES = 128 << 10
-"""The end of a log that is read. A line has some 300 bytes, so this holds hundreds of steps."""
+"""Bytes that are read from the end of a log. A line has some 300 bytes, so they hold hundreds of steps."""
 _DECODER = msgspec.json.Decoder(Line)
 
 
@@ -32,18 +32,18 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Steps of the whole run."""
     loss: float | None
-    """Loss of the last logged step; None where it was no number."""
+    """Loss of the last logged step; None if it was not a number."""
     seconds_per_step: float | None
     """Mean of the newest intervals of the log; None before the first."""
 
     @property
     def share(self) -> float:
-        """The part that is done, 0 to 1."""
+        """Return the part that is done, 0 to 1."""
         return min(1.0, self.step / self.steps) if self.steps else 0.0
 
     @property
     def seconds_remaining(self) -> float | None:
-        """The time that the remaining steps take at the newest rate, without what comes between steps."""
+        """Return the seconds of the remaining steps at the newest rate, without the time between steps."""
         if self.seconds_per_step is None:
             return None
 
@@ -51,7 +51,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_progress(run: Run) -> Progress | None:
-    """Return how far ``run`` is; None before its first logged step, and for a job that trains nothing.
+    """Return the progress of ``run``; None before its first logged step, and for a job that trains nothing.
 
     An evaluation or an export has no steps of its own.
     """
@@ -73,10 +73,10 @@ def read_progress(run: Run) -> Progress | None:
 
 
 def _spec(run: Run) -> JobSpec:
-    """Return what a run trains, with the edits since: a run that was made longer has more steps."""
+    """Return the specification of a run with its later edits: a run that was made longer has more steps."""
     try:
         return run.record.edited_spec
-    except UserError:  # an edit of a later version; a list shows the run all the same
+    except UserError:  # an edit of a later version; a list still shows the run
         return run.record.spec
 
 
@@ -118,14 +118,14 @@ def _progress(last: Step, intervals: Sequence[Interval], steps: int) -> Progress
 def _tail(path: Path) -> list[Line]:
     """Return the lines at the end of a log.
 
-    A damaged line, and one that is cut at either end, is left out.
+    Damaged lines, and lines that are cut at either end, are left out.
     """
     try:
         with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             start = max(0, size - TAIL_BYTES)
             file.seek(start)
-            # Bounded, because the log may grow while it is read.
+            # The read is bounded, because the log may grow meanwhile.
             data = file.read(TAIL_BYTES)
     except OSError:  # removed since it was listed, or no file of ours
         return []
@@ -158,6 +158,6 @@ def in_words(progress: Progress, *, is_going: bool) -> str:
 
 
 def progress_facts(progress: Progress) -> dict[str, Any]:
-    """Return what JSON says of a training's progress."""
+    """Return a training's progress for JSON."""
     facts: dict[str, Any] = msgspec.to_builtins(progress)
     return facts | {"share": progress.share, "seconds_remaining": progress.seconds_remaining}

@@ -16,7 +16,7 @@ from jobctl.jobs.monitoring.history import PARTS, Evaluation, History, column, n
 from jobctl.jobs.runs.records import Attempt
 
 BUCKETS = 720
-"""Points of a curve: more than a figure has columns of pixels, few enough for ten runs on one page."""
+"""Points of a curve: more than the pixel columns of a figure, and few enough for ten runs on one page."""
 MOST_EVALUATIONS = 400
 MOST_GRADIENTS = 80
 """Rows of gradient norms by layer."""
@@ -30,7 +30,7 @@ INTERVAL_COLUMNS = {
     **{part: f"{part}_ms" for part in PARTS},
 }
 BANDS = frozenset({"loss", "grad_norm", "mfu", "tokens_per_sec"})
-"""Curves with a lowest and a highest value; of the others the mean is enough."""
+"""Curves with a lowest and a highest value. For the others the mean is enough."""
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -86,15 +86,15 @@ def curves(history: History, grid: Grid) -> dict[str, dict[str, list[float | Non
         for name, field in INTERVAL_COLUMNS.items()
     }
 
-    # A part that was never measured is 0 everywhere, and gets no curve.
+    # A part that was never measured is 0 at every step, and gets no curve.
     return {name: _curve(name, values) for name, values in made.items() if any(v for v in values.mean)}
 
 
 def _curve(name: str, values: Band) -> dict[str, list[float | None]]:
-    """Return a band as the page reads it, without the buckets after the run's last one."""
+    """Return a band in the form of the page, without the buckets after the run's last one."""
     length = max((i + 1 for i, value in enumerate(values.mean) if value is not None), default=0)
     curve = {"mean": values.mean[:length]}
-    # Where each bucket has one value, the three are the same.
+    # If each bucket has one value, the three are the same.
     if name in BANDS and values.low != values.high:
         curve |= {"low": values.low[:length], "high": values.high[:length]}
 
@@ -117,7 +117,7 @@ def _evaluation(evaluation: Evaluation, per_step: float, clock: Clock) -> list[f
 
 
 def layers(history: History, per_step: float, clock: Clock) -> dict[str, Any] | None:
-    """Return the gradient norms by layer, in the order of the log; None where none were logged."""
+    """Return the gradient norms by layer, in the order of the log; None if none were logged."""
     rows = [history.gradients[i] for i in spread_out(len(history.gradients), MOST_GRADIENTS)]
     if not rows:
         return None
@@ -134,15 +134,15 @@ def layers(history: History, per_step: float, clock: Clock) -> dict[str, Any] | 
 
 
 def attempts(subject: Subject, per_step: float, clock: Clock) -> list[dict[str, Any]]:
-    """Return one entry an attempt: where it is on each axis, and how it ended."""
+    """Return one entry for each attempt: its place on each axis, and its end."""
     rows = []
     segments = subject.history.segments
-    # With other numbers of records and logs nobody knows which belong together.
+    # If the numbers of records and logs differ, it is unknown which belong together.
     alike = len(subject.attempts) == len(segments)
     for position, segment in enumerate(segments):
         begin = segment.resumed_from or 0
         after = segments[position + 1] if position + 1 < len(segments) else None
-        # Steps that a later attempt did again belong to that one.
+        # Steps that a later attempt repeated belong to that attempt.
         end = min(segment.last, after.resumed_from or 0) if after else segment.last
         attempt = subject.attempts[position] if alike else None
         rows.append(
@@ -165,7 +165,7 @@ def attempts(subject: Subject, per_step: float, clock: Clock) -> list[dict[str, 
 
 
 def shown(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return facts as text, without those that say nothing."""
+    """Return facts as text, without empty ones."""
     return {key: _shown(value) for key, value in facts.items() if value not in (None, "", [], {})}
 
 

@@ -1,4 +1,4 @@
-"""The page of ``jobctl report``: one file that holds all it needs and asks no network for anything."""
+"""The page of ``jobctl report``: one complete file that needs no network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from jobctl.jobs.monitoring.report_data import Subject, page_data
 
 PAGE = Path(__file__).resolve().parent / "page"
 SCRIPTS = ("figures.js", "grid.js", "charts.js", "saving.js", "tables.js", "page.js")
-"""In the order in which they need each other."""
+"""The scripts of the page. Each needs only those before it."""
 _NAMED = 3
-"""Runs that the title names; of more it says the number."""
+"""The most runs that the title names. For more runs it gives only their number."""
 
 
 def page(subjects: Sequence[Subject], made: str) -> str:
@@ -24,7 +24,7 @@ def page(subjects: Sequence[Subject], made: str) -> str:
     import jinja2  # here, because no other command of this room needs it
 
     data = page_data(subjects)
-    # Names in a log are anybody's text, so they are escaped.
+    # Any text may stand in a log's names, so they are escaped.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(text_of("report.html.j2"))
     verbatim = {
@@ -47,7 +47,7 @@ def page(subjects: Sequence[Subject], made: str) -> str:
 
 
 def _safe(text: str) -> Any:
-    """Return text of ours that the template prints as it is."""
+    """Return text of jobctl that the template prints unchanged."""
     import markupsafe
 
     return markupsafe.Markup(text)
@@ -60,9 +60,9 @@ def text_of(name: str) -> str:
 
 
 def inline_json(data: Any) -> str:
-    """Return JSON that stands inside a script element: nothing in it can end the element."""
+    """Return JSON for a script element. No text in it can end the element."""
     text = msgspec.json.encode(data).decode()
-    # A script may end at `</`, and older JavaScript takes U+2028 and U+2029 for line ends.
+    # A script may end at `</`. Older JavaScript reads U+2028 and U+2029 as line ends.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

@@ -1,4 +1,4 @@
-"""Is a difference between repeated runs more than chance? Student's t, in plain Python. Pure.
+"""Test whether a difference between repeated runs is more than chance. Student's t, in Python. Pure.
 
 Runs are compared by the logarithms of their results: a loss of 0.5% less is the same at every size.
 """
@@ -13,46 +13,46 @@ from typing import Literal, NamedTuple
 import msgspec
 
 LEVEL = 0.02
-"""Chance of calling two groups different that are not. Stricter than 5%: a user looks at several results at once."""
+"""Chance of a false difference of two groups. It is below 5%: a user looks at several results at once."""
 POWER = 0.9
-"""Chance of seeing a difference that is called detectable."""
+"""Chance that the test shows a difference that is called detectable."""
 WORTH = 0.005
-"""The gap that a user is told the number of runs for: half a percent of the loss."""
+"""A user is told how many runs show this gap: half a percent of the loss."""
 MOST_REPEATS = 10_000
 LEAST_SHARED = 3
-"""Pairs of one seed from which on they are worth more than runs without a partner."""
+"""From this number on, pairs of one seed are worth more than runs without a partner."""
 LATE = 0.5
 """Share of a run, from its end, over which curves are compared."""
 _TINY = 1e-300
 
 Method = Literal["pairs", "groups", "spread of one", "one seed", "none"]
 """``pairs``: the same seeds on both sides. ``groups``: other seeds. ``spread of one``: one side has a single run.
-``one seed``: a single run each, of the same seed. ``none``: nothing tells how much is chance."""
+``one seed``: a single run each, of the same seed. ``none``: the part of chance is unknown."""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """The difference between the results of two groups of runs."""
 
     relative: float
-    """Second against first: 0.005 is half a percent more."""
+    """The second compared with the first: 0.005 is half a percent more."""
     spreads: float | None
-    """The same in units of the spread between repeats; None where no repeats tell it."""
+    """The difference in units of the spread between repeats; None without repeats."""
     p: float | None
-    """Chance of a difference this large without a cause; None where nothing tells it."""
+    """Chance of a difference this large without a cause; None if it is unknown."""
     method: Method
     detectable: float | None = None
-    """The smallest difference that so many runs of this spread show nine times of ten; None where nothing tells it."""
+    """The smallest difference that so many runs of this spread show in nine of ten cases; None if unknown."""
     repeats: int | None = None
-    """Runs of each side that show a gap of ``WORTH`` nine times of ten; None where nothing tells it."""
+    """Runs on each side that show a gap of ``WORTH`` in nine of ten cases; None if unknown."""
 
     @property
     def is_real(self) -> bool | None:
-        """Whether it is more than chance; None where nothing tells."""
+        """Return whether it is more than chance; None if that is unknown."""
         return None if self.p is None else self.p < LEVEL
 
 
 def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
-    """Return how results differ; each is by its seed. None where a side has no positive result."""
+    """Return the difference of results, which are by seed. None if a side has no positive result."""
     a = {seed: math.log(value) for seed, value in first.items() if value > 0}
     b = {seed: math.log(value) for seed, value in second.items() if value > 0}
     if not a or not b:
@@ -67,7 +67,7 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Differen
     spread = pooled_spread([list(a.values()), list(b.values())])
     spreads = relative / spread if spread else None
 
-    # The same seeds mean the same weights and batches at the beginning: what is common to a pair cancels.
+    # The same seeds mean the same weights and batches at first. So the common part of a pair cancels.
     if shared:
         return _of(paired([b[seed] - a[seed] for seed in shared]), relative, spreads, "pairs")
 
@@ -81,7 +81,7 @@ def compare(first: Mapping[int, float], second: Mapping[int, float]) -> Differen
 
 
 def shared_seeds(first: Collection[int], second: Collection[int]) -> list[int]:
-    """Return the seeds by which two sides are compared in pairs; none where runs without a partner say more.
+    """Return the seeds of the pairs that are compared; none if runs without a partner say more.
 
     Those without a partner are left out, so at least half of the smaller side must have one.
     """
@@ -94,7 +94,7 @@ def shared_seeds(first: Collection[int], second: Collection[int]) -> list[int]:
 
 
 def _of(test: Test, relative: float, spreads: float | None, method: Method) -> Difference:
-    # `one seed` has no number of repeats: its blocks are no runs.
+    # `one seed` has no number of repeats, because its blocks are not runs.
     sides = {"pairs": 1, "groups": 2, "spread of one": 2}.get(method)
     return Difference(
         relative=relative,
@@ -113,7 +113,7 @@ def repeats_for(gap: float, spread: float, sides: int) -> int | None:
 
     ``spread`` is the standard deviation of a run, with two ``sides``; of the differences of pairs, with one.
     """
-    # A t with few degrees of freedom wants more than the normal distribution, so the number grows from there.
+    # A t with few degrees of freedom needs more runs than the normal distribution. So the number grows.
     normal = statistics.NormalDist()
     wanted = normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)
     least = sides * (wanted * spread / gap) ** 2
@@ -127,9 +127,10 @@ def repeats_for(gap: float, spread: float, sides: int) -> int | None:
 
 
 def compare_pairs(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Difference | None:
-    """Return how pairs of loss curves differ, each pair over the same batches, from their late parts.
+    """Return the difference of pairs of loss curves in their late parts. A pair has the same batches.
 
-    The noise of a batch is the same on both sides and cancels; a mean over many steps leaves little of the rest.
+    The noise of a batch is the same on both sides and cancels. A mean over many
+    steps removes most of the rest.
     None without two pairs of curves that have late steps.
     """
     ratios = [ratio for first, second in curves if (ratio := late_ratio(first, second)) is not None]
@@ -142,7 +143,7 @@ def compare_pairs(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> 
 def late_ratio(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Return the mean logarithm of second by first over the late steps that both have.
 
-    None where there are none.
+    None if there are none.
     """
     both = list(zip(first, second, strict=False))
     late = both[int(len(both) * (1 - LATE)) :]
@@ -151,10 +152,10 @@ def late_ratio(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def compare_curves(first: Sequence[float], second: Sequence[float], blocks: int = 10) -> Difference | None:
-    """Return how two loss curves over the same steps of the same batches differ, from their last halves.
+    """Return the difference of two loss curves in their last halves. Both have the same steps and batches.
 
     Neighbouring steps depend on each other, so the means of ``blocks`` stretches are compared, not steps.
-    None where there are too few steps.
+    None if there are too few steps.
     """
     pairs = [(a, b) for a, b in zip(first, second, strict=False) if a > 0 and b > 0]
     ratios = [math.log(b / a) for a, b in pairs]
@@ -169,7 +170,7 @@ def compare_curves(first: Sequence[float], second: Sequence[float], blocks: int 
 
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> float | None:
-    """Return the standard deviation within the groups together; None without repeats."""
+    """Return the common standard deviation within the groups; None without repeats."""
     freedom = sum(len(group) - 1 for group in groups)
     if not freedom:
         return None
@@ -189,12 +190,12 @@ class Test(NamedTuple):
 
     @property
     def p(self) -> float:
-        """The two-sided p of no difference."""
+        """Return the two-sided p of no difference."""
         return two_sided(self.difference, self.error, self.freedom)
 
     @property
     def detectable(self) -> float:
-        """The difference that is called real with the chance ``POWER``.
+        """Return the difference that is called real with the chance ``POWER``.
 
         With fewer than five repeats the chance is a little less.
         """
@@ -210,12 +211,12 @@ def paired(differences: Sequence[float]) -> Test:
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Test:
-    """Test whether the means are equal, with a variance of each group's own (Welch, 1947)."""
+    """Test whether the means are equal, with a separate variance for each group (Welch, 1947)."""
     errors = [statistics.variance(group) / len(group) for group in (a, b)]
     total = sum(errors)
     difference = statistics.fmean(b) - statistics.fmean(a)
     spread = pooled_spread([a, b]) or 0.0
-    # Repeats that agree to the bit leave no error to divide by.
+    # If repeats are equal to the bit, the error is 0, and nothing may be divided by it.
     if not total:
         return Test(difference, 0.0, 1, spread)
 
@@ -225,7 +226,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Test:
 
 
 def pooled(a: Sequence[float], b: Sequence[float]) -> Test:
-    """Test whether the means are equal, with the one variance that the repeats of either side tell."""
+    """Test whether the means are equal, with one variance from the repeats of both sides."""
     spread = pooled_spread([a, b]) or 0.0
     error = spread * math.sqrt(1 / len(a) + 1 / len(b))
     return Test(statistics.fmean(b) - statistics.fmean(a), error, len(a) + len(b) - 2, spread)
@@ -248,10 +249,10 @@ def quantile(p: float, freedom: float) -> float:
 
 def two_sided(difference: float, error: float, freedom: float) -> float:
     """Return the chance of a Student's t at least as far from 0 as ``difference / error``."""
-    if abs(difference) < 1e-12:  # the same bits, but for the rounding of a mean
+    if abs(difference) < 1e-12:  # the same bits, except for the rounding of a mean
         return 1.0
 
-    # The repeats agree and the results do not: no chance, and no division by zero.
+    # The repeats agree and the results differ: that is no chance. Avoid a division by zero.
     if error <= abs(difference) * 1e-9:
         return 0.0
 

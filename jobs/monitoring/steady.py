@@ -1,6 +1,7 @@
-"""The intervals of a log that a figure is made of, and its mean over them. Pure.
+"""The intervals of a log from which a figure is made, and its mean over them. Pure.
 
-A figure of a run is made of its steady intervals, in every command. What a run does now is made of its recent ones.
+A figure of a run is made of its steady intervals, in every command. The present figures of a
+run are made of its recent ones.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ WARMUP_STEPS = 50
 WARMUP_SHARE = 0.1
 """But never more than this part of the run."""
 RECENT = 5
-"""Intervals whose mean is the present speed."""
+"""The present speed is the mean of this many newest intervals."""
 
 
 class Steady(NamedTuple):
-    """The intervals that the figures of a run are made of."""
+    """The intervals from which the figures of a run are made."""
 
     intervals: Sequence[Interval]
     warmup: int
     """Steps at the beginning that are left out."""
     is_whole: bool
-    """Whether nothing was left out, since nothing else would remain."""
+    """Whether all intervals were kept, because otherwise none would remain."""
 
 
 def steady(history: History, skip: int | None = None) -> Steady:
-    """Return the steady intervals of a run: without ``skip`` steps, or else without its warm-up.
+    """Return the steady intervals of a run: those after ``skip`` steps, or else after its warm-up.
 
-    All intervals where that leaves none.
+    If none would remain, return all intervals.
     """
     warmup = warmup_steps(history) if skip is None else skip
     chosen = steady_intervals(history, warmup)
@@ -40,12 +41,12 @@ def steady(history: History, skip: int | None = None) -> Steady:
 
 
 def warmup_steps(history: History) -> int:
-    """Return how many steps at the beginning are no measure: compilation, first reads, filling caches."""
+    """Return the number of first steps that do not count: they compile, read first data and fill caches."""
     return min(WARMUP_STEPS, int(WARMUP_SHARE * history.last_step))
 
 
 def steady_intervals(history: History, warmup: int) -> list[Interval]:
-    """Return the intervals after warm-up: of the run, and after each resume without its first one."""
+    """Return the intervals after the run's warm-up, without the first interval after each resume."""
     resumed = {segment.resumed_from for segment in history.segments if segment.resumed_from}
     # The first interval after a resume compiles and fills its caches anew.
     begins = {i.iter for i in history.intervals if i.iter - i.steps in resumed}
@@ -58,18 +59,18 @@ def steady_intervals(history: History, warmup: int) -> list[Interval]:
 
 
 def of_newest_attempt(history: History) -> Sequence[Interval]:
-    """Return the intervals of the newest attempt; of all attempts where it has logged none."""
+    """Return the intervals of the newest attempt; those of all attempts if it has logged none."""
     resumed = (history.segments[-1].resumed_from or 0) if history.segments else 0
     return [i for i in history.intervals if i.iter > resumed] or history.intervals
 
 
 def recent(intervals: Sequence[Interval]) -> Sequence[Interval]:
-    """Return the newest intervals of an attempt, without its first one where there are others."""
+    """Return the newest intervals of an attempt, without its first one if there are others."""
     return intervals[1:][-RECENT:] or intervals
 
 
 def mean(intervals: Sequence[Interval], name: str) -> float | None:
-    """Return the mean of a field over steps; None where no interval has it."""
+    """Return the mean of a field over steps; None if no interval has it."""
     pairs = [(getattr(i, name), i.steps) for i in intervals if math.isfinite(getattr(i, name))]
     steps = sum(weight for _, weight in pairs)
     return sum(value * weight for value, weight in pairs) / steps if steps else None
@@ -89,14 +90,14 @@ def rate(intervals: Sequence[Interval]) -> float | None:
 def split(intervals: Sequence[Interval]) -> dict[str, float]:
     """Return the share of a step's time by part, and ``other`` for the rest.
 
-    Empty where no part was measured.
+    The result is empty if no part was measured.
     """
     total = mean(intervals, "dt_ms")
     if not total:
         return {}
 
     shares = {part: (mean(intervals, f"{part}_ms") or 0.0) / total for part in PARTS}
-    # A log of another tool has no parts, and "100% other" would be no figure.
+    # A log of another tool has no parts, and "100% other" would mean nothing.
     if not any(shares.values()):
         return {}
 

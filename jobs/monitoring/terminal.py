@@ -15,7 +15,7 @@ from jobctl.jobs.monitoring.glance import Glance
 from jobctl.jobs.monitoring.glance_text import after_the_fall, curve, progress, rows, step_label
 
 NARROWEST = 54
-"""Columns of a panel; runs stand below each other where two do not fit."""
+"""The least columns of a panel. If two panels do not fit, runs are shown below each other."""
 STYLES = {
     "running": "green",
     "finished": "blue",
@@ -31,7 +31,7 @@ _LEAST_ROWS = 6
 
 
 class View:
-    """All runs of a watch; drawn anew for the width that the terminal has at that moment."""
+    """All runs of a watch. They are drawn anew for the present width of the terminal."""
 
     def __init__(self, looks: Sequence[Glance], footer: str = "") -> None:
         self.looks = looks
@@ -75,7 +75,7 @@ def panel(look: Glance, width: int, height: int) -> Panel:
 
 
 def _plain(text: str) -> str:
-    """Return text of elsewhere that is neither markup nor steers the terminal."""
+    """Return foreign text so that it is not markup and cannot control the terminal."""
     return visible(text).replace("[", r"\[")
 
 
@@ -86,7 +86,7 @@ def loss_plot(look: Glance, width: int, height: int) -> str:
 
 
 def plot(xs: Sequence[float], ys: Sequence[float], width: int, height: int, title: str) -> str:
-    """Return a curve as lines of text; a word where there is nothing to draw."""
+    """Return a curve as lines of text, or a word if no point can be drawn."""
     import plotext
 
     if len(xs) < 2:

@@ -1,4 +1,4 @@
 """The checks of ``jobctl doctor``.
 
-Each looks at one thing, and says cause, evidence and remedy where it is ill.
+Each check looks at one thing. If it is faulty, the check names cause, evidence and remedy.
 """

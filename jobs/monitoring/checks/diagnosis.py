@@ -6,7 +6,7 @@ from jobctl.jobs.monitoring.checks import ending, learning, speed
 from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
 
 RUN_CHECKS: tuple[RunCheck, ...] = (*ending.CHECKS, *learning.CHECKS, *speed.CHECKS)
-"""Why it ended, what it learns, how fast it is. ``diagnose`` has one check more: a failure that none explains."""
+"""Checks of the end, of learning and of speed. ``diagnose`` adds one: a failure without a known cause."""
 _FOLLOWS = {
     "loss_diverged": ("gradients_out_of_range", "loss_not_falling"),
     "loss_not_falling": ("gradients_out_of_range",),
@@ -21,15 +21,15 @@ _FOLLOWS = {
     "warmup_too_long": ("loss_not_falling",),
     "straggler": ("much_communication",),
 }
-"""Findings that say no more than the one they follow from."""
+"""Findings that only follow from another one, and say nothing more."""
 _LEADS = frozenset(
     {"much_data_wait", "much_communication", "much_optimizer", "not_compiled", "slow_attention"}
 )
-"""Causes of a low MFU: where one of them is known, the low MFU says no more."""
+"""Causes of a low MFU. If one of them is known, the finding of a low MFU adds nothing."""
 
 
 def diagnose(facts: RunFacts) -> list[Finding]:
-    """Return what is wrong with a run; what only follows from another finding is left out."""
+    """Return the faults of a run. A finding that only follows from another one is left out."""
     findings = [finding for check in RUN_CHECKS if (finding := check(facts)) is not None]
     names = {finding.check for finding in findings}
     dropped: set[str] = set()
@@ -41,6 +41,6 @@ def diagnose(facts: RunFacts) -> list[Finding]:
         dropped.add("low_mfu")
 
     told = [finding for finding in findings if finding.check not in dropped]
-    # Only where no check knows the cause: the exit code alone says little.
+    # This check runs only if no other knows the cause: the exit code alone says little.
     unexplained = None if told else ending.unexplained_failure(facts)
     return [unexplained] if unexplained else told

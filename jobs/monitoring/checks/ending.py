@@ -1,4 +1,4 @@
-"""Checks of how attempts ended, by their records and the words in their logs."""
+"""Checks of the ends of attempts, by their records and the words in their logs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MANY_REPEATED = 0.05
 ASKED = (129, 130, 143)
 """Exit codes of signals that a person or a scheduler sends: no fault killed the attempt."""
 FRUITLESS = 3
-"""Attempts in a row that add no step, after which another one is no use."""
+"""After so many attempts in a row without a new step, another attempt is useless."""
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A failure that the logs say in words."""
+    """A failure that the logs describe in words."""
 
     check: str
     pattern: str
@@ -38,7 +38,7 @@ class _Failures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def _said(words: Words) -> RunCheck:
     def check(facts: RunFacts) -> Finding | None:
-        # What an attempt survived is no matter: only one that failed, or has not ended, is asked why.
+        # An error that an attempt survived does not matter. So only failed or running attempts are searched.
         if facts.last_exit_code in (0, 200) or (facts.last_exit_code is None and facts.history.summary):
             return None
 
@@ -61,7 +61,7 @@ def _said(words: Words) -> RunCheck:
 
 
 def wrong_configuration(facts: RunFacts) -> Finding | None:
-    """An attempt that was refused as configured."""
+    """Report an attempt that was refused because of its configuration."""
     if facts.last_exit_code != EXIT_USAGE:
         return None
 
@@ -76,11 +76,11 @@ def wrong_configuration(facts: RunFacts) -> Finding | None:
 
 
 def broken_gpu(facts: RunFacts) -> Finding | None:
-    """The driver said that a GPU is broken."""
+    """Report a GPU that is broken by the words of its driver."""
     line = facts.search(
         r"\bXid\b|uncorrectable ECC|GPU has fallen off the bus|CUDA error: unspecified launch failure"
     )
-    # A run that ended well survived whatever the driver said.
+    # A run that ended well survived all errors of the driver.
     ill = facts.last_exit_code == EXIT_HARDWARE
     if not ill and (line is None or facts.last_exit_code in (0, 200)):
         return None
@@ -99,7 +99,7 @@ def broken_gpu(facts: RunFacts) -> Finding | None:
 
 
 def silent(facts: RunFacts) -> Finding | None:
-    """A run that has not ended, and writes nothing any more."""
+    """Report a run that has not ended, but no longer writes anything."""
     look = glance(facts.history, facts.records, facts.now)
     if look.state != "silent":
         return None
@@ -117,8 +117,8 @@ def silent(facts: RunFacts) -> Finding | None:
 
 
 def fruitless_attempts(facts: RunFacts) -> Finding | None:
-    """Attempts that end again and again without one step more."""
-    # An attempt that was refused beside a running one could add no step.
+    """Report attempts that end again and again without a new step."""
+    # An attempt that was refused, because another one was running, could add no step.
     ended = [a for a in facts.records.attempts if a.exit_code not in (None, 0, 200) and a.reason != "busy"]
     segments = facts.history.segments[-FRUITLESS:]
     stuck = len(segments) == FRUITLESS and len({s.last for s in segments}) == 1 and not facts.history.summary
@@ -138,7 +138,7 @@ def fruitless_attempts(facts: RunFacts) -> Finding | None:
 
 
 def much_repeated(facts: RunFacts) -> Finding | None:
-    """Steps done again because an attempt ended long after its last checkpoint."""
+    """Report steps that were repeated, because an attempt ended long after its last checkpoint."""
     repeated = [segment.repeated for segment in facts.history.segments if segment.repeated]
     steps = facts.history.last_step
     # In a short run one interruption is already a large share.
@@ -156,9 +156,9 @@ def much_repeated(facts: RunFacts) -> Finding | None:
 
 
 def died_by_signal(facts: RunFacts) -> Finding | None:
-    """A rank that a signal ended, where no log says why."""
+    """Report a rank that a signal ended, if no log gives the reason."""
     code = facts.last_exit_code
-    # Ranks that talked with a dead one complain of the network.
+    # Ranks that communicated with a dead rank report network errors.
     told = any(check(facts) for check in _SAID_CHECKS if check.__name__ != NETWORK)
     if code is None or not 128 < code < 193 or code in ASKED or told:
         return None
@@ -175,7 +175,7 @@ def died_by_signal(facts: RunFacts) -> Finding | None:
 
 
 def unexplained_failure(facts: RunFacts) -> Finding | None:
-    """A failure whose cause no other check knows."""
+    """Report a failure whose cause no other check knows."""
     code = facts.last_exit_code
     state = glance(facts.history, facts.records, facts.now).state
     if state != "failed" or code in ASKED:

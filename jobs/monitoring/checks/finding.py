@@ -17,9 +17,9 @@ from jobctl.jobs.monitoring.history import History
 from jobctl.jobs.monitoring.opening import Records
 
 LOG_TAIL_BYTES = 1 << 18
-"""Read of the end of each log."""
+"""Bytes that are read from the end of each log."""
 MOST_LOGS = 64
-"""Ranks whose logs are looked at."""
+"""The largest number of logs that are read."""
 LONGEST_EVIDENCE = 300
 
 
@@ -35,7 +35,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a check of a run may look at."""
+    """All facts that a check of a run may read."""
 
     history: History
     records: Records = Records()
@@ -55,28 +55,28 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def are_empty(self) -> bool:
-        """Whether the run has written nothing that a check could read."""
+        """Return whether the run has written nothing that a check could read."""
         return not (self.logs or self.records.attempts or self.history.segments or self.history.steps)
 
     @property
     def have_steps(self) -> bool:
-        """Whether the run has written a step, which most checks look at."""
+        """Return whether the run has written a step, which most checks look at."""
         return bool(self.history.steps)
 
     @property
     def last_exit_code(self) -> int | None:
-        """Of the last attempt. One that was refused beside another does not count."""
+        """Return the exit code of the last attempt. One that was refused beside another does not count."""
         admitted = [attempt for attempt in self.records.attempts if attempt.reason != "busy"]
         return admitted[-1].exit_code if admitted else None
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the run's device is a GPU: only its times are steady enough to be judged."""
+        """Return whether the run's device is a GPU: only its times are steady enough to be judged."""
         device = str(self.history.startup.get("device") or "")
         return any(word in device.upper() for word in ("NVIDIA", "TESLA", "GEFORCE", "RTX", "AMD INSTINCT"))
 
     def setting(self, name: str) -> object:
-        """Return a setting of the run; None where the log does not say it."""
+        """Return a setting of the run; None if the log does not say it."""
         return self.history.config.get(name)
 
 
@@ -84,11 +84,11 @@ RunCheck = Callable[[RunFacts], Finding | None]
 
 
 def read_logs(run: Path, attempt: int | None = None) -> dict[str, str]:
-    """Return the end of each log of an attempt, the last one where none is named; the launcher's first."""
+    """Return the end of each log of an attempt, the launcher's first. The default is the last attempt."""
     number = attempt or newest_attempt(run)
     folder = layout.log_dir(run, number)
     try:
-        # `batch.log` sorts before the logs of the ranks, and its launcher names what failed first.
+        # `batch.log` sorts before the logs of the ranks. The launcher names the first failure in it.
         names = sorted(path.name for path in folder.iterdir() if path.suffix == ".log")
     except OSError:
         # An attempt that never began has no folder; checks of its records still run.
@@ -109,7 +109,7 @@ def read_logs(run: Path, attempt: int | None = None) -> dict[str, str]:
 
 
 def text(findings: list[Finding], checked: int) -> str:
-    """Return what was found, for people."""
+    """Return the findings as text for people."""
     if not findings:
         return f"{counted(checked, 'check')}, nothing wrong"
 

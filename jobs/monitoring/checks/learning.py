@@ -1,4 +1,4 @@
-"""Checks of what a run learns: its loss, its gradients, its learning rate, its data. Pure."""
+"""Checks of a run's learning: its loss, gradients, learning rate and data. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from jobctl.jobs.monitoring.checks.finding import Finding, RunCheck, RunFacts
 from jobctl.jobs.monitoring.history import column, finite, number, whole
 
 ENOUGH_STEPS = 100
-"""Steps without which a loss curve is not judged."""
+"""A loss curve with fewer steps is not judged."""
 PAGE = "docs/training.md#guards"
 LOWEST_LOSS = 1.5
-"""Nats a token that no model reaches on new text within ``EARLY_TOKENS``."""
+"""A loss in nats a token. No model reaches it on new text within ``EARLY_TOKENS``."""
 EARLY_TOKENS = 5e9
 SMALL_VOCABULARY = 1000
-"""Below it a token is a byte, and its loss is low by nature."""
+"""With a smaller vocabulary a token is a byte, and its loss is always low."""
 RISE = 1.15
-"""Times the best loss that a loss may have afterwards."""
+"""A later loss may be this many times the best loss."""
 OVERFIT = 1.02
 NORMS = (0.02, 20.0)
-"""Gradient norms far outside of what the guide calls healthy, 0.5 to 2."""
+"""Bounds of gradient norms. They are far outside the range that the guide calls healthy, 0.5 to 2."""
 RATE_FACTORS = (30.0, 8.0)
-"""Factors below and above the published rule within which a learning rate is usual."""
+"""A usual learning rate is within these factors below and above the published rule."""
 MANY_EPOCHS = 4.0
 """Repeated data is worth almost as much as new data up to about four epochs (Muennighoff et al. 2023)."""
 
@@ -39,7 +39,7 @@ def _window(losses: list[float]) -> int:
 
 
 def loss_not_a_number(facts: RunFacts) -> Finding | None:
-    """Losses or gradients that are not finite, and the steps that were skipped for them."""
+    """Report losses or gradients that are not finite, and the steps that were skipped because of them."""
     bad = [
         step
         for step in facts.history.steps
@@ -63,9 +63,9 @@ def loss_not_a_number(facts: RunFacts) -> Finding | None:
 
 
 def loss_not_falling(facts: RunFacts) -> Finding | None:
-    """A loss that is where it began."""
+    """Report a loss that has not fallen since the beginning."""
     losses = _losses(facts)
-    # A log that begins later does not show where the loss began.
+    # A log that begins later does not show the first loss.
     if len(losses) < ENOUGH_STEPS or facts.history.steps[0].iter > 1:
         return None
 
@@ -87,7 +87,7 @@ def loss_not_falling(facts: RunFacts) -> Finding | None:
 
 
 def loss_diverged(facts: RunFacts) -> Finding | None:
-    """A loss that had been much lower before."""
+    """Report a loss that was much lower before."""
     losses = _losses(facts)
     if len(losses) < ENOUGH_STEPS:
         return None
@@ -113,7 +113,7 @@ def loss_diverged(facts: RunFacts) -> Finding | None:
 
 
 def loss_too_low(facts: RunFacts) -> Finding | None:
-    """A loss that new text does not allow: the labels are known, or the data is broken."""
+    """Report a loss too low for new text: the model sees the labels, or the data is broken."""
     losses = _losses(facts)
     vocabulary = whole(facts.setting("vocab_size"))
     if len(losses) < 20 or vocabulary < SMALL_VOCABULARY or facts.history.tokens > EARLY_TOKENS:
@@ -172,7 +172,7 @@ def validation_rises(facts: RunFacts) -> Finding | None:
     means = [statistics.fmean(losses[i : i + width]) for i in range(len(losses) - width + 1)]
     size = _window(training)
     middle = training[len(training) // 2 :][:size]
-    # Where the training loss does not fall either, this is no learning by heart.
+    # If the training loss does not fall either, the model does not memorise its data.
     falls = statistics.fmean(training[-size:]) < 0.995 * statistics.fmean(middle)
     if means[-1] < OVERFIT * min(means) or not falls:
         return None
@@ -233,7 +233,7 @@ def learning_rate_unusual(facts: RunFacts) -> Finding | None:
 
 
 def _parameters(facts: RunFacts) -> int:
-    """Return the parameters of the configured model; 0 where the log does not say its sizes."""
+    """Return the parameters of the configured model; 0 if the log does not say its sizes."""
     known = {
         key: value for key, value in facts.history.config.items() if key in ModelConfig.__struct_fields__
     }
@@ -244,7 +244,7 @@ def _parameters(facts: RunFacts) -> int:
 
 
 def warmup_too_long(facts: RunFacts) -> Finding | None:
-    """A warm-up that the run does not outlast; a short test of a long recipe is meant so."""
+    """Report a warm-up that is longer than the run. A short test of a long recipe is not reported."""
     warmup = whole(facts.setting("warmup_iters"))
     length = facts.history.max_iters
     if warmup < length or length < 2 * ENOUGH_STEPS:
@@ -260,7 +260,7 @@ def warmup_too_long(facts: RunFacts) -> Finding | None:
 
 
 def no_gradient_clipping(facts: RunFacts) -> Finding | None:
-    """Gradients that nothing bounds."""
+    """Report gradients that are not clipped."""
     clip = facts.setting("grad_clip")
     if clip is None or number(clip) > 0 or facts.history.max_iters < ENOUGH_STEPS:
         return None
@@ -275,7 +275,7 @@ def no_gradient_clipping(facts: RunFacts) -> Finding | None:
 
 
 def data_repeated(facts: RunFacts) -> Finding | None:
-    """Data that the run reads many times."""
+    """Report data that the run reads many times."""
     planned = facts.history.startup.get("epochs_planned")
     epochs = {name: number(times) for name, times in planned.items()} if isinstance(planned, dict) else {}
     many = {name: times for name, times in epochs.items() if times > MANY_EPOCHS}

@@ -1,4 +1,4 @@
-"""Checks of this machine before a run: what a job here will meet. Each looks at the real thing."""
+"""Checks of this machine before a run. Each tests the real conditions that a job will meet here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 20
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU as its driver tells of it. Memory is MiB."""
+    """One GPU as its driver describes it. Memory is in MiB."""
 
     name: str
     driver: str
@@ -51,23 +51,23 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MachineFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a check of a machine may look at."""
+    """All facts that a check of a machine may read."""
 
     root: Path
     spec: JobSpec | None = None
-    """The job that is to run; None where only the machine is looked at."""
+    """The job that is to run; None if only the machine is checked."""
     shm: Path = Path("/dev/shm")
     gpus: tuple[Gpu, ...] | str = ()
-    """The GPUs, or why they cannot be asked."""
+    """The GPUs, or the reason why the driver cannot list them."""
     inputs: Callable[[JobSpec], None] | None = None
-    """Raises UserError where the inputs of a job are missing or do not fit."""
+    """Raises UserError if the inputs of a job are missing or do not fit."""
 
 
 MachineCheck = Callable[[MachineFacts], Finding | None]
 
 
 def ask_gpus() -> tuple[Gpu, ...] | str:
-    """Return this machine's GPUs; nothing without a driver, and the reason where the driver fails."""
+    """Return this machine's GPUs, none without a driver, or the reason if the driver fails."""
     try:
         lines = query(QUERY)
     except DriverSilent as error:
@@ -95,7 +95,7 @@ def _number(field: str) -> float:
 
 
 def driver_answers(facts: MachineFacts) -> Finding | None:
-    """A driver that is installed and does not work."""
+    """Report a driver that is installed and does not work."""
     if not isinstance(facts.gpus, str):
         return None
 
@@ -113,7 +113,7 @@ def _gpus(facts: MachineFacts) -> tuple[Gpu, ...]:
 
 
 def driver_serves_image(facts: MachineFacts) -> Finding | None:
-    """A driver older than the image of the job asks for."""
+    """Report a driver that is too old for the image of the job."""
     variant = facts.spec.inputs.image_variant if facts.spec else ""
     least = DRIVERS.get(variant, 0)
     old = [gpu for gpu in _gpus(facts) if int(_number(gpu.driver.partition(".")[0])) < least]
@@ -130,7 +130,7 @@ def driver_serves_image(facts: MachineFacts) -> Finding | None:
 
 
 def gpus_are_free(facts: MachineFacts) -> Finding | None:
-    """GPUs whose memory somebody else uses."""
+    """Report GPUs whose memory another process uses."""
     # The driver itself holds a little memory.
     used = [(n, g) for n, g in enumerate(_gpus(facts)) if g.memory_used > 0.05 * g.memory_total]
     if not used:
@@ -147,7 +147,7 @@ def gpus_are_free(facts: MachineFacts) -> Finding | None:
 
 
 def gpus_are_well(facts: MachineFacts) -> Finding | None:
-    """GPUs that are too hot, or have errors in their memory."""
+    """Report GPUs that are too hot, or have errors in their memory."""
     ill = [
         f"GPU {n}: {g.temperature:.0f} °C, {g.uncorrected_errors:.0f} uncorrected memory errors"
         for n, g in enumerate(_gpus(facts))
@@ -166,7 +166,7 @@ def gpus_are_well(facts: MachineFacts) -> Finding | None:
 
 
 def shared_memory(facts: MachineFacts) -> Finding | None:
-    """Too little shared memory for data workers."""
+    """Report too little shared memory for data workers."""
     try:
         free = shutil.disk_usage(facts.shm).free / GIB
     except OSError:
@@ -186,7 +186,7 @@ def shared_memory(facts: MachineFacts) -> Finding | None:
 
 def existing(path: Path) -> Path:
     """Return the nearest folder above ``path`` that exists."""
-    # The first job makes the root, so before it perhaps only a folder above exists.
+    # The first job makes the root. Before that, perhaps only a folder above it exists.
     while not path.exists() and path != path.parent:
         path = path.parent
 
@@ -194,7 +194,7 @@ def existing(path: Path) -> Path:
 
 
 def root_is_writable(facts: MachineFacts) -> Finding | None:
-    """A root that this user cannot write."""
+    """Report a root that this user cannot write."""
     folder = existing(facts.root)
     if os.access(folder, os.W_OK | os.X_OK):
         return None
@@ -208,7 +208,7 @@ def root_is_writable(facts: MachineFacts) -> Finding | None:
 
 
 def disk_space(facts: MachineFacts) -> Finding | None:
-    """Too little room for checkpoints."""
+    """Report too little room for checkpoints."""
     folder = existing(facts.root)
     free = shutil.disk_usage(folder).free / GIB
     if free >= LEAST_DISK_GIB:
@@ -224,9 +224,9 @@ def disk_space(facts: MachineFacts) -> Finding | None:
 
 
 def disk_rate(facts: MachineFacts) -> Finding | None:
-    """A root that takes its data slowly. Writes and syncs 64 MiB, and removes it."""
+    """Report a root with slow writes. The check writes and syncs 64 MiB, and removes it."""
     folder = existing(facts.root)
-    # The probe must not be what fills the disk.
+    # The probe itself must not fill the disk.
     if not os.access(folder, os.W_OK | os.X_OK) or shutil.disk_usage(folder).free < 4 * PROBE_BYTES:
         return None
 
@@ -244,10 +244,10 @@ def disk_rate(facts: MachineFacts) -> Finding | None:
 
 
 def measured_rate(folder: Path) -> float:
-    """Return how fast ``folder`` takes data until it is durable, in MB/s. Raises OSError."""
+    """Return the rate at which ``folder`` makes data durable, in MB/s. Raises OSError."""
     # Two users may probe one folder at the same time.
     path = folder / f".jobctl-doctor-{uuid.uuid4().hex}"
-    # A file system that compresses would write zeros for nothing.
+    # A file system that compresses would write zeros without any work.
     data = os.urandom(1 << 20)
     begin = time.perf_counter()
     try:
@@ -265,7 +265,7 @@ def measured_rate(folder: Path) -> float:
 
 
 def open_files(facts: MachineFacts) -> Finding | None:
-    """A limit of open files that many workers and shards reach."""
+    """Report a limit of open files that is too low for many workers and shards."""
     # A process may raise its soft limit up to the hard one.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit == resource.RLIM_INFINITY or limit >= LEAST_OPEN_FILES:
@@ -280,7 +280,7 @@ def open_files(facts: MachineFacts) -> Finding | None:
 
 
 def commands(facts: MachineFacts) -> Finding | None:
-    """Programs that the target calls and this machine lacks."""
+    """Report programs that the target calls and this machine lacks."""
     target = facts.spec.target if facts.spec else ""
     programs = target_entry(target).programs if target else ()
     missing = [name for name in programs if shutil.which(name) is None]
@@ -296,7 +296,7 @@ def commands(facts: MachineFacts) -> Finding | None:
 
 
 def inputs(facts: MachineFacts) -> Finding | None:
-    """Data and tokenizer against the model: whether they are there, and belong together."""
+    """Report data or a tokenizer that is missing, or does not fit the model."""
     if facts.spec is None or facts.inputs is None:
         return None
 
@@ -330,5 +330,5 @@ MACHINE_CHECKS: tuple[MachineCheck, ...] = (
 
 
 def examine(facts: MachineFacts) -> list[Finding]:
-    """Return what is wrong with this machine for a job."""
+    """Return the faults of this machine that matter for a job."""
     return [finding for check in MACHINE_CHECKS if (finding := check(facts)) is not None]

@@ -1,4 +1,4 @@
-"""Checks of how fast a run is, and which part of a step is to blame. Pure."""
+"""Checks of the speed of a run. They name the part of a step that is too slow. Pure."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ LOW_MFU = 0.20
 """The guide's bound."""
 MOST_DATA_WAIT = 0.10
 MOST_DATA_WAIT_ON_CPU = 0.30
-"""Of a CPU that computes and reads; also a small model's steps are short there."""
+"""Share of a step on a CPU, which computes and also reads. A small model's steps are short on it."""
 MOST_COMMUNICATION = 0.25
 MOST_COMMUNICATION_ON_CPU = 0.75
-"""Ranks share the cores, so one waits while the other computes."""
+"""Share of a step on a CPU. Ranks share the cores, so one waits while the other computes."""
 MOST_OPTIMIZER = 0.25
 SLOWER = 1.2
-"""Times its early duration that a step's computation may take later."""
+"""A step's computation may later take this many times its early duration."""
 FULL_MEMORY = 0.97
 MOST_PAUSES = 0.05
 ENOUGH_INTERVALS = 5
 RECENT_INTERVALS = 20
-"""Of the ranks' times: what was long ago is no matter."""
+"""The newest intervals of the ranks' times. Older ones do not matter."""
 OFTEN_THE_SAME = 0.8
 SLOW_RANK = 1.15
-"""Times the usual work of a rank; equal GPUs differ by a few percent."""
+"""A slow rank works this many times as long as usual. Equal GPUs differ by a few percent."""
 SLOW_RANK_ON_CPU = 4.0
-"""Cores are shared with whatever else runs on the node."""
+"""The same bound on a CPU. Other programs of the node share its cores."""
 REMEDIES = {
     "data_wait": "Read ahead: --set use_dataloader=true --set dataloader_num_workers=4; keep the data on local or fast "
     "storage.",
@@ -53,13 +53,13 @@ def _shares(facts: RunFacts) -> dict[str, float]:
 
 
 def low_mfu(facts: RunFacts) -> Finding | None:
-    """An MFU below the guide's bound, and the part of the step that is to blame."""
+    """Report an MFU below the guide's bound, and the part of the step that causes it."""
     mfu = analyse(facts.history).mfu
     if mfu is None or mfu >= LOW_MFU or len(_steady(facts)) < ENOUGH_INTERVALS:
         return None
 
     shares = _shares(facts)
-    # Computation is the largest part of every step, so a part is held against its usual share.
+    # Computation is the largest part of every step. So each part is compared with its usual share.
     usual = {"compute": 0.9, "optimizer": 0.04, "communication": 0.02, "data_wait": 0.01, "other": 0.03}
     blame = max(shares, key=lambda part: shares[part] - usual[part], default="compute")
     return Finding(
@@ -90,20 +90,20 @@ def _large_share(facts: RunFacts, part: str, most: float, words: str) -> Finding
 
 
 def much_data_wait(facts: RunFacts) -> Finding | None:
-    """Steps that wait for their data."""
+    """Report steps that wait for their data."""
     most = MOST_DATA_WAIT if facts.on_gpu else MOST_DATA_WAIT_ON_CPU
     return _large_share(facts, "data_wait", most, "Steps wait for data.")
 
 
 def much_communication(facts: RunFacts) -> Finding | None:
-    """Communication that no computation hides."""
+    """Report communication that does not overlap computation."""
     words = "Much of a step is communication that no computation hides."
     most = MOST_COMMUNICATION if facts.on_gpu else MOST_COMMUNICATION_ON_CPU
     return _large_share(facts, "communication", most, words)
 
 
 def much_optimizer(facts: RunFacts) -> Finding | None:
-    """An optimiser that works more than it should; on a CPU small models are so."""
+    """Report an optimiser that takes too long. On a CPU this is normal for small models."""
     if not facts.on_gpu:
         return None
 
@@ -111,11 +111,11 @@ def much_optimizer(facts: RunFacts) -> Finding | None:
 
 
 def becomes_slower(facts: RunFacts) -> Finding | None:
-    """The same computation takes longer than before: a GPU lowers its clock, or shares its node."""
+    """Report a computation that takes longer than before: a GPU lowers its clock, or shares its node."""
     intervals = _steady(facts)
     # Other tools do not log the parts of a step.
     times = finite(i.compute_ms or i.dt_ms for i in intervals)
-    # A CPU becomes slower whenever something else runs on it.
+    # A CPU becomes slower whenever another program runs on it.
     if not facts.on_gpu or len(times) < 4 * ENOUGH_INTERVALS:
         return None
 
@@ -136,7 +136,7 @@ def becomes_slower(facts: RunFacts) -> Finding | None:
 
 
 def uneven_steps(facts: RunFacts) -> Finding | None:
-    """Single intervals that take several times the usual one."""
+    """Report single intervals that take several times as long as usual."""
     intervals = _steady(facts)
     times = finite(column(intervals, "dt_ms"))
     if not facts.on_gpu or len(times) < 4 * ENOUGH_INTERVALS:
@@ -144,7 +144,7 @@ def uneven_steps(facts: RunFacts) -> Finding | None:
 
     middle = statistics.median(times)
     slow = [i for i in intervals if i.dt_ms > 2 * middle]
-    # A few slow intervals hold an evaluation or a save.
+    # A few slow intervals include an evaluation or a save.
     if len(slow) < max(3, len(times) // 20):
         return None
 
@@ -160,7 +160,7 @@ def uneven_steps(facts: RunFacts) -> Finding | None:
 
 
 def straggler(facts: RunFacts) -> Finding | None:
-    """One rank whose own work takes longer than the others', for which all of them wait."""
+    """Report one rank whose own work takes longer than that of the others. All others wait for it."""
     # The first interval compiles and warms up.
     recent = facts.history.rank_times[1:][-RECENT_INTERVALS:]
     if len(recent) < ENOUGH_INTERVALS:
@@ -187,7 +187,7 @@ def straggler(facts: RunFacts) -> Finding | None:
 
 
 def not_compiled(facts: RunFacts) -> Finding | None:
-    """A long run on a GPU whose blocks are neither fused nor compiled."""
+    """Report a long run on a GPU whose blocks are neither fused nor compiled."""
     startup = facts.history.startup
     fast = startup.get("fused") or facts.setting("compile") or startup.get("compile")
     # Compilation pays in long runs only, and other tools do not log this setting.
@@ -204,7 +204,7 @@ def not_compiled(facts: RunFacts) -> Finding | None:
 
 
 def slow_attention(facts: RunFacts) -> Finding | None:
-    """Attention that writes out its matrix, on a GPU."""
+    """Report attention that writes its whole matrix to memory, on a GPU."""
     backend = str(facts.history.startup.get("attention_backend") or "")
     if not facts.on_gpu or not any(word in backend for word in ("manual", "math")):
         return None
@@ -220,7 +220,7 @@ def slow_attention(facts: RunFacts) -> Finding | None:
 
 
 def memory_nearly_full(facts: RunFacts) -> Finding | None:
-    """A GPU with so little memory left that a longer evaluation or fragmentation ends the run."""
+    """Report a GPU with little free memory: a longer evaluation or fragmentation can end the run."""
     total = memory_total_gb(str(facts.history.startup.get("device") or ""))
     peak = max(finite(column(facts.history.intervals, "memory_peak_gb")), default=0.0)
     if total is None or peak < FULL_MEMORY * total:
@@ -236,12 +236,12 @@ def memory_nearly_full(facts: RunFacts) -> Finding | None:
 
 
 def storage_too_slow(facts: RunFacts) -> Finding | None:
-    """Checkpoints that were skipped because storage was still busy, or that stop the training for long."""
+    """Report checkpoints that busy storage made the run skip, or that stop the training for long."""
     history = facts.history
     seconds = sum(i.seconds for i in history.intervals)
     paused = sum(save.checkpoint_pause_ms + save.checkpoint_wait_ms for save in history.saves) / 1e3
     skipped = len(history.skipped_saves)
-    # In a short test a save is a large share, and nobody minds 30 s.
+    # In a short test a save is a large share, and 30 s do not matter.
     if not skipped and (paused < MOST_PAUSES * seconds or paused < 30.0):
         return None
 
