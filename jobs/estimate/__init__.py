@@ -1,1 +1,1 @@
-"""The memory, time, money and disk of a training before it is submitted, by arithmetic alone."""
+"""Estimate the memory, time, money and disk of a training before it is submitted, by arithmetic alone."""

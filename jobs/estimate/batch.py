@@ -1,4 +1,4 @@
-"""The largest micro-batch that fits, and the one that ``batch_size=auto`` takes."""
+"""The largest micro-batch that fits, and the micro-batch that ``batch_size=auto`` chooses."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jobctl.jobs.estimate.weights import GIB
 SLACK = 0.005
 """Share of a GPU that stays free between the allocator's segments."""
 MOST = 4096
-"""Sequences: more are never worth a larger micro-batch."""
+"""The most sequences in a micro-batch. Larger micro-batches have no use."""
 
 
 def needed_gib(situation: Situation) -> float:
-    """Return GiB of a GPU, or of a machine's memory, that one rank takes in all."""
+    """Return the GiB of a GPU, or of a machine's memory, that one rank takes in all."""
     return memory(situation).total / GIB + outside_gib(situation)
 
 
 def room_gib(situation: Situation, available_gib: float) -> float:
-    """Return GiB that one rank may take of ``available_gib``, a GPU's memory or a whole machine's."""
+    """Return the GiB of ``available_gib``, a GPU's or a machine's memory, that one rank may take."""
     # Without GPUs the ranks of a machine share its memory.
     share = 1 if situation.gpu else situation.ranks_per_node
     return available_gib * (1 - SLACK) / share
@@ -33,9 +33,9 @@ def fits(situation: Situation, available_gib: float) -> bool:
 
 
 def largest_batch(situation: Situation, available_gib: float) -> int:
-    """Return the largest ``batch_size`` that fits, 0 where none does.
+    """Return the largest ``batch_size`` that fits, 0 if none does.
 
-    Bisection finds it, since memory only grows.
+    It is found by bisection, because memory only grows.
     """
     low = 0
     high = 1
@@ -57,7 +57,7 @@ def largest_batch(situation: Situation, available_gib: float) -> int:
 def automatic_batch(situation: Situation, available_gib: float) -> TrainConfig | None:
     """Return the training with the largest micro-batch that fits. None if none fits.
 
-    The global batch stays exactly what it is, so the micro-batch is a divisor of the sequences of a rank.
+    The global batch does not change, so the micro-batch is a divisor of the sequences of a rank.
     """
     train = situation.train
     sequences = train.batch_size * train.gradient_accumulation_steps

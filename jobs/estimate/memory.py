@@ -1,8 +1,8 @@
-"""Memory of one rank by part, at each moment of a step in which it may be largest.
+"""Memory of one rank by part, at each moment of a step at which it may be largest.
 
-The largest moment is nearly always the loss: all blocks have kept their tensors, and the logits stand
-beside them. With a small vocabulary or long sequences it is the backward pass of the last block. With one
-micro-step on the plain path it is the end of the backward pass, when all gradients are there.
+The largest moment is nearly always the loss: all blocks have kept their tensors, and the logits exist too.
+With a small vocabulary or long sequences it is the backward pass of the last block. With one micro-step
+on the plain path it is the end of the backward pass, when all gradients exist.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from jobctl.jobs.estimate.weights import GIB, Fixed, fixed_bytes, own_rows
 
 KEPT_LOGITS = 12 * GIB
 CHUNK_BYTES = 2**31
-"""Bounds of ``trainer/fused/cross_entropy.py``: logits kept whole, and a chunk where they are not."""
+"""Bounds of ``trainer/fused/cross_entropy.py``: bytes of logits kept whole, or of a chunk otherwise."""
 CHUNK_ELEMENTS = 2**29
 CPU_CHUNK_ELEMENTS = 2**23
 """Bounds of ``trainer/models/loss.py``."""
 SCORES = 5 * 2**28
-"""Bytes that attention's repeatable backward pass takes at once (``trainer/models/cudnn_attention.py``)."""
+"""Bytes that attention's repeatable backward pass uses at once (``trainer/models/cudnn_attention.py``)."""
 CONTEXT = 0.55
 """GiB that CUDA and its libraries take of a GPU before the first tensor."""
 NCCL = 0.7
-"""GiB of NCCL's channels, where ranks reduce."""
+"""GiB of NCCL's channels, if ranks reduce."""
 PROCESS = 0.45
 """GiB of a trainer's process without a GPU: the interpreter and PyTorch."""
 
@@ -36,16 +36,16 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     moment: str
     fixed: Fixed
     activations: Saved
-    """Of all blocks, and all tokens."""
+    """Activations of all blocks and all tokens."""
     head: int
-    """The final norm, and what the loss keeps beside the logits."""
+    """The final norm, and the tensors that the loss keeps besides the logits."""
     logits: int
     temporary: int
     """The memory that the backward pass of one operation holds while it runs."""
 
     @property
     def total(self) -> int:
-        """Return the memory that the allocator has given away."""
+        """Return the memory that the allocator has given out."""
         return self.fixed.total + self.activations.total + self.head + self.logits + self.temporary
 
     def gib(self) -> dict[str, float]:
@@ -60,7 +60,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 def memory(situation: Situation) -> Memory:
     """Return the memory of one rank when it is largest."""
     moments = [_at_the_loss(situation), _behind_the_loss(situation), _in_attention(situation)]
-    # The fused kernels keep their gradients from step to step, so their end is no peak.
+    # The fused kernels keep their gradients from step to step, so the end of their pass is no peak.
     if situation.path != "fused":
         moments.append(_at_the_end(situation))
 
@@ -68,25 +68,25 @@ def memory(situation: Situation) -> Memory:
 
 
 def outside_gib(situation: Situation) -> float:
-    """Return GiB that a rank takes beside its allocator."""
+    """Return the GiB that a rank takes outside its allocator."""
     if not situation.gpu:
         return PROCESS
 
     outside = CONTEXT + (NCCL if situation.ranks > 1 else 0.0)
     if situation.path == "fused" and situation.sharding == "fsdp" and not situation.several_nodes:
-        # GPUs of one machine read each other's rows, which lie in memory of their own.
+        # GPUs of one machine read each other's rows, which are in a separate memory.
         outside += own_rows(situation) / GIB
 
     return outside
 
 
 def host_gib(situation: Situation) -> float:
-    """Return GiB of pinned host memory that a rank keeps for its share of a save."""
+    """Return the GiB of pinned host memory that a rank keeps for its share of a save."""
     return checkpoint_bytes(situation) / situation.ranks / GIB
 
 
 def checkpoint_bytes(situation: Situation) -> int:
-    """Return bytes of one checkpoint: float32 weights and two moments of each."""
+    """Return the bytes of one checkpoint: float32 weights and two moments for each."""
     return 3 * WIDE * arithmetic.parameters(situation.model)
 
 
@@ -98,7 +98,7 @@ def _all_blocks(situation: Situation) -> Saved:
 
 
 def _inputs(situation: Situation) -> int:
-    """The token ids, int64, and in float32 the embedding of a plain model's first block is its own input."""
+    """Return the bytes of the token ids (int64). In float32 add the input of a plain model's first block."""
     return 8 * situation.tokens
 
 
@@ -116,21 +116,21 @@ def _at_the_loss(situation: Situation) -> Memory:
 
 
 def _logits_kept(situation: Situation) -> bool:
-    """Whether the fused loss keeps the gradient of all logits from forward to backward."""
+    """Return whether the fused loss keeps the gradient of all logits from forward to backward."""
     a_row = situation.narrow * situation.shapes.vocabulary
     # As in the fused loss: at least 128 rows, however large the vocabulary is.
     return max(128, KEPT_LOGITS // a_row) >= situation.tokens
 
 
 def _head_gradient(situation: Situation) -> int:
-    """The head's gradient of its own, where the loss is computed in chunks."""
+    """Return the bytes of the head's separate gradient, if the loss is computed in chunks."""
     if situation.path == "fused" and _logits_kept(situation):
         return 0
     return WIDE * arithmetic.head_parameters(situation.model)
 
 
 def _logits(situation: Situation) -> int:
-    """Logits at once, with what the loss makes of them."""
+    """Return the bytes of the logits at one time, with the tensors that the loss makes of them."""
     vocabulary = situation.shapes.vocabulary
     a_row = situation.narrow * vocabulary
     if situation.path == "fused":
@@ -143,7 +143,7 @@ def _logits(situation: Situation) -> int:
 
 
 def chunk_of(situation: Situation) -> tuple[int, int]:
-    """Return tokens in a chunk of the plain loss, and the number of chunks."""
+    """Return the tokens in a chunk of the plain loss, and the number of chunks."""
     bound = CHUNK_ELEMENTS if situation.gpu else CPU_CHUNK_ELEMENTS
     most = max(128, bound // situation.shapes.vocabulary // 128 * 128)
     chunks = max(1, -(-situation.tokens // most))
@@ -153,14 +153,14 @@ def chunk_of(situation: Situation) -> tuple[int, int]:
 
 
 def _bytes_of_a_score(situation: Situation, chunks: int) -> int:
-    """Bytes of one logit in the plain loss while its kernel works; the chunk before leaves its gradient."""
+    """Return the bytes of one logit while the plain loss runs. The chunk before leaves its gradient."""
     narrow = situation.narrow
     before = narrow if chunks > 1 else 0
     if not situation.gpu:
         # The logits and their log-softmax, which becomes the gradient.
         return narrow + WIDE + before
     if situation.train.kernels != "plain":
-        # One kernel, in place; the chunk before is given back after the next one's product.
+        # One kernel works in place. The memory of a chunk is given back after the next chunk's product.
         return narrow + before
 
     # logits, float32 copy, exponentials, one-hot as bytes and as float32, and their difference
@@ -169,7 +169,7 @@ def _bytes_of_a_score(situation: Situation, chunks: int) -> int:
 
 
 def _behind_the_loss(situation: Situation) -> Memory:
-    """The activation's gradient of the last block, whose tensors are all still kept."""
+    """Return the memory at the activation's gradient of the last block, whose tensors are all still kept."""
     shapes = situation.shapes
     narrow = situation.narrow
     stream = stream_bytes(situation)
@@ -187,12 +187,12 @@ def _behind_the_loss(situation: Situation) -> Memory:
 
 
 def _made_again(situation: Situation) -> int:
-    """Bytes a token of the block that backward has just computed again, where it keeps less than all."""
+    """Return bytes per token of the block that backward has just recomputed, if not all tensors are kept."""
     return max(0, whole_block(situation).total - saved_by_block(situation).total)
 
 
 def _in_attention(situation: Situation) -> Memory:
-    """Attention's backward pass of the last block, whose feed-forward tensors are given back."""
+    """Return the memory in attention's backward pass of the last block, without its feed-forward tensors."""
     shapes = situation.shapes
     narrow = situation.narrow
     stream = stream_bytes(situation)
@@ -217,7 +217,7 @@ def _in_attention(situation: Situation) -> Memory:
 
 
 def _attention_workspace(situation: Situation) -> int:
-    """Scores' gradients where sums repeat, else a float32 sum of the queries' gradient."""
+    """Return the bytes of the scores' gradients if sums repeat, or else of a float32 sum for the queries."""
     shapes = situation.shapes
     block_size = situation.train.block_size
     if situation.train.attention_backend == "manual":
@@ -234,7 +234,7 @@ def _attention_workspace(situation: Situation) -> int:
 
 
 def _with_head_gradient(situation: Situation) -> Fixed:
-    """On the plain path the head has its gradient by now, also in a step's first micro-step."""
+    """Return the fixed memory. On the plain path the head now has its gradient, in every micro-step."""
     fixed = fixed_bytes(situation)
     if fixed.gradients:
         return fixed
@@ -242,7 +242,7 @@ def _with_head_gradient(situation: Situation) -> Fixed:
 
 
 def _at_the_end(situation: Situation) -> Memory:
-    """All gradients, when the embedding's has just been made whole."""
+    """Return the memory with all gradients, when that of the embedding has just been completed."""
     shapes = situation.shapes
     whole = WIDE * arithmetic.parameters(situation.model)
     fixed = msgspec.structs.replace(fixed_bytes(situation), gradients=whole)
@@ -252,7 +252,7 @@ def _at_the_end(situation: Situation) -> Memory:
 
     table = WIDE * shapes.vocabulary * shapes.hidden
     accumulates = situation.train.gradient_accumulation_steps > 1
-    # A second micro-step makes the embedding's gradient apart, then adds it to the sum.
+    # A second micro-step makes a separate gradient of the embedding, then adds it to the sum.
     return Memory(
         moment="the end of the backward pass",
         fixed=fixed,

@@ -1,8 +1,8 @@
-"""The speed of a device in training: measured, carried over by a probe, or extrapolated from its data sheet.
+"""The speed of a device in training: measured, scaled by a probe, or extrapolated from its data sheet.
 
 The reference is one H200, whose rates are fitted to trainings of five models (``hardware/h200.yaml``).
-Another GPU's rates are the reference's, times a ratio: of what the same probe says of both, or else of
-what the data sheets say.
+Another GPU's rates are the reference's, times a ratio. The ratio comes from the same probe on both, or
+else from the data sheets.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from jobctl.jobs.catalog.loader import load_hardware
 REFERENCE = "h200"
 PROBED_RANGE = 0.08
 EXTRAPOLATED_RANGE = 0.25
-"""Shares by which a step may differ where no training has run on the device."""
+"""Share by which a step may differ if no training has run on the device."""
 Basis = Literal["measured", "probed", "extrapolated", "unknown"]
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates, and how they are known."""
+    """Rates, and the source of them."""
 
     rates: Rates
     basis: Basis
 
 
 def rates_of(machine: HardwareEntry, probe: Probe | None = None) -> Known | None:
-    """Return the rates of a device, the best that is known; None where nothing is.
+    """Return the best known rates of a device; None if none are known.
 
     ``probe`` is of this device. The reference's own is in its entry.
     """
@@ -54,7 +54,7 @@ def _reference() -> Rates:
 
 
 def _of_a_cpu(probe: Probe) -> Rates:
-    """A CPU's probe is of the trainer's own operations, so its rates stand as they are."""
+    """Return a CPU's rates. Its probe runs the trainer's own operations, so they need no change."""
     return Rates(
         product_tflops=probe.product,
         attention_tflops=probe.attention_tflops,
@@ -66,7 +66,7 @@ def _of_a_cpu(probe: Probe) -> Rates:
 
 
 def _carried(probe: Probe, reference_probe: Probe) -> Rates:
-    """Each of the reference's rates, times what the device does better than it in the same probe."""
+    """Return the reference's rates, each times the ratio of the device to it in the same probe."""
     reference = _reference()
     products = probe.product / reference_probe.product
     copies = probe.copy / reference_probe.copy
@@ -86,7 +86,7 @@ def _carried(probe: Probe, reference_probe: Probe) -> Rates:
 
 
 def _extrapolated(machine: HardwareEntry) -> Rates | None:
-    """The reference's shares of its peaks, of this device's peaks. None without a peak or a bandwidth."""
+    """Return the reference's shares of peak for this device's peaks. None without a peak or a bandwidth."""
     reference = _reference()
     base = load_hardware(REFERENCE)
     peaks = machine.facts.peak_tflops

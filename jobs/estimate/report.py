@@ -1,4 +1,4 @@
-"""The whole estimate of a training: what ``jobctl estimate`` prints, and the line that a submission gets."""
+"""The whole estimate of a training: the output of ``jobctl estimate``, and the line of a submission."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ HOUR = 3600.0
 
 
 class Duration(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole training to a number of tokens. None: nobody knows the rate, or the price."""
+    """A whole training to a number of tokens. A value is None if the rate or the price is unknown."""
 
     tokens: int
     steps: int
     seconds: float | None
-    """In steps alone."""
+    """Seconds in steps alone."""
     seconds_with_goodput: float | None
-    """Also in the queue, in starts and in saves, as runs of this kind have had it."""
+    """Seconds with the queue, starts and saves, as in earlier runs of this kind."""
     gpu_hours: float | None
     kwh: float | None
     cost: float | None
@@ -38,12 +38,12 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     gib: float
     disk_gib: float
-    """Of all that are kept, and one that is being written."""
+    """GiB of all checkpoints that are kept, and of one that is being written."""
     save_seconds: float | None
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A training before it is submitted. Memory is of one rank, in GiB; rates are of all ranks together."""
+    """A training before its submission. Memory is that of one rank, in GiB. Rates are those of all ranks."""
 
     model: str
     hardware: str
@@ -60,7 +60,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     memory_gib: dict[str, float]
     memory_moment: str
     needed_gib: float
-    """The total, and what CUDA and NCCL take beside it."""
+    """The total, and the memory of CUDA and NCCL outside it."""
     available_gib: float
     host_memory_gib: float
     fits: bool
@@ -90,7 +90,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     site: Site
     known: Known | None
     optimal_tokens: float
-    """0: the rule of 20 tokens a parameter (Hoffmann et al. 2022)."""
+    """The value 0 stands for the rule of 20 tokens per parameter (Hoffmann et al. 2022)."""
     available_gib: float
     """Memory of a GPU, or of the whole machine if it has none."""
     goodput: float | None = None
@@ -101,14 +101,14 @@ TOKENS_A_PARAMETER = 20
 
 
 def available(situation: Situation, machine: HardwareEntry, host_gib_free: float | None = None) -> float:
-    """Return GiB of a GPU; without one what this host has free, or the hardware's own where it is another."""
+    """Return the GiB of a GPU. Without one: the free memory of this host, or that of other hardware."""
     if situation.gpu:
         return usable_gib(machine)
     return machine.facts.node_memory_gib if host_gib_free is None else host_gib_free
 
 
 def estimate(question: Question) -> Estimate:
-    """Return what the training will take."""
+    """Return the estimate of a training."""
     situation = question.situation
     train = situation.train
     tokens_per_step = situation.tokens * train.gradient_accumulation_steps * situation.ranks
@@ -144,7 +144,7 @@ def estimate(question: Question) -> Estimate:
 
 
 def _memory_fields(question: Question) -> dict[str, Any]:
-    """Return the fields of an estimate that are about memory."""
+    """Return the memory fields of an estimate."""
     situation = question.situation
     peak = memory(situation)
     return {
@@ -159,7 +159,7 @@ def _memory_fields(question: Question) -> dict[str, Any]:
 
 
 def _time_fields(question: Question, timed: Speed | None) -> dict[str, Any]:
-    """Return the fields of an estimate that are about one step's time."""
+    """Return the fields of an estimate about the time of one step."""
     parts = msgspec.to_builtins(timed) if timed else {}
     # The range is no part of a step.
     parts.pop("range", None)
@@ -173,7 +173,7 @@ def _time_fields(question: Question, timed: Speed | None) -> dict[str, Any]:
 
 
 def _mfu(question: Question, rate: float | None) -> float | None:
-    """The share of the dense bfloat16 peak, as the trainer counts it."""
+    """Return the share of the dense bfloat16 peak, as the trainer counts it."""
     situation = question.situation
     peak = situation.facts.peak_tflops.get("bfloat16")
     if rate is None or peak is None:
@@ -198,7 +198,7 @@ def _duration(question: Question, tokens: int, tokens_per_step: int, rate: float
 
     seconds = tokens / rate
     whole = seconds / question.goodput if question.goodput else None
-    # Devices are paid for and heat also while they do not step.
+    # Devices cost money and power even while no step runs.
     hours = (whole or seconds) * question.situation.ranks / HOUR
     kwh = hours * question.machine.watts / 1000 * question.site.prices.pue if question.machine.watts else None
 
@@ -214,7 +214,7 @@ def _duration(question: Question, tokens: int, tokens_per_step: int, rate: float
 
 
 def _cost(site: Site, gpu_hours: float, kwh: float | None) -> float | None:
-    """Return the price by the site's own figures; None where it names none."""
+    """Return the price by the site's own figures; None if the site has none."""
     prices = site.prices
     if not prices.gpu_hour and not prices.kwh:
         return None
@@ -224,7 +224,7 @@ def _cost(site: Site, gpu_hours: float, kwh: float | None) -> float | None:
 def _checkpoint(question: Question) -> Checkpoint:
     situation = question.situation
     count = checkpoint_bytes(situation)
-    # The best validation's weights lie apart, a third of a checkpoint.
+    # The weights of the best validation are kept apart: a third of a checkpoint.
     kept = situation.train.keep_last_checkpoints + 1 + 1 / 3
     # All nodes write their shares of a save at the same time.
     nodes = max(1, situation.ranks // situation.ranks_per_node)

@@ -1,6 +1,6 @@
 """The tensors that a forward pass keeps for its backward pass, counted kernel by kernel.
 
-Every figure is bytes a token. The counts follow the code: ``trainer/fused/fused_decoder.py`` for the
+Every figure is in bytes per token. The counts follow the code: ``trainer/fused/fused_decoder.py`` for the
 fused blocks, ``trainer/models/layers`` for the plain ones. ``tests/jobs/estimate/test_saved.py`` compares
 the plain ones with what autograd really keeps. ``docs/planning.md`` compares all of them with measured
 peaks.
@@ -14,21 +14,21 @@ from jobctl.jobs.estimate.situation import WIDE, Situation
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """Bytes a token that one block keeps, by what made them."""
+    """Bytes per token that one block keeps, by origin."""
 
     norms: int
-    """The residual stream, what the norms make of it, and the products' inputs."""
+    """The residual stream, the output of the norms, and the products' inputs."""
     attention: int
     feed_forward: int
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Return the sum of all parts."""
         return self.norms + self.attention + self.feed_forward
 
 
 def saved_by_block(situation: Situation) -> Saved:
-    """Return what one block keeps of a token under the training's ``activation_checkpointing``."""
+    """Return the bytes that one block keeps per token under the training's ``activation_checkpointing``."""
     if situation.train.activation_checkpointing == "full":
         return Saved(norms=stream_bytes(situation) * situation.shapes.hidden, attention=0, feed_forward=0)
 
@@ -39,7 +39,7 @@ def saved_by_block(situation: Situation) -> Saved:
 
 
 def whole_block(situation: Situation) -> Saved:
-    """Return what one block keeps of a token where backward computes nothing again."""
+    """Return the bytes that one block keeps per token if backward recomputes nothing."""
     if situation.path == "fused":
         return _float8_block(situation) if situation.float8 else _fused_block(situation)
     if situation.path == "compiled":
@@ -48,17 +48,17 @@ def whole_block(situation: Situation) -> Saved:
 
 
 def stream_bytes(situation: Situation) -> int:
-    """Return bytes of a value of the residual stream: float32 under autocast."""
+    """Return the bytes of a value of the residual stream: float32 under autocast."""
     return situation.narrow if situation.path == "fused" or situation.sharded else WIDE
 
 
 def _selective_block(situation: Situation) -> Saved:
-    """Count the tensors of a block that are kept if the backward pass makes the cheap ones again."""
+    """Count the tensors of a block that are kept if the backward pass recomputes the cheap ones."""
     shapes = situation.shapes
     narrow = situation.narrow
     inputs = 2 if situation.family.gated_feed_forward else 1
     if situation.path != "fused":
-        # The block's input, each product's result and attention's; that of the last product as well.
+        # The block's input, and the results of each product and of attention, also of the last product.
         return Saved(
             norms=(stream_bytes(situation) + 2 * narrow) * shapes.hidden,
             attention=_attention_kept(situation),
@@ -68,7 +68,7 @@ def _selective_block(situation: Situation) -> Saved:
     whole = whole_block(situation)
     rotated = narrow * (shapes.queries + shapes.keys) if situation.family.rotary_positions else 0
     if situation.float8:
-        # Products keep their rounded inputs, which are not made again.
+        # Products keep their rounded inputs, which are not recomputed.
         return Saved(norms=whole.norms, attention=whole.attention - rotated, feed_forward=whole.feed_forward)
 
     return Saved(
@@ -79,13 +79,13 @@ def _selective_block(situation: Situation) -> Saved:
 
 
 def _statistics(situation: Situation) -> int:
-    """Two norms: the inverse deviation of each row in float32, and LayerNorm's mean beside it."""
+    """Count the two norms: each row's inverse deviation in float32, and with LayerNorm also its mean."""
     layer_norm = situation.family.learned_positions
     return 2 * WIDE * (2 if layer_norm else 1)
 
 
 def _attention_kept(situation: Situation) -> int:
-    """Rotated queries and keys, values, output and each row's log-sum-exp."""
+    """Count rotated queries and keys, values, output and each row's log-sum-exp."""
     shapes = situation.shapes
     kept = situation.narrow * (2 * shapes.queries + 2 * shapes.keys) + WIDE * shapes.heads
     if situation.train.attention_backend == "manual":
@@ -93,7 +93,7 @@ def _attention_kept(situation: Situation) -> int:
         kept += WIDE * (3 * shapes.queries + shapes.heads * situation.train.block_size)
 
     if situation.train.document_masking:
-        # One mask a layer, a byte for each pair of positions.
+        # One mask for each layer: a byte for each pair of positions.
         kept += situation.train.block_size
 
     return kept
@@ -121,7 +121,7 @@ def _fused_block(situation: Situation) -> Saved:
 
 
 def _float8_block(situation: Situation) -> Saved:
-    """Products keep their input rounded to one byte; the activation's input stays in bfloat16."""
+    """Count the kept tensors in float8. Products keep one-byte inputs; the activation's input is bfloat16."""
     shapes = situation.shapes
     narrow = situation.narrow
     plain = _fused_block(situation)
@@ -155,7 +155,7 @@ def _compiled_block(situation: Situation) -> Saved:
 
 
 def _eager_block(situation: Situation) -> Saved:
-    """Each of PyTorch's operations keeps its own inputs."""
+    """Count the tensors without a compiler: each of PyTorch's operations keeps its own inputs."""
     shapes = situation.shapes
     narrow = situation.narrow
 
@@ -178,7 +178,7 @@ def _eager_norms(situation: Situation) -> int:
     narrow = situation.narrow
     layer_norm = situation.family.learned_positions
     if situation.sharded and narrow < WIDE:
-        # fully_shard hands the blocks a narrow stream, and each norm's output is narrow already.
+        # fully_shard gives the blocks a narrow stream, and each norm's output is already narrow.
         kept = 2 * narrow if layer_norm else 2 * WIDE + narrow
         return 2 * kept * hidden
 
@@ -193,7 +193,7 @@ def _eager_norms(situation: Situation) -> int:
 
 
 def saved_at_the_end(situation: Situation) -> int:
-    """Return bytes a token of the final norm and of the loss, without logits."""
+    """Return the bytes per token of the final norm and of the loss, without logits."""
     hidden = situation.shapes.hidden
     narrow = situation.narrow
     if situation.path == "fused":

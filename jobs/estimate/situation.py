@@ -1,4 +1,4 @@
-"""A training as the arithmetic sees it: its shapes, its kernels, and how it lies over the ranks."""
+"""A training as the arithmetic needs it: its shapes, its kernels, and its division over the ranks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NARROW = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 class Shapes(msgspec.Struct, frozen=True):
-    """Widths of a model, each under the letter that the formulas use."""
+    """Widths of a model, each with the letter of the formulas."""
 
     layers: int
     hidden: int
@@ -37,7 +37,7 @@ class Shapes(msgspec.Struct, frozen=True):
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """One training on one hardware; everything else in this room follows from it."""
+    """One training on one hardware. All other figures of this package follow from it."""
 
     model: ModelConfig
     train: TrainConfig
@@ -48,12 +48,12 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def family(self) -> FamilyEntry:
-        """The facts of the model's family."""
+        """Return the facts of the model's family."""
         return load_family(self.model.architecture)
 
     @property
     def shapes(self) -> Shapes:
-        """The model's widths."""
+        """Return the model's widths."""
         model = self.model
         return Shapes(
             layers=model.num_hidden_layers,
@@ -69,7 +69,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tokens(self) -> int:
-        """Tokens of one micro-batch on one rank."""
+        """Return the tokens of one micro-batch on one rank."""
         return self.train.batch_size * self.train.block_size
 
     @property
@@ -83,12 +83,12 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sharded(self) -> bool:
-        """Whether a rank keeps only its rows of a weight."""
+        """Return whether a rank keeps only its rows of a weight."""
         return self.sharding in ("zero1", "fsdp")
 
     @property
     def path(self) -> KernelPath:
-        """Which kernels compute the blocks, as ``trainer/fused`` decides it."""
+        """Return the kernels that compute the blocks, as ``trainer/fused`` decides it."""
         # The conditions of `trainer/fused/choice.py`, as far as they need no machine.
         fusible = (
             self.gpu
@@ -104,25 +104,25 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def float8(self) -> bool:
-        """Whether the blocks multiply in float8."""
+        """Return whether the blocks multiply in float8."""
         wanted = self.train.use_fp8 and self.path == "fused" and self.sharding != "fsdp"
         return wanted and capability(self.facts) >= (8, 9)
 
     @property
     def narrow(self) -> int:
-        """Bytes of a value in a matrix product."""
+        """Return the bytes of a value in a matrix product."""
         return NARROW[self.train.dtype]
 
     @property
     def repeatable(self) -> bool:
-        """Whether attention's backward pass writes all scores, so that its sums repeat (Hopper)."""
+        """Return whether attention's backward pass writes all scores, so that its sums repeat (Hopper)."""
         hopper = capability(self.facts)[0] == 9
         chosen = self.train.attention_backend in ("auto", "cudnn")
         return self.gpu and hopper and chosen and self.train.deterministic != "off"
 
     @property
     def several_nodes(self) -> bool:
-        """Whether ranks reach each other over a network."""
+        """Return whether ranks reach each other over a network."""
         return self.ranks > self.ranks_per_node
 
     def with_batch(self, batch_size: int) -> Situation:
@@ -150,5 +150,5 @@ def situation_of(spec: TrainSpec) -> Situation:
 
 
 def usable_gib(machine: HardwareEntry) -> float:
-    """Return the memory of one GPU that a driver gives away, GiB; a little less than its name says."""
+    """Return the GiB of one GPU that a driver gives out: a little less than the GPU's name says."""
     return machine.usable_gib or machine.facts.memory_gib * 0.985

@@ -1,4 +1,4 @@
-"""Seconds of a step: each kind of work at its rate, and what ranks send each other behind it."""
+"""Seconds of a step: each kind of work at its rate, and the hidden communication of the ranks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ TERA = 1e12
 PLAIN_PRODUCTS = 0.96
 """The share of our products' rate that PyTorch's own kernels reach on an H200 (docs/performance.md)."""
 PLAIN_RANGE = 0.1
-"""Share by which a plain step may differ: its passes over memory are counted less exactly."""
+"""Share by which a plain step may differ. Its passes over memory are counted less exactly."""
 RECOMPUTED_RANGE = 0.2
-"""The same where plain blocks are computed again: three steps were measured."""
+"""The same share if plain blocks are recomputed. It comes from three measured steps."""
 NARROW_WIDTH = 2048
 NARROW_RANGE = 0.12
-"""Products of narrower models are slower than those of the models that the rates come from: 10% of a step at 1,024."""
+"""Share for narrow models. Their products are slower than those behind the rates: 10% of a step at 1,024."""
 DELAY = 2.0
-"""Seconds that a step loses for each second of communication: it is hidden, but takes processors and power."""
+"""Seconds that a step loses per second of communication. It is hidden, but takes processors and power."""
 SEVERAL_RANGE = 0.04
-"""Added where ranks reduce: links and networks differ more than GPUs do."""
+"""Share that is added if ranks reduce. Links and networks differ more than GPUs do."""
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of one step by what they go to, and how far they may be off."""
+    """Seconds of one step by cause, and the share by which they may be wrong."""
 
     products: float
     attention: float
@@ -37,17 +37,17 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float:
-        """All of them."""
+        """Return the sum of all parts."""
         return self.products + self.attention + self.memory + self.update + self.communication
 
     @property
     def least(self) -> float:
-        """The short end of the range."""
+        """Return the short end of the range."""
         return self.seconds * (1 - self.range)
 
     @property
     def most(self) -> float:
-        """The long end of the range."""
+        """Return the long end of the range."""
         return self.seconds * (1 + self.range)
 
 
@@ -71,10 +71,10 @@ def speed(situation: Situation, known: Known) -> Speed:
 
 
 def _communication(situation: Situation, sent: float) -> float:
-    """Seconds on the slowest link, which NCCL drives at the rate that the preflight asks of it."""
+    """Return the seconds on the slowest link. NCCL reaches on it the rate that the preflight requires."""
     facts = situation.facts
     rate = facts.allreduce_network_gb_s if situation.several_nodes else facts.allreduce_gb_s
-    # Without a known link no time is invented.
+    # If the link is unknown, no time is assumed.
     return DELAY * sent / (rate * 1e9) if rate else 0.0
 
 
@@ -85,5 +85,5 @@ def _range(situation: Situation, rates: Rates) -> float:
 
     narrow = NARROW_RANGE if situation.model.hidden_size < NARROW_WIDTH and situation.gpu else 0.0
     several = SEVERAL_RANGE if situation.ranks > 1 else 0.0
-    # Doubts about the same computation are not added; the links add one of their own.
+    # Errors about the same computation are not added. The links add a separate error.
     return min(0.9, max(rates.range, plain, narrow) + several)

@@ -18,7 +18,7 @@ GIB = 2**30
 
 
 class Matrix(msgspec.Struct, frozen=True):
-    """A weight that is multiplied, or the table of embeddings."""
+    """A weight of a matrix product, or the table of embeddings."""
 
     rows: int
     columns: int
@@ -27,7 +27,7 @@ class Matrix(msgspec.Struct, frozen=True):
     in_block: bool
 
     def elements(self, ranks: int = 1) -> int:
-        """Return the elements that one of ``ranks`` keeps; all where the rows do not divide."""
+        """Return the elements that one of ``ranks`` keeps; all if the rows cannot be divided evenly."""
         whole = self.rows * self.columns * self.count
         return whole if self.rows % ranks else whole // ranks
 
@@ -61,7 +61,7 @@ def kept_elements(situation: Situation) -> int:
     if situation.path == "fused":
         return whole - multiplied(situation) + multiplied(situation, situation.ranks)
 
-    # fully_shard pads each tensor's rows, so all of them divide.
+    # fully_shard pads each tensor's rows, so all of them divide evenly.
     return -(-whole // situation.ranks)
 
 
@@ -77,12 +77,12 @@ class Fixed(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Return the sum of all parts."""
         return sum(getattr(self, name) for name in self.__struct_fields__)
 
 
 def fixed_bytes(situation: Situation) -> Fixed:
-    """Return what stands in memory when the loss of a step's last micro-step is computed."""
+    """Return the fixed memory at the loss of a step's last micro-step."""
     kept = kept_elements(situation)
     return Fixed(
         weights=WIDE * kept + _tables(situation),
@@ -95,14 +95,14 @@ def fixed_bytes(situation: Situation) -> Fixed:
 
 
 def _tables(situation: Situation) -> int:
-    """The cosines and sines of all positions."""
+    """Return the bytes of the cosines and sines of all positions."""
     model = situation.model
     rotated = situation.family.rotary_positions
     return WIDE * model.max_position_embeddings * model.head_dim if rotated else 0
 
 
 def _gradients(situation: Situation) -> int:
-    """Float32 sums of all micro-steps before, whole on each rank.
+    """Return the bytes of the float32 sums of all earlier micro-steps, whole on each rank.
 
     The fused kernels keep the memory of theirs from step to step. Plain ones have none in a step's first
     micro-step.
@@ -113,7 +113,7 @@ def _gradients(situation: Situation) -> int:
 
 
 def _working_copies(situation: Situation) -> int:
-    """Rounded copies of the weights that products read."""
+    """Return the bytes of the rounded copies of the weights that products read."""
     blocks = multiplied(situation, blocks_only=True)
     ends = multiplied(situation) - blocks
     if situation.path == "fused":
@@ -134,34 +134,34 @@ def _working_copies(situation: Situation) -> int:
 
 
 def _gathered(situation: Situation, blocks: int, ends: int) -> int:
-    """Weights that fully_shard has gathered at the loss: all with ZeRO-1, one block's with FSDP."""
+    """Return the bytes that fully_shard has gathered at the loss: all with ZeRO-1, one block with FSDP."""
     of_blocks = blocks if situation.sharding == "zero1" else blocks // situation.shapes.layers
     return situation.narrow * (of_blocks + ends)
 
 
 def _fsdp_copies(situation: Situation, blocks: int) -> int:
-    """The buffers of the blocks in memory; over a network also this rank's own rows."""
+    """Return the bytes of the block buffers. Over a network add this rank's own rows."""
     of_block = situation.narrow * blocks // situation.shapes.layers
     memory = situation.facts.memory_gib * GIB
-    # Two at least: one block computes while the next is gathered.
+    # There are at least two: one block computes while the next is gathered.
     buffers = max(2, min(situation.shapes.layers, int(memory * HELD / of_block)))
     return buffers * of_block + (own_rows(situation) if situation.several_nodes else 0)
 
 
 def own_rows(situation: Situation) -> int:
-    """Return bytes of a rank's rounded rows of the blocks, which with FSDP lie apart."""
+    """Return the bytes of a rank's rounded rows of the blocks. With FSDP they are stored apart."""
     return situation.narrow * multiplied(situation, situation.ranks, blocks_only=True)
 
 
 def _buckets(situation: Situation) -> int:
-    """DistributedDataParallel's buckets of the plain path; the fused kernels reduce in place."""
+    """Return the bytes of DistributedDataParallel's buckets. The fused kernels reduce in place."""
     if situation.path == "fused" or situation.sharding != "ddp":
         return 0
     return WIDE * arithmetic.parameters(situation.model)
 
 
 def _workspaces(situation: Situation) -> int:
-    """cuBLAS's own memory on Hopper, once a thread that multiplies, and that of our cuBLASLt products."""
+    """Return the workspaces of cuBLAS on Hopper, one per multiplying thread, and of our cuBLASLt products."""
     if not situation.gpu:
         return 0
 

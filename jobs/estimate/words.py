@@ -1,4 +1,4 @@
-"""An estimate for people: the page of ``jobctl estimate``, the one line of a submission, and a refusal."""
+"""An estimate as text: the page of ``jobctl estimate``, the line of a submission, and a refusal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTS = {
 
 
 def page(estimate: Estimate) -> str:
-    """Return everything, in lines."""
+    """Return the whole estimate as lines."""
     lines = [
         f"{estimate.model} on {estimate.hardware}: {short_count(estimate.parameters)} parameters, "
         f"{estimate.flops_per_token / 1e9:.2f} GFLOPs a token",
@@ -149,7 +149,7 @@ def short(estimate: Estimate) -> str:
 
 
 def refuse(estimate: Estimate) -> UserError:
-    """Return the error of a training that has no room."""
+    """Return the error for a training that does not fit into memory."""
     largest = estimate.largest_batch_size
     hint = (
         f"--set batch_size={largest} is the largest that fits, --set batch_size=auto keeps the global batch"

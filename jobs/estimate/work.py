@@ -1,8 +1,9 @@
-"""The work of a step: products, attention, bytes that move, and bytes that ranks send each other.
+"""The work of a step: products, attention, moved bytes, and bytes that ranks send each other.
 
-Kernels that only move memory are counted in bytes read and written. Fused kernels move each tensor once.
-The plain path's figures are counts of PyTorch's own operations, rounded: each of them is a pass over
-memory of its own.
+Kernels that only move memory are counted in bytes that they read and write. Fused kernels move each
+tensor once.
+The plain path's figures are counts of PyTorch's own operations, rounded. Each operation is a separate
+pass over memory.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from jobctl.jobs.estimate.weights import multiplied
 LOSS_PASSES = 90
 """Bytes that the plain loss moves for one logit: softmax, one-hot and difference in float32."""
 UPDATE = 34
-"""Bytes a parameter of AdamW: weight and two moments read and written, gradient read twice, copy written."""
+"""Bytes per parameter of AdamW: weight, two moments read and written; gradient read twice; copy written."""
 PLAIN_WEIGHTS = 26
-"""Bytes a parameter and micro-step of the plain path: weights rounded, gradients rounded and added."""
+"""Bytes per parameter and micro-step on the plain path: weights rounded, gradients rounded and added."""
 FLOAT8_WEIGHTS = 16
-"""Bytes a parameter and micro-step of float8: a weight's gradient made in float32, then added."""
+"""Bytes per parameter and micro-step of float8: a weight's gradient made in float32, then added."""
 
 
 COMPUTED_AGAIN = {"none": 1.0, "selective": 1.0, "full": 4 / 3}
 """Work of a block's products and attention: a forward pass is a third of forward and backward."""
 MOVED_AGAIN = {"none": 1.0, "selective": 1.1, "full": 4 / 3}
-"""Passes over memory of the fused kernels."""
+"""Passes of the fused kernels over memory."""
 PLAIN_MOVED_AGAIN = {"none": 1.0, "selective": 1.25, "full": 1.0}
-"""The same of the plain path, which then moves as much as uncompiled blocks do: three steps measured on an H200."""
+"""The same for the plain path. With "full" it moves as much as uncompiled blocks: three steps on an H200."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ def work_of_step(situation: Situation) -> Work:
     blocks = again * 6 * multiplied(situation, blocks_only=True) * tokens
     head = 6 * arithmetic.head_parameters(model) * tokens
 
-    # The same sums as the trainer's MFU, without what a causal mask leaves out.
+    # The same sums as the trainer's MFU, without the part that a causal mask skips.
     causal = arithmetic.flops_per_token_causal(model, train.block_size)
     attention = again * (causal - 6 * arithmetic.matmul_parameters(model)) * tokens
 
@@ -71,9 +72,9 @@ def work_of_step(situation: Situation) -> Work:
 
 
 def moved_bytes_per_token(situation: Situation) -> float:
-    """Return bytes that kernels without a product read and write for one token, forward and backward."""
+    """Return the bytes that kernels without a product read and write per token, forward and backward."""
     shapes = situation.shapes
-    # Plain blocks that are computed again move as much as uncompiled ones.
+    # Plain blocks that are recomputed move as much as uncompiled ones.
     compiled = situation.train.activation_checkpointing == "none"
     per_block = {
         "fused": _float8_block if situation.float8 else _fused_block,
@@ -99,7 +100,7 @@ def _fused_block(situation: Situation) -> int:
 
 
 def _rotation(situation: Situation) -> int:
-    """q/k-norm and rotation in one pass each way; nothing where positions are learned."""
+    """Return the bytes of q/k-norm and rotation, one pass each way; 0 if positions are learned."""
     shapes = situation.shapes
     if not situation.family.rotary_positions:
         return 0
@@ -112,7 +113,7 @@ def _rotation(situation: Situation) -> int:
 
 
 def _float8_block(situation: Situation) -> int:
-    """Each product's input and gradient are rounded by a pass of their own, both ways."""
+    """Count float8: a separate pass rounds each product's input and gradient, both ways."""
     shapes = situation.shapes
     inputs = 4 * (2 * shapes.hidden + shapes.queries)
     gradients = 4 * (2 * shapes.hidden + shapes.queries + 2 * shapes.keys)
@@ -120,14 +121,14 @@ def _float8_block(situation: Situation) -> int:
 
 
 def _compiled_block(situation: Situation) -> int:
-    """The compiler fuses as our kernels do; the stream is float32."""
+    """Count a compiled block. The compiler fuses as our kernels do. The stream is float32."""
     shapes = situation.shapes
     activation = (16 if situation.family.gated_feed_forward else 8) * shapes.inner
     return 48 * shapes.hidden + activation + 2 * _rotation(situation)
 
 
 def _eager_block(situation: Situation) -> int:
-    """Each operation is a pass: a norm made of operations moves a row about fifty times."""
+    """Count an eager block. Each operation is a pass: a norm of operations moves a row about fifty times."""
     shapes = situation.shapes
     heads = shapes.queries + shapes.keys
     layer_norm = situation.family.learned_positions
@@ -140,21 +141,21 @@ def _eager_block(situation: Situation) -> int:
 
 
 def moved_bytes_per_micro_step(situation: Situation) -> float:
-    """Return bytes that move once a micro-step, whatever its length."""
+    """Return the bytes that move once per micro-step, for any length."""
     if situation.path != "fused":
         return PLAIN_WEIGHTS * arithmetic.parameters(situation.model)
 
     moved = FLOAT8_WEIGHTS * multiplied(situation, blocks_only=True) if situation.float8 else 0
     a_row = situation.narrow * situation.shapes.vocabulary
     if situation.tokens * a_row > KEPT_LOGITS:
-        # The head's gradient is made in a sum of its own, and then added.
+        # The head's gradient is made in a separate sum, and then added.
         moved += 4 * WIDE * arithmetic.head_parameters(situation.model)
 
     return moved
 
 
 def sent_bytes(situation: Situation) -> float:
-    """Return bytes that one rank sends in a step; a ring passes (n - 1) / n of a sum or a gather."""
+    """Return the bytes that one rank sends in a step. A ring passes (n - 1) / n of a sum or a gather."""
     ranks = situation.ranks
     if ranks == 1:
         return 0.0
