@@ -21,12 +21,12 @@ INNER_STEP = 256
 LAYERS = range(8, 129, 2)
 WIDTHS = range(512, 16385, WIDTH_STEP)
 ASPECT = (48, 160)
-"""Width over depth: GPT-3 to Qwen3 lie between (Kaplan et al. 2020, figure 5: the loss hardly depends on it)."""
+"""Width over depth. GPT-3 to Qwen3 are within it (Kaplan et al. 2020, fig. 5: it hardly changes the loss)."""
 GATED_INNER = (2.5, 2.67, 3.0, 3.5, 4.0)
 PLAIN_INNER = (4.0,)
 """Feed-forward width over the model's width."""
 KEY_HEADS = (4, 8, 16)
-"""Key heads of grouped queries, where they divide the heads."""
+"""Numbers of key heads for grouped queries, if they divide the heads."""
 TEMPLATES = {"gpt2": "gpt2_1.36b", "llama2": "llama2_1.36b", "llama3": "llama3_1.5b", "qwen3": "qwen3_1.8b"}
 """Models of the catalogue that give a family its vocabulary, positions and recipe."""
 
@@ -58,7 +58,7 @@ def template(family: str) -> Template:
 
 
 def architectures(family: Template, layers: range = LAYERS, widths: range = WIDTHS) -> Iterator[ModelConfig]:
-    """Yield every shape of ``family``; the vocabulary stays."""
+    """Yield every shape of ``family``. The vocabulary does not change."""
     gated = load_family(family.config.architecture).gated_feed_forward
     for width in widths:
         heads = width // HEAD
@@ -105,7 +105,7 @@ def catalogue_models(family: Template) -> list[str]:
     chosen = []
     for name in names("models"):
         settings = load_entry("models", name, ModelEntry).settings
-        # Losses a token compare only between models of one vocabulary.
+        # Losses per token are comparable only between models of one vocabulary.
         same = settings["architecture"] == family.config.architecture
         if same and settings["vocab_size"] == family.config.vocab_size:
             chosen.append(name)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 DELTA = 1e-3
-"""Where Huber's loss turns from squares to absolute values (Hoffmann et al. 2022, section 3.3)."""
+"""The residual at which Huber's loss changes from squares to absolute values (Hoffmann et al. 2022, 3.3)."""
 GRID = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0)
 STARTS = 12
 STEPS = 60
@@ -209,7 +209,7 @@ def _improve(data: _Data, rows: Array, n: Array, d: Array, y: Array, steps: int)
         # A term that has vanished has a zero here, which could not be solved.
         damped = normal + np.eye(5) * (damping[:, None] * diagonal + 1e-12)[:, None, :]
         moved = rows - np.linalg.solve(damped, right[..., None])[..., 0]
-        # Exponents outside this range are no scaling law, and would let a term grow without bound.
+        # Exponents outside this range are not a scaling law. A term could grow without bound.
         moved[:, 3:] = np.clip(moved[:, 3:], 1e-3, 3.0)
 
         new = _huber(_residuals(data, moved, n, d, y))

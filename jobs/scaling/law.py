@@ -20,7 +20,7 @@ from jobctl.jobs.core.errors import UserError, nearest
 LAWS = Path(__file__).parent / "laws"
 DEFAULT = "besiroglu_2024"
 FLOPS = 6
-"""FLOPs a parameter and token: two forward, four backward."""
+"""FLOPs per parameter and token: two forward, four backward."""
 APPROACH_1 = 0.0885
 """N = 0.0885 · √C: exponent .50 and about 21 tokens a parameter, Hoffmann et al. 2022, tables 2 and 3."""
 
@@ -46,10 +46,10 @@ class Law(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     tokens: Term
     loss_error: Annotated[float, Meta(ge=0, description="standard error of a predicted loss")]
     samples: tuple[tuple[float, float, float, float, float], ...] = ()
-    """E, A, B, α, β of each."""
+    """E, A, B, α and β of each sample."""
 
     def loss(self, parameters: float, tokens: float) -> float:
-        """Return the predicted loss, nats a token."""
+        """Return the predicted loss in nats per token."""
         return self.irreducible + self.parameters.at(parameters) + self.tokens.at(tokens)
 
     def sampled(self) -> list[Law]:
@@ -76,7 +76,7 @@ class Optimum(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ratio(self) -> float:
-        """Tokens a parameter."""
+        """Return the tokens per parameter."""
         return self.tokens / self.parameters
 
 

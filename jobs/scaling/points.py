@@ -43,7 +43,7 @@ def parse_points(text: str, origin: str) -> list[Point]:
             hint="the first line names the columns: parameters,tokens,loss",
         )
 
-    # An empty line is no point.
+    # An empty line is not a point.
     return [_point(row, places, f"{origin}:{reader.line_num}") for row in reader if any(row)]
 
 
@@ -55,7 +55,7 @@ def _point(row: list[str], places: dict[str, int], where: str) -> Point:
             raise UserError(f"{where}: {name} is no number") from None
 
     parameters = number("parameters")
-    # A size of 0 is refused later in words; here it must not divide.
+    # A size of 0 is refused later with a message. Here it must not be a divisor.
     tokens = number("tokens") if "tokens" in places else number("flops") / FLOPS / (parameters or 1.0)
     name = row[places["name"]].strip() if "name" in places and len(row) > places["name"] else where
     return Point(parameters=parameters, tokens=tokens, loss=number("loss"), name=name)

@@ -1,6 +1,6 @@
 """Advice on the learning rate and the batch by published rules.
 
-Each rule has the domain that it was fitted in.
+Each rule has the domain in which it was fitted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def step_law(parameters: float, tokens: float) -> Advice:
-    """Return what StepLaw says; ``parameters`` without the embedding (arXiv 2503.04715, equation 1)."""
+    """Return StepLaw's advice. ``parameters`` excludes the embedding (arXiv 2503.04715, equation 1)."""
     return Advice(
         rule="StepLaw",
         source="arXiv 2503.04715",
@@ -35,7 +35,7 @@ def step_law(parameters: float, tokens: float) -> Advice:
 
 
 def deepseek(flops: float) -> Advice:
-    """Return what DeepSeek LLM's rule says (arXiv 2401.02954, equation 1)."""
+    """Return the advice of DeepSeek LLM's rule (arXiv 2401.02954, equation 1)."""
     return Advice(
         rule="DeepSeek LLM",
         source="arXiv 2401.02954",
@@ -47,7 +47,7 @@ def deepseek(flops: float) -> Advice:
 
 
 def advice(parameters: float, tokens: float, flops: float) -> tuple[Advice, ...]:
-    """Return what each rule says."""
+    """Return the advice of each rule."""
     return step_law(parameters, tokens), deepseek(flops)
 
 

@@ -33,12 +33,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ratio(self) -> float:
-        """Tokens a parameter."""
+        """Return the tokens per parameter."""
         return self.tokens / self.parameters
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """The request of a user. None: this number is free."""
+    """The request of a user. A number that is None is free."""
 
     flops: float | None = None
     tokens: float | None = None
@@ -71,7 +71,7 @@ def candidate(model: ModelConfig, law: Law, wish: Wish) -> Candidate | None:
     each = arithmetic.flops_per_token(model, wish.block_size)
     tokens = _tokens(parameters, each, wish)
     flops = each * tokens
-    # With both a budget and tokens, a shape has to spend the one on the other.
+    # With a budget and tokens, a shape must spend the budget on these tokens.
     if wish.flops is not None and abs(flops / wish.flops - 1) > NEAR:
         return None
 
@@ -146,7 +146,7 @@ def difference_error(law: Law, first: Candidate, second: Candidate) -> float:
     if len(samples) < 2:
         return law.loss_error
 
-    # The differences of each sample, and not of two errors: both losses move together from sample to sample.
+    # Each sample gives one difference. Two separate errors would be wrong: both losses vary together.
     differences = [
         sample.loss(second.parameters, second.tokens) - sample.loss(first.parameters, first.tokens)
         for sample in samples
