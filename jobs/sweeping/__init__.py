@@ -1,1 +1,1 @@
-"""``jobctl sweep``: what is tried, in which order, what came of it, and how that is shown. Without torch."""
+"""``jobctl sweep``: the trials, their order, their results, and the page that shows them. Without torch."""

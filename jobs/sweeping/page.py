@@ -20,18 +20,18 @@ def of_arm(outcomes: Sequence[Outcome], arm: int) -> list[Outcome]:
 
 
 def fastest(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """Return the outcome with the most tokens a second; None where nothing was measured."""
+    """Return the outcome with the most tokens/s; None if none was measured."""
     timed = [outcome for outcome in outcomes if outcome.tokens_per_second]
     return max(timed, key=lambda outcome: outcome.tokens_per_second or 0.0, default=None)
 
 
 def is_done(plan: Plan, outcomes: Sequence[Outcome]) -> bool:
-    """Whether no trial is to come."""
+    """Return whether all trials have ended."""
     return all(next_trial(plan, arm, of_arm(outcomes, arm)) is None for arm in range(len(plan.arms)))
 
 
 def page(plan: Plan, outcomes: Sequence[Outcome], ranks: int) -> str:
-    """Return the whole: table, plot, and what to paste."""
+    """Return the whole page: the table, the plot, and the text to paste."""
     parts = [table(plan, outcomes)]
     if bars := plot(plan, outcomes):
         parts.append(bars)
@@ -45,7 +45,7 @@ def page(plan: Plan, outcomes: Sequence[Outcome], ranks: int) -> str:
 
 
 def table(plan: Plan, outcomes: Sequence[Outcome]) -> str:
-    """Return a line an arm, and below it what did not go well."""
+    """Return a line for each arm, with its failures below it."""
     header = ("setting", "largest", "fastest", "tokens/s", "MFU", "peak GB", "ms a step", "")
     rows = [_row(plan, number, of_arm(outcomes, number)) for number in range(len(plan.arms))]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
@@ -74,7 +74,7 @@ def _row(plan: Plan, number: int, outcomes: Sequence[Outcome]) -> tuple[str, ...
 
 
 def _note(plan: Plan, number: int, outcomes: Sequence[Outcome]) -> str:
-    """Return what a reader must know of an arm."""
+    """Return the note that a reader needs about an arm."""
     arm = plan.arms[number]
     if arm.problem:
         return f"impossible: {arm.problem}"[:LONGEST_REASON]
@@ -97,7 +97,7 @@ def _note(plan: Plan, number: int, outcomes: Sequence[Outcome]) -> str:
 
 
 def plot(plan: Plan, outcomes: Sequence[Outcome]) -> str:
-    """Return tokens a second of all that was measured as bars, the fastest first; empty where nothing was."""
+    """Return the measured tokens/s as bars, the fastest first; empty if none were measured."""
     timed = [(outcome.tokens_per_second, outcome) for outcome in outcomes if outcome.tokens_per_second]
     timed.sort(key=lambda pair: -pair[0])
     if not timed:
@@ -107,7 +107,7 @@ def plot(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     labels = [_label(plan, outcome) for _, outcome in timed]
     width = max(map(len, labels))
     lines = [
-        # The slowest one keeps a bar that can be seen.
+        # Even the slowest outcome gets a visible bar.
         f"{label.ljust(width)}  {'█' * max(1, round(BAR * rate / most))} {rate:,.0f}"
         for label, (rate, _) in zip(labels, timed, strict=True)
     ]
@@ -118,12 +118,12 @@ def plot(plan: Plan, outcomes: Sequence[Outcome]) -> str:
 def _label(plan: Plan, outcome: Outcome) -> str:
     name = plan.arms[outcome.trial.arm].name
     size = f"batch_size={outcome.trial.batch_size}"
-    # The guide's sweep names its sizes in the arm already.
+    # In the guide's sweep the name of the arm already has the size.
     return name if size in name.split() else f"{name} {size}".strip()
 
 
 def chosen_settings(plan: Plan, best: Outcome) -> dict[str, Any]:
-    """Return the settings of an outcome that differ from the training as it was chosen."""
+    """Return the settings of an outcome that differ from the chosen training."""
     return {
         **plan.arms[best.trial.arm].settings,
         "batch_size": best.trial.batch_size,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 Purpose = Literal["fit", "time"]
-"""``fit``: two short steps, to see whether the size has room. ``time``: steps of the whole batch, measured."""
+"""``fit``: two short steps, to test whether the size fits. ``time``: measured steps of the whole batch."""
 Status = Literal["fits", "memory", "failed"]
 """``memory``: it had no room. ``failed``: it ended for another reason, or took too long."""
 SHORT_ITERS = 2
@@ -23,13 +23,13 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     """The settings that make it different, for people: ``sharding=zero1 tier=2``."""
     settings: dict[str, Any] = {}
-    """Keys of the training that differ from the training as it was chosen."""
+    """Settings that differ from the chosen training, by key."""
     batch_sizes: tuple[int, ...] = ()
-    """The sizes to measure; empty: the largest that fits is looked for."""
+    """The sizes to measure. If it is empty, the sweep looks for the largest that fits."""
     guess: int = 1
-    """The largest size that fits, by the estimate."""
+    """The largest size that fits, according to the estimate."""
     problem: str = ""
-    """Why it cannot be at all; such an arm has no trial."""
+    """The reason why the arm is impossible. Such an arm has no trial."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     arms: tuple[Arm, ...]
     sequences: int = 0
-    """Sequences of one rank in one step, which all arms share; 0: micro-steps are those of the settings."""
+    """Sequences of one rank in one step, for all arms. The value 0 keeps the micro-steps of the settings."""
     interval: int = 3
     """Steps of each interval of a timed trial."""
     seconds: int = 900
@@ -47,12 +47,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def tasks(self) -> int:
-        """Tasks of the job array; 0 where the sweep is one job."""
+        """Return the tasks of the job array; 0 if the sweep is one job."""
         return len(self.arms) if self.is_array else 0
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One fresh process, or one a rank."""
+    """One fresh process, or one for each rank."""
 
     arm: int
     batch_size: int
@@ -60,7 +60,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Its folder below the folder of its arm."""
+        """Return the name of its folder below the folder of its arm."""
         return f"{self.purpose}-{self.batch_size}"
 
 
@@ -69,10 +69,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     trial: Trial
     attempt: int
-    """The attempt of the job that did it."""
+    """The attempt of the job that ran it."""
     status: Status
     reason: str = ""
-    """Why it did not go well, in one line."""
+    """The reason of a failure, in one line."""
     gradient_accumulation_steps: int = 0
     memory_peak_gb: float | None = None
     """Memory of the first rank. On a CPU it is that of the whole process."""
@@ -84,13 +84,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fixed_sizes(batch_sizes: tuple[int, ...]) -> Plan:
-    """Return the guide's sweep: the same training with each of these sizes, a task of an array each."""
+    """Return the guide's sweep: the same training with each of these sizes, one array task for each."""
     arms = tuple(Arm(name=f"batch_size={size}", batch_sizes=(size,)) for size in batch_sizes)
     return Plan(arms=arms, is_array=True)
 
 
 def micro_steps(plan: Plan, trial: Trial, configured: int) -> int:
-    """Return the micro-steps of a trial; ``configured`` are those of the settings."""
+    """Return the micro-steps of a trial. ``configured`` are those of the settings."""
     if trial.purpose == "fit":
         return SHORT_MICRO_STEPS
 
@@ -98,7 +98,7 @@ def micro_steps(plan: Plan, trial: Trial, configured: int) -> int:
 
 
 def flags(plan: Plan, trial: Trial, configured: int) -> list[str]:
-    """Return the trainer's flags of a trial, which come after those of the job and take their place."""
+    """Return the trainer's flags of a trial. They come after the flags of the job and override them."""
     settings: dict[str, Any] = {
         **plan.arms[trial.arm].settings,
         "batch_size": trial.batch_size,

@@ -1,4 +1,4 @@
-"""The results of a sweep: one file for each trial below the run directory, written whole."""
+"""The results of a sweep: one file for each trial below the run directory, written atomically."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def trial_dir(run: Path, trial: Trial) -> Path:
 
 
 def write_outcome(run: Path, outcome: Outcome) -> None:
-    """Keep what came of a trial."""
+    """Write the outcome of a trial."""
     folder = trial_dir(run, outcome.trial)
     folder.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: the next attempt of the sweep goes on from these files.
+    # The file must never be half written: the next attempt of the sweep continues from these files.
     write_whole(folder / FILE, msgspec.json.encode(outcome) + b"\n")
 
 
 def read_outcome(run: Path, trial: Trial) -> Outcome | None:
-    """Return what came of a trial; None where it has not ended."""
+    """Return the outcome of a trial; None if it has not ended."""
     return _read(trial_dir(run, trial) / FILE)
 
 
 def read_outcomes(run: Path) -> list[Outcome]:
-    """Return what came of all trials so far, by arm, purpose and size.
+    """Return the outcomes of all trials so far, by arm, purpose and size.
 
     A file that cannot be read is left out.
     """
@@ -50,5 +50,5 @@ def _read(path: Path) -> Outcome | None:
     try:
         return msgspec.json.decode(read_regular(path), type=Outcome)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        # A damaged outcome is as good as none: its trial runs once more.
+        # A damaged outcome counts as missing: its trial runs once more.
         return None

@@ -1,4 +1,4 @@
-"""Which trial comes next: a pure function of what is known, so that a sweep goes on wherever it was ended."""
+"""Choose the next trial from the outcomes alone, so that a sweep can continue after any end. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from jobctl.jobs.sweeping.plan import Outcome, Plan, Trial
 
 MOST = 4096
-"""Sequences: more are never worth a larger micro-batch."""
+"""The most sequences in a micro-batch. Larger micro-batches have no use."""
 TIMED = 3
-"""Sizes that are timed of those that fit, the largest first."""
+"""The number of fitting sizes that are timed, the largest first."""
 PATIENCE = 3
-"""Trials of an arm that may fail for another reason than memory before the arm is given up."""
+"""An arm is given up after this many trials that failed for another reason than memory."""
 
 
 def next_trial(plan: Plan, arm: int, outcomes: Sequence[Outcome]) -> Trial | None:
-    """Return the next trial of an arm after ``outcomes``, which are this arm's; None where it is done."""
+    """Return the next trial of an arm after its ``outcomes``; None if the arm is done."""
     chosen = plan.arms[arm]
     if chosen.problem or is_given_up(outcomes):
         return None
@@ -31,9 +31,9 @@ def next_trial(plan: Plan, arm: int, outcomes: Sequence[Outcome]) -> Trial | Non
 
 
 def is_given_up(outcomes: Sequence[Outcome]) -> bool:
-    """Whether an arm fails again and again for reasons that a smaller size does not mend."""
+    """Return whether an arm fails again and again for reasons that a smaller size does not remove."""
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    # Once a size fits, failures are those of single sizes.
+    # After one size fits, each failure concerns only its own size.
     return len(failed) >= PATIENCE and not fits(outcomes)
 
 
@@ -43,23 +43,23 @@ def fits(outcomes: Sequence[Outcome]) -> set[int]:
 
 
 def misses(outcomes: Sequence[Outcome]) -> set[int]:
-    """Return the sizes that did not go well."""
+    """Return the sizes that failed."""
     return {outcome.trial.batch_size for outcome in outcomes if outcome.status != "fits"}
 
 
 def largest(outcomes: Sequence[Outcome]) -> int:
-    """Return the largest size that had room in every trial; 0 where none had."""
+    """Return the largest size that had room in every trial; 0 if none had."""
     full = {outcome.trial.batch_size for outcome in outcomes if outcome.status == "memory"}
     return max(fits(outcomes) - full, default=0)
 
 
 def next_size(fitting: set[int], missing: set[int], guess: int, most: int) -> int | None:
-    """Return the size to look at next for the largest that fits; None where it is known.
+    """Return the next size to try in the search for the largest that fits; None if it is known.
 
-    Steps away from ``guess``, doubled each time, find one that fits and one that does not. Bisection does the rest.
+    Steps away from ``guess``, doubled each time, find one that fits and one that does not. Bisection follows.
     """
     low = max(fitting, default=0)
-    # A size that failed below one that fits is no bound: it failed for another reason.
+    # A size that failed below a fitting one is not a bound: it failed for another reason.
     high = min((size for size in missing if size > low), default=most + 1)
     if high - low <= 1:
         return None
@@ -68,7 +68,7 @@ def next_size(fitting: set[int], missing: set[int], guess: int, most: int) -> in
     if not fitting and not missing:
         return first
 
-    # An estimate is seldom off by much, so the first steps are small.
+    # An estimate is seldom very wrong, so the first steps are small.
     stride = max(1, first // 8)
     if high > most:
         return min(most, low + (stride << (len(fitting) - 1)))
@@ -81,10 +81,10 @@ def next_size(fitting: set[int], missing: set[int], guess: int, most: int) -> in
 def worth_timing(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[int, ...]:
     """Return the sizes to time: those that divide the sequences of a step, the largest first.
 
-    A size that fits but has no room when it is timed gives its place to the next smaller one.
+    If a fitting size has no room when it is timed, the next smaller one takes its place.
     """
     most = max(fits([o for o in outcomes if o.trial.purpose == "fit"]), default=0)
-    # Without a shared batch every size divides: 0 % size is 0.
+    # Without a shared batch every size is a divisor: 0 % size is 0.
     divisors = [size for size in range(most, 0, -1) if plan.sequences % size == 0]
     missed = misses([o for o in outcomes if o.trial.purpose == "time"])
     usable = [size for size in divisors if size not in missed]
