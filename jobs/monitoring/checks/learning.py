@@ -160,14 +160,14 @@ def loss_starts_wrong(facts: RunFacts) -> Finding | None:
 
 
 def validation_rises(facts: RunFacts) -> Finding | None:
-    """A validation loss that rises while the training loss falls."""
+    """Report a validation loss that rises while the training loss falls."""
     scored = [e for e in facts.history.evaluations if e.set == facts.history.evaluations[0].set]
     losses = finite(column(scored, "val_loss"))
     training = _losses(facts)
     if len(losses) < 4 or len(training) < ENOUGH_STEPS:
         return None
 
-    # Single evaluations are noise: neighbours are taken together.
+    # Single evaluations are noise, so neighbours are averaged.
     width = max(2, len(losses) // 8)
     means = [statistics.fmean(losses[i : i + width]) for i in range(len(losses) - width + 1)]
     size = _window(training)
@@ -186,12 +186,12 @@ def validation_rises(facts: RunFacts) -> Finding | None:
 
 
 def gradients_out_of_range(facts: RunFacts) -> Finding | None:
-    """Gradient norms far from the healthy ones, not in single steps but always."""
+    """Report gradient norms that are far from healthy ones in most steps, not only in single ones."""
     norms = finite(column(facts.history.steps, "grad_norm"))
     if len(norms) < ENOUGH_STEPS:
         return None
 
-    # The median, since single spikes are usual.
+    # The median is used, because single spikes are usual.
     middle = statistics.median(norms[-_window(norms) * 2 :])
     if NORMS[0] <= middle <= NORMS[1]:
         return None
@@ -209,7 +209,7 @@ def gradients_out_of_range(facts: RunFacts) -> Finding | None:
 
 
 def learning_rate_unusual(facts: RunFacts) -> Finding | None:
-    """A learning rate far from a published rule for models of this size.
+    """Report a learning rate far from a published rule for models of this size.
 
     LR(N) = 0.003239 - 0.0001395 ln(N), N without embeddings (Kaplan et al. 2020, appendix D.6).
     """
