@@ -1,4 +1,4 @@
-"""``jobctl``: one verb, one meaning, on every target. A command's module is imported when it is called."""
+"""``jobctl``: each verb means the same on every target. A command's module is imported when it is called."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLICKS_WORDS = {
     "is not a valid integer range": "is not a whole number",
     "is not a valid integer": "is not a whole number",
 }
-"""Click's names of its types, the longer first, and ours."""
+"""Click's names of its types, the longer first, and our names for them."""
 
 
 class Command(NamedTuple):
@@ -26,9 +26,9 @@ class Command(NamedTuple):
     module: str
     summary: str
     where_runs_are: bool = False
-    """True if it acts on the login node, where the site names one for users of other machines.
+    """True if it acts on the login node, when the site names one for users of other machines.
 
-    `collect`, `report` and `fit` write a file of this machine, and ask the login node by themselves.
+    `collect`, `report` and `fit` write a file on this machine, and ask the login node themselves.
     """
 
 
@@ -79,7 +79,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "data": Command("data", "Use token data that another program made.", True),
     },
 }
-"""The verbs, by the wish that a person has. A summary fits into a terminal of 80 columns."""
+"""The verbs, grouped by the aim of a user. A summary fits into a terminal of 80 columns."""
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 UNLISTED = {"over-ssh": Command("over_ssh", "Answer a jobctl on another machine.")}
 """Commands that no person types."""
@@ -99,12 +99,12 @@ class _Lazy(click.Group):
         module = importlib.import_module(f"jobctl.jobs.cli.{entry.module}")
         command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         if entry.where_runs_are:
-            # Imported here: login imports this module, and most verbs need neither it nor what it imports.
+            # Imported here: login imports this module, and most verbs need neither login nor its imports.
             from jobctl.jobs.cli.login import where_runs_are
 
             command = where_runs_are(command, name)
 
-        # Click's script for the shell sets it. No other call pays for the completion's sources.
+        # Click's script for the shell sets it. Other calls do not load the sources of the completion.
         if "_JOBCTL_COMPLETE" in os.environ:
             from jobctl.jobs.cli.completion import complete
 
@@ -121,9 +121,9 @@ class _Lazy(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from jobctl.jobs.core.errors import nearest
 
-        # Kept before click takes them apart: a login node gets the same words.
+        # The words are kept before click parses them: a login node gets the same words.
         ctx.meta[WORDS] = tuple(args)
-        # Click's own message names no near command.
+        # Click's own message does not suggest a similar command.
         if args and args[0] not in {*COMMANDS, *UNLISTED} and not args[0].startswith("-"):
             raise UserError(
                 f"unknown command '{args[0]}'; {nearest(args[0], COMMANDS)}", hint="jobctl --help"
@@ -139,19 +139,19 @@ def jobctl() -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """The entry point: what a user did wrong becomes a message and an exit code, never a traceback."""
+    """Run the command line. A user's error becomes a message and an exit code, never a traceback."""
     run_command(lambda: invoke(arguments))
 
 
 def invoke(arguments: list[str] | None, *, for_another: bool = False) -> int:
-    """Do what the command line says; the exit code of what click itself has to say of it.
+    """Run the command line. Return the exit code of click's own errors.
 
-    ``for_another``: a user of another machine has typed it, and it acts here whatever the site says.
+    ``for_another``: a user of another machine has typed it. It acts here, whatever the site's settings are.
     """
     try:
-        # Not standalone: click would print its errors in its own form, and exit.
+        # In its standalone mode click would print its errors in its own form, and exit.
         jobctl.main(arguments, prog_name="jobctl", standalone_mode=False, obj=for_another)
-    # Before UsageError, whose subclass it is: its message is the whole help.
+    # This comes before UsageError, its base class: its message is the whole help.
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
@@ -163,14 +163,14 @@ def invoke(arguments: list[str] | None, *, for_another: bool = False) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.Abort:
-        # Click makes this of Ctrl-C. 128 + SIGINT, as run_command exits.
+        # Click raises this for Ctrl-C. The code is 128 + SIGINT, as in run_command.
         return 130
 
     return 0
 
 
 def in_plain_words(message: str) -> str:
-    """Return a message of click's without the names of its types."""
+    """Return a message of click without the names of click's types."""
     for theirs, ours in CLICKS_WORDS.items():
         message = message.replace(theirs, ours)
 

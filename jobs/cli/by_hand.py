@@ -1,4 +1,4 @@
-"""Runs that somebody started by hand with torchrun: they have a log, and no record of a submission."""
+"""Runs that a user started by hand with torchrun. They have a log, and no record of a submission."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STATES: dict[str, State] = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
-"""What a list calls the states of a log."""
+"""The states of a log, with their names in a list."""
 
 
 class ByHand(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class ByHand(msgspec.Struct, frozen=True):
     look: Glance
     path: Path
     start: str
-    """When its first attempt began; empty where its log does not say."""
+    """The start of its first attempt; empty if its log does not give it."""
 
     @property
     def name(self) -> str:
@@ -52,11 +52,11 @@ class ByHand(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> State:
-        # A list knows no word for a log that waits or falls silent.
+        # A list has no word for a log that waits or is silent.
         return _STATES[self.look.state]
 
     def facts(self) -> dict[str, Any]:
-        """Return the run as JSON says it, with the keys of any other run."""
+        """Return the run for JSON, with the keys of any other run."""
         look = self.look
         return {
             "run": look.run,
@@ -86,21 +86,21 @@ class ByHand(msgspec.Struct, frozen=True):
 
 
 def is_by_hand(run: Path) -> bool:
-    """Whether a run directory has a log or its document, and no record."""
+    """Return whether a run directory has a log or its document, and no record."""
     try:
         return not layout.record_file(run).is_file() and has_training(run)
-    except OSError:  # private: whoever reads its record says so
+    except OSError:  # private: the reader of its record reports that
         return False
 
 
 def find_by_hand(name: str, place: Place) -> ByHand | None:
-    """Return the run ``name`` if somebody started it by hand below this host's root."""
-    # Who names a target asks for a run that jobctl submitted to it.
+    """Return the run ``name`` if a user started it by hand below this host's root."""
+    # A user who names a target asks for a run that jobctl submitted to it.
     return None if place.target else read_by_hand(place.root or root(place.site), name)
 
 
 def read_by_hand(home: Path, name: str) -> ByHand | None:
-    """Return the run ``name`` of the root ``home`` if somebody started it by hand. Raises UserError, OSError."""
+    """Return the run ``name`` of the root ``home`` if it was started by hand. Raises UserError, OSError."""
     run = layout.run_dir(home, name)
     if not layout.RUN_NAME.fullmatch(name) or not is_by_hand(run):
         return None
@@ -114,7 +114,7 @@ def read_by_hand(home: Path, name: str) -> ByHand | None:
 
 
 def all_by_hand(home: Path) -> list[ByHand]:
-    """Return all runs of a root that were started by hand, the newest last. One that cannot be read is left out."""
+    """Return all runs of a root by hand, the newest last. Runs that cannot be read are left out."""
     folder = layout.runs(home)
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     listed: list[ByHand] = []

@@ -1,4 +1,4 @@
-"""``jobctl catalog``: what there is to choose from."""
+"""``jobctl catalog``: show the entries that a user can choose."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def show_entry(name: str, kind: str | None, as_json: bool) -> None:
 
 
 def shown(kind: str, name: str, counts: Mapping[str, object]) -> str:
-    """Return the file of an entry as it is, after comments that say what it is and what follows from it."""
+    """Return the unchanged file of an entry, after comments with its kind and its derived figures."""
     path = entry_path(kind, name)
     comments = [f"# {KINDS[kind]} {name}, from {path}"]
     comments += [f"# {key}: {f'{n:,}' if isinstance(n, int) else n}" for key, n in counts.items()]
@@ -82,9 +82,9 @@ def shown(kind: str, name: str, counts: Mapping[str, object]) -> str:
 
 
 def model_facts(name: str) -> dict[str, Any]:
-    """Counts of a model at its own sequence length."""
+    """Return the counts of a model at its own sequence length."""
     model = load_model(name)
-    # 2048 is the schema's default, which a recipe need not repeat.
+    # 2048 is the default of the schema. A recipe need not repeat it.
     length = int(model.train.get("block_size", 2048))
     count = arithmetic.parameters(model.config)
 
@@ -102,7 +102,7 @@ def model_facts(name: str) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_entries(as_json: bool) -> None:
     """Read every entry and resolve every combination of them."""
-    # The combinations below reach neither each data set nor each tokenizer, so all files are read.
+    # The combinations below do not use every data set and tokenizer, so all files are read.
     for kind in KINDS:
         for name in names(kind):
             _entry(kind, name)
@@ -120,7 +120,7 @@ def check_entries(as_json: bool) -> None:
             stage=stage,
             site=site,
             target=target,
-            # Hardware that runs none of jobctl's images is valid all the same.
+            # Hardware that runs none of jobctl's images is still valid.
             named={"image": "example.org/image:1"},
         )
         resolve(choices, version=jobctl.__version__)

@@ -1,4 +1,4 @@
-"""The options that choose a job, shared by every command that resolves one."""
+"""The options that choose a job, for every command that resolves one."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ PROJECT_FILE = "jobctl.yaml"
 
 
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``jobctl.yaml``: what one project chooses where the command line does not say."""
+    """``jobctl.yaml``: the choices of one project, for all that the command line does not choose."""
 
     target: str = registry.DEFAULT
     site: str | None = None
     hardware: str | None = None
     model: str | None = None
-    """The model of a command that names none."""
+    """The model for commands that name none."""
     settings: dict[str, Any] = {}
     notify: Notify = Notify()
-    """Whom ``jobctl watch --notify`` tells what happens to runs."""
+    """The receivers to which ``jobctl watch --notify`` sends the events of runs."""
 
 
 TRUST_OPTION = click.option(
@@ -103,31 +103,31 @@ OPTIONS = [
 
 
 class ChoiceCommand(click.Command):
-    """A command that chooses a job: it takes the trainer's flags before ``--`` as well as after it."""
+    """A command that chooses a job. It takes the trainer's flags before and after ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         options = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}
         words, given = flags.separate(args, {*options, *ctx.help_option_names})
-        # Click does not look for options of ours behind `--`.
+        # Click does not look for our options after `--`.
         return super().parse_args(ctx, [*words, "--", *given] if given else words)
 
 
 def is_being_written(site: str | None) -> bool:
-    """Whether a site file is empty: the shell empties the target of ``>`` before jobctl reads jobctl.yaml."""
-    # The path may be one of another machine, whose file came with the request.
+    """Return whether a site file is empty: the shell empties the target of ``>`` before jobctl reads it."""
+    # The path may be of another machine, whose file came with the request.
     return site is not None and is_text_file(Path(site)) and not read_text_file(site)
 
 
 def choice_options(command: Command) -> Command:
-    """Adds the options to a command, which receives them by name and hands them to ``resolution``."""
-    # Click shows first what was added last.
+    """Add the options to a command. It receives them by name and passes them to ``resolution``."""
+    # Click shows the option first that was added last.
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
 def root(site: str | None = None) -> Path:
-    """$JOBCTL_ROOT, or the root of ``site`` or of the project file and its site, or ``~/jobctl``."""
+    """Return $JOBCTL_ROOT, else the root of ``site``, or of the project file and its site, else ~/jobctl."""
     if chosen := os.environ.get("JOBCTL_ROOT"):
         return Path(chosen).expanduser().absolute()
 
@@ -139,7 +139,7 @@ def root(site: str | None = None) -> Path:
 def resolution(
     *, words: tuple[str, ...], run: str | None, stamp: str = "", from_record: bool = True, **options: Any
 ) -> Resolution:
-    """Return the job that a command line describes; ``stamp`` is the time of a submission.
+    """Return the job that a command line describes. ``stamp`` is the time of a submission.
 
     A job on the checkpoint of a run takes its settings from the run's record, except where ``from_record`` is
     false: the steps of a pipeline are chosen before any of them has run. Raises UserError.
@@ -148,7 +148,7 @@ def resolution(
     run, trainer_flags = _run_of(kind, rest, run)
     recorded = _recorded(kind, run, options) if from_record else None
     project, layer = project_choices()
-    # The record comes before the project file, which may have changed since the run began.
+    # The record has precedence over the project file, which may have changed since the run began.
     model = options["model"] or _recorded_model(recorded) or project.model
     if kind.has_model and not model:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
@@ -199,7 +199,7 @@ def _resolved(choices: Choices, layer: Layer | None, stamp: str) -> Resolution:
         tokenizer_ids=tokenizer_ids,
     )
 
-    # Imported where it is asked for: a render without it starts sooner.
+    # Imported here: a render without it starts faster.
     if any(text.replace(" ", "") == "batch_size=auto" for text in choices.sets):
         from jobctl.jobs.cli.room import resolve_with_auto
 
@@ -215,7 +215,7 @@ def named_run(words: tuple[str, ...], run: str | None) -> str | None:
 
 
 def _run_of(kind: JobKind, words: tuple[str, ...], run: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """Return the run that a job is about, and the flags: ``eval RUN`` is short for ``eval --run RUN``."""
+    """Return the run of a job, and the flags. ``eval RUN`` is short for ``eval --run RUN``."""
     if not kind.reads_checkpoint or not words or words[0].startswith("-"):
         return run, words
 
@@ -226,10 +226,10 @@ def _run_of(kind: JobKind, words: tuple[str, ...], run: str | None) -> tuple[str
 
 
 def _recorded(kind: JobKind, run: str | None, options: Mapping[str, Any]) -> JobSpec | None:
-    """Return the run whose checkpoint a job reads, as it is recorded; None where a new run is chosen.
+    """Return the run whose checkpoint a job reads, as it is recorded; None if a new run is chosen.
 
-    With ``--model`` the job is chosen as a training is, for a run that has no record yet. Raises UserError
-    where the run is not known, and where it has another model.
+    With ``--model`` the job is chosen like a training, for a run that has no record yet. Raises UserError if
+    the run is unknown, or if it has another model.
     """
     if run is None or not kind.reads_checkpoint:
         return None
@@ -240,7 +240,7 @@ def _recorded(kind: JobKind, run: str | None, options: Mapping[str, Any]) -> Job
     model = options["model"]
     place = Place(**{key: options[key] for key in ("target", "site", "context", "namespace")})
     try:
-        # With its edits: the checkpoint comes from attempts that had them.
+        # The edits are included: the checkpoint comes from attempts that had them.
         spec = find_run(run, place).record.edited_spec
     except UserError:
         if kind.has_model and not model:
@@ -266,14 +266,14 @@ def _named_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     named |= {f"kubernetes.{key}": options[key] for key in ("context", "namespace")}
     named["init_from"] = options.get("init_from")
     if options["patch"]:
-        # Of a submission the run's copy of the tree takes this place, as soon as the run has a name.
+        # In a submission the run's copy of the tree replaces it, as soon as the run has a name.
         named["project_dir"] = str(SOURCE)
 
     return {key: value for key, value in named.items() if value is not None}
 
 
 def _check_patch(target: str, stamp: str) -> None:
-    """Raise UserError where nothing is submitted, and the jobs of ``target`` do not see this host's files."""
+    """Raise UserError without a submission, if the jobs of ``target`` do not see this host's files."""
     if not stamp and not target_entry(target).shares_files:
         raise UserError(
             f"--patch: jobs on {target} cannot read this machine's files, and only a submission copies them",
@@ -284,7 +284,7 @@ def _check_patch(target: str, stamp: str) -> None:
 def _tokenizer_folder(kind: JobKind, target: str, given: str) -> tuple[str, TokenizerFolder]:
     """Return the name of the tokenizer in a folder, and its description.
 
-    Raises UserError where nothing is to be fetched, and where the jobs of ``target`` do not see the folder.
+    Raises UserError if no fetch is needed, and if the jobs of ``target`` do not see the folder.
     """
     name, folder = tokenizer_folder.describe(given)
     if kind is kinds.TOKENIZER:
@@ -310,15 +310,14 @@ def _split(words: tuple[str, ...]) -> tuple[JobKind, tuple[str, ...]]:
 
 
 def path_of_file(file: str) -> str:
-    """Return a file that the user names as a path: without a folder it would be the name of an entry."""
+    """Return a user's file as a path with a folder. A word without a folder is the name of an entry."""
     return os.path.join(os.curdir, file) if os.sep not in file and is_text_file(Path(file)) else file
 
 
 def project_choices() -> tuple[Project, Layer | None]:
-    """The project file of the working directory, if there is one.
+    """Return the project file of the working directory, if it exists.
 
-    A file without ``settings:`` has its settings beside the choices. One who writes only a few would expect
-    that.
+    A file without ``settings:`` has its settings next to the choices. Users with few settings expect that.
     """
     path = Path(PROJECT_FILE)
     if not is_text_file(path):
@@ -345,24 +344,24 @@ def project_choices() -> tuple[Project, Layer | None]:
     choices = {key: value for key, value in entries.items() if key in Project.__struct_fields__}
     settings = {key: value for key, value in entries.items() if key not in choices}
     project = convert(choices, Project, text, str(path))
-    # An empty path: the settings stand at the top of the file, and messages name their lines.
+    # The path is empty: the settings are at the top of the file, and messages name their lines.
     return project, Layer(name, settings, str(path), (), by_user=True)
 
 
 def _check_project_key(spelled: str, path: Path, text: str) -> None:
     """Raise UserError for a key that is neither a choice nor a setting.
 
-    It is raised before what the key should choose is missed.
+    It is raised before an error about the missing choice.
     """
     name = split_key(str(spelled))[0]
     if name in Project.__struct_fields__ or name in KEYS or name in SITE_SECTIONS:
         return
 
-    # A key of a section is looked for by Layer, which knows the section's keys.
+    # Layer checks the keys of a section, because it knows them.
     if name.partition(".")[0] in SITE_SECTIONS:
         return
 
-    # A choice comes before the many settings: 'modle' is nearer to 'modules' than to 'model'.
+    # Choices are compared before the many settings: 'modle' is nearer to 'modules' than to 'model'.
     choices = difflib.get_close_matches(name, Project.__struct_fields__, n=1, cutoff=0.7)
     near = nearest(name, choices) if choices else nearest_key(name)
     raise UserError(f"{path}:{line_of(text, spelled)}: unknown key '{name}'; {near}")

@@ -33,7 +33,7 @@ def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None
     login = login_in_force(place)
     if login is not None:
         code, counts = _copy_from_login(login, run, output, place)
-        if code:  # the login node has said why
+        if code:  # the login node has printed the reason
             sys.exit(code)
     else:
         chosen = find_run(run, Place(**place))
@@ -41,7 +41,7 @@ def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None
 
     words = ", ".join(f"{count} {noun}" for noun, count in counts.items() if count or noun == "files")
     emit({"run": run, "directory": str(output), **counts}, as_json, f"{run}: {words}, in {output}")
-    # What the rules skip, such as a link, is missing in each copy. A refused file belongs to the run.
+    # Files that the rules skip, such as links, are missing in each copy. A refused file belongs to the run.
     if counts.get("refused"):
         sys.exit(1)
 
@@ -49,15 +49,15 @@ def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None
 def _copy_from_login(
     login: Login, run: str, into: Path, options: Mapping[str, Any]
 ) -> tuple[int, dict[str, int]]:
-    """Copy the directory of a run from the login node to ``into``; an exit code, and counts of files.
+    """Copy the directory of a run from the login node to ``into``. Return an exit code and counts of files.
 
-    Raises UserError where the connection breaks.
+    Raises UserError if the connection breaks.
     """
     from jobctl.jobs.login.asking import ask_for_files
     from jobctl.jobs.login.files import known_files
     from jobctl.jobs.login.request import Copy, Request
 
-    # Before the request: the room on the disk of this folder is measured.
+    # This comes before the request: the free space on the disk of this folder is measured.
     into.mkdir(parents=True, exist_ok=True)
     wanted = Copy(run=run, target=options.get("target"), site=options.get("site"), here=known_files(into))
     request = Request(version=__version__, copy=wanted, texts=texts_of(options, login.project))
@@ -66,7 +66,7 @@ def _copy_from_login(
     with broken_in_words("collect", run), said_when_slow(slow):
         came = ask_for_files(login.host, login.section.jobctl, request, into, _tell)
 
-    # The other side has refused, and its own words are printed already.
+    # The other side has refused, and its message is already printed.
     if isinstance(came, int):
         return came, {}
 

@@ -1,4 +1,4 @@
-"""``jobctl compare``: runs beside each other."""
+"""``jobctl compare``: compare runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
     opened: dict[Path, Opened] = {}
     for word in runs:
         run = open_run(word, root())
-        # One run twice would look like a repeat without a spread.
+        # The same run twice would look like a repeat without a spread.
         if opened.setdefault(run.path.resolve(), run) is not run:
             raise UserError(f"run '{word}' is named twice", hint="jobctl compare RUN RUN…, each run once")
 

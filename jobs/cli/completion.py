@@ -1,6 +1,6 @@
 """The words that the shell completes after an option.
 
-They are names of the catalogue, targets, runs, and keys of --set.
+They are names of the catalogue, targets, runs and keys of --set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Source = Callable[[], Iterable[str]]
 
 
 def complete(command: click.Command) -> None:
-    """Let the parameters of ``command``, and of its subcommands, complete their values by their names."""
+    """Add a completion of values, by name, to the parameters of ``command`` and of its subcommands."""
     if isinstance(command, click.Group):
         for subcommand in command.commands.values():
             complete(subcommand)
@@ -27,7 +27,7 @@ def complete(command: click.Command) -> None:
             parameter.name or ""
         )
         if source:
-            # Each parameter of click has a method of this name; here it is one object's own.
+            # Each parameter of click has a method of this name. Here one object gets its own.
             setattr(parameter, "shell_complete", functools.partial(_values, parameter, source))  # noqa: B010
 
 
@@ -38,13 +38,13 @@ def _values(
     if values:
         return [CompletionItem(value) for value in values]
 
-    # A model, a site or a tokenizer may be a file of the user's as well.
+    # A model, a site or a tokenizer may also be a file of the user.
     return [CompletionItem(incomplete, type="file")] if parameter.name in _FILES else []
 
 
 def runs() -> list[str]:
     """Return the runs of this host's root and its pipelines, the newest first."""
-    # Imported here, as in the functions below: most words need none of it, and a person waits for the Tab.
+    # Imported here, as in the functions below: most words do not need it, and the user waits for the Tab.
     from jobctl.jobs.cli.choices import root
     from jobctl.jobs.core import layout
     from jobctl.jobs.core.errors import UserError
@@ -55,20 +55,20 @@ def runs() -> list[str]:
         pipelines = layout.pipeline_file(home, "x").parent.glob("*.json")
         newest = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
         return [*(path.name for path in newest), *(path.stem for path in pipelines)]
-    # A message would stand in the middle of the line that the user types.
+    # A message would appear inside the line that the user types.
     except (OSError, UserError):
         return []
 
 
 def kinds() -> list[str]:
-    """Return the kinds of jobs, and the runs that a job may be about."""
+    """Return the kinds of jobs, and the runs that a job may use."""
     from jobctl.jobs.kinds import KINDS as rows
 
     return [*(kind.name for kind in rows), *runs()]
 
 
 def keys() -> list[str]:
-    """Return the settings, each with the sign that its value follows."""
+    """Return the settings, each with the sign that stands before its value."""
     from jobctl.jobs.catalog.schema import KEYS
 
     return [f"{key}=" for key in sorted(KEYS)]
@@ -82,7 +82,7 @@ def key_names() -> list[str]:
 
 
 def targets() -> Iterable[str]:
-    """Return the targets, those of installed packages among them."""
+    """Return the targets, also those of installed packages."""
     from jobctl.jobs.targets import registry
 
     return registry.names()
@@ -121,10 +121,10 @@ _OF_NAME: dict[str, Source] = {
     "skip": steps,
     "words": kinds,
 }
-"""The source of a parameter's values by its name. A name has one meaning in all commands."""
+"""The source of a parameter's values, by its name. A name means the same in all commands."""
 _OF_COMMAND: dict[tuple[str, str], Source] = {
     ("show", "name"): entries,
     ("tokenizer", "name"): _catalogue("tokenizers"),
 }
-"""The same for a parameter whose name says too little, by its command."""
+"""The same, by command, for parameters whose name is ambiguous."""
 _FILES = ("model", "site", "tokenizer", "hardware")

@@ -21,7 +21,7 @@ COMMENTS = {
     "hardware": "the node type",
     "model": "the model for commands that name none",
 }
-"""The comment beside each choice."""
+"""The comment next to each choice."""
 
 
 @click.group("config")
@@ -41,7 +41,7 @@ def init(target: str, site: str | None, hardware: str | None, model: str | None,
     if path.exists():
         raise UserError(f"{path} exists already", hint="edit it; jobctl explain shows the resulting values")
 
-    # All names are checked first: with a wrong one in the file, each command of this folder would fail.
+    # All names are checked first: a wrong name in the file would make each command of this folder fail.
     registry.target_entry(target)
     for kind, name, entry in (
         ("sites", site, LayerEntry),
@@ -61,7 +61,7 @@ def init(target: str, site: str | None, hardware: str | None, model: str | None,
 
 
 def project_text(choices: dict[str, str | None]) -> str:
-    """Return the project file of ``choices``: what is not chosen stands there as a comment."""
+    """Return the project file of ``choices``. Open choices are comments in it."""
     lines = ["# Defaults of jobctl in this folder. The command line overrides them."]
     for key, comment in COMMENTS.items():
         value = choices.get(key)

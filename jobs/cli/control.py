@@ -51,7 +51,7 @@ def cancel_command(run: str, graceful: bool, force: bool, as_json: bool, **place
 def _has_ended(status: Status) -> UserError:
     """Return the error for a run that cannot be cancelled.
 
-    The detail of a lost one says why nothing is left of it.
+    The detail of a lost run gives the reason why nothing remains of it.
     """
     if status.state == "lost":
         message = f"run '{status.run}' is lost: its job is gone, so there is nothing to cancel"
@@ -61,13 +61,13 @@ def _has_ended(status: Status) -> UserError:
 
 
 def _remove_dead(chosen: Run, as_json: bool) -> None:
-    """End a run's job, and remove what its scheduler cannot end because a node does not answer."""
+    """End a run's job, and remove the parts that its scheduler cannot end because a node does not answer."""
     target = load_target(chosen.target)
     if not isinstance(target, RemovesDead):
         raise UserError(f"--force: target {chosen.target} ends jobs of dead nodes by itself")
 
     (status,) = statuses([chosen], strict=True)
-    # The job goes first: its controller would make a new pod for each one that is removed.
+    # The job is removed first: its controller would make a new pod for each removed one.
     if status.state not in runs.ENDED:
         target.cancel(chosen)
 
@@ -77,10 +77,10 @@ def _remove_dead(chosen: Run, as_json: bool) -> None:
 
 
 def _cancel(chosen: Run, status: Status, graceful: bool) -> bool:
-    """End a run's job; whether it was left the time to checkpoint."""
+    """End a run's job. Return whether it had time for a checkpoint."""
     from jobctl.jobs.submission import store_of
 
-    # An attempt removes STOP when it begins, so STOP does not end a job that still waits.
+    # An attempt removes STOP when it begins. So STOP does not end a job that still waits.
     graceful = graceful and status.state == "running" and chosen.job_kind.checkpoints
     if graceful:
         store_of(chosen).request_stop(chosen)
@@ -92,7 +92,7 @@ def _cancel(chosen: Run, status: Status, graceful: bool) -> bool:
 
 
 def _cancel_pipeline(pipeline: Pipeline, place: Place, graceful: bool, as_json: bool) -> None:
-    """The last steps first, so that none begins because the one before it has ended."""
+    """Cancel the last steps first, so that no step begins because the one before it has ended."""
     chosen = pipeline_runs(pipeline, place)
     alive = [
         pair

@@ -1,4 +1,4 @@
-"""``jobctl data``: token data that exists already."""
+"""``jobctl data``: check and adopt existing token data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def adopt_command(
 
     FOLDER holds train.bin and val.bin of nanoGPT, or NAME.bin and NAME.idx of Megatron-LM. Nothing is copied.
     """
-    # A process of its own: prep needs packages that a login node may lack, and jobctl starts without them.
+    # A separate process: prep needs packages that a login node may lack, and jobctl starts without them.
     command = [
         sys.executable,
         "-m",

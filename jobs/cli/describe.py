@@ -48,7 +48,7 @@ def describe_command(run: str, as_json: bool, **place: Any) -> None:
 
 
 def _describe_by_hand(run: ByHand, as_json: bool) -> None:
-    """Print what the log of a run says that has no record."""
+    """Print the facts in the log of a run without a record."""
     training = read_training(run.path)
     goodput = read_goodput(run.path, time.time())
     facts: dict[str, Any] = {
@@ -74,7 +74,7 @@ def _describe_by_hand(run: ByHand, as_json: bool) -> None:
 
 
 def description(run: Run, status: Status, training: Training | None, goodput: Goodput | None = None) -> str:
-    """All of it as text."""
+    """Return the whole description as text."""
     parts = [describe_status(status), *_edits(run), *_attempts(run)]
     if training:
         parts.append(training_summary(training))
@@ -94,7 +94,7 @@ def _files(run: Run) -> str:
 
 
 def training_summary(training: Training) -> str:
-    """First and last loss, rate, and where the numbers are."""
+    """Return the first and last loss, the rate, and the place of the numbers."""
     rows = [("iterations", str(training.iterations))]
     if training.first_loss is not None and training.last_loss is not None:
         losses = f"{training.first_loss:.4f} first, {training.last_loss:.4f} mean of the last steps"
@@ -118,7 +118,7 @@ def training_summary(training: Training) -> str:
 
 
 def goodput_facts(goodput: Goodput | None) -> dict[str, Any] | None:
-    """Return where the time of a run went, for JSON; None where nobody knows."""
+    """Return the account of a run's time for JSON; None if it is unknown."""
     if goodput is None:
         return None
 
@@ -133,7 +133,7 @@ def goodput_facts(goodput: Goodput | None) -> dict[str, Any] | None:
 
 
 def _edits(run: Run) -> list[str]:
-    """Return what was changed since the submission."""
+    """Return the changes since the submission."""
     if not run.record.edits:
         return []
     return ["\n".join(["edits:", *(f"  {describe(edit)}" for edit in run.record.edits)])]
@@ -157,7 +157,7 @@ def _attempts(run: Run) -> list[str]:
         for a in run.attempts
     ]
 
-    # Of all attempts: a later one avoids what any earlier one found.
+    # All attempts are read: a later attempt avoids the nodes that an earlier one found faulty.
     bad = [f"  {node}: {reason}" for node, reason in runs.bad_nodes(run).items()]
 
     return [
@@ -167,7 +167,7 @@ def _attempts(run: Run) -> list[str]:
 
 
 def _next(run: Run, status: Status, training: Training | None) -> list[str]:
-    """Commands that make sense from here."""
+    """Return the commands that are useful next."""
     name = run.name
     lines = [f"  jobctl logs {name}" + (" -f" if status.state not in runs.ENDED else "")]
     if status.state in ("stopped", "failed", "cancelled", "lost"):
@@ -175,7 +175,7 @@ def _next(run: Run, status: Status, training: Training | None) -> list[str]:
     elif status.state not in runs.ENDED:
         lines += [f"  jobctl cancel {name} --graceful", f"  jobctl wait {name}"]
 
-    # By the directory's name: of `RUN:eval` these commands are about the run itself.
+    # The directory's name is used: for `RUN:eval` these commands need the run itself.
     if training and training.checkpoint and isinstance(run.record.spec, TrainSpec):
         lines.append(f"  jobctl submit eval {run.path.name}")
         lines.append(f"  jobctl submit export {run.path.name}")

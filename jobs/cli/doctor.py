@@ -1,4 +1,4 @@
-"""``jobctl doctor``: what is wrong with a run, or before one with this machine or a cluster."""
+"""``jobctl doctor``: find the faults of a run, or, before a run, of this machine or a cluster."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from jobctl.jobs.targets.protocol import Examination, Examines, Trouble
 from jobctl.jobs.targets.registry import load_target, target_entry
 
 FOUND = 1
-"""Exit code where a check has something to say."""
+"""Exit code if a check has a finding."""
 NOTHING = "nothing to check: '{0}' has no log and no attempt yet; jobctl status {0}"
 NO_STEP = "'{0}' has written no step: its loss and its speed could not be checked"
 
 
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose a job; its words are the names of runs here."""
+    """Add the options that choose a job. In this command the words are names of runs."""
     for option in reversed(OPTIONS[1:]):
         command = option(command)
 
@@ -73,7 +73,7 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
 
 
 def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], dict[str, int]]:
-    """Return what is wrong where jobs would run, and how many checks looked at each part of it."""
+    """Return the faults of the place where jobs run, and the number of checks for each part of it."""
     name = _target_name(options)
     target = load_target(name)
     subjects: dict[str, list[Finding]] = {}
@@ -85,7 +85,7 @@ def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], dict[s
         counts["the cluster"] = examined.checks
 
     if target_entry(name).shares_files:
-        # Whoever asks from another machine would take "this machine" for their own.
+        # A user of another machine would read "this machine" as the user's own.
         is_of_another = click.get_current_context().find_root().obj
         place = "the login node" if is_of_another else "this machine"
         subjects[place] = _of_machine(options)
@@ -95,12 +95,12 @@ def _of_place(options: dict[str, Any]) -> tuple[dict[str, list[Finding]], dict[s
 
 
 def _facts(word: str) -> RunFacts:
-    """Return all that the run ``word`` has written. Raises UserError where there is no such run."""
+    """Return all facts that the run ``word`` has written. Raises UserError if it does not exist."""
     opened = open_run(word, root())
     history = opened.history()
     records = opened.records()
     warn([*history.notes, *records.notes])
-    # A log of the guide's tools may be a single file, with no logs of ranks beside it.
+    # A log of the guide's tools may be a single file, without logs of ranks.
     logs = read_logs(opened.path) if opened.path.is_dir() else {}
 
     return RunFacts(history=history, records=records, logs=logs, now=time.time())
@@ -113,16 +113,16 @@ def _target_name(options: dict[str, Any]) -> str:
 
 
 def _of_cluster(target: Examines, options: dict[str, Any]) -> Examination:
-    """Return what is wrong with the cluster.
+    """Return the faults of the cluster.
 
-    It is examined for the job that the options choose, or for a look at its nodes.
+    The cluster is examined for the job that the options choose. Without a job its nodes are examined.
     """
-    # Without a model the preflight stands for any job: it needs none.
+    # Without a model the preflight represents any job, because it needs none.
     words = () if options["model"] else (kinds.PREFLIGHT.name,)
     spec = resolution(words=words, **options).spec
     resources = spec.resources
     if not (options["model"] or options["hardware"]):
-        # No job is chosen, so the look is at the cluster: at its GPUs as well.
+        # No job is chosen, so the whole cluster is examined, also its GPUs.
         resources = msgspec.structs.replace(resources, gpus_per_node=Resources().gpus_per_node)
 
     return target.examine(spec.site, resources)
@@ -139,7 +139,7 @@ def _finding(trouble: Trouble) -> Finding:
 
 
 def _of_machine(options: dict[str, Any]) -> list[Finding]:
-    """Return what is wrong with this machine, for the job that the options choose where they choose one."""
+    """Return the faults of this machine, for the job of the options if they choose one."""
     if not options["model"]:
         return examine(MachineFacts(root=root(options["site"]), gpus=ask_gpus()))
 
@@ -147,7 +147,7 @@ def _of_machine(options: dict[str, Any]) -> list[Finding]:
     from jobctl.jobs.submission import check_inputs
 
     resolved = resolution(words=(), **options)
-    # Advice, and no finding: the exit code stays what the checks say.
+    # This is advice, not a finding. It does not change the exit code of the checks.
     warn(rate_doubts(resolved))
     spec = resolved.spec
     facts = MachineFacts(root=root(options["site"]), spec=spec, gpus=ask_gpus(), inputs=check_inputs)

@@ -1,4 +1,4 @@
-"""``jobctl estimate``: what a training takes, before it is submitted."""
+"""``jobctl estimate``: estimate the cost of a training before it is submitted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The facts that commands collect for an estimate.
 
-They are this host's memory, probes, and the goodput of earlier runs.
+They are this host's memory, the probes, and the goodput of earlier runs.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ GIB = 2**30
 MEMINFO = Path("/proc/meminfo")
 PROBES = "probes"
 MOST_RUNS = 20
-"""Runs whose goodput is read: the newest ones."""
+"""The number of newest runs whose goodput is read."""
 MOST_LOOKED_AT = 200
-"""Runs among which they are looked for, since an estimate must take no time."""
+"""The number of runs among which they are searched. An estimate must be fast."""
 
 
 def probes_dir(root: Path) -> Path:
@@ -40,7 +40,7 @@ def probes_dir(root: Path) -> Path:
 
 
 def read_probe(root: Path, hardware: str) -> Probe | None:
-    """Return the probe of ``hardware`` that the root keeps; None where there is none that can be read."""
+    """Return the probe of ``hardware`` in the root; None if none can be read."""
     try:
         return msgspec.json.decode(read_regular(probes_dir(root) / f"{hardware}.json"), type=Probe)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -48,7 +48,7 @@ def read_probe(root: Path, hardware: str) -> Probe | None:
 
 
 def host_gib_free(meminfo: Path = MEMINFO) -> float | None:
-    """Return GiB that this host has available; None where it does not say."""
+    """Return the GiB that this host has available; None if the host does not report it."""
     try:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
     except OSError:
@@ -57,7 +57,7 @@ def host_gib_free(meminfo: Path = MEMINFO) -> float | None:
 
 
 def goodput_of(root: Path, spec: TrainSpec) -> tuple[float | None, int]:
-    """Return the mean goodput of ended runs with this model and hardware, and how many there are."""
+    """Return the mean goodput of ended runs with this model and hardware, and their number."""
     shares: list[float] = []
     for path in _newest(layout.runs(root))[:MOST_LOOKED_AT]:
         if len(shares) == MOST_RUNS:
@@ -66,7 +66,7 @@ def goodput_of(root: Path, spec: TrainSpec) -> tuple[float | None, int]:
         if not _same_kind(root, path.name, spec):
             continue
 
-        # Without a time for now: only what has been recorded is evidence for another run.
+        # No present time is given: only recorded time is evidence for another run.
         goodput = read_goodput(path)
         if goodput and goodput.share > 0:
             shares.append(goodput.share)
@@ -75,9 +75,9 @@ def goodput_of(root: Path, spec: TrainSpec) -> tuple[float | None, int]:
 
 
 def _newest(folder: Path) -> list[Path]:
-    """Return the run directories, the one that was changed last first."""
+    """Return the run directories. The last changed one comes first."""
     times: dict[str, float] = {}
-    # There may be no folder yet, and somebody may remove a run meanwhile.
+    # The folder may not exist yet, and a run may be removed meanwhile.
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
@@ -87,10 +87,10 @@ def _newest(folder: Path) -> list[Path]:
 
 
 def _same_kind(root: Path, name: str, spec: TrainSpec) -> bool:
-    """Whether a run of the root trained this model on this hardware; what cannot be read did not."""
+    """Return whether a run trained this model on this hardware. False if the run cannot be read."""
     try:
         other = store.read(root, name).record.spec
-    except Exception:  # whatever is wrong with a run of somebody's: it is no evidence
+    except Exception:  # a faulty run of any user is no evidence
         return False
 
     if not isinstance(other, TrainSpec):
@@ -100,7 +100,7 @@ def _same_kind(root: Path, name: str, spec: TrainSpec) -> bool:
 
 
 def available_gib(resolved: Resolution, situation: Situation) -> float:
-    """Return GiB of a GPU or of the machine: of this host where the job runs on it without a GPU."""
+    """Return the GiB of a GPU or of the machine. It is this host's if the job runs here without a GPU."""
     assert resolved.machine is not None
     # Targets of one machine run their jobs on this host.
     # A job elsewhere must not be judged by the memory of a login node.
@@ -112,7 +112,7 @@ def available_gib(resolved: Resolution, situation: Situation) -> float:
 def estimate_of(resolved: Resolution, root: Path | None = None) -> Estimate | None:
     """Return the estimate of a training; None for any other job.
 
-    ``root``: where probes and earlier runs are looked for.
+    Probes and earlier runs are read from ``root``.
     """
     spec = resolved.spec
     if not isinstance(spec, TrainSpec) or resolved.machine is None:

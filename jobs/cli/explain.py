@@ -1,4 +1,4 @@
-"""``jobctl explain``: every resolved value, and the layer that it came from."""
+"""``jobctl explain``: show every resolved value, and the layer from which it came."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobctl.jobs.spec.resolution import Resolution
 
 
 def values_of(spec: JobSpec) -> dict[str, Any]:
-    """Return every key of ``spec`` with its value; a key of a site's section is ``slurm.partition``."""
+    """Return every key of ``spec`` with its value. A key of a site's section is like ``slurm.partition``."""
     sections: list[Any] = [spec.resources, spec.inputs]
     if isinstance(spec, TrainSpec):
         sections = [spec.model, spec.train, *sections]
@@ -30,7 +30,7 @@ def values_of(spec: JobSpec) -> dict[str, Any]:
 
 
 def derived_of(spec: JobSpec) -> dict[str, int]:
-    """Numbers that follow from the settings."""
+    """Return the numbers that follow from the settings."""
     if not isinstance(spec, TrainSpec):
         return {}
 
@@ -50,7 +50,7 @@ def derived_of(spec: JobSpec) -> dict[str, int]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(described: str | None, as_json: bool, **options: Any) -> None:
     """Print every value of a job and the layer that it came from."""
-    # Before a job is resolved: a key is described without a model.
+    # This comes before a job is resolved: a key is described without a model.
     if described:
         _describe(described, as_json)
         return
@@ -73,7 +73,7 @@ def explain_command(described: str | None, as_json: bool, **options: Any) -> Non
 
 
 def _leaves(place: str, value: object) -> Iterator[tuple[str, object]]:
-    """Yield what stands in a setting that has parts, such as kubernetes.pod, each with its place."""
+    """Yield the values in a setting with parts, such as kubernetes.pod, each with its place."""
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             yield from _leaves(f"{place}.{key}", item)
@@ -85,7 +85,7 @@ def _leaves(place: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def _describe(word: str, as_json: bool) -> None:
-    """Print what one key means, or each of them."""
+    """Print the meaning of one key, or of all keys."""
     if word == "all":
         every = [describe(key) for key in KEYS]
         rows = [(each.key, each.type, _shown(each.default), each.description) for each in every]
@@ -101,7 +101,7 @@ def _describe(word: str, as_json: bool) -> None:
 
 
 def estimated_of(resolved: Resolution) -> dict[str, dict[str, Any]]:
-    """Return what the estimate says of a training, each figure with where it comes from.
+    """Return the estimate of a training, each figure with its source.
 
     Return nothing for other jobs.
     """

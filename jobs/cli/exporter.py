@@ -47,14 +47,14 @@ def exporter_command(port: int, address: str, as_dashboard: bool, once: bool) ->
         return
 
     ended = threading.Event()
-    # Set before the port is open: whoever waits for the port may send the signal at once.
+    # Set before the port opens: a program that waits for the port may send the signal at once.
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     try:
         server, _ = start_http_server(port, addr=address, registry=registry)
     except OSError as error:
         raise UserError(f"{address}:{port}: {error.strerror}", hint="--port N", code=1) from None
 
-    # The server's port, not the option's: for 0 the system has chosen one.
+    # The server's port is printed, not the option's: for 0 the system has chosen one.
     say(f"metrics of {root()} at http://{address}:{server.server_port}/metrics")
     ended.wait()
     server.shutdown()

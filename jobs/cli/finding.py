@@ -1,4 +1,4 @@
-"""Which run a verb is about: one of this host's root, or one that a cluster keeps the record of."""
+"""Find the run of a verb: a run of this host's root, or one whose record a cluster keeps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIONS = [
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """The place of a run as far as the user named it."""
+    """The place of a run, as far as the user named it."""
 
     target: str | None = None
     site: str | None = None
@@ -46,33 +46,33 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def named(self) -> dict[str, str]:
-        """The settings of the cluster that the user named."""
+        """Return the settings of the cluster that the user named."""
         values = {"context": self.context, "namespace": self.namespace}
         return {key: value for key, value in values.items() if value is not None}
 
     @property
     def keys(self) -> dict[str, str]:
-        """The same, by the keys of a site."""
+        """Return the same settings by the keys of a site."""
         return {f"kubernetes.{name}": value for name, value in self.named.items()}
 
 
 def place_options(command: Command) -> Command:
-    """Adds the options to a command, which receives them by name and hands them to ``Place``."""
+    """Add the options to a command. It receives them by name and passes them to ``Place``."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
 def find_run(name: str, place: Place) -> Run:
-    """Return the run ``name``: by this host's record unless a target is named, else by the cluster's.
+    """Return the run ``name`` by this host's record. If a target is named, use the cluster's record.
 
-    Raises UserError when neither knows it.
+    Without a record here the cluster is asked too. Raises UserError if neither has the run.
     """
     home = place.root or root(place.site)
     run_name, kind = kinds.split_name(name)
     cluster = _cluster_site(place)
     recorded = layout.record_file(layout.run_dir(home, run_name)).is_file()
-    # This host's record says where a run is. Without one, only the cluster can know it.
+    # This host's record names the place of a run. Without a record only the cluster can know it.
     if cluster and (place.target or not recorded):
         return _find_in(*cluster, home, name)
 
@@ -94,7 +94,7 @@ def find_run(name: str, place: Place) -> Run:
 
 
 def read_copy(folder: str) -> Run:
-    """Return the run whose directory `collect` copied. Raises UserError for a folder that is none."""
+    """Return the run whose directory `collect` copied. Raises UserError if the folder is no such copy."""
     path = Path(folder).expanduser().absolute()
     record = layout.record_file(path)
     if not record.is_file():
@@ -119,20 +119,20 @@ def _find_in(target: str, site: Site, home: Path, name: str) -> Run:
 
 
 def find_pipeline(name: str, place: Place) -> Pipeline | None:
-    """The pipeline that was submitted from this host's root under ``name``, if there is one."""
+    """Return the pipeline that was submitted from this host's root under ``name``, or None."""
     return pipeline.read(place.root or root(place.site), name)
 
 
 def pipeline_runs(recorded: Pipeline, place: Place) -> list[Run]:
-    """Those of a pipeline's runs that have been submitted, in their order."""
+    """Return the submitted runs of a pipeline, in their order."""
     home = place.root or root(place.site)
     return [find_run(step.run, place) for step in recorded.steps if runs.is_submitted(home, step.run)]
 
 
 def find_runs(place: Place) -> list[Run]:
-    """Return the runs that this host has records of, and those of the cluster that is asked for.
+    """Return the runs with a record on this host, and those of the requested cluster.
 
-    One that cannot be read is named on stderr, and the rest is returned.
+    A run that cannot be read is named on stderr, and the others are returned.
     """
     from jobctl.jobs.submission import load_store
 
@@ -141,9 +141,9 @@ def find_runs(place: Place) -> list[Run]:
     kept: list[Run] = []
     try:
         kept = list(load_store(*cluster, home).find_all()) if cluster else []
-    # A cluster out of reach must not hide the runs of this host.
+    # A cluster that does not answer must not hide the runs of this host.
     except UserError as error:
-        # Whoever names the target or the cluster wants its runs, and nothing else.
+        # A user who names the target or the cluster wants only its runs.
         if place.target or place.named:
             raise
 
@@ -156,7 +156,7 @@ def find_runs(place: Place) -> list[Run]:
     if place.target:
         return [run for run in recorded if run.target == place.target]
 
-    # A run of the cluster may have a note in this root as well, and is listed once.
+    # A run of the cluster may also have a note in this root. It is listed once.
     known = {run.name for run in kept}
 
     return [*(_elsewhere(run, place) for run in recorded if run.name not in known), *kept]
@@ -165,7 +165,7 @@ def find_runs(place: Place) -> list[Run]:
 def _cluster_site(place: Place) -> tuple[str, Site] | None:
     """Return the target and the site to ask.
 
-    Return None where neither the options nor the project file name a target that keeps records.
+    Return None if neither the options nor the project file name a target that keeps records.
     """
     project, layer = project_choices()
     target = place.target or project.target
@@ -176,7 +176,7 @@ def _cluster_site(place: Place) -> tuple[str, Site] | None:
 
 
 def _elsewhere(run: Run, place: Place) -> Run:
-    """``run`` by way of another context or namespace, where the user says so."""
+    """Return ``run`` with another context or namespace, if the user names one."""
     if not place.named:
         return run
     return at_site(run, **place.named)

@@ -1,4 +1,4 @@
-"""``jobctl fit``: a scaling law of the user's own runs, for ``jobctl plan --fit``."""
+"""``jobctl fit``: fit a scaling law to the user's own runs, for ``jobctl plan --fit``."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def fit_command(
 ) -> None:
     """Fit L = E + A/N^alpha + B/D^beta to runs of this root, or to points of a CSV file."""
     runs = [word for word in subjects if not _is_file(word)]
-    # Points alone are fitted here. Beside a run they go to the login node with it.
+    # Points alone are fitted here. Together with a run they are sent to the login node.
     if runs and (login := login_in_force({"subjects": runs})):
         _fit_there(login, subjects, output)
         return
 
-    # Asked for here, and not where they are used: the message names the extra before any run is read.
+    # Imported here, not at their use: so the message names the extra before any run is read.
     try:
         import numpy  # noqa: F401
         import scipy  # noqa: F401
@@ -77,7 +77,7 @@ def fit_command(
         warn([f"{every - len(points)} of {every} points have a loss above {max_loss:g} and are not used"])
 
     made = fit(points, level=level, resamples=resamples, seed=seed, keep=keep_outliers)
-    # The law is all that standard output has, where it has the law.
+    # If standard output gets the law, it gets nothing else.
     with contextlib.redirect_stdout(sys.stderr) if _is_printed(output) else contextlib.nullcontext():
         emit(_facts(made), as_json, _page(made))
 
@@ -86,7 +86,7 @@ def fit_command(
 
 
 def _fit_there(login: Login, subjects: tuple[str, ...], output: Path | None) -> None:
-    """Fit on the login node, where the runs are. The law becomes a file of this machine."""
+    """Fit on the login node, which has the runs. The law becomes a file on this machine."""
     options = {"subjects": subjects}
     if output is None:
         click.echo(output_of(login, "fit", options, as_file=False), nl=False)
@@ -103,7 +103,7 @@ def _is_file(subject: str) -> bool:
 
 
 def _points(subject: str) -> list[Point]:
-    """Return the points of a file, or the one of a run."""
+    """Return the points of a file, or the single point of a run."""
     from jobctl.jobs.scaling.points import parse_points
 
     if not _is_file(subject):
@@ -113,7 +113,7 @@ def _points(subject: str) -> list[Point]:
 
 
 def _point_of_run(name: str) -> Point:
-    """Return size, tokens and loss of a run: its last validation, or else its last logged step."""
+    """Return size, tokens and loss of a run. The loss is its last validation, or else its last logged one."""
     from jobctl.jobs.catalog import arithmetic
     from jobctl.jobs.cli.finding import read_copy
     from jobctl.jobs.monitoring.figures import read_training
@@ -122,22 +122,22 @@ def _point_of_run(name: str) -> Point:
     from jobctl.jobs.scaling.fitting import Point
     from jobctl.jobs.spec.job_spec import TrainSpec
 
-    # A folder that `collect` made is no run of the root.
+    # A folder that `collect` made is not a run of the root.
     run = read_copy(name) if is_here(name) else store.read(root(), name)
     spec = run.record.edited_spec
     training = read_training(run.path)
     if not isinstance(spec, TrainSpec) or training is None:
         raise UserError(f"run '{name}' is not a training", hint="jobctl list shows the runs")
 
-    # The validation is a mean over many batches, a logged step is one batch.
+    # The validation is a mean over many batches. A logged step is one batch.
     loss = training.validation_loss or training.last_loss
     if loss is None or not training.iterations:
         raise UserError(f"run '{name}' has not logged a loss yet", hint=f"jobctl wait {name}")
 
     return Point(
         parameters=arithmetic.parameters(spec.model),
-        # What was trained, and not what was planned: a run may have ended early. Its log counts the samples,
-        # because an edit may have changed the batch on the way.
+        # The trained tokens count, not the planned ones: a run may have ended early. Its log counts the
+        # samples, because an edit may have changed the batch meanwhile.
         tokens=RunLog(run.path).read().tokens or training.iterations * spec.tokens_per_step,
         loss=loss,
         name=name,

@@ -29,11 +29,11 @@ from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.targets.registry import load_target
 
 BLOCKED_SECONDS = 600.0
-"""Seconds that ``wait`` gives to a job that cannot begin, for example because its image cannot be pulled."""
+"""Seconds that ``wait`` allows a job that cannot begin, for example because its image cannot be pulled."""
 LONGEST_WATCH = 30.0
-"""Seconds after which a job that says nothing is looked at all the same.
+"""The most seconds until the next look at a silent job.
 
-Why a pod waits is not said by its job.
+A job does not give the reason why its pod waits.
 """
 
 
@@ -106,9 +106,9 @@ def wait_command(run: str, timeout: float | None, as_json: bool, **place: Any) -
 def follow_to_the_end(
     name: str, place: Place, *, timeout: float | None = None, as_json: bool = False
 ) -> None:
-    """Shows a run's progress until it ends, and exits with its code.
+    """Show a run's progress until it ends, and exit with its code.
 
-    The code is 1 where it has none, and 124 when time ran out.
+    The code is 1 if the run has none, and 124 after the timeout.
     """
     with goes_on(name):
         run, status = follow(name, place, Progress(quiet=as_json), timeout=timeout)
@@ -122,7 +122,7 @@ def follow_to_the_end(
 def wait_for_pipeline(
     pipeline: Pipeline, place: Place, *, timeout: float | None = None, as_json: bool = False
 ) -> None:
-    """Follows its runs one after the other; exits like ``wait`` of the first that does not finish."""
+    """Follow its runs one after the other. Exit like ``wait`` for the first that does not finish."""
     deadline = None if timeout is None else time.monotonic() + timeout
     worst = None
     progress = Progress(quiet=as_json)
@@ -144,9 +144,9 @@ def wait_for_pipeline(
 
 @contextlib.contextmanager
 def goes_on(name: str, rest: str = "") -> Iterator[None]:
-    """Say on Ctrl-C that the job called ``name`` goes on.
+    """Say on Ctrl-C that the job called ``name`` continues.
 
-    Whoever ends the wait may think that it ends the job.
+    A user who ends the wait may think that it ends the job.
     """
     try:
         yield
@@ -161,19 +161,19 @@ def goes_on(name: str, rest: str = "") -> Iterator[None]:
 def follow(
     name: str, place: Place, progress: Progress, *, timeout: float | None = None
 ) -> tuple[Run, Status]:
-    """Shows a run's progress until it ends or ``timeout`` seconds are over; where it stands then.
+    """Show a run's progress until it ends, at most ``timeout`` seconds. Return its run and status then.
 
-    Raises UserError where the run cannot begin unless somebody changes something. Its job stays.
+    Raises UserError if the run cannot begin without a change by the user. Its job stays.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     patience = BlockedPatience()
     while True:
-        # Read anew in each round: after a requeue the run has another attempt.
+        # The run is read anew in each round: after a requeue it has another attempt.
         run = find_run(name, place)
         (status,) = statuses([run], strict=True)
         progress.show(run, status)
         patience.check(status)
-        # Compared after the look: `--timeout 0` still says how the run stands.
+        # The time is compared after the look, so that `--timeout 0` still shows the status.
         if status.state in runs.ENDED or (deadline is not None and time.monotonic() > deadline):
             progress.close()
             return run, status
@@ -184,14 +184,14 @@ def follow(
 class BlockedPatience:
     """Ends a wait for a job that its scheduler cannot begin.
 
-    A registry or a quota may be out of order for a while.
+    A fault of a registry or a quota may be temporary.
     """
 
     def __init__(self) -> None:
         self._blocked = Spell()
 
     def check(self, status: Status) -> None:
-        """Raise UserError where the job has been blocked for ``BLOCKED_SECONDS`` without a break."""
+        """Raise UserError if the job has been blocked for ``BLOCKED_SECONDS`` without interruption."""
         blocked = self._blocked.seconds(bool(status.blocked) and status.state not in runs.ENDED)
         if blocked is not None and blocked >= BLOCKED_SECONDS:
             raise UserError(
@@ -202,7 +202,7 @@ class BlockedPatience:
 
 
 def _pause(run: Run, deadline: float | None) -> None:
-    """Return when it is worth looking again."""
+    """Wait until another look at the run is useful."""
     from jobctl.jobs.submission import store_of
 
     remaining = LONGEST_WATCH if deadline is None else deadline - time.monotonic()
@@ -210,13 +210,13 @@ def _pause(run: Run, deadline: float | None) -> None:
 
 
 def exit_code(status: Status) -> int:
-    """Return the exit code of ``wait`` for a run that did not finish. It is 124 if the run goes on."""
-    # A run that was lost has no code, and one that was cancelled may have 0. Neither finished.
+    """Return the exit code of ``wait`` for a run that did not finish. It is 124 if the run continues."""
+    # A lost run has no code, and a cancelled run may have 0. Neither has finished.
     return (status.exit_code or 1) if status.state in runs.ENDED else 124
 
 
 class Progress:
-    """The batch log as it grows: one line rewritten on a terminal, all lines elsewhere."""
+    """The growing batch log. A terminal shows one line that is rewritten, other outputs all lines."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -231,7 +231,7 @@ class Progress:
         if self._quiet:
             return
 
-        # Without the detail, which may change at each look.
+        # The detail is left out, because it may change at each look.
         said = f"{status.state} {status.blocked}"
         if said != self._said and status.state not in runs.ENDED:
             self._said = said
@@ -246,7 +246,7 @@ class Progress:
             self._explain_silence(run)
 
     def _explain_silence(self, run: Run) -> None:
-        """Say once what a job does that has printed nothing for a while: loading torch takes some seconds."""
+        """Explain once why a job has printed nothing for a while: loading torch takes some seconds."""
         if not self._printed and time.monotonic() - self._silent_since > SLOW_SECONDS:
             self._printed = True
             self._line(f"{run.name}: its program is loading; it has printed nothing yet")
@@ -263,7 +263,7 @@ class Progress:
             return
 
         width = shutil.get_terminal_size().columns
-        # A line that wraps could not be rewritten. The cut may fall into a colour's code, so colours go.
+        # A wrapped line could not be rewritten. The cut may be inside a colour code, so colours are removed.
         click.echo("\r\033[K" + visible(text)[: width - 1], nl=False, err=True)
         self._drawn = True
 

@@ -1,4 +1,4 @@
-"""``jobctl lint``: mistakes in a batch script, whoever wrote it."""
+"""``jobctl lint``: find mistakes in any batch script."""
 
 from __future__ import annotations
 

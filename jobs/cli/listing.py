@@ -1,4 +1,4 @@
-"""``jobctl list``: all runs, with their progress."""
+"""``jobctl list``: list all runs, with their progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobctl.jobs.runs.store import Run, State, Status
 from jobctl.jobs.spec.job_spec import TrainSpec
 
 Facts = dict[str, Any]
-"""One line of the list, as JSON says it. A fact that nobody knows is null."""
+"""One line of the list, as in JSON. An unknown fact is null."""
 
 
 def facts_of(run: Run, status: Status, progress: Progress | None) -> Facts:
@@ -39,7 +39,7 @@ def facts_of(run: Run, status: Status, progress: Progress | None) -> Facts:
 
 
 def cells(facts: Facts, *, with_owner: bool) -> tuple[object, ...]:
-    """Return a line as the table shows it."""
+    """Return a line in the form of the table."""
     return (
         facts["run"],
         facts["state"],
@@ -60,7 +60,7 @@ def _step(step: int | None, steps: int | None) -> str:
     if step is None:
         return ""
 
-    # The log of a run by hand may not say how many it is to have.
+    # The log of a run by hand may not give the planned number of steps.
     return f"{step:,}/{steps:,}" if steps else f"{step:,}"
 
 
@@ -92,7 +92,7 @@ def list_command(
     """All runs, the newest last; those that were started by hand come first."""
     chosen = [run for run in find_runs(Place(**place)) if model in (None, _model(run))]
     submitted = _lines(chosen, states, newest, strict=place["context"] is not None)
-    # Who names a target asks for runs that jobctl submitted to it.
+    # A user who names a target asks for runs that jobctl submitted to it.
     by_hand = [] if place["target"] else [run.facts() for run in all_by_hand(root(place["site"]))]
     kept = [
         facts
@@ -105,8 +105,8 @@ def list_command(
 
 
 def _table(lines: Sequence[Facts]) -> str:
-    """Return one line a run. Owners have a column where a scheduler keeps them."""
-    # Runs of this host alone have no owner to show, and the column would be empty.
+    """Return one line for each run. Owners have a column if a scheduler keeps them."""
+    # Runs of this host have no owner, so the column would be empty.
     owned = any(facts["owner"] for facts in lines)
     header = (*HEADER, *(("OWNER",) if owned else ()), "")
     return table(header, [cells(facts, with_owner=owned) for facts in lines]) if lines else ""
@@ -120,7 +120,7 @@ def _lines(chosen: Sequence[Run], states: Sequence[str], newest: int | None, *, 
         if not states or status.state in states
     ]
 
-    # Cut before the progress is read: that takes a look into each run's log.
+    # The list is cut before the progress is read, because that reads each run's log.
     shown = pairs[-newest:] if newest else pairs
     return [facts_of(run, status, read_progress(run)) for run, status in shown]
 
@@ -135,6 +135,6 @@ def _none(any_run: bool, site: str | None) -> str:
         return "no run in this state"
 
     home = root(site)
-    # A wrong root has no folder either, and a first user need not have made one.
+    # A missing folder may mean a wrong root. A first user may also not have a folder yet.
     absent = "" if home.is_dir() else ", a folder that does not exist yet"
     return f"no runs in {home}{absent}; start one: jobctl submit --help"

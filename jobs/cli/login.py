@@ -1,4 +1,4 @@
-"""The login node of a site: a verb acts there where this machine does not reach the site's Slurm itself."""
+"""The login node of a site. A verb acts there if this machine cannot reach the site's Slurm itself."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from jobctl.jobs.spec.resolution import load_site
 from jobctl.jobs.targets.registry import target_entry
 
 ACTING = frozenset({"submit", "pipeline", "sweep", "resume", "cancel", "delete", "prune"})
-"""Verbs that change something, and that go on to their end although the connection breaks."""
+"""Verbs that change something. They run to their end even if the connection breaks."""
 NAMING = frozenset({"submit", "pipeline", "sweep"})
-"""Verbs that make a run. Its name is chosen here, so that it is known whatever becomes of the connection."""
+"""Verbs that make a run. Its name is chosen here, so that it is known even if the connection breaks."""
 SUBMIT = "submit"
 SWEEP = "sweep"
-"""Verbs whose run is named in a way of its own. The second is a verb here, and no kind of job."""
+"""A verb that names its run in its own way. Here it is a verb, and not a kind of job."""
 AT_TERMINAL = frozenset({"watch", "shell"})
-"""Verbs that draw on a terminal."""
+"""Verbs that draw on the terminal."""
 ASKING = frozenset({"delete", "prune"})
 """Verbs that ask a question at a terminal, except with ``--yes``."""
 OF_THE_LOGIN = ("new", "check", "adopt")
@@ -56,7 +56,7 @@ SAMPLE = "sample"
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """The login node that is in force for one command."""
+    """The login node that applies to one command."""
 
     section: LoginSection
     project: Project
@@ -67,8 +67,8 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def where_runs_are(command: click.Command, verb: str) -> click.Command:
-    """Return the command in a form that acts on the login node, where one is in force."""
-    # A copy: the module's own command would be wrapped once more at each call.
+    """Return the command in a form that acts on the login node, if one applies."""
+    # A copy is made: the module's own command would be wrapped again at each call.
     changed = copy.copy(command)
     if isinstance(changed, click.Group):
         changed.commands = {
@@ -93,9 +93,9 @@ def where_runs_are(command: click.Command, verb: str) -> click.Command:
 
 
 def login_in_force(options: Mapping[str, Any]) -> Login | None:
-    """Return the login node on which a command acts; None where it acts here.
+    """Return the login node on which a command acts; None if it acts here.
 
-    It acts here on a target without a login node, and on a machine that has the scheduler's commands. It also
+    It acts here for a target without a login node, and on a machine with the scheduler's commands. It also
     acts here for runs that are named by a path. Raises UserError for a site whose settings have no meaning on
     another machine.
     """
@@ -120,11 +120,11 @@ def login_in_force(options: Mapping[str, Any]) -> Login | None:
     if any(is_here(word) for key in SUBJECTS for word in _words(options.get(key))):
         return None
 
-    # `jobctl site new > FILE` where the project names FILE: it cannot say anything yet.
+    # With `jobctl site new > FILE`, if the project names FILE, the file is still empty.
     if "login_host" in options and is_being_written(_site_of(options, project)):
         return None
 
-    # Only keys of `login`: a sweep's --set has words that are no settings, such as tier=1,2.
+    # Only keys of `login` are read: a sweep's --set has words that are not settings, such as tier=1,2.
     sets = dict(parse_set(text) for text in options.get("sets") or () if text.startswith("login."))
     site = load_site(_site_of(options, project), project=layer, named=sets)
     if not site.login.host:
@@ -144,9 +144,9 @@ def _words(value: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def is_here(word: str) -> bool:
-    """Whether a word names a file or a folder of this machine.
+    """Return whether a word names a file or a folder of this machine.
 
-    A bare name is that of a run, although `collect` may have made a folder of that name here.
+    A bare name is the name of a run, even if `collect` has made a folder of that name here.
     """
     path = Path(word).expanduser()
     return path.is_file() or (path.exists() and (os.sep in word or word in (".", "..")))
@@ -158,7 +158,7 @@ def _site_of(options: Mapping[str, Any], project: Project) -> str | None:
 
 
 def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any]) -> int:
-    """Do ``words`` on the login node; the exit code. A wait is a command of its own, which may break off."""
+    """Run ``words`` on the login node. Return the exit code. A wait is a separate command; it may break off."""
     refuse_what_stays_here(options, login.host)
     run, words = _with_name(verb, words, options)
     waits = bool(options.get("wait")) and not options.get("dry_run")
@@ -171,7 +171,7 @@ def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, An
 
     place = [text for key in ("target", "site") if options.get(key) for text in (f"--{key}", options[key])]
     code = _do(login, "wait", ["wait", run, *place], options, run)
-    # `wait` knows no result of a sweep, so a further command asks for it.
+    # `wait` does not print the result of a sweep, so another command asks for it.
     if verb == SWEEP:
         _do(login, verb, ["sweep", run, *place], options, run)
 
@@ -179,7 +179,7 @@ def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, An
 
 
 def _with_name(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> tuple[str | None, list[str]]:
-    """Return the run that a command is about, as far as it is known here, and the words that name it."""
+    """Return the run of a command, as far as it is known here, and the words with its name."""
     named = options.get("run")
     if verb == SUBMIT:
         named = named_run(options["words"], named)
@@ -189,13 +189,13 @@ def _with_name(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> t
     if named or verb not in NAMING:
         return named, list(words)
 
-    # Put before the other words, which may end with `--` and flags.
+    # The name is put before the other words, which may end with `--` and flags.
     chosen = _chosen_name(verb, options)
     return chosen, [words[0], "--run", chosen, *words[1:]] if chosen else list(words)
 
 
 def _chosen_name(verb: str, options: Mapping[str, Any]) -> str | None:
-    """Return a name for a run that nobody has named; None where only the login node can tell what it is."""
+    """Return a name for a run without a name; None if only the login node can choose it."""
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
     if verb != SUBMIT:
         model = options["model"] or project_choices()[0].model
@@ -208,21 +208,21 @@ def _chosen_name(verb: str, options: Mapping[str, Any]) -> str | None:
     choices = {key: value for key, value in options.items() if key not in of_the_verb}
     try:
         spec = resolution(**choices, stamp=stamp).spec
-    except UserError:  # it says the same there, or knows there what is not known here
+    except UserError:  # the login node reports the same error, or has the missing facts
         return None
 
     return None if spec.on_a_checkpoint else spec.run
 
 
 def output_of(login: Login, verb: str, options: Mapping[str, Any], *, as_file: bool = True) -> bytes:
-    """Return what a command on the login node prints, or the file that it makes, to be written here.
+    """Return the output of a command on the login node, or the file that it makes, to be written here.
 
-    Exits with the code of the command where it makes none: it has said why.
+    Exits with the code of the command if it makes no file. The command has printed the reason.
     """
     words = list(click.get_current_context().meta[WORDS])
     if as_file:
         end = words.index("--") if "--" in words else len(words)
-        # The last one counts, and a `-o` behind `--` would be the name of a run.
+        # The last option counts, and a `-o` after `--` would be the name of a run.
         words[end:end] = ["-o", STANDARD_OUTPUT]
 
     pieces: list[bytes] = []
@@ -240,7 +240,7 @@ def _do(
     run: str | None,
     write: Callable[[bytes], object] | None = None,
 ) -> int:
-    """Do one command on the login node; the exit code. Its output is printed, or handed to ``write``."""
+    """Run one command on the login node. Return the exit code. Print its output, or pass it to ``write``."""
     from jobctl.jobs.login.asking import ask, ask_at_terminal
     from jobctl.jobs.login.request import Request
     from jobctl.jobs.runs.revision import git_revision
@@ -250,13 +250,13 @@ def _do(
         version=__version__,
         words=tuple(words),
         texts=texts_of(options, login.project),
-        # Only for what makes a job: a checkout on a slow disk takes a while to say its revision.
+        # Only verbs that make a job need it: on a slow disk the revision of a checkout takes time.
         revision=git_revision() if acts else None,
         acts=acts,
     )
     host = login.host
     program = login.section.jobctl
-    # Through ssh's terminal the output and the errors are one stream, so only where a person reads both.
+    # Through ssh's terminal output and errors are one stream. So it is used only if a person reads both.
     draws = verb in AT_TERMINAL or (verb in ASKING and not options["yes"])
     if draws and sys.stdin.isatty() and sys.stdout.isatty():
         return ask_at_terminal(host, program, request)
@@ -267,13 +267,13 @@ def _do(
 
 def _print(piece: bytes) -> None:
     sys.stdout.buffer.write(piece)
-    # At once: a log that is followed comes in small pieces.
+    # Flush at once: a followed log comes in small pieces.
     sys.stdout.buffer.flush()
 
 
 @contextlib.contextmanager
 def broken_in_words(verb: str, run: str | None, words: Sequence[str] = ()) -> Iterator[None]:
-    """Say what is known of the run where the connection breaks, or the user does not wait any longer."""
+    """Print the known facts of the run if the connection breaks, or if the user ends the wait."""
     from jobctl.jobs.login.asking import Broken
 
     try:
@@ -308,10 +308,10 @@ def _what_to_do(verb: str, run: str | None, words: Sequence[str]) -> str:
 
 
 def texts_of(options: Mapping[str, Any], project: Project) -> dict[str, str | None]:
-    """Return the files of this machine that a command reads: the project file, and those of its choices."""
-    # Read here: the site and the model that it names are files of this machine.
+    """Return the texts of the files here that a command reads: the project file, and those of its choices."""
+    # It is read here: its site and its model are files of this machine.
     is_project = Path(PROJECT_FILE).is_file()
-    # None is sent as well: a project file in the login node's own folder must not count.
+    # None is also sent: a project file in the login node's own folder must not count.
     texts: dict[str, str | None] = {PROJECT_FILE: read_text_file(PROJECT_FILE) if is_project else None}
     choices = [options.get(key) or getattr(project, key) for key in ("model", "hardware")]
     choices.append(_site_of(options, project))

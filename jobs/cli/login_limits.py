@@ -1,4 +1,4 @@
-"""What a verb cannot do on a login node for the user of another machine, in words that say what to do."""
+"""Errors for actions that a verb cannot do on a login node for a user of another machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXPORTER = "exporter"
 def is_of_the_login(verb: str, options: Mapping[str, Any], host: str) -> bool:
     """Return whether a verb acts on the login node with these options.
 
-    Raises UserError for one that cannot act there, and would see no run here.
+    Raises UserError for a verb that cannot act there, and would find no run here.
     """
     if verb == FORWARD:
         run = options["run"]
@@ -27,7 +27,7 @@ def is_of_the_login(verb: str, options: Mapping[str, Any], host: str) -> bool:
         )
 
     if verb == EXPORTER and not options["once"]:
-        # The dashboard is a text that knows no run.
+        # The dashboard is a text about no particular run.
         if options["as_dashboard"]:
             return False
 
@@ -40,7 +40,7 @@ def is_of_the_login(verb: str, options: Mapping[str, Any], host: str) -> bool:
 
 
 def refuse_what_stays_here(options: Mapping[str, Any], host: str) -> None:
-    """Raise UserError for an option that means files of this machine."""
+    """Raise UserError for an option that names files of this machine."""
     if options.get("patch"):
         raise UserError(
             f"--patch: the jobs run at {host} and cannot read this machine's files",

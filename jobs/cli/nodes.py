@@ -36,7 +36,7 @@ def nodes_command(as_json: bool, **place: Any) -> None:
 
 
 def capacity_table(capacity: Capacity) -> str:
-    """Return one line a node, and the sum."""
+    """Return one line for each node, and the sum."""
     if not capacity.nodes:
         return "no node offers GPUs under this name"
 

@@ -14,22 +14,22 @@ import msgspec
 from jobctl.jobs.core.text import visible
 
 STANDARD_OUTPUT = "-"
-"""The name that stands for standard output in the place of a file's."""
+"""The name that means standard output instead of a file."""
 SLOW_SECONDS = 3.0
-"""The longest time in which nothing is said."""
+"""The longest time without a message, in seconds."""
 
 
 def emit(facts: Any, as_json: bool, text: str) -> None:
-    """``facts`` as JSON, or ``text``."""
+    """Print ``facts`` as JSON, or ``text``."""
     if as_json:
-        # Not by `say`: JSON writes control characters as codes by itself.
+        # `say` is not needed: JSON writes control characters as codes.
         click.echo(json.dumps(msgspec.to_builtins(facts), indent=1))
     elif text:
         say(text)
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text for people; what someone else wrote in it cannot steer the terminal."""
+    """Print text for people. Foreign text in it cannot control the terminal."""
     click.echo(visible(text), err=err)
 
 
@@ -41,9 +41,9 @@ def warn(messages: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def said_when_slow(text: str) -> Iterator[None]:
-    """Print ``text`` on standard error where the work inside takes long.
+    """Print ``text`` on standard error if the work inside takes long.
 
-    A person does not wait longer than ``SLOW_SECONDS`` without a word.
+    A user does not wait longer than ``SLOW_SECONDS`` without a message.
     """
     timer = threading.Timer(SLOW_SECONDS, lambda: say(f"jobctl: {text}", err=True))
     timer.daemon = True
@@ -55,7 +55,7 @@ def said_when_slow(text: str) -> Iterator[None]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns aligned to their widest cell, two spaces apart."""
+    """Return columns that are as wide as their widest cell, two spaces apart."""
     cells = [list(header), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""``jobctl over-ssh``: the side of the login node. It does what a jobctl on another machine asks for."""
+"""``jobctl over-ssh``: the side of the login node. It runs the requests of a jobctl on another machine."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def over_ssh_command(request: str | None) -> None:
 
     out = sys.stdout.buffer
     out.write(BEGIN)
-    # At once: the other side sends its request only after this mark.
+    # Flush at once: the other side sends its request only after this mark.
     out.flush()
     line = sys.stdin.buffer.readline()
-    # What comes after the request answers no question of a command: it would wait for it without end.
+    # The input has no answers after the request. A command that asks a question would wait without end.
     sys.stdin = open(os.devnull)  # noqa: SIM115
-    # A fault of jobctl leaves no code of its own, and the mark below comes all the same.
+    # A fault of jobctl has no exit code of its own. The mark below is still written.
     code = 1
     try:
         code = _exit_code(lambda: _answer(line, has_terminal=False))
     finally:
-        # Nobody may hear it any more.
+        # The other side may be gone.
         with contextlib.suppress(OSError):
-            # Text of `print` waits in a buffer of its own, and the mark must come after it.
+            # Text of `print` waits in a separate buffer, and the mark must come after it.
             sys.stdout.flush()
             out.write(end_mark(code))
             out.flush()
@@ -74,16 +74,16 @@ def _answer(line: bytes, *, has_terminal: bool) -> int:
         sys.stdout = unheard(sys.stdout)
         sys.stderr = unheard(sys.stderr)
     elif not has_terminal:
-        # With a terminal the hang-up comes from the system, and the input belongs to the command.
+        # With a terminal the system sends the hang-up, and the input belongs to the command.
         end_with_the_connection()
 
     return _send(request.copy) if request.copy else invoke(list(request.words), for_another=True)
 
 
 def other_revision(asking: str, here: str | None) -> list[str]:
-    """Return a note where two checkouts of one version differ.
+    """Return a note if two checkouts of one version differ.
 
-    A package that was installed has no revision, and nothing can be said of it.
+    An installed package has no revision, so it gets no note.
     """
     if here in (None, asking):
         return []
@@ -102,9 +102,9 @@ def _send(copy: Copy) -> int:
 
 
 def unheard(stream: Any) -> io.TextIOWrapper:
-    """Return ``stream`` in a form that may be written to when nobody reads it.
+    """Return ``stream`` in a form that accepts writes even without a reader.
 
-    A connection that breaks must not end a submission between Slurm's answer and the record of it.
+    A broken connection must not end a submission between Slurm's answer and its record.
     """
     raw = _Unheard(stream.fileno())
     return io.TextIOWrapper(
@@ -130,9 +130,9 @@ class _Unheard(io.RawIOBase):
 
 
 def end_with_the_connection() -> None:
-    """End this process when its standard input ends: whoever waited for the answer is gone.
+    """End this process when its standard input ends: then nobody waits for the answer.
 
-    Without it a `wait` whose laptop was closed would stay on the login node for as long as the job.
+    Without it, after the laptop was closed, a `wait` would stay on the login node as long as the job.
     """
 
     def listen() -> None:
@@ -140,7 +140,7 @@ def end_with_the_connection() -> None:
             while os.read(STANDARD_INPUT, 4096):
                 pass
 
-        # A thread cannot leave for the main one, which may sleep. A signal ends it in any case.
+        # A thread cannot end the main thread, which may sleep. A signal ends it in any case.
         os.kill(os.getpid(), signal.SIGHUP)
 
     threading.Thread(target=listen, daemon=True).start()

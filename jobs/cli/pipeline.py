@@ -1,4 +1,4 @@
-"""``jobctl pipeline``: from text to an exported model by one command."""
+"""``jobctl pipeline``: make an exported model from text by one command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from jobctl.jobs.targets.machine import check_machine
 from jobctl.jobs.targets.registry import load_target, target_entry
 
 OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", "spare_nodes")
-"""Settings that would be wrong for a step that uses no GPU."""
+"""Settings that would be wrong for a step without GPUs."""
 
 
 @click.command("pipeline", cls=ChoiceCommand)
@@ -75,7 +75,7 @@ def pipeline_command(
         )
 
     _refuse_while_alive(whole, home)
-    # Before the first job: whatever is submitted can be cancelled by the pipeline's name.
+    # This comes before the first job, so that each job can be cancelled by the pipeline's name.
     write(home, whole)
     if not chains:
         _one_by_one(remaining, specs, home, quiet=as_json)
@@ -95,7 +95,7 @@ def pipeline_command(
 
 
 def _unique_name(model: str | None) -> str:
-    """Return the name of a pipeline that nobody named. Raises UserError where no model is chosen."""
+    """Return a name for a pipeline without one. Raises UserError if no model is chosen."""
     if not model:
         raise UserError("no model chosen", hint="--model NAME; jobctl catalog list models")
 
@@ -120,9 +120,9 @@ def _check_preconditions(specs: list[JobSpec], *, force: bool) -> None:
 
 
 def _needless(name: str, prep_nodes: int, options: dict[str, Any]) -> list[str]:
-    """Return the steps that nothing needs.
+    """Return the steps that are not needed.
 
-    Text that a package ships is not on the hub, and neither is a tokenizer that the catalogue does not know.
+    The hub has neither a text that a package ships, nor a tokenizer that is not in the catalogue.
     """
     train = _spec(Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}"), None, prep_nodes, options)
     needless = []
@@ -142,9 +142,9 @@ def specs_of(
     options: dict[str, Any],
     after: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, JobSpec]:
-    """Return the job of each step; ``after`` names the runs that a step waits for.
+    """Return the job of each step. ``after`` names the runs for which a step waits.
 
-    Raises UserError for what cannot be, before anything is submitted.
+    Raises UserError for an impossible job, before any submission.
     """
     training = Step(kinds.TRAIN.name, f"{name}-{kinds.TRAIN.name}")
     train = _spec(training, None, prep_nodes, options)
@@ -159,7 +159,7 @@ def specs_of(
 
 
 def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str, Any]) -> JobSpec:
-    """Return the job of one step: its inputs and its hardware follow from the training's."""
+    """Return the job of one step. Its inputs and its hardware follow from the training."""
     words = options["words"]
     step_options = dict(options)
     if words and not words[0].startswith("-"):
@@ -191,7 +191,7 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
     resolved = resolution(**step_options, stamp=stamp, from_record=False)
     if kind is kinds.TRAIN:
-        # Refused at once: after hours of tokenizing it would be too late.
+        # It is refused at once: after hours of tokenizing the error would be too late.
         check_room(resolved, force=options.get("force", False), quiet=True)
 
     return resolved.spec
@@ -208,7 +208,7 @@ def _refuse_while_alive(pipeline: Pipeline, home: Path) -> None:
 
 
 def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: bool) -> None:
-    """All jobs at once: each waits in the scheduler's queue for the one before it."""
+    """Submit all jobs at once. Each waits in the scheduler's queue for the one before it."""
     from jobctl.jobs.submission import start_step
 
     submitted: list[str] = []
@@ -217,8 +217,8 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
             job = start_step(specs[step.name], home)
             submitted.append(step.run)
             _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
-    # Also on Ctrl-C: half a pipeline is not what was asked for. The last job goes first, so that none
-    # begins because the one before it has ended.
+    # This is also done on Ctrl-C: the user did not want half a pipeline. The last job is cancelled first,
+    # # so that none begins because the one before it has ended.
     except BaseException:
         for run in reversed(pipeline_runs(pipeline, Place(root=home))):
             if run.name in submitted:
@@ -228,14 +228,14 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
 
 
 def _one_by_one(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: bool) -> None:
-    """Each job when the one before it has finished; ends jobctl at the first that does not."""
+    """Submit each job when the one before it has finished. Exit at the first that does not finish."""
     from jobctl.jobs.cli.follow import Progress, exit_code, follow, goes_on
     from jobctl.jobs.submission import check_inputs, start_step
 
     progress = Progress(quiet)
 
     for step in pipeline.steps:
-        # Only now: the steps before it have made its inputs.
+        # The check comes only now, because the steps before it have made its inputs.
         check_inputs(specs[step.name])
         job = start_step(specs[step.name], home)
         _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)

@@ -1,4 +1,4 @@
-"""``jobctl plan``: the size, the tokens and the shape for a budget."""
+"""``jobctl plan``: find the size, the tokens and the shape for a budget."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def plan_command(
 
 
 def _search(families: tuple[str, ...], law: Law, wish: Wish, count: int) -> list[tuple[str, Candidate]]:
-    """Return the best shapes of all families together, each with its family's name."""
+    """Return the best shapes over all families, each with the name of its family."""
     from jobctl.jobs.core.errors import UserError
     from jobctl.jobs.scaling.architectures import architectures, template
     from jobctl.jobs.scaling.search import distinct, search
@@ -83,12 +83,12 @@ def _search(families: tuple[str, ...], law: Law, wish: Wish, count: int) -> list
             hint="choose another --params or --ratio, or leave out one of them",
         )
 
-    # `count` of each family were kept: the best ones may all be of one family.
+    # `count` shapes of each family were kept: the best ones may all be of one family.
     return sorted(shapes, key=lambda shape: shape[1].loss)[:count]
 
 
 def _advice(order: list[Ranked]) -> tuple[Advice, ...]:
-    """Return what the rules say of the best shape."""
+    """Return the advice of the rules for the best shape."""
     from jobctl.jobs.catalog import arithmetic
     from jobctl.jobs.scaling.rules import advice
 
@@ -157,7 +157,7 @@ def _page(law: Law, wish: Wish, names: list[str], order: list[Ranked], said: tup
 
 
 CATALOGUE_RATE = 3e-4
-"""The guide's, of every model of the catalogue."""
+"""The guide's learning rate for every model of the catalogue."""
 
 
 def _table(names: list[str], order: list[Ranked]) -> str:

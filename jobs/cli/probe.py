@@ -1,4 +1,4 @@
-"""``jobctl probe``: how fast this machine is, kept in the root for ``jobctl estimate``."""
+"""``jobctl probe``: measure the speed of this machine, and keep it in the root for ``jobctl estimate``."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def probe_command(
         raise UserError(f"the probe printed no figures: {error}", code=1) from None
 
     name = hardware or hardware_of(probe.device)
-    # Refuses a name that no estimate would ever ask for.
+    # This refuses a name that no estimate would use.
     load_hardware(name)
     file = probes_dir(root(site)) / f"{name}.json"
-    # Other users of the root probe their machines as well.
+    # Other users of the root also probe their machines.
     make_shared(file.parent)
     write_whole(file, text)
     emit({"hardware": name, "file": str(file), "probe": probe}, as_json, _page(name, file, probe))
 
 
 def _measured(python: str, seconds: float) -> bytes:
-    """Return what the probe prints; it runs in a process of its own, since jobctl has no torch."""
+    """Return the output of the probe. It runs in a separate process, because jobctl has no torch."""
     command = [python, "-m", "jobctl.trainer.probe", f"--seconds={seconds}"]
     try:
         done = subprocess.run(command, capture_output=True, check=False)
@@ -59,7 +59,7 @@ def _measured(python: str, seconds: float) -> bytes:
         raise UserError(f"{python}: {error.strerror}", hint="--python FILE") from None
 
     if done.returncode:
-        # The last line of a traceback says what was wrong.
+        # The last line of a traceback has the error.
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
         raise UserError(
             f"the probe ended with {done.returncode}: {last[0]}",
@@ -71,7 +71,7 @@ def _measured(python: str, seconds: float) -> bytes:
 
 
 def hardware_of(device: str) -> str:
-    """Return the catalogue's name of a device; ``cpu`` for what no GPU is called."""
+    """Return the catalogue's name of a device; ``cpu`` if it is the name of no GPU."""
     for name in names("hardware"):
         if is_device(load_hardware(name).facts.device, device):
             return name

@@ -1,4 +1,4 @@
-"""``jobctl shell`` and ``jobctl forward``: from this host to where a run is at work."""
+"""``jobctl shell`` and ``jobctl forward``: connect this host to the place where a run works."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def forward_command(run: str, port: int, to: int | None, **place: Any) -> None:
     try:
         target.forward(chosen, port, to)
     except KeyboardInterrupt:
-        # Ctrl-C is how a person ends it.
+        # A user ends it by Ctrl-C.
         return
 
 

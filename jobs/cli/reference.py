@@ -20,7 +20,7 @@ the code of the job.
 """
 
 _CHOICES = re.compile(r" \[([^]|]+(?:\|[^]|]+)+)\]")
-"""The words that an option takes, as click writes them: ``[finished|failed]``."""
+"""The possible words of an option, as click writes them: ``[finished|failed]``."""
 
 
 def reference() -> str:
@@ -30,7 +30,7 @@ def reference() -> str:
     for title, commands in GROUPS.items():
         parts.append(f"## {title}\n")
         for name in commands:
-            # This imports the command's module: the page needs all of them, `--help` none.
+            # This imports the command's module. The page needs all modules, `--help` none.
             command = jobctl.get_command(context, name)
             assert command is not None
             parts += _sections(command, context, name)
@@ -39,7 +39,7 @@ def reference() -> str:
 
 
 def _sections(command: click.Command, parent: click.Context, name: str) -> Iterator[str]:
-    """Yield the section of a command, and of each command below it."""
+    """Yield the sections of a command and of each command below it."""
     context = click.Context(command, info_name=name, parent=parent)
     yield _section(command, context)
     if isinstance(command, click.Group):
@@ -65,7 +65,7 @@ def _section(command: click.Command, context: click.Context) -> str:
 def _row(record: tuple[str, str]) -> str:
     """Return a row of a Markdown table."""
     option, meaning = (" ".join(text.split()) for text in record)
-    # A bar would begin another cell, and an escaped one looks bad in code. So the choices follow the meaning.
+    # A bar would begin another cell, and an escaped bar looks bad in code. So the choices follow the meaning.
     if choices := _CHOICES.search(option):
         option = _CHOICES.sub("", option)
         names = ", ".join(f"`{name}`" for name in choices[1].split("|"))

@@ -1,4 +1,4 @@
-"""``jobctl delete`` and ``jobctl prune``: remove runs, and say what that frees."""
+"""``jobctl delete`` and ``jobctl prune``: remove runs, and print the freed space."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDED_STATES = [state for state in get_args(State) if state in runs.ENDED]
 
 
 class Removal(msgspec.Struct, frozen=True):
-    """One run directory that is to go, or its checkpoints alone."""
+    """One run directory to remove, or only its checkpoints."""
 
     run: str
     state: str
@@ -36,7 +36,7 @@ class Removal(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A run that is to go, its last status, and what removes it."""
+    """A run to remove, its last status, and the access that removes it."""
 
     run: Run
     status: Status
@@ -74,11 +74,11 @@ def delete_command(
 
     Of a run on Kubernetes a pod removes the folder on the volume; then its record and its ended jobs go as well.
     """
-    # A name that is given twice is removed once: the second time it would be missing.
+    # A name that is given twice is removed once: the second time the run would be missing.
     named = [find_run(name, Place(**place)) for name in dict.fromkeys(names)]
     pairs = zip(named, statuses(named, strict=True), strict=True)
     chosen = [Ended(run, status, remover_of(run, root())) for run, status in pairs]
-    # All are checked before the first one goes: a refusal must not leave half of the work done.
+    # All runs are checked before the first is removed: a refusal must not come after half of the work.
     for each in chosen:
         _check_removable(each, trusted)
 
@@ -117,7 +117,7 @@ def prune_command(
     everything = runs.read_all(root(), tell=lambda reason: warn([f"left out: {reason}"]))
     pairs = list(zip(everything, statuses(everything), strict=True))
     _tell_unknown(pairs)
-    # A run whose evaluation is at work is not touched, whatever the training is.
+    # A run whose evaluation is running is not touched, in any state of its training.
     busy = {run.path for run, status in pairs if status.state not in runs.ENDED}
     chosen = [
         Ended(run, status, remover_of(run, root()))
@@ -127,20 +127,20 @@ def prune_command(
     if older_than is not None:
         chosen = [each for each in chosen if each.age_days >= older_than]
 
-    # A shared root has the runs of others. They stay, and do not keep ours from going.
+    # A shared root has the runs of other users. They stay, and ours are still removed.
     _remove(_removable(chosen), checkpoints=checkpoints, yes=yes, as_json=as_json, lenient=True)
 
 
 def _tell_unknown(pairs: Sequence[tuple[Run, Status]]) -> None:
-    """Say which runs stay because nobody knows whether they have ended."""
-    # A scheduler that is silent says nothing: the run may be at work.
+    """Print the runs that stay because it is unknown whether they have ended."""
+    # If a scheduler does not answer, the run may still be running.
     unknown = sorted({run.path.name for run, status in pairs if status.state == "unknown"})
     if unknown:
         warn([f"left out: it is unknown whether these runs have ended: {', '.join(unknown)}"])
 
 
 def _removable(chosen: Sequence[Ended]) -> list[Ended]:
-    """Return the runs that this user may remove, and say of each other one why it stays."""
+    """Return the runs that this user may remove. For each other one print the reason why it stays."""
     removable = []
     for each in chosen:
         try:
@@ -165,7 +165,7 @@ def _check_removable(ended: Ended, trusted: Sequence[str]) -> None:
 
 
 def _confirm(question: str) -> None:
-    """Ask a person. Raises click.Abort for a no, and UserError where nobody can answer."""
+    """Ask the user. Raises click.Abort for a no, and UserError if no answer is possible."""
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
@@ -182,7 +182,7 @@ def _confirm(question: str) -> None:
 def _remove(
     chosen: Sequence[Ended], *, checkpoints: bool, yes: bool, as_json: bool, lenient: bool = False
 ) -> None:
-    """Remove the chosen runs. With ``lenient`` those stay whose volume is not reached, and the others go."""
+    """Remove the chosen runs. With ``lenient`` runs whose volume is not reached stay."""
     with _reached(chosen, lenient) as access:
         chosen = [each for each in chosen if each.run.target in access]
         removals = [
@@ -199,7 +199,7 @@ def _remove(
             rows = [(r.run, r.state, f"{r.age_days:.1f}", f"{r.bytes / 1e6:,.1f}") for r in removals]
             click.echo(table(("RUN", "STATE", "DAYS", "MB"), rows), err=True)
 
-        # After the table, so that the question is about what the user has just read.
+        # The question comes after the table, so that the user has just read its content.
         if removals and not yes:
             subject = "the checkpoints of " if checkpoints else ""
             _confirm(f"Remove {subject}{counted(len(removals), 'run')}, {short_bytes(freed)}?")
@@ -226,7 +226,7 @@ def _reached(chosen: Sequence[Ended], lenient: bool) -> Iterator[Mapping[str, Re
                     raise
 
                 names = ", ".join(each.run.name for each in group)
-                # Of several clusters one may be out of reach. The runs of the others still go.
+                # One of several clusters may not answer. The runs of the others are still removed.
                 warn([f"left out: {names}: {error.message}"])
 
         yield access

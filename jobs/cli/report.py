@@ -45,7 +45,7 @@ def report_command(
         raise UserError("--figure and --dark need --png, the picture", hint="--png FILE.png")
 
     if png:
-        # Asked before the runs are read: without a browser nothing is written.
+        # This is checked before the runs are read: without a browser nothing is written.
         find_browser()
 
     text = _page(runs)
@@ -65,7 +65,7 @@ def report_command(
 
 
 def _page(runs: tuple[str, ...]) -> str:
-    """Return the page, made where the runs are."""
+    """Return the page. It is made on the machine that has the runs."""
     choices = {"runs": runs}
     if login := login_in_force(choices):
         return output_of(login, "report", choices).decode("utf-8", "replace")
@@ -75,7 +75,7 @@ def _page(runs: tuple[str, ...]) -> str:
 
 
 def _write(target: Path, text: str) -> None:
-    """Write the page. Raises UserError where that cannot be done."""
+    """Write the page. Raises UserError if that cannot be done."""
     data = text.encode()
     try:
         write_named(target, data)
@@ -84,7 +84,7 @@ def _write(target: Path, text: str) -> None:
             f"{target}: cannot be written: {error.strerror}", hint="-o FILE.html", code=1
         ) from None
 
-    # Not on standard output where that may be what -o names, as /dev/stdout does.
+    # Standard output is not used, because -o may name it, as /dev/stdout does.
     say(f"{target} ({short_bytes(len(data))})", err=keeps_its_place(target))
 
 

@@ -1,4 +1,4 @@
-"""Whether a training has room: the line that a submission gets, the refusal, and ``batch_size=auto``."""
+"""Check whether a training fits: the line of a submission, the refusal, and ``batch_size=auto``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ AUTO = re.compile(r"\s*batch_size\s*=\s*auto\s*")
 def check_room(resolved: Resolution, *, force: bool, root: Path | None = None, quiet: bool = False) -> None:
     """Print the estimate in one line on standard error.
 
-    Raises UserError for a training that cannot fit, unless ``force``. A sweep looks for what fits, and an
-    evaluation keeps nothing for a backward pass: neither is refused.
+    Raises UserError for a training that cannot fit, unless ``force``. A sweep searches for sizes that fit, and
+    an evaluation keeps nothing for a backward pass. Neither is refused.
     """
     spec = resolved.spec
     if not isinstance(spec, TrainSpec) or spec.train.eval_only or spec.job_kind.may_fail_in_part:
@@ -36,7 +36,7 @@ def check_room(resolved: Resolution, *, force: bool, root: Path | None = None, q
     if estimated is None:
         return
 
-    # Before the line is printed: the refusal has the same figures.
+    # This comes before the line is printed: the refusal has the same figures.
     if not estimated.fits and not force:
         raise refuse(estimated)
     if not quiet:
@@ -46,8 +46,8 @@ def check_room(resolved: Resolution, *, force: bool, root: Path | None = None, q
 def resolve_with_auto(choices: Choices, find: Callable[[Choices], Resolution]) -> Resolution:
     """Return the job with the largest micro-batch that fits.
 
-    Its global batch is the one that it has without ``auto``. ``find`` resolves choices. Raises UserError
-    where not even one sequence fits.
+    Its global batch is the same as without ``auto``. ``find`` resolves choices. Raises UserError if not even
+    one sequence fits.
     """
     sets = tuple(text for text in choices.sets if not AUTO.fullmatch(text))
     base = find(msgspec.structs.replace(choices, sets=sets))
@@ -65,14 +65,14 @@ def resolve_with_auto(choices: Choices, find: Callable[[Choices], Resolution]) -
         f"batch_size={train.batch_size}",
         f"gradient_accumulation_steps={train.gradient_accumulation_steps}",
     )
-    # A set of the user's for the same keys comes before, so these are what counts.
+    # The user's --set words for these keys come first, so these later values count.
     return find(msgspec.structs.replace(choices, sets=(*sets, *chosen)))
 
 
 def rate_doubts(resolved: Resolution) -> list[str]:
-    """Return one line where the learning rate lies on the same side of every published rule; none otherwise.
+    """Return one line if the learning rate is on the same side of every published rule; none otherwise.
 
-    The rules are asked for the model's optimal tokens, which its learning rate was chosen for.
+    The rules are asked for the model's optimal tokens, because its learning rate was chosen for them.
     """
     spec = resolved.spec
     if not isinstance(spec, TrainSpec) or not resolved.optimal_tokens:

@@ -1,4 +1,4 @@
-"""``jobctl sample``: let a run write text."""
+"""``jobctl sample``: print text that a run's model writes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sample_command(
     **place: Any,
 ) -> None:
     """Continue a prompt by a checkpoint of RUN, or of the folder that collect made; with the tokenizer of its data."""
-    # A folder that `collect` made is no run of the root.
+    # A folder that `collect` made is not a run of the root.
     chosen = read_copy(run) if is_here(run) else find_run(run, Place(**place))
     options = [
         f"--prompt={prompt}",
@@ -63,13 +63,13 @@ def sample_command(
     ]
     options += ["--best"] if best else []
     options += [f"--step={step}"] if step is not None else []
-    # A process of its own: a login node need not have torch, and jobctl starts without it.
+    # A separate process: a login node need not have torch, and jobctl starts without it.
     done = subprocess.run([*sample_words(chosen, tokenizer), *options], check=False)
     sys.exit(done.returncode)
 
 
 def sample_words(run: Run, named: str | None = None) -> list[str]:
-    """Return the command that samples from ``run``, by the interpreter of its jobs on this machine.
+    """Return the command that samples from ``run``, with the interpreter of its jobs on this machine.
 
     Raises UserError for a job that trains nothing, and for a run whose files are not here.
     """
@@ -84,14 +84,14 @@ def sample_words(run: Run, named: str | None = None) -> list[str]:
         )
 
     python = os.environ.get("JOBCTL_PYTHON") or sys.executable
-    # Where neither root has it, the trainer looks for it, and says what it misses.
+    # If neither root has it, the trainer looks for it, and reports what is missing.
     tokenizer = named or _tokenizer(run, spec)
     words = [python, "-m", "jobctl.trainer.sample", str(run.path)]
     return [*words, f"--tokenizer={tokenizer}"] if tokenizer else words
 
 
 def _tokenizer(run: Run, spec: TrainSpec) -> Path | None:
-    # A run that was collected has no root above it.
+    # A collected run has no root above it.
     roots = (run.path.parent.parent, root())
     folders = [layout.tokenizer_dir(home, spec.inputs.tokenizer) for home in roots]
     return next((folder for folder in folders if folder.is_dir()), None)

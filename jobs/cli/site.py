@@ -1,4 +1,4 @@
-"""``jobctl site``: a site file of a cluster, written from what the cluster says, and held against it."""
+"""``jobctl site``: write a site file from the answers of a cluster, and check a file against the cluster."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def new(login_host: str | None, login_jobctl: str | None, **place: Any) -> None:
     chosen = Place(**place)
     name, site, answer = _ask(chosen, must_answer=False)
     warn(answer.notes)
-    # What the user names on the command line is no guess, so it comes after the cluster's answer.
+    # Values on the command line are no guesses, so they override the cluster's answer.
     given = {f"kubernetes.{key}": value for key, value in chosen.named.items()}
     values = {**_chosen(answer), **given, **_login(login_host, login_jobctl, site)}
     click.echo(site_text(name, values, {offer.key: offer.values for offer in answer.offers}))
 
 
 def _login(host: str | None, program: str | None, site: Site) -> dict[str, str]:
-    """Return the keys of the login node that the user names, or else that of the site in force."""
+    """Return the keys of the login node that the user names, or else of the site that applies."""
     section = LoginSection(host=host, jobctl=program or "") if host else site.login
     keys = {"login.host": section.host, "login.jobctl": section.jobctl}
     return {key: value for key, value in keys.items() if section.host and value}
@@ -81,7 +81,7 @@ def check(file: str | None, as_json: bool, **place: Any) -> None:
 
 
 def _with_site(place: Mapping[str, Any], file: str | None) -> dict[str, Any]:
-    """Return the place with the file as its site. Raises UserError where --site names another one."""
+    """Return the place with the file as its site. Raises UserError if --site names another one."""
     if file is None:
         return dict(place)
 
@@ -92,7 +92,7 @@ def _with_site(place: Mapping[str, Any], file: str | None) -> dict[str, Any]:
 
 
 def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
-    """Return the target, the site, and what the cluster has.
+    """Return the target, the site, and the answers of the cluster.
 
     Raises UserError for a target without a cluster.
     """
@@ -103,7 +103,7 @@ def _ask(place: Place, *, must_answer: bool) -> tuple[str, Site, Survey]:
         raise UserError(f"target {name} has no cluster", hint="--target slurm, or --target k8s")
 
     chosen = place.site or project.site
-    # `jobctl site new > FILE` where the project already names FILE: the shell has emptied it.
+    # With `jobctl site new > FILE`, if the project already names FILE, the shell has emptied it.
     if not must_answer and is_being_written(chosen):
         chosen = None
 
@@ -129,7 +129,7 @@ def _chosen(answer: Survey) -> dict[str, str]:
 
 
 def site_text(target: str, values: Mapping[str, str], offered: Mapping[str, tuple[str, ...]]) -> str:
-    """Return a site file: each key that the target reads, with its meaning.
+    """Return a site file with each key that the target reads, and its meaning.
 
     A key without a value is a comment.
     """
@@ -172,12 +172,12 @@ def _key_lines(
 
 
 def checked(settings: Mapping[str, Any], answer: Survey) -> list[tuple[str, str, str]]:
-    """Return each setting that the cluster can tell of: its key, its value, and ``ok`` or what is wrong."""
+    """Return each setting that the cluster can check: its key, its value, and ``ok`` or the fault."""
     return [_row(offer, str(settings[offer.key])) for offer in answer.offers if settings.get(offer.key)]
 
 
 def refused_rows(target: str, settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the settings with which no job of the target is submitted: each with what to do instead."""
+    """Return the settings with which no job of the target can be submitted, each with its remedy."""
     refused = target_entry(target).refuses
     defaults = flat(Site())
     return [
@@ -200,7 +200,7 @@ def _row(offer: Offer, value: str) -> tuple[str, str, str]:
 
 
 def _root_row(target: str, site: Site) -> list[tuple[str, str, str]]:
-    """Return whether the root can be written from here, where the jobs see it under the same path."""
+    """Return a row that says whether this host can write the root, if jobs see it under the same path."""
     if not target_entry(target).shares_files or not site.root:
         return []
 

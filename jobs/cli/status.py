@@ -26,15 +26,15 @@ DETAIL_WIDTH = 60
 
 
 def statuses(asked: Sequence[Run], *, strict: bool = False) -> list[Status]:
-    """Return where runs stand, each target asked once, in the order given.
+    """Return the statuses of runs, in the given order. Each target is asked once.
 
-    The runs of a target that does not answer are unknown, and the others are not affected. With ``strict``
-    NotConfigured is raised instead: the user asks for just these runs, or names the cluster.
+    The runs of a target that does not answer are unknown. The others are not affected. With ``strict``
+    NotConfigured is raised instead: the user asks for exactly these runs, or names the cluster.
     """
     by_name: dict[str, Status] = {}
     for name in sorted({run.target for run in asked}):
         group = [run for run in asked if run.target == name]
-        # By name, because the answers come group by group and the callers want their own order.
+        # Kept by name, because the answers come in groups, and the callers need their own order.
         by_name.update(zip((run.name for run in group), _ask(name, group, strict), strict=True))
 
     return [by_name[run.name] for run in asked]
@@ -44,7 +44,7 @@ def _ask(target: str, group: Sequence[Run], strict: bool) -> Sequence[Status]:
     try:
         return load_target(target).statuses(group)
     except UserError as error:
-        # Only this error needs the user. Any other one may be gone at the next look.
+        # Only this error needs the user. Any other error may be gone at the next look.
         if strict and isinstance(error, NotConfigured):
             raise
 
@@ -52,7 +52,7 @@ def _ask(target: str, group: Sequence[Run], strict: bool) -> Sequence[Status]:
 
 
 def pipeline_statuses(pipeline: Pipeline, place: Place) -> list[Status]:
-    """Return where those of a pipeline's runs stand that have been submitted.
+    """Return the statuses of the submitted runs of a pipeline.
 
     A run that cannot be read is unknown.
     """
@@ -82,7 +82,7 @@ def describe_status(status: Status) -> str:
 
 
 def pipeline_table(pipeline: Pipeline, known: Sequence[Status]) -> str:
-    """One line a run of the pipeline; ``known`` are those that have been submitted."""
+    """Return one line for each run of the pipeline. ``known`` are the submitted ones."""
     by_run = {status.run: status for status in known}
     rows = []
     for step in pipeline.steps:
@@ -135,7 +135,7 @@ def status_command(run: str, as_json: bool, **place: Any) -> None:
 
 
 def shortened(detail: str) -> str:
-    """Return the first line of a detail, as far as a table has room for it.
+    """Return the first line of a detail, cut to the room in a table.
 
     ``status`` shows the rest.
     """

@@ -38,7 +38,7 @@ def render_command(force: bool, **options: Any) -> None:
             ]
         )
 
-    # As it is: without a terminal, click would take escape sequences out of a value.
+    # Printed unchanged: without a terminal, click would remove escape sequences from a value.
     click.echo(load_target(resolved.spec.target).render(resolved.spec), nl=False, color=True)
 
 
@@ -57,12 +57,12 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
 
     resolved = resolution(**options, stamp=f"{datetime.now():%Y%m%d-%H%M%S}")
     spec = resolved.spec
-    # Asked of the words: the spec has a name by now, whoever chose it.
+    # The words are checked: the spec has a name by now, even if the user gave none.
     _check_run(spec, named_run(options["words"], options["run"]))
     _check_named(resolved)
     announce(resolved)
     check_tokenizer_folder(spec)
-    # Before the machine and the disk are asked: what is there needs neither.
+    # This comes before the checks of machine and disk: existing data needs neither.
     if prepared(spec):
         emit({"run": None, "state": "there"}, as_json, f"{prepared(spec)} exists already; nothing to do")
         return
@@ -72,7 +72,7 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
         check_space([spec])
 
     check_licence([spec], lambda text: warn([text]))
-    # Before the inputs: whoever makes a data set for a job that cannot fit has made it in vain.
+    # This comes before the inputs: a data set for a job that cannot fit would be useless.
     home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
     check_room(resolved, force=force, root=home)
     check_inputs(spec)
@@ -87,7 +87,7 @@ def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **opti
 
 
 def _print_dry_run(spec: JobSpec, as_json: bool) -> None:
-    """Print what would be submitted, as it is: click would take escape sequences out of a value."""
+    """Print the submission unchanged: click would remove escape sequences from a value."""
     text = load_target(spec.target).render(spec)
     folder = f"{spec.site.root}/runs"
     if as_json:
@@ -103,7 +103,7 @@ def _print_dry_run(spec: JobSpec, as_json: bool) -> None:
 
 
 def announce(resolved: Resolution) -> None:
-    """Print the length of a training and what looks like a mistake, on standard error."""
+    """Print the length of a training and its probable mistakes on standard error."""
     if resolved.length:
         say(f"jobctl: {resolved.length}", err=True)
 
@@ -137,7 +137,7 @@ def _follow(name: str, home: Path) -> None:
 
 
 def _check_named(resolved: Resolution) -> None:
-    """Raise UserError where nobody has said which data set or tokenizer a job is to make."""
+    """Raise UserError if the data set or tokenizer that a job is to make is not named."""
     spec = resolved.spec
     needed = {"data set": ("dataset", "tokenizer"), "text": ("dataset",), "tokenizer": ("tokenizer",)}
     missing = [key for key in needed.get(spec.job_kind.makes, ()) if key not in resolved.origins]

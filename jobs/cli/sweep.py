@@ -1,4 +1,4 @@
-"""``jobctl sweep``: the largest batch that fits and the fastest setting, tried out."""
+"""``jobctl sweep``: find the largest batch that fits and the fastest setting by trials."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _submit(resolved: Resolution, *, wait: bool, as_json: bool) -> None:
 
     spec = resolved.spec
     home = Path(spec.site.root) if target_entry(spec.target).shares_files else root()
-    # A sweep looks for what fits, so less memory than declared is no reason to refuse it.
+    # A sweep searches for sizes that fit, so less memory than declared is no reason to refuse it.
     check_machine(spec, force=True)
     check_inputs(spec)
     started = store_for(spec, home).start(spec)
@@ -111,7 +111,7 @@ def _submit(resolved: Resolution, *, wait: bool, as_json: bool) -> None:
     with goes_on(run.name):
         status = follow(run.name, Place(root=home), Progress(quiet=as_json))[1]
 
-    # Also of a sweep that failed: some of its trials may have ended well.
+    # This is also printed for a failed sweep: some of its trials may have succeeded.
     show(run.name, Place(root=home), as_json=as_json)
     if status.state != "finished":
         say(f"jobctl: the sweep is {status.state}: jobctl logs {run.name}", err=True)
@@ -119,7 +119,7 @@ def _submit(resolved: Resolution, *, wait: bool, as_json: bool) -> None:
 
 
 def show(name: str, place: Place, *, as_json: bool) -> None:
-    """Print what a sweep has come to, also while it goes on. Raises UserError for a run that is none."""
+    """Print the results of a sweep, also while it continues. Raises UserError for any other run."""
     run = find_run(name, place)
     spec = run.record.spec
     plan = spec.plan if isinstance(spec, TrainSpec) else None
@@ -131,7 +131,7 @@ def show(name: str, place: Place, *, as_json: bool) -> None:
 
 
 def _local(run: Run) -> Path:
-    """Return the run's directory. Raises UserError where only a cluster has it."""
+    """Return the run's directory. Raises UserError if only a cluster has it."""
     if not run.path.is_dir():
         raise UserError(
             f"{run.path} is not on this machine", hint=f"jobctl collect {run.name} -o DIR", code=1

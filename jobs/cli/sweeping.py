@@ -1,4 +1,4 @@
-"""From a command line to a sweep: which combinations there are, and what each of them changes."""
+"""Make a sweep from a command line: its combinations, and the changes of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARDINGS = {
     "zero1": ("use_zero1=true", "use_fsdp=false"),
     "fsdp": ("use_zero1=false", "use_fsdp=true"),
 }
-"""The settings that ``--set sharding=…`` stands for."""
+"""The settings that ``--set sharding=…`` means."""
 TIER = "tier"
 SHARDING = "sharding"
 OF_THE_BATCH = ("batch_size", "gradient_accumulation_steps")
@@ -33,7 +33,7 @@ Axis = tuple[str, tuple[str, ...]]
 
 
 def split_axes(sets: Sequence[str]) -> tuple[list[str], list[Axis]]:
-    """Return the ``--set`` words that all combinations share, and the keys with several values.
+    """Return the ``--set`` words for all combinations, and the keys with several values.
 
     A value with a bracket, a brace or a quotation mark is one value. Raises UserError for a key that cannot
     vary.
@@ -52,7 +52,7 @@ def split_axes(sets: Sequence[str]) -> tuple[list[str], list[Axis]]:
         if "" in values:
             raise UserError(f"--set {text}: a value is missing between the commas")
 
-        # A value that is given twice would be measured twice.
+        # A value that is given twice would otherwise be measured twice.
         axes.append((key, tuple(dict.fromkeys(values))))
 
     _check_axes(axes)
@@ -87,14 +87,14 @@ def build(
 ) -> Resolution:
     """Return the job that tries all combinations.
 
-    Raises UserError where there is nothing to try, or no job.
+    Raises UserError if no setting varies, or if no job is chosen.
     """
     shared, axes = split_axes(options["sets"])
     sizes = [_whole(value) for key, values in axes if key == "batch_size" for value in values]
     if sizes and find_batch:
         raise UserError("--find-batch finds the batch_size, but --set names it", hint="leave one of them out")
 
-    # The batch size is no axis: each combination tries all sizes in its own arms, or looks for one.
+    # The batch size is no axis: each combination tries all sizes in its own arms, or searches for one.
     axes = [axis for axis in axes if axis[0] != "batch_size"]
     words = {**options, "sets": tuple(shared)}
     base = _training(words)
@@ -109,7 +109,7 @@ def build(
     if len(arms) > MOST_ARMS:
         raise UserError(f"{len(arms)} combinations are too many", hint=f"at most {MOST_ARMS}")
 
-    # One combination that cannot be is a row of the table. Only where none can be, there is nothing to run.
+    # One impossible combination is a row of the table. Only if all are impossible, no job can run.
     if all(arm.problem for arm in arms):
         raise UserError(f"no combination is possible: {arms[0].name}: {arms[0].problem}")
 
@@ -131,7 +131,7 @@ def _whole(value: str) -> int:
 
 
 def _training(options: Mapping[str, Any]) -> Resolution:
-    """Return the training whose settings are swept. Raises UserError where the words choose another job."""
+    """Return the training whose settings are swept. Raises UserError if the words choose another job."""
     resolved = resolution(**options)
     if not isinstance(resolved.spec, TrainSpec) or not resolved.spec.job_kind.checkpoints:
         raise UserError(
@@ -150,7 +150,7 @@ def _arms(
     sequences: int,
     find_batch: bool,
 ) -> list[Arm]:
-    """Return the arms of one combination: one, or one a batch size."""
+    """Return the arms of one combination: one arm, or one for each batch size."""
     name = " ".join(f"{key}={value}" for key, value in combination)
     try:
         resolved = _training(_with(options, combination))
@@ -163,7 +163,7 @@ def _arms(
     if spec.world_size != base.world_size:
         return [Arm(name=name, problem=f"it has {spec.world_size} ranks, but the job has {base.world_size}")]
 
-    # Only the differences: the job's own settings hold for all arms.
+    # Only differences are kept: the job's own settings apply to all arms.
     settings = changes(base, spec)
     if find_batch:
         return [Arm(name=name, settings=settings, guess=_guess(resolved, spec, sequences))]
@@ -190,7 +190,7 @@ def _with(options: Mapping[str, Any], combination: Sequence[tuple[str, str]]) ->
 
 
 def changes(base: TrainSpec, spec: TrainSpec) -> dict[str, Any]:
-    """Return the keys of a training that differ, but for the batch shape, which the sweep itself decides."""
+    """Return the keys of a training that differ, without the batch shape, which the sweep itself decides."""
     before = msgspec.to_builtins(base.train)
     after = msgspec.to_builtins(spec.train)
     return {key: after[key] for key in after if after[key] != before[key] and key not in OF_THE_BATCH}
@@ -206,16 +206,16 @@ def _of_size(name: str, settings: dict[str, Any], size: int, sequences: int, *, 
 
 
 def _guess(resolved: Resolution, spec: TrainSpec, sequences: int) -> int:
-    """Return the largest micro-batch that the estimate gives room, within the sequences of a step."""
+    """Return the largest micro-batch that fits by the estimate, within the sequences of a step."""
     situation = situation_of(spec)
-    # At least 1, so that a combination is tried: the estimate may be wrong.
+    # It is at least 1, so that a combination is tried: the estimate may be wrong.
     return min(max(1, largest_batch(situation, available_gib(resolved, situation))), sequences)
 
 
 def _as_sweep(options: Mapping[str, Any], base: Resolution, spec: TrainSpec, plan: Plan) -> Resolution:
     """Return the job of kind sweep on the same devices, with the training's own settings."""
     words = (kinds.SWEEP.name, *options["words"])
-    # The kind decides name and time limit. What the training has set is put back below.
+    # The kind decides name and time limit. The settings of the training are restored below.
     job = resolution(**{**options, "words": words, "stage": None, "tokens": None, "epochs": None})
     assert isinstance(job.spec, TrainSpec)
     resources = msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""``jobctl tokenizer``: a tokenizer's files into ``$JOBCTL_ROOT/tokenizers``, checked."""
+"""``jobctl tokenizer``: fetch a tokenizer's files into ``$JOBCTL_ROOT/tokenizers``, and check them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from jobctl.jobs.cli.output import said_when_slow
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tokenizer_command(name: str, token_env: str, as_json: bool) -> None:
     """Fetch a tokenizer, verify it, and put it where jobs look for it."""
-    # Refuses an unknown name here, before another Python starts.
+    # This refuses an unknown name here, before another Python starts.
     load_entry("tokenizers", name, TokenizerEntry)
-    # A process of its own: prep needs packages that a login node may lack, and jobctl starts without them.
+    # A separate process: prep needs packages that a login node may lack, and jobctl starts without them.
     command = [
         sys.executable,
         "-m",

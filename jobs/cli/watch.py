@@ -1,4 +1,4 @@
-"""``jobctl watch``: runs as they go on, in the terminal."""
+"""``jobctl watch``: show running jobs in the terminal."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: boo
 
 
 def look_at(run: Opened) -> Glance:
-    """Return how a run stands now.
+    """Return the present look at a run.
 
-    A document that is being rewritten at this moment is looked at again later.
+    A document that is being rewritten now is read again later.
     """
     records = run.records()
     history = run.history()
@@ -64,19 +64,19 @@ def _warnings(path: Path) -> list[str]:
 
 
 def _lines(opened: Sequence[Opened], interval: float, once: bool, notifier: Notifier | None) -> None:
-    """Print a line a run whenever it differs from the one before."""
+    """Print a line for each run whenever it differs from the line before."""
     shown: dict[str, str] = {}
 
     def show(looks: list[Glance]) -> None:
         for look in looks:
             text = line(look)
-            # A silence grows by the second; that is no news.
+            # A silence grows every second. That is no news.
             news = f"{look.state} {look.step} {look.attempt} {look.validation_loss}"
             if shown.get(look.run) != news:
                 say(text)
                 shown[look.run] = news
 
-        # Into a pipe the lines would otherwise come in blocks, long after the news.
+        # Without this, a pipe would get the lines in blocks, long after the events.
         sys.stdout.flush()
 
     _until_ended(opened, interval, once, show, notifier)
@@ -101,7 +101,7 @@ def _view(opened: Sequence[Opened], interval: float, once: bool, notifier: Notif
         return
 
     footer = f"a look every {interval:g} s; Ctrl-C leaves"
-    # The whole screen is ours while the view lasts; what was there comes back after it.
+    # The view uses the whole screen. Afterwards the earlier content returns.
     with Live(console=console, screen=True, auto_refresh=False) as live:
         last: list[Glance] = []
 
@@ -111,7 +111,7 @@ def _view(opened: Sequence[Opened], interval: float, once: bool, notifier: Notif
 
         _until_ended(opened, interval, once, show, notifier)
 
-    # The view has taken its screen with it. These lines stay.
+    # The view's screen is gone now. These lines stay.
     for look in last:
         say(line(look))
 
