@@ -1,1 +1,1 @@
-"""The image: how it is pinned and built, and what stands at its door."""
+"""Pin and build the image, and check its packages and hardware."""

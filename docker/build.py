@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if mounted:
             command.append(f"--volume={options.find_links}:{WHEELS}:ro")
 
-        # Not captured: a build takes minutes, and its output is how a person follows it.
+        # The output is not captured: a build takes minutes, and a user follows it by its output.
         code = subprocess.call(
             [*command, *secrets, *options.engine_option, str(SOURCE)],
             # An older Docker builds without BuildKit by default, and then knows no --secret.
@@ -120,7 +120,7 @@ def flash_attn_settings(wheel: str, variant: str) -> dict[str, str]:
             hint="name the wheel as https://…/flash_attn-….whl#sha256=… (64 hexadecimal digits)",
         )
 
-    # Refused before the build: there the wheel would fail only when it is imported.
+    # It is refused before the build: in the build the wheel would fail only at its import.
     if not variants.read(variant)["TORCH_CUDA"]:
         raise UserError(
             f"--flash-attn-wheel: the {variant} image has no CUDA", hint="--variant cu124 or cu132"
@@ -190,7 +190,7 @@ def pip_secrets(find_links: str, ca: str | None) -> Iterator[list[str]]:
     No layer keeps them.
     """
     with tempfile.TemporaryDirectory() as folder:
-        # A file and no build argument: an argument stays in the image's history.
+        # This is a file, not a build argument: an argument stays in the image's history.
         lines = ["[global]"]
         if ca:
             lines.append(f"cert = {CERTIFICATES}")

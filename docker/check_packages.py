@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems = torch_problems(
         version=torch.__version__,
         cuda=torch.version.cuda or "",
-        # Not torch.cuda.get_arch_list(): without a GPU it names none.
+        # torch.cuda.get_arch_list() is not used: without a GPU it names none.
         built_for=torch._C._cuda_getArchFlags() if torch.version.cuda else "",
         expected_version=options.torch,
         expected_cuda=options.cuda,
@@ -47,7 +47,7 @@ def torch_problems(
     *, version: str, cuda: str, built_for: str, expected_version: str, expected_cuda: str, needed: list[str]
 ) -> list[str]:
     """Compare the installed torch with the variant. ``built_for`` lists torch's architectures."""
-    # All of them are collected: a build takes minutes, so one failure should tell everything.
+    # All problems are collected: a build takes minutes, so one failure should report everything.
     problems = []
     # Builds from PyTorch's own index add a mark such as +cpu, those of the package index do not.
     if version.partition("+")[0] != expected_version.partition("+")[0]:

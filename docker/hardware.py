@@ -18,7 +18,7 @@ def options(names_of_gpus: list[str]) -> list[str]:
 
     Raises UserError if the catalogue does not know a GPU, or if the machine has several kinds.
     """
-    # An empty list is an answer of the driver: one that is silent raises an error in `query`.
+    # An empty list is an answer of the driver. A driver that does not answer raises an error in `query`.
     if not names_of_gpus:
         return ["--hardware=cpu"]
 

@@ -24,7 +24,7 @@ OWN_LICENCE = "Apache-2.0 AND CC-BY-SA-3.0 AND LicenseRef-Modified-MIT"
 NOT_STATED = "not stated"
 CLASSIFIER = "License :: "
 LONGEST_NAME = 64
-"""The longest name of a licence. Some packages have the whole text in the place of the name."""
+"""The longest name of a licence. Some packages have the whole text instead of the name."""
 Component = dict[str, Any]
 
 
@@ -36,7 +36,7 @@ def main() -> int:
 def inventory(distributions: Iterable[metadata.Distribution], debian: list[Component]) -> dict[str, Any]:
     """Return the list of an image: jobctl with the name of the variant, and its parts by kind and name."""
     variant = os.environ.get("JOBCTL_IMAGE_VARIANT", "")
-    # By purl: a package that stands in two folders of the path is named once.
+    # Kept by purl: a package in two folders of the path is named once.
     python = {component["purl"]: component for component in map(python_component, distributions)}
     image = component_of(
         f"jobctl-{variant}" if variant else "jobctl",
@@ -68,7 +68,7 @@ def component_of(name: str, version: str, purl: str, licences: list[Any]) -> Com
 
 def python_component(distribution: metadata.Distribution) -> Component:
     """Return one Python package with the licence that its metadata states."""
-    # A purl of PyPI wants the normal form of a name.
+    # A purl of PyPI needs the normal form of a name.
     name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
     purl = f"pkg:pypi/{name}@{distribution.version}"
     return component_of(name, distribution.version, purl, python_licences(distribution.metadata))

@@ -2,8 +2,8 @@
 
 The sources are ``run.txt`` and ``no-deps.txt``. The lists are for every Python and platform.
 
-torch has a list of its own, with the hashes of the package index and of the CPU builds. CUDA's libraries have
-theirs: they are gigabytes, and a CPU build of torch does not need them.
+torch has a separate list, with the hashes of the package index and of the CPU builds. CUDA's libraries also
+have one: they are gigabytes, and a CPU build of torch does not need them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def texts(date: str) -> dict[Path, str]:
     """Return the text of all lists. Raises UserError as ``resolve`` does."""
     options = ["--universal", f"--python-version={OLDEST_PYTHON}"]
     packages = entries_of(resolve(REQUIREMENTS / "run.txt", date, options))
-    # Without what they declare, for the reasons that no-deps.txt gives.
+    # Their declared dependencies are left out, for the reasons in no-deps.txt.
     alone = entries_of(resolve(REQUIREMENTS / "no-deps.txt", date, [*options, "--no-deps"]))
 
     cuda = [entry for entry in packages if CUDA.match(entry)]

@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for file, text in fresh_texts(date, options.find_links).items():
         file.write_text(text, encoding="utf-8")
 
-    # After the lists: if one cannot be resolved, neither they nor the date change.
+    # This comes after the lists: if one cannot be resolved, neither the lists nor the date change.
     INDEX_DATE.write_text(date + "\n", encoding="utf-8")
 
-    # Last: only here may an answer be missing without an error. The digest then stays.
+    # This comes last: only here may an answer be missing without an error. The digest then stays.
     for variant in variants.NAMES:
         references.fill_in(variant)
 

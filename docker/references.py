@@ -16,7 +16,7 @@ def fill_in(variant: str) -> None:
     base = variants.read(variant)["BASE"]
     try:
         variants.set_value(variant, "BASE_DIGEST", image_digest(base))
-    # A registry may be out of reach, or skopeo missing. The pins of packages are good all the same.
+    # A registry may not answer, or skopeo may be missing. The pins of packages are still good.
     except (OSError, subprocess.CalledProcessError):
         print(f"{variant}: BASE {base} not reached; its digest stays as it is", file=sys.stderr)
 

@@ -20,9 +20,9 @@ def resolve(requirements: Path, date: str, options: Sequence[str], constraints: 
         file = Path(folder) / "constraints.txt"
         file.write_text(constraints, encoding="utf-8")
         command = ["uv", "pip", "compile", str(requirements), f"--constraint={file}"]
-        # The system's certificates: a proxy may have one of its own.
+        # The system's certificates are used: a proxy may have its own certificate.
         command += ["--quiet", "--system-certs", "--generate-hashes", f"--exclude-newer={date}"]
-        # Nothing of this machine goes into a list, so that it is the same wherever it is made.
+        # No fact of this machine goes into a list, so that it is the same on every machine.
         command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
 
         try:

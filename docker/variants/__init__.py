@@ -30,5 +30,5 @@ def with_digest(settings: dict[str, str], key: str) -> str:
     """Return the image reference ``key``, with its digest if that is known."""
     reference = settings.get(key, "")
     digest = settings.get(f"{key}_DIGEST", "")
-    # Without a digest a build takes what the tag means today. It still works where no registry answered.
+    # Without a digest a build takes the present image of the tag. So it works even if no registry answered.
     return f"{reference}@{digest}" if digest else reference
