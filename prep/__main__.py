@@ -27,14 +27,14 @@ from jobctl.prep.work.job import Job
 from jobctl.prep.work.origin import Origin
 from jobctl.prep.work.whole_job import Nodes
 
-# The environment is imported for what it sets, before the first module that imports NumPy.
+# The environment is imported for its settings, before the first module that imports NumPy.
 __all__ = ["environment", "main"]
 
 
 def warn_of_held_out(listed: Sequence[Source], entry: DatasetEntry) -> None:
     """Warn of files that may not be meant for training. Their names are no proof, so nothing is left out."""
     names = held_out(listed, entry)
-    # Where all files have such names, the user means them.
+    # If all files have such names, the user wants them.
     if names and len(names) < len(listed):
         print(
             f"warning: {len(names)} source files are named like test or validation data, and will be "
@@ -70,13 +70,13 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
     def find() -> list[Source]:
         return sources.find(given.root, given.dataset, entry, given.source, given.ignore_unreadable)
 
-    # The sources are listed before the tokenizer is made, so that a wrong name leaves nothing behind.
+    # The sources are listed before the tokenizer is made, so that a wrong name leaves no files.
     listed = find()
     warn_of_held_out(listed, entry)
     if is_folder(given.tokenizer):
         folders.install(Path(given.tokenizer), tokenizer_dir(given.root, name))
 
-    # After the installation: both look for the file under the root.
+    # This comes after the installation: both look for the file under the root.
     file = tokenizer_dir(given.root, name) / tokenizers.FILE
     encoders = Encoders(tokens, config.encoder, file, config.control_tokens)
     job = Job(

@@ -1,4 +1,4 @@
-"""``jobctl data adopt FOLDER --tokenizer NAME``: write our ``meta.json`` beside ids that another program made.
+"""``jobctl data adopt FOLDER --tokenizer NAME``: write our ``meta.json`` next to ids of another program.
 
 nanoGPT's ``train.bin`` and ``val.bin``, and Megatron's ``NAME.bin`` with ``NAME.idx``, hold nothing but
 ids, like our shards. So nothing is copied. Every id is checked, the bytes are hashed, and the trainer

@@ -1,4 +1,4 @@
-"""``python -m jobctl.prep.litdata DIR``: write litgpt's index beside the shards of a data set."""
+"""``python -m jobctl.prep.litdata DIR``: write litgpt's index next to the shards of a data set."""
 
 from __future__ import annotations
 

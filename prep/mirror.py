@@ -48,7 +48,7 @@ def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
 
     page = f"https://huggingface.co/datasets/{entry.hub}"
     try:
-        # With None the hub's client would send the token of somebody's login.
+        # With None the hub's client would send the token of a stored login.
         info = HfApi(token=token or False).dataset_info(
             entry.hub, revision=entry.revision, files_metadata=True
         )
@@ -56,7 +56,7 @@ def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
         raise UserError(f"the licence of {entry.hub} was not accepted", hint=f"accept it at {page}") from None
     except errors.RepositoryNotFoundError:
         raise UserError(f"the hub knows no data set {entry.hub}", hint=f"see {page}") from None
-    except Exception as error:  # also what the HTTP library below it raises, which changes with the version
+    except Exception as error:  # also errors of its HTTP library, which change with the version
         raise UserError(f"the hub cannot be asked for {entry.hub}: {error}", code=1) from None
 
     files = tuple(
@@ -94,7 +94,7 @@ def check_names(hub: str, files: Sequence[HubFile]) -> None:
 
 
 def is_whole(path: Path, file: HubFile, hashed: bool) -> bool:
-    """Return True if the file is there. With ``hashed`` read and compare it; otherwise its size is enough."""
+    """Return True if the file exists. With ``hashed`` read and compare it; otherwise its size is enough."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     return not hashed or not file.sha256 or sha256_of(path) == file.sha256
@@ -120,7 +120,7 @@ def download(files: Mirrored, file: HubFile, folder: Path, token: str | None) ->
         raise UserError(f"{described} could not be fetched: {error}", code=1) from None
 
     if not is_whole(inside(folder, file.path), file, hashed=True):
-        # Otherwise the next start would take its right size for right bytes.
+        # Otherwise the next start would accept the file by its right size, in spite of wrong bytes.
         path.unlink(missing_ok=True)
         raise UserError(f"{described} came with other bytes than the hub's list says", code=1)
 
@@ -140,7 +140,7 @@ class Fetching:
         try:
             path = inside(self.folder, file.path)
         except UnsafeName as error:
-            # Somebody put a link in the place of the file.
+            # A link is in the place of the file.
             self.failed.append(error)
             return False
 
@@ -155,7 +155,7 @@ class Fetching:
         try:
             retry(
                 lambda: download(self.files, file, self.folder, self.token),
-                # Asked after each attempt: the other threads may have failed in the meantime.
+                # This is checked after each attempt: the other threads may have failed meanwhile.
                 lambda error: isinstance(error, UserError) and not self.gives_up(),
                 tries=TRIES,
                 first_pause=PAUSE,
@@ -193,7 +193,7 @@ def has_moved(folder: Path, files: Mirrored) -> bool:
     try:
         before = mirrored(folder)
     except UserError:
-        # Nobody knows what is there, so all of it is hashed.
+        # The present files are unknown, so all of them are hashed.
         return True
 
     return before is not None and before.files != files.files
@@ -209,7 +209,7 @@ def mirror(
 ) -> int:
     """Fetch the data set to ``root/sources/NAME`` and return the number of fetched files.
 
-    ``check`` also reads and hashes the files that are there already.
+    ``check`` also reads and hashes the files that already exist.
     """
     if not entry.hub:
         raise UserError(f"data set '{name}' is not on the hub, so there is nothing to mirror")
@@ -217,11 +217,12 @@ def mirror(
     token = os.environ.get(token_env) or None
     folder = source_dir(root, name)
     files = listing(entry, token)
-    # Asked before the new record replaces the old one.
+    # This is checked before the new record replaces the old one.
     moved = has_moved(folder, files)
     make_shared(folder.parent)
     folder.mkdir(exist_ok=True)
-    # Before the first file: prep then knows what the mirror must hold, and refuses it until all is there.
+    # This is written before the first file: prep then knows the files of the mirror, and refuses it until
+    # all exist.
     write_whole(folder / MIRROR_FILE, msgspec.json.encode(files))
 
     return Fetching(files, folder, token, check or moved).all(workers)

@@ -56,7 +56,7 @@ def add_fields(parser: argparse.ArgumentParser, kind: type[msgspec.Struct], chos
         kind_ = field.type
         described = kind_.extra_json_schema if isinstance(kind_, msgspec.inspect.Metadata) else None
         bare = kind_.type if isinstance(kind_, msgspec.inspect.Metadata) else kind_
-        # None: what is not given keeps the value of the catalogue.
+        # The default is None: an option that is not given keeps the value of the catalogue.
         extra: dict[str, Any] = {"default": None, "help": (described or {}).get("description", "")}
         if isinstance(bare, msgspec.inspect.BoolType):
             extra |= {"action": argparse.BooleanOptionalAction}
@@ -138,11 +138,11 @@ def converted(arguments: argparse.Namespace, kind: type[Any], chosen: Sequence[s
             continue
 
         if name == "weights":
-            # From the right: the name of a source may hold an equals sign.
+            # Split from the right: the name of a source may hold an equals sign.
             value = dict(item.rpartition("=")[::2] for item in value)
 
         try:
-            # Not strict: the command line has text for a number.
+            # The conversion is not strict: the command line has text for a number.
             given[name] = getattr(msgspec.convert({name: value}, _only(kind, name), strict=False), name)
         except msgspec.ValidationError:
             words = expected(_type_of(kind, name))

@@ -109,7 +109,7 @@ class ShardCheck:
         if ends != self.shard.documents:
             self.problems.append(f"{self.path}: {ends} EOS for {self.shard.documents} documents")
 
-        # Ids that another program made need not end with EOS.
+        # Ids of another program need not end with EOS.
         is_ours = not self.meta.options.get("adopted")
         if is_ours and last is not None and last != self.meta.eos_id:
             self.problems.append(f"{self.path}: does not end with EOS")
@@ -206,7 +206,7 @@ def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> d
 
 
 def default_roots(folder: Path) -> list[Path]:
-    """Return the root that the folder is in, and the one that the job was given, where that is known."""
+    """Return the root that has the folder, and the root that was given to the job, if it is known."""
     roots = [folder.resolve().parent.parent]
     with contextlib.suppress(UserError):
         roots.append(Path(origins.load(folder).root))

@@ -42,7 +42,7 @@ NEW_RANGES = [
 NEW_FIRST_BYTES = (b"\xf0", b"\xe0", b"\xea")
 """First bytes of their UTF-8. Most texts have none of these bytes, which is fast to see."""
 SHORT = 512
-"""Bytes up to which a search for the first bytes of new characters is faster than a look at every code point."""
+"""Up to this many bytes a search for first bytes of new characters beats a look at each code point."""
 
 
 def _prefixes() -> bytes:
@@ -53,7 +53,7 @@ def _prefixes() -> bytes:
             data = chr(code).encode()
             last_bytes.setdefault(data[:-2], set()).add(data[-2:-1])
 
-    # By first byte, so that the search tries only a few branches at each place.
+    # Grouped by first byte, so that the search tries only a few branches at each place.
     branches: dict[bytes, list[bytes]] = {}
     for before, ends in last_bytes.items():
         characters = b"".join(re.escape(end) for end in sorted(ends))

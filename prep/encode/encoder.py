@@ -63,5 +63,5 @@ def with_ends(texts: Sequence[Ids], eos_id: int, bos_id: int | None) -> tuple[Id
     pieces = [piece for text in texts for piece in (begin, text, end)]
     lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + len(begin) + len(end)
 
-    # An empty first piece keeps the type right where there is no text at all.
+    # An empty first piece keeps the type right if there is no text.
     return np.concatenate([end[:0], *pieces]), lengths

@@ -51,7 +51,7 @@ def choose(
     for name in names:
         try:
             return load_encoder(name, file, reference)
-        # A user who named an encoder wants just that one. With auto the next one will do.
+        # A user who named an encoder wants exactly that one. With auto the next one is tried.
         except ImportError:
             if wanted != "auto":
                 raise UserError(f"encoder {name} is not installed", hint=f"pip install {name}") from None
@@ -92,7 +92,7 @@ class Encoders:
 
     @property
     def identity(self) -> Identity:
-        """A function that returns the identity of a document.
+        """Return the function that returns the identity of a document.
 
         Documents with the same ids have the same identity.
 
@@ -105,7 +105,7 @@ class Encoders:
 
     @functools.cached_property
     def bare(self) -> ReferenceEncoder:
-        """The reference, without the cutting of long texts."""
+        """Return the reference, which does not cut long texts."""
         return ReferenceEncoder(self.file)
 
     @functools.cached_property

@@ -9,11 +9,11 @@ from jobctl.prep.encode.look import Look, looks_of
 from jobctl.prep.shards.format import Ids
 
 IsException = Callable[[str, Look], bool]
-"""A function of a text and what is known of it."""
+"""A function of a text and its known facts."""
 
 
 class WithExceptions:
-    """Encode with a fast encoder, and the texts that are exceptions with the reference."""
+    """Encode with a fast encoder, but encode exceptional texts with the reference."""
 
     def __init__(self, encoder: Encoder, reference: Callable[[], Encoder], is_exception: IsException) -> None:
         """``reference`` loads the reference when it is needed, because few jobs need it."""

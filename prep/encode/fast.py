@@ -29,7 +29,7 @@ Their words take about 150 MB if none of them repeats, and 3 MB in English.
 class FastokensEncoder:
     """``fastokens``: BPE with a bounded cache.
 
-    It returns flat buffers instead of one Python object a token.
+    It returns flat buffers instead of one Python object for each token.
     """
 
     name: EncoderName = "fastokens"
@@ -59,7 +59,7 @@ def resident() -> int:
 
 def in_nfc(texts: Sequence[str], looks: Sequence[Look]) -> list[str | bytes]:
     """Return the UTF-8, or else the text itself, of each text in NFC, and the reference's NFC of each other."""
-    # A look may have dropped what it knew of a long text, and is then no statement about it.
+    # A look may have dropped its facts about a long text. Then it says nothing about the text.
     return [
         (seen.data or text) if seen.is_nfc else (seen.nfc or brought_into_nfc(text))
         for text, seen in zip(texts, looks, strict=True)

@@ -92,7 +92,7 @@ def model_rows(folder: Path, vocab_size: int) -> int:
 
 
 def entry_of_folder(folder: Path, eos_token: str = "") -> TokenizerEntry:
-    """Read an entry from a tokenizer's folder. A given ``eos_token`` wins over the one that the folder names.
+    """Read an entry from a tokenizer's folder. A given ``eos_token`` overrides that of the folder.
 
     Raises UserError that names the absent file or token.
     """

@@ -1,11 +1,11 @@
 """Encode long texts in parts, because BPE needs many times the memory of its text.
 
-The joined ids of the parts are the ids of the whole text, in every script. For a text is cut only at a place
+The joined ids of the parts are the ids of the whole text, in every script. A text is cut only at places
 where the tokenizer never merges:
 
 1. Before a space between two letters of any script. All our tokenizers split there.
 2. Otherwise after a letter or digit and before punctuation or a space (GPT-2, LLaMA-3, Qwen3).
-3. Otherwise at the end of a word of their pre-tokenizer, which takes 2 us a character to find.
+3. Otherwise at the end of a word of their pre-tokenizer, which takes 2 us per character to find.
 4. Otherwise between two characters that no token has side by side (LLaMA-2, which has no words).
 
 A text without any such place, such as a word of millions of letters, is encoded whole.
@@ -31,7 +31,7 @@ WINDOW = 1 << 16
 BEFORE_PUNCTUATION = re.compile(
     r"[^\W_][\s!-/:-@\[-`{-~\u2010-\u2027\u3001-\u3003\uff01\uff0c\uff1a\uff1b\uff1f]"
 )
-"""A letter or digit, and a character that was never either, in no version of Unicode."""
+"""A letter or digit, and then a character that is neither in any version of Unicode."""
 RUNS = (re.compile(r"[^\W\d_]+"), re.compile(r"(?:[^\w\s]|_)+"), re.compile(r"\d+"))
 """Letters, punctuation and digits: a word has no end inside such a run, or ends everywhere in it."""
 SPACE = "\u2581"
@@ -62,14 +62,14 @@ def before_punctuation(text: str, begin: int, end: int) -> int | None:
         if places:
             return places[-1]
 
-        # One character is in both windows: the two that are looked for may be in one each.
+        # One character is in both windows, because the two wanted ones may be in one window each.
         stop = start + 1 if start > begin else begin
 
     return None
 
 
 def run_end(text: str, place: int) -> int:
-    """Return the end of the run of letters, punctuation or digits that goes on at ``place``."""
+    """Return the end of the run of letters, punctuation or digits that continues at ``place``."""
     ends = (run.match(text, place) for run in RUNS)
     return next((match.end() for match in ends if match), place)
 
@@ -124,7 +124,7 @@ class Pairs:
 
 
 class LongTexts:
-    """Encode with another encoder, at most one part at once."""
+    """Encode with another encoder, at most one part at a time."""
 
     def __init__(
         self, encoder: Encoder, reference: ReferenceEncoder, file: TokenizerFile, part: int = PART

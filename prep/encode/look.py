@@ -1,7 +1,7 @@
 """One look through a text, for all steps that ask about its characters: identity, normalisation, encoders.
 
-Most texts are ASCII but for a few quotes and spaces. So the other characters are taken out once, and every
-question is put to them alone.
+Most texts are ASCII except for a few quotes and spaces. So the other characters are extracted once, and all
+questions are about them alone.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ MARK_LEADS = (b"\xcc", b"\xcd")
 
 
 class Look(NamedTuple):
-    """A text's UTF-8, and what is known of its characters.
+    """A text's UTF-8, and the known facts about its characters.
 
     ``is_identity``: the text is its own identity (see ``identity``). ``has_new``: it has a character of a newer
-    Unicode than the reference's. ``nfc`` is the text in NFC, and empty if the text is that itself.
+    Unicode than the reference's. ``nfc`` is the text in NFC, and empty if the text is already in NFC.
     """
 
     data: bytes
@@ -42,7 +42,7 @@ def look(text: str) -> Look:
     is_in_nfc = _is_nfc(text, rest)
     has_space = SENTENCEPIECE_SPACE.encode() in rest
 
-    # Kept, because both the identity and an encoder may ask for it, and it is slow to make.
+    # It is kept, because both the identity and an encoder may need it, and it is slow to make.
     nfc = "" if is_in_nfc else brought_into_nfc(text)
 
     return Look(data, is_in_nfc, is_in_nfc and not has_space, has_new(rest), nfc)
@@ -55,8 +55,8 @@ def looks_of(texts: Sequence[str], known: Sequence[Look]) -> Sequence[Look]:
 
 def _is_nfc(text: str, rest: bytes) -> bool:
     """Return True if a text is in NFC. ``rest`` is the UTF-8 of its characters that are not ASCII."""
-    # A rest without marks that is in NFC stays so with ASCII in between. Of a text in another script than
-    # ours the rest is nearly all, and looking at it would not save anything.
+    # A rest without marks that is in NFC stays in NFC with ASCII in between. In other scripts nearly the
+    # whole text is the rest, and a look at it would save no time.
     first, second = MARK_LEADS
     is_small = 4 * len(rest) < len(text) and first not in rest and second not in rest
     if is_small and unicodedata.is_normalized("NFC", rest.decode()):

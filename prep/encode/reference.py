@@ -1,4 +1,4 @@
-"""The reference: Hugging Face ``tokenizers`` on ``tokenizer.json``, which ``transformers`` runs as well."""
+"""The reference: Hugging Face ``tokenizers`` on ``tokenizer.json``, which ``transformers`` also uses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ReferenceEncoder:
     def words(self, text: str) -> list[int]:
         """Return the ends of the words in a text.
 
-        No merge reaches over one. Empty without a pre-tokenizer.
+        No merge reaches over such an end. The list is empty without a pre-tokenizer.
         """
         splitter = self._tokenizer.pre_tokenizer
         return [end for _, (_, end) in splitter.pre_tokenize_str(text)] if splitter else []

@@ -26,7 +26,7 @@ SENTENCEPIECE = [
 
 
 class AddedToken(msgspec.Struct, frozen=True):
-    """A token beside the model's vocabulary.
+    """A token outside the model's vocabulary.
 
     The string of a special token in a document is always text. Any other added token is a control token: the
     reference replaces its string in a document by its id.
@@ -87,12 +87,12 @@ class TokenizerFile:
 
     @property
     def puts_a_space_first(self) -> bool:
-        """True if every text begins with a space, as with SentencePiece."""
+        """Return True if every text begins with a space, as with SentencePiece."""
         return any(step.get("type") in ("Prepend", "Metaspace") for step in self.steps)
 
     @functools.cached_property
     def tells_texts_apart(self) -> bool:
-        """True if texts of different identity have different ids (see ``identity``).
+        """Return True if texts of different identity have different ids (see ``identity``).
 
         It is True only if every step is known to lose nothing: bytes, or pieces with bytes as the fallback.
         """
@@ -109,7 +109,7 @@ class TokenizerFile:
             if not (keeps_all or isolates):
                 return False
 
-        # Such a token takes spaces beside it away, or is found in several spellings.
+        # Such a token removes the spaces beside it, or matches several spellings.
         if any(token.lstrip or token.rstrip or token.normalized for token in self.added if not token.special):
             return False
 
@@ -120,7 +120,7 @@ class TokenizerFile:
         if any(step.get("type") == "ByteLevel" for step in self.steps):
             from tokenizers.pre_tokenizers import ByteLevel
 
-            # A byte without a token of its own would be dropped or become "unknown".
+            # A byte without its own token would be dropped or become "unknown".
             return set(ByteLevel.alphabet()) <= set(self.vocabulary())
 
         return model.byte_fallback and {f"<0x{byte:02X}>" for byte in range(256)} <= set(self.vocabulary())

@@ -158,7 +158,7 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
         try:
             os.replace(partial, folder)
         except OSError:
-            # The folder exists by now: another process may have fetched the same tokenizer.
+            # The folder may exist by now: another process may have fetched the same tokenizer.
             if not (folder / FILE).is_file():
                 raise UserError(f"{folder} is in the way: it holds no {FILE}", hint="remove it") from None
 
@@ -174,7 +174,7 @@ def _download(
 ) -> None:
     from huggingface_hub import HfApi, errors, hf_hub_download
 
-    # The client warns of every retry, which is no news for a user.
+    # The client warns of every retry, which a user does not need.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     page = f"https://huggingface.co/{entry.hub}"
     access: dict[str, Any] = {"revision": entry.revision, "token": token or False}
@@ -192,7 +192,7 @@ def _download(
     except errors.RepositoryNotFoundError:
         hint = f"see {page}; put a token that may read it into ${token_env}"
         raise UserError(f"the hub knows no {entry.hub}, or your token may not see it", hint=hint) from None
-    except Exception as error:  # also what the HTTP library below it raises, which changes with the version
+    except Exception as error:  # also errors of its HTTP library, which change with the version
         hint = f"without a network: copy {FILE} of {page} into $JOBCTL_ROOT/tokenizers/{name}/"
         raise UserError(f"{file} of {entry.hub} could not be fetched: {error}", hint=hint, code=1) from None
 

@@ -1,1 +1,1 @@
-"""Which documents are kept, and in which split."""
+"""Choose the documents that are kept, and their split."""

@@ -23,14 +23,14 @@ from jobctl.prep.shards.sorted_runs import Columns, between, edges, run_file, wr
 PERMUTATIONS = 128
 BANDS = 16
 SEED = 1
-"""Rows a band: 8. Two texts whose word 5-grams overlap by s share a key with probability 1 - (1 - s^8)^16:
-0.06 at 0.5, 0.62 at 0.7, 0.95 at 0.8, nearly 1 at 0.9."""
+"""Each band has 8 rows. Two texts whose word 5-grams overlap by s share a key with probability
+1 - (1 - s^8)^16: 0.06 at 0.5, 0.62 at 0.7, 0.95 at 0.8, nearly 1 at 0.9."""
 SHINGLE = 5
-"""Words of a piece of text that is compared."""
+"""The number of words in a piece of text that is compared."""
 WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 """A run of letters and digits. In scripts without spaces each character is a word."""
 TAKEN = 1 << 16
-"""Words that are hashed in one call."""
+"""The number of words that are hashed in one call."""
 KEYS_A_RUN = 1 << 19
 KEYS_A_PART = 1 << 21
 EXACT = 0

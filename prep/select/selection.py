@@ -1,4 +1,4 @@
-"""Decide for each document if it is kept, how often, and in which split.
+"""Decide for each document if it is kept, how often it is written, and in which split.
 
 The decision depends only on its text.
 
@@ -46,7 +46,7 @@ def is_validation(digest: int, share: float) -> bool:
 def copies(digest: int, weight: float) -> int:
     """Return how often a document of this weight is written. Its own hash decides about the fraction."""
     whole = int(weight)
-    # The lower half, because the upper one has already decided about the split.
+    # The lower half is used, because the upper one has already decided about the split.
     return whole + ((digest & (HALF - 1)) < (weight - whole) * HALF)
 
 
@@ -141,12 +141,12 @@ class Selection:
         self._kept = 0
 
     def reason(self, text: str, language: str) -> str:
-        """Return why the document itself is left out, or an empty text if it is kept."""
+        """Return the reason why the document itself is left out, or an empty text if it is kept."""
         entry = self.entry
         if len(text) < entry.min_characters:
             return "short"
 
-        # The cheap checks come first: telling a language costs the most.
+        # The cheap checks come first: the language costs the most.
         if entry.max_characters and len(text) > entry.max_characters:
             return "long"
 
@@ -181,7 +181,7 @@ class Selection:
         if self._identity is not text_identity:
             return self._identity(text)
 
-        # What the look knows is not worked out again.
+        # Facts of the look are not computed again.
         return seen.data if seen.is_identity else with_plain_spaces(seen.nfc or text).encode()
 
     def is_held_out(self, document: Document) -> bool:
@@ -222,7 +222,7 @@ class Selection:
         self.left_out.update(repeated.values())
         splits = {split: Chosen(split, []) for split in SPLITS}
 
-        # Duplicates were numbered among the documents that the filters keep, so the count goes on over
+        # Duplicates were numbered among the documents that the filters keep, so the count continues over
         # batches.
         for number, document in enumerate(documents, self._kept):
             if number not in repeated:

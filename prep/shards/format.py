@@ -102,7 +102,7 @@ def numpy_dtype(name: TokenType) -> np.dtype[np.unsignedinteger[Any]]:
 def fingerprint(meta: Meta) -> str:
     """Return the SHA-256 over all of ``meta.json`` except the fingerprint itself: 64 hexadecimal digits."""
     bare = msgspec.structs.replace(meta, fingerprint="")
-    # Sorted, because the options are a dict whose order says nothing.
+    # Sorted, because the options are a dict whose order has no meaning.
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
@@ -128,8 +128,7 @@ class WriteBack:
             return
 
         file = self._file.fileno()
-        # Only the bytes before the last ones are waited for: they were begun one step ago, and are mostly
-        # written.
+        # Wait only for the bytes before the last ones: their write began one step ago, and is mostly done.
         before = self._begun - self._forgotten
         if before:
             self._sync(file, self._forgotten, before, WAIT)
@@ -250,7 +249,7 @@ def write_meta(folder: Path, meta: Meta) -> Meta:
     }
 
     write_whole(folder / "meta.pkl", pickle.dumps(older, protocol=2))
-    # Last, because this file marks the data set as whole.
+    # It is written last, because this file marks the data set as whole.
     write_whole(folder / META_FILE, msgspec.json.format(msgspec.json.encode(meta), indent=1) + b"\n")
 
     return meta
@@ -260,7 +259,7 @@ def write_meta(folder: Path, meta: Meta) -> Meta:
 
 
 def read_meta(folder: Path) -> Meta:
-    """Read and check ``meta.json``. Raises UserError that names what is wrong with it."""
+    """Read and check ``meta.json``. Raises UserError that names the fault."""
     path = folder / META_FILE
     prepare = "prepare it with: jobctl submit prep --dataset NAME --tokenizer NAME"
     try:
@@ -292,7 +291,7 @@ def read_meta(folder: Path) -> Meta:
     if meta.dtype == "uint16" and token_dtype(meta.vocab_size) != "uint16":
         raise UserError(f"{path}: {meta.dtype} is not the type for {meta.vocab_size} ids", hint=prepare)
 
-    # The names become paths, and the data set may come from somebody else.
+    # The names become paths, and the data set may come from another user.
     try:
         for name in (*(shard.file for shard in meta.shards), meta.tokenizer.name, meta.tokenizer.file):
             parts_of(name)

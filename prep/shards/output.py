@@ -68,8 +68,8 @@ class Series:
             writer = self._writers[-1]
             fits = int(np.searchsorted(ends, begin + self._room - writer.tokens, side="right"))
             if fits <= done and writer.tokens:
-                # Not closed yet: the name of a shard holds the number of all, which the last document
-                # decides.
+                # It is not closed yet: the name of a shard has the number of all shards, which the last
+                # document decides.
                 writer.finish()
                 self._begin()
                 continue
@@ -94,6 +94,6 @@ class Series:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Also after a good end: a closed shard has its name by then, and stays.
+        # This also runs after a good end: a closed shard has its name by then, and stays.
         for writer in self._writers:
             writer.discard()

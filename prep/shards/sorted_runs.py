@@ -39,7 +39,7 @@ def edges(part: int, parts: int, pieces: int = 1) -> list[int]:
 
 def places(columns: Columns, bounds: list[int]) -> list[int]:
     """Return the row of each bound."""
-    # One more than the largest 64-bit number, so numpy cannot hold it.
+    # This is one more than the largest 64-bit number, so numpy cannot hold it.
     last = 1 << 64
     rows = columns.shape[1]
     return [rows if bound == last else int(np.searchsorted(columns[0], np.uint64(bound))) for bound in bounds]
@@ -49,7 +49,7 @@ def between(paths: Iterator[Path], low: int, high: int) -> Columns:
     """Return all rows of the runs from ``low`` up to below ``high``, in the runs' order, shape [columns, rows]."""
     slices = []
     for path in paths:
-        # Mapped, so that only the pages of these rows are read.
+        # The file is mapped, so that only the pages of these rows are read.
         columns = np.load(path, mmap_mode="r")
         begin, end = places(columns, [low, high])
         slices.append(np.array(columns[:, begin:end]))

@@ -1,1 +1,1 @@
-"""Where text comes from, file by file and document by document."""
+"""Read the sources of text, file by file and document by document."""

@@ -66,7 +66,7 @@ def whole_text(data: bytes) -> str:
 
 def without_surrogates(text: str) -> str:
     """Return a text with U+FFFD for each lone surrogate."""
-    # Through UTF-16, which makes one character of two halves that belong together.
+    # This goes through UTF-16, which joins two matching halves to one character.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -149,7 +149,7 @@ class Fields:
         if text is not None and not isinstance(text, str):
             raise ValueError(f"its field '{self.text}' is {json_type(text)}, not text")
 
-        # Through JSON, so that texts at any depth are cleaned.
+        # This goes through JSON, so that texts at any depth are cleaned.
         roots = [json.dumps(value.get(name), ensure_ascii=False) for name in self.roots]
         clean_roots = [json.loads(without_surrogates(root)) for root in roots]
 

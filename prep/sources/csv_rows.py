@@ -75,7 +75,7 @@ def from_csv(source: Source, stream: BinaryIO, fields: Fields, report: Report) -
     records = []
     size = 0
     while True:
-        # Taken before the row is read: a row may have several lines, and a report names its first.
+        # It is taken before the row is read: a row may have several lines, and a report names the first.
         line = lines.line
         offset = lines.offset
         try:

@@ -37,7 +37,7 @@ def field_names(sources: Sequence[Source]) -> list[str]:
     Names of nested fields have dots.
     """
     for source in sources:
-        # The names are only for a message, and a bad file must not replace the error that it is about.
+        # The names are only for a message. A bad file must not replace the error of that message.
         with contextlib.suppress(UserError, OSError, ValueError, EOFError, StopIteration):
             names = names_in(source)
             if names:
@@ -157,8 +157,7 @@ def from_stream(
     kind_of_file = kind(source.name)
     form = form_of_json(source) if kind_of_file == "json" else "lines"
     if form != "lines" and piece.start:
-        # From the middle of the file nobody can find its values. So the task of the first piece reads them
-        # all.
+        # The values cannot be found from the middle of the file. So the first piece's task reads them all.
         return
 
     if form != "lines":

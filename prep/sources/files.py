@@ -69,7 +69,7 @@ class CheckedFile(io.RawIOBase):
         return open(self.path, "rb", buffering=0)
 
     def _reopen(self) -> None:
-        # A handle that was open while the server was away often stays stale (ESTALE).
+        # A handle that was open during a failure of the server often stays stale (ESTALE).
         self._file.close()
         self._file = self._open()
         self._file.seek(self._position)
@@ -163,7 +163,7 @@ def check_packed(path: Path, suffix: str) -> None:
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
     """Return the stream of a compressed or plain file's content."""
     if suffix == ".lz4":
-        # The library that reads parquet can do it, and it continues with a second frame.
+        # The library that reads parquet can do it. It also reads a second frame.
         import pyarrow  # type: ignore[import-untyped]
 
         return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "lz4"))
@@ -185,7 +185,7 @@ def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """Return the error for a file that cannot be decompressed or parsed at all."""
-    # The library has one type of error for everything, so only its words tell.
+    # The library has one type of error for all faults, so only its words show the cause.
     if "too much memory" in str(error):
         return UserError(
             f"source {path} asks for a Zstandard window of more than {LARGEST_WINDOW >> 30} GiB",

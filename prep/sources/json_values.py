@@ -53,7 +53,7 @@ class Splitter:
 
     @property
     def is_inside(self) -> bool:
-        """True if a bracket or a string is open."""
+        """Return True if a bracket or a string is open."""
         return bool(self._depth or self._in_string)
 
     def ends(self, block: bytes) -> list[int]:

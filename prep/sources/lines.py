@@ -17,7 +17,7 @@ from jobctl.prep.sources.batches import BLOCK, LONGEST, Batch, Broken, Fields, P
 from jobctl.prep.sources.files import CheckedFile
 
 FEW = 4096
-"""Lines of a block that are looked for one by one."""
+"""The most lines of a block that are searched one by one."""
 
 
 class Block(NamedTuple):
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def block_of(data: bytes, end: int, line: int, offset: int) -> Block:
-    """Return the block of the first ``end`` bytes, with its line breaks, which are looked for only once."""
+    """Return the block of the first ``end`` bytes, with its line breaks, which are searched only once."""
     return Block(memoryview(data)[:end], line, offset, breaks_of(data, end))
 
 
@@ -38,7 +38,7 @@ def breaks_of(data: bytes, end: int) -> npt.NDArray[np.int64]:
     """Return the places of the line breaks in the first ``end`` bytes."""
     places: list[int] = []
     place = data.find(b"\n", 0, end)
-    # From one to the next is several times as fast as a look at every byte, unless there are many.
+    # A search from one to the next is several times as fast as a look at every byte, unless there are many.
     while place >= 0 and len(places) < FEW:
         places.append(place)
         place = data.find(b"\n", place + 1, end)
@@ -141,10 +141,10 @@ def parsed(block: Block, fields: Fields, file: str, report: Report) -> list[Any]
     try:
         records: list[Any] = fields.decoded_lines(block.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # One of the lines is broken: find out which.
+        # One of the lines is broken. Find it.
         return one_by_one(block, fields, file, report)
 
-    # The decoder takes two values on one line for two lines, and skips blank ones.
+    # The decoder reads two values on one line as two lines, and skips blank lines.
     if len(records) == lines_of_objects(block):
         return records
 

@@ -78,7 +78,7 @@ def walk(folder: Path) -> Iterator[Path | Skipped]:
     refused: list[OSError] = []
     # Without `onerror`, os.walk passes over a folder that it cannot read.
     for place, folders, files in os.walk(folder, onerror=refused.append):
-        # In place, because os.walk goes on with this very list.
+        # In place, because os.walk continues with this very list.
         folders[:] = [name for name in folders if not hidden(name)]
         for name in folders:
             # A link could lead back to a folder above it, and the walk would have no end.
@@ -103,7 +103,7 @@ def folder_files(folder: Path, patterns: Sequence[str], prefix: str = "") -> Lis
         elif not matches(name, patterns):
             continue
         elif path.is_symlink() and not path.exists():
-            # Whoever made the link meant it to be data, so it is not passed over.
+            # The maker of the link meant it to be data, so it is not skipped.
             raise UserError(f"source {path} is a link to nothing", hint="remove the link, or repair it")
         elif not path.is_file():
             skipped.append(Skipped(path, "not a file"))

@@ -116,7 +116,7 @@ def described(part: Part) -> Described:
     """
     source = part.source
 
-    # Before the reading: a change during it then shows as a later time.
+    # The time is taken before the read, so that a change during the read shows as a later time.
     changed = changed_at(source)
     digest = hashlib.sha256()
     pieces: list[str] = []

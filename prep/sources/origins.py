@@ -76,7 +76,7 @@ def package_files(package: Package) -> list[Source]:
 def mirrored(folder: Path) -> Mirrored | None:
     """Return the files that the mirror in ``folder`` must hold, or None if prep.mirror did not make it.
 
-    Raises UserError if its record cannot be read, because then nobody knows if the mirror is complete.
+    Raises UserError if its record cannot be read, because then it is unknown if the mirror is complete.
     """
     path = folder / MIRROR_FILE
     try:
@@ -99,7 +99,7 @@ def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> Listing:
     if expected is None:
         return listing
 
-    # Without patterns: the mirror must be whole, whatever this job reads of it.
+    # No patterns are used: the mirror must be whole, even if this job reads only a part.
     sizes = {source.name: source.path.stat().st_size for source in folder_files(folder, []).sources}
     listed = [file for file in expected.files if kind(file.path)]
     wrong = [file.path for file in listed if sizes.get(file.path) != file.size]
@@ -113,7 +113,7 @@ def mirror_files(folder: Path, name: str, patterns: Sequence[str]) -> Listing:
     hashes = {file.path: file.sha256 for file in listed}
     sources = [source._replace(sha256=hashes.get(source.name, "")) for source in listing.sources]
 
-    # A hub's data set comes with a page about it, which is no data.
+    # A data set on the hub has a page about it, which is not data.
     skipped = [file for file in listing.skipped if Path(file.path).name not in ABOUT]
 
     return Listing(sources, skipped)

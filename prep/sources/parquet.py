@@ -77,7 +77,7 @@ def texts_of(column: Any) -> list[str | None]:
         return [None if index is None else values[index] for index in column.indices.to_pylist()]
 
     if pyarrow.types.is_string(column.type):
-        # As text a single wrong byte would make pyarrow refuse the whole column.
+        # If it were read as text, a single wrong byte would make pyarrow refuse the whole column.
         column = column.cast(pyarrow.binary())
     elif pyarrow.types.is_large_string(column.type):
         column = column.cast(pyarrow.large_binary())
@@ -160,7 +160,7 @@ def from_parquet(source: Source, stream: BinaryIO, fields: Fields, report: Repor
     """Read the rows of a parquet file in their order. A row without a text is an empty document."""
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    # Opened twice: the first time shows if the column has a dictionary, which the second time must know.
+    # The file is opened twice. The first time shows if the column has a dictionary; the second time needs it.
     with pyarrow.parquet.ParquetFile(stream, memory_map=False) as file:
         columns = check_columns(source, list(file.schema_arrow.names), fields)
         dictionary = [fields.text] if has_dictionary(file, fields.text) else []

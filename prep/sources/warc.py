@@ -114,7 +114,7 @@ def next_header(data: Bytes) -> Header | None:
 
 
 def why_not(header: Header) -> str:
-    """Return why a record holds no document, or an empty text if it holds one."""
+    """Return the reason why a record holds no document, or an empty text if it holds one."""
     kind = header.value("warc-type").lower()
     content = header.value("content-type").partition(";")[0].strip().lower()
     if header.length > LONGEST:

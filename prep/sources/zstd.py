@@ -24,7 +24,7 @@ REPEATED = 1
 class Frames:
     """Follow the blocks of frames while their bytes pass, to know if the last is whole (RFC 8878, section 3.1).
 
-    Only headers are looked at. Whether the bytes are right is the decompressor's matter.
+    Only headers are read. The decompressor checks the bytes themselves.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Frames:
 
     @property
     def is_whole(self) -> bool:
-        """True between two frames, and at the end of the last one."""
+        """Return True between two frames, and at the end of the last one."""
         return self._step == self._magic and not self._skip and not self._header
 
     def see(self, data: bytes) -> None:

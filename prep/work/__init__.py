@@ -1,1 +1,1 @@
-"""A job's plan, its workers, and how they share the work."""
+"""A job's plan, its workers, and their division of the work."""

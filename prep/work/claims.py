@@ -73,7 +73,7 @@ class Claims:
         except FileExistsError:
             return self._take_over(path, patience)
 
-        # In the time of the file system, as the ages of claims are measured.
+        # This is the time of the file system, by which the ages of claims are measured.
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{owner()} {os.fstat(descriptor).st_mtime}")
 
@@ -86,7 +86,7 @@ class Claims:
             if now - touched < self.stale and now - taken(path, touched) < patience:
                 return False
 
-            # Written aside and renamed, so that nobody reads half a claim.
+            # It is written aside and renamed, so that nobody reads half a claim.
             aside = path.with_name(f".{path.name}.{owner()}")
             claim = f"{owner()} {now}"
             aside.write_text(claim)
@@ -95,7 +95,7 @@ class Claims:
             # Of several workers that take over at once, the last one to rename has the task.
             return path.read_text() == claim
         except FileNotFoundError:
-            # Its owner has given it back in the meantime.
+            # Its owner has given it back meanwhile.
             return False
 
     @contextlib.contextmanager
@@ -105,8 +105,8 @@ class Claims:
         over = threading.Event()
 
         def touch() -> None:
-            # Four times as often as needed, so that a slow file system or a busy machine does not lose a
-            # claim.
+            # This is four times as often as needed, so that a slow file system or a busy machine does
+            # not lose a claim.
             while not over.wait(self.stale / 4):
                 with contextlib.suppress(OSError):
                     os.utime(path)
@@ -117,8 +117,8 @@ class Claims:
         try:
             yield
         finally:
-            # If another worker has taken the claim over meanwhile, it loses it here. Then a third one may do
-            # the task as well, which does no harm.
+            # If another worker has taken the claim over meanwhile, it loses it here. Then a
+            # third one may also do the task, which does no harm.
             over.set()
             thread.join()
             with contextlib.suppress(OSError):

@@ -60,13 +60,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """SHA-256 over everything that decides the result: 64 hexadecimal digits."""
+        """Return the SHA-256 over everything that decides the result: 64 hexadecimal digits."""
         config = msgspec.structs.replace(self.config, **FREE)
         return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, config=config))).hexdigest()
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options that chose the documents, for ``meta.json``."""
+        """Return the options that chose the documents, for ``meta.json``."""
         entry = self.entry
         config = self.config
         return {
@@ -104,7 +104,7 @@ def create(output: Path, job: Job) -> None:
     try:
         make_shared(output.parent)
         for folder in FOLDERS:
-            # Each place by itself: a link in any of them would lead out of the output.
+            # Each place is checked alone: a link in any of them would lead out of the output.
             inside(output, f"{WORK}/{folder}").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
@@ -115,7 +115,7 @@ def create(output: Path, job: Job) -> None:
         return load(output) if (work / JOB_FILE).exists() else None
 
     def make() -> None:
-        # Somebody's data would be overwritten, or mixed with ours.
+        # Other data would be overwritten, or mixed with ours.
         if any(output.glob("*.bin")):
             raise UserError(
                 f"{output} has shards that no job of this folder made", hint="name another with --output"
@@ -150,5 +150,5 @@ def clear(output: Path) -> None:
         # Errors are ignored, because another worker may remove the same files at this moment.
         shutil.rmtree(work_dir(output) / folder, ignore_errors=True)
     for leftover in work_dir(output).rglob(".*.partial"):
-        # Workers that were killed leave such files.
+        # Killed workers leave such files.
         leftover.unlink(missing_ok=True)

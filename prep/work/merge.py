@@ -117,9 +117,9 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     job = work.job
     count = len(work.units)
     done = records(output, count)
-    # Once more at the end: a source that changed during the job would not match its hash.
+    # This is checked again at the end: a source that changed during the job would not match its hash.
     manifests.compare(manifest, sources)
-    # Written before the check, whose message tells the user to look into it.
+    # It is written before the check, whose message tells the user to read it.
     write_rejects(output, range(count))
     check_rejects(job, done)
     total = statistics.Statistics()
@@ -129,7 +129,7 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
         total.add(record.statistics)
         evidence.add(record.evidence)
 
-    # Before the kept documents are counted: a wrong name is the likelier reason for having none.
+    # This comes before the count of kept documents: a wrong name is the likelier reason for a count of 0.
     check_names(job, evidence, sources)
     check_kept(total)
     shards = stages.shards(work, done)
@@ -143,10 +143,10 @@ def merge(work: UnitJob, manifest: Manifest, sources: Sequence[Source]) -> Meta:
     meta = meta_of(job, shards, manifest)
 
     for leftover in output.glob(".*.bin.*.partial"):
-        # They are of workers that were killed, or that were so slow that others did their tasks.
+        # They are from killed workers, or from workers so slow that others did their tasks.
         leftover.unlink(missing_ok=True)
 
     litdata_index.write(output, meta)
 
-    # Last of all: readers take the data set for whole as soon as this file exists.
+    # This comes last: readers take the data set as whole as soon as this file exists.
     return write_meta(output, meta)

@@ -30,13 +30,13 @@ task itself waits for STRANGERS_PATIENCE seconds.
 LONGEST_POLL = 5.0
 """Seconds between the checks of a worker that is idle for long.
 
-At the end of a job most of a thousand workers are.
+At the end of a job most of a thousand workers are idle.
 """
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a worker that got SIGTERM and cleaned up."""
 LESS_MEMORY = "fewer --workers"
 RESTARTS = 3
-"""Times that a killed worker is replaced."""
+"""The number of times that a killed worker is replaced."""
 
 
 def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]) -> bool:
@@ -68,7 +68,7 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
 
             idle_since = time.monotonic()
             longest = max(longest, idle_since - began)
-            # The parent was killed, and cannot end its workers any more.
+            # The parent was killed, and can no longer end its workers.
             if os.getppid() != parent:
                 return False
 
@@ -87,7 +87,7 @@ def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Se
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
 
-    # Ctrl-C reaches the parent as well, which ends its workers.
+    # Ctrl-C also reaches the parent, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     # The encoders' threads of all workers together are not more than the cores.
@@ -103,8 +103,8 @@ def _enter(target: Callable[..., None], errors: Any, threads: int, arguments: Se
 class Pool:
     """Processes that run ``target(*arguments, slot)``. A killed one is replaced. One that fails ends all.
 
-    They are forks of this process, so they need not load again what it has loaded. It must have no threads
-    then.
+    They are forks of this process, so they need not load its modules and data again. It must have no threads
+    at that time.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Pool:
             message, hint, code = self._errors.get()
             raise UserError(message, hint=hint, code=code)
 
-        # Read only once: a worker may end while they are checked.
+        # The codes are read only once: a worker may end during the check.
         codes = [process.exitcode for process in self._processes]
         for slot, code in enumerate(codes):
             # None is a worker that is still at work, 0 one that is done.
@@ -168,7 +168,7 @@ class Pool:
         return UserError(f"a worker {ended}" + (f": {memory}" if memory else ""), hint=hint, code=1)
 
     def stop(self) -> None:
-        # All are told before any is waited for, so that they end at the same time.
+        # All workers get the signal before the first wait, so that they end at the same time.
         for process in self._processes:
             if process.exitcode is None:
                 process.terminate()
@@ -179,7 +179,7 @@ class Pool:
 
 
 def ending(code: int) -> str:
-    """Return in words how a process ended."""
+    """Return a description of a process's end."""
     return f"ended with {code}" if code > 0 else f"was killed by signal {-code}"
 
 

@@ -78,7 +78,7 @@ def folder(output: Path) -> Path:
 
 
 class Reporter:
-    """The file of one worker. If it cannot be written, the work goes on."""
+    """The file of one worker. If it cannot be written, the work continues."""
 
     def __init__(self, output: Path) -> None:
         self.path = folder(output) / f"{owner()}.json"
@@ -120,7 +120,7 @@ class Reporter:
     def write(self) -> None:
         self._written = time.time()
         self.worker.updated = self._written
-        # The beat's thread writes the same file.
+        # The thread of the beat writes the same file.
         with self._lock, contextlib.suppress(OSError):
             aside = self.path.with_name(f".{self.path.name}")
             aside.write_bytes(msgspec.json.encode(self.worker))
@@ -128,9 +128,9 @@ class Reporter:
 
 
 def workers(output: Path) -> list[Worker]:
-    """Return every worker that ever reported."""
+    """Return every worker that has ever reported."""
     reports = []
-    # Without names that begin with a dot: those are being written.
+    # Names that begin with a dot are left out: those files are being written.
     for path in folder(output).glob("[!.]*.json"):
         with contextlib.suppress(OSError, msgspec.DecodeError):
             reports.append(msgspec.json.decode(path.read_bytes(), type=Worker))
@@ -141,7 +141,7 @@ def workers(output: Path) -> list[Worker]:
 class Tally:
     """Sums over the finished tasks of a job's stages.
 
-    Each record is read only once, however often one asks.
+    Each record is read only once.
     """
 
     def __init__(self, output: Path) -> None:
@@ -149,7 +149,7 @@ class Tally:
         self._sums: dict[str, tuple[set[int], Sum]] = {}
 
     def done(self, stage: str) -> Sum:
-        """Return the sums over the tasks of a stage that are done by now."""
+        """Return the sums over the finished tasks of a stage."""
         seen, total = self._sums.setdefault(stage, (set(), Sum()))
         for index in finished(self._output, stage) - seen:
             record = msgspec.json.decode(record_file(self._output, stage, index).read_bytes(), type=Done)
@@ -194,11 +194,11 @@ def status(reports: Iterable[Worker], *, state: str, tasks: int, done: Sum, size
 
 
 def publish(output: Path, now: Status) -> None:
-    """Write the status for ``jobctl status``, once every few seconds. If that fails, the work goes on."""
+    """Write the status for ``jobctl status``, once every few seconds. If that fails, the work continues."""
     path = preparation_file(output)
     with contextlib.suppress(OSError):
         if now.state == "finished" or not path.exists() or time.time() - path.stat().st_mtime > PUBLISHED:
-            # A name of its own, because several nodes publish.
+            # The file has its own name, because several nodes publish.
             aside = path.with_name(f".{path.name}.{owner()}")
             aside.write_bytes(msgspec.json.encode(now))
             aside.replace(path)

@@ -41,7 +41,7 @@ def lost_tasks(output: Path, job: Job, checksums: bool) -> Iterator[tuple[str, i
         for index in sorted(finished(output, stage)):
             try:
                 made = msgspec.json.decode(record_file(output, stage, index).read_bytes(), type=Made)
-            # A record that cannot be read says nothing of its shards, so they are made again.
+            # A record that cannot be read says nothing about its shards, so they are made again.
             except (msgspec.DecodeError, OSError):
                 yield stage, index
                 continue
@@ -74,7 +74,7 @@ def forget_lost(output: Path, job: Job, checksums: bool = False) -> int:
     if not lost:
         return 0
 
-    # This file marks the data set as whole, so it goes first: a reader may come at any moment.
+    # This file marks the data set as whole, so it is removed first: a reader may come at any time.
     (output / META_FILE).unlink(missing_ok=True)
 
     stages = {stage for stage, _ in lost}

@@ -94,14 +94,14 @@ class RunWriter:
         with open(self._sorted, "wb") as target:
             for begin, length in zip((ends - lengths)[order].tolist(), lengths[order].tolist(), strict=True):
                 size = length * self._itemsize
-                # Read back from the file, which the kernel still holds in memory: a copy in Python would
-                # double the worker's size.
+                # It is read back from the file, which the kernel still holds in memory. A copy in Python
+                # would double the worker's size.
                 target.write(os.pread(self._file.fileno(), size, begin * self._itemsize))
 
             target.flush()
             os.fsync(target.fileno())
 
-        # The ids lie beside their index, under its name with another ending.
+        # The ids are next to their index, under its name with another ending.
         path = run_file(self._folder, self._index, self.runs)
         os.replace(self._sorted, path.with_suffix(".bin"))
         columns = [keys[order], np.cumsum(lengths[order]), sizes[order]]
@@ -111,7 +111,7 @@ class RunWriter:
         self._first = self._first + len(lengths)
         self._lengths = []
         self._sizes = []
-        # The next run begins in the same file, which so never holds more than one.
+        # The next run begins in the same file, so the file never holds more than one run.
         self._file.seek(0)
         self._file.truncate()
 

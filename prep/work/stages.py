@@ -251,7 +251,7 @@ def stages(work: UnitJob) -> Iterator[Stage]:
     size = sum(file.size for file in work.files.values())
     count = len(work.units)
     if work.job.entry.validation_files:
-        # First: the filters of every later stage leave out what is in the validation split.
+        # This stage is first: the filters of every later stage leave out documents of the validation split.
         yield holding_out(work)
 
     if work.job.config.duplicates != "keep":

@@ -1,6 +1,6 @@
 """Prepare one unit of the plan: source pieces become shards and a record.
 
-A second time gives the same bytes.
+A second run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHECKED_TEXT = 500_000
 Seen = Callable[[int, int], None]
 """A function that gets the number of source bytes read and of tokens made."""
 MANY_BROKEN = 100
-"""Rejects before their share is checked. A few broken lines at the beginning say nothing."""
+"""The number of rejects before their share is checked. A few broken lines at the beginning mean nothing."""
 REJECTS = "rejects.jsonl"
 """The file of all rejected lines of a job, in its output folder."""
 
@@ -126,7 +126,7 @@ class Rejects:
 
     @property
     def first(self) -> str:
-        """The place of the first broken line and the reason; empty without any."""
+        """Return the place of the first broken line and the reason; empty without any."""
         if not self.found:
             return ""
         broken = self.found[0]
@@ -225,7 +225,7 @@ class UnitJob:
         if self.job.config.duplicates == "keep":
             return None
 
-        # The records decide and not the folder, which is cleared at the end of the job.
+        # The records decide, not the folder, which is cleared at the end of the job.
         parts = sorted(finished(self.output, "matching"))
         folder = work_dir(self.output) / "repeated"
         return Repeated([folder / f"{part:05d}.npy" for part in parts], index)
@@ -267,7 +267,7 @@ def write_batch(
         if time == 1:
             statistics.control_tokens += count_of(ids, controls) - len(documents) * controls_of_ends
 
-        # Encoded once, however often a document is written.
+        # A document is encoded once, even if it is written several times.
         pairs = [pair for pair in pairs if pair[0].times > time]
         if not pairs:
             break
@@ -334,10 +334,10 @@ def prepare(work: UnitJob, index: int, seen: Seen) -> Record:
     """Prepare one unit, write its record and return it. After a mismatch, do it again with the reference."""
     try:
         record = attempt(work, index, work.encoders.fast, seen)
-    # The unit is done anew from its beginning: earlier documents of it may be wrong as well.
+    # The unit is done again from its beginning: its earlier documents may also be wrong.
     except MismatchError:
         record = attempt(work, index, work.encoders.reference, seen)
 
-    # After the shards: the record marks the unit as done.
+    # It is written after the shards: the record marks the unit as done.
     write_record(work.output, STAGE, index, record)
     return record

@@ -99,7 +99,7 @@ def work_through(work: UnitJob, rank: int, ranks: int, slot: int) -> None:
     """Do the tasks of one stage after the other, in a worker process, until none is left."""
     reporter = Reporter(work.output)
     reporter.beat()
-    # A number of its own for each worker of all nodes, spread over the tasks.
+    # Each worker of all nodes has its own number, spread over the tasks.
     place = (rank + slot * ranks) * GOLDEN % 1
     for stage in stages(work):
 
@@ -130,7 +130,7 @@ def status_of(work: UnitJob, tally: Tally) -> Status:
     if (work.output / META_FILE).exists():
         return progress.whole(read_meta(work.output), len(work.units))
 
-    # The later stages cannot be asked for yet.
+    # The later stages do not exist yet.
     for stage in stages(work):
         if stage.undone(range(stage.count)):
             break
@@ -190,7 +190,7 @@ def run(
         work = work_of(output, job, manifest, sources, encoders)
         finish(work, manifest, find, show, nodes, workers)
 
-    # Also if the data set was whole already: the attempt before may have been killed at this point.
+    # This also runs if the data set was already whole: an earlier attempt may have been killed at this point.
     clear(output)
 
     return read_meta(output)
