@@ -141,7 +141,7 @@ def resolution(
 ) -> Resolution:
     """Return the job that a command line describes. ``stamp`` is the time of a submission.
 
-    A job on the checkpoint of a run takes its settings from the run's record, except where ``from_record`` is
+    A job on the checkpoint of a run takes its settings from the run's record, unless ``from_record`` is
     false: the steps of a pipeline are chosen before any of them has run. Raises UserError.
     """
     kind, rest = _split(words)

@@ -1,4 +1,4 @@
-"""``jobctl describe``: one run in full, and what to do next."""
+"""``jobctl describe``: describe one run in full, with the useful next commands."""
 
 from __future__ import annotations
 

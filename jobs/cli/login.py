@@ -50,7 +50,7 @@ ASKING = frozenset({"delete", "prune"})
 OF_THE_LOGIN = ("new", "check", "adopt")
 """Commands of a group that act on the login node."""
 SUBJECTS = ("runs", "subjects", "folder")
-"""Options that name runs or folders, in the verbs where a path of this machine has a meaning."""
+"""Options that name runs or folders, in the verbs that accept a path of this machine."""
 SAMPLE = "sample"
 """A verb whose one run may be a folder."""
 
@@ -158,7 +158,7 @@ def _site_of(options: Mapping[str, Any], project: Project) -> str | None:
 
 
 def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, Any]) -> int:
-    """Run ``words`` on the login node. Return the exit code. A wait is a separate command; it may break off."""
+    """Run ``words`` on the login node. Return the exit code. A wait is a separate command: it may break."""
     refuse_what_stays_here(options, login.host)
     run, words = _with_name(verb, words, options)
     waits = bool(options.get("wait")) and not options.get("dry_run")

@@ -218,7 +218,7 @@ def _chain(pipeline: Pipeline, specs: dict[str, JobSpec], home: Path, *, quiet: 
             submitted.append(step.run)
             _say(f"{step.name}: submitted run {step.run} (job {job})", quiet)
     # This is also done on Ctrl-C: the user did not want half a pipeline. The last job is cancelled first,
-    # # so that none begins because the one before it has ended.
+    # so that none begins because the one before it has ended.
     except BaseException:
         for run in reversed(pipeline_runs(pipeline, Place(root=home))):
             if run.name in submitted:

@@ -25,8 +25,8 @@ AUTO = re.compile(r"\s*batch_size\s*=\s*auto\s*")
 def check_room(resolved: Resolution, *, force: bool, root: Path | None = None, quiet: bool = False) -> None:
     """Print the estimate in one line on standard error.
 
-    Raises UserError for a training that cannot fit, unless ``force``. A sweep searches for sizes that fit, and
-    an evaluation keeps nothing for a backward pass. Neither is refused.
+    Raises UserError for a training that cannot fit, unless ``force``. A sweep searches for sizes that fit, so
+    it is not refused. An evaluation keeps nothing for a backward pass, so it is not refused either.
     """
     spec = resolved.spec
     if not isinstance(spec, TrainSpec) or spec.train.eval_only or spec.job_kind.may_fail_in_part:
