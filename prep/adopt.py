@@ -172,7 +172,7 @@ def adopted_shards(files: Sequence[File], entry: TokenizerEntry) -> tuple[list[S
 
 
 def notes_of(files: Sequence[File], meta: Meta, eos_token: str) -> list[str]:
-    """Return notes for the user on what the files lack."""
+    """Return notes for the user about missing parts of the files."""
     notes: list[str] = []
     for file, shard in zip(files, meta.shards, strict=True):
         if not shard.documents:

@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def invoke(arguments: list[str] | None, *, for_another: bool = False) -> int:
-    """Run the command line. Return the exit code of click's own errors.
+    """Run the command line. Return the exit code that click itself gives, for example 130 after Ctrl-C.
 
     ``for_another``: a user of another machine has typed it. It acts here, whatever the site's settings are.
     """

@@ -284,7 +284,8 @@ def _check_patch(target: str, stamp: str) -> None:
 def _tokenizer_folder(kind: JobKind, target: str, given: str) -> tuple[str, TokenizerFolder]:
     """Return the name of the tokenizer in a folder, and its description.
 
-    Raises UserError if no fetch is needed, and if the jobs of ``target`` do not see the folder.
+    Raises UserError for a job that fetches a tokenizer, because a folder is already here. Raises UserError
+    also if the jobs of ``target`` do not see the folder.
     """
     name, folder = tokenizer_folder.describe(given)
     if kind is kinds.TOKENIZER:

@@ -87,7 +87,7 @@ def build(
 ) -> Resolution:
     """Return the job that tries all combinations.
 
-    Raises UserError if no setting varies, or if no job is chosen.
+    Raises UserError if no combination can be tried, or if no job is chosen.
     """
     shared, axes = split_axes(options["sets"])
     sizes = [_whole(value) for key, values in axes if key == "batch_size" for value in values]

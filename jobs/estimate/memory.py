@@ -98,7 +98,7 @@ def _all_blocks(situation: Situation) -> Saved:
 
 
 def _inputs(situation: Situation) -> int:
-    """Return the bytes of the token ids (int64). In float32 add the input of a plain model's first block."""
+    """Return the bytes of the token ids (int64). In float32 the embedding is the first block's input."""
     return 8 * situation.tokens
 
 
@@ -118,7 +118,7 @@ def _at_the_loss(situation: Situation) -> Memory:
 def _logits_kept(situation: Situation) -> bool:
     """Return whether the fused loss keeps the gradient of all logits from forward to backward."""
     a_row = situation.narrow * situation.shapes.vocabulary
-    # As in the fused loss: at least 128 rows, however large the vocabulary is.
+    # As in the fused loss there are at least 128 rows, even for a large vocabulary.
     return max(128, KEPT_LOGITS // a_row) >= situation.tokens
 
 

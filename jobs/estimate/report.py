@@ -101,7 +101,7 @@ TOKENS_A_PARAMETER = 20
 
 
 def available(situation: Situation, machine: HardwareEntry, host_gib_free: float | None = None) -> float:
-    """Return the GiB of a GPU. Without one: the free memory of this host, or that of other hardware."""
+    """Return the GiB of a GPU. Without a GPU: the free GiB of this host, or else the hardware's own."""
     if situation.gpu:
         return usable_gib(machine)
     return machine.facts.node_memory_gib if host_gib_free is None else host_gib_free

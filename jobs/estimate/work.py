@@ -30,7 +30,7 @@ COMPUTED_AGAIN = {"none": 1.0, "selective": 1.0, "full": 4 / 3}
 MOVED_AGAIN = {"none": 1.0, "selective": 1.1, "full": 4 / 3}
 """Passes of the fused kernels over memory."""
 PLAIN_MOVED_AGAIN = {"none": 1.0, "selective": 1.25, "full": 1.0}
-"""The same for the plain path. With "full" it moves as much as uncompiled blocks: three steps on an H200."""
+"""The same for the plain path, which then moves as much as uncompiled blocks: 3 steps on an H200."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):

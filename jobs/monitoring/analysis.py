@@ -59,7 +59,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     warmup_steps: int
     """Steps at the beginning, and after each resume, that the means below leave out."""
     is_whole: bool
-    """Whether the means include all steps. They do if the run ended within its warm-up."""
+    """True if the means include all steps, because the run ended within its warm-up."""
     first_loss: float | None
     last_loss: float | None
     """Mean of the last steps: a single one is noise."""

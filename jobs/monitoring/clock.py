@@ -34,7 +34,7 @@ class Clock:
             self.hours.append(now / 3600)
 
     def at(self, step: float) -> float:
-        """Return the hour at which ``step`` was done."""
+        """Return the hours from the run's first start to the end of ``step``."""
         place = bisect_left(self.steps, step)
         if place == 0:
             return self.hours[0]

@@ -52,7 +52,7 @@ class Result(msgspec.Struct, frozen=True):
     form: Callable[[float], str]
     less_is_better: bool
     is_judged: bool = True
-    """Whether a difference in this result gets a verdict."""
+    """True if a difference in this result gets a verdict."""
 
 
 RESULTS = (

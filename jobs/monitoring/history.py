@@ -279,7 +279,7 @@ def kept(entries: list[Entry], step: int) -> list[Entry]:
     Entries are in order of steps.
     """
     end = len(entries)
-    # From the end, because a resume drops few of many entries.
+    # Search from the end, because a resume drops few of many entries.
     while end and entries[end - 1].iter > step:
         end -= 1
 

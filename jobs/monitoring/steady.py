@@ -27,7 +27,7 @@ class Steady(NamedTuple):
     warmup: int
     """Steps at the beginning that are left out."""
     is_whole: bool
-    """Whether all intervals were kept, because otherwise none would remain."""
+    """True if all intervals were kept, because otherwise none would remain."""
 
 
 def steady(history: History, skip: int | None = None) -> Steady:

@@ -147,7 +147,7 @@ def _residuals(data: _Data, rows: Array, n: Array, d: Array, y: Array) -> Array:
     import numpy as np
 
     e, a, b, alpha, beta = rows.T[..., None]
-    # In logarithms, so that no term overflows for a start far from the fit.
+    # It is computed in logarithms, so that no term overflows for a start far from the fit.
     result: Array = np.logaddexp(np.logaddexp(a - alpha * n, b - beta * d), e) - y
     return result
 

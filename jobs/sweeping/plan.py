@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: int = 900
     """Seconds that one trial may take."""
     is_array: bool = False
-    """Whether each arm is a task of a scheduler's job array."""
+    """True if each arm is a task of a scheduler's job array."""
 
     @property
     def tasks(self) -> int:

@@ -25,7 +25,7 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:
         """Return the ids of each text, each of shape [tokens].
 
-        ``looks`` is what is known of the texts, so that an encoder need not look through them again. The UTF-8
+        ``looks`` are the known facts about the texts, so that an encoder need not look through them again. The UTF-8
         in the look of a text that is longer than ``PART`` may be empty.
         """
         ...

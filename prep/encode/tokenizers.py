@@ -158,7 +158,7 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
         try:
             os.replace(partial, folder)
         except OSError:
-            # The folder may exist by now: another process may have fetched the same tokenizer.
+            # The folder exists by now: another process may have fetched the same tokenizer.
             if not (folder / FILE).is_file():
                 raise UserError(f"{folder} is in the way: it holds no {FILE}", hint="remove it") from None
 

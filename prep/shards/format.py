@@ -146,7 +146,7 @@ def checked(ids: npt.ArrayLike, vocab_size: int, name: str) -> Tokens:
     """Return ids, shape [n], in the type of the file. Raises UserError for an id outside the vocabulary."""
     array = np.asarray(ids)
     if array.size:
-        # Before the conversion: numpy would wrap an id that does not fit round to another one.
+        # This is checked before the conversion: numpy would wrap a too large id to another one.
         low = 0 if array.dtype.kind == "u" else int(array.min())
         high = int(array.max())
         if low < 0 or high >= vocab_size:

@@ -48,7 +48,7 @@ def survey(path: Path, dtype: TokenType, vocab_size: int) -> Survey:
             )
 
         with open(path, "rb") as file:
-            # Read once for the hash, the check and the counts: the file may be larger than memory.
+            # The file is read once for the hash, the check and the counts: it may be larger than memory.
             while data := file.read(CHUNK):
                 digest.update(data)
                 ids = np.frombuffer(data, numpy_dtype(dtype))

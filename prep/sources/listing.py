@@ -76,9 +76,9 @@ def hidden(name: str) -> bool:
 def walk(folder: Path) -> Iterator[Path | Skipped]:
     """Yield all files under a folder, and the folders that are not entered. Skip hidden files and folders."""
     refused: list[OSError] = []
-    # Without `onerror`, os.walk passes over a folder that it cannot read.
+    # Without `onerror`, os.walk skips a folder that it cannot read.
     for place, folders, files in os.walk(folder, onerror=refused.append):
-        # In place, because os.walk continues with this very list.
+        # The list is changed in place, because os.walk continues with this very list.
         folders[:] = [name for name in folders if not hidden(name)]
         for name in folders:
             # A link could lead back to a folder above it, and the walk would have no end.

@@ -62,7 +62,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 Cut = Callable[[Source, int], Sequence[int]]
 """A function of a source and its size.
 
-It returns the edges of the pieces, or nothing to read the file whole.
+It returns the edges of the pieces, or no edges to read the file whole.
 """
 
 
@@ -224,7 +224,7 @@ def has_other_bytes(manifest: Manifest, source: Source, known: SourceFile) -> bo
         return False
 
     digests = manifest.pieces.get(source.name, ())
-    # Without the expected hash: other bytes are an answer here, not an error.
+    # The expected hash is left out: other bytes are an answer here, not an error.
     bare = source._replace(sha256="")
     if digests:
         return described(Part(bare, edges(known.size, len(digests)))).pieces != digests

@@ -92,7 +92,7 @@ class Claims:
             aside.write_text(claim)
             os.replace(aside, path)
 
-            # Of several workers that take over at once, the last one to rename has the task.
+            # If several workers take over at once, the last one to rename has the task.
             return path.read_text() == claim
         except FileNotFoundError:
             # Its owner has given it back meanwhile.

@@ -147,7 +147,7 @@ def clear(output: Path) -> None:
     Other workers may do the same at this moment.
     """
     for folder in BULKY:
-        # Errors are ignored, because another worker may remove the same files at this moment.
+        # Errors are ignored, because another worker may remove the same files now.
         shutil.rmtree(work_dir(output) / folder, ignore_errors=True)
     for leftover in work_dir(output).rglob(".*.partial"):
         # Killed workers leave such files.

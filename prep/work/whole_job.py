@@ -130,7 +130,7 @@ def status_of(work: UnitJob, tally: Tally) -> Status:
     if (work.output / META_FILE).exists():
         return progress.whole(read_meta(work.output), len(work.units))
 
-    # The later stages do not exist yet.
+    # A later stage may be requested only when this one is done.
     for stage in stages(work):
         if stage.undone(range(stage.count)):
             break

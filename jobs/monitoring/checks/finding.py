@@ -102,7 +102,7 @@ def read_logs(run: Path, attempt: int | None = None) -> dict[str, str]:
                 file.seek(max(0, size - LOG_TAIL_BYTES))
                 # Evidence goes onto a terminal, and a log may hold control characters.
                 texts[name] = visible(file.read().decode("utf-8", "replace"))
-        except OSError:  # somebody else's, or no file
+        except OSError:  # a file of another user, or no file
             continue
 
     return texts

@@ -120,7 +120,7 @@ def loss_too_low(facts: RunFacts) -> Finding | None:
         return None
 
     last = statistics.fmean(losses[-_window(losses) :])
-    # Without tokens nobody knows whether it is early.
+    # Without tokens it is unknown whether the run is at its beginning.
     if last >= LOWEST_LOSS or math.isclose(facts.history.tokens, 0.0):
         return None
 
