@@ -1,4 +1,4 @@
-"""``jobctl data``: check and adopt existing token data."""
+"""``jobctl data``: adopt existing token data."""
 
 from __future__ import annotations
 

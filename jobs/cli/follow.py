@@ -246,7 +246,7 @@ class Progress:
             self._explain_silence(run)
 
     def _explain_silence(self, run: Run) -> None:
-        """Explain once why a job has printed nothing for a while: loading torch takes some seconds."""
+        """Tell once why a job has printed nothing for a while: loading torch takes some seconds."""
         if not self._printed and time.monotonic() - self._silent_since > SLOW_SECONDS:
             self._printed = True
             self._line(f"{run.name}: its program is loading; it has printed nothing yet")

@@ -182,7 +182,7 @@ def _confirm(question: str) -> None:
 def _remove(
     chosen: Sequence[Ended], *, checkpoints: bool, yes: bool, as_json: bool, lenient: bool = False
 ) -> None:
-    """Remove the chosen runs. With ``lenient`` runs whose volume is not reached stay."""
+    """Remove the chosen runs. With ``lenient``, runs on a volume out of reach stay."""
     with _reached(chosen, lenient) as access:
         chosen = [each for each in chosen if each.run.target in access]
         removals = [

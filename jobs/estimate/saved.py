@@ -2,8 +2,8 @@
 
 Every figure is in bytes per token. The counts follow the code: ``trainer/fused/fused_decoder.py`` for the
 fused blocks, ``trainer/models/layers`` for the plain ones. ``tests/jobs/estimate/test_saved.py`` compares
-the plain ones with what autograd really keeps. ``docs/planning.md`` compares all of them with measured
-peaks.
+the plain ones with the tensors that autograd really keeps. ``docs/planning.md`` compares all of them with
+measured peaks.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _eager_norms(situation: Situation) -> int:
         kept = 2 * narrow if layer_norm else 2 * WIDE + narrow
         return 2 * kept * hidden
 
-    # LayerNorm keeps its input; RMSNorm, made of operations, its scaled form as well.
+    # LayerNorm keeps its input. RMSNorm, made of operations, also keeps its scaled form.
     kept = WIDE if layer_norm else 2 * WIDE
     if narrow == WIDE:
         return 2 * (kept + WIDE) * hidden

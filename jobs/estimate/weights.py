@@ -168,7 +168,7 @@ def _workspaces(situation: Situation) -> int:
     fused = situation.path == "fused"
     count = 3 if fused else 2
     if fused and situation.train.use_cuda_graphs and situation.sharding != "fsdp":
-        # The stream on which graphs are captured has workspaces too.
+        # The stream on which graphs are captured also has workspaces.
         count += 2
 
     return count * 32 * MIB

@@ -1,7 +1,7 @@
 """Prometheus metrics of the runs below a root. Each scrape reads them from the runs' directories.
 
-The names follow Prometheus' rules: base units, and ``_total`` for what only grows. A metric of a run that
-has none of its value is left out, so a panel shows a gap and no zero.
+The names follow Prometheus' rules: base units, and ``_total`` for values that only grow. A metric is left
+out if the run has no value of it, so a panel shows a gap and no zero.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tie(self) -> bool:
-        """True if the law cannot tell it from the best one."""
+        """Return True if the law cannot tell it from the best one."""
         return self.behind <= self.error
 
 

@@ -25,8 +25,8 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:
         """Return the ids of each text, each of shape [tokens].
 
-        ``looks`` are the known facts about the texts, so that an encoder need not look through them again. The UTF-8
-        in the look of a text that is longer than ``PART`` may be empty.
+        ``looks`` are the known facts about the texts, so that an encoder need not look through them again. In
+        the look of a text that is longer than ``PART`` the UTF-8 may be empty.
         """
         ...
 

@@ -143,7 +143,7 @@ def check_packed(path: Path, suffix: str) -> None:
     if not suffix:
         return
 
-    # A network file system may be away here as well.
+    # A network file system may also be away here.
     with CheckedFile(path) as file:
         head = file.read(6)
 

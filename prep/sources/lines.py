@@ -194,7 +194,7 @@ def numbered(piece: Piece, report: Report) -> Report:
     @functools.cache
     def before() -> int:
         """Count the lines before the first line of the piece. This is done only for a broken line."""
-        # A network file system may be away here as well.
+        # A network file system may also be away here.
         with CheckedFile(piece.source.path) as raw, io.BufferedReader(raw) as file:
             sizes = [BLOCK] * ((piece.start - 1) // BLOCK) + [(piece.start - 1) % BLOCK]
             return 1 + sum(file.read(size).count(b"\n") for size in sizes)

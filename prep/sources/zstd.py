@@ -40,7 +40,7 @@ class Frames:
         return self._step == self._magic and not self._skip and not self._header
 
     def see(self, data: bytes) -> None:
-        """Go over the next bytes of the file."""
+        """Follow the next bytes of the file."""
         place = 0
         while place < len(data):
             if self._skip:

@@ -22,7 +22,7 @@ from jobctl.prep.work.stages import Stage
 PATIENCE = 3.0
 SHORTEST_PATIENCE = 60.0
 STRANGERS_PATIENCE = 600.0
-"""Patience of an idle worker with a task of another worker. After it, the idle worker does the task as well.
+"""Patience of an idle worker with a task of another worker. After it, the idle worker also does the task.
 
 It is PATIENCE times its own longest task, and at least SHORTEST_PATIENCE seconds. A worker that has done no
 task itself waits for STRANGERS_PATIENCE seconds.

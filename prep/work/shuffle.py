@@ -47,7 +47,7 @@ def order_keys(seed: int, unit: int, first: int, count: int) -> Columns:
     """Return the keys of ``count`` documents of a unit from number ``first`` on. All keys of a job differ."""
     # 40 bits for the documents of a unit leave 24 for the units.
     numbers = np.arange(first, first + count, dtype=np.uint64) + np.uint64(unit << 40)
-    # The seed is mixed as well: the numbers 1 and 2 differ in two bits only.
+    # The seed is also mixed: the numbers 1 and 2 differ in two bits only.
     return mixed(mixed(numbers) ^ mixed(np.array([seed], np.uint64)))
 
 
@@ -141,7 +141,7 @@ def shards_of(size: int, limit: int) -> int:
 
 
 def slices(paths: Sequence[Path], bounds: list[int]) -> Iterator[list[tuple[Path, int, int]]]:
-    """For each pair of neighbouring bounds, yield the rows between them in every run that has any."""
+    """Yield, for each pair of neighbouring bounds, the rows between them in every run that has any."""
     cuts = [places(np.load(path, mmap_mode="r"), bounds) for path in paths]
     for piece in range(len(bounds) - 1):
         rows = ((path, cut[piece], cut[piece + 1]) for path, cut in zip(paths, cuts, strict=True))

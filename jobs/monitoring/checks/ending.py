@@ -76,7 +76,7 @@ def wrong_configuration(facts: RunFacts) -> Finding | None:
 
 
 def broken_gpu(facts: RunFacts) -> Finding | None:
-    """Report a GPU that is broken by the words of its driver."""
+    """Report a GPU that its driver calls broken."""
     line = facts.search(
         r"\bXid\b|uncorrectable ECC|GPU has fallen off the bus|CUDA error: unspecified launch failure"
     )

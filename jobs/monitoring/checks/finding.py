@@ -76,7 +76,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         return any(word in device.upper() for word in ("NVIDIA", "TESLA", "GEFORCE", "RTX", "AMD INSTINCT"))
 
     def setting(self, name: str) -> object:
-        """Return a setting of the run; None if the log does not say it."""
+        """Return a setting of the run; None if the log does not have it."""
         return self.history.config.get(name)
 
 

@@ -14,7 +14,7 @@ ENOUGH_STEPS = 100
 """A loss curve with fewer steps is not judged."""
 PAGE = "docs/training.md#guards"
 LOWEST_LOSS = 1.5
-"""A loss in nats a token. No model reaches it on new text within ``EARLY_TOKENS``."""
+"""A loss in nats per token. No model reaches it on new text within ``EARLY_TOKENS``."""
 EARLY_TOKENS = 5e9
 SMALL_VOCABULARY = 1000
 """With a smaller vocabulary a token is a byte, and its loss is always low."""
@@ -136,7 +136,7 @@ def loss_too_low(facts: RunFacts) -> Finding | None:
 
 
 def loss_starts_wrong(facts: RunFacts) -> Finding | None:
-    """A first loss far from that of a model that knows nothing, ln of the vocabulary."""
+    """Report a first loss far from ln of the vocabulary, the loss of a model that knows nothing."""
     steps = facts.history.steps
     vocabulary = whole(facts.setting("vocab_size"))
     # Weights of another run begin with a low loss.
@@ -233,7 +233,7 @@ def learning_rate_unusual(facts: RunFacts) -> Finding | None:
 
 
 def _parameters(facts: RunFacts) -> int:
-    """Return the parameters of the configured model; 0 if the log does not say its sizes."""
+    """Return the parameters of the configured model; 0 if the log does not give its sizes."""
     known = {
         key: value for key, value in facts.history.config.items() if key in ModelConfig.__struct_fields__
     }
