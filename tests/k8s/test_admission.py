@@ -141,7 +141,7 @@ def test_wait_ends_with_the_reason_when_pods_are_refused_later(
     server.store.pod_quota = {"requests.example.com/thing": "1"}
     cluster("exit 0")
     code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "60")
-    assert (code, "does not begin: FailedCreatePod" in err) == (1, True), err
+    assert (code, "does not start: FailedCreatePod" in err) == (1, True), err
 
 
 def test_wait_ends_with_the_worker_that_a_restricted_namespace_refuses(
@@ -156,7 +156,7 @@ def test_wait_ends_with_the_worker_that_a_restricted_namespace_refuses(
     server.store.security = "restricted"
     cluster("exit 0")
     code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "30")
-    assert (code, "does not begin: FailedCreatePod" in err, "init-pytorch" in err) == (1, True, True), err
+    assert (code, "does not start: FailedCreatePod" in err, "init-pytorch" in err) == (1, True, True), err
 
 
 def test_wait_names_a_secret_that_the_user_may_not_look_up(
@@ -170,7 +170,7 @@ def test_wait_names_a_secret_that_the_user_may_not_look_up(
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--set", "kubernetes.secret=gone")
     assert code == 0, err
     code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "30")
-    assert (code, "does not begin: FailedMount" in err, 'secret "gone" not found' in err) == (
+    assert (code, "does not start: FailedMount" in err, 'secret "gone" not found' in err) == (
         1,
         True,
         True,
@@ -200,7 +200,7 @@ def test_wait_speaks_of_an_image_that_cannot_be_pulled_and_ends(
     cluster("exit 0").images_missing = True
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     code, _, err = jobctl_says(capfd, "wait", "demo", "--timeout", "60")
-    assert (code, "does not begin: demo-master-0: ImagePullBackOff" in err) == (1, True), err
+    assert (code, "does not start: demo-master-0: ImagePullBackOff" in err) == (1, True), err
     assert server.store.get("kubeflow.org/v1", "pytorchjobs", "jobctl", "demo")
 
 

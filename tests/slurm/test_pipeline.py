@@ -100,7 +100,7 @@ def test_cancel_ends_the_step_at_work_and_all_that_wait_for_it(
     assert submit(pipeline, body) == 0
     pipeline.until(lambda: (pipeline.root / "runs/p-prep/attempts/1.json").exists(), "prep at work", 60)
     assert submit(pipeline, body) == 1
-    assert "is at work: p-prep is running" in capsys.readouterr().err
+    assert "is still running: p-prep is running" in capsys.readouterr().err
     assert jobctl("cancel", "p") == 0
     pipeline.cluster.wait_until_idle()
     assert pipeline.cluster.run("squeue", "-h") == ""

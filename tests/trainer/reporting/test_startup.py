@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,12 +51,3 @@ def test_mfu_is_a_share_of_the_dense_peak_of_all_gpus(monkeypatch: pytest.Monkey
     assert str(peak) == "989.0 TFLOP/s dense (h200)"
     assert peak.mfu(8 * 56_307, 10_322_706_432, 8) == pytest.approx(0.5877, abs=1e-4)
     assert Peak(torch.device("cpu"), "float32").mfu(1.0, 1, 1) is None
-
-
-def test_the_page_shows_the_rows_of_today() -> None:
-    page = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
-    shown = page.partition("$ jobctl submit --model qwen3_smoke --run first")[2].partition("\nstep 10/")[0]
-    rows = re.compile(r"^ *(\w[\w ]*?)  ", re.MULTILINE)
-    facts = FACTS | {"checkpoint_saves": "a save copies 39.8 MB a rank"}
-    now = block(facts, TrainConfig(), Peak(torch.device("cpu"), "bfloat16"), ["val-1"])
-    assert rows.findall(shown) == rows.findall(now)

@@ -221,7 +221,7 @@ def test_the_log_says_what_a_checkpoint_cost(data: Path, tmp_path: Path) -> None
         assert entry["write_seconds"] > 0
         assert entry["bytes"] > 35_040 * 12
     (start,) = records(tmp_path, "start")
-    assert "GB a rank into host memory" in start["startup_info"]["checkpoint_saves"]
+    assert "kB a rank into host memory" in start["startup_info"]["checkpoint_saves"]
 
 
 def test_a_save_that_storage_is_too_slow_for_is_skipped_and_recorded(
