@@ -40,8 +40,7 @@ def describe_command(run: str, as_json: bool, **place: Any) -> None:
         "directory": str(chosen.path),
         "record": chosen.record,
         "attempts": chosen.attempts,
-        "training": training,
-        "goodput": goodput_facts(goodput),
+        **_measured_facts(training, goodput),
     }
 
     emit(msgspec.to_builtins(facts), as_json, description(chosen, status, training, goodput))
@@ -56,34 +55,32 @@ def _describe_by_hand(run: ByHand, as_json: bool) -> None:
         "directory": str(run.path),
         "record": None,
         "attempts": [],
-        "training": training,
-        "goodput": goodput_facts(goodput),
+        **_measured_facts(training, goodput),
     }
-    parts = [run.text()]
-    if training:
-        parts.append(training_summary(training))
-
-    if goodput:
-        parts.append("\n".join(goodput.lines()))
-
     verbs = ("analyze", "watch", "doctor", "report")
-    parts.append(
-        "\n".join([f"files: {run.path}", "next:", *(f"  jobctl {verb} {run.name}" for verb in verbs)])
-    )
+    end = [f"files: {run.path}", "next:", *(f"  jobctl {verb} {run.name}" for verb in verbs)]
+    parts = [run.text(), *_measured(training, goodput), "\n".join(end)]
     emit(msgspec.to_builtins(facts), as_json, "\n\n".join(parts))
 
 
 def description(run: Run, status: Status, training: Training | None, goodput: Goodput | None = None) -> str:
     """Return the whole description as text."""
-    parts = [describe_status(status), *_edits(run), *_attempts(run)]
-    if training:
-        parts.append(training_summary(training))
-
-    if goodput:
-        parts.append("\n".join(goodput.lines()))
-
+    parts = [describe_status(status), *_edits(run), *_attempts(run), *_measured(training, goodput)]
     parts.append("\n".join([f"files: {_files(run)}", *_next(run, status, training)]))
     return "\n\n".join(parts)
+
+
+def _measured(training: Training | None, goodput: Goodput | None) -> list[str]:
+    """Return the figures of the log and the account of the time, as far as they are known."""
+    return [
+        *([training_summary(training)] if training else []),
+        *(["\n".join(goodput.lines())] if goodput else []),
+    ]
+
+
+def _measured_facts(training: Training | None, goodput: Goodput | None) -> dict[str, Any]:
+    """Return the same for JSON."""
+    return {"training": training, "goodput": goodput_facts(goodput)}
 
 
 def _files(run: Run) -> str:

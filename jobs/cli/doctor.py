@@ -59,13 +59,17 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
         subjects, counts = _of_place(options)
         total = sum(counts.values())
 
-    title = len(subjects) > 1
-    parts = [
-        (f"{name}\n" if title else "")
-        + (NOTHING.format(name) if name in unchecked else text(found, counts[name]))
-        + ("\n" + NO_STEP.format(name) if name in stepless and name not in unchecked else "")
-        for name, found in subjects.items()
-    ]
+    parts = []
+    for name, found in subjects.items():
+        lines = [name] if len(subjects) > 1 else []
+        if name in unchecked:
+            lines.append(NOTHING.format(name))
+        else:
+            lines.append(text(found, counts[name]))
+            lines += [NO_STEP.format(name)] if name in stepless else []
+
+        parts.append("\n".join(lines))
+
     facts = {"findings": subjects, "checks": total, "unchecked": unchecked, "without_steps": stepless}
     emit(facts, as_json, "\n\n".join(parts))
     if any(subjects.values()):

@@ -116,7 +116,7 @@ def _point_of_run(name: str) -> Point:
     """Return size, tokens and loss of a run. The loss is its last validation, or else its last logged one."""
     from jobctl.jobs.catalog import arithmetic
     from jobctl.jobs.cli.finding import read_copy
-    from jobctl.jobs.monitoring.figures import read_training
+    from jobctl.jobs.monitoring.figures import training_of
     from jobctl.jobs.monitoring.logfile import RunLog
     from jobctl.jobs.runs import store
     from jobctl.jobs.scaling.fitting import Point
@@ -125,7 +125,8 @@ def _point_of_run(name: str) -> Point:
     # A folder that `collect` made is not a run of the root.
     run = read_copy(name) if is_here(name) else store.read(root(), name)
     spec = run.record.edited_spec
-    training = read_training(run.path)
+    history = RunLog(run.path).read()
+    training = training_of(run.path, history)
     if not isinstance(spec, TrainSpec) or training is None:
         raise UserError(f"run '{name}' is not a training", hint="jobctl list shows the runs")
 
@@ -138,7 +139,7 @@ def _point_of_run(name: str) -> Point:
         parameters=arithmetic.parameters(spec.model),
         # The trained tokens count, not the planned ones: a run may have ended early. Its log counts the
         # samples, because an edit may have changed the batch meanwhile.
-        tokens=RunLog(run.path).read().tokens or training.iterations * spec.tokens_per_step,
+        tokens=history.tokens or training.iterations * spec.tokens_per_step,
         loss=loss,
         name=name,
     )

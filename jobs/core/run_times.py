@@ -11,7 +11,7 @@ import msgspec
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.goodput import Goodput, Interval, Span, Start, account
-from jobctl.jobs.core.log_files import log_names
+from jobctl.jobs.core.log_files import has_training, log_names
 from jobctl.jobs.core.reading import open_regular, read_regular
 from jobctl.jobs.core.stamps import seconds_of
 
@@ -126,7 +126,7 @@ def _has_steps(run: Path) -> bool:
         except OSError:
             continue
 
-    return not names and any(layout.metrics_dir(run).glob("run_*.json"))
+    return not names and has_training(run)
 
 
 def start_of(lines: Iterable[bytes]) -> Start | None:

@@ -15,7 +15,7 @@ from jobctl.jobs.core.names import UnsafeName, inside
 from jobctl.jobs.core.reading import read_regular
 from jobctl.jobs.monitoring.analysis import final_loss, last_validation
 from jobctl.jobs.monitoring.document import newest_document
-from jobctl.jobs.monitoring.history import column, finite
+from jobctl.jobs.monitoring.history import History, column, finite
 from jobctl.jobs.monitoring.logfile import RunLog
 from jobctl.jobs.monitoring.steady import mean, rate, steady
 
@@ -40,20 +40,23 @@ def read_training(run: Path) -> Training | None:
 
     Raises UserError if a document cannot be read.
     """
+    return training_of(run, RunLog(run).read())
+
+
+def training_of(run: Path, history: History) -> Training | None:
+    """Return the figures of ``run``, whose log says ``history``; None as ``read_training``."""
     file = newest(run, "run") or newest(run, "eval")
     if file is None:
         return None
 
-    training = RunLog(run).read()
-    evaluations = training.evaluations
-    losses = finite(column(training.steps, "loss"))
-    intervals = steady(training).intervals
+    losses = finite(column(history.steps, "loss"))
+    intervals = steady(history).intervals
 
     return Training(
-        iterations=training.last_step,
+        iterations=history.last_step,
         first_loss=losses[0] if losses else None,
         last_loss=final_loss(losses),
-        validation_loss=last_validation(evaluations),
+        validation_loss=last_validation(history.evaluations),
         tokens_per_second=rate(intervals),
         mfu=mean(intervals, "mfu"),
         checkpoint=_latest(run),
