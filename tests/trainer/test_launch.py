@@ -1,13 +1,15 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from jobctl.jobs.core.layout import rank_log, stop_file
+from jobctl.jobs.core.layout import stop_file
 from jobctl.trainer import launch
 
 
@@ -87,17 +89,34 @@ def test_the_launcher_takes_back_only_its_own_stop_file(tmp_path: Path, others: 
     stop.take_back()
 
 
-def test_a_hang_is_said_with_where_to_look_and_who_is_silent(tmp_path: Path) -> None:
-    for rank, text in enumerate(("start\nno step for 5 s; every thread's stack:\nThread 0x1", "start\n")):
-        rank_log(tmp_path, 2, rank).parent.mkdir(parents=True, exist_ok=True)
-        rank_log(tmp_path, 2, rank).write_text(text)
-    for attempt in (2, None):
-        assert f"{tmp_path}/logs/2/rank-*.log (not in that of rank-00001)" in launch.hang_report(
-            tmp_path, attempt
-        )
-    rank_log(tmp_path, 2, 0).write_text("start\n")
-    assert launch.hang_report(tmp_path, None) == ""
-    assert launch.hang_report(tmp_path / "nothing", None) == ""
+PRINTS_WITHOUT_END = """
+import os, signal, sys
+from jobctl.trainer import launch
+
+def print_without_end():
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        sys.stderr.buffer.write(bytes(1_000_000))
+
+signal.signal(signal.SIGTERM, launch.leave)
+launch.end_with(lambda: launch.in_thread(print_without_end))
+"""
+"""A launcher that is ended while torchrun's thread prints."""
+
+
+def test_a_signal_decides_the_exit_code_also_while_torchrun_prints() -> None:
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", PRINTS_WITHOUT_END], stderr=subprocess.PIPE)
+        assert done.returncode == 143, done.stderr.strip(b"\0")
+
+
+@pytest.mark.parametrize("ending", [lambda: 200, lambda: sys.exit(200)])
+def test_the_process_ends_with_the_code_of_its_action(ending: Callable[[], int]) -> None:
+    child = os.fork()
+    if not child:
+        launch.end_with(ending)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 200
 
 
 def test_cores_are_divided_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:

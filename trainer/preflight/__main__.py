@@ -23,7 +23,7 @@ from jobctl.jobs.core.errors import UserError, first_line
 from jobctl.jobs.core.layout import bad_nodes_file, log_dir
 from jobctl.jobs.core.text import visible
 from jobctl.trainer import rendezvous
-from jobctl.trainer.launch import error_text, run_ranks, split
+from jobctl.trainer.launch import end_with, error_text, run_ranks, split
 from jobctl.trainer.preflight import verdict
 from jobctl.trainer.preflight.node import Node, look
 from jobctl.trainer.preflight.verdict import Measured, Problem
@@ -210,9 +210,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
+def code_of_main() -> int:
+    """Return the exit code of ``main``, and print its error."""
     try:
-        sys.exit(main(sys.argv[1:]))
+        return main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
+        return error.code
+
+
+if __name__ == "__main__":
+    # Not by Python's way out: an interrupt may come while torchrun's thread is at work.
+    end_with(code_of_main)
