@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import pytest
 from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig
 from jobctl.prep.encode import tokenizers
 from jobctl.prep.encode.encoders import Encoders
+from jobctl.prep.shards.format import TokenizerRecord
 from jobctl.prep.sources import manifest as manifests
 from jobctl.prep.sources.listing import listed_files
 from jobctl.prep.work.job import Job, create, work_dir
@@ -83,8 +85,28 @@ def run_prep(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[s
 MakeUnit = Callable[..., UnitJob]
 
 
+@pytest.fixture(scope="session")
+def gpt2_encoders(gpt2_root: Path) -> Callable[[str], Encoders]:
+    """Return GPT-2's encoders by their name. Each is loaded once, because that takes most of a short test."""
+    file = gpt2_root / "tokenizers" / "gpt2" / tokenizers.FILE
+
+    @functools.cache
+    def named(encoder: str) -> Encoders:
+        return Encoders(tokenizers.entry_of("gpt2"), encoder, file)  # type: ignore[arg-type]
+
+    return named
+
+
+@pytest.fixture(scope="session")
+def gpt2_record(gpt2_root: Path) -> TokenizerRecord:
+    """The tokenizer as a job records it."""
+    return tokenizers.ensure(gpt2_root, "gpt2")
+
+
 @pytest.fixture
-def unit_job(root: Path, tmp_path: Path) -> MakeUnit:
+def unit_job(
+    tmp_path: Path, gpt2_encoders: Callable[[str], Encoders], gpt2_record: TokenizerRecord
+) -> MakeUnit:
     """Build what a worker holds, for sources in a folder, with catalogue fields changed at will."""
 
     def make(folder: Path, encoder: str = "auto", shard_bytes: int = 10**9, **changes: object) -> UnitJob:
@@ -96,20 +118,18 @@ def unit_job(root: Path, tmp_path: Path) -> MakeUnit:
             else:
                 entry = msgspec.structs.replace(entry, **{name: value})
         tokens = tokenizers.entry_of("gpt2")
-        record = tokenizers.ensure(root, "gpt2")
-        job = Job(dataset="test", entry=entry, tokenizer=record, tokens=tokens, config=config)
+        job = Job(dataset="test", entry=entry, tokenizer=gpt2_record, tokens=tokens, config=config)
         output = tmp_path / "out"
         create(output, job)
         sources = listed_files([folder], []).sources
         manifest = manifests.make(sources, 1, cut=lambda source, size: cuts(source.name, size, shard_bytes))
         manifests.save(manifest, work_dir(output))
-        file = root / "tokenizers" / "gpt2" / tokenizers.FILE
         return UnitJob(
             job=job,
             output=output,
             units=plan(manifest, sources, shard_bytes),
             files={source.path: source for source in manifest.files},
-            encoders=Encoders(tokens, encoder, file),  # type: ignore[arg-type]
+            encoders=gpt2_encoders(encoder),
         )
 
     return make

@@ -152,3 +152,93 @@ def test_a_task_that_another_finished_before_we_got_its_claim_is_not_done_again(
     work_off(Stage(1, done), Late(tmp_path, stale=60), 0, done.append)
     assert done == [0]
     assert not list(tmp_path.glob("t-*"))
+
+
+def test_a_claim_that_is_just_being_written_is_not_taken_for_an_old_one(tmp_path: Path) -> None:
+    """It is empty for a moment, and its age is that of its file."""
+    claims = Claims(tmp_path, stale=60)
+    (tmp_path / "a").touch()
+    assert not claims.take("a", patience=5)
+    os.utime(tmp_path / "a", (time.time() - 10, time.time() - 10))
+    assert claims.take("a", patience=5)
+
+
+def test_a_claim_names_its_owner_and_the_time_of_its_taking(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=60)
+    claims.take("new")
+    (tmp_path / "old").write_text("dead:1 5.0")
+    os.utime(tmp_path / "old", (5, 5))
+    claims.take("old")
+    for task in ("new", "old"):
+        name, taken = (tmp_path / task).read_text().split()
+        assert name == claiming.owner()
+        assert float(taken) == pytest.approx((tmp_path / task).stat().st_mtime, abs=1.0)
+
+
+def test_a_claim_that_is_touched_is_not_stale_however_old_its_taking_is(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=60)
+    (tmp_path / "a").write_text("slow:1 5.0")
+    assert not claims.take("a")
+
+
+def test_a_claim_that_is_given_back_while_another_looks_at_it_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = Claims(tmp_path, stale=60)
+    (tmp_path / "a").write_text("dead:1 5.0")
+    now = claims._now()
+
+    def given_back() -> float:
+        (tmp_path / "a").unlink()
+        return now
+
+    monkeypatch.setattr(claims, "_now", given_back)
+    assert not claims.take("a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_block_that_fails_gives_its_claim_back(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=60)
+    assert claims.take("a")
+    with pytest.raises(ZeroDivisionError), claims.held("a"):
+        raise ZeroDivisionError
+    assert claims.take("a")
+
+
+def test_what_fails_to_be_made_is_made_by_the_next_who_asks(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=60)
+    made: list[str] = []
+
+    def fails() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        claims.once("t", lambda: made or None, fails)
+    assert claims.once("t", lambda: made or None, lambda: made.append("whole")) == ["whole"]
+
+
+def test_who_waits_is_told_so_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claiming, "POLL", 0.0)
+    (tmp_path / "t").write_text(f"other:1 {time.time()}")
+    looks = iter([None, None, "theirs"])
+    waits: list[str] = []
+    found = Claims(tmp_path, stale=60).once(
+        "t", lambda: next(looks), lambda: pytest.fail("it is another's"), lambda: waits.append("waiting")
+    )
+    assert (found, waits) == ("theirs", ["waiting", "waiting"])
+
+
+def test_clocks_and_claims_that_are_being_renamed_are_not_dropped(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=60)
+    for name in ("a", ".a.dead:1", ".clock.dead:1"):
+        (tmp_path / name).write_text("dead:1 5.0")
+    (tmp_path / "folder").mkdir()
+    claims.drop("dead:1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.dead:1", ".clock.dead:1", "folder"]
+
+
+def test_an_owner_whose_name_begins_like_the_dead_ones_keeps_its_claims(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, stale=60)
+    (tmp_path / "a").write_text("node:x:12 5.0")
+    claims.drop("node:x:1")
+    assert (tmp_path / "a").exists()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from jobctl.jobs.catalog.data import DatasetEntry
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources.listing import Source
@@ -28,3 +30,57 @@ def test_small_files_share_a_shard_and_large_ones_are_shared_out() -> None:
         [("d.jsonl.zst", 0, 0)],
         [("e.txt", 0, 0)],
     ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"a.txt": 60, "b.txt": 40}, [["a.txt", "b.txt"]]),
+        ({"a.txt": 60, "b.txt": 41}, [["a.txt"], ["b.txt"]]),
+        ({"a.txt": 100, "b.txt": 0}, [["a.txt", "b.txt"]]),
+        ({"a.txt.gz": 33, "b.txt": 1}, [["a.txt.gz", "b.txt"]]),
+        ({"a.txt.gz": 34, "b.txt": 1}, [["a.txt.gz"], ["b.txt"]]),
+        ({"a.parquet": 33, "b.parquet": 1}, [["a.parquet"], ["b.parquet"]]),
+        ({"a.txt": 10, "b.txt": 900, "c.txt": 10}, [["a.txt"], ["b.txt"], ["c.txt"]]),
+        ({}, [[]]),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_a_unit_is_full_when_the_next_file_does_not_fit(
+    sizes: dict[str, int], expected: list[list[str]]
+) -> None:
+    """A compressed file and a table hold about three times their bytes of text."""
+    assert [[name for name, _, _ in unit] for unit in units(sizes, 100)] == expected
+
+
+def test_a_file_of_exactly_one_shard_is_whole_and_one_byte_more_makes_two_pieces() -> None:
+    assert units({"a.jsonl": 100}, 100) == [[("a.jsonl", 0, 0)]]
+    assert units({"a.jsonl": 101}, 100) == [[("a.jsonl", 0, 50)], [("a.jsonl", 50, 101)]]
+
+
+def test_each_piece_has_its_hash_of_the_manifest_and_a_whole_file_has_none() -> None:
+    files = tuple(
+        SourceFile(path=name, size=size, sha256="f") for name, size in (("a.jsonl", 200), ("b.txt", 9))
+    )
+    manifest = Manifest(files, pieces={"a.jsonl": ("one", "two")})
+    made = plan(manifest, [Source(file.path, Path(file.path)) for file in files], 100)
+    assert [(piece.stop, piece.sha256) for unit in made for piece in unit] == [
+        (100, "one"),
+        (200, "two"),
+        (0, ""),
+    ]
+
+
+def test_a_manifest_that_was_made_for_other_shards_is_not_used_in_silence() -> None:
+    manifest = Manifest(
+        (SourceFile(path="a.jsonl", size=300, sha256="f"),), pieces={"a.jsonl": ("one", "two")}
+    )
+    with pytest.raises(ValueError, match="zip"):
+        plan(manifest, [Source("a.jsonl", Path("a.jsonl"))], 100)
+
+
+def test_the_plan_does_not_depend_on_the_order_in_which_a_node_lists_the_files() -> None:
+    names = ["a.txt", "b.txt", "c.txt"]
+    manifest = Manifest(tuple(SourceFile(path=name, size=60, sha256="") for name in names))
+    sources = [Source(name, Path(name)) for name in names]
+    assert plan(manifest, sources, 100) == plan(manifest, sources[::-1], 100)
