@@ -74,3 +74,60 @@ def test_more_files_than_a_run_can_have_are_refused(
     monkeypatch.setattr(copying, "FILES", 1)
     with pytest.raises(UserError, match="more than 1 files"):
         copy_tree(run, tmp_path / "out")
+
+
+def test_a_copy_has_the_time_of_its_source_and_leaves_no_partial_file(run: Path, tmp_path: Path) -> None:
+    os.utime(run / "run.json", ns=(1_000_000_007, 1_700_000_000_123_456_789))
+    copy_tree(run, tmp_path / "out")
+    assert (tmp_path / "out" / "run.json").stat().st_mtime_ns == 1_700_000_000_123_456_789
+    assert names(tmp_path / "out") == names(run)
+
+
+def test_a_file_that_kept_its_size_and_changed_its_bytes_is_copied_again(run: Path, tmp_path: Path) -> None:
+    copy_tree(run, tmp_path / "out")
+    (run / "run.json").write_text("[]")
+    os.utime(run / "run.json", ns=(1, 1_700_000_000_000_000_000))
+    assert copy_tree(run, tmp_path / "out").copied == 1
+    assert (tmp_path / "out" / "run.json").read_text() == "[]"
+
+
+def test_a_copy_that_was_cut_off_is_made_whole(run: Path, tmp_path: Path) -> None:
+    """A kill leaves a partial file; the next copy writes over it."""
+    (tmp_path / "out" / "logs" / "1").mkdir(parents=True)
+    (tmp_path / "out" / "logs" / "1" / ".rank-00000.log.part").write_text("ste")
+    copy_tree(run, tmp_path / "out")
+    assert names(tmp_path / "out") == ["logs/1/rank-00000.log", "run.json"]
+    assert (tmp_path / "out" / "logs" / "1" / "rank-00000.log").read_text() == "step 1"
+
+
+def test_a_folder_and_a_file_that_cannot_be_read_are_named_and_the_others_are_copied(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def closed(folder: Path) -> object:
+        if Path(folder).name == "logs":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(copying.os, "scandir", closed)
+    result = copy_tree(run, tmp_path / "out")
+    assert result.skipped == ["'logs': Permission denied"]
+    assert (result.files, names(tmp_path / "out")) == (1, ["run.json"])
+
+
+def test_a_run_that_is_gone_has_no_file_and_is_named(tmp_path: Path) -> None:
+    result = copy_tree(tmp_path / "gone", tmp_path / "out")
+    assert (result.files, result.skipped) == (0, ["'.': No such file or directory"])
+
+
+def test_the_limit_itself_is_not_too_many(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "FILES", 2)
+    assert copy_tree(run, tmp_path / "out").files == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "temporary"), [("a", ".a.part"), ("logs/1/a", "logs/1/.a.part"), ("a.part", ".a.part.part")]
+)
+def test_a_temporary_name_is_in_the_folder_of_its_file(name: str, temporary: str) -> None:
+    assert copying.aside(name) == temporary

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,55 @@ def test_paths_stay_inside_the_run() -> None:
     ]  # fmt: skip
     assert all(path.is_relative_to("/w/runs/r") for path in inside)
     assert len(set(inside)) == len(inside)
+
+
+RUN = Path("/w/runs/r")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (layout.run_dir(Path("/w"), "r"), "/w/runs/r"),
+        (layout.pipeline_file(Path("/w"), "p"), "/w/pipelines/p.json"),
+        (layout.tokenizer_dir(Path("/w"), "gpt2"), "/w/tokenizers/gpt2"),
+        (layout.source_dir(Path("/w"), "wiki"), "/w/sources/wiki"),
+        (layout.dataset_dir(Path("/w"), "wiki", "gpt2"), "/w/datasets/wiki-gpt2"),
+        (layout.preparation_file(Path("/w/datasets/wiki-gpt2")), "/w/datasets/wiki-gpt2/.prep/status.json"),
+        (layout.record_file(RUN), "/w/runs/r/run.json"),
+        (layout.attempt_file(RUN, 12), "/w/runs/r/attempts/12.json"),
+        (layout.script_file(RUN), "/w/runs/r/script"),
+        (layout.code_dir(RUN), "/w/runs/r/code"),
+        (layout.tokenizer_copy(RUN, "mine"), "/w/runs/r/tokenizer/mine"),
+        (layout.rank_log(RUN, 12, 3), "/w/runs/r/logs/12/rank-00003.log"),
+        (layout.rank_log(RUN, 1, 123_456), "/w/runs/r/logs/1/rank-123456.log"),
+        (layout.batch_log(RUN, 12), "/w/runs/r/logs/12/batch.log"),
+        (layout.hang_file(RUN, 12), "/w/runs/r/logs/12/hang/verdict.json"),
+        (layout.bad_nodes_file(RUN, 12), "/w/runs/r/logs/12/bad-nodes"),
+        (layout.tensorboard_dir(RUN), "/w/runs/r/metrics/tensorboard"),
+        (layout.checkpoints_dir(RUN), "/w/runs/r/checkpoints"),
+        (layout.stop_file(RUN), "/w/runs/r/STOP"),
+        (layout.heartbeat_file(RUN), "/w/runs/r/.heartbeat"),
+        (layout.export_dir(RUN, "hf"), "/w/runs/r/export/hf"),
+    ],
+    ids=lambda value: "" if isinstance(value, Path) else value.removeprefix("/w/"),
+)
+def test_runs_of_every_version_and_their_scripts_have_their_files_at_these_places(
+    path: Path, expected: str
+) -> None:
+    """A job's shell has the same paths in its text, and a run of an older version has its files there."""
+    assert str(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("of", "training", "step"),
+    [
+        (layout.record_file, "run.json", "run.eval.json"),
+        (layout.script_file, "script", "script.eval"),
+        (layout.code_dir, "code", "code.eval"),
+        (layout.stop_file, "STOP", "STOP.eval"),
+    ],
+)
+def test_a_step_that_reads_the_checkpoint_takes_no_file_of_the_training(
+    of: Callable[..., Path], training: str, step: str
+) -> None:
+    assert (of(RUN), of(RUN, "eval")) == (RUN / training, RUN / step)

@@ -116,3 +116,86 @@ def test_the_driver_is_asked_as_it_answers(tmp_path: Path, monkeypatch: pytest.M
 def test_a_rate_is_measured_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured_rate(tmp_path) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("well", "ill", "check"),
+    [
+        (gpu(driver="580.1"), gpu(driver="579.99"), "driver_too_old"),
+        (
+            gpu(memory_total=1000.0, memory_used=50.0),
+            gpu(memory_total=1000.0, memory_used=51.0),
+            "gpu_in_use",
+        ),
+        (gpu(temperature=87.0), gpu(temperature=88.0), "gpu_ill"),
+    ],
+)
+def test_the_bounds_of_a_gpu(tmp_path: Path, well: Gpu, ill: Gpu, check: str) -> None:
+    job = spec(tmp_path, target="local")
+    assert told(MachineFacts(root=tmp_path, spec=job, gpus=(well,))) == []
+    assert told(MachineFacts(root=tmp_path, spec=job, gpus=(ill,))) == [check]
+
+
+def test_a_driver_is_judged_only_for_an_image_that_has_a_bound(tmp_path: Path) -> None:
+    assert told(MachineFacts(root=tmp_path, gpus=(gpu(driver="100.0"),))) == []
+
+
+@pytest.mark.parametrize(
+    ("free", "checks"), [(20 * GIB, []), (20 * GIB - (1 << 20), ["disk_small"]), (255 << 20, ["disk_small"])]
+)
+def test_a_disk_with_little_room_is_named_and_not_filled_by_the_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, checks: list[str]
+) -> None:
+    shm = tmp_path / "shm"
+    usage = {tmp_path: Usage(500 * GIB, 0, free), shm: Usage(500 * GIB, 0, GIB)}
+    monkeypatch.setattr(machine.shutil, "disk_usage", usage.__getitem__)
+    probed: list[Path] = []
+    monkeypatch.setattr(machine, "measured_rate", lambda folder: probed.append(folder) or 100.0)
+    assert told(MachineFacts(root=tmp_path, shm=shm)) == checks
+    assert len(probed) == (1 if free >= 256 << 20 else 0)
+
+
+def test_a_machine_without_shared_memory_has_none_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def usage(path: Path) -> Usage:
+        if path.name == "shm":
+            raise FileNotFoundError(path)
+        return Usage(500 * GIB, 0, 400 * GIB)
+
+    monkeypatch.setattr(machine.shutil, "disk_usage", usage)
+    (finding,) = examine(MachineFacts(root=tmp_path, shm=tmp_path / "shm"))
+    assert finding.evidence == f"0.00 GiB free in {tmp_path}/shm"
+
+
+@pytest.mark.parametrize(("hard", "checks"), [(4096, []), (4095, ["few_open_files"]), (-1, [])])
+def test_the_limit_of_open_files_that_a_process_can_reach_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard: int, checks: list[str]
+) -> None:
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (16, hard))
+    assert told(MachineFacts(root=tmp_path)) == checks
+
+
+def test_lines_of_the_driver_that_are_no_gpu_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["NVIDIA H200, 580.95.05, 143771, 4, 31, 0", "No devices were found", ""]
+    monkeypatch.setattr(machine, "query", lambda names: lines)
+    assert ask_gpus() == (gpu(temperature=31.0),)
+
+
+def test_the_root_is_looked_for_upwards_and_the_search_ends_at_the_top() -> None:
+    assert machine.existing(Path("/absent/on/every/machine")) == Path("/")
+
+
+def test_a_probe_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(machine, "PROBE_BYTES", 1 << 20)
+    monkeypatch.setattr(machine.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        measured_rate(tmp_path)
+    assert list(tmp_path.iterdir()) == []
