@@ -11,6 +11,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from jobctl.jobs.core.layout import stop_file
 from jobctl.trainer import launch
+from jobctl.trainer.lifecycle.rank_notes import Note
+from jobctl.trainer.lifecycle.restarts import MOST
+from tests.trainer.test_restarting import died, parsed
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +146,66 @@ def test_wrong_usage_is_said_before_anything_starts(
     assert launch.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert logging.root.manager.disable == logging.NOTSET, "a refusal must leave this process's log as it was"
+
+
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        ([], MOST),
+        (["--nnodes=2"], MOST),
+        (["--max-restarts=0"], 9),
+        (["--max_restarts", "9"], 9),
+        (["--monitor-interval=5"], MOST),
+    ],
+)
+def test_torchruns_option_bounds_the_restarts_only_if_it_is_given(words: list[str], most: int) -> None:
+    assert launch.most_restarts(words, parsed()) == most
+
+
+def test_the_rank_that_caused_the_end_is_said_with_what_it_was_doing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = died(rank0=-signal.SIGTERM, rank3=-signal.SIGSEGV, rank1=1)
+    code = launch.exit_code(error, {3: Note(step=17, first_sample=128, samples=8)})
+    assert code == 128 + signal.SIGSEGV
+    assert capsys.readouterr().err == (
+        "error: rank 3 (pid 103) ended with SIGSEGV in step 17, samples 128 to 135\n"
+    )
+
+
+def test_of_two_equal_codes_the_rank_that_died_first_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.exit_code(died(rank5=7, rank0=7)) == 7
+    assert capsys.readouterr().err == "error: rank 5 (pid 105) ended with exit code 7\n"
+
+
+@pytest.mark.parametrize(("code", "result"), [(2, 2), (0, 0), (None, 0), ("words", 2)])
+def test_torchruns_own_parser_ends_as_wrong_usage_or_as_its_help(code: object, result: int) -> None:
+    assert launch.usage_error(SystemExit(code)) == result
+
+
+class Ended(BaseException):
+    """Stands for the end of this process."""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [(KeyboardInterrupt(), 130), (SystemExit(75), 75), (SystemExit("words"), 1), (None, 7)],
+)
+def test_the_process_ends_with_the_code_of_whatever_ended_it(
+    monkeypatch: pytest.MonkeyPatch, ending: BaseException | None, code: int
+) -> None:
+    def action() -> int:
+        if ending:
+            raise ending
+        return 7
+
+    def leave(number: int) -> None:
+        raise Ended(number)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Ended) as ended:
+        launch.end_with(action)
+    assert ended.value.args == (code,)
 
 
 @pytest.mark.parametrize(

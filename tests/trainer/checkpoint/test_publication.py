@@ -1,7 +1,10 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.core import durable
 from jobctl.trainer.checkpoint import publication
 
 
@@ -102,3 +105,132 @@ def test_of_weights_alone_only_the_best_are_kept(tmp_path: Path) -> None:
     publish(publication.folder(tmp_path, 8), best=True)
     publication.prune(tmp_path, keep_last=1, keep_every=0)
     assert not publication.weights_folder(tmp_path, 6).exists()
+
+
+def test_a_name_appears_only_when_all_before_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut at any moment leaves a whole checkpoint under each name that exists."""
+    calls: list[str] = []
+    rename = os.rename
+    replace = os.replace
+
+    def renamed(source: Path, target: Path) -> None:
+        calls.append(f"rename to {Path(target).name}")
+        rename(source, target)
+
+    def replaced(source: Path, target: Path) -> None:
+        calls.append(f"rename to {Path(target).name}")
+        replace(source, target)
+
+    def synced(folder: Path) -> None:
+        calls.append(f"sync {folder.name}")
+
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(publication, "sync_folder", synced)
+    monkeypatch.setattr(durable, "sync_folder", synced)
+    publish(publication.folder(tmp_path, 4), best=True)
+
+    assert calls == [
+        "sync .writing-step-4",
+        "rename to step-4",
+        "sync checkpoints",
+        "rename to LATEST",
+        "sync checkpoints",
+        "rename to BEST",
+        "sync checkpoints",
+    ]
+
+
+def test_a_publication_that_fails_leaves_the_pointers_at_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(publication.folder(tmp_path, 2), best=True)
+
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", refused)
+    with pytest.raises(OSError, match="No space"):
+        publish(publication.folder(tmp_path, 4), best=True)
+    assert publication.pointed(tmp_path, publication.LATEST) == 2
+    assert publication.pointed(tmp_path, publication.BEST) == 2
+    assert publication.candidates(tmp_path) == [2]
+
+
+@pytest.mark.parametrize("kept", ["latest", "best"])
+def test_each_pointer_moves_only_if_it_is_asked_for(tmp_path: Path, kept: str) -> None:
+    publish(publication.folder(tmp_path, 2), best=True)
+    publish(publication.folder(tmp_path, 4), latest=kept != "latest", best=kept != "best")
+    assert publication.pointed(tmp_path, publication.LATEST) == (2 if kept == "latest" else 4)
+    assert publication.pointed(tmp_path, publication.BEST) == (2 if kept == "best" else 4)
+
+
+def test_a_checkpoint_loses_its_name_before_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, 4)
+    (publication.folder(tmp_path, 4) / "data").touch()
+    removed: list[list[str]] = []
+
+    def killed(path: Path, ignore_errors: bool) -> None:
+        # What a kill at this moment would leave.
+        removed.append(sorted(other.name for other in path.parent.iterdir()))
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    publication.discard(publication.folder(tmp_path, 4))
+    assert removed[-1] == [".removing-step-4"]
+    assert publication.steps(tmp_path) == []
+
+
+def test_what_an_earlier_removal_left_does_not_stop_the_next(tmp_path: Path) -> None:
+    make(tmp_path, 4)
+    leftover = tmp_path / "checkpoints" / ".removing-step-4"
+    leftover.mkdir()
+    (leftover / "data").touch()
+    publication.discard(publication.folder(tmp_path, 4))
+    publication.discard(publication.folder(tmp_path, 4))
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_of_two_checkpoints_that_were_set_aside_at_one_step_the_later_is_kept(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        make(tmp_path, 4)
+        (publication.folder(tmp_path, 4) / "data").write_text(content)
+        aside = publication.set_aside(tmp_path, 4)
+    assert (aside / "data").read_text() == "second"
+    assert publication.damaged(tmp_path) == [aside]
+
+
+def test_latest_stays_though_it_is_not_among_the_newest(tmp_path: Path) -> None:
+    """A kill ended the publication of the later ones."""
+    make(tmp_path, 2, 3, 4)
+    (tmp_path / "checkpoints/LATEST").write_text("step-2\n")
+    assert publication.prune(tmp_path, keep_last=1, keep_every=0) == [3]
+    assert publication.steps(tmp_path) == [2, 4]
+
+
+def test_without_pointers_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    make(tmp_path, 9, 10, 11, 100)
+    assert publication.prune(tmp_path, keep_last=2, keep_every=0) == [9, 10]
+    assert publication.prune(tmp_path, keep_last=9, keep_every=0) == []
+    assert publication.steps(tmp_path) == [11, 100]
+
+
+def test_only_folders_with_the_name_of_a_step_are_checkpoints(tmp_path: Path) -> None:
+    assert publication.steps(tmp_path) == []
+    assert publication.damaged(tmp_path) == []
+    make(tmp_path, 100, 20)
+    for name in (
+        "step-",
+        "step-x",
+        "step-3.old",
+        "my-step-4",
+        "step-5 ",
+        "weights-6",
+        ".writing-step-7",
+        "damaged-step-8",
+    ):
+        (tmp_path / "checkpoints" / name).mkdir()
+    assert publication.steps(tmp_path) == [20, 100]

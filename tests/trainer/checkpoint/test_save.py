@@ -1,9 +1,25 @@
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import torch
 
-from jobctl.trainer.checkpoint.save import Report, describe, entries_of, select, streams
+from jobctl.trainer.checkpoint import save as saving
+from jobctl.trainer.checkpoint.integrity import content_sum, read_checksums, size_problems
+from jobctl.trainer.checkpoint.plan import Rows
+from jobctl.trainer.checkpoint.save import (
+    Report,
+    Save,
+    Written,
+    describe,
+    entries_of,
+    select,
+    streams,
+    write_small_files,
+)
+from jobctl.trainer.checkpoint.table import Segment, Table, problems_of
+from tests.trainer.checkpoint.saving import state
 
 
 def test_a_report_says_what_was_saved_and_what_it_cost(tmp_path: Path) -> None:
@@ -67,3 +83,81 @@ def test_a_failure_is_said_by_what_it_came_from() -> None:
     failure.__cause__ = OSError(28, "No space left on device")
     assert describe(failure) == "OSError: [Errno 28] No space left on device"
     assert describe(ValueError("x")) == "ValueError: x"
+
+
+def test_a_failure_without_an_error_of_the_system_is_said_by_the_first_of_its_chain() -> None:
+    first = KeyError("first")
+    second = ValueError("second")
+    second.__context__ = first
+    third = RuntimeError("third")
+    third.__cause__ = second
+    assert describe(third) == "KeyError: 'first'"
+
+
+def test_an_error_of_the_system_is_said_though_it_has_a_cause_of_its_own() -> None:
+    refusal = PermissionError(13, "Permission denied")
+    refusal.__context__ = KeyError("a lookup that was tried before")
+    assert describe(refusal) == "PermissionError: [Errno 13] Permission denied"
+
+
+WEIGHT = Segment("rank-00000-00.safetensors", 8, 32, (0, 0), (2, 3), "ab")
+TAIL = Segment("rank-00001-00.safetensors", 8, 20, (2, 0), (1, 3), "cd")
+STEP = Segment("rank-00001-00.safetensors", 20, 24, (), (), "ef")
+WRITTEN: Written = [("model.w", TAIL), ("optimizer.step", STEP), ("model.w", WEIGHT)]
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Save:
+    """A save whose ranks have written their data files."""
+    tensors = {"model.w": torch.zeros(3, 3), "optimizer.step": torch.tensor(1.0)}
+    share = [Rows("model.w", torch.float32, (3, 3), 0, 3)]
+    snapshot: Any = None
+    save = Save(
+        state=state(step=7),
+        holds="everything",
+        best=False,
+        final=tmp_path / "step-7",
+        entries=entries_of(tensors),
+        share=share,
+        snapshot=snapshot,
+        begun=0.0,
+    )
+    save.temporary.mkdir()
+    (save.temporary / WEIGHT.file).write_bytes(bytes(32))
+    (save.temporary / TAIL.file).write_bytes(bytes(24))
+    return save
+
+
+def test_the_table_has_the_segments_of_all_ranks_at_their_tensors(begun: Save) -> None:
+    write_small_files(begun, WRITTEN)
+    table = msgspec.json.decode((begun.temporary / "table.json").read_bytes(), type=Table)
+    assert table.tensors["model.w"].segments == (TAIL, WEIGHT)
+    assert table.tensors["optimizer.step"].segments == (STEP,)
+    assert problems_of(table, {WEIGHT.file: 32, TAIL.file: 24}) == []
+
+
+def test_the_checksums_tell_of_every_file_beside_them(begun: Save) -> None:
+    write_small_files(begun, WRITTEN)
+    files = read_checksums(begun.temporary).files
+    names = {path.name for path in begun.temporary.iterdir()}
+    assert files.keys() == names - {"checksums.json"}
+    assert size_problems(begun.temporary, [(name, record.size) for name, record in files.items()]) == []
+    for name in ("state.json", "table.json"):
+        assert files[name].xxh3_128 == content_sum((begun.temporary / name).read_bytes())
+
+
+def test_the_checksums_come_last_so_that_a_kill_leaves_nothing_that_looks_whole(
+    begun: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(saving, "write_whole", lambda path, data: names.append(path.name))
+    write_small_files(begun, WRITTEN)
+    assert names[-1] == "checksums.json"
+    assert sorted(names[:-1]) == ["state.json", "table.json"]
+
+
+def test_a_data_file_that_is_gone_is_an_error_and_not_a_checkpoint(begun: Save) -> None:
+    (begun.temporary / TAIL.file).unlink()
+    with pytest.raises(FileNotFoundError):
+        write_small_files(begun, WRITTEN)
+    assert not (begun.temporary / "checksums.json").exists()
