@@ -15,7 +15,7 @@ from bench.document import save
 from bench.fresh import NO_TIME, FreshProcesses
 from jobctl.jobs.core.errors import run_command
 
-WAYS = ("none", "selective", "full")
+WAYS = ("none", "selective", "offload", "full")
 KERNELS = {"fused": "ours", "plain": "ours-plain"}
 MODELS = {"llama3_2.2b": 8, "qwen3_1.8b": 16, "llama3_3.6b": 8}
 """Models, and the sequences of 2,048 tokens in a micro-step."""
@@ -56,6 +56,7 @@ def jobs(options: argparse.Namespace) -> list[dict[str, Any]]:
         for kernels in options.kernels
         for model in options.models
         for way in options.ways
+        if (kernels, way) != ("plain", "offload")  # only fused blocks offload
     ]
 
 

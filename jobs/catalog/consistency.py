@@ -51,6 +51,7 @@ def check_training(model: ModelConfig, train: TrainConfig) -> None:
             hint="--set use_zero1=false, or --set use_fsdp=false",
         )
 
+    check_offload(train)
     # Otherwise the cosine would rise from the peak to its end.
     if train.min_lr > train.learning_rate:
         raise UserError(f"min_lr {train.min_lr} is above learning_rate {train.learning_rate}")
@@ -59,4 +60,23 @@ def check_training(model: ModelConfig, train: TrainConfig) -> None:
     if train.lr_decay_iters and train.lr_decay_iters < train.warmup_iters:
         raise UserError(
             f"lr_decay_iters {train.lr_decay_iters} is before the end of warmup_iters {train.warmup_iters}"
+        )
+
+
+def check_offload(train: TrainConfig) -> None:
+    """Raise UserError if ``activation_checkpointing: offload`` contradicts another setting."""
+    if train.activation_checkpointing != "offload":
+        return
+
+    if train.kernels == "plain" or train.dtype != "bfloat16":
+        raise UserError(
+            "activation_checkpointing=offload needs the fused kernels, and they compute in bfloat16: "
+            f"kernels is {train.kernels}, dtype is {train.dtype}",
+            hint="--set kernels=auto --set dtype=bfloat16, or activation_checkpointing=selective",
+        )
+
+    if train.use_fp8:
+        raise UserError(
+            "activation_checkpointing=offload and use_fp8=true are both on: float8 keeps other tensors",
+            hint="--set use_fp8=false, or activation_checkpointing=selective",
         )

@@ -10,11 +10,19 @@ from __future__ import annotations
 import msgspec
 
 from jobctl.jobs.catalog import arithmetic
-from jobctl.jobs.estimate.saved import Saved, saved_at_the_end, saved_by_block, stream_bytes, whole_block
+from jobctl.jobs.estimate.saved import (
+    Saved,
+    offloaded_bytes,
+    saved_at_the_end,
+    saved_by_block,
+    stream_bytes,
+    whole_block,
+)
 from jobctl.jobs.estimate.situation import WIDE, Situation
 from jobctl.jobs.estimate.weights import GIB, Fixed, fixed_bytes, own_rows
 
 KEPT_LOGITS = 12 * GIB
+KEPT_LOGITS_OFFLOADING = GIB // 2
 CHUNK_BYTES = 2**31
 """Bounds of ``trainer/fused/cross_entropy.py``: bytes of logits kept whole, or of a chunk otherwise."""
 CHUNK_ELEMENTS = 2**29
@@ -81,8 +89,9 @@ def outside_gib(situation: Situation) -> float:
 
 
 def host_gib(situation: Situation) -> float:
-    """Return the GiB of pinned host memory that a rank keeps for its share of a save."""
-    return checkpoint_bytes(situation) / situation.ranks / GIB
+    """Return the GiB of pinned host memory that a rank keeps: for its share of a save, and for offloaded tensors."""
+    offloaded = offloaded_bytes(situation) * situation.tokens
+    return (checkpoint_bytes(situation) / situation.ranks + offloaded) / GIB
 
 
 def checkpoint_bytes(situation: Situation) -> int:
@@ -93,8 +102,12 @@ def checkpoint_bytes(situation: Situation) -> int:
 def _all_blocks(situation: Situation) -> Saved:
     """Return the memory that all blocks keep of a micro-batch."""
     block = saved_by_block(situation)
-    factor = situation.tokens * situation.shapes.layers
-    return Saved(*(getattr(block, name) * factor for name in Saved.__struct_fields__))
+    layers = situation.shapes.layers
+    return Saved(
+        norms=block.norms * layers * situation.tokens,
+        attention=block.attention * layers * situation.tokens,
+        feed_forward=(block.feed_forward * layers - offloaded_bytes(situation)) * situation.tokens,
+    )
 
 
 def _inputs(situation: Situation) -> int:
@@ -119,7 +132,12 @@ def _logits_kept(situation: Situation) -> bool:
     """Return whether the fused loss keeps the gradient of all logits from forward to backward."""
     a_row = situation.narrow * situation.shapes.vocabulary
     # As in the fused loss there are at least 128 rows, even for a large vocabulary.
-    return max(128, KEPT_LOGITS // a_row) >= situation.tokens
+    return max(128, _most_kept_logits(situation) // a_row) >= situation.tokens
+
+
+def _most_kept_logits(situation: Situation) -> int:
+    offloads = situation.train.activation_checkpointing == "offload"
+    return KEPT_LOGITS_OFFLOADING if offloads else KEPT_LOGITS
 
 
 def _head_gradient(situation: Situation) -> int:
@@ -136,7 +154,8 @@ def _logits(situation: Situation) -> int:
     if situation.path == "fused":
         if _logits_kept(situation):
             return situation.tokens * a_row
-        return max(128, CHUNK_BYTES // a_row // 128 * 128) * a_row
+        chunk = min(CHUNK_BYTES, _most_kept_logits(situation))
+        return max(128, chunk // a_row // 128 * 128) * a_row
 
     chunk, chunks = chunk_of(situation)
     return chunk * vocabulary * _bytes_of_a_score(situation, chunks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from jobctl.jobs.catalog.offloading import offloaded_blocks
 from jobctl.jobs.estimate.situation import WIDE, Situation
 
 
@@ -32,7 +33,7 @@ def saved_by_block(situation: Situation) -> Saved:
     if situation.train.activation_checkpointing == "full":
         return Saved(norms=stream_bytes(situation) * situation.shapes.hidden, attention=0, feed_forward=0)
 
-    if situation.train.activation_checkpointing == "selective":
+    if situation.train.activation_checkpointing in ("selective", "offload"):
         return _selective_block(situation)
 
     return whole_block(situation)
@@ -45,6 +46,16 @@ def whole_block(situation: Situation) -> Saved:
     if situation.path == "compiled":
         return _compiled_block(situation)
     return _eager_block(situation)
+
+
+def offloaded_bytes(situation: Situation) -> int:
+    """Return the bytes per token that wait in the host's memory: the activation's input of some blocks."""
+    if situation.train.activation_checkpointing != "offload":
+        return 0
+
+    inputs = 2 if situation.family.gated_feed_forward else 1
+    a_block = situation.narrow * inputs * situation.shapes.inner
+    return a_block * len(offloaded_blocks(situation.shapes.layers))
 
 
 def stream_bytes(situation: Situation) -> int:

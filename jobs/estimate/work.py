@@ -25,11 +25,11 @@ FLOAT8_WEIGHTS = 16
 """Bytes per parameter and micro-step of float8: a weight's gradient made in float32, then added."""
 
 
-COMPUTED_AGAIN = {"none": 1.0, "selective": 1.0, "full": 4 / 3}
+COMPUTED_AGAIN = {"none": 1.0, "selective": 1.0, "offload": 1.0, "full": 4 / 3}
 """Work of a block's products and attention: a forward pass is a third of forward and backward."""
-MOVED_AGAIN = {"none": 1.0, "selective": 1.1, "full": 4 / 3}
+MOVED_AGAIN = {"none": 1.0, "selective": 1.1, "offload": 1.1, "full": 4 / 3}
 """Passes of the fused kernels over memory."""
-PLAIN_MOVED_AGAIN = {"none": 1.0, "selective": 1.25, "full": 1.0}
+PLAIN_MOVED_AGAIN = {"none": 1.0, "selective": 1.25, "offload": 1.25, "full": 1.0}
 """The same for the plain path, which then moves as much as uncompiled blocks: 3 steps on an H200."""
 
 

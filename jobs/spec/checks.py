@@ -160,6 +160,12 @@ def _check_arithmetic(spec: TrainSpec) -> None:
             hint="use auto or flash_attn_2",
         )
 
+    if spec.train.activation_checkpointing == "offload" and not gpus:
+        raise UserError(
+            "activation_checkpointing=offload needs a GPU",
+            hint="activation_checkpointing=selective needs none",
+        )
+
     if backend not in ("auto", "sdpa", "manual") and not gpus:
         raise UserError(f"attention_backend {backend} needs a GPU", hint="use auto, sdpa or manual")
 

@@ -39,9 +39,9 @@ def measured(way: str, **facts: Any) -> dict[str, Any]:
 
 def test_each_way_is_measured_fused_first_on_each_models_data() -> None:
     queue = jobs(options())
-    assert len(queue) == 2 * 2 * len(WAYS)
-    assert [job["entrant"] for job in queue] == ["ours"] * 6 + ["ours-plain"] * 6
-    assert [job["activation_checkpointing"] for job in queue[:3]] == list(WAYS)
+    assert [job["entrant"] for job in queue] == ["ours"] * 8 + ["ours-plain"] * 6
+    assert [job["activation_checkpointing"] for job in queue[:4]] == list(WAYS)
+    assert [job["activation_checkpointing"] for job in queue[8:11]] == ["none", "selective", "full"]
     assert {job["data"] for job in queue} == {"/d/sotu-llama3", "/d/sotu-qwen3"}
     assert {job["data"] for job in jobs(options(tokenizer="qwen3"))} == {"/d/sotu-qwen3"}
     assert {job["batch"] for job in jobs(options(batch=2))} == {2}
@@ -85,7 +85,7 @@ def test_what_there_is_no_time_for_is_named(
     )
     monkeypatch.setattr(activation_memory.FreshProcesses, "start", staticmethod(lambda: Waiting()))
     assert activation_memory.main() == 0
-    assert out.read_text().count("no time was left") == 3 * len(MODELS)
+    assert out.read_text().count("no time was left") == len(WAYS) * len(MODELS)
     assert "no time was left" in capsys.readouterr().out
 
 

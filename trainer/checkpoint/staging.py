@@ -15,10 +15,10 @@ from typing import Protocol
 import torch
 
 from jobctl.jobs.core.amounts import short_bytes
-from jobctl.trainer.checkpoint.arena import Arena, PinningRefused, aligned
 from jobctl.trainer.checkpoint.buffers import PIECE_BYTES, ThreadBuffers
 from jobctl.trainer.checkpoint.plan import Rows, local_rows
 from jobctl.trainer.distributed import local
+from jobctl.trainer.host_memory import Arena, PinningRefused, aligned
 
 log = logging.getLogger(__name__)
 

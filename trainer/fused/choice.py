@@ -93,6 +93,7 @@ def fuse(
         return stay_plain(model, train, world.device, "as asked")
 
     reason = undeclared(model.config) or obstacle(train, world.device)
+    check_offload(train, reason)
     if not reason:
         return take_fused(model, attention, train, sharding, world)
 
@@ -100,6 +101,15 @@ def fuse(
         raise UserError(f"kernels: fused cannot run here: {reason}", hint="kernels: auto takes what runs")
 
     return stay_plain(model, train, world.device, reason)
+
+
+def check_offload(train: TrainConfig, reason: str) -> None:
+    """Raise UserError if ``reason`` stops the fused kernels, and the training needs them to offload."""
+    if reason and train.activation_checkpointing == "offload":
+        raise UserError(
+            f"activation_checkpointing=offload needs the fused kernels, which cannot run here: {reason}",
+            hint="activation_checkpointing=selective runs with all kernels",
+        )
 
 
 def stay_plain(model: Decoder, train: TrainConfig, device: torch.device, reason: str) -> KernelChoice:

@@ -20,6 +20,9 @@ from jobctl.trainer.fused.linear import Projection
 from jobctl.trainer.models.loss import IGNORED, CrossEntropy, Reduction
 from jobctl.trainer.models.products import add_product_into, product_into
 
+KEPT_BYTES = 12 * 2**30
+KEPT_BYTES_OFFLOADING = 2**29
+"""Bytes of logits that stay whole from forward to backward, and with ``activation_checkpointing: offload``."""
 PIECES = 4
 """Pieces of a row that a program does at the same time."""
 # The kernel computes in powers of two: a GPU has an instruction for them, and none for e.
@@ -195,7 +198,7 @@ class HeadCrossEntropy:
     """The model's ``CrossEntropy`` with the kernel above. ``kept_bytes`` limits the logits in memory."""
 
     projection: Projection
-    kept_bytes: int = 12 * 2**30
+    kept_bytes: int = KEPT_BYTES
 
     def __call__(
         self, hidden: Tensor, weight: Tensor, targets: Tensor, reduction: Reduction = "mean"

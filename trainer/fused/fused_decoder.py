@@ -14,14 +14,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from jobctl.jobs.catalog.offloading import offloaded_blocks
 from jobctl.jobs.catalog.schema import ActivationCheckpointing
 from jobctl.trainer.distributed import local
 from jobctl.trainer.fused.activation import gelu_project, swiglu_project
 from jobctl.trainer.fused.add_norm import Kind, add_norm, normed
 from jobctl.trainer.fused.block_weights import BlockWeights
-from jobctl.trainer.fused.cross_entropy import HeadCrossEntropy
+from jobctl.trainer.fused.cross_entropy import KEPT_BYTES, KEPT_BYTES_OFFLOADING, HeadCrossEntropy
 from jobctl.trainer.fused.embedding import look_up
 from jobctl.trainer.fused.fp8 import Fp8Projection, Scales, fp8_feed_forward, fp8_project
+from jobctl.trainer.fused.host_stash import HostStash
 from jobctl.trainer.fused.linear import Projection, project, project_apart
 from jobctl.trainer.fused.partition import Partition
 from jobctl.trainer.fused.recompute import Discarding
@@ -83,12 +85,19 @@ class FusedBlock:
         self.up = multiply(self.first_weights(block.mlp))
         self.down = multiply([block.mlp.down_proj.weight])
         self.fp8: list[Fp8Projection] = []
+        self.stash: HostStash | None = None
+        self.index = 0
 
     def first_weights(self, mlp: FeedForward) -> list[Tensor]:
         """Return the weights that multiply the input of the feed-forward layer. The gate comes first."""
         if self.gated:
             return [cast("GatedFeedForward", mlp).gate_proj.weight, mlp.up_proj.weight]
         return [mlp.up_proj.weight]
+
+    def use_stash(self, stash: HostStash, index: int) -> None:
+        """Keep the input of the activation in the host's memory, as block ``index``."""
+        self.stash = stash
+        self.index = index
 
     def use_fp8(self, scales: Scales) -> None:
         """Multiply in float8 from now on."""
@@ -106,7 +115,7 @@ class FusedBlock:
         if self.checkpointing == "none" or not torch.is_grad_enabled():
             return self.compute(None, x, delta, document_ids)
 
-        if self.checkpointing == "selective":
+        if self.checkpointing in ("selective", "offload"):
             with Discarding() as discarding:
                 return self.compute(discarding, x, delta, document_ids)
 
@@ -146,9 +155,17 @@ class FusedBlock:
             return fp8_feed_forward(x, self.fp8[2], self.fp8[3], self.gated)
 
         inner = project(x, self.up)
+        if discarding and self.stash:
+            self.offload(inner, self.stash, discarding)
+
         activate = swiglu_project if self.gated else gelu_project
 
         return activate(inner, self.down, keep=discarding is None)
+
+    def offload(self, inner: Tensor, stash: HostStash, discarding: Discarding) -> None:
+        """Let ``inner`` wait in the host's memory until backward needs it."""
+        stash.leave(self.index, inner)
+        discarding.discard(lambda: [stash.take(self.index)], inner)
 
     def heads_of(self, x: Tensor, discarding: Discarding | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return q, k and v, ``[B, T, heads, D]``."""
@@ -224,10 +241,23 @@ class FusedDecoder:
         if partition and partition.reshard:
             self.in_turn = BlockWeights([block.projections for block in self.blocks], partition)
 
-        self.cross_entropy = HeadCrossEntropy(self.head)
+        self.stash: HostStash | None = None
+        if checkpointing == "offload":
+            self.stash = self.stash_of(offloaded_blocks(len(self.blocks)))
+
+        kept = KEPT_BYTES_OFFLOADING if self.stash else KEPT_BYTES
+        self.cross_entropy = HeadCrossEntropy(self.head, kept)
         self.scales: Scales | None = None
         # The working copies hold nothing yet.
         self.refresh()
+
+    def stash_of(self, chosen: list[int]) -> HostStash:
+        """Let the ``chosen`` blocks keep their largest tensor in the host's memory."""
+        stash = HostStash(chosen, self.head.working.device)
+        for index in chosen:
+            self.blocks[index].use_stash(stash, index)
+
+        return stash
 
     def use_fp8(self, ranks: int = 1) -> None:
         """Multiply in float8 in the blocks, on ``ranks`` ranks. Embedding and head stay as they are."""
@@ -312,6 +342,8 @@ class FusedDecoder:
             x = x + self.model.embed_positions.weight[: tokens.shape[1]].to(self.dtype)
 
         delta: Tensor | None = None
+        if self.stash:
+            self.stash.begin()
 
         for index, block in enumerate(self.blocks):
             if self.in_turn:
@@ -321,8 +353,19 @@ class FusedDecoder:
             # The hook runs when this block's backward pass is next, and its weights may have been replaced.
             if self.in_turn and delta.requires_grad:
                 delta.register_hook(functools.partial(self.in_turn.before_backward, index))
+            if self.stash and delta.requires_grad:
+                delta.register_hook(functools.partial(self.fetch_before, self.stash, index))
+
+        # Before the loss, which needs the most memory of all.
+        if self.stash:
+            self.stash.settle()
 
         # The last block's delta has still to be added.
         _, hidden = add_norm(x, delta, self.model.norm.weight, self.model.norm.eps, self.kind)
 
         return hidden
+
+    @staticmethod
+    def fetch_before(stash: HostStash, index: int, _: Tensor) -> None:
+        """Fetch the tensor of the block before ``index``, whose own backward pass begins now."""
+        stash.fetch(index - 1)

@@ -1,4 +1,4 @@
-"""Choose what the fused blocks keep for backward with ``activation_checkpointing: selective``.
+"""Choose what the fused blocks keep for backward with ``activation_checkpointing: selective`` or ``offload``.
 
 Normalised inputs, the result of the activation, and rotated queries and keys are a third of what a block
 keeps. Each can be made in one pass over memory from a tensor that is kept anyway. So backward makes them

@@ -24,6 +24,9 @@ def obstacle(train: TrainConfig, fused: bool, sharding: str) -> str:
     if not fused:
         return "they need the fused kernels"
 
+    if train.activation_checkpointing == "offload":
+        return "the copies to the host run beside them"
+
     if sharding == "fsdp":
         return "the weights that fsdp gathers depend on the step before"
 

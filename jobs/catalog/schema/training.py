@@ -12,7 +12,7 @@ Kernels = Literal["auto", "fused", "plain"]
 OptimizerName = Literal["adamw", "torch_adamw"]
 Deterministic = Literal["auto", "on", "off"]
 Dtype = Literal["bfloat16", "float16", "float32"]
-ActivationCheckpointing = Literal["none", "selective", "full"]
+ActivationCheckpointing = Literal["none", "selective", "offload", "full"]
 CheckpointWhenBusy = Literal["wait", "skip"]
 
 
@@ -79,7 +79,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         Meta(
             description=(
                 "recomputation in backward; none: nothing; selective: results that cost one pass over "
-                "memory; full: whole blocks"
+                "memory; offload: the same, and large tensors wait in the host's memory; full: whole blocks"
             )
         ),
     ] = "none"

@@ -51,6 +51,9 @@ def test_a_family_without_rotation_takes_an_odd_head() -> None:
     [
         ({"block_size": 512}, "block_size 512 is longer than the model's max_position_embeddings 256"),
         ({"use_zero1": True, "use_fsdp": True}, "use_zero1 and use_fsdp are both on"),
+        ({"activation_checkpointing": "offload", "use_fp8": True}, "offload and use_fp8=true are both on"),
+        ({"activation_checkpointing": "offload", "kernels": "plain"}, "kernels is plain, dtype is bfloat16"),
+        ({"activation_checkpointing": "offload", "dtype": "float32"}, "kernels is auto, dtype is float32"),
         ({"min_lr": 1.0}, "min_lr 1.0 is above learning_rate"),
         (
             {"lr_decay_iters": 10, "warmup_iters": 20},

@@ -216,6 +216,23 @@ def test_blocks_that_backward_computes_again_take_what_was_measured() -> None:
     assert {label: error for label, error in found.items() if abs(error) > WITHIN} == {}
 
 
+def test_offload_keeps_the_input_of_the_activation_of_half_of_the_blocks_on_the_host() -> None:
+    selective, offload = (
+        training("llama3_2.2b", 8, shape=CHANGED["llama3_3.6b"][1], activation_checkpointing=how)
+        for how in ("selective", "offload")
+    )
+    # 14 of 28 blocks, 8 x 2,048 tokens, gate and up of 8,192 each in bfloat16.
+    left = 14 * 8 * 2048 * 2 * 8192 * 2
+    assert host_gib(offload) - host_gib(selective) == pytest.approx(left / GIB)
+
+    less = memory(selective).total - memory(offload).total
+    # The loss is computed in pieces of 512 MiB: its logits take less, and the head's gradient is apart.
+    vocabulary, hidden = offload.model.vocab_size, 3072
+    whole = 8 * 2048 * vocabulary * 2
+    pieces = 2**29 // (2 * vocabulary) // 128 * 128 * vocabulary * 2 + 4 * vocabulary * hidden
+    assert less == left + whole - pieces
+
+
 def test_less_kept_makes_a_larger_batch_fit() -> None:
     peaks_by_way = [
         memory(training("qwen3_1.8b", 8, way, activation_checkpointing=how)).total

@@ -41,6 +41,11 @@ def test_what_cannot_work_is_refused_with_the_reason(sets: list[str], message: s
     assert error.value.code == 2
 
 
+def test_a_training_without_a_gpu_does_not_offload() -> None:
+    with pytest.raises(UserError, match="activation_checkpointing=offload needs a GPU"):
+        spec_of(hardware="cpu", sets=("activation_checkpointing=offload", "dtype=bfloat16"))
+
+
 def test_grouped_queries_are_not_for_gpt2() -> None:
     with pytest.raises(UserError, match="gpt2 has no grouped queries"):
         spec_of(model="gpt2_1.36b", sets=("num_key_value_heads=9",))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobctl.trainer.checkpoint import arena
-from jobctl.trainer.checkpoint.arena import PinningRefused
+from jobctl.trainer import host_memory as arena
 from jobctl.trainer.checkpoint.plan import Rows, share_of_rank
 from jobctl.trainer.checkpoint.staging import KeptSnapshot, LiveSnapshot, Snapshot, Staging, bytes_needed
+from jobctl.trainer.host_memory import PinningRefused
 
 CPU = torch.device("cpu")
 

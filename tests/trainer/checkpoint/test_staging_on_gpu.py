@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobctl.trainer.checkpoint import arena
+from jobctl.trainer import host_memory as arena
 from jobctl.trainer.checkpoint.plan import share_of_rank
 from jobctl.trainer.checkpoint.staging import KeptSnapshot, Staging, bytes_needed
 from jobctl.trainer.distributed import World

@@ -37,6 +37,14 @@ def test_asking_for_what_cannot_run_is_refused_with_the_reason() -> None:
         fuse(tiny.model("qwen3"), ManualAttention(), config(kernels="fused"), "none", HOST)
 
 
+def test_a_training_that_offloads_does_not_run_without_the_fused_kernels() -> None:
+    offloads = config(activation_checkpointing="offload")
+    with pytest.raises(
+        UserError, match="needs the fused kernels, which cannot run here: they need an NVIDIA GPU"
+    ):
+        fuse(tiny.model("qwen3"), ManualAttention(), offloads, "none", HOST)
+
+
 def test_float8_that_cannot_run_is_said_to_be_left_out() -> None:
     chosen = fuse(tiny.model("qwen3"), ManualAttention(), config(use_fp8=True), "none", HOST)
     assert "float8 is left out" in chosen.words

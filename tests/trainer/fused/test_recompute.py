@@ -11,6 +11,8 @@ from torch import Tensor
 
 from jobctl.jobs.catalog.schema import ActivationCheckpointing
 from jobctl.trainer.fused.fused_decoder import FusedDecoder
+from jobctl.trainer.fused.host_stash import HostStash
+from jobctl.trainer.fused.linear import Projection
 from jobctl.trainer.fused.recompute import Discarding
 from jobctl.trainer.models.attention import ManualAttention, choose_attention
 from jobctl.trainer.models.layers.decoder import Decoder
@@ -19,12 +21,16 @@ from tests.trainer.models import tiny
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if HAS_GPU else torch.device("cpu")
 DTYPE = torch.bfloat16 if HAS_GPU else torch.float32
-WAYS: tuple[ActivationCheckpointing, ...] = ("selective", "full")
+LAYERS = 6
+"""Of these, three blocks keep their largest tensor in the host's memory."""
+WAYS: tuple[ActivationCheckpointing, ...] = ("selective", "offload", "full")
 
 
 def fused(shape: str, how: ActivationCheckpointing, attention: str) -> tuple[Decoder, FusedDecoder]:
     """Return a small model of the shape, and what computes it."""
-    model = tiny.model(shape, head_dim=16, hidden_size=64, vocab_size=256).to(DEVICE)
+    model = tiny.model(shape, head_dim=16, hidden_size=64, vocab_size=256, num_hidden_layers=LAYERS).to(
+        DEVICE
+    )
     kernel = ManualAttention() if attention == "manual" else choose_attention(attention, DEVICE, DTYPE, 16)
     decoder = FusedDecoder(model, kernel, DTYPE, checkpointing=how)
     model.fused = decoder.hidden_states
@@ -91,6 +97,63 @@ def test_selective_keeps_neither_norms_nor_activations_nor_rotated_heads(
     rotated = 0 if tiny.family(shape).name == "gpt2" or keeps_heads else heads * config.head_dim
     discarded = 2 * config.hidden_size + config.intermediate_size + rotated
     assert everything - less == pytest.approx(discarded, abs=1)
+
+
+@pytest.mark.parametrize("shape", tiny.FUSED)
+def test_offload_keeps_as_selective_does_without_the_input_of_the_activation(
+    shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selective = kept_of_a_token(shape, "selective", monkeypatch)
+    less = kept_of_a_token(shape, "offload", monkeypatch)
+    config = tiny.config(shape, head_dim=16, hidden_size=64)
+    inputs = 1 if tiny.family(shape).name == "gpt2" else 2
+    assert selective - less == pytest.approx(inputs * config.intermediate_size, abs=1)
+
+
+def test_tensors_leave_in_forward_and_come_back_one_block_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    model, decoder = fused("llama-gqa", "offload", "manual")
+    block_of = {id(block.down): index for index, block in enumerate(decoder.blocks)}
+
+    def note(name: str) -> Callable[..., Any]:
+        method = getattr(HostStash, name)
+
+        def noted(stash: HostStash, block: int, *tensors: Tensor) -> Any:
+            if name != "fetch" or block in stash._like:
+                events.append(f"{name} {block}")
+            return method(stash, block, *tensors)
+
+        return noted
+
+    def add_product(projection: Projection, *tensors: Tensor) -> None:
+        if id(projection) in block_of:
+            events.append(f"backward {block_of[id(projection)]}")
+        added(projection, *tensors)
+
+    for name in ("leave", "fetch", "take"):
+        monkeypatch.setattr(HostStash, name, note(name))
+    added = Projection.add_product
+    monkeypatch.setattr(Projection, "add_product", add_product)
+
+    tokens = tiny.tokens(2, 9).to(DEVICE)
+    model(tokens[:, :-1], tokens[:, 1:]).backward()
+    assert events == [
+        *("leave 0", "leave 2", "leave 3", "backward 5"),
+        *("fetch 3", "backward 4"),
+        *("fetch 2", "take 3", "backward 3"),
+        *("take 2", "backward 2"),
+        *("fetch 0", "backward 1", "take 0", "backward 0"),
+    ]
+
+
+def test_an_evaluation_keeps_nothing_on_the_host() -> None:
+    model, decoder = fused("llama-gqa", "offload", "manual")
+    tokens = tiny.tokens(2, 9).to(DEVICE)
+    with torch.no_grad():
+        model(tokens[:, :-1], tokens[:, 1:])
+
+    assert decoder.stash is not None
+    assert decoder.stash._arena is None
 
 
 def test_selective_makes_a_discarded_tensor_again_once_for_all_views() -> None:

@@ -8,6 +8,11 @@ from jobctl.jobs.catalog.schema import TrainConfig
 from jobctl.trainer.training.graphs import obstacle
 
 
+def test_a_training_that_offloads_takes_steps_without_graphs() -> None:
+    train = TrainConfig(use_cuda_graphs=True, activation_checkpointing="offload")
+    assert obstacle(train, fused=True, sharding="none") == "the copies to the host run beside them"
+
+
 @pytest.mark.parametrize(
     ("asked", "fused", "sharding", "reason"),
     [

@@ -37,7 +37,14 @@ def gpu() -> parallel.World:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"compile": True}, {"dtype": "float16"}, {"skip_loss_spikes": 5.0}, {"use_cuda_graphs": True}],
+    [
+        {},
+        {"compile": True},
+        {"dtype": "float16"},
+        {"skip_loss_spikes": 5.0},
+        {"use_cuda_graphs": True},
+        {"activation_checkpointing": "offload", "num_hidden_layers": 6},
+    ],
 )
 def test_a_step_never_waits_for_the_device(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     training = prepare(arguments(data, tmp_path / "run", **FLAGS | changes), gpu())

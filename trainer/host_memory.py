@@ -1,4 +1,4 @@
-"""Host memory for the copies of all saves. For a GPU it is pinned once, before the first save."""
+"""Host memory that a rank keeps, for the copies of all saves and for tensors of a step. For a GPU it is pinned once."""
 
 from __future__ import annotations
 

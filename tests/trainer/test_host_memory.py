@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 import torch
 
-from jobctl.trainer.checkpoint import arena
-from jobctl.trainer.checkpoint.arena import Arena, PinningRefused, aligned, pin_all, unpin_all
+from jobctl.trainer import host_memory as arena
+from jobctl.trainer.host_memory import Arena, PinningRefused, aligned, pin_all, unpin_all
 
 
 def test_parts_are_the_bytes_in_order_and_none_crosses_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
