@@ -14,6 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.patience import Patience, Unanswered, ask
 from jobctl.jobs.core.text import visible
+from jobctl.slurm.failures import (
+    is_no_cluster_or_silent,
+    keeps_no_accounts,
+    may_have_arrived,
+    passes,
+    without_repetitions,
+)
 from jobctl.slurm.hints import refusal_hint
 from jobctl.slurm.jobs import (
     FIELD,
@@ -30,29 +37,7 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 15.0
 """The longest pause, in seconds, between two requests to a controller that does not answer."""
 
-_NOT_SENT = (
-    "unable to contact slurm controller",
-    "connection refused",
-    "unable to connect to",
-    "backup controller",
-    "can't be reached now",
-)
-"""Words of a command that has reached no controller."""
-_UNANSWERED = (
-    "socket timed out",
-    "zero bytes were transmitted",
-    "transport endpoint",
-    "temporarily unable",
-    "resource temporarily unavailable",
-    "in standby mode",
-    "unexpected message received",
-    "connection reset",
-)
-"""Words of a command whose request may have arrived."""
-_UNKNOWN_CLUSTER = "known by database"
-"""Words of a command for an unknown cluster. They come before words about an unreachable cluster."""
 _OF_ONE_CLUSTER = frozenset({"sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"})
-_NO_ACCOUNTS = "accounting storage is disabled"
 
 
 class SlurmSilent(UserError):
@@ -66,11 +51,11 @@ class SlurmRefused(UserError):
     """A command of Slurm refused. ``answer`` is its output."""
 
     def __init__(self, command: str, answer: str) -> None:
-        lines = [re.sub(r"^\w+: (error: )?", "", line) for line in answer.strip().splitlines()]
-        answer = "; ".join(dict.fromkeys(lines)) or "no reason given"
+        lines = [re.sub(r"^\w+: (error: |fatal: )?", "", line) for line in answer.strip().splitlines()]
+        answer = "; ".join(without_repetitions(lines)) or "no reason given"
         super().__init__(f"{command} refused: {answer}", hint=refusal_hint(answer), code=1)
         self.answer = answer
-        self.keeps_no_accounts = _NO_ACCOUNTS in answer.lower()
+        self.keeps_no_accounts = keeps_no_accounts(answer)
 
 
 class Slurm:
@@ -218,12 +203,12 @@ class Slurm:
                 "the site: login.host; jobctl render works anywhere",
             )
 
-        may_have_arrived = False
+        arrived = False
 
         def request() -> str:
-            nonlocal may_have_arrived
+            nonlocal arrived
             # The request may have made the job. A second job would write into the same directory.
-            if may_have_arrived and (result := before_retry()):
+            if arrived and (result := before_retry()):
                 return result
 
             code, output, answer = self._execute(path, _directed(command, self._cluster), stdin)
@@ -231,12 +216,15 @@ class Slurm:
                 return output
 
             # Ask again only after a failure that may pass by itself. A refusal is final.
-            if not _passes(answer):
+            if not passes(answer):
                 raise SlurmRefused(command[0], answer)
+
+            if is_no_cluster_or_silent(answer):
+                self._check_that_clusters_are_known(command[0])
 
             # It stays true. A later try that reached no controller does not undo an earlier one that may have
             # arrived.
-            may_have_arrived = may_have_arrived or _may_have_arrived(answer)
+            arrived = arrived or may_have_arrived(answer)
             notice = f"Slurm's controller does not answer; waiting for it ({_last_line(answer)})"
             raise Unanswered(notice, SlurmSilent(command[0], answer))
 
@@ -244,6 +232,23 @@ class Slurm:
         limits = Patience(total, FIRST_PAUSE, LONGEST_PAUSE)
 
         return ask(request, limits, announce=self._announce, sleep=self._sleep)
+
+    def _check_that_clusters_are_known(self, command: str) -> None:
+        """Raise SlurmRefused if this site has no slurmdbd, so that no other cluster can have a name.
+
+        Slurm uses the same words for such a site, and for a cluster whose controller is down.
+        """
+        accounts = shutil.which("sacct")
+        if accounts is None:
+            return
+
+        # sacct reads Slurm's configuration first, so it needs no server for this answer.
+        _, _, answer = self._execute(accounts, ["sacct", "--noheader", "--starttime=now"], "")
+        if keeps_no_accounts(answer):
+            raise SlurmRefused(
+                command,
+                f"slurm.cluster is '{self._cluster}', and this Slurm has no database of clusters (slurmdbd)",
+            )
 
     def _execute(self, path: str, command: list[str], stdin: str) -> tuple[int, str, str]:
         """Run a command once. Return its exit code, its output, and its error message if it failed."""
@@ -258,8 +263,10 @@ class Slurm:
                 env=_environment(command[0]),
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            return 1, "", f"socket timed out: no answer in {self._timeout:g} s"
+        except subprocess.TimeoutExpired as late:
+            # The command may have printed why it waits.
+            said = (late.stderr or b"").decode(errors="replace").strip()
+            return 1, "", f"{said}\nsocket timed out: no answer in {self._timeout:g} s".lstrip()
 
         return done.returncode, done.stdout, done.stderr.strip() or done.stdout.strip()
 
@@ -274,15 +281,6 @@ def _directed(command: list[str], cluster: str) -> list[str]:
 
 def _user_option(users: Iterable[int]) -> str:
     return f"--user={','.join(str(uid) for uid in sorted(set(users)) or [os.geteuid()])}"
-
-
-def _passes(answer: str) -> bool:
-    answer = answer.lower()
-    return _UNKNOWN_CLUSTER not in answer and any(words in answer for words in (*_NOT_SENT, *_UNANSWERED))
-
-
-def _may_have_arrived(answer: str) -> bool:
-    return any(words in answer.lower() for words in _UNANSWERED)
 
 
 def _last_line(text: str) -> str:

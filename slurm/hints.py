@@ -22,6 +22,7 @@ class Hint(enum.Enum):
     POLICY = "a limit of your account or QoS refuses it: sacctmgr show associations user=$USER"
     SETUP = "Slurm is not set up on this machine: is it a login node? is SLURM_CONF needed?"
     CLUSTER = "sacctmgr list clusters shows them; set slurm.cluster in the site file"
+    NO_CLUSTERS = "take slurm.cluster out of the site file; to use another cluster, submit on its login node"
     RIGHTS = "Slurm does not let this user do that"
     LENGTH = "Slurm takes at most 1024 bytes for a name, a comment or a path"
 
@@ -36,6 +37,7 @@ class Refusal:
 
 REFUSALS = (
     Refusal("no cluster", Hint.CLUSTER),
+    Refusal("no database of clusters", Hint.NO_CLUSTERS),
     Refusal("time limit", Hint.TIME_LIMIT),
     Refusal("node limit", Hint.NODE_LIMIT),
     Refusal("node configuration", Hint.NODE_SHAPE),
@@ -47,6 +49,9 @@ REFUSALS = (
     Refusal("feature", Hint.FEATURE),
     Refusal("policy", Hint.POLICY),
     Refusal("configuration source", Hint.SETUP),
+    Refusal("configuration file", Hint.SETUP),
+    Refusal("cannot stat file", Hint.SETUP),
+    Refusal("unable to resolve", Hint.SETUP),
     Refusal("permission", Hint.RIGHTS),
     Refusal("too long", Hint.LENGTH),
 )

@@ -164,8 +164,20 @@ class SlurmCluster:
 
     def stop_controller(self) -> None:
         """End slurmctld; running jobs go on."""
-        pid = (self.directory / "run" / "slurmctld.pid").read_text().strip()
+        self._stop("slurmctld")
+
+    def _stop(self, daemon: str) -> None:
+        pid = (self.directory / "run" / f"{daemon}.pid").read_text().strip()
         self.inside("sh", "-c", f"kill {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.02; done")
+
+    def start_accounts(self) -> None:
+        """Start slurmdbd beside its database, and wait until it answers."""
+        self.inside("env", f"MYSQL_UNIX_PORT={self.directory}/mysql/s.sock", *self._daemon("slurmdbd"))
+        self._wait_until(lambda: _succeeds(self.run, "sacctmgr", "-n", "list", "cluster"), 30, "slurmdbd")
+
+    def stop_accounts(self) -> None:
+        """End slurmdbd; its database goes on."""
+        self._stop("slurmdbd")
 
     def start_node(self, node: str) -> None:
         """Boot a node: an empty machine with its own name and network, which runs slurmd."""
@@ -332,8 +344,7 @@ class SlurmCluster:
             "create user slurm@localhost identified by 'tests'; create database slurm_acct_db;"
             "grant all on slurm_acct_db.* to slurm@localhost",
         )
-        self.inside("env", f"MYSQL_UNIX_PORT={data}/s.sock", *self._daemon("slurmdbd"))
-        self._wait_until(lambda: _succeeds(self.run, "sacctmgr", "-n", "list", "cluster"), 30, "slurmdbd")
+        self.start_accounts()
 
     def _daemon(self, name: str) -> list[str]:
         return ["chroot", str(self._programs), name] if self._release else [name]

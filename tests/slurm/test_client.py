@@ -220,3 +220,27 @@ def test_the_same_trouble_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path
         "Slurm's controller does not answer; waiting for it (slurm_load_jobs error: Unable to contact slurm "
         "controller (connect failure))"
     ]
+
+
+@pytest.mark.usefixtures("slurm_cluster")
+def test_another_cluster_at_a_site_without_a_database_is_refused_at_once() -> None:
+    """Slurm's words are those of a cluster whose controller is down, which is waited for."""
+    client = Patient(during_pause=lambda: pytest.fail("waits for a cluster that cannot exist"))
+    with pytest.raises(SlurmRefused, match=r"slurm\.cluster is 'nope'.* no database of clusters") as refused:
+        client.of("nope").submit(SCRIPT, name="x", comment="y")
+
+    assert "take slurm.cluster out of the site file" in refused.value.hint
+    assert client.told == []
+
+
+def test_a_database_that_restarts_is_waited_for(slurm_accounting_cluster: SlurmCluster) -> None:
+    slurm_accounting_cluster.stop_accounts()
+    client = Patient(during_pause=slurm_accounting_cluster.start_accounts)
+    try:
+        job = client.of("lab").submit(SCRIPT, name="late", comment="y")
+    finally:
+        if not client.pauses:
+            slurm_accounting_cluster.start_accounts()
+
+    assert [found.id for found in client.queue() if found.name == "late"] == [job]
+    assert len(client.told) == len(client.pauses) == 1
