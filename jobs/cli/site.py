@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
@@ -16,8 +15,8 @@ from jobctl.jobs.catalog.schema.keys import flat
 from jobctl.jobs.cli.choices import is_being_written, path_of_file, project_choices
 from jobctl.jobs.cli.finding import Place, place_options
 from jobctl.jobs.cli.output import emit, table, warn
+from jobctl.jobs.cli.root_check import fault_of
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.reading import nearest_existing
 from jobctl.jobs.render import quote_yaml
 from jobctl.jobs.spec.resolution import load_site
 from jobctl.jobs.targets.protocol import Offer, Survey, Surveys
@@ -68,7 +67,7 @@ def _login(host: str | None, program: str | None, site: Site) -> dict[str, str]:
 def check(file: str | None, as_json: bool, **place: Any) -> None:
     """Hold a site FILE against its cluster; exits with 1 where the cluster has not what the file names.
 
-    Without FILE, the site is that of --site or of jobctl.yaml.
+    The root must be a folder that you can write. Without FILE, the site is that of --site or of jobctl.yaml.
     """
     chosen = Place(**_with_site(place, file))
     name, site, answer = _ask(chosen, must_answer=True)
@@ -204,8 +203,5 @@ def _root_row(target: str, site: Site) -> list[tuple[str, str, str]]:
     if not target_entry(target).shares_files or not site.root:
         return []
 
-    path = Path(site.root).expanduser()
-    # The first submission makes the root, so the closest folder above it counts.
-    existing = nearest_existing(path)
-    finding = OK if os.access(existing, os.W_OK) else f"you cannot write {existing}"
-    return [("root", str(path), finding)]
+    path = Path(site.root).expanduser().absolute()
+    return [("root", str(path), fault_of(path) or OK)]

@@ -75,5 +75,6 @@ def read_text_file(path: Path | str, *, hint: str = "") -> str:
 
 
 def nearest_existing(path: Path) -> Path:
-    """Return ``path``, or the closest folder above it that exists. New folders will be made in it."""
-    return next(place for place in (path, *path.parents) if place.exists())
+    """Return ``path``, or the closest folder above it that this user can see. New folders are made in it."""
+    # Path.exists raises PermissionError below a private folder.
+    return next(place for place in (path, *path.parents) if os.path.exists(place))

@@ -124,6 +124,12 @@ def test_the_cluster_is_held_against_the_site(away: Away) -> None:
     code, out, err = away.says("site", "check", "other")
     assert (code, "the cluster has: " in out) == (1, True), err
 
+    # The root is a folder of the login node, so it is checked there.
+    file.write_text(file.read_text().replace(f"root: {away.cluster.root}", "root: /no/such folder"))
+    code, out, err = away.says("site", "check", "other", "--json")
+    (row,) = [row for row in json.loads(out) if row["key"] == "root"]
+    assert (code, row["finding"]) == (1, "there is no such folder; mkdir -p '/no/such folder' makes it"), err
+
 
 def test_a_connection_that_breaks_while_slurm_is_asked_submits_once(away: Away) -> None:
     """The run's record and its job are both there afterwards, and the same command again is refused."""
