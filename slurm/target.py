@@ -18,7 +18,7 @@ from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status, unk
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.protocol import Examination, Survey
 from jobctl.slurm import script as sbatch_script
-from jobctl.slurm.client import Slurm, SlurmSilent
+from jobctl.slurm.client import Slurm, SlurmRefused, SlurmSilent
 from jobctl.slurm.directives import literal_path
 from jobctl.slurm.hints import NEVER_STARTS
 from jobctl.slurm.job_ids import record_job_id
@@ -156,8 +156,14 @@ class SlurmTarget:
             with contextlib.suppress(OSError, UserError):
                 runs.request_stop(run.path, "cancel", run.step)
 
-        # After STOP: the signal may end the trainer at once, and the script then reads STOP.
-        self._of(run).cancel([job.id for job in active])
+        try:
+            # After STOP: the signal may end the trainer at once, and the script then reads STOP.
+            self._of(run).cancel([job.id for job in active])
+        except SlurmRefused:
+            # Slurm comes first, because it lets an operator cancel the jobs of others.
+            runs.check_writable(run.path)
+            raise
+
         self._forget_queue()
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:

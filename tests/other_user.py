@@ -10,6 +10,7 @@ from collections.abc import Callable
 from jobctl.jobs.core.errors import UserError
 
 OTHER = pwd.getpwnam("daemon")
+THIRD = pwd.getpwnam("bin")
 
 
 def as_other(action: Callable[[], object]) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.absent import absent
@@ -34,13 +34,41 @@ def missing() -> str:
     return f"no ssh server: apt-get install --no-install-recommends {PACKAGES}"
 
 
+def opened_to_all(kept: Path) -> list[str]:
+    """Return shell commands by which other users can read this Python and its modules, wherever they are.
+
+    A folder that only its owner may enter, such as /root, is replaced by an empty one with just these parts.
+    ``kept`` is a place for the folders that are replaced.
+    """
+    modules = [Path(name) for name in (sys.base_prefix, sys.prefix, *sys.path) if os.path.isdir(name)]
+    closed: dict[Path, list[Path]] = {}
+    for folder in dict.fromkeys(modules):
+        above = [*reversed(folder.parents), folder]
+        first = next((place for place in above if not place.stat().st_mode & 0o001), None)
+        if first is not None:
+            closed.setdefault(first, []).append(folder)
+
+    lines = []
+    for number, (place, parts) in enumerate(closed.items()):
+        whole = kept / str(number)
+        lines += [
+            f"mkdir -p {whole}",
+            f"mount --rbind {place} {whole}",
+            f"mount -t tmpfs -o mode=755 none {place}",
+        ]
+        for part in parts:
+            lines += [f"mkdir -p {part}", f"mount --rbind {whole / part.relative_to(place)} {part}"]
+
+    return lines
+
+
 class LoginNode:
     """A server with a host key of its own, which lets this user in by one key."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._server: subprocess.Popen[bytes] | None = None
-        self._settings: list[str] = []
+        self._view: list[str] = []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -55,7 +83,6 @@ class LoginNode:
         with contextlib.suppress(OSError):  # only root's server separates its privileges, in this folder
             os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
 
-        self._settings = list(settings)
         config = self.folder / "sshd_config"
         lines = [
             f"Port {self.port}",
@@ -72,7 +99,7 @@ class LoginNode:
         ]
         config.write_text("\n".join(lines) + "\n")
         self._server = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", config], stderr=(self.folder / "log").open("ab")
+            [*self._in_its_view(), SSHD, "-D", "-e", "-f", config], stderr=(self.folder / "log").open("ab")
         )
         deadline = time.monotonic() + BUSY * START_SECONDS
         while not self._listens():
@@ -82,6 +109,29 @@ class LoginNode:
             time.sleep(0.05)
 
         return self
+
+    def let_in(self, users: Sequence[str]) -> None:
+        """Let other users of this machine in too, by the same key, even if their accounts have no shell.
+
+        Call it before ``start``. The server must be root's. All is in the server's own view of the files.
+        """
+        accounts = Path("/etc/passwd").read_text().splitlines()
+        shells = [
+            f"{line.rpartition(':')[0]}:/bin/sh" if line.partition(":")[0] in users else line
+            for line in accounts
+        ]
+        logins = self.folder / "passwd"
+        logins.write_text("\n".join(shells) + "\n")
+        # The server reads the list of keys as those users.
+        self.folder.chmod(0o711)
+        self._view = [f"mount --bind {logins} /etc/passwd", *opened_to_all(self.folder / "kept")]
+
+    def _in_its_view(self) -> list[str]:
+        """Return the words before the server's command that change its view of the files."""
+        if not self._view:
+            return []
+
+        return ["unshare", "--mount", "sh", "-ec", "\n".join([*self._view, 'exec "$@"']), "sh"]
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
@@ -109,9 +159,11 @@ class LoginNode:
 class Laptop:
     """A machine without Slurm: ``ssh`` is all that it has on its PATH."""
 
-    def __init__(self, folder: Path, node: LoginNode) -> None:
+    def __init__(self, folder: Path, node: LoginNode, user: str = "") -> None:
+        """``user`` is the name at the login node. Empty: the name here."""
         self.folder = folder
         self.node = node
+        self.user = user or getpass.getuser()
         (folder / "bin").mkdir(parents=True)
         (folder / "run").mkdir(mode=0o700)
         (folder / "home").mkdir()
@@ -139,7 +191,7 @@ class Laptop:
             f"Host {HOST}",
             "HostName 127.0.0.1",
             f"Port {port or self.node.port}",
-            f"User {getpass.getuser()}",
+            f"User {self.user}",
             f"IdentityFile {self.node.folder}/{key}",
             "IdentitiesOnly yes",
             f"UserKnownHostsFile {self.known_hosts}",
@@ -209,14 +261,20 @@ def write_jobctl(folder: Path, environment: Mapping[str, str], version: str = ""
 
 
 @contextlib.contextmanager
-def login_node() -> Iterator[tuple[LoginNode, Laptop]]:
-    """Yield a server that listens and a laptop, which go with the block; skip the test where there can be none."""
+def login_node(*others: str) -> Iterator[tuple[LoginNode, Laptop]]:
+    """Yield a server that listens and a laptop, which go with the block; skip the test where there can be none.
+
+    ``others`` are further users whom the server lets in.
+    """
     if reason := missing():
         absent("JOBCTL_REQUIRE_SLURM", reason)
 
     # Not pytest's folder: a socket's path may have 108 bytes.
     with tempfile.TemporaryDirectory(prefix="jl-", dir="/tmp") as name:
         node = LoginNode(Path(name))
+        if others:
+            node.let_in(others)
+
         try:
             node.start()
             yield node, Laptop(Path(name) / "l", node)
