@@ -236,7 +236,6 @@ class _Books:
             self.seconds["repeated"] += seconds * scale * again
 
         self.cursor += told * scale
-        self.until(interval.at, "other")
 
     def leave(self, span: Span, starts: Sequence[Start], now: float | None) -> None:
         """Attribute the time of an attempt after its last interval."""

@@ -131,3 +131,35 @@ def test_the_limit_itself_is_not_too_many(run: Path, tmp_path: Path, monkeypatch
 )
 def test_a_temporary_name_is_in_the_folder_of_its_file(name: str, temporary: str) -> None:
     assert copying.aside(name) == temporary
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "logs" / "1" / "rank-00000.log").unlink()
+    calls: list[str] = []
+    replace = os.replace
+
+    def synced(descriptor: int) -> None:
+        calls.append(f"sync {os.fstat(descriptor).st_size} bytes")
+
+    def replaced(source: str, target: str, **folders: int) -> None:
+        calls.append(f"{source} to {target}")
+        replace(source, target, **folders)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    copy_tree(run, tmp_path / "out")
+    assert calls == ["sync 2 bytes", ".run.json.part to run.json"]
+
+
+def test_a_name_that_is_too_long_for_its_copy_is_named_and_left_out(run: Path, tmp_path: Path) -> None:
+    """A file may have 255 bytes in its name, and so must its temporary name, which has six more."""
+    (run / ("a" * 249)).write_text("fits")
+    (run / ("b" * 250)).write_text("does not")
+    result = copy_tree(run, tmp_path / "out")
+    assert (tmp_path / "out" / ("a" * 249)).read_text() == "fits"
+    (reason,) = result.skipped
+    assert reason.startswith("'bbb")
+    assert reason.endswith("a part of it is longer than 255 bytes")
+    assert not (tmp_path / "out" / ("b" * 250)).exists()

@@ -148,3 +148,71 @@ def test_the_lines_name_the_share_and_the_largest_cause_first() -> None:
 )
 def test_the_share_of_steps_that_are_lost(before: int, after: int, kept: float, share: float) -> None:
     assert lost_share(before, after, kept) == pytest.approx(share)
+
+
+def test_a_restart_in_place_that_dies_before_its_first_step_costs_a_restart_and_a_start_up() -> None:
+    starts = [
+        Start(attempt=1, launched=0.0, intervals=(interval(10, 50.0, steps=50.0),)),
+        Start(attempt=1, launched=64.0, died=60.0, resumed=10),
+    ]
+    goodput = whole(account(None, [Span(number=1, start=0.0, end=70.0)], starts))
+    assert goodput.seconds == {"steps": 50.0, "repeated": 10.0, "restart": 4.0, "startup": 6.0}
+
+
+def test_an_interval_that_names_no_part_is_time_of_an_unknown_use() -> None:
+    """An older log has none. Its first interval holds the start-up."""
+    start = Start(attempt=1, launched=0.0, ended=True, intervals=(interval(10, 30.0), interval(20, 50.0)))
+    goodput = whole(account(None, [Span(number=1, start=0.0, end=50.0)], [start]))
+    assert goodput.seconds == {"startup": 30.0, "other": 20.0}
+    assert goodput.tokens == 2000
+
+
+def test_a_part_of_a_later_version_is_time_of_an_unknown_use() -> None:
+    start = Start(
+        attempt=1, launched=0.0, ended=True, intervals=(interval(10, 50.0, steps=30.0, dreaming=20.0),)
+    )
+    assert whole(account(None, [Span(number=1, start=0.0, end=50.0)], [start])).seconds == {
+        "steps": 30.0,
+        "other": 20.0,
+    }
+
+
+def test_tokens_of_steps_that_are_done_again_do_not_count() -> None:
+    """The second attempt begins at step 10 and has logged nothing yet."""
+    starts = [
+        Start(
+            attempt=1,
+            launched=0.0,
+            intervals=(interval(10, 50.0, steps=50.0), interval(20, 90.0, steps=40.0)),
+        ),
+        Start(attempt=2, launched=100.0, resumed=10),
+    ]
+    spans = [Span(number=1, start=0.0, end=90.0), Span(number=2, start=100.0, end=110.0)]
+    goodput = whole(account(None, spans, starts))
+    assert (goodput.tokens, goodput.seconds["repeated"]) == (1000, 40.0)
+
+
+def test_an_attempt_that_begins_anew_makes_all_before_it_useless() -> None:
+    starts = [
+        Start(attempt=1, launched=0.0, intervals=(interval(20, 90.0, steps=90.0),)),
+        Start(attempt=2, launched=90.0, resumed=0, intervals=(interval(5, 100.0, steps=10.0),)),
+    ]
+    spans = [Span(number=1, start=0.0, end=90.0), Span(number=2, start=90.0, end=100.0)]
+    goodput = whole(account(None, spans, starts))
+    assert (goodput.seconds, goodput.tokens) == ({"steps": 10.0, "repeated": 90.0}, 500)
+
+
+def test_a_run_of_no_time_has_no_share_and_no_rate() -> None:
+    goodput = account(5.0, [Span(number=1, start=5.0, end=5.0)], [])
+    assert goodput is not None
+    assert (goodput.wall_seconds, goodput.share, goodput.tokens_per_second, goodput.tokens) == (
+        0.0,
+        0.0,
+        0.0,
+        0,
+    )
+
+
+def test_an_attempt_that_ended_takes_no_more_time_however_late_it_is_asked() -> None:
+    span = Span(number=1, start=10.0, end=25.0)
+    assert whole(account(0.0, [span], [], now=900.0)).seconds == {"queue": 10.0, "startup": 15.0}

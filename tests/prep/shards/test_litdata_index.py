@@ -32,3 +32,31 @@ def test_the_index_leads_litdatas_reader_to_the_tokens(
 def test_an_empty_shard_is_not_a_chunk(tmp_path: Path) -> None:
     dataset(tmp_path / "d", [[1, 2, 3, 4, 5, 0], []], 1000)
     assert len(litdata_index.index(read_meta(tmp_path / "d"), "train")["chunks"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "tokens", "chunks"), [(1000, 4, 0), (1000, 5, 1), (100_000, 2, 0), (100_000, 3, 1)]
+)
+def test_a_shard_that_the_skipped_bytes_would_use_up_is_no_chunk(
+    tmp_path: Path, vocab_size: int, tokens: int, chunks: int
+) -> None:
+    """litdata skips eight bytes: four tokens of two bytes, two of four."""
+    dataset(tmp_path / "d", [[*range(1, tokens), 0]], vocab_size)
+    found = litdata_index.index(read_meta(tmp_path / "d"), "train")["chunks"]
+    assert [chunk["dim"] for chunk in found] == [1] * chunks
+
+
+def test_the_largest_chunk_of_all_splits_bounds_the_buffers(tmp_path: Path) -> None:
+    dataset(tmp_path / "d", [[1, 2, 3, 4, 5, 0], [*range(1, 30), 0]], 1000, val=[1, 2, 3, 4, 5, 6, 0])
+    content = litdata_index.index(read_meta(tmp_path / "d"), "val")
+    assert content["config"]["chunk_bytes"] == 60
+    assert [chunk["chunk_bytes"] for chunk in content["chunks"]] == [14]
+
+
+def test_a_data_set_that_was_moved_still_leads_to_its_shards(tmp_path: Path) -> None:
+    dataset(tmp_path / "d", [[1, 2, 3, 4, 5, 0]], 1000)
+    litdata_index.write(tmp_path / "d", read_meta(tmp_path / "d"))
+    (tmp_path / "d").rename(tmp_path / "moved")
+    link = tmp_path / "moved" / "litdata" / "train" / "train-0.bin"
+    assert link.is_symlink()
+    assert link.read_bytes() == (tmp_path / "moved" / "train-0.bin").read_bytes()

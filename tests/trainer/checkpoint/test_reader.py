@@ -1,9 +1,11 @@
 """Any layout loads into any other, each byte is read once, and a wrong bit is found while it is read."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 import torch.distributed as dist
@@ -12,7 +14,9 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from jobctl.trainer import distributed as parallel
 from jobctl.trainer.checkpoint import plan, publication, reader
+from jobctl.trainer.checkpoint.buffers import ThreadBuffers
 from jobctl.trainer.checkpoint.contents import read_contents
+from jobctl.trainer.checkpoint.table import Segment, TensorEntry
 from jobctl.trainer.checkpoint.weights import read_tensors
 from tests.trainer.checkpoint.saving import checkpointer, data_files, save, state
 from tests.trainer.running import on_ranks
@@ -155,3 +159,67 @@ def columns(command: Any, world: parallel.World) -> str:
     except NotImplementedError:
         return "refused"
     return "accepted"
+
+
+ENTRY = TensorEntry(
+    "U8", (6, 2), (Segment("a", 100, 108, (0, 0), (4, 2)), Segment("b", 50, 54, (4, 0), (2, 2)))
+)
+"""Six rows of two bytes: four in one file, two in another."""
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "transfers"),
+    [
+        (0, 6, [("a", 0, 8, 0), ("b", 0, 4, 8)]),
+        (1, 3, [("a", 2, 4, 0)]),
+        (3, 5, [("a", 6, 2, 0), ("b", 0, 2, 2)]),
+        (4, 6, [("b", 0, 4, 0)]),
+        (5, 6, [("b", 2, 2, 0)]),
+        (3, 3, []),
+        (6, 6, []),
+    ],
+)
+def test_a_rank_needs_of_each_segment_only_its_own_rows(
+    start: int, stop: int, transfers: list[tuple[str, int, int, int]]
+) -> None:
+    target = torch.zeros(stop - start, 2, dtype=torch.uint8)
+    needed = reader.overlapping("w", ENTRY, target, start, stop)
+    assert [(t.segment.file, t.first, t.count, t.position) for t in needed] == transfers
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 3, 8, 100])
+@pytest.mark.parametrize(("start", "stop"), [(0, 4), (1, 3), (2, 4), (3, 4)])
+def test_the_edges_of_pieces_and_of_rows_need_not_meet(piece_bytes: int, start: int, stop: int) -> None:
+    data = torch.arange(10, 18, dtype=torch.uint8)
+    target = torch.zeros(stop - start, 2, dtype=torch.uint8)
+    (transfer,) = reader.overlapping("w", ENTRY, target, start, stop)
+    for begin in range(0, 8, piece_bytes):
+        reader.copy_needed(transfer, data[begin : begin + piece_bytes], begin)
+    assert target.flatten().tolist() == list(range(10 + 2 * start, 10 + 2 * stop))
+
+
+def test_a_system_that_gives_fewer_bytes_than_asked_for_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system does so."""
+    preadv = os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda descriptor, buffers, place: preadv(descriptor, [buffers[0][:3]], place)
+    )
+    (tmp_path / "a").write_bytes(bytes(range(20)))
+    buffer = bytearray(10)
+    with open(tmp_path / "a", "rb") as file:
+        assert reader.read_all(file.fileno(), memoryview(buffer), 5)
+        assert bytes(buffer) == bytes(range(5, 15))
+        assert not reader.read_all(file.fileno(), memoryview(buffer), 11), "one byte is missing"
+
+
+def test_a_checkpoint_of_the_older_format_has_no_sums_of_segments(tmp_path: Path) -> None:
+    """Its files have one each, which is compared elsewhere."""
+    (tmp_path / "a").write_bytes(bytes(108))
+    segment = ENTRY.segments[0]
+    for known, said in (("", ""), ("0" * 32, "a: bytes 100 to 108 (w): their checksum does not match")):
+        entry = TensorEntry("U8", (4, 2), (msgspec.structs.replace(segment, xxh3_128=known),))
+        (transfer,) = reader.overlapping("w", entry, torch.zeros(4, 2, dtype=torch.uint8), 0, 4)
+        buffers = ThreadBuffers(torch.device("cpu"))
+        assert reader.carry_out(tmp_path, transfer, buffers) == said
