@@ -124,7 +124,7 @@ def check_folder(folder: Path) -> None:
 
     if (folder / FOREIGN).exists():
         raise UserError(
-            f"{folder} has a {FOREIGN}, so its ids may stand for characters and be no tokenizer's",
+            f"{folder} has a {FOREIGN}, so its ids may mean characters and not a tokenizer's tokens",
             hint=f"remove {FOREIGN} if a tokenizer made them",
         )
 
@@ -137,8 +137,8 @@ def check_width(file: File) -> None:
     first = np.fromfile(file.path, "<u2", LOOKED_AT)
     if len(first) >= FEWEST and not first[1::2].any():
         raise UserError(
-            f"{file.path}: every other id is 0, as if they were of 32 bits",
-            hint="if they are: --dtype uint32",
+            f"{file.path}: every other id is 0, so the ids may have 32 bits",
+            hint="if they do: --dtype uint32",
         )
 
 
@@ -151,7 +151,7 @@ def adopted_shards(files: Sequence[File], entry: TokenizerEntry) -> tuple[list[S
         ids = survey(file.path, file.dtype, entry.vocab_size)
         if file.tokens not in (None, ids.tokens):
             raise UserError(
-                f"{file.path} has {ids.tokens} ids, its index says {file.tokens}",
+                f"{file.path} has {ids.tokens} ids, but its index says {file.tokens}",
                 hint="the two belong to different data",
             )
 
@@ -176,14 +176,14 @@ def notes_of(files: Sequence[File], meta: Meta, eos_token: str) -> list[str]:
     notes: list[str] = []
     for file, shard in zip(files, meta.shards, strict=True):
         if not shard.documents:
-            notes.append(f"{shard.file} has no {eos_token}: where a document ends is unknown")
+            notes.append(f"{shard.file} has no {eos_token}, so the ends of documents are unknown")
         elif file.documents not in (None, shard.documents):
             notes.append(
                 f"{shard.file} has {shard.documents} {eos_token} for the {file.documents} documents of its index"
             )
 
     if not any(shard.split == "val" for shard in meta.shards):
-        notes.append("there is no validation split: name one of the files with --validation")
+        notes.append("the data has no validation split: name one of the files with --validation")
 
     return notes
 

@@ -80,7 +80,7 @@ def check_names(hub: str, files: Sequence[HubFile]) -> None:
     """
     if len(files) > FILES:
         raise UserError(
-            f"{hub} lists {len(files)} files; a mirror holds {FILES}", hint="name fewer by patterns"
+            f"{hub} lists {len(files)} files; a mirror holds {FILES}", hint="choose fewer files with patterns"
         )
 
     for file in files:
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--workers", type=whole_number(1, MOST_PROCESSES), default=8, help="files fetched at once"
     )
-    parser.add_argument("--check", action="store_true", help="read and hash what is there already, too")
+    parser.add_argument("--check", action="store_true", help="also read and hash files that exist already")
     parser.add_argument(
         "--token-env", default="HF_TOKEN", help="environment variable that holds the hub's token"
     )

@@ -99,10 +99,10 @@ def parser() -> argparse.ArgumentParser:
         default=number_of(COUNT) or 1,
         help="nodes that work on this data set",
     )
-    made.add_argument("--mirror-only", action="store_true", help="only bring the hub's files to the root")
+    made.add_argument("--mirror-only", action="store_true", help="only fetch the hub's files into the root")
     made.add_argument("--json", action="store_true", help="print the result as JSON")
     add_fields(made.add_argument_group("how"), PrepConfig, PrepConfig.__struct_fields__)  # type: ignore[arg-type]
-    add_fields(made.add_argument_group("what, instead of the catalogue's"), DatasetEntry, OVERRIDES)  # type: ignore[arg-type]
+    add_fields(made.add_argument_group("data, instead of the catalogue's values"), DatasetEntry, OVERRIDES)  # type: ignore[arg-type]
 
     return made
 

@@ -76,7 +76,7 @@ class ShardCheck:
                 yield np.frombuffer(data, numpy_dtype(self.meta.dtype))
 
         if digest.hexdigest() != self.shard.sha256:
-            self.problems.append(f"{self.path}: its checksum is not meta.json's: bytes were changed")
+            self.problems.append(f"{self.path}: its checksum differs from meta.json: bytes were changed")
 
     def run(self, against: frozenset[bytes] | None = None) -> ShardCheck:
         """Read the whole shard.
@@ -102,7 +102,7 @@ class ShardCheck:
 
         if foreign:
             self.problems.append(
-                f"{self.path}: {foreign} ids are not of a vocabulary of {self.meta.vocab_size}"
+                f"{self.path}: {foreign} ids are outside the vocabulary of {self.meta.vocab_size} ids"
             )
 
         ends = int(self.counts[self.meta.eos_id])
@@ -248,7 +248,7 @@ def verify(folder: Path, root: Path | None = None, workers: int = 1) -> Report:
     if reference:
         problems += vocabulary_problems(reference, meta)
     elif not problems:
-        unchecked.append(f"ids against tokenizer {meta.tokenizer.name}: it was not found; name its --root")
+        unchecked.append(f"ids: tokenizer {meta.tokenizer.name} was not found; name its folder with --root")
 
     counts = np.zeros(meta.vocab_size, dtype=np.int64)
     listed = {shard.file for shard in meta.shards}

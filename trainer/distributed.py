@@ -161,7 +161,7 @@ def distribute(model: nn.Module, sharding: Sharding, world: World, dtype: torch.
     if world.device.type == "cpu" and not SHARDS_ON_CPU:
         raise UserError(
             f"--use_zero1 and --use_fsdp work on GPUs only in torch {torch.__version__}",
-            hint="leave them out on a CPU, or use torch 2.8 or later",
+            hint="remove them on a CPU, or use torch 2.8 or later",
         )
 
     mesh = init_device_mesh(world.device.type, (world.size,))

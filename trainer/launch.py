@@ -111,7 +111,7 @@ class Job:
             return "this is no training"
 
         if self.stop.asked or self.stop.path.exists():
-            return "a stop is asked for"
+            return "a stop was requested"
 
         if self.memory.report(LESS_MEMORY):
             return "the kernel killed a process for memory"

@@ -23,7 +23,9 @@ from jobctl.trainer.checkpoint.weights import load_model_weights
 from jobctl.trainer.export import DTYPES, add_checkpoint_options, chosen_checkpoint, export_hf, tokenizer_of
 
 HARNESS = "lm_eval"
-INSTALL = 'python3 -m venv lm-eval && lm-eval/bin/pip install "lm_eval[hf]", and name it: --harness lm-eval/bin/lm_eval'
+INSTALL = (
+    'python3 -m venv lm-eval && lm-eval/bin/pip install "lm_eval[hf]", then add --harness lm-eval/bin/lm_eval'
+)
 
 
 def harness_command(harness: str, folder: Path, dtype: str, tasks: str, rest: Sequence[str]) -> list[str]:
@@ -57,8 +59,10 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     add_checkpoint_options(parser)
     parser.add_argument("--tokenizer", type=Path, help="folder of tokenizer.json (default: the run's)")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="(default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="keep the exported folder here (default: not at all)")
-    parser.add_argument("--harness", default=HARNESS, help="its program (default: %(default)s on the PATH)")
+    parser.add_argument("--output", type=Path, help="keep the exported folder here (default: remove it)")
+    parser.add_argument(
+        "--harness", default=HARNESS, help="program of the harness (default: %(default)s on the PATH)"
+    )
 
     # A prefix of one of its options must not be taken for one of ours.
     parser.allow_abbrev = False

@@ -26,7 +26,7 @@ def entry_text(config: ModelConfig, folder: Path) -> str:
         "settings:",
     ]
     lines += [f"  {name}: {msgspec.json.encode(value).decode()}" for name, value in settings(config).items()]
-    lines.append("  # tokenizer: NAME, an entry of the catalogue: that of the data which it is trained on")
+    lines.append("  # tokenizer: NAME, an entry of the catalogue: the tokenizer of its training data")
 
     return "\n".join(lines) + "\n"
 

@@ -27,7 +27,7 @@ UNREACHABLE_SECONDS = 60.0
 """Seconds for which the first node may be unreachable."""
 ATTEMPT_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
-HINT = "name the nodes' network in the site file (slurm.interface); or a firewall closes the port"
+HINT = "set slurm.interface in the site file to the nodes' network; or a firewall closes the port"
 _SIOCGIFADDR = 0x8915
 """The ioctl of Linux that tells the IPv4 address of an interface (netdevice(7))."""
 
@@ -51,7 +51,7 @@ def prepare(parsed: argparse.Namespace) -> None:
     address = interface_address(interface) if interface else address_towards(host, port)
     if address.startswith("127."):
         raise UserError(
-            f"this node reaches the first one as {host}, which is {address}: this node itself",
+            f"this node cannot reach the first node, {host}: the name leads to {address}, this node itself",
             hint=HINT,
             code=1,
         )

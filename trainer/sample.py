@@ -110,8 +110,8 @@ class Text:
 
         if max(ids) >= vocab_size:
             raise UserError(
-                f"the tokenizer gives token {max(ids)}, the model has {vocab_size}",
-                hint="give --tokenizer the one that the run was trained with",
+                f"the tokenizer gives token {max(ids)}, but the model has {vocab_size} tokens",
+                hint="give --tokenizer the tokenizer of the run's data",
             )
 
         return torch.tensor([ids])
@@ -141,9 +141,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=200,
         help="choose from this many likeliest tokens; 0: all (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=1337, help="of the draws (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1337, help="seed of the random choices (default: %(default)s)"
+    )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="(default: %(default)s)")
-    parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of weights and arithmetic")
+    parser.add_argument(
+        "--dtype", choices=list(DTYPES), default="float32", help="type of weights and arithmetic"
+    )
 
     return parser.parse_args(arguments)
 
@@ -152,7 +156,7 @@ def sample(options: argparse.Namespace) -> str:
     """Return the prompt and its continuation, up to the end of the document."""
     # Not a number is in no range, so the comparisons ask for what may be.
     if not (0 <= options.temperature < math.inf and options.top_k >= 0 and options.max_new_tokens >= 0):
-        raise UserError("--temperature, --top_k and --max_new_tokens are finite and never negative")
+        raise UserError("--temperature, --top_k and --max_new_tokens must be finite and not negative")
 
     if not 0 <= options.seed < 2**63:
         raise UserError(f"--seed={options.seed}: expected a number from 0 to 2^63 - 1")

@@ -84,8 +84,8 @@ def model_rows(folder: Path, vocab_size: int) -> int:
 
     if rows < vocab_size:
         raise UserError(
-            f"{folder / MODEL} gives the model {rows} ids, its tokenizer has {vocab_size}",
-            hint="the files are of different models, or tokens were added to the tokenizer alone",
+            f"{folder / MODEL} gives the model {rows} ids, but its tokenizer has {vocab_size}",
+            hint="the files belong to different models, or somebody added tokens only to the tokenizer",
         )
 
     return rows

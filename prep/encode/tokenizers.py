@@ -160,7 +160,7 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
         except OSError:
             # The folder exists by now: another process may have fetched the same tokenizer.
             if not (folder / FILE).is_file():
-                raise UserError(f"{folder} is in the way: it holds no {FILE}", hint="remove it") from None
+                raise UserError(f"{folder} exists, but has no {FILE}", hint="remove the folder") from None
 
             check(folder, name, entry)
     finally:
@@ -184,13 +184,13 @@ def _download(
         [about] = HfApi().get_paths_info(entry.hub, file, **access)
     except errors.GatedRepoError:
         hint = (
-            f"accept the licence at {page} with your account, then put that account's token into ${token_env}"
+            f"accept the licence at {page} with your account, and put the account's token into ${token_env}"
         )
         raise UserError(
             f"the hub does not give you {entry.hub}: its licence was not accepted", hint=hint
         ) from None
     except errors.RepositoryNotFoundError:
-        hint = f"see {page}; put a token that may read it into ${token_env}"
+        hint = f"see {page}; put a token with the right to read it into ${token_env}"
         raise UserError(f"the hub knows no {entry.hub}, or your token may not see it", hint=hint) from None
     except Exception as error:  # also errors of its HTTP library, which change with the version
         hint = f"without a network: copy {FILE} of {page} into $JOBCTL_ROOT/tokenizers/{name}/"
@@ -198,11 +198,13 @@ def _download(
 
     path = folder / file
     if file in entry.sha256 and sha256_of(path) != entry.sha256[file]:
-        raise UserError(f"{file} of {entry.hub} is not the file the catalogue knows", hint=f"see {page}")
+        raise UserError(f"{file} of {entry.hub} is not the file of the catalogue", hint=f"see {page}")
 
     if not is_what_the_hub_says(path, about):
         raise UserError(
-            f"{file} of {entry.hub} was damaged on its way", hint="run the same command again", code=1
+            f"{file} of {entry.hub} was damaged during the download",
+            hint="run the same command again",
+            code=1,
         )
 
 

@@ -70,7 +70,7 @@ def check_ids(path: Path, ids: npt.NDArray[Any], vocab_size: int, before: int) -
     if len(wrong):
         place = int(wrong[0])
         raise UserError(
-            f"{path}: token {before + place} is {int(ids[place])}, the tokenizer has {vocab_size} ids",
+            f"{path}: token {before + place} is {int(ids[place])}, but the tokenizer has {vocab_size} ids",
             hint="another --tokenizer made this file, or its ids are of another --dtype",
         )
 
@@ -85,6 +85,6 @@ def id_problems(counts: npt.NDArray[np.int64], meta: Meta) -> list[str]:
     ordinary = min(meta.vocab_size, meta.eos_id)
     different = int(np.count_nonzero(counts[:cut]))
     if ordinary > cut and different > RICH and not counts[cut:ordinary].any():
-        return [f"of {different} different ids none is {cut} or above: the ids were cut to 16 bits"]
+        return [f"none of {different} different ids is {cut} or above: the ids were cut to 16 bits"]
 
     return []

@@ -92,7 +92,7 @@ def hold(piece: Piece, expected: SourceFile, file: CheckedFile) -> None:
     if right and file.sha256 != right:
         raise UserError(
             f"source {piece.source.path} has other bytes than the manifest says",
-            hint="put it back (in a mirror: python -m jobctl.prep.mirror --check), or choose a new --output",
+            hint="restore it (in a mirror: python -m jobctl.prep.mirror --check), or choose a new --output",
         )
 
 

@@ -83,7 +83,7 @@ def walk(folder: Path) -> Iterator[Path | Skipped]:
         for name in folders:
             # A link could lead back to a folder above it, and the walk would have no end.
             if os.path.islink(os.path.join(place, name)):
-                yield Skipped(Path(place, name), "a link to a folder, which is not followed")
+                yield Skipped(Path(place, name), "a link to a folder; prep does not follow it")
 
         yield from (Path(place, name) for name in files if not hidden(name))
 
@@ -166,7 +166,7 @@ def check_skipped(skipped: Sequence[Skipped]) -> None:
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     raise UserError(
         f"{len(skipped)} of the source files cannot be read: {named}{more}",
-        hint=f"name those to read with --patterns, or say --ignore-unreadable; readable: {READABLE}",
+        hint=f"choose the files to read with --patterns, or use --ignore-unreadable; readable: {READABLE}",
     )
 
 

@@ -253,5 +253,5 @@ def compare(manifest: Manifest, sources: Sequence[Source]) -> None:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise UserError(
             "the source files are not those of the manifest: " + "; ".join(problems[:5]) + more,
-            hint="put them back, or prepare into a new folder with --output",
+            hint="restore them, or prepare into a new folder with --output",
         )

@@ -20,11 +20,11 @@ def shipped_file(name: str, sha256: str) -> Path:
     """
     path = DATA / name
     if not path.is_file():
-        raise UserError(f"{path} is not there", hint="install jobctl again: the file is a part of it")
+        raise UserError(f"{path} does not exist", hint="install jobctl again: the file is a part of it")
 
     if sha256_of(path) != sha256:
         raise UserError(
-            f"{path} has not the SHA-256 {sha256}", hint="install jobctl again: the file was changed"
+            f"{path} does not have the SHA-256 {sha256}", hint="install jobctl again: the file was changed"
         )
 
     return path

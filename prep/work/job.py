@@ -125,7 +125,7 @@ def create(output: Path, job: Job) -> None:
 
     if claims(output, job).once("job", existing, make).key != job.key:
         raise UserError(
-            f"{output} is another job's: its data set, tokenizer or options differ",
+            f"{output} belongs to another job: its data set, tokenizer or options differ",
             hint=f"name another folder with --output, or delete {output}",
         )
 

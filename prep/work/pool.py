@@ -160,8 +160,8 @@ class Pool:
             message, hint, code = self._errors.get()
             return UserError(message, hint=hint, code=code)
 
-        ended = ending(code) if code > 0 else f"{ending(code)}, and so were those in its place"
-        hint = "what is done stays; run the same command again"
+        ended = ending(code) if code > 0 else f"{ending(code)}, and so were its replacements"
+        hint = "finished work is kept; run the same command again"
 
         # The kernel kills without a message. Its counters show if memory was the reason.
         memory = self._memory.report(LESS_MEMORY).removeprefix("error: ").strip()

@@ -94,7 +94,7 @@ def test_ids_that_the_tokenizer_does_not_have_are_refused(
     tmp_path: Path, root: Path, documents: list[list[int]]
 ) -> None:
     folder = nano_gpt(tmp_path / "owt", [*documents, [50257]])
-    with pytest.raises(UserError, match=r"val\.bin: token \d+ is 50257, the tokenizer has 50257 ids"):
+    with pytest.raises(UserError, match=r"val\.bin: token \d+ is 50257, but the tokenizer has 50257 ids"):
         adopted(folder, root)
 
     assert not (folder / "meta.json").exists()
@@ -105,7 +105,7 @@ def test_an_index_of_other_ids_is_refused(tmp_path: Path, root: Path, documents:
     index = megatron_files.write(folder / "a", documents)
     file = index.with_suffix(".bin")
     file.write_bytes(file.read_bytes()[:-2])
-    with pytest.raises(UserError, match=r"a\.bin has \d+ ids, its index says \d+"):
+    with pytest.raises(UserError, match=r"a\.bin has \d+ ids, but its index says \d+"):
         adopted(folder, root)
 
 
@@ -129,9 +129,9 @@ def test_what_the_files_do_not_have_is_said(
     megatron_files.write(folder / "b", [documents[0][:-1], *documents[1:50]])
     assert adopted(folder, root) == 0
     said = capsys.readouterr().err
-    assert "a.bin has no <|endoftext|>: where a document ends is unknown" in said
+    assert "a.bin has no <|endoftext|>, so the ends of documents are unknown" in said
     assert "b.bin has 49 <|endoftext|> for the 50 documents of its index" in said
-    assert "there is no validation split" in said
+    assert "the data has no validation split" in said
     assert verify(folder, root).problems == []
 
 
@@ -141,7 +141,7 @@ def test_folders_that_are_not_to_be_adopted(tmp_path: Path, root: Path, document
         adopted(folder, root, "--validation", "dev*")
 
     (folder / "meta.pkl").write_bytes(b"never opened")
-    with pytest.raises(UserError, match="may stand for characters"):
+    with pytest.raises(UserError, match="may mean characters"):
         adopted(folder, root)
 
     (folder / "meta.pkl").unlink()

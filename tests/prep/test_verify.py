@@ -187,7 +187,7 @@ def test_another_vocabulary_is_found(prepared: Path) -> None:
 
 def test_a_tokenizer_that_is_not_there_is_said(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(whole)]) == 0
-    assert "NOT CHECKED: ids against tokenizer test" in capsys.readouterr().out
+    assert "NOT CHECKED: ids: tokenizer test was not found" in capsys.readouterr().out
 
 
 def test_a_tokenizer_outside_the_root_is_refused(whole: Path) -> None:

@@ -259,7 +259,7 @@ def test_a_killed_rank_ends_with_128_and_the_signal_where_no_restart_is_allowed(
     code, output = ended(process)
     assert code == 128 + signal.SIGKILL, output
     assert "SIGKILL" in output
-    assert "no restart in place: it has been tried 0 times" in output
+    assert "no restart in place: the limit of 0 restarts is reached" in output
 
 
 def test_ranks_do_not_outlive_their_launcher(data: Path, tmp_path: Path) -> None:

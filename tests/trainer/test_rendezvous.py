@@ -76,7 +76,7 @@ def test_the_sites_interface_is_taken_by_torchrun_gloo_and_nccl(monkeypatch: pyt
 
 def test_an_address_that_means_this_node_is_refused_at_once() -> None:
     """Debian writes 127.0.1.1 for a node's own name into its hosts file."""
-    with pytest.raises(UserError, match=r"which is 127\.0\.0\.1: this node itself") as error:
+    with pytest.raises(UserError, match=r"the name leads to 127\.0\.0\.1, this node itself") as error:
         rendezvous.prepare(two_nodes("127.0.1.1:20000", first=False))
     assert "slurm.interface" in error.value.hint
     assert error.value.code == 1, "a network may come back, so it may be tried again"

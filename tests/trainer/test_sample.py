@@ -111,8 +111,8 @@ def test_the_end_of_the_document_ends_it(
     ("arguments", "message"),
     [
         (["--prompt", ""], "the prompt has no token"),
-        (["--prompt", "w1", "--temperature", "-1"], "never negative"),
-        (["--prompt", "w1", "--temperature", "nan"], "finite and never negative"),
+        (["--prompt", "w1", "--temperature", "-1"], "not negative"),
+        (["--prompt", "w1", "--temperature", "nan"], "must be finite and not negative"),
         (["--prompt", "w1", "--seed", "-1"], "expected a number from 0"),
         (["--prompt", "w1", "--seed", str(2**64)], "expected a number from 0"),
         (["--prompt", "w1", "--tokenizer", "/nowhere"], "tokenizer.json is missing"),
@@ -143,5 +143,5 @@ def test_without_a_tokenizer_it_asks_for_one(run: list[str], capsys: pytest.Capt
 def test_another_runs_tokenizer_is_noticed(tmp_path: Path) -> None:
     text = sample.Text(write_tokenizer(tmp_path / "tokenizer"))
     assert text.encode("w5 w99", 101).tolist() == [[5, 99]]
-    with pytest.raises(UserError, match="gives token 99, the model has 50"):
+    with pytest.raises(UserError, match="gives token 99, but the model has 50"):
         text.encode("w5 w99", 50)

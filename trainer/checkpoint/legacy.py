@@ -195,14 +195,14 @@ def read_entry(entries: zipfile.ZipFile, name: str, file: str) -> bytes:
     """Return the content of a small, uncompressed entry. A compressed one could be of any size."""
     info = entries.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > MOST_ENTRY_BYTES:
-        raise Damaged([f"{file}: {name} is no entry that we wrote"])
+        raise Damaged([f"{file}: {name} is not an entry that we wrote"])
     return entries.read(info)
 
 
 def check_tensor(tensor: object, file: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     """Raise Damaged unless it is a plain tensor of that type and shape, with its elements in order."""
     if not isinstance(tensor, inert.SavedTensor):
-        raise Damaged([f"{file}: an archive holds something that is no tensor"])
+        raise Damaged([f"{file}: an archive holds something other than a tensor"])
 
     elements = torch.Size(shape).numel()
     in_order = contiguous_stride(shape)
@@ -213,7 +213,7 @@ def check_tensor(tensor: object, file: str, dtype: torch.dtype, shape: tuple[int
         for size, stride, expected in zip(shape, tensor.stride, in_order, strict=True)
     )
     if tensor.shape != shape or tensor.storage.dtype != dtype or not fits or not strides_agree:
-        raise Damaged([f"{file}: a tensor is not the one that {METADATA_FILE} tells of"])
+        raise Damaged([f"{file}: a tensor differs from its description in {METADATA_FILE}"])
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def undeclared(config: ModelConfig) -> str:
         return f"the family {config.architecture} declares no fused block"
 
     if config.bias:
-        return "they have no biases, and the model has"
+        return "they have no biases, but the model has"
 
     return ""
 
@@ -76,7 +76,7 @@ def fp8_obstacle(sharding: str, device: torch.device) -> str:
         return "it needs compute capability 8.9 or higher"
 
     if sharding == "fsdp":
-        return "it needs whole weights on each GPU, and fsdp gathers a block's when it runs"
+        return "it needs whole weights on each GPU, but fsdp gathers a block's weights only when it runs"
 
     return ""
 
@@ -98,7 +98,9 @@ def fuse(
         return take_fused(model, attention, train, sharding, world)
 
     if train.kernels == "fused":
-        raise UserError(f"kernels: fused cannot run here: {reason}", hint="kernels: auto takes what runs")
+        raise UserError(
+            f"kernels: fused cannot run here: {reason}", hint="kernels: auto chooses kernels that run"
+        )
 
     return stay_plain(model, train, world.device, reason)
 

@@ -218,7 +218,7 @@ class FusedDecoder:
             raise ValueError(f"the family {model.config.architecture} declares no fused block")
 
         if model.config.bias:
-            raise ValueError("the fused kernels have no biases, and the model has")
+            raise ValueError("the fused kernels have no biases, but the model has")
 
         self.model = model
         self.dtype = dtype

@@ -60,6 +60,6 @@ def obstacle(codes: Mapping[int, int], notes: Mapping[int, Note], restarts: int,
             if -code in ENDED_BY_SOMEBODY:
                 return f"rank {rank} was ended by {signal.Signals(-code).name}"
         elif code != EXIT_FAILED or not notes.get(rank, Note()).heals:
-            return f"rank {rank} ended with exit code {code}, which a restart does not heal"
+            return f"rank {rank} ended with exit code {code}, and a restart would not help"
 
-    return f"it has been tried {restarts} times" if restarts >= most else ""
+    return f"the limit of {most} restarts is reached" if restarts >= most else ""

@@ -47,11 +47,11 @@ def silence(place: Place, dumps: Mapping[int, Dump]) -> str:
     """Describe a rank that has not answered, as its neighbours see it."""
     states = {dump.neighbours[place.rank] for dump in dumps.values() if place.rank in dump.neighbours}
     if not states:
-        return f"{place} does not answer: it is stopped, or its node is gone"
+        return f"{place} does not answer: it is stopped, or its node is dead"
 
     state = states.pop()
     if state in STOPPED:
-        return f"{place} is stopped by a signal; kill -CONT {place.pid} lets it go on"
+        return f"{place} is stopped by a signal; kill -CONT {place.pid} lets it continue"
 
     return f"{place} does not answer: it {STATES.get(state, 'runs, but no Python code of it does')}"
 
@@ -140,7 +140,7 @@ def of_worker(worker: Worker) -> str:
 def place_of(stack: Sequence[Frame]) -> str:
     """Return the innermost frame of a user's code, and the function that it called."""
     if not stack:
-        return "code that is not known"
+        return "unknown code"
 
     ours = [frame for frame in stack if not any(part in frame.file for part in OTHERS_CODE)]
     frame = ours[0] if ours else stack[0]

@@ -154,7 +154,7 @@ class Watchdog:
             faulthandler.dump_traceback(file=self.log_file, all_threads=True)
             self.investigate(idle)
         except Exception:
-            log.exception("the hang could not be looked into")
+            log.exception("the hang could not be investigated")
         finally:
             # Without clean-up, which would wait for the very thread that hangs.
             os._exit(EXIT_FAILED)

@@ -142,7 +142,7 @@ def announce(
         print(visible(f"preflight: {node.name}: {_hardware(node)}{_speeds(mine)}"))
         if node.gpus and node.xids is None:
             print(
-                f"preflight: {node.name}: its kernel's log may not be read, so its GPUs' Xids are not known"
+                f"preflight: {node.name}: the kernel's log cannot be read, so the Xids of its GPUs are unknown"
             )
 
     for problem in problems:

@@ -62,7 +62,7 @@ def check_device() -> None:
     """Raise UserError if this torch reaches no GPU or has no code for it: the image is for other hardware."""
     cuda = f"torch {torch.__version__} with CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
-        raise UserError(f"{cuda} reaches no GPU: the driver may be too old for it")
+        raise UserError(f"{cuda} can use no GPU: the driver may be too old for it")
 
     major, minor = torch.cuda.get_device_capability()
     built = torch.cuda.get_arch_list()

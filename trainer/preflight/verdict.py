@@ -52,7 +52,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 def missing(hosts: Sequence[str], nodes: Mapping[str, Node]) -> list[Problem]:
     """Return a fault for each host without a report: it did not start, or has another shared volume."""
-    reason = "its report did not reach the shared volume: it did not start, or it has another volume there"
+    reason = "its report did not reach the shared volume: it did not start, or it mounts another volume"
     return [Problem(host, reason) for host in hosts if host not in nodes]
 
 

@@ -50,7 +50,7 @@ class Profiler:
             if not self._written:
                 first = SKIPPED + WARMUP + 1
                 log.warning(
-                    "no trace: it is of steps %d to %d, and this attempt ended before",
+                    "no trace: it needs steps %d to %d, and this attempt ended before",
                     first,
                     first + TRACED - 1,
                 )

@@ -184,7 +184,7 @@ class RunLog:
                     self._pending = self._pending[written:]
                     self._size = self._size + written
             except OSError as error:
-                log.warning("the run log waits, it cannot be written: %s: %s", self.path, error.strerror)
+                log.warning("the run log cannot be written yet: %s: %s", self.path, error.strerror)
 
     def sync(self) -> None:
         """Make the written records durable, before a checkpoint that relies on them."""

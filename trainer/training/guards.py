@@ -76,8 +76,8 @@ class BadSteps:
             begin = first_sample - (self.streak - 1) * size
             raise TooManyBadSteps(
                 f"loss or gradient was not finite for {self.streak} steps in a row, up to step {step}: samples "
-                f"{begin} to {first_sample + size - 1}, the last step's being {first_sample} to "
-                f"{first_sample + size - 1}\n"
+                f"{begin} to {first_sample + size - 1} (the last step: {first_sample} to "
+                f"{first_sample + size - 1})\n"
                 "  lower --learning_rate, use --dtype=bfloat16 or float32, or resume from an earlier checkpoint; "
                 "--max_bad_steps sets the limit"
             )

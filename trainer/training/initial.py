@@ -99,20 +99,20 @@ def downloaded(name: str) -> Path:
     """Return the folder of a model of the hub, which the hub's client keeps in its cache. Raises UserError."""
     hint = "name a folder with config.json and *.safetensors, or a model of the hub as OWNER/NAME"
     if not HUB_NAME.fullmatch(name):
-        raise UserError(f"--init_from=hf:{name}: there is no such folder", hint=hint)
+        raise UserError(f"--init_from=hf:{name}: no such folder exists", hint=hint)
 
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise UserError(
-            f"--init_from=hf:{name}: there is no such folder, and huggingface_hub is not installed", hint=hint
+            f"--init_from=hf:{name}: no such folder exists, and huggingface_hub is not installed", hint=hint
         ) from error
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # its errors, and those of two HTTP libraries
         raise UserError(
-            f"--init_from=hf:{name}: there is no such folder, and the hub's model cannot be fetched: "
+            f"--init_from=hf:{name}: no such folder exists, and the hub's model cannot be fetched: "
             f"{first_line(error)}",
             hint=hint,
         ) from error
@@ -128,7 +128,9 @@ def from_run(init_from: str, text: str, run_dir: Path) -> Source:
     run = find_run(name, run_dir)
     contents = next(whole_contents(run, which), None)
     if contents is None:
-        raise UserError(f"--init_from={init_from}: every checkpoint is damaged", hint="the warnings say why")
+        raise UserError(
+            f"--init_from={init_from}: every checkpoint is damaged", hint="the warnings give the reasons"
+        )
 
     state = contents.state
     return Source(
@@ -153,7 +155,9 @@ def find_run(name: str, run_dir: Path) -> Path:
     run = next((place for place in places if place.is_dir()), None)
     if run is None:
         looked = " and ".join(str(place) for place in places)
-        raise UserError(f"--init_from=run:{name}: there is no {looked}", hint="name a run, or its directory")
+        raise UserError(
+            f"--init_from=run:{name}: no folder exists at {looked}", hint="name a run, or its directory"
+        )
 
     if run.resolve() == run_dir.resolve():
         raise UserError(
@@ -184,16 +188,17 @@ def check_fits(source: Source, recipe: Recipe, tokenizer: str) -> None:
         may_differ.add("max_position_embeddings")
 
     lines = [
-        f"{field}: {getattr(source.model, field)} there, {getattr(recipe.model, field)} here"
+        f"{field}: {getattr(source.model, field)} in the weights, {getattr(recipe.model, field)} in this run"
         for field in ModelConfig.__struct_fields__
         if field not in may_differ and getattr(source.model, field) != getattr(recipe.model, field)
     ]
     if source.tokenizer and source.tokenizer != tokenizer:
-        lines.append(f"tokenizer of the data: {source.tokenizer} there, {tokenizer} here")
+        lines.append(f"tokenizer of the data: {source.tokenizer} for the weights, {tokenizer} in this run")
 
     if lines:
         raise UserError(
-            f"--init_from={source.origin.source}: its weights are of another model:\n  " + "\n  ".join(lines),
+            f"--init_from={source.origin.source}: its weights belong to another model:\n  "
+            + "\n  ".join(lines),
             hint="without --model and sizes, they are taken from the weights; "
             "python -m jobctl.trainer.model_of writes them as a file for jobctl --model",
         )

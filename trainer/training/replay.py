@@ -76,11 +76,11 @@ def check_can_repeat(train: TrainConfig, sharding: Sharding, unrepeatable: str) 
     if unrepeatable:
         raise UserError(
             f"--verify_replay={train.verify_replay}, but this run's bits do not repeat: {unrepeatable}",
-            hint="--deterministic=on makes them repeat; or leave --verify_replay out",
+            hint="--deterministic=on makes them repeat; or remove --verify_replay",
         )
 
     if sharding not in ("none", "ddp"):
         raise UserError(
             f"--verify_replay={train.verify_replay}, but gradients are sharded ({sharding})",
-            hint="it works on one GPU and with whole gradients on each; leave out --use_zero1 and --use_fsdp",
+            hint="it needs one GPU, or whole gradients on each; remove --use_zero1 and --use_fsdp",
         )

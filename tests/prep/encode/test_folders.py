@@ -58,7 +58,7 @@ def test_a_model_with_fewer_rows_than_the_tokenizer_has_ids_is_refused(tmp_path:
     folder = written(byte_level(tmp_path / "mine"), "tokenizer_config.json", {"eos_token": END})
     for settings in ({"vocab_size": 299}, {"text_config": {"vocab_size": 299}}):
         written(folder, "config.json", settings)
-        with pytest.raises(UserError, match="gives the model 299 ids, its tokenizer has 300"):
+        with pytest.raises(UserError, match="gives the model 299 ids, but its tokenizer has 300"):
             folders.entry_of_folder(folder)
 
 

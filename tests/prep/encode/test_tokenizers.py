@@ -105,7 +105,7 @@ def test_a_file_that_is_damaged_on_its_way_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served(monkeypatch, "llama3", damage=b" ")
-    with pytest.raises(UserError, match=r"tokenizer\.json of .* was damaged on its way"):
+    with pytest.raises(UserError, match=r"tokenizer\.json of .* was damaged during the download"):
         tokenizers.fetch("llama3", tmp_path)
     assert list((tmp_path / "tokenizers").iterdir()) == []
 

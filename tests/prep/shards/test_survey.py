@@ -44,7 +44,7 @@ def test_an_id_outside_the_vocabulary_is_named_with_its_place(
     monkeypatch.setattr(surveys, "CHUNK", 8)
     path = tmp_path / "a.bin"
     path.write_bytes(np.array([1, 2, 3, wrong, 4], "<i4").tobytes())
-    with pytest.raises(UserError, match=r"a\.bin: token 3 is \d+, the tokenizer has 10 ids"):
+    with pytest.raises(UserError, match=r"a\.bin: token 3 is \d+, but the tokenizer has 10 ids"):
         survey(path, "uint32", 10)
 
 

@@ -71,7 +71,7 @@ def test_a_linked_folder_is_named_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "b.txt").write_text("x")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "link").symlink_to(tmp_path / "elsewhere")
-    assert skipped_in(tmp_path / "text") == {"link": "a link to a folder, which is not followed"}
+    assert skipped_in(tmp_path / "text") == {"link": "a link to a folder; prep does not follow it"}
 
 
 def test_a_folder_that_cannot_be_entered_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

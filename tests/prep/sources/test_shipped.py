@@ -51,9 +51,9 @@ def test_a_file_that_is_absent_or_another_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipped, "DATA", tmp_path)
-    with pytest.raises(UserError, match="file is not there"):
+    with pytest.raises(UserError, match="file does not exist"):
         shipped_file("file", "0" * 64)
     (tmp_path / "file").write_bytes(b"changed")
-    with pytest.raises(UserError, match="file has not the SHA-256 0000"):
+    with pytest.raises(UserError, match="file does not have the SHA-256 0000"):
         shipped_file("file", "0" * 64)
     assert shipped_file("file", hashlib.sha256(b"changed").hexdigest()) == tmp_path / "file"

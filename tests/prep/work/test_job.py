@@ -61,7 +61,7 @@ def test_a_folder_is_made_once_and_used_by_all_workers(tmp_path: Path) -> None:
 def test_another_jobs_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     create(tmp_path / "out", JOB)
     before = (work_dir(tmp_path / "out") / JOB_FILE).read_bytes()
-    with pytest.raises(UserError, match="is another job's"):
+    with pytest.raises(UserError, match="belongs to another job"):
         create(tmp_path / "out", with_options(shuffle=1))
     assert (work_dir(tmp_path / "out") / JOB_FILE).read_bytes() == before
 

@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_for_memory_names_the_limit(
         finish(Pool(tmp_path / "out", killed_for_memory, (tmp_path,), 1))
 
     assert caught.value.message == (
-        "a worker was killed by signal 9, and so were those in its place: the kernel killed 4 processes of this job "
+        "a worker was killed by signal 9, and so were its replacements: the kernel killed 4 processes of this job "
         "for memory: its limit is 1.50 GiB; give the job more memory, or take fewer --workers"
     )
 
@@ -107,7 +107,7 @@ def test_a_worker_that_is_killed_for_memory_names_the_limit(
 def test_a_worker_that_is_killed_otherwise_says_nothing_of_memory(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match="so were those in its place") as caught:
+    with pytest.raises(UserError, match="so were its replacements") as caught:
         finish(Pool(tmp_path, lambda slot: os.kill(os.getpid(), 9), (), 1))
 
     assert "memory" not in caught.value.message

@@ -85,7 +85,7 @@ def test_after_a_step_that_left_the_copies_the_model_computes_with_the_new_weigh
 
 
 def test_a_model_with_biases_is_refused() -> None:
-    with pytest.raises(ValueError, match="no biases, and the model has"):
+    with pytest.raises(ValueError, match="no biases, but the model has"):
         FusedDecoder(tiny.model("gpt2-biases"), ManualAttention(), torch.float32)
 
 

@@ -26,10 +26,10 @@ def test_a_killed_rank_or_an_error_of_a_network_is_healed(codes: dict[int, int])
         ({3: 201}, "rank 3 met broken hardware"),
         ({3: -signal.SIGKILL, 4: 201}, "rank 4 met broken hardware"),
         ({3: -signal.SIGTERM}, "rank 3 was ended by SIGTERM"),
-        ({3: 2}, "rank 3 ended with exit code 2, which a restart does not heal"),
-        ({3: 1}, "rank 3 ended with exit code 1, which a restart does not heal"),
-        ({3: 200}, "rank 3 ended with exit code 200, which a restart does not heal"),
-        ({1: 1, 3: 1}, "rank 3 ended with exit code 1, which a restart does not heal"),
+        ({3: 2}, "rank 3 ended with exit code 2, and a restart would not help"),
+        ({3: 1}, "rank 3 ended with exit code 1, and a restart would not help"),
+        ({3: 200}, "rank 3 ended with exit code 200, and a restart would not help"),
+        ({1: 1, 3: 1}, "rank 3 ended with exit code 1, and a restart would not help"),
         ({}, "no rank has failed"),
     ],
 )
@@ -40,8 +40,8 @@ def test_what_would_come_again_is_not_healed(codes: dict[int, int], reason: str)
 def test_tries_are_bounded() -> None:
     codes = {1: -int(signal.SIGKILL)}
     assert obstacle(codes, {}, restarts=2) == ""
-    assert obstacle(codes, {}, restarts=3) == "it has been tried 3 times"
-    assert obstacle(codes, {}, restarts=0, most=0) == "it has been tried 0 times"
+    assert obstacle(codes, {}, restarts=3) == "the limit of 3 restarts is reached"
+    assert obstacle(codes, {}, restarts=0, most=0) == "the limit of 0 restarts is reached"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_scatter_has_tensors_on_its_root_only_which_is_no_disagreement() -> No
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ("T", "is stopped by a signal; kill -CONT 101 lets it go on"),
+        ("T", "is stopped by a signal; kill -CONT 101 lets it continue"),
         ("D", "does not answer: it waits for a disk or a driver"),
         ("", "does not answer: it is gone"),
         ("R", "does not answer: it runs, but no Python code of it does"),
@@ -77,7 +77,7 @@ def test_a_silent_rank_is_what_its_neighbour_sees(state: str, words: str) -> Non
 
 def test_a_silent_rank_that_nobody_sees_may_have_lost_its_node() -> None:
     told = lines(dump(0, reached(7)), size=4)
-    assert told[2] == "rank 3 (n1, process 103) does not answer: it is stopped, or its node is gone"
+    assert told[2] == "rank 3 (n1, process 103) does not answer: it is stopped, or its node is dead"
 
 
 def test_writers_that_wait_for_storage_are_told_only_where_nothing_else_hangs() -> None:
@@ -118,7 +118,7 @@ def test_nobody_answers() -> None:
 
 def test_a_stack_of_others_code_alone_is_told_by_its_innermost_frame() -> None:
     assert place_of(STACK[:1]) == "__call__ (torch/_ops.py:9)"
-    assert place_of(()) == "code that is not known"
+    assert place_of(()) == "unknown code"
 
 
 @pytest.mark.parametrize(

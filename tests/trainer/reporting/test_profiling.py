@@ -31,7 +31,7 @@ def test_an_attempt_that_ends_before_says_so(tmp_path: Path, caplog: pytest.LogC
     profiler.step()
     with caplog.at_level(logging.WARNING):
         profiler.close()
-    assert "no trace: it is of steps 4 to 6" in caplog.text
+    assert "no trace: it needs steps 4 to 6" in caplog.text
     assert not profiler.path.exists()
 
 

@@ -202,9 +202,9 @@ def test_every_layout_begins_with_the_same_weights(data: Path, tmp_path: Path, f
 def test_a_catalogue_model_of_other_sizes_is_refused_with_each_of_them(
     data: Path, tmp_path: Path, first: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"norm_eps: 1e-05 there, 0\.1 here") as refused:
+    with pytest.raises(UserError, match=r"norm_eps: 1e-05 in the weights, 0\.1 in this run") as refused:
         prepare(quick(data, tmp_path / "run", init_from=f"run:{first}", norm_eps=0.1, rope_theta=5.0))
-    assert "rope_theta: 10000.0 there, 5.0 here" in str(refused.value)
+    assert "rope_theta: 10000.0 in the weights, 5.0 in this run" in str(refused.value)
     longer = quick(
         data, tmp_path / "longer", init_from=f"run:{first}", max_position_embeddings=128, block_size=128
     )
@@ -213,16 +213,16 @@ def test_a_catalogue_model_of_other_sizes_is_refused_with_each_of_them(
 
 def test_another_tokenizer_is_refused(tmp_path: Path, first: Path) -> None:
     other = write_corpus(tmp_path / "other", tokenizer="letters")
-    with pytest.raises(UserError, match="tokenizer of the data: bytes there, letters here"):
+    with pytest.raises(UserError, match="tokenizer of the data: bytes for the weights, letters in this run"):
         prepare(quick(other, tmp_path / "run", init_from=f"run:{first}"))
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("run:nowhere", "there is no .*/nowhere"),
+        ("run:nowhere", "no folder exists at .*/nowhere"),
         ("run:first@3", r"no checkpoint '3'\n.*it keeps 2, 4, 6"),
-        ("hf:no such folder!", "there is no such folder"),
+        ("hf:no such folder!", "no such folder exists"),
         ("run:", "it must be auto, scratch, resume, or "),
         ("elsewhere", "it must be auto, scratch, resume, or "),
     ],

@@ -305,7 +305,7 @@ def test_a_profile_of_too_few_steps_says_so(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert train(arguments(data, tmp_path, max_iters=2, profile=True)) == 0
-    assert "no trace: it is of steps 4 to 6, and this attempt ended before" in caplog.text
+    assert "no trace: it needs steps 4 to 6, and this attempt ended before" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
