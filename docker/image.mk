@@ -3,7 +3,7 @@ VARIANT ?= cpu
 # Wheels that no package index has, and a proxy's certificates: WHEELS=/opt/wheels CA=/etc/ssl/certs/ca-certificates.crt
 WHEELS ?=
 CA ?=
-# For the pins also where this machine's own pip finds some.
+# To pin, also use the wheels of this machine's own pip configuration.
 FIND_LINKS = $(or $(WHEELS),$(shell $(VENV)/bin/pip config get global.find-links 2>/dev/null))
 IMAGE = jobctl:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/jobctl/__init__.py)-$(VARIANT)
 
@@ -24,7 +24,7 @@ pin-check: $(VENV)/.images
 	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m jobctl.docker.pin --check $(if $(FIND_LINKS),--find-links $(FIND_LINKS))
 	@$(VENV)/bin/hadolint docker/Dockerfile
 
-# What is in an image that was built: Python's and Debian's packages with their licences, as CycloneDX.
+# List the contents of a built image: Python's and Debian's packages with their licences, as CycloneDX.
 SBOM ?= sbom-$(VARIANT).json
 sbom: $(VENV)/.run
 	@engine=$$($(VENV)/bin/python -c 'from jobctl.docker.build import find_engine; print(find_engine())') \
@@ -32,7 +32,7 @@ sbom: $(VENV)/.run
 	  && mv $(SBOM).part $(SBOM)
 	@echo $(SBOM)
 
-# A variant for GPUs runs the suites of prep and of the trainer on this machine's CPU, with its own torch.
+# For a GPU variant, run the suites of prep and of the trainer on this machine's CPU, with the torch of the variant.
 test-image: $(VENV)/.test
 	@JOBCTL_REQUIRE_IMAGES=1 JOBCTL_WHOLE_SUITES=1 JOBCTL_TEST_VARIANT=$(VARIANT) \
 	  $(VENV)/bin/pytest $(if $(filter cpu,$(VARIANT)),tests/docker,tests/docker/test_suites.py)

@@ -49,7 +49,7 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
     # Check this first, even for EVERYONE. A link can lead out of the root, to a private file of the user.
     if stat.S_ISLNK(facts.st_mode):
         raise Untrusted(
-            f"{path} is a symbolic link: what is written there would go elsewhere",
+            f"{path} is a symbolic link, so jobctl would write to another place",
             hint="put a folder in its place; JOBCTL_ROOT itself may be a link",
             code=1,
         )

@@ -151,9 +151,9 @@ class AllocationTarget(LocalTarget):
     def _allocation(self) -> Allocation:
         """Return the allocation of this process. Raises UserError if it does not exist."""
         number = os.environ.get("SLURM_JOB_ID", "")
-        hint = "make one with salloc, or take --target slurm"
+        hint = "start one with salloc, or use --target slurm"
         if not number:
-            raise UserError("there is no allocation: SLURM_JOB_ID is not set", hint=hint)
+            raise UserError("this shell is in no allocation: SLURM_JOB_ID is not set", hint=hint)
 
         try:
             text = self._client.answer(["scontrol", "show", "job", "--details", "--oneliner", number])

@@ -2,7 +2,7 @@ answers() {
   command -v "$1" >/dev/null && "$1" ps --quiet >/dev/null 2>&1
 }
 
-# ask ARGUMENT...: print what the engine answers, or end the job. A question without an answer is no answer.
+# ask ARGUMENT...: run a command of the engine and print its answer. If the command fails, end the job.
 ask() {
   "$ENGINE" "$@" 2>&1 || fail "$ENGINE $1 ended with $?"
 }
@@ -32,7 +32,7 @@ find_engine() {
   ENGINE_VERSION=$(ask --version) || exit
 }
 
-# check_gpus: look for what the engine needs to show GPUs.
+# check_gpus: check that the engine can give GPUs to a container.
 check_gpus() {
   local problem
   case $ENGINE_VERSION in *odman*) ;; *) return 0 ;; esac
@@ -42,10 +42,10 @@ check_gpus() {
 check_image() {
   local answer
   answer=$("$ENGINE" image inspect "$IMAGE" 2>&1 >/dev/null) ||
-    fail "$ENGINE shows no image $IMAGE (${answer##*$'\n'}); make it: make image VARIANT=$JOB_IMAGE_VARIANT"
+    fail "$ENGINE has no image $IMAGE (${answer##*$'\n'}); build it with: make image VARIANT=$JOB_IMAGE_VARIANT"
 }
 
-# add_engine_options: add what each engine needs in its own words: the GPUs, the limits, and the owner of the files.
+# add_engine_options: add the options for the GPUs, the limits and the owner of the files. They differ by engine.
 add_engine_options() {
   case $ENGINE_VERSION in
     *odman*) add_podman_options ;;
@@ -56,7 +56,7 @@ add_engine_options() {
 add_podman_options() {
   if [ -n "$JOB_GPUS" ]; then OPTIONS+=(--device=nvidia.com/gpu=all); fi
   [ "$(id -u)" = 0 ] || OPTIONS+=(--userns=keep-id)
-  # A health check would need systemd, and the run's record says more.
+  # A health check would need systemd, and the record of the run says more.
   OPTIONS+=(--no-healthcheck)
   if [ -n "$JOB_GPUS" ] && (ulimit -l unlimited) 2>/dev/null; then
     OPTIONS+=("${LIMITS[@]}")
@@ -66,11 +66,11 @@ add_podman_options() {
   OPTIONS+=("--user=$(id -u):$(id -g)")
 }
 
-# docker_gpus INFO: print Docker's option for all GPUs. A Docker that knows CDI, on a machine that has NVIDIA's CDI file
-# and nothing else of NVIDIA's for containers, takes them as devices.
+# docker_gpus INFO: print Docker's option for all GPUs. It names CDI devices if Docker knows CDI, and the machine has
+# NVIDIA's CDI file but no other software of NVIDIA for containers.
 docker_gpus() {
   case $1 in
-    # The runtime's name, and not that of a device.
+    # This matches the name of a runtime, not that of a device.
     *Runtimes:*' nvidia '* | *Runtimes:*' nvidia'$'\n'*) echo --gpus=all ;;
     *'CDI spec directories'*)
       if ! command -v nvidia-container-runtime-hook >/dev/null && check_cdi >/dev/null; then
@@ -91,15 +91,15 @@ add_docker_options() {
   if [ -n "$JOB_GPUS" ]; then OPTIONS+=("$(docker_gpus "$info")"); fi
   # A rootless daemon maps the caller to the container's root.
   case $info in *rootless*) user=0:0 ;; esac
-  # Where root itself cannot raise its limits, the daemon beside it cannot either.
+  # If root cannot raise its limits here, the daemon on this machine cannot do so either.
   if [ -n "$JOB_GPUS" ] && { [ "$(id -u)" != 0 ] || (ulimit -l unlimited) 2>/dev/null; }; then
     OPTIONS+=("${LIMITS[@]}")
   fi
   OPTIONS+=("--user=$user")
 }
 
-# stop_container: pass a signal on. The trainer in the container sees STOP, a job of another kind sees SIGTERM. This
-# shell outlives both.
+# stop_container: pass a signal on. The trainer in the container sees STOP, a job of another kind gets SIGTERM. This
+# shell runs until the container has ended.
 stop_container() {
   echo "signalled" >>"$STOP"
   "$ENGINE" kill --signal=TERM "$NAME" >/dev/null 2>&1 || true

@@ -1,12 +1,13 @@
-# The time limit of an attempt. Kubernetes warns nobody before a pod's time is over, so each pod reads the clock itself.
+# The time limit of an attempt. Kubernetes does not warn a pod before its time is over, so each pod reads the clock.
 
-# watch_clock: warn the job JOB_STOP_GRACE_SECONDS before END, and end it at END. Runs in the background.
+# watch_clock: warn the job JOB_STOP_GRACE_SECONDS before END, and end it at END. It runs in the background.
 watch_clock() {
-  # A job may end at once, so the signal may come at any moment: jobs knows the nap from its first one on.
+  # A job may end at once, so the signal may come at any moment. The jobs builtin lists a sleep from its first
+  # moment on.
   trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM
 
-  # bash runs a trap while it waits for a child, but not while a child runs in the foreground. The nap does not keep
-  # the job's output open: who reads that would wait for it.
+  # bash runs a trap while it waits for a child, but not while a child runs in the foreground. The sleep must not keep
+  # the job's output open: a reader of the output would wait for it.
   doze() {
     sleep "$1" >/dev/null 2>&1 3>&- &
     wait "$!"
@@ -22,31 +23,31 @@ watch_clock() {
   end_payload KILL
 }
 
-# seconds_until TIME: print how many seconds it is until TIME, in seconds since 1970. 0 for the past.
+# seconds_until TIME: print how many seconds remain until TIME (seconds since 1970). Print 0 for a time in the past.
 seconds_until() {
   local seconds=$(($1 - $(date +%s)))
   echo "$((seconds > 0 ? seconds : 0))"
 }
 
-# warn_job: the time limit is near.
+# warn_job: tell the job that the time limit is near.
 warn_job() {
   case $JOB_AT_WARNING in
     # The trainers of all pods see STOP, checkpoint and end with EXIT_CONTINUE. One pod is enough to create it.
     checkpoint) if [ "$POD" = 0 ]; then echo "time limit" >>"$STOP"; fi ;;
-    # The next attempt goes on from what is done, so this one ends now.
+    # The next attempt continues from the finished work, so this attempt ends now.
     terminate) touch "$TIME_IS_UP" && kill -TERM "$$" ;;
-    # Nothing of it is kept, so it uses the time that remains.
+    # Its work is not kept, so it uses the remaining time.
     continue) ;;
   esac
 }
 
-# end_payload SIGNAL: send SIGNAL to what runs in this pod.
+# end_payload SIGNAL: send SIGNAL to the payload of this pod.
 end_payload() {
   local child
   if child=$(kept_pid "$LOG_DIR/.exit_code-$POD"); then kill "-$1" "$child" 2>/dev/null || true; fi
 }
 
-# stop_clock: the attempt ends before its time is over.
+# stop_clock: stop the clock of an attempt that ends before its time is over.
 stop_clock() {
   [ -n "${CLOCK:-}" ] || return 0
   kill "$CLOCK" 2>/dev/null || true

@@ -1,12 +1,12 @@
-# The pods of one attempt. The first pod takes the attempt's number. Each other pod asks for the number until it gets
-# an answer. The first pod begins by removing old questions, so it answers only pods that live now, and no pod joins
-# the attempt of a first pod that is dead. Questions and answers are files in DESK.
+# The pods of one attempt. The first pod takes the attempt's number. Each other pod asks for the number until it
+# gets an answer. The first pod begins by removing old questions. So it answers only living pods, and no pod joins
+# the attempt of a dead first pod. Questions and answers are files in DESK.
 
 # enter_attempt: take an attempt's number, or join the attempt of the first pod.
 enter_attempt() {
   if [ "$POD" = 0 ]; then
     begin_attempt
-    # meet_pods may give up, and then counts the attempts. So the records of killed ones are completed before.
+    # If meet_pods gives up, it counts the attempts. So the records of killed attempts are completed before.
     close_attempts
     BATCH_LOG=$LOG_DIR/batch.log
     meet_pods
@@ -33,7 +33,7 @@ meet_pods() {
     printf '%s %s\n' "$ATTEMPT" "$NODES" | write_durably "${ask%.ask}.attempt"
   done
 
-  # While this pod waited, a pod of the attempt before may have asked to stop.
+  # While this pod waited, a pod of the previous attempt may have asked to stop.
   was_cancelled || rm -f "$STOP"
   write_attempt null null null
 }
@@ -51,12 +51,12 @@ join_attempt() {
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
 
-# give_up_after_the_wait WHO: end this pod when it has waited too long. It holds GPUs that others may want, and the pod
-# that it waits for may be bound to a dead node. Kubernetes starts it again.
+# give_up_after_the_wait WHO: end this pod if it has waited too long for WHO. It holds GPUs that others may want,
+# and the missing pod may be bound to a dead node. Kubernetes starts this pod again.
 give_up_after_the_wait() {
   [ "$SECONDS" -ge "$JOB_START_SECONDS" ] || return 0
-  echo "jobctl: $1 did not come within $JOB_START_SECONDS s; this pod ends and is started again"
-  printf '{"attempt": %d, "exit_code": %d, "reason": "requeued"}\n%s did not come within %d s\n' \
+  echo "jobctl: $1 did not start within $JOB_START_SECONDS s; this pod ends and is started again"
+  printf '{"attempt": %d, "exit_code": %d, "reason": "requeued"}\n%s did not start within %d s\n' \
     "${ATTEMPT:-0}" "$EXIT_CONTINUE" "$1" "$JOB_START_SECONDS" >"$TERMINATION_LOG" 2>/dev/null || true
   if [ "$POD" = 0 ]; then
     end_attempt "$EXIT_CONTINUE" requeued
@@ -68,15 +68,15 @@ give_up_after_the_wait() {
   exit "$EXIT_CONTINUE"
 }
 
-# judge CODE: print the exit code of the whole attempt. A pod that dies breaks the connections of its peers, and they
-# fail through no fault of their own. So the first pod waits for the code of every pod and finds the cause, and the
-# others take its verdict. A pod that was killed leaves no code; then the others go on. The training operator ends
-# all pods when the first one has finished, so the first one leaves last.
+# judge CODE: print the exit code of the whole attempt. If a pod dies, the connections of its peers break, and the peers
+# fail too. So the first pod waits for the code of every pod and finds the cause. The other pods use its verdict. A pod
+# that was killed leaves no code; then the others end with EXIT_CONTINUE. The training operator ends all pods when the
+# first one has finished, so the first pod exits last.
 judge() {
   local waited=0
   printf '%s\n' "$1" | write_durably "$LOG_DIR/pod-$POD.exit"
 
-  # Inside a trap a bare return would return the script's code.
+  # In a trap, return without a number would return the script's exit code.
   case $1/$POD in
     "$EXIT_USAGE"/* | "$EXIT_CONTINUE"/* | 0/[1-9]*) printf '%s' "$1" && return 0 ;;
   esac
@@ -85,7 +85,7 @@ judge() {
     if [ "$waited" -ge "$JOB_LAST_WORDS_SECONDS" ] && [ "$1" = 0 ]; then
       break
     elif [ "$waited" -ge "$JOB_LAST_WORDS_SECONDS" ]; then
-      echo "jobctl: another pod died and left no exit code; going on" >&2
+      echo "jobctl: another pod died and left no exit code; this pod ends and is started again" >&2
       printf '%s' "$EXIT_CONTINUE" && return 0
     fi
     sleep 1
@@ -93,7 +93,7 @@ judge() {
   done
 
   if [ "$1" = 0 ]; then
-    sleep 1 # for the last lines of the other pods' logs
+    sleep 1 # the other pods write the last lines of their logs
     printf 0
   elif [ "$POD" = 0 ]; then
     cause "$1" "$LOG_DIR"/pod-*.exit

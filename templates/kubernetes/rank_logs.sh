@@ -1,5 +1,5 @@
-# follow_ranks: copy the log of each of this pod's ranks to the pod's own log, with the rank in front of each line.
-# tail ends when WATCHED is gone, after it has read once more.
+# follow_ranks: copy the log of each rank of this pod to the pod's own log, with the rank before each line. When WATCHED
+# has ended, tail reads once more and ends.
 follow_ranks() {
   local rank
   sleep infinity &

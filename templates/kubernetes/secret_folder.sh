@@ -1,4 +1,4 @@
-# read_secrets FOLDER: make a variable of each key of the mounted Secret, so that no object and no log holds its value.
+# read_secrets FOLDER: make a variable of each key of the mounted Secret. So no object and no log contains its value.
 read_secrets() {
   local key name value
   for key in "$1"/*; do
@@ -10,7 +10,7 @@ read_secrets() {
   done
 }
 
-# require_variables NAME...: end as wrong usage where the Secret has no key for a variable that the job needs.
+# require_variables NAME...: end with a usage error if the Secret has no key for a variable that the job needs.
 require_variables() {
   local name
   for name in "$@"; do

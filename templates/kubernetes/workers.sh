@@ -1,6 +1,6 @@
-# The pods of a job that are workers for themselves: each one works at the task of the first pod.
+# The pods of a job that work independently. All of them work on the same task.
 
-# enter_attempt: take an attempt's number. Only the first pod keeps the record; another one writes its logs beside it.
+# enter_attempt: take an attempt's number. Only the first pod keeps the record. Another pod writes its logs beside it.
 enter_attempt() {
   if [ "$POD" = 0 ]; then
     begin_attempt

@@ -6,8 +6,8 @@ load_modules() {
   done
 }
 
-# use_code_in FOLDER: run the Python code below FOLDER. python -m looks in the current folder first, and that may be
-# a checkout of the user who submits.
+# use_code_in FOLDER: use the Python code in FOLDER. python -m looks in the current folder first, which may be a
+# checkout of the user who submits. So this shell also changes to FOLDER.
 use_code_in() {
   export PYTHONPATH=$1/src${PYTHONPATH:+:$PYTHONPATH}
   cd "$1/src" || exit

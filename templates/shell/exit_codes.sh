@@ -11,8 +11,8 @@ rank_of() {
   fi
 }
 
-# cause CODE FILE...: print the exit code that led to the others. Each file holds the code of one node or pod.
-# CODE is what the launcher says. It counts where no file says more than "finished" or "ended by SIGTERM".
+# cause CODE FILE...: print the exit code that caused the others. Each file has the code of one node or pod. CODE is the
+# launcher's exit code. It counts only if no file says more than "finished" or "ended by SIGTERM".
 cause() {
   local cause=$1 best code rank
   shift
@@ -43,8 +43,8 @@ is_signal() {
   [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]
 }
 
-# reason CODE: print what the record says about an attempt that ended with this code. A process that a cancel killed
-# before it could say anything was cancelled as well.
+# reason CODE: print the reason for the record of an attempt that ended with CODE. If a cancel killed the process, the
+# reason is also "cancelled".
 reason() {
   if { [ "$1" = "$EXIT_CONTINUE" ] || is_signal "$1"; } && was_cancelled; then
     echo cancelled

@@ -2,12 +2,13 @@ now() {
   date -u +%Y-%m-%dT%H:%M:%SZ
 }
 
-# make_shared FOLDER: make the folder for all who may write the one above: with its mode, sticky bit included.
+# make_shared FOLDER: make the folder for all who may write its parent. It gets the mode of the parent, with the sticky
+# bit.
 make_shared() {
   [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
 }
 
-# stamp FILE: print what changes when FILE is written again; nothing where there is no file.
+# stamp FILE: print a text that changes when FILE is written again. Print nothing if there is no file.
 stamp() {
   stat -c '%i %y %s' "$1" 2>/dev/null || true
 }

@@ -1,8 +1,8 @@
-# Others may write the shared root as well. What this job executes or writes into must belong to its user or to root.
-# It must be no symbolic link, and nobody else may change it, except the group to which $JOBCTL_ROOT itself is open.
-# JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
+# Other users may write the shared root too. So the files and folders that this job executes or writes must belong
+# to its user or to root. They must not be symbolic links. Nobody else may be able to change them, except the group
+# that may write $JOBCTL_ROOT itself. JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
 
-# check_run: check the run's directory and each file and folder in it. STOP is left out: anyone may ask a run to stop.
+# check_run: check the run's directory and each file and folder in it, except STOP: anyone may ask a run to stop.
 check_run() {
   local path
   check_owned "$RUN_DIR"
@@ -14,15 +14,15 @@ check_run() {
   done
 }
 
-# check_owned PATH: fail where somebody else may have put this file there, or may change it.
+# check_owned PATH: fail if somebody else may have made this file, or may change it.
 check_owned() {
   local mode uid gid user group
-  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
+  [ ! -L "$1" ] || fail "$1 is a symbolic link, so this job would write to another place"
   case " ${JOB_TRUSTED[*]} " in *" everyone "*) return 0 ;; esac
 
   [ -e "$1" ] || return 0
   if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
-    [ ! -e "$1" ] || fail "$1 cannot be looked at"
+    [ ! -e "$1" ] || fail "the owner of $1 cannot be read"
     return 0
   fi
 
@@ -34,7 +34,7 @@ check_owned() {
   fi
 }
 
-# is_trusted UID: whether a file of this owner is one of ours.
+# is_trusted UID: whether this job trusts the files of this owner.
 is_trusted() {
   local name
   case $1 in 0 | "$(id -u)") return 0 ;; esac
@@ -44,8 +44,8 @@ is_trusted() {
   return 1
 }
 
-# is_own_group UID GID USER GROUP: whether it is the group that the root is open to, or the user's own group, which has
-# the user's name.
+# is_own_group UID GID USER GROUP: whether the group may write the root, or is the user's own group, which has the
+# user's name.
 is_own_group() {
   local mode gid
   IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1

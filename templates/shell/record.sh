@@ -1,7 +1,7 @@
 # write_record: write run.json, once for all attempts.
 write_record() {
   printf '%s\n' "$JOB_RECORD" | write_durably "$RUN_DIR/.run.json"
-  # Of several writers, one makes the link; the others keep what it made.
+  # Several jobs may write at once. One of them makes the link, and the others use its file.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
   rm -f "$RUN_DIR/.run.json"
 }
@@ -16,12 +16,12 @@ write_attempt() {
   } | write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
 }
 
-# begin_attempt: make the run directory where it is missing, and take the next number of an attempt in it.
+# begin_attempt: make the run directory if it is missing, and take the next attempt number in it.
 begin_attempt() {
   make_run_folders
   check_record
 
-  # mkdir succeeds for one of several jobs that want the same number.
+  # Several jobs may want the same number. mkdir succeeds for one of them.
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
     [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; does run $RUN belong to someone else?"
@@ -35,8 +35,8 @@ begin_attempt() {
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
 
-# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or in which only a job and not a person has
-# written why it ends. Any other one is a wish for this attempt, also where it came while the job waited.
+# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or that has only lines by which a job itself says
+# why it ends. Any other STOP is meant for this attempt, even if a user wrote it while the job waited.
 forget_old_stop() {
   local stop
   stop=$(stamp "$STOP")
@@ -50,12 +50,12 @@ forget_old_stop() {
 make_run_folders() {
   make_shared "$JOBCTL_ROOT/runs"
   [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
-  # Look before anything is written there.
+  # Check the folder before anything is written into it.
   check_run
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
 }
 
-# check_record: fail where the directory belongs to a run with other settings.
+# check_record: fail if the directory belongs to a run with other settings.
 check_record() {
   if [ -n "$JOB_READS_CHECKPOINT" ]; then
     [ -e "$RUN_DIR/run.json" ] || fail "run $RUN does not exist; this job reads the checkpoint of a run"
@@ -63,7 +63,7 @@ check_record() {
   fi
   [ -e "$RUN_DIR/run.json" ] || write_record
   grep -Fq "\"spec_hash\": \"$JOB_SPEC_HASH\"" "$RUN_DIR/run.json" ||
-    fail "run $RUN exists and was made with other settings; take another name with --run"
+    fail "run $RUN exists and was made with other settings; choose another name with --run"
 }
 
 # end_attempt EXIT_CODE [REASON]: complete the record of this attempt.

@@ -1,4 +1,5 @@
-# attempts_ended_by REASONS: count the attempts of this job that ended for one of the reasons, a regular expression.
+# attempts_ended_by REASONS: count the attempts of this job that ended for one of the reasons. REASONS is a regular
+# expression.
 attempts_ended_by() {
   cat "$RUN_DIR"/attempts/*.json |
     grep -cE '"step": "'"$JOB_STEP"'", "task": '"${TASK_INDEX:-0}"',.*"reason": "('"$1"')"' || true

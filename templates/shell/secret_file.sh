@@ -1,5 +1,5 @@
-# read_secrets FILE: export the variables that JOB_SECRET_NAMES lists from the lines NAME=value of FILE. The file is
-# read and not sourced, so that a value is never a command.
+# read_secrets FILE: export the variables of JOB_SECRET_NAMES from FILE, which has lines of the form NAME=value. The
+# file is read and not sourced, so that a value is never run as a command.
 read_secrets() {
   local file=$1 line name wanted
   [ -e "$file" ] || return 0
@@ -11,7 +11,7 @@ read_secrets() {
   while IFS= read -r line || [ -n "$line" ]; do
     name=${line%%=*}
     for wanted in "${JOB_SECRET_NAMES[@]}"; do
-      # The submitter's own environment goes first.
+      # A variable of the submitter's own environment has priority.
       if [ "$name" = "$wanted" ] && [ -z "${!name:-}" ]; then export "$name=${line#*=}"; fi
     done
   done <"$file"

@@ -1,7 +1,7 @@
-# keep_code FILE COMMAND...: run COMMAND, return its exit code and leave the code in FILE. Signals to this shell do not
-# end it. Bash may lose the code of a child that ends while a signal interrupts wait (bash 5.2 answers -1). So the
-# child's own shell writes the code down: there the command is in the foreground, and nothing interrupts it.
-# While COMMAND runs, kept_pid prints its process id.
+# keep_code FILE COMMAND...: run COMMAND, return its exit code and write the code to FILE. Signals to this shell do not
+# end it. If a signal interrupts wait, bash may lose the code of a child that ends then (bash 5.2 answers -1). So the
+# child's own shell writes the code: there the command runs in the foreground, and nothing interrupts it. While COMMAND
+# runs, kept_pid prints its process id.
 keep_code() {
   local file=$1 code=137 child hidden
   hidden=${file%/*}/.${file##*/}
@@ -28,7 +28,7 @@ kept_pid() {
   cat "${1%/*}/.${1##*/}.pid" 2>/dev/null
 }
 
-# supervise COMMAND...: run COMMAND and return its exit code, whatever signals arrive meanwhile.
+# supervise COMMAND...: run COMMAND and return its exit code, even if signals arrive meanwhile.
 supervise() {
   local file=$LOG_DIR/.exit_code-${POD:-0} code=0
   keep_code "$file" "$@" || code=$?

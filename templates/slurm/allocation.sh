@@ -1,13 +1,16 @@
-# A job in an allocation that somebody else made, and will end: nothing is requeued, and only this job's steps are signalled.
+# A job in an allocation that jobctl did not make and does not end. So the job is never requeued, and only the steps of
+# this job get signals.
 
-# use_allocation NODES: take that many nodes of the allocation JOB_ID. Another run of ours keeps the nodes that it works on.
+# use_allocation NODES: choose NODES free nodes of the allocation JOB_ID. A node on which another run of jobctl works
+# is not free.
 use_allocation() {
   local job known=() listed busy="" allowed="" host
-  [ -n "$JOB_ID" ] || fail "there is no allocation: SLURM_JOB_ID is not set; make one with salloc, or take --target slurm"
+  [ -n "$JOB_ID" ] || fail "this shell is in no allocation: SLURM_JOB_ID is not set;" \
+    "start one with salloc, or use --target slurm"
   job=$(ask_slurm 60 scontrol show job --oneliner "$JOB_ID") || fail "Slurm does not know the allocation $JOB_ID"
   [ "$(job_value JobState)" = RUNNING ] || fail "the allocation $JOB_ID is $(job_value JobState)"
 
-  # A shell that came by ssh knows the number of its allocation, and nothing more.
+  # A shell that was opened with ssh knows only the number of its allocation.
   export SLURM_JOB_ID=$JOB_ID
   export SLURM_JOB_NODELIST=${SLURM_JOB_NODELIST:-$(job_value NodeList)}
   if [ -z "${SLURM_JOB_CPUS_PER_NODE:-}" ]; then
@@ -24,20 +27,20 @@ use_allocation() {
     if [ -n "$allowed" ] && ! grep -Fxq -- "$host" <<<"$allowed"; then continue; fi
     HOSTS+=("$host")
   done
-  [ "${#HOSTS[@]}" -ge "$1" ] || fail "the allocation $JOB_ID has ${#known[@]} nodes, ${#HOSTS[@]} of them are free for this run," \
-    "which needs $1; the others are excluded, were found bad, or another run works there"
+  [ "${#HOSTS[@]}" -ge "$1" ] || fail "this run needs $1 nodes, and the allocation $JOB_ID has" \
+    "${#HOSTS[@]} free nodes of ${#known[@]}; the others are excluded, bad, or in use by another run"
   HOSTS=("${HOSTS[@]:0:$1}")
   END=$(end_of_allocation)
 }
 
-# job_value NAME: print a value from what scontrol says of the caller's job.
+# job_value NAME: print one value of the caller's $job, an answer of scontrol.
 job_value() {
   local value=" $job"
   value=${value#* "$1"=}
   echo "${value%% *}"
 }
 
-# names_of LIST...: print the nodes that the lists name, one a line.
+# names_of LIST...: print the names of the nodes in the lists, one a line.
 names_of() {
   local list
   for list in $(printf '%s\n' "$@" | sed 's/,$//'); do
@@ -45,7 +48,8 @@ names_of() {
   done
 }
 
-# end_of_allocation: print when this attempt has to end, in seconds since 1970: at its limit, or with the allocation.
+# end_of_allocation: print the time at which this attempt must end, in seconds since 1970. It is the attempt's own limit
+# or the end of the allocation, whichever comes first.
 end_of_allocation() {
   local limit end
   limit=$(($(date +%s) + JOB_LIMIT_SECONDS))
@@ -53,14 +57,14 @@ end_of_allocation() {
   echo "$((end < limit ? end : limit))"
 }
 
-# watch_clock: warn this shell before END, and end its steps at END. Runs in the background: Slurm signals only what it
-# has started itself.
+# watch_clock: warn this shell before END, and end its steps at END. It runs in the background, because Slurm signals
+# only processes that it has started itself.
 watch_clock() {
   local grace=$JOB_STOP_GRACE_SECONDS third=$(((END - $(date +%s)) / 3))
   trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM
   trap '' INT HUP USR2
 
-  # Where little time is left, a third of it is for the end.
+  # If little time remains, the warning comes when a third of it remains.
   if [ "$grace" -gt "$third" ]; then grace=$third; fi
   doze_until "$((END - grace))"
   kill -USR2 "$$"
@@ -77,13 +81,13 @@ doze_until() {
   wait "$!"
 }
 
-# on_end: somebody ends this run, or its time is over. The steps are no children of this shell.
+# on_end: end the steps, because a user ends this run or its time is over. The steps are not children of this shell.
 on_end() {
   TERMINATED=1
   signal_steps TERM &
 }
 
-# signal_steps SIGNAL: signal what srun runs for this run, and nothing else of the allocation.
+# signal_steps SIGNAL: send SIGNAL to the steps of this run, and to no other step of the allocation.
 signal_steps() {
   local step name
   while read -r step name; do
@@ -91,7 +95,7 @@ signal_steps() {
   done < <(squeue --noheader --steps "--jobs=$JOB_ID" --format='%i %j')
 }
 
-# finish CODE: record how the attempt ended. Where the allocation is over, that is why.
+# finish CODE: record how the attempt ended. If the allocation is over, that is the reason.
 finish() {
   local code=$1 job="" why
   kill "$CLOCK" 2>/dev/null || true

@@ -1,7 +1,7 @@
-# Pyxis keeps a container that has a name, so that the next step of the job finds the image unpacked. It removes it with
-# the job only where its container_scope is "job"; else we do.
+# Pyxis keeps a container that has a name, so the next step of the job need not unpack the image again. If its
+# container_scope is "job", pyxis removes the container with the job. Otherwise these functions remove it.
 
-# remove_dead_containers: remove what jobs of ours that are gone have left on the nodes of this one.
+# remove_dead_containers: on the nodes of this job, remove the containers of our jobs that have ended.
 remove_dead_containers() {
   local active
   active=$(timeout --kill-after=5 20 squeue --noheader --me --format=%A) || return 0
@@ -9,14 +9,14 @@ remove_dead_containers() {
   remove_containers but "${active[@]}"
 }
 
-# remove_containers only|but JOB...: remove the named containers of these jobs, or of all others.
+# remove_containers only|but JOB...: remove the named containers of only these jobs, or of all jobs but these.
 remove_containers() {
   timeout --kill-after=5 20 srun --overlap "--nodelist=$SLURM_JOB_NODELIST" "--nodes=$SLURM_JOB_NUM_NODES" \
     "--ntasks=$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --mem=0 --gres=none \
     bash -c "$(declare -f remove_containers_here); remove_containers_here \"\$@\"" bash "$@" || true
 }
 
-# remove_containers_here only|but JOB...: the same on this node.
+# remove_containers_here only|but JOB...: do the same on this node.
 remove_containers_here() {
   local name named mode=$1
   shift

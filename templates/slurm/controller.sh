@@ -1,6 +1,6 @@
-# ask_slurm SECONDS COMMAND...: run one of Slurm's commands until it succeeds, and print its answer. A controller that
-# restarts is waited for, SECONDS at most: one of the commands by itself may wait for minutes. One that answers and
-# refuses three times will go on to refuse.
+# ask_slurm SECONDS COMMAND...: run a command of Slurm until it succeeds, and print its answer. If the controller
+# restarts, wait for it, at most SECONDS. Each command has a limit too, because one command may wait for minutes. If the
+# controller answers and refuses three times, give up: it would refuse again.
 ask_slurm() {
   local answer command deadline limit pause=1 refusals=0
   deadline=$(($(date +%s) + $1))
@@ -24,7 +24,8 @@ ask_slurm() {
   printf '%s\n' "$answer"
 }
 
-# seconds_left: print how long this job may still wait for a controller. A job that Slurm is ending has KillWait.
+# seconds_left: print how long this job may still wait for a controller. If Slurm is ending the job, only KillWait
+# remains.
 seconds_left() {
   local left=$((END - $(date +%s) - 10))
   if [ "$TERMINATED" = 1 ] || [ "$left" -lt 20 ]; then left=20; fi

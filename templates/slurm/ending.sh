@@ -1,25 +1,26 @@
-# on_warning: USR2 comes before the time limit, or before Slurm preempts the job.
+# on_warning: react to USR2. It comes before the time limit, or before Slurm preempts the job.
 on_warning() {
   WARNED=1
   case $JOB_AT_WARNING in
     # The trainer sees STOP, checkpoints and ends with EXIT_CONTINUE.
     checkpoint) echo "time limit" >>"$STOP" ;;
-    # The next attempt goes on from what is done, so this one ends now. In the background, so that TERM is heard.
+    # The next attempt continues from the finished work, so this attempt ends now. The command runs in the background,
+    # so that this shell can handle TERM.
     terminate) signal_steps TERM & ;;
-    # Nothing of it is kept, so it uses the time that remains.
+    # Its work is not kept, so it uses the remaining time.
     continue) ;;
   esac
 }
 
-# leave_early: end a job that was told to end before it began, so that nothing starts that cannot end in time.
+# leave_early: end a job that was told to end before it began. Otherwise it could start work that cannot end in time.
 leave_early() {
   [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
   [ ! -e "$STOP" ] || exit "$EXIT_CONTINUE"
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" != continue ]; then exit "$EXIT_CONTINUE"; fi
 }
 
-# reason_of CODE JOB: print why the attempt ended. JOB is what Slurm says of the job: when it preempts, it signals the
-# steps at once, and this shell only after the partition's GraceTime.
+# reason_of CODE JOB: print why the attempt ended. JOB is Slurm's record of the job. It shows a preemption: then Slurm
+# signals the steps at once, and this shell only after the partition's GraceTime.
 reason_of() {
   if [ "$1" != 0 ] && was_cancelled; then echo cancelled && return 0; fi
 
@@ -32,7 +33,7 @@ reason_of() {
   esac
 }
 
-# reason_of_a_kill JOB: Slurm says of every job that it ends that it is COMPLETING, and not why.
+# reason_of_a_kill JOB: print why Slurm ended the job. Slurm reports every such job as COMPLETING and gives no reason.
 reason_of_a_kill() {
   if was_requeued "$1"; then
     reason_of_a_requeue
@@ -45,8 +46,8 @@ reason_of_a_kill() {
   esac
 }
 
-# was_requeued JOB: whether Slurm has put the job back into its queue: it counts one restart more than when this attempt
-# began. Where Slurm says nothing, it is left to Slurm as well.
+# was_requeued JOB: whether Slurm has put the job back into its queue. Then it counts one restart more than when this
+# attempt began. If JOB has no count, the answer is yes, so that the job leaves the decision to Slurm.
 was_requeued() {
   local restarts=${1#* Restarts=}
   restarts=${restarts%% *}
@@ -56,19 +57,19 @@ was_requeued() {
   esac
 }
 
-# used_its_time JOB: whether the job has run for as long as it may.
+# used_its_time JOB: whether the job has used up its time limit.
 used_its_time() {
   local run=${1#* RunTime=} limit=${1#* TimeLimit=}
   run=$(seconds_of "${run%% *}") && limit=$(seconds_of "${limit%% *}") && [ "$run" -ge "$limit" ]
 }
 
-# clock_is_over: whether a run in an allocation has used its own time. Slurm counts that of the allocation. Elsewhere END says
-# nothing of a kill: an operator may have changed the limit since.
+# clock_is_over: whether a run in an allocation has used up its own time. Slurm counts only the allocation's time. In a
+# batch job, END does not explain a kill: an operator may have changed the limit since.
 clock_is_over() {
   [ -n "${CLOCK:-}" ] && [ "$(date +%s)" -ge "$END" ]
 }
 
-# seconds_of TIME: print how many seconds DAYS-HOURS:MINUTES:SECONDS are. Days may be missing.
+# seconds_of TIME: print DAYS-HOURS:MINUTES:SECONDS as a number of seconds. The days may be missing.
 seconds_of() {
   local days=0 hours minutes seconds time=$1
   case $time in
@@ -79,7 +80,7 @@ seconds_of() {
   echo "$((((days * 24 + 10#$hours) * 60 + 10#$minutes) * 60 + 10#$seconds))"
 }
 
-# reason_of_a_requeue: Slurm requeues a job whose node is down. Else somebody did.
+# reason_of_a_requeue: print why the job was requeued. Slurm requeues a job whose node is down. Otherwise a user did it.
 reason_of_a_requeue() {
   local host
   for host in "${HOSTS[@]}"; do
@@ -102,7 +103,7 @@ reason_of_a_stop() {
   fi
 }
 
-# reason_of_a_failure CODE: the peers of a node that dies fail, each in its own way.
+# reason_of_a_failure CODE: print why the attempt failed. If a node dies, the other nodes fail too, each in its own way.
 reason_of_a_failure() {
   if [ "$1" != "$EXIT_USAGE" ] && grep -qs "$DEAD" "$LOG_DIR/bad-nodes"; then
     echo "node failure"
@@ -111,11 +112,12 @@ reason_of_a_failure() {
   fi
 }
 
-# explain_end: change the caller's code to the one that counts, and set why, and job, what Slurm says of the job.
+# explain_end: set three variables of the caller: code to the exit code that counts, why to the reason, and job to
+# Slurm's record of the job.
 explain_end() {
   trap '' TERM USR2
 
-  # srun answers 0 for a step that Slurm has killed.
+  # srun returns 0 for a step that Slurm has killed.
   if [ "$TERMINATED" = 1 ] && [ "$code" = 0 ]; then code=$EXIT_TERMINATED; fi
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
     code=$EXIT_CONTINUE

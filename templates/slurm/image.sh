@@ -1,5 +1,5 @@
-# share_image: make one file of the image for all nodes and jobs of this user, and set IMAGE to it. Where it cannot be
-# made, each node imports the image itself.
+# share_image: make one file of the image for all nodes and jobs of this user, and set IMAGE to it. If that fails, each
+# node imports the image itself.
 share_image() {
   local folder
   local file
@@ -12,7 +12,7 @@ share_image() {
   if [ ! -s "$file" ]; then
     import_image "$file" &
     child=$!
-    # A signal ends wait. Who is told to end does not wait for an image.
+    # A signal ends wait. A job that must end does not wait for the image.
     while kill -0 "$child" 2>/dev/null; do
       wait "$child" || true
       leave_early
@@ -26,8 +26,8 @@ share_image() {
   fi
 }
 
-# image_file_name: print the name of the image's file: with the digest where the importer can tell it, so that a tag
-# that was moved is another file.
+# image_file_name: print the name of the image's file. If the importer can tell the image's digest, the name has it, so
+# that a tag that was moved gives another file.
 image_file_name() {
   local digest
   digest=$(timeout --kill-after=5 60 "$JOB_IMPORTER" digest "$JOB_IMAGE_ADDRESS" 2>/dev/null) || digest=""
@@ -35,7 +35,7 @@ image_file_name() {
     sha256:*) echo "$JOB_IMAGE_NAME-${digest#sha256:}" ;;
     *)
       if [ "$JOB_IMAGE_IS_FIXED" != yes ]; then
-        echo "jobctl: $JOB_IMAGE may be another image tomorrow, so each node imports it; name a tag or a digest" >&2
+        echo "jobctl: image $JOB_IMAGE may change, so each node imports it; give a tag or a digest" >&2
         return 1
       fi
       echo "$JOB_IMAGE_NAME"
@@ -43,8 +43,8 @@ image_file_name() {
   esac
 }
 
-# import_image FILE: import the image into FILE, unless another job does. The lock ends with the processes that hold it.
-# A reader sees no file, or the whole one.
+# import_image FILE: import the image into FILE, unless another job does so. The lock ends with the processes that hold
+# it. A reader sees no file or the whole file.
 import_image() {
   local part lock got=0
   part=$1.part-$JOB_ID-$BASHPID
@@ -57,14 +57,15 @@ import_image() {
     [ "$got" != 75 ] || return 1
   fi
 
-  # Reading the folder drops what NFS remembers of a file that was missing a moment ago.
+  # NFS may remember that the file was missing a moment ago. Reading the folder makes it look again.
   ls "${1%/*}" >/dev/null
   [ ! -s "$1" ] || return 0
-  # Of importers that were killed: with the lock no other one is at work, without it only an old file is certain.
+  # Remove files of importers that were killed. With the lock no other importer works. Without the lock, only an old
+  # file certainly belongs to a killed one.
   if [ "$got" = 0 ]; then
     rm -f "$1".part-*
   else
-    echo "jobctl: the file system of ${1%/*} has no locks; another job may import $JOB_IMAGE as well"
+    echo "jobctl: the file system of ${1%/*} has no locks, so another job may import $JOB_IMAGE at the same time"
     find "${1%/*}" -name '*.part-*' -mmin +1440 -delete || true
   fi
 

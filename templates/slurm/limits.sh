@@ -1,6 +1,6 @@
-# set_limits: let this shell, and all that it starts, open JOB_OPEN_FILES files at once (0: leave it), and leave
-# JOB_CORE_KIB of memory on disk when it crashes. Where the node allows less, take that and say so. Then the two names
-# hold what this node allows: the other nodes, which get them, are silent unless they allow still less.
+# set_limits: let this shell and its children open JOB_OPEN_FILES files at once (0: no change), and write core files of
+# JOB_CORE_KIB KiB when they crash. If the node allows less, use its limit and report it. Then set the two variables to
+# what this node allows. The other nodes get these values, and report only a limit that is lower still.
 set_limits() {
   local allowed
   allowed=$(ulimit -H -n)
@@ -18,7 +18,7 @@ set_limits() {
   ulimit -S -c "$JOB_CORE_KIB" || true
 }
 
-# exceeds LIMIT OTHER: whether the first is more than the second; either may be "unlimited".
+# exceeds LIMIT OTHER: whether LIMIT is more than OTHER. Either may be "unlimited".
 exceeds() {
   [ "$2" != unlimited ] || return 1
   [ "$1" = unlimited ] || [ "$1" -gt "$2" ]

@@ -1,14 +1,15 @@
-# meet ID NUMBER: let torchrun's nodes find each other at an address of the first node. NUMBER keeps two meetings of one
-# job on different ports.
+# meet ID NUMBER: let torchrun's nodes meet at an address of the first node. Two meetings of one job have different
+# NUMBERs, and so different ports.
 meet() {
   local place address port
   place=$(meeting_place "$2") ||
-    fail "${HOSTS[0]} has no address that the other nodes reach, or no free port; set slurm.interface or master_port"
+    fail "node ${HOSTS[0]} has no address that the other nodes can reach, or no free port;" \
+      "set slurm.interface or master_port"
   read -r address port <<<"$place"
   LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$port" "--rdzv_id=$1")
 }
 
-# meeting_place NUMBER: print an address of the first node by which the others of HOSTS reach it, and a free port there.
+# meeting_place NUMBER: print an address of the first node that the other HOSTS can reach, and a free port of that node.
 meeting_place() {
   local values
   local functions
@@ -22,7 +23,7 @@ meeting_place() {
   fi
 }
 
-# own_place NUMBER [OTHER_NODE]: print this node's address on its way to the other node, and a free port.
+# own_place NUMBER [OTHER_NODE]: print this node's address for connections with the other node, and a free port.
 own_place() {
   local address=127.0.0.1
   local port
@@ -31,8 +32,8 @@ own_place() {
   echo "$address $port"
 }
 
-# address_towards NODE: print this node's own address on its way to another node. A node's name would not do: on itself it
-# may mean 127.0.1.1, and elsewhere nothing.
+# address_towards NODE: print the address from which this node reaches another node. A node's name is not enough: on the
+# node itself it may mean 127.0.1.1, and other nodes may not know it.
 address_towards() {
   local address="" other PATH=$PATH:/usr/sbin:/sbin
   if [ -n "$JOB_INTERFACE" ]; then
@@ -46,15 +47,15 @@ address_towards() {
   echo "$address"
 }
 
-# node_address NODE: print the address by which Slurm reaches a node.
+# node_address NODE: print the address at which Slurm reaches a node.
 node_address() {
   local address
   address=$(scontrol show node --oneliner "$1" 2>/dev/null | grep -o ' NodeAddr=[^ ]*') || address="=$1"
   getent ahostsv4 "${address#*=}" | { read -r address _ && echo "$address"; }
 }
 
-# meeting_port NUMBER: print a free port. Linux gives connections the ports of a range, and may give one away before
-# torchrun listens on it; so the port lies outside that range, but for the one that the user has chosen.
+# meeting_port NUMBER: print a free port. Linux gives the ports of a range to connections, and may do so before torchrun
+# listens. So the port is outside that range, unless the user has chosen it.
 meeting_port() {
   local low=32768 high=60999 first=20000 last=29999
   read -r low high </proc/sys/net/ipv4/ip_local_port_range || true
@@ -62,14 +63,15 @@ meeting_port() {
     first=$JOB_MASTER_PORT
     last=65535
     if [ "$first" -ge "$low" ] && [ "$first" -le "$high" ]; then
-      echo "jobctl: master_port $first is one of those that Linux gives to connections here ($low to $high)" >&2
+      echo "jobctl: master_port $first is in the range that Linux gives to connections here ($low to $high);" \
+        "choose one outside it" >&2
     fi
     free_port "$first" "$last" "$1"
     return
   fi
 
   if [ "$low" -le "$last" ]; then
-    # The larger of the two parts outside the range; ports below 1024 are root's.
+    # Use the larger of the two parts outside the range. Ports below 1024 are for root.
     first=1024
     last=$((low - 1))
     if [ "$((65535 - high))" -gt "$((low - 1024))" ]; then
@@ -77,7 +79,7 @@ meeting_port() {
       last=65535
     fi
     if [ "$last" -lt "$((first + 100))" ]; then
-      echo "jobctl: Linux gives all ports to connections here ($low to $high); master_port chooses one" >&2
+      echo "jobctl: Linux gives almost all ports to connections here ($low to $high); choose one with master_port" >&2
       first=20000
       last=29999
     fi
@@ -85,8 +87,8 @@ meeting_port() {
   free_port "$first" "$last" "$((SLURM_JOB_ID + $1))"
 }
 
-# free_port FIRST LAST NUMBER: print a port from FIRST to LAST on which nothing of this node listens or talks. NUMBER
-# says where the search begins.
+# free_port FIRST LAST NUMBER: print a port from FIRST to LAST that no connection or server of this node uses. NUMBER
+# sets where the search begins.
 free_port() {
   local port tries count=$(($2 - $1 + 1))
   for ((tries = 0; tries < count; tries++)); do

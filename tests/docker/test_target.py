@@ -176,7 +176,7 @@ def test_an_image_that_is_not_there_is_named_with_the_command_that_makes_it(
     engine: Engine, root: Path, job: Job
 ) -> None:
     with pytest.raises(
-        UserError, match=r"shows no image jobctl:0\.0\.0-cpu \(.*\); make it: make image VARIANT=cpu"
+        UserError, match=r"has no image jobctl:0\.0\.0-cpu \(.*\); build it with: make image VARIANT=cpu"
     ):
         submit(job("exit 0", named={}))
     assert not (root / "runs/r").exists()

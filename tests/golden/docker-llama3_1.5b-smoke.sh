@@ -107,8 +107,8 @@ JOB_OPTIONS=(
 # NCCL pins the memory that it sends from.
 LIMITS=(--ulimit=memlock=-1:-1 --ulimit=stack=67108864:67108864)
 
-# The exit codes; and of several, which one is the cause: the one with the lowest rank.
-# shellcheck disable=SC2034 # not every job needs every one
+# The exit codes and their ranks. Of several codes, the one with the lowest rank is the cause.
+# shellcheck disable=SC2034 # not every job uses all of them
 {
   EXIT_FAILED=1
   EXIT_USAGE=2
@@ -124,7 +124,7 @@ LIMITS=(--ulimit=memlock=-1:-1 --ulimit=stack=67108864:67108864)
 }
 
 # --- Functions -----------------------------------------------------------------------------------------
-# fail WORDS...: say what is wrong, and end as wrong usage, which no scheduler retries.
+# fail WORDS...: print an error, and end with the exit code for wrong usage. No scheduler retries such a job.
 fail() {
   printf 'jobctl: %s\n' "$*" >&2
   exit "$EXIT_USAGE"
@@ -134,12 +134,13 @@ now() {
   date -u +%Y-%m-%dT%H:%M:%SZ
 }
 
-# make_shared FOLDER: make the folder for all who may write the one above: with its mode, sticky bit included.
+# make_shared FOLDER: make the folder for all who may write its parent. It gets the mode of the parent, with the sticky
+# bit.
 make_shared() {
   [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
 }
 
-# stamp FILE: print what changes when FILE is written again; nothing where there is no file.
+# stamp FILE: print a text that changes when FILE is written again. Print nothing if there is no file.
 stamp() {
   stat -c '%i %y %s' "$1" 2>/dev/null || true
 }
@@ -162,8 +163,8 @@ rank_of() {
   fi
 }
 
-# cause CODE FILE...: print the exit code that led to the others. Each file holds the code of one node or pod.
-# CODE is what the launcher says. It counts where no file says more than "finished" or "ended by SIGTERM".
+# cause CODE FILE...: print the exit code that caused the others. Each file has the code of one node or pod. CODE is the
+# launcher's exit code. It counts only if no file says more than "finished" or "ended by SIGTERM".
 cause() {
   local cause=$1 best code rank
   shift
@@ -194,8 +195,8 @@ is_signal() {
   [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]
 }
 
-# reason CODE: print what the record says about an attempt that ended with this code. A process that a cancel killed
-# before it could say anything was cancelled as well.
+# reason CODE: print the reason for the record of an attempt that ended with CODE. If a cancel killed the process, the
+# reason is also "cancelled".
 reason() {
   if { [ "$1" = "$EXIT_CONTINUE" ] || is_signal "$1"; } && was_cancelled; then
     echo cancelled
@@ -204,11 +205,11 @@ reason() {
   fi
 }
 
-# Others may write the shared root as well. What this job executes or writes into must belong to its user or to root.
-# It must be no symbolic link, and nobody else may change it, except the group to which $JOBCTL_ROOT itself is open.
-# JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
+# Other users may write the shared root too. So the files and folders that this job executes or writes must belong
+# to its user or to root. They must not be symbolic links. Nobody else may be able to change them, except the group
+# that may write $JOBCTL_ROOT itself. JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
 
-# check_run: check the run's directory and each file and folder in it. STOP is left out: anyone may ask a run to stop.
+# check_run: check the run's directory and each file and folder in it, except STOP: anyone may ask a run to stop.
 check_run() {
   local path
   check_owned "$RUN_DIR"
@@ -220,15 +221,15 @@ check_run() {
   done
 }
 
-# check_owned PATH: fail where somebody else may have put this file there, or may change it.
+# check_owned PATH: fail if somebody else may have made this file, or may change it.
 check_owned() {
   local mode uid gid user group
-  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
+  [ ! -L "$1" ] || fail "$1 is a symbolic link, so this job would write to another place"
   case " ${JOB_TRUSTED[*]} " in *" everyone "*) return 0 ;; esac
 
   [ -e "$1" ] || return 0
   if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
-    [ ! -e "$1" ] || fail "$1 cannot be looked at"
+    [ ! -e "$1" ] || fail "the owner of $1 cannot be read"
     return 0
   fi
 
@@ -240,7 +241,7 @@ check_owned() {
   fi
 }
 
-# is_trusted UID: whether a file of this owner is one of ours.
+# is_trusted UID: whether this job trusts the files of this owner.
 is_trusted() {
   local name
   case $1 in 0 | "$(id -u)") return 0 ;; esac
@@ -250,8 +251,8 @@ is_trusted() {
   return 1
 }
 
-# is_own_group UID GID USER GROUP: whether it is the group that the root is open to, or the user's own group, which has
-# the user's name.
+# is_own_group UID GID USER GROUP: whether the group may write the root, or is the user's own group, which has the
+# user's name.
 is_own_group() {
   local mode gid
   IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1
@@ -262,7 +263,7 @@ is_own_group() {
 # write_record: write run.json, once for all attempts.
 write_record() {
   printf '%s\n' "$JOB_RECORD" | write_durably "$RUN_DIR/.run.json"
-  # Of several writers, one makes the link; the others keep what it made.
+  # Several jobs may write at once. One of them makes the link, and the others use its file.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
   rm -f "$RUN_DIR/.run.json"
 }
@@ -277,12 +278,12 @@ write_attempt() {
   } | write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
 }
 
-# begin_attempt: make the run directory where it is missing, and take the next number of an attempt in it.
+# begin_attempt: make the run directory if it is missing, and take the next attempt number in it.
 begin_attempt() {
   make_run_folders
   check_record
 
-  # mkdir succeeds for one of several jobs that want the same number.
+  # Several jobs may want the same number. mkdir succeeds for one of them.
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
     [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; does run $RUN belong to someone else?"
@@ -296,8 +297,8 @@ begin_attempt() {
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
 
-# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or in which only a job and not a person has
-# written why it ends. Any other one is a wish for this attempt, also where it came while the job waited.
+# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or that has only lines by which a job itself says
+# why it ends. Any other STOP is meant for this attempt, even if a user wrote it while the job waited.
 forget_old_stop() {
   local stop
   stop=$(stamp "$STOP")
@@ -311,12 +312,12 @@ forget_old_stop() {
 make_run_folders() {
   make_shared "$JOBCTL_ROOT/runs"
   [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
-  # Look before anything is written there.
+  # Check the folder before anything is written into it.
   check_run
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
 }
 
-# check_record: fail where the directory belongs to a run with other settings.
+# check_record: fail if the directory belongs to a run with other settings.
 check_record() {
   if [ -n "$JOB_READS_CHECKPOINT" ]; then
     [ -e "$RUN_DIR/run.json" ] || fail "run $RUN does not exist; this job reads the checkpoint of a run"
@@ -324,7 +325,7 @@ check_record() {
   fi
   [ -e "$RUN_DIR/run.json" ] || write_record
   grep -Fq "\"spec_hash\": \"$JOB_SPEC_HASH\"" "$RUN_DIR/run.json" ||
-    fail "run $RUN exists and was made with other settings; take another name with --run"
+    fail "run $RUN exists and was made with other settings; choose another name with --run"
 }
 
 # end_attempt EXIT_CODE [REASON]: complete the record of this attempt.
@@ -333,10 +334,10 @@ end_attempt() {
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
-# keep_code FILE COMMAND...: run COMMAND, return its exit code and leave the code in FILE. Signals to this shell do not
-# end it. Bash may lose the code of a child that ends while a signal interrupts wait (bash 5.2 answers -1). So the
-# child's own shell writes the code down: there the command is in the foreground, and nothing interrupts it.
-# While COMMAND runs, kept_pid prints its process id.
+# keep_code FILE COMMAND...: run COMMAND, return its exit code and write the code to FILE. Signals to this shell do not
+# end it. If a signal interrupts wait, bash may lose the code of a child that ends then (bash 5.2 answers -1). So the
+# child's own shell writes the code: there the command runs in the foreground, and nothing interrupts it. While COMMAND
+# runs, kept_pid prints its process id.
 keep_code() {
   local file=$1 code=137 child hidden
   hidden=${file%/*}/.${file##*/}
@@ -363,7 +364,7 @@ kept_pid() {
   cat "${1%/*}/.${1##*/}.pid" 2>/dev/null
 }
 
-# supervise COMMAND...: run COMMAND and return its exit code, whatever signals arrive meanwhile.
+# supervise COMMAND...: run COMMAND and return its exit code, even if signals arrive meanwhile.
 supervise() {
   local file=$LOG_DIR/.exit_code-${POD:-0} code=0
   keep_code "$file" "$@" || code=$?
@@ -385,7 +386,7 @@ answers() {
   command -v "$1" >/dev/null && "$1" ps --quiet >/dev/null 2>&1
 }
 
-# ask ARGUMENT...: print what the engine answers, or end the job. A question without an answer is no answer.
+# ask ARGUMENT...: run a command of the engine and print its answer. If the command fails, end the job.
 ask() {
   "$ENGINE" "$@" 2>&1 || fail "$ENGINE $1 ended with $?"
 }
@@ -415,7 +416,7 @@ find_engine() {
   ENGINE_VERSION=$(ask --version) || exit
 }
 
-# check_gpus: look for what the engine needs to show GPUs.
+# check_gpus: check that the engine can give GPUs to a container.
 check_gpus() {
   local problem
   case $ENGINE_VERSION in *odman*) ;; *) return 0 ;; esac
@@ -425,10 +426,10 @@ check_gpus() {
 check_image() {
   local answer
   answer=$("$ENGINE" image inspect "$IMAGE" 2>&1 >/dev/null) ||
-    fail "$ENGINE shows no image $IMAGE (${answer##*$'\n'}); make it: make image VARIANT=$JOB_IMAGE_VARIANT"
+    fail "$ENGINE has no image $IMAGE (${answer##*$'\n'}); build it with: make image VARIANT=$JOB_IMAGE_VARIANT"
 }
 
-# add_engine_options: add what each engine needs in its own words: the GPUs, the limits, and the owner of the files.
+# add_engine_options: add the options for the GPUs, the limits and the owner of the files. They differ by engine.
 add_engine_options() {
   case $ENGINE_VERSION in
     *odman*) add_podman_options ;;
@@ -439,7 +440,7 @@ add_engine_options() {
 add_podman_options() {
   if [ -n "$JOB_GPUS" ]; then OPTIONS+=(--device=nvidia.com/gpu=all); fi
   [ "$(id -u)" = 0 ] || OPTIONS+=(--userns=keep-id)
-  # A health check would need systemd, and the run's record says more.
+  # A health check would need systemd, and the record of the run says more.
   OPTIONS+=(--no-healthcheck)
   if [ -n "$JOB_GPUS" ] && (ulimit -l unlimited) 2>/dev/null; then
     OPTIONS+=("${LIMITS[@]}")
@@ -449,11 +450,11 @@ add_podman_options() {
   OPTIONS+=("--user=$(id -u):$(id -g)")
 }
 
-# docker_gpus INFO: print Docker's option for all GPUs. A Docker that knows CDI, on a machine that has NVIDIA's CDI file
-# and nothing else of NVIDIA's for containers, takes them as devices.
+# docker_gpus INFO: print Docker's option for all GPUs. It names CDI devices if Docker knows CDI, and the machine has
+# NVIDIA's CDI file but no other software of NVIDIA for containers.
 docker_gpus() {
   case $1 in
-    # The runtime's name, and not that of a device.
+    # This matches the name of a runtime, not that of a device.
     *Runtimes:*' nvidia '* | *Runtimes:*' nvidia'$'\n'*) echo --gpus=all ;;
     *'CDI spec directories'*)
       if ! command -v nvidia-container-runtime-hook >/dev/null && check_cdi >/dev/null; then
@@ -474,36 +475,37 @@ add_docker_options() {
   if [ -n "$JOB_GPUS" ]; then OPTIONS+=("$(docker_gpus "$info")"); fi
   # A rootless daemon maps the caller to the container's root.
   case $info in *rootless*) user=0:0 ;; esac
-  # Where root itself cannot raise its limits, the daemon beside it cannot either.
+  # If root cannot raise its limits here, the daemon on this machine cannot do so either.
   if [ -n "$JOB_GPUS" ] && { [ "$(id -u)" != 0 ] || (ulimit -l unlimited) 2>/dev/null; }; then
     OPTIONS+=("${LIMITS[@]}")
   fi
   OPTIONS+=("--user=$user")
 }
 
-# stop_container: pass a signal on. The trainer in the container sees STOP, a job of another kind sees SIGTERM. This
-# shell outlives both.
+# stop_container: pass a signal on. The trainer in the container sees STOP, a job of another kind gets SIGTERM. This
+# shell runs until the container has ended.
 stop_container() {
   echo "signalled" >>"$STOP"
   "$ENGINE" kill --signal=TERM "$NAME" >/dev/null 2>&1 || true
 }
 
-# check_cdi: Podman gets GPUs only by the CDI file of NVIDIA. Without it, it ends in a message that names neither.
+# check_cdi: print an error if NVIDIA's CDI file is missing. Podman needs it for GPUs, but its own error does not
+# say so.
 check_cdi() {
   local folder
   for folder in ${JOBCTL_CDI_DIRS:-/etc/cdi /var/run/cdi}; do
     ! grep -qs 'nvidia.com/gpu' "$folder"/*.yaml "$folder"/*.json || return 0
   done
-  echo "podman has no CDI file for NVIDIA's GPUs in ${JOBCTL_CDI_DIRS:-/etc/cdi and /var/run/cdi}; make it:" \
-    "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml (elsewhere: set JOBCTL_CDI_DIRS)"
+  echo "podman has no CDI file for NVIDIA's GPUs in ${JOBCTL_CDI_DIRS:-/etc/cdi and /var/run/cdi}; make it with:" \
+    "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml (for another folder, set JOBCTL_CDI_DIRS)"
   return 1
 }
 
 # run COMMAND...: run COMMAND in a container, and return its exit code.
 run() {
   [ ! -e "$STOP" ] || return "$EXIT_CONTINUE"
-  # The engine's client gets a process group of its own. This shell passes signals on, and at the third signal
-  # Docker's client would leave.
+  # The engine's client gets its own process group, so that signals do not reach it: at the third signal Docker's
+  # client would exit. This shell passes signals on.
   set -m
   supervise "$ENGINE" run "${OPTIONS[@]}" "$IMAGE" "$@" > >(record_output) 2>&1
 }
@@ -523,7 +525,7 @@ PYTHON=python3
 # A signal must not end this shell before the attempt has its record and says how it ends.
 trap '' TERM INT HUP
 begin_attempt
-# From here on, paths are those inside the container. end_attempt writes to the machine's own.
+# From here on, paths are paths inside the container. end_attempt uses the paths of the machine.
 HOST_ROOT=$JOBCTL_ROOT
 HOST_RUN_DIR=$RUN_DIR
 JOBCTL_ROOT=/workspace

@@ -49,7 +49,7 @@ JOB_PREFLIGHT=stop
 JOB_OPEN_FILES=65536
 JOB_RETRIES=0
 JOB_STOP_GRACE_SECONDS=300
-DEAD="it died: no exit code of it, and it starts no process"
+DEAD="it died: it left no exit code, and it starts no process"
 JOB_SRUN_OPTIONS=(
   '--ntasks-per-node=1'
   '--kill-on-bad-exit=1'
@@ -132,8 +132,8 @@ JOB_FLAGS=(
   --profile=False
 )
 
-# The exit codes; and of several, which one is the cause: the one with the lowest rank.
-# shellcheck disable=SC2034 # not every job needs every one
+# The exit codes and their ranks. Of several codes, the one with the lowest rank is the cause.
+# shellcheck disable=SC2034 # not every job uses all of them
 {
   EXIT_FAILED=1
   EXIT_USAGE=2
@@ -149,7 +149,7 @@ JOB_FLAGS=(
 }
 
 # --- Functions -----------------------------------------------------------------------------------------
-# fail WORDS...: say what is wrong, and end as wrong usage, which no scheduler retries.
+# fail WORDS...: print an error, and end with the exit code for wrong usage. No scheduler retries such a job.
 fail() {
   printf 'jobctl: %s\n' "$*" >&2
   exit "$EXIT_USAGE"
@@ -159,12 +159,13 @@ now() {
   date -u +%Y-%m-%dT%H:%M:%SZ
 }
 
-# make_shared FOLDER: make the folder for all who may write the one above: with its mode, sticky bit included.
+# make_shared FOLDER: make the folder for all who may write its parent. It gets the mode of the parent, with the sticky
+# bit.
 make_shared() {
   [ -d "$1" ] || { mkdir -p "$1" && chmod --reference="${1%/*}" "$1"; } || true
 }
 
-# stamp FILE: print what changes when FILE is written again; nothing where there is no file.
+# stamp FILE: print a text that changes when FILE is written again. Print nothing if there is no file.
 stamp() {
   stat -c '%i %y %s' "$1" 2>/dev/null || true
 }
@@ -187,8 +188,8 @@ rank_of() {
   fi
 }
 
-# cause CODE FILE...: print the exit code that led to the others. Each file holds the code of one node or pod.
-# CODE is what the launcher says. It counts where no file says more than "finished" or "ended by SIGTERM".
+# cause CODE FILE...: print the exit code that caused the others. Each file has the code of one node or pod. CODE is the
+# launcher's exit code. It counts only if no file says more than "finished" or "ended by SIGTERM".
 cause() {
   local cause=$1 best code rank
   shift
@@ -219,8 +220,8 @@ is_signal() {
   [ "$1" -gt 128 ] && [ "$1" -le "$EXIT_LAST_SIGNAL" ]
 }
 
-# reason CODE: print what the record says about an attempt that ended with this code. A process that a cancel killed
-# before it could say anything was cancelled as well.
+# reason CODE: print the reason for the record of an attempt that ended with CODE. If a cancel killed the process, the
+# reason is also "cancelled".
 reason() {
   if { [ "$1" = "$EXIT_CONTINUE" ] || is_signal "$1"; } && was_cancelled; then
     echo cancelled
@@ -229,11 +230,11 @@ reason() {
   fi
 }
 
-# Others may write the shared root as well. What this job executes or writes into must belong to its user or to root.
-# It must be no symbolic link, and nobody else may change it, except the group to which $JOBCTL_ROOT itself is open.
-# JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
+# Other users may write the shared root too. So the files and folders that this job executes or writes must belong
+# to its user or to root. They must not be symbolic links. Nobody else may be able to change them, except the group
+# that may write $JOBCTL_ROOT itself. JOB_TRUSTED names more owners; "everyone" allows any owner and any mode.
 
-# check_run: check the run's directory and each file and folder in it. STOP is left out: anyone may ask a run to stop.
+# check_run: check the run's directory and each file and folder in it, except STOP: anyone may ask a run to stop.
 check_run() {
   local path
   check_owned "$RUN_DIR"
@@ -245,15 +246,15 @@ check_run() {
   done
 }
 
-# check_owned PATH: fail where somebody else may have put this file there, or may change it.
+# check_owned PATH: fail if somebody else may have made this file, or may change it.
 check_owned() {
   local mode uid gid user group
-  [ ! -L "$1" ] || fail "$1 is a symbolic link: what is written there would go elsewhere"
+  [ ! -L "$1" ] || fail "$1 is a symbolic link, so this job would write to another place"
   case " ${JOB_TRUSTED[*]} " in *" everyone "*) return 0 ;; esac
 
   [ -e "$1" ] || return 0
   if ! IFS=: read -r mode uid gid user group < <(stat -c %a:%u:%g:%U:%G "$1" 2>/dev/null); then
-    [ ! -e "$1" ] || fail "$1 cannot be looked at"
+    [ ! -e "$1" ] || fail "the owner of $1 cannot be read"
     return 0
   fi
 
@@ -265,7 +266,7 @@ check_owned() {
   fi
 }
 
-# is_trusted UID: whether a file of this owner is one of ours.
+# is_trusted UID: whether this job trusts the files of this owner.
 is_trusted() {
   local name
   case $1 in 0 | "$(id -u)") return 0 ;; esac
@@ -275,8 +276,8 @@ is_trusted() {
   return 1
 }
 
-# is_own_group UID GID USER GROUP: whether it is the group that the root is open to, or the user's own group, which has
-# the user's name.
+# is_own_group UID GID USER GROUP: whether the group may write the root, or is the user's own group, which has the
+# user's name.
 is_own_group() {
   local mode gid
   IFS=: read -r mode gid < <(stat -L -c %a:%g "$JOBCTL_ROOT") || return 1
@@ -287,7 +288,7 @@ is_own_group() {
 # write_record: write run.json, once for all attempts.
 write_record() {
   printf '%s\n' "$JOB_RECORD" | write_durably "$RUN_DIR/.run.json"
-  # Of several writers, one makes the link; the others keep what it made.
+  # Several jobs may write at once. One of them makes the link, and the others use its file.
   ln "$RUN_DIR/.run.json" "$RUN_DIR/run.json" 2>/dev/null || true
   rm -f "$RUN_DIR/.run.json"
 }
@@ -302,12 +303,12 @@ write_attempt() {
   } | write_durably "$RUN_DIR/attempts/$ATTEMPT.json"
 }
 
-# begin_attempt: make the run directory where it is missing, and take the next number of an attempt in it.
+# begin_attempt: make the run directory if it is missing, and take the next attempt number in it.
 begin_attempt() {
   make_run_folders
   check_record
 
-  # mkdir succeeds for one of several jobs that want the same number.
+  # Several jobs may want the same number. mkdir succeeds for one of them.
   ATTEMPT=1
   until mkdir "$RUN_DIR/logs/$ATTEMPT" 2>/dev/null; do
     [ -d "$RUN_DIR/logs/$ATTEMPT" ] || fail "$RUN_DIR/logs cannot be written; does run $RUN belong to someone else?"
@@ -321,8 +322,8 @@ begin_attempt() {
   export JOBCTL_ROOT RUN RUN_DIR ATTEMPT
 }
 
-# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or in which only a job and not a person has
-# written why it ends. Any other one is a wish for this attempt, also where it came while the job waited.
+# forget_old_stop: remove a STOP that an earlier attempt has obeyed, or that has only lines by which a job itself says
+# why it ends. Any other STOP is meant for this attempt, even if a user wrote it while the job waited.
 forget_old_stop() {
   local stop
   stop=$(stamp "$STOP")
@@ -336,12 +337,12 @@ forget_old_stop() {
 make_run_folders() {
   make_shared "$JOBCTL_ROOT/runs"
   [ -d "$RUN_DIR" ] || mkdir -p "$RUN_DIR" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
-  # Look before anything is written there.
+  # Check the folder before anything is written into it.
   check_run
   mkdir -p "$RUN_DIR/attempts" "$RUN_DIR/logs" || fail "$JOBCTL_ROOT cannot be written; set JOBCTL_ROOT"
 }
 
-# check_record: fail where the directory belongs to a run with other settings.
+# check_record: fail if the directory belongs to a run with other settings.
 check_record() {
   if [ -n "$JOB_READS_CHECKPOINT" ]; then
     [ -e "$RUN_DIR/run.json" ] || fail "run $RUN does not exist; this job reads the checkpoint of a run"
@@ -349,7 +350,7 @@ check_record() {
   fi
   [ -e "$RUN_DIR/run.json" ] || write_record
   grep -Fq "\"spec_hash\": \"$JOB_SPEC_HASH\"" "$RUN_DIR/run.json" ||
-    fail "run $RUN exists and was made with other settings; take another name with --run"
+    fail "run $RUN exists and was made with other settings; choose another name with --run"
 }
 
 # end_attempt EXIT_CODE [REASON]: complete the record of this attempt.
@@ -358,10 +359,10 @@ end_attempt() {
   write_attempt "\"$(now)\"" "$1" "\"${2:-$(reason "$1")}\""
 }
 
-# keep_code FILE COMMAND...: run COMMAND, return its exit code and leave the code in FILE. Signals to this shell do not
-# end it. Bash may lose the code of a child that ends while a signal interrupts wait (bash 5.2 answers -1). So the
-# child's own shell writes the code down: there the command is in the foreground, and nothing interrupts it.
-# While COMMAND runs, kept_pid prints its process id.
+# keep_code FILE COMMAND...: run COMMAND, return its exit code and write the code to FILE. Signals to this shell do not
+# end it. If a signal interrupts wait, bash may lose the code of a child that ends then (bash 5.2 answers -1). So the
+# child's own shell writes the code: there the command runs in the foreground, and nothing interrupts it. While COMMAND
+# runs, kept_pid prints its process id.
 keep_code() {
   local file=$1 code=137 child hidden
   hidden=${file%/*}/.${file##*/}
@@ -388,7 +389,7 @@ kept_pid() {
   cat "${1%/*}/.${1##*/}.pid" 2>/dev/null
 }
 
-# supervise COMMAND...: run COMMAND and return its exit code, whatever signals arrive meanwhile.
+# supervise COMMAND...: run COMMAND and return its exit code, even if signals arrive meanwhile.
 supervise() {
   local file=$LOG_DIR/.exit_code-${POD:-0} code=0
   keep_code "$file" "$@" || code=$?
@@ -396,8 +397,9 @@ supervise() {
   return "$code"
 }
 
-# forget_inherited: unset what Slurm's commands would take from elsewhere: from an allocation in which sbatch was called,
-# from a profile, or from --export=NONE. What Slurm says of this job stays. No variable of this script may begin so.
+# forget_inherited: unset variables for Slurm's commands that do not belong to this job. They come from an allocation in
+# which sbatch was called, from a profile, or from --export=NONE. Variables that describe this job stay. No variable of
+# this script may begin with one of these prefixes.
 forget_inherited() {
   local name
   for name in "${!SLURM_@}" "${!SBATCH_@}" "${!SALLOC_@}" "${!SRUN_@}"; do
@@ -405,16 +407,16 @@ forget_inherited() {
       SLURM_JOB_* | SLURM_JOBID | SLURM_ARRAY_* | SLURM_HET_* | SLURM_RESTART_COUNT) ;;
       SLURM_NODELIST | SLURM_NNODES | SLURM_NODEID | SLURM_PROCID | SLURM_LOCALID | SLURM_TASKS_PER_NODE) ;;
       SLURM_CLUSTER_NAME | SLURM_CONF | SLURM_SUBMIT_*) ;;
-      # A batch job is of the cluster of its node. Who has made an allocation may be a user of another one.
+      # A batch job belongs to the cluster of its node. An allocation may belong to another cluster, so it keeps these.
       SLURM_CLUSTERS | SLURM_WORKING_CLUSTER) [ -n "${STEP_NAME:-}" ] || unset "$name" ;;
       *) unset "$name" ;;
     esac
   done
-  # Else srun would pass nothing on where sbatch did not.
+  # Without this, srun would pass no variables on if sbatch passed none.
   export SLURM_EXPORT_ENV=ALL
 }
 
-# cpus_per_node: print how many CPUs the job has on the node where it has the fewest: 8 of "16(x2),8".
+# cpus_per_node: print how many CPUs the job has on the node where it has the fewest: 8 for "16(x2),8".
 cpus_per_node() {
   local cpus fewest=""
   local cpus_of_nodes=${SLURM_JOB_CPUS_PER_NODE:-}
@@ -425,7 +427,7 @@ cpus_per_node() {
   echo "${fewest:-1}"
 }
 
-# threads RANKS: print each rank's share of a node's CPUs, but 8 at most: more do not help it.
+# threads RANKS: print each rank's share of a node's CPUs, at most 8. More do not help.
 threads() {
   local share=$(($(cpus_per_node) / $1))
   if [ "$share" -gt 8 ]; then share=8; fi
@@ -433,9 +435,9 @@ threads() {
   echo "$share"
 }
 
-# ask_slurm SECONDS COMMAND...: run one of Slurm's commands until it succeeds, and print its answer. A controller that
-# restarts is waited for, SECONDS at most: one of the commands by itself may wait for minutes. One that answers and
-# refuses three times will go on to refuse.
+# ask_slurm SECONDS COMMAND...: run a command of Slurm until it succeeds, and print its answer. If the controller
+# restarts, wait for it, at most SECONDS. Each command has a limit too, because one command may wait for minutes. If the
+# controller answers and refuses three times, give up: it would refuse again.
 ask_slurm() {
   local answer command deadline limit pause=1 refusals=0
   deadline=$(($(date +%s) + $1))
@@ -459,35 +461,37 @@ ask_slurm() {
   printf '%s\n' "$answer"
 }
 
-# seconds_left: print how long this job may still wait for a controller. A job that Slurm is ending has KillWait.
+# seconds_left: print how long this job may still wait for a controller. If Slurm is ending the job, only KillWait
+# remains.
 seconds_left() {
   local left=$((END - $(date +%s) - 10))
   if [ "$TERMINATED" = 1 ] || [ "$left" -lt 20 ]; then left=20; fi
   echo "$left"
 }
 
-# on_warning: USR2 comes before the time limit, or before Slurm preempts the job.
+# on_warning: react to USR2. It comes before the time limit, or before Slurm preempts the job.
 on_warning() {
   WARNED=1
   case $JOB_AT_WARNING in
     # The trainer sees STOP, checkpoints and ends with EXIT_CONTINUE.
     checkpoint) echo "time limit" >>"$STOP" ;;
-    # The next attempt goes on from what is done, so this one ends now. In the background, so that TERM is heard.
+    # The next attempt continues from the finished work, so this attempt ends now. The command runs in the background,
+    # so that this shell can handle TERM.
     terminate) signal_steps TERM & ;;
-    # Nothing of it is kept, so it uses the time that remains.
+    # Its work is not kept, so it uses the remaining time.
     continue) ;;
   esac
 }
 
-# leave_early: end a job that was told to end before it began, so that nothing starts that cannot end in time.
+# leave_early: end a job that was told to end before it began. Otherwise it could start work that cannot end in time.
 leave_early() {
   [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
   [ ! -e "$STOP" ] || exit "$EXIT_CONTINUE"
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" != continue ]; then exit "$EXIT_CONTINUE"; fi
 }
 
-# reason_of CODE JOB: print why the attempt ended. JOB is what Slurm says of the job: when it preempts, it signals the
-# steps at once, and this shell only after the partition's GraceTime.
+# reason_of CODE JOB: print why the attempt ended. JOB is Slurm's record of the job. It shows a preemption: then Slurm
+# signals the steps at once, and this shell only after the partition's GraceTime.
 reason_of() {
   if [ "$1" != 0 ] && was_cancelled; then echo cancelled && return 0; fi
 
@@ -500,7 +504,7 @@ reason_of() {
   esac
 }
 
-# reason_of_a_kill JOB: Slurm says of every job that it ends that it is COMPLETING, and not why.
+# reason_of_a_kill JOB: print why Slurm ended the job. Slurm reports every such job as COMPLETING and gives no reason.
 reason_of_a_kill() {
   if was_requeued "$1"; then
     reason_of_a_requeue
@@ -513,8 +517,8 @@ reason_of_a_kill() {
   esac
 }
 
-# was_requeued JOB: whether Slurm has put the job back into its queue: it counts one restart more than when this attempt
-# began. Where Slurm says nothing, it is left to Slurm as well.
+# was_requeued JOB: whether Slurm has put the job back into its queue. Then it counts one restart more than when this
+# attempt began. If JOB has no count, the answer is yes, so that the job leaves the decision to Slurm.
 was_requeued() {
   local restarts=${1#* Restarts=}
   restarts=${restarts%% *}
@@ -524,19 +528,19 @@ was_requeued() {
   esac
 }
 
-# used_its_time JOB: whether the job has run for as long as it may.
+# used_its_time JOB: whether the job has used up its time limit.
 used_its_time() {
   local run=${1#* RunTime=} limit=${1#* TimeLimit=}
   run=$(seconds_of "${run%% *}") && limit=$(seconds_of "${limit%% *}") && [ "$run" -ge "$limit" ]
 }
 
-# clock_is_over: whether a run in an allocation has used its own time. Slurm counts that of the allocation. Elsewhere END says
-# nothing of a kill: an operator may have changed the limit since.
+# clock_is_over: whether a run in an allocation has used up its own time. Slurm counts only the allocation's time. In a
+# batch job, END does not explain a kill: an operator may have changed the limit since.
 clock_is_over() {
   [ -n "${CLOCK:-}" ] && [ "$(date +%s)" -ge "$END" ]
 }
 
-# seconds_of TIME: print how many seconds DAYS-HOURS:MINUTES:SECONDS are. Days may be missing.
+# seconds_of TIME: print DAYS-HOURS:MINUTES:SECONDS as a number of seconds. The days may be missing.
 seconds_of() {
   local days=0 hours minutes seconds time=$1
   case $time in
@@ -547,7 +551,7 @@ seconds_of() {
   echo "$((((days * 24 + 10#$hours) * 60 + 10#$minutes) * 60 + 10#$seconds))"
 }
 
-# reason_of_a_requeue: Slurm requeues a job whose node is down. Else somebody did.
+# reason_of_a_requeue: print why the job was requeued. Slurm requeues a job whose node is down. Otherwise a user did it.
 reason_of_a_requeue() {
   local host
   for host in "${HOSTS[@]}"; do
@@ -570,7 +574,7 @@ reason_of_a_stop() {
   fi
 }
 
-# reason_of_a_failure CODE: the peers of a node that dies fail, each in its own way.
+# reason_of_a_failure CODE: print why the attempt failed. If a node dies, the other nodes fail too, each in its own way.
 reason_of_a_failure() {
   if [ "$1" != "$EXIT_USAGE" ] && grep -qs "$DEAD" "$LOG_DIR/bad-nodes"; then
     echo "node failure"
@@ -579,11 +583,12 @@ reason_of_a_failure() {
   fi
 }
 
-# explain_end: change the caller's code to the one that counts, and set why, and job, what Slurm says of the job.
+# explain_end: set three variables of the caller: code to the exit code that counts, why to the reason, and job to
+# Slurm's record of the job.
 explain_end() {
   trap '' TERM USR2
 
-  # srun answers 0 for a step that Slurm has killed.
+  # srun returns 0 for a step that Slurm has killed.
   if [ "$TERMINATED" = 1 ] && [ "$code" = 0 ]; then code=$EXIT_TERMINATED; fi
   if [ "$WARNED" = 1 ] && [ "$JOB_AT_WARNING" = terminate ] && [ "$code" = "$EXIT_TERMINATED" ]; then
     code=$EXIT_CONTINUE
@@ -597,9 +602,9 @@ checkpoint_name() {
   cat "$RUN_DIR/checkpoints/LATEST" 2>/dev/null || true
 }
 
-# set_limits: let this shell, and all that it starts, open JOB_OPEN_FILES files at once (0: leave it), and leave
-# JOB_CORE_KIB of memory on disk when it crashes. Where the node allows less, take that and say so. Then the two names
-# hold what this node allows: the other nodes, which get them, are silent unless they allow still less.
+# set_limits: let this shell and its children open JOB_OPEN_FILES files at once (0: no change), and write core files of
+# JOB_CORE_KIB KiB when they crash. If the node allows less, use its limit and report it. Then set the two variables to
+# what this node allows. The other nodes get these values, and report only a limit that is lower still.
 set_limits() {
   local allowed
   allowed=$(ulimit -H -n)
@@ -617,7 +622,7 @@ set_limits() {
   ulimit -S -c "$JOB_CORE_KIB" || true
 }
 
-# exceeds LIMIT OTHER: whether the first is more than the second; either may be "unlimited".
+# exceeds LIMIT OTHER: whether LIMIT is more than OTHER. Either may be "unlimited".
 exceeds() {
   [ "$2" != unlimited ] || return 1
   [ "$1" = unlimited ] || [ "$1" -gt "$2" ]
@@ -632,52 +637,54 @@ hosts() {
   (IFS=, && echo "${HOSTS[*]}")
 }
 
-# run COMMAND...: run COMMAND once on each of HOSTS, and return the exit code of the node that was the cause. When one
-# task dies, srun ends all.
+# run COMMAND...: run COMMAND once on each of HOSTS. Return the exit code of the node that caused the end. If one task
+# dies, srun ends all tasks.
 run() {
   local code=0 settings command=("$@")
   if [ "${#CONTAINER_COMMAND[@]}" -gt 0 ]; then command=("${CONTAINER_COMMAND[@]}" "$@"); fi
   rm -f "$LOG_DIR"/exit-*
 
-  # The shell on each node gets these functions and values as text: inside a container it has nothing else.
+  # The shell on each node gets these functions and values as text, because a container has no file with them.
   settings=$(
-    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED EXIT_USAGE JOB_LAST_WORDS_SECONDS JOB_NODE_NAME
-    declare -p JOB_CORE_KIB JOB_NODE_CHECKS JOB_OPEN_FILES
-    declare -f task name_node set_limits exceeds say_limit check_node wait_for_others keep_code kept_pid "${JOB_NODE_CHECKS[@]}"
+    declare -p EXIT_CONTINUE EXIT_FAILED EXIT_HARDWARE EXIT_TERMINATED EXIT_USAGE
+    declare -p JOB_CORE_KIB JOB_LAST_WORDS_SECONDS JOB_NODE_CHECKS JOB_NODE_NAME JOB_OPEN_FILES
+    declare -f task name_node set_limits exceeds say_limit check_node wait_for_others keep_code kept_pid
+    if [ "${#JOB_NODE_CHECKS[@]}" -gt 0 ]; then declare -f "${JOB_NODE_CHECKS[@]}"; fi
   )
   supervise srun "--nodelist=$(hosts)" "--nodes=${#HOSTS[@]}" "--ntasks=${#HOSTS[@]}" \
-    "--cpus-per-task=$(cpus_per_node)" "${JOB_SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
+    "--cpus-per-task=$(cpus_per_node)" "${JOB_SRUN_OPTIONS[@]}" bash -c "$settings; task \"\$@\"" \
+    task "$LOG_DIR" "${HOSTS[0]}" "${#HOSTS[@]}" "${command[@]}" || code=$?
   if [ "$code" != 0 ] && [ "$TERMINATED" = 0 ]; then blame_the_dead; fi
   return "$(cause "$code" "$LOG_DIR"/exit-*)"
 }
 
-# task FOLDER FIRST_NODE TASKS COMMAND...: what each node runs. It leaves its exit code in FOLDER. srun would take
-# EXIT_CONTINUE for a failure and kill the other tasks while they still write, so srun gets 0 instead.
+# task FOLDER FIRST_NODE TASKS COMMAND...: run COMMAND on one node, and write its exit code into FOLDER. srun would
+# treat EXIT_CONTINUE as a failure and kill the other tasks while they still write. So srun gets 0 instead.
 task() {
   local folder=$1 first=$2 tasks=$3 code=0
   shift 3
   name_node "$first"
-  # Sites may keep a batch script's limits from its steps.
+  # On some sites, the steps do not get the limits of the batch script.
   set_limits
 
-  # Slurm signals this shell only, so it passes SIGTERM on.
+  # Slurm signals only this shell, so this shell passes SIGTERM on.
   ENDED=0
   CODE_FILE=$folder/exit-$NODE
   trap 'ENDED=1; kill -TERM "$(kept_pid "$CODE_FILE")" 2>/dev/null' TERM
   if check_node "$folder"; then keep_code "$CODE_FILE" "$@" || code=$?; else code=$EXIT_USAGE; fi
   if [ "$code" = 127 ]; then
-    echo "jobctl: $NODE: $1 does not start here: see modules, python and container.runtime of the site" >&2
+    echo "jobctl: $NODE: $1 does not start on this node; see modules, python and container.runtime of the site" >&2
   fi
   wait_for_others "$folder" "$tasks" "$code"
 
   if [ "$code" = "$EXIT_HARDWARE" ]; then
-    printf '%s\t%s\n' "$NODE" "one of its GPUs failed; its ranks say more" >>"$folder/bad-nodes"
+    printf '%s\t%s\n' "$NODE" "one of its GPUs failed; see the logs of its ranks" >>"$folder/bad-nodes"
   fi
   [ "$code" != "$EXIT_CONTINUE" ] || code=0
   return "$code"
 }
 
-# name_node FIRST_NODE: export this node's name, and whether torchrun's ranks meet on it.
+# name_node FIRST_NODE: export the name of this node, and whether torchrun's ranks meet on this node.
 name_node() {
   if [ "$JOB_NODE_NAME" = host ]; then
     # In these containers Slurm gives every task the environment of the batch script.
@@ -694,8 +701,8 @@ name_node() {
   fi
 }
 
-# check_node FOLDER: look whether this node has what the job's image needs, before anything starts. What is missing
-# stands in the log and in FOLDER/bad-nodes.
+# check_node FOLDER: before anything starts, check that this node has what the job's image needs. Write what is missing
+# to the log and to FOLDER/bad-nodes.
 check_node() {
   local check problem
   for check in "${JOB_NODE_CHECKS[@]}"; do
@@ -707,9 +714,9 @@ check_node() {
   done
 }
 
-# wait_for_others FOLDER TASKS CODE: srun ends all other tasks at the first failure. So a node whose failure may be
-# the consequence of another one waits until that one has left its code. If srun ends this node meanwhile, this node
-# was not the cause.
+# wait_for_others FOLDER TASKS CODE: if another node may have caused the failure of this one, wait for the codes of all
+# nodes. srun ends all other tasks at the first failure. If it ends this node while it waits, this node was not the
+# cause.
 wait_for_others() {
   local codes waited=0
   if [ "$3" != "$EXIT_FAILED" ] && [ "$3" != "$EXIT_TERMINATED" ]; then return 0; fi
@@ -722,8 +729,8 @@ wait_for_others() {
   [ "$ENDED" = 0 ] || echo "$EXIT_TERMINATED" >"$1/exit-$NODE"
 }
 
-# blame_the_dead: write into bad-nodes which of HOSTS have died. A node that lives leaves its exit code, unless all
-# that it runs was killed at once. So only of one without a code Slurm is asked.
+# blame_the_dead: write the dead nodes of HOSTS into bad-nodes. A living node leaves its exit code, unless all its
+# processes were killed at once. So only nodes without a code are checked.
 blame_the_dead() {
   local host
   for host in "${HOSTS[@]}"; do
@@ -732,13 +739,13 @@ blame_the_dead() {
   done
 }
 
-# blame NODE REASON: name a node that the next attempt avoids.
+# blame NODE REASON: record a bad node. The next attempt avoids it.
 blame() {
   printf '%s\t%s\n' "$1" "$2" >>"$LOG_DIR/bad-nodes"
   echo "jobctl: $1: $2" >&2
 }
 
-# is_down NODE: whether Slurm itself takes the node for dead. A star is for one that does not respond.
+# is_down NODE: whether Slurm itself reports the node as dead. A star in its state means that it does not respond.
 is_down() {
   local state
   state=$(ask_slurm 20 scontrol show node --oneliner "$1") || return 1
@@ -749,8 +756,8 @@ is_down() {
   esac
 }
 
-# lives NODE: whether Slurm can still start a process there. It takes minutes to notice by itself that a node is dead.
-# Where it cannot start one on any other of HOSTS either, that says nothing of this one.
+# lives NODE: whether Slurm can still start a process on the node. Slurm needs minutes to notice a dead node by itself.
+# If it cannot start a process on any other of HOSTS either, the answer is yes: then the node is not the problem.
 lives() {
   local other
   if starts_on "$1"; then return 0; fi
@@ -765,7 +772,8 @@ starts_on() {
 }
 
 
-# attempts_ended_by REASONS: count the attempts of this job that ended for one of the reasons, a regular expression.
+# attempts_ended_by REASONS: count the attempts of this job that ended for one of the reasons. REASONS is a regular
+# expression.
 attempts_ended_by() {
   cat "$RUN_DIR"/attempts/*.json |
     grep -cE '"step": "'"$JOB_STEP"'", "task": '"${TASK_INDEX:-0}"',.*"reason": "('"$1"')"' || true
@@ -781,7 +789,8 @@ has_retries_left() {
   [ "$(attempts_ended_by "failed|hardware|busy")" -le "$JOB_RETRIES" ]
 }
 
-# on_end: Slurm ends this job. Where it preempts by cancelling, the payload has KillWait, and this shell dies with it.
+# on_end: react to TERM, with which Slurm ends this job. If Slurm preempts by cancelling, the payload has KillWait
+# seconds, and this shell dies with it.
 on_end() {
   TERMINATED=1
   [ -z "${IN_TIME:-}" ] || return 0
@@ -789,8 +798,9 @@ on_end() {
   IN_TIME=$!
 }
 
-# requeue_in_time: start a preempted job again while its payload still saves. One that needs all of KillWait would leave
-# finish no time. One that is quick has half of it, and finish knows its exit code. Runs in the background.
+# requeue_in_time: start a preempted job again while its payload still saves. A payload that needs all of KillWait
+# would leave finish no time. A quick payload ends in the first half of KillWait; then finish knows its exit code
+# and requeues. This function runs in the background.
 requeue_in_time() {
   local job killed
   trap '' TERM USR2
@@ -800,13 +810,13 @@ requeue_in_time() {
 
   killed=$(kill_wait)
   sleep "$((killed / 2))"
-  # mkdir succeeds for one of the two that would requeue.
+  # This function and finish may both want to requeue. mkdir succeeds for one of them.
   mkdir "$LOG_DIR/.requeue" 2>/dev/null || return 0
   write_attempt "\"$(now)\"" "$EXIT_TERMINATED" '"preempted"'
   requeue
 }
 
-# kill_wait: print for how many seconds Slurm waits between TERM and KILL.
+# kill_wait: print how many seconds Slurm waits between TERM and KILL.
 kill_wait() {
   local config
   config=$(ask_slurm 5 scontrol show config) || true
@@ -814,25 +824,26 @@ kill_wait() {
   echo "${config:-10}"
 }
 
-# was_requeued_in_time: whether requeue_in_time has done its work, or does it now and ends it. After this call it begins none.
+# was_requeued_in_time: whether requeue_in_time has requeued the job. If it is doing so, wait for it. If it has not
+# begun, it does not begin after this call.
 was_requeued_in_time() {
   [ -n "${IN_TIME:-}" ] && ! mkdir "$LOG_DIR/.requeue" 2>/dev/null || return 1
   wait "$IN_TIME" || true
 }
 
-# finish CODE: record how the attempt ended, and requeue the job where it goes on.
+# finish CODE: record how the attempt ended, and requeue the job if it must continue.
 finish() {
   local code=$1 job="" why
   explain_end
   if was_requeued_in_time; then finish_requeued; fi
   end_attempt "$code" "$why"
-  # Slurm starts nothing more in a job that it ends.
+  # Slurm starts no step in a job that it is ending.
   if [ -n "${JOB_KEPT_CONTAINER:-}" ] && [ "$TERMINATED" = 0 ]; then remove_containers only "$SLURM_JOB_ID"; fi
 
   case $TERMINATED/$why/$code in
-    # Where preemption cancels, nobody but the job itself starts it again.
+    # If the preemption cancels the job, only the job itself starts it again.
     1/preempted/*) ;;
-    # At the time limit Slurm decides nothing. Of any other job that it ends it has decided what becomes.
+    # At the time limit Slurm leaves the decision to the job. In all other cases Slurm has decided.
     "1/time limit/$EXIT_CONTINUE") ;;
     1/*) exit "$code" ;;
   esac
@@ -854,7 +865,7 @@ finish() {
   exit "$code"
 }
 
-# finish_requeued: end an attempt whose job has started itself again already. Slurm counts that as a requeue by hand.
+# finish_requeued: end an attempt whose job has already requeued itself. Slurm counts that as a requeue by a user.
 finish_requeued() {
   if [ "$why" = cancelled ]; then
     ask_slurm 20 scancel "$JOB_ID" >/dev/null || true
@@ -865,7 +876,7 @@ finish_requeued() {
   exit "$code"
 }
 
-# leave_without_progress: end a job that was stopped JOB_FRUITLESS_ATTEMPTS times in a row before it saved anything.
+# leave_without_progress: end a job that was stopped JOB_FRUITLESS_ATTEMPTS times in a row before it saved a step.
 leave_without_progress() {
   local attempt=$ATTEMPT
   [ "$JOB_AT_WARNING" = checkpoint ] && [ "$(checkpoint_name)" = "$FIRST_CHECKPOINT" ] || return 0
@@ -873,21 +884,21 @@ leave_without_progress() {
   touch "$LOG_DIR/no-progress"
   while [ -e "$RUN_DIR/logs/$attempt/no-progress" ]; do attempt=$((attempt - 1)); done
   if [ "$((ATTEMPT - attempt))" -ge "$JOB_FRUITLESS_ATTEMPTS" ]; then
-    echo "jobctl: $((ATTEMPT - attempt)) attempts in a row saved no step, so another one would not either; not requeued." \
-      "A longer time_limit or a shorter stop_grace_seconds gives more time"
+    echo "jobctl: $((ATTEMPT - attempt)) attempts in a row saved no step; not requeued." \
+      "Set a longer time_limit or a shorter stop_grace_seconds"
     exit "$EXIT_FAILED"
   fi
 }
 
-# requeue: start the job again, without the nodes that were found bad. A running job cannot be told which nodes to
-# avoid, and one on hold would wait for ever if this shell died. So the job is requeued and then changed. Slurm does
-# not start it before this shell has ended.
+# requeue: start the job again, without its bad nodes. Slurm cannot change which nodes a running job avoids. A job on
+# hold would wait for ever if this shell died. So the job is first requeued and then changed. Slurm does not start it
+# before this shell has ended.
 requeue() {
   local bad
-  # While this file is there, the request has not been taken; jobctl status reports it.
-  echo "Slurm has not taken the requeue" >"$LOG_DIR/requeue-lost"
+  # While this file exists, Slurm has not accepted the request. jobctl status reports that.
+  echo "Slurm has not accepted the requeue" >"$LOG_DIR/requeue-lost"
   if ! ask_slurm "$(seconds_left)" scontrol requeue "$JOB_ID" >/dev/null; then
-    echo "jobctl: not requeued; go on with: jobctl resume $RUN"
+    echo "jobctl: not requeued; to continue: jobctl resume $RUN"
     return 0
   fi
   rm -f "$LOG_DIR/requeue-lost"
@@ -902,29 +913,31 @@ requeue() {
   fi
 }
 
-# signal_steps SIGNAL: signal all that srun runs for this job.
+# signal_steps SIGNAL: send SIGNAL to all steps of this job.
 signal_steps() {
   ask_slurm "$(seconds_left)" scancel "--signal=$1" "$JOB_ID"
 }
 
-# make_private FOLDER: make a folder whose files a job executes, below one that is for everybody. It must be this user's.
+# make_private FOLDER: make a folder for files that a job executes. Its parent folder is for all users, so FOLDER must
+# belong to this user.
 make_private() {
   make_shared "${1%/*}"
   [ -d "$1" ] || mkdir -m 700 "$1" 2>/dev/null || [ -d "$1" ] || fail "$1 cannot be made"
   check_owned "$1"
 }
 
-# meet ID NUMBER: let torchrun's nodes find each other at an address of the first node. NUMBER keeps two meetings of one
-# job on different ports.
+# meet ID NUMBER: let torchrun's nodes meet at an address of the first node. Two meetings of one job have different
+# NUMBERs, and so different ports.
 meet() {
   local place address port
   place=$(meeting_place "$2") ||
-    fail "${HOSTS[0]} has no address that the other nodes reach, or no free port; set slurm.interface or master_port"
+    fail "node ${HOSTS[0]} has no address that the other nodes can reach, or no free port;" \
+      "set slurm.interface or master_port"
   read -r address port <<<"$place"
   LAUNCH+=("--nnodes=${#HOSTS[@]}" --rdzv_backend=c10d "--rdzv_endpoint=$address:$port" "--rdzv_id=$1")
 }
 
-# meeting_place NUMBER: print an address of the first node by which the others of HOSTS reach it, and a free port there.
+# meeting_place NUMBER: print an address of the first node that the other HOSTS can reach, and a free port of that node.
 meeting_place() {
   local values
   local functions
@@ -938,7 +951,7 @@ meeting_place() {
   fi
 }
 
-# own_place NUMBER [OTHER_NODE]: print this node's address on its way to the other node, and a free port.
+# own_place NUMBER [OTHER_NODE]: print this node's address for connections with the other node, and a free port.
 own_place() {
   local address=127.0.0.1
   local port
@@ -947,8 +960,8 @@ own_place() {
   echo "$address $port"
 }
 
-# address_towards NODE: print this node's own address on its way to another node. A node's name would not do: on itself it
-# may mean 127.0.1.1, and elsewhere nothing.
+# address_towards NODE: print the address from which this node reaches another node. A node's name is not enough: on the
+# node itself it may mean 127.0.1.1, and other nodes may not know it.
 address_towards() {
   local address="" other PATH=$PATH:/usr/sbin:/sbin
   if [ -n "$JOB_INTERFACE" ]; then
@@ -962,15 +975,15 @@ address_towards() {
   echo "$address"
 }
 
-# node_address NODE: print the address by which Slurm reaches a node.
+# node_address NODE: print the address at which Slurm reaches a node.
 node_address() {
   local address
   address=$(scontrol show node --oneliner "$1" 2>/dev/null | grep -o ' NodeAddr=[^ ]*') || address="=$1"
   getent ahostsv4 "${address#*=}" | { read -r address _ && echo "$address"; }
 }
 
-# meeting_port NUMBER: print a free port. Linux gives connections the ports of a range, and may give one away before
-# torchrun listens on it; so the port lies outside that range, but for the one that the user has chosen.
+# meeting_port NUMBER: print a free port. Linux gives the ports of a range to connections, and may do so before torchrun
+# listens. So the port is outside that range, unless the user has chosen it.
 meeting_port() {
   local low=32768 high=60999 first=20000 last=29999
   read -r low high </proc/sys/net/ipv4/ip_local_port_range || true
@@ -978,14 +991,15 @@ meeting_port() {
     first=$JOB_MASTER_PORT
     last=65535
     if [ "$first" -ge "$low" ] && [ "$first" -le "$high" ]; then
-      echo "jobctl: master_port $first is one of those that Linux gives to connections here ($low to $high)" >&2
+      echo "jobctl: master_port $first is in the range that Linux gives to connections here ($low to $high);" \
+        "choose one outside it" >&2
     fi
     free_port "$first" "$last" "$1"
     return
   fi
 
   if [ "$low" -le "$last" ]; then
-    # The larger of the two parts outside the range; ports below 1024 are root's.
+    # Use the larger of the two parts outside the range. Ports below 1024 are for root.
     first=1024
     last=$((low - 1))
     if [ "$((65535 - high))" -gt "$((low - 1024))" ]; then
@@ -993,7 +1007,7 @@ meeting_port() {
       last=65535
     fi
     if [ "$last" -lt "$((first + 100))" ]; then
-      echo "jobctl: Linux gives all ports to connections here ($low to $high); master_port chooses one" >&2
+      echo "jobctl: Linux gives almost all ports to connections here ($low to $high); choose one with master_port" >&2
       first=20000
       last=29999
     fi
@@ -1001,8 +1015,8 @@ meeting_port() {
   free_port "$first" "$last" "$((SLURM_JOB_ID + $1))"
 }
 
-# free_port FIRST LAST NUMBER: print a port from FIRST to LAST on which nothing of this node listens or talks. NUMBER
-# says where the search begins.
+# free_port FIRST LAST NUMBER: print a port from FIRST to LAST that no connection or server of this node uses. NUMBER
+# sets where the search begins.
 free_port() {
   local port tries count=$(($2 - $1 + 1))
   for ((tries = 0; tries < count; tries++)); do
@@ -1015,19 +1029,19 @@ free_port() {
   return 1
 }
 
-# check_nodes: look which of HOSTS are fit, and keep as many of those as the job needs.
+# check_nodes: check which of HOSTS are fit, and keep as many fit nodes as the job needs.
 check_nodes() {
   local host good=() LAUNCH=("${LAUNCH[@]}")
   meet "$SLURM_JOB_ID-preflight" 1
   run "$PYTHON" -m jobctl.trainer.preflight "${LAUNCH[@]}" -- "${PREFLIGHT[@]}" "--hosts=$(hosts)" ||
-    [ -e "$LOG_DIR/bad-nodes" ] || echo "jobctl: the preflight found no bad node, but did not end well; going on"
+    [ -e "$LOG_DIR/bad-nodes" ] || echo "jobctl: the preflight failed, but found no bad node; the job continues"
   [ "$TERMINATED" = 0 ] || exit "$EXIT_TERMINATED"
 
   for host in "${HOSTS[@]}"; do
     grep -q "^$host"$'\t' "$LOG_DIR/bad-nodes" 2>/dev/null || good+=("$host")
   done
   if [ "${#good[@]}" -lt "$JOB_NODES" ] && [ "$JOB_PREFLIGHT" = stop ]; then
-    echo "jobctl: ${#good[@]} nodes are fit, $JOB_NODES are needed; --set preflight=report goes on all the same"
+    echo "jobctl: ${#good[@]} nodes are fit, $JOB_NODES are needed; to run anyway: --set preflight=report"
     exit "$EXIT_HARDWARE"
   fi
   if [ "${#good[@]}" -ge "$JOB_NODES" ]; then HOSTS=("${good[@]}"); fi
@@ -1041,7 +1055,7 @@ RUN_DIR=$JOBCTL_ROOT/runs/$RUN
 STOP=$RUN_DIR/$JOB_STOP_FILE
 NODES=$SLURM_JOB_NODELIST
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-[ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol does not say which nodes $SLURM_JOB_NODELIST are"
+[ "${#HOSTS[@]}" -gt 0 ] || fail "scontrol gives no node names for $SLURM_JOB_NODELIST"
 # Slurm starts this script on the first node.
 SLURMD_NODENAME=${SLURMD_NODENAME:-${HOSTS[0]}}
 END=${SLURM_JOB_END_TIME:-$(($(date +%s) + JOB_LIMIT_SECONDS))}
@@ -1056,7 +1070,7 @@ export PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 PYTHON=${JOBCTL_PYTHON:-python3}
 set_limits
-ulimit -l unlimited 2>/dev/null || echo "jobctl: memory cannot be pinned without limit (ulimit -l $(ulimit -l))" >&2
+ulimit -l unlimited 2>/dev/null || echo "jobctl: this node limits pinned memory (ulimit -l $(ulimit -l))" >&2
 make_private "$CACHE"
 
 # --- Record: take an attempt's number, and record its end however it ends. -----------------------------

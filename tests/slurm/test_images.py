@@ -169,7 +169,7 @@ def test_a_tag_that_was_moved_is_another_file(importers: Importers) -> None:
 def test_what_may_be_another_image_tomorrow_is_not_kept(importers: Importers) -> None:
     said = importers.said(importers.start(fixed=""))
     assert said == [
-        f"jobctl: {IMAGE} may be another image tomorrow, so each node imports it; name a tag or a digest",
+        f"jobctl: image {IMAGE} may change, so each node imports it; give a tag or a digest",
         f"IMAGE {IMAGE}",
     ]
     assert importers.files == []

@@ -113,7 +113,7 @@ def test_a_preflight_that_fails_itself_does_not_stop_the_training(slurm_runs: Su
         "broken", '[ "$2" != jobctl.trainer.preflight ] || exit 9; echo trained', preflight="stop"
     )
     assert slurm_runs.wait("broken", *ENDED).state == "finished"
-    assert "did not end well; going on" in said(slurm_runs, "broken")
+    assert "found no bad node; the job continues" in said(slurm_runs, "broken")
 
 
 def test_the_dead_node_of_a_bad_resume_is_left_out(slurm_runs: Submitter) -> None:

@@ -189,7 +189,8 @@ def test_runs_beside_each_other_take_different_nodes_and_a_third_is_refused(hold
     holder.submit("two", UNTIL_STOPPED)
     holder.wait_for_lines("two", "started on n2")
     with pytest.raises(
-        UserError, match=r"did not start: the allocation \d+ has 2 nodes, 0 of them are free for this run"
+        UserError,
+        match=r"did not start: this run needs \d nodes, and the allocation \d+ has 0 free nodes of 2",
     ):
         holder.submit("three", UNTIL_STOPPED)
     TARGET.cancel(holder.read("one"))

@@ -128,7 +128,7 @@ def test_podman_without_a_cdi_file_is_an_error_before_anything_is_made(tmp_path:
     done = run_script(text, {**env, "JOBCTL_CDI_DIRS": str(folder)})
     assert done.returncode == 2
     assert (
-        f"podman has no CDI file for NVIDIA's GPUs in {folder}; make it: sudo nvidia-ctk cdi generate"
+        f"podman has no CDI file for NVIDIA's GPUs in {folder}; make it with: sudo nvidia-ctk cdi generate"
         in done.stderr
     )
     assert not (tmp_path / "root").exists()
@@ -194,7 +194,7 @@ def test_an_engine_that_does_not_say_what_it_is_is_not_taken_for_another(tmp_pat
 def test_an_image_that_cannot_be_looked_at_is_refused_with_the_engines_words(tmp_path: Path) -> None:
     refuses = f'[ "$1" != image ] || {{ echo "disk is gone" >&2; exit 1; }}; {ECHO.format("docker")}'
     done = run_script(rendered(root=str(tmp_path / "root")), fake_engines(tmp_path / "bin", docker=refuses))
-    assert (done.returncode, "(disk is gone); make it: make image" in done.stderr) == (2, True)
+    assert (done.returncode, "(disk is gone); build it with: make image" in done.stderr) == (2, True)
 
 
 def lost_run(root: Path, monkeypatch: pytest.MonkeyPatch, **engines: str) -> Run:

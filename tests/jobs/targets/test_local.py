@@ -194,7 +194,7 @@ def test_a_run_with_other_settings_under_the_same_name_is_refused_by_the_script(
     script = LOCAL.render(job("true", trainer_flags=("--seed=2",)))
     answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert answer.returncode == 2
-    assert "was made with other settings; take another name with --run" in answer.stderr
+    assert "was made with other settings; choose another name with --run" in answer.stderr
 
 
 def test_a_piped_script_makes_its_own_run(root: Path, job: Job) -> None:
