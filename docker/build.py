@@ -75,10 +75,14 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--variant", default="cpu", metavar="NAME", help=", ".join(variants.NAMES))
     result.add_argument("--tag", metavar="REF", help="default: jobctl:VERSION-VARIANT")
     result.add_argument(
-        "--engine", metavar="PROGRAM", help="docker, podman or buildah; default: the first that answers"
+        "--engine", metavar="PROGRAM", help="docker, podman or buildah; default: the first one that answers"
     )
     result.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="another value of the variant's file"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a value of the variant's file",
     )
     result.add_argument(
         "--flash-attn-wheel",
@@ -90,9 +94,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--find-links", metavar="FOLDER", help="wheels that no package index has; a folder is mounted"
     )
-    result.add_argument("--ca", metavar="FILE", help="certificate bundle, where a proxy has one of its own")
+    result.add_argument("--ca", metavar="FILE", help="certificate bundle, if a proxy has its own")
     result.add_argument(
-        "--engine-option", action="append", default=[], metavar="OPTION", help="handed on to the engine"
+        "--engine-option", action="append", default=[], metavar="OPTION", help="option for the engine"
     )
 
     return result
@@ -116,8 +120,8 @@ def flash_attn_settings(wheel: str, variant: str) -> dict[str, str]:
     match = _WHEEL.fullmatch(wheel)
     if match is None:
         raise UserError(
-            f"--flash-attn-wheel {wheel}: there is no SHA-256 at its end",
-            hint="name the wheel as https://…/flash_attn-….whl#sha256=… (64 hexadecimal digits)",
+            f"--flash-attn-wheel {wheel}: the URL has no SHA-256 at its end",
+            hint="write the wheel as https://…/flash_attn-….whl#sha256=… (64 hexadecimal digits)",
         )
 
     # It is refused before the build: in the build the wheel would fail only at its import.

@@ -36,7 +36,7 @@ def options(names_of_gpus: list[str]) -> list[str]:
 
     raise UserError(
         f"the catalogue does not know the GPU {kinds[0]}",
-        hint=f"say the nearest with --hardware: {', '.join(names('hardware'))}",
+        hint=f"choose the nearest one with --hardware: {', '.join(names('hardware'))}",
     )
 
 

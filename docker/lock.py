@@ -66,7 +66,7 @@ def with_hashes(entry: str, builds: dict[str, str]) -> str:
     others = [file for file in builds if not file.startswith(f"torch-{version}+cpu-")]
     if others:
         raise UserError(
-            f"{CPU_BUILDS.name} has {others[0]}, and run.txt asks for torch {version}",
+            f"{CPU_BUILDS.name} has {others[0]}, but run.txt needs torch {version}",
             hint="copy the hashes of that version from PyTorch's index of CPU builds",
         )
 

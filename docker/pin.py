@@ -57,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m jobctl.docker.pin", description=__doc__)
-    result.add_argument("--check", action="store_true", help="change nothing; exit 1 where a pin differs")
+    result.add_argument("--check", action="store_true", help="change nothing; exit 1 if a pin differs")
     result.add_argument(
-        "--index-date", metavar="TIME", help="an older index, as 2026-11-28T22:00:00Z; default: now"
+        "--index-date", metavar="TIME", help="use the index of this time (2026-11-28T22:00:00Z); default: now"
     )
     result.add_argument("--find-links", metavar="FOLDER", help="wheels that no package index has")
 
@@ -96,7 +96,7 @@ def check(date: str, find_links: str | None) -> int:
         return 0
 
     print(
-        "\n".join([*problems, "the pins are not what the requirements lead to; run: make pin"]),
+        "\n".join([*problems, "the pins do not match the requirements; run: make pin"]),
         file=sys.stderr,
     )
 
@@ -159,14 +159,14 @@ def differences(pinned: str, fresh: str) -> list[str]:
         version, hashes = before[package]
         fresh_version, fresh_hashes = after[package]
         if version != fresh_version:
-            lines.append(f"{package} is pinned to {version}, the requirements lead to {fresh_version}")
+            lines.append(f"{package} is pinned to {version}, but the requirements need {fresh_version}")
             continue
 
         lines += [f"{package}: no file on the index has {value}" for value in sorted(hashes - fresh_hashes)]
         lines += [f"{package}: {value} is not pinned" for value in sorted(fresh_hashes - hashes)]
 
     if not lines and pinned != fresh:
-        lines.append("a line is repeated, moved or no requirement")
+        lines.append("a line is repeated, moved, or not a requirement")
 
     return lines
 

@@ -18,7 +18,10 @@ def fill_in(variant: str) -> None:
         variants.set_value(variant, "BASE_DIGEST", image_digest(base))
     # A registry may not answer, or skopeo may be missing. The pins of packages are still good.
     except (OSError, subprocess.CalledProcessError):
-        print(f"{variant}: BASE {base} not reached; its digest stays as it is", file=sys.stderr)
+        print(
+            f"{variant}: BASE {base} cannot be read; its digest stays unchanged",
+            file=sys.stderr,
+        )
 
 
 def image_digest(reference: str) -> str:

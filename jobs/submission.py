@@ -174,7 +174,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
         return store.resume(run) if resumable else store.start(spec).job_id
 
     if run.record.spec.fingerprint() != spec.fingerprint():
-        raise UserError(f"run '{spec.run}' was made with other settings", hint="take another name: --run")
+        raise UserError(f"run '{spec.run}' was made with other settings", hint="choose another name: --run")
 
     return resume_run(run, spec.trusted or ())[1]
 

@@ -83,9 +83,9 @@ def check_claims(api: Api, spec: JobSpec, pod: Object) -> None:
         modes = set(claim.get("spec", {}).get("accessModes") or [])
         if spec.resources.nodes > 1 and modes and modes <= ONE_NODE_ONLY:
             raise UserError(
-                f"claim {name} is {', '.join(sorted(modes))}: one node alone can mount it, and the job has "
-                f"{spec.resources.nodes} pods on as many nodes",
-                hint="take a volume that is ReadWriteMany: kubernetes.pvc=NAME",
+                f"claim {name} is {', '.join(sorted(modes))}: only one node can mount it, and the job has "
+                f"{spec.resources.nodes} pods on different nodes",
+                hint="use a volume that is ReadWriteMany: kubernetes.pvc=NAME",
                 code=1,
             )
 
@@ -110,8 +110,8 @@ def _look(api: Api, kind: Kind, namespace: str, name: str) -> Object | None:
 
     if thing is None:
         raise UserError(
-            f"there is no {kind.name} {name} in namespace {namespace}; the pods would wait for it for ever",
-            hint="make it, or name another one: docs/kubernetes.md",
+            f"namespace {namespace} has no {kind.name} {name}; the pods would wait for it for ever",
+            hint="create it, or name another one: docs/kubernetes.md",
             code=1,
         )
 

@@ -103,8 +103,8 @@ class Api:
         So the caller looks again, whatever the reason. Raises Refused where watching is not allowed.
         """
         watch = {"watch": "true", "resourceVersion": since, "timeoutSeconds": str(max(1, int(seconds)))}
-        # What the first event says does not matter. The caller lists again, and then also sees what was
-        # missed.
+        # The content of the first event does not matter. The caller lists again, and so also sees events
+        # that it missed.
         with contextlib.suppress(ConnectionError):
             next(self.stream(kind.path(namespace), watch | query, f"watching {kind.plural}"), b"")
 

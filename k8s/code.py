@@ -87,7 +87,7 @@ def _send_patiently(api: Api, spec: JobSpec, pod: str, archive: bytes) -> None:
         )
     except ConnectionError as error:
         raise UserError(
-            f"the code does not reach the volume: {error}",
+            f"the code cannot be copied to the volume: {error}",
             hint="nothing was submitted; try again",
             code=1,
         ) from None

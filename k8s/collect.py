@@ -129,7 +129,7 @@ class Copy:
         if name not in fetched.too_long and self._folder.sha256(aside(name)) == listed.sha256:
             self._folder.replace(aside(name), name)
             fetched.names.add(name)
-        else:  # written to meanwhile: what is here is not its beginning any more
+        else:  # somebody wrote to it meanwhile, so the local part is no longer its beginning
             self._folder.remove(aside(name))
 
     def _fetch_whole(self, wanted: dict[str, Listed], fetched: Fetched) -> None:
@@ -140,7 +140,7 @@ class Copy:
             with tarfile.open(fileobj=_Pipe(output), mode="r|", tarinfo=BoundedHeader) as archive:
                 for member in archive:
                     name = member.name.removeprefix("./")
-                    if not member.isreg() or name not in wanted:  # what was not asked for is not kept
+                    if not member.isreg() or name not in wanted:  # keep only requested files
                         continue
 
                     if member.size > wanted[name].most:
@@ -211,9 +211,7 @@ def _goes_on(run: str, into: Path) -> str:
 
 
 def _cut_off(came: str, run: str, into: Path) -> UserError:
-    return UserError(
-        f"the connection to the volume breaks again and again; {came}", hint=_goes_on(run, into), code=1
-    )
+    return UserError(f"the connection to the volume keeps breaking; {came}", hint=_goes_on(run, into), code=1)
 
 
 def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
@@ -235,13 +233,13 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
         done = fetched.names | fetched.too_long
         missing = {name: listed for name, listed in missing.items() if name not in done}
         tell(f"{files - len(missing)} of {files} files")
-        if fetched.to_the_end:  # what has not come is not there any more: an old checkpoint, say
+        if fetched.to_the_end:  # a missing file was removed meanwhile, for example an old checkpoint
             break
 
         # A connection that brings some bytes each time gets to the end, however often it breaks.
         fruitless = 0 if fetched.bytes else fruitless + 1
         if fruitless >= FRUITLESS_TRIES:
-            came = f"{files - len(missing)} of {files} files came"
+            came = f"{files - len(missing)} of {files} files are copied"
             raise _cut_off(came, run, into)
 
         time.sleep(volume.POLL_SECONDS * fruitless)

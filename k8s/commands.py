@@ -65,7 +65,7 @@ def parse_verdict(text: bytes, pod: str) -> Verdict:
     try:
         return msgspec.json.decode(text, type=Verdict)
     except msgspec.MsgspecError:
-        raise ConnectionError(f"{pod}: the stream ended with no verdict") from None
+        raise ConnectionError(f"{pod}: the stream ended without the command's exit code") from None
 
 
 def read_frame(socket: Any) -> tuple[int, bytes] | None:
@@ -156,6 +156,6 @@ class Command:
             for piece in output:
                 said += piece
                 if len(said) > most:
-                    raise UserError(f"{self._pod} says more than {most} bytes", code=1)
+                    raise UserError(f"the command in pod {self._pod} prints more than {most} bytes", code=1)
 
         return bytes(said)

@@ -16,7 +16,7 @@ from jobctl.jobs.runs.store import Run
 from jobctl.k8s import manifest, names
 from jobctl.k8s.resources import Object
 
-ELSEWHERE = "is it another cluster's or namespace's? --context, --namespace"
+ELSEWHERE = "if another cluster or namespace has it: --context, --namespace"
 
 
 def is_record(thing: Object) -> bool:

@@ -157,8 +157,8 @@ class Connection:
                 self.host + request.target,
                 body=data,
                 headers=headers,
-                # urllib3 would repeat in silence what must be announced, and a redirect would carry the token
-                # elsewhere.
+                # urllib3 would repeat requests without a word, but each repeat must be announced. A redirect
+                # would carry the token to another place.
                 retries=False,
                 preload_content=not request.endless,
                 redirect=False,
@@ -203,14 +203,14 @@ class Connection:
     def _not_trusted(self, request: Request, reason: str) -> UserError:
         return UserError(
             f"{request.subject}: the certificate of {self.host} is not accepted: {reason}",
-            hint="the kubeconfig's certificate-authority is another cluster's, or has changed: get the file anew",
+            hint="certificate-authority in the kubeconfig is of another cluster or out of date; get a new kubeconfig",
             code=1,
         )
 
     def _no_address(self, request: Request, reason: str) -> UserError:
         return UserError(
-            f"{request.subject}: the kubeconfig's server {self.host!r} is no address: {reason}",
-            hint="it is of the form https://HOST:PORT",
+            f"{request.subject}: server {self.host!r} in the kubeconfig is not an address: {reason}",
+            hint="it must have the form https://HOST:PORT",
             code=1,
         )
 
@@ -255,9 +255,9 @@ def _bad_context(context: str, problem: Exception, file: str | None) -> NotConfi
         )
 
     known = [str(entry["name"]) for entry in contexts]
-    words = problem if context in known else "the kubeconfig does not have it"
+    words = problem if context in known else "it is not in the kubeconfig"
 
-    return NotConfigured(f"context {context}: {words}", hint=f"it has: {', '.join(known)}")
+    return NotConfigured(f"context {context}: {words}", hint=f"the kubeconfig has: {', '.join(known)}")
 
 
 def _client(context: str) -> Any:
@@ -267,7 +267,7 @@ def _client(context: str) -> Any:
     except ImportError:
         raise NotConfigured(
             "the Kubernetes client is not installed",
-            hint=f"{install_hint('k8s')}   (jobctl render works without)",
+            hint=f"{install_hint('k8s')}   (jobctl render works without it)",
         ) from None
 
     configuration = client.Configuration()
@@ -286,8 +286,8 @@ def _client(context: str) -> Any:
         except config.ConfigException:
             if file and not any(map(os.path.exists, file.split(os.pathsep))):
                 raise NotConfigured(
-                    f"no cluster is configured: KUBECONFIG is {file}, and no such file exists",
-                    hint="set KUBECONFIG to the cluster's file; unset, it is ~/.kube/config",
+                    f"no cluster is configured: KUBECONFIG is {file}, and this file does not exist",
+                    hint="set KUBECONFIG to the file of the cluster; the default is ~/.kube/config",
                 ) from None
 
             raise NotConfigured(
@@ -297,7 +297,7 @@ def _client(context: str) -> Any:
         reason = " ".join(str(problem).split())
         raise NotConfigured(
             f"kubeconfig {file or '~/.kube/config'} cannot be read: {reason}",
-            hint="kubectl config view says where it is wrong",
+            hint="kubectl config view shows the error",
         ) from None
 
     return client.ApiClient(configuration)

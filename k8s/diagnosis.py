@@ -132,8 +132,8 @@ def no_operator(facts: ClusterFacts) -> Trouble | None:
     if facts.kinds:
         return Trouble(
             check="operator",
-            cause=f"the cluster has no operator for jobs as {facts.kind.name}",
-            evidence=f"it serves {', '.join(kind.name for kind in sorted(facts.kinds))} alone",
+            cause=f"the cluster has no operator for a {facts.kind.name}",
+            evidence=f"it serves only {', '.join(kind.name for kind in sorted(facts.kinds))}",
             remedy="--target k8s" if facts.kind == TRAINJOB else "--target k8s-trainjob",
             page=PAGE,
         )
@@ -156,7 +156,7 @@ def old_operator(facts: ClusterFacts) -> Trouble | None:
         check="operator-version",
         cause="the training operator is older than 1.9, and may refuse or ignore fields of our PyTorchJobs",
         evidence="its PyTorchJob has no field runPolicy.managedBy",
-        remedy="upgrade the training operator to 1.9, or take --target k8s-trainjob",
+        remedy="upgrade the training operator to 1.9, or use --target k8s-trainjob",
         page=PAGE,
     )
 
@@ -170,7 +170,7 @@ def old_trainer(facts: ClusterFacts) -> Trouble | None:
         check="trainer-version",
         cause="Trainer v2 is older than 2.2, and refuses our TrainJobs",
         evidence="its TrainJob has no field runtimePatches",
-        remedy="upgrade Kubeflow Trainer, or take --target k8s",
+        remedy="upgrade Kubeflow Trainer, or use --target k8s",
         page=PAGE,
     )
 
@@ -184,8 +184,8 @@ def wrong_runtime(facts: ClusterFacts) -> Trouble | None:
     if facts.runtime_is_missing:
         return Trouble(
             check="runtime",
-            cause="the cluster has no ClusterTrainingRuntime that our TrainJobs run on",
-            evidence=f"ClusterTrainingRuntime {RUNTIME_NAME} is not there",
+            cause="the cluster has no ClusterTrainingRuntime for our TrainJobs",
+            evidence=f"ClusterTrainingRuntime {RUNTIME_NAME} does not exist",
             remedy=applies,
             page=PAGE,
         )
@@ -200,9 +200,9 @@ def wrong_runtime(facts: ClusterFacts) -> Trouble | None:
 
     return Trouble(
         check="runtime",
-        cause="the ClusterTrainingRuntime is of another version of jobctl",
-        evidence=f"it starts pods again for {len(again)} exit codes and containers for {len(in_place)}, "
-        f"this version for {len(STARTED_AGAIN)} and {len(STARTED_IN_PLACE)}",
+        cause="the ClusterTrainingRuntime belongs to another version of jobctl",
+        evidence=f"it restarts pods for {len(again)} exit codes and containers for {len(in_place)}; "
+        f"this version restarts them for {len(STARTED_AGAIN)} and {len(STARTED_IN_PLACE)}",
         remedy=applies,
         page=PAGE,
     )
@@ -241,7 +241,7 @@ def pod_security(facts: ClusterFacts) -> Trouble | None:
     if section.rdma_resource and level != "privileged":
         return Trouble(
             check="pod-security",
-            cause=f"pods of several nodes ask for {section.rdma_resource} and pin memory, which {level} forbids",
+            cause=f"jobs on several nodes use {section.rdma_resource} and pin memory; level {level} forbids that",
             evidence=evidence,
             remedy=f"kubectl label namespace {name} {ENFORCE}=privileged --overwrite",
             page=PAGE,
@@ -250,7 +250,7 @@ def pod_security(facts: ClusterFacts) -> Trouble | None:
     if level == "restricted" and facts.nodes_of_a_job > 1 and facts.kind == PYTORCHJOB:
         return Trouble(
             check="pod-security",
-            cause="the training operator's init container for workers is refused",
+            cause=f"level {level} refuses the init container that the training operator adds to workers",
             evidence=evidence,
             remedy=f"kubectl label namespace {name} {ENFORCE}=baseline --overwrite, or --target k8s-trainjob",
             page=PAGE,
@@ -266,7 +266,7 @@ def volume(facts: ClusterFacts) -> Trouble | None:
         return Trouble(
             check="volume",
             cause="the volume of runs and data sets is missing",
-            evidence=f"there is no PersistentVolumeClaim {name} in namespace {facts.site.kubernetes.namespace}",
+            evidence=f"namespace {facts.site.kubernetes.namespace} has no PersistentVolumeClaim {name}",
             remedy="kubectl apply --server-side -k k8s/manifests, or kubernetes.pvc=NAME",
             page=PAGE,
         )
@@ -278,9 +278,9 @@ def volume(facts: ClusterFacts) -> Trouble | None:
     if facts.nodes_of_a_job > 1 and modes and modes <= ONE_NODE_ONLY:
         return Trouble(
             check="volume",
-            cause=f"one node alone can mount the volume, and a job has {facts.nodes_of_a_job}",
+            cause=f"only one node can mount the volume, and a job has {facts.nodes_of_a_job} nodes",
             evidence=f"claim {name} has {', '.join(sorted(modes))}",
-            remedy="take a storage class that can ReadWriteMany",
+            remedy="use a storage class that supports ReadWriteMany",
             page=PAGE,
         )
 
@@ -288,9 +288,9 @@ def volume(facts: ClusterFacts) -> Trouble | None:
     if phase == "Lost":
         return Trouble(
             check="volume",
-            cause="the volume behind the claim is gone",
+            cause="the volume of the claim is lost",
             evidence=f"claim {name} is {phase}",
-            remedy="an administrator restores it, or makes another claim",
+            remedy="ask an administrator to restore it, or to create another claim",
             page=PAGE,
         )
 
@@ -303,9 +303,9 @@ def queue(facts: ClusterFacts) -> Trouble | None:
     if facts.queue_is_missing:
         return Trouble(
             check="queue",
-            cause="jobs wait for ever in a queue that is not there",
-            evidence=f"there is no LocalQueue {name} in namespace {facts.site.kubernetes.namespace}",
-            remedy="kubectl apply --server-side -k k8s/manifests/kueue, or leave kubernetes.queue out",
+            cause="jobs wait for ever in a queue that does not exist",
+            evidence=f"namespace {facts.site.kubernetes.namespace} has no LocalQueue {name}",
+            remedy="kubectl apply --server-side -k k8s/manifests/kueue, or remove kubernetes.queue",
             page=PAGE,
         )
 
@@ -316,7 +316,7 @@ def queue(facts: ClusterFacts) -> Trouble | None:
                 check="queue",
                 cause=f"queue {name} admits nothing",
                 evidence=str(condition.get("message") or condition.get("reason") or "it is not active"),
-                remedy="its ClusterQueue, and the flavors that it names, must be there",
+                remedy="create its ClusterQueue, and the flavors that the ClusterQueue names",
                 page=PAGE,
             )
 
@@ -338,7 +338,7 @@ def gpus(facts: ClusterFacts) -> Trouble | None:
         return Trouble(
             check="gpus",
             cause=f"no node offers {section.gpu_resource}",
-            evidence=f"{len(facts.cluster_nodes)} nodes, none with it among its allocatable resources",
+            evidence=f"none of {len(facts.cluster_nodes)} nodes has it among its allocatable resources",
             remedy="install the device plugin, or name the resource: kubernetes.gpu_resource",
             page=PAGE,
         )
@@ -347,7 +347,7 @@ def gpus(facts: ClusterFacts) -> Trouble | None:
     if label and not any(label in (node["metadata"].get("labels") or {}) for node in offered):
         return Trouble(
             check="gpus",
-            cause=f"no node with GPUs has the label {label}, by which jobs choose their GPU",
+            cause=f"no node with GPUs has the label {label}, which jobs use to choose a GPU",
             evidence=f"{len(offered)} nodes offer {section.gpu_resource}",
             remedy="install GPU feature discovery, or --set kubernetes.gpu_product_label=''",
             page=PAGE,
@@ -359,7 +359,7 @@ def gpus(facts: ClusterFacts) -> Trouble | None:
             check="gpus",
             cause="no node with GPUs answers",
             evidence=", ".join(silent[:8]),
-            remedy="jobctl nodes shows them; ask the administrator",
+            remedy="jobctl nodes shows these nodes; ask the administrator",
             page=PAGE,
         )
 

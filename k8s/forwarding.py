@@ -101,7 +101,7 @@ def _listening(port: int) -> Iterator[socket.socket]:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         raise UserError(
-            f"port {port} of this host: {error.strerror}", hint="--port 0 takes a free one", code=1
+            f"port {port} of this host: {error.strerror}", hint="--port 0 chooses a free port", code=1
         ) from None
 
     with listener:

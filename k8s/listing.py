@@ -16,8 +16,8 @@ GROWTH_BYTES = 1 << 30
 LISTING_BYTES = 256 << 20
 """The most bytes that a pod may print as its list."""
 LIST = (
-    BEAT + '[ -d "$1" ] || { echo "$1 is not there; has the job begun?" >&2; exit 1; }; '
-    # A file that is gone when its turn comes was an old checkpoint, and is no failure.
+    BEAT + '[ -d "$1" ] || { echo "$1 does not exist; has the job begun?" >&2; exit 1; }; '
+    # A file that was removed meanwhile was an old checkpoint, and is not a failure.
     """cd "$1" && find . -type f ! -path "./.pods/*" -printf '%s %p\\0' |"""
     # printf writes a name with a line break in it in two pieces, tr in one: no other process comes between.
     """ xargs -0 -r -n 1 -P 4 bash -c 'name=${0#* }; { sum=$(sha256sum <"$name") &&"""

@@ -167,7 +167,7 @@ def pod_logs(
         who = "the batch script" if rank is None else f"rank {rank}"
         raise UserError(
             f"no log of {who}" + (f" in attempt {attempt}" if attempt else ""),
-            hint="the logs of pods that are gone are on the volume: jobctl collect RUN -o DIR",
+            hint="the logs of deleted pods are on the volume: jobctl collect RUN -o DIR",
             code=1,
         )
 

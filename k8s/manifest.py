@@ -156,7 +156,7 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     resources = spec.resources
     if site.pass_env and not site.kubernetes.secret:
         raise UserError(
-            f"pass_env {', '.join(site.pass_env)}: Kubernetes takes secrets by reference only",
+            f"pass_env {', '.join(site.pass_env)}: Kubernetes accepts secrets only by reference",
             hint="kubectl create secret generic NAME --from-literal=…, and --set kubernetes.secret=NAME",
         )
 
@@ -164,8 +164,8 @@ def _context(spec: JobSpec, container: str) -> dict[str, Any]:
     times = _times(spec)
 
     return context | {
-        # Whoever writes the volume is a pod of this namespace, and many volumes show one owner and mode for
-        # all.
+        # Only pods of this namespace write the volume, and many volumes show one owner and mode for all
+        # files.
         "trusted": (EVERYONE,),
         **_metadata(spec, spec.run, context["spec_hash"], container),
         "container": container,

@@ -77,8 +77,8 @@ def check_none_is_due(api: Api, run: str, pods: Sequence[Pod]) -> None:
 
         if node is None or not is_ready(node):
             raise UserError(
-                f"{pod.name} may still end by itself until {pod.deleted}, though {pod.node} does not answer",
-                hint=f"half a minute after that: jobctl cancel {run} --force",
+                f"{pod.name} may still end by itself until {pod.deleted}, although {pod.node} does not answer",
+                hint=f"wait until half a minute after that time, then: jobctl cancel {run} --force",
                 code=1,
             )
 
@@ -104,8 +104,8 @@ def cannot_go(job: str, run: str, dead: Sequence[DeadPod]) -> UserError:
 
     names = ", ".join(f"{each.pod.name} on {each.pod.node}" for each in dead)
     return UserError(
-        f"job {job} does not go: its pods cannot end, because their nodes do not answer: {names}",
-        hint=f"when you know that the nodes are off: jobctl cancel {run} --force, then jobctl resume {run}",
+        f"job {job} cannot be deleted: its pods cannot end, because their nodes do not answer: {names}",
+        hint=f"if you know that the nodes are off: jobctl cancel {run} --force, then jobctl resume {run}",
         code=1,
     )
 

@@ -24,14 +24,14 @@ def is_another(owner: str, user: str) -> bool:
 def tell_owner(run: Run, owner: str, user: str) -> None:
     """Name the owner of a run if it belongs to another user."""
     if is_another(owner, user):
-        tell(f"note: run '{run.name}' is {owner}'s")
+        tell(f"note: run '{run.name}' belongs to {owner}")
 
 
 def check_owner(run: Run, owner: str, user: str, trusted: Sequence[str]) -> None:
     """Raise UserError for the run of another user who is not among the ``trusted``."""
     if is_another(owner, user) and owner not in trusted and EVERYONE not in trusted:
         raise UserError(
-            f"run '{run.name}' is {owner}'s",
-            hint=f"--trust-owner {owner} goes on with it all the same",
+            f"run '{run.name}' belongs to {owner}",
+            hint=f"to use it anyway: --trust-owner {owner}",
             code=1,
         )

@@ -104,7 +104,7 @@ def _larger(one: str, other: str) -> str:
 def _check_at_least(limit: float, promised: float, key: str, promise: str) -> None:
     if limit < promised:
         raise UserError(
-            f"{key} is {limit:g}, less than the {promised:g} that each pod is promised",
+            f"{key} is {limit:g}, but each pod requests {promised:g}",
             hint=f"raise {key}, or lower {promise}",
         )
 
@@ -121,7 +121,7 @@ def node_rules(spec: JobSpec) -> list[tuple[str, str, list[str]]]:
         value = getattr(spec.site, key)
         if "[" in value:
             raise UserError(
-                f"{key} {value}: Kubernetes has no ranges of nodes", hint="name them, joined by commas"
+                f"{key} {value}: Kubernetes has no ranges of nodes", hint="write each name, with commas"
             )
 
         if value:

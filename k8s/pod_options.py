@@ -71,7 +71,7 @@ _OUR_LISTS = ("env", "volumeMounts")
 def merged(template: Object, options: Mapping[str, Any], kind: Kind) -> Object:
     """Return the pod template ``template`` of a job of ``kind`` with the user's ``options``.
 
-    Raises UserError for what is not the user's to say, and for what a TrainJob cannot say.
+    Raises UserError for fields that a user cannot set, and for fields that a TrainJob cannot set.
     """
     if not options:
         return template
@@ -90,7 +90,7 @@ def merged(template: Object, options: Mapping[str, Any], kind: Kind) -> Object:
 def _check(options: Mapping[str, Any], container: str) -> None:
     for key in options:
         if key not in ("metadata", "spec"):
-            raise _refusal(key, "it has metadata (labels, annotations) and spec, as a pod has")
+            raise _refusal(key, "it may have metadata (labels, annotations) and spec, like a pod")
 
     for (part, field), hint in _OURS.items():
         if field in _mapping(options, part):
@@ -99,16 +99,18 @@ def _check(options: Mapping[str, Any], container: str) -> None:
     metadata = _mapping(options, "metadata")
     for part in metadata:
         if part not in ("labels", "annotations"):
-            raise _refusal(f"metadata.{part}", "labels and annotations can be added")
+            raise _refusal(f"metadata.{part}", "set only labels and annotations")
 
         for name in _mapping(metadata, part):
             if name in _OUR_LABELS:
-                raise _refusal(f"metadata.{part}.{name}", "jobctl finds the pods of a run by it")
+                raise _refusal(f"metadata.{part}.{name}", "jobctl uses it to find the pods of a run")
 
     spec = _mapping(options, "spec")
     for volume in _elements(spec, "volumes"):
         if volume.get("name") in _OUR_VOLUMES:
-            raise _refusal(f"spec.volumes {volume['name']}", "jobctl has a volume of that name; take another")
+            raise _refusal(
+                f"spec.volumes {volume['name']}", "jobctl has a volume of that name; choose another"
+            )
 
     for each in _elements(spec, "containers"):
         if each["name"] == container != CONTAINER:
@@ -118,14 +120,14 @@ def _check(options: Mapping[str, Any], container: str) -> None:
 
         for field in _OUR_CONTAINER:
             if each.get("name") == CONTAINER and field in each:
-                raise _refusal(f"spec.containers {CONTAINER}: {field}", "jobctl says what runs; --image REF")
+                raise _refusal(f"spec.containers {CONTAINER}: {field}", "jobctl sets what runs; --image REF")
 
 
 def _check_kept(before: Object, spec: Object) -> None:
     """Raise UserError if a null, or an element at the same place, removed something that a job needs."""
     for volume in before.get("volumes", []):
         if volume not in (spec.get("volumes") or []):
-            raise _refusal("spec.volumes null", "the job needs the volumes that jobctl has there")
+            raise _refusal("spec.volumes null", "the job needs the volumes that jobctl adds")
 
     needed = before["containers"][0]
     container = spec["containers"][0]
@@ -134,23 +136,23 @@ def _check_kept(before: Object, spec: Object) -> None:
             if element not in (container.get(key) or []):
                 name = element[MERGE_KEYS[key]]
                 raise _refusal(
-                    f"spec.containers {CONTAINER}: {key} {name}", "the job needs it as jobctl has it"
+                    f"spec.containers {CONTAINER}: {key} {name}", "the job needs the value that jobctl sets"
                 )
 
 
 def _check_trainjob(options: Mapping[str, Any], container: str) -> None:
     """Raise UserError for fields of a TrainJob's pods that only the runtime can set."""
-    hint = "a ClusterTrainingRuntime of your own says it for all TrainJobs; --target k8s takes it for one run"
+    hint = "set it for all TrainJobs in your own ClusterTrainingRuntime, or for one run with --target k8s"
     spec = _mapping(options, "spec")
     for field in spec:
         if field not in TRAINJOB_SPEC:
-            raise UserError(f"kubernetes.pod: a TrainJob cannot say spec.{field} of its pods", hint=hint)
+            raise UserError(f"kubernetes.pod: a TrainJob cannot set spec.{field} of its pods", hint=hint)
 
     for each in _elements(spec, "containers"):
         fields = sorted(set(each) - TRAINJOB_CONTAINER)
         if fields and each.get("name") == container:
             raise UserError(
-                f"kubernetes.pod: a TrainJob cannot say {', '.join(fields)} of its container", hint=hint
+                f"kubernetes.pod: a TrainJob cannot set {', '.join(fields)} of its container", hint=hint
             )
 
 
@@ -161,7 +163,7 @@ def _refusal(place: str, hint: str) -> UserError:
 def _mapping(options: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = options.get(key, {})
     if not isinstance(value, Mapping):
-        raise UserError(f"kubernetes.pod: {key} is a mapping, not {value!r}")
+        raise UserError(f"kubernetes.pod: {key} must be a mapping, not {value!r}")
     return value
 
 
@@ -170,7 +172,7 @@ def _elements(spec: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(
         isinstance(each, Mapping) and each.get("name") for each in value
     ):
-        raise UserError(f"kubernetes.pod: spec.{key} is a list of mappings, each with a name")
+        raise UserError(f"kubernetes.pod: spec.{key} must be a list of mappings, each with a name")
     return value
 
 
@@ -198,12 +200,12 @@ def _merge(template: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -
             merged_keys.pop(key, None)
         elif isinstance(before, dict):
             if not isinstance(value, dict):
-                raise UserError(f"kubernetes.pod: {here} is a mapping, not {value!r}")
+                raise UserError(f"kubernetes.pod: {here} must be a mapping, not {value!r}")
 
             merged_keys[key] = _merge(before, value, here)
         elif isinstance(before, list):
             if not isinstance(value, list):
-                raise UserError(f"kubernetes.pod: {here} is a list, not {value!r}")
+                raise UserError(f"kubernetes.pod: {here} must be a list, not {value!r}")
 
             merged_keys[key] = _merge_lists(before, value, MERGE_KEYS.get(key, ""), here)
         else:
@@ -221,7 +223,9 @@ def _merge_lists(before: list[Any], wanted: list[Any], name: str, place: str) ->
     seen: list[Any] = []
     for element in wanted:
         if not isinstance(element, dict):
-            raise UserError(f"kubernetes.pod: {place} is a list of mappings; {element!r} is none")
+            raise UserError(
+                f"kubernetes.pod: {place} must be a list of mappings; {element!r} is not a mapping"
+            )
 
         at_place = _same(name, element.get(name))
         if at_place in seen:

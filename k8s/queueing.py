@@ -73,16 +73,16 @@ def check_queue(api: Api, namespace: str, name: str) -> None:
 
         if queue is None:
             raise UserError(
-                f"there is no LocalQueue {name} in namespace {namespace}; the job would wait for it for ever",
-                hint="jobctl doctor --target k8s; or leave kubernetes.queue out",
+                f"namespace {namespace} has no LocalQueue {name}; the job would wait for it for ever",
+                hint="see jobctl doctor --target k8s, or remove kubernetes.queue",
                 code=1,
             )
 
         return
 
     raise UserError(
-        f"kubernetes.queue is {name}, and the cluster has no Kueue: nobody would admit the job",
-        hint="leave kubernetes.queue out",
+        f"kubernetes.queue is {name}, but the cluster has no Kueue, so nothing would admit the job",
+        hint="remove kubernetes.queue",
         code=1,
     )
 
@@ -119,7 +119,7 @@ def _deactivated(workload: Object) -> str:
         return ""
 
     name = workload["metadata"]["name"]
-    return f"deactivated: it is admitted when somebody sets spec.active of Workload {name}, or by cancel and resume"
+    return f"deactivated: set spec.active of Workload {name} to true, or cancel and resume the run"
 
 
 def _evicted(conditions: dict[str, Object]) -> str:
@@ -128,7 +128,7 @@ def _evicted(conditions: dict[str, Object]) -> str:
     if evicted.get("status") != "True":
         return ""
 
-    return f"taken back ({evicted.get('reason', '')}): {_words(evicted)}"
+    return f"evicted ({evicted.get('reason', '')}): {_words(evicted)}"
 
 
 def _open_checks(status: Object) -> list[str]:

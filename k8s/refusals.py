@@ -123,7 +123,9 @@ def _refused_in_plain_text(status: int, body: bytes, subject: str, operator: str
     if status == 404:
         return Refused(
             f"{subject}: the cluster does not serve this kind of object",
-            hint=f"{operator} is not installed there; docs/kubernetes.md says how" if operator else "",
+            hint=f"{operator} is not installed; docs/kubernetes.md says how to install it"
+            if operator
+            else "",
             status=404,
         )
 
@@ -138,8 +140,8 @@ def _bad_request(message: str, _: Answer) -> Explanation:
     fields = list(dict.fromkeys(_UNKNOWN_FIELD.findall(message)))
     if fields:
         return Explanation(
-            f"the cluster knows no field {', '.join(fields)}",
-            "its operator is of another version than jobctl writes for: training operator 1.9, Trainer v2 from 2.2; "
+            f"the cluster does not know the field {', '.join(fields)}",
+            "jobctl needs training operator 1.9, or Trainer v2 from 2.2 on; "
             "or it is a word of yours in kubernetes.pod",
         )
 
@@ -149,7 +151,7 @@ def _bad_request(message: str, _: Answer) -> Explanation:
 def _unauthorized(_: str, __: Answer) -> Explanation:
     return Explanation(
         "the API server does not accept your credentials",
-        "they have expired or are another cluster's: log in again, or choose with --context",
+        "they have expired or belong to another cluster: log in again, or choose with --context",
     )
 
 
@@ -164,7 +166,7 @@ def _forbidden(message: str, _: Answer) -> Explanation:
 def _missing(message: str, _: Answer) -> Explanation:
     if namespace := _NO_NAMESPACE.search(message):
         return Explanation(
-            f"there is no namespace {namespace['name']}",
+            f"namespace {namespace['name']} does not exist",
             "choose one with --namespace, or make it: kubectl apply -k k8s/manifests",
         )
 
@@ -173,7 +175,7 @@ def _missing(message: str, _: Answer) -> Explanation:
 
 def _conflict(message: str, answer: Answer) -> Explanation:
     if "object is being deleted" in message:
-        return Explanation(message, "it is on its way out; try again in a minute")
+        return Explanation(message, "wait until it is deleted; try again in a minute")
 
     if answer.get("reason") == "AlreadyExists":
         return Explanation(message)
@@ -208,15 +210,15 @@ def _of_runtime(message: str) -> Explanation | None:
         return None
 
     return Explanation(
-        "the cluster has no ClusterTrainingRuntime that our TrainJobs run on",
-        "an administrator makes it: kubectl apply --server-side -k k8s/manifests/trainer-v2",
+        "the cluster has no ClusterTrainingRuntime for our TrainJobs",
+        "ask an administrator to create it: kubectl apply --server-side -k k8s/manifests/trainer-v2",
     )
 
 
 def _of_webhook(message: str) -> Explanation | None:
     webhook = _WEBHOOK.search(message)
     return (
-        Explanation(f"the cluster's policy {webhook['name']} says no: {webhook['reason']}")
+        Explanation(f"the cluster's policy {webhook['name']} refuses it: {webhook['reason']}")
         if webhook
         else None
     )
@@ -225,7 +227,9 @@ def _of_webhook(message: str) -> Explanation | None:
 def _of_policy(message: str) -> Explanation | None:
     policy = _POLICY.search(message)
     return (
-        Explanation(f"the cluster's policy {policy['name']} says no: {policy['reason']}") if policy else None
+        Explanation(f"the cluster's policy {policy['name']} refuses it: {policy['reason']}")
+        if policy
+        else None
     )
 
 
@@ -234,12 +238,12 @@ def _of_quota(message: str) -> Explanation | None:
         return Explanation(
             f"quota {quota['name']} is exhausted: asked for {quota['requested']}, in use {quota['used']}, "
             f"limit {quota['limit']}",
-            "wait for other jobs, ask for less, or set kubernetes.queue=… where the site has Kueue",
+            "wait for other jobs, ask for less, or set kubernetes.queue=… if the cluster has Kueue",
         )
 
     if quota := _UNMET_QUOTA.search(message):
         return Explanation(
-            f"quota {quota['name']} wants each container to say {quota['missing']}",
+            f"quota {quota['name']} requires each container to set {quota['missing']}",
             "--set kubernetes.cpu_limit=CORES, --set kubernetes.memory_limit=GIB",
         )
 
@@ -280,18 +284,18 @@ class Violation(NamedTuple):
         """Return the remedy."""
         if RDMA_CAPABILITY in self.named:
             return (
-                "RDMA pins memory, and level privileged alone allows that: "
+                "RDMA pins memory, and only level privileged allows that: "
                 "kubectl label namespace NAME pod-security.kubernetes.io/enforce=privileged; "
-                "NAME is kubernetes.namespace, which jobctl explain shows"
+                "NAME is kubernetes.namespace (see jobctl explain)"
             )
 
         if OPERATORS_INIT_CONTAINER in self.named:
             return (
-                "the training operator's init container for workers passes baseline at most; "
-                "or take --target k8s-trainjob"
+                "set level baseline, because the training operator's init container for workers needs it; "
+                "or use --target k8s-trainjob"
             )
 
-        return "our pods pass level restricted as they are; look at kubernetes.pod and at the mounts"
+        return "our own pods satisfy level restricted; check kubernetes.pod and the mounts"
 
 
 def _of_rights(message: str) -> Explanation | None:
@@ -302,7 +306,7 @@ def _of_rights(message: str) -> Explanation | None:
     place = f" in namespace {missing['namespace']}" if missing["namespace"] else ""
     return Explanation(
         f"{missing['user']} may not {missing['verb']} {missing['resource']}{place}",
-        "an administrator binds the role of k8s/manifests: kubectl apply -k k8s/manifests",
+        "ask an administrator to bind the role of k8s/manifests: kubectl apply -k k8s/manifests",
     )
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _ENTER = (
     BEAT + '[ -d "$1" ] || exit 0; cd -P -- "$1"; '
-    # Whoever may write the volume can put a link in a folder's place.
-    '[ "$PWD" = "$1" ] || { echo "$1 is reached over a link, and nothing is removed there" >&2; exit 1; }; '
+    # Anyone who may write the volume can replace a folder by a link.
+    '[ "$PWD" = "$1" ] || { echo "$1 is reached over a link, so nothing is removed there" >&2; exit 1; }; '
     'if [ -L "$2" ]; then echo "$1/$2 is a link, and is not removed" >&2; exit 1; fi; '
 )
 _SIZES = (
@@ -113,7 +113,7 @@ class Removing:
             return Command(self._clusters.api_of(run), namespace, pod, "writer", words).finish(LISTING_BYTES)
         except ConnectionError as error:
             raise UserError(
-                f"the connection to the volume broke: {error}", hint="try again; what is gone is gone", code=1
+                f"the connection to the volume broke: {error}", hint="try again to remove the rest", code=1
             ) from None
 
     def _forget(self, run: Run) -> None:

@@ -23,26 +23,26 @@ def check_settings(spec: JobSpec) -> None:
     defaults = _settings(Resources(), Site())
     for key, hint in KUBERNETES_REFUSES.items():
         if values[key] != defaults[key]:
-            raise UserError(f"{key}: Kubernetes has no counterpart of it", hint=hint)
+            raise UserError(f"{key}: Kubernetes has no such setting", hint=hint)
 
     if seconds(spec.resources.time_limit) > LONGEST_DAYS * 86400:
         raise UserError(
             f"time_limit {spec.resources.time_limit}: a pod's limit is at most {LONGEST_DAYS:,} days",
-            hint="say a shorter one, as 30-00:00:00",
+            hint="set a shorter one, for example 30-00:00:00",
         )
 
     if seconds(spec.resources.time_limit) == 0:
         raise UserError(
-            f"time_limit {spec.resources.time_limit}: the pods would end when they begin",
-            hint="Slurm takes 0 for no limit; here say a long one, as 30-00:00:00",
+            f"time_limit {spec.resources.time_limit}: the pods would end at once",
+            hint="0 means no limit only on Slurm; set a long limit, for example 30-00:00:00",
         )
 
     _check_topology(spec.site)
     section = spec.site.kubernetes
     if section.rdma_devices and not section.rdma_resource:
         raise UserError(
-            f"kubernetes.rdma_devices is {section.rdma_devices}, and no resource is named to count them of",
-            hint="kubernetes.rdma_resource=NAME, as rdma/ib or vpc.amazonaws.com/efa",
+            f"kubernetes.rdma_devices is {section.rdma_devices}, but kubernetes.rdma_resource is not set",
+            hint="kubernetes.rdma_resource=NAME, for example rdma/ib or vpc.amazonaws.com/efa",
         )
 
 
@@ -52,13 +52,13 @@ def _check_topology(site: Site) -> None:
     keys = [key for key in ("topology_required", "topology_preferred") if getattr(section, key)]
     if len(keys) > 1:
         raise UserError(
-            f"kubernetes.{keys[0]} and kubernetes.{keys[1]}: Kueue takes one of them",
-            hint="preferred: near each other where that is possible; required: wait until it is",
+            f"kubernetes.{keys[0]} and kubernetes.{keys[1]}: Kueue accepts only one of them",
+            hint="preferred: place pods near each other if possible; required: wait until it is possible",
         )
 
     if keys and not section.queue:
         raise UserError(
-            f"kubernetes.{keys[0]}: Kueue alone looks at it, and the job is in no queue of Kueue",
+            f"kubernetes.{keys[0]}: only Kueue uses it, and the job is in no queue of Kueue",
             hint="kubernetes.queue=NAME",
         )
 

@@ -152,7 +152,7 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
         try:
             told = msgspec.json.decode(remembered, type=_Ending)
         except msgspec.MsgspecError as error:  # someone else wrote the annotation
-            detail = f"how it ended is not to be read: {error}"
+            detail = f"the record of its end cannot be read: {error}"
             return Status(run=run.name, target=run.target, state="unknown", detail=detail)
 
         if not told.job or told.job == marks.get(JOB_MARK, told.job):
@@ -161,7 +161,7 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
             return Status(run=run.name, target=run.target, **facts)
 
     state: State = "cancelled" if cancelled else "lost"
-    gone = "" if cancelled else f"its job is gone from the cluster; jobctl resume {run.name}"
+    gone = "" if cancelled else f"the cluster no longer has its job; jobctl resume {run.name}"
     if not marks:  # each record has some
         gone = (
             f"namespace {run.record.spec.site.kubernetes.namespace} has no record of it; "
@@ -273,13 +273,13 @@ def leaving(pod: Pod, run: str) -> str:
     node = f" on {pod.node}" if pod.node else ""
     if is_late(pod):
         return (
-            f"{pod.name}: was deleted and had to be gone by {pod.deleted}{node}; "
-            f"when you know that the node is off: jobctl cancel {run} --force"
+            f"{pod.name}: was deleted and had to end by {pod.deleted}{node}; "
+            f"if you know that the node is off: jobctl cancel {run} --force"
         )
 
     if not pod.deleted:
         return f"{pod.name}: still runs{node}"
-    return f"{pod.name}: was deleted and is to be gone by {pod.deleted}{node}"
+    return f"{pod.name}: was deleted and must end by {pod.deleted}{node}"
 
 
 def _blocked(pods: Sequence[Pod], wanted: int, warnings: Sequence[str]) -> str:

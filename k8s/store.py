@@ -112,7 +112,7 @@ class ConfigMapStore:
         assert spec.run is not None
         path = layout.run_dir(self._home, spec.run)
         if layout.record_file(path).is_file() and not _is_a_note(directories.read(self._home, spec.run)):
-            raise UserError(f"run '{spec.run}' exists: {path}", hint="take another name: --run")
+            raise UserError(f"run '{spec.run}' exists: {path}", hint="choose another name: --run")
 
         # The note comes after the objects: a refused run must leave no note of a cluster that does not have
         # it.
@@ -164,7 +164,7 @@ class ConfigMapStore:
         )
         owner = ((thing or {}).get("metadata", {}).get("annotations") or {}).get(OWNER_MARK, "")
         if owner and user and owner != user:
-            tell(f"run '{spec.run}' is {owner}'s; {spec.step} writes into its directory")
+            tell(f"run '{spec.run}' belongs to {owner}; {spec.step} writes into its directory")
 
     def _submitted_as(self, spec: JobSpec) -> tuple[Kind, JobSpec]:
         """Return the kind of job for ``spec`` in this cluster, and ``spec`` for the target of that kind."""
@@ -182,7 +182,7 @@ class ConfigMapStore:
             state = self._target.statuses([run])[0].state if run else "unknown"
             if state != "finished":
                 raise UserError(
-                    f"run '{name}' is {state}, and a job on Kubernetes cannot wait for another",
+                    f"run '{name}' is {state}, and a job on Kubernetes cannot wait for another job",
                     hint=f"jobctl wait {name} && jobctl submit …",
                     code=1,
                 )
@@ -230,7 +230,7 @@ class ConfigMapStore:
         """
         api = self._clusters.api_of(run)
         pods = self._clusters.look([run], fresh=True).pods_of(run)
-        # First those that surely do not run: what remains may still write into the run's directory.
+        # First remove pods that surely do not run. The others may still write into the run's directory.
         removed = remove_dead(api, run.record.spec.site.kubernetes.namespace, pods, force=False)
         gone = [dead.pod for dead in removed]
         if stay := dead_pods(api, [pod for pod in pods if pod not in gone]):
@@ -260,7 +260,7 @@ class ConfigMapStore:
             listed, version = api.list_at(kind, namespace, labelSelector=selector)
             if not all(ended(job) for job in listed) or not listed:
                 api.wait_for_change(kind, namespace, since=version, seconds=seconds, labelSelector=selector)
-        except UserError:  # watching is a right of its own, and looking again will say what is wrong
+        except UserError:  # the right to watch may be missing; the next look reports other errors
             time.sleep(min(cluster.ANSWER_SECONDS, seconds))
 
         # A watch that is cut at once must not make the caller ask without a pause.

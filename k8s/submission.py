@@ -57,7 +57,7 @@ def served_kind(api: Api, spec: JobSpec, kind: Kind) -> Kind:
         f"the cluster serves no {kind.name}: {kind.operator} is not installed",
         hint="docs/kubernetes.md says how to install it"
         + (
-            "; --target k8s takes Kubeflow's training operator"
+            "; --target k8s uses Kubeflow's training operator"
             if kind is TRAINJOB and api.serves(PYTORCHJOB)
             else ""
         ),
@@ -102,7 +102,7 @@ def submit(
     if existing is not None:
         _remove(api, kind, existing)
     elif not claimed and not replace_ended and _has_begun(api, record):
-        raise _exists(record, "and its job is gone; go on with it: jobctl resume")
+        raise _exists(record, "its job no longer exists; to continue: jobctl resume")
 
     try:
         # The name is ours now, so copying code to the volume disturbs no other submission.
@@ -159,7 +159,7 @@ def _check_ours(existing: Object | None, record: Object, kind: Kind) -> None:
     whose = f"run '{run}'" if run else "somebody else"
     raise UserError(
         f"{kind.name} {metadata['name']} in namespace {metadata['namespace']} was made for {whose}",
-        hint="take another name: --run",
+        hint="choose another name: --run",
     )
 
 
@@ -186,7 +186,7 @@ def _claim(api: Api, record: Object, *, replace: bool, owner: str) -> bool:
         return False
 
     if existing is None or not _is_same_job(existing, record):
-        raise _exists(record, "with other settings; take another name: --run")
+        raise _exists(record, "it has other settings; choose another name: --run")
 
     return False
 
@@ -262,9 +262,9 @@ def _remove(api: Api, kind: Kind, job: Object) -> None:
     deadline = time.monotonic() + GONE_SECONDS
 
     while (existing := api.get(kind, namespace, name)) is not None:
-        # By uid, because the name is the same: ours is gone, and this is another submission's.
+        # Compare the uids, because the names are equal. Another uid is the job of another submission.
         if existing["metadata"]["uid"] != job["metadata"]["uid"]:
-            raise UserError(f"job {name} was made again by somebody else at this moment", code=1)
+            raise UserError(f"somebody else created job {name} again at this moment", code=1)
 
         dead = dead_pods(api, pods_made_by(api, existing))
         if dead or time.monotonic() > deadline:

@@ -32,7 +32,7 @@ def _named(api: Api, kind: Kind, key: str, namespace: str, name: str, notes: lis
         names = sorted(str(thing["metadata"]["name"]) for thing in api.list_all(kind, namespace))
         return [Offer(key=key, values=tuple(names), chosen=names[0] if len(names) == 1 else "")]
     except Refused as refusal:
-        notes.append(f"{kind.plural} of namespace {namespace} are not known: {refusal.message}")
+        notes.append(f"{kind.plural} of namespace {namespace} cannot be listed: {refusal.message}")
 
     try:
         exists = bool(name) and api.get(kind, namespace, name) is not None
@@ -46,7 +46,7 @@ def _products(api: Api, label: str, notes: list[str]) -> list[Offer]:
     try:
         nodes = api.list_all(NODE, "")
     except Refused as refusal:
-        notes.append(f"the GPUs are not known: {refusal.message}")
+        notes.append(f"the GPUs cannot be listed: {refusal.message}")
         return []
 
     products = sorted({(node["metadata"].get("labels") or {}).get(label, "") for node in nodes} - {""})

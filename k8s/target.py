@@ -97,7 +97,7 @@ class KubernetesTarget:
 
         troubles = examine(facts)
         others = [
-            f"{each.cause}; only jobs as {kind.name} need it: {each.remedy}"
+            f"{each.cause}; only a {kind.name} needs it: {each.remedy}"
             for kind in sorted(facts.kinds - {facts.kind})
             for each in examine(msgspec.structs.replace(facts, kind=kind))
             if each not in troubles

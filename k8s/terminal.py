@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from jobctl.k8s.api import Api
 
 LOOK_SECONDS = 0.5
-"""How often the size of the terminal is looked at."""
+"""Seconds between two checks of the terminal's size."""
 PING_SECONDS = 30.0
-"""How often the server hears from a terminal where nobody types; else a proxy would close the connection."""
+"""Seconds between two pings while nobody types. Without them a proxy would close the connection."""
 _SHELL = 'export HOME=${TMPDIR:-/tmp} TERM=$2; cd "$1" && exec bash'
 _WITHOUT_INPUT = 'exec "$@" </dev/null'
 
@@ -102,7 +102,7 @@ def _relay(connection: Any, keys: int | None) -> bytes:
             if has_key and keys is not None:
                 typed = os.read(keys, 4096)
                 connection.write_channel(INPUT, typed)
-                # The terminal is gone.
+                # The terminal was closed.
                 keys = keys if typed else None
 
             if time.monotonic() - last_ping > PING_SECONDS:

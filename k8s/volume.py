@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 LIFETIME_SECONDS = 6 * 3600
 START_SECONDS = 1800.0
-"""How long a pod may take to run: its image is as large as the job's, and its node may not have it."""
+"""Seconds for a pod to start. Its image is as large as the job's, and its node may not have it."""
 HOPELESS_SECONDS = 600.0
-"""How long it may wait for a person, such as for a missing image. A registry may be away."""
+"""Seconds that it may wait for a person, for example with a missing image. A registry may be down for a moment."""
 POLL_SECONDS = 0.5
 
 
@@ -82,7 +82,7 @@ def running(api: Api, wanted: VolumePod, tell: Callable[[str], None]) -> Iterato
             # Nothing in the pod is worth waiting for.
             api.delete(POD, site.kubernetes.namespace, name, grace_seconds=0)
         except UserError as problem:
-            tell(f"{problem.message}; it ends by itself in {LIFETIME_SECONDS // 3600} hours")
+            tell(f"{problem.message}; pod {name} ends by itself in {LIFETIME_SECONDS // 3600} hours")
 
 
 def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str], None]) -> None:

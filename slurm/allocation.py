@@ -39,7 +39,7 @@ def parse_allocation(text: str) -> Allocation:
         nodes = int(values["NumNodes"].partition("-")[0])
         id_ = values["JobId"]
     except (KeyError, ValueError):
-        raise UserError(f"scontrol show job says no number of nodes: {text[:200]}", code=1) from None
+        raise UserError(f"scontrol show job gives no number of nodes: {text[:200]}", code=1) from None
 
     shares = [sum(map(int, _GPUS.findall(share))) for share in _GPUS_OF_NODES.findall(text)]
 
@@ -67,13 +67,13 @@ def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | No
     # The order matters to the user: if an allocation has ended, every other reason is useless.
     if allocation.state != "RUNNING":
         return UserError(
-            f"allocation {allocation.id} is {allocation.state}", hint="make another one with salloc", code=1
+            f"allocation {allocation.id} is {allocation.state}", hint="start another one with salloc", code=1
         )
 
     if wanted > allocation.nodes:
         return UserError(
             f"the job asks for {counted(wanted, 'node')}, {has} {allocation.nodes}",
-            hint=f"--nodes {allocation.nodes}; or salloc --nodes={wanted}",
+            hint=f"--nodes {allocation.nodes}, or salloc --nodes={wanted}",
         )
 
     if allocation.gpus_per_node is not None and gpus > allocation.gpus_per_node:
@@ -84,7 +84,7 @@ def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | No
 
     # Check the sizes before this: more time would not help a job that is too large.
     if left < LEAST_SECONDS:
-        return UserError(f"{has} {max(0, int(left))} s left", hint="make another one with salloc", code=1)
+        return UserError(f"{has} {max(0, int(left))} s left", hint="start another one with salloc", code=1)
 
     if seconds(spec.resources.time_limit) > allocation.end - allocation.start:
         return UserError(
@@ -100,8 +100,8 @@ def refuse_arrays(spec: JobSpec) -> None:
     nodes = spec.resources.nodes
     if spec.job_kind.array == "nodes" and nodes > 1:
         raise UserError(
-            f"nodes {nodes}: {spec.step} on several nodes is an array, and an allocation has no queue for one",
-            hint="--nodes 1; or --target slurm",
+            f"nodes {nodes}: {spec.step} on several nodes is a job array, which an allocation cannot run",
+            hint="--nodes 1, or --target slurm",
         )
 
 
@@ -110,8 +110,8 @@ def refuse_other_cluster(spec: JobSpec, cluster: str) -> None:
     wanted = spec.site.slurm.cluster
     if wanted and cluster and cluster not in wanted.split(","):
         raise UserError(
-            f"slurm.cluster is {wanted}, and the allocation is on {cluster}",
-            hint=f"--set slurm.cluster={cluster}; or --target slurm, which can reach {wanted}",
+            f"slurm.cluster is {wanted}, but the allocation is on {cluster}",
+            hint=f"--set slurm.cluster={cluster}, or --target slurm, which can reach {wanted}",
         )
 
 
@@ -130,6 +130,6 @@ def _clock(duration: float) -> str:
 
 def _gpu_hint(existing: int, wanted: int) -> str:
     if not existing:
-        return f"salloc --gpus-per-node={wanted}; or a smoke model on the CPU: --model qwen3_smoke"
+        return f"salloc --gpus-per-node={wanted}, or a smoke model on the CPU: --model qwen3_smoke"
 
-    return f"--gpus-per-node {existing}; or salloc --gpus-per-node={wanted}"
+    return f"--gpus-per-node {existing}, or salloc --gpus-per-node={wanted}"

@@ -199,8 +199,8 @@ class Slurm:
         if path is None:
             raise UserError(
                 f"{command[0]} is not on the PATH, so this machine cannot talk to Slurm",
-                hint="run jobctl on a login node of the cluster (or load its slurm module), or name that node in "
-                "the site: login.host; jobctl render works anywhere",
+                hint="run jobctl on a login node (or load its slurm module), or set login.host in the site file; "
+                "jobctl render works anywhere",
             )
 
         arrived = False

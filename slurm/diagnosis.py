@@ -40,13 +40,11 @@ def _runtime_missing(site: Site, help_of_srun: str) -> Trouble | None:
         )
     else:
         evidence = f"{runtime.program} is not on the PATH of this machine"
-        remedy = (
-            "Name the environment module that brings it (modules: […]), or choose another container.runtime."
-        )
+        remedy = "Name the environment module that provides it (modules: […]), or choose another container.runtime."
 
     return Trouble(
         check="container_runtime_missing",
-        cause=f"The container runtime of the site, {runtime.name}, is not here, and then probably not on the nodes.",
+        cause=f"The site's container runtime {runtime.name} is not on this machine, and probably not on the nodes.",
         evidence=evidence,
         remedy=remedy,
         page=PAGE,

@@ -58,7 +58,7 @@ def quote_directive(value: str) -> str:
     for character, word in (("\n", "a line break"), ("\0", "a NUL")):
         if character in value:
             raise UserError(
-                f"{value!r} has {word} in it, which no sbatch directive can hold", hint="take it out"
+                f"{value!r} contains {word}, which an sbatch directive cannot contain", hint="remove it"
             )
 
     if _PLAIN.fullmatch(value):

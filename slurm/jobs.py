@@ -95,7 +95,7 @@ def run_comment(directory: Path, words: str = "") -> str:
     comment = f"{words} jobctl:{directory}" if words else f"jobctl:{directory}"
     if len(comment.encode()) > MAX_COMMENT:
         raise UserError(
-            f"the comment, with the run directory's path, is too long: Slurm takes {MAX_COMMENT} bytes: {comment}",
+            f"the comment with the run directory's path is too long; Slurm accepts {MAX_COMMENT} bytes: {comment}",
             hint="choose a shorter root, run name or comment",
         )
 

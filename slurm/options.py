@@ -12,7 +12,7 @@ Options = dict[str, str | int | bool | None]
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 OF_JOBCTL = {
-    "array": "it follows from --nodes of prep, and from sweep_batch_sizes",
+    "array": "jobctl derives it from --nodes of prep and from sweep_batch_sizes",
     "chdir": "use project_dir",
     "clusters": "use slurm.cluster",
     "comment": "use slurm.comment",

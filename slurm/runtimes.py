@@ -69,8 +69,8 @@ def refuse_unfit(spec: JobSpec) -> None:
     name = spec.site.container.runtime
     if spec.site.container.modules and not (runtime and runtime.has_modules):
         raise UserError(
-            f"container.modules: runtime {name} has none",
-            hint="they are of podman-hpc and shifter; modules: is for environment modules of the nodes",
+            f"container.modules: runtime {name} has no modules",
+            hint="only podman-hpc and shifter have them; for environment modules of the nodes, use modules:",
         )
 
     if runtime is None:
@@ -78,7 +78,7 @@ def refuse_unfit(spec: JobSpec) -> None:
 
     if spec.site.container.mounts and not runtime.places_mounts:
         file = {"edf": "the EDF (mounts = […])", "oci": "config.json of the bundle"}[name]
-        raise UserError(f"container.mounts: runtime {name} takes none", hint=f"write them into {file}")
+        raise UserError(f"container.mounts: runtime {name} accepts no mounts", hint=f"write them into {file}")
 
     if runtime.places_mounts:
         check_places(all_mounts(spec))
@@ -101,20 +101,20 @@ def _refuse_image_for_edf(spec: JobSpec) -> None:
     if not image:
         raise UserError(
             "container.runtime edf needs an environment definition file",
-            hint="image: /path/of/it.toml, or its name without .toml where it lies in ~/.edf or $EDF_PATH",
+            hint="image: /path/of/it.toml, or its name without .toml if it is in ~/.edf or $EDF_PATH",
         )
 
     if not image.startswith("/") and ("/" in image or image.endswith(".toml")):
         raise UserError(
-            f"image {image}: a job does not start in this folder",
-            hint="an absolute path of the EDF, or its name without .toml",
+            f"image {image}: a job does not start in this folder, so it cannot find the file",
+            hint="give the absolute path of the EDF, or its name without .toml",
         )
 
 
 def _refuse_image_for_oci(spec: JobSpec) -> None:
     if not spec.image.startswith("/"):
         raise UserError(
-            f"image {spec.image}: runtime oci starts no image but the folder of a bundle",
+            f"image {spec.image}: runtime oci starts only the folder of a bundle",
             hint="image: /path/of/the/bundle",
         )
 
@@ -122,7 +122,7 @@ def _refuse_image_for_oci(spec: JobSpec) -> None:
 def _refuse_commas(spec: JobSpec) -> None:
     for text in (spec.site.root, spec.site.project_dir, *spec.site.container.mounts):
         if "," in text:
-            raise UserError(f"{text}: pyxis takes a comma for the end of a mount", hint="choose another path")
+            raise UserError(f"{text}: pyxis ends a mount at a comma", hint="choose another path")
 
 
 def _refuse_shared_run(spec: JobSpec) -> None:
@@ -139,20 +139,20 @@ def _refuse_for_shifter(spec: JobSpec) -> None:
     image = spec.image
     if image.startswith(("/", "./")):
         raise UserError(
-            f"image {image}: shifter takes no file but the name of an image that its gateway has",
+            f"image {image}: shifter needs the name of an image of its gateway, not a file",
             hint="shifterimg pull NAME:TAG, then image: NAME:TAG",
         )
 
     for source, target, *flags in map(split_mount, all_mounts(spec)):
         if any(character in source + target for character in ";,"):
-            raise UserError(f"{source}: shifter can mount no path with ; or , in it")
+            raise UserError(f"{source}: shifter cannot mount a path with ; or ,")
 
         inside = place_of(target)
         taken = [folder for folder in SHIFTER_TAKEN if inside == folder or inside.startswith(f"{folder}/")]
         if inside == "/opt" or (taken and inside != "/var/tmp"):
             raise UserError(
                 f"{target}: shifter lets no user mount there",
-                hint="root: and mounts outside /etc, /var and /opt",
+                hint="choose root: and mounts outside /etc, /var and /opt",
             )
 
         if any(flag != "ro" for flag in flags):

@@ -98,14 +98,14 @@ def _of_none_active(
     """Return the status of a run without a recorded end, none of whose ``jobs`` is in the queue."""
     # Slurm removes such a job from the queue. Without accounts nothing else tells the reason.
     if failed and recorded.state == "submitted":
-        words = f"never started: {failed.run}, which it was to come after, is {failed.state}"
+        words = f"never started: it had to wait for {failed.run}, which is {failed.state}"
         return _replace(
             recorded, "cancelled", f"{words}; jobctl resume {failed.run}, then jobctl resume {run.name}"
         )
 
     # The job has ended, but its record may not have reached us over the network file system.
     if jobs and _may_be_recorded(recorded, jobs[-1], now):
-        return _replace(recorded, "running", f"{job_words(jobs[-1], now)}; its last words are awaited")
+        return _replace(recorded, "running", f"{job_words(jobs[-1], now)}; waiting for its record")
 
     if jobs:
         return _of_ended(run, recorded, jobs[-1], now)
@@ -114,7 +114,7 @@ def _of_none_active(
     if recorded.state == "submitted" and now - submitted(run) < SUBMISSION_SECONDS:
         return recorded
 
-    return _replace(recorded, "lost", f"Slurm knows of no job of this run any more; jobctl resume {run.name}")
+    return _replace(recorded, "lost", f"Slurm no longer knows a job of this run; jobctl resume {run.name}")
 
 
 def _may_be_recorded(recorded: Status, job: Job, now: float) -> bool:

@@ -83,7 +83,7 @@ def _accounts(ask: Ask, notes: list[str], cluster: str) -> Sequence[Offer]:
     try:
         accounts, qualities = parse_accounts(ask([*command, "format=account,qos"]))
     except UserError as error:
-        notes.append(f"your accounts are not known: {error.message}")
+        notes.append(f"your accounts cannot be listed: {error.message}")
         return ()
 
     return (

@@ -72,7 +72,7 @@ class SlurmTarget:
         active = [job.id for job in self._jobs(run) if job.active]
         if active:
             raise UserError(
-                f"run '{run.name}' has job {active[-1]} already", hint=f"jobctl status {run.name}", code=1
+                f"run '{run.name}' already has job {active[-1]}", hint=f"jobctl status {run.name}", code=1
             )
 
         text = script.read_text(encoding="utf-8")
@@ -219,7 +219,7 @@ class SlurmTarget:
             self.cancel(run)
 
         raise UserError(
-            f"job {job} was taken, but {waiting_words(queued.reason)}",
+            f"Slurm accepted job {job}, but {waiting_words(queued.reason)}",
             hint=NEVER_STARTS[queued.reason].value,
             code=1,
         )
@@ -241,7 +241,7 @@ class SlurmTarget:
             elif status.state != "finished":
                 code = "" if status.exit_code is None else f": exit code {status.exit_code}"
                 raise UserError(
-                    f"run '{run.name}' is to come after '{name}', which is {status.state}{code}",
+                    f"run '{run.name}' must start after '{name}', which is {status.state}{code}",
                     hint=f"jobctl resume {name}",
                     code=1,
                 )
@@ -274,7 +274,7 @@ def _refuse_a_cluster_by_chance(run: Run) -> None:
     chosen = os.environ.get("SLURM_CLUSTERS") or os.environ.get("SBATCH_CLUSTERS")
     if chosen and not _cluster(run):
         raise UserError(
-            f"SLURM_CLUSTERS or SBATCH_CLUSTERS is {chosen}, but a run must know its cluster by itself",
+            f"SLURM_CLUSTERS or SBATCH_CLUSTERS is {chosen}, but the run does not name its cluster",
             hint="slurm.cluster: NAME in the site file, --set slurm.cluster=NAME, or unset the variable",
         )
 
@@ -284,9 +284,9 @@ def _refuse_another_cluster(run: Run, parent: Run) -> None:
     if _cluster(run) != _cluster(parent):
         where = _cluster(parent) or "this machine's cluster"
         raise UserError(
-            f"run '{run.name}' is to come after '{parent.name}', a job of {where}: jobs of two clusters do not wait "
-            "for each other",
-            hint=f"jobctl wait {parent.name}, and submit then",
+            f"run '{run.name}' must start after '{parent.name}', a job of {where}, but a job cannot wait for a job "
+            "of another cluster",
+            hint=f"jobctl wait {parent.name}, and then submit",
         )
 
 

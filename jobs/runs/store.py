@@ -219,7 +219,7 @@ def claim(root: Path, name: str) -> Path:
     except FileExistsError:
         raise UserError(
             f"run '{name}' exists: {path}",
-            hint=f"go on with it: jobctl resume {name}   or take another name: --run",
+            hint=f"to continue it: jobctl resume {name}   or choose another name: --run",
         ) from None
     except OSError as error:
         raise _unwritable(root, error) from None

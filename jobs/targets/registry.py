@@ -46,7 +46,7 @@ KUBERNETES_REFUSES: dict[str, str] = {
     "container.runtime": "the kubelet starts the image; leave the key out",
     "container.share_image": "the kubelet keeps images; leave the key out",
     "modules": "a pod's software is in its image: --image REF",
-    "secrets_file": "Kubernetes takes secrets by reference: kubernetes.secret names a Secret",
+    "secrets_file": "Kubernetes accepts secrets only by reference: kubernetes.secret names a Secret",
 }
 """General keys that no pod can obey, with advice for each."""
 

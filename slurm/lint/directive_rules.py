@@ -28,7 +28,7 @@ def _late(script: Script) -> Iterator[Finding]:
         return
 
     for number, line in script.late:
-        message = f"stands after a command, so Slurm ignores it: {line}"
+        message = f"comes after a command, so Slurm ignores it: {line}"
         yield error(number, "late-directive", message, "move it above the first command")
 
 
@@ -46,7 +46,7 @@ def _variables(script: Script) -> Iterator[Finding]:
     # sbatch reads directives itself. No shell expands them.
     for directive in script.directives:
         if re.search(r"\$[A-Za-z_({]|`", directive.value):
-            message = f"--{directive.name}={directive.value}: nothing is expanded in a directive"
+            message = f"--{directive.name}={directive.value}: sbatch expands no variable in a directive"
             fix = f"sbatch --{directive.name}=… on the command line, or %j, %x, %u"
             yield error(directive.line, "unexpanded", message, fix)
 
@@ -65,11 +65,11 @@ def _memory(script: Script) -> Iterator[Finding]:
     given = [script.options[name] for name in MEMORY if name in script.options]
     if len(given) > 1:
         names = ", ".join(f"--{directive.name}" for directive in given)
-        yield error(given[-1].line, "memory-twice", f"{names}: sbatch takes one of them", "keep one")
+        yield error(given[-1].line, "memory-twice", f"{names}: sbatch accepts only one of them", "keep one")
 
     if "exclusive" in script.options and not given:
         line = script.options["exclusive"].line
-        message = "the whole node, but where the site has a default only that share of its memory"
+        message = "the job gets the whole node, but may get only the site's default share of its memory"
         yield hint(line, "memory-left", message, "#SBATCH --mem=0")
 
 
@@ -98,28 +98,26 @@ def _folder(script: Script) -> Iterator[Finding]:
 
         folder = directive.value.rpartition("/")[0]
         if "%" in folder:
-            message = f"{folder} is not made by Slurm; the job ends without a word where it is missing"
+            message = f"Slurm does not create {folder}; if it is missing, the job ends without a message"
             yield warning(directive.line, "output-folder", message, "use % in the file's name only")
         elif script.has(
             rf"\bmkdir\s+(-\S+\s+)*[\"']?(\./)?{re.escape(folder.removeprefix('./'))}/?[\"']?(\s|$|;|&)"
         ):
-            message = f"{folder} is made by the script, but Slurm needs it before the script runs"
+            message = f"the script creates {folder}, but Slurm needs it before the script runs"
             yield warning(directive.line, "output-folder", message, f"mkdir -p {folder} before sbatch")
 
 
 def _dependency(script: Script) -> Iterator[Finding]:
     directive = script.options.get("dependency")
     if directive and "afterok" in directive.value and "kill-on-invalid-dep" not in script.options:
-        message = (
-            "when the job before fails, this one stays in the queue for ever where the site does not end it"
-        )
+        message = "if the earlier job fails, this job may stay in the queue for ever"
         yield hint(directive.line, "orphaned-dependency", message, "#SBATCH --kill-on-invalid-dep=yes")
 
 
 def _time(script: Script) -> Iterator[Finding]:
     # A script without directives may get its options from the command line.
     if script.directives and "time" not in script.options:
-        message = "without a time limit the partition's default applies, and nothing can be backfilled"
+        message = "without a time limit the partition's default applies, and Slurm cannot backfill the job"
         yield hint(0, "no-time-limit", message, "#SBATCH --time=[days-]hours:minutes:seconds")
 
 

@@ -29,7 +29,7 @@ def _one_node(script: Script) -> Iterator[Finding]:
     if not script.several_nodes or not starts or script.has(_SPREADS):
         return
 
-    message = f"{script.value('nodes')} nodes, but without srun it is started on the first one only"
+    message = f"{script.value('nodes')} nodes, but without srun the command starts only on the first one"
     yield error(starts[0].line, "one-node-only", message, "srun --ntasks-per-node=1 torchrun …")
 
 
@@ -49,7 +49,7 @@ def _every_task(script: Script) -> Iterator[Finding]:
         ):
             continue
 
-        message = f"{tasks} tasks a node, each of which starts all of a node's processes"
+        message = f"{tasks} tasks a node, and each of them starts all processes of the node"
         yield error(command.line, "launched-by-every-task", message, "#SBATCH --ntasks-per-node=1")
 
 
@@ -66,7 +66,7 @@ def _strangers(script: Script) -> Iterator[Finding]:
         # What follows the program are its own options.
         options = re.split(_TORCHRUN, command.text)[-1].partition(".py")[0]
         if "srun" in command.text and "$" not in options:
-            message = "each node would make a training of its own: they do not know each other"
+            message = "each node would start its own training, because the nodes do not know each other"
             yield error(
                 command.line,
                 "no-rendezvous",
@@ -108,7 +108,7 @@ def _rank_of_the_shell(script: Script) -> Iterator[Finding]:
                 continue
 
             name = f"SLURM_{match[2]}"
-            message = f"${name} is expanded by the batch shell, so it is 0 in every task"
+            message = f"the batch shell expands ${name}, so it is 0 in every task"
             yield error(command.line, "rank-of-the-shell", message, fix)
             break
 
@@ -142,7 +142,7 @@ def _cpus(script: Script) -> Iterator[Finding]:
         return
 
     for command in script.find(r"^\s*srun\b"):
-        message = "since Slurm 22.05 srun does not take --cpus-per-task from the job: a task may get one CPU"
+        message = "since Slurm 22.05 srun ignores --cpus-per-task of the job: a task may get one CPU"
         fix = "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"
         yield warning(command.line, "cpus-not-passed", message, fix)
         # One finding is enough: the fix serves every srun of the script.
@@ -152,13 +152,13 @@ def _cpus(script: Script) -> Iterator[Finding]:
 def _survivors(script: Script) -> Iterator[Finding]:
     for command in script.find(r"^\s*srun\b"):
         if script.several_nodes and not re.search(r"--kill-on-bad-exit|\s-K", command.text):
-            message = "when one task dies the others wait for it, until the time limit where the site does not end them"
+            message = "if one task dies, the other tasks may wait for it until the time limit"
             yield hint(command.line, "survivors-hang", message, "srun --kill-on-bad-exit=1 …")
             break
 
     for command in script.find(r"\bsrun\b.*--container-image"):
         if "container-mount-home" not in command.text:
-            message = "where the site mounts it, packages in the home folder come before the image's"
+            message = "if the site mounts the home folder, its packages come before those of the image"
             yield hint(command.line, "home-in-container", message, "srun --no-container-mount-home …")
             break
 
@@ -166,7 +166,7 @@ def _survivors(script: Script) -> Iterator[Finding]:
 def _port(script: Script) -> Iterator[Finding]:
     for command in script.find(r"(?i)(master[_-]port|rdzv[_-]endpoint)[= ]\S*?\b\d{4,5}\b"):
         if "exclusive" not in script.options and not re.search(r"SLURM_JOB|RANDOM|\$\(\(|shuf", command.text):
-            message = "a fixed port: two jobs on one node meet on it"
+            message = "a fixed port: two jobs on one node would use the same port"
             yield hint(command.line, "fixed-port", message, "MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))")
             break
 

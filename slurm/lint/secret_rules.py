@@ -27,15 +27,13 @@ def _secrets(script: Script) -> Iterator[Finding]:
     # Each line: Slurm keeps comments and here-documents as well as commands.
     for line, text in enumerate(script.lines, 1):
         if (match := _ASSIGNED.search(text)) and is_secret(match[2]):
-            message = f"{match[1]}: scripts are kept by Slurm and shown by scontrol write batch_script"
+            message = f"{match[1]}: Slurm keeps scripts, and scontrol write batch_script shows them"
             yield error(line, "secret", message, _FIX)
             continue
 
         match = KNOWN.search(text)
         if match and not _PLACEHOLDER.search(match[0]):
-            message = (
-                f"a token ({match[0][:3]}…): scripts are kept by Slurm, and command lines are seen in ps"
-            )
+            message = f"a token ({match[0][:3]}…): Slurm keeps scripts, and ps shows command lines"
             yield error(line, "secret", message, _FIX)
 
 
@@ -59,8 +57,8 @@ def is_secret(value: str) -> bool:
 
 def _xtrace(script: Script) -> Iterator[Finding]:
     for command in script.find(r"^\s*set\s+-\w*x|^\s*set\s+-o\s+xtrace"):
-        message = "writes every value into the log, those of tokens too"
-        yield hint(command.line, "xtrace", message, "leave it out")
+        message = "writes every value into the log, also the values of tokens"
+        yield hint(command.line, "xtrace", message, "remove it")
         break
 
 

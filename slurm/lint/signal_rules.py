@@ -91,7 +91,7 @@ def _behind_a_command(script: Script) -> Iterator[Finding]:
     after = [command for command in script.commands if command.line > trapped[0].line]
     held = [command for command in after if _in_foreground(command.text)]
     if held:
-        message = f"bash runs the trap of {name} only after this command has ended, so it comes too late"
+        message = f"bash runs the trap of {name} only after this command has ended, which is too late"
         yield error(
             held[-1].line, "trap-behind-command", message, "COMMAND & and then wait, again after the signal"
         )
@@ -128,15 +128,13 @@ def _requeue(script: Script) -> Iterator[Finding]:
             if re.search(r"\bscontrol\s+requeue", handler) and not re.search(
                 r"\b(wait|kill|sleep|touch)\b", handler
             ):
-                message = "a job that is requeued in the trap is ended before its program can save anything"
+                message = "the trap requeues the job at once, so its program cannot save anything"
                 fix = "let the program save and end, wait for it, and requeue then"
                 yield warning(trap.line, "requeue-in-trap", message, fix)
 
     directive = script.options.get("requeue")
     if directive and not script.value("open-mode").startswith("a"):
-        message = (
-            "after a requeue the log of the attempt before is overwritten, where the site does not append"
-        )
+        message = "a requeue may overwrite the log of the previous attempt"
         yield hint(directive.line, "log-overwritten", message, "#SBATCH --open-mode=append")
 
 
@@ -146,7 +144,7 @@ def _no_warning(script: Script) -> Iterator[Finding]:
         return
 
     if _seconds(script.value("time")) >= LONG_SECONDS:
-        message = "no warning before the time limit, so what was computed since the last checkpoint is lost"
+        message = "no warning before the time limit, so the work since the last checkpoint is lost"
         yield hint(
             0, "no-signal", message, "#SBATCH --signal=B:USR2@300, and a trap that asks for a checkpoint"
         )

@@ -64,8 +64,8 @@ def test_the_base_is_named_by_its_digest_where_that_is_known() -> None:
 @pytest.mark.parametrize(
     ("wheel", "variant", "message"),
     [
-        (WHEEL, "cu132", "there is no SHA-256 at its end"),
-        (f"{WHEEL}#sha256=abc", "cu132", "there is no SHA-256 at its end"),
+        (WHEEL, "cu132", "the URL has no SHA-256 at its end"),
+        (f"{WHEEL}#sha256=abc", "cu132", "the URL has no SHA-256 at its end"),
         (f"{WHEEL}#sha256={SHA256}", "cpu", "the cpu image has no CUDA"),
     ],
 )

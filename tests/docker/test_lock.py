@@ -59,7 +59,7 @@ def test_the_image_has_one_of_the_cpu_builds() -> None:
 
 
 def test_cpu_builds_of_another_version_are_refused() -> None:
-    with pytest.raises(UserError, match=r"has torch-1\.2\+cpu-x\.whl, and run\.txt asks for torch 1\.3"):
+    with pytest.raises(UserError, match=r"has torch-1\.2\+cpu-x\.whl, but run\.txt needs torch 1\.3"):
         lock.with_hashes("torch==1.3 --hash=sha256:dd\n", {"torch-1.2+cpu-x.whl": "aa"})
 
 

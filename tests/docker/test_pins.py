@@ -132,9 +132,9 @@ def test_flash_attn_comes_from_a_wheel_whose_hash_is_given() -> None:
 @pytest.mark.parametrize(
     ("wheel", "variant", "message"),
     [
-        ("https://example.org/flash_attn-2.whl", "cu124", "there is no SHA-256 at its end"),
-        ("https://example.org/flash_attn-2.whl#sha256=12", "cu124", "there is no SHA-256 at its end"),
-        (f"https://example.org/flash_attn-2.tar.gz#sha256={DIGEST}", "cu124", "there is no SHA-256"),
+        ("https://example.org/flash_attn-2.whl", "cu124", "the URL has no SHA-256 at its end"),
+        ("https://example.org/flash_attn-2.whl#sha256=12", "cu124", "the URL has no SHA-256 at its end"),
+        (f"https://example.org/flash_attn-2.tar.gz#sha256={DIGEST}", "cu124", "the URL has no SHA-256"),
         (f"https://example.org/flash_attn-2.whl#sha256={DIGEST}", "cpu", "the cpu image has no CUDA"),
     ],
 )

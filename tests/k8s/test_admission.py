@@ -79,7 +79,7 @@ def test_for_ever_is_what_no_other_jobs_end_can_change(requested: str, limit: st
 
 
 def test_a_claim_that_is_not_there(server: ApiServer) -> None:
-    with pytest.raises(UserError, match="no PersistentVolumeClaim elsewhere in namespace jobctl"):
+    with pytest.raises(UserError, match="namespace jobctl has no PersistentVolumeClaim elsewhere"):
         apply(PYTORCH, spec_of(named={"kubernetes.pvc": "elsewhere"}))
     assert made(server) == []
 
@@ -88,13 +88,13 @@ def test_a_claim_of_one_node_for_several(server: ApiServer) -> None:
     claim = server.store.objects["v1", "persistentvolumeclaims", "jobctl", "jobctl-workspace"]
     claim["spec"]["accessModes"] = ["ReadWriteOnce"]
     assert apply(PYTORCH, spec_of("alone"))
-    with pytest.raises(UserError, match="one node alone can mount it"):
+    with pytest.raises(UserError, match="only one node can mount it"):
         apply(PYTORCH, spec_of("two", nodes=2))
 
 
 def test_a_secret_that_is_not_there_where_the_user_may_look(server: ApiServer) -> None:
     server.rights |= {("", "secrets", "get")}
-    with pytest.raises(UserError, match="no Secret lost in namespace jobctl"):
+    with pytest.raises(UserError, match="namespace jobctl has no Secret lost"):
         apply(PYTORCH, spec_of(named={"kubernetes.secret": "lost"}))
 
 

@@ -95,7 +95,7 @@ def test_nothing_stays_where_the_code_does_not_arrive(
     cluster(SAY_CODE)
     server.faults = [Fault(sends, times=9, status=503)]
     code, _, err = jobctl_says(capfd, "submit", *PATCHED)
-    assert (code, "the code does not reach the volume" in err) == (1, True)
+    assert (code, "the code cannot be copied to the volume" in err) == (1, True)
     assert made(server) == []
 
 

@@ -138,7 +138,7 @@ def test_a_list_without_end_is_cut(
     monkeypatch.setattr("jobctl.k8s.collect.LISTING_BYTES", 10_000)
     pod.prints("xargs", b"", first="exec yes")
     code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
-    assert (code, "says more than 10000 bytes" in err) == (1, True)
+    assert (code, "prints more than 10000 bytes" in err) == (1, True)
 
 
 def test_a_list_is_read_entry_by_entry() -> None:

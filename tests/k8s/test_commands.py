@@ -56,7 +56,7 @@ def test_the_beats_of_a_silent_command_are_none_of_its_words(server: ApiServer, 
 
 
 def test_a_command_that_says_too_much_is_ended(server: ApiServer, pod: str) -> None:
-    with pytest.raises(UserError, match="demo-0 says more than 1000 bytes"):
+    with pytest.raises(UserError, match="demo-0 prints more than 1000 bytes"):
         begin(pod, "head -c 1001 /dev/zero").finish(most=1000)
 
     assert len(begin(pod, "head -c 1000 /dev/zero").finish(most=1000)) == 1000

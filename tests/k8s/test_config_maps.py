@@ -51,7 +51,7 @@ def test_each_verb_says_that_another_namespace_may_have_the_run(
     code, out, err = jobctl_says(capfd, *words[:at], "--namespace", "nowhere", *words[at:])
     assert (code, out) == (1, "")
     assert "namespace nowhere has no record of" in err
-    assert "is it another cluster's or namespace's? --context, --namespace" in err
+    assert "if another cluster or namespace has it: --context, --namespace" in err
 
 
 def test_somebody_elses_config_map_is_no_run(server: ApiServer, capfd: pytest.CaptureFixture[str]) -> None:

@@ -90,7 +90,7 @@ def test_a_context_that_is_not_there_is_a_message(
 ) -> None:
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo", "--context", "nowhere")
     assert (code, "context nowhere" in err) == (2, True)
-    assert err.rstrip().endswith("it has: test")
+    assert err.rstrip().endswith("the kubeconfig has: test")
 
 
 def test_without_a_kubeconfig_there_is_a_message(
@@ -99,7 +99,7 @@ def test_without_a_kubeconfig_there_is_a_message(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     code, _, err = jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     assert code == 2
-    assert f"no cluster is configured: KUBECONFIG is {tmp_path / 'none'}, and no such file exists" in err
+    assert f"no cluster is configured: KUBECONFIG is {tmp_path / 'none'}, and this file does not exist" in err
 
 
 def test_a_certificate_that_is_not_trusted_is_said_at_once(
@@ -135,7 +135,7 @@ def test_a_server_that_is_no_address_is_said_at_once(
     file.write_text(file.read_text().replace(server.url, "not a url"))
     code, _, said = jobctl_says(capfd, "list", "--target", "k8s")
     assert code == 1
-    assert "'not a url' is no address" in said
+    assert "server 'not a url' in the kubeconfig is not an address" in said
     assert "trying again" not in said
 
 
@@ -149,7 +149,7 @@ def test_a_namespace_that_can_be_none_is_wrong_usage(
     assert server.requests == []
 
 
-NAMELESS = "context nope: the kubeconfig does not have it"
+NAMELESS = "context nope: it is not in the kubeconfig"
 
 
 @pytest.mark.parametrize("verb", ["status", "describe", "wait", "cancel", "logs", "list"])
@@ -160,7 +160,7 @@ def test_a_context_that_the_kubeconfig_does_not_have_is_wrong_usage(
     words = [verb] if verb == "list" else [verb, "first"]
     code, out, err = jobctl_says(capfd, *words, "--context", "nope")
     assert (code, out) == (2, "")
-    assert err == f"jobctl: {NAMELESS}\n  it has: test\n"
+    assert err == f"jobctl: {NAMELESS}\n  the kubeconfig has: test\n"
 
 
 def test_an_expired_token_is_renewed(server: ApiServer) -> None:

@@ -76,21 +76,29 @@ def test_what_a_user_may_not_see_is_not_judged() -> None:
     [
         ({"kinds": frozenset()}, "operator", "no operator for distributed jobs"),
         ({"operator_schema": '{"cleanPodPolicy": {}}'}, "operator-version", "older than 1.9"),
-        ({"kinds": frozenset((TRAINJOB,))}, "operator", "serves TrainJob alone"),
-        ({**TRAIN_TOO, "kinds": frozenset((PYTORCHJOB,))}, "operator", "serves PyTorchJob alone"),
+        ({"kinds": frozenset((TRAINJOB,))}, "operator", "serves only TrainJob"),
+        ({**TRAIN_TOO, "kinds": frozenset((PYTORCHJOB,))}, "operator", "serves only PyTorchJob"),
         (
             {**TRAIN_TOO, "trainer_schema": '{"podTemplateOverrides": {}}'},
             "trainer-version",
             "older than 2.2",
         ),
         ({**TRAIN_TOO, "runtime": None, "runtime_is_missing": True}, "runtime", "no ClusterTrainingRuntime"),
-        ({**TRAIN_TOO, "runtime": OLD_RUNTIME}, "runtime", "of another version of jobctl"),
-        ({**TRAIN_TOO, "runtime": WITHOUT_RULES}, "runtime", "containers for 56, this version for 65 and 64"),
-        ({"site": site(rdma_resource="rdma/ib")}, "pod-security", "pin memory, which baseline forbids"),
-        ({"namespace": namespace("restricted")}, "pod-security", "init container for workers is refused"),
+        ({**TRAIN_TOO, "runtime": OLD_RUNTIME}, "runtime", "another version of jobctl"),
+        (
+            {**TRAIN_TOO, "runtime": WITHOUT_RULES},
+            "runtime",
+            "containers for 56; this version restarts them for 65 and 64",
+        ),
+        ({"site": site(rdma_resource="rdma/ib")}, "pod-security", "pin memory; level baseline forbids that"),
+        (
+            {"namespace": namespace("restricted")},
+            "pod-security",
+            "level restricted refuses the init container",
+        ),
         ({"claim": None, "claim_is_missing": True}, "volume", "no PersistentVolumeClaim jobctl-workspace"),
-        ({"claim": ONE_NODE}, "volume", "one node alone can mount the volume"),
-        ({"claim": {**CLAIM, "status": {"phase": "Lost"}}}, "volume", "is gone"),
+        ({"claim": ONE_NODE}, "volume", "only one node can mount the volume"),
+        ({"claim": {**CLAIM, "status": {"phase": "Lost"}}}, "volume", "is lost"),
         ({"queue": None, "queue_is_missing": True}, "queue", "no LocalQueue research"),
         ({"queue": {"status": {"conditions": [INACTIVE]}}}, "queue", "ClusterQueue research does not exist"),
         ({"cluster_nodes": (node("n1", gpus=0),)}, "gpus", "no node offers nvidia.com/gpu"),
@@ -155,19 +163,19 @@ def test_doctor_knows_that_one_node_alone_can_mount_the_volume(
     claim["spec"]["accessModes"] = ["ReadWriteOnce"]
     assert jobctl_says(capfd, "doctor", "--target", "k8s")[0] == 0
     code, out, _ = jobctl_says(capfd, "doctor", "--target", "k8s", "--nodes", "2")
-    assert (code, "one node alone can mount the volume, and a job has 2" in out) == (1, True)
+    assert (code, "only one node can mount the volume, and a job has 2 nodes" in out) == (1, True)
 
 
 def test_what_only_the_other_operator_lacks_is_a_note(
     server: ApiServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.store.create("v1", "nodes", "", node("n1"))
-    cause = "the cluster has no ClusterTrainingRuntime that our TrainJobs run on"
+    cause = "the cluster has no ClusterTrainingRuntime for our TrainJobs"
     code, out, err = jobctl_says(capfd, "doctor", "--target", "k8s")
     assert (code, "nothing wrong" in out) == (0, True)
-    assert f"{cause}; only jobs as TrainJob need it: kubectl apply" in err
+    assert f"{cause}; only a TrainJob needs it: kubectl apply" in err
     code, out, err = jobctl_says(capfd, "doctor", "--target", "k8s-trainjob")
-    assert (code, cause in out, "only jobs as" in err) == (1, True, False)
+    assert (code, cause in out, "only a TrainJob" in err) == (1, True, False)
 
 
 def test_a_job_without_gpus_wants_none_of_the_cluster(

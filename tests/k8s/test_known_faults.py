@@ -106,7 +106,7 @@ def test_doctor_says_versions_and_what_jobctl_minds(
         "the cluster runs training operator v1-93c5489, Kubeflow Trainer v2.3.0, JobSet v0.12.0, Kueue v0.19.2"
         in err
     )
-    assert "training operator v1-93c5489: a job's activeDeadlineSeconds" in err
+    assert "training operator v1-93c5489: it checks a job's activeDeadlineSeconds" in err
     assert "(kubeflow/trainer#3358); nothing to do" in err
     assert "3779" not in err, "no TrainJob is made by this target"
 
@@ -140,7 +140,7 @@ def test_who_may_not_see_deployments_is_told_what_all_versions_have(
     code, _, err = jobctl_says(capfd, "doctor", "--target", "k8s")
     assert code == 0
     assert "the cluster runs" not in err
-    assert "training operator: a job's activeDeadlineSeconds" in err
+    assert "training operator: it checks a job's activeDeadlineSeconds" in err
 
 
 def test_the_role_shows_these_deployments_and_no_others() -> None:

@@ -174,7 +174,7 @@ def test_secrets_are_named_and_never_said(monkeypatch: pytest.MonkeyPatch) -> No
     text = PYTORCH.render(spec_of(named={"secret": "tokens", "pass_env": ("HF_TOKEN",)}))
     assert 'secretName: "tokens"' in text
     assert "hf_sesame" not in text
-    with pytest.raises(UserError, match="by reference only"):
+    with pytest.raises(UserError, match="only by reference"):
         PYTORCH.render(spec_of(named={"pass_env": ("HF_TOKEN",)}))
 
 

@@ -104,8 +104,8 @@ def test_a_dead_nodes_pod_is_named_and_goes_by_an_explicit_word(
 ) -> None:
     dying(server, cluster(TRAINS))
     status = jobctl_says(capfd, "status", "demo", "--target", "k8s")[1]
-    assert "demo-worker-0: was deleted and had to be gone by" in status
-    assert "on node-0; when you know that the node is off: jobctl cancel demo --force" in status
+    assert "demo-worker-0: was deleted and had to end by" in status
+    assert "on node-0; if you know that the node is off: jobctl cancel demo --force" in status
 
     assert jobctl_says(capfd, "cancel", "demo", "--target", "k8s")[0] == 0
     until(lambda: "demo: cancelled" in jobctl_says(capfd, "status", "demo", "--target", "k8s")[1])

@@ -37,7 +37,7 @@ def test_another_users_run_is_not_resumed_unless_said_so(
     jobctl_says(capfd, "wait", "demo")
     now_as(server, "bob")
     code, _, err = jobctl_says(capfd, "resume", "demo")
-    assert (code, "run 'demo' is ann's" in err) == (1, True)
+    assert (code, "run 'demo' belongs to ann" in err) == (1, True)
     assert jobctl_says(capfd, "resume", "demo", "--trust-owner", "ann")[0] == 0
 
 
@@ -47,13 +47,16 @@ def test_cancelling_another_users_run_says_whose_it_is(
     cluster(UNTIL_STOP)
     jobctl_says(capfd, "submit", *SMOKE, "--run", "demo")
     until(lambda: "demo: running" in jobctl_says(capfd, "status", "demo")[1])
-    assert "is ann's" not in jobctl_says(capfd, "submit", "export", "--target", "k8s", "--run", "demo")[2]
+    assert (
+        "belongs to ann" not in jobctl_says(capfd, "submit", "export", "--target", "k8s", "--run", "demo")[2]
+    )
     now_as(server, "bob")
     assert (
-        "run 'demo' is ann's" in jobctl_says(capfd, "submit", "export", "--target", "k8s", "--run", "demo")[2]
+        "run 'demo' belongs to ann"
+        in jobctl_says(capfd, "submit", "export", "--target", "k8s", "--run", "demo")[2]
     )
     code, _, err = jobctl_says(capfd, "cancel", "demo")
-    assert (code, "run 'demo' is ann's" in err) == (0, True)
+    assert (code, "run 'demo' belongs to ann" in err) == (0, True)
 
 
 def test_an_evaluation_of_another_users_run_says_into_whose_it_writes(
@@ -65,7 +68,7 @@ def test_an_evaluation_of_another_users_run_says_into_whose_it_writes(
     jobctl_says(capfd, "wait", "demo")
     now_as(server, "bob")
     code, _, err = jobctl_says(capfd, "submit", "eval", *words, "--run", "demo")
-    assert (code, "run 'demo' is ann's; eval writes into its directory" in err) == (0, True), err
+    assert (code, "run 'demo' belongs to ann; eval writes into its directory" in err) == (0, True), err
 
 
 def test_a_server_that_does_not_say_who_we_are_hides_no_run(

@@ -62,7 +62,7 @@ def test_limits_are_the_nodes_unless_the_site_says_others() -> None:
     ],
 )
 def test_a_limit_below_what_is_promised_is_refused(named: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="less than the"):
+    with pytest.raises(UserError, match="but each pod requests"):
         placement.limits(gpu_spec(**named))
 
 

@@ -93,10 +93,10 @@ def test_a_trainjob_says_what_it_can_and_the_rest_is_refused_by_name() -> None:
     assert problems(job) == []
     assert denied(job) == []
     assert '"reserved"' in str(job).replace("'", '"')
-    with pytest.raises(UserError, match=r"a TrainJob cannot say spec\.hostNetwork"):
+    with pytest.raises(UserError, match=r"a TrainJob cannot set spec\.hostNetwork"):
         TRAIN.render(with_pod({"spec": {"hostNetwork": True}}, "k8s-trainjob"))
     env = {"spec": {"containers": [{"name": "jobctl", "env": [{"name": "A", "value": "b"}]}]}}
-    with pytest.raises(UserError, match="a TrainJob cannot say env of its container"):
+    with pytest.raises(UserError, match="a TrainJob cannot set env of its container"):
         TRAIN.render(with_pod(env, "k8s-trainjob"))
 
 
@@ -127,21 +127,21 @@ def test_an_element_of_the_same_name_is_changed_and_null_takes_away() -> None:
         ),
         ({"spec": {"containers": [{"name": "jobctl", "command": ["sh"]}]}}, "command cannot be set"),
         ({"spec": {"containers": [{"image": "x"}]}}, "a list of mappings, each with a name"),
-        ({"spec": []}, "spec is a mapping"),
-        ({"spec": None}, "spec is a mapping"),
-        ({"metadata": None}, "metadata is a mapping"),
-        ({"metadata": {"labels": None}}, "labels is a mapping"),
-        ({"spec": {"containers": None}}, "spec.containers is a list"),
-        ({"spec": {"containers": {}}}, "spec.containers is a list"),
-        ({"spec": {"volumes": None}}, "spec.volumes is a list"),
-        ({"spec": {"tolerations": 3}}, "spec.tolerations is a list, not 3"),
-        ({"spec": {"affinity": "a"}}, "spec.affinity is a mapping, not 'a'"),
+        ({"spec": []}, "spec must be a mapping"),
+        ({"spec": None}, "spec must be a mapping"),
+        ({"metadata": None}, "metadata must be a mapping"),
+        ({"metadata": {"labels": None}}, "labels must be a mapping"),
+        ({"spec": {"containers": None}}, "spec.containers must be a list"),
+        ({"spec": {"containers": {}}}, "spec.containers must be a list"),
+        ({"spec": {"volumes": None}}, "spec.volumes must be a list"),
+        ({"spec": {"tolerations": 3}}, "spec.tolerations must be a list, not 3"),
+        ({"spec": {"affinity": "a"}}, "spec.affinity must be a mapping, not 'a'"),
         (
             {"spec": {"containers": [{"name": "pytorch", "image": "x"}]}},
             "spec.containers pytorch cannot be set",
         ),
-        (ours(env=3), "spec.containers pytorch.env is a list, not 3"),
-        (ours(volumeMounts=[3]), "volumeMounts is a list of mappings; 3 is none"),
+        (ours(env=3), "spec.containers pytorch.env must be a list, not 3"),
+        (ours(volumeMounts=[3]), "volumeMounts must be a list of mappings; 3 is not a mapping"),
         (ours(volumeMounts=None), "jobctl: volumeMounts /workspace cannot be set"),
         (
             ours(volumeMounts=[{"name": "x", "mountPath": "/workspace"}]),
@@ -164,13 +164,13 @@ def test_what_is_not_the_users_to_say_is_refused_with_its_place(pod: dict[str, A
 
 
 def test_a_field_that_no_pod_has_is_the_servers_to_refuse(server: ApiServer) -> None:
-    with pytest.raises(UserError, match=r"knows no field .*hostNetwrk"):
+    with pytest.raises(UserError, match=r"does not know the field .*hostNetwrk"):
         apply(PYTORCH, with_pod({"spec": {"hostNetwrk": True}}))
     assert made(server) == []
 
 
 def test_without_options_the_manifest_keeps_its_comments() -> None:
-    assert "# A dead node's pods go after a minute." in PYTORCH.render(spec_of())
+    assert "# The pods of a dead node are deleted after one minute." in PYTORCH.render(spec_of())
 
 
 @pytest.mark.parametrize("target", TARGETS)

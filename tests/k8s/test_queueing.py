@@ -102,9 +102,9 @@ def test_for_ever_is_what_no_other_jobs_end_can_change(
 
 def test_a_job_that_was_taken_back_says_for_whom_and_why_it_is_not_back() -> None:
     at_first = workload(EVICTED, unreserved(PREEMPTED), NO_RESERVATION)
-    assert read_workload(at_first).why == f"taken back (Preempted): {PREEMPTED}"
+    assert read_workload(at_first).why == f"evicted (Preempted): {PREEMPTED}"
     later = workload(EVICTED, unreserved(USED), NO_RESERVATION)
-    assert read_workload(later).why == f"taken back (Preempted): {PREEMPTED}; {USED}"
+    assert read_workload(later).why == f"evicted (Preempted): {PREEMPTED}; {USED}"
 
 
 def test_an_eviction_of_the_past_is_not_shown() -> None:
@@ -124,7 +124,7 @@ def test_a_deactivated_workload_waits_for_a_person() -> None:
     evicted = ("Evicted", "True", "Deactivated", "The workload is deactivated")
     found = read_workload(workload(evicted, unreserved("The workload is deactivated"), active=False))
     assert found.for_ever
-    assert found.why.startswith("taken back (Deactivated): The workload is deactivated; deactivated: ")
+    assert found.why.startswith("evicted (Deactivated): The workload is deactivated; deactivated: ")
 
 
 @pytest.mark.parametrize("version", ["kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1"])
@@ -160,7 +160,7 @@ def test_status_and_wait_say_what_kueue_says(
 
 def test_a_queue_that_is_not_there_takes_no_job(server: ApiServer) -> None:
     spec = spec_of(named={"kubernetes.queue": "gone"})
-    with pytest.raises(UserError, match="no LocalQueue gone in namespace jobctl"):
+    with pytest.raises(UserError, match="namespace jobctl has no LocalQueue gone"):
         apply(PYTORCH, spec)
     for kind in (LOCAL_QUEUE, LOCAL_QUEUE_V1BETA1):
         server.store.served.pop((kind.api_version, kind.plural), None)

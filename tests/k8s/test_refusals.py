@@ -17,14 +17,14 @@ from tests.k8s.schemas import DATA
 from tests.k8s.store import Store
 
 WORDS = {
-    "create-badfield": "the cluster knows no field spec.numNodes",
+    "create-badfield": "the cluster does not know the field spec.numNodes",
     "create-badcontainer": "spec.pytorchReplicaSpecs.Master.template.spec.containers[0].imagee",
     "create-badtype": "spec.pytorchReplicaSpecs.Master.restartPolicy: must be of type string",
     "create-badmin": "spec.pytorchReplicaSpecs.Worker.replicas: Invalid value: -1: should be a non-negative integer",
     "create-noname": "spec.pytorchReplicaSpecs.Master.template.spec.containers[0].name: Required value",
     "create-wrongcontainername": "must have at least one container with name pytorch",
     "create-conflict": 'pytorchjobs.kubeflow.org "good" already exists',
-    "job-badfield": "the cluster knows no field spec.parallelizm",
+    "job-badfield": "the cluster does not know the field spec.parallelizm",
     "job-badvalue": "spec.template.spec.restartPolicy: Required value",
     "pvc-badqty": "quantities must match",
     "unauthorized": "does not accept your credentials",
@@ -85,7 +85,7 @@ def test_a_policy_of_the_cluster_is_named_once() -> None:
         "details": {"causes": [{"message": said}]},
     }
     refusal = refused(422, json.dumps(body).encode(), "PyTorchJob x")
-    assert refusal.message == "PyTorchJob x: the cluster's policy pol says no: no team label"
+    assert refusal.message == "PyTorchJob x: the cluster's policy pol refuses it: no team label"
     body["message"] = "something else"
     causes = json.dumps({**body, "details": {"causes": [{"message": "wrong"}]}}).encode()
     assert refused(422, causes, "PyTorchJob x").message == "PyTorchJob x: wrong"
@@ -178,9 +178,9 @@ def test_a_name_that_begins_with_a_digit_is_refused_by_the_webhook() -> None:
         ),
         (
             'runAsNonRoot != true (pod or container "init-pytorch-data" must set runAsNonRoot=true)',
-            "look at kubernetes.pod",
+            "check kubernetes.pod",
         ),
-        ("host namespaces (hostNetwork=true)", "look at kubernetes.pod"),
+        ("host namespaces (hostNetwork=true)", "check kubernetes.pod"),
     ],
 )
 def test_a_security_level_is_answered_by_the_names_that_break_it(reason: str, words: str) -> None:

@@ -163,12 +163,12 @@ def test_what_is_refused_is_what_no_site_file_offers() -> None:
 
 @pytest.mark.parametrize("key", ["kubernetes.topology_required", "kubernetes.topology_preferred"])
 def test_a_topology_that_nobody_would_look_at_is_refused(key: str) -> None:
-    with pytest.raises(UserError, match=f"{key}: Kueue alone looks at it"):
+    with pytest.raises(UserError, match=f"{key}: only Kueue uses it"):
         render("k8s", **{"kubernetes.queue": "", key: "rack"})
 
 
 def test_a_count_of_rdma_devices_without_their_name_is_refused() -> None:
-    with pytest.raises(UserError, match="rdma_devices is 4, and no resource is named"):
+    with pytest.raises(UserError, match=r"rdma_devices is 4, but kubernetes\.rdma_resource is not set"):
         render("k8s", **{"kubernetes.rdma_resource": "", "kubernetes.rdma_devices": 4})
 
 
@@ -185,7 +185,7 @@ def test_a_time_limit_that_no_pod_can_count_is_refused() -> None:
 
 def test_kueue_takes_one_topology() -> None:
     both = {"kubernetes.topology_required": "rack", "kubernetes.topology_preferred": "block"}
-    with pytest.raises(UserError, match="Kueue takes one of them"):
+    with pytest.raises(UserError, match="Kueue accepts only one of them"):
         render("k8s", **both)
 
 

@@ -31,7 +31,7 @@ def test_what_may_not_be_seen_is_a_note(server: ApiServer) -> None:
     server.rights = {right for right in server.rights if right[1] != "persistentvolumeclaims"}
     answer = survey(Api(), SITE)
     assert "kubernetes.pvc" not in {offer.key for offer in answer.offers}, "unknown is not none"
-    assert any("persistentvolumeclaims of namespace jobctl are not known" in note for note in answer.notes)
+    assert any("persistentvolumeclaims of namespace jobctl cannot be listed" in note for note in answer.notes)
 
 
 def test_with_the_shipped_rights_the_names_of_the_site_are_looked_up(

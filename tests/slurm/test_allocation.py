@@ -56,7 +56,7 @@ def test_a_slurm_that_tells_no_gpus_and_no_end_refuses_nothing_for_them() -> Non
 
 
 def test_other_text_is_named() -> None:
-    with pytest.raises(UserError, match="says no number of nodes: slurm_load_jobs error"):
+    with pytest.raises(UserError, match="gives no number of nodes: slurm_load_jobs error"):
         parse_allocation("slurm_load_jobs error")
 
 
@@ -105,7 +105,7 @@ def test_an_allocation_that_is_not_there_holds_nothing(state: str) -> None:
 def test_an_array_over_nodes_is_refused() -> None:
     named = {"dataset": "sotu", "tokenizer": "gpt2", "nodes": 4}
     choices = Choices(kind="prep", model="", target="allocation", run="r", named=named)
-    with pytest.raises(UserError, match="nodes 4: prep on several nodes is an array"):
+    with pytest.raises(UserError, match="nodes 4: prep on several nodes is a job array"):
         refuse_arrays(resolve(choices, version="0", root="/root").spec)
 
 
@@ -115,6 +115,6 @@ def test_an_allocation_of_the_named_cluster_passes(wanted: str, cluster: str) ->
 
 
 def test_an_allocation_of_another_cluster_is_refused() -> None:
-    with pytest.raises(UserError, match=r"slurm\.cluster is annex, and the allocation is on main") as raised:
+    with pytest.raises(UserError, match=r"slurm\.cluster is annex, but the allocation is on main") as raised:
         refuse_other_cluster(spec(**{"slurm.cluster": "annex"}), "main")
     assert "--set slurm.cluster=main" in raised.value.hint

@@ -77,7 +77,7 @@ def test_what_comes_after_a_failure_never_starts_and_is_done_when_called_again(
             patched.setattr(TARGET, "_queued", queue)
             status = pipeline.status("p-train")
         assert status.state == "cancelled"
-        assert status.detail.startswith("never started: p-preflight, which it was to come after, is failed")
+        assert status.detail.startswith("never started: it had to wait for p-preflight, which is failed")
     (pipeline.root / "mended").touch()
     assert submit(pipeline, body) == 0
     assert jobctl("wait", "p") == 0

@@ -52,7 +52,7 @@ def test_the_expected_start_is_told_in_both_ways() -> None:
         (Job(id="1", name="x", state="FAILED", exit_code=0, signal=9), "failed by signal 9"),
         (
             Job(id="1", name="x", state="FAILED", reason="BadConstraints"),
-            "failed: no node can ever meet what it asks for",
+            "failed: no node has what it asks for",
         ),
         (Job(id="1", name="x", state="NODE_FAIL"), "stopped because a node died"),
         (Job(id="1", name="x", state="SOME_NEW_STATE"), "some new state"),

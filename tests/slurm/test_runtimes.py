@@ -42,20 +42,20 @@ def started(tmp_path: Path, *sets: str, **choices: object) -> str:
         (("container.runtime=edf",), "needs an environment definition file"),
         (("container.runtime=edf", "image=./my.toml"), "a job does not start in this folder"),
         (("container.runtime=edf", "image=my.toml"), "a job does not start in this folder"),
-        (("container.runtime=edf", "image=my", "mounts=[/a:/a]"), "container.mounts: runtime edf takes none"),
-        (("container.runtime=oci", "image=/b", "mounts=[/a:/a]"), "container.mounts: runtime oci takes none"),
+        (("container.runtime=edf", "image=my", "mounts=[/a:/a]"), "container.mounts: runtime edf accepts no mounts"),
+        (("container.runtime=oci", "image=/b", "mounts=[/a:/a]"), "container.mounts: runtime oci accepts no mounts"),
         (("container.runtime=oci", "image=jobctl:1"), "the folder of a bundle"),
-        (("container.runtime=pyxis", 'mounts=["/a,b:/a"]'), "a comma for the end of a mount"),
-        (("container.runtime=apptainer", "container.modules=[gpu]"), "runtime apptainer has none"),
-        (("container.modules=[gpu]",), "runtime none has none"),
+        (("container.runtime=pyxis", 'mounts=["/a,b:/a"]'), "pyxis ends a mount at a comma"),
+        (("container.runtime=apptainer", "container.modules=[gpu]"), "runtime apptainer has no modules"),
+        (("container.modules=[gpu]",), "runtime none has no modules"),
         (("container.runtime=podman-hpc", "container.modules=[mpi]"), "module mpi starts the container in the back"),
-        (("container.runtime=shifter", "image=/i.sqsh"), "takes no file but the name of an image"),
+        (("container.runtime=shifter", "image=/i.sqsh"), "needs the name of an image of its gateway"),
         (("container.runtime=pyxis", "mounts=[/a:/shared/root/]"), "is mounted at /shared/root"),
         (("container.runtime=podman", "mounts=[/a:/d,/b:/d/.]"), "'/a:/d' is mounted at /d"),
         (("container.runtime=shifter", "mounts=[/a:/etc/b]"), "/etc/b: shifter lets no user mount there"),
         (("container.runtime=shifter", "mounts=[/a:/opt]"), "/opt: shifter lets no user mount there"),
         (("container.runtime=shifter", "mounts=[/a:/a:rec]"), "shifter does not know rec"),
-        (("container.runtime=shifter", "mounts=[/a;b:/a]"), "no path with ; or ,"),
+        (("container.runtime=shifter", "mounts=[/a;b:/a]"), "cannot mount a path with ; or ,"),
     ],
 )  # fmt: skip
 def test_what_a_runtime_cannot_do_is_refused_by_name(sets: tuple[str, ...], hint: str) -> None:
@@ -126,7 +126,9 @@ def test_two_nodes_of_a_real_slurm_train_in_it(slurm_runs: Submitter, tmp_path: 
 def test_a_runtime_that_a_node_lacks_is_named(slurm_runs: Submitter) -> None:
     slurm_runs.submit("lacking", "true", **{"container.runtime": "shifter", "image": "me/i:1"})
     slurm_runs.wait("lacking", "failed")
-    assert any("shifter does not start here: see modules" in line for line in slurm_runs.log("lacking"))
+    assert any(
+        "shifter does not start on this node; see modules" in line for line in slurm_runs.log("lacking")
+    )
 
 
 @pytest.mark.parametrize(

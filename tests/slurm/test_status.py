@@ -53,11 +53,11 @@ def test_a_requeue_that_slurm_did_not_take_is_reported(tmp_path: Path) -> None:
     stopped = run(attempt(code=200), path=str(tmp_path / "x"))
     folder = stopped.path / "logs" / "1"
     folder.mkdir(parents=True)
-    (folder / "requeue-lost").write_text("Slurm has not taken the requeue\n")
+    (folder / "requeue-lost").write_text("Slurm has not accepted the requeue\n")
     status = status_of(stopped, [job("COMPLETED")], NOW)
     assert (status.state, status.detail) == (
         "stopped",
-        "checkpointed, but Slurm has not taken the requeue; jobctl resume x",
+        "checkpointed, but Slurm has not accepted the requeue; jobctl resume x",
     )
     assert status_of(stopped, [job("PENDING")], NOW).state == "pending"
 
@@ -105,7 +105,7 @@ def test_a_run_goes_on_until_its_last_words_can_be_read(state: str, clock: int) 
     """A file system over a network shows the record of an attempt later than Slurm its job's end."""
     ended = job(state, ended=int(NOW) + clock)
     status = status_of(run(attempt()), [ended], NOW)
-    assert (status.state, "last words are awaited" in status.detail) == ("running", True)
+    assert (status.state, "waiting for its record" in status.detail) == ("running", True)
     assert status_of(run(attempt(code=0)), [ended], NOW).state == "finished"
     assert status_of(run(attempt()), [ended], NOW + 60).state == "failed"
 
@@ -121,7 +121,7 @@ def test_a_run_whose_dependency_failed_says_so_whatever_slurm_knows(jobs: list[J
     failed = Status(run="before", state="failed", target="slurm")
     found = status_of(run(), jobs, moment(START) + 5, failed)
     assert found.state == "cancelled"
-    assert found.detail.startswith("never started: before, which it was to come after, is failed")
+    assert found.detail.startswith("never started: it had to wait for before, which is failed")
     assert "jobctl resume before, then jobctl resume x" in found.detail
     assert status_of(run(attempt(code=0)), jobs, NOW, failed).state == "finished"
 

@@ -53,7 +53,7 @@ def test_what_one_command_refuses_is_a_note_and_the_rest_is_there() -> None:
     known = {offer.key: offer for offer in answer.offers}
     assert (known["slurm.partition"].chosen, known["slurm.gpu_type"].values) == ("gpu", ("h100",))
     assert known["container.runtime"].values[-1] == "none"
-    assert answer.notes == ("your accounts are not known: sacctmgr refused",)
+    assert answer.notes == ("your accounts cannot be listed: sacctmgr refused",)
 
 
 def test_a_real_cluster_names_its_partitions(slurm_cluster: SlurmCluster) -> None:

@@ -20,7 +20,7 @@ RIGHT = "#!/bin/bash\n#SBATCH --time=1:00\n"
         (f"{RIGHT}true\n", 0, "no mistakes"),
         ("#!/bin/bash\n#SBATCH --nodes=1\ntrue\n", 0, ":0: hint: without a time limit"),
         (f"{RIGHT}#SBATCH --cpus-per-task=4\nsrun ./x\n", 1, ":4: warning: since Slurm 22.05"),
-        (f"{RIGHT}true\n#SBATCH --mem=1\n", 1, ":4: error: stands after a command"),
+        (f"{RIGHT}true\n#SBATCH --mem=1\n", 1, ":4: error: comes after a command"),
         (RIGHT.replace("\n", "\r\n"), 1, ":1: error: the lines end as on Windows"),
     ],
 )
