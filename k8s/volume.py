@@ -82,7 +82,7 @@ def running(api: Api, wanted: VolumePod, tell: Callable[[str], None]) -> Iterato
             # Nothing in the pod is worth waiting for.
             api.delete(POD, site.kubernetes.namespace, name, grace_seconds=0)
         except UserError as problem:
-            tell(f"{problem.message}; pod {name} ends by itself in {LIFETIME_SECONDS // 3600} hours")
+            tell(f"{problem.message}; the pod ends by itself in {LIFETIME_SECONDS // 3600} hours")
 
 
 def _wait_until_running(api: Api, namespace: str, name: str, tell: Callable[[str], None]) -> None:

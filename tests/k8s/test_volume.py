@@ -196,7 +196,7 @@ def test_a_pod_that_cannot_be_removed_is_told_and_does_not_hide_the_result(clock
     told: list[str] = []
     with reader(made, told):
         pass
-    assert told == ["the API server does not answer; it ends by itself in 6 hours"]
+    assert told == ["the API server does not answer; the pod ends by itself in 6 hours"]
 
 
 def test_a_pod_whose_answer_was_lost_is_used_and_another_refusal_is_an_error(clock: MakeClock) -> None:

@@ -101,7 +101,7 @@ def test_a_fault_that_comes_back_ends_with_its_own_code(
     ranks = Ranks(monkeypatch, *[died(rank0=-signal.SIGSEGV) for _ in range(9)])
     assert run_in_place(parsed(), job) == 128 + signal.SIGSEGV
     assert len(ranks.launches) == 1 + 3
-    assert "no restart in place: it has been tried 3 times" in capsys.readouterr().err
+    assert "no restart in place: the limit of 3 restarts is reached" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("heals", "starts", "code"), [(True, 2, 0), (False, 1, 1)])
@@ -188,7 +188,7 @@ DEATH = {1: -int(signal.SIGKILL)}
 
 def test_a_death_of_a_training_is_no_obstacle(job: launch.Job) -> None:
     assert job.obstacle(DEATH, {}, restarts=2) == ""
-    assert job.obstacle(DEATH, {}, restarts=3) == "it has been tried 3 times"
+    assert job.obstacle(DEATH, {}, restarts=3) == "the limit of 3 restarts is reached"
 
 
 def test_what_only_evaluates_does_not_start_again(job: launch.Job) -> None:
@@ -200,12 +200,12 @@ def test_a_stop_of_anybody_is_obeyed_and_not_trained_over(job: launch.Job) -> No
     assert job.stop
     job.stop.path.parent.mkdir()
     job.stop.path.write_text("cancel\n")
-    assert job.obstacle(DEATH, {}, 0) == "a stop is asked for"
+    assert job.obstacle(DEATH, {}, 0) == "a stop was requested"
     job.stop.path.unlink()
 
     # A rank may have removed the file; the launcher was still asked.
     job.stop.asked = True
-    assert job.obstacle(DEATH, {}, 0) == "a stop is asked for"
+    assert job.obstacle(DEATH, {}, 0) == "a stop was requested"
 
 
 def test_a_kill_for_memory_would_come_again(job: launch.Job) -> None:
