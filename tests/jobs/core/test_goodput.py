@@ -216,3 +216,21 @@ def test_a_run_of_no_time_has_no_share_and_no_rate() -> None:
 def test_an_attempt_that_ended_takes_no_more_time_however_late_it_is_asked() -> None:
     span = Span(number=1, start=10.0, end=25.0)
     assert whole(account(0.0, [span], [], now=900.0)).seconds == {"queue": 10.0, "startup": 15.0}
+
+
+def test_a_restart_whose_death_nobody_recorded_repeats_the_time_up_to_its_launch() -> None:
+    starts = [
+        Start(attempt=1, launched=0.0, intervals=(interval(10, 50.0, steps=50.0),)),
+        Start(
+            attempt=1, launched=64.0, resumed=10, intervals=(interval(20, 120.0, startup=6.0, steps=50.0),)
+        ),
+    ]
+    goodput = whole(account(None, [Span(number=1, start=0.0, end=120.0)], starts))
+    assert goodput.seconds == {"steps": 100.0, "repeated": 14.0, "startup": 6.0}
+
+
+def test_time_between_two_intervals_is_of_an_unknown_use_and_no_start_up() -> None:
+    intervals = (interval(10, 50.0, steps=50.0), interval(20, 120.0, steps=60.0))
+    start = Start(attempt=1, launched=0.0, ended=True, intervals=intervals)
+    goodput = whole(account(None, [Span(number=1, start=0.0, end=120.0)], [start]))
+    assert goodput.seconds == {"steps": 110.0, "other": 10.0}

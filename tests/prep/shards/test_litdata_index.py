@@ -42,8 +42,8 @@ def test_a_shard_that_the_skipped_bytes_would_use_up_is_no_chunk(
 ) -> None:
     """litdata skips eight bytes: four tokens of two bytes, two of four."""
     dataset(tmp_path / "d", [[*range(1, tokens), 0]], vocab_size)
-    found = litdata_index.index(read_meta(tmp_path / "d"), "train")["chunks"]
-    assert [chunk["dim"] for chunk in found] == [1] * chunks
+    made = litdata_index.index(read_meta(tmp_path / "d"), "train")["chunks"]
+    assert [chunk["dim"] for chunk in made] == [1] * chunks
 
 
 def test_the_largest_chunk_of_all_splits_bounds_the_buffers(tmp_path: Path) -> None:

@@ -222,10 +222,10 @@ def test_who_waits_is_told_so_each_time(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "t").write_text(f"other:1 {time.time()}")
     looks = iter([None, None, "theirs"])
     waits: list[str] = []
-    found = Claims(tmp_path, stale=60).once(
+    result = Claims(tmp_path, stale=60).once(
         "t", lambda: next(looks), lambda: pytest.fail("it is another's"), lambda: waits.append("waiting")
     )
-    assert (found, waits) == ("theirs", ["waiting", "waiting"])
+    assert (result, waits) == ("theirs", ["waiting", "waiting"])
 
 
 def test_clocks_and_claims_that_are_being_renamed_are_not_dropped(tmp_path: Path) -> None:

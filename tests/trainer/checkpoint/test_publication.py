@@ -234,3 +234,8 @@ def test_only_folders_with_the_name_of_a_step_are_checkpoints(tmp_path: Path) ->
     ):
         (tmp_path / "checkpoints" / name).mkdir()
     assert publication.steps(tmp_path) == [20, 100]
+
+
+def test_a_run_that_has_no_checkpoint_yet_gets_its_folder(tmp_path: Path) -> None:
+    publication.clear_leftovers(tmp_path)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
