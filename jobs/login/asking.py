@@ -16,6 +16,8 @@ from jobctl.jobs.login.ssh import NOT_SSH, Session
 
 VERB = "over-ssh"
 """The command of jobctl that answers."""
+WRONG_USAGE = 2
+"""The exit code of a jobctl that does not know the command."""
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
@@ -121,6 +123,13 @@ def _no_answer(session: Session, host: str, program: str, version: str, code: in
             f"{host} has no command {program}",
             hint="install jobctl there, or name its path: login.jobctl in the site file (site new: --login-jobctl); "
             "PATH may be shorter than in a login by hand",
+            code=1,
+        )
+
+    if code == WRONG_USAGE:
+        return UserError(
+            f"jobctl on {host} is older than yours, and does not answer over ssh",
+            hint=f"install the same version on both: here it is {version}",
             code=1,
         )
 
