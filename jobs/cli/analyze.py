@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from jobctl.jobs.cli.choices import root
-from jobctl.jobs.cli.output import emit, warn
+from jobctl.jobs.cli.output import emit, say, warn
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.monitoring.analysis import Analysis, analyse, different_sets, text
 from jobctl.jobs.monitoring.opening import open_run
 
@@ -28,10 +31,38 @@ def analyze_command(runs: tuple[str, ...], skip: int | None, tokens: float | Non
 
     RUN is the name of a run, its directory, or a log of the guide's tools (run_*.json, or its folder).
     """
-    analyses = [_analysis(word, root(), skip, tokens) for word in runs]
+    analyses, refused = _analyses(runs, skip, tokens)
     warn([note] if (note := different_sets(analyses)) else [])
-    facts = analyses[0] if len(analyses) == 1 else analyses
+    facts = analyses[0] if len(runs) == 1 else analyses
     emit(facts, as_json, "\n\n".join(map(text, analyses)))
+    if refused:
+        sys.exit(refused[0].code)
+
+
+def _analyses(
+    runs: Sequence[str], skip: int | None, tokens: float | None
+) -> tuple[list[Analysis], list[UserError]]:
+    """Return the analyses, and the errors of the runs that have none. The errors are printed.
+
+    Raises UserError if no run can be analysed.
+    """
+    analyses = []
+    refused = []
+    for word in runs:
+        try:
+            analyses.append(_analysis(word, root(), skip, tokens))
+        except UserError as error:
+            refused.append(error)
+
+    if refused and not analyses:
+        raise UserError(
+            "\n".join(error.message for error in refused), hint=refused[0].hint, code=refused[0].code
+        )
+
+    for refusal in refused:
+        say(f"jobctl: {refusal}", err=True)
+
+    return analyses, refused
 
 
 def _analysis(word: str, home: Path, skip: int | None, tokens: float | None) -> Analysis:

@@ -90,3 +90,26 @@ def test_runs_that_were_scored_on_different_sets_are_told_apart(root: Path) -> N
     assert "validation sets differ" in shown.stderr
     assert " on val-y, perplexity 3.2500 a byte" in shown.stdout
     assert call("analyze", "b").stderr == ""
+
+
+def test_one_run_that_is_too_short_hides_no_other(root: Path) -> None:
+    write_run(layout.run_dir(root, "long"), steps=200)
+    write_run(layout.run_dir(root, "short"), steps=20)
+    for runs in (("long", "short"), ("short", "long"), ("long", "gone")):
+        shown = call("analyze", *runs, "--skip", "100")
+        assert (shown.exit_code, shown.stdout.count("means leave out")) == (2, 1)
+        refused = next(name for name in runs if name != "long")
+        assert (f"jobctl: {refused}: nothing is left" in shown.stderr) == (refused == "short")
+        assert (f"jobctl: no run '{refused}'" in shown.stderr) == (refused == "gone")
+
+    facts = json.loads(call("analyze", "long", "short", "--skip", "100", "--json").stdout)
+    assert [fact["run"] for fact in facts] == ["long"]
+
+
+def test_if_every_run_is_too_short_each_is_named(root: Path) -> None:
+    for name in ("a", "b"):
+        write_run(layout.run_dir(root, name), steps=20)
+
+    shown = CliRunner().invoke(jobctl, ["analyze", "a", "b", "--skip", "100"], prog_name="jobctl")
+    assert isinstance(shown.exception, UserError)
+    assert [line.partition(":")[0] for line in shown.exception.message.splitlines()] == ["a", "b"]
