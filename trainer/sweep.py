@@ -25,7 +25,7 @@ import msgspec
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.exit_codes import EXIT_FAILED, EXIT_FINISHED, EXIT_TERMINATED
 from jobctl.jobs.core.layout import log_dir
-from jobctl.jobs.sweeping.page import of_arm, page
+from jobctl.jobs.sweeping.page import RESULT, of_arm, page
 from jobctl.jobs.sweeping.plan import Outcome, Plan, Status, Trial, flags, micro_steps
 from jobctl.jobs.sweeping.results import read_outcome, read_outcomes, trial_dir, write_outcome
 from jobctl.jobs.sweeping.search import next_trial
@@ -280,6 +280,7 @@ def main() -> int:
         return EXIT_TERMINATED
 
     if sweep.leads:
+        print(RESULT)
         print(page(plan, read_outcomes(sweep.run), ranks_of(launch)), flush=True)
 
     return EXIT_FINISHED if any(outcome.status == "fits" for outcome in outcomes) else EXIT_FAILED

@@ -26,6 +26,7 @@ from jobctl.jobs.runs import store as runs
 from jobctl.jobs.runs.logs import log_files, whole_lines
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
+from jobctl.jobs.sweeping.page import RESULT
 from jobctl.jobs.targets.registry import load_target
 
 BLOCKED_SECONDS = 600.0
@@ -110,11 +111,15 @@ def follow_to_the_end(
 
     The code is 1 if the run has none, and 124 after the timeout.
     """
+    from jobctl.jobs.cli.sweep import result_of
+
     with goes_on(name):
         run, status = follow(name, place, Progress(quiet=as_json), timeout=timeout)
 
     training = read_training(run.path) if status.state in runs.ENDED else None
-    emit(status, as_json, description(run, status, training) if training else describe_status(status))
+    text = description(run, status, training) if training else describe_status(status)
+    result = result_of(run) if status.state in runs.ENDED else ""
+    emit(status, as_json, f"{text}\n\n{result}" if result else text)
     if status.state != "finished":
         sys.exit(exit_code(status))
 
@@ -226,6 +231,7 @@ class Progress:
         self._drawn = False
         self._silent_since = time.monotonic()
         self._printed = False
+        self._with_result: set[Path] = set()
 
     def show(self, run: Run, status: Status) -> None:
         if self._quiet:
@@ -255,7 +261,18 @@ class Progress:
         offset = self._offsets.get(path, 0)
         rest = status.state in runs.ENDED
         lines, self._offsets[path] = whole_lines(path, offset, rest)
-        return [line for line in lines if line.strip()]
+        return [line for line in self._without_result(path, lines) if line.strip()]
+
+    def _without_result(self, path: Path, lines: list[str]) -> list[str]:
+        """Return the lines before the result of a sweep, which the verb prints at the end."""
+        if path in self._with_result:
+            return []
+
+        if RESULT not in lines:
+            return lines
+
+        self._with_result.add(path)
+        return lines[: lines.index(RESULT)]
 
     def _line(self, text: str) -> None:
         if not self._terminal:

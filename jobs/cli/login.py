@@ -170,12 +170,8 @@ def _act(login: Login, verb: str, words: Sequence[str], options: Mapping[str, An
         return code
 
     place = [text for key in ("target", "site") if options.get(key) for text in (f"--{key}", options[key])]
-    code = _do(login, "wait", ["wait", run, *place], options, run)
-    # `wait` does not print the result of a sweep, so another command asks for it.
-    if verb == SWEEP:
-        _do(login, verb, ["sweep", run, *place], options, run)
-
-    return code
+    # `wait` also prints the result of a sweep.
+    return _do(login, "wait", ["wait", run, *place], options, run)
 
 
 def _with_name(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> tuple[str | None, list[str]]:

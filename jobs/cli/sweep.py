@@ -130,6 +130,16 @@ def show(name: str, place: Place, *, as_json: bool) -> None:
     emit(pages.facts(plan, outcomes), as_json, pages.page(plan, outcomes, spec.world_size))
 
 
+def result_of(run: Run) -> str:
+    """Return the results of a sweep, or an empty text for another run and for one that is not here."""
+    spec = run.record.spec
+    plan = spec.plan if isinstance(spec, TrainSpec) else None
+    if not isinstance(spec, TrainSpec) or plan is None or run.step or not run.path.is_dir():
+        return ""
+
+    return pages.page(plan, read_outcomes(run.path), spec.world_size)
+
+
 def _local(run: Run) -> Path:
     """Return the run's directory. Raises UserError if only a cluster has it."""
     if not run.path.is_dir():

@@ -9,6 +9,8 @@ from typing import Any
 from jobctl.jobs.sweeping.plan import Outcome, Plan
 from jobctl.jobs.sweeping.search import is_given_up, largest, next_trial
 
+RESULT = "sweep: the result"
+"""The line of a job's log before its page. A user who waits gets the page once, from the verb."""
 BAR = 40
 """Characters of the longest bar."""
 LONGEST_REASON = 90

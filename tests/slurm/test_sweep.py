@@ -9,6 +9,7 @@ import msgspec
 
 from jobctl.jobs import submission
 from jobctl.jobs.spec.job_spec import TrainSpec
+from jobctl.jobs.sweeping.page import RESULT
 from jobctl.jobs.sweeping.plan import Arm, Plan
 from jobctl.jobs.sweeping.results import read_outcomes
 from jobctl.slurm.target import TARGET
@@ -42,6 +43,7 @@ def test_a_sweep_over_two_nodes_finds_measures_and_saves_nothing(corpus: Submitt
     logged = corpus.log("swept")
     assert sum("sweep: found time-2: fits" in line for line in logged) == 1, "one node speaks"
     assert any("--set batch_size=" in line for line in logged)
+    assert logged.count(RESULT) == 1
 
 
 def test_a_sweep_that_was_ended_does_only_what_is_missing(corpus: Submitter) -> None:

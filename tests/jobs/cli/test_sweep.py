@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.sweeping.page import RESULT
 from jobctl.jobs.sweeping.plan import Outcome, Trial
 from jobctl.jobs.sweeping.results import write_outcome
 from tests.jobs.cli.test_cli import Invoke, jobctl, payload
@@ -88,3 +89,23 @@ def test_another_run_is_no_sweep(jobctl: Invoke, root: Path, payload: Callable[[
     code, _, err = jobctl("sweep", "r")
     assert (code, "run r is no sweep" in err) == (1, True)
     assert "no run 'x'" in jobctl("sweep", "x")[2]
+
+
+def test_a_user_who_waits_gets_the_table_once(
+    jobctl: Invoke, root: Path, payload: Callable[[str], str]
+) -> None:
+    """The job prints it too, for readers of its log."""
+    write_meta(root)
+    words = ("sweep", "--model", "qwen3_smoke", "--set", "sharding=ddp,zero1", "--find-batch")
+    job = payload(f"echo before; echo '{RESULT}'; echo 'setting  largest  of the job'; exit 0")
+    code, out, err = jobctl(*words, "--run", "s", "--wait", job)
+    assert code == 0, err
+    assert (out.count("setting "), err.count("setting ")) == (1, 0)
+    assert "before" in err
+    assert "of the job" in jobctl("logs", "s")[1]
+
+    # Over ssh a sweep and the wait for it are two commands.
+    assert jobctl(*words, "--run", "t", job)[0] == 0
+    code, out, err = jobctl("wait", "t")
+    assert (code, out.count("setting "), err.count("setting ")) == (0, 1, 0), err
+    assert "setting " not in jobctl("wait", "t", "--json")[1]
