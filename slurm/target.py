@@ -13,6 +13,7 @@ import msgspec
 from jobctl.jobs.catalog.schema import Resources, Site
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.cancelled import mark_cancelled
 from jobctl.jobs.runs.logs import read_logs
 from jobctl.jobs.runs.store import Run, Status, read_again, recorded_status, unknown_status
 from jobctl.jobs.spec.job_spec import JobSpec
@@ -149,6 +150,12 @@ class SlurmTarget:
 
     def cancel(self, run: Run) -> None:
         run = _resolved(run)
+        ended = self._end(run)
+        if ended and all(job.waiting for job in ended) and not run.step:
+            mark_cancelled(run.path)
+
+    def _end(self, run: Run) -> list[Job]:
+        """End the jobs of a run. Return those that waited or ran."""
         self._forget_queue()
         active = [job for job in self._jobs(run) if job.active]
         if not all(job.waiting for job in active):
@@ -165,6 +172,7 @@ class SlurmTarget:
             raise
 
         self._forget_queue()
+        return active
 
     def logs(self, run: Run, *, rank: int | None, attempt: int | None, follow: bool) -> Iterator[str]:
         def ended() -> bool:
@@ -216,7 +224,7 @@ class SlurmTarget:
 
         # Otherwise it would stay in the queue, although the user sees a refusal.
         if queued.active:
-            self.cancel(run)
+            self._end(_resolved(run))
 
         raise UserError(
             f"Slurm accepted job {job}, but {waiting_words(queued.reason)}",

@@ -130,6 +130,11 @@ def stop_file(run: Path, step: str = "") -> Path:
     return run / (f"STOP.{step}" if step else "STOP")
 
 
+def cancelled_file(run: Path) -> Path:
+    """Return the file with the time at which a user cancelled the waiting job of the run."""
+    return run / ".cancelled"
+
+
 def heartbeat_file(run: Path) -> Path:
     """Return the heartbeat file, which shows that an attempt is alive.
 

@@ -36,7 +36,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str
     state: str
-    """``waiting``, ``running``, ``silent``, ``stopped``, ``finished`` or ``failed``."""
+    """``waiting``, ``running``, ``silent``, ``stopped``, ``finished``, ``failed`` or ``cancelled``."""
     detail: str
     model: str
     step: int
@@ -126,6 +126,10 @@ def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
     # An attempt that was refused beside another says nothing about the run.
     admitted = [attempt for attempt in records.attempts if attempt.reason != "busy"]
     last = admitted[-1] if admitted else None
+    latest = seconds_of(last.end or last.start) if last else None
+    if records.cancelled is not None and (latest or 0) <= records.cancelled:
+        return "cancelled", "its job was cancelled while it waited"
+
     if last and last.end is not None:
         state = store.state_of(last)
         details = {

@@ -17,6 +17,7 @@ from jobctl.jobs.core.run_times import read_goodput
 from jobctl.jobs.monitoring.document import read_document
 from jobctl.jobs.monitoring.history import History
 from jobctl.jobs.monitoring.logfile import RunLog
+from jobctl.jobs.runs.cancelled import cancelled_at
 from jobctl.jobs.runs.records import Attempt, BadRun, RunRecord, read_attempts, read_record
 from jobctl.jobs.spec.job_spec import TrainSpec
 from jobctl.jobs.targets.registry import target_entry
@@ -46,6 +47,8 @@ class Records(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
     notes: tuple[str, ...] = ()
     """Records that could not be read, with the reason."""
+    cancelled: float | None = None
+    """The time at which a user cancelled the waiting job, in seconds since the epoch."""
 
     @property
     def ended(self) -> bool:
@@ -99,7 +102,7 @@ class Opened(msgspec.Struct, frozen=True):
             attempts = ()
             notes.append(error.message)
 
-        return Records(record, attempts, tuple(notes))
+        return Records(record, attempts, tuple(notes), cancelled_at(self.path))
 
 
 def open_run(word: str, root: Path) -> Opened:

@@ -15,6 +15,7 @@ from jobctl.jobs.core.copying import copy_tree
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.cancelled import forget_cancelled
 from jobctl.jobs.runs.edits import Edit
 from jobctl.jobs.runs.logs import read_all_ranks
 from jobctl.jobs.runs.records import RunRecord
@@ -157,7 +158,11 @@ class DirectoryStore:
             script = layout.script_file(run.path, run.step)
             write_whole(script, text.encode())
 
-            return self._target.submit(now, script, () if run.step else spec.after)
+            job_id = self._target.submit(now, script, () if run.step else spec.after)
+            if not run.step:
+                forget_cancelled(run.path)
+
+            return job_id
         finally:
             claim.rmdir()
 

@@ -10,6 +10,7 @@ import pytest
 from jobctl.jobs import submission
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs import store as runs
+from jobctl.jobs.runs.cancelled import cancelled_at
 from jobctl.slurm.target import TARGET
 from tests.clusters.machine import process_ids, process_text
 from tests.clusters.slurm import SlurmCluster
@@ -97,6 +98,16 @@ def test_a_waiting_run_is_cancelled(slurm_runs: Submitter) -> None:
     TARGET.cancel(slurm_runs.read("second"))
     assert slurm_runs.status("second").state == "cancelled"
     assert slurm_runs.status("first").state == "running"
+
+    # For readers that ask no scheduler. A run that has begun says itself how it ended.
+    second = slurm_runs.root / "runs" / "second"
+    assert cancelled_at(second) is not None
+    submission.resume(slurm_runs.root, "second")
+    assert cancelled_at(second) is None
+    TARGET.cancel(slurm_runs.read("second"))
+    TARGET.cancel(slurm_runs.read("first"))
+    assert slurm_runs.wait("first", *ENDED).state == "cancelled"
+    assert cancelled_at(slurm_runs.root / "runs" / "first") is None
 
 
 def test_a_graceful_cancel_checkpoints_and_is_not_requeued(slurm_runs: Submitter) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.monitoring.exporter import NAMES, STATES, Runs, collector
+from jobctl.jobs.runs.cancelled import mark_cancelled
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.resolution import Choices, resolve
 from tests.jobs.cli.recorded import recorded
@@ -105,8 +106,11 @@ def test_a_training_without_a_log_has_its_state(root: Path, job: Callable[..., J
     recorded(root, job("true", run="queued"))
     died = recorded(root, job("true", run="died")).path
     write_attempt(died, 1, end=1, exit_code=1, reason="failed")
+    mark_cancelled(recorded(root, job("true", run="cancelled")).path)
     seen = values(root)
     assert seen["jobctl_run_state", "queued waiting"] == 1
+    assert seen["jobctl_run_state", "cancelled cancelled"] == 1
+    assert seen["jobctl_run_state", "cancelled waiting"] == 0
     assert seen["jobctl_run_state", "died failed"] == 1
     assert seen["jobctl_run_steps_planned", "died"] == 100
     old = time.time() - 8 * 86400
